@@ -1,0 +1,1 @@
+//! What the POP decided about a frame.

@@ -1,0 +1,3 @@
+//! The POP daemon.
+
+fn main() {}

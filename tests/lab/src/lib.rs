@@ -1,0 +1,1 @@
+//! anyrelay-lab.
