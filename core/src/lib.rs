@@ -10,3 +10,4 @@
 pub mod frame;
 pub mod time;
 pub mod verdict;
+pub mod wire;
