@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod frame;
+pub mod seq;
 pub mod time;
 pub mod verdict;
 pub mod wire;

@@ -1,0 +1,161 @@
+//! The Internet checksum, computed (RFC 1071) and updated (RFC 1624).
+//!
+//! Two ways to the same number: [`sum`] reads all bytes, [`Change`] takes only what was replaced.
+//! A checksum that was wrong before an update is wrong by the same amount after it, so damage on
+//! the way in stays visible at the end.
+
+/// One's complement sum of `bytes`, not folded, not inverted, added to `start`.
+///
+/// An odd last byte counts as the high half of a 16-bit word. Bounded by the 64 KiB of a datagram:
+/// the sum cannot overflow.
+#[inline]
+pub fn sum(start: u32, bytes: &[u8]) -> u32 {
+    let (words, rest) = bytes.as_chunks::<2>();
+    let total = words.iter().fold(start, |sum, word| sum + u32::from(u16::from_be_bytes(*word)));
+    match rest {
+        [last] => total + (u32::from(*last) << 8),
+        _ => total,
+    }
+}
+
+/// Folds a sum into 16 bits.
+#[inline]
+pub const fn fold(sum: u32) -> u16 {
+    let once = (sum & 0xffff) + (sum >> 16);
+    ((once & 0xffff) + (once >> 16)) as u16
+}
+
+/// The checksum field over `bytes` whose own field is zero.
+#[inline]
+pub fn checksum(bytes: &[u8]) -> u16 {
+    !fold(sum(0, bytes))
+}
+
+/// Whether `bytes`, checksum field included, sum up as they should.
+#[inline]
+pub fn is_valid(bytes: &[u8]) -> bool {
+    fold(sum(0, bytes)) == 0xffff
+}
+
+/// The sum of the TCP pseudo header (RFC 9293, section 3.1) for IPv4.
+#[inline]
+pub const fn pseudo_header(src: u32, dst: u32, protocol: u8, len: u16) -> u32 {
+    (src >> 16) + (src & 0xffff) + (dst >> 16) + (dst & 0xffff) + protocol as u32 + len as u32
+}
+
+/// What a rewrite changed, gathered to be applied to a checksum field at once (RFC 1624, eqn. 3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Change(u64);
+
+impl Change {
+    /// No change.
+    pub const NONE: Change = Change(0);
+
+    /// A 16-bit word `old` became `new`.
+    #[inline]
+    pub const fn word(self, old: u16, new: u16) -> Change {
+        Change(self.0 + (!old) as u64 + new as u64)
+    }
+
+    /// A 32-bit field `old` became `new`; it begins on a 16-bit boundary.
+    #[inline]
+    pub const fn long(self, old: u32, new: u32) -> Change {
+        let gone = !old;
+        Change(
+            self.0
+                + (gone >> 16) as u64
+                + (gone & 0xffff) as u64
+                + (new >> 16) as u64
+                + (new & 0xffff) as u64,
+        )
+    }
+
+    /// Bytes `old` became `new`. Both begin on a 16-bit boundary and have even lengths, which may
+    /// differ.
+    #[inline]
+    pub fn bytes(self, old: &[u8], new: &[u8]) -> Change {
+        Change(self.0 + (!fold(sum(0, old))) as u64 + fold(sum(0, new)) as u64)
+    }
+
+    /// The checksum field after the change.
+    #[inline]
+    pub const fn apply(self, field: u16) -> u16 {
+        let mut sum = (!field) as u64 + self.0;
+        sum = (sum & 0xffff_ffff) + (sum >> 32);
+        sum = (sum & 0xffff) + (sum >> 16);
+        sum = (sum & 0xffff) + (sum >> 16);
+        sum = (sum & 0xffff) + (sum >> 16);
+        !(sum as u16)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn rfc_1071_example() {
+        assert_eq!(sum(0, &[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]), 0x2ddf0);
+        assert_eq!(fold(0x2ddf0), 0xddf2);
+    }
+
+    #[test]
+    fn rfc_1624_example() {
+        assert_eq!(Change::NONE.word(0x5555, 0x3285).apply(0xdd2f), 0x0000);
+    }
+
+    #[test]
+    fn odd_byte_is_the_high_half() {
+        assert_eq!(checksum(&[0x12]), !0x1200);
+    }
+
+    proptest! {
+        /// The slow twin: the same packet summed again from nothing.
+        #[test]
+        fn change_agrees_with_full_sum(
+            mut packet in proptest::collection::vec(any::<u8>(), 40..1500),
+            edits in proptest::collection::vec((any::<u16>(), any::<u32>()), 1..8),
+        ) {
+            packet[0] |= 1; // keep the sum away from the all-zero packet, which no header is
+            packet[16..18].fill(0);
+            let field = checksum(&packet);
+            let mut change = Change::NONE;
+            for (at, new) in edits {
+                let at = 18 + (at as usize % (packet.len() - 22)) / 2 * 2;
+                let old = u32::from_be_bytes([packet[at], packet[at + 1], packet[at + 2], packet[at + 3]]);
+                change = change.long(old, new);
+                packet[at..at + 4].copy_from_slice(&new.to_be_bytes());
+            }
+            prop_assert_eq!(change.apply(field), checksum(&packet));
+        }
+
+        #[test]
+        fn a_wrong_checksum_stays_wrong_by_as_much(
+            field: u16, error in 1u16..0xffff, old: u32, new: u32,
+        ) {
+            let change = Change::NONE.long(old, new);
+            let wrong = fold(u32::from(field) + u32::from(error));
+            let right_after = change.apply(field);
+            let wrong_after = change.apply(wrong);
+            let difference = fold(u32::from(wrong_after) + u32::from(!right_after));
+            prop_assert_eq!(difference % 0xffff, error % 0xffff);
+        }
+
+        #[test]
+        fn bytes_agree_with_words(
+            old in proptest::collection::vec(any::<u8>(), 6),
+            new in proptest::collection::vec(any::<u8>(), 6), field: u16,
+        ) {
+            let by_bytes = Change::NONE.bytes(&old, &new).apply(field);
+            let word = |b: &[u8], i: usize| u16::from_be_bytes([b[i], b[i + 1]]);
+            let by_words = Change::NONE
+                .word(word(&old, 0), word(&new, 0))
+                .word(word(&old, 2), word(&new, 2))
+                .word(word(&old, 4), word(&new, 4))
+                .apply(field);
+            // 0x0000 and 0xffff are the same number in one's complement.
+            prop_assert_eq!(by_bytes % 0xffff, by_words % 0xffff);
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! ICMP (RFC 792; frag-needed RFC 1191): echo, and the errors that quote a datagram.
+
+use super::{get_u16, put_u16};
+use crate::wire::checksum;
+
+/// Offsets from the start of the ICMP message.
+pub mod field {
+    /// Type; the code is the byte after it.
+    pub const TYPE: usize = 0;
+    /// Code.
+    pub const CODE: usize = 1;
+    /// Checksum over the whole message.
+    pub const CHECKSUM: usize = 2;
+    /// MTU of the next hop, in a frag-needed.
+    pub const MTU: usize = 6;
+}
+
+/// Length in bytes of the header; in errors the quoted datagram follows.
+pub const HEADER_LEN: usize = 8;
+
+const ECHO_REPLY: u8 = 0;
+const UNREACHABLE: u8 = 3;
+const ECHO_REQUEST: u8 = 8;
+const TIME_EXCEEDED: u8 = 11;
+const PARAMETER_PROBLEM: u8 = 12;
+const CODE_FRAGMENTATION_NEEDED: u8 = 4;
+
+/// What an ICMP message is, as far as a relay asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Echo request.
+    EchoRequest,
+    /// An error that quotes a datagram: unreachable, time exceeded, parameter problem.
+    Error {
+        /// MTU of the next hop in bytes, when the error is a frag-needed.
+        mtu: Option<u16>,
+    },
+    /// Anything else.
+    Other,
+}
+
+/// Why bytes are not an ICMP message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IcmpError {
+    /// Shorter than a header.
+    #[error("the ICMP message is shorter than its header")]
+    Malformed,
+    /// The checksum is wrong.
+    #[error("the ICMP checksum is wrong")]
+    Checksum,
+}
+
+/// Reads and checks the message that fills `bytes`.
+pub fn parse(bytes: &[u8]) -> Result<Kind, IcmpError> {
+    let head: &[u8; HEADER_LEN] = bytes.first_chunk().ok_or(IcmpError::Malformed)?;
+    if !checksum::is_valid(bytes) {
+        return Err(IcmpError::Checksum);
+    }
+    Ok(match (head[field::TYPE], head[field::CODE]) {
+        (ECHO_REQUEST, 0) => Kind::EchoRequest,
+        (UNREACHABLE, CODE_FRAGMENTATION_NEEDED) => {
+            Kind::Error { mtu: Some(get_u16(head, field::MTU)) }
+        }
+        (UNREACHABLE | TIME_EXCEEDED | PARAMETER_PROBLEM, _) => Kind::Error { mtu: None },
+        _ => Kind::Other,
+    })
+}
+
+/// Turns the echo request in `bytes` into its reply, in place.
+pub fn make_echo_reply(bytes: &mut [u8]) {
+    if let Some(kind) = bytes.first_mut() {
+        *kind = ECHO_REPLY;
+    }
+    write_checksum(bytes);
+}
+
+/// Errors that a POP sends itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnError {
+    /// Time exceeded in transit.
+    TimeExceeded,
+    /// Fragmentation needed and DF set, with the MTU in bytes that fits.
+    FragmentationNeeded(u16),
+}
+
+/// Writes the header of `error` at the start of `bytes`, the rest of which is the quote, and the
+/// checksum over all of it.
+pub fn write_error(bytes: &mut [u8], error: OwnError) {
+    let Some(head) = bytes.first_chunk_mut::<HEADER_LEN>() else { return };
+    *head = [0; HEADER_LEN];
+    match error {
+        OwnError::TimeExceeded => head[field::TYPE] = TIME_EXCEEDED,
+        OwnError::FragmentationNeeded(mtu) => {
+            head[field::TYPE] = UNREACHABLE;
+            head[field::CODE] = CODE_FRAGMENTATION_NEEDED;
+            put_u16(head, field::MTU, mtu);
+        }
+    }
+    write_checksum(bytes);
+}
+
+/// Computes the checksum over all of `bytes` and writes it.
+pub fn write_checksum(bytes: &mut [u8]) {
+    put_u16(bytes, field::CHECKSUM, 0);
+    let sum = checksum::checksum(bytes);
+    put_u16(bytes, field::CHECKSUM, sum);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_errors_parse() {
+        let mut bytes = [7; HEADER_LEN + 28];
+        write_error(&mut bytes, OwnError::FragmentationNeeded(1400));
+        assert_eq!(parse(&bytes), Ok(Kind::Error { mtu: Some(1400) }));
+        write_error(&mut bytes, OwnError::TimeExceeded);
+        assert_eq!(parse(&bytes), Ok(Kind::Error { mtu: None }));
+        bytes[12] ^= 1;
+        assert_eq!(parse(&bytes), Err(IcmpError::Checksum));
+        assert_eq!(parse(&bytes[..7]), Err(IcmpError::Malformed));
+    }
+
+    #[test]
+    fn echo_is_answered_in_place() {
+        let mut bytes = [0; 16];
+        bytes[field::TYPE] = ECHO_REQUEST;
+        bytes[9] = 0xab;
+        write_checksum(&mut bytes);
+        assert_eq!(parse(&bytes), Ok(Kind::EchoRequest));
+        make_echo_reply(&mut bytes);
+        assert_eq!(parse(&bytes), Ok(Kind::Other));
+        assert_eq!((bytes[field::TYPE], bytes[9]), (ECHO_REPLY, 0xab));
+    }
+}

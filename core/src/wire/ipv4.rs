@@ -1,0 +1,263 @@
+//! IPv4 header (RFC 791).
+
+use super::{get_u16, get_u32, put_u16, put_u32};
+use crate::wire::checksum;
+
+/// Offsets from the start of the IPv4 header.
+pub mod field {
+    /// Version and header length.
+    pub const VERSION_IHL: usize = 0;
+    /// DSCP and ECN.
+    pub const TOS: usize = 1;
+    /// Length of header and payload.
+    pub const TOTAL_LEN: usize = 2;
+    /// Identification.
+    pub const ID: usize = 4;
+    /// Flags and fragment offset.
+    pub const FRAGMENT: usize = 6;
+    /// Time to live; the protocol is the byte after it.
+    pub const TTL: usize = 8;
+    /// Protocol of the payload.
+    pub const PROTOCOL: usize = 9;
+    /// Header checksum.
+    pub const CHECKSUM: usize = 10;
+    /// Source address.
+    pub const SRC: usize = 12;
+    /// Destination address.
+    pub const DST: usize = 16;
+}
+
+/// Length in bytes without options.
+pub const HEADER_LEN: usize = 20;
+
+/// Protocol number of ICMP.
+pub const PROTOCOL_ICMP: u8 = 1;
+/// Protocol number of TCP.
+pub const PROTOCOL_TCP: u8 = 6;
+
+/// The flag that forbids fragmentation, in the word at [`field::FRAGMENT`].
+pub const DONT_FRAGMENT: u16 = 0x4000;
+const MORE_FRAGMENTS: u16 = 0x2000;
+const OFFSET_MASK: u16 = 0x1fff;
+
+/// Why bytes are not an IPv4 header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Ipv4Error {
+    /// Not whole, not version 4, or lengths that contradict each other or the frame.
+    #[error("the IPv4 header is not whole or its lengths contradict each other")]
+    Malformed,
+    /// The header checksum is wrong.
+    #[error("the IPv4 header checksum is wrong")]
+    Checksum,
+}
+
+/// An IPv4 header whose lengths and checksum hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ipv4 {
+    /// Header length in bytes, options included: 20 to 60.
+    pub header_len: usize,
+    /// Length of header and payload in bytes; no longer than what the header was read from.
+    pub total_len: usize,
+    /// Flags and fragment offset as on the wire.
+    pub fragment: u16,
+    /// Time to live in hops.
+    pub ttl: u8,
+    /// Protocol of the payload.
+    pub protocol: u8,
+    /// Source address.
+    pub src: u32,
+    /// Destination address.
+    pub dst: u32,
+}
+
+impl Ipv4 {
+    /// Reads and checks the header at the start of `bytes`, which may be longer than the datagram
+    /// (Ethernet padding) but not shorter.
+    #[inline]
+    pub fn parse(bytes: &[u8]) -> Result<Ipv4, Ipv4Error> {
+        let (header, lengths_hold) = Self::read(bytes).ok_or(Ipv4Error::Malformed)?;
+        if !lengths_hold {
+            return Err(Ipv4Error::Malformed);
+        }
+        let sum_holds = match bytes.first_chunk::<HEADER_LEN>() {
+            Some(head) if header.header_len == HEADER_LEN => checksum::is_valid(head),
+            _ => checksum::is_valid(bytes.get(..header.header_len).unwrap_or_default()),
+        };
+        if sum_holds { Ok(header) } else { Err(Ipv4Error::Checksum) }
+    }
+
+    /// Reads the header that an ICMP error quotes: its datagram may be cut off anywhere after the
+    /// header, and its checksum is not checked, for routers change it.
+    pub fn parse_quoted(bytes: &[u8]) -> Option<Ipv4> {
+        let (header, _) = Self::read(bytes)?;
+        (header.total_len >= header.header_len && header.header_len <= bytes.len())
+            .then_some(header)
+    }
+
+    #[inline]
+    fn read(bytes: &[u8]) -> Option<(Ipv4, bool)> {
+        let head: &[u8; HEADER_LEN] = bytes.first_chunk()?;
+        let version_ihl = head[field::VERSION_IHL];
+        let header_len = usize::from(version_ihl & 0x0f) * 4;
+        if version_ihl >> 4 != 4 || header_len < HEADER_LEN {
+            return None;
+        }
+        let header = Ipv4 {
+            header_len,
+            total_len: usize::from(get_u16(head, field::TOTAL_LEN)),
+            fragment: get_u16(head, field::FRAGMENT),
+            ttl: head[field::TTL],
+            protocol: head[field::PROTOCOL],
+            src: get_u32(head, field::SRC),
+            dst: get_u32(head, field::DST),
+        };
+        let hold = header.total_len >= header_len && header.total_len <= bytes.len();
+        Some((header, hold))
+    }
+
+    /// Whether it is a fragment, first or later, of a larger datagram.
+    #[inline]
+    pub const fn is_fragment(&self) -> bool {
+        self.fragment & (MORE_FRAGMENTS | OFFSET_MASK) != 0
+    }
+
+    /// Whether it is a fragment other than the first, so that no ports follow the header.
+    pub const fn is_later_fragment(&self) -> bool {
+        self.fragment & OFFSET_MASK != 0
+    }
+
+    /// Whether routers may not fragment it.
+    #[inline]
+    pub const fn dont_fragment(&self) -> bool {
+        self.fragment & DONT_FRAGMENT != 0
+    }
+}
+
+/// A header of our own: no options, DF set, ID 0, as all datagrams that a POP originates.
+#[derive(Clone, Copy, Debug)]
+pub struct Originated {
+    /// Length of header and payload in bytes.
+    pub total_len: u16,
+    /// Protocol of the payload.
+    pub protocol: u8,
+    /// Source address.
+    pub src: u32,
+    /// Destination address.
+    pub dst: u32,
+}
+
+impl Originated {
+    /// Writes the header with its checksum at the start of `bytes`, which hold at least
+    /// [`HEADER_LEN`] bytes; nothing is written when they do not.
+    pub fn write(&self, bytes: &mut [u8]) {
+        let Some(head) = bytes.first_chunk_mut::<HEADER_LEN>() else { return };
+        *head = [0; HEADER_LEN];
+        head[field::VERSION_IHL] = 0x45;
+        put_u16(head, field::TOTAL_LEN, self.total_len);
+        put_u16(head, field::FRAGMENT, DONT_FRAGMENT);
+        head[field::TTL] = ORIGINATED_TTL;
+        head[field::PROTOCOL] = self.protocol;
+        put_u32(head, field::SRC, self.src);
+        put_u32(head, field::DST, self.dst);
+        let sum = checksum::checksum(head);
+        put_u16(head, field::CHECKSUM, sum);
+    }
+}
+
+/// TTL of datagrams that a POP originates (RFC 1700's recommendation).
+pub const ORIGINATED_TTL: u8 = 64;
+
+/// What IPv4 options say that matters to a relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Options {
+    /// Nothing that matters: they may be removed.
+    Removable,
+    /// Loose or strict source route (RFC 791): not to be followed (RFC 7126, sections 4.3, 4.4).
+    SourceRoute,
+    /// Lengths that lie.
+    Malformed,
+}
+
+/// Reads the options of a header, without the 20 bytes before them.
+pub fn classify_options(options: &[u8]) -> Options {
+    let mut rest = options;
+    // At most 40 bytes, at least one used up in each turn.
+    while let Some((&kind, tail)) = rest.split_first() {
+        match kind {
+            OPTION_END => break,
+            OPTION_NOP => rest = tail,
+            OPTION_LSRR | OPTION_SSRR => return Options::SourceRoute,
+            _ => {
+                let len = usize::from(tail.first().copied().unwrap_or(0));
+                match rest.get(len..) {
+                    Some(after) if len >= 2 => rest = after,
+                    _ => return Options::Malformed,
+                }
+            }
+        }
+    }
+    Options::Removable
+}
+
+const OPTION_END: u8 = 0;
+const OPTION_NOP: u8 = 1;
+const OPTION_LSRR: u8 = 131;
+const OPTION_SSRR: u8 = 137;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> [u8; 24] {
+        let mut bytes = [0; 24];
+        let (src, dst) = (0x0102_0304, 0x0506_0708);
+        Originated { total_len: 24, protocol: PROTOCOL_TCP, src, dst }.write(&mut bytes);
+        bytes
+    }
+
+    fn with_checksum(mut bytes: [u8; 24]) -> [u8; 24] {
+        put_u16(&mut bytes, field::CHECKSUM, 0);
+        let len = (usize::from(bytes[0] & 15) * 4).min(24);
+        let sum = checksum::checksum(&bytes[..len]);
+        put_u16(&mut bytes, field::CHECKSUM, sum);
+        bytes
+    }
+
+    #[test]
+    fn own_header_parses() {
+        let parsed = Ipv4::parse(&header()).unwrap();
+        assert_eq!((parsed.src, parsed.dst), (0x0102_0304, 0x0506_0708));
+        assert!(parsed.dont_fragment() && !parsed.is_fragment());
+    }
+
+    #[test]
+    fn lying_lengths_are_malformed() {
+        for (at, value) in [(0, 0x44), (0, 0x55), (0, 0x4f), (3, 19), (3, 25), (2, 1)] {
+            let mut bytes = header();
+            bytes[at] = value;
+            assert_eq!(Ipv4::parse(&with_checksum(bytes)), Err(Ipv4Error::Malformed), "{at}");
+        }
+        for len in 0..24 {
+            assert_eq!(Ipv4::parse(&header()[..len]), Err(Ipv4Error::Malformed));
+        }
+    }
+
+    #[test]
+    fn any_flipped_bit_is_seen() {
+        for bit in 0..160 {
+            let mut bytes = header();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(Ipv4::parse(&bytes).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn options_are_told_apart() {
+        assert_eq!(classify_options(&[148, 4, 0, 0, 1, 1, 0, 9]), Options::Removable);
+        assert_eq!(classify_options(&[1, 131, 3, 4]), Options::SourceRoute);
+        assert_eq!(classify_options(&[137]), Options::SourceRoute);
+        for lying in [&[7u8, 0][..], &[7, 1], &[7, 3], &[7], &[1, 1, 1, 7, 9, 0]] {
+            assert_eq!(classify_options(lying), Options::Malformed, "{lying:?}");
+        }
+    }
+}
