@@ -7,7 +7,10 @@
 //! same config and keys gives the same answer to the same frame.
 #![forbid(unsafe_code)]
 
+pub mod crypto;
 pub mod frame;
+pub mod keys;
+pub mod relay;
 pub mod seq;
 pub mod time;
 pub mod verdict;

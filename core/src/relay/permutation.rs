@@ -1,0 +1,217 @@
+//! The stateless mapping of relay mode's `pool`: a client to an egress address, port and tag, and
+//! back, without a table.
+//!
+//! For a pool of 2^k egress addresses, 2 <= k <= 16:
+//!
+//! ```text
+//! N   = (2^32 - 1) * 64512 * 2^k
+//! x   = case << 48 | client_ip << 16 | client_port              (49 bits)
+//! y   = P(x), P(P(x)), ... until y < N                          (at most 64 steps)
+//! tag = 1 + y % (2^32 - 1);  y /= 2^32 - 1
+//! egress_port = 1024 + y % 64512;  y /= 64512
+//! egress_index = y                                              (which address of the pool)
+//! ```
+//!
+//! P is the Feistel network of [`super::feistel`] over n = 48 + k bits, A = the high floor(n/2)
+//! bits and B the rest, under K = HKDF(relay secret, "permutation", VIP, port). The way back
+//! rebuilds y, walks the inverse until x < N, and accepts x < 2^49 with a client port that is not
+//! 0; a random tag passes with a chance of 2^-(k-1), so whoever decodes one checks the client's
+//! address too.
+//!
+//! This mapping is frozen: `tests/vectors/relay-v1.json`, written by a second implementation,
+//! holds it. Changing it breaks live connections in a rolling upgrade.
+
+use super::feistel::{Direction, Feistel};
+use crate::crypto::Key128;
+
+pub use super::feistel::BURST;
+
+/// Whether the client's segments carry timestamps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Case {
+    /// They do: the tag takes the place of the client's own.
+    #[default]
+    WithTimestamps = 0,
+    /// They do not: the option that carries the tag is put in.
+    WithoutTimestamps = 1,
+}
+
+/// A client as the mapping sees it: 49 bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Client {
+    /// Whether its segments carry timestamps.
+    pub case: Case,
+    /// Its IPv4 address, as the number that the dotted form stands for.
+    pub ip: u32,
+    /// Its TCP port. Port 0 can be mapped, but is refused on the way back.
+    pub port: u16,
+}
+
+/// What stands for a client on the way to the target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Mapped {
+    /// The TSval of the client's segments, 1..=2^32-1.
+    pub tag: u32,
+    /// The source port, 1024..=65535.
+    pub port: u16,
+    /// Which address of the pool is the source address, below 2^k.
+    pub index: u16,
+}
+
+/// What came back from a target does not stand for a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// No client has this tag here.
+    #[error("no client has this tag here")]
+    BadTag,
+    /// The walk was given up.
+    #[error("the cycle walk was given up")]
+    Walk,
+}
+
+/// The walk for a client was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the cycle walk was given up")]
+pub struct WalkError;
+
+/// The base-2 logarithm of a pool's number of addresses, 2..=16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PoolBits(u8);
+
+impl PoolBits {
+    /// The smallest pool: 4 addresses, a /30.
+    pub const MIN: PoolBits = PoolBits(2);
+    /// The largest pool: 65,536 addresses, a /16.
+    pub const MAX: PoolBits = PoolBits(16);
+
+    /// `bits`, if it is in 2..=16.
+    pub const fn new(bits: u8) -> Option<Self> {
+        if bits >= Self::MIN.0 && bits <= Self::MAX.0 { Some(PoolBits(bits)) } else { None }
+    }
+
+    /// The number of bits.
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+
+    /// The number of addresses.
+    pub const fn addresses(self) -> u32 {
+        1 << self.0
+    }
+
+    /// N: how many combinations of tag, port and address there are.
+    pub const fn combinations(self) -> u64 {
+        (TAGS * PORTS) << self.0
+    }
+}
+
+/// The mapping of one service.
+#[derive(Clone, Debug)]
+pub struct Permutation {
+    feistel: Feistel,
+    bits: PoolBits,
+}
+
+impl Permutation {
+    /// The mapping under `key` into a pool of 2^`bits` addresses.
+    pub fn new(key: &Key128, bits: PoolBits) -> Self {
+        let feistel = Feistel::new(key, 48 + u32::from(bits.get()), bits.combinations());
+        Permutation { feistel, bits }
+    }
+
+    /// The pool's size.
+    pub fn bits(&self) -> PoolBits {
+        self.bits
+    }
+
+    /// Maps each of `clients` into the same place of `out`. The shorter of the two slices says how
+    /// many; all are done, [`BURST`] at a time.
+    pub fn forward(&self, clients: &[Client], out: &mut [Result<Mapped, WalkError>]) {
+        for (clients, out) in clients.chunks(BURST).zip(out.chunks_mut(BURST)) {
+            let mut numbers = [0; BURST];
+            for (number, client) in numbers.iter_mut().zip(clients) {
+                *number = to_number(client);
+            }
+            let count = clients.len().min(out.len());
+            let Some(numbers) = numbers.get_mut(..count) else { return };
+            let failed = self.feistel.permute(Direction::Forward, numbers);
+            for (lane, (out, number)) in out.iter_mut().zip(numbers).enumerate() {
+                let mapped = split(*number);
+                *out = if failed >> lane & 1 == 0 { Ok(mapped) } else { Err(WalkError) };
+            }
+        }
+    }
+
+    /// Finds the client that each of `mapped` stands for, into the same place of `out`. The shorter
+    /// of the two slices says how many; all are done, [`BURST`] at a time.
+    ///
+    /// Whether the client's address can be one is not checked here.
+    pub fn inverse(&self, mapped: &[Mapped], out: &mut [Result<Client, DecodeError>]) {
+        for (mapped, out) in mapped.chunks(BURST).zip(out.chunks_mut(BURST)) {
+            let mut numbers = [0; BURST];
+            let mut bad = 0;
+            for (lane, (number, mapped)) in numbers.iter_mut().zip(mapped).enumerate() {
+                match join(mapped, self.bits) {
+                    Some(joined) => *number = joined,
+                    None => bad |= 1u64 << lane,
+                }
+            }
+            let count = mapped.len().min(out.len());
+            let Some(numbers) = numbers.get_mut(..count) else { return };
+            let failed = self.feistel.permute(Direction::Inverse, numbers);
+            for (lane, (out, number)) in out.iter_mut().zip(numbers).enumerate() {
+                *out = match to_client(*number) {
+                    _ if bad >> lane & 1 != 0 => Err(DecodeError::BadTag),
+                    _ if failed >> lane & 1 != 0 => Err(DecodeError::Walk),
+                    None => Err(DecodeError::BadTag),
+                    Some(client) => Ok(client),
+                };
+            }
+        }
+    }
+}
+
+/// x of a client.
+#[inline(always)]
+fn to_number(client: &Client) -> u64 {
+    (client.case as u64) << 48 | u64::from(client.ip) << 16 | u64::from(client.port)
+}
+
+/// The client whose x it is, if it is one's.
+#[inline(always)]
+fn to_client(number: u64) -> Option<Client> {
+    let case = match number >> 48 {
+        0 => Case::WithTimestamps,
+        1 => Case::WithoutTimestamps,
+        _ => return None,
+    };
+    let (ip, port) = ((number >> 16) as u32, number as u16);
+    (port != 0).then_some(Client { case, ip, port })
+}
+
+/// Tag, port and index of a y below N.
+#[inline(always)]
+fn split(number: u64) -> Mapped {
+    let (tag, rest) = (number % TAGS, number / TAGS);
+    let (port, index) = (rest % PORTS, rest / PORTS);
+    Mapped { tag: 1 + tag as u32, port: FIRST_PORT + port as u16, index: index as u16 }
+}
+
+/// The y of tag, port and index, if they are in their ranges.
+#[inline(always)]
+fn join(mapped: &Mapped, bits: PoolBits) -> Option<u64> {
+    let tag = u64::from(mapped.tag.checked_sub(1)?);
+    let port = u64::from(mapped.port.checked_sub(FIRST_PORT)?);
+    let index = u64::from(mapped.index);
+    (index >> bits.get() == 0).then_some((index * PORTS + port) * TAGS + tag)
+}
+
+const TAGS: u64 = u32::MAX as u64;
+const FIRST_PORT: u16 = 1024;
+const PORTS: u64 = 65536 - FIRST_PORT as u64;
+
+const _: () = assert!(PORTS == 64512);
+// All clients fit into the smallest domain, and the largest domain into its 64 bits.
+const _: () = assert!(PoolBits::MIN.combinations() >= 1 << 49);
+const _: () = assert!(TAGS * PORTS <= u64::MAX >> 16);
