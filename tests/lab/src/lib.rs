@@ -1,1 +1,36 @@
-//! anyrelay-lab.
+//! A laboratory of network namespaces: real kernels, real TCP, one machine.
+//!
+//! ```text
+//! client -- client router --+-- POP 1 --+-- target router -- target
+//!                           +-- POP 2 --+
+//!                           +-- POP 3 --+
+//! ```
+//!
+//! What it promises:
+//! - the route to the VIPs (up) and the routes back (down) move between POPs separately, or are
+//!   sprayed over them packet by packet ([`Routes`]);
+//! - nothing it made outlives it: namespaces, processes (by their id) and directories are gone after
+//!   a drop, a panic, SIGINT or SIGTERM; what a run that was killed outright left behind is removed by
+//!   the next one ([`registry`]);
+//! - several labs can live one after another, or beside each other, in one process.
+//!
+//! It needs root, and `ip`, `ethtool`, `nft` and `tc` on the path.
+
+pub mod command;
+pub mod counters;
+mod error;
+pub mod link;
+pub mod namespace;
+pub mod process;
+pub mod registry;
+pub mod routes;
+pub mod topology;
+
+pub use error::LabError;
+pub use namespace::Namespace;
+pub use process::Process;
+pub use routes::{Direction, Routes};
+pub use topology::Topology;
+
+/// What every fallible function of the lab returns.
+pub type Result<T, E = LabError> = std::result::Result<T, E>;

@@ -1,0 +1,158 @@
+//! Which POP carries what: the routes in the two routers, moved while traffic flows.
+//!
+//! Each router has one long-lived `ip -batch -` that takes a line per change, so a move costs no
+//! process start. Spraying is done by policy routing: an nft rule of the router marks every packet
+//! with a random slot, and while spraying is on, an `ip rule` per slot looks up that slot's table.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{ChildStdin, Command, Stdio};
+
+use crate::{LabError, Namespace, Process, Result, command};
+
+/// Divisible by 2, 3, 4 and 6, so that packets are spread evenly over that many POPs.
+const SLOTS: usize = 12;
+const FIRST_TABLE: usize = 101;
+
+/// Where packets go: up from the client to the target, or down from the target to the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// Through the client's router, by the route to the VIPs.
+    Up,
+    /// Through the target's router, by the route to the egress pool or to the clients.
+    Down,
+}
+
+impl Direction {
+    /// Both of them.
+    pub const BOTH: [Self; 2] = [Self::Up, Self::Down];
+}
+
+/// Where the packets of one direction are sent now. POPs are counted from 0.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Carriers {
+    /// All to this POP.
+    One(usize),
+    /// Each packet to one of these POPs at random.
+    Spray(Vec<usize>),
+}
+
+/// The routes of both directions.
+#[derive(Debug)]
+pub struct Routes {
+    up: Mover,
+    down: Mover,
+}
+
+impl Routes {
+    pub(crate) fn new(up: Mover, down: Mover) -> Self {
+        Self { up, down }
+    }
+
+    /// Sends all packets of a direction to one POP from now on.
+    ///
+    /// # Errors
+    /// If the router's `ip` has ended, with what it said.
+    pub fn to(&mut self, direction: Direction, pop: usize) -> Result<()> {
+        self.mover(direction).to(pop)
+    }
+
+    /// Sends each packet of a direction to a random one of `pops` from now on.
+    ///
+    /// # Errors
+    /// As [`Self::to`].
+    pub fn spray(&mut self, direction: Direction, pops: &[usize]) -> Result<()> {
+        self.mover(direction).spray(pops)
+    }
+
+    /// Where the packets of a direction are sent now.
+    #[must_use]
+    pub fn current(&self, direction: Direction) -> &Carriers {
+        match direction {
+            Direction::Up => &self.up.current,
+            Direction::Down => &self.down.current,
+        }
+    }
+
+    fn mover(&mut self, direction: Direction) -> &mut Mover {
+        match direction {
+            Direction::Up => &mut self.up,
+            Direction::Down => &mut self.down,
+        }
+    }
+}
+
+/// The moving routes of one router.
+#[derive(Debug)]
+pub(crate) struct Mover {
+    process: Process,
+    stdin: ChildStdin,
+    prefixes: Vec<String>,
+    gateways: Vec<String>,
+    current: Carriers,
+}
+
+impl Mover {
+    /// Routes `prefixes` through the first of `gateways`, and gets ready to move them.
+    pub(crate) fn new(
+        router: &Namespace,
+        prefixes: Vec<String>,
+        gateways: Vec<String>,
+        log: &Path,
+    ) -> Result<Self> {
+        let mark = format!(
+            "add table ip lab\n\
+             add chain ip lab spray {{ type filter hook prerouting priority mangle; }}\n\
+             add rule ip lab spray meta mark set numgen random mod {SLOTS} offset 1\n"
+        );
+        command::run_with_input(router.command("nft").args(["-f", "-"]), &mark)?;
+        let mut ip = Command::new("ip");
+        ip.args(["-n", router.name(), "-batch", "-"]).stdin(Stdio::piped());
+        let mut process = Process::spawn("route mover", &mut ip, Some(log))?;
+        let stdin = process.stdin().ok_or(LabError::Unexpected("ip has no input".into()))?;
+        let current = Carriers::One(0);
+        let mut mover = Self { process, stdin, prefixes, gateways, current };
+        mover.to(0)?;
+        Ok(mover)
+    }
+
+    fn to(&mut self, pop: usize) -> Result<()> {
+        let mut lines = self.route_lines("main", pop)?;
+        if matches!(self.current, Carriers::Spray(_)) {
+            lines.extend((0..SLOTS).map(|slot| format!("rule del {}\n", slot_rule(slot))));
+        }
+        self.send(&lines.concat())?;
+        self.current = Carriers::One(pop);
+        Ok(())
+    }
+
+    fn spray(&mut self, pops: &[usize]) -> Result<()> {
+        let mut lines = Vec::new();
+        for (slot, pop) in (0..SLOTS).zip(pops.iter().cycle()) {
+            lines.extend(self.route_lines(&(FIRST_TABLE + slot).to_string(), *pop)?);
+        }
+        if matches!(self.current, Carriers::One(_)) {
+            lines.extend((0..SLOTS).map(|slot| format!("rule add {}\n", slot_rule(slot))));
+        }
+        self.send(&lines.concat())?;
+        self.current = Carriers::Spray(pops.to_vec());
+        Ok(())
+    }
+
+    fn route_lines(&self, table: &str, pop: usize) -> Result<Vec<String>> {
+        let unknown = || LabError::Unexpected(format!("there is no POP with index {pop}"));
+        let gateway = self.gateways.get(pop).ok_or_else(unknown)?;
+        let line = |prefix| format!("route replace {prefix} via {gateway} table {table}\n");
+        Ok(self.prefixes.iter().map(line).collect())
+    }
+
+    fn send(&mut self, lines: &str) -> Result<()> {
+        self.stdin.write_all(lines.as_bytes()).map_err(|error| {
+            LabError::Unexpected(format!("ip ended ({error}): {}", self.process.log_tail(5)))
+        })
+    }
+}
+
+fn slot_rule(slot: usize) -> String {
+    format!("pref {} fwmark {} lookup {}", 100 + slot, slot + 1, FIRST_TABLE + slot)
+}
