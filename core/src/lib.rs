@@ -7,6 +7,7 @@
 //! same config and keys gives the same answer to the same frame.
 #![forbid(unsafe_code)]
 
+pub mod config;
 pub mod crypto;
 pub mod frame;
 pub mod keys;

@@ -2,3 +2,4 @@
 
 pub mod feistel;
 pub mod permutation;
+pub mod rendezvous;

@@ -1,0 +1,346 @@
+//! What the operator says: one TOML file per POP and one with keys.
+//!
+//! [`Config::parse`] reads and checks the text of the first, [`keys::KeyFile::parse`](crate::keys)
+//! that of the second, and [`Snapshot::build`] makes of both what workers read. All are pure:
+//! reading the files is the caller's. A mistake is told as a [`Problem`] with file, key and reason,
+//! and all mistakes are told at once.
+
+mod addresses;
+mod digest;
+mod reload;
+mod snapshot;
+mod table;
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use crate::relay::permutation::PoolBits;
+use crate::wire::MacAddr;
+
+pub use crate::relay::rendezvous::{Endpoint, MAX_TARGETS};
+pub use digest::MAPPING_VERSION;
+pub use reload::{Conflict, ConflictKind, reload_conflicts};
+pub use snapshot::{
+    Destination, Egress, PoolIndex, PortIndex, Service, ServiceIndex, ServiceSlot, Snapshot,
+};
+
+/// Services of one POP, and counter slots for them.
+pub const MAX_SERVICES: usize = 256;
+/// Ports of one POP.
+pub const MAX_PORTS: usize = 16;
+/// Workers of one POP.
+pub const MAX_WORKERS: usize = 64;
+/// RX queues of one port.
+pub const MAX_QUEUES: usize = 64;
+/// Addresses of one port.
+pub const MAX_ADDRESSES: usize = 16;
+/// Gateways of one port.
+pub const MAX_GATEWAYS: usize = 16;
+
+/// A mistake, or something to be warned of, in a file of the operator's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The file's name, as the caller gave it.
+    pub file: String,
+    /// The key, such as `relay[0].vip`; indices count from 0 in the order of the file. Empty where
+    /// the problem is the whole file.
+    pub key: String,
+    /// What is wrong and what to do.
+    pub reason: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.key.is_empty() {
+            write!(f, "{}: {}", self.file, self.reason)
+        } else {
+            write!(f, "{}: {}: {}", self.file, self.key, self.reason)
+        }
+    }
+}
+
+/// All mistakes in a file; at least one. Printed one per line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problems(pub Vec<Problem>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            write!(f, "{}{problem}", if index == 0 { "" } else { "\n" })?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// A config without mistakes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The file's name, as the caller gave it.
+    pub file: String,
+    /// The POP itself.
+    pub pop: PopConfig,
+    /// How DPDK is started.
+    pub dpdk: DpdkConfig,
+    /// The ports, in the order of the file: 1..=[`MAX_PORTS`].
+    pub ports: Vec<PortConfig>,
+    /// The workers, in the order of the file: 1..=[`MAX_WORKERS`].
+    pub workers: Vec<WorkerConfig>,
+    /// Who sends what a worker received.
+    pub layout: Layout,
+    /// What a worker does when nothing arrives.
+    pub idle: Idle,
+    /// Rate limits and table sizes.
+    pub limits: Limits,
+    /// The services, in the order of the file: 0..=[`MAX_SERVICES`].
+    pub services: Vec<ServiceConfig>,
+    /// Where metrics are served, if anywhere.
+    pub metrics_listen: Option<SocketAddr>,
+    /// What is allowed but probably not meant.
+    pub warnings: Vec<Problem>,
+}
+
+/// `[pop]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PopConfig {
+    /// The POP's name, for people.
+    pub name: String,
+    /// The POP's number among all.
+    pub id: u8,
+    /// The path of the key file, relative to this file's folder.
+    pub keys: String,
+    /// Whether clients may have private addresses (RFC 1918, RFC 6598).
+    pub private_clients: bool,
+    /// How long a stopping POP still forwards, in seconds.
+    pub drain_seconds: u32,
+    /// What happens to fragments.
+    pub fragments: Fragments,
+    /// The smallest MTU that an ICMP error may announce, in bytes.
+    pub icmp_mtu_floor: u16,
+}
+
+/// What happens to fragments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fragments {
+    /// They are dropped and counted.
+    Drop,
+}
+
+/// `[dpdk]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DpdkConfig {
+    /// Whether its memory comes from hugepages.
+    pub hugepages: bool,
+    /// Its memory, in MiB.
+    pub memory_mb: u32,
+    /// Frame buffers of the whole POP.
+    pub mbufs: u32,
+    /// More arguments for EAL.
+    pub args: Vec<String>,
+}
+
+/// `[[port]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortConfig {
+    /// Its name, unique.
+    pub name: String,
+    /// A PCI address or a vdev string of DPDK.
+    pub device: String,
+    /// Which frames are taken from it.
+    pub side: Side,
+    /// Its MAC address; without one, the device's own.
+    pub mac: Option<MacAddr>,
+    /// Its own addresses, at most [`MAX_ADDRESSES`].
+    pub addresses: Vec<Ipv4Net>,
+    /// Its on-link routers, at most [`MAX_GATEWAYS`].
+    pub gateways: Vec<Gateway>,
+    /// Its MTU, in bytes of IP.
+    pub mtu: u16,
+    /// Its RX queues, 1..=[`MAX_QUEUES`].
+    pub queues: u16,
+}
+
+/// Which frames are taken from a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Those from clients.
+    Client,
+    /// Those from targets.
+    Target,
+    /// All.
+    Both,
+}
+
+impl Side {
+    /// Whether frames from clients are taken.
+    pub const fn takes_clients(self) -> bool {
+        matches!(self, Side::Client | Side::Both)
+    }
+
+    /// Whether frames from targets are taken.
+    pub const fn takes_targets(self) -> bool {
+        matches!(self, Side::Target | Side::Both)
+    }
+}
+
+/// An address together with the prefix that is on its link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ipv4Net {
+    /// The address, as the number that its dotted form stands for.
+    pub address: u32,
+    /// Bits of the prefix, 0..=32.
+    pub prefix_len: u8,
+}
+
+impl Ipv4Net {
+    /// The prefix's mask.
+    pub const fn mask(self) -> u32 {
+        match u32::MAX.checked_shl(32 - self.prefix_len as u32) {
+            Some(mask) => mask,
+            None => 0,
+        }
+    }
+
+    /// Whether `ip` is in the prefix.
+    pub const fn contains(self, ip: u32) -> bool {
+        (ip ^ self.address) & self.mask() == 0
+    }
+
+    /// The lowest address of the prefix.
+    pub const fn first(self) -> u32 {
+        self.address & self.mask()
+    }
+
+    /// The highest address of the prefix.
+    pub const fn last(self) -> u32 {
+        self.address | !self.mask()
+    }
+}
+
+impl fmt::Display for Ipv4Net {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", Ipv4Addr::from_bits(self.address), self.prefix_len)
+    }
+}
+
+/// An on-link router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gateway {
+    /// Its address, as the number that its dotted form stands for.
+    pub ip: u32,
+    /// Its MAC address; without one it is asked for by ARP.
+    pub mac: Option<MacAddr>,
+}
+
+/// `[[worker]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerConfig {
+    /// The CPU that it is pinned to.
+    pub core: u16,
+    /// The RX queues that it polls.
+    pub rx: Vec<RxQueue>,
+}
+
+/// An RX queue of a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RxQueue {
+    /// The port.
+    pub port: PortIndex,
+    /// The queue of that port.
+    pub queue: u16,
+}
+
+/// Who sends what a worker received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// The worker itself, wherever it can.
+    RunToCompletion,
+    /// The worker that owns the port's TX ring.
+    Pipeline,
+}
+
+/// What a worker does when nothing arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// It polls on.
+    Spin,
+    /// It sleeps longer and longer.
+    Backoff,
+}
+
+/// `[limits]`: token buckets per worker, with room for one second's worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// RSTs of our own, per second.
+    pub rst_per_second: u32,
+    /// RSTs and ICMP errors that are sent in two variants, per second.
+    pub variant_per_second: u32,
+    /// Echo replies, per second.
+    pub echo_per_second: u32,
+    /// ICMP errors of our own, per second.
+    pub icmp_per_second: u32,
+    /// Slots of the table of pending RSTs.
+    pub pending_rsts: u32,
+}
+
+/// `[[relay]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceConfig {
+    /// Its name, unique.
+    pub name: String,
+    /// What clients connect to.
+    pub vip: Endpoint,
+    /// The servers, ascending: 1..=[`MAX_TARGETS`].
+    pub targets: Vec<Endpoint>,
+    /// How the POP appears to them.
+    pub egress: EgressConfig,
+    /// The largest MSS that a SYN may announce, in bytes.
+    pub mss: u16,
+}
+
+/// How a POP appears to targets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EgressConfig {
+    /// As the addresses of a pool.
+    Pool(Pool),
+    /// As the client itself.
+    Transparent,
+}
+
+/// A prefix of egress addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// The lowest address, as the number that its dotted form stands for.
+    pub first: u32,
+    /// How many there are.
+    pub bits: PoolBits,
+}
+
+impl Pool {
+    /// Bits of the prefix.
+    pub const fn prefix_len(self) -> u8 {
+        32 - self.bits.get()
+    }
+
+    /// The address with this index in the pool.
+    pub const fn address(self, index: u16) -> u32 {
+        self.first | index as u32
+    }
+
+    /// The index in the pool of an address that is in it.
+    pub const fn index(self, ip: u32) -> u16 {
+        (ip & (self.bits.addresses() - 1)) as u16
+    }
+
+    /// The highest address.
+    pub const fn last(self) -> u32 {
+        self.first | (self.bits.addresses() - 1)
+    }
+}
+
+impl fmt::Display for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", Ipv4Addr::from_bits(self.first), self.prefix_len())
+    }
+}

@@ -1,0 +1,162 @@
+//! What a reload may change while the POP runs.
+//!
+//! Two kinds of changes are refused. Some cannot be done without a restart, because what they are
+//! about is made at start: ports, workers, layout, DPDK, the metrics listener, tables. Others can
+//! be done but break live connections, and need the operator's word: a live VIP:port's targets,
+//! pool, mode, or relay secret, and an end to private clients. Adding and removing services, and
+//! everything else, is free.
+
+use super::{Config, EgressConfig, Problem, ServiceConfig, Snapshot};
+
+/// A change that a reload refuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// Why it is refused.
+    pub kind: ConflictKind,
+    /// The file, the key in the new file, and the reason.
+    pub problem: Problem,
+}
+
+/// Why a reload refuses a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConflictKind {
+    /// It takes a restart.
+    NeedsRestart,
+    /// It breaks live connections, and is done only when the operator allows that.
+    BreaksConnections,
+}
+
+/// What stands against replacing `old` by `new` in a running POP. Free when empty.
+pub fn reload_conflicts(old: &Snapshot, new: &Snapshot) -> Vec<Conflict> {
+    let mut conflicts = Conflicts { file: &new.config.file, list: Vec::new() };
+    conflicts.fixed_at_start(&old.config, &new.config);
+    conflicts.ports_and_workers(&old.config, &new.config);
+    if old.config.pop.private_clients && !new.config.pop.private_clients {
+        conflicts.breaks("pop.private_clients", "this cuts off clients with private addresses");
+    }
+    if old.relay_fingerprint() != new.relay_fingerprint() {
+        let live = |vip| old.config.services.iter().any(|service| service.vip == vip);
+        if new.config.services.iter().any(|service| live(service.vip)) {
+            let reason = "the relay secret in this file changed, which breaks every connection";
+            conflicts.breaks("pop.keys", reason);
+        }
+    }
+    for (index, service) in new.config.services.iter().enumerate() {
+        if let Some(before) = old.config.services.iter().find(|old| old.vip == service.vip) {
+            conflicts.service(index, before, service);
+        }
+    }
+    conflicts.list
+}
+
+struct Conflicts<'a> {
+    file: &'a str,
+    list: Vec<Conflict>,
+}
+
+impl Conflicts<'_> {
+    fn fixed_at_start(&mut self, old: &Config, new: &Config) {
+        let fixed = [
+            ("pop.name", old.pop.name == new.pop.name),
+            ("pop.id", old.pop.id == new.pop.id),
+            ("dpdk.hugepages", old.dpdk.hugepages == new.dpdk.hugepages),
+            ("dpdk.memory_mb", old.dpdk.memory_mb == new.dpdk.memory_mb),
+            ("dpdk.mbufs", old.dpdk.mbufs == new.dpdk.mbufs),
+            ("dpdk.args", old.dpdk.args == new.dpdk.args),
+            ("layout.kind", old.layout == new.layout),
+            ("layout.idle", old.idle == new.idle),
+            ("limits.pending_rsts", old.limits.pending_rsts == new.limits.pending_rsts),
+            ("metrics.listen", old.metrics_listen == new.metrics_listen),
+        ];
+        for (key, same) in fixed {
+            if !same {
+                self.restart(key);
+            }
+        }
+    }
+
+    fn ports_and_workers(&mut self, old: &Config, new: &Config) {
+        if old.ports.len() != new.ports.len() {
+            self.restart("port");
+        }
+        for (index, (old, new)) in old.ports.iter().zip(&new.ports).enumerate() {
+            let fixed = [
+                ("name", old.name == new.name),
+                ("device", old.device == new.device),
+                ("side", old.side == new.side),
+                ("mac", old.mac == new.mac),
+                ("addresses", old.addresses == new.addresses),
+                ("gateways", same(old, new, |gateway| gateway.ip)),
+                ("gateway_macs", same(old, new, |gateway| gateway.mac)),
+                ("mtu", old.mtu == new.mtu),
+                ("queues", old.queues == new.queues),
+            ];
+            for (key, same) in fixed {
+                if !same {
+                    self.restart(&format!("port[{index}].{key}"));
+                }
+            }
+        }
+        if old.workers.len() != new.workers.len() {
+            self.restart("worker");
+        }
+        for (index, (old, new)) in old.workers.iter().zip(&new.workers).enumerate() {
+            for (key, same) in [("core", old.core == new.core), ("rx", old.rx == new.rx)] {
+                if !same {
+                    self.restart(&format!("worker[{index}].{key}"));
+                }
+            }
+        }
+    }
+
+    fn service(&mut self, index: usize, old: &ServiceConfig, new: &ServiceConfig) {
+        if old.targets != new.targets {
+            self.breaks(
+                &format!("relay[{index}].targets"),
+                "this moves live connections to other targets; the way without breaking any is a \
+                 second VIP or port with the new list",
+            );
+        }
+        let reason = match (old.egress, new.egress) {
+            (EgressConfig::Pool(old), EgressConfig::Pool(new)) if old != new => {
+                format!(
+                    "live connections use the pool {old}; the way without breaking any is a second VIP or port with the new pool"
+                )
+            }
+            (EgressConfig::Pool(_), EgressConfig::Transparent) => {
+                "live connections use a pool, not transparent egress".to_owned()
+            }
+            (EgressConfig::Transparent, EgressConfig::Pool(_)) => {
+                "live connections use transparent egress, not a pool".to_owned()
+            }
+            _ => return,
+        };
+        self.breaks(&format!("relay[{index}].egress"), &reason);
+    }
+
+    fn restart(&mut self, key: &str) {
+        self.push(
+            ConflictKind::NeedsRestart,
+            key,
+            "this cannot change while the POP runs; restart it",
+        );
+    }
+
+    fn breaks(&mut self, key: &str, reason: &str) {
+        self.push(ConflictKind::BreaksConnections, key, reason);
+    }
+
+    fn push(&mut self, kind: ConflictKind, key: &str, reason: &str) {
+        let (file, key, reason) = (self.file.to_owned(), key.to_owned(), reason.to_owned());
+        self.list.push(Conflict { kind, problem: Problem { file, key, reason } });
+    }
+}
+
+/// Whether `part` of all gateways is the same.
+fn same<T: PartialEq>(
+    old: &super::PortConfig,
+    new: &super::PortConfig,
+    part: impl Fn(&super::Gateway) -> T,
+) -> bool {
+    old.gateways.iter().map(&part).eq(new.gateways.iter().map(&part))
+}

@@ -1,0 +1,315 @@
+//! What workers read: config and keys, ready for use, never changed once built.
+//!
+//! A reload builds a new snapshot beside the old one and swaps them between bursts. The lookups
+//! here are those of the packet path: they allocate nothing and take a bounded, small number of
+//! steps.
+
+use super::addresses::AddressMap;
+use super::digest;
+use super::table::Table;
+use super::{Config, EgressConfig, Endpoint, MAX_SERVICES, Pool, Problem, Problems};
+use crate::crypto::HkdfError;
+use crate::keys::{KeyFile, permutation_key, rendezvous_key};
+use crate::relay::permutation::Permutation;
+use crate::relay::rendezvous::Rendezvous;
+
+/// A port's place in [`Config::ports`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortIndex(pub u8);
+
+/// A service's place in [`Snapshot::services`]; another snapshot may have it elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceIndex(pub u16);
+
+/// The place of a service's counters, below [`MAX_SERVICES`]: kept by its name over reloads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceSlot(pub u16);
+
+/// A pool's place among the different pools of a snapshot. Services that share a pool share it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PoolIndex(pub u16);
+
+/// What an address means to the POP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// The address of at least one service.
+    Vip,
+    /// An egress address.
+    Pool(PoolIndex),
+    /// An address of one of the POP's own ports.
+    Own(PortIndex),
+    /// None of these.
+    Other,
+}
+
+/// A service, ready for use.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// The place of its counters.
+    pub slot: ServiceSlot,
+    /// What clients connect to.
+    pub vip: Endpoint,
+    /// The choice among its targets, and the targets themselves.
+    pub rendezvous: Rendezvous,
+    /// How the POP appears to the targets.
+    pub egress: Egress,
+    /// The largest MSS that a SYN may announce, in bytes.
+    pub mss: u16,
+}
+
+impl Service {
+    /// The servers, ascending: what the choice is an index into.
+    pub fn targets(&self) -> &[Endpoint] {
+        self.rendezvous.targets()
+    }
+}
+
+/// How a POP appears to targets.
+#[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there are few, and a box would cost a load per burst"
+)]
+pub enum Egress {
+    /// As the addresses of a pool.
+    Pool {
+        /// The pool.
+        pool: Pool,
+        /// Its place among the pools.
+        index: PoolIndex,
+        /// Which client has which address, port and tag of it.
+        permutation: Permutation,
+    },
+    /// As the client itself.
+    Transparent,
+}
+
+/// Config and keys, ready for use.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The config that it was built from.
+    pub config: Config,
+    /// The services, in the order of the file.
+    pub services: Vec<Service>,
+    digest: String,
+    relay_fingerprint: [u8; 16],
+    addresses: AddressMap,
+    endpoints: Table,
+}
+
+impl Snapshot {
+    /// Makes `config` and `keys` ready for use. Counter slots are those of `previous` for services
+    /// whose names it has.
+    ///
+    /// Fails only when keys cannot be derived.
+    pub fn build(
+        config: &Config,
+        keys: &KeyFile,
+        previous: Option<&Snapshot>,
+    ) -> Result<Snapshot, Problems> {
+        Self::derive(config, keys, previous).map_err(|error| {
+            let (file, key) = (config.file.clone(), "pop.keys".to_owned());
+            Problems(vec![Problem { file, key, reason: error.to_string() }])
+        })
+    }
+
+    fn derive(
+        config: &Config,
+        keys: &KeyFile,
+        previous: Option<&Snapshot>,
+    ) -> Result<Snapshot, HkdfError> {
+        let pools = distinct_pools(config);
+        let slots = assign_slots(config, previous);
+        let mut services = Vec::with_capacity(config.services.len());
+        for (service, slot) in config.services.iter().zip(slots) {
+            let Endpoint { ip, port } = service.vip;
+            let egress = match service.egress {
+                EgressConfig::Transparent => Egress::Transparent,
+                EgressConfig::Pool(pool) => Egress::Pool {
+                    pool,
+                    index: pool_index(&pools, pool),
+                    permutation: Permutation::new(
+                        &permutation_key(&keys.relay, ip, port)?,
+                        pool.bits,
+                    ),
+                },
+            };
+            let key = rendezvous_key(&keys.relay, ip, port)?;
+            services.push(Service {
+                name: service.name.clone(),
+                slot,
+                vip: service.vip,
+                rendezvous: Rendezvous::new(&key, &service.targets),
+                egress,
+                mss: service.mss,
+            });
+        }
+        Ok(Snapshot {
+            digest: digest::digest(config, keys)?,
+            relay_fingerprint: keys.relay.fingerprint()?,
+            addresses: AddressMap::new(&meanings(config, &pools)),
+            endpoints: Table::new(&endpoints(&services)),
+            config: config.clone(),
+            services,
+        })
+    }
+
+    /// SHA-256, in hex, of all that POPs must agree on to be one: services, targets, egress, MSS,
+    /// policies, the mapping's version and the keys, but not what is a POP's own.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    pub(super) fn relay_fingerprint(&self) -> &[u8; 16] {
+        &self.relay_fingerprint
+    }
+
+    /// What the address `dst` means to the POP.
+    #[inline]
+    pub fn classify(&self, dst: u32) -> Destination {
+        let value = self.addresses.get(dst);
+        match value & KIND {
+            VIP => Destination::Vip,
+            POOL => Destination::Pool(PoolIndex((value & !KIND) as u16)),
+            OWN => Destination::Own(PortIndex((value & !KIND) as u8)),
+            _ => Destination::Other,
+        }
+    }
+
+    /// Whether `ip` can be a client's: unicast, not private unless the config allows that, and not
+    /// a VIP, egress, target or own address.
+    #[inline]
+    pub fn client_ok(&self, ip: u32) -> bool {
+        self.addresses.get(ip) == 0
+    }
+
+    /// The service.
+    #[inline]
+    pub fn service(&self, index: ServiceIndex) -> Option<&Service> {
+        self.services.get(usize::from(index.0))
+    }
+
+    /// The service at the VIP `ip`:`port`.
+    #[inline]
+    pub fn service_at(&self, ip: u32, port: u16) -> Option<ServiceIndex> {
+        self.find(AT_VIP, ip, port)
+    }
+
+    /// The service that uses `pool` towards the target `ip`:`port`.
+    #[inline]
+    pub fn service_from_pool(&self, pool: PoolIndex, ip: u32, port: u16) -> Option<ServiceIndex> {
+        self.find(pool.0, ip, port)
+    }
+
+    /// The transparent service that has the target `ip`:`port`.
+    #[inline]
+    pub fn transparent_service(&self, ip: u32, port: u16) -> Option<ServiceIndex> {
+        self.find(TRANSPARENT, ip, port)
+    }
+
+    #[inline]
+    fn find(&self, space: u16, ip: u32, port: u16) -> Option<ServiceIndex> {
+        self.endpoints.get(endpoint_key(space, ip, port)).map(|index| ServiceIndex(index as u16))
+    }
+}
+
+/// The different pools, in the order of the file.
+fn distinct_pools(config: &Config) -> Vec<Pool> {
+    let mut pools = Vec::new();
+    for service in &config.services {
+        if let EgressConfig::Pool(pool) = service.egress
+            && !pools.contains(&pool)
+        {
+            pools.push(pool);
+        }
+    }
+    pools
+}
+
+fn pool_index(pools: &[Pool], pool: Pool) -> PoolIndex {
+    PoolIndex(pools.iter().position(|other| *other == pool).unwrap_or_default() as u16)
+}
+
+/// The slot of each service: its own of before, else one that was not in use, else one of a
+/// service that is gone.
+fn assign_slots(config: &Config, previous: Option<&Snapshot>) -> Vec<ServiceSlot> {
+    let before = previous.map_or(&[][..], |previous| &previous.services);
+    let kept = |name: &str| before.iter().find(|old| old.name == name).map(|old| old.slot);
+    let taken: Vec<_> = config.services.iter().filter_map(|new| kept(&new.name)).collect();
+    let free = (0..MAX_SERVICES as u16).map(ServiceSlot).filter(|slot| !taken.contains(slot));
+    let (reused, mut unused): (Vec<_>, Vec<_>) =
+        free.partition(|slot| before.iter().any(|old| old.slot == *slot));
+    unused.extend(reused);
+    let mut unused = unused.into_iter();
+    let slot = |name: &str| kept(name).or_else(|| unused.next()).unwrap_or(ServiceSlot(0));
+    config.services.iter().map(|new| new.name.as_str()).map(slot).collect()
+}
+
+/// What all addresses mean, as prefixes.
+fn meanings(config: &Config, pools: &[Pool]) -> Vec<(u32, u8, u32)> {
+    let mut meanings: Vec<_> = NOT_UNICAST.map(|(ip, len)| (ip, len, NO_CLIENT)).to_vec();
+    if !config.pop.private_clients {
+        meanings.extend(PRIVATE.map(|(ip, len)| (ip, len, NO_CLIENT)));
+    }
+    for net in config.ports.iter().flat_map(|port| &port.addresses) {
+        if net.prefix_len <= 30 {
+            // The link's network and broadcast addresses are nobody's.
+            meanings.extend([(net.first(), 32, NO_CLIENT), (net.last(), 32, NO_CLIENT)]);
+        }
+    }
+    for (index, pool) in (0..).zip(pools) {
+        meanings.push((pool.first, pool.prefix_len(), POOL | index));
+    }
+    for service in &config.services {
+        meanings.extend(service.targets.iter().map(|target| (target.ip, 32, NO_CLIENT)));
+        meanings.push((service.vip.ip, 32, VIP));
+    }
+    for (index, port) in (0..).zip(&config.ports) {
+        meanings.extend(port.addresses.iter().map(|net| (net.address, 32, OWN | index)));
+    }
+    meanings
+}
+
+/// The entries of the table of endpoints.
+fn endpoints(services: &[Service]) -> Vec<(u64, u32)> {
+    let mut entries = Vec::new();
+    for (index, service) in (0..).zip(services) {
+        entries.push((endpoint_key(AT_VIP, service.vip.ip, service.vip.port), index));
+        let space = match service.egress {
+            Egress::Pool { index, .. } => index.0,
+            Egress::Transparent => TRANSPARENT,
+        };
+        let targets = service.targets().iter();
+        entries.extend(targets.map(|target| (endpoint_key(space, target.ip, target.port), index)));
+    }
+    entries
+}
+
+#[inline]
+fn endpoint_key(space: u16, ip: u32, port: u16) -> u64 {
+    u64::from(space) << 48 | u64::from(ip) << 16 | u64::from(port)
+}
+
+/// Spaces of endpoints beside those of the pools, which are below [`MAX_SERVICES`].
+const AT_VIP: u16 = u16::MAX;
+const TRANSPARENT: u16 = u16::MAX - 1;
+
+/// Kinds of addresses in the map; 0 is an address that may be a client's.
+const KIND: u32 = 7 << 28;
+const NO_CLIENT: u32 = 1 << 28;
+const VIP: u32 = 2 << 28;
+const POOL: u32 = 3 << 28;
+const OWN: u32 = 4 << 28;
+
+/// Addresses that no host on the Internet has (RFC 6890): this network, loopback, link-local,
+/// multicast, reserved.
+pub(super) const NOT_UNICAST: [(u32, u8); 5] =
+    [(0, 8), (0x7f00_0000, 8), (0xa9fe_0000, 16), (0xe000_0000, 4), (0xf000_0000, 4)];
+
+/// Private addresses (RFC 1918, RFC 6598).
+const PRIVATE: [(u32, u8); 4] =
+    [(0x0a00_0000, 8), (0x6440_0000, 10), (0xac10_0000, 12), (0xc0a8_0000, 16)];
+
+const _: () = assert!(MAX_SERVICES < TRANSPARENT as usize);
