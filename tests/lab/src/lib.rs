@@ -17,17 +17,27 @@
 //! It needs root, and `ip`, `ethtool`, `nft` and `tc` on the path.
 
 pub mod command;
+pub mod config;
 pub mod counters;
 mod error;
+pub mod http;
+pub mod lab;
 pub mod link;
+pub mod metrics;
 pub mod namespace;
+pub mod nginx;
+pub mod pop;
 pub mod process;
 pub mod registry;
 pub mod routes;
 pub mod topology;
 
+pub use config::{Egress, Layout, Service};
 pub use error::LabError;
+pub use lab::Lab;
 pub use namespace::Namespace;
+pub use nginx::Nginx;
+pub use pop::{Forwarder, Pop};
 pub use process::Process;
 pub use routes::{Direction, Routes};
 pub use topology::Topology;

@@ -1,0 +1,177 @@
+//! The configuration of each forwarder in a lab: `anyrelay` as TOML, HAProxy as its own text.
+
+use std::fmt::Write;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use toml::{Table, Value};
+
+use crate::{LabError, Result, topology};
+
+/// Where a POP's metrics and readiness are, inside its own namespace.
+pub const METRICS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9100);
+/// The port of the VIP that the default service has.
+pub const VIP_PORT: u16 = 80;
+/// The port of the target that the default service leads to.
+pub const TARGET_PORT: u16 = 8080;
+
+/// How a POP appears to the target of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Egress {
+    /// By an address of the lab's egress pool.
+    Pool,
+    /// By the client's own address.
+    Transparent,
+}
+
+/// Which layout the workers have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// One worker receives from both ports and sends by itself.
+    RunToCompletion,
+    /// One worker per port, which hand each other what they forward.
+    Pipeline,
+}
+
+/// One relayed service.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// Its name in configuration and metrics.
+    pub name: String,
+    /// Where clients connect.
+    pub vip: SocketAddrV4,
+    /// Where they are led.
+    pub targets: Vec<SocketAddrV4>,
+    /// How.
+    pub egress: Egress,
+}
+
+impl Service {
+    /// A service on a port of the lab's VIP, led to a port of the target's first address.
+    #[must_use]
+    pub fn new(name: &str, vip_port: u16, target_port: u16) -> Self {
+        Self {
+            name: name.to_owned(),
+            vip: SocketAddrV4::new(topology::VIP, vip_port),
+            targets: vec![SocketAddrV4::new(topology::TARGET, target_port)],
+            egress: Egress::Pool,
+        }
+    }
+}
+
+impl Default for Service {
+    fn default() -> Self {
+        Self::new("web", VIP_PORT, TARGET_PORT)
+    }
+}
+
+/// What the relays of a lab have in common.
+#[derive(Debug, Clone)]
+pub(crate) struct RelayConfig {
+    pub pool: String,
+    pub layout: Layout,
+    pub services: Vec<Service>,
+    pub overlay: Table,
+}
+
+impl RelayConfig {
+    /// The text of the configuration of the POP with this index, counted from 0.
+    pub fn text(&self, index: usize, cores: usize) -> Result<String> {
+        let n = index + 1;
+        let core = index % cores;
+        let mut text = format!(
+            "[pop]\nname = \"pop{n}\"\nid = {n}\nkeys = \"keys.toml\"\ndrain_seconds = 0\n\
+             [dpdk]\nhugepages = false\nmemory_mb = 128\nmbufs = 16384\n\
+             [metrics]\nlisten = \"{METRICS}\"\n"
+        );
+        let ports = [("wan", "client", 1, 0), ("lan", "target", 2, 1)];
+        for (name, side, net, device) in ports {
+            let _ = write!(
+                text,
+                "[[port]]\nname = \"{name}\"\nside = \"{side}\"\n\
+                 device = \"net_af_packet{device},iface={name},framecnt=4096,qdisc_bypass=1\"\n\
+                 addresses = [\"10.{net}.{n}.2/24\"]\ngateways = [\"10.{net}.{n}.1\"]\n"
+            );
+        }
+        text += &match self.layout {
+            Layout::RunToCompletion => format!(
+                "[[worker]]\ncore = {core}\nrx = [\"wan:0\", \"lan:0\"]\n\
+                 [layout]\nkind = \"run-to-completion\"\nidle = \"backoff\"\n"
+            ),
+            Layout::Pipeline => format!(
+                "[[worker]]\ncore = {core}\nrx = [\"wan:0\"]\n\
+                 [[worker]]\ncore = {}\nrx = [\"lan:0\"]\n\
+                 [layout]\nkind = \"pipeline\"\nidle = \"backoff\"\n",
+                (core + 1) % cores
+            ),
+        };
+        for service in &self.services {
+            text += &self.service_text(service);
+        }
+        let mut table: Table =
+            text.parse().map_err(|error| LabError::Unexpected(format!("own TOML: {error}")))?;
+        overlay(&mut table, &self.overlay);
+        Ok(table.to_string())
+    }
+
+    fn service_text(&self, service: &Service) -> String {
+        let targets: Vec<String> = service.targets.iter().map(|t| format!("\"{t}\"")).collect();
+        let egress = match service.egress {
+            Egress::Pool => format!("{{ pool = \"{}\" }}", self.pool),
+            Egress::Transparent => "\"transparent\"".to_owned(),
+        };
+        let (name, vip) = (&service.name, service.vip);
+        format!(
+            "[[relay]]\nname = \"{name}\"\nvip = \"{vip}\"\ntargets = [{}]\negress = {egress}\n",
+            targets.join(", ")
+        )
+    }
+}
+
+/// Lays one table over another: tables merge, everything else is replaced.
+fn overlay(base: &mut Table, over: &Table) {
+    for (key, value) in over {
+        match (base.get_mut(key), value) {
+            (Some(Value::Table(below)), Value::Table(above)) => overlay(below, above),
+            _ => drop(base.insert(key.clone(), value.clone())),
+        }
+    }
+}
+
+/// HAProxy in TCP mode for the same services: what people use today.
+pub(crate) fn haproxy_text(services: &[Service]) -> String {
+    let mut text = format!(
+        "global\n  nbthread 1\n  maxconn 8000\n\
+         defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
+         frontend ready\n  mode http\n  timeout http-request 5s\n  bind {METRICS}\n  \
+         monitor-uri /readyz\n"
+    );
+    for service in services {
+        let (name, vip) = (&service.name, service.vip);
+        let _ = write!(text, "listen {name}\n  bind {vip}\n");
+        for (target, n) in service.targets.iter().zip(1..) {
+            let _ = writeln!(text, "  server target{n} {target}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overlay_merges_tables_and_replaces_the_rest() {
+        let config = RelayConfig {
+            pool: "100.64.8.0/24".to_owned(),
+            layout: Layout::Pipeline,
+            services: vec![Service::default()],
+            overlay: "[pop]\ndrain_seconds = 3\n[limits]\nrst_per_second = 7".parse().unwrap(),
+        };
+        let table: Table = config.text(1, 2).unwrap().parse().unwrap();
+        assert_eq!(table["pop"]["drain_seconds"].as_integer(), Some(3));
+        assert_eq!(table["pop"]["name"].as_str(), Some("pop2"));
+        assert_eq!(table["limits"]["rst_per_second"].as_integer(), Some(7));
+        assert_eq!(table["worker"].as_array().unwrap().len(), 2);
+        assert_eq!(table["relay"][0]["vip"].as_str(), Some("203.0.113.10:80"));
+    }
+}

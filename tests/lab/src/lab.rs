@@ -1,0 +1,207 @@
+//! The whole laboratory: topology, POPs that forward, routes to move.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{Egress, Layout, RelayConfig, Service, haproxy_text};
+use crate::pop::{Forwarder, Pop};
+use crate::registry::{self, WorkDir};
+use crate::topology::Shape;
+use crate::{LabError, Result, Routes, Topology, command};
+
+/// A running laboratory; everything it made is gone when it is dropped.
+#[derive(Debug)]
+pub struct Lab {
+    /// The POPs, all ready at first.
+    pub pops: Vec<Pop>,
+    /// The routes, both through the first POP at first.
+    pub routes: Routes,
+    /// The namespaces.
+    pub topology: Arc<Topology>,
+    work: WorkDir,
+}
+
+impl Lab {
+    /// A lab of three relaying POPs with one pool service, to be changed before it is built.
+    #[must_use]
+    pub fn builder() -> LabBuilder {
+        LabBuilder {
+            shape: Shape::default(),
+            forwarder: Forwarder::Relay,
+            layout: Layout::RunToCompletion,
+            services: Vec::new(),
+            client_timestamps: true,
+            target_timestamps: true,
+            overlay: String::new(),
+        }
+    }
+
+    /// Where its files are.
+    #[must_use]
+    pub fn work(&self) -> &Path {
+        self.work.path()
+    }
+}
+
+/// What a lab is to be.
+#[derive(Debug, Clone)]
+pub struct LabBuilder {
+    shape: Shape,
+    forwarder: Forwarder,
+    layout: Layout,
+    services: Vec<Service>,
+    client_timestamps: bool,
+    target_timestamps: bool,
+    overlay: String,
+}
+
+impl LabBuilder {
+    /// How many POPs; 3 if not said.
+    #[must_use]
+    pub fn pops(mut self, pops: usize) -> Self {
+        self.shape.pops = pops;
+        self
+    }
+
+    /// The egress pool; 100.64.8.0/24 if not said.
+    #[must_use]
+    pub fn pool(mut self, pool: &str) -> Self {
+        pool.clone_into(&mut self.shape.pool);
+        self
+    }
+
+    /// What forwards in the POPs; the relay if not said.
+    #[must_use]
+    pub fn forwarder(mut self, forwarder: Forwarder) -> Self {
+        self.forwarder = forwarder;
+        self.shape.kernel_pops = forwarder == Forwarder::HaProxy;
+        self
+    }
+
+    /// The layout of the relay's workers; run to completion if not said.
+    #[must_use]
+    pub fn layout(mut self, layout: Layout) -> Self {
+        self.layout = layout;
+        self
+    }
+
+    /// Adds a service. Without any, there is [`Service::default`].
+    #[must_use]
+    pub fn service(mut self, service: Service) -> Self {
+        self.services.push(service);
+        self
+    }
+
+    /// Makes the default service transparent.
+    #[must_use]
+    pub fn transparent(self) -> Self {
+        self.service(Service { egress: Egress::Transparent, ..Service::default() })
+    }
+
+    /// Whether the client's kernel offers TCP timestamps; it does if not said.
+    #[must_use]
+    pub fn client_timestamps(mut self, on: bool) -> Self {
+        self.client_timestamps = on;
+        self
+    }
+
+    /// Whether the target's kernel accepts TCP timestamps; it does if not said.
+    #[must_use]
+    pub fn target_timestamps(mut self, on: bool) -> Self {
+        self.target_timestamps = on;
+        self
+    }
+
+    /// TOML to lay over each relay's configuration: tables merge, all else is replaced.
+    #[must_use]
+    pub fn overlay(mut self, toml: &str) -> Self {
+        toml.clone_into(&mut self.overlay);
+        self
+    }
+
+    /// Builds it and waits until all POPs are ready.
+    ///
+    /// # Errors
+    /// If not root, a tool or the binary is missing, or a POP does not come up: with its log.
+    pub fn build(mut self) -> Result<Lab> {
+        registry::prepare()?;
+        if self.services.is_empty() {
+            self.services.push(Service::default());
+        }
+        let id = registry::new_lab_id();
+        let work = WorkDir::create(&id)?;
+        let topology = Arc::new(Topology::build(&id, &self.shape)?);
+        let hosts = [
+            (&topology.client, self.client_timestamps),
+            (&topology.target, self.target_timestamps),
+        ];
+        for (host, timestamps) in hosts {
+            host.sysctl("net.ipv4.tcp_timestamps", if timestamps { "1" } else { "0" })?;
+        }
+        let routes = topology.routes(&self.shape, &work.path().join("routes.log"))?;
+        let mut pops = match self.forwarder {
+            Forwarder::Relay => self.relays(&topology, work.path())?,
+            Forwarder::HaProxy => self.haproxies(&topology, work.path())?,
+        };
+        pops.iter_mut().try_for_each(Pop::start)?;
+        pops.iter_mut().try_for_each(|pop| pop.wait_ready(Duration::from_secs(30)))?;
+        Ok(Lab { pops, routes, topology, work })
+    }
+
+    fn relays(&self, topology: &Arc<Topology>, work: &Path) -> Result<Vec<Pop>> {
+        let binary = anyrelay_binary()?;
+        command::run(Command::new(&binary).arg("keygen").arg(work.join("keys.toml")))?;
+        let config = RelayConfig {
+            pool: self.shape.pool.clone(),
+            layout: self.layout,
+            services: self.services.clone(),
+            overlay: self.overlay.parse().map_err(|e| LabError::Overlay(format!("{e}")))?,
+        };
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let make = |index| {
+            let path = work.join(format!("pop{}.toml", index + 1));
+            write(&path, &config.text(index, cores)?)?;
+            let mut arguments = vec![binary.to_string_lossy().into_owned()];
+            arguments.extend(["run", "--config"].map(str::to_owned));
+            arguments.push(path.to_string_lossy().into_owned());
+            Ok(Pop::new(topology.clone(), index, arguments, path))
+        };
+        (0..self.shape.pops).map(make).collect()
+    }
+
+    fn haproxies(&self, topology: &Arc<Topology>, work: &Path) -> Result<Vec<Pop>> {
+        let make = |index| {
+            let path = work.join(format!("pop{}.cfg", index + 1));
+            write(&path, &haproxy_text(&self.services))?;
+            let mut arguments = ["haproxy", "-db", "-q", "-f"].map(str::to_owned).to_vec();
+            arguments.push(path.to_string_lossy().into_owned());
+            Ok(Pop::new(topology.clone(), index, arguments, path))
+        };
+        (0..self.shape.pops).map(make).collect()
+    }
+}
+
+/// The relay's binary: `ANYRELAY_BIN`, or where cargo puts it beside the running test or program.
+///
+/// # Errors
+/// [`LabError::MissingBinary`], which says how to build it.
+pub fn anyrelay_binary() -> Result<PathBuf> {
+    let path = match std::env::var_os("ANYRELAY_BIN") {
+        Some(path) => PathBuf::from(path),
+        None => {
+            let own = std::env::current_exe().map_err(LabError::io("find the own executable"))?;
+            let mut directory = own.parent().unwrap_or(Path::new("."));
+            if directory.ends_with("deps") {
+                directory = directory.parent().unwrap_or(directory);
+            }
+            directory.join("anyrelay")
+        }
+    };
+    if path.is_file() { Ok(path) } else { Err(LabError::MissingBinary { path }) }
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).map_err(LabError::io(format!("write {}", path.display())))
+}

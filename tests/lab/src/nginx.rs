@@ -1,0 +1,126 @@
+//! nginx on the target: a stock server for downloads, uploads and small answers.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::config::TARGET_PORT;
+use crate::{LabError, Process, Result, Topology, http};
+
+const STATUS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8081);
+
+/// A running nginx with one process. `GET /files/NAME` gives what is in [`Self::files`],
+/// `PUT /uploads/NAME` puts a body into [`Self::uploads`].
+#[derive(Debug)]
+pub struct Nginx {
+    topology: Arc<Topology>,
+    directory: PathBuf,
+    _process: Process,
+    status_queries: u64,
+}
+
+impl Nginx {
+    /// Starts it in the target's namespace, with its files below `work`, and waits until it answers.
+    ///
+    /// # Errors
+    /// If it is missing or does not start.
+    pub fn start(topology: &Arc<Topology>, work: &Path) -> Result<Self> {
+        let directory = work.join("nginx");
+        for part in ["files", "uploads", "temp"] {
+            let path = directory.join(part);
+            std::fs::create_dir_all(&path)
+                .map_err(LabError::io(format!("make {}", path.display())))?;
+        }
+        let config = directory.join("nginx.conf");
+        std::fs::write(&config, config_text(&directory))
+            .map_err(LabError::io(format!("write {}", config.display())))?;
+        let mut command = topology.target.command("nginx");
+        command.arg("-e").arg(directory.join("error.log")).arg("-c").arg(&config);
+        let log = directory.join("output.log");
+        let process = Process::spawn("nginx", &mut command, Some(&log))?;
+        let topology = topology.clone();
+        let mut nginx = Self { topology, directory, _process: process, status_queries: 0 };
+        nginx.wait_ready()?;
+        Ok(nginx)
+    }
+
+    /// Where the files for downloads are.
+    #[must_use]
+    pub fn files(&self) -> PathBuf {
+        self.directory.join("files")
+    }
+
+    /// Where uploaded bodies arrive, each complete when it appears under its name.
+    #[must_use]
+    pub fn uploads(&self) -> PathBuf {
+        self.directory.join("uploads")
+    }
+
+    /// How many connections the server has accepted since its start, without those of this query.
+    ///
+    /// # Errors
+    /// If the status page does not answer as it should.
+    pub fn accepts(&mut self) -> Result<u64> {
+        let (_, body) = http::get(&self.topology.target, STATUS, "/status")?;
+        self.status_queries += 1;
+        // "Active connections: 1 \nserver accepts handled requests\n 17 17 17 \n..."
+        let numbers = body.lines().nth(2).and_then(|line| line.split_whitespace().next());
+        let accepts: Option<u64> = numbers.and_then(|word| word.parse().ok());
+        accepts
+            .and_then(|count| count.checked_sub(self.status_queries))
+            .ok_or_else(|| LabError::Unexpected(format!("nginx status: {body}")))
+    }
+
+    /// The access log: per request `connection request-of-connection method uri status bytes OK|-`.
+    #[must_use]
+    pub fn access_log(&self) -> String {
+        std::fs::read_to_string(self.directory.join("access.log")).unwrap_or_default()
+    }
+
+    fn wait_ready(&mut self) -> Result<()> {
+        let start = Instant::now();
+        loop {
+            match self.accepts() {
+                Ok(_) => return Ok(()),
+                Err(_) if start.elapsed() < Duration::from_secs(10) => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Err(error) => {
+                    let log = self.directory.join("error.log");
+                    return Err(LabError::NotReady {
+                        what: "nginx".to_owned(),
+                        waited: start.elapsed(),
+                        detail: format!(
+                            "{error}: {}",
+                            std::fs::read_to_string(log).unwrap_or_default()
+                        ),
+                    });
+                }
+            }
+        }
+    }
+}
+
+fn config_text(directory: &Path) -> String {
+    let dir = directory.display();
+    let temps: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|kind| format!("  {kind}_temp_path {dir}/temp/{kind};\n"))
+        .concat();
+    format!(
+        "daemon off;\nmaster_process off;\nworker_processes 1;\npid {dir}/nginx.pid;\n\
+         error_log {dir}/error.log warn;\n\
+         events {{ worker_connections 8000; }}\n\
+         http {{\n{temps}\
+         \x20 log_format lab '$connection $connection_requests $request_method $request_uri \
+         $status $bytes_sent $request_completion';\n\
+         \x20 access_log {dir}/access.log lab;\n\
+         \x20 sendfile on;\n  keepalive_timeout 1h;\n  keepalive_requests 1000000;\n\
+         \x20 client_max_body_size 0;\n  client_body_timeout 5m;\n  send_timeout 5m;\n\
+         \x20 server {{\n    listen {TARGET_PORT} backlog=4096;\n\
+         \x20   location /files/ {{ alias {dir}/files/; }}\n\
+         \x20   location /uploads/ {{ alias {dir}/uploads/; dav_methods PUT; }}\n  }}\n\
+         \x20 server {{\n    listen {STATUS};\n    access_log off;\n\
+         \x20   location /status {{ stub_status; }}\n  }}\n}}\n"
+    )
+}

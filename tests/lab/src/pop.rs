@@ -1,0 +1,170 @@
+//! A POP of a lab: its namespace and the process that forwards in it, which can be killed any time.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::config::METRICS;
+use crate::metrics::Metrics;
+use crate::{LabError, Namespace, Process, Result, Topology, http};
+
+/// What forwards in the POPs of a lab.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forwarder {
+    /// `anyrelay run`.
+    Relay,
+    /// HAProxy in TCP mode, which has the state of each connection in its own kernel.
+    HaProxy,
+}
+
+/// One POP.
+#[derive(Debug)]
+pub struct Pop {
+    topology: Arc<Topology>,
+    index: usize,
+    /// The program with its arguments.
+    arguments: Vec<String>,
+    /// The file it is configured by, to be changed before [`Self::sighup`].
+    pub config: PathBuf,
+    log: PathBuf,
+    process: Option<Process>,
+}
+
+impl Pop {
+    pub(crate) fn new(
+        topology: Arc<Topology>,
+        index: usize,
+        arguments: Vec<String>,
+        config: PathBuf,
+    ) -> Self {
+        let log = config.with_extension("log");
+        Self { topology, index, arguments, config, log, process: None }
+    }
+
+    /// `pop1`, `pop2` ...
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("pop{}", self.index + 1)
+    }
+
+    /// Its namespace.
+    #[must_use]
+    pub fn namespace(&self) -> &Namespace {
+        &self.topology.pops[self.index]
+    }
+
+    /// Starts its process, without waiting until it is ready.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start(&mut self) -> Result<()> {
+        let mut command = self.namespace().command(&self.arguments[0]);
+        command.args(&self.arguments[1..]);
+        self.process = Some(Process::spawn(&self.name(), &mut command, Some(&self.log))?);
+        Ok(())
+    }
+
+    /// Ends its process by SIGKILL, as a crash would, and waits until it is gone.
+    pub fn kill9(&mut self) {
+        self.process = None;
+    }
+
+    /// Whether its process exists.
+    #[must_use]
+    pub fn is_running(&mut self) -> bool {
+        self.process.as_mut().is_some_and(|process| matches!(process.status(), Ok(None)))
+    }
+
+    /// Kills it if it runs, starts it, and waits until it is ready.
+    ///
+    /// # Errors
+    /// As [`Self::start`] and [`Self::wait_ready`].
+    pub fn restart(&mut self) -> Result<()> {
+        self.kill9();
+        self.start()?;
+        self.wait_ready(Duration::from_secs(20))
+    }
+
+    /// Sends SIGTERM and waits for the end; gives the exit code.
+    ///
+    /// # Errors
+    /// If it does not run, or has not ended after `limit`.
+    pub fn terminate(&mut self, limit: Duration) -> Result<Option<i32>> {
+        let process = self.running()?;
+        process.signal(Signal::TERM);
+        let status = process.wait(limit)?;
+        self.process = None;
+        Ok(status.code())
+    }
+
+    /// Tells it to read its configuration again.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn sighup(&mut self) -> Result<()> {
+        self.running()?.signal(Signal::HUP);
+        Ok(())
+    }
+
+    /// Whether it says now that it is ready.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        matches!(http::get(self.namespace(), METRICS, "/readyz"), Ok((200, _)))
+    }
+
+    /// Waits until it is ready.
+    ///
+    /// # Errors
+    /// If it ends or is not ready within `limit`, with the end of its log.
+    pub fn wait_ready(&mut self, limit: Duration) -> Result<()> {
+        let start = Instant::now();
+        while !self.is_ready() {
+            let ended = !self.is_running();
+            if ended || start.elapsed() > limit {
+                return Err(LabError::NotReady {
+                    what: self.name(),
+                    waited: start.elapsed(),
+                    detail: format!("ended: {ended}; its log says:\n{}", self.log_tail(30)),
+                });
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// All its metrics, now.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn metrics(&self) -> Result<Metrics> {
+        let (_, body) = http::get(self.namespace(), METRICS, "/metrics")?;
+        Ok(Metrics::parse(&body))
+    }
+
+    /// The sum over one metric's samples with these labels, now.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn metric(&self, name: &str, labels: &[(&str, &str)]) -> Result<f64> {
+        Ok(self.metrics()?.sum(name, labels))
+    }
+
+    /// Everything its processes have logged so far, over restarts.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    fn log_tail(&self, lines: usize) -> String {
+        let log = self.log();
+        let all: Vec<&str> = log.lines().collect();
+        all[all.len().saturating_sub(lines)..].join("\n")
+    }
+
+    fn running(&mut self) -> Result<&mut Process> {
+        let name = self.name();
+        self.process.as_mut().ok_or_else(|| LabError::Unexpected(format!("{name} does not run")))
+    }
+}

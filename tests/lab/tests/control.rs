@@ -1,0 +1,43 @@
+//! The control of the demo, by itself: HAProxy in the POPs serves while routes rest, and a moved
+//! route breaks what runs. If this were not so, the demo's comparison would show nothing.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::time::Duration;
+
+use anyrelay_lab::{Direction, Forwarder, Lab, Nginx, command, topology};
+
+#[test]
+fn haproxy_serves_calm_routes_and_breaks_when_they_move() {
+    let mut lab = Lab::builder().forwarder(Forwarder::HaProxy).build().unwrap();
+    let mut nginx = Nginx::start(&lab.topology, lab.work()).unwrap();
+    std::fs::write(nginx.files().join("body"), vec![7; 300_000_000]).unwrap();
+    let url = format!("http://{}/files/body", topology::VIP);
+    let curl = |extra: &[&str]| {
+        let mut curl = lab.topology.client.command("curl");
+        curl.args(["-sS", "--max-time", "20", "-o", "/dev/null", "-w", "%{size_download}"]);
+        curl.args(extra).arg(&url);
+        curl
+    };
+    let accepted = nginx.accepts().unwrap();
+    assert_eq!(command::run(&mut curl(&[])).unwrap(), "300000000");
+    assert_eq!(nginx.accepts().unwrap(), accepted + 1, "one connection, one accept");
+
+    let mut slow = curl(&["--limit-rate", "50M"]);
+    let transfer = std::thread::spawn(move || command::run(&mut slow));
+    std::thread::sleep(Duration::from_millis(500));
+    lab.routes.to(Direction::Up, 1).unwrap();
+    let outcome = transfer.join().unwrap();
+    assert!(outcome.is_err(), "the other POP does not know the connection: {outcome:?}");
+}
+
+#[test]
+fn killed_pop_is_gone_and_comes_back() {
+    let mut lab = Lab::builder().pops(2).forwarder(Forwarder::HaProxy).build().unwrap();
+    let pop = &mut lab.pops[1];
+    assert!(pop.is_ready() && pop.is_running());
+    pop.kill9();
+    assert!(!pop.is_ready() && !pop.is_running());
+    pop.restart().unwrap();
+    assert!(pop.is_ready());
+}
