@@ -18,7 +18,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_socket_id",
     "rte_dev_(probe|remove)",
     "rte_pktmbuf_(pool_create|free_bulk)",
-    "rte_mempool_(free|avail_count|in_use_count|ops_get_count|lookup)",
+    "rte_mempool_(free|avail_count)",
     "rte_eth_dev_(configure|start|stop|close|info_get|socket_id|get_port_by_name|adjust_nb_rx_tx_desc|default_mac_addr_set|(rx|tx)_offload_name|get_mtu|is_valid_port)",
     "rte_eth_(rx|tx)_queue_setup",
     "rte_eth_macaddr_get",

@@ -40,3 +40,14 @@ void dpdk_shim_mbuf_free(struct rte_mbuf *mbuf)
 {
 	rte_pktmbuf_free(mbuf);
 }
+
+unsigned int dpdk_shim_mempool_cached(const struct rte_mempool *pool)
+{
+	unsigned int cached = 0;
+
+	if (pool->cache_size == 0)
+		return 0;
+	for (unsigned int lcore = 0; lcore < RTE_MAX_LCORE; lcore++)
+		cached += pool->local_cache[lcore].len;
+	return cached;
+}

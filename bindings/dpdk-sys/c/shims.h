@@ -30,6 +30,8 @@ struct rte_mbuf *dpdk_shim_mbuf_alloc(struct rte_mempool *pool);
 int dpdk_shim_mbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned int count);
 /* rte_pktmbuf_free(). */
 void dpdk_shim_mbuf_free(struct rte_mbuf *mbuf);
+/* Objects in the per-lcore caches of a pool. */
+unsigned int dpdk_shim_mempool_cached(const struct rte_mempool *pool);
 
 static const uint32_t DPDK_LCORE_ID_ANY = LCORE_ID_ANY;
 static const uint16_t DPDK_MBUF_HEADROOM = RTE_PKTMBUF_HEADROOM;

@@ -3,6 +3,7 @@
 //! Source: DPDK 22.11 `rte_eal.h`.
 
 use std::ffi::{CStr, CString, c_char};
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
@@ -127,6 +128,12 @@ impl Eal {
 
     pub(crate) fn thread_unregistered(&self) {
         self.inner.registered_threads.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl fmt::Debug for Eal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Eal({})", Eal::version())
     }
 }
 

@@ -183,9 +183,8 @@ impl Mempool {
 
     /// Frames that lie in threads' caches.
     pub fn in_caches(&self) -> u32 {
-        // SAFETY: the pool is alive.
-        let common = unsafe { dpdk_sys::rte_mempool_ops_get_count(self.inner.raw.as_ptr()) };
-        self.available().saturating_sub(common)
+        // SAFETY: the pool is alive; the counts read are plain integers of other threads' caches.
+        unsafe { dpdk_sys::dpdk_shim_mempool_cached(self.inner.raw.as_ptr()) }
     }
 
     pub(crate) fn as_ptr(&self) -> *mut dpdk_sys::rte_mempool {

@@ -2,6 +2,7 @@
 //!
 //! Source: DPDK 22.11 `rte_lcore.h`, `rte_thread_register`.
 
+use std::fmt;
 use std::marker::PhantomData;
 
 use crate::eal::Eal;
@@ -59,6 +60,12 @@ impl ThreadGuard {
     /// The lcore that the thread was given.
     pub fn lcore(&self) -> u32 {
         self.lcore
+    }
+}
+
+impl fmt::Debug for ThreadGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ThreadGuard(lcore {})", self.lcore)
     }
 }
 

@@ -9,9 +9,16 @@ pub fn eal() -> Eal {
     let prefix = format!("--file-prefix=dpdk-test-{}", std::process::id());
     let args = ["--no-huge", "-m", "128", "--no-pci", "--no-shconf", "--no-telemetry", "--lcores"];
     let mut args: Vec<String> = args.map(String::from).to_vec();
-    args.push("0".to_owned());
-    args.push(prefix);
+    args.extend([format!("0@({})", allowed_cores()), prefix]);
     Eal::init(&args).unwrap()
+}
+
+/// The cores that this process may run on, as EAL takes them: `0-1`. The one lcore floats over all
+/// of them, so that tests side by side do not share the first.
+fn allowed_cores() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    line.unwrap().trim().to_owned()
 }
 
 /// A pool of `mbufs` frames.
