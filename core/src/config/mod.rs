@@ -6,10 +6,14 @@
 //! and all mistakes are told at once.
 
 mod addresses;
+mod check;
 mod digest;
+mod raw;
 mod reload;
 mod snapshot;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};

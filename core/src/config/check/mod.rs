@@ -1,0 +1,195 @@
+//! From what is written to what is meant: every mistake is found, and told with its key, the
+//! reason, and what to do.
+//!
+//! A value that is wrong is replaced by a harmless one and checking goes on, so that one run tells
+//! of all mistakes; nothing made of a replaced value ever leaves this module.
+
+mod overlaps;
+mod ports;
+mod services;
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use super::raw::{self, RawConfig, RawFragments, RawIdle, RawLayoutKind};
+use super::{Config, DpdkConfig, Fragments, Idle, Layout, Limits, PopConfig, Problem, Problems};
+
+impl Config {
+    /// Reads and checks the text of the file called `file`. On failure all mistakes are told, or,
+    /// where the text cannot be read at all, the first.
+    pub fn parse(file: &str, text: &str) -> Result<Config, Problems> {
+        let raw = raw::parse(file, text)?;
+        let mut report = Report { file, problems: Vec::new(), warnings: Vec::new() };
+        let mut config = check(&mut report, &raw);
+        config.warnings = report.warnings;
+        if report.problems.is_empty() { Ok(config) } else { Err(Problems(report.problems)) }
+    }
+}
+
+/// Where mistakes and warnings are collected.
+struct Report<'a> {
+    file: &'a str,
+    problems: Vec<Problem>,
+    warnings: Vec<Problem>,
+}
+
+impl Report<'_> {
+    fn error(&mut self, key: impl Into<String>, reason: impl Into<String>) {
+        let problem = self.problem(key.into(), reason.into());
+        self.problems.push(problem);
+    }
+
+    fn warn(&mut self, key: impl Into<String>, reason: impl Into<String>) {
+        let problem = self.problem(key.into(), reason.into());
+        self.warnings.push(problem);
+    }
+
+    fn problem(&self, key: String, reason: String) -> Problem {
+        Problem { file: self.file.to_owned(), key, reason }
+    }
+
+    /// `value`, if it is in `low..=high`; else tells so and returns `low`.
+    fn number<T: TryFrom<i64>>(&mut self, key: &str, value: i64, low: i64, high: i64) -> Option<T> {
+        if !(low..=high).contains(&value) {
+            self.error(key, format!("{value} is out of range: it must be {low} to {high}"));
+        }
+        T::try_from(value.clamp(low, high)).ok()
+    }
+
+    /// A name becomes a label of metrics and a word of logs.
+    fn name(&mut self, key: &str, name: &str) {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+        if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(allowed) {
+            self.error(
+                key,
+                format!("{name:?} cannot be a name: use 1 to {MAX_NAME} of A-Z a-z 0-9 _ -"),
+            );
+        }
+    }
+
+    /// Tells of a list that is longer than it may be.
+    fn at_most(&mut self, key: &str, what: &str, len: usize, max: usize) {
+        if len > max {
+            self.error(key, format!("{len} {what} are more than the {max} that are supported"));
+        }
+    }
+}
+
+fn check(report: &mut Report, raw: &RawConfig) -> Config {
+    let ports = ports::ports(report, raw);
+    let workers = ports::workers(report, raw, &ports);
+    let services = services::services(report, raw, &ports);
+    overlaps::check(report, &ports, &services);
+    let layout = match raw.layout.kind {
+        RawLayoutKind::RunToCompletion => Layout::RunToCompletion,
+        RawLayoutKind::Pipeline => Layout::Pipeline,
+    };
+    if layout == Layout::Pipeline && workers.len() == 1 {
+        report.warn(
+            "layout.kind",
+            "a pipeline with one worker is run to completion with a queue more; add a worker or \
+             use \"run-to-completion\"",
+        );
+    }
+    Config {
+        file: report.file.to_owned(),
+        pop: pop(report, raw),
+        dpdk: dpdk(report, raw),
+        ports,
+        workers,
+        layout,
+        idle: match raw.layout.idle {
+            RawIdle::Spin => Idle::Spin,
+            RawIdle::Backoff => Idle::Backoff,
+        },
+        limits: limits(report, raw),
+        services,
+        metrics_listen: metrics_listen(report, raw),
+        warnings: Vec::new(),
+    }
+}
+
+fn pop(report: &mut Report, raw: &RawConfig) -> PopConfig {
+    let pop = &raw.pop;
+    report.name("pop.name", &pop.name);
+    if pop.keys.is_empty() {
+        report.error("pop.keys", "empty; name the key file, as `anyrelay keygen` writes it");
+    }
+    if pop.fragments == RawFragments::Reassemble {
+        report.error("pop.fragments", "\"reassemble\" is not supported yet; use \"drop\"");
+    }
+    PopConfig {
+        name: pop.name.clone(),
+        id: report.number("pop.id", pop.id, 0, 255).unwrap_or_default(),
+        keys: pop.keys.clone(),
+        private_clients: pop.private_clients,
+        drain_seconds: report
+            .number("pop.drain_seconds", pop.drain_seconds, 0, 3600)
+            .unwrap_or_default(),
+        fragments: Fragments::Drop,
+        // 68 is the smallest MTU of IPv4 (RFC 791).
+        icmp_mtu_floor: report
+            .number("pop.icmp_mtu_floor", pop.icmp_mtu_floor, 68, 1500)
+            .unwrap_or_default(),
+    }
+}
+
+fn dpdk(report: &mut Report, raw: &RawConfig) -> DpdkConfig {
+    let dpdk = &raw.dpdk;
+    for (index, arg) in dpdk.args.iter().enumerate() {
+        if arg.is_empty() || arg.contains('\0') {
+            report.error(
+                format!("dpdk.args[{index}]"),
+                "an EAL argument must not be empty or hold a NUL; remove it",
+            );
+        }
+    }
+    DpdkConfig {
+        hugepages: dpdk.hugepages,
+        memory_mb: report.number("dpdk.memory_mb", dpdk.memory_mb, 32, 1 << 20).unwrap_or_default(),
+        mbufs: report.number("dpdk.mbufs", dpdk.mbufs, 1024, 1 << 24).unwrap_or_default(),
+        args: dpdk.args.clone(),
+    }
+}
+
+fn limits(report: &mut Report, raw: &RawConfig) -> Limits {
+    let limits = &raw.limits;
+    let mut rate = |key: &str, value| {
+        report.number(&format!("limits.{key}"), value, 0, 1_000_000_000).unwrap_or_default()
+    };
+    Limits {
+        rst_per_second: rate("rst_per_second", limits.rst_per_second),
+        variant_per_second: rate("variant_per_second", limits.variant_per_second),
+        echo_per_second: rate("echo_per_second", limits.echo_per_second),
+        icmp_per_second: rate("icmp_per_second", limits.icmp_per_second),
+        pending_rsts: report
+            .number("limits.pending_rsts", limits.pending_rsts, 1, 1 << 20)
+            .unwrap_or_default(),
+    }
+}
+
+fn metrics_listen(report: &mut Report, raw: &RawConfig) -> Option<SocketAddr> {
+    let text = raw.metrics.listen.as_ref()?;
+    let parsed = text.parse();
+    if parsed.is_err() {
+        report.error(
+            "metrics.listen",
+            format!("{text:?} is not IP:PORT; write it as \"127.0.0.1:9100\" or \"[::1]:9100\""),
+        );
+    }
+    parsed.ok()
+}
+
+/// An address in messages.
+fn dotted(ip: u32) -> Ipv4Addr {
+    Ipv4Addr::from_bits(ip)
+}
+
+/// The first place of each thing that is there twice, with the second.
+fn repeated<T: PartialEq>(things: &[T]) -> impl Iterator<Item = (usize, usize)> {
+    things.iter().enumerate().filter_map(|(second, thing)| {
+        let first = things.iter().position(|other| other == thing)?;
+        (first < second).then_some((first, second))
+    })
+}
+
+const MAX_NAME: usize = 63;

@@ -1,0 +1,304 @@
+//! Ports and the workers that poll them.
+
+use super::super::raw::{RawConfig, RawPort, RawSide};
+use super::super::{
+    Gateway, Ipv4Net, MAX_ADDRESSES, MAX_GATEWAYS, MAX_PORTS, MAX_QUEUES, MAX_WORKERS, PortConfig,
+    PortIndex, RxQueue, Side, WorkerConfig,
+};
+use super::{Report, dotted, repeated};
+use crate::config::snapshot::NOT_UNICAST;
+use crate::wire::MacAddr;
+
+pub(super) fn ports(report: &mut Report, raw: &RawConfig) -> Vec<PortConfig> {
+    if raw.port.is_empty() {
+        report.error("port", "there is no port; add a [[port]] with a name, a device and a side");
+    }
+    report.at_most("port", "ports", raw.port.len(), MAX_PORTS);
+    let ports: Vec<_> =
+        raw.port.iter().enumerate().map(|(index, raw)| port(report, index, raw)).collect();
+    let names: Vec<_> = ports.iter().map(|port| &port.name).collect();
+    for (first, second) in repeated(&names) {
+        report.error(
+            format!("port[{second}].name"),
+            format!("port[{first}] has this name too; give each port its own"),
+        );
+    }
+    let devices: Vec<_> = ports.iter().map(|port| &port.device).collect();
+    for (first, second) in repeated(&devices) {
+        report.error(
+            format!("port[{second}].device"),
+            format!("port[{first}] has this device too; a device is one port"),
+        );
+    }
+    let macs: Vec<_> = ports.iter().filter_map(|port| port.mac).collect();
+    if let Some((_, second)) = repeated(&macs).next()
+        && let Some(mac) = macs.get(second)
+    {
+        report.warn("port", format!("two ports have the MAC address {mac}"));
+    }
+    if !ports.is_empty() {
+        sides(report, &ports);
+    }
+    ports
+}
+
+fn sides(report: &mut Report, ports: &[PortConfig]) {
+    if !ports.iter().any(|port| port.side.takes_clients()) {
+        report.error(
+            "port",
+            "no port takes frames from clients; give one side = \"client\" or \"both\"",
+        );
+    }
+    if !ports.iter().any(|port| port.side.takes_targets()) {
+        report.error(
+            "port",
+            "no port takes frames from targets; give one side = \"target\" or \"both\"",
+        );
+    }
+}
+
+fn port(report: &mut Report, index: usize, raw: &RawPort) -> PortConfig {
+    let key = |name: &str| format!("port[{index}].{name}");
+    report.name(&key("name"), &raw.name);
+    if raw.device.is_empty() || raw.device.contains('\0') {
+        report.error(
+            key("device"),
+            "empty; name a PCI address such as \"0000:01:00.0\" or a vdev such as \"net_af_packet0,iface=eth0\"",
+        );
+    }
+    let mac = raw.mac.as_ref().and_then(|text| unicast_mac(report, &key("mac"), text));
+    let addresses = addresses(report, index, raw);
+    let gateways = gateways(report, index, raw, &addresses);
+    PortConfig {
+        name: raw.name.clone(),
+        device: raw.device.clone(),
+        side: match raw.side {
+            RawSide::Client => Side::Client,
+            RawSide::Target => Side::Target,
+            RawSide::Both => Side::Both,
+        },
+        mac,
+        addresses,
+        gateways,
+        // 576 is what every host must take (RFC 791); 9216 is what NICs call a jumbo frame.
+        mtu: report.number(&key("mtu"), raw.mtu, 576, 9216).unwrap_or_default(),
+        queues: report.number(&key("queues"), raw.queues, 1, MAX_QUEUES as i64).unwrap_or_default(),
+    }
+}
+
+fn unicast_mac(report: &mut Report, key: &str, text: &str) -> Option<MacAddr> {
+    match text.parse::<MacAddr>() {
+        Ok(mac) if mac.is_unicast() => Some(mac),
+        Ok(mac) => {
+            report.error(
+                key,
+                format!("{mac} is a multicast, broadcast or zero address; use a station's own"),
+            );
+            None
+        }
+        Err(error) => {
+            report.error(key, format!("{text:?} is {error}"));
+            None
+        }
+    }
+}
+
+fn addresses(report: &mut Report, index: usize, raw: &RawPort) -> Vec<Ipv4Net> {
+    report.at_most(
+        &format!("port[{index}].addresses"),
+        "addresses",
+        raw.addresses.len(),
+        MAX_ADDRESSES,
+    );
+    let mut nets = Vec::new();
+    for (place, text) in raw.addresses.iter().enumerate() {
+        let key = format!("port[{index}].addresses[{place}]");
+        let Some(net) = parse_net(text) else {
+            report.error(
+                key,
+                format!("{text:?} is not ADDRESS/LENGTH; write it as \"192.0.2.2/24\""),
+            );
+            continue;
+        };
+        if let Some(reason) = not_a_hosts(net) {
+            report.error(key, format!("{net} {reason}; use a host's address"));
+            continue;
+        }
+        nets.push(net);
+    }
+    nets
+}
+
+/// Why an address with its prefix cannot be a host's, if it cannot.
+fn not_a_hosts(net: Ipv4Net) -> Option<&'static str> {
+    if !is_unicast(net.address) {
+        return Some("is not a unicast address");
+    }
+    if net.prefix_len == 0 {
+        return Some("has the whole world on its link");
+    }
+    if net.prefix_len > 30 {
+        return None;
+    }
+    (net.address == net.first() || net.address == net.last())
+        .then_some("is the network or broadcast address of its prefix")
+}
+
+fn gateways(report: &mut Report, index: usize, raw: &RawPort, nets: &[Ipv4Net]) -> Vec<Gateway> {
+    let key = format!("port[{index}].gateways");
+    report.at_most(&key, "gateways", raw.gateways.len(), MAX_GATEWAYS);
+    if raw.gateways.is_empty() {
+        report.error(&key, "there is none; name the router on this link that frames go to");
+    }
+    let macs = gateway_macs(report, index, raw);
+    let mut gateways: Vec<Gateway> = Vec::new();
+    for (place, text) in raw.gateways.iter().enumerate() {
+        let key = format!("{key}[{place}]");
+        let Ok(address) = text.parse::<std::net::Ipv4Addr>() else {
+            report.error(key, format!("{text:?} is not an IPv4 address"));
+            continue;
+        };
+        let ip = address.to_bits();
+        if !nets.iter().any(|net| net.contains(ip)) {
+            report.error(
+                key,
+                format!(
+                    "{address} is in no prefix of this port's addresses; a gateway must be on-link"
+                ),
+            );
+        } else if nets.iter().any(|net| net.address == ip) {
+            report.error(key, format!("{address} is this port's own address"));
+        } else if nets
+            .iter()
+            .any(|net| net.contains(ip) && not_a_hosts(Ipv4Net { address: ip, ..*net }).is_some())
+        {
+            report.error(key, format!("{address} is the network or broadcast address of its link"));
+        } else if gateways.iter().any(|gateway| gateway.ip == ip) {
+            report.error(key, format!("{address} is named twice"));
+        }
+        gateways.push(Gateway { ip, mac: macs.get(place).copied().flatten() });
+    }
+    gateways
+}
+
+fn gateway_macs(report: &mut Report, index: usize, raw: &RawPort) -> Vec<Option<MacAddr>> {
+    let Some(texts) = &raw.gateway_macs else { return Vec::new() };
+    let key = format!("port[{index}].gateway_macs");
+    if texts.len() != raw.gateways.len() {
+        report.error(
+            &key,
+            format!(
+                "{} MAC addresses for {} gateways; write one per gateway, in their order",
+                texts.len(),
+                raw.gateways.len()
+            ),
+        );
+    }
+    let macs = texts.iter().enumerate();
+    macs.map(|(place, text)| unicast_mac(report, &format!("{key}[{place}]"), text)).collect()
+}
+
+pub(super) fn workers(
+    report: &mut Report,
+    raw: &RawConfig,
+    ports: &[PortConfig],
+) -> Vec<WorkerConfig> {
+    if raw.worker.is_empty() {
+        report
+            .error("worker", "there is no worker; add a [[worker]] with a core and its rx queues");
+    }
+    report.at_most("worker", "workers", raw.worker.len(), MAX_WORKERS);
+    let mut pollers: Vec<(RxQueue, usize)> = Vec::new();
+    let mut workers = Vec::new();
+    for (index, worker) in raw.worker.iter().enumerate() {
+        let mut rx = Vec::new();
+        for (place, text) in worker.rx.iter().enumerate() {
+            let key = format!("worker[{index}].rx[{place}]");
+            let Some(queue) = rx_queue(report, &key, text, ports) else { continue };
+            if let Some((_, other)) = pollers.iter().find(|(polled, _)| *polled == queue) {
+                report.error(
+                    key,
+                    format!(
+                        "{text:?} is polled by worker[{other}] already; a queue has one worker"
+                    ),
+                );
+                continue;
+            }
+            pollers.push((queue, index));
+            rx.push(queue);
+        }
+        let core = report.number(&format!("worker[{index}].core"), worker.core, 0, 1023);
+        workers.push(WorkerConfig { core: core.unwrap_or_default(), rx });
+    }
+    cores(report, &workers);
+    unpolled(report, ports, &pollers);
+    workers
+}
+
+fn rx_queue(report: &mut Report, key: &str, text: &str, ports: &[PortConfig]) -> Option<RxQueue> {
+    let parsed = text.rsplit_once(':').and_then(|(name, queue)| Some((name, queue.parse().ok()?)));
+    let Some((name, queue)) = parsed else {
+        report.error(key, format!("{text:?} is not PORT:QUEUE; write it as \"wan:0\""));
+        return None;
+    };
+    let Some(place) = ports.iter().position(|port| port.name == name) else {
+        let names: Vec<_> = ports.iter().map(|port| port.name.as_str()).collect();
+        report.error(key, format!("there is no port {name:?}; the ports are {}", names.join(", ")));
+        return None;
+    };
+    let queues = ports.get(place).map_or(0, |port| port.queues);
+    if queue >= queues {
+        report.error(
+            key,
+            format!("port {name:?} has no RX queue {queue}: it has {queues}, counted from 0; raise its `queues`"),
+        );
+        return None;
+    }
+    Some(RxQueue { port: PortIndex(u8::try_from(place).ok()?), queue })
+}
+
+fn cores(report: &mut Report, workers: &[WorkerConfig]) {
+    let cores: Vec<_> = workers.iter().map(|worker| worker.core).collect();
+    for (first, second) in repeated(&cores) {
+        report.warn(
+            format!("worker[{second}].core"),
+            format!("worker[{first}] is pinned to this core too; they take turns"),
+        );
+    }
+}
+
+fn unpolled(report: &mut Report, ports: &[PortConfig], pollers: &[(RxQueue, usize)]) {
+    for (place, port) in (0..).zip(ports) {
+        for queue in 0..port.queues {
+            let wanted = RxQueue { port: PortIndex(place), queue };
+            if !pollers.iter().any(|(polled, _)| *polled == wanted) {
+                report.error(
+                    format!("port[{place}].queues"),
+                    format!("no worker polls {}:{queue}; add it to a worker's rx", port.name),
+                );
+            }
+        }
+    }
+}
+
+/// Reads `ADDRESS/LENGTH`.
+pub(super) fn parse_net(text: &str) -> Option<Ipv4Net> {
+    let (address, len) = text.split_once('/')?;
+    let address = address.parse::<std::net::Ipv4Addr>().ok()?.to_bits();
+    let digits = len.bytes().all(|byte| byte.is_ascii_digit());
+    let prefix_len = len.parse().ok().filter(|len| digits && *len <= 32)?;
+    Some(Ipv4Net { address, prefix_len })
+}
+
+/// Whether a host of the Internet could have this address.
+pub(super) fn is_unicast(ip: u32) -> bool {
+    let holds = |&(address, prefix_len): &(u32, u8)| Ipv4Net { address, prefix_len }.contains(ip);
+    !NOT_UNICAST.iter().any(holds)
+}
+
+/// Says that an address cannot be used as `what`.
+pub(super) fn refuse_non_unicast(report: &mut Report, key: &str, what: &str, ip: u32) {
+    if !is_unicast(ip) {
+        report.error(key, format!("{} cannot be {what}: it is not a unicast address", dotted(ip)));
+    }
+}

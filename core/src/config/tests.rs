@@ -1,0 +1,599 @@
+//! Every message of the config's checks, and what a snapshot answers.
+
+use super::*;
+use crate::keys::KeyFile;
+
+/// A config without mistakes or warnings, that uses everything.
+const GOOD: &str = r#"
+[pop]
+name = "pop1"
+id = 1
+keys = "keys.toml"
+private_clients = false
+drain_seconds = 0
+fragments = "drop"
+icmp_mtu_floor = 552
+
+[dpdk]
+hugepages = false
+memory_mb = 128
+mbufs = 8192
+args = []
+
+[[port]]
+name = "wan"
+device = "net_af_packet0,iface=p1c"
+side = "client"
+mac = "02:00:00:00:00:01"
+addresses = ["192.0.2.2/24"]
+gateways = ["192.0.2.1"]
+gateway_macs = ["02:00:00:00:01:01"]
+mtu = 1500
+queues = 2
+
+[[port]]
+name = "lan"
+device = "0000:01:00.0"
+side = "target"
+addresses = ["10.1.0.2/24", "10.1.1.2/31"]
+gateways = ["10.1.0.1"]
+
+[[worker]]
+core = 0
+rx = ["wan:0", "lan:0"]
+
+[[worker]]
+core = 1
+rx = ["wan:1"]
+
+[layout]
+kind = "pipeline"
+idle = "backoff"
+
+[limits]
+rst_per_second = 10
+variant_per_second = 10
+echo_per_second = 10
+icmp_per_second = 10
+pending_rsts = 64
+
+[[relay]]
+name = "web"
+vip = "203.0.113.10:443"
+targets = ["198.51.100.10:8443", "198.51.100.9:8443"]
+egress = { pool = "100.64.8.0/24" }
+mss = 1400
+
+[[relay]]
+name = "mail"
+vip = "203.0.113.10:25"
+targets = ["198.51.100.10:25"]
+egress = { pool = "100.64.8.0/24" }
+
+[[relay]]
+name = "raw"
+vip = "203.0.113.11:443"
+targets = ["198.51.100.10:8443"]
+egress = "transparent"
+
+[metrics]
+listen = "127.0.0.1:9100"
+"#;
+
+fn good() -> Config {
+    Config::parse("pop.toml", GOOD).unwrap()
+}
+
+fn keys() -> KeyFile {
+    KeyFile::from_random([[1; 32], [2; 32], [3; 32]])
+}
+
+fn snapshot(text: &str) -> Snapshot {
+    Snapshot::build(&Config::parse("pop.toml", text).unwrap(), &keys(), None).unwrap()
+}
+
+/// `GOOD` with `from` replaced by `to`, which must be in it.
+fn with(from: &str, to: &str) -> String {
+    assert!(GOOD.contains(from), "{from:?} is not in the config");
+    GOOD.replacen(from, to, 1)
+}
+
+fn ip(text: &str) -> u32 {
+    text.parse::<Ipv4Addr>().unwrap().to_bits()
+}
+
+#[test]
+fn a_good_config_is_read_whole() {
+    let config = good();
+    assert_eq!(config.warnings, []);
+    assert_eq!(config.ports.len(), 2);
+    assert_eq!(config.ports[0].gateways[0].mac, Some(MacAddr([2, 0, 0, 0, 1, 1])));
+    assert_eq!(config.ports[1].mtu, 1500);
+    assert_eq!(config.workers[1].rx, [RxQueue { port: PortIndex(0), queue: 1 }]);
+    assert_eq!(config.layout, Layout::Pipeline);
+    assert_eq!(config.services[0].mss, 1400);
+    assert_eq!(config.services[1].mss, 1460);
+    assert_eq!(config.services[0].targets[0].ip, ip("198.51.100.9"));
+    assert_eq!(config.metrics_listen, Some("127.0.0.1:9100".parse().unwrap()));
+}
+
+#[test]
+fn what_is_left_out_has_its_default() {
+    let text = r#"
+        pop = { name = "p", id = 0, keys = "k" }
+        port = [{ name = "a", device = "d", side = "both", addresses = ["192.0.2.2/24"], gateways = ["192.0.2.1"] }]
+        worker = [{ core = 0, rx = ["a:0"] }]
+    "#;
+    let config = Config::parse("f", text).unwrap();
+    assert_eq!((config.pop.drain_seconds, config.pop.icmp_mtu_floor), (10, 552));
+    assert!(!config.pop.private_clients);
+    assert_eq!((config.dpdk.memory_mb, config.dpdk.mbufs), (512, 16384));
+    assert_eq!((config.layout, config.idle), (Layout::RunToCompletion, Idle::Backoff));
+    assert_eq!(config.limits.pending_rsts, 4096);
+    assert_eq!(config.metrics_listen, None);
+    assert_eq!(config.warnings[0].key, "relay");
+}
+
+/// What is changed in `GOOD`, by what, the key of the problem, and a part of its reason.
+const MISTAKES: &[(&str, &str, &str, &str)] = &[
+    // The form of the file.
+    ("[pop]", "[pop", "", "line 2"),
+    ("id = 1\n", "id = 1\nid = 1\n", "", "duplicate key"),
+    ("id = 1\n", "", "pop", "missing field `id`"),
+    ("id = 1\n", "id = 1\nuid = 2\n", "pop.uid", "unknown field `uid`"),
+    ("[dpdk]", "[dpkd]", "dpkd", "unknown field `dpkd`"),
+    ("vip = \"203.0.113.11:443\"", "vips = \"x\"", "relay[2].vips", "unknown field `vips`"),
+    ("mtu = 1500", "mtu = \"1500\"", "port[0].mtu", "expected i64"),
+    ("side = \"client\"", "side = \"left\"", "port[0].side", "unknown variant `left`"),
+    (
+        "egress = \"transparent\"",
+        "egress = \"opaque\"",
+        "relay[2].egress",
+        "unknown variant `opaque`",
+    ),
+    (
+        "egress = \"transparent\"",
+        "egress = { poool = \"x\" }",
+        "relay[2].egress",
+        "unknown variant `poool`",
+    ),
+    ("idle = \"backoff\"", "idle = \"sleep\"", "layout.idle", "unknown variant `sleep`"),
+    // The POP.
+    ("\"pop1\"", "\"pop 1\"", "pop.name", "cannot be a name"),
+    ("\"pop1\"", "\"\"", "pop.name", "cannot be a name"),
+    ("id = 1", "id = 256", "pop.id", "must be 0 to 255"),
+    ("id = 1", "id = -1", "pop.id", "must be 0 to 255"),
+    ("\"keys.toml\"", "\"\"", "pop.keys", "name the key file"),
+    ("drain_seconds = 0", "drain_seconds = 3601", "pop.drain_seconds", "0 to 3600"),
+    ("\"drop\"", "\"reassemble\"", "pop.fragments", "not supported yet"),
+    ("floor = 552", "floor = 67", "pop.icmp_mtu_floor", "68 to 1500"),
+    ("memory_mb = 128", "memory_mb = 1", "dpdk.memory_mb", "32 to"),
+    ("mbufs = 8192", "mbufs = 0", "dpdk.mbufs", "1024 to"),
+    ("args = []", "args = [\"-v\", \"\"]", "dpdk.args[1]", "must not be empty"),
+    ("rst_per_second = 10", "rst_per_second = -1", "limits.rst_per_second", "out of range"),
+    ("pending_rsts = 64", "pending_rsts = 0", "limits.pending_rsts", "1 to"),
+    ("127.0.0.1:9100", "localhost", "metrics.listen", "is not IP:PORT"),
+    // Ports.
+    ("name = \"lan\"", "name = \"wan\"", "port[1].name", "port[0] has this name too"),
+    ("0000:01:00.0", "net_af_packet0,iface=p1c", "port[1].device", "port[0] has this device"),
+    ("\"0000:01:00.0\"", "\"\"", "port[1].device", "PCI address"),
+    ("side = \"client\"", "side = \"target\"", "port", "no port takes frames from clients"),
+    ("side = \"target\"", "side = \"client\"", "port", "no port takes frames from targets"),
+    ("02:00:00:00:00:01", "02:00:00:00:00", "port[0].mac", "not a MAC address"),
+    ("02:00:00:00:00:01", "03:00:00:00:00:01", "port[0].mac", "multicast"),
+    ("02:00:00:00:00:01", "ff:ff:ff:ff:ff:ff", "port[0].mac", "multicast"),
+    ("192.0.2.2/24", "192.0.2.2", "port[0].addresses[0]", "is not ADDRESS/LENGTH"),
+    ("192.0.2.2/24", "192.0.2.2/33", "port[0].addresses[0]", "is not ADDRESS/LENGTH"),
+    ("192.0.2.2/24", "192.0.2.0/24", "port[0].addresses[0]", "network or broadcast"),
+    ("192.0.2.2/24", "192.0.2.255/24", "port[0].addresses[0]", "network or broadcast"),
+    ("192.0.2.2/24", "224.0.0.1/24", "port[0].addresses[0]", "not a unicast"),
+    ("192.0.2.2/24", "192.0.2.2/0", "port[0].addresses[0]", "the whole world"),
+    ("10.1.1.2/31", "192.0.2.2/24", "port[1].addresses[1]", "port[0] has 192.0.2.2 already"),
+    ("[\"192.0.2.1\"]", "[]", "port[0].gateways", "there is none"),
+    ("\"192.0.2.1\"", "\"router\"", "port[0].gateways[0]", "not an IPv4 address"),
+    ("\"192.0.2.1\"", "\"192.0.3.1\"", "port[0].gateways[0]", "must be on-link"),
+    ("\"192.0.2.1\"", "\"192.0.2.2\"", "port[0].gateways[0]", "own address"),
+    ("\"192.0.2.1\"", "\"192.0.2.255\"", "port[0].gateways[0]", "network or broadcast"),
+    ("\"10.1.0.1\"", "\"10.1.0.1\", \"10.1.0.1\"", "port[1].gateways[1]", "named twice"),
+    ("[\"02:00:00:00:01:01\"]", "[]", "port[0].gateway_macs", "0 MAC addresses for 1 gateways"),
+    ("02:00:00:00:01:01", "01:00:00:00:01:01", "port[0].gateway_macs[0]", "multicast"),
+    ("mtu = 1500", "mtu = 500", "port[0].mtu", "576 to 9216"),
+    ("queues = 2", "queues = 0", "port[0].queues", "1 to 64"),
+    // Workers.
+    ("\"lan:0\"", "\"lan0\"", "worker[0].rx[1]", "is not PORT:QUEUE"),
+    ("\"lan:0\"", "\"man:0\"", "worker[0].rx[1]", "no port \"man\"; the ports are wan, lan"),
+    ("\"lan:0\"", "\"lan:1\"", "worker[0].rx[1]", "has no RX queue 1"),
+    ("\"wan:1\"", "\"wan:0\"", "worker[1].rx[0]", "polled by worker[0] already"),
+    ("\"wan:1\"", "", "port[0].queues", "no worker polls wan:1"),
+    ("core = 1", "core = 1024", "worker[1].core", "0 to 1023"),
+    // Services.
+    ("\"mail\"", "\"web\"", "relay[1].name", "relay[0] has this name too"),
+    ("\"mail\"", "\"e-mail!\"", "relay[1].name", "cannot be a name"),
+    ("203.0.113.11:443", "203.0.113.11", "relay[2].vip", "is not ADDRESS:PORT"),
+    ("203.0.113.11:443", "[2001:db8::1]:443", "relay[2].vip", "IPv6, which is not supported yet"),
+    ("203.0.113.11:443", "203.0.113.11:0", "relay[2].vip", "port 0"),
+    ("203.0.113.11:443", "127.0.0.1:443", "relay[2].vip", "not a unicast address"),
+    (
+        "203.0.113.10:25",
+        "203.0.113.10:443",
+        "relay[1].vip",
+        "relay[0] is at 203.0.113.10:443 already",
+    ),
+    ("[\"198.51.100.10:25\"]", "[]", "relay[1].targets", "there is none"),
+    ("198.51.100.10:25", "mail.example:25", "relay[1].targets[0]", "is not ADDRESS:PORT"),
+    ("198.51.100.10:25", "239.0.0.1:25", "relay[1].targets[0]", "not a unicast address"),
+    (
+        "198.51.100.9:8443",
+        "198.51.100.10:8443",
+        "relay[0].targets[1]",
+        "the same target as relay[0].targets[0]",
+    ),
+    ("mss = 1400", "mss = 1461", "relay[0].mss", "at most 1460"),
+    ("mss = 1400", "mss = 20", "relay[0].mss", "88 to"),
+    (
+        "pool = \"100.64.8.0/24\"",
+        "prefix = \"2001:db8::/64\"",
+        "relay[0].egress",
+        "not supported yet",
+    ),
+    ("100.64.8.0/24", "100.64.8.0", "relay[0].egress.pool", "is not ADDRESS/LENGTH"),
+    ("100.64.8.0/24", "100.64.8.0/31", "relay[0].egress.pool", "too small"),
+    ("100.64.8.0/24", "100.64.0.0/15", "relay[0].egress.pool", "too large"),
+    ("100.64.8.0/24", "100.64.8.1/24", "relay[0].egress.pool", "write 100.64.8.0/24"),
+    ("100.64.8.0/24", "240.0.8.0/24", "relay[0].egress.pool", "not a unicast"),
+    // What must not meet.
+    (
+        "100.64.8.0/24",
+        "100.64.8.0/23",
+        "relay[1].egress.pool",
+        "100.64.8.0/24 overlaps 100.64.8.0/23 of relay[0]",
+    ),
+    (
+        "198.51.100.10:25",
+        "198.51.100.10:8443",
+        "relay[1].targets",
+        "relay[0] has the target 198.51.100.10:8443 on the pool",
+    ),
+    (
+        "egress = { pool = \"100.64.8.0/24\" }\nmss",
+        "egress = \"transparent\"\nmss",
+        "relay[2].targets",
+        "relay[0] is transparent",
+    ),
+    ("203.0.113.11:443", "100.64.8.9:443", "relay[2].vip", "in the pool 100.64.8.0/24 of relay[0]"),
+    ("203.0.113.11:443", "198.51.100.9:443", "relay[2].vip", "is a target of relay[0]"),
+    ("198.51.100.10:25", "100.64.8.9:25", "relay[1].targets", "in the pool 100.64.8.0/24"),
+    ("203.0.113.11:443", "10.1.0.2:443", "relay[2].vip", "own address of port[1]"),
+    ("203.0.113.11:443", "10.1.0.1:443", "relay[2].vip", "gateway of port[1]"),
+    ("198.51.100.10:25", "10.1.0.2:25", "relay[1].targets", "own address of port[1]"),
+    ("100.64.8.0/24", "192.0.2.0/24", "relay[0].egress.pool", "own address of port[0]"),
+];
+
+#[test]
+fn every_mistake_is_told_with_its_key_and_reason() {
+    for (from, to, key, reason) in MISTAKES {
+        let problems = Config::parse("pop.toml", &with(from, to)).unwrap_err();
+        let told = |problem: &Problem| problem.key == *key && problem.reason.contains(reason);
+        assert!(
+            problems.0.iter().any(told),
+            "{from} -> {to}: expected {key}: {reason}; told were:\n{problems}"
+        );
+        assert!(problems.0.iter().all(|problem| problem.file == "pop.toml"));
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let text = with("id = 1", "id = 300").replacen("mtu = 1500", "mtu = 1", 1);
+    let text = text.replacen("203.0.113.11:443", "x", 1);
+    let keys: Vec<_> =
+        Config::parse("f", &text).unwrap_err().0.into_iter().map(|problem| problem.key).collect();
+    for key in ["pop.id", "port[0].mtu", "relay[2].vip"] {
+        assert!(keys.iter().any(|told| told == key), "{key} is not in {keys:?}");
+    }
+}
+
+#[test]
+fn a_file_without_ports_and_workers_says_so() {
+    let text = "pop = { name = \"p\", id = 0, keys = \"k\" }";
+    let told = Config::parse("f", text).unwrap_err().to_string();
+    assert!(told.contains("f: port: there is no port"), "{told}");
+    assert!(told.contains("f: worker: there is no worker"), "{told}");
+}
+
+#[test]
+fn more_than_the_limits_is_told() {
+    let port = |i: usize| {
+        format!(
+            "[[port]]\nname='p{i}'\ndevice='d{i}'\nside='both'\naddresses=['10.{i}.0.2/24']\ngateways=['10.{i}.0.1']\n"
+        )
+    };
+    let relay = |i: usize| {
+        format!(
+            "[[relay]]\nname='r{i}'\nvip='203.0.113.1:{}'\ntargets=['198.51.100.1:{}']\negress={{pool='100.64.0.0/16'}}\n",
+            i + 1,
+            i + 1
+        )
+    };
+    let many =
+        |count: usize, make: &dyn Fn(usize) -> String| (0..count).map(make).collect::<String>();
+    let targets: Vec<_> = (1..=65).map(|i| format!("'198.51.100.2:{i}'")).collect();
+    let texts = [
+        (many(17, &port), "17 ports are more than the 16"),
+        (many(257, &relay), "257 services are more than the 256"),
+        (many(65, &|i| format!("[[worker]]\ncore={i}\n")), "65 workers are more than the 64"),
+        (
+            relay(0).replace("'198.51.100.1:1'", &targets.join(",")),
+            "65 targets are more than the 64",
+        ),
+    ];
+    for (text, reason) in texts {
+        let text = format!("pop = {{ name = 'p', id = 0, keys = 'k' }}\n{text}");
+        let told = Config::parse("f", &text).unwrap_err().to_string();
+        assert!(told.contains(reason), "expected {reason}; told were:\n{told}");
+    }
+}
+
+#[test]
+fn what_is_doubtful_is_warned_of() {
+    let one_worker = with(
+        "rx = [\"wan:0\", \"lan:0\"]\n\n[[worker]]\ncore = 1\nrx = [\"wan:1\"]",
+        "rx = [\"wan:0\", \"lan:0\", \"wan:1\"]",
+    );
+    let warnings = [
+        (one_worker, "layout.kind", "a pipeline with one worker"),
+        (with("core = 1", "core = 0"), "worker[1].core", "pinned to this core too"),
+        (
+            GOOD.replace("100.64.8.0/24", "100.64.8.0/25"),
+            "relay[0].egress.pool",
+            "only 128 addresses",
+        ),
+        (
+            with("0000:01:00.0\"", "0000:01:00.0\"\nmac = \"02:00:00:00:00:01\""),
+            "port",
+            "two ports have the MAC",
+        ),
+    ];
+    for (text, key, reason) in warnings {
+        let config = Config::parse("f", &text).unwrap();
+        let told = |problem: &Problem| problem.key == key && problem.reason.contains(reason);
+        assert!(config.warnings.iter().any(told), "{key}: {:?}", config.warnings);
+    }
+}
+
+#[test]
+fn addresses_mean_what_the_config_says() {
+    let snapshot = snapshot(GOOD);
+    assert_eq!(snapshot.classify(ip("203.0.113.10")), Destination::Vip);
+    assert_eq!(snapshot.classify(ip("203.0.113.11")), Destination::Vip);
+    assert_eq!(snapshot.classify(ip("203.0.113.12")), Destination::Other);
+    for pool in ["100.64.8.0", "100.64.8.77", "100.64.8.255"] {
+        assert_eq!(snapshot.classify(ip(pool)), Destination::Pool(PoolIndex(0)));
+    }
+    for other in ["100.64.7.255", "100.64.9.0", "198.51.100.10", "192.0.2.1", "0.0.0.0"] {
+        assert_eq!(snapshot.classify(ip(other)), Destination::Other, "{other}");
+    }
+    assert_eq!(snapshot.classify(ip("192.0.2.2")), Destination::Own(PortIndex(0)));
+    assert_eq!(snapshot.classify(ip("10.1.1.2")), Destination::Own(PortIndex(1)));
+}
+
+#[test]
+fn services_are_found_from_both_sides() {
+    let snapshot = snapshot(GOOD);
+    let (web, mail, raw) = (ServiceIndex(0), ServiceIndex(1), ServiceIndex(2));
+    let (vip, target, pool) = (ip("203.0.113.10"), ip("198.51.100.10"), PoolIndex(0));
+    assert_eq!(snapshot.service_at(vip, 443), Some(web));
+    assert_eq!(snapshot.service_at(vip, 25), Some(mail));
+    assert_eq!(snapshot.service_at(vip, 80), None);
+    assert_eq!(snapshot.service_from_pool(pool, target, 8443), Some(web));
+    assert_eq!(snapshot.service_from_pool(pool, target, 25), Some(mail));
+    assert_eq!(snapshot.service_from_pool(pool, target, 26), None);
+    assert_eq!(snapshot.service_from_pool(PoolIndex(1), target, 25), None);
+    assert_eq!(snapshot.transparent_service(target, 8443), Some(raw));
+    assert_eq!(snapshot.transparent_service(target, 25), None);
+    assert_eq!(snapshot.service(raw).unwrap().name, "raw");
+    assert_eq!(snapshot.service(web).unwrap().targets().len(), 2);
+    assert!(snapshot.service(ServiceIndex(3)).is_none());
+}
+
+#[test]
+fn only_addresses_of_clients_are_clients() {
+    let public = [
+        "1.2.3.4",
+        "192.0.2.77",
+        "203.0.113.12",
+        "198.51.100.11",
+        "172.32.0.1",
+        "223.255.255.255",
+        "100.128.0.0",
+        "169.253.0.1",
+    ];
+    let private = [
+        "10.0.0.1",
+        "172.16.0.1",
+        "172.31.255.255",
+        "192.168.3.4",
+        "100.64.0.1",
+        "100.127.255.255",
+    ];
+    let never = [
+        "0.0.0.1",
+        "127.0.0.1",
+        "169.254.1.1",
+        "224.0.0.1",
+        "240.0.0.1",
+        "255.255.255.255",
+        "203.0.113.10",
+        "100.64.8.3",
+        "198.51.100.9",
+        "192.0.2.2",
+        "10.1.1.2",
+        "192.0.2.0",
+        "192.0.2.255",
+    ];
+    let (without, with) =
+        (snapshot(GOOD), snapshot(&with("private_clients = false", "private_clients = true")));
+    for address in public {
+        assert!(without.client_ok(ip(address)) && with.client_ok(ip(address)), "{address}");
+    }
+    for address in private {
+        assert!(!without.client_ok(ip(address)) && with.client_ok(ip(address)), "{address}");
+    }
+    for address in never {
+        assert!(!without.client_ok(ip(address)) && !with.client_ok(ip(address)), "{address}");
+    }
+}
+
+#[test]
+fn a_reload_keeps_the_slots_of_names() {
+    let before = snapshot(GOOD);
+    let slots = |snapshot: &Snapshot| -> Vec<_> {
+        snapshot.services.iter().map(|service| (service.name.clone(), service.slot.0)).collect()
+    };
+    assert_eq!(slots(&before), [("web".into(), 0), ("mail".into(), 1), ("raw".into(), 2)]);
+    // "web" goes, "new" comes in its place in the file.
+    let config = Config::parse("f", &with("\"web\"", "\"new\"")).unwrap();
+    let after = Snapshot::build(&config, &keys(), Some(&before)).unwrap();
+    assert_eq!(slots(&after), [("new".into(), 3), ("mail".into(), 1), ("raw".into(), 2)]);
+    let again = Snapshot::build(&good(), &keys(), Some(&after)).unwrap();
+    assert_eq!(slots(&again), [("web".into(), 0), ("mail".into(), 1), ("raw".into(), 2)]);
+}
+
+#[test]
+fn slots_never_meet_when_all_are_in_use() {
+    let relay = |name: &str, i: usize| {
+        format!(
+            "[[relay]]\nname='{name}{i}'\nvip='203.0.113.1:{}'\ntargets=['198.51.100.1:{}']\negress={{pool='100.64.0.0/16'}}\n",
+            i + 1,
+            i + 1
+        )
+    };
+    let text = |name: &str, kept: usize| {
+        let head = GOOD.split("[[relay]]").next().unwrap();
+        let relays = (0..MAX_SERVICES).map(|i| relay(if i < kept { "kept" } else { name }, i));
+        relays.fold(head.to_owned(), |text, relay| text + &relay)
+    };
+    let before = snapshot(&text("old", 100));
+    let config = Config::parse("f", &text("new", 100)).unwrap();
+    let after = Snapshot::build(&config, &keys(), Some(&before)).unwrap();
+    let mut slots: Vec<_> = after.services.iter().map(|service| service.slot.0).collect();
+    assert_eq!(slots[..100], before.services.iter().map(|s| s.slot.0).collect::<Vec<_>>()[..100]);
+    slots.sort_unstable();
+    slots.dedup();
+    assert_eq!(slots.len(), MAX_SERVICES);
+}
+
+#[test]
+fn the_digest_covers_what_pops_must_agree_on_and_nothing_else() {
+    let digest = snapshot(GOOD).digest().to_owned();
+    assert_eq!(digest.len(), 64);
+    let own = [
+        ("\"pop1\"", "\"pop2\""),
+        ("id = 1", "id = 2"),
+        ("core = 1", "core = 2"),
+        ("02:00:00:00:00:01", "02:00:00:00:00:02"),
+        ("192.0.2.2/24", "192.0.2.3/24"),
+        ("rst_per_second = 10", "rst_per_second = 11"),
+        ("127.0.0.1:9100", "127.0.0.1:9101"),
+        ("\"mail\"", "\"post\""),
+        (
+            "targets = [\"198.51.100.10:8443\", \"198.51.100.9:8443\"]",
+            "targets = [\"198.51.100.9:8443\", \"198.51.100.10:8443\"]",
+        ),
+    ];
+    for (from, to) in own {
+        assert_eq!(snapshot(&with(from, to)).digest(), digest, "{from} -> {to}");
+    }
+    let agreed = [
+        ("203.0.113.11:443", "203.0.113.11:444"),
+        ("198.51.100.10:25", "198.51.100.10:26"),
+        ("mss = 1400", "mss = 1401"),
+        ("egress = \"transparent\"", "egress = { pool = \"100.64.9.0/24\" }"),
+        ("private_clients = false", "private_clients = true"),
+        ("floor = 552", "floor = 576"),
+    ];
+    let mut seen = vec![digest];
+    for (from, to) in agreed {
+        let digest = snapshot(&with(from, to)).digest().to_owned();
+        assert!(!seen.contains(&digest), "{from} -> {to}");
+        seen.push(digest);
+    }
+    for place in 0..3 {
+        let mut random = [[1; 32], [2; 32], [3; 32]];
+        random[place] = [9; 32];
+        let keys = KeyFile::from_random(random);
+        let digest = Snapshot::build(&good(), &keys, None).unwrap().digest().to_owned();
+        assert!(!seen.contains(&digest));
+        seen.push(digest);
+    }
+}
+
+#[test]
+fn a_reload_is_free_or_told_why_not() {
+    use ConflictKind::{BreaksConnections, NeedsRestart};
+    let (old, both) = (snapshot(GOOD), "[\"198.51.100.10:8443\", \"198.51.100.9:8443\"]");
+    let free = [
+        ("mss = 1400", "mss = 1300"),
+        ("rst_per_second = 10", "rst_per_second = 20"),
+        ("drain_seconds = 0", "drain_seconds = 5"),
+        ("private_clients = false", "private_clients = true"),
+        ("\"203.0.113.11:443\"", "\"203.0.113.12:443\""),
+        ("\"mail\"", "\"post\""),
+        (
+            "[\"198.51.100.10:8443\", \"198.51.100.9:8443\"]",
+            "[\"198.51.100.9:8443\", \"198.51.100.10:8443\"]",
+        ),
+    ];
+    for (from, to) in free {
+        assert_eq!(reload_conflicts(&old, &snapshot(&with(from, to))), [], "{from} -> {to}");
+    }
+    let refused = [
+        ("\"pop1\"", "\"pop2\"", NeedsRestart, "pop.name"),
+        ("memory_mb = 128", "memory_mb = 129", NeedsRestart, "dpdk.memory_mb"),
+        ("iface=p1c", "iface=p2c", NeedsRestart, "port[0].device"),
+        ("192.0.2.2/24", "192.0.2.3/24", NeedsRestart, "port[0].addresses"),
+        ("\"192.0.2.1\"", "\"192.0.2.3\"", NeedsRestart, "port[0].gateways"),
+        ("02:00:00:00:01:01", "02:00:00:00:01:02", NeedsRestart, "port[0].gateway_macs"),
+        ("core = 1", "core = 2", NeedsRestart, "worker[1].core"),
+        (
+            "rx = [\"wan:0\", \"lan:0\"]",
+            "rx = [\"lan:0\", \"wan:0\"]",
+            NeedsRestart,
+            "worker[0].rx",
+        ),
+        ("kind = \"pipeline\"", "kind = \"run-to-completion\"", NeedsRestart, "layout.kind"),
+        ("pending_rsts = 64", "pending_rsts = 65", NeedsRestart, "limits.pending_rsts"),
+        ("127.0.0.1:9100", "127.0.0.1:9101", NeedsRestart, "metrics.listen"),
+        (both, "[\"198.51.100.10:8443\"]", BreaksConnections, "relay[0].targets"),
+        (
+            "egress = \"transparent\"",
+            "egress = { pool = \"100.64.9.0/24\" }",
+            BreaksConnections,
+            "relay[2].egress",
+        ),
+    ];
+    for (from, to, kind, key) in refused {
+        let conflicts = reload_conflicts(&old, &snapshot(&with(from, to)));
+        let told: Vec<_> = conflicts.iter().map(|c| (c.kind, c.problem.key.as_str())).collect();
+        assert_eq!(told, [(kind, key)], "{from} -> {to}");
+    }
+    let private = snapshot(&with("private_clients = false", "private_clients = true"));
+    assert_eq!(reload_conflicts(&private, &old)[0].problem.key, "pop.private_clients");
+    let pool = snapshot(&GOOD.replace("100.64.8.0/24", "100.64.9.0/24"));
+    assert_eq!(reload_conflicts(&old, &pool).len(), 2);
+}
+
+#[test]
+fn a_new_relay_secret_breaks_what_lives_and_nothing_else() {
+    let old = snapshot(GOOD);
+    let new_keys = KeyFile::from_random([[8; 32], [2; 32], [3; 32]]);
+    let new = Snapshot::build(&good(), &new_keys, None).unwrap();
+    let conflicts = reload_conflicts(&old, &new);
+    assert_eq!(conflicts.len(), 1);
+    assert_eq!(conflicts[0].kind, ConflictKind::BreaksConnections);
+    assert_eq!(conflicts[0].problem.key, "pop.keys");
+    let moved = GOOD.replace("203.0.113.1", "203.0.114.1");
+    let moved = Config::parse("f", &moved).unwrap();
+    let moved = Snapshot::build(&moved, &new_keys, None).unwrap();
+    assert_eq!(reload_conflicts(&old, &moved), []);
+}
