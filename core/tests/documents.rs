@@ -1,0 +1,42 @@
+//! What the documents and examples of this repository say of the core is true.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyrelay_core::config::{Config, Snapshot};
+use anyrelay_core::keys::KeyFile;
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The config in the README, as a reader would copy it.
+fn readme_config() -> String {
+    let readme = read(&repository().join("README.md"));
+    let (_, rest) = readme.split_once("```toml\n").expect("a config in the README");
+    let (config, _) = rest.split_once("```").expect("its end");
+    config.to_owned()
+}
+
+#[test]
+fn example_configs_check_without_a_warning() {
+    let folder = repository().join("deploy/examples");
+    let mut texts: Vec<_> = fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (path.display().to_string(), read(&path)))
+        .collect();
+    assert!(texts.len() >= 2, "{texts:?}");
+    texts.push(("README.md".to_owned(), readme_config()));
+    let keys = KeyFile::from_random([[1; 32], [2; 32], [3; 32]]);
+    for (file, text) in texts {
+        let config = Config::parse(&file, &text).unwrap_or_else(|problems| panic!("{problems}"));
+        assert!(config.warnings.is_empty(), "{file}: {:?}", config.warnings);
+        let snapshot = Snapshot::build(&config, &keys, None).unwrap();
+        assert!(!snapshot.services.is_empty(), "{file}");
+    }
+}
