@@ -7,10 +7,15 @@
 //! same config and keys gives the same answer to the same frame.
 #![forbid(unsafe_code)]
 
+pub mod bucket;
 pub mod config;
+pub mod counters;
 pub mod crypto;
+pub mod fragment;
 pub mod frame;
 pub mod keys;
+pub mod link;
+pub mod pop;
 pub mod relay;
 pub mod seq;
 pub mod time;

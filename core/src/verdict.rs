@@ -1,1 +1,143 @@
-//! What the POP decided about a frame.
+//! What the POP decided about a frame: forwarded, answered, kept, or dropped for a named reason.
+
+/// A port's place among the `[[port]]` tables of the config.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortIndex(pub u8);
+
+/// What became of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Sent on, rewritten, through this port.
+    Forward(PortIndex),
+    /// Answered by the POP itself, back through the port it came from.
+    Reply(ReplyKind),
+    /// Taken in: what it said is remembered as soft state.
+    Absorb(AbsorbKind),
+    /// Not sent on.
+    Drop(DropReason),
+}
+
+/// Defines an enum whose variants have a label (for metrics and `explain`) and a sentence.
+macro_rules! labelled {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident = $label:literal, $text:literal;)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum $name {
+            $(#[doc = $text] $variant,)+
+        }
+
+        impl $name {
+            /// All of them, in the order of their numbers.
+            pub const ALL: &'static [$name] = &[$($name::$variant,)+];
+            /// How many there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The label in metrics, `explain` and the docs.
+            pub const fn label(self) -> &'static str {
+                match self { $($name::$variant => $label,)+ }
+            }
+
+            /// What it means, a sentence.
+            pub const fn text(self) -> &'static str {
+                match self { $($name::$variant => $text,)+ }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.label())
+            }
+        }
+    };
+}
+
+labelled! {
+    /// An answer of the POP's own.
+    ReplyKind {
+        Arp = "arp", "ARP reply for an address of the port.";
+        Echo = "echo", "Echo reply for a VIP or an address of the port.";
+        UnservedPort = "rst_unserved_port", "RST to a SYN for a VIP port without a service.";
+        PendingRst = "rst_pending", "RST of a target, given to the client whose segment it fits.";
+        NoTimestamps = "rst_no_timestamps", "RST to a target whose SYN-ACK has no timestamps.";
+        TimeExceeded = "icmp_time_exceeded", "ICMP time exceeded for a segment at its last hop.";
+        FragmentationNeeded = "icmp_fragmentation_needed", "ICMP frag-needed for a segment that does not fit.";
+    }
+}
+
+labelled! {
+    /// What was learned from a frame that ends here.
+    AbsorbKind {
+        Neighbour = "neighbour", "An ARP reply gave a neighbour's hardware address.";
+        PendingRst = "pending_rst", "A RST without timestamps waits for a client segment that it fits.";
+    }
+}
+
+labelled! {
+    /// Why a frame was not sent on. Each has a counter and a row in the failure table of
+    /// `docs/operations.md`.
+    DropReason {
+        Runt = "runt", "Shorter than its Ethernet header.";
+        WrongMac = "wrong_mac", "Sent to another station's hardware address.";
+        WrongVlan = "wrong_vlan", "Tagged for another VLAN than the port's.";
+        Ethertype = "ethertype", "Neither IPv4 nor ARP.";
+        Ipv6 = "ipv6", "IPv6, which no service of this POP speaks.";
+        ArpMalformed = "arp_malformed", "ARP that is not IPv4 over Ethernet.";
+        ArpNotOurs = "arp_not_ours", "ARP about an address that is not the port's.";
+        Ipv4Malformed = "ipv4_malformed", "IPv4 header cut off or with lengths that contradict each other.";
+        Ipv4Checksum = "ipv4_checksum", "Wrong IPv4 header checksum.";
+        Ipv4Options = "ipv4_options", "IPv4 options with lengths that lie.";
+        SourceRoute = "source_route", "IPv4 source route.";
+        Fragment = "fragment", "Fragment, and the policy is to drop them.";
+        NotOurs = "not_ours", "To no address that this POP serves.";
+        WrongSide = "wrong_side", "Client frame on a target port, or target frame on a client port.";
+        Protocol = "protocol", "Neither TCP nor ICMP.";
+        TcpMalformed = "tcp_malformed", "TCP header cut off or with a wrong data offset.";
+        TcpChecksum = "tcp_checksum", "The port found the TCP checksum wrong.";
+        TcpFlags = "tcp_flags", "Flags that no segment has: SYN with RST or FIN, or none at all.";
+        TcpOptions = "tcp_options", "TCP options with lengths that lie.";
+        OptionsFull = "options_full", "No room for the timestamps among the TCP options.";
+        UnservedPort = "unserved_port", "To a VIP port without a service, and no SYN.";
+        SourceNotAllowed = "source_not_allowed", "The source can not be a client's address.";
+        SynAckFromClient = "syn_ack_from_client", "A client's SYN|ACK.";
+        SynFromTarget = "syn_from_target", "A target's SYN without ACK.";
+        UnknownTarget = "unknown_target", "To an egress address, but from no target of a service there.";
+        TargetWithoutTimestamps = "target_without_timestamps", "A target's segment without timestamps: it has no tag.";
+        BadTag = "bad_tag", "The tag decodes to no client.";
+        Walk = "walk", "The mapping's walk passed its bound.";
+        TtlExceeded = "ttl_exceeded", "TTL used up.";
+        TooBig = "too_big", "Does not fit the egress port's MTU.";
+        IcmpMalformed = "icmp_malformed", "ICMP message shorter than its header.";
+        IcmpChecksum = "icmp_checksum", "Wrong ICMP checksum.";
+        IcmpType = "icmp_type", "ICMP that is neither echo request nor a mapped error.";
+        IcmpQuote = "icmp_quote", "ICMP error whose quote is too short or not a segment of ours.";
+        NoRoute = "no_route", "No gateway on that side, and the destination is on no link.";
+        NeighbourUnresolved = "neighbour_unresolved", "The next hop's hardware address is not known yet.";
+        RateRst = "rate_rst", "RST of our own beyond the rate limit.";
+        RateVariants = "rate_variants", "Two-variant RST or ICMP beyond the rate limit.";
+        RateEcho = "rate_echo", "Echo request beyond the rate limit.";
+        NoRoom = "no_room", "The buffer has no room for the rewritten headers.";
+        NoBuffer = "no_buffer", "No free buffer for a frame of our own.";
+        NotContiguous = "not_contiguous", "Received in more than one buffer.";
+        EgressQueueFull = "egress_queue_full", "The queue to the worker that owns the TX ring is full.";
+        TxFull = "tx_full", "The port's TX ring took no more.";
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn labels_are_distinct_and_fit_for_prometheus() {
+        let labels: HashSet<_> = DropReason::ALL.iter().map(|reason| reason.label()).collect();
+        assert_eq!(labels.len(), DropReason::COUNT);
+        let fits =
+            |label: &str| label.bytes().all(|b| b.is_ascii_lowercase() || b"_46".contains(&b));
+        assert!(labels.into_iter().all(fits));
+        for (number, reason) in DropReason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, number);
+        }
+    }
+}

@@ -22,11 +22,10 @@ use crate::relay::permutation::PoolBits;
 use crate::wire::MacAddr;
 
 pub use crate::relay::rendezvous::{Endpoint, MAX_TARGETS};
+pub use crate::verdict::PortIndex;
 pub use digest::MAPPING_VERSION;
 pub use reload::{Conflict, ConflictKind, reload_conflicts};
-pub use snapshot::{
-    Destination, Egress, PoolIndex, PortIndex, Service, ServiceIndex, ServiceSlot, Snapshot,
-};
+pub use snapshot::{Destination, Egress, PoolIndex, Service, ServiceIndex, ServiceSlot, Snapshot};
 
 /// Services of one POP, and counter slots for them.
 pub const MAX_SERVICES: usize = 256;
@@ -159,6 +158,9 @@ pub struct PortConfig {
     pub addresses: Vec<Ipv4Net>,
     /// Its on-link routers, at most [`MAX_GATEWAYS`].
     pub gateways: Vec<Gateway>,
+    /// The VLAN (`vlan = 1..=4094`, optional) whose 802.1Q tag its frames carry both ways; without
+    /// one they are untagged, or priority-tagged on the way in.
+    pub vlan: Option<u16>,
     /// Its MTU, in bytes of IP.
     pub mtu: u16,
     /// Its RX queues, 1..=[`MAX_QUEUES`].

@@ -12,10 +12,7 @@ use crate::crypto::HkdfError;
 use crate::keys::{KeyFile, permutation_key, rendezvous_key};
 use crate::relay::permutation::Permutation;
 use crate::relay::rendezvous::Rendezvous;
-
-/// A port's place in [`Config::ports`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PortIndex(pub u8);
+use crate::verdict::PortIndex;
 
 /// A service's place in [`Snapshot::services`]; another snapshot may have it elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

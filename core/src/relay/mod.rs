@@ -1,5 +1,9 @@
 //! Relay mode: a stock client, a VIP, a stock target, and nothing remembered in between.
 
 pub mod feistel;
+pub mod icmp;
+pub mod options;
+pub mod pending_rst;
 pub mod permutation;
 pub mod rendezvous;
+pub mod translate;

@@ -77,6 +77,12 @@ impl Change {
         Change(self.0 + (!fold(sum(0, old))) as u64 + fold(sum(0, new)) as u64)
     }
 
+    /// Both changes.
+    #[inline]
+    pub const fn and(self, other: Change) -> Change {
+        Change(self.0 + other.0)
+    }
+
     /// The checksum field after the change.
     #[inline]
     pub const fn apply(self, field: u16) -> u16 {

@@ -30,6 +30,9 @@ pub mod field {
 /// Length in bytes without options.
 pub const HEADER_LEN: usize = 20;
 
+/// Smallest MTU in bytes that a link may have (RFC 791).
+pub const MTU_MIN: isize = 68;
+
 /// Protocol number of ICMP.
 pub const PROTOCOL_ICMP: u8 = 1;
 /// Protocol number of TCP.

@@ -1,0 +1,164 @@
+//! A worker's counters: written by that worker alone, read by anyone at any time.
+//!
+//! There is one [`Counters`] for each worker, allocated at start. Adding is a plain load and store,
+//! for there is a single writer; a scrape sums over the workers.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::config::{MAX_PORTS, MAX_SERVICES, ServiceSlot};
+use crate::verdict::{AbsorbKind, DropReason, PortIndex, ReplyKind};
+
+/// A count that one thread writes.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `count`. Only the owning worker may call it: two writers would lose counts.
+    #[inline]
+    pub fn add(&self, count: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
+    }
+
+    /// The count now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Packets and their bytes.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    /// Packets.
+    pub packets: Counter,
+    /// Bytes: of frames at ports, from the IP header on at services.
+    pub bytes: Counter,
+}
+
+impl Traffic {
+    /// Adds packets with `bytes` in all.
+    #[inline]
+    pub fn add(&self, packets: u64, bytes: u64) {
+        self.packets.add(packets);
+        self.bytes.add(bytes);
+    }
+}
+
+/// A count for each reason.
+#[derive(Debug)]
+struct Drops([Counter; DropReason::COUNT]);
+
+impl Default for Drops {
+    fn default() -> Self {
+        Drops(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
+/// Counts of one port.
+#[derive(Debug, Default)]
+pub struct PortCounters {
+    /// Received frames.
+    pub rx: Traffic,
+    /// Frames that the port took for sending.
+    pub tx: Traffic,
+    /// Frames lost because the queue to the TX ring's owner was full.
+    pub queue_overflow: Counter,
+    drops: Drops,
+}
+
+/// Counts of one service.
+#[derive(Debug, Default)]
+pub struct ServiceCounters {
+    /// Forwarded from clients to targets.
+    pub up: Traffic,
+    /// Forwarded from targets to clients.
+    pub down: Traffic,
+    drops: Drops,
+}
+
+/// All counts of one worker.
+///
+/// Aligned to two cache lines (which x86 fetches in pairs), so that workers do not share any.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct Counters {
+    ports: Box<[PortCounters]>,
+    services: Box<[ServiceCounters]>,
+    replies: [Counter; ReplyKind::COUNT],
+    absorbed: [Counter; AbsorbKind::COUNT],
+    /// Polls of all RX queues that found a frame.
+    pub busy_polls: Counter,
+    /// Polls of all RX queues that found none.
+    pub idle_polls: Counter,
+    spare: PortCounters,
+    spare_service: ServiceCounters,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Counters {
+            ports: (0..MAX_PORTS).map(|_| PortCounters::default()).collect(),
+            services: (0..MAX_SERVICES).map(|_| ServiceCounters::default()).collect(),
+            replies: Default::default(),
+            absorbed: Default::default(),
+            busy_polls: Counter::default(),
+            idle_polls: Counter::default(),
+            spare: PortCounters::default(),
+            spare_service: ServiceCounters::default(),
+        }
+    }
+}
+
+impl Counters {
+    /// Counts of a port.
+    #[inline]
+    pub fn port(&self, port: PortIndex) -> &PortCounters {
+        self.ports.get(usize::from(port.0)).unwrap_or(&self.spare)
+    }
+
+    /// Counts of a service.
+    #[inline]
+    pub fn service(&self, slot: ServiceSlot) -> &ServiceCounters {
+        self.services.get(usize::from(slot.0)).unwrap_or(&self.spare_service)
+    }
+
+    /// Counts a drop of a frame that came in, or should have gone out, through `port`.
+    #[inline]
+    pub fn count_drop(&self, port: PortIndex, service: Option<ServiceSlot>, reason: DropReason) {
+        self.port(port).drops.0[reason as usize].add(1);
+        if let Some(slot) = service {
+            self.service(slot).drops.0[reason as usize].add(1);
+        }
+    }
+
+    /// Drops at `port` for `reason`.
+    pub fn drops(&self, port: PortIndex, reason: DropReason) -> u64 {
+        self.port(port).drops.0[reason as usize].get()
+    }
+
+    /// Drops of the service in `slot` for `reason`.
+    pub fn service_drops(&self, slot: ServiceSlot, reason: DropReason) -> u64 {
+        self.service(slot).drops.0[reason as usize].get()
+    }
+
+    /// Counts an answer of our own.
+    #[inline]
+    pub fn count_reply(&self, kind: ReplyKind) {
+        self.replies[kind as usize].add(1);
+    }
+
+    /// Answers of our own of that kind.
+    pub fn replies(&self, kind: ReplyKind) -> u64 {
+        self.replies[kind as usize].get()
+    }
+
+    /// Counts a frame that was taken in.
+    #[inline]
+    pub fn count_absorbed(&self, kind: AbsorbKind) {
+        self.absorbed[kind as usize].add(1);
+    }
+
+    /// Frames of that kind that were taken in.
+    pub fn absorbed(&self, kind: AbsorbKind) -> u64 {
+        self.absorbed[kind as usize].get()
+    }
+}

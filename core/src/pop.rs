@@ -1,0 +1,174 @@
+//! The POP: frames in, frames out, nothing remembered of any connection.
+//!
+//! [`Pop::handle_burst`] is the pure function, for a burst at a time: every frame is read and
+//! classified ([`ingress`]), the mapping of all segments is computed together ([`lanes`]), then
+//! every frame is rewritten and sent, answered or dropped ([`forward`], [`answer`], [`errors`]) in the order of
+//! arrival. [`Pop::poll`] does what is due without a frame.
+
+mod answer;
+mod errors;
+mod forward;
+mod ingress;
+mod lanes;
+mod run;
+
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+
+use crate::bucket::Bucket;
+use crate::config::{Endpoint, ServiceIndex, Snapshot};
+use crate::counters::Counters;
+use crate::frame::Frame;
+use crate::link::Links;
+use crate::relay::pending_rst::PendingRsts;
+use crate::relay::permutation::{self, Client, Mapped};
+use crate::time::Instant;
+use crate::verdict::{PortIndex, ReplyKind, Verdict};
+use crate::wire::MacAddr;
+
+use ingress::Packet;
+use lanes::Lanes;
+use run::Run;
+
+/// Frames of a burst at most.
+pub const BURST: usize = permutation::BURST;
+
+/// Where frames go, given by the caller.
+pub trait Output<F: Frame> {
+    /// Whether [`Output::explain`] is wanted. A constant, so that it costs nothing where it is not.
+    const EXPLAINS: bool = false;
+
+    /// Takes a frame that is to leave through `port`.
+    fn transmit(&mut self, port: PortIndex, frame: F);
+
+    /// An empty frame with room in front, for what the POP originates; `None` when there is none.
+    fn allocate(&mut self) -> Option<F>;
+
+    /// Is told what was decided on the frame in hand, and why.
+    fn explain(&mut self, _note: Note<'_>) {}
+}
+
+/// A step of the reasoning about a frame.
+#[derive(Clone, Copy, Debug)]
+pub enum Note<'a> {
+    /// The frame belongs to this service.
+    Service(&'a str),
+    /// A client of a service in pool mode, and what stands for it.
+    Mapped {
+        /// The client.
+        client: Client,
+        /// Its tag, port and address index.
+        mapped: Mapped,
+        /// The egress address.
+        egress_ip: u32,
+        /// The target.
+        target: Endpoint,
+    },
+    /// The client of a service in transparent mode, and the target.
+    Passed {
+        /// The client.
+        client: Endpoint,
+        /// The target.
+        target: Endpoint,
+    },
+    /// The POP sent a frame of its own because of this one.
+    Sent(ReplyKind),
+    /// What became of the frame; the last note on it.
+    Verdict(Verdict),
+}
+
+/// What a POP's workers share: hardware addresses of neighbours and pending RSTs. Bounded,
+/// allocated at start, harmless to lose.
+#[derive(Debug)]
+pub struct SoftState {
+    /// Ports and next hops.
+    pub links: Links,
+    /// RSTs that wait for the segment they answer.
+    pub pending_rsts: PendingRsts,
+}
+
+impl SoftState {
+    /// Empty, for the ports of `snapshot` whose hardware addresses are `macs`, in the same order.
+    pub fn new(snapshot: &Snapshot, macs: &[MacAddr]) -> Self {
+        SoftState {
+            links: Links::new(snapshot, macs),
+            pending_rsts: PendingRsts::new(snapshot.config.limits.pending_rsts as usize),
+        }
+    }
+}
+
+/// A worker's token buckets.
+#[derive(Debug, Default)]
+struct Buckets {
+    rst: Bucket,
+    variants: Bucket,
+    echo: Bucket,
+    icmp: Bucket,
+}
+
+/// Room for one burst, allocated at start.
+#[derive(Debug, Default)]
+struct Scratch {
+    packets: ArrayVec<Packet, BURST>,
+    lanes: Lanes,
+}
+
+/// One worker's POP.
+#[derive(Debug)]
+pub struct Pop {
+    soft: Arc<SoftState>,
+    counters: Arc<Counters>,
+    buckets: Buckets,
+    scratch: Box<Scratch>,
+}
+
+impl Pop {
+    /// A POP that shares `soft` with the other workers and counts in `counters`, which are its own.
+    pub fn new(soft: Arc<SoftState>, counters: Arc<Counters>) -> Self {
+        Pop { soft, counters, buckets: Buckets::default(), scratch: Box::default() }
+    }
+
+    /// Handles the frames of a burst that came in through `port`; `frames` is empty afterwards.
+    ///
+    /// `now` must not run backwards. Answers and forwarded frames go to `out`, in order.
+    pub fn handle_burst<F: Frame, O: Output<F>>(
+        &mut self,
+        now: Instant,
+        snapshot: &Snapshot,
+        port: PortIndex,
+        frames: &mut ArrayVec<F, BURST>,
+        out: &mut O,
+    ) {
+        let Scratch { packets, lanes } = &mut *self.scratch;
+        let mut run = Run {
+            now,
+            snapshot,
+            soft: &self.soft,
+            counters: &self.counters,
+            buckets: &mut self.buckets,
+            port,
+            out,
+        };
+        packets.clear();
+        lanes.clear();
+        for frame in frames.iter_mut() {
+            packets.push(run.classify(frame, lanes));
+        }
+        lanes.map(snapshot);
+        for (packet, frame) in packets.iter().zip(frames.drain(..)) {
+            run.finish(packet, frame, lanes);
+        }
+    }
+
+    /// Does what is due without a frame: ARP requests, and forgetting old RSTs. One worker of a
+    /// POP calls it, about every 100 ms.
+    pub fn poll<F: Frame, O: Output<F>>(&mut self, now: Instant, out: &mut O) {
+        self.soft.pending_rsts.expire(now);
+        let links = &self.soft.links;
+        links.due(now, |question| answer::ask(links, &self.counters, question, out));
+    }
+}
+
+/// The service of a packet, where it is known.
+type Of = Option<ServiceIndex>;

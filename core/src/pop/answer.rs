@@ -1,0 +1,286 @@
+//! Frames that the POP sends of its own accord: ARP, echo replies, resets.
+//!
+//! An answer goes back through the port that the frame came in by, to the station that sent it:
+//! no route and no neighbour is needed.
+
+use super::ingress::Packet;
+use super::run::{Run, encapsulate};
+use super::{Note, Output};
+use crate::counters::Counters;
+use crate::frame::Frame;
+use crate::link::{Links, Question};
+use crate::relay::pending_rst::{Place, Rst};
+use crate::relay::translate::Segment;
+use crate::seq::SeqNum;
+use crate::verdict::{AbsorbKind, DropReason, ReplyKind, Verdict};
+use crate::wire::arp::{self, Arp, Operation};
+use crate::wire::ipv4::{self, field};
+use crate::wire::tcp::{self, Reset};
+use crate::wire::{MacAddr, checksum, ethernet, icmp, put_u16, put_u32};
+
+/// Shortest Ethernet frame without its check sequence (IEEE 802.3, 3.2.8); shorter ones of our own
+/// are filled up, as some ports do not.
+const FRAME_LEN_MIN: usize = 60;
+
+/// Sends an ARP request.
+pub(super) fn ask<F: Frame, O: Output<F>>(
+    links: &Links,
+    counters: &Counters,
+    question: Question,
+    out: &mut O,
+) {
+    let Some(link) = links.link(question.port) else { return };
+    let Some(mut frame) = out.allocate() else {
+        return counters.count_drop(question.port, None, DropReason::NoBuffer);
+    };
+    let request = Arp {
+        operation: Operation::Request,
+        sender_mac: link.mac,
+        sender_ip: links.address_towards(question),
+        target_mac: MacAddr::default(),
+        target_ip: question.ip,
+    };
+    if !frame.append(arp::LEN) {
+        return counters.count_drop(question.port, None, DropReason::NoRoom);
+    }
+    request.write(frame.bytes_mut());
+    match encapsulate(frame, 0, MacAddr::BROADCAST, link, ethernet::TYPE_ARP).map(pad) {
+        Some(frame) => out.transmit(question.port, frame),
+        None => counters.count_drop(question.port, None, DropReason::NoRoom),
+    }
+}
+
+/// Fills a frame of our own up to the shortest that Ethernet has.
+fn pad<F: Frame>(mut frame: F) -> F {
+    let len = frame.bytes().len();
+    if let Some(missing) = FRAME_LEN_MIN.checked_sub(len)
+        && frame.append(missing)
+    {
+        frame.bytes_mut().get_mut(len..).unwrap_or_default().fill(0);
+    }
+    frame
+}
+
+impl<O> Run<'_, O> {
+    /// Answers a request for one of the port's addresses, learns from the answers to our own.
+    pub(super) fn arp<F: Frame>(&mut self, packet: &Packet, mut frame: F)
+    where
+        O: Output<F>,
+    {
+        let l3 = packet.segment.l3;
+        let parsed = frame.bytes().get(l3..).and_then(Arp::parse);
+        let Some((arp, link)) = parsed.zip(self.link()) else {
+            return self.drop(None, DropReason::ArpMalformed, frame);
+        };
+        let ours = self.is_port_address(arp.target_ip);
+        let learned =
+            ours && self.soft.links.learn(self.now, self.port, arp.sender_ip, arp.sender_mac);
+        match arp.operation {
+            Operation::Reply if learned => self.absorb(AbsorbKind::Neighbour, frame),
+            Operation::Request if ours => {
+                let reply = Arp {
+                    operation: Operation::Reply,
+                    sender_mac: link.mac,
+                    sender_ip: arp.target_ip,
+                    target_mac: arp.sender_mac,
+                    target_ip: arp.sender_ip,
+                };
+                reply.write(frame.bytes_mut().get_mut(l3..).unwrap_or_default());
+                frame.truncate(l3 + arp::LEN);
+                self.reply(packet, frame, l3, ReplyKind::Arp, ethernet::TYPE_ARP);
+            }
+            _ => self.drop(None, DropReason::ArpNotOurs, frame),
+        }
+    }
+
+    fn is_port_address(&self, ip: u32) -> bool {
+        let port = self.snapshot.config.ports.get(usize::from(self.port.0));
+        port.is_some_and(|port| port.addresses.iter().any(|net| net.address == ip))
+    }
+
+    /// Answers an echo request.
+    pub(super) fn echo<F: Frame>(&mut self, packet: &Packet, mut frame: F)
+    where
+        O: Output<F>,
+    {
+        if !self.buckets.echo.take(self.now, self.snapshot.config.limits.echo_per_second) {
+            return self.drop(None, DropReason::RateEcho, frame);
+        }
+        let Segment { l3, ip, .. } = packet.segment;
+        // IPv4 options are not sent back: the header moves up to the message.
+        let extra = ip.header_len.saturating_sub(ipv4::HEADER_LEN);
+        let bytes = frame.bytes_mut();
+        bytes.copy_within(l3..l3 + ipv4::HEADER_LEN, l3 + extra);
+        let l3 = l3 + extra;
+        let Some((head, message)) = bytes
+            .get_mut(l3..)
+            .and_then(|datagram| datagram.split_first_chunk_mut::<{ ipv4::HEADER_LEN }>())
+        else {
+            return self.drop(None, DropReason::Ipv4Malformed, frame);
+        };
+        icmp::make_echo_reply(message);
+        head[field::VERSION_IHL] = 0x45;
+        head[field::TTL] = ipv4::ORIGINATED_TTL;
+        put_u16(head, field::TOTAL_LEN, (ip.total_len - extra) as u16);
+        put_u32(head, field::SRC, ip.dst);
+        put_u32(head, field::DST, ip.src);
+        put_u16(head, field::CHECKSUM, 0);
+        let sum = checksum::checksum(head);
+        put_u16(head, field::CHECKSUM, sum);
+        self.reply(packet, frame, l3, ReplyKind::Echo, ethernet::TYPE_IPV4);
+    }
+
+    /// A SYN to a VIP port without a service: nothing listens there (RFC 9293, section 3.10.7.1).
+    pub(super) fn unserved_syn<F: Frame>(&mut self, packet: &Packet, frame: F)
+    where
+        O: Output<F>,
+    {
+        if !self.tcp_checksum_holds(packet, &frame) {
+            return self.drop(None, DropReason::TcpChecksum, frame);
+        }
+        if !self.buckets.rst.take(self.now, self.snapshot.config.limits.rst_per_second) {
+            return self.drop(None, DropReason::RateRst, frame);
+        }
+        let Segment { ip, tcp, .. } = packet.segment;
+        let ack = Some(tcp.end(ip.total_len - ip.header_len));
+        self.reset(packet, frame, SeqNum(0), ack, ReplyKind::UnservedPort);
+    }
+
+    /// A client's segment is answered with the RST that its target sent without timestamps.
+    pub(super) fn answer_with_rst<F: Frame>(&mut self, packet: &Packet, frame: F, rst: Rst)
+    where
+        O: Output<F>,
+    {
+        let (seq, ack) = match rst {
+            Rst::Bare { seq } => (seq, None),
+            Rst::Acknowledging { seq, ack } => (seq, Some(ack)),
+        };
+        self.reset(packet, frame, seq, ack, ReplyKind::PendingRst);
+    }
+
+    /// A target's segment without timestamps says not whom it is for. A RST waits for the segment
+    /// it answers; a SYN-ACK shows that the target has no timestamps, and is refused.
+    pub(super) fn untagged<F: Frame>(&mut self, packet: &Packet, frame: F)
+    where
+        O: Output<F>,
+    {
+        if !self.tcp_checksum_holds(packet, &frame) {
+            return self.drop(packet.of, DropReason::TcpChecksum, frame);
+        }
+        let Segment { ip, tcp, .. } = packet.segment;
+        let service = packet.of.and_then(|of| self.service(of));
+        if let (true, Some(service)) = (tcp.has(tcp::RST), service) {
+            let place = Place { service: service.slot.0, address: ip.dst, port: tcp.dst_port };
+            let rst = match tcp.has(tcp::ACK) {
+                true => Rst::Acknowledging { seq: tcp.seq, ack: tcp.ack },
+                false => Rst::Bare { seq: tcp.seq },
+            };
+            self.soft.pending_rsts.keep(self.now, place, rst);
+            return self.absorb(AbsorbKind::PendingRst, frame);
+        }
+        self.count_drop::<F>(packet.of, DropReason::TargetWithoutTimestamps);
+        if !tcp.has(tcp::SYN | tcp::ACK) {
+            return;
+        }
+        if self.buckets.rst.take(self.now, self.snapshot.config.limits.rst_per_second) {
+            self.reset_beside(packet, frame, tcp.ack, None, ReplyKind::NoTimestamps);
+        }
+    }
+
+    /// Whether a segment that the POP itself acts on is undamaged.
+    fn tcp_checksum_holds<F: Frame>(&self, packet: &Packet, frame: &F) -> bool {
+        let Segment { l3, ip, .. } = packet.segment;
+        let segment = frame.bytes().get(l3 + ip.header_len..).unwrap_or_default();
+        tcp::checksum_holds(ip.src, ip.dst, segment)
+    }
+
+    /// Turns `frame` into a RST to its sender, as the verdict on it.
+    fn reset<F: Frame>(
+        &mut self,
+        packet: &Packet,
+        mut frame: F,
+        seq: SeqNum,
+        ack: Option<SeqNum>,
+        kind: ReplyKind,
+    ) where
+        O: Output<F>,
+    {
+        if !write_reset(packet, &mut frame, seq, ack) {
+            return self.drop(packet.of, DropReason::NoRoom, frame);
+        }
+        self.reply(packet, frame, packet.segment.l3, kind, ethernet::TYPE_IPV4);
+    }
+
+    /// Turns `frame`, on which the verdict is given already, into a RST to its sender.
+    fn reset_beside<F: Frame>(
+        &mut self,
+        packet: &Packet,
+        mut frame: F,
+        seq: SeqNum,
+        ack: Option<SeqNum>,
+        kind: ReplyKind,
+    ) where
+        O: Output<F>,
+    {
+        if write_reset(packet, &mut frame, seq, ack) {
+            self.reflect(packet, frame, packet.segment.l3, kind, ethernet::TYPE_IPV4);
+        }
+    }
+
+    /// Sends an answer, as the verdict on the frame that it was made of.
+    fn reply<F: Frame>(
+        &mut self,
+        packet: &Packet,
+        frame: F,
+        l3: usize,
+        kind: ReplyKind,
+        ethertype: u16,
+    ) where
+        O: Output<F>,
+    {
+        if self.reflect(packet, frame, l3, kind, ethertype) {
+            self.note(Note::Verdict(Verdict::Reply(kind)));
+        } else {
+            self.count_drop::<F>(packet.of, DropReason::NoRoom);
+        }
+    }
+
+    /// Sends the payload at `l3` back to the station that `packet` came from.
+    pub(super) fn reflect<F: Frame>(
+        &mut self,
+        packet: &Packet,
+        frame: F,
+        l3: usize,
+        kind: ReplyKind,
+        ethertype: u16,
+    ) -> bool
+    where
+        O: Output<F>,
+    {
+        let Some(link) = self.link() else { return false };
+        let Some(frame) = encapsulate(frame, l3, packet.peer, link, ethertype) else {
+            return false;
+        };
+        self.count_reply::<F>(kind);
+        self.out.transmit(self.port, pad(frame));
+        true
+    }
+}
+
+/// Writes a RST to the sender of `packet` over it. False when the frame is too short for it, which
+/// no segment with at least a header is.
+fn write_reset<F: Frame>(packet: &Packet, frame: &mut F, seq: SeqNum, ack: Option<SeqNum>) -> bool {
+    let Segment { l3, ip, tcp } = packet.segment;
+    let reset = Reset {
+        src: ip.dst,
+        dst: ip.src,
+        src_port: tcp.dst_port,
+        dst_port: tcp.src_port,
+        seq,
+        ack,
+    };
+    frame.truncate(l3 + Reset::LEN);
+    let Some(datagram) = frame.bytes_mut().get_mut(l3..l3 + Reset::LEN) else { return false };
+    reset.write(datagram);
+    true
+}

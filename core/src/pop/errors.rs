@@ -1,0 +1,338 @@
+//! ICMP errors: those of others are mapped to the endpoint they concern, and our own are sent.
+
+use super::ingress::Packet;
+use super::lanes::{self, Up};
+use super::run::Run;
+use super::{Note, Of, Output};
+use crate::config::{Destination, Egress, Endpoint, Service};
+use crate::frame::Frame;
+use crate::link::Towards;
+use crate::relay::icmp::{self as mapped_icmp, Mapping, Quote, Seen};
+use crate::relay::options::{INSERTED_LEN, TimestampsOption};
+use crate::relay::permutation::{Case, Client, DecodeError, Mapped};
+use crate::relay::translate::{Endpoints, Rewrite, Segment, Timestamps};
+use crate::verdict::{DropReason, ReplyKind, Verdict};
+use crate::wire::icmp::{self, OwnError};
+use crate::wire::{ethernet, ipv4};
+
+/// Bytes of a datagram that our own errors quote at most: with their headers they fit the 576
+/// bytes that every host takes (RFC 1812, section 4.3.2.3).
+const QUOTE_LEN_MAX: usize = 548;
+
+impl<O> Run<'_, O> {
+    /// Maps an ICMP error that somebody sent to a VIP, an egress address, or the client of a
+    /// transparent service.
+    pub(super) fn icmp_error<F: Frame>(
+        &mut self,
+        packet: &Packet,
+        frame: F,
+        mtu: Option<u16>,
+        to: Destination,
+    ) where
+        O: Output<F>,
+    {
+        let Segment { l3, ip, .. } = packet.segment;
+        let message = frame.bytes().get(l3 + ip.header_len + icmp::HEADER_LEN..);
+        let quote = match Quote::parse(message.unwrap_or_default()) {
+            // The error goes to whoever sent the segment.
+            Ok(quote) if quote.ip.src == ip.dst => quote,
+            _ => return self.drop(None, self.no_quote(to), frame),
+        };
+        if self.snapshot.classify(ip.src) != Destination::Other {
+            return self.drop(None, DropReason::SourceNotAllowed, frame);
+        }
+        // An MTU that is smaller than any real path's is a forgery or a mistake.
+        let mtu = mtu.map(|mtu| mtu.max(self.snapshot.config.pop.icmp_mtu_floor));
+        let error = Error { packet, quote, mtu };
+        match to {
+            Destination::Vip => self.error_from_clients(&error, frame),
+            Destination::Pool(_) | Destination::Other => self.error_from_targets(&error, frame, to),
+            Destination::Own(_) => self.drop(None, DropReason::IcmpType, frame),
+        }
+    }
+
+    fn no_quote(&self, to: Destination) -> DropReason {
+        if to == Destination::Other { DropReason::NotOurs } else { DropReason::IcmpQuote }
+    }
+
+    /// About a segment on its way to a target: for the client.
+    fn error_from_targets<F: Frame>(&mut self, error: &Error<'_>, frame: F, to: Destination)
+    where
+        O: Output<F>,
+    {
+        let Error { quote, .. } = error;
+        let (ip, port) = (quote.ip.dst, quote.dst_port);
+        let of = match to {
+            Destination::Pool(pool) => self.snapshot.service_from_pool(pool, ip, port),
+            _ => self.snapshot.transparent_service(ip, port),
+        };
+        let Some(service) = of.and_then(|of| self.service(of)) else {
+            return self.drop(None, self.no_quote(to), frame);
+        };
+        if !self.takes_targets() {
+            return self.drop(of, DropReason::WrongSide, frame);
+        }
+        match self.mapping_for_client(error, service) {
+            Ok(mapping) => self.forward_error(error, frame, of, &mapping, Towards::Clients),
+            Err(reason) => self.drop(of, reason, frame),
+        }
+    }
+
+    /// What an error becomes for the client whose segment it quotes.
+    fn mapping_for_client<F: Frame>(
+        &mut self,
+        error: &Error<'_>,
+        service: &Service,
+    ) -> Result<Mapping, DropReason>
+    where
+        O: Output<F>,
+    {
+        let Error { quote, mtu, .. } = error;
+        let (client, timestamps, less) = match &service.egress {
+            Egress::Transparent if self.snapshot.client_ok(quote.ip.src) => {
+                let client = Endpoint { ip: quote.ip.src, port: quote.src_port };
+                let target = Endpoint { ip: quote.ip.dst, port: quote.dst_port };
+                self.note(Note::Passed { client, target });
+                (client, Timestamps::Keep, 0)
+            }
+            Egress::Transparent => return Err(DropReason::NotOurs),
+            Egress::Pool { pool, permutation, .. } => {
+                let (Some((tag, _)), Seen::Timestamps(at)) = (quote.timestamps(), quote.seen)
+                else {
+                    return Err(DropReason::IcmpQuote);
+                };
+                let index = pool.index(quote.ip.src);
+                let mapped = Mapped { tag, port: quote.src_port, index };
+                let mut decoded = [Err(DecodeError::Walk)];
+                permutation.inverse(&[mapped], &mut decoded);
+                let client = self.checked_client(decoded[0])?;
+                let target = Endpoint { ip: quote.ip.dst, port: quote.dst_port };
+                self.note(Note::Mapped { client, mapped, egress_ip: quote.ip.src, target });
+                let (timestamps, less) = match client.case {
+                    Case::WithTimestamps => (Timestamps::SetValue(at, 0), 0),
+                    Case::WithoutTimestamps => (Timestamps::Strip, INSERTED_LEN as u16),
+                };
+                (Endpoint { ip: client.ip, port: client.port }, timestamps, less)
+            }
+        };
+        let endpoints = Endpoints {
+            src: client.ip,
+            src_port: client.port,
+            dst: service.vip.ip,
+            dst_port: service.vip.port,
+        };
+        Ok(Mapping {
+            dst: client.ip,
+            quote: Rewrite { endpoints, timestamps, syn: None },
+            mtu: mtu.map(|mtu| mtu.saturating_sub(less)),
+        })
+    }
+
+    /// About a segment on its way to a client: for the target.
+    fn error_from_clients<F: Frame>(&mut self, error: &Error<'_>, frame: F)
+    where
+        O: Output<F>,
+    {
+        let Error { packet, quote, .. } = error;
+        let of = self.snapshot.service_at(quote.ip.src, quote.src_port);
+        let Some(service) = of.and_then(|of| self.service(of)) else {
+            return self.drop(None, DropReason::IcmpQuote, frame);
+        };
+        if !self.takes_clients() {
+            return self.drop(of, DropReason::WrongSide, frame);
+        }
+        if !self.snapshot.client_ok(quote.ip.dst) || quote.dst_port == 0 {
+            return self.drop(of, DropReason::IcmpQuote, frame);
+        }
+        let cases: &[Case] = match (&service.egress, quote.seen) {
+            (Egress::Transparent, _) => return self.error_to_transparent(error, frame, service),
+            (_, Seen::Timestamps(_)) => &[Case::WithTimestamps],
+            (_, Seen::None) => &[Case::WithoutTimestamps],
+            (_, Seen::CutOff) => &[Case::WithTimestamps, Case::WithoutTimestamps],
+        };
+        let limit = self.snapshot.config.limits.variant_per_second;
+        if cases.len() > 1 && !self.buckets.variants.take(self.now, limit) {
+            return self.drop(packet.of, DropReason::RateVariants, frame);
+        }
+        let Some((last, others)) = cases.split_last() else { return };
+        for case in others {
+            match self.copy(&frame) {
+                Some(copy) => self.error_to_target(error, copy, of, service, *case),
+                None => self.count_drop::<F>(of, DropReason::NoBuffer),
+            }
+        }
+        self.error_to_target(error, frame, of, service, *last);
+    }
+
+    fn error_to_transparent<F: Frame>(&mut self, error: &Error<'_>, frame: F, service: &Service)
+    where
+        O: Output<F>,
+    {
+        let Error { quote, mtu, .. } = *error;
+        let of = self.snapshot.service_at(quote.ip.src, quote.src_port);
+        let client = Endpoint { ip: quote.ip.dst, port: quote.dst_port };
+        let Some(target) = super::forward::chosen_target(service, client) else {
+            return self.drop(of, DropReason::IcmpQuote, frame);
+        };
+        self.note(Note::Passed { client, target });
+        let endpoints = Endpoints {
+            src: target.ip,
+            src_port: target.port,
+            dst: client.ip,
+            dst_port: client.port,
+        };
+        let quote = Rewrite { endpoints, timestamps: Timestamps::Keep, syn: None };
+        let mapping = Mapping { dst: target.ip, quote, mtu };
+        self.forward_error(error, frame, of, &mapping, Towards::Targets);
+    }
+
+    fn error_to_target<F: Frame>(
+        &mut self,
+        error: &Error<'_>,
+        frame: F,
+        of: Of,
+        service: &Service,
+        case: Case,
+    ) where
+        O: Output<F>,
+    {
+        let Error { quote, mtu, .. } = error;
+        let Egress::Pool { pool, .. } = &service.egress else {
+            return self.drop(of, DropReason::IcmpQuote, frame);
+        };
+        let client = Client { case, ip: quote.ip.dst, port: quote.dst_port };
+        let mut up = [Up::NONE];
+        lanes::map_up(service, &[client], &mut up);
+        let target = service.targets().get(usize::from(up[0].target));
+        let (Ok(mapped), Some(&target)) = (up[0].mapped, target) else {
+            return self.drop(of, DropReason::Walk, frame);
+        };
+        let egress_ip = pool.address(mapped.index);
+        self.note(Note::Mapped { client, mapped, egress_ip, target });
+        let (timestamps, more) = match (case, quote.seen) {
+            (Case::WithTimestamps, Seen::Timestamps(at)) => {
+                (Timestamps::SetEcho(at, mapped.tag), 0)
+            }
+            (Case::WithTimestamps, _) => (Timestamps::Keep, 0),
+            // The target sent the segment with the timestamps that the client did not get.
+            (Case::WithoutTimestamps, Seen::None) => {
+                let option = TimestampsOption { value: 0, echo: mapped.tag };
+                (Timestamps::Insert(option), INSERTED_LEN as u16)
+            }
+            (Case::WithoutTimestamps, _) => (Timestamps::Keep, INSERTED_LEN as u16),
+        };
+        let endpoints = Endpoints {
+            src: target.ip,
+            src_port: target.port,
+            dst: egress_ip,
+            dst_port: mapped.port,
+        };
+        let mapping = Mapping {
+            dst: target.ip,
+            quote: Rewrite { endpoints, timestamps, syn: None },
+            mtu: mtu.map(|mtu| mtu.saturating_add(more)),
+        };
+        self.forward_error(error, frame, of, &mapping, Towards::Targets);
+    }
+
+    fn forward_error<F: Frame>(
+        &mut self,
+        error: &Error<'_>,
+        mut frame: F,
+        of: Of,
+        mapping: &Mapping,
+        towards: Towards,
+    ) where
+        O: Output<F>,
+    {
+        let Segment { l3, ip, .. } = &error.packet.segment;
+        // No ICMP error is sent about an ICMP error (RFC 1122, section 3.2.2).
+        if ip.ttl <= 1 {
+            return self.drop(of, DropReason::TtlExceeded, frame);
+        }
+        let hop = match self.hop(towards, mapping.dst) {
+            Ok(hop) => hop,
+            Err(reason) => return self.drop(of, reason, frame),
+        };
+        let l3 = match mapped_icmp::apply(&mut frame, *l3, ip, &error.quote, mapping) {
+            Ok(l3) => l3,
+            Err(reason) => return self.drop(of, reason, frame),
+        };
+        let len = frame.bytes().len().saturating_sub(l3);
+        if len > self.soft.links.link(hop.port).map_or(0, |link| usize::from(link.mtu)) {
+            return self.drop(of, DropReason::TooBig, frame);
+        }
+        if !self.send(frame, l3, hop) {
+            return self.count_drop::<F>(of, DropReason::NoRoom);
+        }
+        if let Some(service) = of.and_then(|of| self.service(of)) {
+            let counters = self.counters.service(service.slot);
+            let traffic = match towards {
+                Towards::Targets => &counters.up,
+                Towards::Clients => &counters.down,
+            };
+            traffic.add(1, len as u64);
+        }
+        self.note(Note::Verdict(Verdict::Forward(hop.port)));
+    }
+
+    /// A segment at its last hop.
+    pub(super) fn time_exceeded<F: Frame>(&mut self, packet: &Packet, frame: F)
+    where
+        O: Output<F>,
+    {
+        self.count_drop::<F>(packet.of, DropReason::TtlExceeded);
+        self.own_error(packet, frame, OwnError::TimeExceeded, ReplyKind::TimeExceeded);
+    }
+
+    /// A segment that does not fit, of which `fits` bytes would. With DF clear it would have to be
+    /// fragmented, which this POP does not do: it is dropped and counted, the sender is not told.
+    pub(super) fn too_big<F: Frame>(&mut self, packet: &Packet, frame: F, fits: u16)
+    where
+        O: Output<F>,
+    {
+        self.count_drop::<F>(packet.of, DropReason::TooBig);
+        if packet.segment.ip.dont_fragment() {
+            let error = OwnError::FragmentationNeeded(fits);
+            self.own_error(packet, frame, error, ReplyKind::FragmentationNeeded);
+        }
+    }
+
+    /// Turns `frame`, on which the verdict is given already, into an ICMP error to its sender.
+    fn own_error<F: Frame>(
+        &mut self,
+        packet: &Packet,
+        mut frame: F,
+        error: OwnError,
+        kind: ReplyKind,
+    ) where
+        O: Output<F>,
+    {
+        if !self.buckets.icmp.take(self.now, self.snapshot.config.limits.icmp_per_second) {
+            return;
+        }
+        let Segment { l3, ip, .. } = packet.segment;
+        const HEAD_LEN: usize = ipv4::HEADER_LEN + icmp::HEADER_LEN;
+        frame.truncate(l3 + QUOTE_LEN_MAX);
+        if !frame.prepend(HEAD_LEN) {
+            return;
+        }
+        // As a router does: from the address of the port that the datagram came in through.
+        let src = self.link().map_or(0, |link| link.address);
+        let src = if src == 0 { ip.dst } else { src };
+        let Some(datagram) = frame.bytes_mut().get_mut(l3..) else { return };
+        let total_len = datagram.len() as u16;
+        let (protocol, dst) = (ipv4::PROTOCOL_ICMP, ip.src);
+        ipv4::Originated { total_len, protocol, src, dst }.write(datagram);
+        icmp::write_error(datagram.get_mut(ipv4::HEADER_LEN..).unwrap_or_default(), error);
+        self.reflect(packet, frame, l3, kind, ethernet::TYPE_IPV4);
+    }
+}
+
+/// An ICMP error in hand.
+struct Error<'a> {
+    packet: &'a Packet,
+    quote: Quote,
+    /// The MTU that it announces, raised to the floor.
+    mtu: Option<u16>,
+}

@@ -1,0 +1,341 @@
+//! Does what was decided: segments are rewritten and sent on.
+
+use super::ingress::{Packet, Step};
+use super::lanes::{self, Lane, Lanes, Up};
+use super::run::Run;
+use super::{Note, Output};
+use crate::config::{Egress, Endpoint, Service};
+use crate::frame::Frame;
+use crate::link::Towards;
+use crate::relay::options::{INSERTED_LEN, MssRule, TimestampsOption};
+use crate::relay::pending_rst::{self, Place};
+use crate::relay::permutation::{Case, Client, DecodeError, Mapped};
+use crate::relay::translate::{self, Endpoints, Rewrite, Segment, Timestamps};
+use crate::verdict::{DropReason, Verdict};
+use crate::wire::{ipv4, tcp};
+
+/// Which way a segment goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Up,
+    Down,
+}
+
+impl<O> Run<'_, O> {
+    /// Sends, answers or drops `frame`, as `packet` says.
+    #[inline]
+    pub fn finish<F: Frame>(&mut self, packet: &Packet, frame: F, lanes: &Lanes)
+    where
+        O: Output<F>,
+    {
+        if O::EXPLAINS
+            && let Some(service) = packet.of.and_then(|of| self.service(of))
+        {
+            self.note(Note::Service(&service.name));
+        }
+        match packet.step {
+            Step::Up(lane) => self.up(packet, frame, lanes, lane),
+            Step::Down(lane) => self.down(packet, frame, lanes, lane),
+            Step::UpTransparent => self.up_transparent(packet, frame),
+            Step::DownTransparent => self.down_transparent(packet, frame),
+            Step::UpBothCases => self.up_both_cases(packet, frame),
+            Step::DownUntagged => self.untagged(packet, frame),
+            Step::UnservedSyn => self.unserved_syn(packet, frame),
+            Step::Arp => self.arp(packet, frame),
+            Step::Echo => self.echo(packet, frame),
+            Step::Error { mtu, to } => self.icmp_error(packet, frame, mtu, to),
+            Step::Drop(reason) => self.drop(packet.of, reason, frame),
+        }
+    }
+
+    #[inline]
+    fn up<F: Frame>(&mut self, packet: &Packet, frame: F, lanes: &Lanes, lane: Lane)
+    where
+        O: Output<F>,
+    {
+        let found = packet.of.and_then(|of| self.service(of)).zip(lanes.up_at(lane));
+        let Some((service, (client, up))) = found else {
+            return self.drop(packet.of, DropReason::Walk, frame);
+        };
+        self.up_mapped(packet, frame, service, client, up);
+    }
+
+    #[inline]
+    fn up_mapped<F: Frame>(
+        &mut self,
+        packet: &Packet,
+        frame: F,
+        service: &Service,
+        client: Client,
+        up: Up,
+    ) where
+        O: Output<F>,
+    {
+        let Ok(rewrite) = up_rewrite(packet, service, client, up) else {
+            return self.drop(packet.of, DropReason::Walk, frame);
+        };
+        if O::EXPLAINS
+            && let (Ok(mapped), Some(target)) = (up.mapped, target(service, up))
+        {
+            let egress_ip = rewrite.endpoints.src;
+            self.note(Note::Mapped { client, mapped, egress_ip, target });
+        }
+        if !self.soft.pending_rsts.is_empty()
+            && let Some(rst) = self.pending_rst(packet, service, &rewrite.endpoints)
+        {
+            return self.answer_with_rst(packet, frame, rst);
+        }
+        self.forward(packet, frame, service, &rewrite, Way::Up);
+    }
+
+    /// A target's RST that this client segment should be answered with.
+    fn pending_rst(
+        &self,
+        packet: &Packet,
+        service: &Service,
+        egress: &Endpoints,
+    ) -> Option<pending_rst::Rst> {
+        let Segment { ip, tcp, .. } = packet.segment;
+        if tcp.has(tcp::RST) {
+            return None;
+        }
+        let place = Place { service: service.slot.0, address: egress.src, port: egress.src_port };
+        let ack = tcp.has(tcp::ACK).then_some(tcp.ack);
+        let end = tcp.end(ip.total_len - ip.header_len);
+        self.soft.pending_rsts.take(self.now, place, pending_rst::Segment { ack, end })
+    }
+
+    /// A RST without timestamps may be of either case: it goes out in both, each where the
+    /// connection of that case is, if there is one.
+    fn up_both_cases<F: Frame>(&mut self, packet: &Packet, frame: F)
+    where
+        O: Output<F>,
+    {
+        let Some(service) = packet.of.and_then(|of| self.service(of)) else {
+            return self.drop(packet.of, DropReason::UnservedPort, frame);
+        };
+        if !self.buckets.variants.take(self.now, self.snapshot.config.limits.variant_per_second) {
+            return self.drop(packet.of, DropReason::RateVariants, frame);
+        }
+        let Segment { ip, tcp, .. } = packet.segment;
+        let client = |case| Client { case, ip: ip.src, port: tcp.src_port };
+        let clients = [client(Case::WithTimestamps), client(Case::WithoutTimestamps)];
+        let mut ups = [Up::NONE; 2];
+        lanes::map_up(service, &clients, &mut ups);
+        match self.copy(&frame) {
+            Some(copy) => self.up_mapped(packet, copy, service, clients[0], ups[0]),
+            None => self.count_drop::<F>(packet.of, DropReason::NoBuffer),
+        }
+        self.up_mapped(packet, frame, service, clients[1], ups[1]);
+    }
+
+    /// A second frame with the same contents.
+    pub(super) fn copy<F: Frame>(&mut self, frame: &F) -> Option<F>
+    where
+        O: Output<F>,
+    {
+        let mut copy = self.out.allocate()?;
+        if !copy.append(frame.bytes().len()) {
+            return None;
+        }
+        copy.bytes_mut().copy_from_slice(frame.bytes());
+        Some(copy)
+    }
+
+    #[inline]
+    fn down<F: Frame>(&mut self, packet: &Packet, frame: F, lanes: &Lanes, lane: Lane)
+    where
+        O: Output<F>,
+    {
+        let found = packet.of.and_then(|of| self.service(of)).zip(lanes.down_at(lane));
+        let Some((service, (mapped, decoded))) = found else {
+            return self.drop(packet.of, DropReason::Walk, frame);
+        };
+        let client = match self.checked_client(decoded) {
+            Ok(client) => client,
+            Err(reason) => return self.drop(packet.of, reason, frame),
+        };
+        let Segment { ip, tcp, .. } = packet.segment;
+        if O::EXPLAINS {
+            let target = Endpoint { ip: ip.src, port: tcp.src_port };
+            self.note(Note::Mapped { client, mapped, egress_ip: ip.dst, target });
+        }
+        let timestamps = match (client.case, packet.timestamps) {
+            (Case::WithTimestamps, Some(at)) => Timestamps::SetEcho(at, 0),
+            (Case::WithTimestamps, None) => Timestamps::Keep,
+            (Case::WithoutTimestamps, _) => Timestamps::Strip,
+        };
+        let less = match client.case {
+            Case::WithTimestamps => 0,
+            Case::WithoutTimestamps => INSERTED_LEN as u16,
+        };
+        let rewrite = Rewrite {
+            endpoints: Endpoints {
+                src: service.vip.ip,
+                src_port: service.vip.port,
+                dst: client.ip,
+                dst_port: client.port,
+            },
+            timestamps,
+            syn: mss_rule(packet, service, less),
+        };
+        self.forward(packet, frame, service, &rewrite, Way::Down);
+    }
+
+    /// A decoded client, if it can be one.
+    pub(super) fn checked_client(
+        &self,
+        decoded: Result<Client, DecodeError>,
+    ) -> Result<Client, DropReason> {
+        match decoded {
+            Ok(client) if self.snapshot.client_ok(client.ip) => Ok(client),
+            Ok(_) | Err(DecodeError::BadTag) => Err(DropReason::BadTag),
+            Err(DecodeError::Walk) => Err(DropReason::Walk),
+        }
+    }
+
+    fn up_transparent<F: Frame>(&mut self, packet: &Packet, frame: F)
+    where
+        O: Output<F>,
+    {
+        let Segment { ip, tcp, .. } = packet.segment;
+        let client = Endpoint { ip: ip.src, port: tcp.src_port };
+        let service = packet.of.and_then(|of| self.service(of));
+        let chosen = service.and_then(|service| Some((service, chosen_target(service, client)?)));
+        let Some((service, target)) = chosen else {
+            return self.drop(packet.of, DropReason::UnservedPort, frame);
+        };
+        self.note(Note::Passed { client, target });
+        let rewrite = Rewrite {
+            endpoints: Endpoints {
+                src: client.ip,
+                src_port: client.port,
+                dst: target.ip,
+                dst_port: target.port,
+            },
+            timestamps: Timestamps::Keep,
+            syn: mss_rule(packet, service, 0),
+        };
+        self.forward(packet, frame, service, &rewrite, Way::Up);
+    }
+
+    fn down_transparent<F: Frame>(&mut self, packet: &Packet, frame: F)
+    where
+        O: Output<F>,
+    {
+        let Some(service) = packet.of.and_then(|of| self.service(of)) else {
+            return self.drop(packet.of, DropReason::NotOurs, frame);
+        };
+        let Segment { ip, tcp, .. } = packet.segment;
+        let client = Endpoint { ip: ip.dst, port: tcp.dst_port };
+        let target = Endpoint { ip: ip.src, port: tcp.src_port };
+        self.note(Note::Passed { client, target });
+        let rewrite = Rewrite {
+            endpoints: Endpoints {
+                src: service.vip.ip,
+                src_port: service.vip.port,
+                dst: client.ip,
+                dst_port: client.port,
+            },
+            timestamps: Timestamps::Keep,
+            syn: mss_rule(packet, service, 0),
+        };
+        self.forward(packet, frame, service, &rewrite, Way::Down);
+    }
+
+    /// Rewrites and sends, unless the TTL is used up, the next hop is not known, or it does not fit.
+    #[inline]
+    fn forward<F: Frame>(
+        &mut self,
+        packet: &Packet,
+        mut frame: F,
+        service: &Service,
+        rewrite: &Rewrite,
+        way: Way,
+    ) where
+        O: Output<F>,
+    {
+        let segment = &packet.segment;
+        if segment.ip.ttl <= 1 {
+            return self.time_exceeded(packet, frame);
+        }
+        let towards = match way {
+            Way::Up => Towards::Targets,
+            Way::Down => Towards::Clients,
+        };
+        let hop = match self.hop(towards, rewrite.endpoints.dst) {
+            Ok(hop) => hop,
+            Err(reason) => return self.drop(packet.of, reason, frame),
+        };
+        let at = segment.l3 + segment.ip.header_len;
+        let options = frame.bytes().get(at + tcp::HEADER_LEN..at + segment.tcp.header_len);
+        let plan = match translate::plan(segment, options.unwrap_or_default(), rewrite) {
+            Ok(plan) => plan,
+            Err(reason) => return self.drop(packet.of, reason, frame),
+        };
+        let mtu = self.soft.links.link(hop.port).map_or(0, |link| usize::from(link.mtu));
+        if plan.total_len > mtu {
+            let grows = plan.total_len as isize - segment.ip.total_len as isize;
+            let fits = (mtu as isize - grows).clamp(ipv4::MTU_MIN, u16::MAX as isize);
+            return self.too_big(packet, frame, fits as u16);
+        }
+        let l3 = match translate::apply(&mut frame, segment, rewrite, &plan) {
+            Ok(l3) => l3,
+            Err(reason) => return self.drop(packet.of, reason, frame),
+        };
+        if !self.send(frame, l3, hop) {
+            return self.count_drop::<F>(packet.of, DropReason::NoRoom);
+        }
+        let counters = self.counters.service(service.slot);
+        let traffic = match way {
+            Way::Up => &counters.up,
+            Way::Down => &counters.down,
+        };
+        traffic.add(1, plan.total_len as u64);
+        self.note(Note::Verdict(Verdict::Forward(hop.port)));
+    }
+}
+
+/// What a client's segment becomes.
+#[inline]
+fn up_rewrite(
+    packet: &Packet,
+    service: &Service,
+    client: Client,
+    up: Up,
+) -> Result<Rewrite, DropReason> {
+    let Egress::Pool { pool, .. } = &service.egress else { return Err(DropReason::UnservedPort) };
+    let mapped = up.mapped.map_err(|_| DropReason::Walk)?;
+    let target = target(service, up).ok_or(DropReason::UnservedPort)?;
+    let timestamps = match (client.case, packet.timestamps) {
+        (Case::WithTimestamps, Some(at)) => Timestamps::SetValue(at, mapped.tag),
+        _ => Timestamps::Insert(TimestampsOption { value: mapped.tag, echo: 0 }),
+    };
+    Ok(Rewrite {
+        endpoints: egress_endpoints(pool.address(mapped.index), mapped, target),
+        timestamps,
+        syn: mss_rule(packet, service, 0),
+    })
+}
+
+fn egress_endpoints(src: u32, mapped: Mapped, target: Endpoint) -> Endpoints {
+    Endpoints { src, src_port: mapped.port, dst: target.ip, dst_port: target.port }
+}
+
+fn target(service: &Service, up: Up) -> Option<Endpoint> {
+    service.targets().get(usize::from(up.target)).copied()
+}
+
+/// The target of one client, chosen on its own.
+pub(super) fn chosen_target(service: &Service, client: Endpoint) -> Option<Endpoint> {
+    let mut target = [0];
+    service.rendezvous.choose(&[client], &mut target);
+    service.targets().get(usize::from(target[0])).copied()
+}
+
+/// For a SYN or SYN-ACK, what happens to its MSS.
+#[inline]
+fn mss_rule(packet: &Packet, service: &Service, less: u16) -> Option<MssRule> {
+    let syn = packet.segment.tcp.has(tcp::SYN);
+    syn.then_some(MssRule { clamp: service.mss, less })
+}

@@ -1,0 +1,316 @@
+//! Reads a frame and decides what it is, before anything is done about it.
+
+use super::lanes::{Lane, Lanes};
+use super::run::Run;
+use super::{Of, Output};
+use crate::config::{Destination, Egress, ServiceIndex};
+use crate::fragment;
+use crate::frame::{ChecksumVerdict, Frame};
+use crate::relay::options::{self, TimestampsAt};
+use crate::relay::permutation::{Case, Client, Mapped};
+use crate::relay::translate::Segment;
+use crate::seq::SeqNum;
+use crate::verdict::DropReason;
+use crate::wire::ethernet::{self, Ethernet};
+use crate::wire::ipv4::{self, Ipv4, Ipv4Error, Options};
+use crate::wire::tcp::{self, Tcp};
+use crate::wire::{MacAddr, icmp};
+
+/// A frame as far as it was read, and what is to be done about it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Packet {
+    pub step: Step,
+    /// The service, where it is known.
+    pub of: Of,
+    /// The station that sent the frame.
+    pub peer: MacAddr,
+    /// For IPv4, the datagram; the TCP header is meaningful for segments only.
+    pub segment: Segment,
+    /// Where the segment's timestamps are.
+    pub timestamps: Option<TimestampsAt>,
+}
+
+/// What is to be done about a frame.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Step {
+    Drop(DropReason),
+    Arp,
+    Echo,
+    /// An ICMP error to an address that quotes are checked for.
+    Error {
+        mtu: Option<u16>,
+        to: Destination,
+    },
+    /// SYN to a VIP port without a service.
+    UnservedSyn,
+    /// A client's segment, mapped in a lane.
+    Up(Lane),
+    /// A client's RST without timestamps: its case is not known.
+    UpBothCases,
+    /// A client's segment of a transparent service.
+    UpTransparent,
+    /// A target's segment, mapped in a lane.
+    Down(Lane),
+    /// A target's segment without timestamps.
+    DownUntagged,
+    /// A target's segment of a transparent service.
+    DownTransparent,
+}
+
+const NO_SEGMENT: Segment = Segment {
+    l3: 0,
+    ip: Ipv4 { header_len: 0, total_len: 0, fragment: 0, ttl: 0, protocol: 0, src: 0, dst: 0 },
+    tcp: Tcp { src_port: 0, dst_port: 0, seq: SeqNum(0), ack: SeqNum(0), flags: 0, header_len: 0 },
+};
+
+impl<O> Run<'_, O> {
+    /// Reads `frame`, cuts off what follows its datagram, and takes a lane if it is to be mapped.
+    #[inline]
+    pub fn classify<F: Frame>(&mut self, frame: &mut F, lanes: &mut Lanes) -> Packet
+    where
+        O: Output<F>,
+    {
+        let mut packet = Packet {
+            step: Step::Drop(DropReason::Runt),
+            of: None,
+            peer: MacAddr::default(),
+            segment: NO_SEGMENT,
+            timestamps: None,
+        };
+        packet.step = match self.read(frame, &mut packet, lanes) {
+            Ok(step) => step,
+            Err(reason) => Step::Drop(reason),
+        };
+        packet
+    }
+
+    #[inline]
+    fn read<F: Frame>(
+        &mut self,
+        frame: &mut F,
+        packet: &mut Packet,
+        lanes: &mut Lanes,
+    ) -> Result<Step, DropReason>
+    where
+        O: Output<F>,
+    {
+        let ethernet = Ethernet::parse(frame.bytes()).ok_or(DropReason::Runt)?;
+        self.check_link(&ethernet)?;
+        packet.peer = ethernet.src;
+        packet.segment.l3 = ethernet.header_len;
+        match ethernet.ethertype {
+            ethernet::TYPE_IPV4 => self.read_ipv4(frame, packet, lanes),
+            ethernet::TYPE_ARP => Ok(Step::Arp),
+            ethernet::TYPE_IPV6 => Err(DropReason::Ipv6),
+            _ => Err(DropReason::Ethertype),
+        }
+    }
+
+    /// Whether the frame is for this station, and tagged as the port is.
+    #[inline]
+    fn check_link(&self, ethernet: &Ethernet) -> Result<(), DropReason> {
+        let link = self.link().ok_or(DropReason::WrongMac)?;
+        let broadcast =
+            ethernet.dst == MacAddr::BROADCAST && ethernet.ethertype == ethernet::TYPE_ARP;
+        if ethernet.dst != link.mac && !broadcast {
+            return Err(DropReason::WrongMac);
+        }
+        // A tag with VLAN 0 carries a priority only (802.1Q, 9.6).
+        let vlan = ethernet.vlan.filter(|vlan| *vlan != 0);
+        if vlan != link.vlan {
+            return Err(DropReason::WrongVlan);
+        }
+        if !ethernet.src.is_unicast() {
+            return Err(DropReason::WrongMac);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn read_ipv4<F: Frame>(
+        &mut self,
+        frame: &mut F,
+        packet: &mut Packet,
+        lanes: &mut Lanes,
+    ) -> Result<Step, DropReason>
+    where
+        O: Output<F>,
+    {
+        let l3 = packet.segment.l3;
+        let datagram = frame.bytes().get(l3..).unwrap_or_default();
+        let ip = Ipv4::parse(datagram).map_err(|error| match error {
+            Ipv4Error::Malformed => DropReason::Ipv4Malformed,
+            Ipv4Error::Checksum => DropReason::Ipv4Checksum,
+        })?;
+        packet.segment.ip = ip;
+        if ip.header_len > ipv4::HEADER_LEN {
+            let options = datagram.get(ipv4::HEADER_LEN..ip.header_len).unwrap_or_default();
+            match ipv4::classify_options(options) {
+                Options::Removable => {}
+                Options::SourceRoute => return Err(DropReason::SourceRoute),
+                Options::Malformed => return Err(DropReason::Ipv4Options),
+            }
+        }
+        // What follows the datagram is Ethernet's padding.
+        frame.truncate(l3 + ip.total_len);
+        fragment::admit(self.snapshot.config.pop.fragments, &ip)?;
+        let to = self.snapshot.classify(ip.dst);
+        match ip.protocol {
+            ipv4::PROTOCOL_TCP => self.read_tcp(frame, packet, to, lanes),
+            ipv4::PROTOCOL_ICMP => self.read_icmp(frame, packet, to),
+            _ if to == Destination::Other => Err(DropReason::NotOurs),
+            _ => Err(DropReason::Protocol),
+        }
+    }
+
+    fn read_icmp<F: Frame>(
+        &mut self,
+        frame: &F,
+        packet: &Packet,
+        to: Destination,
+    ) -> Result<Step, DropReason> {
+        let message = frame.bytes().get(packet.segment.l3 + packet.segment.ip.header_len..);
+        let kind = icmp::parse(message.unwrap_or_default()).map_err(|error| match error {
+            icmp::IcmpError::Malformed => DropReason::IcmpMalformed,
+            icmp::IcmpError::Checksum => DropReason::IcmpChecksum,
+        })?;
+        match (kind, to) {
+            (icmp::Kind::EchoRequest, Destination::Vip | Destination::Own(_)) => Ok(Step::Echo),
+            (
+                icmp::Kind::Error { mtu },
+                Destination::Vip | Destination::Pool(_) | Destination::Other,
+            ) => Ok(Step::Error { mtu, to }),
+            (_, Destination::Other) => Err(DropReason::NotOurs),
+            _ => Err(DropReason::IcmpType),
+        }
+    }
+
+    #[inline]
+    fn read_tcp<F: Frame>(
+        &mut self,
+        frame: &F,
+        packet: &mut Packet,
+        to: Destination,
+        lanes: &mut Lanes,
+    ) -> Result<Step, DropReason> {
+        let at = packet.segment.l3 + packet.segment.ip.header_len;
+        let segment = frame.bytes().get(at..).unwrap_or_default();
+        let tcp = Tcp::parse(segment).ok_or(DropReason::TcpMalformed)?;
+        packet.segment.tcp = tcp;
+        if frame.tcp_checksum() == ChecksumVerdict::Bad {
+            return Err(DropReason::TcpChecksum);
+        }
+        let options = segment.get(tcp::HEADER_LEN..tcp.header_len).unwrap_or_default();
+        packet.timestamps =
+            options::find_timestamps(options).map_err(|_| DropReason::TcpOptions)?;
+        if flags_contradict(tcp.flags) {
+            return Err(DropReason::TcpFlags);
+        }
+        match to {
+            Destination::Vip => self.read_client(packet, lanes),
+            Destination::Pool(pool) => {
+                let ip = &packet.segment.ip;
+                let service = self.snapshot.service_from_pool(pool, ip.src, tcp.src_port);
+                self.read_target(service.ok_or(DropReason::UnknownTarget)?, options, packet, lanes)
+            }
+            Destination::Other => self.read_passing(packet),
+            Destination::Own(_) => Err(DropReason::NotOurs),
+        }
+    }
+
+    /// A segment to a VIP.
+    #[inline]
+    fn read_client(&mut self, packet: &mut Packet, lanes: &mut Lanes) -> Result<Step, DropReason> {
+        let Segment { ip, tcp, .. } = packet.segment;
+        if !self.takes_clients() {
+            return Err(DropReason::WrongSide);
+        }
+        packet.of = self.snapshot.service_at(ip.dst, tcp.dst_port);
+        if !self.snapshot.client_ok(ip.src) || tcp.src_port == 0 {
+            return Err(DropReason::SourceNotAllowed);
+        }
+        let Some(index) = packet.of else {
+            let syn = tcp.has(tcp::SYN) && !tcp.has(tcp::ACK);
+            return if syn { Ok(Step::UnservedSyn) } else { Err(DropReason::UnservedPort) };
+        };
+        if tcp.has(tcp::SYN | tcp::ACK) {
+            return Err(DropReason::SynAckFromClient);
+        }
+        let service = self.service(index).ok_or(DropReason::UnservedPort)?;
+        if let Egress::Transparent = service.egress {
+            return Ok(Step::UpTransparent);
+        }
+        let case = match packet.timestamps {
+            Some(_) => Case::WithTimestamps,
+            None if tcp.has(tcp::RST) => return Ok(Step::UpBothCases),
+            None => Case::WithoutTimestamps,
+        };
+        Ok(Step::Up(lanes.up(index, Client { case, ip: ip.src, port: tcp.src_port })))
+    }
+
+    /// A segment from a target to an egress address.
+    #[inline]
+    fn read_target(
+        &mut self,
+        index: ServiceIndex,
+        options: &[u8],
+        packet: &mut Packet,
+        lanes: &mut Lanes,
+    ) -> Result<Step, DropReason> {
+        let Segment { ip, tcp, .. } = packet.segment;
+        if !self.takes_targets() {
+            return Err(DropReason::WrongSide);
+        }
+        packet.of = Some(index);
+        if tcp.has(tcp::SYN) && !tcp.has(tcp::ACK) {
+            return Err(DropReason::SynFromTarget);
+        }
+        let Some(at) = packet.timestamps else { return Ok(Step::DownUntagged) };
+        let service = self.service(index).ok_or(DropReason::UnknownTarget)?;
+        let Egress::Pool { pool, .. } = &service.egress else {
+            return Err(DropReason::UnknownTarget);
+        };
+        let tag = options::timestamp_echo(options, at);
+        let mapped = Mapped { tag, port: tcp.dst_port, index: pool.index(ip.dst) };
+        Ok(Step::Down(lanes.down(index, mapped)))
+    }
+
+    /// A segment to nobody here: it passes if it comes from the target of a transparent service.
+    fn read_passing(&mut self, packet: &mut Packet) -> Result<Step, DropReason> {
+        let Segment { ip, tcp, .. } = packet.segment;
+        let index = self.snapshot.transparent_service(ip.src, tcp.src_port);
+        packet.of = index;
+        if index.is_none() || !self.snapshot.client_ok(ip.dst) || tcp.dst_port == 0 {
+            return Err(DropReason::NotOurs);
+        }
+        if !self.takes_targets() {
+            return Err(DropReason::WrongSide);
+        }
+        if tcp.has(tcp::SYN) && !tcp.has(tcp::ACK) {
+            return Err(DropReason::SynFromTarget);
+        }
+        Ok(Step::DownTransparent)
+    }
+
+    #[inline]
+    pub fn takes_clients(&self) -> bool {
+        self.side().is_some_and(|side| side.takes_clients())
+    }
+
+    #[inline]
+    pub fn takes_targets(&self) -> bool {
+        self.side().is_some_and(|side| side.takes_targets())
+    }
+
+    #[inline]
+    fn side(&self) -> Option<crate::config::Side> {
+        self.snapshot.config.ports.get(usize::from(self.port.0)).map(|port| port.side)
+    }
+}
+
+/// Flags that no segment of a connection has (RFC 9293, section 3.10.7.4).
+#[inline]
+fn flags_contradict(flags: u8) -> bool {
+    let several = (flags & (tcp::SYN | tcp::FIN | tcp::RST)).count_ones() > 1;
+    several || flags & (tcp::SYN | tcp::RST | tcp::ACK) == 0
+}

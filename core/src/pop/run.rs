@@ -1,0 +1,138 @@
+//! What is at hand while a burst is handled, and the ways a frame can end.
+
+use super::{Buckets, Note, Of, Output, SoftState, answer};
+use crate::config::{Service, ServiceIndex, ServiceSlot, Snapshot};
+use crate::counters::Counters;
+use crate::frame::Frame;
+use crate::link::{Hop, Link, NoHop, Towards};
+use crate::time::Instant;
+use crate::verdict::{AbsorbKind, DropReason, PortIndex, ReplyKind, Verdict};
+use crate::wire::{MacAddr, ethernet};
+
+/// One call of `handle_burst`.
+pub(super) struct Run<'a, O> {
+    pub now: Instant,
+    pub snapshot: &'a Snapshot,
+    pub soft: &'a SoftState,
+    pub counters: &'a Counters,
+    pub buckets: &'a mut Buckets,
+    /// The port that the burst came in through.
+    pub port: PortIndex,
+    pub out: &'a mut O,
+}
+
+impl<'a, O> Run<'a, O> {
+    /// Tells the observer, if there is one.
+    #[inline]
+    pub fn note<F: Frame>(&mut self, note: Note<'_>)
+    where
+        O: Output<F>,
+    {
+        if O::EXPLAINS {
+            self.out.explain(note);
+        }
+    }
+
+    /// The link that the burst came in through.
+    pub fn link(&self) -> Option<&'a Link> {
+        self.soft.links.link(self.port)
+    }
+
+    pub fn service(&self, index: ServiceIndex) -> Option<&'a Service> {
+        self.snapshot.service(index)
+    }
+
+    fn slot(&self, of: Of) -> Option<ServiceSlot> {
+        of.and_then(|index| self.service(index)).map(|service| service.slot)
+    }
+
+    /// The frame ends here, counted.
+    pub fn drop<F: Frame>(&mut self, of: Of, reason: DropReason, frame: F)
+    where
+        O: Output<F>,
+    {
+        self.count_drop::<F>(of, reason);
+        drop(frame);
+    }
+
+    /// Counts a drop of a frame that may yet be turned into an answer.
+    pub fn count_drop<F: Frame>(&mut self, of: Of, reason: DropReason)
+    where
+        O: Output<F>,
+    {
+        self.counters.count_drop(self.port, self.slot(of), reason);
+        self.note(Note::Verdict(Verdict::Drop(reason)));
+    }
+
+    /// The frame ends here, remembered.
+    pub fn absorb<F: Frame>(&mut self, kind: AbsorbKind, frame: F)
+    where
+        O: Output<F>,
+    {
+        self.counters.count_absorbed(kind);
+        self.note(Note::Verdict(Verdict::Absorb(kind)));
+        drop(frame);
+    }
+
+    /// Counts an answer of our own to the frame in hand.
+    pub fn count_reply<F: Frame>(&mut self, kind: ReplyKind)
+    where
+        O: Output<F>,
+    {
+        self.counters.count_reply(kind);
+        self.note(Note::Sent(kind));
+    }
+
+    /// The next hop to `dst`; asks for its hardware address where that is due.
+    #[inline]
+    pub fn hop<F: Frame>(&mut self, towards: Towards, dst: u32) -> Result<Hop, DropReason>
+    where
+        O: Output<F>,
+    {
+        let (hop, question) = self.soft.links.resolve(self.now, towards, dst);
+        if let Some(question) = question {
+            answer::ask(&self.soft.links, self.counters, question, self.out);
+        }
+        hop.map_err(|none| match none {
+            NoHop::NoRoute => DropReason::NoRoute,
+            NoHop::Unresolved => DropReason::NeighbourUnresolved,
+        })
+    }
+
+    /// Sends the datagram that begins at `l3` of `frame` to `hop`. False when the frame has no room
+    /// for its header.
+    #[inline]
+    pub fn send<F: Frame>(&mut self, frame: F, l3: usize, hop: Hop) -> bool
+    where
+        O: Output<F>,
+    {
+        let Some(link) = self.soft.links.link(hop.port) else { return false };
+        match encapsulate(frame, l3, hop.mac, link, ethernet::TYPE_IPV4) {
+            Some(frame) => {
+                self.out.transmit(hop.port, frame);
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// Puts an Ethernet header in front of the payload that begins at `l3`; `None` when there is no
+/// room for it.
+#[inline]
+pub(super) fn encapsulate<F: Frame>(
+    mut frame: F,
+    l3: usize,
+    dst: MacAddr,
+    link: &Link,
+    ethertype: u16,
+) -> Option<F> {
+    let header_len = ethernet::header_len(link.vlan);
+    if l3 > header_len {
+        frame.trim_front(l3 - header_len);
+    } else if l3 < header_len && !frame.prepend(header_len - l3) {
+        return None;
+    }
+    ethernet::write(frame.bytes_mut(), dst, link.mac, link.vlan, ethertype);
+    Some(frame)
+}

@@ -1,0 +1,271 @@
+//! Maps an ICMP error to the endpoint that it concerns (RFC 792, RFC 1191, RFC 5508).
+//!
+//! The quote inside an error is a segment of ours, on its way to a target or to a client. The same
+//! functions that rewrote it then give its first form back now, so that the endpoint sees its own
+//! segment quoted; sequence numbers pass as they are, for the endpoint to check.
+
+use crate::frame::Frame;
+use crate::relay::options::{self, INSERTED_LEN, TimestampsAt};
+use crate::relay::translate::{self, Rewrite, Segment};
+use crate::verdict::DropReason;
+use crate::wire::checksum::{self, Change};
+use crate::wire::icmp;
+use crate::wire::ipv4::{self, Ipv4};
+use crate::wire::tcp::{self, Tcp};
+use crate::wire::{get_u16, put_u16, put_u32};
+
+/// Bytes of the quoted TCP header without which an error can not be mapped: ports and number.
+const QUOTED_TCP_MIN: usize = 8;
+
+/// Longest IPv4 and TCP header.
+const HEADERS_MAX: usize = 120;
+
+/// What the quote shows of the segment's timestamps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// There they are.
+    Timestamps(TimestampsAt),
+    /// The segment has none.
+    None,
+    /// The quote ends before that can be told.
+    CutOff,
+}
+
+/// A segment of ours that an error quotes.
+#[derive(Clone, Copy, Debug)]
+pub struct Quote {
+    /// Its headers, with options only where the quote holds them all.
+    headers: Headers,
+    // Bytes of TCP header in the quote.
+    tcp_seen: usize,
+    // The quoted byte with the data offset, where the quote holds it.
+    data_offset: Option<u8>,
+    /// The quoted IPv4 header.
+    pub ip: Ipv4,
+    /// Quoted source port.
+    pub src_port: u16,
+    /// Quoted destination port.
+    pub dst_port: u16,
+    /// What is seen of the timestamps.
+    pub seen: Seen,
+}
+
+impl Quote {
+    /// Reads the quote in `bytes`, what follows the ICMP header.
+    pub fn parse(bytes: &[u8]) -> Result<Quote, DropReason> {
+        let ip = Ipv4::parse_quoted(bytes).ok_or(DropReason::IcmpQuote)?;
+        let segment = bytes.get(ip.header_len..).unwrap_or_default();
+        let usable = ip.protocol == ipv4::PROTOCOL_TCP
+            && !ip.is_later_fragment()
+            && segment.len() >= QUOTED_TCP_MIN
+            && ip.total_len >= ip.header_len + tcp::HEADER_LEN;
+        if !usable {
+            return Err(DropReason::IcmpQuote);
+        }
+        let whole = Tcp::parse(segment).filter(|tcp| tcp.header_len <= segment.len());
+        let tcp_seen = whole.map_or(segment.len().min(tcp::HEADER_LEN), |tcp| tcp.header_len);
+        let data_offset = segment.get(tcp::field::DATA_OFFSET).copied();
+        let mut headers = Headers::default();
+        headers.fill(bytes, ip.header_len, tcp_seen);
+        let seen = match whole {
+            None => Seen::CutOff,
+            Some(_) => match options::find_timestamps(headers.options()) {
+                Ok(Some(at)) => Seen::Timestamps(at),
+                Ok(None) => Seen::None,
+                Err(_) => return Err(DropReason::IcmpQuote),
+            },
+        };
+        Ok(Quote {
+            headers,
+            tcp_seen,
+            data_offset,
+            ip,
+            src_port: get_u16(segment, tcp::field::SRC_PORT),
+            dst_port: get_u16(segment, tcp::field::DST_PORT),
+            seen,
+        })
+    }
+
+    /// The quoted TSval and TSecr.
+    pub fn timestamps(&self) -> Option<(u32, u32)> {
+        let Seen::Timestamps(at) = self.seen else { return None };
+        let options = self.headers.options();
+        Some((options::timestamp_value(options, at), options::timestamp_echo(options, at)))
+    }
+}
+
+/// The headers of a quote, in a buffer where they can be rewritten like a segment's.
+#[derive(Clone, Copy, Debug)]
+struct Headers {
+    buffer: [u8; INSERTED_LEN + HEADERS_MAX],
+    start: usize,
+    end: usize,
+    ip_len: usize,
+}
+
+impl Default for Headers {
+    fn default() -> Self {
+        let buffer = [0; INSERTED_LEN + HEADERS_MAX];
+        Headers { buffer, start: INSERTED_LEN, end: INSERTED_LEN, ip_len: 0 }
+    }
+}
+
+impl Headers {
+    /// Takes the first `ip_len + tcp_len` of `bytes`; a TCP header that is cut off is filled up
+    /// with zeros and made to have no options.
+    fn fill(&mut self, bytes: &[u8], ip_len: usize, tcp_len: usize) {
+        let len = (ip_len + tcp_len).min(HEADERS_MAX).min(bytes.len());
+        if let (Some(place), Some(bytes)) =
+            (self.buffer.get_mut(INSERTED_LEN..INSERTED_LEN + len), bytes.get(..len))
+        {
+            place.copy_from_slice(bytes);
+        }
+        self.ip_len = ip_len;
+        self.end = INSERTED_LEN + ip_len + tcp_len.max(tcp::HEADER_LEN);
+        if tcp_len <= tcp::HEADER_LEN
+            && let Some(offset) =
+                self.buffer.get_mut(INSERTED_LEN + ip_len + tcp::field::DATA_OFFSET)
+        {
+            *offset = (*offset & 0x0f) | 0x50;
+        }
+    }
+
+    fn options(&self) -> &[u8] {
+        self.bytes().get(self.ip_len + tcp::HEADER_LEN..).unwrap_or_default()
+    }
+}
+
+impl Frame for Headers {
+    fn bytes(&self) -> &[u8] {
+        self.buffer.get(self.start..self.end).unwrap_or_default()
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        self.buffer.get_mut(self.start..self.end).unwrap_or_default()
+    }
+
+    fn prepend(&mut self, count: usize) -> bool {
+        let start = self.start.checked_sub(count);
+        self.start = start.unwrap_or(self.start);
+        start.is_some()
+    }
+
+    fn append(&mut self, _: usize) -> bool {
+        false
+    }
+
+    fn trim_front(&mut self, count: usize) {
+        self.start = (self.start + count).min(self.end);
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.end = self.end.min(self.start + len);
+    }
+}
+
+/// What an ICMP error becomes.
+#[derive(Clone, Copy, Debug)]
+pub struct Mapping {
+    /// Whom the error is for.
+    pub dst: u32,
+    /// What the quoted segment becomes; its TTL stays.
+    pub quote: Rewrite,
+    /// The MTU to announce, where the error announces one.
+    pub mtu: Option<u16>,
+}
+
+/// Rewrites the ICMP error in `frame`, TTL less one. Gives back where its IPv4 header is afterwards.
+///
+/// `ip` is the header at `l3`; `frame` must end where its datagram ends.
+pub fn apply<F: Frame>(
+    frame: &mut F,
+    l3: usize,
+    ip: &Ipv4,
+    quote: &Quote,
+    mapping: &Mapping,
+) -> Result<usize, DropReason> {
+    let mut headers = quote.headers;
+    rewrite_quote(&mut headers, quote, &mapping.quote)?;
+    // A TCP header that was cut off is as short as it was.
+    let old_len = quote.ip.header_len + quote.tcp_seen;
+    let keep = if quote.tcp_seen < tcp::HEADER_LEN {
+        ipv4::HEADER_LEN + quote.tcp_seen
+    } else {
+        headers.bytes().len()
+    };
+    let new = headers.bytes().get(..keep).ok_or(DropReason::IcmpQuote)?;
+
+    // IPv4 options of the error itself go, as everywhere.
+    let l3 = remove_outer_options(frame, l3, ip);
+    let head_len = ipv4::HEADER_LEN + icmp::HEADER_LEN;
+    let quote_at = l3 + head_len;
+    let data_at = quote_at + old_len;
+    let grown = (new.len() + head_len).saturating_sub(data_at);
+    if grown > 0 && !frame.prepend(grown) {
+        return Err(DropReason::NoRoom);
+    }
+    let new_l3 = data_at + grown - new.len() - head_len;
+    let old_l3 = l3 + grown;
+    let bytes = frame.bytes_mut();
+    if bytes.len() < data_at + grown {
+        return Err(DropReason::IcmpQuote);
+    }
+    bytes.copy_within(old_l3..old_l3 + head_len, new_l3);
+    let message = bytes.get_mut(new_l3..).unwrap_or_default();
+    if let Some(place) = message.get_mut(head_len..head_len + new.len()) {
+        place.copy_from_slice(new);
+    }
+    let total_len = message.len() as u16;
+    rewrite_outer(message, mapping.dst, total_len);
+    let Some(message) = message.get_mut(ipv4::HEADER_LEN..) else { return Err(DropReason::NoRoom) };
+    if let Some(mtu) = mapping.mtu {
+        put_u16(message, icmp::field::MTU, mtu);
+    }
+    icmp::write_checksum(message);
+    Ok(new_l3)
+}
+
+/// Rewrites the quoted headers like a segment's, then gives back what a quote must not lose: the
+/// TTL, and the data offset of a header that is cut off.
+fn rewrite_quote(headers: &mut Headers, quote: &Quote, to: &Rewrite) -> Result<(), DropReason> {
+    let ip_len = quote.ip.header_len;
+    let tcp = headers.bytes().get(ip_len..).and_then(Tcp::parse).ok_or(DropReason::IcmpQuote)?;
+    let segment = Segment { l3: 0, ip: quote.ip, tcp };
+    let plan = translate::plan(&segment, headers.options(), to)?;
+    let l3 = translate::apply(headers, &segment, to, &plan)?;
+    headers.trim_front(l3);
+    let bytes = headers.bytes_mut();
+    let ttl = get_u16(bytes, ipv4::field::TTL);
+    let sum = get_u16(bytes, ipv4::field::CHECKSUM);
+    let first_ttl = ttl.wrapping_add(0x0100);
+    put_u16(bytes, ipv4::field::TTL, first_ttl);
+    put_u16(bytes, ipv4::field::CHECKSUM, Change::NONE.word(ttl, first_ttl).apply(sum));
+    if quote.seen == Seen::CutOff
+        && let Some(offset) = quote.data_offset
+        && let Some(place) = bytes.get_mut(ipv4::HEADER_LEN + tcp::field::DATA_OFFSET)
+    {
+        *place = offset;
+    }
+    Ok(())
+}
+
+fn remove_outer_options<F: Frame>(frame: &mut F, l3: usize, ip: &Ipv4) -> usize {
+    let extra = ip.header_len.saturating_sub(ipv4::HEADER_LEN);
+    if extra > 0 {
+        frame.bytes_mut().copy_within(l3..l3 + ipv4::HEADER_LEN, l3 + extra);
+    }
+    l3 + extra
+}
+
+fn rewrite_outer(header: &mut [u8], dst: u32, total_len: u16) {
+    let ttl = get_u16(header, ipv4::field::TTL);
+    put_u16(header, ipv4::field::TTL, ttl.wrapping_sub(0x0100));
+    put_u16(header, ipv4::field::TOTAL_LEN, total_len);
+    put_u32(header, ipv4::field::DST, dst);
+    if let Some(byte) = header.first_mut() {
+        *byte = 0x45;
+    }
+    put_u16(header, ipv4::field::CHECKSUM, 0);
+    let sum = checksum::checksum(header.get(..ipv4::HEADER_LEN).unwrap_or_default());
+    put_u16(header, ipv4::field::CHECKSUM, sum);
+}

@@ -1,0 +1,335 @@
+//! What a relay does to TCP options: finds the timestamps, sets, inserts or strips them, and keeps
+//! from a SYN what would not survive the relay (DESIGN of the relay mode: `docs/protocol.md`).
+//!
+//! Everything here works on the options alone, the bytes after the first 20 of a TCP header.
+
+use crate::wire::checksum::{self, Change};
+use crate::wire::tcp::{self, MalformedOptions, OPTIONS_LEN_MAX, Opt, Options, kind};
+use crate::wire::{get_u16, get_u32, put_u16, put_u32};
+
+/// Where a timestamps option is, as the offset of its kind byte from the start of the options.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimestampsAt(pub u8);
+
+impl TimestampsAt {
+    fn value(self) -> usize {
+        usize::from(self.0) + 2
+    }
+
+    fn echo(self) -> usize {
+        usize::from(self.0) + 6
+    }
+}
+
+/// Options that carry nothing but aligned timestamps, as nearly all segments have them.
+const ONLY_TIMESTAMPS: [u8; 4] = [kind::NOP, kind::NOP, kind::TIMESTAMPS, TIMESTAMPS_LEN];
+const TIMESTAMPS_LEN: u8 = tcp::TIMESTAMPS_LEN as u8;
+
+/// Length in bytes of the inserted `NOP NOP TS`.
+pub const INSERTED_LEN: usize = 12;
+
+/// Finds the timestamps and checks the length of every option.
+#[inline]
+pub fn find_timestamps(options: &[u8]) -> Result<Option<TimestampsAt>, MalformedOptions> {
+    if options.is_empty() {
+        return Ok(None);
+    }
+    if options.len() == INSERTED_LEN && options.starts_with(&ONLY_TIMESTAMPS) {
+        return Ok(Some(TimestampsAt(2)));
+    }
+    walk_for_timestamps(options)
+}
+
+fn walk_for_timestamps(options: &[u8]) -> Result<Option<TimestampsAt>, MalformedOptions> {
+    let mut found = None;
+    for option in Options::new(options) {
+        let option = option?;
+        if option.kind == kind::TIMESTAMPS {
+            if option.len != tcp::TIMESTAMPS_LEN {
+                return Err(MalformedOptions);
+            }
+            found = found.or(Some(TimestampsAt(option.at as u8)));
+        }
+    }
+    Ok(found)
+}
+
+/// The TSval of the option at `at`.
+#[inline]
+pub fn timestamp_value(options: &[u8], at: TimestampsAt) -> u32 {
+    get_u32(options, at.value())
+}
+
+/// The TSecr of the option at `at`.
+#[inline]
+pub fn timestamp_echo(options: &[u8], at: TimestampsAt) -> u32 {
+    get_u32(options, at.echo())
+}
+
+/// Sets TSval; gives back what that does to the checksum.
+#[inline]
+pub fn set_timestamp_value(options: &mut [u8], at: TimestampsAt, value: u32) -> Change {
+    set_long(options, at.value(), value)
+}
+
+/// Sets TSecr; gives back what that does to the checksum.
+#[inline]
+pub fn set_timestamp_echo(options: &mut [u8], at: TimestampsAt, value: u32) -> Change {
+    set_long(options, at.echo(), value)
+}
+
+#[inline]
+fn set_long(options: &mut [u8], at: usize, value: u32) -> Change {
+    if at.is_multiple_of(2) {
+        let old = get_u32(options, at);
+        put_u32(options, at, value);
+        return Change::NONE.long(old, value);
+    }
+    // At an odd offset the four bytes lie in three words of the checksum.
+    edit(options, |options| put_u32(options, at, value))
+}
+
+/// Changes options in place; gives back what that does to the checksum.
+fn edit(options: &mut [u8], change: impl FnOnce(&mut [u8])) -> Change {
+    let before = checksum::fold(checksum::sum(0, options));
+    change(options);
+    Change::NONE.word(before, checksum::fold(checksum::sum(0, options)))
+}
+
+/// What happens to the MSS option of a SYN or SYN-ACK.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MssRule {
+    /// The largest value that passes.
+    pub clamp: u16,
+    /// Taken off after that: the bytes that the relay adds to segments the other way.
+    pub less: u16,
+}
+
+/// Prepares the options of a SYN or SYN-ACK, in place: NOPs over what would not survive the relay,
+/// and the MSS rule. Gives back what that does to the checksum.
+pub fn prepare_syn(options: &mut [u8], rule: MssRule) -> Change {
+    edit(options, |options| {
+        let mut at = 0;
+        while let Some(Ok(option)) = next_option(options, at) {
+            at = option.at + option.len;
+            if does_not_survive(option.kind) {
+                options[option.at..at].fill(kind::NOP);
+            } else if option.kind == kind::MSS && option.len == 4 {
+                let mss = get_u16(options, option.at + 2).min(rule.clamp);
+                put_u16(options, option.at + 2, mss.saturating_sub(rule.less));
+            }
+        }
+    })
+}
+
+/// The first option at or after `at`, with its offset from the start of `options`.
+fn next_option(options: &[u8], at: usize) -> Option<Result<Opt, MalformedOptions>> {
+    let option = Options::new(options.get(at..)?).next()?;
+    Some(option.map(|option| Opt { at: option.at + at, ..option }))
+}
+
+/// Options that bind to addresses the relay rewrites, sign bytes that it changes, or let data
+/// travel before the path is known.
+const fn does_not_survive(kind: u8) -> bool {
+    matches!(
+        kind,
+        kind::MD5
+            | kind::AUTHENTICATION
+            | kind::MPTCP
+            | kind::FAST_OPEN
+            | kind::EXPERIMENT_1
+            | kind::EXPERIMENT_2
+    )
+}
+
+/// Options written anew, padded with NOPs to a multiple of four bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rebuilt {
+    bytes: [u8; OPTIONS_LEN_MAX],
+    len: usize,
+}
+
+impl Rebuilt {
+    const EMPTY: Rebuilt = Rebuilt { bytes: [kind::NOP; OPTIONS_LEN_MAX], len: 0 };
+
+    /// The options.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+
+    /// False when there is no room.
+    fn push(&mut self, bytes: &[u8]) -> bool {
+        let end = self.len + bytes.len();
+        let Some(room) = self.bytes.get_mut(self.len..end) else { return false };
+        room.copy_from_slice(bytes);
+        self.len = end;
+        true
+    }
+
+    fn padded(mut self) -> Rebuilt {
+        self.len = self.len.next_multiple_of(4);
+        self
+    }
+}
+
+/// The numbers of a timestamps option.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TimestampsOption {
+    /// TSval.
+    pub value: u32,
+    /// TSecr.
+    pub echo: u32,
+}
+
+impl TimestampsOption {
+    /// `NOP NOP TS {value, echo}`.
+    pub fn aligned(self) -> [u8; INSERTED_LEN] {
+        let mut bytes = [0; INSERTED_LEN];
+        bytes[..4].copy_from_slice(&ONLY_TIMESTAMPS);
+        put_u32(&mut bytes, 4, self.value);
+        put_u32(&mut bytes, 8, self.echo);
+        bytes
+    }
+}
+
+/// Options with `NOP NOP TS` in front, for those that leave no room for it as they
+/// stand: NOPs go, and SACK keeps its first blocks, three at most. `None` when even that is not
+/// enough.
+pub fn squeeze_in_timestamps(options: &[u8], timestamps: TimestampsOption) -> Option<Rebuilt> {
+    let mut rebuilt = Rebuilt::EMPTY;
+    rebuilt.push(&timestamps.aligned());
+    let others = |option: &Opt| option.kind != kind::SACK;
+    for option in Options::new(options).flatten().filter(others) {
+        if !rebuilt.push(&options[option.at..option.at + option.len]) {
+            return None;
+        }
+    }
+    for option in Options::new(options).flatten().filter(|option| !others(option)) {
+        let room = OPTIONS_LEN_MAX.saturating_sub(rebuilt.len + SACK_HEAD_LEN) / SACK_BLOCK_LEN;
+        let blocks = ((option.len - SACK_HEAD_LEN) / SACK_BLOCK_LEN).min(SACK_BLOCKS_MAX).min(room);
+        if blocks > 0 {
+            let len = SACK_HEAD_LEN + blocks * SACK_BLOCK_LEN;
+            let start = rebuilt.len;
+            rebuilt.push(&options[option.at..option.at + len]);
+            rebuilt.bytes[start + 1] = len as u8;
+        }
+    }
+    Some(rebuilt.padded())
+}
+
+const SACK_HEAD_LEN: usize = 2;
+const SACK_BLOCK_LEN: usize = 8;
+const SACK_BLOCKS_MAX: usize = 3;
+
+/// Whether the options begin with `NOP NOP TS`, so that cutting 12 bytes strips the timestamps.
+#[inline]
+pub fn begin_with_timestamps(options: &[u8]) -> bool {
+    options.starts_with(&ONLY_TIMESTAMPS)
+}
+
+/// Options without timestamps, for those that do not begin with them.
+pub fn strip_timestamps(options: &[u8]) -> Rebuilt {
+    let mut rebuilt = Rebuilt::EMPTY;
+    for option in Options::new(options).flatten().filter(|o| o.kind != kind::TIMESTAMPS) {
+        rebuilt.push(&options[option.at..option.at + option.len]);
+    }
+    rebuilt.padded()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn kinds(options: &[u8]) -> Vec<u8> {
+        Options::new(options).map(|option| option.unwrap().kind).collect()
+    }
+
+    const SEVEN: TimestampsOption = TimestampsOption { value: 7, echo: 0 };
+
+    /// MSS 1460, SACK permitted, timestamps 1/2, window scale 7: a Linux SYN.
+    const LINUX_SYN: [u8; 20] = [2, 4, 5, 180, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2, 1, 3, 3, 7];
+
+    #[test]
+    fn timestamps_are_found_anywhere() {
+        assert_eq!(find_timestamps(&LINUX_SYN), Ok(Some(TimestampsAt(6))));
+        let aligned = SEVEN.aligned();
+        assert_eq!(find_timestamps(&aligned), Ok(Some(TimestampsAt(2))));
+        assert_eq!(find_timestamps(&[1, 1, 4, 2]), Ok(None));
+        assert_eq!(find_timestamps(&[0, 0, 8, 10]), Ok(None));
+        for lying in [&[8u8, 10, 0, 0][..], &[8, 8, 0, 0, 0, 0, 0, 0], &[3, 0, 0, 0], &[1, 1, 1, 8]]
+        {
+            assert_eq!(find_timestamps(lying), Err(MalformedOptions), "{lying:?}");
+        }
+    }
+
+    #[test]
+    fn mss_is_clamped_and_lessened() {
+        for (clamp, less, want) in [(1400, 0, 1400), (1400, 12, 1388), (9000, 12, 1448), (4, 12, 0)]
+        {
+            let mut options = LINUX_SYN;
+            let before = checksum::checksum(&options);
+            let change = prepare_syn(&mut options, MssRule { clamp, less });
+            assert_eq!(get_u16(&options, 2), want);
+            assert_eq!(change.apply(before), checksum::checksum(&options));
+        }
+    }
+
+    #[test]
+    fn what_does_not_survive_becomes_nops() {
+        for doomed in [30u8, 34, 253, 254, 19, 29] {
+            let mut options = [2, 4, 5, 180, doomed, 6, 9, 9, 9, 9, 4, 2];
+            prepare_syn(&mut options, MssRule { clamp: 1460, less: 0 });
+            assert_eq!(options, [2, 4, 5, 180, 1, 1, 1, 1, 1, 1, 4, 2]);
+        }
+    }
+
+    #[test]
+    fn sack_is_cut_to_three_blocks() {
+        let mut options = vec![1, 1, 5, 34];
+        options.extend((0..32).map(|n| n + 100));
+        let rebuilt = squeeze_in_timestamps(&options, SEVEN).unwrap();
+        let bytes = rebuilt.as_bytes();
+        assert_eq!(bytes.len(), 40);
+        assert_eq!(&bytes[..12], SEVEN.aligned());
+        assert_eq!(&bytes[12..14], [5, 26]);
+        assert_eq!(&bytes[14..38], &options[4..28]);
+    }
+
+    #[test]
+    fn no_room_is_said() {
+        let mut options = [200u8; 40];
+        options[1] = 40;
+        assert_eq!(squeeze_in_timestamps(&options, SEVEN), None);
+    }
+
+    #[test]
+    fn stripping_keeps_the_rest() {
+        let rebuilt = strip_timestamps(&LINUX_SYN);
+        assert_eq!(rebuilt.as_bytes(), [2, 4, 5, 180, 4, 2, 3, 3, 7, 1, 1, 1]);
+        assert!(strip_timestamps(&SEVEN.aligned()).as_bytes().is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn setting_agrees_with_a_full_sum(at in 0u8..=30, value: u32, bytes: [u8; 40]) {
+            let mut options = bytes;
+            let before = checksum::checksum(&options);
+            let change = set_timestamp_value(&mut options, TimestampsAt(at), value);
+            prop_assert_eq!(change.apply(before) % 0xffff, checksum::checksum(&options) % 0xffff);
+            prop_assert_eq!(timestamp_value(&options, TimestampsAt(at)), value);
+        }
+
+        #[test]
+        fn rebuilding_keeps_order_and_bounds(bytes in proptest::collection::vec(0u8..12, 0..=40)) {
+            let bytes = &bytes[..bytes.len() / 4 * 4];
+            prop_assume!(find_timestamps(bytes).is_ok());
+            let without: Vec<u8> = kinds(bytes).into_iter().filter(|k| *k != 8).collect();
+            prop_assert_eq!(kinds(strip_timestamps(bytes).as_bytes()), without);
+            if let Some(rebuilt) = squeeze_in_timestamps(bytes, SEVEN) {
+                prop_assert!(rebuilt.as_bytes().len().is_multiple_of(4));
+                prop_assert!(find_timestamps(rebuilt.as_bytes()).is_ok());
+            }
+        }
+    }
+}
