@@ -79,6 +79,7 @@ pub(super) struct RawPort {
     #[serde(default)]
     pub(super) gateways: Vec<String>,
     pub(super) gateway_macs: Option<Vec<String>>,
+    pub(super) vlan: Option<i64>,
     #[serde(default = "defaults::mtu")]
     pub(super) mtu: i64,
     #[serde(default = "defaults::queues")]

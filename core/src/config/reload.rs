@@ -88,6 +88,7 @@ impl Conflicts<'_> {
                 ("addresses", old.addresses == new.addresses),
                 ("gateways", same(old, new, |gateway| gateway.ip)),
                 ("gateway_macs", same(old, new, |gateway| gateway.mac)),
+                ("vlan", old.vlan == new.vlan),
                 ("mtu", old.mtu == new.mtu),
                 ("queues", old.queues == new.queues),
             ];

@@ -198,6 +198,7 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     ("[\"02:00:00:00:01:01\"]", "[]", "port[0].gateway_macs", "0 MAC addresses for 1 gateways"),
     ("02:00:00:00:01:01", "01:00:00:00:01:01", "port[0].gateway_macs[0]", "multicast"),
     ("mtu = 1500", "mtu = 500", "port[0].mtu", "576 to 9216"),
+    ("mtu = 1500", "vlan = 4095", "port[0].vlan", "1 to 4094"),
     ("queues = 2", "queues = 0", "port[0].queues", "1 to 64"),
     // Workers.
     ("\"lan:0\"", "\"lan0\"", "worker[0].rx[1]", "is not PORT:QUEUE"),

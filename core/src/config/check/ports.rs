@@ -80,6 +80,7 @@ fn port(report: &mut Report, index: usize, raw: &RawPort) -> PortConfig {
         mac,
         addresses,
         gateways,
+        vlan: raw.vlan.and_then(|vlan| report.number(&key("vlan"), vlan, 1, 4094)),
         // 576 is what every host must take (RFC 791); 9216 is what NICs call a jumbo frame.
         mtu: report.number(&key("mtu"), raw.mtu, 576, 9216).unwrap_or_default(),
         queues: report.number(&key("queues"), raw.queues, 1, MAX_QUEUES as i64).unwrap_or_default(),
