@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyrelay_core::config::{Config, Snapshot};
 use anyrelay_core::keys::KeyFile;
+use anyrelay_core::verdict::DropReason;
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -39,4 +40,16 @@ fn example_configs_check_without_a_warning() {
         let snapshot = Snapshot::build(&config, &keys, None).unwrap();
         assert!(!snapshot.services.is_empty(), "{file}");
     }
+}
+
+#[test]
+fn the_failure_table_has_every_drop_reason_once() {
+    let operations = read(&repository().join("docs/operations.md"));
+    let (_, table) = operations.split_once("Then by drop reason").expect("the table");
+    let label = |line: &str| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned());
+    let mut documented: Vec<_> = table.lines().filter_map(label).collect();
+    let mut existing: Vec<_> = DropReason::ALL.iter().map(|r| r.label().to_owned()).collect();
+    documented.sort();
+    existing.sort();
+    assert_eq!(documented, existing);
 }
