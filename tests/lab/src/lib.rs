@@ -29,7 +29,9 @@ pub mod nginx;
 pub mod pop;
 pub mod process;
 pub mod registry;
+pub mod rng;
 pub mod routes;
+pub mod script;
 pub mod topology;
 
 pub use config::{Egress, Layout, Service};

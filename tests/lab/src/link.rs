@@ -24,3 +24,15 @@ pub fn connect(a: End<'_>, b: End<'_>, mtu: u32) -> Result<()> {
     }
     Ok(())
 }
+
+/// Limits what an end sends to a rate, with a queue of about 20 ms, as an access link would.
+///
+/// # Errors
+/// With the words of `tc`.
+pub fn limit_rate((space, name): End<'_>, mbit_per_second: u32) -> Result<()> {
+    let rate = format!("{mbit_per_second}mbit");
+    let limit = (mbit_per_second * 2500).to_string();
+    let mut tc = space.command("tc");
+    tc.args(["qdisc", "replace", "dev", name, "root", "tbf"]);
+    command::run(tc.args(["rate", &rate, "burst", "64kb", "limit", &limit])).map(drop)
+}

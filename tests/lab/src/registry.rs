@@ -11,7 +11,7 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::Mutex;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use crate::{LabError, Result, command};
 
@@ -78,6 +78,8 @@ fn clean_everything(registry: &mut Registry) {
     for resource in &resources {
         if let Resource::Process(pid) = resource {
             kill(*pid);
+            // Reaped here, as its guard waits for the lock that we hold until the end.
+            let _ = pid_of(*pid).map(|pid| waitpid(Some(pid), WaitOptions::empty()));
         }
     }
     for resource in &resources {
@@ -210,9 +212,13 @@ fn delete_namespace(name: &str) {
 }
 
 fn kill(pid: u32) {
-    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+    if let Some(pid) = pid_of(pid) {
         let _ = kill_process(pid, Signal::KILL);
     }
+}
+
+fn pid_of(pid: u32) -> Option<Pid> {
+    i32::try_from(pid).ok().and_then(Pid::from_raw)
 }
 
 #[cfg(test)]

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyrelay_lab::counters::InterfaceCounters;
@@ -113,8 +115,38 @@ fn nothing_is_left_after_a_panic() {
     let id = id.lock().unwrap().clone();
     let (id, pid) = id.split_once(' ').expect("the lab was built before the panic");
     assert_eq!(leftovers(id), "");
-    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "process {pid} is gone");
+    assert!(!Path::new(&format!("/proc/{pid}")).exists(), "process {pid} is gone");
     assert!(!std::env::temp_dir().join(id).exists(), "the directory is gone");
+}
+
+/// Runs this test once more as a process of its own, which builds a lab and waits for a signal.
+#[test]
+fn a_signal_takes_everything_down() {
+    const HOLD: &str = "ANYRELAY_LAB_HOLD";
+    if std::env::var_os(HOLD).is_some() {
+        let net = build(&Shape::default());
+        let mut sleep = net.topology.target.command("sleep");
+        let process = Process::spawn("sleep", sleep.arg("600"), None).unwrap();
+        println!("holding {} {}", net.work.path().display(), process.pid());
+        std::thread::sleep(Duration::from_secs(60));
+        panic!("no signal came");
+    }
+    let mut holder = Command::new(std::env::current_exe().unwrap());
+    holder.args(["--exact", "a_signal_takes_everything_down", "--nocapture"]);
+    let mut holder = holder.env(HOLD, "1").stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(holder.stdout.take().unwrap()).lines();
+    let line = lines.map_while(Result::ok).find(|line| line.contains("holding ")).unwrap();
+    let words: Vec<&str> = line.split("holding ").nth(1).unwrap().split(' ').collect();
+    let (directory, sleeper) = (Path::new(words[0]), words[1]);
+    let id = directory.file_name().unwrap().to_string_lossy().into_owned();
+    assert!(leftovers(&id).contains("target"), "the lab shows up while it exists");
+
+    let pid = rustix::process::Pid::from_child(&holder);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(holder.wait().unwrap().code(), Some(128 + 15));
+    assert_eq!(leftovers(&id), "");
+    assert!(!Path::new(&format!("/proc/{sleeper}")).exists(), "process {sleeper} is gone");
+    assert!(!directory.exists(), "the directory is gone");
 }
 
 #[test]

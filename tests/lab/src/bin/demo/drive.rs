@@ -1,0 +1,168 @@
+//! Carries out the script of a run on a lab, and counts what the routes then carried.
+
+use std::time::Duration;
+
+use anyrelay_lab::counters::InterfaceCounters;
+use anyrelay_lab::script::{Action, Script};
+use anyrelay_lab::{Direction, Forwarder, Lab, Result};
+
+use crate::record::Record;
+
+/// Fewer packets than this between two flips may be ARP, and show nothing.
+const ARRIVALS_MIN: u64 = 5;
+const RESTART_LIMIT: Duration = Duration::from_secs(20);
+
+/// Packets per POP, in the order of the POPs.
+#[derive(Debug, Clone, Default)]
+pub struct Carried {
+    /// That came out of the POP towards the target.
+    pub up: Vec<u64>,
+    /// That came out of the POP towards the client.
+    pub down: Vec<u64>,
+}
+
+impl Carried {
+    /// What was carried since an earlier count.
+    pub fn since(&self, earlier: &Self) -> Self {
+        let minus = |now: &[u64], then: &[u64]| now.iter().zip(then).map(|(n, t)| n - t).collect();
+        Self { up: minus(&self.up, &earlier.up), down: minus(&self.down, &earlier.down) }
+    }
+
+    /// The smallest share of the whole that any POP has in either direction.
+    pub fn smallest_share(&self) -> f64 {
+        let share = |counts: &[u64]| {
+            let whole = counts.iter().sum::<u64>().max(1);
+            counts.iter().map(|n| *n as f64 / whole as f64).fold(1.0, f64::min)
+        };
+        share(&self.up).min(share(&self.down))
+    }
+}
+
+/// A move whose packets are still to come.
+struct Flip {
+    time: Duration,
+    pop: usize,
+    arrived_before: u64,
+}
+
+/// The state of a run being driven.
+pub struct Driver<'a> {
+    lab: &'a mut Lab,
+    record: &'a Record,
+    routers: [InterfaceCounters; 2],
+    forwarder: Forwarder,
+    /// By [`Direction::BOTH`].
+    flips: [Option<Flip>; 2],
+    dead: Vec<bool>,
+    before_spray: Option<Carried>,
+    /// What was carried while packets were sprayed.
+    pub sprayed: Option<Carried>,
+}
+
+impl<'a> Driver<'a> {
+    pub fn new(lab: &'a mut Lab, record: &'a Record, forwarder: Forwarder) -> Result<Self> {
+        let routers = lab.topology.router_counters()?;
+        let dead = vec![false; lab.pops.len()];
+        Ok(Self {
+            lab,
+            record,
+            routers,
+            forwarder,
+            flips: [None, None],
+            dead,
+            before_spray: None,
+            sprayed: None,
+        })
+    }
+
+    /// Does everything in the script at its time, then waits for the end of the run.
+    pub fn follow(&mut self, script: &Script) -> Result<()> {
+        for (time, action) in &script.events {
+            self.record.sleep_until(*time);
+            match action {
+                Action::Move(direction, pop) => self.move_route(*direction, *pop)?,
+                Action::Spray => self.spray()?,
+                Action::Kill(pop) => {
+                    self.lab.pops[*pop].kill9();
+                    self.dead[*pop] = true;
+                    let now = self.record.now();
+                    self.record.count(|counts| counts.kills.push((now, *pop)));
+                }
+                Action::Restart(pop) => self.lab.pops[*pop].start()?,
+            }
+        }
+        self.record.sleep_until(script.length);
+        Direction::BOTH.into_iter().try_for_each(|direction| self.settle(direction))?;
+        self.lab.pops.iter_mut().try_for_each(|pop| pop.wait_ready(RESTART_LIMIT))
+    }
+
+    /// What each POP has carried since the lab was built.
+    pub fn carried(&mut self) -> Result<Carried> {
+        let [client_side, target_side] = [self.routers[0].read()?, self.routers[1].read()?];
+        let names: Vec<String> = self.lab.pops.iter().map(anyrelay_lab::Pop::name).collect();
+        Ok(Carried {
+            up: names.iter().map(|name| target_side[name].rx_packets).collect(),
+            down: names.iter().map(|name| client_side[name].rx_packets).collect(),
+        })
+    }
+
+    fn move_route(&mut self, direction: Direction, pop: usize) -> Result<()> {
+        self.settle(direction)?;
+        let Some(pop) = self.alive(pop) else { return Ok(()) };
+        let flip =
+            Flip { time: self.record.now(), pop, arrived_before: self.arrived(direction, pop)? };
+        self.lab.routes.to(direction, pop)?;
+        self.flips[index(direction)] = Some(flip);
+        Ok(())
+    }
+
+    fn spray(&mut self) -> Result<()> {
+        Direction::BOTH.into_iter().try_for_each(|direction| self.settle(direction))?;
+        let all: Vec<usize> = (0..self.lab.pops.len()).collect();
+        for direction in Direction::BOTH {
+            self.lab.routes.spray(direction, &all)?;
+        }
+        self.before_spray = Some(self.carried()?);
+        Ok(())
+    }
+
+    /// Counts the last flip of a direction if packets came, and closes the spray phase.
+    fn settle(&mut self, direction: Direction) -> Result<()> {
+        if let Some(before) = self.before_spray.take() {
+            self.sprayed = Some(self.carried()?.since(&before));
+        }
+        let Some(flip) = self.flips[index(direction)].take() else { return Ok(()) };
+        // A proxy answers the target from its own address: the route to the pool moves nothing.
+        let moves = self.forwarder == Forwarder::Relay || direction == Direction::Up;
+        let arrived = self.arrived(direction, flip.pop)? - flip.arrived_before;
+        if moves && arrived >= ARRIVALS_MIN {
+            self.record.count(|counts| counts.flips.push((flip.time, direction)));
+        }
+        Ok(())
+    }
+
+    /// Packets that the router of a direction has sent to a POP.
+    fn arrived(&mut self, direction: Direction, pop: usize) -> Result<u64> {
+        let counters = self.routers[index(direction)].read()?;
+        Ok(counters[&self.lab.pops[pop].name()].tx_packets)
+    }
+
+    /// This POP, or another one if it was killed and is not ready again.
+    fn alive(&mut self, pop: usize) -> Option<usize> {
+        if self.dead[pop] && self.lab.pops[pop].is_ready() {
+            self.dead[pop] = false;
+        }
+        if !self.dead[pop] {
+            return Some(pop);
+        }
+        self.record.note(format!("{} is not ready again yet", self.lab.pops[pop].name()));
+        (0..self.dead.len()).find(|other| !self.dead[*other])
+    }
+}
+
+fn index(direction: Direction) -> usize {
+    match direction {
+        Direction::Up => 0,
+        Direction::Down => 1,
+    }
+}

@@ -1,0 +1,159 @@
+//! What a run has seen so far; written by all its threads, read by the progress line and the report.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyrelay_lab::Direction;
+use parking_lot::Mutex;
+
+/// Width of a bucket of the throughput record.
+pub const BUCKET: Duration = Duration::from_millis(100);
+const NOTES_MAX: usize = 12;
+
+/// Counts of one run.
+#[derive(Debug, Clone, Default)]
+pub struct Counts {
+    /// Transfers begun: downloads, uploads, and the idle-then-active connection.
+    pub transfers: u64,
+    /// Of them, those that did not come to their end over their one connection.
+    pub broken: u64,
+    /// Bodies, of any kind of connection, that came complete but were not what was sent.
+    pub corrupt: u64,
+    /// Short connections begun.
+    pub short_connections: u64,
+    /// Of them, those that failed.
+    pub short_broken: u64,
+    /// The longest time without progress of a transfer.
+    pub longest_stall: Duration,
+    /// When each flip that moved packets happened, and which direction it moved.
+    pub flips: Vec<(Duration, Direction)>,
+    /// When which POP was killed.
+    pub kills: Vec<(Duration, usize)>,
+    /// The first few failures, in words.
+    pub notes: Vec<String>,
+}
+
+/// The record of one run.
+#[derive(Debug)]
+pub struct Record {
+    start: Instant,
+    end: Duration,
+    down: Vec<AtomicU64>,
+    up: Vec<AtomicU64>,
+    counts: Mutex<Counts>,
+}
+
+impl Record {
+    /// Starts the clock of a run of this length; traffic may run out for a while after it.
+    pub fn start(length: Duration) -> Self {
+        let buckets = usize::try_from((length + GRACE).as_millis() / BUCKET.as_millis());
+        let empty = || (0..=buckets.unwrap_or(0)).map(|_| AtomicU64::new(0)).collect();
+        Self {
+            start: Instant::now(),
+            end: length,
+            down: empty(),
+            up: empty(),
+            counts: Mutex::new(Counts::default()),
+        }
+    }
+
+    /// Time since the start.
+    pub fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// Whether the run is over, so that nothing new may begin.
+    pub fn is_over(&self) -> bool {
+        self.now() >= self.end
+    }
+
+    /// Time until what still runs is given up.
+    pub fn time_left(&self) -> Duration {
+        (self.end + GRACE).saturating_sub(self.now())
+    }
+
+    /// Sleeps until a time of the run.
+    pub fn sleep_until(&self, time: Duration) {
+        std::thread::sleep(time.saturating_sub(self.now()));
+    }
+
+    /// Notes payload bytes that an application got (down) or gave away (up).
+    pub fn moved(&self, direction: Direction, bytes: usize) {
+        let bucket = usize::try_from(self.now().as_millis() / BUCKET.as_millis());
+        let bucket = bucket.ok().and_then(|bucket| self.buckets(direction).get(bucket));
+        if let Some(bucket) = bucket {
+            bucket.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes per [`BUCKET`] of a direction since the start.
+    pub fn series(&self, direction: Direction) -> Vec<u64> {
+        self.buckets(direction).iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect()
+    }
+
+    /// Payload bytes of both directions.
+    pub fn bytes(&self) -> u64 {
+        Direction::BOTH.iter().flat_map(|direction| self.series(*direction)).sum()
+    }
+
+    /// Changes the counts.
+    pub fn count(&self, change: impl FnOnce(&mut Counts)) {
+        change(&mut self.counts.lock());
+    }
+
+    /// Keeps a failure in words.
+    pub fn note(&self, text: String) {
+        let line = format!("{:6.2} s  {text}", self.now().as_secs_f64());
+        self.count(|counts| {
+            if counts.notes.len() < NOTES_MAX {
+                counts.notes.push(line);
+            }
+        });
+    }
+
+    /// The counts so far.
+    pub fn counts(&self) -> Counts {
+        self.counts.lock().clone()
+    }
+
+    fn buckets(&self, direction: Direction) -> &[AtomicU64] {
+        match direction {
+            Direction::Down => &self.down,
+            Direction::Up => &self.up,
+        }
+    }
+}
+
+/// Measures the longest time without progress of one transfer.
+#[derive(Debug)]
+pub struct Progress {
+    last: Instant,
+    longest: Duration,
+}
+
+impl Progress {
+    /// The transfer begins now.
+    pub fn start() -> Self {
+        Self { last: Instant::now(), longest: Duration::ZERO }
+    }
+
+    /// The application got, or gave away, something now.
+    pub fn made(&mut self) {
+        self.longest = self.longest.max(self.last.elapsed());
+        self.last = Instant::now();
+    }
+
+    /// The application wanted nothing since the last progress, and begins to want again now.
+    pub fn resume(&mut self) {
+        self.last = Instant::now();
+    }
+
+    /// The transfer ends now; keeps its longest stall.
+    pub fn finish(mut self, record: &Record) {
+        self.made();
+        record.count(|counts| counts.longest_stall = counts.longest_stall.max(self.longest));
+    }
+}
+
+/// How long transfers that run at the end of a run may take to come to theirs.
+const GRACE: Duration = Duration::from_secs(20);

@@ -1,0 +1,164 @@
+//! What the demo prints and writes, and whether it passes.
+
+use std::fmt::Write;
+
+use serde_json::{Map, Value, json};
+
+use anyrelay_lab::Direction;
+use anyrelay_lab::script::Script;
+
+use crate::drive::Carried;
+use crate::record::BUCKET;
+use crate::run::Outcome;
+
+/// The three runs of a demo.
+#[derive(Debug)]
+pub struct Demo {
+    /// What the relay and the control went through.
+    pub script: Script,
+    /// The relay.
+    pub relay: Outcome,
+    /// HAProxy with resting routes.
+    pub calm: Outcome,
+    /// HAProxy with the relay's script.
+    pub control: Outcome,
+}
+
+impl Demo {
+    /// The figures, as JSON.
+    pub fn json(&self) -> Value {
+        let mut control = figures(&self.control);
+        control.insert("calm_broken".to_owned(), json!(failures(&self.calm)));
+        json!({ "relay": figures(&self.relay), "control": control })
+    }
+
+    /// The conditions under which the demo passes, and whether each is met.
+    pub fn conditions(&self) -> Vec<(String, bool)> {
+        let relay = &self.relay.counts;
+        let stall = relay.longest_stall.as_millis();
+        // How much must happen is stated for 30 seconds.
+        let scale = self.script.length.as_secs_f64() / 30.0;
+        let at_least = |what: &str, got: usize, in_30_s: f64| {
+            let need = (in_30_s * scale).floor() as usize;
+            (format!("relay: {got} {what}, at least {need}"), got >= need)
+        };
+        let zero = |what: &str, got: u64| (format!("{what} is {got}, must be 0"), got == 0);
+        let share = self.relay.sprayed.as_ref().map_or(0.0, Carried::smallest_share) * 100.0;
+        let shorts = usize::try_from(relay.short_connections).unwrap_or(usize::MAX);
+        vec![
+            zero("relay: broken", relay.broken),
+            zero("relay: corrupt", relay.corrupt),
+            zero("relay: short_broken", relay.short_broken),
+            (format!("relay: longest stall {stall} ms, below 3000 ms"), stall < 3000),
+            at_least("flips that moved packets", relay.flips.len(), 200.0),
+            at_least("kills", relay.kills.len(), 2.0),
+            at_least("short connections", shorts, 500.0),
+            (
+                format!("relay: each POP carried {share:.1}% or more of the spray, at least 10%"),
+                share >= 10.0,
+            ),
+            zero("control: calm_broken", failures(&self.calm)),
+            (
+                format!("control: broken is {}, must not be 0", self.control.counts.broken),
+                self.control.counts.broken > 0,
+            ),
+        ]
+    }
+
+    /// The runs beside each other.
+    pub fn table(&self) -> String {
+        let mut text = String::new();
+        let mut row = |name: &str, cell: &dyn Fn(&Outcome) -> String| {
+            let [relay, control, calm] = [&self.relay, &self.control, &self.calm].map(cell);
+            let _ = writeln!(text, "{name:<28}{relay:>14}{control:>14}{calm:>16}");
+        };
+        row("", &|run| run.name.to_owned());
+        row("transfers", &|run| run.counts.transfers.to_string());
+        row("  broken", &|run| run.counts.broken.to_string());
+        row("bodies corrupt", &|run| run.counts.corrupt.to_string());
+        row("short connections", &|run| run.counts.short_connections.to_string());
+        row("  broken", &|run| run.counts.short_broken.to_string());
+        row("longest stall, ms", &|run| run.counts.longest_stall.as_millis().to_string());
+        row("payload, MB", &|run| format!("{:.0}", run.bytes as f64 / 1e6));
+        row("throughput, Mbit/s", &|run| format!("{:.0}", run.throughput_mbit_s));
+        row("flips that moved packets", &|run| run.counts.flips.len().to_string());
+        row("kills", &|run| run.counts.kills.len().to_string());
+        for pop in 0..self.relay.carried.up.len() {
+            row(&format!("pop{} packets up", pop + 1), &|run| run.carried.up[pop].to_string());
+            row(&format!("pop{} packets down", pop + 1), &|run| run.carried.down[pop].to_string());
+        }
+        text
+    }
+
+    /// What the plot is drawn from.
+    pub fn plot_data(&self) -> Value {
+        let runs: Vec<Value> = [&self.relay, &self.control].map(plot_run).to_vec();
+        let spray = [self.script.spray.start.as_secs_f64(), self.script.spray.end.as_secs_f64()];
+        json!({
+            "seconds": self.script.length.as_secs_f64(),
+            "bucket_seconds": BUCKET.as_secs_f64(),
+            "spray": spray,
+            "runs": runs,
+        })
+    }
+}
+
+fn figures(run: &Outcome) -> Map<String, Value> {
+    let counts = &run.counts;
+    let pops: Map<String, Value> = (0..run.carried.up.len())
+        .map(|pop| {
+            let (up, down) = (run.carried.up[pop], run.carried.down[pop]);
+            (format!("pop{}", pop + 1), json!({ "packets_up": up, "packets_down": down }))
+        })
+        .collect();
+    let fields = json!({
+        "transfers": counts.transfers,
+        "bytes": run.bytes,
+        "broken": counts.broken,
+        "corrupt": counts.corrupt,
+        "longest_stall_ms": u64::try_from(counts.longest_stall.as_millis()).unwrap_or(u64::MAX),
+        "flips": counts.flips.len(),
+        "kills": counts.kills.len(),
+        "short_connections": counts.short_connections,
+        "short_broken": counts.short_broken,
+        "throughput_mbit_s": (run.throughput_mbit_s * 10.0).round() / 10.0,
+        "pops": pops,
+    });
+    match fields {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    }
+}
+
+/// Everything that went wrong in a run in which nothing may.
+fn failures(run: &Outcome) -> u64 {
+    run.counts.broken + run.counts.short_broken + run.counts.corrupt
+}
+
+fn plot_run(run: &Outcome) -> Value {
+    let mbit = |series: &Vec<u64>| -> Vec<f64> {
+        series.iter().map(|bytes| *bytes as f64 * 8.0 / 1e6 / BUCKET.as_secs_f64()).collect()
+    };
+    let flips = |direction| -> Vec<f64> {
+        let of_it = run.counts.flips.iter().filter(|flip| flip.1 == direction);
+        of_it.map(|flip| flip.0.as_secs_f64()).collect()
+    };
+    let kills: Vec<Value> = run
+        .counts
+        .kills
+        .iter()
+        .map(|(time, pop)| json!([time.as_secs_f64(), format!("pop{}", pop + 1)]))
+        .collect();
+    json!({
+        "name": run.name,
+        "down": mbit(&run.series[0]),
+        "up": mbit(&run.series[1]),
+        "flips_up": flips(Direction::Up),
+        "flips_down": flips(Direction::Down),
+        "kills": kills,
+        "transfers": run.counts.transfers,
+        "broken": run.counts.broken,
+        "short_connections": run.counts.short_connections,
+        "short_broken": run.counts.short_broken,
+    })
+}

@@ -1,0 +1,194 @@
+//! What happens to routes and POPs during a run, and when: made from a seed, so that two runs with
+//! different forwarders go through the same.
+//!
+//! 45% of the time routes flip every 100 ms in each direction; 20% of it every packet goes to a POP at
+//! random; for the rest routes flip again and POPs are killed. A kill hits the POP that both routes
+//! lead to; the routes stay there for 300 ms, as if BGP had to notice, and then move.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use crate::Direction;
+use crate::rng::Rng;
+
+/// Time between two flips of one direction.
+pub const FLIP_INTERVAL: Duration = Duration::from_millis(100);
+/// How long routes stay on a POP that was killed.
+pub const DEAD_ROUTE: Duration = Duration::from_millis(300);
+
+const KILL_INTERVAL: Duration = Duration::from_millis(2800);
+/// Between the move of both routes to a POP and its end, so that it carries traffic by then.
+const LEAD: Duration = Duration::from_millis(60);
+/// How long a killed POP gets no routes, counted from its restart.
+const RECOVERY: Duration = Duration::from_millis(2000);
+
+/// One thing that happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// The route of a direction moves to a POP.
+    Move(Direction, usize),
+    /// Both directions are sprayed over all POPs.
+    Spray,
+    /// A POP is killed.
+    Kill(usize),
+    /// A killed POP is started again.
+    Restart(usize),
+}
+
+/// Everything that happens in one run, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Script {
+    /// How long the run lasts.
+    pub length: Duration,
+    /// While packets are sprayed.
+    pub spray: Range<Duration>,
+    /// What happens, by the time since the start.
+    pub events: Vec<(Duration, Action)>,
+}
+
+impl Script {
+    /// A run in which nothing happens.
+    #[must_use]
+    pub fn calm(length: Duration) -> Self {
+        Self { length, spray: length..length, events: Vec::new() }
+    }
+
+    /// The run of this seed over `pops` POPs, at least two.
+    #[must_use]
+    pub fn new(seed: u64, length: Duration, pops: usize) -> Self {
+        let spray = on_tick(length.mul_f64(0.45))..on_tick(length.mul_f64(0.65));
+        let mut writer = Writer {
+            rng: Rng::new(seed),
+            events: Vec::new(),
+            at: [0, 0],
+            resting_until: vec![Duration::ZERO; pops],
+        };
+        writer.flip_between(FLIP_INTERVAL, spray.start);
+        writer.events.push((spray.start, Action::Spray));
+        let mut now = spray.end;
+        let mut victims: Vec<usize> = Vec::new();
+        // The last kill leaves time to recover before the end.
+        while now + KILL_INTERVAL + DEAD_ROUTE < length {
+            writer.flip_between(now, now + FLIP_INTERVAL * 5);
+            if victims.is_empty() {
+                victims = writer.shuffled(pops);
+            }
+            if let Some(victim) = victims.pop() {
+                writer.kill(now + FLIP_INTERVAL * 5, victim);
+            }
+            let resume = now + FLIP_INTERVAL * 9;
+            now += KILL_INTERVAL;
+            writer.flip_between(resume, now);
+        }
+        writer.flip_between(now, length);
+        writer.events.sort_by_key(|(time, _)| *time);
+        Self { length, spray, events: writer.events }
+    }
+}
+
+struct Writer {
+    rng: Rng,
+    events: Vec<(Duration, Action)>,
+    /// Where each direction's route is, by [`Direction::BOTH`].
+    at: [usize; 2],
+    resting_until: Vec<Duration>,
+}
+
+impl Writer {
+    /// Up flips on the tick, down half an interval later.
+    fn flip_between(&mut self, from: Duration, to: Duration) {
+        let mut tick = from;
+        while tick < to {
+            self.flip(0, tick);
+            self.flip(1, tick + FLIP_INTERVAL / 2);
+            tick += FLIP_INTERVAL;
+        }
+    }
+
+    fn flip(&mut self, direction: usize, time: Duration) {
+        let others: Vec<usize> = (0..self.resting_until.len())
+            .filter(|pop| *pop != self.at[direction] && self.resting_until[*pop] <= time)
+            .collect();
+        if let Some(pop) = self.rng.pick(&others) {
+            self.at[direction] = *pop;
+            self.events.push((time, Action::Move(Direction::BOTH[direction], *pop)));
+        }
+    }
+
+    fn kill(&mut self, time: Duration, victim: usize) {
+        let killed = time + LEAD;
+        let restarted = killed + DEAD_ROUTE;
+        for (direction, at) in Direction::BOTH.into_iter().zip(&mut self.at) {
+            *at = victim;
+            self.events.push((time, Action::Move(direction, victim)));
+        }
+        self.resting_until[victim] = restarted + RECOVERY;
+        self.events.push((killed, Action::Kill(victim)));
+        self.flip(0, restarted);
+        self.flip(1, restarted);
+        self.events.push((restarted, Action::Restart(victim)));
+    }
+
+    fn shuffled(&mut self, pops: usize) -> Vec<usize> {
+        let mut keyed: Vec<(u64, usize)> = (0..pops).map(|p| (self.rng.next_u64(), p)).collect();
+        keyed.sort_unstable();
+        keyed.into_iter().map(|(_, pop)| pop).collect()
+    }
+}
+
+fn on_tick(time: Duration) -> Duration {
+    let ticks = time.as_millis() / FLIP_INTERVAL.as_millis();
+    FLIP_INTERVAL * u32::try_from(ticks).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LENGTH: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn depends_on_the_seed_only() {
+        assert_eq!(Script::new(7, LENGTH, 3), Script::new(7, LENGTH, 3));
+        assert_ne!(Script::new(7, LENGTH, 3), Script::new(8, LENGTH, 3));
+    }
+
+    #[test]
+    fn has_the_flips_and_kills_of_the_demo() {
+        for seed in 0..50 {
+            let script = Script::new(seed, LENGTH, 3);
+            let count = |f: fn(&Action) -> bool| script.events.iter().filter(|e| f(&e.1)).count();
+            assert!(count(|a| matches!(a, Action::Move(..))) >= 400);
+            assert!(count(|a| matches!(a, Action::Kill(_))) >= 3);
+            assert!(script.events.iter().all(|(time, _)| *time < LENGTH));
+            assert!(script.events.is_sorted_by_key(|(time, _)| *time));
+        }
+    }
+
+    #[test]
+    fn a_kill_hits_the_pop_that_carries_and_routes_stay_on_it() {
+        let script = Script::new(3, LENGTH, 3);
+        let mut at = [0, 0];
+        let mut dead: Option<(usize, Duration)> = None;
+        for (time, action) in &script.events {
+            match action {
+                Action::Move(direction, pop) => {
+                    if let Some((victim, killed)) = dead {
+                        assert!(*time >= killed + DEAD_ROUTE, "routes stay on the dead POP");
+                        assert_ne!(*pop, victim, "no route to a POP that is not back");
+                    }
+                    at[usize::from(*direction == Direction::Down)] = *pop;
+                }
+                Action::Kill(pop) => {
+                    assert_eq!(at, [*pop, *pop], "both directions lead to the victim");
+                    dead = Some((*pop, *time));
+                }
+                Action::Restart(pop) => {
+                    assert_eq!(dead.map(|d| d.0), Some(*pop));
+                    dead = None;
+                }
+                Action::Spray => assert_eq!(*time, script.spray.start),
+            }
+        }
+    }
+}
