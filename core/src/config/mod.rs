@@ -25,7 +25,9 @@ pub use crate::relay::rendezvous::{Endpoint, MAX_TARGETS};
 pub use crate::verdict::PortIndex;
 pub use digest::MAPPING_VERSION;
 pub use reload::{Conflict, ConflictKind, reload_conflicts};
-pub use snapshot::{Destination, Egress, PoolIndex, Service, ServiceIndex, ServiceSlot, Snapshot};
+pub use snapshot::{
+    Destination, Egress, PoolIndex, Service, ServiceIndex, ServiceSlot, Snapshot, is_unicast,
+};
 
 /// Services of one POP, and counter slots for them.
 pub const MAX_SERVICES: usize = 256;

@@ -7,7 +7,7 @@
 use super::addresses::AddressMap;
 use super::digest;
 use super::table::Table;
-use super::{Config, EgressConfig, Endpoint, MAX_SERVICES, Pool, Problem, Problems};
+use super::{Config, EgressConfig, Endpoint, Ipv4Net, MAX_SERVICES, Pool, Problem, Problems};
 use crate::crypto::HkdfError;
 use crate::keys::{KeyFile, permutation_key, rendezvous_key};
 use crate::relay::permutation::Permutation;
@@ -302,8 +302,14 @@ const OWN: u32 = 4 << 28;
 
 /// Addresses that no host on the Internet has (RFC 6890): this network, loopback, link-local,
 /// multicast, reserved.
-pub(super) const NOT_UNICAST: [(u32, u8); 5] =
+const NOT_UNICAST: [(u32, u8); 5] =
     [(0, 8), (0x7f00_0000, 8), (0xa9fe_0000, 16), (0xe000_0000, 4), (0xf000_0000, 4)];
+
+/// Whether a host of the Internet could have this address.
+pub fn is_unicast(ip: u32) -> bool {
+    let holds = |&(address, prefix_len): &(u32, u8)| Ipv4Net { address, prefix_len }.contains(ip);
+    !NOT_UNICAST.iter().any(holds)
+}
 
 /// Private addresses (RFC 1918, RFC 6598).
 const PRIVATE: [(u32, u8); 4] =

@@ -6,6 +6,7 @@
 use super::ingress::Packet;
 use super::run::{Run, encapsulate};
 use super::{Note, Output};
+use crate::config::{Destination, is_unicast};
 use crate::counters::Counters;
 use crate::frame::Frame;
 use crate::link::{Links, Question};
@@ -103,6 +104,11 @@ impl<O> Run<'_, O> {
     where
         O: Output<F>,
     {
+        // An answer must not go to a group, or come back to a POP.
+        let src = packet.segment.ip.src;
+        if !is_unicast(src) || self.snapshot.classify(src) != Destination::Other {
+            return self.drop(None, DropReason::SourceNotAllowed, frame);
+        }
         if !self.buckets.echo.take(self.now, self.snapshot.config.limits.echo_per_second) {
             return self.drop(None, DropReason::RateEcho, frame);
         }

@@ -6,7 +6,7 @@ use super::super::{
     PortIndex, RxQueue, Side, WorkerConfig,
 };
 use super::{Report, dotted, repeated};
-use crate::config::snapshot::NOT_UNICAST;
+use crate::config::is_unicast;
 use crate::wire::MacAddr;
 
 pub(super) fn ports(report: &mut Report, raw: &RawConfig) -> Vec<PortConfig> {
@@ -289,12 +289,6 @@ pub(super) fn parse_net(text: &str) -> Option<Ipv4Net> {
     let digits = len.bytes().all(|byte| byte.is_ascii_digit());
     let prefix_len = len.parse().ok().filter(|len| digits && *len <= 32)?;
     Some(Ipv4Net { address, prefix_len })
-}
-
-/// Whether a host of the Internet could have this address.
-pub(super) fn is_unicast(ip: u32) -> bool {
-    let holds = |&(address, prefix_len): &(u32, u8)| Ipv4Net { address, prefix_len }.contains(ip);
-    !NOT_UNICAST.iter().any(holds)
 }
 
 /// Says that an address cannot be used as `what`.
