@@ -215,3 +215,34 @@ const _: () = assert!(PORTS == 64512);
 // All clients fit into the smallest domain, and the largest domain into its 64 bits.
 const _: () = assert!(PoolBits::MIN.combinations() >= 1 << 49);
 const _: () = assert!(TAGS * PORTS <= u64::MAX >> 16);
+
+/// The slow twin: one client at a time, by [`super::feistel::reference`].
+pub mod reference {
+    use super::{Client, DecodeError, Direction, Mapped, Permutation, WalkError};
+    use crate::relay::feistel::reference;
+
+    /// What stands for `client`.
+    pub fn forward(permutation: &Permutation, client: Client) -> Result<Mapped, WalkError> {
+        let x = (client.case as u64) << 48 | u64::from(client.ip) << 16 | u64::from(client.port);
+        let mut y =
+            reference::permute(&permutation.feistel, Direction::Forward, x).ok_or(WalkError)?;
+        let tag = 1 + y % 0xffff_ffff;
+        y /= 0xffff_ffff;
+        let port = 1024 + y % 64512;
+        y /= 64512;
+        Ok(Mapped { tag: tag as u32, port: port as u16, index: y as u16 })
+    }
+
+    /// The client that `mapped` stands for.
+    pub fn inverse(permutation: &Permutation, mapped: Mapped) -> Result<Client, DecodeError> {
+        let Mapped { tag, port, index } = mapped;
+        if tag == 0 || port < 1024 || u32::from(index) >= permutation.bits.addresses() {
+            return Err(DecodeError::BadTag);
+        }
+        let y = u64::from(index) * 64512 + u64::from(port - 1024);
+        let y = y * 0xffff_ffff + u64::from(tag - 1);
+        let x = reference::permute(&permutation.feistel, Direction::Inverse, y)
+            .ok_or(DecodeError::Walk)?;
+        super::to_client(x).ok_or(DecodeError::BadTag)
+    }
+}

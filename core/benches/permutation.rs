@@ -1,0 +1,86 @@
+//! Nanoseconds per packet of the keyed permutation and of the choice among targets.
+//!
+//! `cargo bench -p anyrelay-core --bench permutation`; the time shown is for a whole burst, the
+//! rate beside it is in packets.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a failed one ends the bench")]
+
+use std::hint::black_box;
+
+use anyrelay_core::config::Endpoint;
+use anyrelay_core::crypto::Key128;
+use anyrelay_core::relay::permutation::{
+    Case, Client, DecodeError, Mapped, Permutation, PoolBits, WalkError,
+};
+use anyrelay_core::relay::rendezvous::Rendezvous;
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+
+const KEY: Key128 = Key128::new(*b"a key for timing");
+
+/// Bursts that are cycled through, so that branches and walks are not learnt by heart.
+const BURSTS: u32 = 512;
+
+fn clients(seed: u32, count: usize) -> Vec<Client> {
+    let mix = |i: u32| (seed * 64 + i).wrapping_mul(0x9e37_79b1);
+    let client = |i| Client {
+        case: if i % 2 == 0 { Case::WithTimestamps } else { Case::WithoutTimestamps },
+        ip: mix(i),
+        port: 1024 + (mix(i) >> 20) as u16,
+    };
+    (0..count as u32).map(client).collect()
+}
+
+fn permutation(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("permutation");
+    let permutation = Permutation::new(&KEY, PoolBits::new(8).unwrap());
+    for burst in [1, 4, 8, 16, 32, 64] {
+        group.throughput(Throughput::Elements(burst as u64));
+        let inputs: Vec<_> = (0..BURSTS).map(|seed| clients(seed, burst)).collect();
+        let mut mapped = vec![Err(WalkError); burst];
+        let mut cycle = inputs.iter().cycle();
+        group.bench_function(BenchmarkId::new("forward", burst), |bencher| {
+            bencher.iter(|| {
+                permutation.forward(black_box(cycle.next().unwrap()), &mut mapped);
+                black_box(&mut mapped);
+            });
+        });
+        let images: Vec<Vec<Mapped>> = inputs
+            .iter()
+            .map(|clients| {
+                permutation.forward(clients, &mut mapped);
+                mapped.iter().map(|mapped| mapped.unwrap()).collect()
+            })
+            .collect();
+        let mut found = vec![Err(DecodeError::Walk); burst];
+        let mut cycle = images.iter().cycle();
+        group.bench_function(BenchmarkId::new("inverse", burst), |bencher| {
+            bencher.iter(|| {
+                permutation.inverse(black_box(cycle.next().unwrap()), &mut found);
+                black_box(&mut found);
+            });
+        });
+    }
+}
+
+fn rendezvous(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("rendezvous");
+    group.throughput(Throughput::Elements(32));
+    let clients: Vec<_> = clients(1, 32)
+        .into_iter()
+        .map(|client| Endpoint { ip: client.ip, port: client.port })
+        .collect();
+    for count in [1, 2, 8, 64] {
+        let targets: Vec<_> =
+            (0..count).map(|i| Endpoint { ip: 0xc633_6401 + i, port: 8443 }).collect();
+        let rendezvous = Rendezvous::new(&KEY, &targets);
+        let mut chosen = [0; 32];
+        group.bench_function(BenchmarkId::new("targets", count), |bencher| {
+            bencher.iter(|| {
+                rendezvous.choose(black_box(&clients), &mut chosen);
+                black_box(&mut chosen);
+            });
+        });
+    }
+}
+
+criterion_group!(benches, permutation, rendezvous);
+criterion_main!(benches);

@@ -1,0 +1,208 @@
+//! What the permutation promises, for any client, key and pool.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a failed one ends the test")]
+
+use anyrelay_core::crypto::Key128;
+use anyrelay_core::relay::permutation::{
+    BURST, Case, Client, DecodeError, Mapped, Permutation, PoolBits, WalkError, reference,
+};
+use proptest::prelude::*;
+
+fn permutation(key: u128, bits: u8) -> Permutation {
+    Permutation::new(&Key128::new(key.to_be_bytes()), PoolBits::new(bits).unwrap())
+}
+
+fn forward(permutation: &Permutation, clients: &[Client]) -> Vec<Mapped> {
+    let mut out = vec![Err(WalkError); clients.len()];
+    permutation.forward(clients, &mut out);
+    out.into_iter().map(Result::unwrap).collect()
+}
+
+fn inverse(permutation: &Permutation, mapped: &[Mapped]) -> Vec<Result<Client, DecodeError>> {
+    let mut out = vec![Err(DecodeError::Walk); mapped.len()];
+    permutation.inverse(mapped, &mut out);
+    out
+}
+
+fn case(with: bool) -> Case {
+    if with { Case::WithTimestamps } else { Case::WithoutTimestamps }
+}
+
+/// Numbers that look random and are always the same (splitmix64).
+fn numbers(seed: u64) -> impl Iterator<Item = u64> {
+    (seed..).map(|i| {
+        let mut z = i.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    })
+}
+
+fn random_clients(seed: u64, count: usize) -> Vec<Client> {
+    let client = |n: u64| Client {
+        case: case(n >> 63 == 0),
+        ip: n as u32,
+        port: (n >> 32 & 0x7fff) as u16 * 2 + 1,
+    };
+    numbers(seed).take(count).map(client).collect()
+}
+
+prop_compose! {
+    fn any_client()(with: bool, ip: u32, port in 1..=u16::MAX) -> Client {
+        Client { case: case(with), ip, port }
+    }
+}
+
+prop_compose! {
+    fn any_mapped()(tag: u32, port: u16, index: u16) -> Mapped {
+        Mapped { tag, port, index }
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_inverse_is_exact_and_the_image_in_range(
+        key: u128,
+        bits in 2..=16u8,
+        clients in prop::collection::vec(any_client(), 0..2 * BURST),
+    ) {
+        let permutation = permutation(key, bits);
+        let mapped = forward(&permutation, &clients);
+        for mapped in &mapped {
+            prop_assert!(mapped.tag >= 1 && mapped.port >= 1024 && mapped.index >> bits.min(15) <= 1);
+            prop_assert!(u32::from(mapped.index) < 1 << bits);
+        }
+        let back: Result<Vec<_>, _> = inverse(&permutation, &mapped).into_iter().collect();
+        prop_assert_eq!(back, Ok(clients));
+    }
+
+    #[test]
+    fn what_decodes_encodes_to_the_same(
+        key: u128,
+        bits in 2..=16u8,
+        mapped in prop::collection::vec(any_mapped(), 0..2 * BURST),
+    ) {
+        let permutation = permutation(key, bits);
+        for (mapped, client) in mapped.iter().zip(inverse(&permutation, &mapped)) {
+            match client {
+                Ok(client) => prop_assert_eq!(forward(&permutation, &[client]), [*mapped]),
+                Err(error) => prop_assert_eq!(error, DecodeError::BadTag),
+            }
+        }
+    }
+
+    #[test]
+    fn bursts_agree_with_the_slow_twin(
+        key: u128,
+        bits in 2..=16u8,
+        clients in prop::collection::vec(any_client(), 0..=BURST + 1),
+        mapped in prop::collection::vec(any_mapped(), 0..=BURST + 1),
+    ) {
+        let permutation = permutation(key, bits);
+        for (client, mapped) in clients.iter().zip(forward(&permutation, &clients)) {
+            prop_assert_eq!(reference::forward(&permutation, *client), Ok(mapped));
+        }
+        for (mapped, client) in mapped.iter().zip(inverse(&permutation, &mapped)) {
+            prop_assert_eq!(reference::inverse(&permutation, *mapped), client);
+        }
+    }
+}
+
+#[test]
+fn different_clients_never_share_an_image() {
+    // Neighbours, and clients that differ in the case only: a whole /18's worth.
+    let permutation = permutation(7, 2);
+    let clients: Vec<_> = (0..1_u32 << 17)
+        .map(|i| Client {
+            case: case(i & 1 == 0),
+            ip: 0xc000_0200 + (i >> 9),
+            port: (i >> 1) as u16 | 1,
+        })
+        .collect();
+    let distinct: std::collections::HashSet<_> = clients.iter().collect();
+    let images: std::collections::HashSet<_> =
+        forward(&permutation, &clients).into_iter().collect();
+    assert_eq!(images.len(), distinct.len());
+}
+
+#[test]
+fn one_bit_of_the_client_or_key_changes_half_of_the_image() {
+    let clients = random_clients(1, 2000);
+    let base = permutation(1 << 100, 16);
+    let images = forward(&base, &clients);
+    // Tag, and index: bits that are uniform in themselves.
+    let differ =
+        |a: &Mapped, b: &Mapped| (a.tag ^ b.tag).count_ones() + (a.index ^ b.index).count_ones();
+    let check = |what: &str, others: &[Mapped]| {
+        let total: u32 = images.iter().zip(others).map(|(a, b)| differ(a, b)).sum();
+        let mean = f64::from(total) / images.len() as f64;
+        // 24 of 48 expected; the mean of 2000 has a standard deviation of 0.08.
+        assert!((23.6..24.4).contains(&mean), "{what}: {mean} bits of 48");
+    };
+    for bit in 0..49 {
+        let flipped: Vec<_> = clients.iter().map(|client| flip(*client, bit)).collect();
+        check(&format!("client bit {bit}"), &forward(&base, &flipped));
+    }
+    for bit in [0, 1, 63, 64, 127] {
+        check(&format!("key bit {bit}"), &forward(&permutation(1 << 100 ^ 1 << bit, 16), &clients));
+    }
+}
+
+fn flip(client: Client, bit: u32) -> Client {
+    match bit {
+        0..16 => Client { port: client.port ^ 1 << bit, ..client },
+        16..48 => Client { ip: client.ip ^ 1 << (bit - 16), ..client },
+        _ => Client { case: case(client.case != Case::WithTimestamps), ..client },
+    }
+}
+
+#[test]
+fn a_random_tag_passes_as_rarely_as_the_pool_is_large() {
+    for (bits, count) in [(2, 20_000), (4, 40_000), (8, 200_000), (11, 400_000)] {
+        let permutation = permutation(3, bits);
+        let tags: Vec<_> = numbers(9)
+            .take(count)
+            .map(|n| Mapped {
+                tag: (n as u32).max(1),
+                port: 1024 + (n >> 32 & 0x7fff) as u16,
+                index: (n >> 48) as u16 & ((1 << bits) - 1),
+            })
+            .collect();
+        let passed =
+            inverse(&permutation, &tags).iter().filter(|found| found.is_ok()).count() as f64;
+        // 2^49 clients of N combinations, of which 64512/65536 of a power of two are used.
+        let expected = count as f64 * 2_f64.powi(1 - i32::from(bits)) * (65536.0 / 64512.0);
+        let tolerance = 5.0 * expected.sqrt();
+        assert!((passed - expected).abs() < tolerance, "{bits}: {passed}, expected {expected}");
+    }
+}
+
+#[test]
+fn what_no_client_can_have_is_a_bad_tag() {
+    let permutation = permutation(5, 4);
+    let image = forward(&permutation, &random_clients(4, 1))[0];
+    let bad = [
+        Mapped { tag: 0, ..image },
+        Mapped { port: 1023, ..image },
+        Mapped { port: 0, ..image },
+        Mapped { index: 16, ..image },
+        Mapped { index: u16::MAX, ..image },
+        // A client with port 0 is mapped, but not taken back.
+        forward(&permutation, &[Client { port: 0, ip: 1, case: Case::WithTimestamps }])[0],
+    ];
+    for (mapped, found) in bad.iter().zip(inverse(&permutation, &bad)) {
+        assert_eq!(found, Err(DecodeError::BadTag), "{mapped:?}");
+    }
+}
+
+#[test]
+fn the_shorter_slice_says_how_many() {
+    let permutation = permutation(5, 8);
+    let clients = random_clients(4, 100);
+    for (given, room) in [(100, 70), (70, 100), (64, 100), (0, 5), (5, 0), (65, 1)] {
+        let mut out = vec![Err(WalkError); room];
+        permutation.forward(&clients[..given], &mut out);
+        let done = given.min(room);
+        assert_eq!(out[..done].iter().filter(|out| out.is_ok()).count(), done, "{given} {room}");
+        assert!(out[done..].iter().all(|out| out.is_err()), "{given} {room}");
+    }
+}
