@@ -1,0 +1,183 @@
+//! The way out: from a worker's decision to a TX ring.
+//!
+//! A worker that owns a ring of the port puts the frame into that ring's buffer. Where another
+//! worker owns the only ring, the frame goes through that port's bounded lock-free queue; a full
+//! queue drops and counts, and never blocks.
+
+mod plan;
+
+use std::sync::Arc;
+
+use anyrelay_core::counters::Counters;
+use anyrelay_core::pop::Output;
+use anyrelay_core::verdict::{DropReason, PortIndex};
+use crossbeam::queue::ArrayQueue;
+use crossbeam::utils::CachePadded;
+
+use crate::ports::{FramePool, PopFrame, TxRing};
+
+pub use plan::{Ownership, plan, rings_wanted};
+
+/// Frames that wait for the owner of a port's only TX ring.
+#[derive(Debug)]
+pub struct EgressQueue {
+    port: PortIndex,
+    frames: CachePadded<ArrayQueue<PopFrame>>,
+}
+
+impl EgressQueue {
+    fn new(port: PortIndex) -> Arc<Self> {
+        let frames = CachePadded::new(ArrayQueue::new(QUEUE_FRAMES));
+        Arc::new(EgressQueue { port, frames })
+    }
+
+    /// The port that the frames leave through.
+    pub fn port(&self) -> PortIndex {
+        self.port
+    }
+
+    /// Frames that wait now.
+    pub fn depth(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Gives all waiting frames back to their pool: for the end, when no worker runs any more.
+    pub fn discard(&self) {
+        // Bounded: nobody adds any more, and the queue holds no more than this.
+        for _ in 0..QUEUE_FRAMES {
+            if self.frames.pop().is_none() {
+                return;
+            }
+        }
+    }
+}
+
+/// How a worker reaches a port.
+#[derive(Debug)]
+enum Route {
+    /// Its own TX ring, by its place among the rings of the worker.
+    Ring(usize),
+    /// The queue to the owner of the ring.
+    Queue(Arc<EgressQueue>),
+}
+
+/// A worker's TX ring, and the queue through which others reach it.
+#[derive(Debug)]
+struct OwnedRing {
+    ring: TxRing,
+    inbound: Option<Arc<EgressQueue>>,
+}
+
+/// A worker's ways out of all ports; the core's output.
+#[derive(Debug)]
+pub struct Egress {
+    routes: Vec<Route>,
+    rings: Vec<OwnedRing>,
+    pool: FramePool,
+    counters: Arc<Counters>,
+}
+
+/// The ways out of every worker, in the order of `counters`, and the queues between them. `rings`
+/// has the TX rings of each port, `ownerships` who gets them.
+pub fn assign(
+    rings: Vec<Vec<TxRing>>,
+    ownerships: &[Ownership],
+    pool: &FramePool,
+    counters: &[Arc<Counters>],
+) -> (Vec<Egress>, Vec<Arc<EgressQueue>>) {
+    let new = |counters: &Arc<Counters>| Egress {
+        routes: Vec::new(),
+        rings: Vec::new(),
+        pool: pool.clone(),
+        counters: Arc::clone(counters),
+    };
+    let mut workers: Vec<Egress> = counters.iter().map(new).collect();
+    let mut queues = Vec::new();
+    let is_alone = workers.len() == 1;
+    for (index, (rings, ownership)) in (0..).zip(rings.into_iter().zip(ownerships)) {
+        let mut rings = rings.into_iter();
+        match *ownership {
+            Ownership::Each => {
+                for (worker, ring) in workers.iter_mut().zip(rings) {
+                    worker.own(ring, None);
+                }
+            }
+            Ownership::One(owner) => {
+                let queue = EgressQueue::new(PortIndex(index));
+                for (number, worker) in workers.iter_mut().enumerate() {
+                    match (number == owner).then(|| rings.next()).flatten() {
+                        Some(ring) => worker.own(ring, (!is_alone).then(|| Arc::clone(&queue))),
+                        None => worker.routes.push(Route::Queue(Arc::clone(&queue))),
+                    }
+                }
+                if !is_alone {
+                    queues.push(queue);
+                }
+            }
+        }
+    }
+    (workers, queues)
+}
+
+impl Egress {
+    fn own(&mut self, ring: TxRing, inbound: Option<Arc<EgressQueue>>) {
+        self.routes.push(Route::Ring(self.rings.len()));
+        self.rings.push(OwnedRing { ring, inbound });
+    }
+
+    /// Moves frames that other workers handed over into the rings; bounded for each turn. Returns
+    /// how many.
+    #[inline]
+    pub fn collect(&mut self) -> usize {
+        let mut count = 0;
+        for OwnedRing { ring, inbound } in &mut self.rings {
+            let Some(queue) = inbound else { continue };
+            for _ in 0..COLLECT_MAX {
+                let Some(frame) = queue.frames.pop() else { break };
+                ring.push(frame, &self.counters);
+                count += 1;
+            }
+        }
+        count
+    }
+
+    /// Sends what waits in the buffers of all rings.
+    #[inline]
+    pub fn flush(&mut self) {
+        for OwnedRing { ring, .. } in &mut self.rings {
+            ring.flush(&self.counters);
+        }
+    }
+}
+
+impl Output<PopFrame> for Egress {
+    #[inline]
+    fn transmit(&mut self, port: PortIndex, frame: PopFrame) {
+        match self.routes.get(usize::from(port.0)) {
+            Some(Route::Ring(index)) => {
+                if let Some(owned) = self.rings.get_mut(*index) {
+                    owned.ring.push(frame, &self.counters);
+                }
+            }
+            Some(Route::Queue(queue)) => {
+                if queue.frames.push(frame).is_err() {
+                    self.counters.port(port).queue_overflow.add(1);
+                    self.counters.count_drop(port, None, DropReason::EgressQueueFull);
+                }
+            }
+            // The core names ports of the config only; were it ever wrong, the loss is counted.
+            None => self.counters.count_drop(port, None, DropReason::TxFull),
+        }
+    }
+
+    #[inline]
+    fn allocate(&mut self) -> Option<PopFrame> {
+        self.pool.allocate()
+    }
+}
+
+/// Frames that a queue holds: 16 bursts.
+const QUEUE_FRAMES: usize = 1024;
+
+/// Frames that are taken from one queue in one turn of the loop.
+const COLLECT_MAX: usize = 256;

@@ -1,0 +1,85 @@
+//! The arguments for EAL that follow from the config.
+
+use anyrelay_core::config::DpdkConfig;
+use dpdk::Device;
+use rustix::thread::{CpuSet, sched_getaffinity};
+
+/// EAL's arguments. Those of `[dpdk] args` come last, so that they win.
+///
+/// The calling thread becomes DPDK's only lcore and may float over all CPUs that the process may
+/// use: workers are threads of our own, which pin themselves.
+pub(super) fn arguments(config: &DpdkConfig, devices: &[Device]) -> Vec<String> {
+    let mut arguments = Vec::new();
+    let own_lcores =
+        |word: &String| ["--lcores", "-l", "-c"].iter().any(|option| word.starts_with(option));
+    if !config.args.iter().any(own_lcores) {
+        arguments.extend(["--lcores".to_owned(), lcore_zero(&allowed_cpus())]);
+    }
+    if config.hugepages {
+        // No files, no mount needed, nothing left behind by a kill.
+        arguments.push("--in-memory".to_owned());
+    } else {
+        arguments.extend(["--no-huge", "--no-shconf"].map(str::to_owned));
+        arguments.push(format!("--file-prefix=anyrelay-{}", std::process::id()));
+    }
+    arguments.extend(["-m".to_owned(), config.memory_mb.to_string()]);
+    arguments.push("--no-telemetry".to_owned());
+    let pci = devices.iter().filter(|device| matches!(device, Device::Pci { .. }));
+    let allowed: Vec<String> =
+        pci.flat_map(|device| ["-a".to_owned(), device.to_string()]).collect();
+    if allowed.is_empty() {
+        arguments.push("--no-pci".to_owned());
+    }
+    arguments.extend(allowed);
+    arguments.extend(config.args.iter().cloned());
+    arguments
+}
+
+/// Lcore 0 on any of `cpus`, as EAL writes it.
+fn lcore_zero(cpus: &[usize]) -> String {
+    let list: Vec<String> = cpus.iter().map(usize::to_string).collect();
+    format!("0@({})", list.join(","))
+}
+
+/// The CPUs that the process may use; CPU 0 if the kernel does not say.
+fn allowed_cpus() -> Vec<usize> {
+    let set = sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new());
+    let cpus: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect();
+    if cpus.is_empty() { vec![0] } else { cpus }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(hugepages: bool, args: &[&str]) -> DpdkConfig {
+        let args = args.iter().map(|&word| word.to_owned()).collect();
+        DpdkConfig { hugepages, memory_mb: 128, mbufs: 8192, args }
+    }
+
+    #[test]
+    fn without_hugepages_and_nics_nothing_of_the_machine_is_touched() {
+        let arguments = arguments(&config(false, &[]), &["net_null0".parse().unwrap()]);
+        let line = arguments.join(" ");
+        for part in ["--no-huge", "-m 128", "--no-pci", "--no-shconf", "--no-telemetry"] {
+            assert!(line.contains(part), "{line}");
+        }
+        assert!(line.contains(&format!("--file-prefix=anyrelay-{}", std::process::id())), "{line}");
+        assert!(!line.contains("--in-memory"), "{line}");
+    }
+
+    #[test]
+    fn nics_are_allowed_one_by_one_and_own_arguments_win() {
+        let devices = ["0000:01:00.0", "net_null0"].map(|text| text.parse().unwrap());
+        let arguments = arguments(&config(true, &["-l", "3"]), &devices);
+        let line = arguments.join(" ");
+        assert!(line.contains("-a 0000:01:00.0") && line.contains("--in-memory"), "{line}");
+        assert!(!line.contains("--no-pci") && !line.contains("--no-huge"), "{line}");
+        assert!(!line.contains("--lcores") && line.ends_with("-l 3"), "{line}");
+    }
+
+    #[test]
+    fn lcore_zero_floats() {
+        assert_eq!(lcore_zero(&[0, 1, 5]), "0@(0,1,5)");
+    }
+}
