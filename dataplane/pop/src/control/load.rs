@@ -1,0 +1,91 @@
+//! From files to a snapshot: the config, the keys beside it, and every mistake in either.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyrelay_core::config::{Config, Problem, Problems, Snapshot};
+use anyrelay_core::keys::KeyFile;
+use rustix::fs::Mode;
+
+/// Reads and checks the config at `path` and its key file, and makes of them what workers read.
+/// Counter slots are kept from `previous`. Warnings are in the snapshot's config.
+///
+/// # Errors
+/// All mistakes found, each with file, key and reason.
+pub fn load(path: &Path, previous: Option<&Snapshot>) -> Result<Snapshot, Problems> {
+    let file = path.display().to_string();
+    let text = read(path).map_err(|reason| one(&file, "", reason))?;
+    let mut config = Config::parse(&file, &text)?;
+    let keys_path = keys_path(path, &config.pop.keys);
+    let keys = load_keys(&file, &keys_path)?;
+    if is_open_to_others(&keys_path) {
+        config.warnings.push(Problem {
+            file: keys_path.display().to_string(),
+            key: String::new(),
+            reason: "other users can read these secrets; set the file's mode to 0600".to_owned(),
+        });
+    }
+    Snapshot::build(&config, &keys, previous)
+}
+
+/// The key file of a config: relative paths start at the config's folder.
+fn keys_path(config: &Path, keys: &str) -> PathBuf {
+    config.parent().unwrap_or(Path::new("")).join(keys)
+}
+
+fn load_keys(config_file: &str, path: &Path) -> Result<KeyFile, Problems> {
+    let text = read(path).map_err(|reason| {
+        let name = path.display();
+        let advice = "`anyrelay keygen FILE` writes a key file";
+        one(config_file, "pop.keys", format!("{name}: {reason}; {advice}"))
+    })?;
+    KeyFile::parse(&text).map_err(|error| {
+        one(&path.display().to_string(), error.name().unwrap_or_default(), error.to_string())
+    })
+}
+
+/// The text of a file of at most [`FILE_MAX`] bytes.
+fn read(path: &Path) -> Result<String, String> {
+    let mut text = String::new();
+    let read = File::open(path).and_then(|file| file.take(FILE_MAX + 1).read_to_string(&mut text));
+    read.map_err(|error| format!("cannot be read: {error}"))?;
+    if text.len() as u64 > FILE_MAX {
+        return Err(format!("is longer than {FILE_MAX} bytes"));
+    }
+    Ok(text)
+}
+
+fn is_open_to_others(path: &Path) -> bool {
+    let others = Mode::RWXG | Mode::RWXO;
+    rustix::fs::stat(path).is_ok_and(|stat| Mode::from_raw_mode(stat.st_mode).intersects(others))
+}
+
+fn one(file: &str, key: &str, reason: String) -> Problems {
+    Problems(vec![Problem { file: file.to_owned(), key: key.to_owned(), reason }])
+}
+
+const FILE_MAX: u64 = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_found_beside_the_config() {
+        let path = |config: &str, keys| keys_path(Path::new(config), keys);
+        assert_eq!(
+            path("/etc/anyrelay/pop.toml", "keys.toml"),
+            Path::new("/etc/anyrelay/keys.toml")
+        );
+        assert_eq!(path("/etc/anyrelay/pop.toml", "/run/keys"), Path::new("/run/keys"));
+        assert_eq!(path("pop.toml", "keys.toml"), Path::new("keys.toml"));
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let problems = load(Path::new("/nonexistent/pop.toml"), None).unwrap_err();
+        let text = problems.to_string();
+        assert!(text.starts_with("/nonexistent/pop.toml: cannot be read: "), "{text}");
+    }
+}

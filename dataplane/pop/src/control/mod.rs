@@ -1,0 +1,255 @@
+//! The control plane: brings the POP up, reloads it, watches it, and takes it down.
+//!
+//! Order of the start: config and keys, the metrics listener's address, signals, DPDK and ports,
+//! workers, HTTP. It all runs on the calling thread, which also writes every log line and is the
+//! one that opens and closes DPDK. Readiness: all workers run, all links are up, every gateway is
+//! resolved, and no drain has begun.
+
+mod load;
+mod reload;
+mod signals;
+mod start;
+mod watch;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use anyrelay_core::config::Problems;
+use anyrelay_core::pop::SoftState;
+use crossbeam::channel::Receiver;
+
+use crate::metrics::{Sample, Telemetry};
+use crate::ports::{FramePool, PortHandle, PortsError};
+use crate::worker::{Clock, WorkerError, WorkerHandle};
+use reload::Published;
+use signals::Event;
+use watch::Watch;
+
+pub use load::load;
+
+/// What `run` is asked to do.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// The config's path.
+    pub config: PathBuf,
+    /// Whether a reload may do what breaks live connections.
+    pub breaks_connections: bool,
+}
+
+/// Why a POP did not start or did not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The files do not check.
+    #[error("{0}")]
+    Config(#[from] Problems),
+    /// The metrics listener did not come up.
+    #[error("metrics.listen: {address}: {source}")]
+    Listen {
+        /// The address asked for.
+        address: SocketAddr,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// Signal handlers or a control thread could not be set up.
+    #[error("no {what}: {source}")]
+    Thread {
+        /// What is missing.
+        what: &'static str,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// DPDK or a port did not start.
+    #[error("{0}")]
+    Ports(#[from] PortsError),
+    /// A worker did not start, or ended while it should run.
+    #[error("{0}")]
+    Worker(#[from] WorkerError),
+    /// Workers did not report in time.
+    #[error("worker[{worker}] did not start within {} s", start::START_MAX.as_secs())]
+    Slow {
+        /// The first that is missing.
+        worker: usize,
+    },
+    /// A worker ended without a reason of its own.
+    #[error("worker[{worker}] ended while the POP was running")]
+    Ended {
+        /// Which.
+        worker: usize,
+    },
+}
+
+/// Runs a POP until it is told to stop.
+///
+/// # Errors
+/// When it does not start, or a worker ends before it is told to. What runs is taken down first.
+pub fn run(options: RunOptions) -> Result<(), RunError> {
+    let mut running = start::start(options)?;
+    let result = running.serve();
+    let stopped = running.shut_down();
+    // A worker's own words say more than that it ended.
+    stopped.and(result)
+}
+
+/// A POP at work.
+struct Running {
+    options: RunOptions,
+    events: Receiver<Event>,
+    published: Published,
+    soft: Arc<SoftState>,
+    clock: Clock,
+    telemetry: Arc<Telemetry>,
+    watch: Watch,
+    workers: Vec<WorkerHandle>,
+    /// Set once a stop was asked for.
+    drain_until: Option<Instant>,
+    // Closed in this order, after the workers.
+    ports: Vec<PortHandle>,
+    pool: FramePool,
+}
+
+impl Running {
+    /// Turns the control loop until the POP is drained or a worker ends.
+    fn serve(&mut self) -> Result<(), RunError> {
+        let mut second = Instant::now();
+        loop {
+            // A channel without a sender would return at once: the signal thread never ends.
+            match self.events.recv_timeout(TICK) {
+                Ok(Event::Reload) => self.reload(),
+                Ok(Event::Stop) => self.begin_drain(),
+                Err(_) => {}
+            }
+            self.telemetry.beat();
+            self.published.free_retired();
+            if let Some(worker) = self.workers.iter().position(WorkerHandle::is_finished) {
+                return Err(RunError::Ended { worker });
+            }
+            let now = Instant::now();
+            if now >= second {
+                second = now + SECOND;
+                self.observe(now);
+            }
+            self.tell_readiness();
+            if self.drain_until.is_some_and(|until| now >= until) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads what DPDK counts and warns of what operators must see.
+    fn observe(&mut self, now: Instant) {
+        self.telemetry.set_sample(sample(&self.ports, &self.pool));
+        let snapshot = self.published.newest();
+        for warning in self.watch.due(now, snapshot, &self.telemetry.counters) {
+            warning.log();
+        }
+    }
+
+    fn tell_readiness(&self) {
+        let reasons = self.unready();
+        let text = reasons.join("; ");
+        if !self.telemetry.set_unready(reasons) {
+            return;
+        }
+        if text.is_empty() {
+            tracing::info!("ready");
+        } else {
+            tracing::info!(because = text, "not ready");
+        }
+    }
+
+    /// Why the POP should get no traffic; empty when it should.
+    fn unready(&self) -> Vec<String> {
+        if self.drain_until.is_some() {
+            return vec!["draining".to_owned()];
+        }
+        let mut reasons = Vec::new();
+        for (number, worker) in self.workers.iter().enumerate() {
+            if !worker.is_running() {
+                reasons.push(format!("worker[{number}] is not running"));
+            }
+        }
+        for port in self.ports.iter().filter(|port| !port.is_up()) {
+            reasons.push(format!("port {}: the link is down", port.name));
+        }
+        let snapshot = self.published.newest();
+        for (port, gateway) in self.soft.links.unresolved_gateways(self.clock.now()) {
+            let port = snapshot.config.ports.get(usize::from(port.0));
+            let name = port.map_or("?", |port| port.name.as_str());
+            reasons.push(format!("port {name}: gateway {gateway} does not answer ARP"));
+        }
+        reasons
+    }
+
+    /// Takes the files' new contents, or says why not.
+    fn reload(&mut self) {
+        let running = Arc::clone(self.published.newest());
+        let may_break = self.options.breaks_connections;
+        match reload::prepare(&self.options.config, &running, may_break) {
+            Ok(next) => {
+                let next = Arc::new(next);
+                for warning in &next.config.warnings {
+                    tracing::warn!("{warning}");
+                }
+                self.published.replace(Arc::clone(&next));
+                for worker in &self.workers {
+                    worker.post(Arc::clone(&next));
+                }
+                self.telemetry.set_snapshot(Arc::clone(&next));
+                self.telemetry.reloads_done.fetch_add(1, Ordering::Relaxed);
+                let (services, digest) = (next.services.len(), next.digest());
+                tracing::info!(services, digest, before = running.digest(), "reloaded");
+            }
+            Err(refusal) => {
+                for problem in refusal.problems() {
+                    tracing::error!("{problem}");
+                }
+                self.telemetry.reloads_refused.fetch_add(1, Ordering::Relaxed);
+                tracing::error!("reload refused; the running config stays in place");
+            }
+        }
+    }
+
+    /// Makes the POP unready and lets it forward for a while longer. Asked a second time, it stops
+    /// at once.
+    fn begin_drain(&mut self) {
+        let now = Instant::now();
+        if self.drain_until.is_some() {
+            tracing::info!("stopping now");
+            self.drain_until = Some(now);
+            return;
+        }
+        let seconds = self.published.newest().config.pop.drain_seconds;
+        tracing::info!(seconds, "draining");
+        self.drain_until = Some(now + Duration::from_secs(seconds.into()));
+    }
+
+    /// Stops workers, then closes ports and DPDK.
+    fn shut_down(self) -> Result<(), RunError> {
+        self.telemetry.set_unready(vec!["stopped".to_owned()]);
+        let result = start::stop_workers(self.workers);
+        for queue in &self.telemetry.queues {
+            queue.discard();
+        }
+        drop(self.ports);
+        drop(self.pool);
+        if result.is_ok() {
+            tracing::info!("stopped");
+        }
+        Ok(result?)
+    }
+}
+
+fn sample(ports: &[PortHandle], pool: &FramePool) -> Sample {
+    Sample {
+        ports: ports.iter().map(PortHandle::sample).collect(),
+        buffers: pool.capacity(),
+        buffers_free: pool.available(),
+    }
+}
+
+/// How often the control loop turns at least.
+const TICK: Duration = Duration::from_millis(50);
+const SECOND: Duration = Duration::from_secs(1);

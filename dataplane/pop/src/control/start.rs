@@ -1,0 +1,219 @@
+//! Bringing a POP up, step by step, and its workers down again.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyrelay_core::config::{Config, Snapshot};
+use anyrelay_core::counters::Counters;
+use anyrelay_core::pop::{Pop, SoftState};
+use anyrelay_core::wire::MacAddr;
+
+use super::reload::Published;
+use super::watch::Watch;
+use super::{RunError, RunOptions, Running, load, signals};
+use crate::egress::{self, Egress, Ownership};
+use crate::metrics::{self, Telemetry};
+use crate::ports::{self, FramePool, Opened, RxQueue};
+use crate::worker::{Clock, Worker, WorkerError, WorkerHandle};
+
+/// Does all that comes before the control loop.
+pub(super) fn start(options: RunOptions) -> Result<Running, RunError> {
+    let snapshot = Arc::new(load(&options.config, None)?);
+    for warning in &snapshot.config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let listener = listen(&snapshot.config)?;
+    // Before DPDK makes threads, so that they all leave signals to ours.
+    let events =
+        signals::listen().map_err(|source| RunError::Thread { what: "signal handlers", source })?;
+    log_start(&snapshot);
+
+    let config = &snapshot.config;
+    let rings = egress::rings_wanted(config.layout, config.workers.len());
+    let Opened { pool, ports, rx, tx } = ports::open(config, rings)?;
+    for port in &ports {
+        tracing::info!(port = port.name, "open: {}", port.describe());
+    }
+    let counters: Vec<_> = config.workers.iter().map(|_| Arc::new(Counters::default())).collect();
+    let ring_counts: Vec<_> = tx.iter().map(Vec::len).collect();
+    let ownerships = egress::plan(config.layout, &ring_counts, &receives(config));
+    log_ownership(config, &ownerships);
+    let (egresses, queues) = egress::assign(tx, &ownerships, &pool, &counters);
+
+    let macs: Vec<MacAddr> = ports.iter().map(|port| port.mac).collect();
+    let soft = Arc::new(SoftState::new(&snapshot, &macs));
+    let clock = Clock::start();
+    let parts = Parts { snapshot: &snapshot, soft: &soft, counters: &counters, pool: &pool, clock };
+    let workers = parts.start_workers(rx, egresses)?;
+
+    let dpdk_version = ports::dpdk_version();
+    let telemetry = Telemetry::new(Arc::clone(&snapshot), counters, queues, dpdk_version);
+    let telemetry = Arc::new(telemetry);
+    let published = Published::new(snapshot);
+    let running = Running {
+        options,
+        events,
+        published,
+        soft,
+        clock,
+        telemetry,
+        watch: Watch::default(),
+        workers,
+        drain_until: None,
+        ports,
+        pool,
+    };
+    running.serve_http(listener.as_ref())
+}
+
+impl Running {
+    fn serve_http(self, listener: Option<&TcpListener>) -> Result<Self, RunError> {
+        let Some(listener) = listener else { return Ok(self) };
+        match metrics::serve(listener, &self.telemetry) {
+            Ok(()) => Ok(self),
+            Err(source) => {
+                self.shut_down()?;
+                Err(RunError::Thread { what: "HTTP threads", source })
+            }
+        }
+    }
+}
+
+fn listen(config: &Config) -> Result<Option<TcpListener>, RunError> {
+    let Some(address) = config.metrics_listen else { return Ok(None) };
+    match TcpListener::bind(address) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(source) => Err(RunError::Listen { address, source }),
+    }
+}
+
+/// For each worker and port, whether the worker receives from the port.
+fn receives(config: &Config) -> Vec<Vec<bool>> {
+    let ports = 0..config.ports.len();
+    let worker = |worker: &anyrelay_core::config::WorkerConfig| {
+        let polls = |port| worker.rx.iter().any(|queue| usize::from(queue.port.0) == port);
+        ports.clone().map(polls).collect()
+    };
+    config.workers.iter().map(worker).collect()
+}
+
+/// What all workers are made of.
+struct Parts<'a> {
+    snapshot: &'a Arc<Snapshot>,
+    soft: &'a Arc<SoftState>,
+    counters: &'a [Arc<Counters>],
+    pool: &'a FramePool,
+    clock: Clock,
+}
+
+impl Parts<'_> {
+    /// Starts every worker and waits until all are in their loops.
+    fn start_workers(
+        &self,
+        rx: Vec<Vec<RxQueue>>,
+        egresses: Vec<Egress>,
+    ) -> Result<Vec<WorkerHandle>, RunError> {
+        let mut handles = Vec::new();
+        let assigned = assign_queues(&self.snapshot.config, rx);
+        for (number, (rx, egress)) in assigned.into_iter().zip(egresses).enumerate() {
+            match self.worker(number, rx, egress).spawn() {
+                Ok(handle) => handles.push(handle),
+                Err(error) => {
+                    stop_workers(handles)?;
+                    return Err(error.into());
+                }
+            }
+        }
+        match wait_for_workers(&handles) {
+            Ok(()) => Ok(handles),
+            Err(error) => {
+                stop_workers(handles)?;
+                Err(error)
+            }
+        }
+    }
+
+    fn worker(&self, number: usize, rx: Vec<RxQueue>, egress: Egress) -> Worker {
+        let config = &self.snapshot.config;
+        let counters = self.counters.get(number).cloned().unwrap_or_default();
+        Worker {
+            number,
+            core: config.workers.get(number).map_or(0, |worker| worker.core),
+            rx,
+            egress,
+            pop: Pop::new(Arc::clone(self.soft), Arc::clone(&counters)),
+            snapshot: Arc::clone(self.snapshot),
+            counters,
+            idle: config.idle,
+            has_timers: number == 0,
+            clock: self.clock,
+            pool: self.pool.clone(),
+        }
+    }
+}
+
+/// Each worker's RX queues, as the config says.
+fn assign_queues(config: &Config, rx: Vec<Vec<RxQueue>>) -> Vec<Vec<RxQueue>> {
+    let mut rx: Vec<Vec<Option<RxQueue>>> =
+        rx.into_iter().map(|queues| queues.into_iter().map(Some).collect()).collect();
+    let mut take = |wanted: &anyrelay_core::config::RxQueue| {
+        let queues = rx.get_mut(usize::from(wanted.port.0))?;
+        queues.get_mut(usize::from(wanted.queue))?.take()
+    };
+    let mut assigned = Vec::new();
+    for worker in &config.workers {
+        assigned.push(worker.rx.iter().filter_map(&mut take).collect());
+    }
+    assigned
+}
+
+fn wait_for_workers(workers: &[WorkerHandle]) -> Result<(), RunError> {
+    let deadline = Instant::now() + START_MAX;
+    loop {
+        let Some(worker) = workers.iter().position(|worker| !worker.is_running()) else {
+            return Ok(());
+        };
+        if workers.iter().any(WorkerHandle::is_finished) {
+            return Err(RunError::Ended { worker });
+        }
+        if Instant::now() >= deadline {
+            return Err(RunError::Slow { worker });
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Stops all workers and waits for them. The first error of any is told.
+pub(super) fn stop_workers(workers: Vec<WorkerHandle>) -> Result<(), WorkerError> {
+    workers.iter().for_each(WorkerHandle::stop);
+    let results: Vec<_> = workers.into_iter().map(WorkerHandle::join).collect();
+    results.into_iter().collect()
+}
+
+fn log_start(snapshot: &Snapshot) {
+    let config = &snapshot.config;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        pop = config.pop.name,
+        ports = config.ports.len(),
+        workers = config.workers.len(),
+        services = snapshot.services.len(),
+        digest = snapshot.digest(),
+        "starting"
+    );
+}
+
+fn log_ownership(config: &Config, ownerships: &[Ownership]) {
+    for (port, ownership) in config.ports.iter().zip(ownerships) {
+        match ownership {
+            Ownership::Each => tracing::info!(port = port.name, "each worker has a TX ring"),
+            Ownership::One(worker) => {
+                tracing::info!(port = port.name, worker, "sent by one worker")
+            }
+        }
+    }
+}
+
+/// How long workers may take to start.
+pub(super) const START_MAX: Duration = Duration::from_secs(10);

@@ -1,0 +1,159 @@
+//! Warnings for operators, raised from the counters of workers, which log nothing themselves.
+//!
+//! A warning is logged when its counter first rises, and again while it keeps rising, at most
+//! every [`REPEAT`] for each service or port.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyrelay_core::config::Snapshot;
+use anyrelay_core::counters::Counters;
+use anyrelay_core::verdict::{DropReason, PortIndex};
+
+/// What a warning is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Subject {
+    /// A service, by name.
+    Service(String),
+    /// A port, by name.
+    Port(String),
+}
+
+/// A counter that rose, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// What it is about.
+    pub subject: Subject,
+    /// The counter.
+    pub reason: DropReason,
+    /// By how much it rose since the last warning.
+    pub count: u64,
+    /// What the operator can do.
+    pub advice: &'static str,
+}
+
+impl Warning {
+    /// Writes the warning to the log.
+    pub fn log(&self) {
+        let Warning { subject, reason, count, advice } = self;
+        let (reason, text) = (reason.label(), reason.text());
+        match subject {
+            Subject::Service(service) => {
+                tracing::warn!(service, reason, count, "{text} {advice}");
+            }
+            Subject::Port(port) => tracing::warn!(port, reason, count, "{text} {advice}"),
+        }
+    }
+}
+
+/// Remembers what was warned of.
+#[derive(Debug, Default)]
+pub struct Watch {
+    seen: HashMap<(Subject, DropReason), Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    warned_of: u64,
+    warned_at: Option<Instant>,
+}
+
+impl Watch {
+    /// The warnings that are due: to be asked about once a second.
+    pub fn due(
+        &mut self,
+        now: Instant,
+        snapshot: &Snapshot,
+        workers: &[Arc<Counters>],
+    ) -> Vec<Warning> {
+        let mut warnings = Vec::new();
+        for service in &snapshot.services {
+            for &(reason, advice) in SERVICE_WARNINGS {
+                let total = workers.iter().map(|c| c.service_drops(service.slot, reason)).sum();
+                let subject = Subject::Service(service.name.clone());
+                warnings.extend(self.check(now, subject, reason, advice, total));
+            }
+        }
+        for (index, port) in (0..).map(PortIndex).zip(&snapshot.config.ports) {
+            for &(reason, advice) in PORT_WARNINGS {
+                let total = workers.iter().map(|c| c.drops(index, reason)).sum();
+                let subject = Subject::Port(port.name.clone());
+                warnings.extend(self.check(now, subject, reason, advice, total));
+            }
+        }
+        warnings
+    }
+
+    fn check(
+        &mut self,
+        now: Instant,
+        subject: Subject,
+        reason: DropReason,
+        advice: &'static str,
+        total: u64,
+    ) -> Option<Warning> {
+        if total == 0 {
+            return None;
+        }
+        let seen = self.seen.entry((subject.clone(), reason)).or_default();
+        let count = total.saturating_sub(seen.warned_of);
+        let is_early = seen.warned_at.is_some_and(|at| now.duration_since(at) < REPEAT);
+        if count == 0 || is_early {
+            return None;
+        }
+        *seen = Seen { warned_of: total, warned_at: Some(now) };
+        Some(Warning { subject, reason, count, advice })
+    }
+}
+
+const SERVICE_WARNINGS: &[(DropReason, &str)] = &[(
+    DropReason::TargetWithoutTimestamps,
+    "Connections to it cannot be relayed through a pool: turn TCP timestamps on at the service's \
+     targets (Linux: sysctl net.ipv4.tcp_timestamps=1), or use transparent egress.",
+)];
+
+const PORT_WARNINGS: &[(DropReason, &str)] = &[
+    (DropReason::NoBuffer, "Raise dpdk.mbufs (and dpdk.memory_mb with it)."),
+    (
+        DropReason::EgressQueueFull,
+        "The worker that sends on this port does not keep up: give the port a TX queue for each \
+         worker (net_af_packet: qpairs), or the worker less to receive.",
+    ),
+    (DropReason::TxFull, "The link, or the peer behind it, is slower than what is sent to it."),
+    (
+        DropReason::NeighbourUnresolved,
+        "Check the port's gateways and cabling: nobody answers its ARP requests.",
+    ),
+    (
+        DropReason::NotContiguous,
+        "Frames are longer than the port's MTU: turn receive offloads (GRO, LRO) of the device off.",
+    ),
+];
+
+/// How often a warning is repeated at most.
+pub const REPEAT: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_comes_at_once_and_is_repeated_with_all_that_came_since() {
+        let mut watch = Watch::default();
+        let subject = Subject::Port("wan".to_owned());
+        let start = Instant::now();
+        let mut check = |seconds, total| {
+            let now = start + Duration::from_secs(seconds);
+            watch
+                .check(now, subject.clone(), DropReason::NoBuffer, "", total)
+                .map(|warning| warning.count)
+        };
+        assert_eq!(check(0, 0), None);
+        assert_eq!(check(1, 3), Some(3));
+        assert_eq!(check(2, 5), None);
+        assert_eq!(check(3, 5), None);
+        assert_eq!(check(11, 9), Some(6));
+        assert_eq!(check(60, 9), None);
+    }
+}

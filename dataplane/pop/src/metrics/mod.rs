@@ -1,0 +1,159 @@
+//! What the outside sees: metrics, health and readiness over HTTP.
+//!
+//! `/metrics` is computed from the workers' counters when it is asked for; `/healthz` is 200 while
+//! the control thread turns its loop; `/readyz` is 200 while the POP should get traffic, else 503
+//! with a reason per line.
+
+mod collector;
+pub mod http;
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyrelay_core::config::Snapshot;
+use anyrelay_core::counters::Counters;
+use parking_lot::{Mutex, RwLock};
+use prometheus::{Registry, TEXT_FORMAT, TextEncoder};
+
+use crate::egress::EgressQueue;
+use crate::ports::PortSample;
+use collector::PopCollector;
+use http::{Handler, Response};
+
+/// What control publishes and HTTP shows.
+#[derive(Debug)]
+pub struct Telemetry {
+    /// Counters of each worker.
+    pub counters: Vec<Arc<Counters>>,
+    /// The queues between workers.
+    pub queues: Vec<Arc<EgressQueue>>,
+    /// DPDK's version.
+    pub dpdk_version: String,
+    /// Reloads that were taken.
+    pub reloads_done: AtomicU64,
+    /// Reloads that were refused.
+    pub reloads_refused: AtomicU64,
+    snapshot: RwLock<Arc<Snapshot>>,
+    sample: Mutex<Sample>,
+    unready: Mutex<Vec<String>>,
+    started: Instant,
+    alive_ms: AtomicU64,
+}
+
+/// What the control thread reads from DPDK once in a while.
+#[derive(Clone, Debug, Default)]
+pub struct Sample {
+    /// Each port's.
+    pub ports: Vec<PortSample>,
+    /// Frame buffers in all.
+    pub buffers: u32,
+    /// Frame buffers that are free.
+    pub buffers_free: u32,
+}
+
+impl Telemetry {
+    /// For a POP that starts: not ready yet.
+    pub fn new(
+        snapshot: Arc<Snapshot>,
+        counters: Vec<Arc<Counters>>,
+        queues: Vec<Arc<EgressQueue>>,
+        dpdk_version: String,
+    ) -> Self {
+        Telemetry {
+            counters,
+            queues,
+            dpdk_version,
+            reloads_done: AtomicU64::new(0),
+            reloads_refused: AtomicU64::new(0),
+            snapshot: RwLock::new(snapshot),
+            sample: Mutex::new(Sample::default()),
+            unready: Mutex::new(vec!["starting".to_owned()]),
+            started: Instant::now(),
+            alive_ms: AtomicU64::new(0),
+        }
+    }
+
+    /// The snapshot that is in use.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot.read())
+    }
+
+    /// Tells which snapshot is in use.
+    pub fn set_snapshot(&self, snapshot: Arc<Snapshot>) {
+        *self.snapshot.write() = snapshot;
+    }
+
+    /// Leaves what was read from DPDK.
+    pub fn set_sample(&self, sample: Sample) {
+        *self.sample.lock() = sample;
+    }
+
+    /// Says why the POP is not ready; with no reason, it is. True when that changed.
+    pub fn set_unready(&self, reasons: Vec<String>) -> bool {
+        let mut unready = self.unready.lock();
+        let has_changed = *unready != reasons;
+        *unready = reasons;
+        has_changed
+    }
+
+    /// Why the POP is not ready; empty when it is.
+    pub fn unready(&self) -> Vec<String> {
+        self.unready.lock().clone()
+    }
+
+    /// The control thread is at work.
+    pub fn beat(&self) {
+        self.alive_ms.store(self.started.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    fn is_alive(&self) -> bool {
+        let beat = Duration::from_millis(self.alive_ms.load(Ordering::Relaxed));
+        self.started.elapsed().saturating_sub(beat) < BEAT_MAX
+    }
+}
+
+/// Serves `telemetry` at `listener` until the process ends.
+///
+/// # Errors
+/// When threads cannot be started, or the collector is at odds with itself.
+pub fn serve(listener: &TcpListener, telemetry: &Arc<Telemetry>) -> io::Result<()> {
+    let registry = Registry::new();
+    let collector = PopCollector::new(Arc::clone(telemetry)).map_err(io::Error::other)?;
+    registry.register(Box::new(collector)).map_err(io::Error::other)?;
+    let telemetry = Arc::clone(telemetry);
+    let handler: Handler = Arc::new(move |path| answer(path, &telemetry, &registry));
+    http::serve(listener, HTTP_THREADS, &handler)
+}
+
+fn answer(path: &str, telemetry: &Telemetry, registry: &Registry) -> Response {
+    match path {
+        "/metrics" => metrics(registry),
+        "/healthz" if telemetry.is_alive() => Response::text(200, "alive\n"),
+        "/healthz" => Response::text(503, "the control thread is stuck\n"),
+        "/readyz" => {
+            let reasons = telemetry.unready();
+            if reasons.is_empty() {
+                Response::text(200, "ready\n")
+            } else {
+                Response::text(503, reasons.join("\n") + "\n")
+            }
+        }
+        _ => Response::text(404, "pages: /metrics /healthz /readyz\n"),
+    }
+}
+
+fn metrics(registry: &Registry) -> Response {
+    match TextEncoder::new().encode_to_string(&registry.gather()) {
+        Ok(body) => Response { status: 200, content_type: TEXT_FORMAT, body },
+        Err(error) => Response::text(500, format!("{error}\n")),
+    }
+}
+
+/// Threads that answer: one that a peer keeps waiting leaves the other for health checks.
+const HTTP_THREADS: usize = 3;
+
+/// How old the control thread's last turn may be.
+const BEAT_MAX: Duration = Duration::from_secs(5);
