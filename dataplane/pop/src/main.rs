@@ -1,3 +1,8 @@
-//! The POP daemon.
+//! The POP daemon's binary: reads the command line and leaves with the command's exit code.
+#![deny(unsafe_code)]
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    anyrelay::cli::main()
+}

@@ -1,0 +1,149 @@
+//! The command line: `run`, `check`, `keygen`, `map`.
+//!
+//! Exit codes: 0 done, 1 failed at run time, 2 wrong usage or a config that does not check. What a
+//! command answers goes to stdout; mistakes, warnings and the log go to stderr.
+
+mod check;
+mod keygen;
+mod map;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::control::{self, RunError, RunOptions};
+use crate::ports::PortsError;
+
+/// A POP of an anycast TCP relay that keeps no state per connection.
+#[derive(Debug, Parser)]
+#[command(name = "anyrelay", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a POP. SIGTERM drains and stops it, SIGHUP reads the config again.
+    Run {
+        /// The POP's config.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Let a reload do what breaks live connections.
+        #[arg(long)]
+        breaks_connections: bool,
+    },
+    /// Check a config and its keys; every mistake is told as FILE: KEY: REASON.
+    Check {
+        /// The POP's config.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Write a new key file, readable by its owner alone. Never overwrites one.
+    Keygen {
+        /// The key file.
+        file: PathBuf,
+    },
+    /// Show what stands for a client at the target, or which client is behind what a target saw.
+    Map(map::MapArguments),
+}
+
+/// How a command ended, but for success.
+#[derive(Debug)]
+enum Failure {
+    /// At run time: exit code 1.
+    RunTime(anyhow::Error),
+    /// Usage or config: exit code 2. The text is printed as it is.
+    Config(String),
+    /// At run time, and told on stdout already: exit code 1.
+    Told,
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Failure::RunTime(error)
+    }
+}
+
+impl From<anyrelay_core::config::Problems> for Failure {
+    fn from(problems: anyrelay_core::config::Problems) -> Self {
+        Failure::Config(problems.to_string())
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::Config(problems) => problems.into(),
+            RunError::Ports(error @ PortsError::Device { .. }) => {
+                Failure::Config(error.to_string())
+            }
+            other => Failure::RunTime(other.into()),
+        }
+    }
+}
+
+/// Reads the process's command line and does what it says.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are not errors; clap knows where each goes.
+            let code = if error.use_stderr() { USAGE_OR_CONFIG } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    match dispatch(arguments.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::RunTime(error)) => {
+            eprintln!("anyrelay: {error:#}");
+            ExitCode::from(RUN_TIME)
+        }
+        Err(Failure::Config(text)) => {
+            eprintln!("{text}");
+            ExitCode::from(USAGE_OR_CONFIG)
+        }
+        Err(Failure::Told) => ExitCode::from(RUN_TIME),
+    }
+}
+
+fn dispatch(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Run { config, breaks_connections } => {
+            start_log();
+            control::run(RunOptions { config, breaks_connections }).map_err(Failure::from)
+        }
+        Command::Check { config } => check::check(&config),
+        Command::Keygen { file } => keygen::keygen(&file),
+        Command::Map(arguments) => map::map(&arguments),
+    }
+}
+
+/// Starts the log on stderr; `RUST_LOG` chooses its level.
+fn start_log() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
+}
+
+const RUN_TIME: u8 = 1;
+const USAGE_OR_CONFIG: u8 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}
