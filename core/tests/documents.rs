@@ -1,4 +1,5 @@
 //! What the documents and examples of this repository say of the core is true.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
