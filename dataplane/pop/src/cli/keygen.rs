@@ -5,7 +5,6 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use anyhow::Context;
 use anyrelay_core::keys::KeyFile;
 
 use super::Failure;
@@ -29,7 +28,7 @@ pub(super) fn keygen(path: &Path) -> Result<(), Failure> {
         },
     )?;
     let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
-    written.with_context(|| format!("{name} cannot be written"))?;
+    written.map_err(|error| anyhow::anyhow!("{name} cannot be written: {error}"))?;
     println!("{name}: new keys, mode 0600; every POP needs this same file");
     Ok(())
 }

@@ -15,7 +15,6 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::control::{self, RunError, RunOptions};
-use crate::ports::PortsError;
 
 /// A POP of an anycast TCP relay that keeps no state per connection.
 #[derive(Debug, Parser)]
@@ -78,9 +77,6 @@ impl From<RunError> for Failure {
     fn from(error: RunError) -> Self {
         match error {
             RunError::Config(problems) => problems.into(),
-            RunError::Ports(error @ PortsError::Device { .. }) => {
-                Failure::Config(error.to_string())
-            }
             other => Failure::RunTime(other.into()),
         }
     }
@@ -100,7 +96,7 @@ pub fn main() -> ExitCode {
     match dispatch(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::RunTime(error)) => {
-            eprintln!("anyrelay: {error:#}");
+            eprintln!("anyrelay: {error}");
             ExitCode::from(RUN_TIME)
         }
         Err(Failure::Config(text)) => {

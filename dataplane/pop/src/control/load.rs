@@ -8,6 +8,8 @@ use anyrelay_core::config::{Config, Problem, Problems, Snapshot};
 use anyrelay_core::keys::KeyFile;
 use rustix::fs::Mode;
 
+use crate::ports::check_devices;
+
 /// Reads and checks the config at `path` and its key file, and makes of them what workers read.
 /// Counter slots are kept from `previous`. Warnings are in the snapshot's config.
 ///
@@ -17,6 +19,7 @@ pub fn load(path: &Path, previous: Option<&Snapshot>) -> Result<Snapshot, Proble
     let file = path.display().to_string();
     let text = read(path).map_err(|reason| one(&file, "", reason))?;
     let mut config = Config::parse(&file, &text)?;
+    check_devices(&config)?;
     let keys_path = keys_path(path, &config.pop.keys);
     let keys = load_keys(&file, &keys_path)?;
     if is_open_to_others(&keys_path) {

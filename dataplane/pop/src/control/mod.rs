@@ -43,7 +43,7 @@ pub struct RunOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The files do not check.
-    #[error("{0}")]
+    #[error(transparent)]
     Config(#[from] Problems),
     /// The metrics listener did not come up.
     #[error("metrics.listen: {address}: {source}")]
@@ -62,10 +62,10 @@ pub enum RunError {
         source: std::io::Error,
     },
     /// DPDK or a port did not start.
-    #[error("{0}")]
+    #[error(transparent)]
     Ports(#[from] PortsError),
     /// A worker did not start, or ended while it should run.
-    #[error("{0}")]
+    #[error(transparent)]
     Worker(#[from] WorkerError),
     /// Workers did not report in time.
     #[error("worker[{worker}] did not start within {} s", start::START_MAX.as_secs())]

@@ -69,17 +69,17 @@ impl Watch {
     ) -> Vec<Warning> {
         let mut warnings = Vec::new();
         for service in &snapshot.services {
-            for &(reason, advice) in SERVICE_WARNINGS {
-                let total = workers.iter().map(|c| c.service_drops(service.slot, reason)).sum();
+            for alarm in SERVICE_ALARMS {
+                let drops = workers.iter().map(|c| c.service_drops(service.slot, alarm.reason));
                 let subject = Subject::Service(service.name.clone());
-                warnings.extend(self.check(now, subject, reason, advice, total));
+                warnings.extend(self.check(now, subject, alarm, drops.sum()));
             }
         }
         for (index, port) in (0..).map(PortIndex).zip(&snapshot.config.ports) {
-            for &(reason, advice) in PORT_WARNINGS {
-                let total = workers.iter().map(|c| c.drops(index, reason)).sum();
+            for alarm in PORT_ALARMS {
+                let drops = workers.iter().map(|c| c.drops(index, alarm.reason));
                 let subject = Subject::Port(port.name.clone());
-                warnings.extend(self.check(now, subject, reason, advice, total));
+                warnings.extend(self.check(now, subject, alarm, drops.sum()));
             }
         }
         warnings
@@ -89,17 +89,17 @@ impl Watch {
         &mut self,
         now: Instant,
         subject: Subject,
-        reason: DropReason,
-        advice: &'static str,
+        alarm: &Alarm,
         total: u64,
     ) -> Option<Warning> {
         if total == 0 {
             return None;
         }
+        let Alarm { reason, at_least, advice } = *alarm;
         let seen = self.seen.entry((subject.clone(), reason)).or_default();
         let count = total.saturating_sub(seen.warned_of);
         let is_early = seen.warned_at.is_some_and(|at| now.duration_since(at) < REPEAT);
-        if count == 0 || is_early {
+        if count < at_least || is_early {
             return None;
         }
         *seen = Seen { warned_of: total, warned_at: Some(now) };
@@ -107,28 +107,50 @@ impl Watch {
     }
 }
 
-const SERVICE_WARNINGS: &[(DropReason, &str)] = &[(
-    DropReason::TargetWithoutTimestamps,
-    "Connections to it cannot be relayed through a pool: turn TCP timestamps on at the service's \
-     targets (Linux: sysctl net.ipv4.tcp_timestamps=1), or use transparent egress.",
-)];
+/// A counter that operators must hear of.
+struct Alarm {
+    reason: DropReason,
+    /// By how much it must have risen.
+    at_least: u64,
+    advice: &'static str,
+}
 
-const PORT_WARNINGS: &[(DropReason, &str)] = &[
-    (DropReason::NoBuffer, "Raise dpdk.mbufs (and dpdk.memory_mb with it)."),
-    (
-        DropReason::EgressQueueFull,
-        "The worker that sends on this port does not keep up: give the port a TX queue for each \
-         worker (net_af_packet: qpairs), or the worker less to receive.",
-    ),
-    (DropReason::TxFull, "The link, or the peer behind it, is slower than what is sent to it."),
-    (
-        DropReason::NeighbourUnresolved,
-        "Check the port's gateways and cabling: nobody answers its ARP requests.",
-    ),
-    (
-        DropReason::NotContiguous,
-        "Frames are longer than the port's MTU: turn receive offloads (GRO, LRO) of the device off.",
-    ),
+const SERVICE_ALARMS: &[Alarm] = &[Alarm {
+    reason: DropReason::TargetWithoutTimestamps,
+    at_least: 1,
+    advice: "Connections to it cannot be relayed through a pool: turn TCP timestamps on at the \
+             service's targets (Linux: sysctl net.ipv4.tcp_timestamps=1), or use transparent egress.",
+}];
+
+const PORT_ALARMS: &[Alarm] = &[
+    Alarm {
+        reason: DropReason::NoBuffer,
+        at_least: 1,
+        advice: "Raise dpdk.mbufs (and dpdk.memory_mb with it).",
+    },
+    Alarm {
+        reason: DropReason::EgressQueueFull,
+        at_least: 1,
+        advice: "The worker that sends on this port does not keep up: give the port a TX queue for \
+                 each worker (net_af_packet: qpairs), or that worker less to receive.",
+    },
+    Alarm {
+        reason: DropReason::TxFull,
+        at_least: 1,
+        advice: "The link, or the peer behind it, is slower than what is sent to it.",
+    },
+    Alarm {
+        reason: DropReason::NeighbourUnresolved,
+        // The first segments to a host are lost while it is asked for; that is no fault.
+        at_least: 20,
+        advice: "Check cabling and addresses: the next hop does not answer ARP.",
+    },
+    Alarm {
+        reason: DropReason::NotContiguous,
+        at_least: 1,
+        advice: "Frames are longer than the port's MTU: turn receive offloads (GRO, LRO) of the \
+                 device off.",
+    },
 ];
 
 /// How often a warning is repeated at most.
@@ -145,9 +167,7 @@ mod tests {
         let start = Instant::now();
         let mut check = |seconds, total| {
             let now = start + Duration::from_secs(seconds);
-            watch
-                .check(now, subject.clone(), DropReason::NoBuffer, "", total)
-                .map(|warning| warning.count)
+            watch.check(now, subject.clone(), &PORT_ALARMS[0], total).map(|warning| warning.count)
         };
         assert_eq!(check(0, 0), None);
         assert_eq!(check(1, 3), Some(3));

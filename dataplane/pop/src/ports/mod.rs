@@ -9,7 +9,7 @@ mod eal;
 mod frame;
 mod queue;
 
-use anyrelay_core::config::Config;
+use anyrelay_core::config::{Config, Problem, Problems};
 use anyrelay_core::verdict::PortIndex;
 use anyrelay_core::wire::MacAddr;
 use dpdk::{
@@ -29,16 +29,11 @@ pub enum PortsError {
     /// The frame pool was not made.
     #[error("dpdk.mbufs, dpdk.memory_mb: {0}")]
     Pool(#[from] MempoolError),
-    /// A device string is wrong.
-    #[error("port.{name}.device: {source}")]
-    Device {
-        /// The port's name in the config.
-        name: String,
-        /// What is wrong with it.
-        source: DeviceError,
-    },
+    /// Device strings are wrong.
+    #[error(transparent)]
+    Devices(#[from] Problems),
     /// A port did not open, or refused a setting.
-    #[error("port.{name}: {source}")]
+    #[error("port {name:?}: {source}")]
     Port {
         /// The port's name in the config.
         name: String,
@@ -247,12 +242,31 @@ fn set_mac(port: &dpdk::Port, wanted: Option<MacAddr>) -> Result<MacAddr, PortEr
     }
 }
 
-fn devices(config: &Config) -> Result<Vec<Device>, PortsError> {
-    let parse = |port: &anyrelay_core::config::PortConfig| {
-        let name = port.name.clone();
-        port.device.parse().map_err(|source| PortsError::Device { name, source })
-    };
-    config.ports.iter().map(parse).collect()
+/// What is wrong with the device strings of `config`, which the core does not know how to read.
+///
+/// # Errors
+/// Every device string that names no device.
+pub fn check_devices(config: &Config) -> Result<(), Problems> {
+    devices(config).map(drop)
+}
+
+fn devices(config: &Config) -> Result<Vec<Device>, Problems> {
+    let mut problems = Vec::new();
+    let mut devices = Vec::new();
+    for (index, port) in config.ports.iter().enumerate() {
+        match port.device.parse() {
+            Ok(device) => devices.push(device),
+            Err(error) => {
+                let error: DeviceError = error;
+                problems.push(Problem {
+                    file: config.file.clone(),
+                    key: format!("port[{index}].device"),
+                    reason: error.to_string(),
+                });
+            }
+        }
+    }
+    if problems.is_empty() { Ok(devices) } else { Err(Problems(problems)) }
 }
 
 /// Frames that a worker's cache holds at most; measured to be enough by DPDK's own tools.

@@ -51,10 +51,12 @@ impl IdlePolicy {
 
 /// How long to sleep after so many empty polls in a row.
 fn pause(empty_polls: u32) -> Option<Duration> {
-    match empty_polls {
-        ..=POLLS_BEFORE_NAP => None,
-        ..=POLLS_BEFORE_SLEEP => Some(NAP),
-        _ => Some(SLEEP),
+    if empty_polls <= POLLS_BEFORE_NAP {
+        None
+    } else if empty_polls <= POLLS_BEFORE_SLEEP {
+        Some(NAP)
+    } else {
+        Some(SLEEP)
     }
 }
 
