@@ -4,12 +4,14 @@
 //!
 //! - **Order of the end.** [`Mempool`], [`Port`], [`RxQueue`], [`TxQueue`] and [`ThreadGuard`] each
 //!   keep [`Eal`] alive, and a port keeps its pools, so nothing is freed under something that uses
-//!   it, in whatever order handles are dropped. A pool that still has frames out when its last
-//!   handle goes is left in place (and EAL with it) until the process ends.
+//!   it, in whatever order handles are dropped. Memory is given back only where nothing can still
+//!   be in it: a pool whose last handle goes while frames are out, while a registered thread runs,
+//!   or on another thread than the one that started EAL, is left in place (and EAL with it) until
+//!   the process ends.
 //! - **One owner.** A frame ([`Mbuf`]) has one owner and goes back to its pool when dropped; each
 //!   queue handle of a port is given out once.
 //! - **A quiet hot path.** [`RxQueue::receive`], [`TxQueue::send`], [`Burst`] and [`Mbuf`] neither
-//!   allocate, lock nor panic, and leave Rust at most once per burst.
+//!   allocate, lock nor panic; RX, TX and freeing a burst leave Rust once per burst.
 //!
 //! ```no_run
 //! use dpdk::{Burst, Device, Eal, Mempool, MempoolConfig, Port, PortConfig};

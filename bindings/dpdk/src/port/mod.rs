@@ -96,7 +96,8 @@ impl Port {
         Ok(address.addr_bytes)
     }
 
-    /// Sets the port's Ethernet address.
+    /// Sets the port's Ethernet address. Drivers on top of a kernel interface set that one's, and it
+    /// stays so after the port is closed.
     ///
     /// # Errors
     /// When the address is a group's or zero, or the driver cannot
@@ -131,7 +132,8 @@ impl Port {
         unsafe { dpdk_sys::rte_eth_promiscuous_get(self.inner.id) == 1 }
     }
 
-    /// The state of the link, without waiting for it.
+    /// The state of the link, without waiting for it. Most virtual drivers say "up" whatever the
+    /// interface below them does, `net_af_packet` among them.
     ///
     /// # Errors
     /// When the driver fails.
@@ -175,7 +177,11 @@ impl Drop for Inner {
                 self.free_queued_frames();
             }
             // SAFETY: an open port, and no queue handle is left that could be inside a burst call.
-            unsafe { dpdk_sys::rte_eth_dev_stop(self.id) };
+            // A driver on top of a kernel interface would leave that promiscuous.
+            unsafe {
+                dpdk_sys::rte_eth_promiscuous_disable(self.id);
+                dpdk_sys::rte_eth_dev_stop(self.id);
+            }
         }
         // SAFETY: all-zero is a valid value of these plain C fields; an open port fills them.
         let device = unsafe {
