@@ -6,6 +6,7 @@ mod common;
 
 use std::sync::mpsc::{self, SyncSender};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use common::{burst_of, contents, open, pool};
 use dpdk::{Burst, Eal, Mbuf, Mempool, ThreadError, ThreadGuard};
@@ -80,6 +81,9 @@ fn lcores_run_out_with_an_error(eal: &Eal) {
 /// One thread sends to a ring, one receives and hands single frames on, one checks and frees.
 fn frames_cross_threads(eal: &Eal, pool: &Mempool) {
     const FRAMES: u32 = 20_000;
+    // One thread's failure must not leave the others polling for ever.
+    let start = Instant::now();
+    let in_time = || assert!(start.elapsed() < Duration::from_secs(30), "frames stopped coming");
     let (port, mut rx, mut tx) = open(eal, "net_ring0", pool);
     let (hand_on, handed) = mpsc::sync_channel::<Mbuf>(256);
     thread::scope(|scope| {
@@ -87,12 +91,14 @@ fn frames_cross_threads(eal: &Eal, pool: &Mempool) {
             let _guard = ThreadGuard::register(eal).unwrap();
             let mut next = 0;
             while next < FRAMES {
+                in_time();
                 if pool.available() < 512 {
                     thread::yield_now();
                     continue;
                 }
                 let mut burst = burst_of(pool, next, next + 20);
                 while !burst.is_empty() {
+                    in_time();
                     tx.send(&mut burst);
                 }
                 next += 20;
@@ -103,6 +109,7 @@ fn frames_cross_threads(eal: &Eal, pool: &Mempool) {
             let mut burst = Burst::new();
             let mut received = 0;
             while received < FRAMES as usize {
+                in_time();
                 received += rx.receive(&mut burst);
                 burst.drain().for_each(|mbuf| hand_on.send(mbuf).unwrap());
                 thread::yield_now();
