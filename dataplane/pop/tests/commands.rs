@@ -1,0 +1,179 @@
+//! `check`, `keygen`, `map` and the usage, through the binary: what is printed, and exit codes.
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use common::{Config, Folder, anyrelay, service, stderr, stdout};
+use serde_json::Value;
+
+#[test]
+fn keygen_writes_a_private_file_and_never_overwrites() {
+    let folder = Folder::new();
+    let path = folder.path("keys.toml");
+    let name = path.to_str().unwrap();
+    let made = anyrelay(&["keygen", name]);
+    assert_eq!(made.status.code(), Some(0), "{}", stderr(&made));
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+    let text = fs::read_to_string(&path).unwrap();
+
+    let again = anyrelay(&["keygen", name]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(stderr(&again).contains("exists and is left as it is"), "{}", stderr(&again));
+    assert_eq!(fs::read_to_string(&path).unwrap(), text);
+
+    let other = folder.path("other.toml");
+    assert!(anyrelay(&["keygen", other.to_str().unwrap()]).status.success());
+    assert_ne!(fs::read_to_string(other).unwrap(), text, "keys must differ");
+    let nowhere = folder.path("none/keys.toml");
+    assert_eq!(anyrelay(&["keygen", nowhere.to_str().unwrap()]).status.code(), Some(1));
+}
+
+#[test]
+fn usage_errors_exit_with_2_and_help_with_0() {
+    for arguments in [
+        &[][..],
+        &["fly"],
+        &["run"],
+        &["check"],
+        &["keygen"],
+        &["map", "--config", "x"],
+        &["map", "--config", "x", "--client", "10.0.0.1"],
+        &["map", "--config", "x", "--client", "10.0.0.1:5", "--case", "2"],
+        &["map", "--config", "x", "--client", "10.0.0.1:5", "--egress", "10.0.0.2:5"],
+        &["map", "--config", "x", "--egress", "10.0.0.1:5", "--tag", "1"],
+    ] {
+        let output = anyrelay(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
+        assert!(!output.stderr.is_empty() && output.stdout.is_empty(), "{arguments:?}");
+    }
+    for arguments in [&["--help"][..], &["run", "--help"], &["--version"]] {
+        let output = anyrelay(arguments);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        assert!(!output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn check_tells_every_mistake_with_file_key_and_reason() {
+    let folder = Folder::new();
+    let good = Config::new().text();
+    let path = folder.pop(&Config::new());
+    let name = path.to_str().unwrap();
+    let output = anyrelay(&["check", "--config", name]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stdout(&output).starts_with(&format!("{name}: ok, 1 services, digest ")));
+
+    for (from, to, keys) in [
+        ("mbufs = 8192", "mbufs = 8192\nmbuffs = 1", &["dpdk.mbuffs"][..]),
+        ("net_null0,no-rx=1", "0000:01:00.9", &["port[0].device"]),
+        ("203.0.113.10:443", "203.0.113.10", &["relay[0].vip"]),
+        (r#"rx = ["wan:0", "lan:0"]"#, r#"rx = ["wan:0"]"#, &["port[1].queues"]),
+        (
+            r#"["wan:0", "lan:0"]"#,
+            r#"["wan:1", "lan:0", "x:0"]"#,
+            &["worker[0].rx[0]", "worker[0].rx[2]"],
+        ),
+    ] {
+        assert!(good.contains(from), "{from}");
+        folder.write("pop.toml", good.replace(from, to));
+        let output = anyrelay(&["check", "--config", name]);
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{to}: {text}");
+        for key in keys {
+            let start = format!("{name}: {key}: ");
+            assert!(text.lines().any(|line| line.starts_with(&start)), "{start} in {text}");
+        }
+        assert!(output.stdout.is_empty());
+        // What does not check does not run either, and leaves in the same way.
+        let run = anyrelay(&["run", "--config", name]);
+        assert_eq!(run.status.code(), Some(2), "{}", stderr(&run));
+        assert!(stderr(&run).contains(keys[0]));
+    }
+}
+
+#[test]
+fn check_tells_what_is_wrong_with_the_key_file() {
+    let folder = Folder::new();
+    let path = folder.pop(&Config::new());
+    let name = path.to_str().unwrap();
+    let keys = folder.path("keys.toml");
+
+    fs::set_permissions(&keys, fs::Permissions::from_mode(0o640)).unwrap();
+    let output = anyrelay(&["check", "--config", name]);
+    assert_eq!(output.status.code(), Some(0));
+    let start = format!("{}: other users can read", keys.display());
+    assert!(stderr(&output).starts_with(&start), "{}", stderr(&output));
+
+    let text = fs::read_to_string(&keys).unwrap();
+    fs::write(&keys, text.replace("token = \"", "token = \"x")).unwrap();
+    let output = anyrelay(&["check", "--config", name]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).starts_with(&format!("{}: token: ", keys.display())));
+
+    fs::remove_file(&keys).unwrap();
+    let output = anyrelay(&["check", "--config", name]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).starts_with(&format!("{name}: pop.keys: ")), "{}", stderr(&output));
+}
+
+#[test]
+fn map_goes_both_ways() {
+    let folder = Folder::new();
+    let mut config = Config::new();
+    config.services += &service("raw", 80, "198.51.100.10:8080", "\"transparent\"");
+    let path = folder.pop(&config);
+    let map = |arguments: &[&str]| {
+        let fixed = ["map", "--json", "--config", path.to_str().unwrap()];
+        let output = anyrelay(&[&fixed[..], arguments].concat());
+        let answer: Value = serde_json::from_str(&stdout(&output)).unwrap_or(Value::Null);
+        (output.status.code(), answer)
+    };
+    let (code, answer) = map(&["--client", "10.1.2.3:4000"]);
+    assert_eq!(code, Some(0));
+    let mappings = answer["mappings"].as_array().unwrap();
+    let modes: Vec<_> =
+        mappings.iter().map(|m| (m["mode"].as_str().unwrap(), &m["case"])).collect();
+    assert_eq!(modes, [("pool", &0.into()), ("pool", &1.into()), ("transparent", &Value::Null)]);
+    assert_eq!(mappings[2]["egress"], "10.1.2.3:4000");
+    for mapping in &mappings[..2] {
+        let text = |key: &str| mapping[key].as_str().unwrap();
+        let tag = mapping["tag"].to_string();
+        let ends = ["--egress", text("egress"), "--tag", &tag, "--target", text("target")];
+        let (code, back) = map(&ends);
+        assert_eq!(code, Some(0), "{back}");
+        assert_eq!(back["mappings"][0], *mapping);
+    }
+    let case = ["--client", "10.1.2.3:4000", "--service", "web", "--case", "1"];
+    assert_eq!(map(&case), (Some(0), serde_json::json!({ "mappings": [mappings[1]] })));
+}
+
+#[test]
+fn map_tells_why_there_is_no_answer() {
+    let folder = Folder::new();
+    let path = folder.pop(&Config::new());
+    let map = |arguments: &[&str]| {
+        let fixed = ["map", "--config", path.to_str().unwrap()];
+        anyrelay(&[&fixed[..], arguments].concat())
+    };
+    let inverse = |egress, tag, target| ["--egress", egress, "--tag", tag, "--target", target];
+    for (arguments, reason) in [
+        (inverse("100.64.8.1:2000", "0", "198.51.100.10:8443").to_vec(), "bad_tag"),
+        (inverse("100.64.8.1:2000", "1", "198.51.100.10:8444").to_vec(), "unknown_target"),
+        (inverse("100.64.9.1:2000", "1", "198.51.100.10:8443").to_vec(), "not_ours"),
+        (vec!["--client", "203.0.113.10:5000"], "source_not_allowed"),
+    ] {
+        let output = map(&arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}", stderr(&output));
+        let start = format!("drop {reason}: ");
+        assert!(stdout(&output).starts_with(&start), "{}", stdout(&output));
+        let output = map(&[&arguments[..], &["--json"]].concat());
+        assert_eq!(output.status.code(), Some(1));
+        let answer: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        assert_eq!(answer["drop"], reason);
+    }
+    let output = map(&["--client", "10.0.0.1:1", "--service", "mail"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("no service mail; there are: web"), "{}", stderr(&output));
+}

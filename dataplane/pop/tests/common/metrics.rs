@@ -1,0 +1,82 @@
+//! Prometheus' text format, read strictly.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// One scrape.
+pub struct Metrics {
+    samples: Vec<(String, BTreeMap<String, String>, f64)>,
+    pub kinds: HashMap<String, String>,
+}
+
+impl Metrics {
+    /// Reads a page; fails on anything that the format (version 0.0.4) does not allow.
+    pub fn parse(page: &str) -> Metrics {
+        assert!(page.ends_with('\n'), "the last line has no end");
+        let mut metrics = Metrics { samples: Vec::new(), kinds: HashMap::new() };
+        let mut helped = HashSet::new();
+        let mut series = HashSet::new();
+        for line in page.lines() {
+            if let Some(help) = line.strip_prefix("# HELP ") {
+                let (name, text) = help.split_once(' ').unwrap();
+                assert!(helped.insert(name.to_owned()) && !text.is_empty(), "{line}");
+            } else if let Some(kind) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = kind.split_once(' ').unwrap();
+                assert!(["counter", "gauge"].contains(&kind), "{line}");
+                assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
+                assert!(helped.contains(name), "{line}");
+                let old = metrics.kinds.insert(name.to_owned(), kind.to_owned());
+                assert_eq!(old, None, "{line}");
+            } else {
+                let (head, value) = line.rsplit_once(' ').unwrap();
+                assert!(series.insert(head.to_owned()), "twice: {line}");
+                let (name, labels) = split_labels(head);
+                assert!(metrics.kinds.contains_key(name), "no TYPE before {line}");
+                let value: f64 = value.parse().unwrap();
+                metrics.samples.push((name.to_owned(), labels, value));
+            }
+        }
+        metrics
+    }
+
+    /// The sum of a metric's samples that have all of `labels`.
+    pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
+        let has = |found: &BTreeMap<String, String>| {
+            labels.iter().all(|(key, value)| found.get(*key).is_some_and(|found| found == value))
+        };
+        let samples = self.samples.iter().filter(|(other, found, _)| other == name && has(found));
+        samples.map(|(_, _, value)| *value).sum::<f64>() as u64
+    }
+
+    /// The names of the labels of a metric; nothing when it has no sample.
+    pub fn label_names(&self, name: &str) -> Option<Vec<&str>> {
+        let (_, labels, _) = self.samples.iter().find(|(other, ..)| other == name)?;
+        Some(labels.keys().map(String::as_str).collect())
+    }
+
+    /// The value of a label of a metric's first sample.
+    pub fn label(&self, name: &str, label: &str) -> Option<&str> {
+        let (_, labels, _) = self.samples.iter().find(|(other, ..)| other == name)?;
+        labels.get(label).map(String::as_str)
+    }
+
+    /// Every drop that was counted, for messages of tests.
+    pub fn drops(&self) -> Vec<String> {
+        let drops = self
+            .samples
+            .iter()
+            .filter(|(name, _, value)| name == "anyrelay_drops_total" && *value > 0.0);
+        drops.map(|(_, labels, value)| format!("{labels:?} {value}")).collect()
+    }
+}
+
+fn split_labels(head: &str) -> (&str, BTreeMap<String, String>) {
+    let Some((name, labels)) = head.split_once('{') else { return (head, BTreeMap::new()) };
+    let labels = labels.strip_suffix('}').unwrap();
+    let pair = |text: &str| {
+        let (key, value) = text.split_once('=').unwrap();
+        let value = value.strip_prefix('"').unwrap().strip_suffix('"').unwrap();
+        assert!(key.bytes().all(|byte| byte.is_ascii_lowercase()), "{head}");
+        (key.to_owned(), value.to_owned())
+    };
+    (name, labels.split(',').map(pair).collect())
+}

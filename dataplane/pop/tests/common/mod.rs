@@ -1,0 +1,263 @@
+//! What the tests of the binary share: a folder of their own, configs, POPs that end with the test,
+//! HTTP, metrics, and captures.
+#![allow(dead_code, reason = "each test file uses a part of this")]
+
+pub mod metrics;
+pub mod pcap;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A folder that is gone after the test.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    pub fn new() -> Folder {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("anyrelay-test-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    pub fn write(&self, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, contents).unwrap();
+        path
+    }
+
+    /// Writes new keys and `config`, and returns the config's path.
+    pub fn pop(&self, config: &Config) -> PathBuf {
+        if !self.path("keys.toml").exists() {
+            let made = anyrelay(&["keygen", self.path("keys.toml").to_str().unwrap()]);
+            assert!(made.status.success(), "{}", stderr(&made));
+        }
+        self.write("pop.toml", config.text())
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Runs the binary to its end.
+pub fn anyrelay(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_anyrelay"))
+        .args(arguments)
+        .env_remove("RUST_LOG")
+        .output()
+        .unwrap()
+}
+
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A config of two ports, to be varied.
+pub struct Config {
+    pub wan: String,
+    pub lan: String,
+    /// The RX queues of each worker.
+    pub workers: Vec<&'static str>,
+    pub layout: &'static str,
+    pub metrics: SocketAddr,
+    pub drain_seconds: u32,
+    /// Appended; `[[relay]]` tables.
+    pub services: String,
+    pub mbufs: u32,
+}
+
+pub const CLIENT_GATEWAY_MAC: &str = "02:00:00:00:00:11";
+pub const WAN_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+impl Config {
+    /// One worker, ports that receive nothing and swallow everything, one pool service.
+    pub fn new() -> Config {
+        Config {
+            wan: "net_null0,no-rx=1".to_owned(),
+            lan: "net_null1,no-rx=1".to_owned(),
+            workers: vec![r#""wan:0", "lan:0""#],
+            layout: "run-to-completion",
+            metrics: free_address(),
+            drain_seconds: 0,
+            services: service("web", 443, "198.51.100.10:8443", r#"{ pool = "100.64.8.0/24" }"#),
+            mbufs: 8192,
+        }
+    }
+
+    pub fn text(&self) -> String {
+        let Config { wan, lan, layout, metrics, drain_seconds, services, mbufs, .. } = self;
+        let workers: String =
+            self.workers.iter().map(|rx| format!("[[worker]]\ncore = 0\nrx = [{rx}]\n")).collect();
+        format!(
+            r#"
+[pop]
+name = "pop1"
+id = 1
+keys = "keys.toml"
+private_clients = true
+drain_seconds = {drain_seconds}
+[dpdk]
+hugepages = false
+memory_mb = 128
+mbufs = {mbufs}
+[[port]]
+name = "wan"
+device = "{wan}"
+side = "client"
+mac = "02:00:00:00:00:01"
+addresses = ["192.0.2.2/24"]
+gateways = ["192.0.2.1"]
+gateway_macs = ["{CLIENT_GATEWAY_MAC}"]
+[[port]]
+name = "lan"
+device = "{lan}"
+side = "target"
+mac = "02:00:00:00:00:02"
+addresses = ["172.16.0.2/24"]
+gateways = ["172.16.0.1"]
+gateway_macs = ["02:00:00:00:00:12"]
+{workers}
+[layout]
+kind = "{layout}"
+idle = "backoff"
+[metrics]
+listen = "{metrics}"
+{services}
+"#
+        )
+    }
+}
+
+/// A `[[relay]]` table.
+pub fn service(name: &str, port: u16, target: &str, egress: &str) -> String {
+    format!(
+        "[[relay]]\nname = \"{name}\"\nvip = \"203.0.113.10:{port}\"\n\
+         targets = [\"{target}\"]\negress = {egress}\n"
+    )
+}
+
+/// A loopback address with a port that is free now.
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+}
+
+/// A running POP; it is killed with the test.
+pub struct Pop {
+    child: Child,
+    metrics: SocketAddr,
+    log: PathBuf,
+}
+
+impl Pop {
+    /// Starts a POP and waits until it is ready.
+    pub fn start(config: &Path, metrics: SocketAddr, arguments: &[&str]) -> Pop {
+        let log = config.with_extension("log");
+        let child = Command::new(env!("CARGO_BIN_EXE_anyrelay"))
+            .args(["run", "--config", config.to_str().unwrap()])
+            .args(arguments)
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let mut pop = Pop { child, metrics, log };
+        pop.wait_for("to be ready", |pop| {
+            assert_eq!(pop.child.try_wait().unwrap(), None, "ended early:\n{}", pop.log());
+            pop.get("/readyz").is_some_and(|(status, _)| status == 200)
+        });
+        pop
+    }
+
+    /// Polls until `is_done`, for 20 s at most.
+    pub fn wait_for(&mut self, what: &str, mut is_done: impl FnMut(&mut Pop) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !is_done(self) {
+            assert!(
+                Instant::now() < deadline,
+                "waited in vain for the POP {what}:\n{}",
+                self.log()
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Status and body of a page; nothing while nobody listens.
+    pub fn get(&self, path: &str) -> Option<(u16, String)> {
+        let (status, _, body) = request(self.metrics, &format!("GET {path} HTTP/1.1\r\n\r\n"))?;
+        Some((status, body))
+    }
+
+    pub fn metrics(&self) -> metrics::Metrics {
+        let (status, body) = self.get("/metrics").unwrap();
+        assert_eq!(status, 200);
+        metrics::Metrics::parse(&body)
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    /// Waits until the log has `text`.
+    pub fn wait_for_log(&mut self, text: &str) {
+        self.wait_for(&format!("to log {text:?}"), |pop| pop.log().contains(text));
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub fn wait_for_end(&mut self) -> ExitStatus {
+        let mut status = None;
+        self.wait_for("to end", |pop| {
+            status = pop.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+
+    /// Stops the POP and checks that it went well.
+    pub fn stop(&mut self) {
+        self.signal("-TERM");
+        let status = self.wait_for_end();
+        assert_eq!(status.code(), Some(0), "{}", self.log());
+    }
+}
+
+impl Drop for Pop {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Status, head and body of the answer to a request.
+pub fn request(address: SocketAddr, text: &str) -> Option<(u16, String, String)> {
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    stream.write_all(text.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some((status, head.to_owned(), body.to_owned()))
+}
