@@ -1,5 +1,6 @@
 //! Both layouts, with two workers, through the binary: a capture goes in, and what comes out and
 //! what is counted add up.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

@@ -1,6 +1,7 @@
 //! What the tests of the binary share: a folder of their own, configs, POPs that end with the test,
 //! HTTP, metrics, and captures.
 #![allow(dead_code, reason = "each test file uses a part of this")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 pub mod metrics;
 pub mod pcap;
