@@ -1,5 +1,7 @@
 //! The whole laboratory: topology, POPs that forward, routes to move.
 
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -35,6 +37,7 @@ impl Lab {
             client_timestamps: true,
             target_timestamps: true,
             overlay: String::new(),
+            keys: None,
         }
     }
 
@@ -55,6 +58,7 @@ pub struct LabBuilder {
     client_timestamps: bool,
     target_timestamps: bool,
     overlay: String,
+    keys: Option<String>,
 }
 
 impl LabBuilder {
@@ -121,6 +125,13 @@ impl LabBuilder {
         self
     }
 
+    /// The text of the key file; made anew for each lab if not said.
+    #[must_use]
+    pub fn keys(mut self, toml: &str) -> Self {
+        self.keys = Some(toml.to_owned());
+        self
+    }
+
     /// Builds it and waits until all POPs are ready.
     ///
     /// # Errors
@@ -152,7 +163,11 @@ impl LabBuilder {
 
     fn relays(&self, topology: &Arc<Topology>, work: &Path) -> Result<Vec<Pop>> {
         let binary = anyrelay_binary()?;
-        command::run(Command::new(&binary).arg("keygen").arg(work.join("keys.toml")))?;
+        let keys = work.join("keys.toml");
+        match &self.keys {
+            Some(text) => write_private(&keys, text)?,
+            None => drop(command::run(Command::new(&binary).arg("keygen").arg(&keys))?),
+        }
         let config = RelayConfig {
             pool: self.shape.pool.clone(),
             layout: self.layout,
@@ -204,4 +219,11 @@ pub fn anyrelay_binary() -> Result<PathBuf> {
 
 fn write(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).map_err(LabError::io(format!("write {}", path.display())))
+}
+
+fn write_private(path: &Path, text: &str) -> Result<()> {
+    let mut options = std::fs::File::options();
+    let file = options.create_new(true).write(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(LabError::io(format!("write {}", path.display())))
 }

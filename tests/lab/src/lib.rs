@@ -16,10 +16,12 @@
 //!
 //! It needs root, and `ip`, `ethtool`, `nft` and `tc` on the path.
 
+pub mod body;
 pub mod command;
 pub mod config;
 pub mod counters;
 mod error;
+pub mod firewall;
 pub mod http;
 pub mod lab;
 pub mod link;
@@ -33,6 +35,7 @@ pub mod rng;
 pub mod routes;
 pub mod script;
 pub mod topology;
+pub mod traffic;
 
 pub use config::{Egress, Layout, Service};
 pub use error::LabError;

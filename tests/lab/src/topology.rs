@@ -13,7 +13,6 @@
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use crate::counters::InterfaceCounters;
 use crate::routes::{Mover, Routes};
 use crate::{Namespace, Result, link};
 
@@ -109,17 +108,6 @@ impl Topology {
         let up = Mover::new(&self.client_router, vec![VIP_NET.to_owned()], gateways(1), log)?;
         let down = Mover::new(&self.target_router, down, gateways(2), log)?;
         Ok(Routes::new(up, down))
-    }
-
-    /// The counters of the client's router, then of the target's.
-    ///
-    /// # Errors
-    /// If they cannot be opened.
-    pub fn router_counters(&self) -> Result<[InterfaceCounters; 2]> {
-        Ok([
-            InterfaceCounters::open(&self.client_router)?,
-            InterfaceCounters::open(&self.target_router)?,
-        ])
     }
 
     fn connect_hosts(&self) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyrelay_lab::counters::InterfaceCounters;
+use anyrelay_lab::counters::{Carried, PopCounters};
 use anyrelay_lab::script::{Action, Script};
 use anyrelay_lab::{Direction, Forwarder, Lab, Result};
 
@@ -11,32 +11,6 @@ use crate::record::Record;
 /// Fewer packets than this between two flips may be ARP, and show nothing.
 const ARRIVALS_MIN: u64 = 5;
 const RESTART_LIMIT: Duration = Duration::from_secs(20);
-
-/// Packets per POP, in the order of the POPs.
-#[derive(Debug, Clone, Default)]
-pub struct Carried {
-    /// That came out of the POP towards the target.
-    pub up: Vec<u64>,
-    /// That came out of the POP towards the client.
-    pub down: Vec<u64>,
-}
-
-impl Carried {
-    /// What was carried since an earlier count.
-    pub fn since(&self, earlier: &Self) -> Self {
-        let minus = |now: &[u64], then: &[u64]| now.iter().zip(then).map(|(n, t)| n - t).collect();
-        Self { up: minus(&self.up, &earlier.up), down: minus(&self.down, &earlier.down) }
-    }
-
-    /// The smallest share of the whole that any POP has in either direction.
-    pub fn smallest_share(&self) -> f64 {
-        let share = |counts: &[u64]| {
-            let whole = counts.iter().sum::<u64>().max(1);
-            counts.iter().map(|n| *n as f64 / whole as f64).fold(1.0, f64::min)
-        };
-        share(&self.up).min(share(&self.down))
-    }
-}
 
 /// A move whose packets are still to come.
 struct Flip {
@@ -49,7 +23,7 @@ struct Flip {
 pub struct Driver<'a> {
     lab: &'a mut Lab,
     record: &'a Record,
-    routers: [InterfaceCounters; 2],
+    counters: PopCounters,
     forwarder: Forwarder,
     /// By [`Direction::BOTH`].
     flips: [Option<Flip>; 2],
@@ -61,12 +35,12 @@ pub struct Driver<'a> {
 
 impl<'a> Driver<'a> {
     pub fn new(lab: &'a mut Lab, record: &'a Record, forwarder: Forwarder) -> Result<Self> {
-        let routers = lab.topology.router_counters()?;
+        let counters = PopCounters::open(&lab.topology)?;
         let dead = vec![false; lab.pops.len()];
         Ok(Self {
             lab,
             record,
-            routers,
+            counters,
             forwarder,
             flips: [None, None],
             dead,
@@ -98,19 +72,17 @@ impl<'a> Driver<'a> {
 
     /// What each POP has carried since the lab was built.
     pub fn carried(&mut self) -> Result<Carried> {
-        let [client_side, target_side] = [self.routers[0].read()?, self.routers[1].read()?];
-        let names: Vec<String> = self.lab.pops.iter().map(anyrelay_lab::Pop::name).collect();
-        Ok(Carried {
-            up: names.iter().map(|name| target_side[name].rx_packets).collect(),
-            down: names.iter().map(|name| client_side[name].rx_packets).collect(),
-        })
+        self.counters.carried()
     }
 
     fn move_route(&mut self, direction: Direction, pop: usize) -> Result<()> {
         self.settle(direction)?;
         let Some(pop) = self.alive(pop) else { return Ok(()) };
-        let flip =
-            Flip { time: self.record.now(), pop, arrived_before: self.arrived(direction, pop)? };
+        let flip = Flip {
+            time: self.record.now(),
+            pop,
+            arrived_before: self.counters.arrived(direction, pop)?,
+        };
         self.lab.routes.to(direction, pop)?;
         self.flips[index(direction)] = Some(flip);
         Ok(())
@@ -134,17 +106,11 @@ impl<'a> Driver<'a> {
         let Some(flip) = self.flips[index(direction)].take() else { return Ok(()) };
         // A proxy answers the target from its own address: the route to the pool moves nothing.
         let moves = self.forwarder == Forwarder::Relay || direction == Direction::Up;
-        let arrived = self.arrived(direction, flip.pop)? - flip.arrived_before;
+        let arrived = self.counters.arrived(direction, flip.pop)? - flip.arrived_before;
         if moves && arrived >= ARRIVALS_MIN {
             self.record.count(|counts| counts.flips.push((flip.time, direction)));
         }
         Ok(())
-    }
-
-    /// Packets that the router of a direction has sent to a POP.
-    fn arrived(&mut self, direction: Direction, pop: usize) -> Result<u64> {
-        let counters = self.routers[index(direction)].read()?;
-        Ok(counters[&self.lab.pops[pop].name()].tx_packets)
     }
 
     /// This POP, or another one if it was killed and is not ready again.

@@ -3,7 +3,6 @@
 //!
 //! Exit codes: 0 all conditions are met, 1 one is not or the lab failed, 2 usage.
 
-mod bodies;
 mod drive;
 mod record;
 mod report;

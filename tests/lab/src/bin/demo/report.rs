@@ -5,9 +5,9 @@ use std::fmt::Write;
 use serde_json::{Map, Value, json};
 
 use anyrelay_lab::Direction;
+use anyrelay_lab::counters::Carried;
 use anyrelay_lab::script::Script;
 
-use crate::drive::Carried;
 use crate::record::BUCKET;
 use crate::run::Outcome;
 

@@ -5,14 +5,15 @@ use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyrelay_lab::counters::Carried;
 use anyrelay_lab::script::Script;
 use anyrelay_lab::{Direction, Forwarder, Lab, LabError, Nginx, Result, link};
 
-use crate::bodies::Body;
-use crate::drive::{Carried, Driver};
+use crate::drive::Driver;
 use crate::record::{Counts, Record};
 use crate::short::{idle_then_active, short_connections};
 use crate::transfer::Transfers;
+use anyrelay_lab::body::Body;
 
 /// Payload of a download or upload.
 const LARGE_BYTES: usize = 24_000_000;

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use anyrelay_lab::{Direction, LabError, Process, Result, Topology, topology};
 
-use crate::bodies::{Body, CHUNK, Hash, hash_of};
 use crate::record::{Progress, Record};
+use anyrelay_lab::body::{Body, CHUNK, Hash, hash_of};
 
 /// Pause after a broken transfer, so that a control that breaks everything does not spin.
 const AFTER_BROKEN: Duration = Duration::from_millis(50);

@@ -1,11 +1,12 @@
-//! The bodies that are moved, and their hashes.
+//! Bodies that are moved through a lab, and their hashes.
 
 use std::io::Read;
 use std::path::Path;
 
-use anyrelay_lab::rng::Rng;
-use anyrelay_lab::{LabError, Result};
 use sha2::{Digest, Sha256};
+
+use crate::rng::Rng;
+use crate::{LabError, Result};
 
 /// A SHA-256 hash.
 pub type Hash = [u8; 32];
@@ -23,6 +24,7 @@ pub struct Body {
 
 impl Body {
     /// A body of `bytes` bytes.
+    #[must_use]
     pub fn new(seed: u64, bytes: usize) -> Self {
         Self { rng: Rng::new(seed), left: bytes, hash: Sha256::new() }
     }
@@ -38,11 +40,15 @@ impl Body {
     }
 
     /// The hash of what [`Self::next`] gave.
+    #[must_use]
     pub fn hash(self) -> Hash {
         self.hash.finalize().into()
     }
 
     /// Writes the whole body to a file and gives its hash.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
     pub fn write_to(mut self, path: &Path) -> Result<Hash> {
         let mut bytes = Vec::with_capacity(self.left);
         let mut buffer = [0; CHUNK];
@@ -55,6 +61,9 @@ impl Body {
 }
 
 /// The hash and length of everything a reader gives; `seen` is told the size of each piece.
+///
+/// # Errors
+/// Those of the reader.
 pub fn hash_of(mut reader: impl Read, mut seen: impl FnMut(usize)) -> std::io::Result<(Hash, u64)> {
     let mut hash = Sha256::new();
     let mut buffer = [0; CHUNK];
