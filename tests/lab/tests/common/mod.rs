@@ -1,0 +1,124 @@
+//! What the relay's tests share.
+
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::net::SocketAddrV4;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyrelay_lab::config::{TARGET_PORT, VIP_PORT};
+use anyrelay_lab::traffic::{Connection, Server};
+use anyrelay_lab::{Lab, Namespace, command, link, topology};
+
+/// Where clients of the default service connect.
+pub const VIP: SocketAddrV4 = SocketAddrV4::new(topology::VIP, VIP_PORT);
+/// Where the default service leads.
+pub const TARGET: SocketAddrV4 = SocketAddrV4::new(topology::TARGET, TARGET_PORT);
+/// How long a connect may take.
+pub const LIMIT: Duration = Duration::from_secs(10);
+
+/// Whether the stated lengths are run, and not shortened ones.
+pub fn full() -> bool {
+    std::env::var_os("ANYRELAY_FULL").is_some()
+}
+
+pub fn milliseconds(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+/// A server where the default service leads.
+pub fn serve(lab: &Lab) -> Server {
+    Server::start(&lab.topology.target, TARGET).unwrap()
+}
+
+/// A new connection to the default service.
+pub fn connect(lab: &Lab) -> Connection {
+    Connection::open(&lab.topology.client, VIP, LIMIT).unwrap().unwrap()
+}
+
+/// One connection that downloads and one that uploads, body after body, until told to stop.
+pub struct Busy {
+    stop: Arc<AtomicBool>,
+    workers: Vec<JoinHandle<(u64, Duration)>>,
+}
+
+impl Busy {
+    pub fn start(lab: &Lab) -> Self {
+        const BYTES: usize = 2_000_000;
+        // Less than the machine carries, so that what is measured is the network.
+        for host in [&lab.topology.client, &lab.topology.target] {
+            link::limit_rate((host, "net0"), 100).unwrap();
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        let work = |down: bool| {
+            let (mut connection, stop) = (connect(lab), stop.clone());
+            std::thread::spawn(move || {
+                let mut bodies = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    bodies += 1;
+                    match down {
+                        true => connection.download(bodies, BYTES).unwrap(),
+                        false => connection.upload(bodies, BYTES).unwrap(),
+                    }
+                }
+                (bodies, connection.longest_stall)
+            })
+        };
+        let workers = vec![work(true), work(false)];
+        Self { stop, workers }
+    }
+
+    /// Waits for both to come to the end of their last body, and asserts that both moved some and
+    /// neither was ever still for 3 s.
+    pub fn finish(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for worker in self.workers {
+            let (bodies, stall) = worker.join().expect("the connection broke");
+            assert!(bodies > 1, "only {bodies} bodies were moved");
+            assert!(stall < Duration::from_secs(3), "no progress for {stall:?}");
+        }
+    }
+}
+
+/// A number of `ss -ti` about the namespace's connections to an address, such as `mss`.
+pub fn socket_info(namespace: &Namespace, peer: &str, key: &str) -> u64 {
+    let mut ss = namespace.command("ss");
+    let text = command::run(ss.args(["-tinH", "dst", peer])).unwrap();
+    let prefix = format!("{key}:");
+    let value = text.split_whitespace().find_map(|word| word.strip_prefix(&prefix));
+    value.and_then(|v| v.parse().ok()).unwrap_or_else(|| panic!("no {key} in: {text}"))
+}
+
+/// A counter of `/proc/net/netstat` of a namespace, such as `InCEPkts`.
+pub fn netstat(namespace: &Namespace, key: &str) -> u64 {
+    use std::io::Read;
+    let mut text = String::new();
+    namespace.open("/proc/thread-self/net/netstat").unwrap().read_to_string(&mut text).unwrap();
+    let lines: Vec<Vec<&str>> = text.lines().map(|l| l.split_whitespace().collect()).collect();
+    let pairs = lines.chunks(2).flat_map(|pair| pair[0].iter().zip(&pair[1]));
+    let value = pairs.into_iter().find(|(name, _)| **name == key).map(|(_, value)| *value);
+    value.unwrap_or_else(|| panic!("no {key}")).parse().unwrap()
+}
+
+/// The sum of a metric over all POPs of a lab.
+pub fn metric(lab: &Lab, name: &str, labels: &[(&str, &str)]) -> f64 {
+    lab.pops.iter().map(|pop| pop.metric(name, labels).unwrap()).sum()
+}
+
+/// Drops of a reason over all POPs, wherever they are counted.
+pub fn drops(lab: &Lab, reason: &str) -> f64 {
+    let labels = [("reason", reason)];
+    metric(lab, "anyrelay_drops_total", &labels)
+        + metric(lab, "anyrelay_service_drops_total", &labels)
+}
+
+/// Waits until something holds.
+pub fn eventually(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < limit, "not within {limit:?}: {what}");
+        std::thread::sleep(milliseconds(10));
+    }
+}
