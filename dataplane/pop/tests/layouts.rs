@@ -20,7 +20,8 @@ fn relay(mut config: Config, lan_tx: &str, worker_tx: [u64; 2]) -> Vec<Vec<u8>> 
     let syns: Vec<Vec<u8>> = (0..CLIENTS)
         .map(|number| {
             let client = (Ipv4Addr::new(10, 0, (number >> 8) as u8, 9), 1000 + number);
-            pcap::syn(WAN_MAC, client, (Ipv4Addr::new(203, 0, 113, 10), 443))
+            let vip = (Ipv4Addr::new(203, 0, 113, 10), 443);
+            pcap::segment(WAN_MAC, client, vip, pcap::SYN, pcap::WITH_TIMESTAMPS)
         })
         .collect();
     let (input, nothing) = (folder.path("in.pcap"), folder.path("nothing.pcap"));

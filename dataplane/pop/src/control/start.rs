@@ -31,7 +31,9 @@ pub(super) fn start(options: RunOptions) -> Result<Running, RunError> {
 
     let config = &snapshot.config;
     let rings = egress::rings_wanted(config.layout, config.workers.len());
-    let Opened { pool, ports, rx, tx } = ports::open(config, rings)?;
+    let opened = ports::open(config, rings)?;
+    warn_of_few_buffers(config, &opened);
+    let Opened { pool, ports, rx, tx } = opened;
     for port in &ports {
         tracing::info!(port = port.name, "open: {}", port.describe());
     }
@@ -202,6 +204,13 @@ fn log_start(snapshot: &Snapshot) {
         digest = snapshot.digest(),
         "starting"
     );
+}
+
+fn warn_of_few_buffers(config: &Config, opened: &Opened) {
+    let (has, wanted) = (config.dpdk.mbufs as usize, opened.buffers_wanted(config.workers.len()));
+    if has < wanted {
+        tracing::warn!(has, wanted, "dpdk.mbufs: rings and caches can hold more: raise it");
+    }
 }
 
 fn log_ownership(config: &Config, ownerships: &[Ownership]) {

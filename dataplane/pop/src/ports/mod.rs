@@ -13,8 +13,8 @@ use anyrelay_core::config::{Config, Problem, Problems};
 use anyrelay_core::verdict::PortIndex;
 use anyrelay_core::wire::MacAddr;
 use dpdk::{
-    Device, DeviceError, Eal, EalError, Mempool, MempoolConfig, MempoolError, PortError,
-    ThreadError, ThreadGuard, data_room_for_mtu,
+    BURST_CAPACITY, Capabilities, Device, DeviceError, Eal, EalError, Mempool, MempoolConfig,
+    MempoolError, PortError, ThreadError, ThreadGuard, data_room_for_mtu,
 };
 
 pub use frame::PopFrame;
@@ -106,6 +106,8 @@ pub struct PortHandle {
     /// The address that the POP uses on it.
     pub mac: MacAddr,
     port: dpdk::Port,
+    /// Frame buffers that its rings can hold.
+    ring_buffers: usize,
 }
 
 /// A look at a port's own counters and its link.
@@ -202,6 +204,15 @@ pub fn open(config: &Config, tx_rings: u16) -> Result<Opened, PortsError> {
 }
 
 impl Opened {
+    /// Frame buffers that rings and caches can hold, and the workers' bursts on top: with fewer in
+    /// the pool, ports can run dry. Virtual ports hold none in their RX rings.
+    pub fn buffers_wanted(&self, workers: usize) -> usize {
+        let rings: usize = self.ports.iter().map(|port| port.ring_buffers).sum();
+        let cache = self.pool.pool.config().cache as usize;
+        // A cache is flushed at one and a half times its size.
+        rings + workers * (cache + cache / 2 + BURST_CAPACITY * (self.ports.len() + 1))
+    }
+
     fn open_port(
         &mut self,
         index: PortIndex,
@@ -225,11 +236,22 @@ impl Opened {
             other => other?,
         };
         let mac = set_mac(&port, config.mac)?;
+        let ring_buffers = ring_buffers(device, port.capabilities(), &settings);
         self.rx.push(rx.into_iter().map(|queue| RxQueue::new(index, queue)).collect());
         self.tx.push(tx.into_iter().map(|queue| TxRing::new(index, queue)).collect());
-        self.ports.push(PortHandle { name: config.name.clone(), mac, port });
+        self.ports.push(PortHandle { name: config.name.clone(), mac, port, ring_buffers });
         Ok(())
     }
+}
+
+/// Frame buffers that a NIC's rings hold. Virtual ports copy frames, or have rings of their own.
+fn ring_buffers(device: &Device, has: &Capabilities, settings: &dpdk::PortConfig) -> usize {
+    if matches!(device, Device::Virtual { .. }) {
+        return 0;
+    }
+    let rx = usize::from(has.rx_descriptors) * usize::from(settings.rx_queues);
+    let tx = usize::from(has.tx_descriptors) * usize::from(settings.tx_queues);
+    rx + tx
 }
 
 /// Gives the port the address that the config asks for. A driver that cannot set one has no filter

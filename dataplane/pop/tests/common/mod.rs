@@ -87,6 +87,7 @@ pub struct Config {
 
 pub const CLIENT_GATEWAY_MAC: &str = "02:00:00:00:00:11";
 pub const WAN_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+pub const LAN_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 
 impl Config {
     /// One worker, ports that receive nothing and swallow everything, one pool service.

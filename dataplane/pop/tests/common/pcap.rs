@@ -32,31 +32,42 @@ pub fn frames(capture: &[u8]) -> Vec<Vec<u8>> {
     frames
 }
 
-/// A client's SYN with timestamps, to `vip`, as it reaches a port with the address `mac`.
-pub fn syn(mac: [u8; 6], client: (Ipv4Addr, u16), vip: (Ipv4Addr, u16)) -> Vec<u8> {
+/// Options of a SYN: MSS 1460, SACK permitted, timestamps, no-operation, window scale 7.
+pub const WITH_TIMESTAMPS: &[u8] =
+    &[2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 9, 0, 0, 0, 0, 1, 3, 3, 7];
+/// The same without timestamps.
+pub const WITHOUT_TIMESTAMPS: &[u8] = &[2, 4, 5, 0xb4, 4, 2, 1, 3, 3, 7, 1, 1];
+
+pub const SYN: u8 = 2;
+pub const SYN_ACK: u8 = 0x12;
+
+/// A TCP segment as it reaches a port with the address `mac`.
+pub fn segment(
+    mac: [u8; 6],
+    from: (Ipv4Addr, u16),
+    to: (Ipv4Addr, u16),
+    flags: u8,
+    options: &[u8],
+) -> Vec<u8> {
+    let tcp_len = u8::try_from(20 + options.len()).unwrap();
     let mut tcp = Vec::new();
-    tcp.extend(client.1.to_be_bytes());
-    tcp.extend(vip.1.to_be_bytes());
+    tcp.extend(from.1.to_be_bytes());
+    tcp.extend(to.1.to_be_bytes());
     tcp.extend([0, 0, 0, 1, 0, 0, 0, 0]);
-    // 40 bytes long, SYN, window, no checksum yet, no urgent data.
-    tcp.extend([10 << 4, 2, 0xff, 0xff, 0, 0, 0, 0]);
-    // MSS 1460, SACK permitted, timestamps, no-operation, window scale 7.
-    tcp.extend([2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 9, 0, 0, 0, 0, 1, 3, 3, 7]);
-    let mut pseudo = Vec::new();
-    pseudo.extend(client.0.octets());
-    pseudo.extend(vip.0.octets());
-    pseudo.extend([0, 6, 0, u8::try_from(tcp.len()).unwrap()]);
+    // Data offset, flags, window, no checksum yet, no urgent data.
+    tcp.extend([tcp_len << 2, flags, 0xff, 0xff, 0, 0, 0, 0]);
+    tcp.extend(options);
+    let mut pseudo = [from.0.octets(), to.0.octets(), [0, 6, 0, tcp_len]].concat();
     pseudo.extend(&tcp);
     let sum = checksum(&pseudo);
     tcp[16..18].copy_from_slice(&sum.to_be_bytes());
-    let mut ip =
-        vec![0x45, 0, 0, 20 + u8::try_from(tcp.len()).unwrap(), 0, 7, 0x40, 0, 64, 6, 0, 0];
-    ip.extend(client.0.octets());
-    ip.extend(vip.0.octets());
+    let mut ip = vec![0x45, 0, 0, 20 + tcp_len, 0, 7, 0x40, 0, 64, 6, 0, 0];
+    ip.extend(from.0.octets());
+    ip.extend(to.0.octets());
     let sum = checksum(&ip);
     ip[10..12].copy_from_slice(&sum.to_be_bytes());
-    let source = [2, 0, 0, 0, 0, 0x11];
-    [&mac[..], &source, &[8, 0], &ip, &tcp].concat()
+    let neighbour = [2, 0, 0, 0, 0, 0x11];
+    [&mac[..], &neighbour, &[8, 0], &ip, &tcp].concat()
 }
 
 /// The checksum of RFC 1071 over an even number of bytes.

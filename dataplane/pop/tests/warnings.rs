@@ -1,0 +1,37 @@
+//! What operators must see: warnings in the log, raised from workers' counters.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::fs;
+use std::net::Ipv4Addr;
+
+use common::{Config, Folder, LAN_MAC, Pop, pcap};
+
+#[test]
+fn a_target_without_timestamps_is_named_with_what_to_do_and_gets_a_rst() {
+    let folder = Folder::new();
+    let target = (Ipv4Addr::new(198, 51, 100, 10), 8443);
+    let egress = (Ipv4Addr::new(100, 64, 8, 7), 2000);
+    let without = pcap::segment(LAN_MAC, target, egress, pcap::SYN_ACK, pcap::WITHOUT_TIMESTAMPS);
+    let (input, output) = (folder.path("in.pcap"), folder.path("out.pcap"));
+    fs::write(&input, pcap::capture(&[without.clone(), without])).unwrap();
+    let mut config = Config::new();
+    config.lan = format!("net_pcap1,rx_pcap={},tx_pcap={}", input.display(), output.display());
+    let mut pop = Pop::start(&folder.pop(&config), config.metrics, &[]);
+    pop.wait_for_log("sysctl net.ipv4.tcp_timestamps=1");
+    let log = pop.log();
+    let line = log.lines().find(|line| line.contains("target_without_timestamps")).unwrap();
+    for part in ["WARN", "service=\"web\"", "count=2"] {
+        assert!(line.contains(part), "{part} in {line}");
+    }
+    let metrics = pop.metrics();
+    let reason = ("reason", "target_without_timestamps");
+    assert_eq!(metrics.sum("anyrelay_service_drops_total", &[reason, ("service", "web")]), 2);
+    assert_eq!(metrics.sum("anyrelay_drops_total", &[reason, ("port", "lan")]), 2);
+    pop.stop();
+    let sent = pcap::frames(&fs::read(&output).unwrap());
+    let resets: Vec<_> = sent.iter().filter(|frame| frame[23] == 6 && frame[47] & 4 != 0).collect();
+    assert_eq!(resets.len(), 2, "a RST for each");
+    assert_eq!(resets[0][30..34], target.0.octets());
+}
