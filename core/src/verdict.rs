@@ -95,10 +95,10 @@ labelled! {
         TcpMalformed = "tcp_malformed", "TCP header cut off or with a wrong data offset.";
         TcpChecksum = "tcp_checksum", "The port found the TCP checksum wrong.";
         TcpFlags = "tcp_flags", "Flags that no segment has: SYN with RST or FIN, or none at all.";
-        TcpOptions = "tcp_options", "TCP options with lengths that lie.";
+        TcpOptions = "tcp_options", "TCP options with lengths that lie, or timestamps twice.";
         OptionsFull = "options_full", "No room for the timestamps among the TCP options.";
         UnservedPort = "unserved_port", "To a VIP port without a service, and no SYN.";
-        SourceNotAllowed = "source_not_allowed", "The source can not be a client's address.";
+        SourceNotAllowed = "source_not_allowed", "The source can not be a client's address or, of an ICMP message, a station's.";
         SynAckFromClient = "syn_ack_from_client", "A client's SYN|ACK.";
         SynFromTarget = "syn_from_target", "A target's SYN without ACK.";
         UnknownTarget = "unknown_target", "To an egress address, but from no target of a service there.";

@@ -28,7 +28,8 @@ const TIMESTAMPS_LEN: u8 = tcp::TIMESTAMPS_LEN as u8;
 /// Length in bytes of the inserted `NOP NOP TS`.
 pub const INSERTED_LEN: usize = 12;
 
-/// Finds the timestamps and checks the length of every option.
+/// Finds the timestamps and checks the length of every option. Two timestamps options are as bad
+/// as a lying length: hosts take the last one, so a sender could put its own tag behind ours.
 #[inline]
 pub fn find_timestamps(options: &[u8]) -> Result<Option<TimestampsAt>, MalformedOptions> {
     if options.is_empty() {
@@ -45,10 +46,10 @@ fn walk_for_timestamps(options: &[u8]) -> Result<Option<TimestampsAt>, Malformed
     for option in Options::new(options) {
         let option = option?;
         if option.kind == kind::TIMESTAMPS {
-            if option.len != tcp::TIMESTAMPS_LEN {
+            if option.len != tcp::TIMESTAMPS_LEN || found.is_some() {
                 return Err(MalformedOptions);
             }
-            found = found.or(Some(TimestampsAt(option.at as u8)));
+            found = Some(TimestampsAt(option.at as u8));
         }
     }
     Ok(found)
@@ -257,7 +258,9 @@ mod tests {
         assert_eq!(find_timestamps(&aligned), Ok(Some(TimestampsAt(2))));
         assert_eq!(find_timestamps(&[1, 1, 4, 2]), Ok(None));
         assert_eq!(find_timestamps(&[0, 0, 8, 10]), Ok(None));
-        for lying in [&[8u8, 10, 0, 0][..], &[8, 8, 0, 0, 0, 0, 0, 0], &[3, 0, 0, 0], &[1, 1, 1, 8]]
+        let twice = [SEVEN.aligned(), SEVEN.aligned()].concat();
+        for lying in
+            [&[8u8, 10, 0, 0][..], &[8, 8, 0, 0, 0, 0, 0, 0], &[3, 0, 0, 0], &[1, 1, 1, 8], &twice]
         {
             assert_eq!(find_timestamps(lying), Err(MalformedOptions), "{lying:?}");
         }
@@ -326,7 +329,10 @@ mod tests {
             prop_assume!(find_timestamps(bytes).is_ok());
             let without: Vec<u8> = kinds(bytes).into_iter().filter(|k| *k != 8).collect();
             prop_assert_eq!(kinds(strip_timestamps(bytes).as_bytes()), without);
-            if let Some(rebuilt) = squeeze_in_timestamps(bytes, SEVEN) {
+            // They go into segments that have none.
+            if let (Ok(None), Some(rebuilt)) =
+                (find_timestamps(bytes), squeeze_in_timestamps(bytes, SEVEN))
+            {
                 prop_assert!(rebuilt.as_bytes().len().is_multiple_of(4));
                 prop_assert!(find_timestamps(rebuilt.as_bytes()).is_ok());
             }

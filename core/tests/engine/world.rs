@@ -1,0 +1,316 @@
+//! A POP with all that it needs, and a sink that keeps what it sends and says.
+
+use std::sync::Arc;
+
+use anyrelay_core::config::{Config, Egress, Endpoint, Service, Snapshot};
+use anyrelay_core::counters::Counters;
+use anyrelay_core::frame::{Frame, HeapFrame};
+use anyrelay_core::keys::KeyFile;
+use anyrelay_core::pop::{BURST, Note, Output, Pop, SoftState};
+use anyrelay_core::relay::permutation::{Case, Client, Mapped, WalkError};
+use anyrelay_core::time::Instant;
+use anyrelay_core::verdict::{DropReason, PortIndex, ReplyKind, Verdict};
+use anyrelay_core::wire::MacAddr;
+use arrayvec::ArrayVec;
+
+use super::frames::{Mac, Tcp, ethernet, ip};
+use super::seen::Seen;
+
+pub const WAN: PortIndex = PortIndex(0);
+pub const LAN: PortIndex = PortIndex(1);
+pub const WAN_MAC: Mac = [2, 0, 0, 0, 0, 1];
+pub const LAN_MAC: Mac = [2, 0, 0, 0, 0, 2];
+pub const WAN_GATEWAY: Mac = [2, 0, 0, 0, 1, 1];
+pub const LAN_GATEWAY: Mac = [2, 0, 0, 0, 1, 2];
+
+/// A client that is on no link.
+pub const CLIENT: (u32, u16) = (0xc612_0509, 40_001); // 198.18.5.9
+/// A service in pool mode with one target.
+pub const WEB: (u32, u16) = (0xcb00_710a, 443); // 203.0.113.10
+pub const WEB_TARGET: (u32, u16) = (0xc633_640a, 8443); // 198.51.100.10
+/// A service in pool mode with three targets.
+pub const MANY: (u32, u16) = (0xcb00_710a, 80);
+/// A transparent service with two targets.
+pub const RAW: (u32, u16) = (0xcb00_710c, 443); // 203.0.113.12
+pub const RAW_TARGETS: [(u32, u16); 2] = [(0xc633_6428, 8443), (0xc633_6429, 8443)]; // .40, .41
+
+/// The config of [`World::new`].
+pub const CONFIG: &str = r#"
+[pop]
+name = "pop1"
+id = 1
+keys = "keys.toml"
+
+[[port]]
+name = "wan"
+device = "wan"
+side = "client"
+mac = "02:00:00:00:00:01"
+addresses = ["192.0.2.2/24"]
+gateways = ["192.0.2.1"]
+gateway_macs = ["02:00:00:00:01:01"]
+
+[[port]]
+name = "lan"
+device = "lan"
+side = "target"
+mac = "02:00:00:00:00:02"
+addresses = ["10.1.0.2/24"]
+gateways = ["10.1.0.1"]
+gateway_macs = ["02:00:00:00:01:02"]
+
+[[worker]]
+core = 0
+rx = ["wan:0", "lan:0"]
+
+[limits]
+rst_per_second = 1000000
+variant_per_second = 1000000
+echo_per_second = 1000000
+icmp_per_second = 1000000
+
+[[relay]]
+name = "web"
+vip = "203.0.113.10:443"
+targets = ["198.51.100.10:8443"]
+egress = { pool = "100.64.8.0/24" }
+
+[[relay]]
+name = "many"
+vip = "203.0.113.10:80"
+targets = ["198.51.100.20:80", "198.51.100.21:80", "198.51.100.22:81"]
+egress = { pool = "100.64.8.0/24" }
+
+[[relay]]
+name = "raw"
+vip = "203.0.113.12:443"
+targets = ["198.51.100.40:8443", "198.51.100.41:8443"]
+egress = "transparent"
+"#;
+
+const KEYS: &str = r#"
+relay = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
+sequence = "202122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f"
+token = "404142434445464748494a4b4c4d4e4f505152535455565758595a5b5c5d5e5f"
+"#;
+
+/// What a POP said of a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    Service(String),
+    Mapped { client: Client, mapped: Mapped, egress_ip: u32, target: Endpoint },
+    Passed { client: Endpoint, target: Endpoint },
+    Sent(ReplyKind),
+    Verdict(Verdict),
+}
+
+/// Keeps what a POP sends and says.
+#[derive(Debug, Default)]
+pub struct Sink {
+    pub sent: Vec<(PortIndex, Vec<u8>)>,
+    pub said: Vec<Said>,
+    /// Frames that may be allocated; `None` is no limit.
+    pub frames_left: Option<usize>,
+}
+
+impl Output<HeapFrame> for Sink {
+    const EXPLAINS: bool = true;
+
+    fn transmit(&mut self, port: PortIndex, frame: HeapFrame) {
+        self.sent.push((port, frame.bytes().to_vec()));
+    }
+
+    fn allocate(&mut self) -> Option<HeapFrame> {
+        if let Some(left) = &mut self.frames_left {
+            *left = left.checked_sub(1)?;
+        }
+        Some(HeapFrame::new(&[]))
+    }
+
+    fn explain(&mut self, note: Note<'_>) {
+        self.said.push(match note {
+            Note::Service(name) => Said::Service(name.to_owned()),
+            Note::Mapped { client, mapped, egress_ip, target } => {
+                Said::Mapped { client, mapped, egress_ip, target }
+            }
+            Note::Passed { client, target } => Said::Passed { client, target },
+            Note::Sent(kind) => Said::Sent(kind),
+            Note::Verdict(verdict) => Said::Verdict(verdict),
+        });
+    }
+}
+
+/// A POP with all that it needs.
+pub struct World {
+    pub snapshot: Snapshot,
+    pub soft: Arc<SoftState>,
+    pub counters: Arc<Counters>,
+    pub pop: Pop,
+    pub now: Instant,
+    pub out: Sink,
+    macs: Vec<Mac>,
+}
+
+impl World {
+    pub fn new() -> World {
+        World::of(CONFIG)
+    }
+
+    /// A World with [`CONFIG`] in which each `from` has become its `to`.
+    pub fn edited(edits: &[(&str, &str)]) -> World {
+        World::of(&edited(edits))
+    }
+
+    pub fn of(config: &str) -> World {
+        World::with(Config::parse("pop.toml", config).unwrap_or_else(|error| panic!("{error}")))
+    }
+
+    pub fn with(config: Config) -> World {
+        let keys = KeyFile::parse(KEYS).unwrap();
+        let snapshot = Snapshot::build(&config, &keys, None).unwrap();
+        let macs: Vec<_> =
+            (0..).zip(&config.ports).map(|(at, port)| mac_of(at, port.mac)).collect();
+        let soft =
+            SoftState::new(&snapshot, &macs.iter().copied().map(MacAddr).collect::<Vec<_>>());
+        let (soft, counters) = (Arc::new(soft), Arc::new(Counters::default()));
+        let pop = Pop::new(soft.clone(), counters.clone());
+        let now = Instant::from_millis(1_000_000);
+        World { snapshot, soft, counters, pop, now, out: Sink::default(), macs }
+    }
+
+    pub fn later(&mut self, ms: u64) -> &mut World {
+        self.now = self.now.plus_millis(ms);
+        self
+    }
+
+    pub fn mac(&self, port: PortIndex) -> Mac {
+        self.macs[usize::from(port.0)]
+    }
+
+    /// Hands over one frame; gives back what was sent because of it. What was said is in
+    /// `self.out.said`.
+    pub fn frame(&mut self, port: PortIndex, frame: HeapFrame) -> Vec<(PortIndex, Vec<u8>)> {
+        self.burst(port, vec![frame])
+    }
+
+    /// Hands over one burst.
+    pub fn burst(&mut self, port: PortIndex, frames: Vec<HeapFrame>) -> Vec<(PortIndex, Vec<u8>)> {
+        self.out.said.clear();
+        let mut frames: ArrayVec<HeapFrame, BURST> = frames.into_iter().collect();
+        self.pop.handle_burst(self.now, &self.snapshot, port, &mut frames, &mut self.out);
+        assert!(frames.is_empty());
+        std::mem::take(&mut self.out.sent)
+    }
+
+    /// Hands over raw bytes of a frame.
+    pub fn bytes(&mut self, port: PortIndex, bytes: &[u8]) -> Vec<(PortIndex, Vec<u8>)> {
+        self.frame(port, HeapFrame::new(bytes))
+    }
+
+    /// Hands over a datagram, framed as the port's gateway would.
+    pub fn datagram(&mut self, port: PortIndex, datagram: &[u8]) -> Vec<(PortIndex, Vec<u8>)> {
+        let frame = self.framed(port, datagram);
+        self.bytes(port, &frame)
+    }
+
+    pub fn framed(&self, port: PortIndex, datagram: &[u8]) -> Vec<u8> {
+        let peer = if port == WAN { WAN_GATEWAY } else { LAN_GATEWAY };
+        let vlan = self.snapshot.config.ports[usize::from(port.0)].vlan;
+        ethernet(self.mac(port), peer, vlan, 0x0800, datagram)
+    }
+
+    /// Hands over a segment that is forwarded; gives back what it became and where it left.
+    pub fn forwarded(&mut self, port: PortIndex, segment: &Tcp) -> (PortIndex, Seen) {
+        let sent = self.datagram(port, &segment.datagram());
+        let [(out, frame)] = &sent[..] else { panic!("{sent:02x?} {:?}", self.out.said) };
+        assert_eq!(self.verdict(), Verdict::Forward(*out), "{:?}", self.out.said);
+        (*out, Seen::frame(frame))
+    }
+
+    /// Hands over a datagram that is dropped without an answer.
+    pub fn dropped(&mut self, port: PortIndex, datagram: &[u8]) -> DropReason {
+        let frame = self.framed(port, datagram);
+        self.dropped_bytes(port, &frame)
+    }
+
+    /// Hands over a frame that is dropped without an answer.
+    pub fn dropped_bytes(&mut self, port: PortIndex, bytes: &[u8]) -> DropReason {
+        let sent = self.bytes(port, bytes);
+        assert!(sent.is_empty(), "{sent:02x?} {:?}", self.out.said);
+        self.reason()
+    }
+
+    /// The verdict on the last frame.
+    pub fn verdict(&self) -> Verdict {
+        match self.out.said.last() {
+            Some(Said::Verdict(verdict)) => *verdict,
+            other => panic!("no verdict comes last but {other:?}"),
+        }
+    }
+
+    /// Why something was dropped because of the last frame.
+    pub fn reason(&self) -> DropReason {
+        let reason = self.out.said.iter().rev().find_map(|said| match said {
+            Said::Verdict(Verdict::Drop(reason)) => Some(*reason),
+            _ => None,
+        });
+        reason.unwrap_or_else(|| panic!("no drop: {:?}", self.out.said))
+    }
+
+    pub fn drops(&self, port: PortIndex, reason: DropReason) -> u64 {
+        self.counters.drops(port, reason)
+    }
+
+    pub fn service(&self, name: &str) -> &Service {
+        self.snapshot.services.iter().find(|service| service.name == name).unwrap()
+    }
+
+    /// What stands for a client of a service in pool mode: egress address and port, and tag.
+    pub fn egress(&self, service: &str, case: u8, client: (u32, u16)) -> (u32, u16, u32) {
+        let Egress::Pool { pool, permutation, .. } = &self.service(service).egress else {
+            panic!("{service} is not in pool mode")
+        };
+        let case = if case == 0 { Case::WithTimestamps } else { Case::WithoutTimestamps };
+        let mut mapped = [Err(WalkError)];
+        permutation.forward(&[Client { case, ip: client.0, port: client.1 }], &mut mapped);
+        let Mapped { tag, port, index } = mapped[0].unwrap();
+        (pool.first + u32::from(index), port, tag)
+    }
+
+    /// The target of a client, chosen by the definition.
+    pub fn target(&self, service: &str, client: (u32, u16)) -> (u32, u16) {
+        let rendezvous = &self.service(service).rendezvous;
+        let client = Endpoint { ip: client.0, port: client.1 };
+        let mut best: Option<(u64, Endpoint)> = None;
+        for target in rendezvous.targets() {
+            let weight = rendezvous.weight(client, *target);
+            if best.is_none_or(|(other, _)| weight > other) {
+                best = Some((weight, *target));
+            }
+        }
+        best.map(|(_, target)| (target.ip, target.port)).unwrap()
+    }
+}
+
+/// [`CONFIG`] in which each `from` has become its `to`.
+pub fn edited(edits: &[(&str, &str)]) -> String {
+    let mut config = CONFIG.to_owned();
+    for (from, to) in edits {
+        assert!(config.contains(from), "{from:?} is not in the config");
+        config = config.replace(from, to);
+    }
+    config
+}
+
+fn mac_of(at: u8, configured: Option<MacAddr>) -> Mac {
+    configured.map_or([2, 0, 0, 0, 0, 0x10 + at], |mac| mac.0)
+}
+
+/// Checks that the constants are what their comments say.
+#[test]
+fn constants_are_what_they_say() {
+    assert_eq!(CLIENT.0, ip("198.18.5.9"));
+    assert_eq!((WEB.0, RAW.0), (ip("203.0.113.10"), ip("203.0.113.12")));
+    assert_eq!(WEB_TARGET.0, ip("198.51.100.10"));
+    assert_eq!(RAW_TARGETS.map(|target| target.0), [ip("198.51.100.40"), ip("198.51.100.41")]);
+}
