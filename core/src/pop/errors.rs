@@ -38,7 +38,7 @@ impl<O> Run<'_, O> {
             Ok(quote) if quote.ip.src == ip.dst => quote,
             _ => return self.drop(None, self.no_quote(to), frame),
         };
-        if self.snapshot.classify(ip.src) != Destination::Other {
+        if !self.source_ok(ip.src) {
             return self.drop(None, DropReason::SourceNotAllowed, frame);
         }
         // An MTU that is smaller than any real path's is a forgery or a mistake.
@@ -133,7 +133,7 @@ impl<O> Run<'_, O> {
     where
         O: Output<F>,
     {
-        let Error { packet, quote, .. } = error;
+        let Error { quote, .. } = error;
         let of = self.snapshot.service_at(quote.ip.src, quote.src_port);
         let Some(service) = of.and_then(|of| self.service(of)) else {
             return self.drop(None, DropReason::IcmpQuote, frame);
@@ -152,7 +152,7 @@ impl<O> Run<'_, O> {
         };
         let limit = self.snapshot.config.limits.variant_per_second;
         if cases.len() > 1 && !self.buckets.variants.take(self.now, limit) {
-            return self.drop(packet.of, DropReason::RateVariants, frame);
+            return self.drop(of, DropReason::RateVariants, frame);
         }
         let Some((last, others)) = cases.split_last() else { return };
         for case in others {

@@ -175,7 +175,14 @@ impl<O> Run<'_, O> {
             icmp::IcmpError::Checksum => DropReason::IcmpChecksum,
         })?;
         match (kind, to) {
-            (icmp::Kind::EchoRequest, Destination::Vip | Destination::Own(_)) => Ok(Step::Echo),
+            (icmp::Kind::EchoRequest, Destination::Vip | Destination::Own(_))
+                if self.source_ok(packet.segment.ip.src) =>
+            {
+                Ok(Step::Echo)
+            }
+            (icmp::Kind::EchoRequest, Destination::Vip | Destination::Own(_)) => {
+                Err(DropReason::SourceNotAllowed)
+            }
             (
                 icmp::Kind::Error { mtu },
                 Destination::Vip | Destination::Pool(_) | Destination::Other,
@@ -183,6 +190,11 @@ impl<O> Run<'_, O> {
             (_, Destination::Other) => Err(DropReason::NotOurs),
             _ => Err(DropReason::IcmpType),
         }
+    }
+
+    /// Whether an ICMP message can come from `ip`: a station's address, and none of the POP's own.
+    pub fn source_ok(&self, ip: u32) -> bool {
+        ipv4::can_be_source(ip) && self.snapshot.classify(ip) == Destination::Other
     }
 
     #[inline]

@@ -167,6 +167,13 @@ impl Originated {
     }
 }
 
+/// Whether a host can have sent a datagram from `ip`: not from this network, loopback, multicast or
+/// reserved addresses (RFC 6890), though from a link-local one, as routers do.
+#[inline]
+pub const fn can_be_source(ip: u32) -> bool {
+    !matches!(ip >> 24, 0 | 127 | 224..)
+}
+
 /// TTL of datagrams that a POP originates (RFC 1700's recommendation).
 pub const ORIGINATED_TTL: u8 = 64;
 
@@ -251,6 +258,22 @@ mod tests {
             let mut bytes = header();
             bytes[bit / 8] ^= 1 << (bit % 8);
             assert!(Ipv4::parse(&bytes).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn sources_are_told_apart() {
+        for (ip, can) in [
+            (0, false),
+            (0x00ff_ffff, false),
+            (0x0100_0000, true),
+            (0x7f00_0001, false),
+            (0xa9fe_0101, true),
+            (0xdfff_ffff, true),
+            (0xe000_0000, false),
+            (0xffff_ffff, false),
+        ] {
+            assert_eq!(can_be_source(ip), can, "{ip:#x}");
         }
     }
 
