@@ -1,0 +1,283 @@
+//! What the POP sends of its own accord: echo replies and RSTs, and the RSTs of targets that it
+//! gives to the clients they are for.
+
+use std::sync::Arc;
+
+use anyrelay_core::counters::Counters;
+use anyrelay_core::pop::Pop;
+use anyrelay_core::relay::pending_rst::LIFETIME_MS;
+use anyrelay_core::verdict::{AbsorbKind, DropReason, PortIndex, ReplyKind, Verdict};
+
+use crate::*;
+
+const UNSERVED: (u32, u16) = (WEB.0, 4444);
+
+/// The only frame that was sent: a RST of the POP's own, back to where the last frame came from.
+fn own_reset(world: &World, port: PortIndex, sent: &[(PortIndex, Vec<u8>)]) -> (Seen, SeenTcp) {
+    let [(out, frame)] = sent else { panic!("{sent:02x?} {:?}", world.out.said) };
+    let gateway = if port == WAN { WAN_GATEWAY } else { LAN_GATEWAY };
+    let seen = Seen::frame(frame);
+    assert_eq!(
+        (*out, frame.len(), seen.dst_mac, seen.src_mac),
+        (port, 60, gateway, world.mac(port))
+    );
+    assert_eq!((seen.ttl, seen.id, seen.dont_fragment, seen.tos), (64, 0, true, 0));
+    let tcp = seen.tcp();
+    assert_eq!((tcp.window, tcp.options.len(), tcp.data.len()), (0, 0, 0));
+    (seen, tcp)
+}
+
+fn endpoints(seen: &Seen, tcp: &SeenTcp) -> ((u32, u16), (u32, u16)) {
+    ((seen.src, tcp.sport), (seen.dst, tcp.dport))
+}
+
+fn echo(src: u32, dst: u32, payload: &[u8]) -> Vec<u8> {
+    Ip { protocol: 1, ..Ip::new(src, dst) }.with(&icmp(8, 0, [0xab, 0xcd, 0, 7], payload))
+}
+
+#[test]
+fn echo_requests_to_vips_and_ports_are_answered() {
+    let mut world = World::new();
+    for (port, dst) in
+        [(WAN, WEB.0), (LAN, WEB.0), (WAN, RAW.0), (WAN, ip("192.0.2.2")), (LAN, ip("10.1.0.2"))]
+    {
+        for payload in [&b""[..], b"odd", &[7; 1400]] {
+            let sent = world.datagram(port, &echo(CLIENT.0, dst, payload));
+            assert_eq!(world.verdict(), Verdict::Reply(ReplyKind::Echo));
+            let seen = Seen::frame(&sent[0].1);
+            assert_eq!((sent[0].0, seen.src, seen.dst, seen.ttl), (port, dst, CLIENT.0, 64));
+            assert_eq!(seen.icmp(), (0, 0, 0xabcd_0007, payload.to_vec()));
+        }
+    }
+    let with_options = Ip { protocol: 1, options: vec![148, 4, 0, 0], ..Ip::new(CLIENT.0, WEB.0) };
+    let sent = world.datagram(WAN, &with_options.with(&icmp(8, 0, [1, 2, 3, 4], b"abc")));
+    let seen = Seen::frame(&sent[0].1);
+    assert!(seen.ip_options.is_empty());
+    assert_eq!(seen.icmp(), (0, 0, 0x0102_0304, b"abc".to_vec()));
+}
+
+#[test]
+fn echo_is_limited_and_goes_to_nobody_who_cannot_have_asked() {
+    let mut world = World::edited(&[("echo_per_second = 1000000", "echo_per_second = 1")]);
+    for src in [
+        "0.0.0.0",
+        "127.0.0.1",
+        "224.0.0.1",
+        "255.255.255.255",
+        "203.0.113.10",
+        "203.0.113.12",
+        "100.64.8.9",
+        "192.0.2.2",
+    ] {
+        let reason = world.dropped(WAN, &echo(ip(src), WEB.0, b"x"));
+        assert_eq!(reason, DropReason::SourceNotAllowed, "{src}");
+    }
+    // Stations with private addresses may ask, such as the gateway on the targets' side.
+    assert_eq!(world.datagram(LAN, &echo(ip("10.1.0.1"), ip("10.1.0.2"), b"x")).len(), 1);
+    assert_eq!(world.dropped(WAN, &echo(CLIENT.0, WEB.0, b"x")), DropReason::RateEcho);
+    assert_eq!(world.dropped(WAN, &echo(CLIENT.0, ip("100.64.8.9"), b"x")), DropReason::IcmpType);
+    assert_eq!(world.dropped(WAN, &echo(CLIENT.0, ip("9.9.9.9"), b"x")), DropReason::NotOurs);
+}
+
+#[test]
+fn a_syn_to_an_unserved_port_is_reset() {
+    let mut world = World::new();
+    for (segment, length) in [
+        (Tcp::new(CLIENT, UNSERVED, SYN).options(&linux_syn_options(1460, 5, 0)), 1),
+        (Tcp::new(CLIENT, UNSERVED, SYN).data(b"early"), 6),
+        (Tcp::new(CLIENT, (RAW.0, 1), SYN), 1),
+        (Tcp::new(CLIENT, UNSERVED, SYN).edit(|syn| syn.ip.options = vec![1; 8]), 1),
+        (Tcp::new(CLIENT, UNSERVED, SYN).numbers(u32::MAX, 0), 1),
+    ] {
+        let sent = world.datagram(WAN, &segment.datagram());
+        assert_eq!(world.verdict(), Verdict::Reply(ReplyKind::UnservedPort));
+        let (seen, tcp) = own_reset(&world, WAN, &sent);
+        assert_eq!(endpoints(&seen, &tcp), ((segment.ip.dst, segment.dport), CLIENT));
+        assert_eq!((tcp.flags, tcp.seq), (RST | ACK, 0));
+        assert_eq!(tcp.ack, segment.seq.wrapping_add(length));
+    }
+}
+
+#[test]
+fn nothing_else_to_an_unserved_port_is_reset() {
+    let mut world = World::edited(&[("rst_per_second = 1000000", "rst_per_second = 1")]);
+    for flags in [ACK, RST, RST | ACK, FIN | ACK, SYN | ACK] {
+        let segment = Tcp::new(CLIENT, UNSERVED, flags);
+        assert_eq!(world.dropped(WAN, &segment.datagram()), DropReason::UnservedPort);
+    }
+    let syn = Tcp::new(CLIENT, UNSERVED, SYN);
+    assert_eq!(world.dropped(LAN, &syn.datagram()), DropReason::WrongSide);
+    let mut damaged = syn.datagram();
+    damaged[24] ^= 1;
+    assert_eq!(world.dropped(WAN, &damaged), DropReason::TcpChecksum);
+    let from_target = Tcp::new(WEB_TARGET, UNSERVED, SYN);
+    assert_eq!(world.dropped(WAN, &from_target.datagram()), DropReason::SourceNotAllowed);
+    assert_eq!(world.datagram(WAN, &syn.datagram()).len(), 1);
+    assert_eq!(world.dropped(WAN, &syn.datagram()), DropReason::RateRst);
+}
+
+#[test]
+fn a_target_without_timestamps_is_refused_and_counted() {
+    let mut world = World::edited(&[("rst_per_second = 1000000", "rst_per_second = 1")]);
+    let (egress, port, _) = world.egress("web", 0, CLIENT);
+    let syn_ack = Tcp::new(WEB_TARGET, (egress, port), SYN | ACK).options(&plain_syn_options(1460));
+    let sent = world.datagram(LAN, &syn_ack.datagram());
+    assert_eq!(world.reason(), DropReason::TargetWithoutTimestamps);
+    assert!(world.out.said.contains(&Said::Sent(ReplyKind::NoTimestamps)));
+    let (seen, tcp) = own_reset(&world, LAN, &sent);
+    assert_eq!(endpoints(&seen, &tcp), ((egress, port), WEB_TARGET));
+    assert_eq!((tcp.flags, tcp.seq, tcp.ack), (RST, syn_ack.ack, 0));
+    // Others, and those beyond the limit, are counted only.
+    for segment in [syn_ack.clone(), Tcp::new(WEB_TARGET, (egress, port), ACK).data(b"abc")] {
+        let reason = world.dropped(LAN, &segment.datagram());
+        assert_eq!(reason, DropReason::TargetWithoutTimestamps);
+    }
+    assert_eq!(world.drops(LAN, DropReason::TargetWithoutTimestamps), 3);
+    let slot = world.service("web").slot;
+    let drops = world.counters.service_drops(slot, DropReason::TargetWithoutTimestamps);
+    assert_eq!(drops, 3, "the operator must see which service it is");
+    world.later(1000);
+    let mut damaged = syn_ack.datagram();
+    damaged[24] ^= 1;
+    assert_eq!(world.dropped(LAN, &damaged), DropReason::TcpChecksum);
+}
+
+/// A RST without timestamps from the target is taken in.
+fn keep(world: &mut World, to: (u32, u16), flags: u8, seq: u32, ack: u32) {
+    let rst = Tcp::new(WEB_TARGET, to, flags).numbers(seq, ack);
+    assert!(world.datagram(LAN, &rst.datagram()).is_empty());
+    assert_eq!(world.verdict(), Verdict::Absorb(AbsorbKind::PendingRst));
+}
+
+fn egress(world: &World, case: u8) -> (u32, u16) {
+    let (egress, port, _) = world.egress("web", case, CLIENT);
+    (egress, port)
+}
+
+#[test]
+fn a_refused_connection_is_told_to_the_syn() {
+    for (case, options) in [(0, linux_syn_options(1460, 7, 0)), (1, plain_syn_options(1460))] {
+        let mut world = World::new();
+        let to = egress(&world, case);
+        let syn = Tcp::new(CLIENT, WEB, SYN).options(&options).numbers(1000, 0);
+        world.forwarded(WAN, &syn);
+        keep(&mut world, to, RST | ACK, 0, 1001);
+        // Not to another SYN, not to another client, not to a segment of the other case.
+        world.forwarded(WAN, &syn.clone().numbers(2000, 0));
+        let other = Tcp::new((CLIENT.0 + 1, CLIENT.1), WEB, SYN).options(&options);
+        world.forwarded(WAN, &other.numbers(1000, 0));
+        let swapped = if case == 0 { plain_syn_options(9) } else { linux_syn_options(9, 9, 0) };
+        world.forwarded(WAN, &Tcp::new(CLIENT, WEB, SYN).options(&swapped).numbers(1000, 0));
+        let many = Tcp::new(CLIENT, MANY, SYN).options(&options).numbers(1000, 0);
+        world.forwarded(WAN, &many);
+
+        let sent = world.datagram(WAN, &syn.datagram());
+        assert_eq!(world.verdict(), Verdict::Reply(ReplyKind::PendingRst));
+        let (seen, tcp) = own_reset(&world, WAN, &sent);
+        assert_eq!(endpoints(&seen, &tcp), (WEB, CLIENT));
+        assert_eq!((tcp.flags, tcp.seq, tcp.ack), (RST | ACK, 0, 1001));
+        world.forwarded(WAN, &syn);
+    }
+}
+
+#[test]
+fn a_vanished_socket_is_told_to_the_segment_that_hit_it() {
+    for (case, options) in [(0, timestamps(7, 8)), (1, Vec::new())] {
+        let mut world = World::new();
+        let to = egress(&world, case);
+        let data = Tcp::new(CLIENT, WEB, ACK | PSH).options(&options).data(b"abc");
+        keep(&mut world, to, RST, 5000, 0);
+        // Another acknowledgment, and a RST of the client's own, are not answered.
+        world.forwarded(WAN, &data.clone().numbers(1, 5001));
+        if case == 0 {
+            let rst = Tcp::new(CLIENT, WEB, RST | ACK).options(&options).numbers(1, 5000);
+            world.forwarded(WAN, &rst);
+        }
+        let sent = world.datagram(WAN, &data.clone().numbers(1, 5000).datagram());
+        let (seen, tcp) = own_reset(&world, WAN, &sent);
+        assert_eq!(endpoints(&seen, &tcp), (WEB, CLIENT));
+        assert_eq!((tcp.flags, tcp.seq, tcp.ack), (RST, 5000, 0));
+        world.forwarded(WAN, &data.numbers(1, 5000));
+    }
+}
+
+#[test]
+fn a_rst_waits_for_half_a_minute() {
+    let mut world = World::new();
+    let to = egress(&world, 0);
+    let data = Tcp::new(CLIENT, WEB, ACK).stamped(1, 2).numbers(1, 5000);
+    keep(&mut world, to, RST, 5000, 0);
+    world.later(LIFETIME_MS);
+    world.pop.poll(world.now, &mut world.out);
+    let sent = world.datagram(WAN, &data.datagram());
+    own_reset(&world, WAN, &sent);
+    for polled in [false, true] {
+        keep(&mut world, to, RST, 5000, 0);
+        world.later(LIFETIME_MS + 1);
+        if polled {
+            world.pop.poll(world.now, &mut world.out);
+            assert!(world.soft.pending_rsts.is_empty());
+        }
+        world.forwarded(WAN, &data);
+        assert!(world.soft.pending_rsts.is_empty());
+    }
+}
+
+#[test]
+fn workers_share_the_rsts() {
+    let mut world = World::new();
+    let to = egress(&world, 0);
+    keep(&mut world, to, RST, 5000, 0);
+    let counters = Arc::new(Counters::default());
+    world.pop = Pop::new(world.soft.clone(), counters.clone());
+    let data = Tcp::new(CLIENT, WEB, ACK).stamped(1, 2).numbers(1, 5000);
+    assert_eq!(world.datagram(WAN, &data.datagram()).len(), 1);
+    assert_eq!(counters.replies(ReplyKind::PendingRst), 1);
+}
+
+#[test]
+fn damaged_rsts_are_not_kept() {
+    let mut world = World::new();
+    let mut rst = Tcp::new(WEB_TARGET, egress(&world, 0), RST).numbers(5000, 0).datagram();
+    rst[27] ^= 1;
+    assert_eq!(world.dropped(LAN, &rst), DropReason::TcpChecksum);
+    assert!(world.soft.pending_rsts.is_empty());
+}
+
+#[test]
+fn a_clients_rst_without_timestamps_goes_out_in_both_cases() {
+    let mut world = World::edited(&[("variant_per_second = 1000000", "variant_per_second = 2")]);
+    for flags in [RST, RST | ACK] {
+        let rst = Tcp::new(CLIENT, WEB, flags).numbers(77, 88);
+        let sent = world.datagram(WAN, &rst.datagram());
+        assert_eq!(sent.len(), 2);
+        for (case, (port, frame)) in (0..).zip(&sent) {
+            let (egress, egress_port, tag) = world.egress("web", case, CLIENT);
+            let seen = Seen::frame(frame);
+            let tcp = seen.tcp();
+            assert_eq!((*port, seen.dst_mac, seen.ttl), (LAN, LAN_GATEWAY, rst.ip.ttl - 1));
+            assert_eq!(endpoints(&seen, &tcp), ((egress, egress_port), WEB_TARGET));
+            assert_eq!((tcp.flags, tcp.seq, tcp.ack), (flags, 77, 88));
+            assert_eq!(tcp.options, timestamps(tag, 0));
+        }
+    }
+    let rst = Tcp::new(CLIENT, WEB, RST);
+    assert_eq!(world.dropped(WAN, &rst.datagram()), DropReason::RateVariants);
+    // One with timestamps says its case, and is not limited.
+    let (_, seen) = world.forwarded(WAN, &Tcp::new(CLIENT, WEB, RST).stamped(5, 6));
+    let (egress, _, tag) = world.egress("web", 0, CLIENT);
+    assert_eq!((seen.src, seen.tcp().options), (egress, timestamps(tag, 6)));
+    // In transparent mode there is but one.
+    world.forwarded(WAN, &Tcp::new(CLIENT, RAW, RST));
+}
+
+#[test]
+fn without_a_buffer_the_second_variant_still_goes() {
+    let mut world = World::new();
+    world.out.frames_left = Some(0);
+    let sent = world.datagram(WAN, &Tcp::new(CLIENT, WEB, RST).datagram());
+    assert_eq!(world.drops(WAN, DropReason::NoBuffer), 1);
+    let (egress, ..) = world.egress("web", 1, CLIENT);
+    let [(LAN, frame)] = &sent[..] else { panic!("{sent:02x?}") };
+    assert_eq!(Seen::frame(frame).src, egress);
+}

@@ -1,0 +1,279 @@
+//! What happens to the headers around a segment: TTL, size, IPv4 options, padding, VLAN tags, and
+//! the checks that a frame must pass before anything looks at ports.
+
+use crate::*;
+use anyrelay_core::verdict::{DropReason, ReplyKind, Verdict};
+
+/// The only frame that was sent, an ICMP message of the POP's own: from, to, type, code, word, quote.
+fn own_icmp(
+    sent: &[(anyrelay_core::verdict::PortIndex, Vec<u8>)],
+) -> (Seen, (u8, u8, u32, Vec<u8>)) {
+    let [(_, frame)] = sent else { panic!("{sent:02x?}") };
+    assert!(frame.len() >= 60);
+    let seen = Seen::frame(frame);
+    assert_eq!((seen.ttl, seen.id, seen.dont_fragment), (64, 0, true));
+    let message = seen.icmp();
+    (seen, message)
+}
+
+#[test]
+fn ttl_that_runs_out_is_told_to_the_sender() {
+    let mut world = World::new();
+    let (egress, port, tag) = world.egress("web", 0, CLIENT);
+    let up = Tcp::new(CLIENT, WEB, ACK).stamped(1, 2).data(b"abc");
+    let down = Tcp::new(WEB_TARGET, (egress, port), ACK).stamped(1, tag).data(b"abc");
+    let raw = Tcp::new(CLIENT, RAW, ACK);
+    let raw_down = Tcp::new(world.target("raw", CLIENT), CLIENT, ACK);
+    for (side, segment, own) in [
+        (WAN, &up, "192.0.2.2"),
+        (LAN, &down, "10.1.0.2"),
+        (WAN, &raw, "192.0.2.2"),
+        (LAN, &raw_down, "10.1.0.2"),
+    ] {
+        for ttl in [0, 1] {
+            let datagram = segment.clone().edit(|segment| segment.ip.ttl = ttl).datagram();
+            let sent = world.datagram(side, &datagram);
+            assert_eq!(world.reason(), DropReason::TtlExceeded);
+            assert!(world.out.said.contains(&Said::Sent(ReplyKind::TimeExceeded)));
+            assert_eq!(sent[0].0, side);
+            let (seen, (kind, code, word, quote)) = own_icmp(&sent);
+            assert_eq!((seen.src, seen.dst), (ip(own), segment.ip.src));
+            assert_eq!((kind, code, word, quote), (11, 0, 0, datagram));
+        }
+        let segment = segment.clone().edit(|segment| segment.ip.ttl = 2);
+        assert_eq!(world.forwarded(side, &segment).1.ttl, 1);
+    }
+}
+
+#[test]
+fn own_errors_quote_no_padding_and_fit_every_host() {
+    let mut world = World::new();
+    let short = Tcp::new(CLIENT, WEB, ACK).edit(|segment| segment.ip.ttl = 1).datagram();
+    let mut frame = world.framed(WAN, &short);
+    frame.extend([0xee; 40]);
+    let sent = world.bytes(WAN, &frame);
+    assert_eq!(own_icmp(&sent).1.3, short);
+    let long =
+        Tcp::new(CLIENT, WEB, ACK).data(&[7; 1400]).edit(|segment| segment.ip.ttl = 1).datagram();
+    let sent = world.datagram(WAN, &long);
+    let (seen, (.., quote)) = own_icmp(&sent);
+    assert_eq!((seen.datagram.len(), &quote[..]), (576, &long[..548]));
+}
+
+#[test]
+fn own_errors_are_limited_and_drops_are_counted_all_the_same() {
+    let mut world = World::edited(&[("icmp_per_second = 1000000", "icmp_per_second = 2")]);
+    let datagram = Tcp::new(CLIENT, WEB, ACK).edit(|segment| segment.ip.ttl = 1).datagram();
+    let answers: Vec<_> = (0..5).map(|_| world.datagram(WAN, &datagram).len()).collect();
+    assert_eq!(answers, [1, 1, 0, 0, 0]);
+    assert_eq!(world.drops(WAN, DropReason::TtlExceeded), 5);
+    assert_eq!(world.counters.replies(ReplyKind::TimeExceeded), 2);
+    world.later(1000);
+    assert_eq!(world.datagram(WAN, &datagram).len(), 1);
+}
+
+/// A segment whose datagram has this length.
+fn sized(segment: &Tcp, len: usize) -> Tcp {
+    let headers = 40 + segment.options.len();
+    segment.clone().data(&vec![0x5a; len - headers])
+}
+
+#[test]
+fn what_does_not_fit_is_told_with_the_mtu_that_does() {
+    const NARROW: &str = "gateway_macs = [\"02:00:00:00:01:02\"]";
+    let narrow = format!("{NARROW}\nmtu = 1400");
+    let mut world = World::edited(&[(NARROW, &narrow)]);
+    let cases = [
+        (Tcp::new(CLIENT, WEB, ACK).stamped(1, 2), 1400),
+        (Tcp::new(CLIENT, WEB, ACK), 1388),
+        (Tcp::new(CLIENT, RAW, ACK), 1400),
+    ];
+    assert_too_big(&mut world, WAN, &cases, "192.0.2.2");
+
+    const NARROW_WAN: &str = "gateway_macs = [\"02:00:00:00:01:01\"]";
+    let narrow = format!("{NARROW_WAN}\nmtu = 1400");
+    let mut world = World::edited(&[(NARROW_WAN, &narrow)]);
+    let down = |case| {
+        let (egress, port, tag) = world.egress("web", case, CLIENT);
+        Tcp::new(WEB_TARGET, (egress, port), ACK).stamped(1, tag)
+    };
+    // In case 1 twelve bytes go, so that more fits.
+    let cases = [(down(0), 1400), (down(1), 1412)];
+    assert_too_big(&mut world, LAN, &cases, "10.1.0.2");
+}
+
+fn assert_too_big(
+    world: &mut World,
+    side: anyrelay_core::verdict::PortIndex,
+    cases: &[(Tcp, usize)],
+    own: &str,
+) {
+    for (segment, fits) in cases {
+        world.forwarded(side, &sized(segment, *fits));
+        let big = sized(segment, fits + 1);
+        let sent = world.datagram(side, &big.datagram());
+        assert_eq!(world.reason(), DropReason::TooBig);
+        let (seen, (kind, code, word, quote)) = own_icmp(&sent);
+        assert_eq!((seen.src, seen.dst), (ip(own), segment.ip.src));
+        assert_eq!((kind, code, word as usize), (3, 4, *fits));
+        assert_eq!(quote, big.datagram()[..548]);
+        // Without DF nobody asked to be told.
+        let may_fragment = big.edit(|segment| segment.ip.fragment = 0);
+        assert_eq!(world.dropped(side, &may_fragment.datagram()), DropReason::TooBig);
+    }
+}
+
+#[test]
+fn ipv4_options_go_whatever_happens_to_the_tcp_options() {
+    let mut world = World::new();
+    let up = |options: &[u8]| Tcp::new(CLIENT, WEB, ACK).options(options).data(b"data!");
+    let down = |world: &World, case, options: fn(u32) -> Vec<u8>| {
+        let (egress, port, tag) = world.egress("web", case, CLIENT);
+        Tcp::new(WEB_TARGET, (egress, port), ACK).options(&options(tag)).data(b"data!")
+    };
+    let late = |tag| [vec![3, 3, 7, 1], timestamps(9, tag)].concat();
+    let segments = [
+        (WAN, up(&timestamps(1, 2))),
+        (WAN, up(&[])),
+        (WAN, up(&[1, 1, 5, 18, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16])),
+        (LAN, down(&world, 0, |tag| timestamps(9, tag))),
+        (LAN, down(&world, 1, |tag| timestamps(9, tag))),
+        (LAN, down(&world, 1, late)),
+    ];
+    for (side, segment) in segments {
+        let (_, plain) = world.forwarded(side, &segment);
+        for words in 1..=10usize {
+            // Router alert, then NOPs and the end of the list.
+            let mut options = vec![1; 4 * words];
+            options[..4].copy_from_slice(&[148, 4, 0, 0]);
+            *options.last_mut().unwrap() = 0;
+            let with = segment.clone().edit(|segment| segment.ip.options = options);
+            let (_, seen) = world.forwarded(side, &with);
+            assert_eq!(seen.datagram, plain.datagram, "{words} words");
+            seen.tcp();
+        }
+    }
+}
+
+#[test]
+fn source_routes_and_lying_ipv4_options_are_refused() {
+    let mut world = World::new();
+    let with = |options: &[u8]| {
+        let segment = Tcp::new(CLIENT, WEB, ACK).stamped(1, 2);
+        segment.edit(|segment| segment.ip.options = options.to_vec()).datagram()
+    };
+    for kind in [131, 137] {
+        let route = with(&[1, kind, 7, 4, 192, 0, 2, 9]);
+        assert_eq!(world.dropped(WAN, &route), DropReason::SourceRoute);
+    }
+    for lying in [[148, 0, 0, 0], [148, 1, 0, 0], [148, 5, 0, 0], [1, 1, 1, 148]] {
+        assert_eq!(world.dropped(WAN, &with(&lying)), DropReason::Ipv4Options, "{lying:?}");
+    }
+}
+
+#[test]
+fn padding_is_cut() {
+    let mut world = World::new();
+    let (egress, port, tag) = world.egress("web", 1, CLIENT);
+    for (side, segment) in [
+        (WAN, Tcp::new(CLIENT, WEB, ACK)),
+        (LAN, Tcp::new(WEB_TARGET, (egress, port), ACK).stamped(3, tag)),
+    ] {
+        let (_, plain) = world.forwarded(side, &segment);
+        let mut frame = world.framed(side, &segment.datagram());
+        frame.extend([0xee; 9]);
+        let sent = world.bytes(side, &frame);
+        assert_eq!(sent[0].1.len(), 14 + plain.datagram.len());
+        let seen = Seen::frame(&sent[0].1);
+        assert_eq!(seen.datagram, plain.datagram);
+        seen.tcp();
+    }
+}
+
+#[test]
+fn a_port_with_a_vlan_takes_and_sends_its_tag_only() {
+    const MAC: &str = "mac = \"02:00:00:00:00:01\"";
+    let tagged = format!("{MAC}\nvlan = 7");
+    let mut world = World::edited(&[(MAC, &tagged)]);
+    let datagram = Tcp::new(CLIENT, WEB, ACK).stamped(1, 2).datagram();
+    let frame = |vlan, datagram: &[u8]| ethernet(WAN_MAC, WAN_GATEWAY, vlan, 0x0800, datagram);
+    for vlan in [None, Some(0), Some(8)] {
+        let reason = world.dropped_bytes(WAN, &frame(vlan, &datagram));
+        assert_eq!(reason, DropReason::WrongVlan, "{vlan:?}");
+    }
+    // Priority and drop-eligible bits say nothing of the VLAN.
+    for vlan in [7, 0xb007] {
+        let sent = world.bytes(WAN, &frame(Some(vlan), &datagram));
+        let seen = Seen::frame(&sent[0].1);
+        assert_eq!((sent[0].0, seen.vlan), (LAN, None));
+        seen.tcp();
+    }
+    // The way down is tagged, with and without twelve bytes less.
+    for case in [0, 1] {
+        let (egress, port, tag) = world.egress("web", case, CLIENT);
+        let down = Tcp::new(WEB_TARGET, (egress, port), ACK).stamped(3, tag);
+        let (_, seen) = world.forwarded(LAN, &down);
+        assert_eq!(seen.vlan, Some(7));
+    }
+    // So is what the POP originates.
+    let expiring = Tcp::new(CLIENT, WEB, ACK).edit(|segment| segment.ip.ttl = 1).datagram();
+    let sent = world.bytes(WAN, &frame(Some(7), &expiring));
+    assert_eq!(Seen::frame(&sent[0].1).vlan, Some(7));
+}
+
+#[test]
+fn a_port_without_a_vlan_takes_priority_tags() {
+    let mut world = World::new();
+    let datagram = Tcp::new(CLIENT, WEB, ACK).stamped(1, 2).datagram();
+    let sent = world.bytes(WAN, &ethernet(WAN_MAC, WAN_GATEWAY, Some(0xe000), 0x0800, &datagram));
+    assert_eq!(Seen::frame(&sent[0].1).vlan, None);
+    let other = ethernet(WAN_MAC, WAN_GATEWAY, Some(1), 0x0800, &datagram);
+    assert_eq!(world.dropped_bytes(WAN, &other), DropReason::WrongVlan);
+    // A second tag is a payload that the POP does not know.
+    let inner = [&[0, 9, 8, 0][..], &datagram].concat();
+    for ethertype in [0x8100, 0x88a8] {
+        let twice = ethernet(WAN_MAC, WAN_GATEWAY, Some(0), ethertype, &inner);
+        assert_eq!(world.dropped_bytes(WAN, &twice), DropReason::Ethertype);
+    }
+}
+
+#[test]
+fn frames_of_and_for_others_are_refused() {
+    let mut world = World::new();
+    let datagram = Tcp::new(CLIENT, WEB, ACK).stamped(1, 2).datagram();
+    let group = [3, 0, 0, 0, 0, 1];
+    for (dst, src) in [
+        (LAN_MAC, WAN_GATEWAY),
+        ([0xff; 6], WAN_GATEWAY),
+        (WAN_MAC, [0xff; 6]),
+        (WAN_MAC, [0; 6]),
+        (WAN_MAC, group),
+    ] {
+        let frame = ethernet(dst, src, None, 0x0800, &datagram);
+        assert_eq!(world.dropped_bytes(WAN, &frame), DropReason::WrongMac, "{dst:02x?} {src:02x?}");
+    }
+    let ipv6 = ethernet(WAN_MAC, WAN_GATEWAY, None, 0x86dd, &datagram);
+    assert_eq!(world.dropped_bytes(WAN, &ipv6), DropReason::Ipv6);
+    let other = ethernet(WAN_MAC, WAN_GATEWAY, None, 0x0801, &datagram);
+    assert_eq!(world.dropped_bytes(WAN, &other), DropReason::Ethertype);
+}
+
+#[test]
+fn fragments_are_dropped_before_anything_looks_at_ports() {
+    let mut world = World::new();
+    for fragment in [0x2000, 0x2001, 0x0001, 0x1fff, 0x6000] {
+        for protocol in [6, 1, 17] {
+            let segment = Tcp::new(CLIENT, WEB, ACK).stamped(1, 2).edit(|segment| {
+                segment.ip.fragment = fragment;
+                segment.ip.protocol = protocol;
+            });
+            assert_eq!(world.dropped(WAN, &segment.datagram()), DropReason::Fragment);
+        }
+    }
+    // The reserved bit is no fragment and passes as it is.
+    let segment = Tcp::new(CLIENT, WEB, ACK).stamped(1, 2);
+    let sent =
+        world.datagram(WAN, &segment.edit(|segment| segment.ip.fragment = 0xc000).datagram());
+    assert_eq!(world.verdict(), Verdict::Forward(LAN));
+    assert_eq!(sent[0].1[20..22], [0xc0, 0]);
+}

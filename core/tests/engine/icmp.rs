@@ -1,0 +1,339 @@
+//! ICMP errors of others, mapped in all four ways and in transparent mode.
+
+use anyrelay_core::verdict::{DropReason, PortIndex};
+
+use crate::*;
+
+/// A router that is on no link, of the kind that only its neighbours can reach.
+const ROUTER: u32 = 0x0a09_0909; // 10.9.9.9
+
+/// The datagram as a router further on has it: its TTL is less, its header checksum right.
+fn on_its_way(datagram: &[u8]) -> Vec<u8> {
+    let mut bytes = datagram.to_vec();
+    bytes[8] = 41;
+    bytes[10..12].fill(0);
+    let header_len = usize::from(bytes[0] & 15) * 4;
+    let sum = internet_checksum(&[&bytes[..header_len]]);
+    bytes[10..12].copy_from_slice(&sum.to_be_bytes());
+    bytes
+}
+
+/// An ICMP error, mapped: the port it left through, its header, type, code, second word, quote.
+struct Mapped {
+    seen: Seen,
+    kind: (u8, u8),
+    word: u32,
+    quote: Vec<u8>,
+}
+
+fn mapped(frame: &[u8]) -> Mapped {
+    let seen = Seen::frame(frame);
+    let (kind, code, word, quote) = seen.icmp();
+    Mapped { seen, kind: (kind, code), word, quote }
+}
+
+fn one(world: &World, sent: &[(PortIndex, Vec<u8>)], out: PortIndex) -> Mapped {
+    let [(port, frame)] = sent else { panic!("{sent:02x?} {:?}", world.out.said) };
+    assert_eq!(*port, out);
+    mapped(frame)
+}
+
+/// A client's segment, and what was seen of it behind the POP.
+fn gone_up(world: &mut World, case: u8, data: &[u8]) -> (Tcp, Vec<u8>) {
+    let options = if case == 0 { timestamps(7, 8) } else { Vec::new() };
+    let segment = Tcp::new(CLIENT, WEB, ACK | PSH).options(&options).data(data);
+    let (_, seen) = world.forwarded(WAN, &segment);
+    (segment, on_its_way(&seen.datagram))
+}
+
+fn gone_down(world: &mut World, case: u8, data: &[u8]) -> (Tcp, Vec<u8>) {
+    let (egress, port, tag) = world.egress("web", case, CLIENT);
+    // In case 1 the target's TSval is lost on the way; 0 is what a quote can give back.
+    let value = if case == 0 { 7 } else { 0 };
+    let segment = Tcp::new(WEB_TARGET, (egress, port), ACK | PSH).stamped(value, tag).data(data);
+    let (_, seen) = world.forwarded(LAN, &segment);
+    (segment, on_its_way(&seen.datagram))
+}
+
+#[test]
+fn errors_about_segments_that_went_up_reach_the_client() {
+    for (case, mtu) in [(0, 1400), (1, 1388)] {
+        let mut world = World::new();
+        let (segment, quoted) = gone_up(&mut world, case, b"GET / odd");
+        let (egress, ..) = world.egress("web", case, CLIENT);
+        let error = frag_needed(ROUTER, egress, 1400, &quoted, usize::MAX);
+        let sent = world.datagram(LAN, &error);
+        let mapped = one(&world, &sent, WAN);
+        assert_eq!((mapped.seen.src, mapped.seen.dst, mapped.seen.ttl), (ROUTER, CLIENT.0, 56));
+        assert_eq!((mapped.seen.dst_mac, mapped.seen.tos), (WAN_GATEWAY, 0xc0));
+        assert_eq!((mapped.kind, mapped.word), ((3, 4), mtu));
+        // The quote is the client's own segment, but for a TSval that is not known.
+        let first = if case == 0 { segment.clone().stamped(0, 8) } else { segment.clone() };
+        assert_eq!(mapped.quote, on_its_way(&first.datagram()));
+        let counters = world.counters.service(world.service("web").slot);
+        assert_eq!(counters.down.packets.get(), 1);
+    }
+}
+
+#[test]
+fn errors_about_segments_that_went_down_reach_the_target() {
+    for (case, mtu) in [(0, 1400), (1, 1412)] {
+        let mut world = World::new();
+        let (segment, quoted) = gone_down(&mut world, case, b"200 OK odd!");
+        for reporter in [ROUTER, CLIENT.0] {
+            let error = frag_needed(reporter, WEB.0, 1400, &quoted, usize::MAX);
+            let sent = world.datagram(WAN, &error);
+            let mapped = one(&world, &sent, LAN);
+            let seen = &mapped.seen;
+            assert_eq!((seen.src, seen.dst, seen.ttl), (reporter, WEB_TARGET.0, 56));
+            assert_eq!((mapped.kind, mapped.word), ((3, 4), mtu));
+            assert_eq!(mapped.quote, on_its_way(&segment.datagram()));
+        }
+    }
+}
+
+#[test]
+fn long_segments_are_quoted_as_routers_quote_them() {
+    for case in [0, 1] {
+        for quoted_len in [52, 60, 100, 548] {
+            let mut world = World::new();
+            let (egress, ..) = world.egress("web", case, CLIENT);
+            let (segment, quoted) = gone_up(&mut world, case, &[0x5a; 1400]);
+            let error = frag_needed(ROUTER, egress, 1400, &quoted, quoted_len);
+            let sent = world.datagram(LAN, &error);
+            let mapped = one(&world, &sent, WAN);
+            let first = if case == 0 { segment.clone().stamped(0, 8) } else { segment };
+            let less = if case == 0 { 0 } else { 12 };
+            assert_eq!(mapped.quote, on_its_way(&first.datagram())[..quoted_len - less]);
+
+            let (segment, quoted) = gone_down(&mut world, case, &[0x5a; 1400]);
+            let error = frag_needed(ROUTER, WEB.0, 1400, &quoted, quoted_len);
+            let sent = world.datagram(WAN, &error);
+            let mapped = one(&world, &sent, LAN);
+            assert_eq!(mapped.quote, on_its_way(&segment.datagram())[..quoted_len + less]);
+        }
+    }
+}
+
+#[test]
+fn a_short_quote_from_the_clients_side_goes_out_in_both_cases() {
+    let mut world = World::edited(&[("variant_per_second = 1000000", "variant_per_second = 31")]);
+    let (_, quoted) = gone_down(&mut world, 0, b"200 OK odd!");
+    // With 20 bytes of TCP header or more, but not all of its options.
+    for quoted_len in (28..=51).chain([28, 29, 30, 31, 32, 33, 34]) {
+        let error = frag_needed(ROUTER, WEB.0, 1400, &quoted, quoted_len);
+        let sent = world.datagram(WAN, &error);
+        assert_eq!(sent.len(), 2, "{quoted_len}");
+        for (case, (port, frame)) in (0..).zip(&sent) {
+            let (egress, egress_port, _) = world.egress("web", case, CLIENT);
+            let mapped = mapped(frame);
+            assert_eq!((*port, mapped.seen.src, mapped.seen.dst), (LAN, ROUTER, WEB_TARGET.0));
+            assert_eq!(mapped.word, [1400, 1412][usize::from(case)]);
+            assert_eq!(mapped.quote.len(), quoted_len);
+            assert_eq!(mapped.quote[12..16], WEB_TARGET.0.to_be_bytes());
+            assert_eq!(mapped.quote[16..20], egress.to_be_bytes());
+            assert_eq!(mapped.quote[20..22], WEB_TARGET.1.to_be_bytes());
+            assert_eq!(mapped.quote[22..24], egress_port.to_be_bytes());
+            assert_eq!(internet_checksum(&[&mapped.quote[..20]]), 0);
+            let numbers = 28.min(quoted_len)..36.min(quoted_len);
+            assert_eq!(mapped.quote[numbers.clone()], quoted[numbers], "numbers, offset, flags");
+        }
+    }
+    let error = frag_needed(ROUTER, WEB.0, 1400, &quoted, 28);
+    assert_eq!(world.dropped(WAN, &error), DropReason::RateVariants);
+    let slot = world.service("web").slot;
+    assert_eq!(world.counters.service_drops(slot, DropReason::RateVariants), 1);
+    // A quote that shows the timestamps is not limited.
+    assert_eq!(world.datagram(WAN, &frag_needed(ROUTER, WEB.0, 1400, &quoted, 52)).len(), 1);
+}
+
+#[test]
+fn without_a_buffer_one_variant_still_goes() {
+    let mut world = World::new();
+    let (_, quoted) = gone_down(&mut world, 0, b"abc");
+    world.out.frames_left = Some(0);
+    let sent = world.datagram(WAN, &frag_needed(ROUTER, WEB.0, 1400, &quoted, 28));
+    assert_eq!((sent.len(), world.drops(WAN, DropReason::NoBuffer)), (1, 1));
+}
+
+#[test]
+fn a_quote_from_the_targets_side_needs_its_timestamps() {
+    for case in [0, 1] {
+        let mut world = World::new();
+        let (egress, ..) = world.egress("web", case, CLIENT);
+        let (_, quoted) = gone_up(&mut world, case, b"abc");
+        for quoted_len in 0..52 {
+            let error = frag_needed(ROUTER, egress, 1400, &quoted, quoted_len);
+            assert_eq!(world.dropped(LAN, &error), DropReason::IcmpQuote, "{quoted_len}");
+        }
+        let error = frag_needed(ROUTER, egress, 1400, &quoted, 52);
+        assert_eq!(world.datagram(LAN, &error).len(), 1);
+    }
+}
+
+#[test]
+fn small_mtus_are_raised_to_the_floor() {
+    for (announced, taken) in [(0, 552), (68, 552), (551, 552), (552, 552), (553, 553)] {
+        for case in [0, 1] {
+            let mut world = World::new();
+            let more = if case == 0 { 0 } else { 12 };
+            let (egress, ..) = world.egress("web", case, CLIENT);
+            let (_, quoted) = gone_up(&mut world, case, b"abc");
+            let sent = world.datagram(LAN, &frag_needed(ROUTER, egress, announced, &quoted, 99));
+            assert_eq!(one(&world, &sent, WAN).word, taken - more);
+            let (_, quoted) = gone_down(&mut world, case, b"abc");
+            let sent = world.datagram(WAN, &frag_needed(ROUTER, WEB.0, announced, &quoted, 99));
+            assert_eq!(one(&world, &sent, LAN).word, taken + more);
+        }
+    }
+}
+
+#[test]
+fn other_errors_pass_with_their_second_word() {
+    for (kind, code, word) in [(3, 1, 0), (3, 13, 9), (11, 0, 0), (11, 1, 5), (12, 0, 0x0c00_0000)]
+    {
+        let mut world = World::new();
+        let (egress, ..) = world.egress("web", 0, CLIENT);
+        let (_, quoted) = gone_up(&mut world, 0, b"abc");
+        let message = icmp(kind, code, u32::to_be_bytes(word), &quoted);
+        let error = Ip { protocol: 1, ..Ip::new(ROUTER, egress) }.with(&message);
+        let sent = world.datagram(LAN, &error);
+        let mapped = one(&world, &sent, WAN);
+        assert_eq!((mapped.kind, mapped.word), ((kind, code), word));
+    }
+}
+
+#[test]
+fn ipv4_options_of_the_error_go() {
+    for case in [0, 1] {
+        let mut world = World::new();
+        for words in 1..=10 {
+            let (egress, ..) = world.egress("web", case, CLIENT);
+            let (_, quoted) = gone_up(&mut world, case, b"abc");
+            let message = icmp(3, 4, [0, 0, 5, 0x78], &quoted);
+            let plain = Ip { protocol: 1, ..Ip::new(ROUTER, egress) };
+            let with = Ip { options: vec![1; 4 * words], ..plain.clone() };
+            let sent = world.datagram(LAN, &plain.with(&message));
+            let want = one(&world, &sent, WAN).seen.datagram;
+            let sent = world.datagram(LAN, &with.with(&message));
+            assert_eq!(one(&world, &sent, WAN).seen.datagram, want);
+
+            let (_, quoted) = gone_down(&mut world, case, b"abc");
+            let message = icmp(3, 4, [0, 0, 5, 0x78], &quoted);
+            let plain = Ip { protocol: 1, ..Ip::new(ROUTER, WEB.0) };
+            let with = Ip { options: vec![1; 4 * words], ..plain.clone() };
+            let sent = world.datagram(WAN, &plain.with(&message));
+            let want = one(&world, &sent, LAN).seen.datagram;
+            let sent = world.datagram(WAN, &with.with(&message));
+            assert_eq!(one(&world, &sent, LAN).seen.datagram, want);
+        }
+    }
+}
+
+#[test]
+fn transparent_errors_are_mapped_both_ways() {
+    let mut world = World::new();
+    let target = world.target("raw", CLIENT);
+    let up = Tcp::new(CLIENT, RAW, ACK).data(b"abc");
+    let (_, seen) = world.forwarded(WAN, &up);
+    for quoted_len in [28, 40, 548] {
+        let quoted = on_its_way(&seen.datagram);
+        let error = frag_needed(ROUTER, CLIENT.0, 1400, &quoted, quoted_len);
+        let sent = world.datagram(LAN, &error);
+        let mapped = one(&world, &sent, WAN);
+        assert_eq!((mapped.seen.src, mapped.seen.dst, mapped.word), (ROUTER, CLIENT.0, 1400));
+        let want = on_its_way(&up.datagram());
+        assert_eq!(mapped.quote, want[..quoted_len.min(want.len())]);
+    }
+    let down = Tcp::new(target, CLIENT, ACK).data(b"abc");
+    let (_, seen) = world.forwarded(LAN, &down);
+    for quoted_len in [28, 40, 548] {
+        let quoted = on_its_way(&seen.datagram);
+        let error = frag_needed(ROUTER, RAW.0, 1400, &quoted, quoted_len);
+        let sent = world.datagram(WAN, &error);
+        let mapped = one(&world, &sent, LAN);
+        assert_eq!((mapped.seen.src, mapped.seen.dst, mapped.word), (ROUTER, target.0, 1400));
+        let want = on_its_way(&down.datagram());
+        assert_eq!(mapped.quote, want[..quoted_len.min(want.len())]);
+    }
+}
+
+#[test]
+fn quotes_of_what_the_pop_did_not_send_are_refused() {
+    let mut world = World::new();
+    let (egress, port, tag) = world.egress("web", 0, CLIENT);
+    let up = |src, dst, tag| Tcp::new(src, dst, ACK).stamped(tag, 3);
+    let from_target_side = [
+        // Sent by another address of the pool; to no target; by nobody that decodes.
+        (up((egress ^ 1, port), WEB_TARGET, tag), DropReason::IcmpQuote),
+        (up((egress, port), (WEB_TARGET.0, 1), tag), DropReason::IcmpQuote),
+        (up((egress, port), WEB_TARGET, 0), DropReason::BadTag),
+        (up((egress, 80), WEB_TARGET, tag), DropReason::BadTag),
+        (
+            up((egress, port), WEB_TARGET, tag).edit(|quote| quote.ip.protocol = 17),
+            DropReason::IcmpQuote,
+        ),
+        (
+            up((egress, port), WEB_TARGET, tag).edit(|quote| quote.ip.fragment = 3),
+            DropReason::IcmpQuote,
+        ),
+        (up((egress, port), WEB_TARGET, tag).options(&[8, 9, 0, 0]), DropReason::IcmpQuote),
+        (up((egress, port), WEB_TARGET, tag).options(&[]), DropReason::IcmpQuote),
+    ];
+    for (quote, reason) in from_target_side {
+        let error = frag_needed(ROUTER, egress, 1400, &quote.datagram(), 548);
+        assert_eq!(world.dropped(LAN, &error), reason, "{quote:?}");
+    }
+    let from_client_side = [
+        Tcp::new((WEB.0, 444), CLIENT, ACK),
+        Tcp::new(RAW, CLIENT, ACK),
+        Tcp::new(WEB, (WEB_TARGET.0, 99), ACK),
+        Tcp::new(WEB, (CLIENT.0, 0), ACK),
+        Tcp::new(CLIENT, WEB, ACK),
+    ];
+    for quote in from_client_side {
+        let error = frag_needed(ROUTER, WEB.0, 1400, &quote.datagram(), 548);
+        assert_eq!(world.dropped(WAN, &error), DropReason::IcmpQuote, "{quote:?}");
+    }
+    let passing = [
+        (Tcp::new(CLIENT, (RAW_TARGETS[0].0, 9), ACK), CLIENT.0),
+        (Tcp::new(CLIENT, RAW_TARGETS[0], ACK), CLIENT.0 + 1),
+        (Tcp::new((ip("10.1.1.1"), 9), RAW_TARGETS[0], ACK), ip("10.1.1.1")),
+    ];
+    for (quote, to) in passing {
+        let error = frag_needed(ROUTER, to, 1400, &quote.datagram(), 548);
+        assert_eq!(world.dropped(LAN, &error), DropReason::NotOurs, "{quote:?}");
+    }
+}
+
+#[test]
+fn errors_that_must_not_be_mapped_are_refused() {
+    let mut world = World::new();
+    let (egress, ..) = world.egress("web", 0, CLIENT);
+    let (_, quoted) = gone_up(&mut world, 0, b"abc");
+    let error = frag_needed(ROUTER, egress, 1400, &quoted, 548);
+    assert_eq!(world.dropped(WAN, &error), DropReason::WrongSide);
+    for src in ["0.0.0.0", "127.0.0.1", "224.0.0.1", "203.0.113.10", "100.64.8.7", "10.1.0.2"] {
+        let error = frag_needed(ip(src), egress, 1400, &quoted, 548);
+        assert_eq!(world.dropped(LAN, &error), DropReason::SourceNotAllowed, "{src}");
+    }
+    let expired = Ip { protocol: 1, ttl: 1, ..Ip::new(ROUTER, egress) };
+    let expired = expired.with(&icmp(3, 4, [0, 0, 5, 0], &quoted));
+    assert_eq!(world.dropped(LAN, &expired), DropReason::TtlExceeded);
+    let mut damaged = error.clone();
+    damaged[40] ^= 1;
+    assert_eq!(world.dropped(LAN, &damaged), DropReason::IcmpChecksum);
+    let short = Ip { protocol: 1, ..Ip::new(ROUTER, egress) }.with(&icmp(3, 4, [0; 4], &[])[..7]);
+    assert_eq!(world.dropped(LAN, &short), DropReason::IcmpMalformed);
+    for kind in [0, 4, 5, 9, 13, 40] {
+        let other = Ip { protocol: 1, ..Ip::new(ROUTER, egress) };
+        let other = other.with(&icmp(kind, 0, [0; 4], &quoted));
+        assert_eq!(world.dropped(LAN, &other), DropReason::IcmpType);
+    }
+    let own = frag_needed(ROUTER, ip("10.1.0.2"), 1400, &quoted, 548);
+    assert_eq!(world.dropped(LAN, &own), DropReason::IcmpType);
+    let (_, quoted) = gone_down(&mut world, 1, &[7; 1440]);
+    let full = frag_needed(ROUTER, WEB.0, 1400, &quoted, 1472);
+    assert_eq!(world.dropped(WAN, &full), DropReason::TooBig);
+    assert_eq!(world.dropped(LAN, &full), DropReason::WrongSide);
+}
