@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use anyrelay_core::config::Problems;
 use anyrelay_core::pop::SoftState;
-use crossbeam::channel::Receiver;
+use crossbeam::channel::{Receiver, RecvTimeoutError};
 
 use crate::metrics::{Sample, Telemetry};
 use crate::ports::{FramePool, PortHandle, PortsError};
@@ -115,11 +115,12 @@ impl Running {
     fn serve(&mut self) -> Result<(), RunError> {
         let mut second = Instant::now();
         loop {
-            // A channel without a sender would return at once: the signal thread never ends.
             match self.events.recv_timeout(TICK) {
                 Ok(Event::Reload) => self.reload(),
                 Ok(Event::Stop) => self.begin_drain(),
-                Err(_) => {}
+                Err(RecvTimeoutError::Timeout) => {}
+                // Were the signal thread ever to end, the loop must not spin.
+                Err(RecvTimeoutError::Disconnected) => std::thread::sleep(TICK),
             }
             self.telemetry.beat();
             self.published.free_retired();
