@@ -55,19 +55,28 @@ impl Pop {
         &self.topology.pops[self.index]
     }
 
-    /// Starts its process, without waiting until it is ready.
+    /// Starts its process, in place of one that still runs, without waiting until it is ready.
     ///
     /// # Errors
     /// If it cannot be started.
     pub fn start(&mut self) -> Result<()> {
+        self.bury();
         let mut command = self.namespace().command(&self.arguments[0]);
         command.args(&self.arguments[1..]);
         self.process = Some(Process::spawn(&self.name(), &mut command, Some(&self.log))?);
         Ok(())
     }
 
-    /// Ends its process by SIGKILL, as a crash would, and waits until it is gone.
+    /// Ends its process by SIGKILL, as a crash would. It is gone soon, but not at once: the kernel
+    /// has its packet sockets to close, which [`Self::start`] and [`Self::bury`] wait for.
     pub fn kill9(&mut self) {
+        if let Some(process) = &mut self.process {
+            process.signal(Signal::KILL);
+        }
+    }
+
+    /// Kills its process, if it has one, and waits until it is gone.
+    pub fn bury(&mut self) {
         self.process = None;
     }
 
@@ -82,7 +91,6 @@ impl Pop {
     /// # Errors
     /// As [`Self::start`] and [`Self::wait_ready`].
     pub fn restart(&mut self) -> Result<()> {
-        self.kill9();
         self.start()?;
         self.wait_ready(Duration::from_secs(20))
     }

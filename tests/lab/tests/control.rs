@@ -36,7 +36,7 @@ fn killed_pop_is_gone_and_comes_back() {
     let mut lab = Lab::builder().pops(2).forwarder(Forwarder::HaProxy).build().unwrap();
     let pop = &mut lab.pops[1];
     assert!(pop.is_ready() && pop.is_running());
-    pop.kill9();
+    pop.bury();
     assert!(!pop.is_ready() && !pop.is_running());
     pop.restart().unwrap();
     assert!(pop.is_ready());

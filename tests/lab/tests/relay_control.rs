@@ -102,7 +102,7 @@ fn kernel_of_a_pop_sends_nothing() {
         });
     }
     // And without the relay, nothing at all.
-    lab.pops[0].kill9();
+    lab.pops[0].bury();
     for direction in anyrelay_lab::Direction::BOTH {
         lab.routes.to(direction, 0).unwrap();
     }

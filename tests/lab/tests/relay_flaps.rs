@@ -87,7 +87,7 @@ fn killed_pops_break_nothing() {
         std::thread::sleep(milliseconds(500));
         let carried = counters.carried().unwrap().since(&before);
         assert!(carried.up[victim] > 100 && carried.down[victim] > 100, "busy: {carried:?}");
-        lab.pops[victim].kill9();
+        lab.pops[victim].bury();
         let before = counters.carried().unwrap();
         // As long as BGP takes to notice.
         std::thread::sleep(milliseconds(300));

@@ -57,9 +57,9 @@ impl<'a> Driver<'a> {
                 Action::Move(direction, pop) => self.move_route(*direction, *pop)?,
                 Action::Spray => self.spray()?,
                 Action::Kill(pop) => {
+                    let now = self.record.now();
                     self.lab.pops[*pop].kill9();
                     self.dead[*pop] = true;
-                    let now = self.record.now();
                     self.record.count(|counts| counts.kills.push((now, *pop)));
                 }
                 Action::Restart(pop) => self.lab.pops[*pop].start()?,
