@@ -14,14 +14,15 @@
 //!
 //! # How it is made fast
 //!
-//! A half lives in bytes 12..16 of a 16-byte block from the first round to the last, big-endian, as
-//! the cipher wants it: a round is then the cipher, one AND and two XORs on whole blocks, without
-//! byte swaps, without narrow stores that a wide load would wait for, and the compiler uses the
-//! CPU's vectors for it. The round's number lives in byte 0 of the half that is enciphered; going
-//! from one round to the next but one is an XOR with the same constant in both directions, so the
-//! inverse is the forward network with its halves swapped and its count begun at 7.
+//! All rounds run inside one call of the cipher, compiled for the CPU's widest registers, for 8, 16
+//! or 32 numbers side by side. A half stays in bytes 12..16 of a block from the first round to the
+//! last, big-endian, as the cipher wants it: a round is then the cipher, one AND and two XORs on
+//! whole blocks, without byte swaps and without narrow stores that a wide load would wait for. The
+//! round's number lives in byte 0 of the half that is enciphered; going from one round to the next
+//! but one is an XOR with the same constant in both directions, so the inverse is the forward
+//! network with its halves swapped and its count begun at 7.
 
-use crate::crypto::{Aes128, Block, Cipher, CipherJob, Key128};
+use crate::crypto::{Aes128, Cipher, CipherJob, Key128};
 
 /// Numbers that are permuted in one call.
 pub const BURST: usize = 64;
@@ -57,23 +58,17 @@ impl Feistel {
     pub fn new(key: &Key128, bits: u32, size: u64) -> Self {
         let bits = bits.clamp(2, 64);
         let (a_bits, b_bits) = (bits / 2, bits - bits / 2);
-        Feistel {
-            aes: Aes128::new(key),
-            size,
-            a_mask: u32::MAX >> (32 - a_bits),
-            b_mask: u32::MAX >> (32 - b_bits),
-            b_bits,
-        }
+        let (a_mask, b_mask) = (u32::MAX >> (32 - a_bits), u32::MAX >> (32 - b_bits));
+        Feistel { aes: Aes128::new(key), size, a_mask, b_mask, b_bits }
     }
 
-    /// Replaces each of up to [`BURST`] `numbers`, all below the size, by its image in
-    /// `direction`. Numbers past these are left alone.
+    /// Replaces the first `count` of `numbers`, all below the size, by their images in `direction`.
+    /// Those behind may change too, and mean nothing.
     ///
-    /// Returns the lanes whose walk was given up, as bits; their numbers mean nothing.
-    pub fn permute(&self, direction: Direction, numbers: &mut [u64]) -> u64 {
-        let count = numbers.len().min(BURST);
-        let Some(numbers) = numbers.get_mut(..count) else { return 0 };
-        let mut outside = self.pass(direction, numbers);
+    /// Returns the lanes whose walk was given up, as bits; their numbers mean nothing either.
+    #[inline]
+    pub fn permute(&self, direction: Direction, numbers: &mut [u64; BURST], count: usize) -> u64 {
+        let mut outside = self.pass(direction, numbers, count);
         let mut step = 1;
         while outside != 0 && step < WALK_STEPS {
             outside = self.pass_again(direction, numbers, outside);
@@ -84,33 +79,28 @@ impl Feistel {
 
     /// Sends the lanes of `numbers` that `outside` names through the network once more. Returns
     /// the lanes that are still outside.
-    fn pass_again(&self, direction: Direction, numbers: &mut [u64], outside: u64) -> u64 {
+    #[cold]
+    fn pass_again(&self, direction: Direction, numbers: &mut [u64; BURST], outside: u64) -> u64 {
         let mut again = [0; BURST];
-        let mut count = 0;
-        for lane in lanes(outside) {
-            if let (Some(slot), Some(number)) = (again.get_mut(count), numbers.get(lane)) {
-                *slot = *number;
-                count += 1;
-            }
+        for (slot, lane) in again.iter_mut().zip(lanes(outside)) {
+            *slot = numbers[lane];
         }
-        let Some(again) = again.get_mut(..count) else { return outside };
-        let still_outside = self.pass(direction, again);
+        let still_outside = self.pass(direction, &mut again, outside.count_ones() as usize);
         let mut left = 0;
         for (index, (lane, number)) in lanes(outside).zip(again).enumerate() {
-            if let Some(slot) = numbers.get_mut(lane) {
-                *slot = *number;
-            }
+            numbers[lane] = number;
             left |= (still_outside >> index & 1) << lane;
         }
         left
     }
 
-    /// Sends all of `numbers` through the network once. Returns the lanes that are outside of the
-    /// size then.
-    fn pass(&self, direction: Direction, numbers: &mut [u64]) -> u64 {
+    /// Sends the first `count` of `numbers` through the network once. Returns those that are
+    /// outside of the size then.
+    #[inline]
+    fn pass(&self, direction: Direction, numbers: &mut [u64; BURST], count: usize) -> u64 {
         let mut outside = 0;
-        self.aes.run(Pass { feistel: self, direction, numbers, outside: &mut outside });
-        outside
+        self.aes.run(Pass { feistel: self, direction, numbers, count, outside: &mut outside });
+        outside & u64::MAX.checked_shr((BURST - count.min(BURST)) as u32).unwrap_or(0)
     }
 }
 
@@ -118,117 +108,132 @@ impl Feistel {
 struct Pass<'a> {
     feistel: &'a Feistel,
     direction: Direction,
-    numbers: &'a mut [u64],
+    numbers: &'a mut [u64; BURST],
+    count: usize,
     outside: &'a mut u64,
 }
 
 impl CipherJob for Pass<'_> {
     #[inline(always)]
     fn run<C: Cipher>(self, cipher: &C) {
-        let mut rest = self.numbers;
-        let mut shift = 0;
-        while !rest.is_empty() {
-            // A very wide cipher pays only when most of its lanes are in use.
-            let width = if C::WIDTH > 32 && rest.len() > WIDE_FROM { 64 } else { 8 };
-            let (chunk, later) = rest.split_at_mut(rest.len().min(width));
-            let outside = if width == 64 {
-                network::<C, 64>(cipher, self.feistel, self.direction, chunk)
-            } else {
-                network::<C, 8>(cipher, self.feistel, self.direction, chunk)
+        let Pass { feistel, direction, numbers, count, outside } = self;
+        let mut done = 0;
+        while done < count.min(BURST) {
+            let (_, rest) = numbers.split_at_mut(done);
+            // As many as the CPU's registers hold, or as few as there are.
+            let found = match (C::WIDTH, count - done) {
+                (..=8, _) => network::<C, 8, 16>(cipher, feistel, direction, rest),
+                (64.., 17..) => network::<C, 32, 64>(cipher, feistel, direction, rest),
+                _ => network::<C, 16, 32>(cipher, feistel, direction, rest),
             };
-            *self.outside |= outside << shift;
-            shift += width;
-            rest = later;
+            *outside |= found.0 << done;
+            done += found.1;
         }
     }
 }
 
-/// Sends up to `W` numbers through the network. Returns the lanes that are outside of the size
-/// then.
+/// Sends the first `W` of `numbers` through the network; `N` is twice `W`. Returns those that are
+/// outside of the size then, as bits, and `W`.
 #[inline(always)]
-fn network<C: Cipher, const W: usize>(
+fn network<C: Cipher, const W: usize, const N: usize>(
     cipher: &C,
     feistel: &Feistel,
     direction: Direction,
     numbers: &mut [u64],
-) -> u64 {
+) -> (u64, usize) {
+    const { assert!(N == 2 * W) };
+    let Some(numbers) = numbers.first_chunk_mut::<W>() else { return (0, W) };
     let Feistel { size, a_mask, b_mask, b_bits, .. } = *feistel;
     let forward = direction == Direction::Forward;
-    let first = if forward { 0 } else { LAST_ROUND };
-    let (mut x, mut y) = ([[0; 16]; W], [[0; 16]; W]);
-    for ((x, y), number) in x.iter_mut().zip(&mut y).zip(numbers.iter()) {
-        let (a, b) = ((*number >> b_bits) as u32, *number as u32 & b_mask);
+    let first = if forward { 0 } else { u64::from(LAST_ROUND).to_le() };
+    // A copy, so that the compiler knows it to be apart from the halves.
+    let before = *numbers;
+    let (mut x, mut y) = ([0; N], [0; N]);
+    for (lane, number) in before.iter().enumerate() {
+        let (a, b) = (number >> b_bits, number & u64::from(b_mask));
         let (even, odd) = if forward { (a, b) } else { (b, a) };
-        *x = to_block(first, even);
-        *y = to_block(first, odd);
+        (x[2 * lane], x[2 * lane + 1]) = (first, even.to_be());
+        (y[2 * lane], y[2 * lane + 1]) = (first, odd.to_be());
     }
-    let (x_mask, y_mask) = if forward { (a_mask, b_mask) } else { (b_mask, a_mask) };
-    rounds(cipher, &mut x, &mut y, &to_block(0, x_mask), &to_block(0, y_mask));
-    let mut outside = 0;
-    for (lane, ((x, y), number)) in x.iter().zip(&y).zip(numbers).enumerate() {
-        let (even, odd) = (from_block(x), from_block(y));
+    let (even_mask, odd_mask) = if forward { (a_mask, b_mask) } else { (b_mask, a_mask) };
+    let (mut x_mask, mut y_mask) = ([0; N], [0; N]);
+    for lane in 0..W {
+        x_mask[2 * lane + 1] = u64::from(even_mask).to_be();
+        y_mask[2 * lane + 1] = u64::from(odd_mask).to_be();
+    }
+    rounds::<C, W, N>(cipher, &mut x, &mut y, &x_mask, &y_mask);
+    let (mut after, mut outside) = ([0; W], 0);
+    for (lane, number) in after.iter_mut().enumerate() {
+        let (even, odd) = (u64::from_be(x[2 * lane + 1]), u64::from_be(y[2 * lane + 1]));
         let (a, b) = if forward { (even, odd) } else { (odd, even) };
-        *number = u64::from(a) << b_bits | u64::from(b);
+        *number = a << b_bits | b;
         outside |= u64::from(*number >= size) << lane;
     }
-    outside
+    *numbers = after;
+    (outside, W)
 }
 
 /// All rounds of the network: `x` changes in the even steps, `y` in the odd ones.
 #[inline(always)]
-fn rounds<C: Cipher, const W: usize>(
+fn rounds<C: Cipher, const W: usize, const N: usize>(
     cipher: &C,
-    x: &mut [Block; W],
-    y: &mut [Block; W],
-    x_mask: &Block,
-    y_mask: &Block,
+    x: &mut [u64; N],
+    y: &mut [u64; N],
+    x_mask: &[u64; N],
+    y_mask: &[u64; N],
 ) {
     // The number of round s is s forwards and 7 ^ s backwards. What takes a half from its number
     // in step s - 1 to that in step s + 1 is (s - 1) ^ (s + 1) in both cases; step 0 has no step
     // before it, and the half came in with the number of round 0 instead.
-    round(cipher, y, x, x_mask, 1);
-    round(cipher, x, y, y_mask, 2);
-    round(cipher, y, x, x_mask, 1 ^ 3);
-    round(cipher, x, y, y_mask, 2 ^ 4);
-    round(cipher, y, x, x_mask, 3 ^ 5);
-    round(cipher, x, y, y_mask, 4 ^ 6);
-    round(cipher, y, x, x_mask, 5 ^ 7);
-    round(cipher, x, y, y_mask, 0);
+    round::<C, W, N, 1>(cipher, y, x, x_mask);
+    round::<C, W, N, 2>(cipher, x, y, y_mask);
+    round::<C, W, N, { 1 ^ 3 }>(cipher, y, x, x_mask);
+    round::<C, W, N, { 2 ^ 4 }>(cipher, x, y, y_mask);
+    round::<C, W, N, { 3 ^ 5 }>(cipher, y, x, x_mask);
+    round::<C, W, N, { 4 ^ 6 }>(cipher, x, y, y_mask);
+    round::<C, W, N, { 5 ^ 7 }>(cipher, y, x, x_mask);
+    round::<C, W, N, 0>(cipher, x, y, y_mask);
 }
 
-/// `to` ^= low bits of the encryption of `from`, and its round number moves on by `next`.
+/// `to` ^= low bits of the encryption of `from`, and its round number moves on by `NEXT`.
 #[inline(always)]
-fn round<C: Cipher, const W: usize>(
+fn round<C: Cipher, const W: usize, const N: usize, const NEXT: u64>(
     cipher: &C,
-    from: &[Block; W],
-    to: &mut [Block; W],
-    mask: &Block,
-    next: u8,
+    from: &[u64; N],
+    to: &mut [u64; N],
+    mask: &[u64; N],
 ) {
-    let mut encrypted = [[0; 16]; W];
-    cipher.encrypt(from, &mut encrypted);
-    let next = to_block(next, 0);
-    for (to, encrypted) in to.iter_mut().zip(&encrypted) {
-        for byte in 0..16 {
-            to[byte] ^= (encrypted[byte] & mask[byte]) ^ next[byte];
-        }
+    let (mut blocks, mut encrypted) = ([[0; 16]; W], [[0; 16]; W]);
+    for (bytes, word) in blocks.as_flattened_mut().chunks_exact_mut(8).zip(from) {
+        bytes.copy_from_slice(&word.to_ne_bytes());
     }
+    cipher.encrypt(&blocks, &mut encrypted);
+    let mut words = [0; N];
+    for (word, bytes) in words.iter_mut().zip(encrypted.as_flattened().as_chunks::<8>().0) {
+        *word = u64::from_ne_bytes(*bytes);
+    }
+    let next = const { every_second::<N>(NEXT) };
+    for i in 0..N {
+        to[i] ^= (words[i] & mask[i]) ^ next[i];
+    }
+    // Keeps the compiler from taking a few lanes through all rounds before it begins with the next
+    // few: each lane waits for its cipher, so only many side by side keep the CPU busy.
+    std::hint::black_box(to);
 }
 
-/// The block that F enciphers: the round's number and a half.
-#[inline(always)]
-fn to_block(round: u8, half: u32) -> Block {
-    (u128::from(round) << 120 | u128::from(half)).to_be_bytes()
+/// `value` in byte 0 of every block.
+const fn every_second<const N: usize>(value: u64) -> [u64; N] {
+    let mut words = [0; N];
+    let mut i = 0;
+    while i < N {
+        words[i] = value.to_le();
+        i += 2;
+    }
+    words
 }
 
-/// The half in a block.
-#[inline(always)]
-fn from_block(block: &Block) -> u32 {
-    u128::from_be_bytes(*block) as u32
-}
-
-/// The numbers of the bits that are set.
-fn lanes(mut bits: u64) -> impl Iterator<Item = usize> {
+/// The numbers of the bits that are set, ascending.
+pub(super) fn lanes(mut bits: u64) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         let lane = bits.trailing_zeros() as usize;
         bits &= bits.wrapping_sub(1);
@@ -237,9 +242,6 @@ fn lanes(mut bits: u64) -> impl Iterator<Item = usize> {
 }
 
 const LAST_ROUND: u8 = 7;
-
-/// From how many numbers on a 64 blocks wide cipher is used as one.
-const WIDE_FROM: usize = 32;
 
 /// The slow twin: the same permutation, one number at a time, written as the definition reads.
 pub mod reference {
@@ -289,7 +291,10 @@ mod tests {
     /// Permutes all of `numbers`, [`BURST`] at a time.
     fn permute_all(feistel: &Feistel, direction: Direction, numbers: &mut [u64]) {
         for burst in numbers.chunks_mut(BURST) {
-            assert_eq!(feistel.permute(direction, burst), 0);
+            let mut padded = [0; BURST];
+            padded[..burst.len()].copy_from_slice(burst);
+            assert_eq!(feistel.permute(direction, &mut padded, burst.len()), 0);
+            burst.copy_from_slice(&padded[..burst.len()]);
         }
     }
 
@@ -317,14 +322,12 @@ mod tests {
             let feistel = Feistel::new(&KEY, bits, size);
             for direction in [Direction::Forward, Direction::Inverse] {
                 for len in 0..=BURST + 3 {
-                    let start: Vec<u64> = (1..=len as u64)
-                        .map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15) % size)
-                        .collect();
-                    let mut numbers = start.clone();
-                    assert_eq!(feistel.permute(direction, &mut numbers), 0);
-                    for (lane, (number, start)) in numbers.iter().zip(&start).enumerate() {
-                        let expected = reference::permute(&feistel, direction, *start);
-                        let expected = if lane < BURST { expected } else { Some(*start) };
+                    let number = |i: usize| (i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                    let start: [u64; BURST] = std::array::from_fn(|i| number(i) % size);
+                    let mut numbers = start;
+                    assert_eq!(feistel.permute(direction, &mut numbers, len), 0);
+                    for (lane, number) in numbers.iter().enumerate().take(len) {
+                        let expected = reference::permute(&feistel, direction, start[lane]);
                         assert_eq!(Some(*number), expected, "{bits} {direction:?} {len} {lane}");
                     }
                 }
@@ -336,10 +339,10 @@ mod tests {
     fn a_walk_that_does_not_end_is_given_up() {
         // Nothing is below 0: every lane walks until the bound.
         let feistel = Feistel::new(&KEY, 20, 0);
-        assert_eq!(feistel.permute(Direction::Forward, &mut [1, 2, 3]), 0b111);
+        assert_eq!(feistel.permute(Direction::Forward, &mut [1; BURST], 3), 0b111);
         // Of a size of one, only what starts on its cycle comes back; that may take too long.
         let feistel = Feistel::new(&KEY, 60, 1);
-        assert_eq!(feistel.permute(Direction::Forward, &mut [0; BURST]), u64::MAX);
+        assert_eq!(feistel.permute(Direction::Forward, &mut [0; BURST], BURST), u64::MAX);
         assert_eq!(reference::permute(&feistel, Direction::Forward, 0), None);
     }
 }

@@ -21,7 +21,7 @@
 //! This mapping is frozen: `tests/vectors/relay-v1.json`, written by a second implementation,
 //! holds it. Changing it breaks live connections in a rolling upgrade.
 
-use super::feistel::{Direction, Feistel};
+use super::feistel::{Direction, Feistel, lanes};
 use crate::crypto::Key128;
 
 pub use super::feistel::BURST;
@@ -134,12 +134,9 @@ impl Permutation {
                 *number = to_number(client);
             }
             let count = clients.len().min(out.len());
-            let Some(numbers) = numbers.get_mut(..count) else { return };
-            let failed = self.feistel.permute(Direction::Forward, numbers);
-            for (lane, (out, number)) in out.iter_mut().zip(numbers).enumerate() {
-                let mapped = split(*number);
-                *out = if failed >> lane & 1 == 0 { Ok(mapped) } else { Err(WalkError) };
-            }
+            let failed = self.feistel.permute(Direction::Forward, &mut numbers, count);
+            out.iter_mut().zip(numbers).take(count).for_each(|(out, y)| *out = Ok(split(y)));
+            mark(out, failed, Err(WalkError));
         }
     }
 
@@ -158,16 +155,20 @@ impl Permutation {
                 }
             }
             let count = mapped.len().min(out.len());
-            let Some(numbers) = numbers.get_mut(..count) else { return };
-            let failed = self.feistel.permute(Direction::Inverse, numbers);
-            for (lane, (out, number)) in out.iter_mut().zip(numbers).enumerate() {
-                *out = match to_client(*number) {
-                    _ if bad >> lane & 1 != 0 => Err(DecodeError::BadTag),
-                    _ if failed >> lane & 1 != 0 => Err(DecodeError::Walk),
-                    None => Err(DecodeError::BadTag),
-                    Some(client) => Ok(client),
-                };
-            }
+            let failed = self.feistel.permute(Direction::Inverse, &mut numbers, count);
+            out.iter_mut().zip(numbers).take(count).for_each(|(out, x)| *out = to_client(x));
+            mark(out, failed, Err(DecodeError::Walk));
+            mark(out, bad, Err(DecodeError::BadTag));
+        }
+    }
+}
+
+/// Puts `value` into the lanes of `out` that are set in `which`: none, but for hostile input.
+#[inline(always)]
+fn mark<T: Copy>(out: &mut [T], which: u64, value: T) {
+    for lane in lanes(which) {
+        if let Some(out) = out.get_mut(lane) {
+            *out = value;
         }
     }
 }
@@ -180,22 +181,27 @@ fn to_number(client: &Client) -> u64 {
 
 /// The client whose x it is, if it is one's.
 #[inline(always)]
-fn to_client(number: u64) -> Option<Client> {
-    let case = match number >> 48 {
-        0 => Case::WithTimestamps,
-        1 => Case::WithoutTimestamps,
-        _ => return None,
-    };
-    let (ip, port) = ((number >> 16) as u32, number as u16);
-    (port != 0).then_some(Client { case, ip, port })
+fn to_client(x: u64) -> Result<Client, DecodeError> {
+    let (ip, port) = ((x >> 16) as u32, x as u16);
+    let case = if x >> 48 & 1 == 0 { Case::WithTimestamps } else { Case::WithoutTimestamps };
+    if x >> 49 == 0 && port != 0 { Ok(Client { case, ip, port }) } else { Err(DecodeError::BadTag) }
 }
 
 /// Tag, port and index of a y below N.
 #[inline(always)]
-fn split(number: u64) -> Mapped {
-    let (tag, rest) = (number % TAGS, number / TAGS);
-    let (port, index) = (rest % PORTS, rest / PORTS);
-    Mapped { tag: 1 + tag as u32, port: FIRST_PORT + port as u16, index: index as u16 }
+fn split(y: u64) -> Mapped {
+    // y = high * 2^32 + low = high * TAGS + (high + low), and high + low is less than 2 * TAGS for
+    // every y below 2^64 - 1: a division by TAGS is a comparison.
+    let (high, low) = (y >> 32, y & TAGS);
+    let sum = high + low;
+    let wrap = u64::from(sum >= TAGS);
+    let (tag, rest) = (sum - (TAGS & wrap.wrapping_neg()), (high + wrap) as u32);
+    let (port, index) = (rest % PORTS as u32, rest / PORTS as u32);
+    Mapped {
+        tag: (tag as u32).wrapping_add(1),
+        port: FIRST_PORT + port as u16,
+        index: index as u16,
+    }
 }
 
 /// The y of tag, port and index, if they are in their ranges.
@@ -243,6 +249,35 @@ pub mod reference {
         let y = y * 0xffff_ffff + u64::from(tag - 1);
         let x = reference::permute(&permutation.feistel, Direction::Inverse, y)
             .ok_or(DecodeError::Walk)?;
-        super::to_client(x).ok_or(DecodeError::BadTag)
+        super::to_client(x)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn by_division(y: u64) -> Mapped {
+        let (tag, rest) = (1 + y % TAGS, y / TAGS);
+        Mapped { tag: tag as u32, port: (1024 + rest % PORTS) as u16, index: (rest / PORTS) as u16 }
+    }
+
+    #[test]
+    fn the_split_is_the_division_at_its_edges() {
+        for quotient in [0, 1, 2, PORTS - 1, PORTS, (PORTS << 16) - 2, (PORTS << 16) - 1] {
+            for rest in [0, 1, 2, TAGS / 2, TAGS - 2, TAGS - 1] {
+                let y = quotient * TAGS + rest;
+                assert_eq!(split(y), by_division(y), "{y}");
+                assert_eq!(join(&split(y), PoolBits::MAX), Some(y));
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_split_is_the_division(y in 0..PoolBits::MAX.combinations()) {
+            prop_assert_eq!(split(y), by_division(y));
+        }
     }
 }
