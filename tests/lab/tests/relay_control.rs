@@ -6,8 +6,9 @@ mod common;
 
 use std::time::Duration;
 
-use anyrelay_lab::counters::InterfaceCounters;
-use anyrelay_lab::{Lab, Pop};
+use anyrelay_lab::config::METRICS;
+use anyrelay_lab::counters::{InterfaceCounters, PopCounters};
+use anyrelay_lab::{Lab, Pop, http};
 use common::{Busy, connect, eventually, milliseconds, serve, socket_info};
 
 const SOON: Duration = Duration::from_secs(5);
@@ -135,8 +136,15 @@ fn sigterm_drains_and_exits_with_zero() {
             (code, start.elapsed(), pop)
         }
     });
-    std::thread::sleep(milliseconds(700));
-    // Still forwarding; routes move away before the drain is over, as an announcer would do it.
+    let mut counters = PopCounters::open(&lab.topology).unwrap();
+    std::thread::sleep(milliseconds(500));
+    let answer = http::get(&lab.topology.pops[0], METRICS, "/readyz").unwrap();
+    assert_ne!(answer.0, 200, "it says that it is going: {}", answer.1);
+    let before = counters.carried().unwrap();
+    std::thread::sleep(milliseconds(300));
+    let carried = counters.carried().unwrap().since(&before);
+    assert!(carried.up[0] > 100 && carried.down[0] > 100, "it still forwards: {carried:?}");
+    // Routes move away before the drain is over, as an announcer would do it.
     for direction in anyrelay_lab::Direction::BOTH {
         lab.routes.to(direction, 1).unwrap();
     }

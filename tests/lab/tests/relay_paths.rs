@@ -6,7 +6,7 @@ mod common;
 
 use anyrelay_lab::firewall::Firewall;
 use anyrelay_lab::{Lab, command};
-use common::{connect, metric, netstat, serve, socket_info};
+use common::{connect, netstat, serve, socket_info};
 
 const BYTES: usize = 3_000_000;
 
@@ -119,5 +119,4 @@ fn ecn_passes_in_both_directions() {
     assert!(up.packets("echoed").unwrap() > 0, "and their echo comes back");
     connection.download(2, BYTES).unwrap();
     assert!(netstat(&lab.topology.client, "InCEPkts") > 0, "marks down arrive");
-    assert!(metric(&lab, "anyrelay_service_packets_total", &[("direction", "up")]) > 0.0);
 }

@@ -37,17 +37,21 @@ fn several_targets_share_clients_and_keep_them() {
     let mut lab = Lab::builder().service(service).build().unwrap();
     let start = |address: &SocketAddrV4| Server::start(&lab.topology.target, *address).unwrap();
     let servers: Vec<Server> = targets.iter().map(start).collect();
-    let busy = Busy::start(&lab);
     let mut idle: Vec<Connection> = (0..200).map(|_| connect(&lab)).collect();
     for connection in &mut idle {
         connection.download(1, 1000).unwrap();
     }
+    let busy = Busy::start(&lab);
     flip_a_while(&mut lab);
-    // Another POP chooses the same target for each.
-    for connection in &mut idle {
-        connection.download(2, 1000).unwrap();
-    }
     busy.finish();
+    // Every other POP chooses the same target for each.
+    for pop in 0..3 {
+        lab.routes.to(Direction::Up, pop).unwrap();
+        std::thread::sleep(milliseconds(50));
+        for connection in &mut idle {
+            connection.download(2, 1000).unwrap();
+        }
+    }
     let accepted: Vec<u64> = servers.iter().map(Server::accepted).collect();
     assert_eq!(accepted.iter().sum::<u64>(), 202);
     // 50 each on average, with a deviation of 6.

@@ -18,7 +18,7 @@ use common::VIP;
 const CONNECTIONS: usize = 20_000;
 const ADDRESSES: usize = 8;
 /// At a time, for each client address.
-const THREADS: usize = 4;
+const THREADS: usize = 10;
 const TIME_WAIT: Duration = Duration::from_secs(60);
 
 const KEYS: &str = "\
