@@ -1,4 +1,4 @@
-//! The command line: `run`, `check`, `keygen`, `map`.
+//! The command line: `run`, `check`, `keygen`, `map`, `replay`.
 //!
 //! Exit codes: 0 done, 1 failed at run time, 2 wrong usage or a config that does not check. What a
 //! command answers goes to stdout; mistakes, warnings and the log go to stderr.
@@ -6,6 +6,7 @@
 mod check;
 mod keygen;
 mod map;
+mod replay;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -48,6 +49,8 @@ enum Command {
     },
     /// Show what stands for a client at the target, or which client is behind what a target saw.
     Map(map::MapArguments),
+    /// Run the POP over a capture, offline, and write what it would have sent.
+    Replay(replay::ReplayArguments),
 }
 
 /// How a command ended, but for success.
@@ -116,6 +119,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Check { config } => check::check(&config),
         Command::Keygen { file } => keygen::keygen(&file),
         Command::Map(arguments) => map::map(&arguments),
+        Command::Replay(arguments) => replay::replay(&arguments),
     }
 }
 

@@ -1,0 +1,107 @@
+//! Counters as one JSON document, the format of `--counters` and of the fixtures.
+//!
+//! Ports and services are all there, by name; drops, answers and what was taken in only where there
+//! were any. Bytes are of frames at ports, from the IP header on at services, as in the metrics.
+
+use std::collections::BTreeMap;
+
+use anyrelay_core::config::Snapshot;
+use anyrelay_core::counters::{Counters, Traffic};
+use anyrelay_core::verdict::{AbsorbKind, DropReason, PortIndex, ReplyKind};
+use serde::Serialize;
+
+type ByLabel = BTreeMap<&'static str, u64>;
+
+/// All counts of a run.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Counts<'a> {
+    ports: BTreeMap<&'a str, PortCounts>,
+    services: BTreeMap<&'a str, ServiceCounts>,
+    replies: ByLabel,
+    absorbed: ByLabel,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct PortCounts {
+    rx: TrafficCounts,
+    tx: TrafficCounts,
+    drops: ByLabel,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct ServiceCounts {
+    up: TrafficCounts,
+    down: TrafficCounts,
+    drops: ByLabel,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct TrafficCounts {
+    packets: u64,
+    bytes: u64,
+}
+
+impl<'a> Counts<'a> {
+    /// What `counters` say of the ports and services of `snapshot`.
+    pub fn new(snapshot: &'a Snapshot, counters: &Counters) -> Self {
+        let ports = (0..).map(PortIndex).zip(&snapshot.config.ports).map(|(index, port)| {
+            let counts = counters.port(index);
+            let drops = drops(|reason| counters.drops(index, reason));
+            (
+                port.name.as_str(),
+                PortCounts { rx: (&counts.rx).into(), tx: (&counts.tx).into(), drops },
+            )
+        });
+        let services = snapshot.services.iter().map(|service| {
+            let counts = counters.service(service.slot);
+            let drops = drops(|reason| counters.service_drops(service.slot, reason));
+            let counts =
+                ServiceCounts { up: (&counts.up).into(), down: (&counts.down).into(), drops };
+            (service.name.as_str(), counts)
+        });
+        let replies = ReplyKind::ALL.iter().map(|&kind| (kind.label(), counters.replies(kind)));
+        let absorbed = AbsorbKind::ALL.iter().map(|&kind| (kind.label(), counters.absorbed(kind)));
+        Counts {
+            ports: ports.collect(),
+            services: services.collect(),
+            replies: non_zero(replies),
+            absorbed: non_zero(absorbed),
+        }
+    }
+
+    /// The counts for people, a line each.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (name, port) in &self.ports {
+            lines.push(format!("port {name}: in {}, out {}", told(&port.rx), told(&port.tx)));
+            lines.extend(port.drops.iter().map(|(why, count)| format!("  dropped {count} {why}")));
+        }
+        for (name, service) in &self.services {
+            let (up, down) = (told(&service.up), told(&service.down));
+            lines.push(format!("service {name}: to targets {up}, to clients {down}"));
+            let drops = service.drops.iter();
+            lines.extend(drops.map(|(why, count)| format!("  dropped {count} {why}")));
+        }
+        lines.extend(self.replies.iter().map(|(kind, count)| format!("answered {count} {kind}")));
+        lines.extend(self.absorbed.iter().map(|(kind, count)| format!("kept {count} {kind}")));
+        lines
+    }
+}
+
+impl From<&Traffic> for TrafficCounts {
+    fn from(traffic: &Traffic) -> Self {
+        TrafficCounts { packets: traffic.packets.get(), bytes: traffic.bytes.get() }
+    }
+}
+
+fn told(traffic: &TrafficCounts) -> String {
+    format!("{} packets ({} bytes)", traffic.packets, traffic.bytes)
+}
+
+fn drops(count: impl Fn(DropReason) -> u64) -> ByLabel {
+    non_zero(DropReason::ALL.iter().map(|&reason| (reason.label(), count(reason))))
+}
+
+fn non_zero(counts: impl Iterator<Item = (&'static str, u64)>) -> ByLabel {
+    counts.filter(|(_, count)| *count > 0).collect()
+}

@@ -1,0 +1,49 @@
+//! Where the engine's frames and reasons go during a replay.
+
+use anyrelay_core::config::Snapshot;
+use anyrelay_core::frame::HeapFrame;
+use anyrelay_core::pop::{Note, Output};
+use anyrelay_core::verdict::PortIndex;
+
+use super::{describe, port_name};
+
+/// Collects what the engine sends because of one frame, and why.
+pub struct Sink<'a> {
+    snapshot: &'a Snapshot,
+    explain: bool,
+    /// Frames out, in order.
+    pub sent: Vec<(PortIndex, HeapFrame)>,
+    /// The reasoning, ready to be put behind a frame's description.
+    pub reasons: String,
+}
+
+impl<'a> Sink<'a> {
+    /// An empty sink; reasons are collected only if `explain`.
+    pub fn new(snapshot: &'a Snapshot, explain: bool) -> Self {
+        Sink { snapshot, explain, sent: Vec::new(), reasons: String::new() }
+    }
+
+    /// The name of a port.
+    pub fn port_name(&self, port: u8) -> String {
+        port_name(self.snapshot, port)
+    }
+}
+
+impl Output<HeapFrame> for Sink<'_> {
+    const EXPLAINS: bool = true;
+
+    fn transmit(&mut self, port: PortIndex, frame: HeapFrame) {
+        self.sent.push((port, frame));
+    }
+
+    fn allocate(&mut self) -> Option<HeapFrame> {
+        Some(HeapFrame::new(&[]))
+    }
+
+    fn explain(&mut self, note: Note<'_>) {
+        if self.explain {
+            let snapshot = self.snapshot;
+            describe::reason(&mut self.reasons, note, |port| port_name(snapshot, port));
+        }
+    }
+}
