@@ -11,6 +11,8 @@ mod forward;
 mod ingress;
 mod lanes;
 mod run;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

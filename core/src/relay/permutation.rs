@@ -120,6 +120,13 @@ impl Permutation {
         Permutation { feistel, bits }
     }
 
+    /// A mapping whose every walk is given up, to see what becomes of frames then.
+    #[cfg(test)]
+    pub(crate) fn endless(bits: PoolBits) -> Self {
+        let key = Key128::new([0; 16]);
+        Permutation { feistel: Feistel::new(&key, 48 + u32::from(bits.get()), 0), bits }
+    }
+
     /// The pool's size.
     pub fn bits(&self) -> PoolBits {
         self.bits

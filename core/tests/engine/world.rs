@@ -104,6 +104,9 @@ pub enum Said {
     Verdict(Verdict),
 }
 
+/// Frames that were sent, and the ports they left through.
+pub type Sent = Vec<(PortIndex, Vec<u8>)>;
+
 /// Keeps what a POP sends and says.
 #[derive(Debug, Default)]
 pub struct Sink {
@@ -113,18 +116,59 @@ pub struct Sink {
     pub frames_left: Option<usize>,
 }
 
-impl Output<HeapFrame> for Sink {
+/// A frame that can be made of bytes.
+pub trait Made: Frame {
+    fn made(bytes: &[u8]) -> Self;
+}
+
+impl Made for HeapFrame {
+    fn made(bytes: &[u8]) -> Self {
+        HeapFrame::new(bytes)
+    }
+}
+
+/// A frame without room in front.
+pub struct Tight(HeapFrame);
+
+impl Made for Tight {
+    fn made(bytes: &[u8]) -> Self {
+        Tight(HeapFrame::new(bytes))
+    }
+}
+
+impl Frame for Tight {
+    fn bytes(&self) -> &[u8] {
+        self.0.bytes()
+    }
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        self.0.bytes_mut()
+    }
+    fn prepend(&mut self, _: usize) -> bool {
+        false
+    }
+    fn append(&mut self, _: usize) -> bool {
+        false
+    }
+    fn trim_front(&mut self, count: usize) {
+        self.0.trim_front(count);
+    }
+    fn truncate(&mut self, len: usize) {
+        self.0.truncate(len);
+    }
+}
+
+impl<F: Made> Output<F> for Sink {
     const EXPLAINS: bool = true;
 
-    fn transmit(&mut self, port: PortIndex, frame: HeapFrame) {
+    fn transmit(&mut self, port: PortIndex, frame: F) {
         self.sent.push((port, frame.bytes().to_vec()));
     }
 
-    fn allocate(&mut self) -> Option<HeapFrame> {
+    fn allocate(&mut self) -> Option<F> {
         if let Some(left) = &mut self.frames_left {
             *left = left.checked_sub(1)?;
         }
-        Some(HeapFrame::new(&[]))
+        Some(F::made(&[]))
     }
 
     fn explain(&mut self, note: Note<'_>) {
@@ -189,26 +233,31 @@ impl World {
 
     /// Hands over one frame; gives back what was sent because of it. What was said is in
     /// `self.out.said`.
-    pub fn frame(&mut self, port: PortIndex, frame: HeapFrame) -> Vec<(PortIndex, Vec<u8>)> {
+    pub fn frame<F: Made>(&mut self, port: PortIndex, frame: F) -> Sent {
         self.burst(port, vec![frame])
     }
 
     /// Hands over one burst.
-    pub fn burst(&mut self, port: PortIndex, frames: Vec<HeapFrame>) -> Vec<(PortIndex, Vec<u8>)> {
+    pub fn burst<F: Made>(&mut self, port: PortIndex, frames: Vec<F>) -> Sent {
         self.out.said.clear();
-        let mut frames: ArrayVec<HeapFrame, BURST> = frames.into_iter().collect();
+        let mut frames: ArrayVec<F, BURST> = frames.into_iter().collect();
         self.pop.handle_burst(self.now, &self.snapshot, port, &mut frames, &mut self.out);
         assert!(frames.is_empty());
         std::mem::take(&mut self.out.sent)
     }
 
+    /// Does what is due without a frame; what is sent stays in `self.out`.
+    pub fn poll(&mut self) {
+        self.pop.poll::<HeapFrame, _>(self.now, &mut self.out);
+    }
+
     /// Hands over raw bytes of a frame.
-    pub fn bytes(&mut self, port: PortIndex, bytes: &[u8]) -> Vec<(PortIndex, Vec<u8>)> {
+    pub fn bytes(&mut self, port: PortIndex, bytes: &[u8]) -> Sent {
         self.frame(port, HeapFrame::new(bytes))
     }
 
     /// Hands over a datagram, framed as the port's gateway would.
-    pub fn datagram(&mut self, port: PortIndex, datagram: &[u8]) -> Vec<(PortIndex, Vec<u8>)> {
+    pub fn datagram(&mut self, port: PortIndex, datagram: &[u8]) -> Sent {
         let frame = self.framed(port, datagram);
         self.bytes(port, &frame)
     }
