@@ -2,7 +2,7 @@
 //!
 //! A segment of a pool service takes a lane when it is classified. [`Lanes::map`] then goes over
 //! the services that occur and computes all lanes of one in a single call, so that the cipher's
-//! pipeline is filled. Results are the same in any company: `tests/equivalence.rs` shows it.
+//! pipeline is filled. Results are the same in any company: `tests/engine/equivalence.rs` shows it.
 
 use arrayvec::ArrayVec;
 

@@ -208,14 +208,14 @@ fn a_rst_waits_for_half_a_minute() {
     let data = Tcp::new(CLIENT, WEB, ACK).stamped(1, 2).numbers(1, 5000);
     keep(&mut world, to, RST, 5000, 0);
     world.later(LIFETIME_MS);
-    world.pop.poll(world.now, &mut world.out);
+    world.poll();
     let sent = world.datagram(WAN, &data.datagram());
     own_reset(&world, WAN, &sent);
     for polled in [false, true] {
         keep(&mut world, to, RST, 5000, 0);
         world.later(LIFETIME_MS + 1);
         if polled {
-            world.pop.poll(world.now, &mut world.out);
+            world.poll();
             assert!(world.soft.pending_rsts.is_empty());
         }
         world.forwarded(WAN, &data);

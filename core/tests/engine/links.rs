@@ -36,7 +36,7 @@ fn seen_arp(frame: &[u8]) -> SeenArp {
 
 /// The addresses that `poll` asks for now, and on which port.
 fn asked(world: &mut World) -> Vec<(PortIndex, u32)> {
-    world.pop.poll(world.now, &mut world.out);
+    world.poll();
     let sent = std::mem::take(&mut world.out.sent);
     let asked = sent.iter().map(|(port, frame)| {
         let (dst, src, operation, sender, target) = seen_arp(frame);

@@ -7,14 +7,17 @@
 
 mod frames;
 mod seen;
+mod traffic;
 mod world;
 
 mod answers;
 mod clients;
+mod equivalence;
 mod headers;
 mod icmp;
 mod links;
 mod options;
+mod reasons;
 mod relay;
 
 use frames::*;

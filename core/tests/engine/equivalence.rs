@@ -1,0 +1,183 @@
+//! POP equivalence: POPs built separately from the same config text, each with its own earlier
+//! traffic, grouping into bursts, number of workers, restarts and clock, give the same output from
+//! the IP header on to the same frame.
+//!
+//! To see that this can fail, give a POP a memory. A mutant that must not pass: in `pop.rs` add to
+//! `Pop` a `HashMap<(u32, u16), Case>`, hand it to `Run`, and let `read_client` (`pop/ingress.rs`)
+//! put in the case of every segment with timestamps and take the remembered one for a segment
+//! without. That is what a relay with connection state would do, and what breaks when the next
+//! segment meets another POP. The test then names the seed, the run and the frames that differ.
+//!
+//! `ANYRELAY_SEED=N` runs one seed, `ANYRELAY_FULL=1` many.
+
+use std::sync::Arc;
+
+use anyrelay_core::config::Config;
+use anyrelay_core::counters::Counters;
+use anyrelay_core::frame::HeapFrame;
+use anyrelay_core::pop::{BURST, Pop, SoftState};
+use anyrelay_core::relay::pending_rst::LIFETIME_MS;
+use anyrelay_core::verdict::PortIndex;
+use anyrelay_core::wire::MacAddr;
+
+use crate::traffic::{Rng, Run, Traffic};
+use crate::*;
+
+/// How one of the POPs came to where it is.
+#[derive(Clone, Copy, Debug)]
+struct History {
+    /// Runs of other traffic of the same clients, before any that is compared.
+    earlier_runs: usize,
+    clock_ahead_ms: u64,
+    workers: usize,
+    /// One frame at a time, or bursts of random sizes.
+    bursts: bool,
+    /// Restarts after one run in so many; 0 is never.
+    restarts: usize,
+    /// Learns its gateways instead of being told.
+    learns: bool,
+}
+
+const PLAIN: History = History {
+    earlier_runs: 0,
+    clock_ahead_ms: 0,
+    workers: 1,
+    bursts: false,
+    restarts: 0,
+    learns: false,
+};
+
+/// A POP of several workers.
+struct Subject {
+    history: History,
+    world: World,
+    workers: Vec<Pop>,
+    rng: Rng,
+}
+
+impl Subject {
+    fn new(history: History, seed: u64) -> Subject {
+        let text = if history.learns {
+            edited(&[
+                ("gateway_macs = [\"02:00:00:00:01:01\"]", ""),
+                ("gateway_macs = [\"02:00:00:00:01:02\"]", ""),
+            ])
+        } else {
+            CONFIG.to_owned()
+        };
+        let mut world = World::with(Config::parse("other name.toml", &text).unwrap());
+        world.later(history.clock_ahead_ms);
+        let mut subject = Subject { history, world, workers: Vec::new(), rng: Rng(seed ^ 0x5eed) };
+        subject.start();
+        let mut earlier = Traffic::new(seed.wrapping_mul(77) ^ history.clock_ahead_ms);
+        for _ in 0..history.earlier_runs {
+            let run = earlier.run();
+            subject.run(&run);
+        }
+        // What waits for a segment of the earlier traffic is forgotten, as restarts forget it.
+        subject.world.later(LIFETIME_MS + 1);
+        subject.start();
+        subject
+    }
+
+    /// Starts over, with nothing remembered.
+    fn start(&mut self) {
+        let world = &mut self.world;
+        if self.history.restarts > 0 || self.workers.is_empty() {
+            let macs = [MacAddr(WAN_MAC), MacAddr(LAN_MAC)];
+            world.soft = Arc::new(SoftState::new(&world.snapshot, &macs));
+            let worker = |_| Pop::new(world.soft.clone(), Arc::new(Counters::default()));
+            self.workers = (0..self.history.workers).map(worker).collect();
+        }
+        world.pop = Pop::new(world.soft.clone(), world.counters.clone());
+        world.poll();
+        world.out.sent.clear();
+        for (port, gateway, from, own) in [
+            (WAN, WAN_GATEWAY, "192.0.2.1", "192.0.2.2"),
+            (LAN, LAN_GATEWAY, "10.1.0.1", "10.1.0.2"),
+        ] {
+            let mac = world.mac(port);
+            let reply = arp(2, (gateway, ip(from)), (mac, ip(own)));
+            world.bytes(port, &ethernet(mac, gateway, None, 0x0806, &reply));
+        }
+    }
+
+    /// What the frames of a run give, from the IP header on.
+    fn run(&mut self, run: &Run) -> Vec<(PortIndex, Vec<u8>)> {
+        let mut sent = Vec::new();
+        let mut left = &run.datagrams[..];
+        while !left.is_empty() {
+            let count = if self.history.bursts { 1 + self.rng.below(BURST) } else { 1 };
+            let (now, later) = left.split_at(count.min(left.len()));
+            left = later;
+            let worker = self.rng.below(self.workers.len());
+            std::mem::swap(&mut self.world.pop, &mut self.workers[worker]);
+            let frames: Vec<_> = now
+                .iter()
+                .map(|bytes| HeapFrame::new(&self.world.framed(run.port, bytes)))
+                .collect();
+            sent.extend(self.world.burst(run.port, frames));
+            std::mem::swap(&mut self.world.pop, &mut self.workers[worker]);
+            self.world.later(self.rng.below(3) as u64);
+        }
+        let restarts = self.history.restarts;
+        // A restart forgets RSTs that wait: not between a RST and the segment that it answers.
+        if restarts > 0 && run.port == WAN && self.rng.chance(1, restarts) {
+            self.start();
+        }
+        sent.into_iter().map(|(port, frame)| (port, frame[14..].to_vec())).collect()
+    }
+}
+
+fn histories() -> Vec<History> {
+    let burst = History { bursts: true, earlier_runs: 5, clock_ahead_ms: 1000, ..PLAIN };
+    vec![
+        burst,
+        History { earlier_runs: 20, clock_ahead_ms: 2000, restarts: 3, ..PLAIN },
+        History { workers: 3, clock_ahead_ms: 700, ..burst },
+        History { workers: 2, restarts: 4, learns: true, ..burst },
+    ]
+}
+
+fn compare(seed: u64, runs: usize) {
+    let mut traffic = Traffic::new(seed);
+    let mut reference = Subject::new(PLAIN, seed);
+    let mut others: Vec<_> =
+        histories().into_iter().map(|history| Subject::new(history, seed)).collect();
+    let mut sent = 0;
+    for number in 0..runs {
+        let run = traffic.run();
+        let want = reference.run(&run);
+        sent += want.len();
+        for other in &mut others {
+            let got = other.run(&run);
+            assert_eq!(
+                want.len(),
+                got.len(),
+                "seed {seed}, run {number}, {:?}: other frames are dropped or answered",
+                other.history
+            );
+            for (at, (want, got)) in want.iter().zip(&got).enumerate() {
+                assert_eq!(
+                    want, got,
+                    "seed {seed}, run {number} ({:?}), output {at} of {:?}",
+                    run.port, other.history
+                );
+            }
+        }
+    }
+    assert!(sent > runs * 5, "seed {seed}: only {sent} frames were sent in {runs} runs");
+}
+
+#[test]
+fn pops_with_different_histories_give_the_same_output() {
+    let full = std::env::var_os("ANYRELAY_FULL").is_some();
+    let one = std::env::var("ANYRELAY_SEED").ok().map(|seed| seed.parse::<u64>().unwrap());
+    let seeds = match one {
+        Some(seed) => seed..seed + 1,
+        None => 1..if full { 400 } else { 31 },
+    };
+    for seed in seeds {
+        compare(seed, 100);
+    }
+}

@@ -1,0 +1,288 @@
+//! Random traffic from a seed: both directions and cases, ICMP, several services, and enough of
+//! what must be dropped. Frames come in runs, as from one port after the other.
+
+use std::collections::HashSet;
+
+use anyrelay_core::verdict::{PortIndex, ReplyKind, Verdict};
+
+use crate::*;
+
+/// SplitMix64 (Steele, Lea, Flood 2014).
+#[derive(Clone, Debug)]
+pub struct Rng(pub u64);
+
+impl Rng {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, count: usize) -> usize {
+        (self.next() % count as u64) as usize
+    }
+
+    /// True `count` times in `of`.
+    pub fn chance(&mut self, count: usize, of: usize) -> bool {
+        self.below(of) < count
+    }
+
+    pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())]
+    }
+
+    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
+        (0..count).map(|_| self.next() as u8).collect()
+    }
+}
+
+/// Datagrams that come in through a port, one after the other.
+#[derive(Clone, Debug)]
+pub struct Run {
+    pub port: PortIndex,
+    pub datagrams: Vec<Vec<u8>>,
+}
+
+/// Makes traffic for the config [`CONFIG`].
+pub struct Traffic {
+    pub rng: Rng,
+    /// Sees segments through, so that errors can quote what comes out.
+    oracle: World,
+    /// Segments of clients that are to be answered with a RST that was sent to them.
+    answering: Vec<Tcp>,
+}
+
+const SERVICES: [&str; 3] = ["web", "many", "raw"];
+
+impl Traffic {
+    pub fn new(seed: u64) -> Traffic {
+        Traffic { rng: Rng(seed), oracle: World::new(), answering: Vec::new() }
+    }
+
+    /// As many frames as fit a few bursts.
+    pub fn run(&mut self) -> Run {
+        let port = if self.rng.chance(1, 2) { WAN } else { LAN };
+        let most = if self.rng.chance(1, 3) { 150 } else { 12 };
+        let count = 1 + self.rng.below(most);
+        let mut datagrams: Vec<_> = (0..count).map(|_| self.datagram(port)).collect();
+        if port == WAN {
+            datagrams.extend(self.answering.drain(..).map(|segment| segment.datagram()));
+        }
+        Run { port, datagrams }
+    }
+
+    pub fn datagram(&mut self, port: PortIndex) -> Vec<u8> {
+        let kind = self.rng.below(20);
+        if port == WAN { self.on_wan(kind) } else { self.on_lan(kind) }
+    }
+
+    fn on_wan(&mut self, kind: usize) -> Vec<u8> {
+        match kind {
+            0..=14 => {
+                let segment = self.segment_up();
+                self.strain(segment).datagram()
+            }
+            15..=16 => self.error_from_clients(),
+            17 => {
+                let to = self.rng.pick(&[WEB.0, RAW.0, 0xc000_0202]);
+                let payload = self.payload();
+                Ip { protocol: 1, ..Ip::new(CLIENT.0, to) }.with(&icmp(
+                    8,
+                    0,
+                    [1, 2, 3, 4],
+                    &payload,
+                ))
+            }
+            _ => self.stray(),
+        }
+    }
+
+    fn on_lan(&mut self, kind: usize) -> Vec<u8> {
+        match kind {
+            0..=13 => {
+                let segment = self.segment_down();
+                self.strain(segment).datagram()
+            }
+            14..=15 => self.error_from_targets(),
+            16 => self.untagged(),
+            _ => self.stray(),
+        }
+    }
+
+    /// One of few, so that all kinds of segments come from the same clients.
+    fn client(&mut self) -> (u32, u16) {
+        (CLIENT.0 + self.rng.below(8) as u32, 2000 + self.rng.below(8) as u16)
+    }
+
+    fn payload(&mut self) -> Vec<u8> {
+        let len = match self.rng.below(8) {
+            0..=2 => 0,
+            3..=5 => self.rng.below(64),
+            6 => self.rng.below(1400),
+            _ => 1388 + self.rng.below(90),
+        };
+        self.rng.bytes(len)
+    }
+
+    fn options(&mut self, stamp: Option<(u32, u32)>, syn: bool) -> Vec<u8> {
+        let mut options = stamp.map_or(Vec::new(), |(value, echo)| timestamps(value, echo));
+        let mss = [536, 1200, 1460, 8960][self.rng.below(4)];
+        match (syn, stamp, self.rng.below(8)) {
+            (true, Some((value, echo)), 0..=3) => options = linux_syn_options(mss, value, echo),
+            (true, ..) => {
+                let (kind, more) =
+                    (self.rng.pick(&[19, 29, 30, 34, 77, 253, 254]), self.rng.bytes(6));
+                options.extend(plain_syn_options(mss));
+                options.extend([kind, 8]);
+                options.extend(more);
+            }
+            (false, _, 0..=1) => {
+                let blocks = 1 + self.rng.below(3);
+                options.extend([1, 1, 5, 2 + 8 * blocks as u8]);
+                options.extend(self.rng.bytes(8 * blocks));
+            }
+            (false, Some((value, echo)), 2) => {
+                options = [vec![8, 10], timestamps(value, echo)[4..].to_vec(), vec![0, 0]].concat();
+            }
+            _ => {}
+        }
+        options
+    }
+
+    fn segment_up(&mut self) -> Tcp {
+        let client = self.client();
+        let to = self.rng.pick(&[WEB, WEB, MANY, MANY, RAW, (WEB.0, 4444)]);
+        let flags = self.rng.pick(&[SYN, ACK, ACK | PSH, ACK | PSH, ACK | FIN, RST, RST | ACK]);
+        let numbers = (self.rng.next() as u32, self.rng.next() as u32);
+        let stamp = self.rng.chance(1, 2).then_some(numbers);
+        let options = self.options(stamp, flags & SYN != 0);
+        let data = self.payload();
+        let seq = self.rng.next();
+        let segment = Tcp::new(client, to, flags).options(&options).data(&data);
+        segment.numbers(seq as u32, (seq >> 32) as u32)
+    }
+
+    fn segment_down(&mut self) -> Tcp {
+        let (client, service) = (self.client(), self.rng.pick(&SERVICES));
+        let flags = self.rng.pick(&[SYN | ACK, ACK, ACK | PSH, ACK | PSH, ACK | FIN, RST | ACK]);
+        let targets = self.oracle.service(service).targets().to_vec();
+        let target = targets[self.rng.below(targets.len())];
+        let (to, stamp) = if service == "raw" {
+            (client, self.rng.chance(1, 2).then_some((5, 6)))
+        } else {
+            let case = self.rng.below(2) as u8;
+            let (egress, port, mut tag) = self.oracle.egress(service, case, client);
+            if self.rng.chance(1, 20) {
+                tag = self.rng.next() as u32;
+            }
+            ((egress, port), Some((self.rng.next() as u32, tag)))
+        };
+        let options = self.options(stamp, flags & SYN != 0);
+        let data = self.payload();
+        let seq = self.rng.next();
+        let segment = Tcp::new((target.ip, target.port), to, flags).options(&options).data(&data);
+        segment.numbers(seq as u32, (seq >> 32) as u32)
+    }
+
+    /// Headers that are unusual, or that make a segment one to be dropped.
+    fn strain(&mut self, mut segment: Tcp) -> Tcp {
+        segment.ip.id = self.rng.next() as u16;
+        segment.ip.tos = self.rng.next() as u8;
+        segment.window = self.rng.next() as u16;
+        match self.rng.below(40) {
+            0 => segment.ip.ttl = self.rng.below(3) as u8,
+            1 => segment.ip.options = vec![148, 4, 0, 0, 1, 1, 1, 0],
+            2 => segment.ip.fragment = self.rng.next() as u16,
+            3 => segment.ip.src = self.rng.next() as u32,
+            4 => segment.ip.dst = self.rng.next() as u32,
+            5 => segment.flags = self.rng.next() as u8,
+            6 => segment.ip.fragment = 0,
+            7 => segment.options = vec![8, 9, 10, 11],
+            8 => segment.ip.options = vec![131, 3, 4, 0],
+            _ => {}
+        }
+        segment
+    }
+
+    /// A target's segment without timestamps. After a RST comes the segment that it answers.
+    fn untagged(&mut self) -> Vec<u8> {
+        let (client, case) = (self.client(), self.rng.below(2) as u8);
+        let (egress, port, _) = self.oracle.egress("web", case, client);
+        let flags = self.rng.pick(&[RST, RST, RST | ACK, RST | ACK, SYN | ACK, ACK]);
+        let (seq, ack) = (self.rng.next() as u32, self.rng.next() as u32);
+        let segment = Tcp::new(WEB_TARGET, (egress, port), flags).numbers(seq, ack);
+        if flags & RST != 0 {
+            let options = if case == 0 { timestamps(1, 2) } else { Vec::new() };
+            let hit = match flags & ACK {
+                0 => Tcp::new(client, WEB, ACK).numbers(9, seq),
+                _ => Tcp::new(client, WEB, SYN).numbers(ack.wrapping_sub(1), 0),
+            };
+            self.answering.push(hit.options(&options));
+        }
+        segment.datagram()
+    }
+
+    fn error_from_clients(&mut self) -> Vec<u8> {
+        let segment = self.segment_down();
+        let quoted = self.oracle.datagram(LAN, &segment.datagram());
+        self.error_about(&quoted)
+    }
+
+    fn error_from_targets(&mut self) -> Vec<u8> {
+        let segment = self.segment_up();
+        let quoted = self.oracle.datagram(WAN, &segment.datagram());
+        self.error_about(&quoted)
+    }
+
+    fn error_about(&mut self, quoted: &Sent) -> Vec<u8> {
+        let Some((_, frame)) = quoted.first() else { return self.stray() };
+        let datagram = frame.get(14..).unwrap_or_default();
+        let to = datagram.get(12..16).map_or(0, |ip| u32::from_be_bytes(ip.try_into().unwrap()));
+        let quoted = [28, 40, 52, 60, 548][self.rng.below(5)];
+        let mtu = [0, 500, 1280, 1400][self.rng.below(4)];
+        frag_needed(0x0909_0909, to, mtu, datagram, quoted)
+    }
+
+    /// What no service wants.
+    fn stray(&mut self) -> Vec<u8> {
+        let len = self.rng.below(80);
+        let (src, dst) = (self.rng.next() as u32, self.rng.next() as u32);
+        let to = self.rng.pick(&[dst, WEB.0, RAW.0, 0x6440_0801]);
+        let protocol = self.rng.pick(&[1, 6, 17, 58]);
+        let payload = self.rng.bytes(len);
+        Ip { protocol, ..Ip::new(src, to) }.with(&payload)
+    }
+}
+
+/// Traffic that met only half of the engine would compare nothing.
+#[test]
+fn traffic_meets_all_that_it_should() {
+    let mut traffic = Traffic::new(1);
+    let mut world = World::new();
+    let mut replies = HashSet::new();
+    let (mut drops, mut both_cases, mut forwarded) = (HashSet::new(), HashSet::new(), [0; 2]);
+    for _ in 0..400 {
+        let run = traffic.run();
+        for datagram in &run.datagrams {
+            world.datagram(run.port, datagram);
+            for said in &world.out.said {
+                match said {
+                    Said::Sent(kind) => drop(replies.insert(*kind)),
+                    Said::Verdict(Verdict::Drop(reason)) => drop(drops.insert(*reason)),
+                    Said::Verdict(Verdict::Forward(port)) => forwarded[usize::from(port.0)] += 1,
+                    Said::Mapped { client, .. } => drop(both_cases.insert(client.case)),
+                    _ => {}
+                }
+            }
+        }
+    }
+    assert_eq!(
+        (replies.len(), both_cases.len()),
+        (ReplyKind::COUNT - 1, 2),
+        "all but ARP: {replies:?}"
+    );
+    assert!(forwarded.iter().all(|count| *count > 2000), "{forwarded:?}");
+    assert!(drops.len() >= 20, "{drops:?}");
+}
