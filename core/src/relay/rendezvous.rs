@@ -10,7 +10,6 @@
 //! lowest target address, then the lowest port. Adding a target to n moves 1/(n+1) of the clients,
 //! all of them to it.
 
-use super::feistel::BURST;
 use crate::crypto::{Aes128, Block, Cipher, CipherJob, Key128};
 
 /// Targets of one service.
@@ -59,20 +58,8 @@ impl Rendezvous {
         if self.targets.len() < 2 {
             return;
         }
-        for (clients, out) in clients.chunks(BURST).zip(out.chunks_mut(BURST)) {
-            let mut rest = (clients, out);
-            // Wide bursts go as one; small ones do not pay for lanes that they do not use.
-            while !rest.0.is_empty() && !rest.1.is_empty() {
-                let step = if rest.0.len() > 8 { BURST } else { 8 };
-                let (now, later) = rest.0.split_at(rest.0.len().min(step));
-                let (now_out, later_out) = rest.1.split_at_mut(rest.1.len().min(step));
-                if step == BURST {
-                    self.aes.run(Choice::<BURST> { rendezvous: self, clients: now, out: now_out });
-                } else {
-                    self.aes.run(Choice::<8> { rendezvous: self, clients: now, out: now_out });
-                }
-                rest = (later, later_out);
-            }
+        for (clients, out) in clients.chunks(SIDE_BY_SIDE).zip(out.chunks_mut(SIDE_BY_SIDE)) {
+            self.aes.run(Choice { rendezvous: self, clients, out });
         }
     }
 
@@ -82,18 +69,18 @@ impl Rendezvous {
     }
 }
 
-/// The choice for up to `W` clients.
-struct Choice<'a, const W: usize> {
+/// The choice for up to [`SIDE_BY_SIDE`] clients.
+struct Choice<'a> {
     rendezvous: &'a Rendezvous,
     clients: &'a [Endpoint],
     out: &'a mut [u16],
 }
 
-impl<const W: usize> CipherJob for Choice<'_, W> {
+impl CipherJob for Choice<'_> {
     #[inline(always)]
     fn run<C: Cipher>(self, cipher: &C) {
-        let (mut blocks, mut encrypted) = ([[0; 16]; W], [[0; 16]; W]);
-        let mut best = [0; W];
+        let (mut blocks, mut encrypted) = ([[0; 16]; SIDE_BY_SIDE], [[0; 16]; SIDE_BY_SIDE]);
+        let mut best = [0; SIDE_BY_SIDE];
         for (index, target) in self.rendezvous.targets.iter().enumerate() {
             for (block, client) in blocks.iter_mut().zip(self.clients) {
                 *block = to_block(*client, *target);
@@ -120,6 +107,10 @@ fn to_block(client: Endpoint, target: Endpoint) -> Block {
 fn high_half(block: &Block) -> u64 {
     (u128::from_be_bytes(*block) >> 64) as u64
 }
+
+/// Clients whose weights are computed together. Targets follow each other without waiting, so more
+/// would gain nothing (`benches/permutation.rs`).
+const SIDE_BY_SIDE: usize = 8;
 
 #[cfg(test)]
 mod tests {
