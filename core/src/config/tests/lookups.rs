@@ -1,0 +1,131 @@
+//! What a snapshot answers.
+
+use super::*;
+
+#[test]
+fn addresses_mean_what_the_config_says() {
+    let snapshot = snapshot(GOOD);
+    assert_eq!(snapshot.classify(ip("203.0.113.10")), Destination::Vip);
+    assert_eq!(snapshot.classify(ip("203.0.113.11")), Destination::Vip);
+    assert_eq!(snapshot.classify(ip("203.0.113.12")), Destination::Other);
+    for pool in ["100.64.8.0", "100.64.8.77", "100.64.8.255"] {
+        assert_eq!(snapshot.classify(ip(pool)), Destination::Pool(PoolIndex(0)));
+    }
+    for other in ["100.64.7.255", "100.64.9.0", "198.51.100.10", "192.0.2.1", "0.0.0.0"] {
+        assert_eq!(snapshot.classify(ip(other)), Destination::Other, "{other}");
+    }
+    assert_eq!(snapshot.classify(ip("192.0.2.2")), Destination::Own(PortIndex(0)));
+    assert_eq!(snapshot.classify(ip("10.1.1.2")), Destination::Own(PortIndex(1)));
+}
+
+#[test]
+fn services_are_found_from_both_sides() {
+    let snapshot = snapshot(GOOD);
+    let (web, mail, raw) = (ServiceIndex(0), ServiceIndex(1), ServiceIndex(2));
+    let (vip, target, pool) = (ip("203.0.113.10"), ip("198.51.100.10"), PoolIndex(0));
+    assert_eq!(snapshot.service_at(vip, 443), Some(web));
+    assert_eq!(snapshot.service_at(vip, 25), Some(mail));
+    assert_eq!(snapshot.service_at(vip, 80), None);
+    assert_eq!(snapshot.service_from_pool(pool, target, 8443), Some(web));
+    assert_eq!(snapshot.service_from_pool(pool, target, 25), Some(mail));
+    assert_eq!(snapshot.service_from_pool(pool, target, 26), None);
+    assert_eq!(snapshot.service_from_pool(PoolIndex(1), target, 25), None);
+    assert_eq!(snapshot.transparent_service(target, 8443), Some(raw));
+    assert_eq!(snapshot.transparent_service(target, 25), None);
+    assert_eq!(snapshot.service(raw).unwrap().name, "raw");
+    assert_eq!(snapshot.service(web).unwrap().targets().len(), 2);
+    assert!(snapshot.service(ServiceIndex(3)).is_none());
+}
+
+#[test]
+fn only_addresses_of_clients_are_clients() {
+    let public = [
+        "1.2.3.4",
+        "192.0.2.77",
+        "203.0.113.12",
+        "198.51.100.11",
+        "172.32.0.1",
+        "223.255.255.255",
+        "100.128.0.0",
+        "169.253.0.1",
+    ];
+    let private = [
+        "10.0.0.1",
+        "172.16.0.1",
+        "172.31.255.255",
+        "192.168.3.4",
+        "100.64.0.1",
+        "100.127.255.255",
+    ];
+    let never = [
+        "0.0.0.1",
+        "127.0.0.1",
+        "169.254.1.1",
+        "224.0.0.1",
+        "240.0.0.1",
+        "255.255.255.255",
+        "203.0.113.10",
+        "100.64.8.3",
+        "198.51.100.9",
+        "192.0.2.2",
+        "10.1.1.2",
+        "192.0.2.0",
+        "192.0.2.255",
+    ];
+    let (without, with) =
+        (snapshot(GOOD), snapshot(&with("private_clients = false", "private_clients = true")));
+    for address in public {
+        assert!(without.client_ok(ip(address)) && with.client_ok(ip(address)), "{address}");
+    }
+    for address in private {
+        assert!(!without.client_ok(ip(address)) && with.client_ok(ip(address)), "{address}");
+    }
+    for address in never {
+        assert!(!without.client_ok(ip(address)) && !with.client_ok(ip(address)), "{address}");
+    }
+}
+
+#[test]
+fn the_digest_covers_what_pops_must_agree_on_and_nothing_else() {
+    let digest = snapshot(GOOD).digest().to_owned();
+    assert_eq!(digest.len(), 64);
+    let own = [
+        ("\"pop1\"", "\"pop2\""),
+        ("id = 1", "id = 2"),
+        ("core = 1", "core = 2"),
+        ("02:00:00:00:00:01", "02:00:00:00:00:02"),
+        ("192.0.2.2/24", "192.0.2.3/24"),
+        ("rst_per_second = 10", "rst_per_second = 11"),
+        ("127.0.0.1:9100", "127.0.0.1:9101"),
+        ("\"mail\"", "\"post\""),
+        (
+            "targets = [\"198.51.100.10:8443\", \"198.51.100.9:8443\"]",
+            "targets = [\"198.51.100.9:8443\", \"198.51.100.10:8443\"]",
+        ),
+    ];
+    for (from, to) in own {
+        assert_eq!(snapshot(&with(from, to)).digest(), digest, "{from} -> {to}");
+    }
+    let agreed = [
+        ("203.0.113.11:443", "203.0.113.11:444"),
+        ("198.51.100.10:25", "198.51.100.10:26"),
+        ("mss = 1400", "mss = 1401"),
+        ("egress = \"transparent\"", "egress = { pool = \"100.64.9.0/24\" }"),
+        ("private_clients = false", "private_clients = true"),
+        ("floor = 552", "floor = 576"),
+    ];
+    let mut seen = vec![digest];
+    for (from, to) in agreed {
+        let digest = snapshot(&with(from, to)).digest().to_owned();
+        assert!(!seen.contains(&digest), "{from} -> {to}");
+        seen.push(digest);
+    }
+    for place in 0..3 {
+        let mut random = [[1; 32], [2; 32], [3; 32]];
+        random[place] = [9; 32];
+        let keys = KeyFile::from_random(random);
+        let digest = Snapshot::build(&good(), &keys, None).unwrap().digest().to_owned();
+        assert!(!seen.contains(&digest));
+        seen.push(digest);
+    }
+}

@@ -1,0 +1,231 @@
+//! Every mistake is told with its key and reason.
+
+use super::*;
+
+/// What is changed in `GOOD`, by what, the key of the problem, and a part of its reason.
+const MISTAKES: &[(&str, &str, &str, &str)] = &[
+    // The form of the file.
+    ("[pop]", "[pop", "", "line 2"),
+    ("id = 1\n", "id = 1\nid = 1\n", "", "duplicate key"),
+    ("id = 1\n", "", "pop", "missing field `id`"),
+    ("id = 1\n", "id = 1\nuid = 2\n", "pop.uid", "unknown field `uid`"),
+    ("[dpdk]", "[dpkd]", "dpkd", "unknown field `dpkd`"),
+    ("vip = \"203.0.113.11:443\"", "vips = \"x\"", "relay[2].vips", "unknown field `vips`"),
+    ("mtu = 1500", "mtu = \"1500\"", "port[0].mtu", "expected i64"),
+    ("side = \"client\"", "side = \"left\"", "port[0].side", "unknown variant `left`"),
+    (
+        "egress = \"transparent\"",
+        "egress = \"opaque\"",
+        "relay[2].egress",
+        "unknown variant `opaque`",
+    ),
+    (
+        "egress = \"transparent\"",
+        "egress = { poool = \"x\" }",
+        "relay[2].egress",
+        "unknown variant `poool`",
+    ),
+    ("idle = \"backoff\"", "idle = \"sleep\"", "layout.idle", "unknown variant `sleep`"),
+    // The POP.
+    ("\"pop1\"", "\"pop 1\"", "pop.name", "cannot be a name"),
+    ("\"pop1\"", "\"\"", "pop.name", "cannot be a name"),
+    ("id = 1", "id = 256", "pop.id", "must be 0 to 255"),
+    ("id = 1", "id = -1", "pop.id", "must be 0 to 255"),
+    ("\"keys.toml\"", "\"\"", "pop.keys", "name the key file"),
+    ("drain_seconds = 0", "drain_seconds = 3601", "pop.drain_seconds", "0 to 3600"),
+    ("\"drop\"", "\"reassemble\"", "pop.fragments", "not supported yet"),
+    ("floor = 552", "floor = 67", "pop.icmp_mtu_floor", "68 to 1500"),
+    ("memory_mb = 128", "memory_mb = 1", "dpdk.memory_mb", "32 to"),
+    ("mbufs = 8192", "mbufs = 0", "dpdk.mbufs", "1024 to"),
+    ("args = []", "args = [\"-v\", \"\"]", "dpdk.args[1]", "must not be empty"),
+    ("rst_per_second = 10", "rst_per_second = -1", "limits.rst_per_second", "out of range"),
+    ("pending_rsts = 64", "pending_rsts = 0", "limits.pending_rsts", "1 to"),
+    ("127.0.0.1:9100", "localhost", "metrics.listen", "is not IP:PORT"),
+    // Ports.
+    ("name = \"lan\"", "name = \"wan\"", "port[1].name", "port[0] has this name too"),
+    ("0000:01:00.0", "net_af_packet0,iface=p1c", "port[1].device", "port[0] has this device"),
+    ("\"0000:01:00.0\"", "\"\"", "port[1].device", "PCI address"),
+    ("side = \"client\"", "side = \"target\"", "port", "no port takes frames from clients"),
+    ("side = \"target\"", "side = \"client\"", "port", "no port takes frames from targets"),
+    ("02:00:00:00:00:01", "02:00:00:00:00", "port[0].mac", "not a MAC address"),
+    ("02:00:00:00:00:01", "03:00:00:00:00:01", "port[0].mac", "multicast"),
+    ("02:00:00:00:00:01", "ff:ff:ff:ff:ff:ff", "port[0].mac", "multicast"),
+    ("192.0.2.2/24", "192.0.2.2", "port[0].addresses[0]", "is not ADDRESS/LENGTH"),
+    ("192.0.2.2/24", "192.0.2.2/33", "port[0].addresses[0]", "is not ADDRESS/LENGTH"),
+    ("192.0.2.2/24", "192.0.2.0/24", "port[0].addresses[0]", "network or broadcast"),
+    ("192.0.2.2/24", "192.0.2.255/24", "port[0].addresses[0]", "network or broadcast"),
+    ("192.0.2.2/24", "224.0.0.1/24", "port[0].addresses[0]", "not a unicast"),
+    ("192.0.2.2/24", "192.0.2.2/0", "port[0].addresses[0]", "the whole world"),
+    ("10.1.1.2/31", "192.0.2.2/24", "port[1].addresses[1]", "port[0] has 192.0.2.2 already"),
+    ("[\"192.0.2.1\"]", "[]", "port[0].gateways", "there is none"),
+    ("\"192.0.2.1\"", "\"router\"", "port[0].gateways[0]", "not an IPv4 address"),
+    ("\"192.0.2.1\"", "\"192.0.3.1\"", "port[0].gateways[0]", "must be on-link"),
+    ("\"192.0.2.1\"", "\"192.0.2.2\"", "port[0].gateways[0]", "own address"),
+    ("\"192.0.2.1\"", "\"192.0.2.255\"", "port[0].gateways[0]", "network or broadcast"),
+    ("\"10.1.0.1\"", "\"10.1.0.1\", \"10.1.0.1\"", "port[1].gateways[1]", "named twice"),
+    ("[\"02:00:00:00:01:01\"]", "[]", "port[0].gateway_macs", "0 MAC addresses for 1 gateways"),
+    ("02:00:00:00:01:01", "01:00:00:00:01:01", "port[0].gateway_macs[0]", "multicast"),
+    ("mtu = 1500", "mtu = 500", "port[0].mtu", "576 to 9216"),
+    ("mtu = 1500", "vlan = 4095", "port[0].vlan", "1 to 4094"),
+    ("queues = 2", "queues = 0", "port[0].queues", "1 to 64"),
+    // Workers.
+    ("\"lan:0\"", "\"lan0\"", "worker[0].rx[1]", "is not PORT:QUEUE"),
+    ("\"lan:0\"", "\"man:0\"", "worker[0].rx[1]", "no port \"man\"; the ports are wan, lan"),
+    ("\"lan:0\"", "\"lan:1\"", "worker[0].rx[1]", "has no RX queue 1"),
+    ("\"wan:1\"", "\"wan:0\"", "worker[1].rx[0]", "polled by worker[0] already"),
+    ("\"wan:1\"", "", "port[0].queues", "no worker polls wan:1"),
+    ("core = 1", "core = 1024", "worker[1].core", "0 to 1023"),
+    // Services.
+    ("\"mail\"", "\"web\"", "relay[1].name", "relay[0] has this name too"),
+    ("\"mail\"", "\"e-mail!\"", "relay[1].name", "cannot be a name"),
+    ("203.0.113.11:443", "203.0.113.11", "relay[2].vip", "is not ADDRESS:PORT"),
+    ("203.0.113.11:443", "[2001:db8::1]:443", "relay[2].vip", "IPv6, which is not supported yet"),
+    ("203.0.113.11:443", "203.0.113.11:0", "relay[2].vip", "port 0"),
+    ("203.0.113.11:443", "127.0.0.1:443", "relay[2].vip", "not a unicast address"),
+    (
+        "203.0.113.10:25",
+        "203.0.113.10:443",
+        "relay[1].vip",
+        "relay[0] is at 203.0.113.10:443 already",
+    ),
+    ("[\"198.51.100.10:25\"]", "[]", "relay[1].targets", "there is none"),
+    ("198.51.100.10:25", "mail.example:25", "relay[1].targets[0]", "is not ADDRESS:PORT"),
+    ("198.51.100.10:25", "239.0.0.1:25", "relay[1].targets[0]", "not a unicast address"),
+    (
+        "198.51.100.9:8443",
+        "198.51.100.10:8443",
+        "relay[0].targets[1]",
+        "the same target as relay[0].targets[0]",
+    ),
+    ("mss = 1400", "mss = 1461", "relay[0].mss", "at most 1460"),
+    ("mss = 1400", "mss = 20", "relay[0].mss", "88 to"),
+    (
+        "pool = \"100.64.8.0/24\"",
+        "prefix = \"2001:db8::/64\"",
+        "relay[0].egress",
+        "not supported yet",
+    ),
+    ("100.64.8.0/24", "100.64.8.0", "relay[0].egress.pool", "is not ADDRESS/LENGTH"),
+    ("100.64.8.0/24", "100.64.8.0/31", "relay[0].egress.pool", "too small"),
+    ("100.64.8.0/24", "100.64.0.0/15", "relay[0].egress.pool", "too large"),
+    ("100.64.8.0/24", "100.64.8.1/24", "relay[0].egress.pool", "write 100.64.8.0/24"),
+    ("100.64.8.0/24", "240.0.8.0/24", "relay[0].egress.pool", "not a unicast"),
+    // What must not meet.
+    (
+        "100.64.8.0/24",
+        "100.64.8.0/23",
+        "relay[1].egress.pool",
+        "100.64.8.0/24 overlaps 100.64.8.0/23 of relay[0]",
+    ),
+    (
+        "198.51.100.10:25",
+        "198.51.100.10:8443",
+        "relay[1].targets",
+        "relay[0] has the target 198.51.100.10:8443 on the pool",
+    ),
+    (
+        "egress = { pool = \"100.64.8.0/24\" }\nmss",
+        "egress = \"transparent\"\nmss",
+        "relay[2].targets",
+        "relay[0] is transparent",
+    ),
+    ("203.0.113.11:443", "100.64.8.9:443", "relay[2].vip", "in the pool 100.64.8.0/24 of relay[0]"),
+    ("203.0.113.11:443", "198.51.100.9:443", "relay[2].vip", "is a target of relay[0]"),
+    ("198.51.100.10:25", "100.64.8.9:25", "relay[1].targets", "in the pool 100.64.8.0/24"),
+    ("203.0.113.11:443", "10.1.0.2:443", "relay[2].vip", "own address of port[1]"),
+    ("203.0.113.11:443", "10.1.0.1:443", "relay[2].vip", "gateway of port[1]"),
+    ("198.51.100.10:25", "10.1.0.2:25", "relay[1].targets", "own address of port[1]"),
+    ("100.64.8.0/24", "192.0.2.0/24", "relay[0].egress.pool", "own address of port[0]"),
+];
+
+#[test]
+fn every_mistake_is_told_with_its_key_and_reason() {
+    for (from, to, key, reason) in MISTAKES {
+        let problems = Config::parse("pop.toml", &with(from, to)).unwrap_err();
+        let told = |problem: &Problem| problem.key == *key && problem.reason.contains(reason);
+        assert!(
+            problems.0.iter().any(told),
+            "{from} -> {to}: expected {key}: {reason}; told were:\n{problems}"
+        );
+        assert!(problems.0.iter().all(|problem| problem.file == "pop.toml"));
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let text = with("id = 1", "id = 300").replacen("mtu = 1500", "mtu = 1", 1);
+    let text = text.replacen("203.0.113.11:443", "x", 1);
+    let keys: Vec<_> =
+        Config::parse("f", &text).unwrap_err().0.into_iter().map(|problem| problem.key).collect();
+    for key in ["pop.id", "port[0].mtu", "relay[2].vip"] {
+        assert!(keys.iter().any(|told| told == key), "{key} is not in {keys:?}");
+    }
+}
+
+#[test]
+fn a_file_without_ports_and_workers_says_so() {
+    let text = "pop = { name = \"p\", id = 0, keys = \"k\" }";
+    let told = Config::parse("f", text).unwrap_err().to_string();
+    assert!(told.contains("f: port: there is no port"), "{told}");
+    assert!(told.contains("f: worker: there is no worker"), "{told}");
+}
+
+#[test]
+fn more_than_the_limits_is_told() {
+    let port = |i: usize| {
+        format!(
+            "[[port]]\nname='p{i}'\ndevice='d{i}'\nside='both'\naddresses=['10.{i}.0.2/24']\ngateways=['10.{i}.0.1']\n"
+        )
+    };
+    let relay = |i: usize| {
+        format!(
+            "[[relay]]\nname='r{i}'\nvip='203.0.113.1:{}'\ntargets=['198.51.100.1:{}']\negress={{pool='100.64.0.0/16'}}\n",
+            i + 1,
+            i + 1
+        )
+    };
+    let many =
+        |count: usize, make: &dyn Fn(usize) -> String| (0..count).map(make).collect::<String>();
+    let targets: Vec<_> = (1..=65).map(|i| format!("'198.51.100.2:{i}'")).collect();
+    let texts = [
+        (many(17, &port), "17 ports are more than the 16"),
+        (many(257, &relay), "257 services are more than the 256"),
+        (many(65, &|i| format!("[[worker]]\ncore={i}\n")), "65 workers are more than the 64"),
+        (
+            relay(0).replace("'198.51.100.1:1'", &targets.join(",")),
+            "65 targets are more than the 64",
+        ),
+    ];
+    for (text, reason) in texts {
+        let text = format!("pop = {{ name = 'p', id = 0, keys = 'k' }}\n{text}");
+        let told = Config::parse("f", &text).unwrap_err().to_string();
+        assert!(told.contains(reason), "expected {reason}; told were:\n{told}");
+    }
+}
+
+#[test]
+fn what_is_doubtful_is_warned_of() {
+    let one_worker = with(
+        "rx = [\"wan:0\", \"lan:0\"]\n\n[[worker]]\ncore = 1\nrx = [\"wan:1\"]",
+        "rx = [\"wan:0\", \"lan:0\", \"wan:1\"]",
+    );
+    let warnings = [
+        (one_worker, "layout.kind", "a pipeline with one worker"),
+        (with("core = 1", "core = 0"), "worker[1].core", "pinned to this core too"),
+        (
+            GOOD.replace("100.64.8.0/24", "100.64.8.0/25"),
+            "relay[0].egress.pool",
+            "only 128 addresses",
+        ),
+        (
+            with("0000:01:00.0\"", "0000:01:00.0\"\nmac = \"02:00:00:00:00:01\""),
+            "port",
+            "two ports have the MAC",
+        ),
+    ];
+    for (text, key, reason) in warnings {
+        let config = Config::parse("f", &text).unwrap();
+        let told = |problem: &Problem| problem.key == key && problem.reason.contains(reason);
+        assert!(config.warnings.iter().any(told), "{key}: {:?}", config.warnings);
+    }
+}
