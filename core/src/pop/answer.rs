@@ -113,6 +113,9 @@ impl<O> Run<'_, O> {
             return self.drop(None, DropReason::RateEcho, frame);
         }
         let Segment { l3, ip, .. } = packet.segment;
+        if ip.total_len > self.link().map_or(0, |link| usize::from(link.mtu)) {
+            return self.drop(None, DropReason::TooBig, frame);
+        }
         // IPv4 options are not sent back: the header moves up to the message.
         let extra = ip.header_len.saturating_sub(ipv4::HEADER_LEN);
         let bytes = frame.bytes_mut();

@@ -72,6 +72,9 @@ fn echo_is_limited_and_goes_to_nobody_who_cannot_have_asked() {
         let reason = world.dropped(WAN, &echo(ip(src), WEB.0, b"x"));
         assert_eq!(reason, DropReason::SourceNotAllowed, "{src}");
     }
+    let big = echo(CLIENT.0, WEB.0, &[0; 1473]);
+    assert_eq!(world.dropped(WAN, &big), DropReason::TooBig);
+    world.later(1000);
     // Stations with private addresses may ask, such as the gateway on the targets' side.
     assert_eq!(world.datagram(LAN, &echo(ip("10.1.0.1"), ip("10.1.0.2"), b"x")).len(), 1);
     assert_eq!(world.dropped(WAN, &echo(CLIENT.0, WEB.0, b"x")), DropReason::RateEcho);
@@ -269,6 +272,19 @@ fn a_clients_rst_without_timestamps_goes_out_in_both_cases() {
     assert_eq!((seen.src, seen.tcp().options), (egress, timestamps(tag, 6)));
     // In transparent mode there is but one.
     world.forwarded(WAN, &Tcp::new(CLIENT, RAW, RST));
+}
+
+#[test]
+fn what_drops_both_variants_is_counted_and_told_once() {
+    let mut world = World::new();
+    let rst = Tcp::new(CLIENT, WEB, RST);
+    let expired = rst.clone().edit(|rst| rst.ip.ttl = 1);
+    assert_eq!(world.datagram(WAN, &expired.datagram()).len(), 1);
+    let big = rst.data(&[0; 1450]);
+    assert_eq!(world.datagram(WAN, &big.datagram()).len(), 1);
+    for reason in [DropReason::TtlExceeded, DropReason::TooBig] {
+        assert_eq!(world.drops(WAN, reason), 1);
+    }
 }
 
 #[test]
