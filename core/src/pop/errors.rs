@@ -73,7 +73,9 @@ impl<O> Run<'_, O> {
             return self.drop(of, DropReason::WrongSide, frame);
         }
         match self.mapping_for_client(error, service) {
-            Ok(mapping) => self.forward_error(error, frame, of, &mapping, Towards::Clients),
+            Ok(mapping) => {
+                self.forward_error(error, frame, of, &mapping, Towards::Clients);
+            }
             Err(reason) => self.drop(of, reason, frame),
         }
     }
@@ -157,7 +159,12 @@ impl<O> Run<'_, O> {
         let Some((last, others)) = cases.split_last() else { return };
         for case in others {
             match self.copy(&frame) {
-                Some(copy) => self.error_to_target(error, copy, of, service, *case),
+                // What drops one variant would drop the other: it is counted once.
+                Some(copy) => {
+                    if !self.error_to_target(error, copy, of, service, *case) {
+                        return;
+                    }
+                }
                 None => self.count_drop::<F>(of, DropReason::NoBuffer),
             }
         }
@@ -186,6 +193,7 @@ impl<O> Run<'_, O> {
         self.forward_error(error, frame, of, &mapping, Towards::Targets);
     }
 
+    /// False when the error was dropped.
     fn error_to_target<F: Frame>(
         &mut self,
         error: &Error<'_>,
@@ -193,19 +201,22 @@ impl<O> Run<'_, O> {
         of: Of,
         service: &Service,
         case: Case,
-    ) where
+    ) -> bool
+    where
         O: Output<F>,
     {
         let Error { quote, mtu, .. } = error;
         let Egress::Pool { pool, .. } = &service.egress else {
-            return self.drop(of, DropReason::IcmpQuote, frame);
+            self.drop(of, DropReason::IcmpQuote, frame);
+            return false;
         };
         let client = Client { case, ip: quote.ip.dst, port: quote.dst_port };
         let mut up = [Up::NONE];
         lanes::map_up(service, &[client], &mut up);
         let target = service.targets().get(usize::from(up[0].target));
         let (Ok(mapped), Some(&target)) = (up[0].mapped, target) else {
-            return self.drop(of, DropReason::Walk, frame);
+            self.drop(of, DropReason::Walk, frame);
+            return false;
         };
         let egress_ip = pool.address(mapped.index);
         self.note(Note::Mapped { client, mapped, egress_ip, target });
@@ -232,9 +243,10 @@ impl<O> Run<'_, O> {
             quote: Rewrite { endpoints, timestamps, syn: None },
             mtu: mtu.map(|mtu| mtu.saturating_add(more)),
         };
-        self.forward_error(error, frame, of, &mapping, Towards::Targets);
+        self.forward_error(error, frame, of, &mapping, Towards::Targets)
     }
 
+    /// False when the error was dropped.
     fn forward_error<F: Frame>(
         &mut self,
         error: &Error<'_>,
@@ -242,28 +254,38 @@ impl<O> Run<'_, O> {
         of: Of,
         mapping: &Mapping,
         towards: Towards,
-    ) where
+    ) -> bool
+    where
         O: Output<F>,
     {
         let Segment { l3, ip, .. } = &error.packet.segment;
         // No ICMP error is sent about an ICMP error (RFC 1122, section 3.2.2).
         if ip.ttl <= 1 {
-            return self.drop(of, DropReason::TtlExceeded, frame);
+            self.drop(of, DropReason::TtlExceeded, frame);
+            return false;
         }
         let hop = match self.hop(towards, mapping.dst) {
             Ok(hop) => hop,
-            Err(reason) => return self.drop(of, reason, frame),
+            Err(reason) => {
+                self.drop(of, reason, frame);
+                return false;
+            }
         };
         let l3 = match mapped_icmp::apply(&mut frame, *l3, ip, &error.quote, mapping) {
             Ok(l3) => l3,
-            Err(reason) => return self.drop(of, reason, frame),
+            Err(reason) => {
+                self.drop(of, reason, frame);
+                return false;
+            }
         };
         let len = frame.bytes().len().saturating_sub(l3);
         if len > self.soft.links.link(hop.port).map_or(0, |link| usize::from(link.mtu)) {
-            return self.drop(of, DropReason::TooBig, frame);
+            self.drop(of, DropReason::TooBig, frame);
+            return false;
         }
         if !self.send(frame, l3, hop) {
-            return self.count_drop::<F>(of, DropReason::NoRoom);
+            self.count_drop::<F>(of, DropReason::NoRoom);
+            return false;
         }
         if let Some(service) = of.and_then(|of| self.service(of)) {
             let counters = self.counters.service(service.slot);
@@ -274,6 +296,7 @@ impl<O> Run<'_, O> {
             traffic.add(1, len as u64);
         }
         self.note(Note::Verdict(Verdict::Forward(hop.port)));
+        true
     }
 
     /// A segment at its last hop.

@@ -60,6 +60,7 @@ impl<O> Run<'_, O> {
         self.up_mapped(packet, frame, service, client, up);
     }
 
+    /// False when the segment was dropped.
     #[inline]
     fn up_mapped<F: Frame>(
         &mut self,
@@ -68,11 +69,13 @@ impl<O> Run<'_, O> {
         service: &Service,
         client: Client,
         up: Up,
-    ) where
+    ) -> bool
+    where
         O: Output<F>,
     {
         let Ok(rewrite) = up_rewrite(packet, service, client, up) else {
-            return self.drop(packet.of, DropReason::Walk, frame);
+            self.drop(packet.of, DropReason::Walk, frame);
+            return false;
         };
         if O::EXPLAINS
             && let (Ok(mapped), Some(target)) = (up.mapped, target(service, up))
@@ -83,9 +86,10 @@ impl<O> Run<'_, O> {
         if !self.soft.pending_rsts.is_empty()
             && let Some(rst) = self.pending_rst(packet, service, &rewrite.endpoints)
         {
-            return self.answer_with_rst(packet, frame, rst);
+            self.answer_with_rst(packet, frame, rst);
+            return true;
         }
-        self.forward(packet, frame, service, &rewrite, Way::Up);
+        self.forward(packet, frame, service, &rewrite, Way::Up)
     }
 
     /// A target's RST that this client segment should be answered with.
@@ -123,7 +127,12 @@ impl<O> Run<'_, O> {
         let mut ups = [Up::NONE; 2];
         lanes::map_up(service, &clients, &mut ups);
         match self.copy(&frame) {
-            Some(copy) => self.up_mapped(packet, copy, service, clients[0], ups[0]),
+            // What drops one variant would drop the other: it is counted, and told, once.
+            Some(copy) => {
+                if !self.up_mapped(packet, copy, service, clients[0], ups[0]) {
+                    return;
+                }
+            }
             None => self.count_drop::<F>(packet.of, DropReason::NoBuffer),
         }
         self.up_mapped(packet, frame, service, clients[1], ups[1]);
@@ -244,6 +253,7 @@ impl<O> Run<'_, O> {
     }
 
     /// Rewrites and sends, unless the TTL is used up, the next hop is not known, or it does not fit.
+    /// False when the segment was dropped.
     #[inline]
     fn forward<F: Frame>(
         &mut self,
@@ -252,12 +262,14 @@ impl<O> Run<'_, O> {
         service: &Service,
         rewrite: &Rewrite,
         way: Way,
-    ) where
+    ) -> bool
+    where
         O: Output<F>,
     {
         let segment = &packet.segment;
         if segment.ip.ttl <= 1 {
-            return self.time_exceeded(packet, frame);
+            self.time_exceeded(packet, frame);
+            return false;
         }
         let towards = match way {
             Way::Up => Towards::Targets,
@@ -265,26 +277,37 @@ impl<O> Run<'_, O> {
         };
         let hop = match self.hop(towards, rewrite.endpoints.dst) {
             Ok(hop) => hop,
-            Err(reason) => return self.drop(packet.of, reason, frame),
+            Err(reason) => {
+                self.drop(packet.of, reason, frame);
+                return false;
+            }
         };
         let at = segment.l3 + segment.ip.header_len;
         let options = frame.bytes().get(at + tcp::HEADER_LEN..at + segment.tcp.header_len);
         let plan = match translate::plan(segment, options.unwrap_or_default(), rewrite) {
             Ok(plan) => plan,
-            Err(reason) => return self.drop(packet.of, reason, frame),
+            Err(reason) => {
+                self.drop(packet.of, reason, frame);
+                return false;
+            }
         };
         let mtu = self.soft.links.link(hop.port).map_or(0, |link| usize::from(link.mtu));
         if plan.total_len > mtu {
             let grows = plan.total_len as isize - segment.ip.total_len as isize;
             let fits = (mtu as isize - grows).clamp(ipv4::MTU_MIN, u16::MAX as isize);
-            return self.too_big(packet, frame, fits as u16);
+            self.too_big(packet, frame, fits as u16);
+            return false;
         }
         let l3 = match translate::apply(&mut frame, segment, rewrite, &plan) {
             Ok(l3) => l3,
-            Err(reason) => return self.drop(packet.of, reason, frame),
+            Err(reason) => {
+                self.drop(packet.of, reason, frame);
+                return false;
+            }
         };
         if !self.send(frame, l3, hop) {
-            return self.count_drop::<F>(packet.of, DropReason::NoRoom);
+            self.count_drop::<F>(packet.of, DropReason::NoRoom);
+            return false;
         }
         let counters = self.counters.service(service.slot);
         let traffic = match way {
@@ -293,6 +316,7 @@ impl<O> Run<'_, O> {
         };
         traffic.add(1, plan.total_len as u64);
         self.note(Note::Verdict(Verdict::Forward(hop.port)));
+        true
     }
 }
 

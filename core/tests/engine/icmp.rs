@@ -320,6 +320,11 @@ fn errors_that_must_not_be_mapped_are_refused() {
     let expired = Ip { protocol: 1, ttl: 1, ..Ip::new(ROUTER, egress) };
     let expired = expired.with(&icmp(3, 4, [0, 0, 5, 0], &quoted));
     assert_eq!(world.dropped(LAN, &expired), DropReason::TtlExceeded);
+    let (_, seen) = gone_down(&mut world, 0, b"abc");
+    let expired = Ip { protocol: 1, ttl: 1, ..Ip::new(ROUTER, WEB.0) };
+    let expired = expired.with(&icmp(3, 4, [0, 0, 5, 0], &seen[..28]));
+    assert_eq!(world.dropped(WAN, &expired), DropReason::TtlExceeded);
+    assert_eq!(world.drops(WAN, DropReason::TtlExceeded), 1, "both variants count once");
     let mut damaged = error.clone();
     damaged[40] ^= 1;
     assert_eq!(world.dropped(LAN, &damaged), DropReason::IcmpChecksum);
