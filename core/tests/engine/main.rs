@@ -8,9 +8,11 @@
 mod frames;
 mod seen;
 mod traffic;
+mod validator;
 mod world;
 
 mod answers;
+mod bad_input;
 mod clients;
 mod equivalence;
 mod headers;
