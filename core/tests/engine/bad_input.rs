@@ -182,7 +182,7 @@ impl Drop for Place {
 }
 
 /// A few bytes of a good frame become others; often the checksums are made right again.
-fn mutate(rng: &mut Rng, frame: &mut Vec<u8>) {
+pub fn mutate(rng: &mut Rng, frame: &mut Vec<u8>) {
     for _ in 0..rng.below(4) {
         // Headers rather than data, and rather not the Ethernet header.
         let from = if rng.chance(1, 20) { 0 } else { 14 };
@@ -219,7 +219,7 @@ fn mutate(rng: &mut Rng, frame: &mut Vec<u8>) {
 }
 
 /// Random bytes under good addresses.
-fn random(rng: &mut Rng, world: &World, port: PortIndex) -> Vec<u8> {
+pub fn random(rng: &mut Rng, world: &World, port: PortIndex) -> Vec<u8> {
     let len = rng.below(120);
     let payload = rng.bytes(len);
     let mut frame = world.framed(port, &payload);

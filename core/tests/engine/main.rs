@@ -14,6 +14,7 @@ mod world;
 mod answers;
 mod bad_input;
 mod clients;
+mod differential;
 mod equivalence;
 mod headers;
 mod icmp;
