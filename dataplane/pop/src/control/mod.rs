@@ -17,8 +17,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use anyrelay_core::config::Problems;
+use anyrelay_core::config::{MAX_PORTS, MAX_SERVICES, Problems, ServiceSlot};
+use anyrelay_core::counters::Counters;
 use anyrelay_core::pop::SoftState;
+use anyrelay_core::verdict::{DropReason, PortIndex};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 
 use crate::metrics::{Sample, Telemetry};
@@ -237,9 +239,39 @@ impl Running {
         drop(self.ports);
         drop(self.pool);
         if result.is_ok() {
-            tracing::info!("stopped");
+            let Totals { received, forwarded, sent, dropped } =
+                Totals::of(&self.telemetry.counters);
+            tracing::info!(received, forwarded, sent, dropped, "stopped");
         }
         Ok(result?)
+    }
+}
+
+/// Packets over a whole run. Exact once no worker runs any more.
+#[derive(Clone, Copy, Debug, Default)]
+struct Totals {
+    received: u64,
+    forwarded: u64,
+    sent: u64,
+    dropped: u64,
+}
+
+impl Totals {
+    fn of(workers: &[Arc<Counters>]) -> Totals {
+        let mut totals = Totals::default();
+        for counters in workers {
+            for port in (0..MAX_PORTS as u8).map(PortIndex) {
+                totals.received += counters.port(port).rx.packets.get();
+                totals.sent += counters.port(port).tx.packets.get();
+                let drops = DropReason::ALL.iter().map(|&reason| counters.drops(port, reason));
+                totals.dropped += drops.sum::<u64>();
+            }
+            for slot in (0..MAX_SERVICES as u16).map(ServiceSlot) {
+                let service = counters.service(slot);
+                totals.forwarded += service.up.packets.get() + service.down.packets.get();
+            }
+        }
+        totals
     }
 }
 
