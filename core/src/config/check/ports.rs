@@ -38,8 +38,28 @@ pub(super) fn ports(report: &mut Report, raw: &RawConfig) -> Vec<PortConfig> {
     }
     if !ports.is_empty() {
         sides(report, &ports);
+        routers(report, raw, &ports);
     }
     ports
+}
+
+/// A port that only receives needs no gateway, where another port of its side has one to send to.
+fn routers(report: &mut Report, raw: &RawConfig, ports: &[PortConfig]) {
+    let has_router = |takes: fn(Side) -> bool| {
+        let mut named = ports.iter().zip(&raw.port).filter(|(_, raw)| !raw.gateways.is_empty());
+        named.any(|(port, _)| takes(port.side))
+    };
+    let sides: [fn(Side) -> bool; 2] = [Side::takes_clients, Side::takes_targets];
+    for (index, (port, raw)) in ports.iter().zip(&raw.port).enumerate() {
+        let stuck = sides.iter().any(|&takes| takes(port.side) && !has_router(takes));
+        if raw.gateways.is_empty() && stuck {
+            report.error(
+                format!("port[{index}].gateways"),
+                "there is none, on no port of this side; name the router on this link that \
+                 frames go to",
+            );
+        }
+    }
 }
 
 fn sides(report: &mut Report, ports: &[PortConfig]) {
@@ -148,9 +168,6 @@ fn not_a_hosts(net: Ipv4Net) -> Option<&'static str> {
 fn gateways(report: &mut Report, index: usize, raw: &RawPort, nets: &[Ipv4Net]) -> Vec<Gateway> {
     let key = format!("port[{index}].gateways");
     report.at_most(&key, "gateways", raw.gateways.len(), MAX_GATEWAYS);
-    if raw.gateways.is_empty() {
-        report.error(&key, "there is none; name the router on this link that frames go to");
-    }
     let macs = gateway_macs(report, index, raw);
     let mut gateways: Vec<Gateway> = Vec::new();
     for (place, text) in raw.gateways.iter().enumerate() {

@@ -123,6 +123,28 @@ fn a_good_config_is_read_whole() {
 }
 
 #[test]
+fn a_port_that_only_receives_needs_no_gateway() {
+    let text = |first: &str, second: &str, gateways: &str| {
+        format!(
+            "pop = {{ name = 'p', id = 0, keys = 'k' }}\n\
+             worker = [{{ core = 0, rx = ['a:0', 'b:0'] }}]\n\
+             [[port]]\nname = 'a'\ndevice = 'd'\nside = '{first}'\naddresses = ['192.0.2.2/24']\n\
+             [[port]]\nname = 'b'\ndevice = 'e'\nside = '{second}'\naddresses = ['10.1.0.2/24']\n\
+             gateways = [{gateways}]\n"
+        )
+    };
+    for first in ["client", "target", "both"] {
+        assert!(Config::parse("f", &text(first, "both", "'10.1.0.1'")).is_ok(), "{first}");
+    }
+    for (first, second, gateways) in
+        [("client", "target", "'10.1.0.1'"), ("both", "target", "'10.1.0.1'"), ("both", "both", "")]
+    {
+        let problems = Config::parse("f", &text(first, second, gateways)).unwrap_err();
+        assert_eq!(problems.0[0].key, "port[0].gateways", "{first} {second}");
+    }
+}
+
+#[test]
 fn what_is_left_out_has_its_default() {
     let text = r#"
         pop = { name = "p", id = 0, keys = "k" }
