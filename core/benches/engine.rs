@@ -1,0 +1,242 @@
+//! Nanoseconds per packet of the whole engine: `Pop::handle_burst` with bursts of 32 of the
+//! smallest segments, of many clients.
+//!
+//! `cargo bench -p anyrelay-core --bench engine`; the time shown is for a burst, the rate beside it
+//! in packets. `receive` is what the others spend on filling their frames, as a port would.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a failed one ends the bench")]
+
+#[allow(dead_code, reason = "the tests use all of it")]
+#[path = "../tests/engine/frames.rs"]
+mod frames;
+
+use std::sync::Arc;
+
+use anyrelay_core::config::{Config, Egress, Snapshot};
+use anyrelay_core::counters::Counters;
+use anyrelay_core::frame::Frame;
+use anyrelay_core::keys::KeyFile;
+use anyrelay_core::pop::{BURST, Output, Pop, SoftState};
+use anyrelay_core::relay::permutation::{Case, Client, WalkError};
+use anyrelay_core::time::Instant;
+use anyrelay_core::verdict::PortIndex;
+use anyrelay_core::wire::MacAddr;
+use arrayvec::ArrayVec;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use frames::{ACK, Mac, Tcp, ethernet, ip, timestamps};
+
+const CONFIG: &str = r#"
+[pop]
+name = "bench"
+id = 1
+keys = "keys.toml"
+[[port]]
+name = "wan"
+device = "wan"
+side = "client"
+mac = "02:00:00:00:00:01"
+addresses = ["192.0.2.2/24"]
+gateways = ["192.0.2.1"]
+gateway_macs = ["02:00:00:00:01:01"]
+[[port]]
+name = "lan"
+device = "lan"
+side = "target"
+mac = "02:00:00:00:00:02"
+addresses = ["192.0.3.2/24"]
+gateways = ["192.0.3.1"]
+gateway_macs = ["02:00:00:00:01:02"]
+[[worker]]
+core = 0
+rx = ["wan:0", "lan:0"]
+[[relay]]
+name = "one"
+vip = "203.0.113.10:443"
+targets = ["198.51.100.10:8443"]
+egress = { pool = "100.64.8.0/24" }
+[[relay]]
+name = "eight"
+vip = "203.0.113.10:80"
+targets = [
+    "198.51.100.20:80", "198.51.100.21:80", "198.51.100.22:80", "198.51.100.23:80",
+    "198.51.100.24:80", "198.51.100.25:80", "198.51.100.26:80", "198.51.100.27:80",
+]
+egress = { pool = "100.64.8.0/24" }
+[[relay]]
+name = "transparent"
+vip = "203.0.113.11:443"
+targets = ["198.51.100.40:8443"]
+egress = "transparent"
+"#;
+
+const WAN: PortIndex = PortIndex(0);
+const LAN: PortIndex = PortIndex(1);
+const MACS: [Mac; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
+/// Packets of a burst, as DPDK's examples have it.
+const PACKETS: usize = 32;
+/// Clients, each with one frame: they do not fit a first-level cache.
+const CLIENTS: u32 = 8192;
+
+/// A buffer that is used again and again.
+struct Buffer {
+    bytes: Box<[u8; 256]>,
+    start: usize,
+    end: usize,
+}
+
+const HEADROOM: usize = 128;
+
+impl Buffer {
+    fn fill(&mut self, bytes: &[u8]) {
+        (self.start, self.end) = (HEADROOM, HEADROOM + bytes.len());
+        self.bytes[HEADROOM..self.end].copy_from_slice(bytes);
+    }
+}
+
+impl Frame for Buffer {
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..self.end]
+    }
+    fn prepend(&mut self, count: usize) -> bool {
+        let start = self.start.checked_sub(count);
+        self.start = start.unwrap_or(self.start);
+        start.is_some()
+    }
+    fn append(&mut self, _: usize) -> bool {
+        false
+    }
+    fn trim_front(&mut self, count: usize) {
+        self.start = (self.start + count).min(self.end);
+    }
+    fn truncate(&mut self, len: usize) {
+        self.end = self.end.min(self.start + len);
+    }
+}
+
+/// Takes frames and gives the buffers back.
+struct Sink {
+    free: Vec<Buffer>,
+    sent: [u64; 2],
+}
+
+impl Output<Buffer> for Sink {
+    fn transmit(&mut self, port: PortIndex, frame: Buffer) {
+        self.sent[usize::from(port.0)] += 1;
+        self.free.push(frame);
+    }
+    fn allocate(&mut self) -> Option<Buffer> {
+        None
+    }
+}
+
+struct Bench {
+    snapshot: Snapshot,
+    pop: Pop,
+    sink: Sink,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let config = Config::parse("bench.toml", CONFIG).unwrap_or_else(|error| panic!("{error}"));
+        let keys = KeyFile::from_random([[1; 32], [2; 32], [3; 32]]);
+        let snapshot = Snapshot::build(&config, &keys, None).unwrap();
+        let soft = Arc::new(SoftState::new(&snapshot, &MACS.map(MacAddr)));
+        let buffer = || Buffer { bytes: Box::new([0; 256]), start: 0, end: 0 };
+        let free = (0..BURST).map(|_| buffer()).collect();
+        let pop = Pop::new(soft, Arc::new(Counters::default()));
+        Bench { snapshot, pop, sink: Sink { free, sent: [0; 2] } }
+    }
+
+    /// What stands for a client at the first service: egress address and port, and tag.
+    fn egress(&self, case: Case, client: (u32, u16)) -> ((u32, u16), u32) {
+        let Egress::Pool { pool, permutation, .. } = &self.snapshot.services[0].egress else {
+            panic!("the first service has no pool")
+        };
+        let mut mapped = [Err(WalkError)];
+        permutation.forward(&[Client { case, ip: client.0, port: client.1 }], &mut mapped);
+        let mapped = mapped[0].unwrap();
+        ((pool.address(mapped.index), mapped.port), mapped.tag)
+    }
+
+    fn receive(&mut self, frames: &[Vec<u8>]) -> ArrayVec<Buffer, BURST> {
+        let mut burst = ArrayVec::new();
+        for (frame, mut buffer) in frames.iter().zip(self.sink.free.drain(BURST - PACKETS..)) {
+            buffer.fill(frame);
+            burst.push(buffer);
+        }
+        burst
+    }
+
+    /// Times bursts of `frames`, all of which are sent on.
+    fn time(&mut self, criterion: &mut Criterion, name: &str, port: PortIndex, frames: &[Vec<u8>]) {
+        let mut group = criterion.benchmark_group("engine");
+        group.throughput(Throughput::Elements(PACKETS as u64));
+        let mut bursts = frames.chunks_exact(PACKETS).cycle();
+        let mut now = Instant::from_millis(1000);
+        let mut received = 0;
+        self.sink.sent = [0; 2];
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let mut burst = self.receive(bursts.next().unwrap());
+                received += PACKETS as u64;
+                now = now.plus_millis(1);
+                self.pop.handle_burst(now, &self.snapshot, port, &mut burst, &mut self.sink);
+            });
+        });
+        let out = if port == WAN { LAN } else { WAN };
+        assert_eq!(self.sink.sent[usize::from(out.0)], received, "{name}: not all were sent on");
+    }
+}
+
+fn clients() -> impl Iterator<Item = (u32, u16)> {
+    let mix = |i: u32| i.wrapping_mul(0x9e37_79b1);
+    (0..CLIENTS).map(move |i| (ip("1.0.0.0") + (mix(i) >> 9), 1024 + (mix(i) as u16 >> 1)))
+}
+
+fn framed(port: PortIndex, segment: &Tcp) -> Vec<u8> {
+    let gateway = [2, 0, 0, 0, 1, 1 + port.0];
+    ethernet(MACS[usize::from(port.0)], gateway, None, 0x0800, &segment.datagram())
+}
+
+fn engine(criterion: &mut Criterion) {
+    let mut bench = Bench::new();
+    let up = |vip: &str, port, options: &[u8]| -> Vec<Vec<u8>> {
+        let segment = |client| Tcp::new(client, (ip(vip), port), ACK).options(options);
+        clients().map(|client| framed(WAN, &segment(client))).collect()
+    };
+    let down = |bench: &Bench, case| -> Vec<Vec<u8>> {
+        let segment = |client| {
+            let (egress, tag) = bench.egress(case, client);
+            Tcp::new((ip("198.51.100.10"), 8443), egress, ACK).stamped(7, tag)
+        };
+        clients().map(|client| framed(LAN, &segment(client))).collect()
+    };
+    let stamps = timestamps(7, 8);
+    let down_0 = down(&bench, Case::WithTimestamps);
+    let down_1 = down(&bench, Case::WithoutTimestamps);
+    let kinds = [
+        ("up_case_0", WAN, up("203.0.113.10", 443, &stamps)),
+        ("up_case_1", WAN, up("203.0.113.10", 443, &[])),
+        ("down_case_0", LAN, down_0),
+        ("down_case_1", LAN, down_1),
+        ("up_eight_targets", WAN, up("203.0.113.10", 80, &stamps)),
+        ("up_transparent", WAN, up("203.0.113.11", 443, &stamps)),
+    ];
+    for (name, port, frames) in &kinds {
+        bench.time(criterion, name, *port, frames);
+    }
+    let mut group = criterion.benchmark_group("engine");
+    group.throughput(Throughput::Elements(PACKETS as u64));
+    let mut bursts = kinds[0].2.chunks_exact(PACKETS).cycle();
+    group.bench_function("receive", |bencher| {
+        bencher.iter(|| {
+            let burst = bench.receive(bursts.next().unwrap());
+            bench.sink.free.extend(burst);
+        });
+    });
+}
+
+criterion_group!(benches, engine);
+criterion_main!(benches);
