@@ -36,6 +36,8 @@ struct History {
     restarts: usize,
     /// Learns its gateways instead of being told.
     learns: bool,
+    /// Has buffers that were used before.
+    used: bool,
 }
 
 const PLAIN: History = History {
@@ -45,6 +47,7 @@ const PLAIN: History = History {
     bursts: false,
     restarts: 0,
     learns: false,
+    used: false,
 };
 
 /// A POP of several workers.
@@ -112,11 +115,8 @@ impl Subject {
             left = later;
             let worker = self.rng.below(self.workers.len());
             std::mem::swap(&mut self.world.pop, &mut self.workers[worker]);
-            let frames: Vec<_> = now
-                .iter()
-                .map(|bytes| HeapFrame::new(&self.world.framed(run.port, bytes)))
-                .collect();
-            sent.extend(self.world.burst(run.port, frames));
+            let of = if self.history.used { burst::<Used> } else { burst::<HeapFrame> };
+            sent.extend(of(&mut self.world, run.port, now));
             std::mem::swap(&mut self.world.pop, &mut self.workers[worker]);
             self.world.later(self.rng.below(3) as u64);
         }
@@ -129,12 +129,17 @@ impl Subject {
     }
 }
 
+fn burst<F: Made>(world: &mut World, port: PortIndex, datagrams: &[Vec<u8>]) -> Sent {
+    let frames = datagrams.iter().map(|bytes| F::made(&world.framed(port, bytes))).collect();
+    world.burst::<F>(port, frames)
+}
+
 fn histories() -> Vec<History> {
     let burst = History { bursts: true, earlier_runs: 5, clock_ahead_ms: 1000, ..PLAIN };
     vec![
         burst,
         History { earlier_runs: 20, clock_ahead_ms: 2000, restarts: 3, ..PLAIN },
-        History { workers: 3, clock_ahead_ms: 700, ..burst },
+        History { workers: 3, clock_ahead_ms: 700, used: true, ..burst },
         History { workers: 2, restarts: 4, learns: true, ..burst },
     ]
 }

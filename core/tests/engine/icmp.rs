@@ -1,6 +1,6 @@
 //! ICMP errors of others, mapped in all four ways and in transparent mode.
 
-use anyrelay_core::verdict::{DropReason, PortIndex};
+use anyrelay_core::verdict::{DropReason, PortIndex, Verdict};
 
 use crate::*;
 
@@ -255,6 +255,35 @@ fn transparent_errors_are_mapped_both_ways() {
         assert_eq!((mapped.seen.src, mapped.seen.dst, mapped.word), (ROUTER, target.0, 1400));
         let want = on_its_way(&down.datagram());
         assert_eq!(mapped.quote, want[..quoted_len.min(want.len())]);
+    }
+}
+
+#[test]
+fn errors_reach_the_one_target_of_several() {
+    let mut world = World::new();
+    for number in 0..30 {
+        let client = (CLIENT.0 + number, CLIENT.1);
+        let target = world.target("many", client);
+        for case in [0, 1] {
+            let (egress, port, tag) = world.egress("many", case, client);
+            let down = Tcp::new(target, (egress, port), ACK).stamped(0, tag);
+            let (_, seen) = world.forwarded(LAN, &down);
+            for quoted_len in [28, 548] {
+                let quoted = on_its_way(&seen.datagram);
+                let error = frag_needed(ROUTER, MANY.0, 1400, &quoted, quoted_len);
+                for (_, frame) in world.datagram(WAN, &error) {
+                    assert_eq!(Seen::frame(&frame).dst, target.0);
+                }
+                assert!(matches!(world.verdict(), Verdict::Forward(LAN)));
+            }
+            let options = if case == 0 { timestamps(0, 8) } else { Vec::new() };
+            let up = Tcp::new(client, MANY, ACK).options(&options);
+            let (_, seen) = world.forwarded(WAN, &up);
+            let error = frag_needed(ROUTER, egress, 1400, &on_its_way(&seen.datagram), 548);
+            let sent = world.datagram(LAN, &error);
+            let mapped = one(&world, &sent, WAN);
+            assert_eq!((mapped.seen.dst, mapped.quote), (client.0, on_its_way(&up.datagram())));
+        }
     }
 }
 

@@ -127,6 +127,43 @@ impl Made for HeapFrame {
     }
 }
 
+/// A frame whose new bytes are garbage, as those of a used buffer.
+pub struct Used(HeapFrame);
+
+impl Made for Used {
+    fn made(bytes: &[u8]) -> Self {
+        Used(HeapFrame::new(bytes))
+    }
+}
+
+impl Frame for Used {
+    fn bytes(&self) -> &[u8] {
+        self.0.bytes()
+    }
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        self.0.bytes_mut()
+    }
+    fn prepend(&mut self, count: usize) -> bool {
+        let done = self.0.prepend(count);
+        if done {
+            self.0.bytes_mut()[..count].fill(0xa5);
+        }
+        done
+    }
+    fn append(&mut self, count: usize) -> bool {
+        let len = self.0.bytes().len();
+        let done = self.0.append(count);
+        self.0.bytes_mut()[len..].fill(0x5a);
+        done
+    }
+    fn trim_front(&mut self, count: usize) {
+        self.0.trim_front(count);
+    }
+    fn truncate(&mut self, len: usize) {
+        self.0.truncate(len);
+    }
+}
+
 /// A frame without room in front.
 pub struct Tight(HeapFrame);
 
