@@ -1,0 +1,232 @@
+#!/usr/bin/python3
+"""Makes the captures of scripts/bench, and what must come out of them.
+
+    captures.py FOLDER            writes min.in.pcap, min.out.pcap, 1514.in.pcap, 1514.out.pcap
+    captures.py FOLDER --freeze   also writes their digests to captures.sha256 beside this script
+
+Each has 65,536 packets of as many connections, four kinds in equal parts: to the target and to the
+client, with and without client timestamps (cases 0 and 1). What must come out does not come from
+the POP's code: it is computed here as docs/protocol.md says, checksums in full, and compared with
+what the fixtures' spec.py and scapy make of a part of the packets. Exit 1 when a capture is not the
+frozen one. Needs Debian's python3-scapy and python3-numpy.
+"""
+
+import argparse
+import hashlib
+import pathlib
+import struct
+import sys
+
+import numpy as np
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "fixtures"))
+
+from spec import CASE_0, CASE_1, VECTORS, Segment, Service, ethernet, timestamps  # noqa: E402
+
+COUNT = 65536
+SERVICE = Service("web", "203.0.113.10:443", ["198.51.100.10:8443"], pool="100.64.8.0/24", mss=1448)
+IN_MAC, OUT_MAC = "02:00:00:00:01:01", "02:00:00:00:01:02"
+NEIGHBOUR_MAC, GATEWAY_MAC = "02:00:00:00:0a:01", "02:00:00:00:0b:01"
+TTL_IN, ID = 61, 7
+PACKETS = np.arange(COUNT, dtype=np.uint64)
+
+# --- The mapping, for all clients at once --------------------------------------------------------
+
+SBOX = np.array(VECTORS.SBOX, dtype=np.uint8)
+XTIME = np.array([VECTORS.xtime(value) for value in range(256)], dtype=np.uint8)
+SHIFT_ROWS = [(4 * (c + r) + r) % 16 for c in range(4) for r in range(4)]
+
+
+def aes128(round_keys, blocks):
+    """FIPS 197 over rows of 16 bytes."""
+    keys = [np.array(key, dtype=np.uint8) for key in round_keys]
+    state = blocks ^ keys[0]
+    for number in range(1, 11):
+        state = SBOX[state][:, SHIFT_ROWS]
+        if number < 10:
+            columns = state.reshape(-1, 4, 4)
+            after = np.roll(columns, -1, axis=2)
+            mixed = XTIME[columns] ^ XTIME[after] ^ after
+            mixed ^= np.roll(columns, -2, axis=2) ^ np.roll(columns, -3, axis=2)
+            state = mixed.reshape(-1, 16)
+        state = state ^ keys[number]
+    return state
+
+
+def feistel(bits, values):
+    a_bits = bits // 2
+    b_bits = bits - a_bits
+    a, b = values >> np.uint64(b_bits), values & np.uint64(2**b_bits - 1)
+    for i in range(8):
+        half, width = (b, a_bits) if i % 2 == 0 else (a, b_bits)
+        blocks = np.zeros((len(values), 16), dtype=np.uint8)
+        blocks[:, 0] = i
+        blocks[:, 8:] = half.astype(">u8").view(np.uint8).reshape(-1, 8)
+        low = np.ascontiguousarray(aes128(SERVICE.permutation, blocks)[:, 8:]).view(">u8").reshape(-1)
+        low = low.astype(np.uint64) & np.uint64(2**width - 1)
+        a, b = (a ^ low, b) if i % 2 == 0 else (a, b ^ low)
+    return a << np.uint64(b_bits) | b
+
+
+def mapped(case, ips, ports):
+    """Egress address, port and tag of each client."""
+    bits = 32 - int(SERVICE.pool.split("/")[1])
+    size = np.uint64(VECTORS.TAGS * VECTORS.PORTS * 2**bits)
+    y = feistel(48 + bits, np.uint64(case << 48) | ips << np.uint64(16) | ports)
+    while (outside := y >= size).any():
+        y[outside] = feistel(48 + bits, y[outside])
+    tag, y = y % np.uint64(VECTORS.TAGS) + np.uint64(1), y // np.uint64(VECTORS.TAGS)
+    port, index = y % np.uint64(VECTORS.PORTS) + np.uint64(1024), y // np.uint64(VECTORS.PORTS)
+    first = VECTORS.endpoint(SERVICE.pool.split("/")[0] + ":0")[0]
+    return index + np.uint64(first), port, tag
+
+
+# --- Frames, a matrix of bytes for each kind -----------------------------------------------------
+
+
+def clients(numbers):
+    """No two have the same address."""
+    ips = np.uint64(0xC6120000) + numbers * np.uint64(7919) % np.uint64(131072)
+    return ips, np.uint64(1024) + numbers * np.uint64(40503) % np.uint64(64512)
+
+
+def column(values, width):
+    """Numbers as `width` big-endian bytes each."""
+    return np.ascontiguousarray(values.astype(">u8").view(np.uint8).reshape(-1, 8)[:, 8 - width :])
+
+
+def constant(numbers, value):
+    return np.full(len(numbers), value, dtype=np.uint64)
+
+
+def checksums(data):
+    """RFC 1071 over each row."""
+    if data.shape[1] % 2:
+        data = np.hstack([data, np.zeros((len(data), 1), dtype=np.uint8)])
+    total = np.ascontiguousarray(data).view(">u2").astype(np.uint64).sum(axis=1)
+    for _ in range(3):
+        total = (total & np.uint64(0xFFFF)) + (total >> np.uint64(16))
+    return column(np.uint64(0xFFFF) - total, 2)
+
+
+def frames(numbers, macs, ends, stamps, ttl, data_len, pad):
+    """Frames whose fields are those of `segment`, with these addresses and timestamps."""
+    (src, sport), (dst, dport) = ends
+    options = [] if stamps is None else [np.tile(np.array([1, 1, 8, 10], np.uint8), (len(numbers), 1))]
+    options += [] if stamps is None else [column(value, 4) for value in stamps]
+    header_len = 20 + sum(part.shape[1] for part in options)
+    head = [column(sport, 2), column(dport, 2), column(sequence(numbers), 4), column(constant(numbers, 2), 4)]
+    flags = (header_len // 4) << 12 | (0x18 if data_len else 0x10)
+    head += [column(constant(numbers, flags), 2), column(constant(numbers, 502), 2)]
+    data = np.tile(np.frombuffer(payload(data_len), np.uint8), (len(numbers), 1))
+    rest = [np.zeros((len(numbers), 2), np.uint8), *options, data]
+    total = 20 + header_len + data_len
+    pseudo = [column(src, 4), column(dst, 4), column(constant(numbers, 6), 2)]
+    pseudo += [column(constant(numbers, total - 20), 2)]
+    no_sum = np.zeros((len(numbers), 2), np.uint8)
+    tcp_sum = checksums(np.hstack([*pseudo, *head, no_sum, *rest]))
+    ip = [column(constant(numbers, value), 2) for value in (0x4500, total, ID, 0x4000, ttl << 8 | 6)]
+    ip_sum = checksums(np.hstack([*ip, column(src, 4), column(dst, 4)]))
+    link = bytes.fromhex((macs[0] + macs[1]).replace(":", "")) + b"\x08\x00"
+    link = np.tile(np.frombuffer(link, np.uint8), (len(numbers), 1))
+    whole = np.hstack([link, *ip, ip_sum, column(src, 4), column(dst, 4), *head, tcp_sum, *rest])
+    missing = max(0, 60 - whole.shape[1]) if pad else 0
+    return np.hstack([whole, np.zeros((len(numbers), missing), np.uint8)])
+
+
+def sequence(numbers):
+    return numbers * np.uint64(65537)
+
+
+def payload(length):
+    return bytes(number % 251 for number in range(length))
+
+
+def segment(number, data_len, options):
+    """The same for one packet, for scapy."""
+    flags = "PA" if data_len else "A"
+    seq = int(number) * 65537 % 2**32
+    return Segment(flags, seq=seq, ack=2, options=options, payload=payload(data_len), window=502, id=ID)
+
+
+def make_kind(kind, numbers, data_len):
+    """Frames in and out of one kind: 0, 1 up in cases 0, 1; 2, 3 down."""
+    case = kind % 2
+    ips, ports = clients(numbers)
+    egress_ip, egress_port, tag = mapped(case, ips, ports)
+    fixed = lambda text: tuple(constant(numbers, part) for part in VECTORS.endpoint(text))
+    client, egress = (ips, ports), (egress_ip, egress_port)
+    vip, target = fixed(SERVICE.vip), fixed(SERVICE.targets[0])
+    value, echo, zero = numbers + np.uint64(1), numbers + np.uint64(70), constant(numbers, 0)
+    if kind < 2:
+        ends_in, ends_out = (client, vip), (egress, target)
+        stamps_in, stamps_out = ((value, echo), (tag, echo)) if case == 0 else (None, (tag, zero))
+    else:
+        ends_in, ends_out = (target, egress), (vip, client)
+        stamps_in, stamps_out = (value, tag), (value, zero) if case == 0 else None
+    macs_in, macs_out = (IN_MAC, NEIGHBOUR_MAC), (GATEWAY_MAC, OUT_MAC)
+    rows_in = frames(numbers, macs_in, ends_in, stamps_in, TTL_IN, data_len, pad=True)
+    rows_out = frames(numbers, macs_out, ends_out, stamps_out, TTL_IN - 1, data_len, pad=False)
+    return rows_in, rows_out
+
+
+def compare_with_scapy(kind, number, data_len, frame_in, frame_out):
+    ip, port = (int(part[0]) for part in clients(np.array([number])))
+    client, case = VECTORS.text_of((ip, port)), (CASE_0, CASE_1)[kind % 2]
+    stamps = timestamps(int(number) + 1, int(number) + 70)
+    sent = segment(number, data_len, stamps if kind != 1 else [])
+    if kind < 2:
+        came, left = sent.between(client, SERVICE.vip, TTL_IN), SERVICE.up(client, sent, TTL_IN)
+    else:
+        came = SERVICE.from_target(client, sent, TTL_IN, case)
+        left = SERVICE.down(client, sent, TTL_IN, case)
+    assert frame_in == ethernet(NEIGHBOUR_MAC, IN_MAC, came), (kind, number)
+    assert frame_out == ethernet(OUT_MAC, GATEWAY_MAC, left, pad=False), (kind, number)
+
+
+def make(data_len):
+    """All frames in and out, in order."""
+    came, left = [None] * COUNT, [None] * COUNT
+    for kind in range(4):
+        numbers = PACKETS[kind::4]
+        rows_in, rows_out = make_kind(kind, numbers, data_len)
+        for number, row_in, row_out in zip(numbers, rows_in, rows_out):
+            came[number], left[number] = row_in.tobytes(), row_out.tobytes()
+        for number in numbers[:: len(numbers) // 32]:
+            compare_with_scapy(kind, number, data_len, came[number], left[number])
+    return came, left
+
+
+def pcap(packets):
+    parts = [struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, 1)]
+    for number, packet in enumerate(packets):
+        parts += [struct.pack("<IIII", 1_700_000_000, number, len(packet), len(packet)), packet]
+    return b"".join(parts)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Makes the captures of scripts/bench.")
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("--freeze", action="store_true", help="write their digests")
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    digests = ""
+    # 1448 bytes of data fill 1514 bytes of frame wherever the timestamps are in it.
+    for name, data_len in (("min", 0), ("1514", 1448)):
+        for direction, packets in zip(("in", "out"), make(data_len)):
+            contents = pcap(packets)
+            file = f"{name}.{direction}.pcap"
+            (arguments.folder / file).write_bytes(contents)
+            digests += f"{hashlib.sha256(contents).hexdigest()}  {file}\n"
+    frozen = HERE / "captures.sha256"
+    if arguments.freeze:
+        frozen.write_text(digests)
+    elif frozen.read_text() != digests:
+        print(f"the captures are not those of {frozen.name}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

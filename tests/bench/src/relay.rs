@@ -1,0 +1,226 @@
+//! Runs of the relay.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+
+use crate::cpu::{self, Thread};
+use crate::{MBUFS, Setting, WARM_UP};
+
+/// What one run of the relay gave.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// Millions of packets forwarded per CPU-second of the worker, while it was measured.
+    pub mpps: f64,
+    /// Packets received over the whole run.
+    pub received: u64,
+    /// Packets forwarded over the whole run.
+    pub forwarded: u64,
+    /// Packets dropped over the whole run.
+    pub dropped: u64,
+    /// DPDK's version.
+    pub dpdk: String,
+}
+
+/// Runs the relay over the capture and measures it.
+///
+/// # Errors
+/// When it does not run, drops anything, or forwards less than it received.
+pub fn run(setting: &Setting<'_>) -> anyhow::Result<Measured> {
+    let listen = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+    let config = write_config(setting, Some(listen))?;
+    let log = setting.folder.join("relay.log");
+    let child = Command::new(setting.anyrelay)
+        .arg("run")
+        .arg("--config")
+        .arg(config)
+        .stdin(Stdio::null())
+        .stderr(File::create(&log)?)
+        .spawn()
+        .with_context(|| setting.anyrelay.display().to_string())?;
+    let mut relay = Relay { child, listen };
+    let (mpps, dpdk) = relay.measure(setting).with_context(|| tail(&log))?;
+    relay.stop().with_context(|| tail(&log))?;
+    let totals = Totals::read(&log)?;
+    let Totals { received, forwarded, dropped } = totals;
+    ensure!(dropped == 0 && received == forwarded, "void: {totals:?}");
+    Ok(Measured { mpps, received, forwarded, dropped, dpdk })
+}
+
+/// Replays the capture and compares what comes out with the file `expected`.
+///
+/// # Errors
+/// When it does not run, or one byte differs.
+pub fn check_replay(setting: &Setting<'_>, expected: &Path) -> anyhow::Result<()> {
+    let config = write_config(setting, None)?;
+    let output = setting.folder.join("replayed.pcap");
+    let status = Command::new(setting.anyrelay)
+        .arg("replay")
+        .args([Path::new("--config"), &config, Path::new("--in"), setting.input])
+        .args([Path::new("--out"), &output])
+        .stdout(Stdio::null())
+        .status()
+        .with_context(|| setting.anyrelay.display().to_string())?;
+    ensure!(status.success(), "void: replay ended with {status}");
+    let same = fs::read(&output)? == fs::read(expected)?;
+    fs::remove_file(&output)?;
+    ensure!(same, "void: replay makes of the capture something else than {}", expected.display());
+    Ok(())
+}
+
+/// A running relay; it is killed when dropped.
+struct Relay {
+    child: Child,
+    listen: SocketAddr,
+}
+
+impl Relay {
+    fn measure(&mut self, setting: &Setting<'_>) -> anyhow::Result<(f64, String)> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.get("/readyz").is_none_or(|(status, _)| status != 200) {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("it ended with {status}");
+            }
+            ensure!(Instant::now() < deadline, "it is not ready after 20 s");
+            thread::sleep(Duration::from_millis(50));
+        }
+        let worker = Thread::find(self.child.id(), "worker-0")?;
+        thread::sleep(WARM_UP);
+        let (forwarded, cpu_ns) = (self.forwarded()?, worker.cpu_ns()?);
+        thread::sleep(setting.window);
+        let (forwarded, cpu_ns) = (self.forwarded()? - forwarded, worker.cpu_ns()? - cpu_ns);
+        let (_, page) = self.get("/metrics").context("no metrics")?;
+        let dpdk = page.split("dpdk=\"").nth(1).and_then(|rest| rest.split('"').next());
+        Ok((cpu::rate(forwarded, cpu_ns), dpdk.unwrap_or("unknown").to_owned()))
+    }
+
+    /// Packets forwarded until now.
+    fn forwarded(&self) -> anyhow::Result<u64> {
+        let (_, page) = self.get("/metrics").context("no metrics")?;
+        let lines = page.lines().filter(|line| line.starts_with("anyrelay_service_packets_total{"));
+        let counts = lines.map(|line| {
+            let value = line.rsplit(' ').next().unwrap_or_default();
+            value.parse::<f64>().with_context(|| line.to_owned())
+        });
+        Ok(counts.sum::<anyhow::Result<f64>>()? as u64)
+    }
+
+    fn get(&self, path: &str) -> Option<(u16, String)> {
+        let mut stream = TcpStream::connect_timeout(&self.listen, Duration::from_secs(1)).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+        write!(stream, "GET {path} HTTP/1.1\r\nConnection: close\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+    }
+
+    fn stop(&mut self) -> anyhow::Result<()> {
+        let pid = self.child.id().to_string();
+        ensure!(Command::new("kill").args(["-TERM", &pid]).status()?.success(), "kill failed");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            match self.child.try_wait()? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => bail!("it ended with {status}"),
+                None => ensure!(Instant::now() < deadline, "it does not stop"),
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What the relay says of its whole run when it stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Totals {
+    received: u64,
+    forwarded: u64,
+    dropped: u64,
+}
+
+impl Totals {
+    fn read(log: &Path) -> anyhow::Result<Totals> {
+        let text = fs::read_to_string(log)?;
+        let line =
+            text.lines().rev().find(|line| line.contains(" stopped ")).context("no totals")?;
+        let value = |key: &str| {
+            let word = line.split_ascii_whitespace().find_map(|word| word.strip_prefix(key));
+            word.and_then(|word| word.parse().ok()).with_context(|| format!("no {key} in {line}"))
+        };
+        let (received, forwarded) = (value("received=")?, value("forwarded=")?);
+        Ok(Totals { received, forwarded, dropped: value("dropped=")? })
+    }
+}
+
+fn tail(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<_> = text.lines().rev().take(5).collect();
+    format!("its log ends with:\n{}", lines.into_iter().rev().collect::<Vec<_>>().join("\n"))
+}
+
+/// The relay's config and keys: those that captures.py goes by. Without `metrics` for `replay`.
+fn write_config(
+    setting: &Setting<'_>,
+    metrics: Option<SocketAddr>,
+) -> anyhow::Result<std::path::PathBuf> {
+    let (input, core) = (setting.input.display(), setting.core);
+    let metrics = metrics.map_or_else(String::new, |at| format!("[metrics]\nlisten = \"{at}\"\n"));
+    let config = format!(
+        r#"
+[pop]
+name = "bench"
+id = 1
+keys = "keys.toml"
+drain_seconds = 0
+[dpdk]
+hugepages = true
+memory_mb = 512
+mbufs = {MBUFS}
+[[port]]
+name = "in"
+device = "net_pcap0,rx_pcap={input},infinite_rx=1"
+side = "both"
+mac = "02:00:00:00:01:01"
+addresses = ["10.0.1.2/24"]
+[[port]]
+name = "out"
+device = "net_null1,no-rx=1"
+side = "both"
+mac = "02:00:00:00:01:02"
+addresses = ["10.0.2.2/24"]
+gateways = ["10.0.2.1"]
+gateway_macs = ["02:00:00:00:0b:01"]
+[[worker]]
+core = {core}
+rx = ["in:0", "out:0"]
+[layout]
+idle = "spin"
+[[relay]]
+name = "web"
+vip = "203.0.113.10:443"
+targets = ["198.51.100.10:8443"]
+egress = {{ pool = "100.64.8.0/24" }}
+mss = 1448
+{metrics}"#
+    );
+    let secret: String = (0..32).map(|byte| format!("{byte:02x}")).collect();
+    let (sequence, token) = ("11".repeat(32), "22".repeat(32));
+    let keys = format!("relay = \"{secret}\"\nsequence = \"{sequence}\"\ntoken = \"{token}\"\n");
+    fs::write(setting.folder.join("keys.toml"), keys)?;
+    let path = setting.folder.join("pop.toml");
+    fs::write(&path, config)?;
+    Ok(path)
+}
