@@ -99,6 +99,10 @@ fn own_is_not_relayed(
         let mut own: Vec<_> =
             port.addresses.iter().map(|net| (net.address, "own address")).collect();
         own.extend(port.gateways.iter().map(|gateway| (gateway.ip, "gateway")));
+        // What is nobody's on a link is never taken for a VIP's or a client's.
+        let links = port.addresses.iter().filter(|net| net.prefix_len <= 30);
+        own.extend(links.clone().map(|net| (net.first(), "network address of the link")));
+        own.extend(links.map(|net| (net.last(), "broadcast address of the link")));
         for (ip, what) in own {
             let clash = if is_set(service.vip) && ip == service.vip.ip {
                 "vip"

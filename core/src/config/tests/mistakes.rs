@@ -136,6 +136,13 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     ("203.0.113.11:443", "10.1.0.1:443", "relay[2].vip", "gateway of port[1]"),
     ("198.51.100.10:25", "10.1.0.2:25", "relay[1].targets", "own address of port[1]"),
     ("100.64.8.0/24", "192.0.2.0/24", "relay[0].egress.pool", "own address of port[0]"),
+    (
+        "100.64.8.0/24",
+        "192.0.2.128/25",
+        "relay[0].egress.pool",
+        "192.0.2.255 is the broadcast address of the link of port[0]",
+    ),
+    ("203.0.113.11:443", "10.1.0.0:443", "relay[2].vip", "network address of the link of port[1]"),
 ];
 
 #[test]
