@@ -124,17 +124,17 @@ fn a_target_without_timestamps_is_refused_and_counted() {
     let mut world = World::edited(&[("rst_per_second = 1000000", "rst_per_second = 1")]);
     let (egress, port, _) = world.egress("web", 0, CLIENT);
     let syn_ack = Tcp::new(WEB_TARGET, (egress, port), SYN | ACK).options(&plain_syn_options(1460));
+    // Others are counted only, as are those beyond the limit.
+    let data = Tcp::new(WEB_TARGET, (egress, port), ACK).data(b"abc");
+    assert_eq!(world.dropped(LAN, &data.datagram()), DropReason::TargetWithoutTimestamps);
     let sent = world.datagram(LAN, &syn_ack.datagram());
     assert_eq!(world.reason(), DropReason::TargetWithoutTimestamps);
     assert!(world.out.said.contains(&Said::Sent(ReplyKind::NoTimestamps)));
     let (seen, tcp) = own_reset(&world, LAN, &sent);
     assert_eq!(endpoints(&seen, &tcp), ((egress, port), WEB_TARGET));
     assert_eq!((tcp.flags, tcp.seq, tcp.ack), (RST, syn_ack.ack, 0));
-    // Others, and those beyond the limit, are counted only.
-    for segment in [syn_ack.clone(), Tcp::new(WEB_TARGET, (egress, port), ACK).data(b"abc")] {
-        let reason = world.dropped(LAN, &segment.datagram());
-        assert_eq!(reason, DropReason::TargetWithoutTimestamps);
-    }
+    let reason = world.dropped(LAN, &syn_ack.datagram());
+    assert_eq!(reason, DropReason::TargetWithoutTimestamps);
     assert_eq!(world.drops(LAN, DropReason::TargetWithoutTimestamps), 3);
     let slot = world.service("web").slot;
     let drops = world.counters.service_drops(slot, DropReason::TargetWithoutTimestamps);
@@ -201,6 +201,29 @@ fn a_vanished_socket_is_told_to_the_segment_that_hit_it() {
         assert_eq!(endpoints(&seen, &tcp), (WEB, CLIENT));
         assert_eq!((tcp.flags, tcp.seq, tcp.ack), (RST, 5000, 0));
         world.forwarded(WAN, &data.numbers(1, 5000));
+    }
+}
+
+#[test]
+fn what_a_rst_acknowledges_is_the_end_of_data_and_marks() {
+    let mut world = World::new();
+    let to = egress(&world, 0);
+    for (flags, data, length) in [
+        (SYN, &b""[..], 1),
+        (SYN, b"early", 6),
+        (ACK, b"abc", 3),
+        (ACK | FIN, b"abc", 4),
+        (ACK, b"", 0),
+    ] {
+        let segment = Tcp::new(CLIENT, WEB, flags).stamped(1, 2).data(data);
+        let segment = segment.numbers(u32::MAX - 1, 9);
+        for wrong in [length - 1, length + 1] {
+            keep(&mut world, to, RST | ACK, 0, (u32::MAX - 1).wrapping_add_signed(wrong));
+            world.forwarded(WAN, &segment);
+        }
+        keep(&mut world, to, RST | ACK, 0, (u32::MAX - 1).wrapping_add_signed(length));
+        let sent = world.datagram(WAN, &segment.datagram());
+        own_reset(&world, WAN, &sent);
     }
 }
 
