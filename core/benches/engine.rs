@@ -142,7 +142,7 @@ impl Bench {
         let config = Config::parse("bench.toml", CONFIG).unwrap_or_else(|error| panic!("{error}"));
         let keys = KeyFile::from_random([[1; 32], [2; 32], [3; 32]]);
         let snapshot = Snapshot::build(&config, &keys, None).unwrap();
-        let soft = Arc::new(SoftState::new(&snapshot, &MACS.map(MacAddr)));
+        let soft = Arc::new(SoftState::new(&snapshot, &MACS.map(MacAddr::new)));
         let buffer = || Buffer { bytes: Box::new([0; 256]), start: 0, end: 0 };
         let free = (0..BURST).map(|_| buffer()).collect();
         let pop = Pop::new(soft, Arc::new(Counters::default()));

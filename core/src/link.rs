@@ -225,7 +225,7 @@ impl Links {
     pub fn unresolved_gateways(&self, now: Instant) -> Vec<(PortIndex, Ipv4Addr)> {
         let gateways = self.clients.gateways.iter().chain(&self.targets.gateways);
         let mut unresolved: Vec<_> = gateways
-            .filter(|gateway| gateway.fixed.is_none() && gateway.neighbour.known(now).is_none())
+            .filter(|gateway| gateway.fixed.is_none() && gateway.neighbour.known(now).0.is_none())
             .map(|gateway| (gateway.port, Ipv4Addr::from(gateway.ip)))
             .collect();
         unresolved.sort_by_key(|(port, ip)| (port.0, *ip));
@@ -312,23 +312,20 @@ impl Neighbour {
     /// The address, when it is known and not too old; and whether a question is due.
     #[inline]
     fn resolve(&self, now: Instant) -> (Option<MacAddr>, bool) {
-        let known = self.known(now);
-        let age = now.as_millis().saturating_sub(self.seen_ms.load(Ordering::Relaxed));
-        if known.is_some() && age < REFRESH_MS {
+        let (known, age_ms) = self.known(now);
+        if known.is_some() && age_ms < REFRESH_MS {
             return (known, false);
         }
         (known, self.ask(now))
     }
 
+    /// The address, when it is known and not too old; and its age.
     #[inline]
-    fn known(&self, now: Instant) -> Option<MacAddr> {
+    fn known(&self, now: Instant) -> (Option<MacAddr>, u64) {
         let word = self.mac.load(Ordering::Acquire);
-        let age = now.as_millis().saturating_sub(self.seen_ms.load(Ordering::Relaxed));
-        if word & KNOWN == 0 || age >= EXPIRE_MS {
-            return None;
-        }
-        let [_, _, a, b, c, d, e, f] = word.to_be_bytes();
-        Some(MacAddr([a, b, c, d, e, f]))
+        let age_ms = now.as_millis().saturating_sub(self.seen_ms.load(Ordering::Relaxed));
+        let usable = word & KNOWN != 0 && age_ms < EXPIRE_MS;
+        (usable.then(|| MacAddr::from_u64(word)), age_ms)
     }
 
     /// Whether a question may be sent now; then it counts as sent.
@@ -344,9 +341,8 @@ impl Neighbour {
     }
 
     fn learn(&self, now: Instant, mac: MacAddr) {
-        let [a, b, c, d, e, f] = mac.0;
         self.seen_ms.store(now.as_millis(), Ordering::Relaxed);
-        self.mac.store(u64::from_be_bytes([0, 0, a, b, c, d, e, f]) | KNOWN, Ordering::Release);
+        self.mac.store(mac.to_u64() | KNOWN, Ordering::Release);
     }
 }
 

@@ -110,9 +110,10 @@ struct Buckets {
 }
 
 /// Room for one burst, allocated at start.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Scratch {
-    packets: ArrayVec<Packet, BURST>,
+    // One for each frame of the burst in hand; those behind them are of earlier bursts.
+    packets: [Packet; BURST],
     lanes: Lanes,
 }
 
@@ -128,7 +129,8 @@ pub struct Pop {
 impl Pop {
     /// A POP that shares `soft` with the other workers and counts in `counters`, which are its own.
     pub fn new(soft: Arc<SoftState>, counters: Arc<Counters>) -> Self {
-        Pop { soft, counters, buckets: Buckets::default(), scratch: Box::default() }
+        let scratch = Scratch { packets: [Packet::NONE; BURST], lanes: Lanes::default() };
+        Pop { soft, counters, buckets: Buckets::default(), scratch: Box::new(scratch) }
     }
 
     /// Handles the frames of a burst that came in through `port`; `frames` is empty afterwards.
@@ -152,10 +154,9 @@ impl Pop {
             port,
             out,
         };
-        packets.clear();
         lanes.clear();
-        for frame in frames.iter_mut() {
-            packets.push(run.classify(frame, lanes));
+        for (packet, frame) in packets.iter_mut().zip(frames.iter_mut()) {
+            run.classify(packet, frame, lanes);
         }
         lanes.map(snapshot);
         for (packet, frame) in packets.iter().zip(frames.drain(..)) {

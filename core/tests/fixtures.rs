@@ -58,7 +58,7 @@ impl Case {
     /// The port that a frame is addressed to, else the first.
     fn port(&self, frame: &[u8]) -> PortIndex {
         let ports = &self.snapshot.config.ports;
-        let to = ports.iter().position(|port| frame.starts_with(&port.mac.unwrap().0));
+        let to = ports.iter().position(|port| frame.starts_with(&port.mac.unwrap().octets()));
         PortIndex(to.unwrap_or(0) as u8)
     }
 

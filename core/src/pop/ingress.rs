@@ -57,31 +57,49 @@ pub(super) enum Step {
     DownTransparent,
 }
 
-const NO_SEGMENT: Segment = Segment {
-    l3: 0,
-    ip: Ipv4 { header_len: 0, total_len: 0, fragment: 0, ttl: 0, protocol: 0, src: 0, dst: 0 },
-    tcp: Tcp { src_port: 0, dst_port: 0, seq: SeqNum(0), ack: SeqNum(0), flags: 0, header_len: 0 },
-};
+impl Packet {
+    /// Before any frame was read.
+    pub const NONE: Packet = Packet {
+        step: Step::Drop(DropReason::Runt),
+        of: None,
+        peer: MacAddr::new([0; 6]),
+        segment: Segment {
+            l3: 0,
+            ip: Ipv4 {
+                header_len: 0,
+                total_len: 0,
+                fragment: 0,
+                ttl: 0,
+                protocol: 0,
+                src: 0,
+                dst: 0,
+            },
+            tcp: Tcp {
+                src_port: 0,
+                dst_port: 0,
+                seq: SeqNum(0),
+                ack: SeqNum(0),
+                flags: 0,
+                header_len: 0,
+            },
+        },
+        timestamps: None,
+    };
+}
 
 impl<O> Run<'_, O> {
-    /// Reads `frame`, cuts off what follows its datagram, and takes a lane if it is to be mapped.
+    /// Reads `frame` into `packet`, cuts off what follows its datagram, and takes a lane if it is to
+    /// be mapped. What `packet` held before is of another frame.
     #[inline]
-    pub fn classify<F: Frame>(&mut self, frame: &mut F, lanes: &mut Lanes) -> Packet
+    pub fn classify<F: Frame>(&mut self, packet: &mut Packet, frame: &mut F, lanes: &mut Lanes)
     where
         O: Output<F>,
     {
-        let mut packet = Packet {
-            step: Step::Drop(DropReason::Runt),
-            of: None,
-            peer: MacAddr::default(),
-            segment: NO_SEGMENT,
-            timestamps: None,
-        };
-        packet.step = match self.read(frame, &mut packet, lanes) {
+        packet.of = None;
+        packet.step = match self.read(frame, packet, lanes) {
             Ok(step) => step,
             Err(reason) => Step::Drop(reason),
         };
-        packet
     }
 
     #[inline]

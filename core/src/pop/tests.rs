@@ -50,7 +50,7 @@ impl Output<HeapFrame> for Nowhere {
 /// A segment with timestamps, ACK set; its TCP checksum does not matter here.
 fn segment(src: u32, dst: u32, ports: u32) -> HeapFrame {
     let mut frame = [0; 14 + 52];
-    let mac = |last| MacAddr([2, 0, 0, 0, 0, last]);
+    let mac = |last| MacAddr::new([2, 0, 0, 0, 0, last]);
     ethernet::write(&mut frame, mac(1), mac(2), None, ethernet::TYPE_IPV4);
     let header = ipv4::Originated { total_len: 52, protocol: ipv4::PROTOCOL_TCP, src, dst };
     header.write(&mut frame[14..]);
@@ -71,7 +71,7 @@ fn a_walk_that_is_given_up_drops_the_frame() {
     if let Egress::Pool { permutation, .. } = &mut service.egress {
         *permutation = Permutation::endless(permutation.bits());
     }
-    let soft = Arc::new(SoftState::new(&snapshot, &[MacAddr([2, 0, 0, 0, 0, 1])]));
+    let soft = Arc::new(SoftState::new(&snapshot, &[MacAddr::new([2, 0, 0, 0, 0, 1])]));
     let counters = Arc::new(Counters::default());
     let mut pop = Pop::new(soft, counters.clone());
     let (client, vip, target, egress) = (0xc612_0001, 0xcb00_710a, 0xc633_640a, 0xcb00_7301);

@@ -59,9 +59,9 @@ impl Arp {
             _ => return None,
         };
         let mac = |at: usize| {
-            let mut mac = MacAddr([0; 6]);
-            mac.0.copy_from_slice(&packet[at..at + 6]);
-            mac
+            let mut octets = [0; 6];
+            octets.copy_from_slice(&packet[at..at + 6]);
+            MacAddr::new(octets)
         };
         Some(Arp {
             operation,
@@ -84,9 +84,9 @@ impl Arp {
             Operation::Reply => REPLY,
         };
         put_u16(packet, field::OPERATION, operation);
-        packet[field::SENDER_MAC..field::SENDER_IP].copy_from_slice(&self.sender_mac.0);
+        packet[field::SENDER_MAC..field::SENDER_IP].copy_from_slice(&self.sender_mac.octets());
         put_u32(packet, field::SENDER_IP, self.sender_ip);
-        packet[field::TARGET_MAC..field::TARGET_IP].copy_from_slice(&self.target_mac.0);
+        packet[field::TARGET_MAC..field::TARGET_IP].copy_from_slice(&self.target_mac.octets());
         put_u32(packet, field::TARGET_IP, self.target_ip);
     }
 }
@@ -104,9 +104,9 @@ mod tests {
     fn writes_what_it_reads_and_refuses_the_rest() {
         let arp = Arp {
             operation: Operation::Reply,
-            sender_mac: MacAddr([2, 0, 0, 0, 0, 1]),
+            sender_mac: MacAddr::new([2, 0, 0, 0, 0, 1]),
             sender_ip: 0xc000_0201,
-            target_mac: MacAddr([2, 0, 0, 0, 0, 2]),
+            target_mac: MacAddr::new([2, 0, 0, 0, 0, 2]),
             target_ip: 0xc000_0202,
         };
         let mut bytes = [0; LEN];

@@ -4,18 +4,25 @@
 //! A checksum that was wrong before an update is wrong by the same amount after it, so damage on
 //! the way in stays visible at the end.
 
-/// One's complement sum of `bytes`, not folded, not inverted, added to `start`.
+/// One's complement sum of `bytes`, added to `start`, not inverted; [`fold`] makes 16 bits of it.
 ///
-/// An odd last byte counts as the high half of a 16-bit word. Bounded by the 64 KiB of a datagram:
-/// the sum cannot overflow.
+/// An odd last byte counts as the high half of a 16-bit word. Four bytes are added at a time: as
+/// 2^16 is 1 in this arithmetic, that is the sum of their two words.
 #[inline]
 pub fn sum(start: u32, bytes: &[u8]) -> u32 {
-    let (words, rest) = bytes.as_chunks::<2>();
-    let total = words.iter().fold(start, |sum, word| sum + u32::from(u16::from_be_bytes(*word)));
-    match rest {
-        [last] => total + (u32::from(*last) << 8),
-        _ => total,
-    }
+    let (words, rest) = bytes.as_chunks::<4>();
+    let first = u64::from(start);
+    let total = words.iter().fold(first, |sum, word| sum + u64::from(u32::from_be_bytes(*word)));
+    let last = match *rest {
+        [] => 0,
+        [a] => u32::from_be_bytes([a, 0, 0, 0]),
+        [a, b] => u32::from_be_bytes([a, b, 0, 0]),
+        [a, b, c, ..] => u32::from_be_bytes([a, b, c, 0]),
+    };
+    let total = total + u64::from(last);
+    // At most 2^14 words of a datagram's: twice is enough for any of them.
+    let once = (total & 0xffff_ffff) + (total >> 32);
+    ((once & 0xffff_ffff) + (once >> 32)) as u32
 }
 
 /// Folds a sum into 16 bits.
@@ -102,7 +109,8 @@ mod tests {
 
     #[test]
     fn rfc_1071_example() {
-        assert_eq!(sum(0, &[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]), 0x2ddf0);
+        let bytes = [0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7];
+        assert_eq!(fold(sum(0, &bytes)), 0xddf2);
         assert_eq!(fold(0x2ddf0), 0xddf2);
     }
 

@@ -1,7 +1,7 @@
 //! Ethernet II header with at most one 802.1Q tag (IEEE 802.3, 802.1Q).
 
 use super::MacAddr;
-use super::{get_u16, put_u16};
+use super::{get_u16, get_u64, put_u16, put_u32, put_u64};
 
 /// Offsets from the start of the frame.
 mod field {
@@ -47,8 +47,8 @@ impl Ethernet {
     pub fn parse(frame: &[u8]) -> Option<Ethernet> {
         let head: &[u8; HEADER_LEN] = frame.first_chunk()?;
         let mut ethernet = Ethernet {
-            dst: mac(head, field::DST),
-            src: mac(head, field::SRC),
+            dst: MacAddr::from_u64(get_u64(head, field::DST) >> 16),
+            src: MacAddr::from_u64(get_u64(head, field::SRC) >> 16),
             vlan: None,
             ethertype: get_u16(head, field::TYPE),
             header_len: HEADER_LEN,
@@ -73,23 +73,14 @@ pub const fn header_len(vlan: Option<u16>) -> usize {
 #[inline]
 pub fn write(frame: &mut [u8], dst: MacAddr, src: MacAddr, vlan: Option<u16>, ethertype: u16) {
     if let Some(head) = frame.first_chunk_mut::<HEADER_LEN>() {
-        head[field::DST..field::SRC].copy_from_slice(&dst.0);
-        head[field::SRC..field::TYPE].copy_from_slice(&src.0);
+        put_u64(head, field::DST, dst.to_u64() << 16 | src.to_u64() >> 32);
+        put_u32(head, field::SRC + 2, src.to_u64() as u32);
         put_u16(head, field::TYPE, if vlan.is_some() { TYPE_VLAN } else { ethertype });
     }
     if let Some(id) = vlan {
         put_u16(frame, field::TCI, id);
         put_u16(frame, field::TAGGED_TYPE, ethertype);
     }
-}
-
-#[inline]
-fn mac(head: &[u8; HEADER_LEN], at: usize) -> MacAddr {
-    let mut mac = MacAddr([0; 6]);
-    if let Some(bytes) = head.get(at..at + 6) {
-        mac.0.copy_from_slice(bytes);
-    }
-    mac
 }
 
 #[cfg(test)]
@@ -100,7 +91,7 @@ mod tests {
     fn writes_what_it_reads() {
         for vlan in [None, Some(0), Some(4095)] {
             let mut frame = [0; TAGGED_HEADER_LEN];
-            let (dst, src) = (MacAddr([2, 1, 2, 3, 4, 5]), MacAddr([2, 9, 8, 7, 6, 5]));
+            let (dst, src) = (MacAddr::new([2, 1, 2, 3, 4, 5]), MacAddr::new([2, 9, 8, 7, 6, 5]));
             write(&mut frame, dst, src, vlan, TYPE_IPV4);
             let header_len = header_len(vlan);
             let want = Ethernet { dst, src, vlan, ethertype: TYPE_IPV4, header_len };

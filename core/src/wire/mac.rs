@@ -3,23 +3,50 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A 48-bit Ethernet address, in the order of the wire.
+/// A 48-bit Ethernet address.
+///
+/// Kept as a number, the first byte of the wire highest, so that it moves through registers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct MacAddr(pub [u8; 6]);
+pub struct MacAddr(u64);
 
 impl MacAddr {
     /// The address of all stations of a link.
-    pub const BROADCAST: MacAddr = MacAddr([0xff; 6]);
+    pub const BROADCAST: MacAddr = MacAddr::new([0xff; 6]);
+
+    /// The address with these bytes, in the order of the wire.
+    pub const fn new([a, b, c, d, e, f]: [u8; 6]) -> Self {
+        MacAddr(u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
+    }
+
+    /// The address that the low 48 bits of `number` stand for.
+    #[inline]
+    pub const fn from_u64(number: u64) -> Self {
+        MacAddr(number & 0xffff_ffff_ffff)
+    }
+
+    /// The number that it stands for, below 2^48.
+    #[inline]
+    pub const fn to_u64(self) -> u64 {
+        self.0
+    }
+
+    /// Its bytes, in the order of the wire.
+    #[inline]
+    pub const fn octets(self) -> [u8; 6] {
+        let [_, _, a, b, c, d, e, f] = self.0.to_be_bytes();
+        [a, b, c, d, e, f]
+    }
 
     /// Whether it names one station: the group bit is clear and it is not all zeros.
-    pub fn is_unicast(self) -> bool {
-        self.0[0] & 1 == 0 && self.0 != [0; 6]
+    #[inline]
+    pub const fn is_unicast(self) -> bool {
+        self.0 & 1 << 40 == 0 && self.0 != 0
     }
 }
 
 impl fmt::Display for MacAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
+        let [a, b, c, d, e, g] = self.octets();
         write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
     }
 }
@@ -41,7 +68,7 @@ impl FromStr for MacAddr {
         if pairs.next().is_some() {
             return Err(ParseMacError);
         }
-        Ok(MacAddr(bytes))
+        Ok(MacAddr::new(bytes))
     }
 }
 
@@ -56,7 +83,7 @@ mod tests {
 
     #[test]
     fn reads_what_it_prints() {
-        let mac = MacAddr([0x02, 0xab, 0, 0xff, 0x10, 1]);
+        let mac = MacAddr::new([0x02, 0xab, 0, 0xff, 0x10, 1]);
         assert_eq!(mac.to_string(), "02:ab:00:ff:10:01");
         assert_eq!("02:AB:00:ff:10:01".parse(), Ok(mac));
     }
@@ -79,9 +106,9 @@ mod tests {
 
     #[test]
     fn knows_unicast() {
-        assert!(MacAddr([2, 0, 0, 0, 0, 1]).is_unicast());
-        assert!(!MacAddr([1, 0, 0x5e, 0, 0, 1]).is_unicast());
+        assert!(MacAddr::new([2, 0, 0, 0, 0, 1]).is_unicast());
+        assert!(!MacAddr::new([1, 0, 0x5e, 0, 0, 1]).is_unicast());
         assert!(!MacAddr::BROADCAST.is_unicast());
-        assert!(!MacAddr([0; 6]).is_unicast());
+        assert!(!MacAddr::new([0; 6]).is_unicast());
     }
 }

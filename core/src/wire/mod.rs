@@ -32,6 +32,23 @@ pub(crate) fn get_u32(bytes: &[u8], at: usize) -> u32 {
     }
 }
 
+/// The big-endian 64-bit word at `at`; 0 past the end.
+#[inline(always)]
+pub(crate) fn get_u64(bytes: &[u8], at: usize) -> u64 {
+    match bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+        Some(word) => u64::from_be_bytes(*word),
+        None => 0,
+    }
+}
+
+/// Writes `value` big-endian at `at`; nothing past the end.
+#[inline(always)]
+pub(crate) fn put_u64(bytes: &mut [u8], at: usize, value: u64) {
+    if let Some(place) = bytes.get_mut(at..at + 8) {
+        place.copy_from_slice(&value.to_be_bytes());
+    }
+}
+
 /// Writes `value` big-endian at `at`; nothing past the end.
 #[inline(always)]
 pub(crate) fn put_u16(bytes: &mut [u8], at: usize, value: u16) {

@@ -39,7 +39,7 @@ fn compare_ethernet(frame: &[u8], accepted: &mut Accepted) -> Option<Ethernet> {
     }
     assert_eq!(ours.is_some(), theirs.is_some());
     let (ours, theirs) = (ours?, theirs?);
-    assert_eq!((ours.dst.0, ours.src.0), (theirs.destination(), theirs.source()));
+    assert_eq!((ours.dst.octets(), ours.src.octets()), (theirs.destination(), theirs.source()));
     match tag {
         Some(Ok(tag)) => {
             assert_eq!(ours.vlan, Some(tag.vlan_identifier().value()));
@@ -183,8 +183,8 @@ fn compare_arp(bytes: &[u8], accepted: &mut Accepted) {
     assert_eq!(ours.is_some(), theirs.is_some());
     let (Some(ours), Some(theirs)) = (ours, theirs) else { return };
     assert_eq!(ours.operation == Operation::Reply, theirs.operation() == ArpOperation::REPLY);
-    assert_eq!(ours.sender_mac.0, theirs.sender_hw_addr());
-    assert_eq!(ours.target_mac.0, theirs.target_hw_addr());
+    assert_eq!(ours.sender_mac.octets(), theirs.sender_hw_addr());
+    assert_eq!(ours.target_mac.octets(), theirs.target_hw_addr());
     assert_eq!(ours.sender_ip.to_be_bytes(), theirs.sender_protocol_addr());
     assert_eq!(ours.target_ip.to_be_bytes(), theirs.target_protocol_addr());
     accepted.arp += 1;

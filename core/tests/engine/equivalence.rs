@@ -87,7 +87,7 @@ impl Subject {
     fn start(&mut self) {
         let world = &mut self.world;
         if self.history.restarts > 0 || self.workers.is_empty() {
-            let macs = [MacAddr(WAN_MAC), MacAddr(LAN_MAC)];
+            let macs = [MacAddr::new(WAN_MAC), MacAddr::new(LAN_MAC)];
             world.soft = Arc::new(SoftState::new(&world.snapshot, &macs));
             let worker = |_| Pop::new(world.soft.clone(), Arc::new(Counters::default()));
             self.workers = (0..self.history.workers).map(worker).collect();

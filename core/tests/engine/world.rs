@@ -252,7 +252,7 @@ impl World {
         let macs: Vec<_> =
             (0..).zip(&config.ports).map(|(at, port)| mac_of(at, port.mac)).collect();
         let soft =
-            SoftState::new(&snapshot, &macs.iter().copied().map(MacAddr).collect::<Vec<_>>());
+            SoftState::new(&snapshot, &macs.iter().copied().map(MacAddr::new).collect::<Vec<_>>());
         let (soft, counters) = (Arc::new(soft), Arc::new(Counters::default()));
         let pop = Pop::new(soft.clone(), counters.clone());
         let now = Instant::from_millis(1_000_000);
@@ -389,7 +389,7 @@ pub fn edited(edits: &[(&str, &str)]) -> String {
 }
 
 fn mac_of(at: u8, configured: Option<MacAddr>) -> Mac {
-    configured.map_or([2, 0, 0, 0, 0, 0x10 + at], |mac| mac.0)
+    configured.map_or([2, 0, 0, 0, 0, 0x10 + at], |mac| mac.octets())
 }
 
 /// Checks that the constants are what their comments say.

@@ -112,7 +112,7 @@ fn a_good_config_is_read_whole() {
     let config = good();
     assert_eq!(config.warnings, []);
     assert_eq!(config.ports.len(), 2);
-    assert_eq!(config.ports[0].gateways[0].mac, Some(MacAddr([2, 0, 0, 0, 1, 1])));
+    assert_eq!(config.ports[0].gateways[0].mac, Some(MacAddr::new([2, 0, 0, 0, 1, 1])));
     assert_eq!(config.ports[1].mtu, 1500);
     assert_eq!(config.workers[1].rx, [RxQueue { port: PortIndex(0), queue: 1 }]);
     assert_eq!(config.layout, Layout::Pipeline);

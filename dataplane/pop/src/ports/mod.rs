@@ -257,8 +257,8 @@ fn ring_buffers(device: &Device, has: &Capabilities, settings: &dpdk::PortConfig
 /// Gives the port the address that the config asks for. A driver that cannot set one has no filter
 /// for it either, so the POP uses the address all the same.
 fn set_mac(port: &dpdk::Port, wanted: Option<MacAddr>) -> Result<MacAddr, PortError> {
-    let Some(mac) = wanted else { return port.mac().map(MacAddr) };
-    match port.set_mac(mac.0) {
+    let Some(mac) = wanted else { return port.mac().map(MacAddr::new) };
+    match port.set_mac(mac.octets()) {
         Err(error) if error.is_not_supported() => Ok(mac),
         result => result.map(|()| mac),
     }
