@@ -3,6 +3,10 @@
 //!
 //! `ANYRELAY_FULL=1` runs ten million random and mutated frames instead of 200,000.
 
+use std::sync::Arc;
+
+use anyrelay_core::pop::{Pop, SoftState};
+use anyrelay_core::relay::pending_rst::LIFETIME_MS;
 use anyrelay_core::verdict::{DropReason, PortIndex};
 
 use crate::traffic::{Rng, Traffic};
@@ -238,11 +242,14 @@ pub fn random(rng: &mut Rng, world: &World, port: PortIndex) -> Vec<u8> {
     frame
 }
 
-/// Hands over `count` frames; gives back how many frames were sent because of them.
-fn storm(seed: u64, count: u64) -> usize {
+/// Hands over `count` frames to a worker that has `soft` in common with others; gives back how many
+/// frames were sent because of them.
+fn storm(seed: u64, count: u64, soft: &Arc<SoftState>) -> usize {
     let mut traffic = Traffic::new(seed);
     let mut rng = Rng(!seed);
     let mut world = World::new();
+    world.soft = soft.clone();
+    world.pop = Pop::new(soft.clone(), world.counters.clone());
     let mut place = Place { seed, number: 0 };
     let mut sent = 0;
     for number in 0..count {
@@ -267,16 +274,23 @@ fn storm(seed: u64, count: u64) -> usize {
 
 #[test]
 fn random_and_mutated_frames() {
+    // Two workers of one POP.
     let full = std::env::var_os("ANYRELAY_FULL").is_some();
     let each: u64 = if full { 5_000_000 } else { 100_000 };
+    let world = World::new();
+    let soft = &world.soft;
     let sent: Vec<usize> = std::thread::scope(|scope| {
-        let storms: Vec<_> = [1, 2].map(|seed| scope.spawn(move || storm(seed, each))).into();
+        let storms: Vec<_> = [1, 2].map(|seed| scope.spawn(move || storm(seed, each, soft))).into();
         storms.into_iter().map(|storm| storm.join().unwrap()).collect()
     });
     for sent in sent {
         let share = sent as f64 / each as f64;
         assert!((0.2..0.8).contains(&share), "too few or too many were sent on: {share}");
     }
+    // Nothing is left over, and the count of RSTs that wait did not lose any.
+    assert!(!soft.pending_rsts.is_empty());
+    soft.pending_rsts.expire(world.now.plus_millis(2 * each + LIFETIME_MS));
+    assert!(soft.pending_rsts.is_empty());
 }
 
 /// Rules that let a wrong packet through would prove nothing.
