@@ -156,3 +156,31 @@ fn lanes_mask(count: usize) -> u64 {
 }
 
 const _: () = assert!(BURST == u64::BITS as usize);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_lane_is_mapped_once_with_its_own_service() {
+        for count in [0, 1, 2, 31, 32, 33, 63, 64] {
+            for services in [1, 2, 3, 7, 64] {
+                let lanes: Vec<_> =
+                    (0..count).map(|lane| (ServiceIndex(lane * 5 % services), lane)).collect();
+                let mut mapped = vec![false; usize::from(count)];
+                let mut calls = Vec::new();
+                for_each_service(&lanes, |service, numbers, contents| {
+                    assert!(!calls.contains(&service), "one call for each service");
+                    calls.push(service);
+                    assert_eq!(numbers.len(), contents.len());
+                    for (number, content) in numbers.iter().zip(contents) {
+                        let lane = usize::from(*number);
+                        assert_eq!(lanes[lane], (service, *content));
+                        assert!(!std::mem::replace(&mut mapped[lane], true));
+                    }
+                });
+                assert!(mapped.into_iter().all(|mapped| mapped), "{count} of {services}");
+            }
+        }
+    }
+}
