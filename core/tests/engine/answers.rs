@@ -205,6 +205,20 @@ fn a_vanished_socket_is_told_to_the_segment_that_hit_it() {
 }
 
 #[test]
+fn a_rst_is_told_to_clients_of_its_own_service_only() {
+    let mut world = World::new();
+    let target = world.target("many", CLIENT);
+    let (egress, port, _) = world.egress("many", 0, CLIENT);
+    let rst = Tcp::new(target, (egress, port), RST).numbers(5000, 0);
+    assert!(world.datagram(LAN, &rst.datagram()).is_empty());
+    world.forwarded(WAN, &Tcp::new(CLIENT, WEB, ACK).stamped(1, 2).numbers(1, 5000));
+    let data = Tcp::new(CLIENT, MANY, ACK).stamped(1, 2).numbers(1, 5000);
+    let sent = world.datagram(WAN, &data.datagram());
+    let (seen, tcp) = own_reset(&world, WAN, &sent);
+    assert_eq!(endpoints(&seen, &tcp), (MANY, CLIENT));
+}
+
+#[test]
 fn what_a_rst_acknowledges_is_the_end_of_data_and_marks() {
     let mut world = World::new();
     let to = egress(&world, 0);

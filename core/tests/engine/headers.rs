@@ -61,6 +61,22 @@ fn own_errors_quote_no_padding_and_fit_every_host() {
 }
 
 #[test]
+fn a_port_without_an_address_tells_as_the_one_it_was_sent_to() {
+    let receives = "[[port]]\nname = \"in\"\ndevice = \"in\"\nside = \"client\"\n";
+    let text = edited(&[("rx = [\"wan:0\"", "rx = [\"in:0\", \"wan:0\"")]);
+    let text = text.replace("[[worker]]", &format!("{receives}[[worker]]"));
+    let mut world = World::of(&text);
+    let port = anyrelay_core::verdict::PortIndex(2);
+    let segment = Tcp::new(CLIENT, WEB, ACK);
+    // What comes in there goes out to the targets, and answers go back to where it came from.
+    assert_eq!(world.forwarded(port, &segment).0, LAN);
+    let expired = segment.edit(|segment| segment.ip.ttl = 1);
+    let sent = world.datagram(port, &expired.datagram());
+    assert_eq!(sent[0].0, port);
+    assert_eq!(own_icmp(&sent).0.src, WEB.0);
+}
+
+#[test]
 fn own_errors_are_limited_and_drops_are_counted_all_the_same() {
     let mut world = World::edited(&[("icmp_per_second = 1000000", "icmp_per_second = 2")]);
     let datagram = Tcp::new(CLIENT, WEB, ACK).edit(|segment| segment.ip.ttl = 1).datagram();
