@@ -76,7 +76,8 @@ pub enum Note<'a> {
     },
     /// The POP sent a frame of its own because of this one.
     Sent(ReplyKind),
-    /// What became of the frame; the last note on it.
+    /// What became of the frame, or of one of the two variants it is sent in. What is sent because
+    /// of a drop is told after it.
     Verdict(Verdict),
 }
 
