@@ -168,7 +168,7 @@ impl Links {
     }
 
     /// The next hop to `dst`.
-    #[inline]
+    #[inline(always)]
     pub fn resolve(&self, now: Instant, towards: Towards, dst: u32) -> Resolved {
         let routes = self.routes(towards);
         if let Some(prefix) = routes.on_link(dst) {
@@ -299,7 +299,7 @@ impl Routes {
 }
 
 impl Gateway {
-    #[inline]
+    #[inline(always)]
     fn resolve(&self, now: Instant) -> (Option<MacAddr>, bool) {
         match self.fixed {
             Some(mac) => (Some(mac), false),

@@ -284,10 +284,12 @@ impl<O> Run<'_, O> {
         };
         let at = segment.l3 + segment.ip.header_len;
         let options = frame.bytes().get(at + tcp::HEADER_LEN..at + segment.tcp.header_len);
-        let plan = match translate::plan(segment, options.unwrap_or_default(), rewrite) {
+        let planned = translate::plan(segment, options.unwrap_or_default(), rewrite);
+        // Looked at where it is: a copy of what was just written would wait for the writes.
+        let plan = match &planned {
             Ok(plan) => plan,
             Err(reason) => {
-                self.drop(packet.of, reason, frame);
+                self.drop(packet.of, *reason, frame);
                 return false;
             }
         };
@@ -298,7 +300,7 @@ impl<O> Run<'_, O> {
             self.too_big(packet, frame, fits as u16);
             return false;
         }
-        let l3 = match translate::apply(&mut frame, segment, rewrite, &plan) {
+        let l3 = match translate::apply(&mut frame, segment, rewrite, plan) {
             Ok(l3) => l3,
             Err(reason) => {
                 self.drop(packet.of, reason, frame);

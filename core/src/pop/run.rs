@@ -84,7 +84,7 @@ impl<'a, O> Run<'a, O> {
     }
 
     /// The next hop to `dst`; asks for its hardware address where that is due.
-    #[inline]
+    #[inline(always)]
     pub fn hop<F: Frame>(&mut self, towards: Towards, dst: u32) -> Result<Hop, DropReason>
     where
         O: Output<F>,
@@ -101,7 +101,7 @@ impl<'a, O> Run<'a, O> {
 
     /// Sends the datagram that begins at `l3` of `frame` to `hop`. False when the frame has no room
     /// for its header.
-    #[inline]
+    #[inline(always)]
     pub fn send<F: Frame>(&mut self, frame: F, l3: usize, hop: Hop) -> bool
     where
         O: Output<F>,
@@ -119,7 +119,7 @@ impl<'a, O> Run<'a, O> {
 
 /// Puts an Ethernet header in front of the payload that begins at `l3`; `None` when there is no
 /// room for it.
-#[inline]
+#[inline(always)]
 pub(super) fn encapsulate<F: Frame>(
     mut frame: F,
     l3: usize,

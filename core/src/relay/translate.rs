@@ -84,7 +84,7 @@ pub struct Plan {
 }
 
 /// Plans the rewrite of `segment`, whose TCP options are `bytes`.
-#[inline]
+#[inline(always)]
 pub fn plan(segment: &Segment, bytes: &[u8], rewrite: &Rewrite) -> Result<Plan, DropReason> {
     let (options, options_len, change) = match rewrite.timestamps {
         Timestamps::Keep | Timestamps::SetValue(..) | Timestamps::SetEcho(..) => {
@@ -177,7 +177,7 @@ pub fn apply<F: Frame>(
 }
 
 /// Options in their new place; in all but a rebuild what stays of the old ones is there already.
-#[inline]
+#[inline(always)]
 fn rewrite_options(options: &mut [u8], rewrite: &Rewrite, plan: &Plan) -> Change {
     let mut change = plan.change;
     match (&plan.options, rewrite.timestamps) {
@@ -201,7 +201,7 @@ fn rewrite_options(options: &mut [u8], rewrite: &Rewrite, plan: &Plan) -> Change
     }
 }
 
-#[inline]
+#[inline(always)]
 fn rewrite_addresses(
     ip: &mut [u8; ipv4::HEADER_LEN],
     segment: &Segment,

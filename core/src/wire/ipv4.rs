@@ -76,7 +76,7 @@ pub struct Ipv4 {
 impl Ipv4 {
     /// Reads and checks the header at the start of `bytes`, which may be longer than the datagram
     /// (Ethernet padding) but not shorter.
-    #[inline]
+    #[inline(always)]
     pub fn parse(bytes: &[u8]) -> Result<Ipv4, Ipv4Error> {
         let (header, lengths_hold) = Self::read(bytes).ok_or(Ipv4Error::Malformed)?;
         if !lengths_hold {
@@ -97,7 +97,7 @@ impl Ipv4 {
             .then_some(header)
     }
 
-    #[inline]
+    #[inline(always)]
     fn read(bytes: &[u8]) -> Option<(Ipv4, bool)> {
         let head: &[u8; HEADER_LEN] = bytes.first_chunk()?;
         let version_ihl = head[field::VERSION_IHL];
