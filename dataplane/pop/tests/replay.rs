@@ -149,6 +149,17 @@ fn mistakes_are_told_with_their_exit_codes() {
 }
 
 #[test]
+fn a_capture_is_not_overwritten_by_its_own_replay() {
+    let test = Test::new();
+    let capture = fs::read(given("in.pcap")).unwrap();
+    let input = test.write("out.pcap", &capture);
+    let output = test.replay(&given("config.toml"), &input, &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("are the same file"), "{}", stderr(&output));
+    assert_eq!(fs::read(input).unwrap(), capture);
+}
+
+#[test]
 fn a_capture_that_is_cut_off_is_replayed_to_there() {
     let test = Test::new();
     let mut file = fs::read(given("in.pcap")).unwrap();

@@ -44,7 +44,7 @@ pub(super) fn replay(arguments: &ReplayArguments) -> Result<(), Failure> {
     };
     let mut told = BufWriter::new(stdout().lock());
     replay::replay(&snapshot, &options, &mut told).map_err(|error| match error {
-        ReplayError::NoPort { .. } | ReplayError::NoMac { .. } => {
+        ReplayError::NoPort { .. } | ReplayError::NoMac { .. } | ReplayError::SameFile { .. } => {
             Failure::Config(error.to_string())
         }
         error => Failure::RunTime(error.into()),

@@ -73,6 +73,12 @@ pub enum ReplayError {
         /// The port's name.
         name: String,
     },
+    /// Writing would empty what is to be read.
+    #[error("--in and --out are the same file, {path}: it would be emptied before it is read")]
+    SameFile {
+        /// The file.
+        path: String,
+    },
     /// The capture or the output failed.
     #[error(transparent)]
     Capture(#[from] CaptureError),
@@ -101,6 +107,11 @@ pub fn replay(
 ) -> Result<(), ReplayError> {
     let inputs = Inputs::new(snapshot, options)?;
     let mut reader = Reader::open(&options.input)?;
+    if let (Ok(input), Ok(output)) = (options.input.canonicalize(), options.output.canonicalize())
+        && input == output
+    {
+        return Err(ReplayError::SameFile { path: input.display().to_string() });
+    }
     let writer = Writer::create(&options.output, reader.resolution())?;
     let mut run = Run::new(snapshot, inputs, writer, told, options.explain);
     let mut ended = Ok(());
