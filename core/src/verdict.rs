@@ -93,7 +93,7 @@ labelled! {
         WrongSide = "wrong_side", "Client frame on a target port, or target frame on a client port.";
         Protocol = "protocol", "Neither TCP nor ICMP.";
         TcpMalformed = "tcp_malformed", "TCP header cut off or with a wrong data offset.";
-        TcpChecksum = "tcp_checksum", "The port found the TCP checksum wrong.";
+        TcpChecksum = "tcp_checksum", "Wrong TCP checksum: found by the port, or by the POP before it acts on a segment itself.";
         TcpFlags = "tcp_flags", "Flags that no segment has: SYN with RST or FIN, or none at all.";
         TcpOptions = "tcp_options", "TCP options with lengths that lie, or timestamps twice.";
         OptionsFull = "options_full", "No room for the timestamps among the TCP options.";
