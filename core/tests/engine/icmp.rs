@@ -64,7 +64,7 @@ fn errors_about_segments_that_went_up_reach_the_client() {
         let error = frag_needed(ROUTER, egress, 1400, &quoted, usize::MAX);
         let sent = world.datagram(LAN, &error);
         let mapped = one(&world, &sent, WAN);
-        assert_eq!((mapped.seen.src, mapped.seen.dst, mapped.seen.ttl), (ROUTER, CLIENT.0, 56));
+        assert_eq!((mapped.seen.src, mapped.seen.dst, mapped.seen.ttl), (WEB.0, CLIENT.0, 56));
         assert_eq!((mapped.seen.dst_mac, mapped.seen.tos), (WAN_GATEWAY, 0xc0));
         assert_eq!((mapped.kind, mapped.word), ((3, 4), mtu));
         // The quote is the client's own segment, but for a TSval that is not known.
@@ -80,12 +80,13 @@ fn errors_about_segments_that_went_down_reach_the_target() {
     for (case, mtu) in [(0, 1400), (1, 1412)] {
         let mut world = World::new();
         let (segment, quoted) = gone_down(&mut world, case, b"200 OK odd!");
+        let (egress, ..) = world.egress("web", case, CLIENT);
         for reporter in [ROUTER, CLIENT.0] {
             let error = frag_needed(reporter, WEB.0, 1400, &quoted, usize::MAX);
             let sent = world.datagram(WAN, &error);
             let mapped = one(&world, &sent, LAN);
             let seen = &mapped.seen;
-            assert_eq!((seen.src, seen.dst, seen.ttl), (reporter, WEB_TARGET.0, 56));
+            assert_eq!((seen.src, seen.dst, seen.ttl), (egress, WEB_TARGET.0, 56));
             assert_eq!((mapped.kind, mapped.word), ((3, 4), mtu));
             assert_eq!(mapped.quote, on_its_way(&segment.datagram()));
         }
@@ -127,7 +128,7 @@ fn a_short_quote_from_the_clients_side_goes_out_in_both_cases() {
         for (case, (port, frame)) in (0..).zip(&sent) {
             let (egress, egress_port, _) = world.egress("web", case, CLIENT);
             let mapped = mapped(frame);
-            assert_eq!((*port, mapped.seen.src, mapped.seen.dst), (LAN, ROUTER, WEB_TARGET.0));
+            assert_eq!((*port, mapped.seen.src, mapped.seen.dst), (LAN, egress, WEB_TARGET.0));
             assert_eq!(mapped.word, [1400, 1412][usize::from(case)]);
             assert_eq!(mapped.quote.len(), quoted_len);
             assert_eq!(mapped.quote[12..16], WEB_TARGET.0.to_be_bytes());
@@ -241,7 +242,7 @@ fn transparent_errors_are_mapped_both_ways() {
         let error = frag_needed(ROUTER, CLIENT.0, 1400, &quoted, quoted_len);
         let sent = world.datagram(LAN, &error);
         let mapped = one(&world, &sent, WAN);
-        assert_eq!((mapped.seen.src, mapped.seen.dst, mapped.word), (ROUTER, CLIENT.0, 1400));
+        assert_eq!((mapped.seen.src, mapped.seen.dst, mapped.word), (RAW.0, CLIENT.0, 1400));
         let want = on_its_way(&up.datagram());
         assert_eq!(mapped.quote, want[..quoted_len.min(want.len())]);
     }
@@ -252,7 +253,7 @@ fn transparent_errors_are_mapped_both_ways() {
         let error = frag_needed(ROUTER, RAW.0, 1400, &quoted, quoted_len);
         let sent = world.datagram(WAN, &error);
         let mapped = one(&world, &sent, LAN);
-        assert_eq!((mapped.seen.src, mapped.seen.dst, mapped.word), (ROUTER, target.0, 1400));
+        assert_eq!((mapped.seen.src, mapped.seen.dst, mapped.word), (CLIENT.0, target.0, 1400));
         let want = on_its_way(&down.datagram());
         assert_eq!(mapped.quote, want[..quoted_len.min(want.len())]);
     }

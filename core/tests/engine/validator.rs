@@ -314,12 +314,12 @@ fn check_error(out: PortIndex, input: &Datagram<'_>, output: &Datagram<'_>) -> C
     require(internet_checksum(&[to]) == 0, "wrong ICMP checksum")?;
     require(from[..2] == to[..2] && [3, 11, 12].contains(&to[0]), "type or code is changed")?;
     require(input.ttl > 1 && output.ttl == input.ttl - 1, "TTL is not one less")?;
-    require(input.src == output.src, "another reporter")?;
     let target = services().iter().any(|service| service.2.iter().any(|t| t.0 == output.dst));
     require(if out == LAN { target } else { can_be_client(output.dst) }, "to nobody it concerns")?;
     let quote = &to[8..];
     require(quote.len() >= 28 && quote[0] == 0x45, "a quote without headers")?;
     require(long(quote, 12) == output.dst, "a quote of somebody else's segment")?;
+    require(long(quote, 16) == output.src, "not from the endpoint's own peer")?;
     let held = from[8] == 0x45 && internet_checksum(&[&from[8..28]]) == 0;
     require(!held || internet_checksum(&[&quote[..20]]) == 0, "wrong checksum in the quote")?;
     let mtu = if to[..2] == [3, 4] { word(to, 6) } else { 552 };
