@@ -124,7 +124,6 @@ impl<O> Run<'_, O> {
             dst_port: service.vip.port,
         };
         Ok(Mapping {
-            dst: client.ip,
             quote: Rewrite { endpoints, timestamps, syn: None },
             mtu: mtu.map(|mtu| mtu.saturating_sub(less)),
         })
@@ -189,7 +188,7 @@ impl<O> Run<'_, O> {
             dst_port: client.port,
         };
         let quote = Rewrite { endpoints, timestamps: Timestamps::Keep, syn: None };
-        let mapping = Mapping { dst: target.ip, quote, mtu };
+        let mapping = Mapping { quote, mtu };
         self.forward_error(error, frame, of, &mapping, Towards::Targets);
     }
 
@@ -239,7 +238,6 @@ impl<O> Run<'_, O> {
             dst_port: mapped.port,
         };
         let mapping = Mapping {
-            dst: target.ip,
             quote: Rewrite { endpoints, timestamps, syn: None },
             mtu: mtu.map(|mtu| mtu.saturating_add(more)),
         };
@@ -264,7 +262,7 @@ impl<O> Run<'_, O> {
             self.drop(of, DropReason::TtlExceeded, frame);
             return false;
         }
-        let hop = match self.hop(towards, mapping.dst) {
+        let hop = match self.hop(towards, mapping.addressee()) {
             Ok(hop) => hop,
             Err(reason) => {
                 self.drop(of, reason, frame);

@@ -166,20 +166,23 @@ impl Frame for Headers {
 /// What an ICMP error becomes.
 #[derive(Clone, Copy, Debug)]
 pub struct Mapping {
-    /// Whom the error is for.
-    pub dst: u32,
-    /// What the quoted segment becomes; its TTL stays.
+    /// What the quoted segment becomes, as the endpoint sent it; its TTL stays.
     pub quote: Rewrite,
     /// The MTU to announce, where the error announces one.
     pub mtu: Option<u16>,
 }
 
 impl Mapping {
-    /// Source and destination of the error itself. It comes from the peer that the endpoint knows,
-    /// as a NAT has it (RFC 5508, section 4): the reporting router may have an address that filters
-    /// on the way drop, and neither side learns of the other's.
-    fn outer(&self) -> (u32, u32) {
-        (self.quote.endpoints.dst, self.dst)
+    /// Whom the error is for: the endpoint that sent the quoted segment.
+    pub fn addressee(&self) -> u32 {
+        self.quote.endpoints.src
+    }
+
+    /// Whom it comes from: the peer that the endpoint knows, as a NAT has it (RFC 5508, section 4).
+    /// The reporting router may have an address that filters on the way drop, and neither side
+    /// learns of the other's.
+    fn reporter(&self) -> u32 {
+        self.quote.endpoints.dst
     }
 }
 
@@ -225,7 +228,7 @@ pub fn apply<F: Frame>(
         place.copy_from_slice(new);
     }
     let total_len = message.len() as u16;
-    rewrite_outer(message, mapping.outer(), total_len);
+    rewrite_outer(message, mapping, total_len);
     let Some(message) = message.get_mut(ipv4::HEADER_LEN..) else { return Err(DropReason::NoRoom) };
     if let Some(mtu) = mapping.mtu {
         put_u16(message, icmp::field::MTU, mtu);
@@ -266,12 +269,12 @@ fn remove_outer_options<F: Frame>(frame: &mut F, l3: usize, ip: &Ipv4) -> usize 
     l3 + extra
 }
 
-fn rewrite_outer(header: &mut [u8], (src, dst): (u32, u32), total_len: u16) {
+fn rewrite_outer(header: &mut [u8], mapping: &Mapping, total_len: u16) {
     let ttl = get_u16(header, ipv4::field::TTL);
     put_u16(header, ipv4::field::TTL, ttl.wrapping_sub(0x0100));
     put_u16(header, ipv4::field::TOTAL_LEN, total_len);
-    put_u32(header, ipv4::field::SRC, src);
-    put_u32(header, ipv4::field::DST, dst);
+    put_u32(header, ipv4::field::SRC, mapping.reporter());
+    put_u32(header, ipv4::field::DST, mapping.addressee());
     if let Some(byte) = header.first_mut() {
         *byte = 0x45;
     }
