@@ -4,6 +4,7 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use common::{Config, Folder, anyrelay, service, stderr, stdout};
 use serde_json::Value;
@@ -147,6 +148,24 @@ fn map_goes_both_ways() {
     }
     let case = ["--client", "10.1.2.3:4000", "--service", "web", "--case", "1"];
     assert_eq!(map(&case), (Some(0), serde_json::json!({ "mappings": [mappings[1]] })));
+}
+
+#[test]
+fn a_reader_that_has_gone_is_no_error() {
+    let folder = Folder::new();
+    let path = folder.pop(&Config::new());
+    for command in [&["check"][..], &["map", "--client", "10.1.2.3:4000", "--json"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = Command::new(env!("CARGO_BIN_EXE_anyrelay"))
+            .args(command)
+            .arg("--config")
+            .arg(&path)
+            .stdout(writer)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::Failure;
+use super::{Failure, say};
 use crate::control::load;
 
 /// Checks the config at `path` and the key file that it names.
@@ -12,6 +12,6 @@ pub(super) fn check(path: &Path) -> Result<(), Failure> {
         eprintln!("{warning} (warning)");
     }
     let services = snapshot.services.len();
-    println!("{}: ok, {services} services, digest {}", path.display(), snapshot.digest());
-    Ok(())
+    let digest = snapshot.digest();
+    say(format_args!("{}: ok, {services} services, digest {digest}", path.display()))
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyrelay_core::keys::KeyFile;
 
-use super::Failure;
+use super::{Failure, say};
 
 /// Writes a new key file. It has its mode from the first moment on, and a file that is there
 /// already stays as it is.
@@ -29,6 +29,5 @@ pub(super) fn keygen(path: &Path) -> Result<(), Failure> {
     )?;
     let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
     written.map_err(|error| anyhow::anyhow!("{name} cannot be written: {error}"))?;
-    println!("{name}: new keys, mode 0600; every POP needs this same file");
-    Ok(())
+    say(format_args!("{name}: new keys, mode 0600; every POP needs this same file"))
 }

@@ -13,7 +13,7 @@ use anyrelay_core::verdict::DropReason;
 use clap::Args;
 use serde::Serialize;
 
-use super::Failure;
+use super::{Failure, say};
 use crate::control::load;
 
 /// The arguments of `map`: a client, or what a target saw.
@@ -101,16 +101,13 @@ pub(super) fn map(arguments: &MapArguments) -> Result<(), Failure> {
 fn tell(answer: Result<Vec<Mapping>, DropReason>, json: bool) -> Result<(), Failure> {
     match answer {
         Ok(mappings) if json => print_json(&Mappings { mappings }),
-        Ok(mappings) => {
-            mappings.iter().for_each(|mapping| println!("{}", line(mapping)));
-            Ok(())
-        }
+        Ok(mappings) => mappings.iter().try_for_each(|mapping| say(line(mapping))),
         Err(reason) => {
             let drop = Drop { drop: reason.label(), text: reason.text() };
             if json {
                 print_json(&drop)?;
             } else {
-                println!("drop {}: {}", drop.drop, drop.text);
+                say(format_args!("drop {}: {}", drop.drop, drop.text))?;
             }
             Err(Failure::Told)
         }
@@ -119,8 +116,7 @@ fn tell(answer: Result<Vec<Mapping>, DropReason>, json: bool) -> Result<(), Fail
 
 fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).map_err(anyhow::Error::from)?;
-    println!("{text}");
-    Ok(())
+    say(text)
 }
 
 fn line(mapping: &Mapping) -> String {

@@ -8,7 +8,7 @@ mod keygen;
 mod map;
 mod replay;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -120,6 +120,16 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Keygen { file } => keygen::keygen(&file),
         Command::Map(arguments) => map::map(&arguments),
         Command::Replay(arguments) => replay::replay(&arguments),
+    }
+}
+
+/// Writes a line to stdout. A reader that has gone, such as `head`, wants no more and is no error.
+fn say(line: impl std::fmt::Display) -> Result<(), Failure> {
+    match writeln!(std::io::stdout(), "{line}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::RunTime(anyhow::anyhow!("stdout cannot be written to: {error}")))
+        }
+        _ => Ok(()),
     }
 }
 
