@@ -2,8 +2,8 @@
 //!
 //! [`Pop::handle_burst`] is the pure function, for a burst at a time: every frame is read and
 //! classified ([`ingress`]), the mapping of all segments is computed together ([`lanes`]), then
-//! every frame is rewritten and sent, answered or dropped ([`forward`], [`answer`], [`errors`]) in the order of
-//! arrival. [`Pop::poll`] does what is due without a frame.
+//! every frame is rewritten and sent, answered or dropped ([`forward`], [`answer`], [`errors`]) in
+//! the order of arrival. [`Pop::poll`] does what is due without a frame.
 
 mod answer;
 mod errors;

@@ -286,12 +286,7 @@ impl<O> Run<'_, O> {
             return false;
         }
         if let Some(service) = of.and_then(|of| self.service(of)) {
-            let counters = self.counters.service(service.slot);
-            let traffic = match towards {
-                Towards::Targets => &counters.up,
-                Towards::Clients => &counters.down,
-            };
-            traffic.add(1, len as u64);
+            self.count_forwarded(service, towards, len);
         }
         self.note(Note::Verdict(Verdict::Forward(hop.port)));
         true

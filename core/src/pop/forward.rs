@@ -14,13 +14,6 @@ use crate::relay::translate::{self, Endpoints, Rewrite, Segment, Timestamps};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::{ipv4, tcp};
 
-/// Which way a segment goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    Up,
-    Down,
-}
-
 impl<O> Run<'_, O> {
     /// Sends, answers or drops `frame`, as `packet` says.
     #[inline]
@@ -89,7 +82,7 @@ impl<O> Run<'_, O> {
             self.answer_with_rst(packet, frame, rst);
             return true;
         }
-        self.forward(packet, frame, service, &rewrite, Way::Up)
+        self.forward(packet, frame, service, &rewrite, Towards::Targets)
     }
 
     /// A target's RST that this client segment should be answered with.
@@ -188,7 +181,7 @@ impl<O> Run<'_, O> {
             timestamps,
             syn: mss_rule(packet, service, less),
         };
-        self.forward(packet, frame, service, &rewrite, Way::Down);
+        self.forward(packet, frame, service, &rewrite, Towards::Clients);
     }
 
     /// A decoded client, if it can be one.
@@ -225,7 +218,7 @@ impl<O> Run<'_, O> {
             timestamps: Timestamps::Keep,
             syn: mss_rule(packet, service, 0),
         };
-        self.forward(packet, frame, service, &rewrite, Way::Up);
+        self.forward(packet, frame, service, &rewrite, Towards::Targets);
     }
 
     fn down_transparent<F: Frame>(&mut self, packet: &Packet, frame: F)
@@ -249,7 +242,7 @@ impl<O> Run<'_, O> {
             timestamps: Timestamps::Keep,
             syn: mss_rule(packet, service, 0),
         };
-        self.forward(packet, frame, service, &rewrite, Way::Down);
+        self.forward(packet, frame, service, &rewrite, Towards::Clients);
     }
 
     /// Rewrites and sends, unless the TTL is used up, the next hop is not known, or it does not fit.
@@ -261,7 +254,7 @@ impl<O> Run<'_, O> {
         mut frame: F,
         service: &Service,
         rewrite: &Rewrite,
-        way: Way,
+        towards: Towards,
     ) -> bool
     where
         O: Output<F>,
@@ -271,10 +264,6 @@ impl<O> Run<'_, O> {
             self.time_exceeded(packet, frame);
             return false;
         }
-        let towards = match way {
-            Way::Up => Towards::Targets,
-            Way::Down => Towards::Clients,
-        };
         let hop = match self.hop(towards, rewrite.endpoints.dst) {
             Ok(hop) => hop,
             Err(reason) => {
@@ -311,12 +300,7 @@ impl<O> Run<'_, O> {
             self.count_drop::<F>(packet.of, DropReason::NoRoom);
             return false;
         }
-        let counters = self.counters.service(service.slot);
-        let traffic = match way {
-            Way::Up => &counters.up,
-            Way::Down => &counters.down,
-        };
-        traffic.add(1, plan.total_len as u64);
+        self.count_forwarded(service, towards, plan.total_len);
         self.note(Note::Verdict(Verdict::Forward(hop.port)));
         true
     }

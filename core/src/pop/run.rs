@@ -83,6 +83,17 @@ impl<'a, O> Run<'a, O> {
         self.note(Note::Sent(kind));
     }
 
+    /// Counts a datagram of `len` bytes that was sent on.
+    #[inline(always)]
+    pub fn count_forwarded(&self, service: &Service, towards: Towards, len: usize) {
+        let counters = self.counters.service(service.slot);
+        let traffic = match towards {
+            Towards::Targets => &counters.up,
+            Towards::Clients => &counters.down,
+        };
+        traffic.add(1, len as u64);
+    }
+
     /// The next hop to `dst`; asks for its hardware address where that is due.
     #[inline(always)]
     pub fn hop<F: Frame>(&mut self, towards: Towards, dst: u32) -> Result<Hop, DropReason>
