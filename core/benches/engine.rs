@@ -17,7 +17,7 @@ use anyrelay_core::frame::Frame;
 use anyrelay_core::keys::KeyFile;
 use anyrelay_core::pop::{BURST, Output, Pop, SoftState};
 use anyrelay_core::relay::permutation::{Case, Client, WalkError};
-use anyrelay_core::time::Instant;
+use anyrelay_core::time::Now;
 use anyrelay_core::verdict::PortIndex;
 use anyrelay_core::wire::MacAddr;
 use arrayvec::ArrayVec;
@@ -174,7 +174,7 @@ impl Bench {
         let mut group = criterion.benchmark_group("engine");
         group.throughput(Throughput::Elements(PACKETS as u64));
         let mut bursts = frames.chunks_exact(PACKETS).cycle();
-        let mut now = Instant::from_millis(1000);
+        let mut now = Now::from_millis(1000);
         let mut received = 0;
         self.sink.sent = [0; 2];
         group.bench_function(name, |bencher| {

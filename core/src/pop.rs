@@ -25,7 +25,7 @@ use crate::frame::Frame;
 use crate::link::Links;
 use crate::relay::pending_rst::PendingRsts;
 use crate::relay::permutation::{self, Client, Mapped};
-use crate::time::Instant;
+use crate::time::Now;
 use crate::verdict::{PortIndex, ReplyKind, Verdict};
 use crate::wire::MacAddr;
 
@@ -136,10 +136,10 @@ impl Pop {
 
     /// Handles the frames of a burst that came in through `port`; `frames` is empty afterwards.
     ///
-    /// `now` must not run backwards. Answers and forwarded frames go to `out`, in order.
+    /// `now.instant` must not run backwards; `now.unix` may, as wall clocks do. Answers and forwarded frames go to `out`, in order.
     pub fn handle_burst<F: Frame, O: Output<F>>(
         &mut self,
-        now: Instant,
+        now: Now,
         snapshot: &Snapshot,
         port: PortIndex,
         frames: &mut ArrayVec<F, BURST>,
@@ -147,7 +147,8 @@ impl Pop {
     ) {
         let Scratch { packets, lanes } = &mut *self.scratch;
         let mut run = Run {
-            now,
+            now: now.instant,
+            unix: now.unix,
             snapshot,
             soft: &self.soft,
             counters: &self.counters,
@@ -167,7 +168,8 @@ impl Pop {
 
     /// Does what is due without a frame: ARP requests, and forgetting old RSTs. One worker of a
     /// POP calls it, about every 100 ms.
-    pub fn poll<F: Frame, O: Output<F>>(&mut self, now: Instant, out: &mut O) {
+    pub fn poll<F: Frame, O: Output<F>>(&mut self, now: Now, out: &mut O) {
+        let now = now.instant;
         self.soft.pending_rsts.expire(now);
         let links = &self.soft.links;
         links.due(now, |question| answer::ask(links, &self.counters, question, out));

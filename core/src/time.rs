@@ -91,6 +91,11 @@ impl Now {
     pub const fn from_millis(ms: u64) -> Self {
         Now { instant: Instant::from_millis(ms), unix: UnixTime::from_millis(ms) }
     }
+
+    /// The moment `ms` milliseconds later, by both clocks.
+    pub const fn plus_millis(self, ms: u64) -> Now {
+        Now { instant: self.instant.plus_millis(ms), unix: self.unix.plus_millis(ms) }
+    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use anyrelay_core::counters::{Counters, Traffic};
 use anyrelay_core::frame::{Frame, HeapFrame};
 use anyrelay_core::keys::KeyFile;
 use anyrelay_core::pop::{BURST, Output, Pop, SoftState};
-use anyrelay_core::time::Instant;
+use anyrelay_core::time::{Instant, Now, UnixTime};
 use anyrelay_core::verdict::{AbsorbKind, DropReason, PortIndex, ReplyKind};
 use anyrelay_core::wire::MacAddr;
 use arrayvec::ArrayVec;
@@ -71,12 +71,13 @@ impl Case {
         let mut pop = Pop::new(soft, Arc::clone(&counters));
         let mut sink = Sink { counters: Arc::clone(&counters), frames: Vec::new() };
         let (mut frames, mut port) = (ArrayVec::<_, BURST>::new(), PortIndex(0));
-        let (mut now, mut poll_at) = (Instant::default(), 0);
+        let (mut now, mut poll_at) = (Now::default(), 0);
         for (time, bytes) in &self.input {
             if frames.len() == burst || (!frames.is_empty() && port != self.port(bytes)) {
                 pop.handle_burst(now, &self.snapshot, port, &mut frames, &mut sink);
             }
-            now = Instant::from_nanos(*time);
+            let unix = UnixTime::from_millis(*time / 1_000_000);
+            now = Now { instant: Instant::from_nanos(*time), unix };
             if *time >= poll_at {
                 poll_at = time + POLL_INTERVAL_NS;
                 pop.poll(now, &mut sink);

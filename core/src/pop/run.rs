@@ -5,13 +5,16 @@ use crate::config::{Service, ServiceIndex, ServiceSlot, Snapshot};
 use crate::counters::Counters;
 use crate::frame::Frame;
 use crate::link::{Hop, Link, NoHop, Towards};
-use crate::time::Instant;
+use crate::time::{Instant, UnixTime};
 use crate::verdict::{AbsorbKind, DropReason, PortIndex, ReplyKind, Verdict};
 use crate::wire::{MacAddr, ethernet};
 
 /// One call of `handle_burst`.
 pub(super) struct Run<'a, O> {
     pub now: Instant,
+    /// The wall clock: for ticks and the lifetimes of keys.
+    #[expect(dead_code, reason = "tunnels are to read it")]
+    pub unix: UnixTime,
     pub snapshot: &'a Snapshot,
     pub soft: &'a SoftState,
     pub counters: &'a Counters,

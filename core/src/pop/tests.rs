@@ -80,6 +80,6 @@ fn a_walk_that_is_given_up_drops_the_frame() {
             .into_iter()
             .collect();
     let port = PortIndex(0);
-    pop.handle_burst(Instant::from_millis(5), &snapshot, port, &mut frames, &mut Nowhere);
+    pop.handle_burst(Now::from_millis(5), &snapshot, port, &mut frames, &mut Nowhere);
     assert_eq!(counters.drops(port, DropReason::Walk), 2);
 }

@@ -289,7 +289,7 @@ fn random_and_mutated_frames() {
     }
     // Nothing is left over, and the count of RSTs that wait did not lose any.
     assert!(!soft.pending_rsts.is_empty());
-    soft.pending_rsts.expire(world.now.plus_millis(2 * each + LIFETIME_MS));
+    soft.pending_rsts.expire(world.now.instant.plus_millis(2 * each + LIFETIME_MS));
     assert!(soft.pending_rsts.is_empty());
 }
 

@@ -8,7 +8,7 @@ use anyrelay_core::frame::{Frame, HeapFrame};
 use anyrelay_core::keys::KeyFile;
 use anyrelay_core::pop::{BURST, Note, Output, Pop, SoftState};
 use anyrelay_core::relay::permutation::{Case, Client, Mapped, WalkError};
-use anyrelay_core::time::Instant;
+use anyrelay_core::time::Now;
 use anyrelay_core::verdict::{DropReason, PortIndex, ReplyKind, Verdict};
 use anyrelay_core::wire::MacAddr;
 use arrayvec::ArrayVec;
@@ -227,7 +227,7 @@ pub struct World {
     pub soft: Arc<SoftState>,
     pub counters: Arc<Counters>,
     pub pop: Pop,
-    pub now: Instant,
+    pub now: Now,
     pub out: Sink,
     macs: Vec<Mac>,
 }
@@ -255,7 +255,7 @@ impl World {
             SoftState::new(&snapshot, &macs.iter().copied().map(MacAddr::new).collect::<Vec<_>>());
         let (soft, counters) = (Arc::new(soft), Arc::new(Counters::default()));
         let pop = Pop::new(soft.clone(), counters.clone());
-        let now = Instant::from_millis(1_000_000);
+        let now = Now::from_millis(1_000_000);
         World { snapshot, soft, counters, pop, now, out: Sink::default(), macs }
     }
 

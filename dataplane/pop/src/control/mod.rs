@@ -178,7 +178,7 @@ impl Running {
             reasons.push(format!("port {}: the link is down", port.name));
         }
         let snapshot = self.published.newest();
-        for (port, gateway) in self.soft.links.unresolved_gateways(self.clock.now()) {
+        for (port, gateway) in self.soft.links.unresolved_gateways(self.clock.now().instant) {
             let port = snapshot.config.ports.get(usize::from(port.0));
             let name = port.map_or("?", |port| port.name.as_str());
             reasons.push(format!("port {name}: gateway {gateway} does not answer ARP"));

@@ -45,7 +45,7 @@ pub(super) fn start(options: RunOptions) -> Result<Running, RunError> {
 
     let macs: Vec<MacAddr> = ports.iter().map(|port| port.mac).collect();
     let soft = Arc::new(SoftState::new(&snapshot, &macs));
-    let clock = Clock::start();
+    let clock = Clock::start(0);
     let parts = Parts { snapshot: &snapshot, soft: &soft, counters: &counters, pool: &pool, clock };
     let workers = parts.start_workers(rx, egresses)?;
 

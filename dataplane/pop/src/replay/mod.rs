@@ -1,6 +1,6 @@
 //! `replay`: the pure function over a capture, offline, without DPDK.
 //!
-//! Time is the capture's, also for timers: they are due at the first frame that is at least
+//! Time is the capture's, the wall clock too. Timers are due at the first frame that is at least
 //! [`POLL_INTERVAL_NS`] later than the last time. Frames go through the engine one at a time, in the
 //! order of the capture, and what it sends carries the time stamp of the frame in hand. Neighbours
 //! come from the config or from ARP replies in the capture. Memory does not grow with the capture.
@@ -19,7 +19,7 @@ use anyrelay_core::config::Snapshot;
 use anyrelay_core::counters::Counters;
 use anyrelay_core::frame::HeapFrame;
 use anyrelay_core::pop::{BURST, Pop, SoftState};
-use anyrelay_core::time::Instant;
+use anyrelay_core::time::{Instant, Now, UnixTime};
 use anyrelay_core::verdict::PortIndex;
 use anyrelay_core::wire::MacAddr;
 use anyrelay_core::wire::arp::Arp;
@@ -238,9 +238,10 @@ impl<'a, T: Write> Run<'a, T> {
 
     fn frame(&mut self, record: Record<'_>) -> Result<(), ReplayError> {
         self.number += 1;
-        // The engine's time must not run backwards, though a capture's may.
+        // The engine's monotonic clock must not run backwards, though a capture's time may.
         self.now_ns = self.now_ns.max(record.time_ns);
-        let now = Instant::from_nanos(self.now_ns);
+        let unix = UnixTime::from_millis(record.time_ns / 1_000_000);
+        let now = Now { instant: Instant::from_nanos(self.now_ns), unix };
         if self.now_ns >= self.poll_at_ns {
             self.poll_at_ns = self.now_ns + POLL_INTERVAL_NS;
             self.pop.poll(now, &mut self.sink);

@@ -1,6 +1,6 @@
 //! Poll-mode workers: a thread per `[[worker]]`, pinned to its CPU.
 //!
-//! Each turn of a worker's loop reads the clock once, takes a new snapshot if control posted one,
+//! Each turn of a worker's loop reads the clocks once, takes a new snapshot if control posted one,
 //! hands a burst of each of its RX queues to the core, moves what others handed over, and sends.
 //! In the loop nothing allocates, locks, logs, waits for another worker or panics; what cannot go
 //! on is dropped and counted. A worker ends when it is told to stop, and gives its ports back then.
@@ -11,11 +11,12 @@ mod mailbox;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyrelay_core::config::{Idle, Snapshot};
 use anyrelay_core::counters::Counters;
 use anyrelay_core::pop::Pop;
-use anyrelay_core::time::Instant;
+use anyrelay_core::time::{Instant, Now, UnixTime};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::egress::Egress;
@@ -64,22 +65,34 @@ pub enum WorkerError {
     },
 }
 
-/// The monotonic clock, from one start for all workers of a process.
+/// The clocks of a process: the monotonic one from one start for all workers, and the wall clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: std::time::Instant,
+    offset_ms: i64,
 }
 
 impl Clock {
-    /// A clock that starts now.
-    pub fn start() -> Self {
-        Clock { start: std::time::Instant::now() }
+    /// Clocks that start now. `offset_ms` is added to the system's wall clock.
+    pub fn start(offset_ms: i64) -> Self {
+        Clock { start: std::time::Instant::now(), offset_ms }
     }
 
-    /// The time since the start.
+    /// What both say now.
     #[inline]
-    pub fn now(&self) -> Instant {
+    pub fn now(&self) -> Now {
+        Now { instant: self.instant(), unix: self.unix() }
+    }
+
+    fn instant(&self) -> Instant {
         Instant::from_nanos(self.start.elapsed().as_nanos() as u64)
+    }
+
+    fn unix(&self) -> UnixTime {
+        // A system whose clock says that it is before 1970 is in tick 0.
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let ms = (since_1970.as_millis() as u64).saturating_add_signed(self.offset_ms);
+        UnixTime::from_millis(ms)
     }
 }
 
@@ -192,7 +205,7 @@ impl Worker {
 
     fn poll_until_stopped(&mut self, shared: &Shared, idle: &mut IdlePolicy) {
         let mut frames = Frames::new();
-        let mut timers_due = self.clock.now();
+        let mut timers_due = self.clock.now().instant;
         while !shared.stop.load(Ordering::Relaxed) {
             if let Some(snapshot) = shared.mailbox.take() {
                 // Control keeps the one before, so nothing is freed here.
@@ -200,8 +213,8 @@ impl Worker {
             }
             let now = self.clock.now();
             let received = self.receive(now, &mut frames);
-            if self.has_timers && now >= timers_due {
-                timers_due = now.plus_millis(TIMER_MS);
+            if self.has_timers && now.instant >= timers_due {
+                timers_due = now.instant.plus_millis(TIMER_MS);
                 self.pop.poll(now, &mut self.egress);
             }
             let collected = self.egress.collect();
@@ -217,7 +230,7 @@ impl Worker {
 
     /// One burst of each RX queue, through the engine. Returns the number of frames.
     #[inline]
-    fn receive(&mut self, now: Instant, frames: &mut Frames) -> usize {
+    fn receive(&mut self, now: Now, frames: &mut Frames) -> usize {
         let mut received = 0;
         for queue in &mut self.rx {
             let count = queue.receive(frames, &self.counters);
