@@ -15,6 +15,8 @@ use anyrelay_core::wire::icmp;
 use anyrelay_core::wire::ipv4::{self, Ipv4};
 use anyrelay_core::wire::tcp::{self, Tcp};
 
+use super::describe_ipv6;
+
 /// An Ethernet frame, printed as one says what it is: `SRC -> DST [flags] seq ack len`.
 pub struct Described<'a>(pub &'a [u8]);
 
@@ -30,7 +32,7 @@ impl fmt::Display for Described<'_> {
         match ethernet.ethertype {
             ethernet::TYPE_ARP => arp(f, payload),
             ethernet::TYPE_IPV4 => datagram(f, payload),
-            ethernet::TYPE_IPV6 => write!(f, "{} -> {} IPv6", ethernet.src, ethernet.dst),
+            ethernet::TYPE_IPV6 => describe_ipv6::datagram(f, payload),
             other => write!(f, "{} -> {} ethertype {other:#06x}", ethernet.src, ethernet.dst),
         }
     }
@@ -78,7 +80,7 @@ fn datagram(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     Ok(())
 }
 
-fn segment_words(
+pub(super) fn segment_words(
     f: &mut fmt::Formatter<'_>,
     segment: &Tcp,
     bytes: &[u8],
@@ -134,7 +136,7 @@ fn icmp_words(f: &mut fmt::Formatter<'_>, message: &[u8]) -> fmt::Result {
 }
 
 /// A big-endian number of `len` bytes at `at`; bytes that are missing count as absent.
-fn number(bytes: &[u8], at: usize, len: usize) -> u32 {
+pub(super) fn number(bytes: &[u8], at: usize, len: usize) -> u32 {
     let bytes = bytes.iter().skip(at).take(len);
     bytes.fold(0, |number, byte| number << 8 | u32::from(*byte))
 }

@@ -8,6 +8,7 @@
 mod capture;
 mod counts;
 mod describe;
+mod describe_ipv6;
 mod sink;
 
 use std::fs::File;
