@@ -16,6 +16,7 @@ pub mod frame;
 pub mod keys;
 pub mod link;
 pub mod pop;
+pub mod predict;
 pub mod relay;
 pub mod seq;
 pub mod time;

@@ -5,9 +5,10 @@
 
 use std::fmt::Write as _;
 
-use super::{Config, EgressConfig, Fragments};
+use super::{Config, EgressConfig, Fragments, TunnelConfig};
 use crate::crypto::{HkdfError, sha256};
 use crate::keys::KeyFile;
+use crate::predict::Constants;
 
 /// The version of the mapping of `relay::permutation` and `relay::rendezvous`. A change of either
 /// needs a new one.
@@ -46,7 +47,25 @@ fn canonical_text(config: &Config, keys: &KeyFile) -> Result<String, HkdfError> 
         }
         text.push('\n');
     }
+    let mut tunnels: Vec<_> = config.tunnels.iter().map(tunnel).collect();
+    tunnels.sort_unstable();
+    text.extend(tunnels);
     Ok(text)
+}
+
+/// The line of a tunnel.
+fn tunnel(tunnel: &TunnelConfig) -> String {
+    let mut line = String::from("tunnel");
+    for vip in tunnel.vips() {
+        let _ = write!(line, " {vip}");
+    }
+    let Constants { tick_ms, stride, lag, offset } = tunnel.constants;
+    let _ = writeln!(
+        line,
+        " tick_ms {tick_ms} stride {stride} lag {lag} offset {offset} mtu {}",
+        tunnel.tunnel_mtu
+    );
+    line
 }
 
 fn to_hex(bytes: &[u8]) -> String {

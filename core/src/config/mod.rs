@@ -16,8 +16,9 @@ mod table;
 mod tests;
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
+use crate::predict::Constants;
 use crate::relay::permutation::PoolBits;
 use crate::wire::MacAddr;
 
@@ -29,7 +30,7 @@ pub use snapshot::{
     Destination, Egress, PoolIndex, Service, ServiceIndex, ServiceSlot, Snapshot, is_unicast,
 };
 
-/// Services of one POP, and counter slots for them.
+/// Services of one POP, of both kinds together, and counter slots for them.
 pub const MAX_SERVICES: usize = 256;
 /// Ports of one POP.
 pub const MAX_PORTS: usize = 16;
@@ -98,8 +99,10 @@ pub struct Config {
     pub idle: Idle,
     /// Rate limits and table sizes.
     pub limits: Limits,
-    /// The services, in the order of the file: 0..=[`MAX_SERVICES`].
+    /// The relay services, in the order of the file: with the tunnels 0..=[`MAX_SERVICES`].
     pub services: Vec<ServiceConfig>,
+    /// The tunnel services, in the order of the file.
+    pub tunnels: Vec<TunnelConfig>,
     /// Where metrics are served, if anywhere.
     pub metrics_listen: Option<SocketAddr>,
     /// What is allowed but probably not meant.
@@ -115,6 +118,12 @@ pub struct PopConfig {
     pub id: u8,
     /// The path of the key file, relative to this file's folder.
     pub keys: String,
+    /// The path of the tenants file, relative to this file's folder; there when there is a tunnel.
+    pub tenants: Option<String>,
+    /// Whether the system's clock is believed.
+    pub clock: Clock,
+    /// Added to the system's wall clock, in milliseconds.
+    pub clock_offset_ms: i64,
     /// Whether clients may have private addresses (RFC 1918, RFC 6598).
     pub private_clients: bool,
     /// How long a stopping POP still forwards, in seconds.
@@ -123,6 +132,15 @@ pub struct PopConfig {
     pub fragments: Fragments,
     /// The smallest MTU that an ICMP error may announce, in bytes.
     pub icmp_mtu_floor: u16,
+}
+
+/// Whether the system's wall clock, which tunnels go by, is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// Where the kernel says that it is synchronised.
+    Kernel,
+    /// Always.
+    Trusted,
 }
 
 /// What happens to fragments.
@@ -290,6 +308,10 @@ pub struct Limits {
     pub icmp_per_second: u32,
     /// Slots of the table of pending RSTs.
     pub pending_rsts: u32,
+    /// SYN-ACKs of tunnels to one network (an IPv4 /24 or an IPv6 /56), per second.
+    pub syn_ack_per_second: u32,
+    /// Keepalive requests with a wrong MAC that are looked at, per second.
+    pub keepalive_mac_per_second: u32,
 }
 
 /// `[[relay]]`.
@@ -305,6 +327,31 @@ pub struct ServiceConfig {
     pub egress: EgressConfig,
     /// The largest MSS that a SYN may announce, in bytes.
     pub mss: u16,
+}
+
+/// `[[tunnel]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TunnelConfig {
+    /// Its name, unique among services of both kinds.
+    pub name: String,
+    /// What agents reach over IPv4. There is at least one of the two.
+    pub vip4: Option<SocketAddrV4>,
+    /// What agents reach over IPv6.
+    pub vip6: Option<SocketAddrV6>,
+    /// Names of the tenants that it serves; without a list, all of the tenants file.
+    pub tenants: Option<Vec<String>>,
+    /// What its sequence numbers are predicted with.
+    pub constants: Constants,
+    /// The largest IP datagram that it carries, in bytes.
+    pub tunnel_mtu: u16,
+}
+
+impl TunnelConfig {
+    /// Its one or two VIPs.
+    pub fn vips(&self) -> impl Iterator<Item = SocketAddr> + use<> {
+        let vip4 = self.vip4.map(SocketAddr::V4);
+        vip4.into_iter().chain(self.vip6.map(SocketAddr::V6))
+    }
 }
 
 /// How a POP appears to targets.

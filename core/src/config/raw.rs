@@ -25,6 +25,8 @@ pub(super) struct RawConfig {
     #[serde(default)]
     pub(super) relay: Vec<RawRelay>,
     #[serde(default)]
+    pub(super) tunnel: Vec<RawTunnel>,
+    #[serde(default)]
     pub(super) metrics: RawMetrics,
 }
 
@@ -34,6 +36,11 @@ pub(super) struct RawPop {
     pub(super) name: String,
     pub(super) id: i64,
     pub(super) keys: String,
+    pub(super) tenants: Option<String>,
+    #[serde(default)]
+    pub(super) clock: RawClock,
+    #[serde(default)]
+    pub(super) clock_offset_ms: i64,
     #[serde(default)]
     pub(super) private_clients: bool,
     #[serde(default = "defaults::drain_seconds")]
@@ -42,6 +49,14 @@ pub(super) struct RawPop {
     pub(super) fragments: RawFragments,
     #[serde(default = "defaults::icmp_mtu_floor")]
     pub(super) icmp_mtu_floor: i64,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawClock {
+    #[default]
+    Kernel,
+    Trusted,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
@@ -133,6 +148,8 @@ pub(super) struct RawLimits {
     pub(super) echo_per_second: i64,
     pub(super) icmp_per_second: i64,
     pub(super) pending_rsts: i64,
+    pub(super) syn_ack_per_second: i64,
+    pub(super) keepalive_mac_per_second: i64,
 }
 
 impl Default for RawLimits {
@@ -143,6 +160,8 @@ impl Default for RawLimits {
             echo_per_second: 1000,
             icmp_per_second: 1000,
             pending_rsts: 4096,
+            syn_ack_per_second: 100,
+            keepalive_mac_per_second: 1000,
         }
     }
 }
@@ -163,6 +182,21 @@ pub(super) enum RawEgress {
     Pool(String),
     Prefix(serde::de::IgnoredAny),
     Transparent,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTunnel {
+    pub(super) name: String,
+    pub(super) vip4: Option<String>,
+    pub(super) vip6: Option<String>,
+    pub(super) tenants: Option<Vec<String>>,
+    pub(super) tick_ms: Option<i64>,
+    pub(super) stride: Option<i64>,
+    pub(super) lag: Option<i64>,
+    pub(super) offset: Option<i64>,
+    #[serde(default = "defaults::tunnel_mtu")]
+    pub(super) tunnel_mtu: i64,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -187,6 +221,10 @@ mod defaults {
 
     pub(super) fn queues() -> i64 {
         1
+    }
+
+    pub(super) fn tunnel_mtu() -> i64 {
+        1400
     }
 }
 

@@ -3,10 +3,10 @@
 //! Two kinds of changes are refused. Some cannot be done without a restart, because what they are
 //! about is made at start: ports, workers, layout, DPDK, the metrics listener, tables. Others can
 //! be done but break live connections, and need the operator's word: a live VIP:port's targets,
-//! pool, mode, or relay secret, and an end to private clients. Adding and removing services, and
-//! everything else, is free.
+//! pool, mode, or relay secret, a live tunnel's VIPs, constants, or sequence secret, and an end to
+//! private clients. Adding and removing services, and everything else, is free.
 
-use super::{Config, EgressConfig, Problem, ServiceConfig, Snapshot};
+use super::{Config, EgressConfig, Problem, ServiceConfig, Snapshot, TunnelConfig};
 
 /// A change that a reload refuses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +46,12 @@ pub fn reload_conflicts(old: &Snapshot, new: &Snapshot) -> Vec<Conflict> {
             conflicts.service(index, before, service);
         }
     }
+    for (index, tunnel) in new.config.tunnels.iter().enumerate() {
+        // All that were here before under its name or at one of its VIPs.
+        for before in old.config.tunnels.iter().filter(|old| is_same(old, tunnel)) {
+            conflicts.tunnel(index, before, tunnel);
+        }
+    }
     conflicts.list
 }
 
@@ -59,6 +65,8 @@ impl Conflicts<'_> {
         let fixed = [
             ("pop.name", old.pop.name == new.pop.name),
             ("pop.id", old.pop.id == new.pop.id),
+            ("pop.clock", old.pop.clock == new.pop.clock),
+            ("pop.clock_offset_ms", old.pop.clock_offset_ms == new.pop.clock_offset_ms),
             ("dpdk.hugepages", old.dpdk.hugepages == new.dpdk.hugepages),
             ("dpdk.memory_mb", old.dpdk.memory_mb == new.dpdk.memory_mb),
             ("dpdk.mbufs", old.dpdk.mbufs == new.dpdk.mbufs),
@@ -135,6 +143,33 @@ impl Conflicts<'_> {
         self.breaks(&format!("relay[{index}].egress"), &reason);
     }
 
+    fn tunnel(&mut self, index: usize, old: &TunnelConfig, new: &TunnelConfig) {
+        let gone = "agents are connected to the old VIP and their tokens are made for it; the way \
+                    without breaking any is a second tunnel with the new VIP";
+        if old.vip4.is_some() && old.vip4 != new.vip4 {
+            self.breaks(&format!("tunnel[{index}].vip4"), gone);
+        }
+        if old.vip6.is_some() && old.vip6 != new.vip6 {
+            self.breaks(&format!("tunnel[{index}].vip6"), gone);
+        }
+        let (before, after) = (old.constants, new.constants);
+        let constants = [
+            ("tick_ms", before.tick_ms == after.tick_ms),
+            ("stride", before.stride == after.stride),
+            ("lag", before.lag == after.lag),
+            ("offset", before.offset == after.offset),
+        ];
+        for (key, same) in constants {
+            if !same {
+                self.breaks(
+                    &format!("tunnel[{index}].{key}"),
+                    "sequence numbers of live tunnels are predicted with it, so this breaks every \
+                     one; the way without breaking any is a second tunnel at another VIP or port",
+                );
+            }
+        }
+    }
+
     fn restart(&mut self, key: &str) {
         self.push(
             ConflictKind::NeedsRestart,
@@ -151,6 +186,11 @@ impl Conflicts<'_> {
         let (file, key, reason) = (self.file.to_owned(), key.to_owned(), reason.to_owned());
         self.list.push(Conflict { kind, problem: Problem { file, key, reason } });
     }
+}
+
+/// Whether two tunnels of different configs are one.
+fn is_same(old: &TunnelConfig, new: &TunnelConfig) -> bool {
+    old.name == new.name || old.vips().any(|vip| new.vips().any(|other| other == vip))
 }
 
 /// Whether `part` of all gateways is the same.

@@ -7,11 +7,15 @@
 mod overlaps;
 mod ports;
 mod services;
+mod tunnels;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use super::raw::{self, RawConfig, RawFragments, RawIdle, RawLayoutKind};
-use super::{Config, DpdkConfig, Fragments, Idle, Layout, Limits, PopConfig, Problem, Problems};
+use super::raw::{self, RawClock, RawConfig, RawFragments, RawIdle, RawLayoutKind};
+use super::{
+    Clock, Config, DpdkConfig, Fragments, Idle, Layout, Limits, MAX_SERVICES, PopConfig, Problem,
+    Problems,
+};
 
 impl Config {
     /// Reads and checks the text of the file called `file`. On failure all mistakes are told, or,
@@ -78,7 +82,9 @@ fn check(report: &mut Report, raw: &RawConfig) -> Config {
     let ports = ports::ports(report, raw);
     let workers = ports::workers(report, raw, &ports);
     let services = services::services(report, raw, &ports);
-    overlaps::check(report, &ports, &services);
+    let tunnels = tunnels::tunnels(report, raw, &ports);
+    names(report, raw);
+    overlaps::check(report, &ports, &services, &tunnels);
     let layout = match raw.layout.kind {
         RawLayoutKind::RunToCompletion => Layout::RunToCompletion,
         RawLayoutKind::Pipeline => Layout::Pipeline,
@@ -103,8 +109,34 @@ fn check(report: &mut Report, raw: &RawConfig) -> Config {
         },
         limits: limits(report, raw),
         services,
+        tunnels,
         metrics_listen: metrics_listen(report, raw),
         warnings: Vec::new(),
+    }
+}
+
+/// Services of both kinds are counted together and told apart by their names.
+fn names(report: &mut Report, raw: &RawConfig) {
+    let relays =
+        raw.relay.iter().enumerate().map(|(i, relay)| (format!("relay[{i}]"), &relay.name));
+    let tunnels =
+        raw.tunnel.iter().enumerate().map(|(i, tunnel)| (format!("tunnel[{i}]"), &tunnel.name));
+    let (keys, names): (Vec<_>, Vec<_>) = relays.chain(tunnels).unzip();
+    for (first, second) in repeated(&names) {
+        if let (Some(first), Some(second)) = (keys.get(first), keys.get(second)) {
+            report.error(
+                format!("{second}.name"),
+                format!("{first} has this name too; give each service its own"),
+            );
+        }
+    }
+    let key = if raw.tunnel.is_empty() { "relay" } else { "tunnel" };
+    report.at_most(key, "services", names.len(), MAX_SERVICES);
+    if names.is_empty() {
+        report.warn(
+            "relay",
+            "there is no service, neither [[relay]] nor [[tunnel]]; nothing will be forwarded",
+        );
     }
 }
 
@@ -114,6 +146,9 @@ fn pop(report: &mut Report, raw: &RawConfig) -> PopConfig {
     if pop.keys.is_empty() {
         report.error("pop.keys", "empty; name the key file, as `anyrelay keygen` writes it");
     }
+    if pop.tenants.as_ref().is_some_and(String::is_empty) {
+        report.error("pop.tenants", "empty; name the tenants file, or leave the key out");
+    }
     if pop.fragments == RawFragments::Reassemble {
         report.error("pop.fragments", "\"reassemble\" is not supported yet; use \"drop\"");
     }
@@ -121,6 +156,14 @@ fn pop(report: &mut Report, raw: &RawConfig) -> PopConfig {
         name: pop.name.clone(),
         id: report.number("pop.id", pop.id, 0, 255).unwrap_or_default(),
         keys: pop.keys.clone(),
+        tenants: pop.tenants.clone(),
+        clock: match pop.clock {
+            RawClock::Kernel => Clock::Kernel,
+            RawClock::Trusted => Clock::Trusted,
+        },
+        clock_offset_ms: report
+            .number("pop.clock_offset_ms", pop.clock_offset_ms, -CLOCK_OFFSET_MAX, CLOCK_OFFSET_MAX)
+            .unwrap_or_default(),
         private_clients: pop.private_clients,
         drain_seconds: report
             .number("pop.drain_seconds", pop.drain_seconds, 0, 3600)
@@ -161,6 +204,8 @@ fn limits(report: &mut Report, raw: &RawConfig) -> Limits {
         variant_per_second: rate("variant_per_second", limits.variant_per_second),
         echo_per_second: rate("echo_per_second", limits.echo_per_second),
         icmp_per_second: rate("icmp_per_second", limits.icmp_per_second),
+        syn_ack_per_second: rate("syn_ack_per_second", limits.syn_ack_per_second),
+        keepalive_mac_per_second: rate("keepalive_mac_per_second", limits.keepalive_mac_per_second),
         pending_rsts: report
             .number("limits.pending_rsts", limits.pending_rsts, 1, 1 << 20)
             .unwrap_or_default(),
@@ -193,3 +238,5 @@ fn repeated<T: PartialEq>(things: &[T]) -> impl Iterator<Item = (usize, usize)> 
 }
 
 const MAX_NAME: usize = 63;
+/// A day, in milliseconds.
+const CLOCK_OFFSET_MAX: i64 = 86_400_000;

@@ -3,22 +3,67 @@
 //! An address has one meaning, or the POP could not tell what a frame is; and what a target sends
 //! must lead to one service.
 
-use super::super::{EgressConfig, Endpoint, Pool, PortConfig, ServiceConfig};
+use std::net::SocketAddr;
+
+use super::super::{EgressConfig, Endpoint, Pool, PortConfig, ServiceConfig, TunnelConfig};
 use super::{Report, dotted};
 
-pub(super) fn check(report: &mut Report, ports: &[PortConfig], services: &[ServiceConfig]) {
+pub(super) fn check(
+    report: &mut Report,
+    ports: &[PortConfig],
+    services: &[ServiceConfig],
+    tunnels: &[TunnelConfig],
+) {
     own_addresses(report, ports);
+    vips_differ(report, services, tunnels);
     for (index, service) in services.iter().enumerate() {
         let earlier = services.get(..index).unwrap_or_default();
         for (first, other) in earlier.iter().enumerate() {
             pair(report, first, other, index, service);
         }
-        own_is_not_relayed(report, ports, index, service);
+        targets_are_apart(report, index, service, services);
     }
-    // Targets, pools and VIPs also of different services.
-    for (index, service) in services.iter().enumerate() {
-        for (other_index, other) in services.iter().enumerate() {
-            vip_is_apart(report, index, service, other_index, other);
+    for vip in ipv4_vips(services, tunnels) {
+        vip_is_apart(report, &vip, services);
+    }
+    own_is_not_served(report, ports, services, tunnels);
+}
+
+/// A VIP of either kind of service, and the key that names it.
+struct Vip<A> {
+    key: String,
+    at: A,
+}
+
+/// The IPv4 VIPs; one that could not be read has been told of.
+fn ipv4_vips(services: &[ServiceConfig], tunnels: &[TunnelConfig]) -> Vec<Vip<Endpoint>> {
+    let relays =
+        services.iter().enumerate().map(|(i, service)| (format!("relay[{i}].vip"), service.vip));
+    let tunnels = tunnels.iter().enumerate().filter_map(|(i, tunnel)| {
+        let vip = tunnel.vip4?;
+        Some((format!("tunnel[{i}].vip4"), Endpoint { ip: vip.ip().to_bits(), port: vip.port() }))
+    });
+    let vips = relays.chain(tunnels).map(|(key, at)| Vip { key, at });
+    vips.filter(|vip| vip.at != Endpoint::default()).collect()
+}
+
+/// No two services are at the same address and port.
+fn vips_differ(report: &mut Report, services: &[ServiceConfig], tunnels: &[TunnelConfig]) {
+    let ipv4 = ipv4_vips(services, tunnels).into_iter().map(|vip| {
+        let at = SocketAddr::from((dotted(vip.at.ip), vip.at.port));
+        Vip { key: vip.key, at }
+    });
+    let ipv6 = tunnels.iter().enumerate().filter_map(|(i, tunnel)| {
+        Some(Vip { key: format!("tunnel[{i}].vip6"), at: SocketAddr::V6(tunnel.vip6?) })
+    });
+    let vips: Vec<_> = ipv4.chain(ipv6).collect();
+    for (place, vip) in vips.iter().enumerate() {
+        let earlier = vips.iter().take(place).find(|other| other.at == vip.at);
+        if let Some((owner, _)) = earlier.and_then(|other| other.key.split_once('.')) {
+            report.error(
+                vip.key.clone(),
+                format!("{owner} is at {} already; use another address or port", vip.at),
+            );
         }
     }
 }
@@ -46,12 +91,6 @@ fn pair(
     index: usize,
     service: &ServiceConfig,
 ) {
-    if other.vip == service.vip && is_set(service.vip) {
-        report.error(
-            format!("relay[{index}].vip"),
-            format!("relay[{first}] is at {} already; use another address or port", service.vip),
-        );
-    }
     let shared = service.targets.iter().find(|target| other.targets.contains(target));
     match (other.egress, service.egress, shared) {
         (EgressConfig::Pool(a), EgressConfig::Pool(b), _) if a != b && overlap(a, b) => {
@@ -89,12 +128,13 @@ fn holds(pool: Pool, ip: u32) -> bool {
 }
 
 /// Addresses of ports must be neither VIPs, nor targets, nor in pools.
-fn own_is_not_relayed(
+fn own_is_not_served(
     report: &mut Report,
     ports: &[PortConfig],
-    index: usize,
-    service: &ServiceConfig,
+    services: &[ServiceConfig],
+    tunnels: &[TunnelConfig],
 ) {
+    let vips = ipv4_vips(services, tunnels);
     for (port_index, port) in ports.iter().enumerate() {
         let mut own: Vec<_> =
             port.addresses.iter().map(|net| (net.address, "own address")).collect();
@@ -104,41 +144,34 @@ fn own_is_not_relayed(
         own.extend(links.clone().map(|net| (net.first(), "network address of the link")));
         own.extend(links.map(|net| (net.last(), "broadcast address of the link")));
         for (ip, what) in own {
-            let clash = if is_set(service.vip) && ip == service.vip.ip {
-                "vip"
-            } else if matches!(service.egress, EgressConfig::Pool(pool) if holds(pool, ip)) {
-                "egress.pool"
-            } else if what == "own address" && has_target(service, ip) {
-                "targets"
-            } else {
-                continue;
-            };
-            report.error(
-                format!("relay[{index}].{clash}"),
-                format!("{} is the {what} of port[{port_index}]; use another", dotted(ip)),
-            );
+            let mut clashes: Vec<_> =
+                vips.iter().filter(|vip| vip.at.ip == ip).map(|vip| vip.key.clone()).collect();
+            for (index, service) in services.iter().enumerate() {
+                if matches!(service.egress, EgressConfig::Pool(pool) if holds(pool, ip)) {
+                    clashes.push(format!("relay[{index}].egress.pool"));
+                } else if what == "own address" && has_target(service, ip) {
+                    clashes.push(format!("relay[{index}].targets"));
+                }
+            }
+            for key in clashes {
+                report.error(
+                    key,
+                    format!("{} is the {what} of port[{port_index}]; use another", dotted(ip)),
+                );
+            }
         }
     }
 }
 
-/// A VIP must be in no pool and be no target; a target must be in no pool.
-fn vip_is_apart(
+/// A target must be in no pool.
+fn targets_are_apart(
     report: &mut Report,
     index: usize,
     service: &ServiceConfig,
-    other_index: usize,
-    other: &ServiceConfig,
+    services: &[ServiceConfig],
 ) {
-    if let EgressConfig::Pool(pool) = other.egress {
-        if is_set(service.vip) && holds(pool, service.vip.ip) {
-            report.error(
-                format!("relay[{index}].vip"),
-                format!(
-                    "{} is in the pool {pool} of relay[{other_index}]; use another",
-                    dotted(service.vip.ip)
-                ),
-            );
-        }
+    for (other_index, other) in services.iter().enumerate() {
+        let EgressConfig::Pool(pool) = other.egress else { continue };
         for target in service.targets.iter().filter(|target| holds(pool, target.ip)) {
             report.error(
                 format!("relay[{index}].targets"),
@@ -146,22 +179,34 @@ fn vip_is_apart(
             );
         }
     }
-    if is_set(service.vip) && has_target(other, service.vip.ip) {
-        report.error(
-            format!("relay[{index}].vip"),
-            format!(
-                "{} is a target of relay[{other_index}]; a VIP cannot be one",
-                dotted(service.vip.ip)
-            ),
-        );
+}
+
+/// A VIP must be in no pool and be no target.
+fn vip_is_apart(report: &mut Report, vip: &Vip<Endpoint>, services: &[ServiceConfig]) {
+    for (other_index, other) in services.iter().enumerate() {
+        if let EgressConfig::Pool(pool) = other.egress
+            && holds(pool, vip.at.ip)
+        {
+            report.error(
+                vip.key.clone(),
+                format!(
+                    "{} is in the pool {pool} of relay[{other_index}]; use another",
+                    dotted(vip.at.ip)
+                ),
+            );
+        }
+        if has_target(other, vip.at.ip) {
+            report.error(
+                vip.key.clone(),
+                format!(
+                    "{} is a target of relay[{other_index}]; a VIP cannot be one",
+                    dotted(vip.at.ip)
+                ),
+            );
+        }
     }
 }
 
 fn has_target(service: &ServiceConfig, ip: u32) -> bool {
     service.targets.iter().any(|target| target.ip == ip)
-}
-
-/// Whether it is there at all: one that could not be read has been told of.
-fn is_set(vip: Endpoint) -> bool {
-    vip != Endpoint::default()
 }

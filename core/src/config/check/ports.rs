@@ -37,7 +37,7 @@ pub(super) fn ports(report: &mut Report, raw: &RawConfig) -> Vec<PortConfig> {
         report.warn("port", format!("two ports have the MAC address {mac}"));
     }
     if !ports.is_empty() {
-        sides(report, &ports);
+        sides(report, raw, &ports);
         routers(report, raw, &ports);
     }
     ports
@@ -62,14 +62,16 @@ fn routers(report: &mut Report, raw: &RawConfig, ports: &[PortConfig]) {
     }
 }
 
-fn sides(report: &mut Report, ports: &[PortConfig]) {
+fn sides(report: &mut Report, raw: &RawConfig, ports: &[PortConfig]) {
     if !ports.iter().any(|port| port.side.takes_clients()) {
         report.error(
             "port",
             "no port takes frames from clients; give one side = \"client\" or \"both\"",
         );
     }
-    if !ports.iter().any(|port| port.side.takes_targets()) {
+    // Tunnels have no targets.
+    let only_tunnels = raw.relay.is_empty() && !raw.tunnel.is_empty();
+    if !only_tunnels && !ports.iter().any(|port| port.side.takes_targets()) {
         report.error(
             "port",
             "no port takes frames from targets; give one side = \"target\" or \"both\"",

@@ -1,9 +1,7 @@
-//! Services: VIPs, targets, egress.
+//! Relay services: VIPs, targets, egress.
 
 use super::super::raw::{RawConfig, RawEgress, RawRelay};
-use super::super::{
-    EgressConfig, Endpoint, MAX_SERVICES, MAX_TARGETS, Pool, PortConfig, ServiceConfig,
-};
+use super::super::{EgressConfig, Endpoint, MAX_TARGETS, Pool, PortConfig, ServiceConfig};
 use super::ports::{parse_net, refuse_non_unicast};
 use super::{Report, repeated};
 use crate::relay::permutation::PoolBits;
@@ -13,21 +11,8 @@ pub(super) fn services(
     raw: &RawConfig,
     ports: &[PortConfig],
 ) -> Vec<ServiceConfig> {
-    report.at_most("relay", "services", raw.relay.len(), MAX_SERVICES);
-    if raw.relay.is_empty() {
-        report.warn("relay", "there is no service; nothing will be relayed");
-    }
     let relays = raw.relay.iter().enumerate();
-    let services: Vec<_> =
-        relays.map(|(index, relay)| service(report, index, relay, ports)).collect();
-    let names: Vec<_> = services.iter().map(|service| &service.name).collect();
-    for (first, second) in repeated(&names) {
-        report.error(
-            format!("relay[{second}].name"),
-            format!("relay[{first}] has this name too; give each service its own"),
-        );
-    }
-    services
+    relays.map(|(index, relay)| service(report, index, relay, ports)).collect()
 }
 
 fn service(

@@ -4,6 +4,7 @@
 mod lookups;
 mod mistakes;
 mod reload;
+mod tunnels;
 
 use super::*;
 use crate::keys::KeyFile;

@@ -1,0 +1,173 @@
+//! Tunnel services: VIPs, tenants, and the constants of their sequence numbers.
+
+use std::net::{Ipv6Addr, SocketAddrV4, SocketAddrV6};
+
+use super::super::raw::{RawConfig, RawTunnel};
+use super::super::{PortConfig, TunnelConfig};
+use super::ports::refuse_non_unicast;
+use super::{Report, repeated};
+use crate::predict::Constants;
+
+pub(super) fn tunnels(
+    report: &mut Report,
+    raw: &RawConfig,
+    ports: &[PortConfig],
+) -> Vec<TunnelConfig> {
+    if !raw.tunnel.is_empty() && raw.pop.tenants.is_none() {
+        report.error(
+            "pop.tenants",
+            "missing, and a [[tunnel]] needs it; name the tenants file, as `anyrelay tenant add` \
+             writes it",
+        );
+    }
+    let tunnels = raw.tunnel.iter().enumerate();
+    tunnels.map(|(index, raw)| tunnel(report, index, raw, ports)).collect()
+}
+
+fn tunnel(
+    report: &mut Report,
+    index: usize,
+    raw: &RawTunnel,
+    ports: &[PortConfig],
+) -> TunnelConfig {
+    let key = |name: &str| format!("tunnel[{index}].{name}");
+    report.name(&key("name"), &raw.name);
+    if raw.vip4.is_none() && raw.vip6.is_none() {
+        let reason = "it has no VIP; give it a vip4 = \"203.0.113.20:443\", a vip6 = \
+                      \"[2001:db8::20]:443\", or both";
+        report.error(format!("tunnel[{index}]"), reason);
+    }
+    TunnelConfig {
+        name: raw.name.clone(),
+        vip4: raw.vip4.as_ref().and_then(|text| vip4(report, &key("vip4"), text)),
+        vip6: raw.vip6.as_ref().and_then(|text| vip6(report, &key("vip6"), text)),
+        tenants: raw.tenants.as_ref().map(|names| tenants(report, &key("tenants"), names)),
+        constants: constants(report, index, raw),
+        tunnel_mtu: tunnel_mtu(report, &key("tunnel_mtu"), raw, ports),
+    }
+}
+
+fn vip4(report: &mut Report, key: &str, text: &str) -> Option<SocketAddrV4> {
+    let Ok(vip) = text.parse::<SocketAddrV4>() else {
+        let reason = format!("{text:?} is not ADDRESS:PORT; write it as \"203.0.113.20:443\"");
+        report.error(key, reason);
+        return None;
+    };
+    refuse_non_unicast(report, key, "a VIP", vip.ip().to_bits());
+    refuse_port_zero(report, key, vip.port());
+    Some(vip)
+}
+
+fn vip6(report: &mut Report, key: &str, text: &str) -> Option<SocketAddrV6> {
+    let parsed = text.parse::<SocketAddrV6>().ok().filter(|vip| vip.scope_id() == 0);
+    let Some(vip) = parsed else {
+        let reason = format!("{text:?} is not [ADDRESS]:PORT; write it as \"[2001:db8::20]:443\"");
+        report.error(key, reason);
+        return None;
+    };
+    if !is_global(*vip.ip()) {
+        report.error(
+            key,
+            format!("{} cannot be a VIP: it is not a global unicast address", vip.ip()),
+        );
+    }
+    refuse_port_zero(report, key, vip.port());
+    Some(vip)
+}
+
+/// Whether routers anywhere might forward to `ip`: neither unspecified, loopback, link-local nor
+/// multicast, and no IPv4 address in disguise (RFC 4291).
+fn is_global(ip: Ipv6Addr) -> bool {
+    let bits = ip.to_bits();
+    let low = bits >> 32 == 0 || bits >> 32 == 0xffff;
+    !low && !ip.is_multicast() && !ip.is_unicast_link_local()
+}
+
+fn refuse_port_zero(report: &mut Report, key: &str, port: u16) {
+    if port == 0 {
+        report.error(key, "port 0 cannot be connected to; use 1 to 65535");
+    }
+}
+
+fn tenants(report: &mut Report, key: &str, names: &[String]) -> Vec<String> {
+    if names.is_empty() {
+        report.error(
+            key,
+            "it serves nobody; name at least one tenant, or leave the key out to serve all",
+        );
+    }
+    for (first, second) in repeated(names) {
+        report.error(format!("{key}[{second}]"), format!("the same tenant as {key}[{first}]"));
+    }
+    names.to_vec()
+}
+
+fn constants(report: &mut Report, index: usize, raw: &RawTunnel) -> Constants {
+    let default = Constants::default();
+    let mut number = |name: &str, given: Option<i64>, default: i64, low: i64, high: i64| {
+        let value = given.unwrap_or(default);
+        report.number(&format!("tunnel[{index}].{name}"), value, low, high).unwrap_or(low)
+    };
+    let tick_ms = number("tick_ms", raw.tick_ms, default.tick_ms.into(), 100, 60_000);
+    let stride = number("stride", raw.stride, default.stride.into(), 256, 16_384);
+    let lag = number("lag", raw.lag, default.lag.into(), 1, 64);
+    let offset = number("offset", raw.offset, default.offset.into(), 1024, OFFSET_MAX);
+    if offset % OFFSET_STEP != 0 {
+        let reason = format!("{offset} is not a multiple of {OFFSET_STEP}, the step of offsets");
+        report.error(format!("tunnel[{index}].offset"), reason);
+    }
+    let sum = window_sum(stride, lag, offset);
+    if sum > WINDOW {
+        report.error(
+            format!("tunnel[{index}]"),
+            format!(
+                "(2 * lag + {}) * stride + offset is {sum}, beyond the window of {WINDOW} that \
+                 firewalls keep; make lag, stride or offset smaller",
+                SILENT_TICKS + SKEW_TICKS
+            ),
+        );
+    }
+    Constants {
+        tick_ms: tick_ms as u32,
+        stride: stride as u32,
+        lag: lag as u16,
+        offset: offset as u16,
+    }
+}
+
+/// How far ahead of an agent's last ack a segment may be, at worst: the agent was silent for
+/// `lag + 2` ticks, the POP's clock is one ahead, the ack was `lag` strides behind, and the segment
+/// ends where offsets do.
+const fn window_sum(stride: i64, lag: i64, offset: i64) -> i64 {
+    (lag + SILENT_TICKS + SKEW_TICKS) * stride + lag * stride + offset
+}
+
+/// The outer MTU: agents' datagrams must fit through every port that takes them.
+fn tunnel_mtu(report: &mut Report, key: &str, raw: &RawTunnel, ports: &[PortConfig]) -> u16 {
+    let mtu = report.number(key, raw.tunnel_mtu, 576, 9216).unwrap_or_default();
+    let clients = ports.iter().filter(|port| port.side.takes_clients());
+    let narrowest = clients.map(|port| port.mtu).min().unwrap_or(u16::MAX);
+    if mtu > narrowest {
+        report.error(
+            key,
+            format!("{mtu} does not fit through the narrowest port towards clients: use at most {narrowest}, its mtu"),
+        );
+    }
+    if i64::from(mtu) > raw.offset.unwrap_or(Constants::default().offset.into()) {
+        report.error(key, format!("{mtu} does not fit into `offset`: no datagram may pass it"));
+    }
+    mtu
+}
+
+/// The window that remains where a firewall's proxy strips window scaling.
+const WINDOW: i64 = 65_535;
+/// Ticks of silence beyond `lag` that a tunnel outlives.
+const SILENT_TICKS: i64 = 2;
+/// Ticks that POPs' clocks may be apart.
+const SKEW_TICKS: i64 = 1;
+/// Offsets are counted in steps of this many bytes.
+const OFFSET_STEP: i64 = 64;
+/// One byte of a datagram's header says its offset.
+const OFFSET_MAX: i64 = 256 * OFFSET_STEP;
+
+const _: () = assert!(window_sum(4096, 4, 16_384) <= WINDOW);

@@ -1,0 +1,234 @@
+//! `[[tunnel]]`: what is read, every mistake, what a reload may change.
+
+use super::*;
+
+/// [`GOOD`] with two tunnels.
+fn text() -> String {
+    let good = with("keys = \"keys.toml\"\n", "keys = \"keys.toml\"\ntenants = \"tenants.toml\"\n");
+    good + TUNNELS
+}
+
+const TUNNELS: &str = r#"
+[[tunnel]]
+name = "tun"
+vip4 = "203.0.113.20:443"
+vip6 = "[2001:db8::20]:443"
+tenants = ["acme", "zorg"]
+tick_ms = 8000
+stride = 4096
+lag = 4
+offset = 16384
+tunnel_mtu = 1400
+
+[[tunnel]]
+name = "second"
+vip4 = "203.0.113.10:444"
+"#;
+
+/// [`text`] with `from` replaced by `to`, which must be in it.
+fn edited(from: &str, to: &str) -> String {
+    assert!(text().contains(from), "{from:?} is not in the config");
+    text().replacen(from, to, 1)
+}
+
+#[test]
+fn a_tunnel_is_read_whole() {
+    let config = Config::parse("f", &text()).unwrap();
+    assert_eq!(config.warnings, []);
+    let [tunnel, second] = &config.tunnels[..] else { panic!("{:?}", config.tunnels) };
+    assert_eq!(tunnel.vip4, Some("203.0.113.20:443".parse().unwrap()));
+    assert_eq!(tunnel.vip6, Some("[2001:db8::20]:443".parse().unwrap()));
+    assert_eq!(tunnel.tenants, Some(vec!["acme".to_owned(), "zorg".to_owned()]));
+    assert_eq!((second.vip6, &second.tenants), (None, &None));
+    assert_eq!((second.constants, second.tunnel_mtu), (Constants::default(), 1400));
+    assert_eq!(config.pop.tenants.as_deref(), Some("tenants.toml"));
+    assert_eq!((config.pop.clock, config.pop.clock_offset_ms), (Clock::Kernel, 0));
+    let (macs, syn_acks) =
+        (config.limits.keepalive_mac_per_second, config.limits.syn_ack_per_second);
+    assert_eq!((syn_acks, macs), (100, 1000));
+    let lab = edited("id = 1\n", "id = 1\nclock = \"trusted\"\nclock_offset_ms = -8000\n");
+    let pop = Config::parse("f", &lab).unwrap().pop;
+    assert_eq!((pop.clock, pop.clock_offset_ms), (Clock::Trusted, -8000));
+}
+
+#[test]
+fn tunnels_alone_need_no_target_side() {
+    let text = "pop = { name = 'p', id = 0, keys = 'k', tenants = 't' }\n\
+                worker = [{ core = 0, rx = ['a:0'] }]\n\
+                [[port]]\nname = 'a'\ndevice = 'd'\nside = 'client'\naddresses = ['192.0.2.2/24']\n\
+                gateways = ['192.0.2.1']\n[[tunnel]]\nname = 't'\nvip4 = '203.0.113.1:443'\n";
+    assert_eq!(Config::parse("f", text).unwrap().warnings, []);
+}
+
+/// What is changed in [`text`], by what, the key of the problem, and a part of its reason.
+const MISTAKES: &[(&str, &str, &str, &str)] = &[
+    ("tick_ms = 8000", "tick = 8", "tunnel[0].tick", "unknown field `tick`"),
+    ("id = 1\n", "id = 1\nclock = \"ntp\"\n", "pop.clock", "unknown variant `ntp`"),
+    (
+        "id = 1\n",
+        "id = 1\nclock_offset_ms = 86400001\n",
+        "pop.clock_offset_ms",
+        "must be -86400000 to 86400000",
+    ),
+    ("tenants = \"tenants.toml\"\n", "", "pop.tenants", "a [[tunnel]] needs it"),
+    ("\"tenants.toml\"", "\"\"", "pop.tenants", "empty"),
+    (
+        "echo_per_second = 10",
+        "syn_ack_per_second = -1",
+        "limits.syn_ack_per_second",
+        "out of range",
+    ),
+    (
+        "echo_per_second = 10",
+        "keepalive_mac_per_second = -1",
+        "limits.keepalive_mac_per_second",
+        "out of range",
+    ),
+    ("\"tun\"", "\"t n\"", "tunnel[0].name", "cannot be a name"),
+    ("\"tun\"", "\"web\"", "tunnel[0].name", "relay[0] has this name too"),
+    ("\"second\"", "\"tun\"", "tunnel[1].name", "tunnel[0] has this name too"),
+    ("vip4 = \"203.0.113.10:444\"", "", "tunnel[1]", "it has no VIP"),
+    ("203.0.113.20:443", "203.0.113.20", "tunnel[0].vip4", "is not ADDRESS:PORT"),
+    ("\"203.0.113.20:443\"", "\"[2001:db8::1]:443\"", "tunnel[0].vip4", "is not ADDRESS:PORT"),
+    ("203.0.113.20:443", "203.0.113.20:0", "tunnel[0].vip4", "port 0"),
+    ("203.0.113.20:443", "224.0.0.1:443", "tunnel[0].vip4", "not a unicast"),
+    ("[2001:db8::20]:443", "2001:db8::20", "tunnel[0].vip6", "is not [ADDRESS]:PORT"),
+    ("[2001:db8::20]:443", "[fe80::1%2]:443", "tunnel[0].vip6", "is not [ADDRESS]:PORT"),
+    ("[2001:db8::20]:443", "[2001:db8::20]:0", "tunnel[0].vip6", "port 0"),
+    ("[2001:db8::20]:443", "[ff02::1]:443", "tunnel[0].vip6", "not a global unicast"),
+    ("[2001:db8::20]:443", "[fe80::1]:443", "tunnel[0].vip6", "not a global unicast"),
+    ("[2001:db8::20]:443", "[::ffff:192.0.2.1]:443", "tunnel[0].vip6", "not a global unicast"),
+    ("[\"acme\", \"zorg\"]", "[]", "tunnel[0].tenants", "it serves nobody"),
+    ("\"zorg\"", "\"acme\"", "tunnel[0].tenants[1]", "the same tenant as tunnel[0].tenants[0]"),
+    ("tick_ms = 8000", "tick_ms = 99", "tunnel[0].tick_ms", "must be 100 to 60000"),
+    ("stride = 4096", "stride = 0", "tunnel[0].stride", "must be 256 to"),
+    ("lag = 4", "lag = 0", "tunnel[0].lag", "must be 1 to"),
+    ("offset = 16384", "offset = 16448", "tunnel[0].offset", "must be 1024 to 16384"),
+    ("offset = 16384", "offset = 16383", "tunnel[0].offset", "not a multiple of 64"),
+    ("lag = 4", "lag = 5", "tunnel[0]", "(2 * lag + 3) * stride + offset is 69632"),
+    ("stride = 4096", "stride = 4469", "tunnel[0]", "offset is 65543, beyond the window of 65535"),
+    ("tunnel_mtu = 1400", "tunnel_mtu = 575", "tunnel[0].tunnel_mtu", "must be 576 to 9216"),
+    ("tunnel_mtu = 1400", "tunnel_mtu = 1501", "tunnel[0].tunnel_mtu", "use at most 1500"),
+    ("offset = 16384", "offset = 1344", "tunnel[0].tunnel_mtu", "does not fit into `offset`"),
+    // What must not meet.
+    ("203.0.113.20:443", "203.0.113.10:443", "tunnel[0].vip4", "relay[0] is at 203.0.113.10:443"),
+    ("203.0.113.10:444", "203.0.113.20:443", "tunnel[1].vip4", "tunnel[0] is at 203.0.113.20:443"),
+    (
+        "vip4 = \"203.0.113.10:444\"",
+        "vip6 = \"[2001:db8::20]:443\"",
+        "tunnel[1].vip6",
+        "tunnel[0] is at [2001:db8::20]:443",
+    ),
+    (
+        "203.0.113.20:443",
+        "100.64.8.9:443",
+        "tunnel[0].vip4",
+        "in the pool 100.64.8.0/24 of relay[0]",
+    ),
+    ("203.0.113.20:443", "198.51.100.9:443", "tunnel[0].vip4", "is a target of relay[0]"),
+    ("203.0.113.20:443", "10.1.0.2:443", "tunnel[0].vip4", "own address of port[1]"),
+    ("203.0.113.20:443", "10.1.0.1:443", "tunnel[0].vip4", "gateway of port[1]"),
+    ("203.0.113.20:443", "10.1.0.255:443", "tunnel[0].vip4", "broadcast address of the link"),
+];
+
+#[test]
+fn every_mistake_is_told_with_its_key_and_reason() {
+    for (from, to, key, reason) in MISTAKES {
+        let problems = Config::parse("pop.toml", &edited(from, to)).unwrap_err();
+        let told = |problem: &Problem| problem.key == *key && problem.reason.contains(reason);
+        assert!(
+            problems.0.iter().any(told),
+            "{from} -> {to}: expected {key}: {reason}; told were:\n{problems}"
+        );
+    }
+}
+
+#[test]
+fn the_window_sum_may_be_met_and_not_passed() {
+    // 11 * 4468 + 16384 = 65532.
+    assert!(Config::parse("f", &edited("stride = 4096", "stride = 4468")).is_ok());
+}
+
+#[test]
+fn services_of_both_kinds_count_together() {
+    let tunnel = |i: usize| format!("[[tunnel]]\nname = 't{i}'\nvip4 = '203.0.114.1:{}'\n", i + 1);
+    let many = |count: usize| (0..count).fold(text(), |text, i| text + &tunnel(i));
+    assert!(Config::parse("f", &many(MAX_SERVICES - 5)).is_ok());
+    let problems = Config::parse("f", &many(MAX_SERVICES - 4)).unwrap_err();
+    assert_eq!(
+        problems.to_string(),
+        "f: tunnel: 257 services are more than the 256 that are supported"
+    );
+}
+
+#[test]
+fn the_digest_covers_tunnels() {
+    let digest = |text: &str| snapshot(text).digest().to_owned();
+    let swapped = {
+        let text = text();
+        let (head, tunnels) = text.split_once("[[tunnel]]").unwrap();
+        let (first, second) = tunnels.split_once("[[tunnel]]").unwrap();
+        format!("{head}[[tunnel]]{second}[[tunnel]]{first}")
+    };
+    let clock = edited("id = 1\n", "id = 1\nclock = \"trusted\"\nclock_offset_ms = 8000\n");
+    for own in [swapped, clock, edited("\"tun\"", "\"nut\"")] {
+        assert_eq!(digest(&own), digest(&text()));
+    }
+    let mut seen = vec![digest(&text()), digest(GOOD)];
+    for (from, to) in [
+        ("203.0.113.20:443", "203.0.113.21:443"),
+        ("[2001:db8::20]:443", "[2001:db8::20]:444"),
+        ("vip6 = \"[2001:db8::20]:443\"", ""),
+        ("tick_ms = 8000", "tick_ms = 8001"),
+        ("stride = 4096", "stride = 4095"),
+        ("lag = 4", "lag = 3"),
+        ("offset = 16384", "offset = 16320"),
+        ("tunnel_mtu = 1400", "tunnel_mtu = 1399"),
+    ] {
+        let digest = digest(&edited(from, to));
+        assert!(!seen.contains(&digest), "{from} -> {to}");
+        seen.push(digest);
+    }
+}
+
+#[test]
+fn a_reload_keeps_live_tunnels() {
+    use ConflictKind::{BreaksConnections, NeedsRestart};
+    let old = snapshot(&text());
+    let told = |text: &str| -> Vec<_> {
+        let conflicts = reload_conflicts(&old, &snapshot(text));
+        conflicts.into_iter().map(|conflict| (conflict.kind, conflict.problem.key)).collect()
+    };
+    for (from, to) in [
+        ("tunnel_mtu = 1400", "tunnel_mtu = 1300"),
+        ("[\"acme\", \"zorg\"]", "[\"acme\"]"),
+        ("\"tun\"", "\"nut\""),
+        ("vip4 = \"203.0.113.10:444\"", "vip4 = \"203.0.113.10:444\"\nvip6 = \"[2001:db8::1]:1\""),
+        ("echo_per_second = 10", "syn_ack_per_second = 10"),
+    ] {
+        assert_eq!(told(&edited(from, to)), [], "{from} -> {to}");
+    }
+    let (gone, both) = (GOOD.to_owned(), text().replace("203.0.113.20", "203.0.113.21"));
+    assert_eq!(told(&gone), []);
+    // Under another name and at other VIPs it is another one.
+    let other = both.replace("[2001:db8::20]", "[2001:db8::21]").replace("\"tun\"", "\"new\"");
+    assert_eq!(told(&other), []);
+    for (from, to, kind, key) in [
+        ("203.0.113.20:443", "203.0.113.20:444", BreaksConnections, "tunnel[0].vip4"),
+        ("vip4 = \"203.0.113.20:443\"", "", BreaksConnections, "tunnel[0].vip4"),
+        ("[2001:db8::20]", "[2001:db8::21]", BreaksConnections, "tunnel[0].vip6"),
+        ("tick_ms = 8000", "tick_ms = 8001", BreaksConnections, "tunnel[0].tick_ms"),
+        ("stride = 4096", "stride = 4095", BreaksConnections, "tunnel[0].stride"),
+        ("lag = 4", "lag = 3", BreaksConnections, "tunnel[0].lag"),
+        ("offset = 16384", "offset = 16320", BreaksConnections, "tunnel[0].offset"),
+        ("id = 1\n", "id = 1\nclock = \"trusted\"\n", NeedsRestart, "pop.clock"),
+        ("id = 1\n", "id = 1\nclock_offset_ms = 1\n", NeedsRestart, "pop.clock_offset_ms"),
+    ] {
+        assert_eq!(told(&edited(from, to)), [(kind, key.to_owned())], "{from} -> {to}");
+    }
+    // Two VIPs of one tunnel, parted.
+    let parted = edited("vip6 = \"[2001:db8::20]:443\"\n", "")
+        .replace("vip4 = \"203.0.113.10:444\"", "vip6 = \"[2001:db8::20]:443\"");
+    let keys: Vec<_> = told(&parted).into_iter().map(|(_, key)| key).collect();
+    assert_eq!(keys, ["tunnel[0].vip6", "tunnel[1].vip4", "tunnel[1].vip4"]);
+}
