@@ -277,18 +277,13 @@ impl Links {
 
 impl Routes {
     fn add(&mut self, index: PortIndex, port: &PortConfig) {
-        for net in &port.addresses {
+        for net in port.nets::<u32>() {
             let mask = net.mask();
             let network = net.first();
             self.prefixes.push(Prefix { port: index, address: net.address, network, mask });
         }
-        for gateway in &port.gateways {
-            self.gateways.push(Gateway {
-                port: index,
-                ip: gateway.ip,
-                fixed: gateway.mac,
-                neighbour: Neighbour::default(),
-            });
+        for (ip, fixed) in port.gateways_of::<u32>() {
+            self.gateways.push(Gateway { port: index, ip, fixed, neighbour: Neighbour::default() });
         }
     }
 
@@ -353,7 +348,7 @@ fn link(port: &PortConfig, mac: Option<&MacAddr>) -> Link {
         mac: mac.copied().or(port.mac).unwrap_or_default(),
         vlan: port.vlan,
         mtu: port.mtu,
-        address: port.addresses.first().map_or(0, |address| address.address),
+        address: port.nets::<u32>().next().map_or(0, |net| net.address),
     }
 }
 

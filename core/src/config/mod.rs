@@ -8,6 +8,7 @@
 mod addresses;
 mod check;
 mod digest;
+mod net;
 mod raw;
 mod reload;
 mod snapshot;
@@ -16,7 +17,7 @@ mod table;
 mod tests;
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use crate::predict::Constants;
 use crate::relay::permutation::PoolBits;
@@ -25,9 +26,11 @@ use crate::wire::MacAddr;
 pub use crate::relay::rendezvous::{Endpoint, MAX_TARGETS};
 pub use crate::verdict::PortIndex;
 pub use digest::MAPPING_VERSION;
+pub use net::{Address, IpNet, Ipv4Net, Ipv6Net, Net};
 pub use reload::{Conflict, ConflictKind, reload_conflicts};
 pub use snapshot::{
-    Destination, Egress, PoolIndex, Service, ServiceIndex, ServiceSlot, Snapshot, is_unicast,
+    Destination, Egress, PoolIndex, Service, ServiceIndex, ServiceSlot, Snapshot, is_link_local6,
+    is_unicast, is_unicast6,
 };
 
 /// Services of one POP, of both kinds together, and counter slots for them.
@@ -175,7 +178,7 @@ pub struct PortConfig {
     /// Its MAC address; without one, the device's own.
     pub mac: Option<MacAddr>,
     /// Its own addresses, at most [`MAX_ADDRESSES`].
-    pub addresses: Vec<Ipv4Net>,
+    pub addresses: Vec<IpNet>,
     /// Its on-link routers, at most [`MAX_GATEWAYS`].
     pub gateways: Vec<Gateway>,
     /// The VLAN (`vlan = 1..=4094`, optional) whose 802.1Q tag its frames carry both ways; without
@@ -185,6 +188,23 @@ pub struct PortConfig {
     pub mtu: u16,
     /// Its RX queues, 1..=[`MAX_QUEUES`].
     pub queues: u16,
+}
+
+impl PortConfig {
+    /// Its addresses of one family.
+    pub fn nets<A: Address>(&self) -> impl Iterator<Item = Net<A>> {
+        self.addresses.iter().filter_map(|net| A::of_net(*net))
+    }
+
+    /// Its gateways of one family, each with its MAC address, if that is given.
+    pub fn gateways_of<A: Address>(&self) -> impl Iterator<Item = (A, Option<MacAddr>)> {
+        self.gateways.iter().filter_map(|gateway| Some((A::of(gateway.ip)?, gateway.mac)))
+    }
+
+    /// Whether `ip` is one of its own addresses.
+    pub fn has_address<A: Address>(&self, ip: A) -> bool {
+        self.nets::<A>().any(|net| net.address == ip)
+    }
 }
 
 /// Which frames are taken from a port.
@@ -210,52 +230,12 @@ impl Side {
     }
 }
 
-/// An address together with the prefix that is on its link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ipv4Net {
-    /// The address, as the number that its dotted form stands for.
-    pub address: u32,
-    /// Bits of the prefix, 0..=32.
-    pub prefix_len: u8,
-}
-
-impl Ipv4Net {
-    /// The prefix's mask.
-    pub const fn mask(self) -> u32 {
-        match u32::MAX.checked_shl(32 - self.prefix_len as u32) {
-            Some(mask) => mask,
-            None => 0,
-        }
-    }
-
-    /// Whether `ip` is in the prefix.
-    pub const fn contains(self, ip: u32) -> bool {
-        (ip ^ self.address) & self.mask() == 0
-    }
-
-    /// The lowest address of the prefix.
-    pub const fn first(self) -> u32 {
-        self.address & self.mask()
-    }
-
-    /// The highest address of the prefix.
-    pub const fn last(self) -> u32 {
-        self.address | !self.mask()
-    }
-}
-
-impl fmt::Display for Ipv4Net {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", Ipv4Addr::from_bits(self.address), self.prefix_len)
-    }
-}
-
 /// An on-link router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gateway {
-    /// Its address, as the number that its dotted form stands for.
-    pub ip: u32,
-    /// Its MAC address; without one it is asked for by ARP.
+    /// Its address; IPv6 ones may be link-local.
+    pub ip: IpAddr,
+    /// Its MAC address; without one it is asked for, by ARP or neighbour discovery.
     pub mac: Option<MacAddr>,
 }
 

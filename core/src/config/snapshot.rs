@@ -4,10 +4,15 @@
 //! here are those of the packet path: they allocate nothing and take a bounded, small number of
 //! steps.
 
+use std::net::IpAddr;
+
 use super::addresses::AddressMap;
 use super::digest;
 use super::table::Table;
-use super::{Config, EgressConfig, Endpoint, Ipv4Net, MAX_SERVICES, Pool, Problem, Problems};
+use super::{
+    Address, Config, EgressConfig, Endpoint, Ipv4Net, Ipv6Net, MAX_SERVICES, Net, Pool, Problem,
+    Problems,
+};
 use crate::crypto::HkdfError;
 use crate::keys::{KeyFile, permutation_key, rendezvous_key};
 use crate::relay::permutation::Permutation;
@@ -92,7 +97,8 @@ pub struct Snapshot {
     pub services: Vec<Service>,
     digest: String,
     relay_fingerprint: [u8; 16],
-    addresses: AddressMap,
+    addresses: AddressMap<u32>,
+    addresses6: AddressMap<u128>,
     endpoints: Table,
 }
 
@@ -147,6 +153,7 @@ impl Snapshot {
             digest: digest::digest(config, keys)?,
             relay_fingerprint: keys.relay.fingerprint()?,
             addresses: AddressMap::new(&meanings(config, &pools)),
+            addresses6: AddressMap::new(&meanings6(config)),
             endpoints: Table::new(&endpoints(&services)),
             config: config.clone(),
             services,
@@ -166,13 +173,13 @@ impl Snapshot {
     /// What the address `dst` means to the POP.
     #[inline]
     pub fn classify(&self, dst: u32) -> Destination {
-        let value = self.addresses.get(dst);
-        match value & KIND {
-            VIP => Destination::Vip,
-            POOL => Destination::Pool(PoolIndex((value & !KIND) as u16)),
-            OWN => Destination::Own(PortIndex((value & !KIND) as u8)),
-            _ => Destination::Other,
-        }
+        destination(self.addresses.get(dst))
+    }
+
+    /// What the IPv6 address `dst` means to the POP. A link-local one may be that of several ports.
+    #[inline]
+    pub fn classify6(&self, dst: u128) -> Destination {
+        destination(self.addresses6.get(dst))
     }
 
     /// Whether `ip` can be a client's: unicast, not private unless the config allows that, and not
@@ -180,6 +187,22 @@ impl Snapshot {
     #[inline]
     pub fn client_ok(&self, ip: u32) -> bool {
         self.addresses.get(ip) == 0
+    }
+
+    /// [`Snapshot::client_ok`] for IPv6, where the private addresses are the unique local ones (RFC
+    /// 4193).
+    #[inline]
+    pub fn client_ok6(&self, ip: u128) -> bool {
+        self.addresses6.get(ip) == 0
+    }
+
+    /// [`Snapshot::client_ok`] for either family.
+    #[inline]
+    pub fn client_ok_ip(&self, ip: IpAddr) -> bool {
+        match ip {
+            IpAddr::V4(ip) => self.client_ok(ip.to_bits()),
+            IpAddr::V6(ip) => self.client_ok6(ip.to_bits()),
+        }
     }
 
     /// The service.
@@ -244,29 +267,64 @@ fn assign_slots(config: &Config, previous: Option<&Snapshot>) -> Vec<ServiceSlot
     config.services.iter().map(|new| new.name.as_str()).map(slot).collect()
 }
 
-/// What all addresses mean, as prefixes.
-fn meanings(config: &Config, pools: &[Pool]) -> Vec<(u32, u8, u32)> {
-    let mut meanings: Vec<_> = NOT_UNICAST.map(|(ip, len)| (ip, len, NO_CLIENT)).to_vec();
-    if !config.pop.private_clients {
-        meanings.extend(PRIVATE.map(|(ip, len)| (ip, len, NO_CLIENT)));
+#[inline]
+fn destination(value: u32) -> Destination {
+    match value & KIND {
+        VIP => Destination::Vip,
+        POOL => Destination::Pool(PoolIndex((value & !KIND) as u16)),
+        OWN => Destination::Own(PortIndex((value & !KIND) as u8)),
+        _ => Destination::Other,
     }
-    for net in config.ports.iter().flat_map(|port| &port.addresses) {
-        if net.prefix_len <= 30 {
-            // The link's network and broadcast addresses are nobody's.
-            meanings.extend([(net.first(), 32, NO_CLIENT), (net.last(), 32, NO_CLIENT)]);
-        }
-    }
+}
+
+/// Prefixes and what they mean. Of equal prefixes the last counts.
+type Meanings<A> = Vec<(Net<A>, u32)>;
+
+/// What all IPv4 addresses mean.
+fn meanings(config: &Config, pools: &[Pool]) -> Meanings<u32> {
+    let mut meanings = no_clients(&NOT_UNICAST, &PRIVATE, config);
     for (index, pool) in (0..).zip(pools) {
-        meanings.push((pool.first, pool.prefix_len(), POOL | index));
+        let net = Net { address: pool.first, prefix_len: pool.prefix_len() };
+        meanings.push((net, POOL | index));
     }
     for service in &config.services {
-        meanings.extend(service.targets.iter().map(|target| (target.ip, 32, NO_CLIENT)));
-        meanings.push((service.vip.ip, 32, VIP));
+        meanings.extend(service.targets.iter().map(|target| (host(target.ip), NO_CLIENT)));
+        meanings.push((host(service.vip.ip), VIP));
     }
-    for (index, port) in (0..).zip(&config.ports) {
-        meanings.extend(port.addresses.iter().map(|net| (net.address, 32, OWN | index)));
-    }
+    meanings.extend(own(config));
     meanings
+}
+
+/// What all IPv6 addresses mean.
+fn meanings6(config: &Config) -> Meanings<u128> {
+    let mut meanings = no_clients(&NOT_UNICAST6, &PRIVATE6, config);
+    meanings.extend(own(config));
+    meanings
+}
+
+/// What no client can have, of the whole world and of the ports' links.
+fn no_clients<A: Address>(
+    not_unicast: &[Net<A>],
+    private: &[Net<A>],
+    config: &Config,
+) -> Meanings<A> {
+    let private = if config.pop.private_clients { &[] } else { private };
+    let world = not_unicast.iter().chain(private).copied();
+    let links = config.ports.iter().flat_map(|port| port.nets::<A>());
+    let reserved = links.flat_map(|net| net.reserved()).map(host);
+    world.chain(reserved).map(|net| (net, NO_CLIENT)).collect()
+}
+
+/// The POP's own addresses.
+fn own<A: Address>(config: &Config) -> impl Iterator<Item = (Net<A>, u32)> {
+    (0..)
+        .zip(&config.ports)
+        .flat_map(|(index, port)| port.nets::<A>().map(move |net| (host(net.address), OWN | index)))
+}
+
+/// The prefix of one address.
+fn host<A: Address>(address: A) -> Net<A> {
+    Net { address, prefix_len: A::BITS }
 }
 
 /// The entries of the table of endpoints.
@@ -302,17 +360,51 @@ const OWN: u32 = 4 << 28;
 
 /// Addresses that no host on the Internet has (RFC 6890): this network, loopback, link-local,
 /// multicast, reserved.
-const NOT_UNICAST: [(u32, u8); 5] =
-    [(0, 8), (0x7f00_0000, 8), (0xa9fe_0000, 16), (0xe000_0000, 4), (0xf000_0000, 4)];
+const NOT_UNICAST: [Ipv4Net; 5] = [
+    Net { address: 0, prefix_len: 8 },
+    Net { address: 0x7f00_0000, prefix_len: 8 },
+    Net { address: 0xa9fe_0000, prefix_len: 16 },
+    Net { address: 0xe000_0000, prefix_len: 4 },
+    Net { address: 0xf000_0000, prefix_len: 4 },
+];
+
+/// Addresses that no host on the Internet has (RFC 6890, RFC 4291): unspecified, loopback and
+/// IPv4-compatible, IPv4-mapped, discard-only, link-local, site-local, multicast.
+const NOT_UNICAST6: [Ipv6Net; 6] = [
+    Net { address: 0, prefix_len: 96 },
+    Net { address: 0xffff_0000_0000, prefix_len: 96 },
+    Net { address: 0x0100 << 112, prefix_len: 64 },
+    LINK_LOCAL6,
+    Net { address: 0xfec0 << 112, prefix_len: 10 },
+    Net { address: 0xff00 << 112, prefix_len: 8 },
+];
+
+const LINK_LOCAL6: Ipv6Net = Net { address: 0xfe80 << 112, prefix_len: 10 };
 
 /// Whether a host of the Internet could have this address.
 pub fn is_unicast(ip: u32) -> bool {
-    let holds = |&(address, prefix_len): &(u32, u8)| Ipv4Net { address, prefix_len }.contains(ip);
-    !NOT_UNICAST.iter().any(holds)
+    !NOT_UNICAST.iter().any(|net| net.contains(ip))
+}
+
+/// Whether a host of the Internet could have this IPv6 address.
+pub fn is_unicast6(ip: u128) -> bool {
+    !NOT_UNICAST6.iter().any(|net| net.contains(ip))
+}
+
+/// Whether it is an IPv6 address of one link only.
+pub fn is_link_local6(ip: u128) -> bool {
+    LINK_LOCAL6.contains(ip)
 }
 
 /// Private addresses (RFC 1918, RFC 6598).
-const PRIVATE: [(u32, u8); 4] =
-    [(0x0a00_0000, 8), (0x6440_0000, 10), (0xac10_0000, 12), (0xc0a8_0000, 16)];
+const PRIVATE: [Ipv4Net; 4] = [
+    Net { address: 0x0a00_0000, prefix_len: 8 },
+    Net { address: 0x6440_0000, prefix_len: 10 },
+    Net { address: 0xac10_0000, prefix_len: 12 },
+    Net { address: 0xc0a8_0000, prefix_len: 16 },
+];
+
+/// Unique local addresses (RFC 4193).
+const PRIVATE6: [Ipv6Net; 1] = [Net { address: 0xfc00 << 112, prefix_len: 7 }];
 
 const _: () = assert!(MAX_SERVICES < TRANSPARENT as usize);

@@ -96,7 +96,7 @@ impl<O> Run<'_, O> {
 
     fn is_port_address(&self, ip: u32) -> bool {
         let port = self.snapshot.config.ports.get(usize::from(self.port.0));
-        port.is_some_and(|port| port.addresses.iter().any(|net| net.address == ip))
+        port.is_some_and(|port| port.has_address(ip))
     }
 
     /// Answers an echo request.

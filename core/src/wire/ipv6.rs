@@ -15,6 +15,9 @@ mod field {
 /// Length in bytes of the fixed header.
 pub const HEADER_LEN: usize = 40;
 
+/// Smallest MTU in bytes that a link may have (RFC 8200, section 5).
+pub const MTU_MIN: usize = 1280;
+
 /// An IPv6 header whose payload is all there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ipv6 {

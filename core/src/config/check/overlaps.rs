@@ -3,9 +3,11 @@
 //! An address has one meaning, or the POP could not tell what a frame is; and what a target sends
 //! must lead to one service.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use super::super::{EgressConfig, Endpoint, Pool, PortConfig, ServiceConfig, TunnelConfig};
+use super::super::{
+    Address, EgressConfig, Endpoint, Pool, PortConfig, ServiceConfig, TunnelConfig, is_link_local6,
+};
 use super::{Report, dotted};
 
 pub(super) fn check(
@@ -69,16 +71,20 @@ fn vips_differ(report: &mut Report, services: &[ServiceConfig], tunnels: &[Tunne
 }
 
 fn own_addresses(report: &mut Report, ports: &[PortConfig]) {
-    let mut seen: Vec<(u32, usize)> = Vec::new();
+    let mut seen: Vec<(IpAddr, usize)> = Vec::new();
     for (index, port) in ports.iter().enumerate() {
         for (place, net) in port.addresses.iter().enumerate() {
-            if let Some((_, first)) = seen.iter().find(|(address, _)| *address == net.address) {
+            let ip = net.ip();
+            // A link-local address says nothing of other links (RFC 4007, section 6).
+            let own_link = u128::of(ip).is_some_and(is_link_local6);
+            let same = |(other, at): &&(IpAddr, usize)| *other == ip && (!own_link || *at == index);
+            if let Some((_, first)) = seen.iter().find(same) {
                 report.error(
                     format!("port[{index}].addresses[{place}]"),
-                    format!("port[{first}] has {} already", dotted(net.address)),
+                    format!("port[{first}] has {ip} already"),
                 );
             }
-            seen.push((net.address, index));
+            seen.push((ip, index));
         }
     }
 }
@@ -136,13 +142,11 @@ fn own_is_not_served(
 ) {
     let vips = ipv4_vips(services, tunnels);
     for (port_index, port) in ports.iter().enumerate() {
-        let mut own: Vec<_> =
-            port.addresses.iter().map(|net| (net.address, "own address")).collect();
-        own.extend(port.gateways.iter().map(|gateway| (gateway.ip, "gateway")));
+        let mut own: Vec<_> = port.nets::<u32>().map(|net| (net.address, "own address")).collect();
+        own.extend(port.gateways_of::<u32>().map(|(ip, _)| (ip, "gateway")));
         // What is nobody's on a link is never taken for a VIP's or a client's.
-        let links = port.addresses.iter().filter(|net| net.prefix_len <= 30);
-        own.extend(links.clone().map(|net| (net.first(), "network address of the link")));
-        own.extend(links.map(|net| (net.last(), "broadcast address of the link")));
+        let reserved = ["network address of the link", "broadcast address of the link"];
+        own.extend(port.nets::<u32>().flat_map(|net| net.reserved().zip(reserved)));
         for (ip, what) in own {
             let mut clashes: Vec<_> =
                 vips.iter().filter(|vip| vip.at.ip == ip).map(|vip| vip.key.clone()).collect();

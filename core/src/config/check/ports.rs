@@ -1,13 +1,15 @@
 //! Ports and the workers that poll them.
 
 use super::super::raw::{RawConfig, RawPort, RawSide};
+use std::net::IpAddr;
+
 use super::super::{
-    Gateway, Ipv4Net, MAX_ADDRESSES, MAX_GATEWAYS, MAX_PORTS, MAX_QUEUES, MAX_WORKERS, PortConfig,
-    PortIndex, RxQueue, Side, WorkerConfig,
+    Address, Gateway, IpNet, Ipv4Net, MAX_ADDRESSES, MAX_GATEWAYS, MAX_PORTS, MAX_QUEUES,
+    MAX_WORKERS, Net, PortConfig, PortIndex, RxQueue, Side, WorkerConfig,
 };
 use super::{Report, dotted, repeated};
-use crate::config::is_unicast;
-use crate::wire::MacAddr;
+use crate::config::{is_link_local6, is_unicast, is_unicast6};
+use crate::wire::{MacAddr, ipv6};
 
 pub(super) fn ports(report: &mut Report, raw: &RawConfig) -> Vec<PortConfig> {
     if raw.port.is_empty() {
@@ -60,6 +62,34 @@ fn routers(report: &mut Report, raw: &RawConfig, ports: &[PortConfig]) {
             );
         }
     }
+    if !raw.relay.is_empty() {
+        let relays = "services are relayed over IPv4";
+        for (side, takes) in [("clients", sides[0]), ("targets", sides[1])] {
+            gateway_of_family::<u32>(report, ports, side, takes, relays);
+        }
+    }
+}
+
+/// Where a side has gateways, one of them must be of the family that `because` needs.
+fn gateway_of_family<A: Address>(
+    report: &mut Report,
+    ports: &[PortConfig],
+    side: &str,
+    takes: fn(Side) -> bool,
+    because: &str,
+) {
+    let side_ports = || ports.iter().filter(|port| takes(port.side));
+    let some = side_ports().any(|port| !port.gateways.is_empty());
+    if some && side_ports().all(|port| port.gateways_of::<A>().next().is_none()) {
+        let family = if A::BITS == u32::BITS as u8 { "IPv4" } else { "IPv6" };
+        report.error(
+            "port",
+            format!(
+                "no port towards the {side} has an {family} gateway, and {because}; name the \
+                 {family} router of that side in `gateways`"
+            ),
+        );
+    }
 }
 
 fn sides(report: &mut Report, raw: &RawConfig, ports: &[PortConfig]) {
@@ -91,6 +121,17 @@ fn port(report: &mut Report, index: usize, raw: &RawPort) -> PortConfig {
     let mac = raw.mac.as_ref().and_then(|text| unicast_mac(report, &key("mac"), text));
     let addresses = addresses(report, index, raw);
     let gateways = gateways(report, index, raw, &addresses);
+    // 576 is what every host must take (RFC 791); 9216 is what NICs call a jumbo frame.
+    let mtu = report.number(&key("mtu"), raw.mtu, 576, 9216).unwrap_or_default();
+    if usize::from(mtu) < ipv6::MTU_MIN && addresses.iter().any(|net| net.ip().is_ipv6()) {
+        report.error(
+            key("mtu"),
+            format!(
+                "{mtu} is too small for a port with an IPv6 address: use {} or more",
+                ipv6::MTU_MIN
+            ),
+        );
+    }
     PortConfig {
         name: raw.name.clone(),
         device: raw.device.clone(),
@@ -103,8 +144,7 @@ fn port(report: &mut Report, index: usize, raw: &RawPort) -> PortConfig {
         addresses,
         gateways,
         vlan: raw.vlan.and_then(|vlan| report.number(&key("vlan"), vlan, 1, 4094)),
-        // 576 is what every host must take (RFC 791); 9216 is what NICs call a jumbo frame.
-        mtu: report.number(&key("mtu"), raw.mtu, 576, 9216).unwrap_or_default(),
+        mtu,
         queues: report.number(&key("queues"), raw.queues, 1, MAX_QUEUES as i64).unwrap_or_default(),
     }
 }
@@ -126,7 +166,7 @@ fn unicast_mac(report: &mut Report, key: &str, text: &str) -> Option<MacAddr> {
     }
 }
 
-fn addresses(report: &mut Report, index: usize, raw: &RawPort) -> Vec<Ipv4Net> {
+fn addresses(report: &mut Report, index: usize, raw: &RawPort) -> Vec<IpNet> {
     report.at_most(
         &format!("port[{index}].addresses"),
         "addresses",
@@ -136,10 +176,13 @@ fn addresses(report: &mut Report, index: usize, raw: &RawPort) -> Vec<Ipv4Net> {
     let mut nets = Vec::new();
     for (place, text) in raw.addresses.iter().enumerate() {
         let key = format!("port[{index}].addresses[{place}]");
-        let Some(net) = parse_net(text) else {
+        let Some(net) = IpNet::parse(text) else {
             report.error(
                 key,
-                format!("{text:?} is not ADDRESS/LENGTH; write it as \"192.0.2.2/24\""),
+                format!(
+                    "{text:?} is not ADDRESS/LENGTH; write it as \"192.0.2.2/24\" or \
+                     \"2001:db8::2/64\""
+                ),
             );
             continue;
         };
@@ -153,52 +196,69 @@ fn addresses(report: &mut Report, index: usize, raw: &RawPort) -> Vec<Ipv4Net> {
 }
 
 /// Why an address with its prefix cannot be a host's, if it cannot.
-fn not_a_hosts(net: Ipv4Net) -> Option<&'static str> {
-    if !is_unicast(net.address) {
-        return Some("is not a unicast address");
+fn not_a_hosts(net: IpNet) -> Option<&'static str> {
+    let (is_host, len, reserved) = match net {
+        IpNet::V4(net) => (is_unicast(net.address), net.prefix_len, is_reserved(net)),
+        IpNet::V6(net) => {
+            let is_host = is_unicast6(net.address) || is_link_local6(net.address);
+            (is_host, net.prefix_len, is_reserved(net))
+        }
+    };
+    match (net, reserved) {
+        _ if !is_host => Some("is not a unicast address"),
+        _ if len == 0 => Some("has the whole world on its link"),
+        (IpNet::V4(_), true) => Some("is the network or broadcast address of its prefix"),
+        (IpNet::V6(_), true) => Some("is the anycast address of the routers of its prefix"),
+        _ => None,
     }
-    if net.prefix_len == 0 {
-        return Some("has the whole world on its link");
-    }
-    if net.prefix_len > 30 {
-        return None;
-    }
-    (net.address == net.first() || net.address == net.last())
-        .then_some("is the network or broadcast address of its prefix")
 }
 
-fn gateways(report: &mut Report, index: usize, raw: &RawPort, nets: &[Ipv4Net]) -> Vec<Gateway> {
+fn is_reserved<A: Address>(net: Net<A>) -> bool {
+    net.reserved().any(|reserved| reserved == net.address)
+}
+
+fn gateways(report: &mut Report, index: usize, raw: &RawPort, nets: &[IpNet]) -> Vec<Gateway> {
     let key = format!("port[{index}].gateways");
     report.at_most(&key, "gateways", raw.gateways.len(), MAX_GATEWAYS);
     let macs = gateway_macs(report, index, raw);
     let mut gateways: Vec<Gateway> = Vec::new();
     for (place, text) in raw.gateways.iter().enumerate() {
         let key = format!("{key}[{place}]");
-        let Ok(address) = text.parse::<std::net::Ipv4Addr>() else {
-            report.error(key, format!("{text:?} is not an IPv4 address"));
+        let Ok(ip) = text.parse::<IpAddr>() else {
+            report.error(key, format!("{text:?} is not an IP address"));
             continue;
         };
-        let ip = address.to_bits();
-        if !nets.iter().any(|net| net.contains(ip)) {
-            report.error(
-                key,
-                format!(
-                    "{address} is in no prefix of this port's addresses; a gateway must be on-link"
-                ),
-            );
-        } else if nets.iter().any(|net| net.address == ip) {
-            report.error(key, format!("{address} is this port's own address"));
-        } else if nets
-            .iter()
-            .any(|net| net.contains(ip) && not_a_hosts(Ipv4Net { address: ip, ..*net }).is_some())
-        {
-            report.error(key, format!("{address} is the network or broadcast address of its link"));
+        if let Some(reason) = not_a_gateway(ip, nets) {
+            report.error(key, format!("{ip} {reason}"));
         } else if gateways.iter().any(|gateway| gateway.ip == ip) {
-            report.error(key, format!("{address} is named twice"));
+            report.error(key, format!("{ip} is named twice"));
         }
         gateways.push(Gateway { ip, mac: macs.get(place).copied().flatten() });
     }
     gateways
+}
+
+/// Why there can be no gateway `ip` on a link with these addresses, if there cannot.
+fn not_a_gateway(ip: IpAddr, nets: &[IpNet]) -> Option<&'static str> {
+    let holding = || nets.iter().filter(|net| net.contains(ip));
+    let as_host = |net: &IpNet| match (*net, ip) {
+        (IpNet::V4(net), IpAddr::V4(ip)) => IpNet::V4(Net { address: ip.to_bits(), ..net }),
+        (IpNet::V6(net), IpAddr::V6(ip)) => IpNet::V6(Net { address: ip.to_bits(), ..net }),
+        (net, _) => net,
+    };
+    // Every IPv6 link has the link-local addresses (RFC 4291, section 2.1).
+    let link_local = u128::of(ip).is_some_and(is_link_local6);
+    if nets.iter().any(|net| net.ip() == ip) {
+        Some("is this port's own address")
+    } else if link_local && !nets.iter().any(|net| net.ip().is_ipv6()) {
+        Some("is on a port without an IPv6 address to ask from; add one to `addresses`")
+    } else if !link_local && holding().next().is_none() {
+        Some("is in no prefix of this port's addresses; a gateway must be on-link")
+    } else if ip.is_ipv4() && holding().any(|net| not_a_hosts(as_host(net)).is_some()) {
+        Some("is the network or broadcast address of its link")
+    } else {
+        None
+    }
 }
 
 fn gateway_macs(report: &mut Report, index: usize, raw: &RawPort) -> Vec<Option<MacAddr>> {
@@ -301,13 +361,9 @@ fn unpolled(report: &mut Report, ports: &[PortConfig], pollers: &[(RxQueue, usiz
     }
 }
 
-/// Reads `ADDRESS/LENGTH`.
+/// Reads `ADDRESS/LENGTH` of IPv4.
 pub(super) fn parse_net(text: &str) -> Option<Ipv4Net> {
-    let (address, len) = text.split_once('/')?;
-    let address = address.parse::<std::net::Ipv4Addr>().ok()?.to_bits();
-    let digits = len.bytes().all(|byte| byte.is_ascii_digit());
-    let prefix_len = len.parse().ok().filter(|len| digits && *len <= 32)?;
-    Some(Ipv4Net { address, prefix_len })
+    u32::of_net(IpNet::parse(text)?)
 }
 
 /// Says that an address cannot be used as `what`.

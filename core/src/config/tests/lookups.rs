@@ -85,6 +85,85 @@ fn only_addresses_of_clients_are_clients() {
     }
 }
 
+/// `GOOD` with IPv6 on both ports.
+fn both_families() -> String {
+    with(
+        "addresses = [\"192.0.2.2/24\"]",
+        "addresses = [\"2001:db8:1::2/64\", \"192.0.2.2/24\", \"fe80::2/64\"]",
+    )
+    .replace(
+        "\"10.1.1.2/31\"]\ngateways = [",
+        "\"fd00:1::2/64\", \"fe80::2/64\"]\ngateways = [\"fe80::1\", ",
+    )
+}
+
+fn ip6(text: &str) -> u128 {
+    text.parse::<std::net::Ipv6Addr>().unwrap().to_bits()
+}
+
+#[test]
+fn ports_have_addresses_and_gateways_of_both_families() {
+    let config = Config::parse("pop.toml", &both_families()).unwrap();
+    let [wan, lan] = &config.ports[..] else { panic!() };
+    let nets: Vec<_> = wan.nets::<u128>().map(|net| net.to_string()).collect();
+    assert_eq!(nets, ["2001:db8:1::2/64", "fe80::2/64"]);
+    assert_eq!(wan.nets::<u32>().map(|net| net.address).collect::<Vec<_>>(), [ip("192.0.2.2")]);
+    assert!(wan.has_address(ip6("fe80::2")) && !wan.has_address(ip6("fe80::1")));
+    assert_eq!(lan.gateways_of::<u128>().collect::<Vec<_>>(), [(ip6("fe80::1"), None)]);
+    assert_eq!(lan.gateways_of::<u32>().collect::<Vec<_>>(), [(ip("10.1.0.1"), None)]);
+}
+
+#[test]
+fn ipv6_addresses_mean_what_the_config_says() {
+    let snapshot = snapshot(&both_families());
+    let own = |text| matches!(snapshot.classify6(ip6(text)), Destination::Own(_));
+    assert_eq!(snapshot.classify6(ip6("2001:db8:1::2")), Destination::Own(PortIndex(0)));
+    assert_eq!(snapshot.classify6(ip6("fd00:1::2")), Destination::Own(PortIndex(1)));
+    assert!(own("fe80::2") && !own("fe80::1") && !own("2001:db8:1::3"));
+    for other in ["::", "::192.0.2.2", "::ffff:192.0.2.2", "2001:db8:1::", "ff02::1"] {
+        assert_eq!(snapshot.classify6(ip6(other)), Destination::Other, "{other}");
+    }
+    // IPv4 is as it was.
+    assert_eq!(snapshot.classify(ip("192.0.2.2")), Destination::Own(PortIndex(0)));
+}
+
+#[test]
+fn only_ipv6_addresses_of_clients_are_clients() {
+    let public = ["2001:db8::7", "2001:db8:1::3", "64:ff9b::1.2.3.4", "2600::1", "fbff:ffff::1"];
+    let private = ["fc00::1", "fd00:1::3", "fdff:ffff::1"];
+    let never = [
+        "::",
+        "::1",
+        "::1.2.3.4",
+        "::ffff:1.2.3.4",
+        "100::1",
+        "fe80::1",
+        "febf:ffff::1",
+        "fec0::1",
+        "ff02::1",
+        "ffff::1",
+        // Own addresses, and those of all routers of a link.
+        "2001:db8:1::2",
+        "2001:db8:1::",
+        "fd00:1::2",
+        "fd00:1::",
+    ];
+    let text = both_families();
+    let allowing = text.replace("private_clients = false", "private_clients = true");
+    let (without, with) = (snapshot(&text), snapshot(&allowing));
+    for (addresses, ok, ok_if_private) in
+        [(&public[..], true, true), (&private, false, true), (&never, false, false)]
+    {
+        for address in addresses {
+            assert_eq!(without.client_ok6(ip6(address)), ok, "{address}");
+            assert_eq!(with.client_ok6(ip6(address)), ok_if_private, "{address}");
+            assert_eq!(with.client_ok_ip(address.parse().unwrap()), ok_if_private, "{address}");
+        }
+    }
+    assert!(with.client_ok_ip("1.2.3.4".parse().unwrap()));
+    assert!(!with.client_ok_ip("192.0.2.2".parse().unwrap()));
+}
+
 #[test]
 fn the_digest_covers_what_pops_must_agree_on_and_nothing_else() {
     let digest = snapshot(GOOD).digest().to_owned();

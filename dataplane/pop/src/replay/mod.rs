@@ -176,7 +176,7 @@ impl Inputs {
             let is_arp = ethernet.ethertype == ethernet::TYPE_ARP;
             let ip = is_arp.then(|| Arp::parse(payload)).flatten()?.target_ip;
             let ports = &snapshot.config.ports;
-            ports.iter().position(|port| port.addresses.iter().any(|net| net.contains(ip)))
+            ports.iter().position(|port| port.nets::<u32>().any(|net| net.contains(ip)))
         };
         let place = self.macs.iter().position(to).or_else(asked);
         PortIndex(place.unwrap_or_default() as u8)
