@@ -1,5 +1,9 @@
 //! Token buckets: bounds on what a POP sends of its own accord.
 
+use std::net::IpAddr;
+
+use crate::crypto::{Aes128, HkdfError};
+use crate::keys::Secret;
 use crate::time::Instant;
 
 const NANOS: u64 = 1_000_000_000;
@@ -21,22 +25,105 @@ impl Bucket {
 
     /// Takes a token; false when there is none.
     pub fn take(&mut self, now: Instant, rate_per_second: u32) -> bool {
-        let rate = u64::from(rate_per_second);
-        if rate == 0 {
-            return false;
+        match self.after(now, rate_per_second) {
+            Some(full_at_ns) => {
+                self.full_at_ns = full_at_ns;
+                true
+            }
+            None => false,
         }
-        let full_at = self.full_at_ns.max(now.as_nanos()).saturating_add(NANOS / rate);
-        if full_at - now.as_nanos() > NANOS {
-            return false;
-        }
-        self.full_at_ns = full_at;
-        true
+    }
+
+    /// Whether there is a token to take.
+    pub fn has(&self, now: Instant, rate_per_second: u32) -> bool {
+        self.after(now, rate_per_second).is_some()
+    }
+
+    /// When the bucket would be full again once a token was taken, if there is one.
+    fn after(&self, now: Instant, rate_per_second: u32) -> Option<u64> {
+        let each = NANOS.checked_div(u64::from(rate_per_second))?;
+        let full_at = self.full_at_ns.max(now.as_nanos()).saturating_add(each);
+        (full_at - now.as_nanos() <= NANOS).then_some(full_at)
     }
 }
 
 impl Default for Bucket {
     fn default() -> Self {
         Bucket::new()
+    }
+}
+
+/// What the buckets of one [`BucketTable`] are for, so that networks share them differently from
+/// table to table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Purpose {
+    /// SYN-ACKs of tunnels, by the network they go to.
+    SynAck = 1,
+    /// Keepalive requests with a wrong MAC, by the network they come from.
+    KeepaliveMac = 2,
+}
+
+/// Which bucket a network has. Nobody without the key can find networks that share one with
+/// another's, to use up its tokens.
+#[derive(Clone, Debug)]
+pub struct BucketHash(Aes128);
+
+impl BucketHash {
+    /// The hash under a key made of `secret`.
+    pub fn new(secret: &Secret) -> Result<Self, HkdfError> {
+        Ok(BucketHash(Aes128::new(&secret.derive("buckets", &[])?)))
+    }
+
+    /// The place of the network of `ip`, an IPv4 /24 or an IPv6 /56, at the service whose counters
+    /// are in `slot`.
+    pub fn of(&self, purpose: Purpose, slot: u16, ip: IpAddr) -> BucketPlace {
+        let mut block = [0; 16];
+        let [high, low] = slot.to_be_bytes();
+        let family = match ip {
+            IpAddr::V4(ip) => {
+                let [a, b, c, _] = ip.octets();
+                block[4..7].copy_from_slice(&[a, b, c]);
+                4
+            }
+            IpAddr::V6(ip) => {
+                let [a, b, c, d, e, f, g, ..] = ip.octets();
+                block[4..11].copy_from_slice(&[a, b, c, d, e, f, g]);
+                6
+            }
+        };
+        block[..4].copy_from_slice(&[purpose as u8, family, high, low]);
+        let [.., low, lower] = self.0.encrypt_block(&block);
+        BucketPlace(u16::from_be_bytes([low, lower]))
+    }
+}
+
+/// A network's place in a [`BucketTable`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BucketPlace(u16);
+
+/// Buckets for all networks there are: a fixed number, so that some networks share one.
+#[derive(Clone, Debug)]
+pub struct BucketTable(Box<[Bucket]>);
+
+/// Buckets of a [`BucketTable`].
+pub const BUCKETS: usize = 4096;
+
+impl BucketTable {
+    /// [`BUCKETS`] full ones.
+    pub fn new() -> Self {
+        BucketTable(vec![Bucket::new(); BUCKETS].into_boxed_slice())
+    }
+
+    /// The bucket at `place`.
+    pub fn at(&mut self, place: BucketPlace) -> Option<&mut Bucket> {
+        self.0.get_mut(usize::from(place.0) % BUCKETS)
+    }
+}
+
+impl Default for BucketTable {
+    fn default() -> Self {
+        BucketTable::new()
     }
 }
 
@@ -58,5 +145,63 @@ mod tests {
     #[test]
     fn no_rate_no_tokens() {
         assert!(!Bucket::new().take(Instant::from_millis(1), 0));
+    }
+
+    #[test]
+    fn looking_takes_nothing() {
+        let (mut bucket, now) = (Bucket::new(), Instant::from_millis(7));
+        assert!((0..9).all(|_| bucket.has(now, 1)));
+        assert!(bucket.take(now, 1));
+        assert!(!bucket.has(now, 1));
+    }
+
+    fn hash() -> BucketHash {
+        BucketHash::new(&Secret::new([7; 32])).unwrap()
+    }
+
+    fn place(ip: &str) -> BucketPlace {
+        hash().of(Purpose::SynAck, 3, ip.parse().unwrap())
+    }
+
+    #[test]
+    fn a_network_has_one_bucket() {
+        for (one, other, same) in [
+            ("192.0.2.1", "192.0.2.254", true),
+            ("192.0.2.1", "192.0.3.1", false),
+            ("192.0.2.1", "193.0.2.1", false),
+            ("2001:db8::1", "2001:db8:0:ff:1::2", true),
+            ("2001:db8::1", "2001:db8:0:100::1", false),
+            ("2001:db8::1", "2001:db9::1", false),
+            ("192.0.2.1", "c000:200::", false),
+        ] {
+            assert_eq!(place(one) == place(other), same, "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn services_purposes_and_keys_part_networks() {
+        let ip = "192.0.2.1".parse().unwrap();
+        let base = hash().of(Purpose::SynAck, 3, ip);
+        assert_ne!(base, hash().of(Purpose::SynAck, 4, ip));
+        assert_ne!(base, hash().of(Purpose::KeepaliveMac, 3, ip));
+        assert_ne!(
+            base,
+            BucketHash::new(&Secret::new([8; 32])).unwrap().of(Purpose::SynAck, 3, ip)
+        );
+    }
+
+    #[test]
+    fn networks_are_spread_over_all_buckets() {
+        let mut table = BucketTable::new();
+        let now = Instant::from_millis(5);
+        let networks = 4 * BUCKETS as u32;
+        let taken = (0..networks).filter(|network| {
+            let ip = std::net::Ipv4Addr::from_bits(0x0100_0000 + (network << 8));
+            let place = hash().of(Purpose::SynAck, 0, ip.into());
+            table.at(place).is_some_and(|bucket| bucket.take(now, 1))
+        });
+        // Buckets that none of 4 times as many networks hit: a share of e^-4, 1.8%.
+        let hit = taken.count() as f64 / BUCKETS as f64;
+        assert!((0.97..0.995).contains(&hit), "{hit}");
     }
 }

@@ -85,6 +85,7 @@ pub struct Counters {
     services: Box<[ServiceCounters]>,
     replies: [Counter; ReplyKind::COUNT],
     absorbed: [Counter; AbsorbKind::COUNT],
+    foreign_born: Box<[Counter; 256]>,
     /// Polls of all RX queues that found a frame.
     pub busy_polls: Counter,
     /// Polls of all RX queues that found none.
@@ -100,6 +101,7 @@ impl Default for Counters {
             services: (0..MAX_SERVICES).map(|_| ServiceCounters::default()).collect(),
             replies: Default::default(),
             absorbed: Default::default(),
+            foreign_born: Box::new(std::array::from_fn(|_| Counter::default())),
             busy_polls: Counter::default(),
             idle_polls: Counter::default(),
             spare: PortCounters::default(),
@@ -155,6 +157,19 @@ impl Counters {
     #[inline]
     pub fn count_absorbed(&self, kind: AbsorbKind) {
         self.absorbed[kind as usize].add(1);
+    }
+
+    /// Counts a tunnel datagram of an agent whose token is from the POP numbered `pop`, which is
+    /// another one.
+    #[inline]
+    pub fn count_foreign_born(&self, pop: u8) {
+        self.foreign_born[usize::from(pop)].add(1);
+    }
+
+    /// Tunnel datagrams of agents whose token is from the POP numbered `pop`, which is another one:
+    /// that is where their routes led before.
+    pub fn foreign_born(&self, pop: u8) -> u64 {
+        self.foreign_born[usize::from(pop)].get()
     }
 
     /// Frames of that kind that were taken in.
