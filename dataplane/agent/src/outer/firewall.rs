@@ -1,0 +1,193 @@
+//! The agent's own nftables table.
+//!
+//! It keeps the VIP's segments from the kernel's TCP, which knows no such connection and would
+//! answer each with a RST, and drops any such RST that gets made all the same. The input chain is
+//! behind connection tracking, so that a firewall on this host sees the flow as it is, and before
+//! TCP. The table is named after the port, so that agents on one host do not collide; nobody but
+//! the port's owner touches it, so one whose port is free was left behind by a crash.
+
+use std::io::{ErrorKind, Write};
+use std::net::SocketAddr;
+use std::process::{Command, Output, Stdio};
+
+use super::{Port, capability};
+
+/// The table for one port; removed when dropped.
+#[derive(Debug)]
+pub struct Firewall {
+    vip: SocketAddr,
+    port: u16,
+}
+
+/// The table could not be changed.
+#[derive(Debug, thiserror::Error)]
+pub enum FirewallError {
+    /// There is no `nft`.
+    #[error(
+        "the program nft was not found: install the package nftables. It keeps the kernel from \
+         resetting the tunnel"
+    )]
+    Missing,
+    /// It did not run.
+    #[error("nft cannot be run: {0}")]
+    Run(std::io::Error),
+    /// It refused.
+    #[error("nft could not make table {table}: {output}{}", hint(.output))]
+    Refused {
+        /// Which.
+        table: String,
+        /// Its words.
+        output: String,
+    },
+}
+
+impl Firewall {
+    /// Makes the table for `port`, in place of one that a crash left behind.
+    ///
+    /// # Errors
+    /// When `nft` is missing or refuses.
+    pub fn install(vip: SocketAddr, port: &Port) -> Result<Self, FirewallError> {
+        let firewall = Firewall { vip, port: port.number() };
+        firewall.restore()?;
+        Ok(firewall)
+    }
+
+    /// Makes the table again, after somebody flushed the host's rules.
+    ///
+    /// # Errors
+    /// When `nft` refuses.
+    pub fn restore(&self) -> Result<(), FirewallError> {
+        let output = nft(&["-f", "-"], &self.ruleset())?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(FirewallError::Refused { table: self.table(), output: first_line(&output.stderr) })
+    }
+
+    /// The table's family and name, as `nft list table` takes them.
+    pub fn table(&self) -> String {
+        format!("{} {PREFIX}{}", family(self.vip), self.port)
+    }
+
+    /// Removes tables that crashed agents left behind: those whose port nobody keeps.
+    pub fn remove_stale(vip: SocketAddr) {
+        let family = family(vip);
+        let Ok(output) = nft(&["list", "tables", family], "") else { return };
+        for port in ports_of_tables(family, &String::from_utf8_lossy(&output.stdout)) {
+            // While we keep it nobody else can start with this port.
+            let Ok(port) = Port::keep(vip, port) else { continue };
+            let firewall = Firewall { vip, port: port.number() };
+            tracing::info!(table = firewall.table(), "removing the table of an agent that is gone");
+            drop(firewall);
+        }
+    }
+
+    fn ruleset(&self) -> String {
+        let (table, port, vip_port) = (self.table(), self.port, self.vip.port());
+        let (family, vip) = (family(self.vip), self.vip.ip());
+        // Declaring a table before deleting it makes this work whether it is there or not; all of
+        // it is one transaction.
+        format!(
+            "table {table}\n\
+             delete table {table}\n\
+             table {table} {{\n\
+             \tcomment \"keeps the kernel's TCP out of the tunnel of anyrelay-agent\"\n\
+             \tchain input {{\n\
+             \t\ttype filter hook input priority filter; policy accept;\n\
+             \t\ttcp dport {port} tcp sport {vip_port} {family} saddr {vip} drop\n\
+             \t}}\n\
+             \tchain output {{\n\
+             \t\ttype filter hook output priority filter; policy accept;\n\
+             \t\ttcp sport {port} tcp dport {vip_port} {family} daddr {vip} \
+             tcp flags & rst == rst drop\n\
+             \t}}\n\
+             }}\n"
+        )
+    }
+}
+
+impl Drop for Firewall {
+    fn drop(&mut self) {
+        let text = format!("delete table {}\n", self.table());
+        match nft(&["-f", "-"], &text) {
+            Ok(output) if output.status.success() => {}
+            Ok(output) => {
+                let reason = first_line(&output.stderr);
+                tracing::warn!(table = self.table(), reason, "the table was not removed");
+            }
+            Err(error) => tracing::warn!(table = self.table(), "{error}"),
+        }
+    }
+}
+
+fn nft(arguments: &[&str], input: &str) -> Result<Output, FirewallError> {
+    capability::hand_on_net_admin();
+    let result = run(arguments, input);
+    capability::keep_net_admin();
+    result.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => FirewallError::Missing,
+        _ => FirewallError::Run(error),
+    })
+}
+
+fn run(arguments: &[&str], input: &str) -> std::io::Result<Output> {
+    // A daemon's PATH may lack the administrator's folders.
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut child = Command::new("nft")
+        .args(arguments)
+        .env("PATH", format!("{path}:/usr/sbin:/sbin"))
+        .env("LC_ALL", "C")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // It may end without having read all of it; its exit code says why.
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    child.wait_with_output()
+}
+
+fn family(vip: SocketAddr) -> &'static str {
+    if vip.is_ipv4() { "ip" } else { "ip6" }
+}
+
+fn ports_of_tables(family: &str, listing: &str) -> Vec<u16> {
+    let start = format!("table {family} {PREFIX}");
+    listing.lines().filter_map(|line| line.strip_prefix(&start)?.trim().parse().ok()).collect()
+}
+
+fn first_line(output: &[u8]) -> String {
+    String::from_utf8_lossy(output).lines().next().unwrap_or("no reason given").to_owned()
+}
+
+fn hint(output: &str) -> &'static str {
+    if output.contains("not permitted") { " (CAP_NET_ADMIN is needed)" } else { "" }
+}
+
+const PREFIX: &str = "anyrelay_agent_";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_own_tables_are_found() {
+        let listing = "table ip anyrelay_agent_40000\ntable ip filter\ntable ip6 anyrelay_agent_7\n\
+                       table ip anyrelay_agent_\ntable ip anyrelay_agent_70000\n";
+        assert_eq!(ports_of_tables("ip", listing), [40000]);
+        assert_eq!(ports_of_tables("ip6", listing), [7]);
+    }
+
+    #[test]
+    fn names_table_and_addresses_by_family() {
+        let firewall = |vip: &str| Firewall { vip: vip.parse().unwrap(), port: 40000 };
+        // Forgotten, not dropped: there is no table to be removed.
+        let (v4, v6) = (firewall("203.0.113.20:443"), firewall("[2001:db8::20]:443"));
+        let (four, six) = (v4.ruleset(), v6.ruleset());
+        std::mem::forget((v4, v6));
+        assert!(four.contains("table ip anyrelay_agent_40000 {"), "{four}");
+        assert!(four.contains("tcp dport 40000 tcp sport 443 ip saddr 203.0.113.20 drop"));
+        assert!(six.contains("tcp dport 40000 tcp sport 443 ip6 saddr 2001:db8::20 drop"));
+    }
+}

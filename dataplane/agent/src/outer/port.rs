@@ -1,0 +1,82 @@
+//! The agent's port, kept from the host's own connections.
+//!
+//! A TCP socket bound to it and never listening does that: the kernel gives the port to nobody
+//! else, and a second agent on the host that wants it is refused. It also shows whether the agent
+//! that once made a firewall table for that port still runs.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use socket2::{Domain, Socket, Type};
+
+/// A port that is this process's.
+#[derive(Debug)]
+pub struct Port {
+    number: u16,
+    _socket: Socket,
+}
+
+/// The port is not to be had.
+#[derive(Debug, thiserror::Error)]
+#[error("port {number} cannot be kept for the agent: {source}")]
+pub struct PortError {
+    /// Which; 0 for any.
+    pub number: u16,
+    /// The system's reason.
+    pub source: io::Error,
+}
+
+impl PortError {
+    /// Whether somebody else has it.
+    pub fn in_use(&self) -> bool {
+        self.source.kind() == io::ErrorKind::AddrInUse
+    }
+}
+
+impl Port {
+    /// Keeps port `number` of the family of `vip`; any port that is free when it is 0.
+    ///
+    /// # Errors
+    /// Above all when somebody else has it.
+    pub fn keep(vip: SocketAddr, number: u16) -> Result<Self, PortError> {
+        Self::bind(vip, number).map_err(|source| PortError { number, source })
+    }
+
+    /// The port.
+    pub fn number(&self) -> u16 {
+        self.number
+    }
+
+    fn bind(vip: SocketAddr, number: u16) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(vip), Type::STREAM, None)?;
+        let any = match vip {
+            SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, number)),
+            SocketAddr::V6(_) => {
+                // The same port for IPv4 may be somebody else's.
+                socket.set_only_v6(true)?;
+                SocketAddr::from((Ipv6Addr::UNSPECIFIED, number))
+            }
+        };
+        socket.bind(&any.into())?;
+        let bound = socket.local_addr()?.as_socket().map_or(0, |address| address.port());
+        Ok(Port { number: bound, _socket: socket })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_belongs_to_one_until_dropped() {
+        for vip in ["127.0.0.1:443", "[::1]:443"] {
+            let vip = vip.parse().unwrap();
+            let port = Port::keep(vip, 0).unwrap();
+            assert_ne!(port.number(), 0);
+            assert!(Port::keep(vip, port.number()).unwrap_err().in_use());
+            let number = port.number();
+            drop(port);
+            assert_eq!(Port::keep(vip, number).unwrap().number(), number);
+        }
+    }
+}

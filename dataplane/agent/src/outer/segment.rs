@@ -1,0 +1,126 @@
+//! What the kernel leaves to whoever makes and takes TCP segments himself: the checksum, and the
+//! way from the IP header to the segment (RFC 9293, section 3.1; RFC 8200, section 8.1).
+
+use std::net::IpAddr;
+
+use anyrelay_core::wire::{checksum, ipv4, tcp};
+
+use super::Ends;
+
+/// The sum of a pseudo header but for the length: it is the same in both directions.
+#[derive(Clone, Copy, Debug)]
+pub struct PseudoHeader {
+    sum: u32,
+}
+
+impl PseudoHeader {
+    /// Of segments between `ends`.
+    pub fn new(ends: &Ends) -> Self {
+        let addresses = [ends.local.ip(), ends.vip.ip()].into_iter().fold(0, |sum, ip| match ip {
+            IpAddr::V4(ip) => checksum::sum(sum, &ip.octets()),
+            IpAddr::V6(ip) => checksum::sum(sum, &ip.octets()),
+        });
+        let folded = u32::from(checksum::fold(addresses));
+        PseudoHeader { sum: folded + u32::from(ipv4::PROTOCOL_TCP) }
+    }
+
+    /// Writes the checksum of `segment`.
+    pub fn fill(&self, segment: &mut [u8]) {
+        put(segment, 0);
+        let value = !checksum::fold(checksum::sum(self.with_len(segment), segment));
+        put(segment, value);
+    }
+
+    /// Whether the checksum of `segment` holds, or is one that a NIC was still to complete: then
+    /// it never left this machine, and its field is the sum of the pseudo header alone.
+    pub fn holds(&self, segment: &[u8]) -> bool {
+        checksum::fold(checksum::sum(self.with_len(segment), segment)) == 0xffff
+            || self.is_partial(segment)
+    }
+
+    fn is_partial(&self, segment: &[u8]) -> bool {
+        let field = segment.get(tcp::field::CHECKSUM..).and_then(<[u8]>::first_chunk);
+        field.is_some_and(|&field| {
+            u16::from_be_bytes(field) == checksum::fold(self.with_len(segment))
+        })
+    }
+
+    fn with_len(&self, segment: &[u8]) -> u32 {
+        self.sum + segment.len() as u32
+    }
+}
+
+/// The segment in an IP packet without padding, extension headers or fragments; `None` when it is
+/// no such packet.
+pub fn of_packet(packet: &[u8]) -> Option<&[u8]> {
+    match packet.first()? >> 4 {
+        4 => {
+            let ip = ipv4::Ipv4::parse(packet).ok()?;
+            packet.get(ip.header_len..ip.total_len)
+        }
+        6 => {
+            let len: &[u8; 2] = packet.get(4..)?.first_chunk()?;
+            let end = IPV6_HEADER_LEN + usize::from(u16::from_be_bytes(*len));
+            packet.get(IPV6_HEADER_LEN..end)
+        }
+        _ => None,
+    }
+}
+
+fn put(segment: &mut [u8], value: u16) {
+    let field = segment.get_mut(tcp::field::CHECKSUM..).and_then(<[u8]>::first_chunk_mut);
+    if let Some(field) = field {
+        *field = value.to_be_bytes();
+    }
+}
+
+const IPV6_HEADER_LEN: usize = 40;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ends(local: &str, vip: &str) -> Ends {
+        Ends { local: local.parse().unwrap(), vip: vip.parse().unwrap() }
+    }
+
+    #[test]
+    fn agrees_with_core_and_sees_damage() {
+        let header = PseudoHeader::new(&ends("192.0.2.7:40000", "203.0.113.20:443"));
+        for len in [20, 21, 74, 1380] {
+            let mut segment: Vec<u8> = (0..len).map(|byte| (byte * 7) as u8).collect();
+            header.fill(&mut segment);
+            assert!(tcp::checksum_holds(0xc000_0207, 0xcb00_7114, &segment));
+            assert!(tcp::checksum_holds(0xcb00_7114, 0xc000_0207, &segment));
+            assert!(header.holds(&segment));
+            segment[len / 2] ^= 1;
+            assert!(!header.holds(&segment));
+        }
+    }
+
+    #[test]
+    fn a_checksum_left_to_the_nic_is_taken() {
+        for (local, vip) in [
+            ("192.0.2.7:40000", "203.0.113.20:443"),
+            ("[2001:db8:1::7]:40000", "[2001:db8::20]:443"),
+        ] {
+            let header = PseudoHeader::new(&ends(local, vip));
+            let mut segment = vec![0x55; 60];
+            let partial = checksum::fold(header.with_len(&segment));
+            put(&mut segment, partial);
+            assert!(header.holds(&segment));
+            segment[16] ^= 1;
+            assert!(!header.holds(&segment));
+        }
+    }
+
+    #[test]
+    fn padding_is_no_part_of_the_segment() {
+        let mut six = vec![0u8; 40 + 20 + 6];
+        (six[0], six[5], six[6]) = (0x60, 20, 6);
+        assert_eq!(of_packet(&six).map(<[u8]>::len), Some(20));
+        assert_eq!(of_packet(&six[..50]), None);
+        assert_eq!(of_packet(&[]), None);
+        assert_eq!(of_packet(&[0x50; 60]), None);
+    }
+}

@@ -1,0 +1,288 @@
+//! A TXT record from the name servers of resolv.conf(5) (RFC 1035; the message format is
+//! `simple_dns`'s).
+//!
+//! A question goes to each server in turn, over UDP and, when the answer is cut off, over TCP. An
+//! answer is taken only from the server asked, for the question asked. DNS only locates a peer:
+//! what a forged answer can do is to keep a peer from being found.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+use simple_dns::rdata::RData;
+use simple_dns::{CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, Question, RCODE, TYPE};
+
+use super::token_in;
+use crate::local::PublicToken;
+
+/// What a TXT record says, and how long it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The peer's token.
+    pub token: PublicToken,
+    /// The record's time to live.
+    pub ttl: Duration,
+}
+
+/// Why a name says nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum DnsError {
+    /// No question can be made of it.
+    #[error("dns:{0}: not a host name")]
+    Name(String),
+    /// No server answered.
+    #[error("dns:{name}: no answer from {servers}: {last}")]
+    NoAnswer {
+        /// The name.
+        name: String,
+        /// Who was asked.
+        servers: String,
+        /// What the last one said.
+        last: String,
+    },
+    /// The name has no TXT record with a token.
+    #[error("dns:{name}: {reason}")]
+    NoToken {
+        /// The name.
+        name: String,
+        /// What there is instead.
+        reason: String,
+    },
+}
+
+/// Whether `text` can be asked for.
+pub fn is_name(text: &str) -> bool {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    !text.is_empty() && text.bytes().all(good) && Name::new(text).is_ok()
+}
+
+/// Asks the servers of /etc/resolv.conf for the token at `name`. Takes seconds when they are
+/// silent.
+///
+/// # Errors
+/// Why there is none.
+pub fn lookup(name: &str) -> Result<Answer, DnsError> {
+    let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    ask_all(name, &servers(&text))
+}
+
+/// Asks `servers`, each [`ROUNDS`] times at most.
+fn ask_all(name: &str, servers: &[SocketAddr]) -> Result<Answer, DnsError> {
+    let mut last = String::new();
+    for _ in 0..ROUNDS {
+        for server in servers {
+            match ask(name, *server) {
+                Ok(Ok(answer)) => return Ok(answer),
+                // The name is known not to help: another server says the same.
+                Ok(Err(reason)) => {
+                    return Err(DnsError::NoToken { name: name.to_owned(), reason });
+                }
+                Err(Ask::Name) => return Err(DnsError::Name(name.to_owned())),
+                Err(Ask::Failed(error)) => last = error,
+            }
+        }
+    }
+    let servers: Vec<_> = servers.iter().map(ToString::to_string).collect();
+    let (name, servers) = (name.to_owned(), servers.join(", "));
+    Err(DnsError::NoAnswer { name, servers, last })
+}
+
+enum Ask {
+    Name,
+    Failed(String),
+}
+
+impl From<io::Error> for Ask {
+    fn from(error: io::Error) -> Self {
+        Ask::Failed(match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "timed out".to_owned(),
+            _ => error.to_string(),
+        })
+    }
+}
+
+fn ask(name: &str, server: SocketAddr) -> Result<Result<Answer, String>, Ask> {
+    let mut id = [0; 2];
+    getrandom::fill(&mut id).map_err(|error| Ask::Failed(error.to_string()))?;
+    let id = u16::from_be_bytes(id);
+    let query = query(id, name).ok_or(Ask::Name)?;
+    let any: IpAddr = match server {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0))?;
+    // The kernel then drops what comes from anybody else.
+    socket.connect(server)?;
+    socket.send(&query)?;
+    let until = Instant::now() + TIMEOUT;
+    let mut buffer = [0; UDP_MAX];
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Ask::Failed("timed out".to_owned()));
+        }
+        socket.set_read_timeout(Some(left))?;
+        let len = socket.recv(&mut buffer)?;
+        match read(id, name, buffer.get(..len).unwrap_or_default()) {
+            Reply::Answer(answer) => return Ok(answer),
+            Reply::Truncated => break,
+            Reply::Failed(error) => return Err(Ask::Failed(error)),
+            // An answer to another question, or rubbish: wait on.
+            Reply::Other => {}
+        }
+    }
+    match read(id, name, &over_tcp(&query, server)?) {
+        Reply::Answer(answer) => Ok(answer),
+        Reply::Failed(error) => Err(Ask::Failed(error)),
+        Reply::Truncated | Reply::Other => Err(Ask::Failed("no usable answer".to_owned())),
+    }
+}
+
+fn over_tcp(query: &[u8], server: SocketAddr) -> io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect_timeout(&server, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    let len = u16::try_from(query.len()).map_err(io::Error::other)?;
+    stream.write_all(&[&len.to_be_bytes()[..], query].concat())?;
+    let mut len = [0; 2];
+    stream.read_exact(&mut len)?;
+    let mut answer = vec![0; usize::from(u16::from_be_bytes(len))];
+    stream.read_exact(&mut answer)?;
+    Ok(answer)
+}
+
+fn query(id: u16, name: &str) -> Option<Vec<u8>> {
+    let mut packet = Packet::new_query(id);
+    packet.set_flags(PacketFlag::RECURSION_DESIRED);
+    let name = Name::new(name).ok()?;
+    let (kind, class) = (QTYPE::TYPE(TYPE::TXT), QCLASS::CLASS(CLASS::IN));
+    packet.questions.push(Question::new(name, kind, class, false));
+    packet.build_bytes_vec().ok()
+}
+
+enum Reply {
+    Answer(Result<Answer, String>),
+    Truncated,
+    Failed(String),
+    Other,
+}
+
+fn read(id: u16, name: &str, bytes: &[u8]) -> Reply {
+    let Ok(packet) = Packet::parse(bytes) else { return Reply::Other };
+    let asked = Name::new(name).is_ok_and(|name| {
+        let same = |question: &Question<'_>| {
+            let (a, b) = (question.qname.to_string(), name.to_string());
+            a.eq_ignore_ascii_case(&b) && question.qtype == QTYPE::TYPE(TYPE::TXT)
+        };
+        matches!(packet.questions.as_slice(), [question] if same(question))
+    });
+    if packet.id() != id || !packet.has_flags(PacketFlag::RESPONSE) || !asked {
+        return Reply::Other;
+    }
+    if packet.has_flags(PacketFlag::TRUNCATION) {
+        return Reply::Truncated;
+    }
+    match packet.rcode() {
+        RCODE::NoError => {}
+        RCODE::NameError => return Reply::Answer(Err("there is no such name".to_owned())),
+        other => return Reply::Failed(format!("the server says {other:?}")),
+    }
+    let mut reason = "it has no TXT record".to_owned();
+    // Behind a CNAME the record has another name: the resolver has followed it.
+    for record in &packet.answers {
+        let RData::TXT(text) = &record.rdata else { continue };
+        let Ok(text) = String::try_from(text.clone()) else { continue };
+        match token_in(&text) {
+            Ok(token) => {
+                let ttl = Duration::from_secs(record.ttl.into());
+                return Reply::Answer(Ok(Answer { token, ttl }));
+            }
+            Err(error) => reason = format!("its TXT record is not a token: {error}"),
+        }
+    }
+    Reply::Answer(Err(reason))
+}
+
+/// The name servers in the text of a resolv.conf; the local one when it names none.
+fn servers(text: &str) -> Vec<SocketAddr> {
+    let addresses = text.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        (words.next() == Some("nameserver")).then(|| words.next()?.parse().ok()).flatten()
+    });
+    let mut servers: Vec<SocketAddr> =
+        addresses.take(SERVERS_MAX).map(|ip: IpAddr| (ip, PORT).into()).collect();
+    if servers.is_empty() {
+        servers.push((Ipv4Addr::LOCALHOST, PORT).into());
+    }
+    servers
+}
+
+const PORT: u16 = 53;
+const SERVERS_MAX: usize = 3;
+const ROUNDS: u32 = 2;
+const TIMEOUT: Duration = Duration::from_secs(3);
+const UDP_MAX: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use simple_dns::ResourceRecord;
+    use simple_dns::rdata::TXT;
+
+    /// Answers one question on loopback with what `answer` makes of it.
+    fn serve(answer: impl Fn(&mut Packet<'_>) + Send + 'static) -> SocketAddr {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 512];
+            let (len, from) = socket.recv_from(&mut buffer).unwrap();
+            let query = Packet::parse(&buffer[..len]).unwrap();
+            // Somebody who guesses comes first.
+            let mut wrong = Packet::new_reply(query.id() ^ 1);
+            wrong.questions.push(query.questions[0].clone());
+            socket.send_to(&wrong.build_bytes_vec().unwrap(), from).unwrap();
+            let mut reply = Packet::new_reply(query.id());
+            reply.questions.push(query.questions[0].clone());
+            answer(&mut reply);
+            socket.send_to(&reply.build_bytes_vec().unwrap(), from).unwrap();
+        });
+        address
+    }
+
+    fn txt(reply: &mut Packet<'_>, text: &str) {
+        let name = reply.questions[0].qname.clone().into_owned();
+        let text = TXT::new().with_string(text).unwrap().into_owned();
+        reply.answers.push(ResourceRecord::new(name, CLASS::IN, 77, RData::TXT(text)));
+    }
+
+    #[test]
+    fn a_txt_record_says_where_a_peer_is() {
+        let token = crate::stub::sample(3);
+        let server = serve(move |reply| {
+            txt(reply, "v=spf1 -all");
+            txt(reply, &format!("token:{token}"));
+        });
+        let answer = ask_all("Home.example.net", &[server]).unwrap();
+        assert_eq!(answer, Answer { token, ttl: Duration::from_secs(77) });
+    }
+
+    #[test]
+    fn what_a_server_says_instead_is_told() {
+        let error = |answer: fn(&mut Packet<'_>)| {
+            ask_all("home.example.net", &[serve(answer)]).unwrap_err().to_string()
+        };
+        let start = "dns:home.example.net: ";
+        assert_eq!(error(|_| {}), format!("{start}it has no TXT record"));
+        assert!(error(|reply| txt(reply, "hello")).contains("is not a token"));
+        let no_name = error(|reply| *reply.rcode_mut() = RCODE::NameError);
+        assert_eq!(no_name, format!("{start}there is no such name"));
+    }
+
+    #[test]
+    fn servers_come_from_resolv_conf() {
+        let text = "# mine\nsearch example.net\nnameserver 192.0.2.1\nnameserver 2001:db8::1\n";
+        let found: Vec<_> = servers(text).iter().map(ToString::to_string).collect();
+        assert_eq!(found, ["192.0.2.1:53", "[2001:db8::1]:53"]);
+        assert_eq!(servers("").len(), 1);
+    }
+}

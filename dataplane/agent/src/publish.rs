@@ -1,0 +1,183 @@
+//! Telling others where this agent is, now and whenever that changes.
+//!
+//! Into a file, atomically; or to a command, which gets the token as its argument and on its
+//! standard input, to put it into DNS for instance. Either has the form that `--peer` takes.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::str::FromStr;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::local::PublicToken;
+use crate::state::write_atomically;
+
+/// Where a token goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Into this file.
+    File(PathBuf),
+    /// To this command, run by `sh -c`; `$1` is the token.
+    Command(String),
+}
+
+/// It says nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("give a path, file:PATH or command:COMMAND")]
+pub struct TargetError;
+
+impl FromStr for Target {
+    type Err = TargetError;
+
+    fn from_str(text: &str) -> Result<Self, TargetError> {
+        match text.split_once(':') {
+            Some(("command", command)) if !command.trim().is_empty() => {
+                Ok(Target::Command(command.to_owned()))
+            }
+            Some(("file", path)) if !path.is_empty() => Ok(Target::File(path.into())),
+            Some(("command" | "file", _)) => Err(TargetError),
+            _ if text.is_empty() => Err(TargetError),
+            _ => Ok(Target::File(text.into())),
+        }
+    }
+}
+
+/// Publishes tokens on a thread of its own, so that the tunnel never waits for a disk or a command.
+#[derive(Debug)]
+pub struct Publisher {
+    tokens: Sender<PublicToken>,
+}
+
+impl Publisher {
+    /// Starts; nothing is told before [`Publisher::publish`].
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start(targets: Vec<Target>) -> io::Result<Self> {
+        let (tokens, news) = channel();
+        thread::Builder::new().name("publish".to_owned()).spawn(move || run(&targets, &news))?;
+        Ok(Publisher { tokens })
+    }
+
+    /// Publishes `token`. What fails is tried again until it works or there is a newer token.
+    pub fn publish(&self, token: PublicToken) {
+        let _ = self.tokens.send(token);
+    }
+}
+
+fn run(targets: &[Target], news: &Receiver<PublicToken>) {
+    let Ok(mut token) = news.recv() else { return };
+    let mut left: Vec<&Target> = targets.iter().collect();
+    loop {
+        // Only the newest counts.
+        while let Ok(newer) = news.try_recv() {
+            token = newer;
+        }
+        left.retain(|target| match target.tell(&token) {
+            Ok(()) => false,
+            Err(error) => {
+                let seconds = RETRY.as_secs();
+                tracing::warn!("the token was not published, once more in {seconds} s: {error}");
+                true
+            }
+        });
+        let wait = if left.is_empty() { Duration::MAX } else { RETRY };
+        match news.recv_timeout(wait) {
+            Ok(newer) => {
+                token = newer;
+                left = targets.iter().collect();
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+impl Target {
+    fn tell(&self, token: &PublicToken) -> Result<(), String> {
+        let text = format!("token:{token}");
+        match self {
+            Target::File(path) => write_atomically(path, &format!("{text}\n"), 0o644)
+                .map_err(|error| format!("{}: {error}", path.display())),
+            Target::Command(command) => {
+                run_command(command, &text).map_err(|error| format!("{command}: {error}"))
+            }
+        }
+    }
+}
+
+fn run_command(command: &str, text: &str) -> Result<(), String> {
+    let mut child = Command::new("/bin/sh")
+        .args(["-c", command, "anyrelay-agent", text])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .map_err(|error| error.to_string())?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A command that looks at its argument only need not read.
+        let _ = stdin.write_all(format!("{text}\n").as_bytes());
+    }
+    let until = Instant::now() + COMMAND_MAX;
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) if status.success() => return Ok(()),
+            Ok(Some(status)) => return Err(format!("ended with {status}")),
+            Ok(None) if Instant::now() < until => thread::sleep(COMMAND_POLL),
+            Ok(None) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(format!("killed after {} s", COMMAND_MAX.as_secs()));
+            }
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+}
+
+const RETRY: Duration = Duration::from_secs(30);
+const COMMAND_MAX: Duration = Duration::from_secs(60);
+const COMMAND_POLL: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_paths_unless_they_say_otherwise() {
+        assert_eq!("/run/token".parse(), Ok(Target::File("/run/token".into())));
+        assert_eq!("file:token".parse(), Ok(Target::File("token".into())));
+        assert_eq!("command:cat >x".parse(), Ok(Target::Command("cat >x".into())));
+        for text in ["", "command: ", "file:"] {
+            assert_eq!(text.parse::<Target>(), Err(TargetError), "{text}");
+        }
+    }
+
+    #[test]
+    fn files_and_commands_get_the_newest_token() {
+        let folder = std::env::temp_dir().join(format!("anyrelay-publish-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (file, told) = (folder.join("file"), folder.join("told"));
+        let command =
+            format!("read line; echo \"$1 $line\" >{0}.new; mv {0}.new {0}", told.display());
+        let targets = vec![Target::File(file.clone()), Target::Command(command)];
+        let publisher = Publisher::start(targets).unwrap();
+        for token in [crate::stub::sample(1), crate::stub::sample(2)] {
+            publisher.publish(token);
+            let wanted = format!("token:{token} token:{token}\n");
+            let until = Instant::now() + Duration::from_secs(10);
+            while std::fs::read_to_string(&told).unwrap_or_default() != wanted {
+                assert!(Instant::now() < until, "not told {wanted}");
+                thread::sleep(Duration::from_millis(10));
+            }
+            assert_eq!(std::fs::read_to_string(&file).unwrap(), format!("token:{token}\n"));
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_command_that_fails_is_told() {
+        let error = Target::Command("exit 3".into()).tell(&crate::stub::sample(1)).unwrap_err();
+        assert!(error.contains("exit 3: ended with exit status: 3"), "{error}");
+    }
+}
