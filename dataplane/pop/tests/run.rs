@@ -60,23 +60,49 @@ fn a_gateway_that_does_not_answer_keeps_a_pop_unready() {
     let mut pop = Pop::start(&path, config.metrics, &[]);
     pop.stop();
     folder.write("pop.toml", text.replace("gateway_macs = [\"02:00:00:00:00:12\"]", ""));
-    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_anyrelay"))
-        .args(["run", "--config", path.to_str().unwrap()])
-        .stderr(fs::File::create(folder.path("unready.log")).unwrap())
-        .spawn()
-        .unwrap();
-    let deadline = Instant::now() + Duration::from_secs(20);
-    let reasons = loop {
-        assert!(Instant::now() < deadline);
-        match request(config.metrics, "GET /readyz HTTP/1.1\r\n\r\n") {
-            Some((503, _, body)) if body.contains("gateway") => break body,
-            _ => std::thread::sleep(Duration::from_millis(50)),
-        }
-    };
-    let _ = child.kill();
-    let _ = child.wait();
+    let reasons = Pop::spawn(&path, config.metrics, &[]).wait_for_status(503);
     assert_eq!(reasons, "port lan: gateway 172.16.0.1 does not answer ARP\n");
 }
+
+/// Whether this machine's clock is synchronised is not for a test to choose, but what follows is.
+#[test]
+fn with_tunnels_a_pop_is_ready_only_if_its_clock_is_vouched_for() {
+    let (folder, mut config) = (Folder::new(), Config::new());
+    let answer = kernel_clock::read().unwrap();
+    let is_good = answer.is_synchronised && answer.estimated_error <= Duration::from_secs(1);
+    let clock = ("anyrelay_clock_synchronised", "anyrelay_clock_estimated_error_seconds");
+
+    // Without tunnels the clock is not asked about.
+    let mut pop = Pop::start(&folder.pop(&config), config.metrics, &[]);
+    assert_eq!(pop.metrics().label_names(clock.0), None);
+    pop.stop();
+
+    config.services += TUNNEL;
+    let text = config.text().replace("id = 1\n", "id = 1\ntenants = \"tenants.toml\"\n");
+    let path = folder.pop(&config);
+    folder.write("tenants.toml", "");
+    fs::write(&path, &text).unwrap();
+    let mut pop = Pop::spawn(&path, config.metrics, &[]);
+    if is_good {
+        pop.wait_for_status(200);
+    } else {
+        let reasons = pop.wait_for_status(503);
+        assert!(reasons.starts_with("clock: "), "{reasons}");
+        assert!(reasons.ends_with('\n') && reasons.lines().count() == 1, "{reasons}");
+    }
+    let metrics = pop.metrics();
+    assert_eq!(metrics.sum(clock.0, &[]), answer.is_synchronised.into());
+    assert!(metrics.label_names(clock.1).is_some());
+
+    // Vouched for by the operator, from the next reload on.
+    fs::write(&path, text.replace("id = 1\n", "id = 1\nclock = \"trusted\"\n")).unwrap();
+    pop.signal("-HUP");
+    pop.wait_for_status(200);
+    assert_eq!(pop.metrics().label_names(clock.0), None);
+    pop.stop();
+}
+
+const TUNNEL: &str = "[[tunnel]]\nname = \"tun\"\nvip4 = \"203.0.113.20:443\"\n";
 
 #[test]
 fn a_reload_takes_what_can_change_and_refuses_the_rest() {

@@ -3,8 +3,9 @@
 //! Order of the start: config and keys, the metrics listener's address, signals, DPDK and ports,
 //! workers, HTTP. It all runs on the calling thread, which also writes every log line and is the
 //! one that opens and closes DPDK. Readiness: all workers run, all links are up, every gateway is
-//! resolved, and no drain has begun.
+//! resolved, the wall clock is good enough for tunnels where there are any, and no drain has begun.
 
+mod clock;
 mod load;
 mod reload;
 mod signals;
@@ -104,6 +105,8 @@ struct Running {
     clock: Clock,
     telemetry: Arc<Telemetry>,
     watch: Watch,
+    /// Why the wall clock is not good enough.
+    clock_doubt: Option<String>,
     workers: Vec<WorkerHandle>,
     /// Set once a stop was asked for.
     drain_until: Option<Instant>,
@@ -144,10 +147,18 @@ impl Running {
     /// Reads what DPDK counts and warns of what operators must see.
     fn observe(&mut self, now: Instant) {
         self.telemetry.set_sample(sample(&self.ports, &self.pool));
+        self.ask_clock();
         let snapshot = self.published.newest();
         for warning in self.watch.due(now, snapshot, &self.telemetry.counters) {
             warning.log();
         }
+    }
+
+    /// Asks the kernel how good its clock is, where that matters.
+    fn ask_clock(&mut self) {
+        let answer = clock::ask(&self.published.newest().config);
+        self.clock_doubt = answer.as_ref().and_then(clock::doubt);
+        self.telemetry.set_kernel_clock(answer.and_then(Result::ok));
     }
 
     fn tell_readiness(&self) {
@@ -183,6 +194,7 @@ impl Running {
             let name = port.map_or("?", |port| port.name.as_str());
             reasons.push(format!("port {name}: gateway {gateway} does not answer ARP"));
         }
+        reasons.extend(self.clock_doubt.clone());
         reasons
     }
 
@@ -201,6 +213,8 @@ impl Running {
                     worker.post(Arc::clone(&next));
                 }
                 self.telemetry.set_snapshot(Arc::clone(&next));
+                // It may be the first one with tunnels.
+                self.ask_clock();
                 self.telemetry.reloads_done.fetch_add(1, Ordering::Relaxed);
                 let (services, digest) = (next.services.len(), next.digest());
                 tracing::info!(services, digest, before = running.digest(), "reloaded");

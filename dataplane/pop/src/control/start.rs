@@ -45,7 +45,7 @@ pub(super) fn start(options: RunOptions) -> Result<Running, RunError> {
 
     let macs: Vec<MacAddr> = ports.iter().map(|port| port.mac).collect();
     let soft = Arc::new(SoftState::new(&snapshot, &macs));
-    let clock = Clock::start(0);
+    let clock = Clock::start(snapshot.config.pop.clock_offset_ms);
     let parts = Parts { snapshot: &snapshot, soft: &soft, counters: &counters, pool: &pool, clock };
     let workers = parts.start_workers(rx, egresses)?;
 
@@ -61,6 +61,7 @@ pub(super) fn start(options: RunOptions) -> Result<Running, RunError> {
         clock,
         telemetry,
         watch: Watch::default(),
+        clock_doubt: None,
         workers,
         drain_until: None,
         ports,

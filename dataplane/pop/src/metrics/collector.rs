@@ -190,6 +190,10 @@ impl Page {
         let used = sample.buffers.saturating_sub(sample.buffers_free);
         self.count(&BUFFERS, &["free"], sample.buffers_free.into());
         self.count(&BUFFERS, &["used"], used.into());
+        if let Some(clock) = *telemetry.kernel_clock.lock() {
+            self.count(&CLOCK_SYNCHRONISED, &[], clock.is_synchronised.into());
+            self.add(&CLOCK_ERROR, &[], clock.estimated_error.as_secs_f64());
+        }
         if let Some(bytes) = resident_bytes() {
             self.count(&RESIDENT, &[], bytes);
         }
@@ -308,6 +312,16 @@ static RELOADS: Family =
     Family::new("anyrelay_reloads_total", &["result"], "Reloads that were done and refused.");
 static BUFFERS: Family =
     Family::new("anyrelay_frame_buffers", &["state"], "Frame buffers, free and used.");
+static CLOCK_SYNCHRONISED: Family = Family::new(
+    "anyrelay_clock_synchronised",
+    &[],
+    "Whether the kernel calls its clock synchronised; there with tunnels, unless the clock is trusted.",
+);
+static CLOCK_ERROR: Family = Family::new(
+    "anyrelay_clock_estimated_error_seconds",
+    &[],
+    "By how much the kernel thinks its clock to be wrong; there where anyrelay_clock_synchronised is.",
+);
 static RESIDENT: Family =
     Family::new("process_resident_memory_bytes", &[], "Resident memory size in bytes.");
 
@@ -333,5 +347,7 @@ static FAMILIES: &[&Family] = &[
     &BUILD_INFO,
     &RELOADS,
     &BUFFERS,
+    &CLOCK_SYNCHRONISED,
+    &CLOCK_ERROR,
     &RESIDENT,
 ];

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyrelay_core::config::Snapshot;
 use anyrelay_core::counters::Counters;
+use kernel_clock::KernelClock;
 use parking_lot::{Mutex, RwLock};
 use prometheus::{Registry, TEXT_FORMAT, TextEncoder};
 
@@ -38,6 +39,7 @@ pub struct Telemetry {
     pub reloads_refused: AtomicU64,
     snapshot: RwLock<Arc<Snapshot>>,
     sample: Mutex<Sample>,
+    kernel_clock: Mutex<Option<KernelClock>>,
     unready: Mutex<Vec<String>>,
     started: Instant,
     alive_ms: AtomicU64,
@@ -70,6 +72,7 @@ impl Telemetry {
             reloads_refused: AtomicU64::new(0),
             snapshot: RwLock::new(snapshot),
             sample: Mutex::new(Sample::default()),
+            kernel_clock: Mutex::new(None),
             unready: Mutex::new(vec!["starting".to_owned()]),
             started: Instant::now(),
             alive_ms: AtomicU64::new(0),
@@ -89,6 +92,11 @@ impl Telemetry {
     /// Leaves what was read from DPDK.
     pub fn set_sample(&self, sample: Sample) {
         *self.sample.lock() = sample;
+    }
+
+    /// Leaves what the kernel said of its clock, if it was asked.
+    pub fn set_kernel_clock(&self, clock: Option<KernelClock>) {
+        *self.kernel_clock.lock() = clock;
     }
 
     /// Says why the POP is not ready; with no reason, it is. True when that changed.

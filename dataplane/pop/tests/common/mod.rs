@@ -171,6 +171,13 @@ pub struct Pop {
 impl Pop {
     /// Starts a POP and waits until it is ready.
     pub fn start(config: &Path, metrics: SocketAddr, arguments: &[&str]) -> Pop {
+        let mut pop = Pop::spawn(config, metrics, arguments);
+        pop.wait_for_status(200);
+        pop
+    }
+
+    /// Starts a POP.
+    pub fn spawn(config: &Path, metrics: SocketAddr, arguments: &[&str]) -> Pop {
         let log = config.with_extension("log");
         let child = Command::new(env!("CARGO_BIN_EXE_anyrelay"))
             .args(["run", "--config", config.to_str().unwrap()])
@@ -181,12 +188,19 @@ impl Pop {
             .stderr(fs::File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        let mut pop = Pop { child, metrics, log };
-        pop.wait_for("to be ready", |pop| {
+        Pop { child, metrics, log }
+    }
+
+    /// Waits until `/readyz` answers with `wanted`, and returns its text.
+    pub fn wait_for_status(&mut self, wanted: u16) -> String {
+        let mut text = String::new();
+        self.wait_for(&format!("to answer /readyz with {wanted}"), |pop| {
             assert_eq!(pop.child.try_wait().unwrap(), None, "ended early:\n{}", pop.log());
-            pop.get("/readyz").is_some_and(|(status, _)| status == 200)
+            let Some((status, body)) = pop.get("/readyz") else { return false };
+            text = body;
+            status == wanted && text != "starting\n"
         });
-        pop
+        text
     }
 
     /// Polls until `is_done`, for 20 s at most.
