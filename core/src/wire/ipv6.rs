@@ -1,14 +1,20 @@
-//! IPv6 header (RFC 8200), as far as it is needed to tell whose datagram is dropped.
+//! IPv6 header and its extension headers (RFC 8200).
 
-use super::get_u16;
+use super::{get_u16, get_u64, put_u16, put_u32, put_u64};
 
 /// Offsets from the start of the IPv6 header.
-mod field {
-    pub const VERSION: usize = 0;
+pub mod field {
+    /// Version, traffic class and flow label.
+    pub const VERSION_CLASS_FLOW: usize = 0;
+    /// Length of what follows the header.
     pub const PAYLOAD_LEN: usize = 4;
+    /// What follows the header.
     pub const NEXT_HEADER: usize = 6;
+    /// Hop limit.
     pub const HOP_LIMIT: usize = 7;
+    /// Source address.
     pub const SRC: usize = 8;
+    /// Destination address.
     pub const DST: usize = 24;
 }
 
@@ -17,6 +23,18 @@ pub const HEADER_LEN: usize = 40;
 
 /// Smallest MTU in bytes that a link may have (RFC 8200, section 5).
 pub const MTU_MIN: usize = 1280;
+
+/// Extension headers that are looked at in one datagram: more than any host has reason to send
+/// (RFC 8504, section 5.3 lets hosts have a limit).
+pub const EXTENSIONS_MAX: usize = 8;
+
+/// Protocol number of TCP.
+pub const PROTOCOL_TCP: u8 = 6;
+/// Protocol number of ICMPv6.
+pub const PROTOCOL_ICMPV6: u8 = 58;
+
+/// Hop limit of datagrams that a POP originates.
+pub const ORIGINATED_HOP_LIMIT: u8 = 64;
 
 /// An IPv6 header whose payload is all there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,47 +47,342 @@ pub struct Ipv6 {
     pub next_header: u8,
     /// Hops left.
     pub hop_limit: u8,
-    /// Length of what follows, in bytes.
+    /// DSCP and ECN.
+    pub traffic_class: u8,
+    /// Length of what follows, in bytes; no longer than what the header was read from.
     pub payload_len: usize,
 }
 
 impl Ipv6 {
-    /// Reads the header at the start of `bytes`; `None` when it is not whole, not version 6, or
-    /// claims more payload than there is.
+    /// Reads the header at the start of `bytes`, which may be longer than the datagram (Ethernet
+    /// padding); `None` when it is not whole, not version 6, or claims more payload than there is.
+    #[inline]
     pub fn parse(bytes: &[u8]) -> Option<Ipv6> {
         let head: &[u8; HEADER_LEN] = bytes.first_chunk()?;
         let payload_len = usize::from(get_u16(head, field::PAYLOAD_LEN));
-        if head[field::VERSION] >> 4 != 6 || payload_len > bytes.len() - HEADER_LEN {
+        let version_class = get_u16(head, field::VERSION_CLASS_FLOW);
+        if version_class >> 12 != 6 || payload_len > bytes.len() - HEADER_LEN {
             return None;
         }
-        let address =
-            |at: usize| head[at..at + 16].iter().fold(0u128, |a, b| a << 8 | u128::from(*b));
         Some(Ipv6 {
-            src: address(field::SRC),
-            dst: address(field::DST),
+            src: get_address(head, field::SRC),
+            dst: get_address(head, field::DST),
             next_header: head[field::NEXT_HEADER],
             hop_limit: head[field::HOP_LIMIT],
+            traffic_class: (version_class >> 4) as u8,
             payload_len,
         })
     }
+
+    /// Length in bytes of the datagram.
+    #[inline]
+    pub const fn total_len(&self) -> usize {
+        HEADER_LEN + self.payload_len
+    }
+
+    /// Goes over the extension headers of the datagram at the start of `bytes`, which this header
+    /// was read from, and finds what they are in front of.
+    #[inline]
+    pub fn upper(&self, bytes: &[u8]) -> Result<Upper, ExtensionError> {
+        let first = Upper { protocol: self.next_header, at: HEADER_LEN };
+        if !is_extension(first.protocol) {
+            return Ok(first);
+        }
+        walk(bytes.get(..self.total_len()).unwrap_or_default(), first)
+    }
 }
+
+/// What a datagram carries behind its extension headers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Upper {
+    /// Its protocol.
+    pub protocol: u8,
+    /// Where it begins, in bytes from the start of the datagram; at most at its end.
+    pub at: usize,
+}
+
+/// Why a datagram's extension headers are not passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ExtensionError {
+    /// Lengths that lie, headers out of place, too many of them, or an option that a host which
+    /// does not know it must refuse (RFC 8200, section 4.2).
+    #[error("IPv6 extension headers with lengths that lie, too many, or with unknown options")]
+    Malformed,
+    /// A routing header: not to be followed, as IPv4's source routes (RFC 5095).
+    #[error("an IPv6 routing header")]
+    Routing,
+    /// A fragment header, also of a datagram that is whole (RFC 6946).
+    #[error("an IPv6 fragment header")]
+    Fragment,
+}
+
+/// Walks over extension headers, from `upper` to what is none.
+fn walk(datagram: &[u8], mut upper: Upper) -> Result<Upper, ExtensionError> {
+    for place in 0..=EXTENSIONS_MAX {
+        match upper.protocol {
+            // Only the fixed header may be in front of it.
+            HOP_BY_HOP if place > 0 => return Err(ExtensionError::Malformed),
+            HOP_BY_HOP | DESTINATION => {}
+            ROUTING => return Err(ExtensionError::Routing),
+            FRAGMENT => return Err(ExtensionError::Fragment),
+            _ => return Ok(upper),
+        }
+        let rest = datagram.get(upper.at..).unwrap_or_default();
+        let &[next, units, ..] = rest else { return Err(ExtensionError::Malformed) };
+        let len = (usize::from(units) + 1) * 8;
+        let options = rest.get(2..len).ok_or(ExtensionError::Malformed)?;
+        if !may_be_skipped(options) {
+            return Err(ExtensionError::Malformed);
+        }
+        upper = Upper { protocol: next, at: upper.at + len };
+    }
+    Err(ExtensionError::Malformed)
+}
+
+/// Whether all options are whole and may be skipped by a host that does not know them.
+fn may_be_skipped(options: &[u8]) -> bool {
+    let mut rest = options;
+    // At most 2046 bytes, at least one used up in each turn.
+    while let Some((&kind, tail)) = rest.split_first() {
+        if kind == OPTION_PAD_1 {
+            rest = tail;
+            continue;
+        }
+        let after = tail.split_first().and_then(|(&len, data)| data.get(usize::from(len)..));
+        match after {
+            Some(after) if kind & OPTION_ACTION == 0 => rest = after,
+            _ => return false,
+        }
+    }
+    true
+}
+
+#[inline]
+const fn is_extension(protocol: u8) -> bool {
+    matches!(protocol, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION)
+}
+
+/// A header of our own: no extension headers, flow label 0.
+#[derive(Clone, Copy, Debug)]
+pub struct Originated {
+    /// Length of what follows, in bytes.
+    pub payload_len: u16,
+    /// What follows.
+    pub protocol: u8,
+    /// Hop limit.
+    pub hop_limit: u8,
+    /// DSCP and ECN.
+    pub traffic_class: u8,
+    /// Source address.
+    pub src: u128,
+    /// Destination address.
+    pub dst: u128,
+}
+
+impl Originated {
+    /// Writes the header at the start of `bytes`, which hold at least [`HEADER_LEN`] bytes; nothing
+    /// is written when they do not.
+    #[inline]
+    pub fn write(&self, bytes: &mut [u8]) {
+        let Some(head) = bytes.first_chunk_mut::<HEADER_LEN>() else { return };
+        let first = 6 << 28 | u32::from(self.traffic_class) << 20;
+        put_u32(head, field::VERSION_CLASS_FLOW, first);
+        put_u16(head, field::PAYLOAD_LEN, self.payload_len);
+        head[field::NEXT_HEADER] = self.protocol;
+        head[field::HOP_LIMIT] = self.hop_limit;
+        put_address(head, field::SRC, self.src);
+        put_address(head, field::DST, self.dst);
+    }
+}
+
+/// Whether a host can have sent a datagram from `ip`: neither unspecified, loopback, multicast, nor
+/// an IPv4 address in disguise (RFC 4291), though from a link-local one, as neighbours do.
+#[inline]
+pub const fn can_be_source(ip: u128) -> bool {
+    let high = ip >> 32;
+    high != 0 && high != 0xffff && !is_multicast(ip)
+}
+
+/// Whether `ip` is a group's.
+#[inline]
+pub const fn is_multicast(ip: u128) -> bool {
+    ip >> 120 == 0xff
+}
+
+/// The address at `at`; 0 past the end.
+#[inline]
+pub(crate) fn get_address(bytes: &[u8], at: usize) -> u128 {
+    u128::from(get_u64(bytes, at)) << 64 | u128::from(get_u64(bytes, at + 8))
+}
+
+/// Writes an address at `at`; nothing past the end.
+#[inline]
+pub(crate) fn put_address(bytes: &mut [u8], at: usize, ip: u128) {
+    put_u64(bytes, at, (ip >> 64) as u64);
+    put_u64(bytes, at + 8, ip as u64);
+}
+
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const DESTINATION: u8 = 60;
+
+const OPTION_PAD_1: u8 = 0;
+/// What is to be done by who does not know the option; 0 is to skip it.
+const OPTION_ACTION: u8 = 0xc0;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    /// A datagram with these extension headers in front of `protocol` and 4 bytes of it.
+    fn datagram(extensions: &[(u8, &[u8])], protocol: u8) -> Vec<u8> {
+        let mut payload = Vec::new();
+        for (place, (_, rest)) in extensions.iter().enumerate() {
+            let next = extensions.get(place + 1).map_or(protocol, |(kind, _)| *kind);
+            payload.push(next);
+            payload.extend(*rest);
+        }
+        payload.extend([0xee; 4]);
+        let mut bytes = vec![0; HEADER_LEN];
+        Originated {
+            payload_len: payload.len() as u16,
+            protocol: extensions.first().map_or(protocol, |(kind, _)| *kind),
+            hop_limit: 9,
+            traffic_class: 0xb9,
+            src: 1 << 100 | 1,
+            dst: 1 << 100 | 2,
+        }
+        .write(&mut bytes);
+        bytes.extend(payload);
+        bytes
+    }
+
+    fn upper(bytes: &[u8]) -> Result<Upper, ExtensionError> {
+        Ipv6::parse(bytes).unwrap().upper(bytes)
+    }
+
+    const PADDING: &[u8] = &[0, 1, 4, 0, 0, 0, 0];
 
     #[test]
-    fn reads_and_refuses() {
-        let mut bytes = [0; 44];
-        bytes[0] = 0x60;
-        bytes[5] = 4;
-        bytes[6] = 6;
-        bytes[23] = 1;
-        bytes[39] = 2;
+    fn reads_what_it_writes_and_refuses_the_rest() {
+        let bytes = datagram(&[], PROTOCOL_TCP);
         let parsed = Ipv6::parse(&bytes).unwrap();
-        assert_eq!((parsed.src, parsed.dst, parsed.next_header), (1, 2, 6));
-        assert_eq!(Ipv6::parse(&bytes[..43]), None);
-        bytes[0] = 0x40;
-        assert_eq!(Ipv6::parse(&bytes), None);
+        let want = Ipv6 {
+            src: 1 << 100 | 1,
+            dst: 1 << 100 | 2,
+            next_header: PROTOCOL_TCP,
+            hop_limit: 9,
+            traffic_class: 0xb9,
+            payload_len: 4,
+        };
+        assert_eq!((parsed, parsed.total_len()), (want, bytes.len()));
+        for len in 0..bytes.len() {
+            assert_eq!(Ipv6::parse(&bytes[..len]), None, "{len}");
+        }
+        for version in (0..16).filter(|version| *version != 6) {
+            let mut wrong = bytes.clone();
+            wrong[0] = version << 4;
+            assert_eq!(Ipv6::parse(&wrong), None);
+        }
+    }
+
+    #[test]
+    fn extension_headers_are_passed_over() {
+        let long = [&[1u8, 5, 2, 0, 0][..], &[0; 10]].concat();
+        for (chain, at) in [
+            (&[][..], 40),
+            (&[(0, PADDING)], 48),
+            (&[(0, PADDING), (60, &long)], 64),
+            (&[(60, PADDING), (60, PADDING)], 56),
+        ] {
+            // What is not known is for others to judge: AH, ESP, no next header, UDP.
+            for protocol in [PROTOCOL_TCP, PROTOCOL_ICMPV6, 17, 50, 51, 59, 135] {
+                let found = upper(&datagram(chain, protocol));
+                assert_eq!(found, Ok(Upper { protocol, at }), "{chain:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn routing_and_fragment_headers_are_told_wherever_they_stand() {
+        for in_front in [&[][..], &[(0, PADDING)], &[(0, PADDING), (60, PADDING)]] {
+            for (kind, error) in [(43, ExtensionError::Routing), (44, ExtensionError::Fragment)] {
+                let chain = [in_front, &[(kind, PADDING)]].concat();
+                assert_eq!(upper(&datagram(&chain, 6)), Err(error));
+            }
+        }
+    }
+
+    #[test]
+    fn lying_extension_headers_are_malformed() {
+        let bad: [&[u8]; 8] = [
+            &[255, 1, 4, 0, 0, 0, 0],
+            &[2, 1, 4, 0, 0, 0, 0],
+            &[0, 1, 5, 0, 0, 0, 0],
+            &[0, 1, 3, 0, 0, 0, 7],
+            // Actions other than to skip: jumbo payload, and made-up ones.
+            &[0, 0xc2, 4, 0, 1, 0, 0],
+            &[0, 0x40, 4, 0, 0, 0, 0],
+            &[0, 0x80, 4, 0, 0, 0, 0],
+            &[0, 5, 2, 0, 0, 0xc0, 0],
+        ];
+        for rest in bad {
+            for kind in [HOP_BY_HOP, DESTINATION] {
+                let bytes = datagram(&[(kind, rest)], 6);
+                assert_eq!(upper(&bytes), Err(ExtensionError::Malformed), "{rest:?}");
+            }
+        }
+        let misplaced = datagram(&[(60, PADDING), (0, PADDING)], 6);
+        assert_eq!(upper(&misplaced), Err(ExtensionError::Malformed));
+        // Cut off, with a payload length that admits it.
+        let whole = datagram(&[(0, PADDING), (60, PADDING)], 6);
+        for len in HEADER_LEN..HEADER_LEN + 16 {
+            let mut cut = whole[..len].to_vec();
+            put_u16(&mut cut, field::PAYLOAD_LEN, (len - HEADER_LEN) as u16);
+            assert_eq!(upper(&cut), Err(ExtensionError::Malformed), "{len}");
+        }
+    }
+
+    #[test]
+    fn a_chain_is_bounded() {
+        let chain = |count| vec![(60, PADDING); count];
+        assert!(upper(&datagram(&chain(EXTENSIONS_MAX), 6)).is_ok());
+        let too_long = datagram(&chain(EXTENSIONS_MAX + 1), 6);
+        assert_eq!(upper(&too_long), Err(ExtensionError::Malformed));
+    }
+
+    #[test]
+    fn sources_are_told_apart() {
+        let ip = |text: &str| text.parse::<std::net::Ipv6Addr>().unwrap().to_bits();
+        for text in ["2001:db8::1", "fe80::1", "fd00::1", "64:ff9b::1.2.3.4"] {
+            assert!(can_be_source(ip(text)), "{text}");
+        }
+        for text in ["::", "::1", "::1.2.3.4", "::ffff:1.2.3.4", "ff02::1", "ff00::"] {
+            assert!(!can_be_source(ip(text)), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_found_is_inside(
+            mut bytes in proptest::collection::vec(any::<u8>(), HEADER_LEN..200),
+            kinds in proptest::collection::vec(prop::sample::select(vec![0u8, 6, 43, 44, 58, 60]), 4),
+        ) {
+            // Make it likely that the walk gets somewhere.
+            bytes[0] = 0x60;
+            let payload_len = (bytes.len() - HEADER_LEN) as u16;
+            put_u16(&mut bytes, field::PAYLOAD_LEN, payload_len);
+            bytes[field::NEXT_HEADER] = kinds[0];
+            for (at, kind) in (HEADER_LEN..).step_by(8).zip(&kinds[1..]) {
+                if let Some([next, units, option, len, ..]) = bytes.get_mut(at..) {
+                    (*next, *units, *option, *len) = (*kind, 0, 1, 4);
+                }
+            }
+            if let Ok(upper) = upper(&bytes) {
+                prop_assert!(upper.at <= bytes.len() && !is_extension(upper.protocol));
+            }
+        }
     }
 }

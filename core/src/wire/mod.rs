@@ -7,9 +7,11 @@ pub mod arp;
 pub mod checksum;
 pub mod ethernet;
 pub mod icmp;
+pub mod icmpv6;
 pub mod ipv4;
 pub mod ipv6;
 mod mac;
+pub mod nd;
 pub mod tcp;
 
 pub use mac::{MacAddr, ParseMacError};

@@ -2,7 +2,7 @@
 
 use super::{get_u16, get_u32, put_u16, put_u32};
 use crate::seq::SeqNum;
-use crate::wire::{checksum, ipv4};
+use crate::wire::{checksum, ipv4, ipv6};
 
 /// Offsets from the start of the TCP header.
 pub mod field {
@@ -225,6 +225,24 @@ pub fn checksum_holds(src: u32, dst: u32, segment: &[u8]) -> bool {
     checksum::fold(checksum::sum(pseudo, segment)) == 0xffff
 }
 
+/// [`segment_checksum`] between two IPv6 addresses.
+#[inline]
+pub fn segment_checksum6(src: u128, dst: u128, segment: &[u8]) -> u16 {
+    !checksum::fold(sum6(src, dst, segment))
+}
+
+/// [`checksum_holds`] between two IPv6 addresses.
+#[inline]
+pub fn checksum_holds6(src: u128, dst: u128, segment: &[u8]) -> bool {
+    checksum::fold(sum6(src, dst, segment)) == 0xffff
+}
+
+#[inline]
+fn sum6(src: u128, dst: u128, segment: &[u8]) -> u32 {
+    let len = segment.len() as u32;
+    checksum::sum(checksum::pseudo_header6(src, dst, ipv6::PROTOCOL_TCP, len), segment)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -246,6 +264,18 @@ mod tests {
         let tcp = Tcp::parse(&bytes[20..]).unwrap();
         assert_eq!((tcp.seq, tcp.ack, tcp.flags), (SeqNum(7), SeqNum(9), RST | ACK));
         assert!(checksum_holds(1, 2, &bytes[20..]));
+    }
+
+    #[test]
+    fn checksums_hold_between_ipv6_addresses() {
+        let (src, dst) = (u128::MAX - 7, 1 << 100);
+        let mut segment = [0xd1; 33];
+        put_u16(&mut segment, field::CHECKSUM, 0);
+        let sum = segment_checksum6(src, dst, &segment);
+        put_u16(&mut segment, field::CHECKSUM, sum);
+        assert!(checksum_holds6(src, dst, &segment));
+        assert!(!checksum_holds6(src, dst + 1, &segment));
+        assert!(!checksum_holds6(src, dst, &segment[..32]));
     }
 
     #[test]

@@ -1,0 +1,154 @@
+//! ICMPv6 (RFC 4443): echo, errors, and which messages are for neighbour discovery.
+
+use super::icmp::IcmpError;
+use super::ipv6::PROTOCOL_ICMPV6;
+use super::{get_u32, put_u16, put_u32};
+use crate::wire::checksum;
+
+/// Offsets from the start of the ICMPv6 message.
+pub mod field {
+    /// Type; the code is the byte after it.
+    pub const TYPE: usize = 0;
+    /// Code.
+    pub const CODE: usize = 1;
+    /// Checksum over pseudo header and message.
+    pub const CHECKSUM: usize = 2;
+    /// MTU of the next hop, in a packet-too-big.
+    pub const MTU: usize = 4;
+}
+
+/// Length in bytes of the header of echo messages and errors; in errors the quote follows.
+pub const HEADER_LEN: usize = 8;
+
+const UNREACHABLE: u8 = 1;
+const PACKET_TOO_BIG: u8 = 2;
+const TIME_EXCEEDED: u8 = 3;
+const PARAMETER_PROBLEM: u8 = 4;
+const ECHO_REQUEST: u8 = 128;
+const ECHO_REPLY: u8 = 129;
+pub(super) const NEIGHBOUR_SOLICITATION: u8 = 135;
+pub(super) const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+
+/// What an ICMPv6 message is, as far as a POP asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Echo request.
+    EchoRequest,
+    /// Neighbour solicitation: [`super::nd::Solicitation`] reads it.
+    Solicitation,
+    /// Neighbour advertisement: [`super::nd::Advertisement`] reads it.
+    Advertisement,
+    /// An error that quotes a datagram: unreachable, too big, time exceeded, parameter problem.
+    Error {
+        /// MTU of the next hop in bytes, when the error is a packet-too-big.
+        mtu: Option<u32>,
+    },
+    /// Anything else.
+    Other,
+}
+
+/// Reads and checks the message that fills `bytes`, sent from `src` to `dst`.
+pub fn parse(src: u128, dst: u128, bytes: &[u8]) -> Result<Kind, IcmpError> {
+    let head: &[u8; HEADER_LEN] = bytes.first_chunk().ok_or(IcmpError::Malformed)?;
+    if checksum::fold(sum(src, dst, bytes)) != 0xffff {
+        return Err(IcmpError::Checksum);
+    }
+    Ok(match (head[field::TYPE], head[field::CODE]) {
+        (ECHO_REQUEST, 0) => Kind::EchoRequest,
+        (NEIGHBOUR_SOLICITATION, 0) => Kind::Solicitation,
+        (NEIGHBOUR_ADVERTISEMENT, 0) => Kind::Advertisement,
+        (PACKET_TOO_BIG, _) => Kind::Error { mtu: Some(get_u32(head, field::MTU)) },
+        (UNREACHABLE | TIME_EXCEEDED | PARAMETER_PROBLEM, _) => Kind::Error { mtu: None },
+        _ => Kind::Other,
+    })
+}
+
+/// Turns the echo request in `bytes` into its reply from `src` to `dst`, in place.
+pub fn make_echo_reply(src: u128, dst: u128, bytes: &mut [u8]) {
+    if let Some(kind) = bytes.first_mut() {
+        *kind = ECHO_REPLY;
+    }
+    write_checksum(src, dst, bytes);
+}
+
+/// Errors that a POP sends itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnError {
+    /// Hop limit exceeded in transit.
+    TimeExceeded,
+    /// Packet too big, with the MTU in bytes that fits.
+    PacketTooBig(u32),
+}
+
+/// Writes the header of `error`, sent from `src` to `dst`, at the start of `bytes`, the rest of
+/// which is the quote, and the checksum over all of it.
+pub fn write_error(src: u128, dst: u128, bytes: &mut [u8], error: OwnError) {
+    let Some(head) = bytes.first_chunk_mut::<HEADER_LEN>() else { return };
+    *head = [0; HEADER_LEN];
+    match error {
+        OwnError::TimeExceeded => head[field::TYPE] = TIME_EXCEEDED,
+        OwnError::PacketTooBig(mtu) => {
+            head[field::TYPE] = PACKET_TOO_BIG;
+            put_u32(head, field::MTU, mtu);
+        }
+    }
+    write_checksum(src, dst, bytes);
+}
+
+/// Computes the checksum of the message that fills `bytes`, and writes it.
+pub fn write_checksum(src: u128, dst: u128, bytes: &mut [u8]) {
+    put_u16(bytes, field::CHECKSUM, 0);
+    let sum = !checksum::fold(sum(src, dst, bytes));
+    put_u16(bytes, field::CHECKSUM, sum);
+}
+
+fn sum(src: u128, dst: u128, bytes: &[u8]) -> u32 {
+    let pseudo = checksum::pseudo_header6(src, dst, PROTOCOL_ICMPV6, bytes.len() as u32);
+    checksum::sum(pseudo, bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SRC: u128 = 0x2001_0db8 << 96 | 0xffff_ffff;
+    const DST: u128 = 0xfe80 << 112 | 9;
+
+    #[test]
+    fn own_errors_parse() {
+        let mut bytes = [7; HEADER_LEN + 49];
+        write_error(SRC, DST, &mut bytes, OwnError::PacketTooBig(70_000));
+        assert_eq!(parse(SRC, DST, &bytes), Ok(Kind::Error { mtu: Some(70_000) }));
+        write_error(SRC, DST, &mut bytes, OwnError::TimeExceeded);
+        assert_eq!(parse(SRC, DST, &bytes), Ok(Kind::Error { mtu: None }));
+        assert_eq!(parse(SRC, DST, &bytes[..7]), Err(IcmpError::Malformed));
+    }
+
+    #[test]
+    fn the_checksum_covers_addresses_and_every_bit() {
+        let mut bytes = [0; 20];
+        bytes[field::TYPE] = ECHO_REQUEST;
+        write_checksum(SRC, DST, &mut bytes);
+        assert_eq!(parse(SRC, DST, &bytes), Ok(Kind::EchoRequest));
+        for bit in 0..128 {
+            assert_eq!(parse(SRC ^ 1 << bit, DST, &bytes), Err(IcmpError::Checksum));
+            assert_eq!(parse(SRC, DST ^ 1 << bit, &bytes), Err(IcmpError::Checksum));
+        }
+        for bit in 0..160 {
+            let mut wrong = bytes;
+            wrong[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(parse(SRC, DST, &wrong), Err(IcmpError::Checksum));
+        }
+        assert_eq!(parse(SRC, DST, &bytes[..18]), Err(IcmpError::Checksum));
+    }
+
+    #[test]
+    fn echo_is_answered_in_place() {
+        let mut bytes = [0; 17];
+        (bytes[field::TYPE], bytes[9]) = (ECHO_REQUEST, 0xab);
+        write_checksum(SRC, DST, &mut bytes);
+        make_echo_reply(DST, SRC, &mut bytes);
+        assert_eq!(parse(DST, SRC, &bytes), Ok(Kind::Other));
+        assert_eq!((bytes[field::TYPE], bytes[9]), (ECHO_REPLY, 0xab));
+    }
+}
