@@ -2,6 +2,8 @@
 //!
 //! - AES-128 (FIPS 197), one block or many blocks at a time, on whatever the CPU offers (VAES,
 //!   AES-NI, ARMv8, or constant-time portable code), chosen when the program runs.
+//! - AES-CMAC (RFC 4493) over short messages.
+//! - HMAC-SHA256 (RFC 2104) cut to 128 bits, compared in constant time.
 //! - HKDF-SHA256 (RFC 5869) for keys.
 //! - SHA-256 (FIPS 180-4) for digests.
 //!
@@ -9,14 +11,16 @@
 
 use std::fmt;
 
-use aes::Aes128Enc;
 use aes::cipher::array::Array;
 use aes::cipher::consts::U16;
 use aes::cipher::typenum::Unsigned;
 use aes::cipher::{
-    BlockCipherEncBackend, BlockCipherEncClosure, BlockCipherEncrypt, BlockSizeUser, KeyInit,
+    BlockCipherDecrypt, BlockCipherEncBackend, BlockCipherEncClosure, BlockCipherEncrypt,
+    BlockSizeUser, KeyInit,
 };
+use aes::{Aes128Dec, Aes128Enc};
 use hkdf::Hkdf;
+use hmac::{Hmac, Mac as _};
 use sha2::{Digest, Sha256};
 
 /// A block of AES, in the order of FIPS 197.
@@ -77,6 +81,100 @@ impl fmt::Debug for Aes128 {
     }
 }
 
+/// AES-128 under one key, decryption only.
+#[derive(Clone)]
+pub struct Aes128Inverse(Aes128Dec);
+
+impl Aes128Inverse {
+    /// The inverse of AES-128 under `key`; the key schedule is computed here.
+    pub fn new(key: &Key128) -> Self {
+        Aes128Inverse(Aes128Dec::new(Array::cast_from_core(key.as_bytes())))
+    }
+
+    /// The decryption of one block.
+    pub fn decrypt_block(&self, block: &Block) -> Block {
+        let mut out = Array::from(*block);
+        self.0.decrypt_block(&mut out);
+        out.into()
+    }
+}
+
+impl fmt::Debug for Aes128Inverse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Aes128Inverse(..)")
+    }
+}
+
+/// AES-CMAC (RFC 4493) under one key.
+#[derive(Clone)]
+pub struct Cmac {
+    aes: Aes128,
+    // What the last block is XORed with when it is whole, and when it is padded.
+    whole: Block,
+    padded: Block,
+}
+
+impl Cmac {
+    /// AES-CMAC under `key`; the key schedule and both subkeys are computed here.
+    pub fn new(key: &Key128) -> Self {
+        let aes = Aes128::new(key);
+        let zero = u128::from_be_bytes(aes.encrypt_block(&[0; 16]));
+        let double = |value: u128| (value << 1) ^ ((value >> 127) * 0x87);
+        let (whole, padded) = (double(zero), double(double(zero)));
+        Cmac { aes, whole: whole.to_be_bytes(), padded: padded.to_be_bytes() }
+    }
+
+    /// The MAC of `message`.
+    #[inline]
+    pub fn mac(&self, message: &[u8]) -> Block {
+        let mut mac = [0; 16];
+        self.aes.run(CmacJob { cmac: self, message, mac: &mut mac });
+        mac
+    }
+}
+
+impl fmt::Debug for Cmac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Cmac(..)")
+    }
+}
+
+/// RFC 4493, section 2.4, with one look at the CPU for all blocks.
+struct CmacJob<'a> {
+    cmac: &'a Cmac,
+    message: &'a [u8],
+    mac: &'a mut Block,
+}
+
+impl CipherJob for CmacJob<'_> {
+    #[inline(always)]
+    fn run<C: Cipher>(self, cipher: &C) {
+        let CmacJob { cmac, message, mac } = self;
+        // All but the last block, which is whole or not, and never empty but for an empty message.
+        let before = message.len().saturating_sub(1) / 16 * 16;
+        let (before, last) = message.split_at_checked(before).unwrap_or((message, &[]));
+        let mut state = [0; 16];
+        for block in before.as_chunks().0 {
+            state = cipher.encrypt_one(&xor(&state, block));
+        }
+        let last = match last.first_chunk() {
+            Some(block) => xor(block, &cmac.whole),
+            None => {
+                let mut block = [0; 16];
+                let end = last.iter().chain(&[0x80]);
+                block.iter_mut().zip(end).for_each(|(to, from)| *to = *from);
+                xor(&block, &cmac.padded)
+            }
+        };
+        *mac = cipher.encrypt_one(&xor(&state, &last));
+    }
+}
+
+#[inline(always)]
+fn xor(a: &Block, b: &Block) -> Block {
+    (u128::from_ne_bytes(*a) ^ u128::from_ne_bytes(*b)).to_ne_bytes()
+}
+
 /// AES-128 under one key, as a [`CipherJob`] sees it.
 pub trait Cipher {
     /// Blocks that are encrypted side by side in one step.
@@ -85,6 +183,9 @@ pub trait Cipher {
     /// Encrypts each block of `from` into the same place of `to`. Fastest when `N` is a multiple
     /// of [`Self::WIDTH`].
     fn encrypt<const N: usize>(&self, from: &[Block; N], to: &mut [Block; N]);
+
+    /// The encryption of one block, for chains in which each waits for the one before.
+    fn encrypt_one(&self, block: &Block) -> Block;
 }
 
 /// Work to be done with a cipher: see [`Aes128::run`]. Mark `run` as `#[inline(always)]`, or it is
@@ -131,6 +232,36 @@ impl<B: BlockCipherEncBackend<BlockSize = U16>> Cipher for Backend<'_, B> {
             to_rest.iter_mut().zip(&wide_to).for_each(|(to, wide)| *to = *wide);
         }
     }
+
+    #[inline(always)]
+    fn encrypt_one(&self, block: &Block) -> Block {
+        let mut out = Array::from(*block);
+        self.0.encrypt_block((&mut out).into());
+        out.into()
+    }
+}
+
+/// The first 16 bytes of HMAC-SHA256 under `key` of all `parts` joined.
+pub fn hmac_sha256_128(key: &Key128, parts: &[&[u8]]) -> [u8; 16] {
+    let whole: [u8; 32] = hmac_of(key, parts).finalize().into_bytes().into();
+    let mut mac = [0; 16];
+    mac.iter_mut().zip(whole).for_each(|(to, from)| *to = from);
+    mac
+}
+
+/// Whether `mac` is [`hmac_sha256_128`] under `key` of all `parts` joined; how long that takes does
+/// not tell which bytes differ.
+pub fn hmac_sha256_128_holds(key: &Key128, parts: &[&[u8]], mac: &[u8; 16]) -> bool {
+    hmac_of(key, parts).verify_truncated_left(mac).is_ok()
+}
+
+fn hmac_of(key: &Key128, parts: &[&[u8]]) -> Hmac<Sha256> {
+    // HMAC fills a key up to the hash's block size with zeros (RFC 2104, section 2): given whole,
+    // it has the crate's fixed size, which cannot be wrong.
+    let mut block = [0; 64];
+    block.iter_mut().zip(key.0).for_each(|(to, from)| *to = from);
+    let start = Hmac::<Sha256>::new(&block.into());
+    parts.iter().fold(start, |hmac, part| hmac.chain_update(part))
 }
 
 /// HKDF-SHA256 with `salt` of the key material `secret`, expanded with `info` to 16 bytes.
@@ -196,6 +327,55 @@ mod tests {
     }
 
     #[test]
+    fn decryption_undoes_encryption() {
+        let (there, back) = (Aes128::new(&KEY), Aes128Inverse::new(&KEY));
+        for block in [[0; 16], [0xff; 16], *KEY.as_bytes()] {
+            assert_eq!(back.decrypt_block(&there.encrypt_block(&block)), block);
+            assert_ne!(back.decrypt_block(&block), there.encrypt_block(&block));
+        }
+    }
+
+    #[test]
+    fn cmac_matches_rfc_4493() {
+        // RFC 4493, section 4.
+        let key = 0x2b7e_1516_28ae_d2a6_abf7_1588_09cf_4f3c_u128.to_be_bytes();
+        let message = [
+            0x6bc1_bee2_2e40_9f96_e93d_7e11_7393_172a_u128,
+            0xae2d_8a57_1e03_ac9c_9eb7_6fac_45af_8e51,
+            0x30c8_1c46_a35c_e411_e5fb_c119_1a0a_52ef,
+            0xf69f_2445_df4f_9b17_ad2b_417b_e66c_3710,
+        ]
+        .map(u128::to_be_bytes);
+        let message = message.as_flattened();
+        let cmac = Cmac::new(&Key128::new(key));
+        for (len, expected) in [
+            (0, 0xbb1d_6929_e959_3728_7fa3_7d12_9b75_6746_u128),
+            (16, 0x070a_16b4_6b4d_4144_f79b_dd9d_d04a_287c),
+            (40, 0xdfa6_6747_de9a_e630_30ca_3261_1497_c827),
+            (64, 0x51f0_bebf_7e3b_9d92_fc49_7417_7936_3cfe),
+        ] {
+            assert_eq!(u128::from_be_bytes(cmac.mac(&message[..len])), expected, "{len}");
+        }
+    }
+
+    #[test]
+    fn hmac_is_that_of_rfc_4231_cut_short() {
+        // RFC 4231, test case 2; the key is shorter than ours, and filled up with zeros.
+        let mut key = [0; 16];
+        key[..4].copy_from_slice(b"Jefe");
+        let key = Key128::new(key);
+        let parts: [&[u8]; 3] = [b"what do ya ", b"", b"want for nothing?"];
+        let mac = hmac_sha256_128(&key, &parts);
+        assert_eq!(u128::from_be_bytes(mac), 0x5bdc_c146_bf60_754e_6a04_2426_0895_75c7);
+        assert!(hmac_sha256_128_holds(&key, &parts, &mac));
+        for bit in 0..128 {
+            let wrong = (u128::from_be_bytes(mac) ^ 1 << bit).to_be_bytes();
+            assert!(!hmac_sha256_128_holds(&key, &parts, &wrong));
+        }
+        assert!(!hmac_sha256_128_holds(&KEY, &parts, &mac));
+    }
+
+    #[test]
     fn hkdf_and_digest_are_sha256() {
         // Computed with Python's hmac and hashlib.
         let key = hkdf_sha256(&[0x0b; 32], b"anyrelay v1", b"info").unwrap();
@@ -207,5 +387,9 @@ mod tests {
     #[test]
     fn debug_hides_keys() {
         assert_eq!(format!("{KEY:?} {:?}", Aes128::new(&KEY)), "Key128(..) Aes128(..)");
+        assert_eq!(
+            format!("{:?} {:?}", Aes128Inverse::new(&KEY), Cmac::new(&KEY)),
+            "Aes128Inverse(..) Cmac(..)"
+        );
     }
 }
