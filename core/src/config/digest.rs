@@ -24,9 +24,13 @@ pub(super) fn digest(config: &Config, keys: &KeyFile) -> Result<String, HkdfErro
 /// that are not looked at.
 fn canonical_text(config: &Config, keys: &KeyFile) -> Result<String, HkdfError> {
     let mut text = format!("mapping {MAPPING_VERSION}\n");
-    let secrets = [("relay", &keys.relay), ("sequence", &keys.sequence), ("token", &keys.token)];
-    for (name, secret) in secrets {
+    for (name, secret) in [("relay", &keys.relay), ("sequence", &keys.sequence)] {
         let _ = writeln!(text, "key {name} {}", to_hex(&secret.fingerprint()?));
+    }
+    for epoch in keys.tokens.iter() {
+        let (number, from) = (epoch.number, epoch.not_before.as_millis());
+        let fingerprint = to_hex(&epoch.secret.fingerprint()?);
+        let _ = writeln!(text, "key token {number} from {from} {fingerprint}");
     }
     let Fragments::Drop = config.pop.fragments;
     let _ = writeln!(text, "fragments drop");

@@ -108,10 +108,10 @@ fn check_tells_what_is_wrong_with_the_key_file() {
     assert!(stderr(&output).starts_with(&start), "{}", stderr(&output));
 
     let text = fs::read_to_string(&keys).unwrap();
-    fs::write(&keys, text.replace("token = \"", "token = \"x")).unwrap();
+    fs::write(&keys, text.replace("secret = \"", "secret = \"x")).unwrap();
     let output = anyrelay(&["check", "--config", name]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).starts_with(&format!("{}: token: ", keys.display())));
+    assert!(stderr(&output).starts_with(&format!("{}: token[0].secret: ", keys.display())));
 
     fs::remove_file(&keys).unwrap();
     let output = anyrelay(&["check", "--config", name]);
