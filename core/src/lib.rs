@@ -20,5 +20,6 @@ pub mod predict;
 pub mod relay;
 pub mod seq;
 pub mod time;
+pub mod tunnel;
 pub mod verdict;
 pub mod wire;

@@ -1,20 +1,238 @@
-//! Sequence numbers of tunnels, predicted from the clock (the draft, section 1.3).
+//! The server's sequence numbers of a tunnel, which every POP predicts from a key and the clock
+//! (the draft, section 1.3: an agreed interval, from which the sequence number is calculated).
+//!
+//! ```text
+//! K    = HKDF(sequence secret, "sequence", VIP address, VIP port)
+//! H    = first 4 bytes of AES-CMAC(K, agent's address 4 or 16 | agent's port 2)
+//! S(n) = H + STRIDE * n  (mod 2^32)           n: the tick, floor(unix time / T)
+//! ```
 
-/// What a tunnel's sequence numbers are predicted with: the same on all POPs, told to agents.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+use std::net::SocketAddr;
+
+use crate::crypto::{Cmac, HkdfError};
+use crate::keys::{Secret, endpoint_fields, sequence_key};
+use crate::seq::SeqNum;
+use crate::time::Tick;
+
+/// What POPs and agents of a tunnel agree on; agents learn it from keepalive replies. A change
+/// drops every tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Constants {
-    /// Length of a tick (T), in milliseconds.
+    /// T, the length of a tick, in milliseconds.
     pub tick_ms: u32,
-    /// By how much sequence numbers grow from tick to tick (STRIDE).
+    /// STRIDE, how far sequence numbers move in a tick.
     pub stride: u32,
-    /// By how many ticks acks of data stay behind (LAG).
+    /// LAG, how many ticks the acks of data stay behind.
     pub lag: u16,
-    /// What offsets of data stay below (OFFSET), in bytes.
+    /// OFFSET, the room in front of a tick's number that data moves in, in bytes.
     pub offset: u16,
+}
+
+impl Constants {
+    /// Whether every one of them is in its range, and datagrams of up to `payload_max` bytes of TCP
+    /// payload fit into OFFSET. What is in range fits the window too.
+    ///
+    /// # Errors
+    /// Names the first that is not.
+    pub const fn check(&self, payload_max: u16) -> Result<(), ConstantsError> {
+        let Constants { tick_ms, stride, lag, offset } = *self;
+        if tick_ms < TICK_MS_MIN || tick_ms > TICK_MS_MAX {
+            return Err(ConstantsError::TickMs);
+        }
+        if stride < STRIDE_MIN || stride > STRIDE_MAX {
+            return Err(ConstantsError::Stride);
+        }
+        if lag < LAG_MIN || lag > LAG_MAX {
+            return Err(ConstantsError::Lag);
+        }
+        if offset % OFFSET_STEP != 0 || offset > OFFSET_MAX {
+            return Err(ConstantsError::Offset);
+        }
+        if offset < payload_max {
+            return Err(ConstantsError::OffsetBelowPayload { payload_max });
+        }
+        Ok(())
+    }
+
+    /// How far in front of an exact ack of the agent's the end of a datagram can be, when `ticks`
+    /// have passed since the reply that the ack is for: what must fit the window. The last byte of
+    /// a datagram is below OFFSET, so its length is in that already.
+    pub const fn window_sum(&self, ticks: u32) -> u32 {
+        ticks.saturating_mul(self.stride).saturating_add(self.offset as u32)
+    }
 }
 
 impl Default for Constants {
     fn default() -> Self {
-        Constants { tick_ms: 8000, stride: 4096, lag: 4, offset: 16_384 }
+        Constants { tick_ms: 8000, stride: 4096, lag: 4, offset: 16384 }
+    }
+}
+
+/// Constants that cannot work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConstantsError {
+    /// T out of its range.
+    #[error("tick_ms must be {TICK_MS_MIN}..={TICK_MS_MAX}")]
+    TickMs,
+    /// STRIDE out of its range.
+    #[error("stride must be {STRIDE_MIN}..={STRIDE_MAX}")]
+    Stride,
+    /// LAG out of its range.
+    #[error("lag must be {LAG_MIN}..={LAG_MAX}")]
+    Lag,
+    /// OFFSET out of its range.
+    #[error("offset must be a multiple of {OFFSET_STEP}, at most {OFFSET_MAX}")]
+    Offset,
+    /// No datagram of full size fits into OFFSET.
+    #[error("offset must be at least {payload_max}, the payload of the largest datagram")]
+    OffsetBelowPayload {
+        /// That payload, in bytes.
+        payload_max: u16,
+    },
+}
+
+/// Predicts the sequence numbers at one VIP.
+#[derive(Clone, Debug)]
+pub struct Predictor(Cmac);
+
+impl Predictor {
+    /// The predictor of `vip`.
+    pub fn new(sequence: &Secret, vip: SocketAddr) -> Result<Self, HkdfError> {
+        Ok(Predictor(Cmac::new(&sequence_key(sequence, vip)?)))
+    }
+
+    /// H: where the numbers towards `agent` start, at tick 0.
+    #[inline]
+    pub fn start(&self, agent: SocketAddr) -> SeqNum {
+        let [a, b, c, d, ..] = self.0.mac(&endpoint_fields(agent));
+        SeqNum(u32::from_be_bytes([a, b, c, d]))
+    }
+}
+
+/// S(n): the number of tick `n`, of numbers that begin at `start`.
+#[inline]
+pub const fn at(start: SeqNum, stride: u32, n: Tick) -> SeqNum {
+    // Modulo 2^32 the high half of the tick makes no difference.
+    start.plus(stride.wrapping_mul(n.0 as u32))
+}
+
+/// The k for which `seq` = `expected` + `stride` * k, the one nearest to 0; `None` when there is none, or
+/// `stride` is 0.
+#[inline]
+pub const fn ticks_between(seq: SeqNum, expected: SeqNum, stride: u32) -> Option<i32> {
+    let distance = seq.distance_from(expected) as i64;
+    let stride = stride as i64;
+    if stride == 0 || distance % stride != 0 { None } else { Some((distance / stride) as i32) }
+}
+
+/// Bounds of T: shorter is for tests only, longer than NATs keep idle flows for.
+pub const TICK_MS_MIN: u32 = 100;
+/// The longest T.
+pub const TICK_MS_MAX: u32 = 60_000;
+/// The smallest STRIDE: more than the longest keepalive, so that an ack tells one tick from another.
+pub const STRIDE_MIN: u32 = 128;
+/// The largest STRIDE: eight of them are half of the 2^16 numbers that a token does not hold.
+pub const STRIDE_MAX: u32 = 4096;
+/// The smallest LAG.
+pub const LAG_MIN: u16 = 1;
+/// The largest LAG.
+pub const LAG_MAX: u16 = 8;
+/// Offsets are multiples of this, in bytes.
+pub const OFFSET_STEP: u16 = 64;
+/// The largest OFFSET: a byte holds the number of steps.
+pub const OFFSET_MAX: u16 = 256 * OFFSET_STEP;
+/// The window without scaling, which is what firewalls that strip the option see.
+pub const WINDOW_MAX: u32 = 65_535;
+/// Ticks since the agent's last exact ack that the window has room for: 10 of silence, after which
+/// an agent begins anew, and one that clocks differ by.
+pub const WINDOW_TICKS: u32 = 11;
+
+const _: () =
+    assert!(Constants { tick_ms: 8000, stride: 4096, lag: 4, offset: 16384 }.check(1500).is_ok());
+// The largest of all sums fits the window.
+const _: () = assert!(
+    Constants { tick_ms: 0, stride: STRIDE_MAX, lag: 0, offset: OFFSET_MAX }
+        .window_sum(WINDOW_TICKS)
+        <= WINDOW_MAX
+);
+const _: () = assert!(STRIDE_MAX * 8 == 1 << 15);
+const _: () = assert!(OFFSET_MAX / OFFSET_STEP - 1 == u8::MAX as u16);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const GOOD: Constants = Constants { tick_ms: 8000, stride: 4096, lag: 4, offset: 16384 };
+
+    #[test]
+    fn constants_out_of_range_are_refused() {
+        assert_eq!(GOOD, Constants::default());
+        assert_eq!(GOOD.check(1316), Ok(()));
+        for (constants, error) in [
+            (Constants { tick_ms: 99, ..GOOD }, ConstantsError::TickMs),
+            (Constants { tick_ms: 60_001, ..GOOD }, ConstantsError::TickMs),
+            (Constants { stride: 127, ..GOOD }, ConstantsError::Stride),
+            (Constants { stride: 4097, ..GOOD }, ConstantsError::Stride),
+            (Constants { lag: 0, ..GOOD }, ConstantsError::Lag),
+            (Constants { lag: 9, ..GOOD }, ConstantsError::Lag),
+            (Constants { offset: 16_383, ..GOOD }, ConstantsError::Offset),
+            (Constants { offset: 16_448, ..GOOD }, ConstantsError::Offset),
+            (
+                Constants { offset: 1280, ..GOOD },
+                ConstantsError::OffsetBelowPayload { payload_max: 1316 },
+            ),
+        ] {
+            assert_eq!(constants.check(1316), Err(error), "{constants:?}");
+        }
+        assert_eq!(GOOD.window_sum(WINDOW_TICKS), 61_440);
+        assert_eq!(GOOD.window_sum(12), 65_536);
+    }
+
+    #[test]
+    fn starts_differ_by_agent_and_vip() {
+        let secret = Secret::new([5; 32]);
+        let predictor = |vip: &str| Predictor::new(&secret, vip.parse().unwrap()).unwrap();
+        let start = |vip: &str, agent: &str| predictor(vip).start(agent.parse().unwrap());
+        let base = start("203.0.113.20:443", "192.0.2.1:1000");
+        assert_eq!(base, start("203.0.113.20:443", "192.0.2.1:1000"));
+        assert_ne!(base, start("203.0.113.20:443", "192.0.2.1:1001"));
+        assert_ne!(base, start("203.0.113.20:443", "192.0.2.2:1000"));
+        assert_ne!(base, start("203.0.113.20:444", "192.0.2.1:1000"));
+        assert_ne!(base, start("203.0.113.21:443", "192.0.2.1:1000"));
+        let v6 = start("[2001:db8::20]:443", "[2001:db8::1]:1000");
+        assert_ne!(v6, start("[2001:db8::20]:443", "[2001:db8::2]:1000"));
+        assert_ne!(v6, start("[2001:db8::20]:443", "[2001:db8::1]:1001"));
+    }
+
+    proptest! {
+        /// Ticks count the same before and after the numbers have wrapped.
+        #[test]
+        fn ticks_are_matched_over_the_wrap(
+            start: u32, n in 0u64..1 << 40, k in -1000i32..1000,
+            stride in STRIDE_MIN..=STRIDE_MAX,
+        ) {
+            let expected = at(SeqNum(start), stride, Tick(n));
+            let other = Tick(n.wrapping_add_signed(k.into()));
+            prop_assert_eq!(ticks_between(at(SeqNum(start), stride, other), expected, stride), Some(k));
+            for off in 1..8 {
+                let beside = at(SeqNum(start), stride, other).plus(off);
+                prop_assert_eq!(ticks_between(beside, expected, stride), None);
+            }
+        }
+
+        #[test]
+        fn a_tick_is_a_stride(start: u32, n in 0u64..u64::MAX, stride in STRIDE_MIN..=STRIDE_MAX) {
+            let (one, next) = (at(SeqNum(start), stride, Tick(n)), at(SeqNum(start), stride, Tick(n + 1)));
+            prop_assert_eq!(next.distance_from(one), stride as i32);
+            prop_assert!(next.after(one));
+        }
+
+        #[test]
+        fn what_is_matched_is_equal(seq: u32, expected: u32, stride in 0u32..10_000) {
+            if let Some(k) = ticks_between(SeqNum(seq), SeqNum(expected), stride) {
+                prop_assert_eq!(SeqNum(expected).plus(stride.wrapping_mul(k as u32)), SeqNum(seq));
+            }
+        }
     }
 }

@@ -62,6 +62,8 @@ labelled! {
         NoTimestamps = "rst_no_timestamps", "RST to a target whose SYN-ACK has no timestamps.";
         TimeExceeded = "icmp_time_exceeded", "ICMP time exceeded for a segment at its last hop.";
         FragmentationNeeded = "icmp_fragmentation_needed", "ICMP frag-needed for a segment that does not fit.";
+        SynAck = "syn_ack", "SYN-ACK to a SYN for a tunnel's VIP.";
+        Keepalive = "keepalive", "Reply to an agent's keepalive.";
     }
 }
 
@@ -70,6 +72,7 @@ labelled! {
     AbsorbKind {
         Neighbour = "neighbour", "An ARP reply gave a neighbour's hardware address.";
         PendingRst = "pending_rst", "A RST without timestamps waits for a client segment that it fits.";
+        TunnelAck = "tunnel_ack", "A segment without data to a tunnel's VIP: nothing to be done.";
     }
 }
 
@@ -116,6 +119,23 @@ labelled! {
         RateRst = "rate_rst", "RST of our own beyond the rate limit.";
         RateVariants = "rate_variants", "Two-variant RST or ICMP beyond the rate limit.";
         RateEcho = "rate_echo", "Echo request beyond the rate limit.";
+        RateSynAck = "rate_syn_ack", "SYN for a tunnel's VIP beyond the rate limit of its source's prefix.";
+        RateKeepalive = "rate_keepalive", "Keepalive that was not looked at: too many had a wrong MAC.";
+        TunnelMalformed = "tunnel_malformed", "To a tunnel's VIP, with data that is no message of an agent's.";
+        BodyTooBig = "body_too_big", "Datagram of an agent beyond the tunnel's MTU.";
+        NotInSequence = "not_in_sequence", "Datagram of an agent whose sequence or ack number is none of these ticks.";
+        KeepaliveAck = "keepalive_ack", "Keepalive whose ack number is none of these ticks.";
+        UnknownAgent = "unknown_agent", "Keepalive of an agent that is not listed, is revoked, or may not use the tunnel.";
+        KeepaliveMac = "keepalive_mac", "Keepalive with a wrong MAC.";
+        OwnToken = "own_token", "The sender's token was not made by these POPs for this VIP.";
+        OwnTokenEpoch = "own_token_epoch", "The sender's token is of an epoch that is not accepted.";
+        TokenSource = "token_source", "The sender's token is that of another address.";
+        UnknownTenant = "unknown_tenant", "The sender's tenant may not use the tunnel.";
+        DestinationFamily = "destination_family", "The tunnel has no VIP of the destination's family.";
+        DestinationToken = "destination_token", "The destination's token was not made by these POPs for this tunnel.";
+        DestinationTokenEpoch = "destination_token_epoch", "The destination's token is of an epoch that is not accepted.";
+        OtherTenant = "other_tenant", "The destination is another tenant's agent.";
+        DestinationNotAllowed = "destination_not_allowed", "The destination can not be an agent's address.";
         NoRoom = "no_room", "The buffer has no room for the rewritten headers.";
         NoBuffer = "no_buffer", "No free buffer for a frame of our own.";
         NotContiguous = "not_contiguous", "Received in more than one buffer.";

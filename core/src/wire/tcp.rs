@@ -35,6 +35,8 @@ pub const FIN: u8 = 0x01;
 pub const SYN: u8 = 0x02;
 /// RST.
 pub const RST: u8 = 0x04;
+/// PSH.
+pub const PSH: u8 = 0x08;
 /// ACK.
 pub const ACK: u8 = 0x10;
 
@@ -46,6 +48,8 @@ pub mod kind {
     pub const NOP: u8 = 1;
     /// Maximum segment size.
     pub const MSS: u8 = 2;
+    /// Window scale.
+    pub const WINDOW_SCALE: u8 = 3;
     /// Selective acknowledgment.
     pub const SACK: u8 = 5;
     /// Timestamps.

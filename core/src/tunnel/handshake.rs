@@ -1,0 +1,48 @@
+//! The handshake: a SYN is answered with the number that any POP would answer it with.
+
+use super::service::{Segment, Service};
+use crate::predict;
+use crate::seq::SeqNum;
+use crate::time::UnixTime;
+use crate::verdict::DropReason;
+use crate::wire::tcp::{HEADER_LEN, Options, kind};
+
+/// A SYN|ACK: from the VIP to the agent, with window [`WINDOW`], and these options.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SynAck {
+    /// Sequence number: S(n).
+    pub seq: SeqNum,
+    /// Acknowledgment number: right behind the SYN. Data on the SYN is not taken.
+    pub ack: SeqNum,
+    /// MSS.
+    pub mss: u16,
+    /// Whether there is a window scale option, of [`WINDOW_SCALE`].
+    pub window_scale: bool,
+}
+
+/// The answer to a SYN: stateless, so that a flood of them costs a hash each.
+pub fn syn_ack(
+    service: &Service,
+    now: UnixTime,
+    segment: &Segment<'_>,
+) -> Result<SynAck, DropReason> {
+    let family = segment.family();
+    let vip = service.vip(family).ok_or(DropReason::NotOurs)?;
+    let start = vip.predictor.start(segment.src);
+    let around = family.ip_header_len() + HEADER_LEN;
+    // Option lengths were found to hold; one that does not is left out like those behind it.
+    let mut options = Options::new(segment.options);
+    let window_scale =
+        options.any(|option| option.is_ok_and(|option| option.kind == kind::WINDOW_SCALE));
+    Ok(SynAck {
+        seq: predict::at(start, service.constants.stride, service.tick(now)),
+        ack: segment.seq.plus(1),
+        mss: service.tunnel_mtu.saturating_sub(around as u16),
+        window_scale,
+    })
+}
+
+/// The window of all that a POP sends. On a SYN|ACK it is not scaled.
+pub const WINDOW: u16 = 65_535;
+/// The window scale of POPs and agents.
+pub const WINDOW_SCALE: u8 = 8;

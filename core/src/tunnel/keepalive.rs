@@ -1,0 +1,133 @@
+//! Keepalives: an agent shows itself, and is told how things are and, once its numbers are aligned,
+//! its token.
+//!
+//! In two steps, so that the caller can bound how many MACs are computed in vain: [`check`] does
+//! all that comes before, [`reply`] the rest. Whatever fails, the agent hears nothing.
+
+use arrayvec::ArrayVec;
+
+use super::message::{self, KEEPALIVE_LEN_MAX, KeepaliveReply, KeepaliveRequest, keepalive_len};
+use super::service::{Segment, Service, Vip};
+use crate::crypto::Key128;
+use crate::predict::{self, Constants};
+use crate::seq::SeqNum;
+use crate::time::{Tick, UnixTime};
+use crate::verdict::DropReason;
+
+/// A request whose ack number fits, of an agent that is known. Whether that agent sent it, its MAC
+/// has yet to show.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    service: &'a Service,
+    vip: &'a Vip,
+    now: UnixTime,
+    tick: Tick,
+    // S(n).
+    expected: SeqNum,
+    request: KeepaliveRequest,
+    key: &'a Key128,
+}
+
+/// The reply, in a segment from the VIP to the agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// Sequence number: S(n) + 1.
+    pub seq: SeqNum,
+    /// Acknowledgment number: exactly the end of the request.
+    pub ack: SeqNum,
+    /// The message: as long as the request.
+    pub payload: ArrayVec<u8, KEEPALIVE_LEN_MAX>,
+}
+
+/// Checks a request, in the order of what the checks cost: its form, its ack number, whether the
+/// agent is known.
+pub fn check<'a>(
+    service: &'a Service,
+    now: UnixTime,
+    segment: &Segment<'_>,
+) -> Result<Known<'a>, DropReason> {
+    let family = segment.family();
+    let request = KeepaliveRequest::parse(segment.payload, family)
+        .map_err(|_| DropReason::TunnelMalformed)?;
+    let vip = service.vip(family).ok_or(DropReason::NotOurs)?;
+    let (tick, stride) = (service.tick(now), service.constants.stride);
+    let expected = predict::at(vip.predictor.start(segment.src), stride, tick);
+    // The handshake was acked, or a reply.
+    let after_syn = expected.plus(1);
+    let after_reply = after_syn.plus(keepalive_len(family) as u32);
+    if !is_acked(segment.ack, after_syn, stride) && !is_acked(segment.ack, after_reply, stride) {
+        return Err(DropReason::KeepaliveAck);
+    }
+    let KeepaliveRequest { tenant, agent, .. } = request;
+    let key = service.agents.get(tenant, agent).filter(|_| service.has_tenant(tenant));
+    let key = key.ok_or(DropReason::UnknownAgent)?;
+    Ok(Known { service, vip, now, tick, expected, request, key })
+}
+
+/// Checks the MAC of the request in `segment`, which `known` was made of, and answers it as the POP
+/// with the number `pop`.
+pub fn reply(known: &Known<'_>, pop: u8, segment: &Segment<'_>) -> Result<Reply, DropReason> {
+    let Known { service, vip, now, tick, expected, request, key } = *known;
+    if !KeepaliveRequest::mac_holds(segment.payload, key) {
+        return Err(DropReason::KeepaliveMac);
+    }
+    let constants = service.constants;
+    // What the agent's numbers would be at tick 0, as far as this POP's clock goes.
+    let base = predict::at(segment.seq, constants.stride.wrapping_neg(), tick).0.wrapping_sub(1);
+    let (base_high, base_low) = ((base >> 16) as u16, base as u16);
+    let token = is_aligned(base_low, &constants)
+        .then(|| vip.tokens.seal(now, segment.src, base_high, request.tenant, pop))
+        .flatten();
+    let family = segment.family();
+    let message = KeepaliveReply {
+        nonce: request.nonce,
+        tick,
+        constants,
+        body_max: message::body_max(service.tunnel_mtu, family, family),
+        public: segment.src,
+        base_low,
+        epoch: token.map_or(0, |token| token.epoch),
+        pop,
+        token: token.map(|token| token.token),
+    };
+    let mut whole = [0; KEEPALIVE_LEN_MAX];
+    let len = message.write(key, &mut whole);
+    let mut payload = ArrayVec::from(whole);
+    payload.truncate(len);
+    Ok(Reply {
+        seq: expected.plus(1),
+        ack: segment.seq.plus(segment.payload.len() as u32),
+        payload,
+    })
+}
+
+/// Whether `ack` is `expected`, or that of a tick before or after that can still be or already is.
+#[inline]
+pub(super) fn is_acked(ack: SeqNum, expected: SeqNum, stride: u32) -> bool {
+    predict::ticks_between(ack, expected, stride)
+        .is_some_and(|ticks| (-ACK_TICKS_BEHIND..=ACK_TICKS_AHEAD).contains(&ticks))
+}
+
+/// Whether a base with these low bits is one of 0x8000, seen by a POP whose clock is some ticks
+/// off: at most 8 ahead of the agent's or 7 behind, or the high bits were others.
+pub const fn is_aligned(base_low: u16, constants: &Constants) -> bool {
+    let distance = base_low as i32 - ALIGNED as i32;
+    let stride = constants.stride as i32;
+    if stride == 0 || distance % stride != 0 {
+        return false;
+    }
+    let ticks = distance / stride;
+    ticks >= -ALIGNED_TICKS_BEHIND && ticks <= ALIGNED_TICKS_AHEAD
+}
+
+/// The low 16 bits of an aligned base.
+pub const ALIGNED: u16 = 0x8000;
+
+/// Ticks that an agent may seem to be behind the POP, and ahead of it.
+const ALIGNED_TICKS_BEHIND: i32 = 8;
+const ALIGNED_TICKS_AHEAD: i32 = 7;
+
+/// Ticks that the reply which an agent acks may be behind now: agents begin anew after 10. And ahead,
+/// by another POP's clock.
+const ACK_TICKS_BEHIND: i32 = 12;
+const ACK_TICKS_AHEAD: i32 = 3;

@@ -1,0 +1,21 @@
+//! Tunnel mode: two agents exchange datagrams through any POP, in what looks to NATs and firewalls
+//! like one long TCP connection. The POP remembers nothing: it predicts the server's numbers
+//! ([`crate::predict`]), and a token that travels with the data tells it where to send them and
+//! with which numbers.
+//!
+//! The POP's side works on one segment and knows no frames: [`service::Incoming::of`] says what a
+//! segment is, then [`handshake`], [`keepalive`] and [`forward`] say what to do. [`message`] and
+//! [`token`] are the formats, which agents share. All of it is described in docs/protocol.md.
+
+pub mod forward;
+pub mod handshake;
+pub mod keepalive;
+pub mod message;
+pub mod service;
+#[cfg(test)]
+mod tests;
+pub mod token;
+
+pub use message::{DataHeader, KeepaliveReply, KeepaliveRequest, Malformed};
+pub use service::{Incoming, Segment, Service, Vip};
+pub use token::{Family, PublicToken, Return, Token, TokenKeys};
