@@ -29,8 +29,8 @@ pub struct Constants {
 }
 
 impl Constants {
-    /// Whether every one of them is in its range, and datagrams of up to `payload_max` bytes of TCP
-    /// payload fit into OFFSET. What is in range fits the window too.
+    /// Whether every one of them is in its range, datagrams of up to `payload_max` bytes of TCP
+    /// payload fit into OFFSET, and all of it into the window.
     ///
     /// # Errors
     /// Names the first that is not.
@@ -51,13 +51,15 @@ impl Constants {
         if offset < payload_max {
             return Err(ConstantsError::OffsetBelowPayload { payload_max });
         }
-        Ok(())
+        let sum = self.window_sum();
+        if sum > WINDOW { Err(ConstantsError::Window { sum }) } else { Ok(()) }
     }
 
-    /// How far in front of an exact ack of the agent's the end of a datagram can be, when `ticks`
-    /// have passed since the reply that the ack is for: what must fit the window. The last byte of
-    /// a datagram is below OFFSET, so its length is in that already.
-    pub const fn window_sum(&self, ticks: u32) -> u32 {
+    /// How far ahead of an agent's last ack a segment can end, at worst: the agent was silent for
+    /// LAG + [`SILENT_TICKS`] ticks, the POP's clock is [`SKEW_TICKS`] ahead, the ack was LAG strides
+    /// behind, and the segment ends where offsets do. Firewalls drop it when that passes the window.
+    pub const fn window_sum(&self) -> u32 {
+        let ticks = 2 * self.lag as u32 + SILENT_TICKS + SKEW_TICKS;
         ticks.saturating_mul(self.stride).saturating_add(self.offset as u32)
     }
 }
@@ -81,13 +83,23 @@ pub enum ConstantsError {
     #[error("lag must be {LAG_MIN}..={LAG_MAX}")]
     Lag,
     /// OFFSET out of its range.
-    #[error("offset must be a multiple of {OFFSET_STEP}, at most {OFFSET_MAX}")]
+    #[error("offset is not a multiple of {OFFSET_STEP}, or more than {OFFSET_MAX}")]
     Offset,
     /// No datagram of full size fits into OFFSET.
     #[error("offset must be at least {payload_max}, the payload of the largest datagram")]
     OffsetBelowPayload {
         /// That payload, in bytes.
         payload_max: u16,
+    },
+    /// The window is too small for all of it.
+    #[error(
+        "(2 * lag + {}) * stride + offset is {sum}, beyond the window of {WINDOW} that firewalls keep; \
+         make lag, stride or offset smaller",
+        SILENT_TICKS + SKEW_TICKS
+    )]
+    Window {
+        /// The sum.
+        sum: u32,
     },
 }
 
@@ -141,20 +153,15 @@ pub const LAG_MAX: u16 = 8;
 pub const OFFSET_STEP: u16 = 64;
 /// The largest OFFSET: a byte holds the number of steps.
 pub const OFFSET_MAX: u16 = 256 * OFFSET_STEP;
-/// The window without scaling, which is what firewalls that strip the option see.
-pub const WINDOW_MAX: u32 = 65_535;
-/// Ticks since the agent's last exact ack that the window has room for: 10 of silence, after which
-/// an agent begins anew, and one that clocks differ by.
-pub const WINDOW_TICKS: u32 = 11;
+/// The window that remains where a firewall's proxy strips window scaling.
+pub const WINDOW: u32 = 65_535;
+/// Ticks of an agent's silence beyond LAG that a tunnel outlives.
+pub const SILENT_TICKS: u32 = 2;
+/// Ticks that POPs' clocks may be apart.
+pub const SKEW_TICKS: u32 = 1;
 
 const _: () =
     assert!(Constants { tick_ms: 8000, stride: 4096, lag: 4, offset: 16384 }.check(1500).is_ok());
-// The largest of all sums fits the window.
-const _: () = assert!(
-    Constants { tick_ms: 0, stride: STRIDE_MAX, lag: 0, offset: OFFSET_MAX }
-        .window_sum(WINDOW_TICKS)
-        <= WINDOW_MAX
-);
 const _: () = assert!(STRIDE_MAX * 8 == 1 << 15);
 const _: () = assert!(OFFSET_MAX / OFFSET_STEP - 1 == u8::MAX as u16);
 
@@ -169,6 +176,7 @@ mod tests {
     fn constants_out_of_range_are_refused() {
         assert_eq!(GOOD, Constants::default());
         assert_eq!(GOOD.check(1316), Ok(()));
+        assert_eq!(Constants { stride: 3780, lag: 5, ..GOOD }.check(1316), Ok(()));
         for (constants, error) in [
             (Constants { tick_ms: 99, ..GOOD }, ConstantsError::TickMs),
             (Constants { tick_ms: 60_001, ..GOOD }, ConstantsError::TickMs),
@@ -182,11 +190,14 @@ mod tests {
                 Constants { offset: 1280, ..GOOD },
                 ConstantsError::OffsetBelowPayload { payload_max: 1316 },
             ),
+            (Constants { lag: 5, ..GOOD }, ConstantsError::Window { sum: 69_632 }),
+            // One stride more than the window holds, and not.
+            (Constants { stride: 3781, lag: 5, ..GOOD }, ConstantsError::Window { sum: 65_537 }),
         ] {
             assert_eq!(constants.check(1316), Err(error), "{constants:?}");
         }
-        assert_eq!(GOOD.window_sum(WINDOW_TICKS), 61_440);
-        assert_eq!(GOOD.window_sum(12), 65_536);
+        // (2 * 4 + 3) * 4096 + 16384.
+        assert_eq!(GOOD.window_sum(), 61_440);
     }
 
     #[test]

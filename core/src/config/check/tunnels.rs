@@ -6,7 +6,7 @@ use super::super::raw::{RawConfig, RawTunnel};
 use super::super::{PortConfig, TunnelConfig};
 use super::ports::refuse_non_unicast;
 use super::{Report, repeated};
-use crate::predict::Constants;
+use crate::predict::{self, Constants, ConstantsError};
 
 pub(super) fn tunnels(
     report: &mut Report,
@@ -108,38 +108,44 @@ fn constants(report: &mut Report, index: usize, raw: &RawTunnel) -> Constants {
         let value = given.unwrap_or(default);
         report.number(&format!("tunnel[{index}].{name}"), value, low, high).unwrap_or(low)
     };
-    let tick_ms = number("tick_ms", raw.tick_ms, default.tick_ms.into(), 100, 60_000);
-    let stride = number("stride", raw.stride, default.stride.into(), 256, 16_384);
-    let lag = number("lag", raw.lag, default.lag.into(), 1, 64);
-    let offset = number("offset", raw.offset, default.offset.into(), 1024, OFFSET_MAX);
-    if offset % OFFSET_STEP != 0 {
-        let reason = format!("{offset} is not a multiple of {OFFSET_STEP}, the step of offsets");
-        report.error(format!("tunnel[{index}].offset"), reason);
+    let given = Constants {
+        tick_ms: number(
+            "tick_ms",
+            raw.tick_ms,
+            default.tick_ms.into(),
+            predict::TICK_MS_MIN.into(),
+            predict::TICK_MS_MAX.into(),
+        ) as u32,
+        stride: number(
+            "stride",
+            raw.stride,
+            default.stride.into(),
+            predict::STRIDE_MIN.into(),
+            predict::STRIDE_MAX.into(),
+        ) as u32,
+        lag: number(
+            "lag",
+            raw.lag,
+            default.lag.into(),
+            predict::LAG_MIN.into(),
+            predict::LAG_MAX.into(),
+        ) as u16,
+        offset: number(
+            "offset",
+            raw.offset,
+            default.offset.into(),
+            1024,
+            predict::OFFSET_MAX.into(),
+        ) as u16,
+    };
+    match given.check(0) {
+        Err(error @ ConstantsError::Offset) => {
+            report.error(format!("tunnel[{index}].offset"), error.to_string());
+        }
+        Err(error) => report.error(format!("tunnel[{index}]"), error.to_string()),
+        Ok(()) => {}
     }
-    let sum = window_sum(stride, lag, offset);
-    if sum > WINDOW {
-        report.error(
-            format!("tunnel[{index}]"),
-            format!(
-                "(2 * lag + {}) * stride + offset is {sum}, beyond the window of {WINDOW} that \
-                 firewalls keep; make lag, stride or offset smaller",
-                SILENT_TICKS + SKEW_TICKS
-            ),
-        );
-    }
-    Constants {
-        tick_ms: tick_ms as u32,
-        stride: stride as u32,
-        lag: lag as u16,
-        offset: offset as u16,
-    }
-}
-
-/// How far ahead of an agent's last ack a segment may be, at worst: the agent was silent for
-/// `lag + 2` ticks, the POP's clock is one ahead, the ack was `lag` strides behind, and the segment
-/// ends where offsets do.
-const fn window_sum(stride: i64, lag: i64, offset: i64) -> i64 {
-    (lag + SILENT_TICKS + SKEW_TICKS) * stride + lag * stride + offset
+    given
 }
 
 /// The outer MTU: agents' datagrams must fit through every port that takes them.
@@ -158,16 +164,3 @@ fn tunnel_mtu(report: &mut Report, key: &str, raw: &RawTunnel, ports: &[PortConf
     }
     mtu
 }
-
-/// The window that remains where a firewall's proxy strips window scaling.
-const WINDOW: i64 = 65_535;
-/// Ticks of silence beyond `lag` that a tunnel outlives.
-const SILENT_TICKS: i64 = 2;
-/// Ticks that POPs' clocks may be apart.
-const SKEW_TICKS: i64 = 1;
-/// Offsets are counted in steps of this many bytes.
-const OFFSET_STEP: i64 = 64;
-/// One byte of a datagram's header says its offset.
-const OFFSET_MAX: i64 = 256 * OFFSET_STEP;
-
-const _: () = assert!(window_sum(4096, 4, 16_384) <= WINDOW);

@@ -101,12 +101,18 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     ("[\"acme\", \"zorg\"]", "[]", "tunnel[0].tenants", "it serves nobody"),
     ("\"zorg\"", "\"acme\"", "tunnel[0].tenants[1]", "the same tenant as tunnel[0].tenants[0]"),
     ("tick_ms = 8000", "tick_ms = 99", "tunnel[0].tick_ms", "must be 100 to 60000"),
-    ("stride = 4096", "stride = 0", "tunnel[0].stride", "must be 256 to"),
+    ("stride = 4096", "stride = 0", "tunnel[0].stride", "must be 128 to 4096"),
     ("lag = 4", "lag = 0", "tunnel[0].lag", "must be 1 to"),
     ("offset = 16384", "offset = 16448", "tunnel[0].offset", "must be 1024 to 16384"),
     ("offset = 16384", "offset = 16383", "tunnel[0].offset", "not a multiple of 64"),
     ("lag = 4", "lag = 5", "tunnel[0]", "(2 * lag + 3) * stride + offset is 69632"),
-    ("stride = 4096", "stride = 4469", "tunnel[0]", "offset is 65543, beyond the window of 65535"),
+    ("stride = 4096", "stride = 4097", "tunnel[0].stride", "must be 128 to 4096"),
+    (
+        "stride = 4096\nlag = 4",
+        "stride = 3781\nlag = 5",
+        "tunnel[0]",
+        "offset is 65537, beyond the window of 65535",
+    ),
     ("tunnel_mtu = 1400", "tunnel_mtu = 575", "tunnel[0].tunnel_mtu", "must be 576 to 9216"),
     ("tunnel_mtu = 1400", "tunnel_mtu = 1501", "tunnel[0].tunnel_mtu", "use at most 1500"),
     ("offset = 16384", "offset = 1344", "tunnel[0].tunnel_mtu", "does not fit into `offset`"),
@@ -146,7 +152,9 @@ fn every_mistake_is_told_with_its_key_and_reason() {
 #[test]
 fn the_window_sum_may_be_met_and_not_passed() {
     // 11 * 4468 + 16384 = 65532.
-    assert!(Config::parse("f", &edited("stride = 4096", "stride = 4468")).is_ok());
+    assert!(
+        Config::parse("f", &edited("stride = 4096\nlag = 4", "stride = 3780\nlag = 5")).is_ok()
+    );
 }
 
 #[test]
