@@ -2,12 +2,14 @@
 //!
 //! Rooms: [`outer`] (the segments between this host and the VIP: sockets, port, firewall table),
 //! [`local`] (what a local side must do; UDP forwarding and the TUN device are two of them),
-//! [`peers`] (where a peer is: token, file or DNS), [`publish`] (telling others where we are),
-//! [`state`] (what outlives the process) and [`cli`] (the command line). What goes into a segment
-//! is the core's business: these rooms move bytes, and hold no state of the protocol.
+//! [`inner`] (IP packets, sealed end to end between peers), [`peers`] (where a peer is: token, file
+//! or DNS), [`publish`] (telling others where we are), [`state`] (what outlives the process) and
+//! [`cli`] (the command line). What goes into a segment is the core's business: these rooms move
+//! bytes, and hold no state of the protocol.
 #![deny(unsafe_code)]
 
 pub mod cli;
+pub mod inner;
 pub mod local;
 pub mod outer;
 pub mod peers;

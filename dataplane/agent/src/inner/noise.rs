@@ -1,0 +1,267 @@
+//! The handshake and the cipher between two inner sides: the only file that names `snow`.
+//!
+//! Noise_IK_25519_ChaChaPoly_BLAKE2s, or Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s with a pre-shared
+//! key (The Noise Protocol Framework, revision 34), with the prologue "anyrelay inner v1". `snow`
+//! draws no random numbers here: each handshake is given its ephemeral key by the caller.
+
+use std::fmt;
+
+use snow::params::{CipherChoice, DHChoice, HashChoice, NoiseParams};
+use snow::resolvers::{CryptoResolver, DefaultResolver};
+use snow::types::{Cipher, Dh, Hash, Random};
+use snow::{Builder, HandshakeState, StatelessTransportState};
+
+use super::keys::{PresharedKey, PrivateKey, PublicKey};
+use super::message::{INITIATION_LEN, RESPONSE_LEN, STAMP_LEN};
+
+/// An ephemeral private key, from the system's random number generator, used once.
+pub type Ephemeral = [u8; 32];
+
+/// A handshake or a sealed packet that is not what it should be: forged, damaged, of another
+/// session, or made with other keys. Which of these, nobody can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a handshake or packet that was not made with the keys of this peer")]
+pub struct NotAuthentic;
+
+/// Keys of one side: who it is, and the pre-shared key with the peer.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity<'a> {
+    /// The private key of this side.
+    pub private: &'a PrivateKey,
+    /// The key shared with the peer, if any.
+    pub preshared: Option<&'a PresharedKey>,
+}
+
+/// A handshake that was begun here and waits for the response.
+pub struct Initiator(HandshakeState);
+
+impl Initiator {
+    /// Begins a handshake with `peer` and writes Noise's first message, which holds `stamp`, to
+    /// `out`; its length is returned too.
+    pub fn begin(
+        identity: Identity<'_>,
+        peer: &PublicKey,
+        ephemeral: Ephemeral,
+        stamp: [u8; STAMP_LEN],
+        out: &mut [u8],
+    ) -> Result<(Initiator, usize), NotAuthentic> {
+        let mut builder = builder(identity.preshared.is_some(), ephemeral)?
+            .local_private_key(identity.private.as_bytes())?
+            .remote_public_key(peer.as_bytes())?;
+        if let Some(key) = identity.preshared {
+            builder = builder.psk(PSK_PLACE, key.as_bytes())?;
+        }
+        let mut state = builder.build_initiator()?;
+        let len = state.write_message(&stamp, out)?;
+        Ok((Initiator(state), len))
+    }
+
+    /// Reads the response. After a failure the right one may still come.
+    pub fn read(&mut self, response: &[u8]) -> Result<(), NotAuthentic> {
+        self.0.read_message(response, &mut [0; RESPONSE_LEN])?;
+        Ok(())
+    }
+
+    /// The session, once the response was read.
+    pub fn finish(self) -> Result<Transport, NotAuthentic> {
+        Ok(Transport(self.0.into_stateless_transport_mode()?))
+    }
+}
+
+/// A handshake that a peer began.
+pub struct Responder {
+    state: HandshakeState,
+    /// The peer, as it proved.
+    pub peer: PublicKey,
+    /// Whether it began the pattern with a pre-shared key.
+    pub preshared: bool,
+    /// What it sent along.
+    pub stamp: [u8; STAMP_LEN],
+}
+
+impl Responder {
+    /// Reads Noise's first message. The ephemeral key is for the response.
+    pub fn read(
+        private: &PrivateKey,
+        preshared: bool,
+        ephemeral: Ephemeral,
+        initiation: &[u8],
+    ) -> Result<Responder, NotAuthentic> {
+        let builder = builder(preshared, ephemeral)?.local_private_key(private.as_bytes())?;
+        let mut state = builder.build_responder()?;
+        let mut payload = [0; INITIATION_LEN];
+        if state.read_message(initiation, &mut payload)? != STAMP_LEN {
+            return Err(NotAuthentic);
+        }
+        let peer = state.get_remote_static().and_then(|key| key.try_into().ok());
+        let stamp = *payload.first_chunk().ok_or(NotAuthentic)?;
+        let peer = PublicKey::new(peer.ok_or(NotAuthentic)?);
+        Ok(Responder { state, peer, preshared, stamp })
+    }
+
+    /// Writes Noise's second message to `out`; returns its length and the session.
+    pub fn respond(
+        mut self,
+        preshared: Option<&PresharedKey>,
+        out: &mut [u8],
+    ) -> Result<(Transport, usize), NotAuthentic> {
+        if let Some(key) = preshared {
+            self.state.set_psk(usize::from(PSK_PLACE), key.as_bytes())?;
+        }
+        let len = self.state.write_message(&[], out)?;
+        Ok((Transport(self.state.into_stateless_transport_mode()?), len))
+    }
+}
+
+/// The keys of a session. Counters are the caller's: one is never sealed with twice.
+pub struct Transport(StatelessTransportState);
+
+impl Transport {
+    /// Seals `packet` into `out`; returns the length.
+    pub fn seal(&self, counter: u64, packet: &[u8], out: &mut [u8]) -> Result<usize, NotAuthentic> {
+        Ok(self.0.write_message(counter, packet, out)?)
+    }
+
+    /// Opens `sealed` into `out`; returns the length.
+    pub fn open(&self, counter: u64, sealed: &[u8], out: &mut [u8]) -> Result<usize, NotAuthentic> {
+        Ok(self.0.read_message(counter, sealed, out)?)
+    }
+}
+
+/// The public key of a private one.
+pub fn public_key(private: &PrivateKey) -> Option<PublicKey> {
+    let mut dh = DefaultResolver.resolve_dh(&DHChoice::Curve25519)?;
+    dh.set(private.as_bytes());
+    dh.pubkey().try_into().ok().map(PublicKey::new)
+}
+
+impl From<snow::Error> for NotAuthentic {
+    fn from(_: snow::Error) -> Self {
+        NotAuthentic
+    }
+}
+
+impl fmt::Debug for Initiator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Initiator(..)")
+    }
+}
+
+impl fmt::Debug for Responder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Responder").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Transport(..)")
+    }
+}
+
+fn builder<'a>(preshared: bool, ephemeral: Ephemeral) -> Result<Builder<'a>, NotAuthentic> {
+    let name = if preshared {
+        "Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s"
+    } else {
+        "Noise_IK_25519_ChaChaPoly_BLAKE2s"
+    };
+    let params: NoiseParams = name.parse()?;
+    Ok(Builder::with_resolver(params, Box::new(Resolver { ephemeral })).prologue(PROLOGUE)?)
+}
+
+/// The default primitives, but random numbers from the caller.
+struct Resolver {
+    ephemeral: Ephemeral,
+}
+
+impl CryptoResolver for Resolver {
+    fn resolve_rng(&self) -> Option<Box<dyn Random>> {
+        Some(Box::new(Once(Some(self.ephemeral))))
+    }
+
+    fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
+        DefaultResolver.resolve_dh(choice)
+    }
+
+    fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
+        DefaultResolver.resolve_hash(choice)
+    }
+
+    fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn Cipher>> {
+        DefaultResolver.resolve_cipher(choice)
+    }
+}
+
+/// Hands out the ephemeral key once: a handshake that asked for more would get the same again.
+struct Once(Option<Ephemeral>);
+
+impl Random for Once {
+    fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), snow::Error> {
+        let key = self.0.take().filter(|key| key.len() == out.len()).ok_or(snow::Error::Rng)?;
+        out.copy_from_slice(&key);
+        Ok(())
+    }
+}
+
+const PROLOGUE: &[u8] = b"anyrelay inner v1";
+/// Where IKpsk2 mixes the pre-shared key in: at the end of the second message.
+const PSK_PLACE: u8 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn private(byte: u8) -> PrivateKey {
+        PrivateKey::new([byte; 32])
+    }
+
+    fn psk(byte: u8) -> PresharedKey {
+        PresharedKey::new([byte; 32])
+    }
+
+    /// A handshake from key 1 to key 2, with these pre-shared keys on either side.
+    fn handshake(ours: Option<u8>, theirs: Option<u8>) -> Result<[Transport; 2], NotAuthentic> {
+        let (alice, bob) = (private(1), private(2));
+        let (ours, theirs) = (ours.map(psk), theirs.map(psk));
+        let mut buffer = [0; 256];
+        let identity = Identity { private: &alice, preshared: ours.as_ref() };
+        let bob_public = public_key(&bob).unwrap();
+        let (mut initiator, len) =
+            Initiator::begin(identity, &bob_public, [3; 32], [9; 8], &mut buffer)?;
+        let responder = Responder::read(&bob, theirs.is_some(), [4; 32], &buffer[..len])?;
+        assert_eq!((responder.peer, responder.stamp), (public_key(&alice).unwrap(), [9; 8]));
+        let (responder, len) = responder.respond(theirs.as_ref(), &mut buffer)?;
+        initiator.read(&buffer[..len])?;
+        Ok([initiator.finish()?, responder])
+    }
+
+    #[test]
+    fn both_sides_agree_with_and_without_a_preshared_key() {
+        for psk in [None, Some(5)] {
+            let [a, b] = handshake(psk, psk).unwrap();
+            let (mut sealed, mut opened) = ([0; 100], [0; 100]);
+            let len = a.seal(7, b"inner", &mut sealed).unwrap();
+            assert_eq!(len, 5 + 16);
+            assert_eq!(b.open(7, &sealed[..len], &mut opened), Ok(5));
+            assert_eq!(&opened[..5], b"inner");
+            assert_eq!(b.open(8, &sealed[..len], &mut opened), Err(NotAuthentic));
+            assert_eq!(a.open(7, &sealed[..len], &mut opened), Err(NotAuthentic));
+            sealed[2] ^= 1;
+            assert_eq!(b.open(7, &sealed[..len], &mut opened), Err(NotAuthentic));
+        }
+    }
+
+    #[test]
+    fn other_preshared_keys_do_not_agree() {
+        for (ours, theirs) in [(None, Some(5)), (Some(5), None), (Some(5), Some(6))] {
+            assert_eq!(handshake(ours, theirs).err(), Some(NotAuthentic), "{ours:?} {theirs:?}");
+        }
+    }
+
+    #[test]
+    fn a_public_key_is_that_of_another_implementation() {
+        // By RFC 7748's ladder written out in Python.
+        let expected = "a4e09292b651c278b9772c569f5fa9bb13d906b46ab68c9df9dc2b4409f8a209";
+        assert_eq!(public_key(&private(1)).unwrap().to_string(), expected);
+    }
+}

@@ -1,0 +1,159 @@
+//! Which counters of a session were seen: each is taken once, and none that is too far behind.
+//!
+//! Source: RFC 6479, a ring of words that is cleared word by word as the greatest counter moves on.
+
+/// How far behind the greatest counter one may be and still be taken.
+pub const WINDOW: u64 = 2048;
+
+/// The counters seen of one direction of one session.
+#[derive(Clone, Debug)]
+pub struct ReplayWindow {
+    /// The greatest counter seen, plus one; 0 before the first.
+    next: u64,
+    /// Bit `c % 64` of word `c / 64 % WORDS`.
+    ring: [u64; WORDS],
+}
+
+/// How a counter stands to those seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Greater than all seen.
+    Newest,
+    /// Behind the greatest, but not seen.
+    Late,
+    /// Seen, or too far behind to tell.
+    Refused,
+}
+
+impl ReplayWindow {
+    /// Nothing seen.
+    pub const fn new() -> Self {
+        ReplayWindow { next: 0, ring: [0; WORDS] }
+    }
+
+    /// How `counter` stands; nothing is noted, as the packet is not authenticated yet.
+    pub fn standing(&self, counter: u64) -> Standing {
+        if counter == u64::MAX {
+            // Noise keeps this one for itself (section 5.1), and `next` could not pass it.
+            return Standing::Refused;
+        }
+        if counter >= self.next {
+            return Standing::Newest;
+        }
+        let (word, bit) = place(counter);
+        let seen = self.ring.get(word).is_none_or(|word| word & bit != 0);
+        if seen || self.next - counter > WINDOW { Standing::Refused } else { Standing::Late }
+    }
+
+    /// Notes a counter whose standing was not [`Standing::Refused`] and whose packet is authentic.
+    pub fn note(&mut self, counter: u64) {
+        if counter >= self.next {
+            // The words from the one after the greatest's to the counter's own hold what is now
+            // too far behind.
+            let first = self.next.div_ceil(BITS);
+            let last = counter / BITS;
+            let stale = last.saturating_add(1).saturating_sub(first).min(WORDS as u64);
+            for word in (0..stale).map(|back| place((last - back) * BITS).0) {
+                if let Some(word) = self.ring.get_mut(word) {
+                    *word = 0;
+                }
+            }
+            self.next = counter.saturating_add(1);
+        }
+        let (word, bit) = place(counter);
+        if let Some(word) = self.ring.get_mut(word) {
+            *word |= bit;
+        }
+    }
+}
+
+impl Default for ReplayWindow {
+    fn default() -> Self {
+        ReplayWindow::new()
+    }
+}
+
+fn place(counter: u64) -> (usize, u64) {
+    ((counter / BITS % WORDS as u64) as usize, 1 << (counter % BITS))
+}
+
+const BITS: u64 = u64::BITS as u64;
+/// One word more than the window holds, as the greatest's own word is seldom full.
+const WORDS: usize = (WINDOW / BITS) as usize + 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    /// The slow twin: every counter ever seen.
+    #[derive(Default)]
+    struct Twin(BTreeSet<u64>);
+
+    impl Twin {
+        fn standing(&self, counter: u64) -> Standing {
+            let greatest = self.0.last().copied();
+            match greatest {
+                _ if counter == u64::MAX => Standing::Refused,
+                Some(greatest) if counter <= greatest => {
+                    if self.0.contains(&counter) || greatest - counter >= WINDOW {
+                        Standing::Refused
+                    } else {
+                        Standing::Late
+                    }
+                }
+                _ => Standing::Newest,
+            }
+        }
+    }
+
+    /// Steps of all sizes, so that words, the whole ring and much more are skipped.
+    fn counters() -> impl Strategy<Value = Vec<u64>> {
+        let start = prop_oneof![Just(0), any::<u64>(), Just(u64::MAX - 5000)];
+        let step = prop_oneof![
+            8 => -200i64..200,
+            4 => -2200i64..2200,
+            2 => prop_oneof![Just(-2049i64), Just(-2048), Just(-2047), Just(63), Just(64), Just(65)],
+            1 => -1_000_000i64..1_000_000,
+        ];
+        (start, prop::collection::vec(step, 1..400)).prop_map(|(start, steps)| {
+            let mut at = start;
+            steps
+                .into_iter()
+                .map(|step| {
+                    at = at.saturating_add_signed(step);
+                    at
+                })
+                .collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn stands_as_the_slow_twin_says(counters in counters()) {
+            let (mut window, mut twin) = (ReplayWindow::new(), Twin::default());
+            for counter in counters {
+                let standing = window.standing(counter);
+                prop_assert_eq!(standing, twin.standing(counter), "counter {}", counter);
+                if standing != Standing::Refused {
+                    window.note(counter);
+                    twin.0.insert(counter);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_edges() {
+        let mut window = ReplayWindow::new();
+        assert_eq!(window.standing(0), Standing::Newest);
+        window.note(0);
+        assert_eq!(window.standing(0), Standing::Refused);
+        window.note(WINDOW);
+        assert_eq!(window.standing(0), Standing::Refused);
+        assert_eq!(window.standing(1), Standing::Late);
+        assert_eq!(window.standing(u64::MAX - 1), Standing::Newest);
+        assert_eq!(window.standing(u64::MAX), Standing::Refused);
+    }
+}
