@@ -1,0 +1,252 @@
+//! The inner side as a state machine: packets, messages and the time in; packets and messages out.
+
+use anyrelay_core::time::{Instant, Now};
+
+use super::counters::{Drops, InnerDrop};
+use super::keys::{PrivateKey, PublicKey};
+use super::limits::{Limits, PER_PEER};
+use super::message::{Index, Message, TAG};
+use super::noise::Responder;
+use super::packet::Addresses;
+use super::peer::{Out, Peer, PeerConfig, PeerStatus, Place};
+use super::routes::{PeerIndex, Routes};
+use super::shared::{MAX_PACKET, Random, Shared};
+
+/// The most peers of one agent.
+pub const MAX_PEERS: usize = 256;
+
+/// The inner side of one agent.
+#[derive(Debug)]
+pub struct Inner<P> {
+    peers: Vec<Peer<P>>,
+    routes: Routes,
+    limits: Limits,
+    shared: Shared,
+}
+
+/// Why an inner side cannot be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InnerError {
+    /// More than [`MAX_PEERS`] peers.
+    #[error("{0} peers are more than the {MAX_PEERS} that are supported")]
+    TooManyPeers(usize),
+    /// The public key could not be computed.
+    #[error("no public key can be computed: X25519 is missing from this build")]
+    NoPublicKey,
+}
+
+impl<P: Place> Inner<P> {
+    /// An inner side with this private key and these peers, whose keys and allowed prefixes are
+    /// all different. `random` must be the system's random number generator.
+    pub fn new(
+        private: PrivateKey,
+        peers: Vec<PeerConfig<P>>,
+        random: Random,
+    ) -> Result<Self, InnerError> {
+        if peers.len() > MAX_PEERS {
+            return Err(InnerError::TooManyPeers(peers.len()));
+        }
+        let public = private.public().ok_or(InnerError::NoPublicKey)?;
+        let numbered = || (0..).map(PeerIndex).zip(&peers);
+        let routes =
+            Routes::new(numbered().flat_map(|(number, peer)| {
+                peer.allowed.iter().map(move |prefix| (*prefix, number))
+            }));
+        let peers = (0..).map(PeerIndex).zip(peers);
+        Ok(Inner {
+            peers: peers.map(|(number, peer)| Peer::new(number, peer)).collect(),
+            routes,
+            limits: Limits::new(),
+            shared: Shared::new(private, public, random),
+        })
+    }
+
+    /// Who this side is.
+    pub fn public_key(&self) -> PublicKey {
+        self.shared.public
+    }
+
+    /// What was dropped since the start.
+    pub fn drops(&self) -> &Drops {
+        &self.shared.drops
+    }
+
+    /// What is known of each peer, in the order of the config.
+    pub fn status(&self, now: Instant) -> Vec<PeerStatus<P>> {
+        self.peers.iter().map(|peer| peer.status(now)).collect()
+    }
+
+    /// Where a peer is, as a file or the DNS says now.
+    pub fn set_place(&mut self, now: Now, peer: PeerIndex, place: Option<P>) {
+        if let Some(peer) = self.peers.get_mut(usize::from(peer.0)) {
+            peer.set_configured(now, place);
+        }
+    }
+
+    /// Takes a packet from the TUN device, seals it and sends it to the peer that it is for.
+    pub fn send(&mut self, now: Now, packet: &[u8], out: &mut Out<'_, P>) {
+        let Some(addresses) = Addresses::parse(packet) else {
+            return self.shared.drops.count(InnerDrop::Malformed);
+        };
+        if packet.len() > MAX_PACKET {
+            return self.shared.drops.count(InnerDrop::TooBig);
+        }
+        let number = self.routes.peer_of(addresses.dst);
+        match number.and_then(|number| self.peers.get_mut(usize::from(number.0))) {
+            Some(peer) => peer.send(&mut self.shared, now, packet, out),
+            None => self.shared.drops.count(InnerDrop::NoRoute),
+        }
+    }
+
+    /// Takes a message that came from `from`; returns the packet for the TUN device in it, if any.
+    pub fn receive(
+        &mut self,
+        now: Now,
+        from: P,
+        body: &[u8],
+        out: &mut Out<'_, P>,
+    ) -> Option<&[u8]> {
+        match Message::parse(body) {
+            Some(Message::Transport { receiver, counter, sealed }) => {
+                return self.transport(now, from, receiver, counter, sealed, out);
+            }
+            Some(Message::Initiation { preshared, sender, noise }) => {
+                self.initiation(now, from, preshared, sender, noise, out);
+            }
+            Some(Message::Response { receiver, sender, noise }) => {
+                self.response(now, from, receiver, sender, noise, out);
+            }
+            None => self.shared.drops.count(InnerDrop::Malformed),
+        }
+        None
+    }
+
+    /// Does what is due.
+    pub fn poll(&mut self, now: Now, out: &mut Out<'_, P>) {
+        for peer in &mut self.peers {
+            peer.poll(&mut self.shared, now, out);
+        }
+        // Handshakes that nobody answers leave theirs behind.
+        if self.shared.indices.len() > MAX_PEERS + INDICES_PER_PEER * self.peers.len() {
+            self.forget_indices();
+        }
+    }
+
+    /// When [`Inner::poll`] has something to do next.
+    pub fn next_timer(&self) -> Option<Instant> {
+        self.peers.iter().filter_map(Peer::next_timer).min()
+    }
+
+    fn transport(
+        &mut self,
+        now: Now,
+        from: P,
+        local: Index,
+        counter: u64,
+        sealed: &[u8],
+        out: &mut Out<'_, P>,
+    ) -> Option<&[u8]> {
+        let number = self.shared.indices.get(&local).copied();
+        let Some((number, peer)) =
+            number.and_then(|number| Some((number, self.peers.get_mut(usize::from(number.0))?)))
+        else {
+            self.shared.drops.count(InnerDrop::UnknownSession);
+            if let Some(peer) = self.peers.iter_mut().find(|peer| peer.is_at(from)) {
+                peer.remind(&mut self.shared, now, out);
+            }
+            return None;
+        };
+        if sealed.len() > MAX_PACKET + TAG {
+            self.shared.drops.count(InnerDrop::TooBig);
+            return None;
+        }
+        let len = peer.transport(&mut self.shared, now, from, (local, counter), sealed, out)?;
+        if len == 0 {
+            return None;
+        }
+        let packet = self.shared.opened.get(..len)?;
+        let reason = match Addresses::parse(packet) {
+            Some(addresses) if self.routes.peer_of(addresses.src) == Some(number) => {
+                return Some(packet);
+            }
+            Some(_) => InnerDrop::SourceNotAllowed,
+            None => InnerDrop::InnerMalformed,
+        };
+        self.shared.drops.count(reason);
+        None
+    }
+
+    fn initiation(
+        &mut self,
+        now: Now,
+        from: P,
+        preshared: bool,
+        remote: Index,
+        noise: &[u8],
+        out: &mut Out<'_, P>,
+    ) {
+        if !self.take_handshake(now, from) {
+            return;
+        }
+        let Some(ephemeral) = self.shared.random() else {
+            return self.shared.drops.count(InnerDrop::NoRandom);
+        };
+        let read = Responder::read(&self.shared.private, preshared, ephemeral, noise);
+        let Ok(handshake) = read else {
+            return self.shared.drops.count(InnerDrop::HandshakeNotAuthentic);
+        };
+        match self.peers.iter_mut().find(|peer| *peer.public_key() == handshake.peer) {
+            Some(peer) => {
+                peer.initiation(&mut self.shared, now, from, remote, handshake, out);
+            }
+            None => self.shared.drops.count(InnerDrop::UnknownPeer),
+        }
+        self.forget_indices();
+    }
+
+    fn response(
+        &mut self,
+        now: Now,
+        from: P,
+        local: Index,
+        remote: Index,
+        noise: &[u8],
+        out: &mut Out<'_, P>,
+    ) {
+        let number = self.shared.indices.get(&local).map(|number| usize::from(number.0));
+        let waiting = number
+            .filter(|number| self.peers.get(*number).is_some_and(|peer| peer.is_pending(local)));
+        if waiting.is_none() {
+            return self.shared.drops.count(InnerDrop::UnknownSession);
+        }
+        if self.take_handshake(now, from)
+            && let Some(peer) = waiting.and_then(|number| self.peers.get_mut(number))
+        {
+            peer.response(&mut self.shared, now, from, (local, remote), noise, out);
+            self.forget_indices();
+        }
+    }
+
+    /// Whether a handshake message from `from` is looked at.
+    fn take_handshake(&mut self, now: Now, from: P) -> bool {
+        let taken = match self.peers.iter_mut().find(|peer| peer.is_at(from)) {
+            Some(peer) => peer.take_handshake(now.instant, PER_PEER),
+            None => self.limits.take(now.instant, from),
+        };
+        if !taken {
+            self.shared.drops.count(InnerDrop::RateLimited);
+        }
+        taken
+    }
+
+    /// Forgets the indices of sessions that are no more. A handshake costs far more than this.
+    fn forget_indices(&mut self) {
+        let peers = &self.peers;
+        self.shared.indices.retain(|index, number| {
+            peers.get(usize::from(number.0)).is_some_and(|peer| peer.has(*index))
+        });
+    }
+}
+
+/// Sessions and handshakes that a peer has in the ordinary course of things.
+const INDICES_PER_PEER: usize = 4;

@@ -1,0 +1,241 @@
+//! Inner sides joined by a network that loses, delays, reorders and duplicates, from a seed.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+
+use anyrelay_core::time::{Instant, Now, UnixTime};
+
+use crate::inner::counters::InnerDrop;
+use crate::inner::keys::{PresharedKey, PrivateKey, PublicKey};
+use crate::inner::{Inner, PeerConfig};
+
+/// No numbers; literals do not say of what they are empty.
+pub const NOTHING: [u64; 0] = [];
+
+/// Where a side is.
+pub type Place = u32;
+
+/// Small, fast, and the same everywhere (SplitMix64).
+#[derive(Clone)]
+pub struct Rng(pub u64);
+
+impl Rng {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.next() % end.max(1)
+    }
+
+    pub fn percent(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+}
+
+/// What the network does.
+#[derive(Clone, Copy)]
+pub struct Network {
+    pub loss_percent: u64,
+    pub duplicate_percent: u64,
+    pub delay_ms: u64,
+    pub jitter_ms: u64,
+}
+
+pub const PERFECT: Network =
+    Network { loss_percent: 0, duplicate_percent: 0, delay_ms: 20, jitter_ms: 0 };
+pub const BAD: Network =
+    Network { loss_percent: 20, duplicate_percent: 10, delay_ms: 20, jitter_ms: 60 };
+
+/// A message on its way.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Flying {
+    at_ms: u64,
+    order: u64,
+    from: Place,
+    to: Place,
+    body: Vec<u8>,
+}
+
+pub struct World {
+    pub now_ms: u64,
+    pub network: Network,
+    pub rng: Rng,
+    pub sides: Vec<Inner<Place>>,
+    /// Which side is where.
+    pub places: HashMap<Place, usize>,
+    /// Packets that came out of each side's tunnel.
+    pub delivered: Vec<Vec<Vec<u8>>>,
+    /// Every message that was ever sent, with whence and whereto.
+    pub log: Vec<(Place, Place, Vec<u8>)>,
+    flying: BinaryHeap<Reverse<Flying>>,
+    order: u64,
+}
+
+pub fn private(side: usize) -> PrivateKey {
+    PrivateKey::new([side as u8 + 1; 32])
+}
+
+pub fn public(side: usize) -> PublicKey {
+    private(side).public().unwrap()
+}
+
+/// Side `side` owns 10.9.0.`side`.
+pub fn peer(side: usize, place: Option<Place>) -> PeerConfig<Place> {
+    PeerConfig {
+        name: format!("side-{side}"),
+        public_key: public(side),
+        preshared_key: None,
+        place,
+        allowed: vec![format!("10.9.0.{side}/32").parse().unwrap()],
+        keepalive_seconds: 0,
+    }
+}
+
+pub fn shared(byte: u8) -> Option<PresharedKey> {
+    Some(PresharedKey::new([byte; 32]))
+}
+
+/// A packet from side `src` to side `dst` that holds a number.
+pub fn packet(src: usize, dst: usize, number: u64) -> Vec<u8> {
+    let mut bytes = vec![0; 28];
+    bytes[0] = 0x45;
+    bytes[3] = 28;
+    bytes[12..16].copy_from_slice(&[10, 9, 0, src as u8]);
+    bytes[16..20].copy_from_slice(&[10, 9, 0, dst as u8]);
+    bytes[20..].copy_from_slice(&number.to_be_bytes());
+    bytes
+}
+
+pub fn number_of(packet: &[u8]) -> u64 {
+    u64::from_be_bytes(packet[20..28].try_into().unwrap())
+}
+
+impl World {
+    /// Sides 0, 1, ... at places 100, 101, ..., each with its peers.
+    pub fn new(seed: u64, network: Network, peers: Vec<Vec<PeerConfig<Place>>>) -> World {
+        let mut world = World {
+            now_ms: 1_000_000,
+            network,
+            rng: Rng(seed),
+            sides: Vec::new(),
+            places: HashMap::new(),
+            delivered: vec![Vec::new(); peers.len()],
+            log: Vec::new(),
+            flying: BinaryHeap::new(),
+            order: 0,
+        };
+        for (side, peers) in peers.into_iter().enumerate() {
+            let inner = world.side(side, peers);
+            world.sides.push(inner);
+            world.places.insert(100 + side as Place, side);
+        }
+        world
+    }
+
+    /// Two sides that know each other and where the other is.
+    pub fn pair(seed: u64, network: Network) -> World {
+        World::new(seed, network, vec![vec![peer(1, Some(101))], vec![peer(0, Some(100))]])
+    }
+
+    pub fn side(&mut self, side: usize, peers: Vec<PeerConfig<Place>>) -> Inner<Place> {
+        let mut rng = Rng(self.rng.next());
+        let random = move |bytes: &mut [u8]| {
+            bytes.fill_with(|| rng.next() as u8);
+            true
+        };
+        Inner::new(private(side), peers, Box::new(random)).unwrap()
+    }
+
+    /// A side forgets everything, as a process does that is started anew.
+    pub fn restart(&mut self, side: usize, peers: Vec<PeerConfig<Place>>) {
+        self.sides[side] = self.side(side, peers);
+    }
+
+    pub fn now(&self) -> Now {
+        Now {
+            instant: Instant::from_millis(self.now_ms),
+            unix: UnixTime::from_millis(self.now_ms + 1_700_000_000_000),
+        }
+    }
+
+    pub fn place_of(&self, side: usize) -> Place {
+        let here = self.places.iter().filter(|(_, at)| **at == side).map(|(place, _)| *place);
+        here.max().unwrap()
+    }
+
+    pub fn send(&mut self, side: usize, packet: &[u8]) {
+        self.with(side, |inner, now, out| inner.send(now, packet, out));
+    }
+
+    /// Lets a message arrive that nobody may have sent.
+    pub fn inject(&mut self, from: Place, side: usize, body: &[u8]) {
+        let mut delivered = None;
+        self.with(side, |inner, now, out| {
+            delivered = inner.receive(now, from, body, out).map(<[u8]>::to_vec);
+        });
+        self.delivered[side].extend(delivered);
+    }
+
+    /// Lets time pass, in steps of a millisecond.
+    pub fn run_ms(&mut self, ms: u64) {
+        for _ in 0..ms {
+            self.now_ms += 1;
+            while self.flying.peek().is_some_and(|Reverse(next)| next.at_ms <= self.now_ms) {
+                let Reverse(next) = self.flying.pop().unwrap();
+                if let Some(&side) = self.places.get(&next.to) {
+                    self.inject(next.from, side, &next.body);
+                }
+            }
+            let now = self.now().instant;
+            for side in 0..self.sides.len() {
+                if self.sides[side].next_timer().is_some_and(|at| at <= now) {
+                    self.with(side, |inner, now, out| inner.poll(now, out));
+                }
+                let next = self.sides[side].next_timer();
+                assert!(next.is_none_or(|at| at > now), "a timer that poll does not move on");
+            }
+        }
+    }
+
+    pub fn drops(&self, side: usize, reason: InnerDrop) -> u64 {
+        self.sides[side].drops().get(reason)
+    }
+
+    pub fn sessions(&self, side: usize) -> u64 {
+        self.sides[side].status(self.now().instant)[0].traffic.sessions
+    }
+
+    /// The numbers that came out at `side` since last asked.
+    pub fn numbers(&mut self, side: usize) -> Vec<u64> {
+        let packets = std::mem::take(&mut self.delivered[side]);
+        packets.iter().map(|packet| number_of(packet)).collect()
+    }
+
+    fn with(
+        &mut self,
+        side: usize,
+        act: impl FnOnce(&mut Inner<Place>, Now, &mut crate::inner::Out<'_, Place>),
+    ) {
+        let (now, from) = (self.now(), self.place_of(side));
+        let mut sent = Vec::new();
+        act(&mut self.sides[side], now, &mut |to, body: &[u8]| sent.push((to, body.to_vec())));
+        for (to, body) in sent {
+            self.log.push((from, to, body.clone()));
+            if self.rng.percent(self.network.loss_percent) {
+                continue;
+            }
+            let copies = 1 + u64::from(self.rng.percent(self.network.duplicate_percent));
+            for _ in 0..copies {
+                let delay = self.network.delay_ms + self.rng.below(self.network.jitter_ms);
+                self.order += 1;
+                let (at_ms, order) = (self.now_ms + delay, self.order);
+                self.flying.push(Reverse(Flying { at_ms, order, from, to, body: body.clone() }));
+            }
+        }
+    }
+}
