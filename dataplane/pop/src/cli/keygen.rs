@@ -1,33 +1,29 @@
-//! `keygen`: three new secrets in a file that only its owner can read.
+//! `keygen`: new secrets in a file that only its owner can read.
 
-use std::fs::OpenOptions;
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use anyrelay_core::keys::KeyFile;
+use anyrelay_core::keys::{KeyFile, Secret};
 
+use super::files::New;
 use super::{Failure, say};
 
 /// Writes a new key file. It has its mode from the first moment on, and a file that is there
 /// already stays as it is.
 pub(super) fn keygen(path: &Path) -> Result<(), Failure> {
-    let mut secrets = [[0; 32]; 3];
-    for secret in &mut secrets {
-        getrandom::fill(secret)
-            .map_err(|error| anyhow::anyhow!("no random numbers from the system: {error}"))?;
-    }
-    let text = KeyFile::from_random(secrets).serialize();
+    let text = KeyFile::from_random([random()?, random()?, random()?]).serialize();
+    New::make(path, "new keys would break every connection")?.write(&text)?;
     let name = path.display();
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(
-        |error| match error.kind() {
-            ErrorKind::AlreadyExists => anyhow::anyhow!(
-                "{name} exists and is left as it is: new keys would break every connection"
-            ),
-            _ => anyhow::anyhow!("{name} cannot be created: {error}"),
-        },
-    )?;
-    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
-    written.map_err(|error| anyhow::anyhow!("{name} cannot be written: {error}"))?;
     say(format_args!("{name}: new keys, mode 0600; every POP needs this same file"))
+}
+
+/// A new secret.
+pub(super) fn new_secret() -> Result<Secret, Failure> {
+    Ok(Secret::new(random()?))
+}
+
+fn random() -> Result<[u8; 32], Failure> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| anyhow::anyhow!("no random numbers from the system: {error}"))?;
+    Ok(bytes)
 }

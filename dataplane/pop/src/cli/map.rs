@@ -13,7 +13,7 @@ use anyrelay_core::verdict::DropReason;
 use clap::Args;
 use serde::Serialize;
 
-use super::{Failure, say};
+use super::{Failure, print_json, say};
 use crate::control::load;
 
 /// The arguments of `map`: a client, or what a target saw.
@@ -112,11 +112,6 @@ fn tell(answer: Result<Vec<Mapping>, DropReason>, json: bool) -> Result<(), Fail
             Err(Failure::Told)
         }
     }
-}
-
-fn print_json(value: &impl Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(value).map_err(anyhow::Error::from)?;
-    say(text)
 }
 
 fn line(mapping: &Mapping) -> String {

@@ -1,12 +1,15 @@
-//! The command line: `run`, `check`, `keygen`, `map`, `replay`.
+//! The command line: `run`, `check`, `keygen`, `rotate-token`, `tenant`, `agent`, `map`, `replay`.
 //!
 //! Exit codes: 0 done, 1 failed at run time, 2 wrong usage or a config that does not check. What a
 //! command answers goes to stdout; mistakes, warnings and the log go to stderr.
 
 mod check;
+mod files;
 mod keygen;
 mod map;
 mod replay;
+mod rotate;
+mod tenants;
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -47,6 +50,14 @@ enum Command {
         /// The key file.
         file: PathBuf,
     },
+    /// Add the next epoch of the token secret to a key file.
+    RotateToken(rotate::RotateArguments),
+    /// Add and list tenants: whose agents may reach each other through tunnels.
+    #[command(subcommand)]
+    Tenant(tenants::TenantCommand),
+    /// Issue and revoke the keys of tenants' agents.
+    #[command(subcommand)]
+    Agent(tenants::AgentCommand),
     /// Show what stands for a client at the target, or which client is behind what a target saw.
     Map(map::MapArguments),
     /// Run the POP over a capture, offline, and write what it would have sent.
@@ -118,9 +129,18 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         }
         Command::Check { config } => check::check(&config),
         Command::Keygen { file } => keygen::keygen(&file),
+        Command::RotateToken(arguments) => rotate::rotate(&arguments),
+        Command::Tenant(command) => tenants::tenant(&command),
+        Command::Agent(command) => tenants::agent(&command),
         Command::Map(arguments) => map::map(&arguments),
         Command::Replay(arguments) => replay::replay(&arguments),
     }
+}
+
+/// Writes `value` to stdout as JSON.
+fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(anyhow::Error::from)?;
+    say(text)
 }
 
 /// Writes a line to stdout. A reader that has gone, such as `head`, wants no more and is no error.

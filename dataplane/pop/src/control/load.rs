@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyrelay_core::config::{Config, Problem, Problems, Snapshot};
-use anyrelay_core::keys::KeyFile;
+use anyrelay_core::keys::{KeyFile, Mistake, Tenants};
 use rustix::fs::Mode;
 
 use crate::ports::check_devices;
@@ -43,13 +43,31 @@ fn load_keys(config_file: &str, path: &Path) -> Result<KeyFile, Problems> {
         let advice = "`anyrelay keygen FILE` writes a key file";
         one(config_file, "pop.keys", format!("{name}: {reason}; {advice}"))
     })?;
-    KeyFile::parse(&text).map_err(|error| {
-        one(&path.display().to_string(), error.name().unwrap_or_default(), error.to_string())
+    parse_keys(&path.display().to_string(), &text)
+}
+
+/// Reads the text of the key file called `file`.
+///
+/// # Errors
+/// The first mistake.
+pub fn parse_keys(file: &str, text: &str) -> Result<KeyFile, Problems> {
+    KeyFile::parse(text)
+        .map_err(|error| one(file, error.name().unwrap_or_default(), error.to_string()))
+}
+
+/// Reads the text of the tenants file called `file`.
+///
+/// # Errors
+/// All mistakes.
+pub fn parse_tenants(file: &str, text: &str) -> Result<Tenants, Problems> {
+    Tenants::parse(text).map_err(|mistakes| {
+        let problem = |Mistake { key, reason }| Problem { file: file.to_owned(), key, reason };
+        Problems(mistakes.into_iter().map(problem).collect())
     })
 }
 
-/// The text of a file of at most [`FILE_MAX`] bytes.
-fn read(path: &Path) -> Result<String, String> {
+/// The text of a file of at most [`FILE_MAX`] bytes; else why it cannot be had.
+pub fn read(path: &Path) -> Result<String, String> {
     let mut text = String::new();
     let read = File::open(path).and_then(|file| file.take(FILE_MAX + 1).read_to_string(&mut text));
     read.map_err(|error| format!("cannot be read: {error}"))?;

@@ -1,0 +1,75 @@
+//! `rotate-token`: the next epoch of the token secret, in the key file.
+
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyrelay_core::keys::{EPOCH_GRACE_MS, KeyFile, format_time, parse_time};
+use anyrelay_core::time::UnixTime;
+use clap::Args;
+
+use super::files::Locked;
+use super::{Failure, keygen, say};
+use crate::control::parse_keys;
+
+/// The arguments of `rotate-token`.
+#[derive(Debug, Args)]
+#[group(skip)]
+pub(super) struct RotateArguments {
+    /// The key file.
+    file: PathBuf,
+    /// When the new epoch becomes current, such as 2026-11-22T10:00:00Z: every POP must have the
+    /// file by then. Without it, in 24 hours.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    not_before: Option<UnixTime>,
+}
+
+/// Adds the next epoch to the key file, and removes the one before the last.
+pub(super) fn rotate(arguments: &RotateArguments) -> Result<(), Failure> {
+    let RotateArguments { file, not_before } = arguments;
+    let name = file.display();
+    let existing = Locked::existing(file, "`anyrelay keygen` writes one")?;
+    let keys = parse_keys(&name.to_string(), existing.text())?;
+    let now = now();
+    let not_before = not_before.unwrap_or_else(|| whole_seconds(now.plus_millis(LEAD_MS)));
+    let tokens = keys
+        .tokens
+        .rotated(keygen::new_secret()?, not_before, now)
+        .map_err(|error| anyhow::anyhow!("{name}: token: {error}"))?;
+    let keys = KeyFile { tokens, ..keys };
+    existing.replace(&keys.serialize())?;
+
+    let numbers: Vec<u8> = keys.tokens.iter().map(|epoch| epoch.number).collect();
+    let (last, new) = match numbers[..] {
+        [last, new] => (last, new),
+        // A rotation makes two.
+        _ => return Ok(()),
+    };
+    let (from, until) =
+        (format_time(not_before), format_time(not_before.plus_millis(EPOCH_GRACE_MS)));
+    say(format_args!("{name}: epoch {new} added, current from {from} on"))?;
+    say(format_args!("{name}: tokens of epoch {last} are accepted until {until}"))?;
+    if not_before <= now {
+        say("the new epoch is current already: a POP without it refuses its tokens, so be quick")?;
+    }
+    say("now put this same file on every POP and reload each, before the new epoch is current")
+}
+
+fn time(text: &str) -> Result<UnixTime, String> {
+    parse_time(text).ok_or_else(|| {
+        "no moment in time; write it as 2026-11-22T10:00:00Z, or with an offset such as +01:00"
+            .to_owned()
+    })
+}
+
+/// The system's wall clock.
+fn now() -> UnixTime {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixTime::from_millis(since_1970.as_millis() as u64)
+}
+
+fn whole_seconds(time: UnixTime) -> UnixTime {
+    UnixTime::from_millis(time.as_millis().next_multiple_of(1000))
+}
+
+/// Enough for a rollout by hand, or by a tool that runs once a day.
+const LEAD_MS: u64 = 24 * 3600 * 1000;
