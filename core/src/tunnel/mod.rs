@@ -7,6 +7,7 @@
 //! segment is, then [`handshake`], [`keepalive`] and [`forward`] say what to do. [`message`] and
 //! [`token`] are the formats, which agents share. All of it is described in docs/protocol.md.
 
+pub mod agent;
 pub mod forward;
 pub mod handshake;
 pub mod keepalive;
@@ -15,6 +16,7 @@ pub mod service;
 #[cfg(test)]
 mod tests;
 pub mod token;
+pub mod window;
 
 pub use message::{DataHeader, KeepaliveReply, KeepaliveRequest, Malformed};
 pub use service::{Incoming, Segment, Service, Vip};

@@ -1,0 +1,224 @@
+//! The handshake, and when it is made again.
+//!
+//! A handshake from the same port begins where the flow's numbers are at that tick, so that a
+//! firewall which still has the flow finds it in its window, and tokens given out stay valid. A new
+//! port is taken when the old numbers are lost or of no use: then a new token must be published.
+
+use super::segment::{Head, SYN_OPTIONS_LEN, syn_options};
+use super::{Agent, Outgoing, Problem};
+use crate::seq::SeqNum;
+use crate::time::{Instant, Tick};
+use crate::tunnel::window;
+use crate::wire::tcp::{self, Tcp};
+
+/// Where the flow is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Phase {
+    /// A SYN is to be sent at that time.
+    Idle { at: Instant },
+    /// A SYN was sent.
+    SynSent(Attempt),
+    /// The handshake is done.
+    Open(Open),
+}
+
+/// A handshake under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attempt {
+    isn: SeqNum,
+    sent: u32,
+    wait_ms: u64,
+    /// When the next SYN goes.
+    pub(super) retry_at: Instant,
+}
+
+/// What the handshake of an open flow said.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Open {
+    /// Our first number.
+    pub(super) isn: SeqNum,
+    /// The server's first number.
+    pub(super) server_isn: SeqNum,
+    /// Acks of keepalives stay at the server's first number until they are first past it. Then
+    /// this is dropped: numbers wrap, and a compare kept for ever would hold them back.
+    pub(super) keepalive_floor: Option<SeqNum>,
+    /// The same of acks of data, which lag behind.
+    pub(super) data_floor: Option<SeqNum>,
+}
+
+impl Agent {
+    pub(super) fn poll_connect(&mut self, now: Instant, out: &mut impl FnMut(Outgoing<'_>)) {
+        match self.phase {
+            Phase::Idle { at } if now >= at => {
+                let isn = SeqNum(self.random.next() as u32);
+                let wait_ms = SYN_WAIT_MS.min(u64::from(self.constants.tick_ms) / 2).max(1);
+                self.send_syn(now, Attempt { isn, sent: 0, wait_ms, retry_at: now }, out);
+            }
+            Phase::SynSent(attempt) if now >= attempt.retry_at => {
+                if attempt.sent >= SYNS_UNTIL_PROBLEM && self.problem != Some(Problem::Refused) {
+                    self.problem = Some(Problem::NoHandshake);
+                }
+                let wait_ms = (attempt.wait_ms * 2).min(SYN_WAIT_MS_MAX);
+                self.send_syn(now, Attempt { wait_ms, ..attempt }, out);
+            }
+            _ => {}
+        }
+    }
+
+    fn send_syn(&mut self, now: Instant, attempt: Attempt, out: &mut impl FnMut(Outgoing<'_>)) {
+        let tick = self.clock.tick(now);
+        let isn = self.base.map_or(attempt.isn, |base| self.at(base, tick));
+        let headers = if self.vip.is_ipv4() { 40 } else { 60 };
+        let mut segment = [0; tcp::HEADER_LEN + SYN_OPTIONS_LEN];
+        self.head(isn, SeqNum(0), tcp::SYN, SYN_OPTIONS_LEN).write(&mut segment);
+        let options = syn_options(self.mtu.saturating_sub(headers));
+        segment.iter_mut().skip(tcp::HEADER_LEN).zip(options).for_each(|(to, from)| *to = from);
+        out(Outgoing { port: self.port, segment: &mut segment });
+        self.counters.syns_sent += 1;
+        self.last_sent = now;
+        let retry_at = now.plus_millis(attempt.wait_ms);
+        let sent = attempt.sent.saturating_add(1);
+        self.phase = Phase::SynSent(Attempt { isn, sent, retry_at, ..attempt });
+    }
+
+    /// Takes a SYN, a SYN-ACK or a RST.
+    pub(super) fn receive_control(
+        &mut self,
+        now: Instant,
+        tcp: &Tcp,
+        out: &mut impl FnMut(Outgoing<'_>),
+    ) {
+        if tcp.has(tcp::RST) {
+            return self.receive_reset(now, tcp, out);
+        }
+        let phase = self.phase;
+        match phase {
+            Phase::SynSent(attempt) if tcp.has(tcp::ACK) && tcp.ack == attempt.isn.plus(1) => {
+                self.open(now, attempt.isn, tcp.seq, out);
+            }
+            // A second SYN-ACK, of a POP whose clock is behind the first one's. Which of the two
+            // the firewalls saw first cannot be known; acking the lower one is right for both.
+            Phase::Open(open)
+                if tcp.has(tcp::ACK)
+                    && tcp.ack == open.isn.plus(1)
+                    && self.server.is_none()
+                    && tcp.seq.before(open.server_isn) =>
+            {
+                let floor = Some(tcp.seq.plus(1));
+                self.phase = Phase::Open(Open {
+                    server_isn: tcp.seq,
+                    keepalive_floor: floor,
+                    data_floor: floor,
+                    ..open
+                });
+            }
+            _ => self.counters.refused_syn_ack += 1,
+        }
+    }
+
+    fn open(
+        &mut self,
+        now: Instant,
+        isn: SeqNum,
+        server_isn: SeqNum,
+        out: &mut impl FnMut(Outgoing<'_>),
+    ) {
+        let ack = server_isn.plus(1);
+        let floor = Some(ack);
+        self.phase =
+            Phase::Open(Open { isn, server_isn, keepalive_floor: floor, data_floor: floor });
+        self.counters.handshakes += 1;
+        self.acked = None;
+        let tick = self.clock.tick(now);
+        let mut segment = [0; tcp::HEADER_LEN];
+        self.head(isn.plus(1), ack, tcp::ACK, 0).write(&mut segment);
+        out(Outgoing { port: self.port, segment: &mut segment });
+        self.note_sent(now, tick, ack);
+        self.start_keepalive(now, out);
+    }
+
+    /// A RST can be a middlebox's, or forged. One that is exactly at our last ack has closed the
+    /// flow in the firewalls that saw it: only a handshake opens it again. Any other has at most
+    /// shortened their patience, which a keepalive restores.
+    fn receive_reset(&mut self, now: Instant, tcp: &Tcp, out: &mut impl FnMut(Outgoing<'_>)) {
+        self.counters.resets += 1;
+        match self.phase {
+            Phase::Idle { .. } => {}
+            Phase::SynSent(attempt) => {
+                if tcp.has(tcp::ACK) && tcp.ack == attempt.isn.plus(1) {
+                    self.problem = Some(Problem::Refused);
+                }
+            }
+            Phase::Open(_) => {
+                let closes = self.acked.is_some_and(|(high, last)| [high, last].contains(&tcp.seq));
+                if closes && self.reset_allows(0, now) {
+                    self.connect_again(now, out);
+                } else if !closes && self.reset_allows(1, now) {
+                    self.start_keepalive(now, out);
+                }
+            }
+        }
+    }
+
+    /// Whether a RST of this kind may lead to something: once in a tick's length.
+    fn reset_allows(&mut self, kind: usize, now: Instant) -> bool {
+        let tick_ms = u64::from(self.constants.tick_ms);
+        match self.reset_at.get_mut(kind) {
+            Some(at) if at.is_none_or(|at| now.millis_since(at) >= tick_ms) => {
+                *at = Some(now);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Makes the handshake again from the same port.
+    pub(super) fn connect_again(&mut self, now: Instant, out: &mut impl FnMut(Outgoing<'_>)) {
+        self.counters.re_syns += 1;
+        self.forget_flow(now);
+        self.poll_connect(now, out);
+    }
+
+    /// Takes a new port, and numbers that nobody knows.
+    pub(super) fn connect_anew(&mut self, now: Instant, out: &mut impl FnMut(Outgoing<'_>)) {
+        self.counters.new_ports += 1;
+        self.forget_flow(now);
+        self.port = self.random_port();
+        self.base = None;
+        self.shift = None;
+        self.token = None;
+        self.public = None;
+        self.accepted = None;
+        self.phase = Phase::Idle { at: now.plus_millis(self.timer.wait_before_anew_ms()) };
+        self.poll_connect(now, out);
+    }
+
+    fn forget_flow(&mut self, now: Instant) {
+        self.outstanding.clear();
+        self.server = None;
+        self.acked = None;
+        self.timer.clear(now);
+        self.phase = Phase::Idle { at: now };
+    }
+
+    /// Whether the flow was left alone for so long that its acks are of no use any more.
+    pub(super) fn slept(&mut self, now: Instant) -> bool {
+        let max = u64::from(window::sleep_max(&self.constants));
+        self.answer_age(now).is_some_and(|age| age > max)
+    }
+
+    /// Ticks since the newest answered keepalive of this flow.
+    pub(super) fn answer_age(&mut self, now: Instant) -> Option<u64> {
+        let Tick(tick) = self.clock.tick(now);
+        self.server.map(|server| tick.saturating_sub(server.newest_tick.0))
+    }
+
+    /// The header of a segment to the VIP.
+    pub(super) fn head(&self, seq: SeqNum, ack: SeqNum, flags: u8, options_len: usize) -> Head {
+        Head { src_port: self.port, dst_port: self.vip.port(), seq, ack, flags, options_len }
+    }
+}
+
+const SYN_WAIT_MS: u64 = 500;
+const SYN_WAIT_MS_MAX: u64 = 8000;
+const SYNS_UNTIL_PROBLEM: u32 = 3;

@@ -1,0 +1,196 @@
+//! Datagrams: sent with predicted numbers, taken only when they bear numbers that a POP predicts.
+
+use super::connect::Phase;
+use super::segment::PSH;
+use super::{Agent, Conversation, HEADROOM, Outgoing, Received, SendError};
+use crate::predict::{self, OFFSET_STEP};
+use crate::seq::SeqNum;
+use crate::time::{Instant, Tick};
+use crate::tunnel::message::{DATA_HEADER_LEN, DataHeader, body_max, put};
+use crate::tunnel::token::{Family, PublicToken, Token};
+use crate::tunnel::window::{self, ACK_BELOW, POP_AHEAD_TICKS_MAX, POP_BEHIND_TICKS_MAX};
+use crate::wire::tcp::{self, Tcp};
+
+/// The numbers that data must bear.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Accepted {
+    /// The server's sequence number at tick 0.
+    start: SeqNum,
+    /// The agent's own.
+    base: SeqNum,
+    stride: u32,
+    lag: u16,
+}
+
+impl Agent {
+    pub(super) fn send_data<'b>(
+        &mut self,
+        now: Instant,
+        to: &PublicToken,
+        conversation: Conversation,
+        buffer: &'b mut [u8],
+        body_at: usize,
+        out: &mut impl FnMut(Outgoing<'_>),
+    ) -> Result<Outgoing<'b>, SendError> {
+        let (own, base) = self.ready_to_send(now, out)?;
+        let body_len = buffer.len().checked_sub(body_at).ok_or(SendError::NoHeadroom)?;
+        let max = self.body_room(to);
+        if body_len > max {
+            self.counters.refused_too_big += 1;
+            return Err(SendError::TooBig { max });
+        }
+        let mut header = DataHeader {
+            destination: to.token.family(),
+            sender: own.token.family(),
+            destination_odd: to.epoch % 2 == 1,
+            sender_odd: own.epoch % 2 == 1,
+            offset_steps: 0,
+            channel: conversation.channel,
+            session: conversation.session,
+        };
+        let start = body_at
+            .checked_sub(tcp::HEADER_LEN + header.body_at_up())
+            .ok_or(SendError::NoHeadroom)?;
+        let segment = buffer.get_mut(start..).ok_or(SendError::NoHeadroom)?;
+        let payload_len = segment.len() - tcp::HEADER_LEN;
+        let offset = self.next_offset(payload_len);
+        header.offset_steps = (offset / u32::from(OFFSET_STEP)) as u8;
+        let tick = self.clock.tick(now);
+        let ack = self.data_ack().ok_or(SendError::NotReady)?;
+        let seq = self.at(base, tick).plus(1).plus(offset);
+        self.head(seq, ack, tcp::ACK | PSH, 0).write(segment);
+        let payload = segment.get_mut(tcp::HEADER_LEN..).unwrap_or_default();
+        put(payload, 0, &header.write_up());
+        put(payload, DATA_HEADER_LEN, to.token.as_bytes());
+        put(payload, header.own_token_at(), own.token.as_bytes());
+        self.note_sent(now, tick, ack);
+        self.counters.datagrams_sent += 1;
+        self.counters.bytes_sent += body_len as u64;
+        Ok(Outgoing { port: self.port, segment })
+    }
+
+    /// The agent's token and base, when data may go now. What stands in the way is begun to be
+    /// cleared away, so that a caller who tries again later succeeds.
+    #[inline]
+    fn ready_to_send(
+        &mut self,
+        now: Instant,
+        out: &mut impl FnMut(Outgoing<'_>),
+    ) -> Result<(PublicToken, SeqNum), SendError> {
+        let max = u64::from(window::data_age_max(&self.constants));
+        match (self.token, self.base, self.answer_age(now)) {
+            (Some(token), Some(base), Some(age)) if age <= max => {
+                let silent_ms = now.millis_since(self.last_sent);
+                if silent_ms > u64::from(self.constants.tick_ms) {
+                    // Its ack is exact: it moves the window of firewalls on, which data does not.
+                    self.start_keepalive(now, out);
+                }
+                Ok((token, base))
+            }
+            _ => {
+                self.counters.refused_not_ready += 1;
+                if self.slept(now) {
+                    self.connect_again(now, out);
+                } else {
+                    self.poll(now, out);
+                }
+                Err(SendError::NotReady)
+            }
+        }
+    }
+
+    #[inline]
+    fn data_ack(&mut self) -> Option<SeqNum> {
+        let behind = u32::from(self.constants.lag).wrapping_mul(self.constants.stride);
+        match &mut self.phase {
+            Phase::Open(open) => Some(open.data_ack(&self.server?, behind)),
+            _ => None,
+        }
+    }
+
+    /// Where a payload goes in front of the tick's number.
+    #[inline]
+    fn next_offset(&mut self, payload_len: usize) -> u32 {
+        let len = payload_len as u32;
+        let limit = u32::from(self.constants.offset);
+        let offset = if self.offset.saturating_add(len) > limit { 0 } else { self.offset };
+        self.offset = offset.saturating_add(len.next_multiple_of(u32::from(OFFSET_STEP)));
+        offset
+    }
+
+    pub(super) fn body_room(&self, to: &PublicToken) -> usize {
+        let own = self.family();
+        // What POPs say is for a token of the own family; a longer one takes its room from the body.
+        let more = match (own, to.token.family()) {
+            (Family::V4, Family::V6) => Family::V6.token_len() - Family::V4.token_len(),
+            _ => 0,
+        };
+        let theirs = usize::from(self.body_max).saturating_sub(more);
+        theirs.min(usize::from(body_max(self.mtu, own, to.token.family())))
+    }
+
+    /// From now on, data is judged by the numbers of the newest reply.
+    pub(super) fn accept_from(&mut self, base: SeqNum) {
+        let (stride, lag) = (self.constants.stride, self.constants.lag);
+        self.accepted =
+            self.server.map(|server| Accepted { start: server.start, base, stride, lag });
+    }
+
+    /// Takes a datagram, if a POP whose clock is right would number it so. Nothing but a counter
+    /// changes by it: data is not authenticated.
+    #[inline]
+    pub(super) fn receive_data<'s>(
+        &mut self,
+        tcp: &Tcp,
+        payload: &'s [u8],
+    ) -> Option<Received<'s>> {
+        let Some(accepted) = self.accepted else {
+            self.counters.refused_data_early += 1;
+            return None;
+        };
+        let Ok(header) = DataHeader::parse_down(payload) else {
+            self.counters.refused_data_malformed += 1;
+            return None;
+        };
+        let numbered = tcp.seq.plus((1 + header.offset()).wrapping_neg());
+        let Some(tick) = accepted.tick_of(numbered, self.last_tick) else {
+            self.counters.refused_data_seq += 1;
+            return None;
+        };
+        if !tcp.has(tcp::ACK) || tcp.ack != accepted.ack_at(tick) {
+            self.counters.refused_data_ack += 1;
+            return None;
+        }
+        let token = payload.get(DATA_HEADER_LEN..);
+        let token = token.and_then(|bytes| Token::read(header.sender, bytes))?;
+        let body = payload.get(header.body_at_down()..)?;
+        self.counters.datagrams_received += 1;
+        self.counters.bytes_received += body.len() as u64;
+        // Only the parity of the epoch travels; two live epochs are neighbours.
+        let own = self.token.map_or(0, |own| own.epoch);
+        let epoch = if (own % 2 == 1) == header.sender_odd { own } else { own.wrapping_add(1) };
+        let from = PublicToken { epoch, token };
+        let DataHeader { session, channel, .. } = header;
+        Some(Received { conversation: Conversation { session, channel }, from, body })
+    }
+}
+
+impl Accepted {
+    /// The tick whose number of the server's `seq` is, among those that a POP can be in.
+    #[inline]
+    fn tick_of(&self, seq: SeqNum, last: Tick) -> Option<Tick> {
+        let expected = predict::at(self.start, self.stride, last);
+        let ticks = predict::ticks_between(seq, expected, self.stride)?;
+        let possible = -(POP_BEHIND_TICKS_MAX as i32)..=POP_AHEAD_TICKS_MAX as i32;
+        possible.contains(&ticks).then(|| Tick(last.0.wrapping_add_signed(ticks.into())))
+    }
+
+    /// What a POP acks in `tick`.
+    #[inline]
+    fn ack_at(&self, tick: Tick) -> SeqNum {
+        let at = predict::at(self.base, self.stride, Tick(tick.0.wrapping_sub(self.lag.into())));
+        at.plus(1u32.wrapping_sub(ACK_BELOW))
+    }
+}
+
+const _: () = assert!(HEADROOM == tcp::HEADER_LEN + DATA_HEADER_LEN + 2 * Family::V6.token_len());

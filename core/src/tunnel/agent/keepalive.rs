@@ -1,0 +1,347 @@
+//! Keepalives: the only segments whose answers are authenticated, and all that the agent learns
+//! from: the tick, the server's numbers, the constants, its own public address, its token.
+
+use super::connect::{Open, Phase};
+use super::segment::PSH;
+use super::{Agent, Outgoing, Problem};
+use crate::predict::{self, Constants};
+use crate::seq::SeqNum;
+use crate::time::{Instant, Tick};
+use crate::tunnel::message::{
+    KEEPALIVE_LEN_MAX, KeepaliveReply, KeepaliveRequest, VERSION, keepalive_len,
+};
+use crate::tunnel::token::PublicToken;
+use crate::tunnel::window::{ALIGN_STEP_MAX, ALIGNED};
+use crate::wire::tcp::{self, Tcp};
+
+/// A keepalive that waits for its answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outstanding {
+    nonce: u64,
+    seq: SeqNum,
+    tick: Tick,
+    sent: Instant,
+}
+
+/// The server's numbers in one flow, from authenticated replies alone.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Server {
+    /// The server's sequence number at tick 0.
+    pub(super) start: SeqNum,
+    /// Sequence number and tick of the newest reply.
+    pub(super) newest: SeqNum,
+    pub(super) newest_tick: Tick,
+    /// When a reply came last.
+    pub(super) answered_at: Instant,
+}
+
+/// When keepalives go.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timer {
+    /// The keepalive that is under way.
+    round: Option<Round>,
+    /// When the next begins.
+    next_at: Instant,
+    /// Keepalives given up in a row.
+    unanswered: u32,
+    /// Ports in a row on which none was answered.
+    fruitless: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Round {
+    sent: u32,
+    started: Instant,
+    /// When it is repeated or given up.
+    at: Instant,
+}
+
+impl Timer {
+    pub(super) const fn new(now: Instant) -> Self {
+        Timer { round: None, next_at: now, unanswered: 0, fruitless: 0 }
+    }
+
+    pub(super) fn next(&self) -> Instant {
+        self.round.map_or(self.next_at, |round| round.at)
+    }
+
+    pub(super) fn clear(&mut self, now: Instant) {
+        *self = Timer { fruitless: self.fruitless, ..Timer::new(now) };
+    }
+
+    /// How long to wait before yet another port: the first one is taken at once, then ever later,
+    /// so that an agent whose key is refused does not flood NATs with flows.
+    pub(super) fn wait_before_anew_ms(&self) -> u64 {
+        match self.fruitless {
+            0 | 1 => 0,
+            count => (1000 << count.min(6)).min(ANEW_WAIT_MS_MAX),
+        }
+    }
+}
+
+impl Agent {
+    pub(super) fn poll_keepalive(&mut self, now: Instant, out: &mut impl FnMut(Outgoing<'_>)) {
+        match self.timer.round {
+            None if now >= self.timer.next_at => self.start_keepalive(now, out),
+            Some(round) if now >= round.at && round.sent < SENT_MAX => self.repeat(now, round, out),
+            Some(round) if now >= round.at => {
+                self.counters.keepalives_lost += 1;
+                self.timer.unanswered += 1;
+                if self.timer.unanswered >= UNANSWERED_MAX {
+                    return self.give_up(now, out);
+                }
+                self.timer.round = None;
+                self.start_keepalive(now, out);
+            }
+            _ => {}
+        }
+    }
+
+    /// Two keepalives stayed without an answer.
+    fn give_up(&mut self, now: Instant, out: &mut impl FnMut(Outgoing<'_>)) {
+        if self.server.is_some() {
+            return self.connect_again(now, out);
+        }
+        // The handshake went through and nothing else does: a proxy on the way keeps the numbers
+        // that the flow had before, or the POPs do not know the agent.
+        if !matches!(self.problem, Some(Problem::Version { .. })) {
+            self.problem = Some(Problem::NoAnswer);
+        }
+        self.timer.fruitless = self.timer.fruitless.saturating_add(1);
+        self.connect_anew(now, out);
+    }
+
+    /// Sends a keepalive now, repeating the one under way if there is one.
+    pub(super) fn start_keepalive(&mut self, now: Instant, out: &mut impl FnMut(Outgoing<'_>)) {
+        let at = now.plus_millis(self.repeat_ms());
+        match self.timer.round {
+            Some(_) => {}
+            None => self.timer.round = Some(Round { sent: 1, started: now, at }),
+        }
+        self.send_keepalive(now, out);
+    }
+
+    fn repeat(&mut self, now: Instant, round: Round, out: &mut impl FnMut(Outgoing<'_>)) {
+        let wait_ms = self.repeat_ms() << round.sent;
+        let sent = round.sent + 1;
+        self.timer.round = Some(Round { sent, at: now.plus_millis(wait_ms), ..round });
+        self.send_keepalive(now, out);
+    }
+
+    fn repeat_ms(&self) -> u64 {
+        REPEAT_MS.min(u64::from(self.constants.tick_ms) / 4).max(1)
+    }
+
+    fn send_keepalive(&mut self, now: Instant, out: &mut impl FnMut(Outgoing<'_>)) {
+        let Phase::Open(mut open) = self.phase else { return };
+        let ack = open.keepalive_ack(self.server, keepalive_len(self.family()) as u32);
+        self.phase = Phase::Open(open);
+        let tick = self.clock.tick(now);
+        let seq = self.base.map_or(open.isn, |base| self.at(base, tick)).plus(1);
+        let nonce = self.random.next();
+        let mut segment = [0; tcp::HEADER_LEN + KEEPALIVE_LEN_MAX];
+        let (head, payload) = segment.split_at_mut(tcp::HEADER_LEN);
+        self.head(seq, ack, tcp::ACK | PSH, 0).write(head);
+        let Some(payload) = payload.first_chunk_mut() else { return };
+        let request = KeepaliveRequest { tenant: self.key.tenant, agent: self.key.agent, nonce };
+        let len = tcp::HEADER_LEN + request.write(self.family(), &self.key.key, payload);
+        let Some(segment) = segment.get_mut(..len) else { return };
+        if self.outstanding.is_full() {
+            self.outstanding.remove(0);
+        }
+        self.outstanding.push(Outstanding { nonce, seq, tick, sent: now });
+        out(Outgoing { port: self.port, segment });
+        self.counters.keepalives_sent += 1;
+        self.note_sent(now, tick, ack);
+    }
+
+    /// Takes a reply, if all of it holds.
+    pub(super) fn receive_reply(
+        &mut self,
+        now: Instant,
+        tcp: &Tcp,
+        payload: &[u8],
+        out: &mut impl FnMut(Outgoing<'_>),
+    ) {
+        let Some((asked, reply)) = self.authenticate(payload) else { return };
+        let Phase::Open(open) = self.phase else { return };
+        let Constants { tick_ms, stride, .. } = reply.constants;
+        if reply.constants.check(0).is_err() {
+            self.counters.refused_reply_constants += 1;
+            self.problem = Some(Problem::Constants);
+            return;
+        }
+        // The MAC does not cover TCP's numbers, as NATs may rewrite them: they must fit by
+        // themselves.
+        let start = predict::at(tcp.seq.plus(u32::MAX), stride.wrapping_neg(), reply.tick);
+        let expected = match self.server {
+            Some(server) => server.start == start,
+            None => predict::ticks_between(tcp.seq, open.server_isn.plus(1), stride)
+                .is_some_and(|ticks| ticks.unsigned_abs() <= HANDSHAKE_TICKS_MAX),
+        };
+        if !expected || tcp.ack != asked.seq.plus(payload.len() as u32) {
+            self.counters.refused_reply_numbers += 1;
+            return;
+        }
+        self.outstanding.retain(|other| other.nonce != asked.nonce);
+        let same = (self.constants.tick_ms, self.constants.stride) == (tick_ms, stride);
+        let keeps = self.base.is_none() || same;
+        self.constants = reply.constants;
+        self.clock.learn(reply.tick, tick_ms, asked.sent, now);
+        self.learn_server(now, tcp.seq, start, reply.tick);
+        self.counters.keepalives_answered += 1;
+        self.round_trip_us = Some(now.nanos_since(asked.sent) / 1000);
+        self.pop = Some(reply.pop);
+        self.body_max = reply.body_max;
+        self.problem = None;
+        self.finish_round(now);
+        // With another tick or stride all numbers of before mean something else.
+        if !keeps || !self.align(now, &asked, &reply, out) {
+            self.connect_anew(now, out);
+        }
+    }
+
+    /// The reply, if it answers a keepalive that is waiting and its MAC holds.
+    fn authenticate(&mut self, payload: &[u8]) -> Option<(Outstanding, KeepaliveReply)> {
+        let nonce = payload.get(NONCE_AT..).and_then(|rest| rest.first_chunk().copied());
+        let nonce = nonce.map(u64::from_be_bytes);
+        let asked = self.outstanding.iter().copied().find(|asked| Some(asked.nonce) == nonce);
+        let Some(asked) = asked else {
+            self.counters.refused_reply_nonce += 1;
+            return None;
+        };
+        match payload.get(VERSION_AT) {
+            Some(&theirs) if theirs != VERSION => {
+                // Not authenticated: it is only shown.
+                self.counters.refused_reply_version += 1;
+                self.problem = Some(Problem::Version { theirs, ours: VERSION });
+                return None;
+            }
+            _ => {}
+        }
+        if !KeepaliveReply::mac_holds(payload, &self.key.key) {
+            self.counters.refused_reply_mac += 1;
+            return None;
+        }
+        let reply = KeepaliveReply::parse(payload, self.family());
+        self.counters.refused_reply_malformed += u64::from(reply.is_err());
+        reply.ok().map(|reply| (asked, reply))
+    }
+
+    fn learn_server(&mut self, now: Instant, seq: SeqNum, start: SeqNum, tick: Tick) {
+        let before = self.server.filter(|server| !seq.after(server.newest));
+        // A reply that is older, or of a POP whose clock is behind, lowers nothing.
+        let (newest, newest_tick) =
+            before.map_or((seq, tick), |server| (server.newest, server.newest_tick));
+        self.server = Some(Server { start, newest, newest_tick, answered_at: now });
+    }
+
+    fn finish_round(&mut self, now: Instant) {
+        self.timer.unanswered = 0;
+        self.timer.fruitless = 0;
+        if let Some(round) = self.timer.round.take() {
+            // Up to an eighth earlier than T, so that agents started together spread out, and the
+            // phase of the tick shows.
+            let tick_ms = u64::from(self.constants.tick_ms);
+            let early_ms = self.random.below(tick_ms / 8 + 1);
+            self.timer.next_at = round.started.plus_millis(tick_ms - early_ms).max(now);
+        }
+    }
+
+    /// Moves the base to where POPs give out tokens, and takes the token when it is there. Returns
+    /// whether the flow's numbers are of use.
+    fn align(
+        &mut self,
+        now: Instant,
+        asked: &Outstanding,
+        reply: &KeepaliveReply,
+        out: &mut impl FnMut(Outgoing<'_>),
+    ) -> bool {
+        // The base as this request had it, with the POP's tick, and what a middlebox made of it.
+        let stride = self.constants.stride;
+        let shown = predict::at(asked.seq.plus(u32::MAX), stride.wrapping_neg(), reply.tick);
+        let shift = reply.base_low.wrapping_sub(shown.0 as u16);
+        let first = self.base.is_none();
+        let base = self.base.unwrap_or(shown);
+        self.base = Some(base);
+        let missing = ALIGNED.wrapping_sub((base.0 as u16).wrapping_add(shift));
+        if self.shift.is_some_and(|before| before != shift) {
+            // A middlebox changes our numbers otherwise than before: whoever has an old token
+            // makes acks that no firewall accepts. They must not find this port again.
+            return false;
+        }
+        if missing != 0 {
+            let step = u32::from(missing).min(ALIGN_STEP_MAX);
+            self.base = Some(base.plus(step));
+            // Answers to what was asked before say nothing of where the base is now.
+            self.outstanding.clear();
+            self.start_keepalive(now, out);
+            return true;
+        }
+        self.shift = Some(shift);
+        // A POP cannot see whole blocks of 2^16: the tick that was asked with must be near its own.
+        // Before the first answer there was none, and the base was made from the POP's.
+        let ahead = reply.tick.0.wrapping_sub(asked.tick.0) as i64;
+        let near = first || TOKEN_TICKS.contains(&ahead);
+        match reply.token {
+            Some(token) if near => {
+                let token = PublicToken { epoch: reply.epoch, token };
+                let before = self.token.map(|own| own.epoch);
+                if before != Some(reply.epoch) || self.public != Some(reply.public) {
+                    self.token_version += 1;
+                }
+                self.public = Some(reply.public);
+                self.token = Some(token);
+                self.accept_from(base);
+            }
+            // The tick is followed now: asked again, the POP will see the base where it is.
+            _ if self.token.is_none() => self.timer.next_at = now.plus_millis(self.repeat_ms()),
+            _ => {}
+        }
+        true
+    }
+}
+
+impl Open {
+    /// What a keepalive acks: the newest reply, exactly.
+    fn keepalive_ack(&mut self, server: Option<Server>, len: u32) -> SeqNum {
+        let exact = server.map(|server| server.newest.plus(len));
+        held(&mut self.keepalive_floor, exact, self.server_isn)
+    }
+
+    /// What data acks: LAG ticks before the newest reply.
+    pub(super) fn data_ack(&mut self, server: &Server, behind: u32) -> SeqNum {
+        let lagged = server.newest.plus(behind.wrapping_neg());
+        held(&mut self.data_floor, Some(lagged), self.server_isn)
+    }
+}
+
+/// `ack`, or the floor as long as `ack` has not passed it; then the floor is dropped.
+#[inline]
+fn held(floor: &mut Option<SeqNum>, ack: Option<SeqNum>, server_isn: SeqNum) -> SeqNum {
+    match (*floor, ack) {
+        (Some(low), Some(ack)) if !ack.after(low) => low,
+        (_, Some(ack)) => {
+            *floor = None;
+            ack
+        }
+        (low, None) => low.unwrap_or(server_isn.plus(1)),
+    }
+}
+
+/// Offsets in a reply's payload that hold for every version of the protocol.
+const VERSION_AT: usize = 1;
+const NONCE_AT: usize = 2;
+/// A keepalive without an answer is repeated after so many milliseconds, then after twice as many,
+/// and so on.
+const REPEAT_MS: u64 = 200;
+/// How often one keepalive is sent before it is given up.
+const SENT_MAX: u32 = 4;
+/// Keepalives without an answer, after which the handshake is made again.
+const UNANSWERED_MAX: u32 = 2;
+/// Ticks between the SYN-ACK's POP and the first reply's.
+const HANDSHAKE_TICKS_MAX: u32 = 15;
+/// Ticks by which a POP may be ahead of the agent (behind, when negative) and still see the right
+/// block of 2^16.
+const TOKEN_TICKS: std::ops::RangeInclusive<i64> = -7..=8;
+const ANEW_WAIT_MS_MAX: u64 = 60_000;

@@ -1,0 +1,61 @@
+//! Random numbers from a seed that the caller gives: AES-128 in counter mode.
+
+use crate::crypto::{Aes128, Key128};
+
+/// Numbers that nobody without the seed can tell.
+#[derive(Debug)]
+pub(super) struct Random {
+    aes: Aes128,
+    counter: u128,
+}
+
+impl Random {
+    /// Half of the seed is the key, half the first counter.
+    pub(super) fn new(seed: [u8; 32]) -> Self {
+        let number = |at: usize| {
+            seed.iter().skip(at).take(16).fold(0u128, |sum, byte| sum << 8 | u128::from(*byte))
+        };
+        Random { aes: Aes128::new(&Key128::new(number(0).to_be_bytes())), counter: number(16) }
+    }
+
+    /// The next 64 bits.
+    pub(super) fn next(&mut self) -> u64 {
+        self.counter = self.counter.wrapping_add(1);
+        (u128::from_be_bytes(self.aes.encrypt_block(&self.counter.to_be_bytes())) >> 64) as u64
+    }
+
+    /// A number from 0 to `count` - 1; 0 when `count` is 0.
+    pub(super) fn below(&mut self, count: u64) -> u64 {
+        ((u128::from(self.next()) * u128::from(count)) >> 64) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_seed_decides_all_of_it() {
+        let numbers = |seed: [u8; 32]| {
+            let mut random = Random::new(seed);
+            [random.next(), random.next(), random.next()]
+        };
+        let first = numbers([1; 32]);
+        assert_eq!(first, numbers([1; 32]));
+        assert_ne!(first[0], first[1]);
+        for at in 0..32 {
+            let mut seed = [1; 32];
+            seed[at] = 2;
+            assert_ne!(first, numbers(seed), "byte {at} does not count");
+        }
+    }
+
+    #[test]
+    fn below_stays_below_and_reaches_all() {
+        let mut random = Random::new([7; 32]);
+        let mut seen = [0; 5];
+        (0..1000).for_each(|_| seen[random.below(5) as usize] += 1);
+        assert!(seen.iter().all(|count| *count > 150), "{seen:?}");
+        assert_eq!(random.below(0), 0);
+    }
+}

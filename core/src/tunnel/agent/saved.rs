@@ -1,0 +1,113 @@
+//! What an agent keeps in a state file, so that after a restart it has the same port and numbers
+//! and the tokens it gave out stay valid.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// A flow's port and numbers. Whoever knows them can aim at the flow: keep the file to yourself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Saved {
+    /// The service it belongs to.
+    pub vip: SocketAddr,
+    /// The agent's port.
+    pub port: u16,
+    /// The sequence number of tick 0.
+    pub base: u32,
+    /// What a middlebox adds to the low 16 bits of the sequence numbers; 0 without one.
+    pub shift: u16,
+    /// The length of a tick in milliseconds.
+    pub tick_ms: u32,
+    /// How far the numbers move on with each tick.
+    pub stride: u32,
+}
+
+impl Saved {
+    /// Reads the text of a state file.
+    pub fn parse(text: &str) -> Result<Self, SavedError> {
+        let saved: Saved = toml::from_str(text).map_err(|error| SavedError::Text {
+            message: error.message().to_owned(),
+            at: error.span().map_or(0, |span| span.start),
+        })?;
+        if saved.port == 0 || saved.tick_ms == 0 || !saved.stride.is_power_of_two() {
+            return Err(SavedError::Number);
+        }
+        Ok(saved)
+    }
+
+    /// The text of a state file.
+    pub fn serialize(&self) -> String {
+        let Saved { vip, port, base, shift, tick_ms, stride } = self;
+        format!(
+            "# The flow of an anyrelay agent. Without this file it starts with a new port, and the\n\
+             # tokens given out before lead nowhere.\n\
+             vip = \"{vip}\"\nport = {port}\nbase = {base}\nshift = {shift}\n\
+             tick_ms = {tick_ms}\nstride = {stride}\n"
+        )
+    }
+}
+
+/// What is wrong with a state file. It can be removed: the agent then starts with a new port.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SavedError {
+    /// It is not TOML, or lacks something.
+    #[error("byte {at}: {message}; remove the file to start with a new port and a new token")]
+    Text {
+        /// What is wrong.
+        message: String,
+        /// Where, in bytes from the start.
+        at: usize,
+    },
+    /// A number is one that no agent writes.
+    #[error(
+        "port, tick_ms or stride is not one that an agent writes; remove the file to start with a new port and a new token"
+    )]
+    Number,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        for vip in ["203.0.113.20:443", "[2001:db8::20]:443"] {
+            let saved = Saved {
+                vip: vip.parse().unwrap(),
+                port: 61_000,
+                base: 0xffff_8000,
+                shift: 0xfffe,
+                tick_ms: 8000,
+                stride: 4096,
+            };
+            assert_eq!(Saved::parse(&saved.serialize()), Ok(saved));
+        }
+    }
+
+    #[test]
+    fn what_is_damaged_is_refused() {
+        let saved = Saved {
+            vip: "203.0.113.20:443".parse().unwrap(),
+            port: 61_000,
+            base: 1,
+            shift: 0,
+            tick_ms: 8000,
+            stride: 4096,
+        };
+        let text = saved.serialize();
+        for (from, to) in [
+            ("port = 61000", "port = 0"),
+            ("port = 61000", "port = 70000"),
+            ("port = 61000", ""),
+            ("stride = 4096", "stride = 4095"),
+            ("tick_ms = 8000", "tick_ms = 0"),
+            ("base = 1", "base = 4294967296"),
+            ("base = 1", "base = 1\nother = 2"),
+            ("203", "x"),
+        ] {
+            assert!(Saved::parse(&text.replace(from, to)).is_err(), "{from} -> {to}");
+        }
+        assert!(Saved::parse("").is_err());
+    }
+}
