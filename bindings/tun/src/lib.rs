@@ -1,0 +1,141 @@
+//! A TUN device of Linux: IP packets in and out of the kernel, one per read and write.
+//!
+//! Source: Linux `Documentation/networking/tuntap.rst`, `linux/if_tun.h`, netdevice(7). The device
+//! lives as long as its [`Tun`]. Reads and writes are plain system calls and safe; only the two
+//! ioctls, which take a `struct ifreq`, need `unsafe`.
+#![deny(unsafe_code)]
+
+mod ifreq;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+
+use ifreq::Ifreq;
+
+/// The longest name of a network device, in bytes.
+pub const NAME_MAX: usize = ifreq::NAME_LEN - 1;
+
+/// A TUN device without packet information: what is read and written begins with the IP header.
+#[derive(Debug)]
+pub struct Tun {
+    device: OwnedFd,
+    /// Any socket: netdevice(7) wants one to name a device by.
+    socket: OwnedFd,
+    name: String,
+}
+
+/// Why there is no device.
+#[derive(Debug, thiserror::Error)]
+pub enum TunError {
+    /// No device can have this name.
+    #[error(
+        "{name:?} cannot be the name of a network device: use 1 to {NAME_MAX} of A-Z a-z 0-9 _ . -"
+    )]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// There is no `/dev/net/tun`.
+    #[error("{PATH}: {errno}; load the kernel's module `tun`, or give the container the device")]
+    NoDriver {
+        /// The system's reason.
+        errno: Errno,
+    },
+    /// The capability is missing.
+    #[error("{name}: not permitted; a TUN device needs CAP_NET_ADMIN")]
+    NotPermitted {
+        /// The name.
+        name: String,
+    },
+    /// Someone else has it.
+    #[error("{name}: in use by another process, or no TUN device; choose another name")]
+    InUse {
+        /// The name.
+        name: String,
+    },
+    /// Something else.
+    #[error("{name}: {errno}")]
+    Other {
+        /// The name.
+        name: String,
+        /// The system's reason.
+        errno: Errno,
+    },
+}
+
+impl Tun {
+    /// Makes the device, or takes over one that was made to persist and that nobody has open.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn open(name: &str) -> Result<Tun, TunError> {
+        let mut request =
+            Ifreq::new(name).ok_or_else(|| TunError::Name { name: name.to_owned() })?;
+        let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let device = rustix::fs::open(PATH, flags, Mode::empty())
+            .map_err(|errno| TunError::NoDriver { errno })?;
+        let failed = |errno| {
+            let name = name.to_owned();
+            match errno {
+                Errno::PERM | Errno::ACCESS => TunError::NotPermitted { name },
+                Errno::BUSY | Errno::INVAL => TunError::InUse { name },
+                errno => TunError::Other { name, errno },
+            }
+        };
+        request.set_flags(IFF_TUN | IFF_NO_PI);
+        ifreq::tunsetiff(&device, &mut request).map_err(failed)?;
+        let (family, kind) = (AddressFamily::INET, SocketType::DGRAM);
+        let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None);
+        Ok(Tun { device, socket: socket.map_err(failed)?, name: name.to_owned() })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Sets its MTU, in bytes of IP. Below 1280 the kernel takes its IPv6 addresses away.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn set_mtu(&self, mtu: u16) -> io::Result<()> {
+        let mut request = Ifreq::new(&self.name).ok_or(Errno::INVAL)?;
+        request.set_int(mtu.into());
+        Ok(ifreq::siocsifmtu(&self.socket, &mut request)?)
+    }
+
+    /// Reads one packet; `None` when there is none now.
+    ///
+    /// # Errors
+    /// The system's; most of all when the device is down.
+    pub fn read(&self, packet: &mut [u8]) -> io::Result<Option<usize>> {
+        match rustix::io::read(&self.device, packet) {
+            Ok(len) => Ok(Some(len)),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Writes one packet.
+    ///
+    /// # Errors
+    /// The system's: when the device is down, the packet is none, or there is no memory for it.
+    pub fn write(&self, packet: &[u8]) -> io::Result<()> {
+        rustix::io::write(&self.device, packet)?;
+        Ok(())
+    }
+}
+
+impl AsFd for Tun {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.device.as_fd()
+    }
+}
+
+const PATH: &str = "/dev/net/tun";
+const IFF_TUN: u16 = 0x0001;
+const IFF_NO_PI: u16 = 0x1000;
