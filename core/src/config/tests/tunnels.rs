@@ -151,7 +151,7 @@ fn every_mistake_is_told_with_its_key_and_reason() {
 
 #[test]
 fn the_window_sum_may_be_met_and_not_passed() {
-    // 11 * 4468 + 16384 = 65532.
+    // 13 * 3780 + 16384 = 65524.
     assert!(
         Config::parse("f", &edited("stride = 4096\nlag = 4", "stride = 3780\nlag = 5")).is_ok()
     );

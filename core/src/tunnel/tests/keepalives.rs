@@ -1,0 +1,245 @@
+//! Keepalives: the reply, alignment, and every refusal.
+
+use super::*;
+use crate::tunnel::keepalive::{self, Reply};
+use crate::tunnel::{Return, Token};
+use crate::verdict::DropReason;
+
+/// The answer of the POP with the number 5.
+fn answer(service: &Service, now: UnixTime, sent: &Sent) -> Result<Reply, DropReason> {
+    let segment = sent.segment();
+    keepalive::reply(&keepalive::check(service, now, &segment)?, 5, &segment)
+}
+
+/// What the reply to `sent` says, of which `agent` checked the MAC.
+fn told(service: &Service, now: UnixTime, agent: &Agent, sent: &Sent) -> KeepaliveReply {
+    let reply = answer(service, now, sent).unwrap();
+    assert!(KeepaliveReply::mac_holds(&reply.payload, &agent.key.key));
+    KeepaliveReply::parse(&reply.payload, agent.family()).unwrap()
+}
+
+#[test]
+fn an_aligned_agent_is_told_all_and_given_its_token() {
+    let service = service();
+    for (agent, len) in [(agents().0, 74), (agents().2, 102)] {
+        let request = agent.keepalive(&service);
+        assert_eq!(request.payload.len(), len);
+        let reply = answer(&service, NOW, &request).unwrap();
+        assert_eq!(reply.payload.len(), len);
+        assert_eq!(reply.seq, number(&service, agent.addr, 0).plus(1));
+        assert_eq!(reply.ack, request.seq.plus(len as u32));
+        let token = agent.token(&service);
+        assert_eq!(
+            told(&service, NOW, &agent, &request),
+            KeepaliveReply {
+                nonce: 99,
+                tick: Tick(N),
+                constants: Constants::default(),
+                body_max: body_max(1400, agent.family(), agent.family()),
+                public: agent.addr,
+                base_low: 0x8000,
+                epoch: 0,
+                pop: 5,
+                token: Some(token.token),
+            }
+        );
+    }
+    assert_eq!(body_max(1400, Family::V4, Family::V4), 1400 - 84);
+    assert_eq!(body_max(1400, Family::V6, Family::V6), 1400 - 136);
+    assert_eq!(body_max(1400, Family::V4, Family::V6), 1400 - 84 - 16);
+    assert_eq!(body_max(60, Family::V4, Family::V4), 0);
+}
+
+#[test]
+fn a_base_is_aligned_also_where_clocks_differ() {
+    let service = service();
+    let mut agent = agents().0;
+    let high = (agent.base >> 16) as u16;
+    // What an agent of this tick sends, at POPs whose clocks are ahead of it, and behind.
+    for ahead in -20..=20 {
+        let request = agent.keepalive(&service);
+        // Its ack would not be accepted so far off, and is not what this is about.
+        let request = request.edit(|sent| sent.ack = number(&service, agent.addr, ahead).plus(1));
+        let told = told(&service, later(ahead), &agent, &request);
+        assert_eq!(told.base_low, 0x8000u16.wrapping_sub((ahead * 4096) as u16));
+        let tokens = &service.vip4.as_ref().unwrap().tokens;
+        // 16 ticks off the low bits are the same again, and the token is one of another base.
+        let off = [-20, -19, -18, -17, -16, -15, -14, -13, -12, -11, -10, -9, -8];
+        let far_ahead = [9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20];
+        let base_high = told.token.map(|token| tokens.open(NOW, false, &token).unwrap().base_high);
+        if off.contains(&ahead) || far_ahead.contains(&ahead) {
+            assert_ne!(base_high, Some(high), "{ahead}");
+        } else {
+            assert_eq!(base_high, Some(high), "{ahead}");
+        }
+    }
+    for low in [0x8001, 0x7fff, 0x8800, 0x0001, 0xffff] {
+        agent.base = 0xfffd_0000 | low;
+        let told = told(&service, NOW, &agent, &agent.keepalive(&service));
+        assert_eq!((told.token, told.epoch, u32::from(told.base_low)), (None, 0, low));
+    }
+}
+
+#[test]
+fn strides_that_are_no_part_of_the_alignment_do_not_count() {
+    let constants = Constants { stride: 1000, ..Constants::default() };
+    for (base_low, aligned) in [
+        (0x8000, true),
+        (0x8000 + 7000, true),
+        (0x8000 + 8000, false),
+        (0x8000 - 8000, true),
+        (0x8000 - 9000, false),
+        (0x8000 + 500, false),
+        (0, false),
+    ] {
+        assert_eq!(keepalive::is_aligned(base_low, &constants), aligned, "{base_low}");
+    }
+    assert!(!keepalive::is_aligned(0x8000, &Constants { stride: 0, ..constants }));
+}
+
+#[test]
+fn tokens_are_of_the_current_epoch() {
+    let (agent, change) = (agents().0, later(2));
+    let service = service_with(two_epochs(change));
+    for (ticks, epoch) in [(0, 7), (1, 7), (2, 8), (3, 8)] {
+        let request = agent.keepalive(&service);
+        let told = told(&service, later(ticks), &agent, &request);
+        assert_eq!(told.epoch, epoch);
+        let tokens = &service.vip4.as_ref().unwrap().tokens;
+        let held = tokens.open(NOW, epoch % 2 == 1, &told.token.unwrap()).unwrap();
+        let expected = Return { agent: agent.addr, base_high: 0xfffd, tenant: 1, epoch, pop: 5 };
+        assert_eq!(held, expected);
+    }
+}
+
+#[test]
+fn acks_of_other_ticks_are_refused() {
+    let service = service();
+    for agent in [agents().0, agents().2] {
+        let request = agent.keepalive(&service);
+        let len = request.payload.len() as u32;
+        let with = |ack| answer(&service, NOW, &request.edit(|sent| sent.ack = ack)).map(drop);
+        for ticks in -14..=5 {
+            let expected =
+                if (-12..=3).contains(&ticks) { Ok(()) } else { Err(DropReason::KeepaliveAck) };
+            let number = number(&service, agent.addr, ticks);
+            assert_eq!(with(number.plus(1)), expected, "{ticks}");
+            assert_eq!(with(number.plus(1 + len)), expected, "{ticks}");
+            for off in [0, 2, len, len + 2, 4096 - len] {
+                assert_eq!(with(number.plus(off)), Err(DropReason::KeepaliveAck), "{off}");
+            }
+        }
+        // The right ones of another agent.
+        let other = acme("192.0.2.9:9");
+        let ack = number(&service, other.addr, 0).plus(1);
+        assert_eq!(with(ack), Err(DropReason::KeepaliveAck));
+    }
+}
+
+#[test]
+fn what_is_no_request_is_refused() {
+    let service = service();
+    for agent in [agents().0, agents().2] {
+        let good = agent.keepalive(&service);
+        let len = good.payload.len();
+        let refused = |edit: &dyn Fn(&mut Vec<u8>), why: &str| {
+            let sent = good.edit(|sent| edit(&mut sent.payload));
+            let result = answer(&service, NOW, &sent).map(drop);
+            assert_eq!(result, Err(DropReason::TunnelMalformed), "{why}");
+        };
+        refused(&|payload| payload.truncate(len - 1), "short");
+        refused(&|payload| payload.push(0), "long");
+        refused(&|payload| payload.clear(), "empty");
+        refused(&|payload| payload[0] |= 1, "flags");
+        refused(&|payload| payload[0] = 0x20, "type");
+        refused(&|payload| payload[1] = 2, "version");
+        for at in 16..len - 16 {
+            refused(&|payload| payload[at] = 1, "padding");
+        }
+    }
+    // Each family has its own length.
+    let (v4, v6) = (agents().0.keepalive(&service), agents().2.keepalive(&service));
+    let swapped = v4.edit(|sent| sent.payload = v6.payload.clone());
+    assert_eq!(answer(&service, NOW, &swapped), Err(DropReason::TunnelMalformed));
+}
+
+#[test]
+fn agents_that_are_not_known_are_refused() {
+    let service = service();
+    let with = |service: &Service, tenant, agent| {
+        let mut unknown = agents().0;
+        unknown.key = AgentKey { tenant, agent, ..unknown.key };
+        answer(service, NOW, &unknown.keepalive(service)).map(drop)
+    };
+    let revoked = Agent::new("other", 2, "192.0.2.1:40000");
+    let request = revoked.keepalive(&service);
+    assert_eq!(answer(&service, NOW, &request), Err(DropReason::UnknownAgent));
+    for (tenant, agent) in [(1, 3), (0, 1), (3, 1), (1, 0), (0xffff, u32::MAX)] {
+        assert_eq!(with(&service, tenant, agent), Err(DropReason::UnknownAgent));
+    }
+    assert_eq!(with(&service, 1, 1), Ok(()));
+    let narrow = Service { tenants: vec![2].into(), ..service };
+    assert_eq!(with(&narrow, 1, 1), Err(DropReason::UnknownAgent));
+}
+
+#[test]
+fn wrong_macs_are_refused() {
+    let service = service();
+    for agent in [agents().0, agents().2] {
+        let good = agent.keepalive(&service);
+        let refused = |sent: &Sent| {
+            assert_eq!(answer(&service, NOW, sent), Err(DropReason::KeepaliveMac));
+        };
+        let len = good.payload.len();
+        for at in (8..16).chain(len - 16..len) {
+            for bit in 0..8 {
+                refused(&good.edit(|sent| sent.payload[at] ^= 1 << bit));
+            }
+        }
+        // With the key of another agent of the same tenant.
+        let mut other = agent.clone();
+        other.key.key = crate::keys::agent_key(&tenants().get("acme").unwrap().key, 77).unwrap();
+        refused(&other.keepalive(&service));
+        // A MAC of the other direction over the same bytes.
+        let (said, _) = good.payload.split_at(len - 16);
+        let parts: [&[u8]; 3] = [b"keepalive reply", &[0], said];
+        let mac = crate::crypto::hmac_sha256_128(&agent.key.key, &parts);
+        refused(&good.edit(|sent| sent.payload[len - 16..].copy_from_slice(&mac)));
+    }
+}
+
+#[test]
+fn the_cheap_checks_come_first() {
+    // All wrong at once: the form is told first, then the ack, then the agent, then the MAC.
+    let service = service();
+    let agent = agents().0;
+    let mut sent = agent.keepalive(&service).edit(|sent| {
+        sent.payload[30] = 1;
+        sent.payload[4] = 9;
+        sent.ack = sent.ack.plus(7);
+    });
+    assert_eq!(answer(&service, NOW, &sent), Err(DropReason::TunnelMalformed));
+    sent.payload[30] = 0;
+    assert_eq!(answer(&service, NOW, &sent), Err(DropReason::KeepaliveAck));
+    sent.ack = number(&service, agent.addr, 0).plus(1);
+    assert_eq!(answer(&service, NOW, &sent), Err(DropReason::UnknownAgent));
+    sent.payload[4] = 0;
+    sent.payload[9] = 9;
+    assert_eq!(answer(&service, NOW, &sent), Err(DropReason::KeepaliveMac));
+}
+
+#[test]
+fn a_reply_of_another_agent_is_none() {
+    let service = service();
+    let agent = agents().0;
+    let mut reply = answer(&service, NOW, &agent.keepalive(&service)).unwrap().payload;
+    assert!(!KeepaliveReply::mac_holds(&reply, &agents().1.key.key));
+    assert!(!KeepaliveRequest::mac_holds(&reply, &agent.key.key));
+    for at in 0..reply.len() {
+        reply[at] ^= 1;
+        assert!(!KeepaliveReply::mac_holds(&reply, &agent.key.key), "{at}");
+        reply[at] ^= 1;
+    }
+    assert!(KeepaliveReply::mac_holds(&reply, &agent.key.key));
+    assert!(matches!(KeepaliveReply::parse(&reply, Family::V4).unwrap().token, Some(Token::V4(_))));
+}
