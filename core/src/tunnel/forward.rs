@@ -104,13 +104,13 @@ pub fn accept(
 
 /// The base of an agent's numbers, of which a token holds the high half.
 #[inline]
-fn aligned(base_high: u16) -> SeqNum {
+pub(super) fn aligned(base_high: u16) -> SeqNum {
     SeqNum(u32::from(base_high) << 16 | ALIGNED as u32)
 }
 
 /// The low 16 bits that stand for the base in acks: 0x2000 below the aligned one, so that an ack is
 /// behind what the agent has sent also where clocks differ.
-const ACK_BASE: u32 = 0x6000;
+pub(super) const ACK_BASE: u32 = 0x6000;
 
 /// Ticks that an agent's clock may be off, when it sends data.
-const SENT_TICKS: std::ops::RangeInclusive<i32> = -3..=3;
+pub(super) const SENT_TICKS: std::ops::RangeInclusive<i32> = -3..=3;

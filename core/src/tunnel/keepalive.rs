@@ -104,8 +104,7 @@ pub fn reply(known: &Known<'_>, pop: u8, segment: &Segment<'_>) -> Result<Reply,
 /// Whether `ack` is `expected`, or that of a tick before or after that can still be or already is.
 #[inline]
 pub(super) fn is_acked(ack: SeqNum, expected: SeqNum, stride: u32) -> bool {
-    predict::ticks_between(ack, expected, stride)
-        .is_some_and(|ticks| (-ACK_TICKS_BEHIND..=ACK_TICKS_AHEAD).contains(&ticks))
+    predict::ticks_between(ack, expected, stride).is_some_and(|ticks| ACK_TICKS.contains(&ticks))
 }
 
 /// Whether a base with these low bits is one of 0x8000, seen by a POP whose clock is some ticks
@@ -129,5 +128,4 @@ const ALIGNED_TICKS_AHEAD: i32 = 7;
 
 /// Ticks that the reply which an agent acks may be behind now: agents begin anew after 10. And ahead,
 /// by another POP's clock.
-const ACK_TICKS_BEHIND: i32 = 12;
-const ACK_TICKS_AHEAD: i32 = 3;
+pub(super) const ACK_TICKS: std::ops::RangeInclusive<i32> = -12..=3;

@@ -12,6 +12,7 @@ pub mod forward;
 pub mod handshake;
 pub mod keepalive;
 pub mod message;
+pub mod numbers;
 pub mod service;
 #[cfg(test)]
 mod tests;
