@@ -76,6 +76,16 @@ impl<P: Place> Inner<P> {
         self.peers.iter().map(|peer| peer.status(now)).collect()
     }
 
+    /// Where peers are.
+    pub fn places(&self) -> impl Iterator<Item = P> {
+        self.peers.iter().filter_map(Peer::place)
+    }
+
+    /// Peers that do not answer, or that nobody has said where to find.
+    pub fn unanswering(&self) -> impl Iterator<Item = PeerIndex> {
+        self.peers.iter().filter(|peer| peer.is_unanswering()).map(Peer::number)
+    }
+
     /// Where a peer is, as a file or the DNS says now.
     pub fn set_place(&mut self, now: Now, peer: PeerIndex, place: Option<P>) {
         if let Some(peer) = self.peers.get_mut(usize::from(peer.0)) {

@@ -143,6 +143,18 @@ impl<P: Place> Peer<P> {
         &self.config.public_key
     }
 
+    pub(super) fn number(&self) -> PeerIndex {
+        self.number
+    }
+
+    pub(super) fn place(&self) -> Option<P> {
+        self.place
+    }
+
+    pub(super) fn is_unanswering(&self) -> bool {
+        self.effort.as_ref().is_some_and(|effort| effort.attempts > 1 || self.place.is_none())
+    }
+
     pub(super) fn is_at(&self, place: P) -> bool {
         self.place == Some(place) || self.configured == Some(place)
     }

@@ -1,0 +1,268 @@
+//! The TUN device as an agent's local side: packets from the device are sealed and sent, what comes
+//! from peers is opened and written to it.
+
+use std::io;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyrelay_core::time::{Instant, Now, UnixTime};
+use linux_tun::Tun;
+use serde_json::{Value, json};
+
+use super::device::{self, DeviceConfig, DeviceError};
+use super::engine::{Inner, InnerError};
+use super::keys::PrivateKey;
+use super::message::{CHANNEL, OVERHEAD};
+use super::peer::{PeerConfig, PeerStatus};
+use super::routes;
+use super::shared::{MAX_PACKET, Random};
+use crate::local::{LocalSide, PeerIndex, PublicToken, Received, SendError, Tunnel};
+use crate::poller::Poller;
+
+/// A TUN device with the inner side behind it.
+#[derive(Debug)]
+pub struct TunSide {
+    tun: Tun,
+    inner: Inner<PublicToken>,
+    /// The session of all that this process sends.
+    session: u64,
+    packet: Box<[u8]>,
+    /// Whether the MTU follows what the tunnel carries.
+    follow: bool,
+    /// Whether the device has IPv6 addresses, which need an MTU of 1280 at least.
+    v6: bool,
+    mtu: u16,
+    mtu_looked_at: Option<Instant>,
+    lost: Lost,
+}
+
+/// What was lost between the inner side and the world.
+#[derive(Clone, Copy, Debug, Default)]
+struct Lost {
+    /// Longer than the tunnel carries.
+    too_big: u64,
+    /// While the tunnel was not up, or for another reason of its own.
+    tunnel: u64,
+    /// Not taken by the device.
+    device: u64,
+}
+
+/// Why there is no TUN side.
+#[derive(Debug, thiserror::Error)]
+pub enum TunSideError {
+    /// No device.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// No inner side.
+    #[error(transparent)]
+    Inner(#[from] InnerError),
+    /// No random numbers.
+    #[error("the system gives no random numbers")]
+    NoRandom,
+}
+
+impl TunSide {
+    /// Makes the device. `random` must be the system's random number generator.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn open(
+        device: &DeviceConfig,
+        private: PrivateKey,
+        peers: Vec<PeerConfig<PublicToken>>,
+        mut random: Random,
+    ) -> Result<TunSide, TunSideError> {
+        let mut session = [0; 8];
+        if !random(&mut session) {
+            return Err(TunSideError::NoRandom);
+        }
+        let inner = Inner::new(private, peers, random)?;
+        let v6 = device.addresses.iter().any(|(address, _)| address.is_ipv6());
+        let mtu = device.mtu.unwrap_or(FIRST_MTU);
+        Ok(TunSide {
+            tun: device::open(device, mtu)?,
+            inner,
+            session: u64::from_be_bytes(session),
+            packet: vec![0; MAX_PACKET].into_boxed_slice(),
+            follow: device.mtu.is_none(),
+            v6,
+            mtu,
+            mtu_looked_at: None,
+            lost: Lost::default(),
+        })
+    }
+
+    /// Lets the device's MTU be what the tunnel carries to the peer that it carries least to, so
+    /// that the kernel tells senders, and packets that do not fit are not made.
+    fn tend_mtu(&mut self, tunnel: &dyn Tunnel) {
+        let now = tunnel.now();
+        if self.mtu_looked_at.is_some_and(|at| now.millis_since(at) < MTU_EVERY_MS) {
+            return;
+        }
+        self.mtu_looked_at = Some(now);
+        let bodies = self.inner.places().filter_map(|place| tunnel.body_max(&place));
+        let Some(most) = bodies.min().map(|body| body.saturating_sub(OVERHEAD)) else {
+            return;
+        };
+        let most = u16::try_from(most.min(MAX_PACKET)).unwrap_or(u16::MAX);
+        if !self.follow || (self.v6 && most < V6_MTU) {
+            if most < self.mtu {
+                tracing::warn!(
+                    "{}: MTU {} is more than the {most} that the tunnel carries: longer packets \
+                     are lost; lower the MTU (IPv6 inside needs {V6_MTU}) or raise the POPs' \
+                     tunnel_mtu by {}",
+                    self.tun.name(),
+                    self.mtu,
+                    self.mtu - most,
+                );
+                // Once is enough.
+                self.mtu_looked_at = Some(Instant::from_nanos(u64::MAX));
+            }
+            return;
+        }
+        let most = most.max(LEAST_MTU);
+        if most != self.mtu {
+            match self.tun.set_mtu(most) {
+                Ok(()) => tracing::info!("{}: MTU {} -> {most}", self.tun.name(), self.mtu),
+                Err(error) => tracing::warn!("{}: MTU {most}: {error}", self.tun.name()),
+            }
+            self.mtu = most;
+        }
+    }
+}
+
+impl LocalSide for TunSide {
+    fn start(&mut self, poller: &Poller) -> io::Result<()> {
+        poller.add(&self.tun, KEY)
+    }
+
+    fn readable(&mut self, _key: u64, _poller: &Poller, tunnel: &mut dyn Tunnel) {
+        let now = now(tunnel);
+        let TunSide { tun, inner, packet, lost, session, .. } = self;
+        for _ in 0..BATCH {
+            match tun.read(packet) {
+                Ok(Some(len)) => {
+                    let packet = packet.get(..len).unwrap_or_default();
+                    inner.send(now, packet, &mut |to, body| {
+                        lost.send(tunnel, &to, *session, body);
+                    });
+                }
+                Ok(None) => break,
+                Err(_) => {
+                    // The device is down; the operator sees that, and may bring it up again.
+                    lost.device = lost.device.wrapping_add(1);
+                    break;
+                }
+            }
+        }
+        self.tend_mtu(tunnel);
+    }
+
+    fn received(&mut self, datagram: &Received<'_>, _poller: &Poller, tunnel: &mut dyn Tunnel) {
+        if datagram.channel != CHANNEL {
+            return;
+        }
+        let now = now(tunnel);
+        let TunSide { tun, inner, lost, session, .. } = self;
+        let packet = inner.receive(now, datagram.from, datagram.body, &mut |to, body| {
+            lost.send(tunnel, &to, *session, body);
+        });
+        if let Some(packet) = packet
+            && tun.write(packet).is_err()
+        {
+            lost.device = lost.device.wrapping_add(1);
+        }
+    }
+
+    fn flush(&mut self, _tunnel: &mut dyn Tunnel) {}
+
+    fn located(&mut self, peer: PeerIndex, token: PublicToken, tunnel: &mut dyn Tunnel) {
+        if let Ok(peer) = u16::try_from(peer.0) {
+            self.inner.set_place(now(tunnel), routes::PeerIndex(peer), Some(token));
+        }
+        self.mtu_looked_at = None;
+        self.timers(tunnel);
+    }
+
+    fn next_timer(&self) -> Option<Instant> {
+        self.inner.next_timer()
+    }
+
+    fn timers(&mut self, tunnel: &mut dyn Tunnel) {
+        let now = now(tunnel);
+        let TunSide { inner, lost, session, .. } = self;
+        inner.poll(now, &mut |to, body| lost.send(tunnel, &to, *session, body));
+        for peer in self.inner.unanswering() {
+            tunnel.locate(PeerIndex(peer.0.into()));
+        }
+        self.tend_mtu(tunnel);
+    }
+
+    fn status(&self, now: Instant) -> Value {
+        let drops = self.inner.drops().iter().filter(|(_, count)| *count > 0);
+        let mut drops: serde_json::Map<_, _> =
+            drops.map(|(reason, count)| (reason.name().to_owned(), count.into())).collect();
+        let Lost { too_big, tunnel, device } = self.lost;
+        for (name, count) in
+            [("too_big_for_tunnel", too_big), ("tunnel_not_up", tunnel), ("device", device)]
+        {
+            if count > 0 {
+                drops.insert(name.to_owned(), count.into());
+            }
+        }
+        json!({
+            "kind": "tun",
+            "device": self.tun.name(),
+            "mtu": self.mtu,
+            "public_key": self.inner.public_key().to_string(),
+            "peers": self.inner.status(now).iter().map(peer_status).collect::<Vec<_>>(),
+            "drops": drops,
+        })
+    }
+}
+
+impl Lost {
+    fn send(&mut self, tunnel: &mut dyn Tunnel, to: &PublicToken, session: u64, body: &[u8]) {
+        let count = match tunnel.send(to, session, CHANNEL, body) {
+            Ok(()) => return,
+            Err(SendError::TooBig { .. }) => &mut self.too_big,
+            Err(_) => &mut self.tunnel,
+        };
+        *count = count.wrapping_add(1);
+    }
+}
+
+fn peer_status(peer: &PeerStatus<PublicToken>) -> Value {
+    let traffic = &peer.traffic;
+    json!({
+        "name": peer.name,
+        "public_key": peer.public_key.to_string(),
+        "token": peer.place.map(|place| place.to_string()),
+        "session_age_ms": peer.session_age_ms,
+        "handshaking": peer.handshaking,
+        "heard_ms_ago": peer.heard_ms_ago,
+        "sessions": traffic.sessions,
+        "sent_packets": traffic.sent_packets,
+        "sent_bytes": traffic.sent_bytes,
+        "received_packets": traffic.received_packets,
+        "received_bytes": traffic.received_bytes,
+    })
+}
+
+/// The tunnel's time, and the wall clock's for the stamps of initiations.
+fn now(tunnel: &dyn Tunnel) -> Now {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+    Now { instant: tunnel.now(), unix: UnixTime::from_millis(ms) }
+}
+
+const KEY: u64 = 0;
+/// Packets of the device that are taken before others get their turn.
+const BATCH: usize = 64;
+/// What fits a tunnel with the default tunnel_mtu between IPv4 agents: 1400 - 84 - [`OVERHEAD`].
+const FIRST_MTU: u16 = 1400 - 84 - OVERHEAD as u16;
+const _: () = assert!(FIRST_MTU >= V6_MTU && OVERHEAD == 28);
+/// The least MTU of a link that IPv6 is used on (RFC 8200, section 5).
+const V6_MTU: u16 = 1280;
+/// What every IPv4 host takes (RFC 791).
+const LEAST_MTU: u16 = 576;
+const MTU_EVERY_MS: u64 = 1000;
