@@ -14,7 +14,7 @@ use std::sync::Arc;
 use anyrelay_core::config::{Config, Egress, Snapshot};
 use anyrelay_core::counters::Counters;
 use anyrelay_core::frame::Frame;
-use anyrelay_core::keys::KeyFile;
+use anyrelay_core::keys::{KeyFile, Tenants};
 use anyrelay_core::pop::{BURST, Output, Pop, SoftState};
 use anyrelay_core::relay::permutation::{Case, Client, WalkError};
 use anyrelay_core::time::Now;
@@ -141,7 +141,7 @@ impl Bench {
     fn new() -> Bench {
         let config = Config::parse("bench.toml", CONFIG).unwrap_or_else(|error| panic!("{error}"));
         let keys = KeyFile::from_random([[1; 32], [2; 32], [3; 32]]);
-        let snapshot = Snapshot::build(&config, &keys, None).unwrap();
+        let snapshot = Snapshot::build(&config, &keys, &Tenants::default(), None).unwrap();
         let soft = Arc::new(SoftState::new(&snapshot, &MACS.map(MacAddr::new)));
         let buffer = || Buffer { bytes: Box::new([0; 256]), start: 0, end: 0 };
         let free = (0..BURST).map(|_| buffer()).collect();

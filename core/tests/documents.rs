@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyrelay_core::config::{Config, Snapshot};
-use anyrelay_core::keys::KeyFile;
+use anyrelay_core::keys::{KeyFile, Tenants};
 use anyrelay_core::verdict::DropReason;
 
 fn repository() -> PathBuf {
@@ -38,7 +38,7 @@ fn example_configs_check_without_a_warning() {
     for (file, text) in texts {
         let config = Config::parse(&file, &text).unwrap_or_else(|problems| panic!("{problems}"));
         assert!(config.warnings.is_empty(), "{file}: {:?}", config.warnings);
-        let snapshot = Snapshot::build(&config, &keys, None).unwrap();
+        let snapshot = Snapshot::build(&config, &keys, &Tenants::default(), None).unwrap();
         assert!(!snapshot.services.is_empty(), "{file}");
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use anyrelay_core::config::{Config, Snapshot};
 use anyrelay_core::counters::{Counters, Traffic};
 use anyrelay_core::frame::{Frame, HeapFrame};
-use anyrelay_core::keys::KeyFile;
+use anyrelay_core::keys::{KeyFile, Tenants};
 use anyrelay_core::pop::{BURST, Output, Pop, SoftState};
 use anyrelay_core::time::{Instant, Now, UnixTime};
 use anyrelay_core::verdict::{AbsorbKind, DropReason, PortIndex, ReplyKind};
@@ -48,7 +48,7 @@ impl Case {
         let text = |file| fs::read_to_string(folder.join(file)).unwrap();
         let config = Config::parse(&name, &text("config.toml")).unwrap();
         let keys = KeyFile::parse(&text("keys.toml")).unwrap();
-        let snapshot = Snapshot::build(&config, &keys, None).unwrap();
+        let snapshot = Snapshot::build(&config, &keys, &Tenants::default(), None).unwrap();
         let input = read_pcap(&folder.join("in.pcap"));
         let output = read_pcap(&folder.join("out.pcap")).into_iter().map(|(_, bytes)| bytes);
         let counters = serde_json::from_str(&text("counters.json")).unwrap();

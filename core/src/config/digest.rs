@@ -5,24 +5,71 @@
 
 use std::fmt::Write as _;
 
-use super::{Config, EgressConfig, Fragments, TunnelConfig};
+use super::{Config, EgressConfig, Fragments, TunnelConfig, tunnels};
 use crate::crypto::{HkdfError, sha256};
-use crate::keys::KeyFile;
+use crate::keys::{KeyFile, Tenant, Tenants};
 use crate::predict::Constants;
+use crate::time::UnixTime;
 
 /// The version of the mapping of `relay::permutation` and `relay::rendezvous`. A change of either
 /// needs a new one.
 pub const MAPPING_VERSION: &str = "relay-v1";
 
-/// SHA-256, in hex, of the canonical text of `config` and `keys`.
-pub(super) fn digest(config: &Config, keys: &KeyFile) -> Result<String, HkdfError> {
-    let digest = sha256(canonical_text(config, keys)?.as_bytes());
+/// SHA-256, in hex, of the canonical text of `config`, `keys` and `tenants`.
+pub(super) fn digest(
+    config: &Config,
+    keys: &KeyFile,
+    tenants: &Tenants,
+) -> Result<String, HkdfError> {
+    let digest = sha256(canonical_text(config, keys, tenants)?.as_bytes());
     Ok(to_hex(&digest))
+}
+
+/// What tells secrets apart without telling anything else of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fingerprints {
+    pub relay: Fingerprint,
+    pub sequence: Fingerprint,
+    /// The epochs of tokens.
+    pub tokens: Vec<EpochFingerprint>,
+    /// The tenants' numbers and keys.
+    pub tenants: Vec<(u16, Fingerprint)>,
+}
+
+pub(super) type Fingerprint = [u8; 16];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct EpochFingerprint {
+    pub number: u8,
+    pub secret: Fingerprint,
+    /// From when on its tokens are no longer accepted, if that is known.
+    pub accepted_before: Option<UnixTime>,
+}
+
+impl Fingerprints {
+    pub fn new(keys: &KeyFile, tenants: &Tenants) -> Result<Self, HkdfError> {
+        let mut tokens = Vec::new();
+        for epoch in keys.tokens.iter() {
+            tokens.push(EpochFingerprint {
+                number: epoch.number,
+                secret: epoch.secret.fingerprint()?,
+                accepted_before: keys.tokens.accepted_before(epoch),
+            });
+        }
+        let tenants = tenants.tenants.iter();
+        let tenants = tenants.map(|tenant| Ok((tenant.id, tenant.key.fingerprint()?)));
+        Ok(Fingerprints {
+            relay: keys.relay.fingerprint()?,
+            sequence: keys.sequence.fingerprint()?,
+            tokens,
+            tenants: tenants.collect::<Result<_, HkdfError>>()?,
+        })
+    }
 }
 
 /// One line per thing that POPs must agree on. Writing into a String cannot fail, so results of
 /// that are not looked at.
-fn canonical_text(config: &Config, keys: &KeyFile) -> Result<String, HkdfError> {
+fn canonical_text(config: &Config, keys: &KeyFile, tenants: &Tenants) -> Result<String, HkdfError> {
     let mut text = format!("mapping {MAPPING_VERSION}\n");
     for (name, secret) in [("relay", &keys.relay), ("sequence", &keys.sequence)] {
         let _ = writeln!(text, "key {name} {}", to_hex(&secret.fingerprint()?));
@@ -51,24 +98,50 @@ fn canonical_text(config: &Config, keys: &KeyFile) -> Result<String, HkdfError> 
         }
         text.push('\n');
     }
-    let mut tunnels: Vec<_> = config.tunnels.iter().map(tunnel).collect();
+    let mut tunnels: Vec<_> = config.tunnels.iter().map(|config| tunnel(config, tenants)).collect();
     tunnels.sort_unstable();
     text.extend(tunnels);
+    // Tenants that no tunnel serves change no answer.
+    let served: Vec<_> =
+        config.tunnels.iter().flat_map(|tunnel| tunnels::served(tunnel, tenants)).collect();
+    let mut tenants: Vec<_> =
+        tenants.tenants.iter().filter(|tenant| served.contains(&tenant.id)).collect();
+    tenants.sort_unstable_by_key(|tenant| tenant.id);
+    for served in tenants {
+        tenant(&mut text, served)?;
+    }
     Ok(text)
 }
 
+/// The line of a tenant: its agents are those that may come, so a revoked one is not there.
+fn tenant(text: &mut String, tenant: &Tenant) -> Result<(), HkdfError> {
+    let _ = write!(text, "tenant {} {} agents", tenant.id, to_hex(&tenant.key.fingerprint()?));
+    let known = tenant.agents.iter().filter(|agent| !agent.revoked);
+    let mut known: Vec<_> = known.map(|agent| agent.id).collect();
+    known.sort_unstable();
+    for agent in known {
+        let _ = write!(text, " {agent}");
+    }
+    text.push('\n');
+    Ok(())
+}
+
 /// The line of a tunnel.
-fn tunnel(tunnel: &TunnelConfig) -> String {
+fn tunnel(tunnel: &TunnelConfig, tenants: &Tenants) -> String {
     let mut line = String::from("tunnel");
     for vip in tunnel.vips() {
         let _ = write!(line, " {vip}");
     }
     let Constants { tick_ms, stride, lag, offset } = tunnel.constants;
-    let _ = writeln!(
+    let _ = write!(
         line,
-        " tick_ms {tick_ms} stride {stride} lag {lag} offset {offset} mtu {}",
+        " tick_ms {tick_ms} stride {stride} lag {lag} offset {offset} mtu {} tenants",
         tunnel.tunnel_mtu
     );
+    for tenant in tunnels::served(tunnel, tenants) {
+        let _ = write!(line, " {tenant}");
+    }
+    line.push('\n');
     line
 }
 

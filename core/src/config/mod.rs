@@ -11,10 +11,12 @@ mod digest;
 mod net;
 mod raw;
 mod reload;
+mod slots;
 mod snapshot;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tunnels;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -28,10 +30,12 @@ pub use crate::verdict::PortIndex;
 pub use digest::MAPPING_VERSION;
 pub use net::{Address, IpNet, Ipv4Net, Ipv6Net, Net};
 pub use reload::{Conflict, ConflictKind, reload_conflicts};
+pub use slots::ServiceSlot;
 pub use snapshot::{
-    Destination, Egress, PoolIndex, Service, ServiceIndex, ServiceSlot, Snapshot, is_link_local6,
-    is_unicast, is_unicast6,
+    Destination, Egress, PoolIndex, Service, ServiceIndex, Snapshot, is_link_local6, is_unicast,
+    is_unicast6,
 };
+pub use tunnels::Tunnel;
 
 /// Services of one POP, of both kinds together, and counter slots for them.
 pub const MAX_SERVICES: usize = 256;

@@ -3,10 +3,13 @@
 //! Two kinds of changes are refused. Some cannot be done without a restart, because what they are
 //! about is made at start: ports, workers, layout, DPDK, the metrics listener, tables. Others can
 //! be done but break live connections, and need the operator's word: a live VIP:port's targets,
-//! pool, mode, or relay secret, a live tunnel's VIPs, constants, or sequence secret, and an end to
-//! private clients. Adding and removing services, and everything else, is free.
+//! pool, mode, or relay secret; a live tunnel's VIPs, constants, sequence secret, or a token secret
+//! or tenant's key that its agents go by; and an end to private clients. Adding and removing
+//! services, tenants, agents and epochs, and everything else, is free.
 
+use super::digest::{EpochFingerprint, Fingerprints};
 use super::{Config, EgressConfig, Problem, ServiceConfig, Snapshot, TunnelConfig};
+use crate::time::UnixTime;
 
 /// A change that a reload refuses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,15 +29,16 @@ pub enum ConflictKind {
     BreaksConnections,
 }
 
-/// What stands against replacing `old` by `new` in a running POP. Free when empty.
-pub fn reload_conflicts(old: &Snapshot, new: &Snapshot) -> Vec<Conflict> {
+/// What stands against replacing `old` by `new` in a running POP, at the time `now`. Free when
+/// empty.
+pub fn reload_conflicts(old: &Snapshot, new: &Snapshot, now: UnixTime) -> Vec<Conflict> {
     let mut conflicts = Conflicts { file: &new.config.file, list: Vec::new() };
     conflicts.fixed_at_start(&old.config, &new.config);
     conflicts.ports_and_workers(&old.config, &new.config);
     if old.config.pop.private_clients && !new.config.pop.private_clients {
         conflicts.breaks("pop.private_clients", "this cuts off clients with private addresses");
     }
-    if old.relay_fingerprint() != new.relay_fingerprint() {
+    if old.fingerprints().relay != new.fingerprints().relay {
         let live = |vip| old.config.services.iter().any(|service| service.vip == vip);
         if new.config.services.iter().any(|service| live(service.vip)) {
             let reason = "the relay secret in this file changed, which breaks every connection";
@@ -51,6 +55,10 @@ pub fn reload_conflicts(old: &Snapshot, new: &Snapshot) -> Vec<Conflict> {
         for before in old.config.tunnels.iter().filter(|old| is_same(old, tunnel)) {
             conflicts.tunnel(index, before, tunnel);
         }
+    }
+    let lives = |tunnel| old.config.tunnels.iter().any(|old| is_same(old, tunnel));
+    if new.config.tunnels.iter().any(lives) {
+        conflicts.tunnel_keys(old.fingerprints(), new.fingerprints(), now);
     }
     conflicts.list
 }
@@ -164,6 +172,38 @@ impl Conflicts<'_> {
                     &format!("tunnel[{index}].{key}"),
                     "sequence numbers of live tunnels are predicted with it, so this breaks every \
                      one; the way without breaking any is a second tunnel at another VIP or port",
+                );
+            }
+        }
+    }
+
+    /// The secrets that live tunnels go on with.
+    fn tunnel_keys(&mut self, old: &Fingerprints, new: &Fingerprints, now: UnixTime) {
+        if old.sequence != new.sequence {
+            let reason = "the sequence secret in this file changed, which breaks every tunnel";
+            self.breaks("pop.keys", reason);
+        }
+        for epoch in &old.tokens {
+            let live = epoch.accepted_before.is_none_or(|end| now < end);
+            let same = |other: &&EpochFingerprint| other.number == epoch.number;
+            if live && new.tokens.iter().find(same).is_none_or(|new| new.secret != epoch.secret) {
+                self.breaks(
+                    "pop.keys",
+                    &format!(
+                        "agents have tokens of epoch {} of this file, which is gone or has another \
+                         secret; `anyrelay rotate-token` adds an epoch without breaking any",
+                        epoch.number
+                    ),
+                );
+            }
+        }
+        for (id, key) in &old.tenants {
+            if new.tenants.iter().any(|(other, new)| other == id && new != key) {
+                self.breaks(
+                    "pop.tenants",
+                    &format!(
+                        "the key of tenant {id} in this file changed, which shuts out its agents"
+                    ),
                 );
             }
         }

@@ -4,28 +4,28 @@
 //! here are those of the packet path: they allocate nothing and take a bounded, small number of
 //! steps.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::addresses::AddressMap;
-use super::digest;
+use super::digest::{self, Fingerprints};
+use super::slots::{self, ServiceSlot};
 use super::table::Table;
+use super::tunnels::{self, Tunnel};
 use super::{
     Address, Config, EgressConfig, Endpoint, Ipv4Net, Ipv6Net, MAX_SERVICES, Net, Pool, Problem,
-    Problems,
+    Problems, TunnelConfig,
 };
+use crate::bucket::BucketHash;
 use crate::crypto::HkdfError;
-use crate::keys::{KeyFile, permutation_key, rendezvous_key};
+use crate::keys::{KeyFile, Tenants, permutation_key, rendezvous_key};
 use crate::relay::permutation::Permutation;
 use crate::relay::rendezvous::Rendezvous;
 use crate::verdict::PortIndex;
 
-/// A service's place in [`Snapshot::services`]; another snapshot may have it elsewhere.
+/// A service's place: the relays in the order of the file, then the tunnels. Another snapshot may
+/// have it elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceIndex(pub u16);
-
-/// The place of a service's counters, below [`MAX_SERVICES`]: kept by its name over reloads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ServiceSlot(pub u16);
 
 /// A pool's place among the different pools of a snapshot. Services that share a pool share it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -93,26 +93,38 @@ pub enum Egress {
 pub struct Snapshot {
     /// The config that it was built from.
     pub config: Config,
-    /// The services, in the order of the file.
+    /// The relay services, in the order of the file.
     pub services: Vec<Service>,
+    /// The tunnel services, in the order of the file.
+    pub tunnels: Vec<Tunnel>,
+    /// Which token bucket a network has.
+    pub bucket_hash: BucketHash,
     digest: String,
-    relay_fingerprint: [u8; 16],
+    fingerprints: Fingerprints,
     addresses: AddressMap<u32>,
     addresses6: AddressMap<u128>,
     endpoints: Table,
+    // Ascending.
+    vips6: Vec<((u128, u16), ServiceIndex)>,
 }
 
 impl Snapshot {
-    /// Makes `config` and `keys` ready for use. Counter slots are those of `previous` for services
-    /// whose names it has.
+    /// Makes `config`, `keys` and `tenants`, whose file is empty where `config` names none, ready for
+    /// use. Counter slots are those of `previous` for services whose names it has.
     ///
-    /// Fails only when keys cannot be derived.
+    /// # Errors
+    /// When `config` names a tenant that nobody is, or keys cannot be derived.
     pub fn build(
         config: &Config,
         keys: &KeyFile,
+        tenants: &Tenants,
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, Problems> {
-        Self::derive(config, keys, previous).map_err(|error| {
+        let unknown = tunnels::unknown_tenants(config, tenants);
+        if !unknown.is_empty() {
+            return Err(Problems(unknown));
+        }
+        Self::derive(config, keys, tenants, previous).map_err(|error| {
             let (file, key) = (config.file.clone(), "pop.keys".to_owned());
             Problems(vec![Problem { file, key, reason: error.to_string() }])
         })
@@ -121,12 +133,15 @@ impl Snapshot {
     fn derive(
         config: &Config,
         keys: &KeyFile,
+        tenants: &Tenants,
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, HkdfError> {
         let pools = distinct_pools(config);
-        let slots = assign_slots(config, previous);
+        let slots = slots::assign(config, previous);
+        let (slots, tunnel_slots) =
+            slots.split_at_checked(config.services.len()).unwrap_or((&slots, &[]));
         let mut services = Vec::with_capacity(config.services.len());
-        for (service, slot) in config.services.iter().zip(slots) {
+        for (service, &slot) in config.services.iter().zip(slots) {
             let Endpoint { ip, port } = service.vip;
             let egress = match service.egress {
                 EgressConfig::Transparent => Egress::Transparent,
@@ -150,11 +165,14 @@ impl Snapshot {
             });
         }
         Ok(Snapshot {
-            digest: digest::digest(config, keys)?,
-            relay_fingerprint: keys.relay.fingerprint()?,
+            bucket_hash: BucketHash::new(&keys.sequence)?,
+            digest: digest::digest(config, keys, tenants)?,
+            fingerprints: Fingerprints::new(keys, tenants)?,
             addresses: AddressMap::new(&meanings(config, &pools)),
             addresses6: AddressMap::new(&meanings6(config)),
-            endpoints: Table::new(&endpoints(&services)),
+            endpoints: Table::new(&endpoints(&services, &config.tunnels)),
+            vips6: vips6(services.len(), &config.tunnels),
+            tunnels: tunnels::tunnels(config, keys, tenants, tunnel_slots)?,
             config: config.clone(),
             services,
         })
@@ -166,8 +184,14 @@ impl Snapshot {
         &self.digest
     }
 
-    pub(super) fn relay_fingerprint(&self) -> &[u8; 16] {
-        &self.relay_fingerprint
+    pub(super) fn fingerprints(&self) -> &Fingerprints {
+        &self.fingerprints
+    }
+
+    /// The names of all services and the places of their counters.
+    pub fn names(&self) -> impl Iterator<Item = (&str, ServiceSlot)> {
+        let relays = self.services.iter().map(|service| (service.name.as_str(), service.slot));
+        relays.chain(self.tunnels.iter().map(|tunnel| (tunnel.name.as_str(), tunnel.slot)))
     }
 
     /// What the address `dst` means to the POP.
@@ -205,16 +229,47 @@ impl Snapshot {
         }
     }
 
-    /// The service.
+    /// The relay service, if it is one.
     #[inline]
     pub fn service(&self, index: ServiceIndex) -> Option<&Service> {
         self.services.get(usize::from(index.0))
     }
 
-    /// The service at the VIP `ip`:`port`.
+    /// The tunnel service, if it is one.
+    #[inline]
+    pub fn tunnel(&self, index: ServiceIndex) -> Option<&Tunnel> {
+        self.tunnels.get(usize::from(index.0).checked_sub(self.services.len())?)
+    }
+
+    /// The name of a service of either kind, and the place of its counters.
+    #[inline]
+    pub fn name_and_slot(&self, index: ServiceIndex) -> Option<(&str, ServiceSlot)> {
+        match self.service(index) {
+            Some(service) => Some((&service.name, service.slot)),
+            None => self.tunnel(index).map(|tunnel| (tunnel.name.as_str(), tunnel.slot)),
+        }
+    }
+
+    /// The service of either kind at the VIP `ip`:`port`.
     #[inline]
     pub fn service_at(&self, ip: u32, port: u16) -> Option<ServiceIndex> {
         self.find(AT_VIP, ip, port)
+    }
+
+    /// The service at the IPv6 VIP `ip`:`port`: a tunnel.
+    #[inline]
+    pub fn service_at6(&self, ip: u128, port: u16) -> Option<ServiceIndex> {
+        let place = self.vips6.binary_search_by_key(&(ip, port), |(vip, _)| *vip).ok()?;
+        self.vips6.get(place).map(|(_, index)| *index)
+    }
+
+    /// The tunnel at the VIP `vip`.
+    pub fn tunnel_at(&self, vip: SocketAddr) -> Option<&Tunnel> {
+        let index = match vip.ip() {
+            IpAddr::V4(ip) => self.service_at(ip.to_bits(), vip.port()),
+            IpAddr::V6(ip) => self.service_at6(ip.to_bits(), vip.port()),
+        };
+        self.tunnel(index?)
     }
 
     /// The service that uses `pool` towards the target `ip`:`port`.
@@ -252,21 +307,6 @@ fn pool_index(pools: &[Pool], pool: Pool) -> PoolIndex {
     PoolIndex(pools.iter().position(|other| *other == pool).unwrap_or_default() as u16)
 }
 
-/// The slot of each service: its own of before, else one that was not in use, else one of a
-/// service that is gone.
-fn assign_slots(config: &Config, previous: Option<&Snapshot>) -> Vec<ServiceSlot> {
-    let before = previous.map_or(&[][..], |previous| &previous.services);
-    let kept = |name: &str| before.iter().find(|old| old.name == name).map(|old| old.slot);
-    let taken: Vec<_> = config.services.iter().filter_map(|new| kept(&new.name)).collect();
-    let free = (0..MAX_SERVICES as u16).map(ServiceSlot).filter(|slot| !taken.contains(slot));
-    let (reused, mut unused): (Vec<_>, Vec<_>) =
-        free.partition(|slot| before.iter().any(|old| old.slot == *slot));
-    unused.extend(reused);
-    let mut unused = unused.into_iter();
-    let slot = |name: &str| kept(name).or_else(|| unused.next()).unwrap_or(ServiceSlot(0));
-    config.services.iter().map(|new| new.name.as_str()).map(slot).collect()
-}
-
 #[inline]
 fn destination(value: u32) -> Destination {
     match value & KIND {
@@ -291,6 +331,8 @@ fn meanings(config: &Config, pools: &[Pool]) -> Meanings<u32> {
         meanings.extend(service.targets.iter().map(|target| (host(target.ip), NO_CLIENT)));
         meanings.push((host(service.vip.ip), VIP));
     }
+    let tunnels = config.tunnels.iter().filter_map(|tunnel| tunnel.vip4);
+    meanings.extend(tunnels.map(|vip| (host(vip.ip().to_bits()), VIP)));
     meanings.extend(own(config));
     meanings
 }
@@ -298,6 +340,8 @@ fn meanings(config: &Config, pools: &[Pool]) -> Meanings<u32> {
 /// What all IPv6 addresses mean.
 fn meanings6(config: &Config) -> Meanings<u128> {
     let mut meanings = no_clients(&NOT_UNICAST6, &PRIVATE6, config);
+    let tunnels = config.tunnels.iter().filter_map(|tunnel| tunnel.vip6);
+    meanings.extend(tunnels.map(|vip| (host(vip.ip().to_bits()), VIP)));
     meanings.extend(own(config));
     meanings
 }
@@ -328,8 +372,12 @@ fn host<A: Address>(address: A) -> Net<A> {
 }
 
 /// The entries of the table of endpoints.
-fn endpoints(services: &[Service]) -> Vec<(u64, u32)> {
+fn endpoints(services: &[Service], tunnels: &[TunnelConfig]) -> Vec<(u64, u32)> {
     let mut entries = Vec::new();
+    for (index, tunnel) in (services.len() as u32..).zip(tunnels) {
+        let vip = tunnel.vip4.map(|vip| endpoint_key(AT_VIP, vip.ip().to_bits(), vip.port()));
+        entries.extend(vip.map(|vip| (vip, index)));
+    }
     for (index, service) in (0..).zip(services) {
         entries.push((endpoint_key(AT_VIP, service.vip.ip, service.vip.port), index));
         let space = match service.egress {
@@ -340,6 +388,17 @@ fn endpoints(services: &[Service]) -> Vec<(u64, u32)> {
         entries.extend(targets.map(|target| (endpoint_key(space, target.ip, target.port), index)));
     }
     entries
+}
+
+/// The IPv6 VIPs, ascending, of `tunnels` that come after `relays` others.
+fn vips6(relays: usize, tunnels: &[TunnelConfig]) -> Vec<((u128, u16), ServiceIndex)> {
+    let indices = (relays as u16..).map(ServiceIndex);
+    let vips = indices.zip(tunnels).filter_map(|(index, tunnel)| {
+        tunnel.vip6.map(|vip| ((vip.ip().to_bits(), vip.port()), index))
+    });
+    let mut vips: Vec<_> = vips.collect();
+    vips.sort_unstable();
+    vips
 }
 
 #[inline]

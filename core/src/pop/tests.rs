@@ -7,7 +7,7 @@ use arrayvec::ArrayVec;
 use super::*;
 use crate::config::{Config, Egress};
 use crate::frame::HeapFrame;
-use crate::keys::KeyFile;
+use crate::keys::{KeyFile, Tenants};
 use crate::relay::permutation::Permutation;
 use crate::verdict::DropReason;
 use crate::wire::{checksum, ethernet, ipv4, put_u16, put_u32};
@@ -66,7 +66,7 @@ fn segment(src: u32, dst: u32, ports: u32) -> HeapFrame {
 fn a_walk_that_is_given_up_drops_the_frame() {
     let config = Config::parse("pop.toml", CONFIG).unwrap();
     let keys = KeyFile::from_random([[1; 32], [2; 32], [3; 32]]);
-    let mut snapshot = Snapshot::build(&config, &keys, None).unwrap();
+    let mut snapshot = Snapshot::build(&config, &keys, &Tenants::default(), None).unwrap();
     let service = &mut snapshot.services[0];
     if let Egress::Pool { permutation, .. } = &mut service.egress {
         *permutation = Permutation::endless(permutation.bits());

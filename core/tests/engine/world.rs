@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyrelay_core::config::{Config, Egress, Endpoint, Service, Snapshot};
 use anyrelay_core::counters::Counters;
 use anyrelay_core::frame::{Frame, HeapFrame};
-use anyrelay_core::keys::KeyFile;
+use anyrelay_core::keys::{KeyFile, Tenants};
 use anyrelay_core::pop::{BURST, Note, Output, Pop, SoftState};
 use anyrelay_core::relay::permutation::{Case, Client, Mapped, WalkError};
 use anyrelay_core::time::Now;
@@ -248,7 +248,7 @@ impl World {
 
     pub fn with(config: Config) -> World {
         let keys = KeyFile::parse(KEYS).unwrap();
-        let snapshot = Snapshot::build(&config, &keys, None).unwrap();
+        let snapshot = Snapshot::build(&config, &keys, &Tenants::default(), None).unwrap();
         let macs: Vec<_> =
             (0..).zip(&config.ports).map(|(at, port)| mac_of(at, port.mac)).collect();
         let soft =

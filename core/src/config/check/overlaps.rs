@@ -3,7 +3,7 @@
 //! An address has one meaning, or the POP could not tell what a frame is; and what a target sends
 //! must lead to one service.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
 use super::super::{
     Address, EgressConfig, Endpoint, Pool, PortConfig, ServiceConfig, TunnelConfig, is_link_local6,
@@ -49,15 +49,22 @@ fn ipv4_vips(services: &[ServiceConfig], tunnels: &[TunnelConfig]) -> Vec<Vip<En
     vips.filter(|vip| vip.at != Endpoint::default()).collect()
 }
 
+/// The IPv6 VIPs.
+fn ipv6_vips(tunnels: &[TunnelConfig]) -> Vec<Vip<SocketAddrV6>> {
+    let vips = tunnels
+        .iter()
+        .enumerate()
+        .filter_map(|(i, tunnel)| Some(Vip { key: format!("tunnel[{i}].vip6"), at: tunnel.vip6? }));
+    vips.collect()
+}
+
 /// No two services are at the same address and port.
 fn vips_differ(report: &mut Report, services: &[ServiceConfig], tunnels: &[TunnelConfig]) {
     let ipv4 = ipv4_vips(services, tunnels).into_iter().map(|vip| {
         let at = SocketAddr::from((dotted(vip.at.ip), vip.at.port));
         Vip { key: vip.key, at }
     });
-    let ipv6 = tunnels.iter().enumerate().filter_map(|(i, tunnel)| {
-        Some(Vip { key: format!("tunnel[{i}].vip6"), at: SocketAddr::V6(tunnel.vip6?) })
-    });
+    let ipv6 = ipv6_vips(tunnels).into_iter().map(|Vip { key, at }| Vip { key, at: at.into() });
     let vips: Vec<_> = ipv4.chain(ipv6).collect();
     for (place, vip) in vips.iter().enumerate() {
         let earlier = vips.iter().take(place).find(|other| other.at == vip.at);
@@ -140,6 +147,7 @@ fn own_is_not_served(
     services: &[ServiceConfig],
     tunnels: &[TunnelConfig],
 ) {
+    ipv6_own_is_no_vip(report, ports, tunnels);
     let vips = ipv4_vips(services, tunnels);
     for (port_index, port) in ports.iter().enumerate() {
         let mut own: Vec<_> = port.nets::<u32>().map(|net| (net.address, "own address")).collect();
@@ -161,6 +169,26 @@ fn own_is_not_served(
                 report.error(
                     key,
                     format!("{} is the {what} of port[{port_index}]; use another", dotted(ip)),
+                );
+            }
+        }
+    }
+}
+
+/// The same for IPv6, where there are only VIPs.
+fn ipv6_own_is_no_vip(report: &mut Report, ports: &[PortConfig], tunnels: &[TunnelConfig]) {
+    for (port_index, port) in ports.iter().enumerate() {
+        let mut own: Vec<_> = port.nets::<u128>().map(|net| (net.address, "own address")).collect();
+        own.extend(port.gateways_of::<u128>().map(|(ip, _)| (ip, "gateway")));
+        own.extend(
+            port.nets::<u128>()
+                .flat_map(|net| net.reserved().map(|ip| (ip, "reserved address of the link"))),
+        );
+        for vip in ipv6_vips(tunnels) {
+            for (_, what) in own.iter().filter(|(ip, _)| *ip == vip.at.ip().to_bits()) {
+                report.error(
+                    vip.key.clone(),
+                    format!("{} is the {what} of port[{port_index}]; use another", vip.at.ip()),
                 );
             }
         }

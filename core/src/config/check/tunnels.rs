@@ -1,12 +1,15 @@
 //! Tunnel services: VIPs, tenants, and the constants of their sequence numbers.
 
-use std::net::{Ipv6Addr, SocketAddrV4, SocketAddrV6};
+use std::net::{SocketAddrV4, SocketAddrV6};
 
 use super::super::raw::{RawConfig, RawTunnel};
 use super::super::{PortConfig, TunnelConfig};
 use super::ports::refuse_non_unicast;
 use super::{Report, repeated};
+use crate::config::is_unicast6;
 use crate::predict::{self, Constants, ConstantsError};
+use crate::tunnel::Family;
+use crate::wire::tcp::HEADER_LEN;
 
 pub(super) fn tunnels(
     report: &mut Report,
@@ -65,7 +68,7 @@ fn vip6(report: &mut Report, key: &str, text: &str) -> Option<SocketAddrV6> {
         report.error(key, reason);
         return None;
     };
-    if !is_global(*vip.ip()) {
+    if !is_unicast6(vip.ip().to_bits()) {
         report.error(
             key,
             format!("{} cannot be a VIP: it is not a global unicast address", vip.ip()),
@@ -73,14 +76,6 @@ fn vip6(report: &mut Report, key: &str, text: &str) -> Option<SocketAddrV6> {
     }
     refuse_port_zero(report, key, vip.port());
     Some(vip)
-}
-
-/// Whether routers anywhere might forward to `ip`: neither unspecified, loopback, link-local nor
-/// multicast, and no IPv4 address in disguise (RFC 4291).
-fn is_global(ip: Ipv6Addr) -> bool {
-    let bits = ip.to_bits();
-    let low = bits >> 32 == 0 || bits >> 32 == 0xffff;
-    !low && !ip.is_multicast() && !ip.is_unicast_link_local()
 }
 
 fn refuse_port_zero(report: &mut Report, key: &str, port: u16) {
@@ -150,7 +145,7 @@ fn constants(report: &mut Report, index: usize, raw: &RawTunnel) -> Constants {
 
 /// The outer MTU: agents' datagrams must fit through every port that takes them.
 fn tunnel_mtu(report: &mut Report, key: &str, raw: &RawTunnel, ports: &[PortConfig]) -> u16 {
-    let mtu = report.number(key, raw.tunnel_mtu, 576, 9216).unwrap_or_default();
+    let mtu: u16 = report.number(key, raw.tunnel_mtu, 576, 9216).unwrap_or_default();
     let clients = ports.iter().filter(|port| port.side.takes_clients());
     let narrowest = clients.map(|port| port.mtu).min().unwrap_or(u16::MAX);
     if mtu > narrowest {
@@ -159,8 +154,12 @@ fn tunnel_mtu(report: &mut Report, key: &str, raw: &RawTunnel, ports: &[PortConf
             format!("{mtu} does not fit through the narrowest port towards clients: use at most {narrowest}, its mtu"),
         );
     }
-    if i64::from(mtu) > raw.offset.unwrap_or(Constants::default().offset.into()) {
-        report.error(key, format!("{mtu} does not fit into `offset`: no datagram may pass it"));
+    let payload_max = mtu.saturating_sub(Family::V4.ip_header_len() as u16 + HEADER_LEN as u16);
+    if i64::from(payload_max) > raw.offset.unwrap_or(Constants::default().offset.into()) {
+        report.error(
+            key,
+            format!("datagrams of {mtu} bytes do not fit into `offset`; it must be {payload_max} or more"),
+        );
     }
     mtu
 }

@@ -203,7 +203,7 @@ fn the_digest_covers_what_pops_must_agree_on_and_nothing_else() {
         let mut random = [[1; 32], [2; 32], [3; 32]];
         random[place] = [9; 32];
         let keys = KeyFile::from_random(random);
-        let digest = Snapshot::build(&good(), &keys, None).unwrap().digest().to_owned();
+        let digest = Snapshot::build(&good(), &keys, &tenants(), None).unwrap().digest().to_owned();
         assert!(!seen.contains(&digest));
         seen.push(digest);
     }

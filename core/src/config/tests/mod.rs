@@ -7,7 +7,8 @@ mod reload;
 mod tunnels;
 
 use super::*;
-use crate::keys::KeyFile;
+use crate::keys::{KeyFile, Tenants};
+use crate::time::UnixTime;
 
 /// A config without mistakes or warnings, that uses everything.
 const GOOD: &str = r#"
@@ -94,8 +95,34 @@ fn keys() -> KeyFile {
     KeyFile::from_random([[1; 32], [2; 32], [3; 32]])
 }
 
+/// Two tenants, the first with two agents of which one is revoked.
+const TENANTS: &str = r#"
+[[tenant]]
+id = 1
+name = "acme"
+key = "0101010101010101010101010101010101010101010101010101010101010101"
+[[tenant.agent]]
+id = 1
+name = "laptop"
+[[tenant.agent]]
+id = 2
+name = "phone"
+revoked = true
+
+[[tenant]]
+id = 9
+name = "zorg"
+key = "0909090909090909090909090909090909090909090909090909090909090909"
+"#;
+
+fn tenants() -> Tenants {
+    Tenants::parse(TENANTS).unwrap()
+}
+
+const NOW: UnixTime = UnixTime::from_millis(1_800_000_000_000);
+
 fn snapshot(text: &str) -> Snapshot {
-    Snapshot::build(&Config::parse("pop.toml", text).unwrap(), &keys(), None).unwrap()
+    Snapshot::build(&Config::parse("pop.toml", text).unwrap(), &keys(), &tenants(), None).unwrap()
 }
 
 /// `GOOD` with `from` replaced by `to`, which must be in it.

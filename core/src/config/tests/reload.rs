@@ -11,9 +11,9 @@ fn a_reload_keeps_the_slots_of_names() {
     assert_eq!(slots(&before), [("web".into(), 0), ("mail".into(), 1), ("raw".into(), 2)]);
     // "web" goes, "new" comes in its place in the file.
     let config = Config::parse("f", &with("\"web\"", "\"new\"")).unwrap();
-    let after = Snapshot::build(&config, &keys(), Some(&before)).unwrap();
+    let after = Snapshot::build(&config, &keys(), &tenants(), Some(&before)).unwrap();
     assert_eq!(slots(&after), [("new".into(), 3), ("mail".into(), 1), ("raw".into(), 2)]);
-    let again = Snapshot::build(&good(), &keys(), Some(&after)).unwrap();
+    let again = Snapshot::build(&good(), &keys(), &tenants(), Some(&after)).unwrap();
     assert_eq!(slots(&again), [("web".into(), 0), ("mail".into(), 1), ("raw".into(), 2)]);
 }
 
@@ -33,7 +33,7 @@ fn slots_never_meet_when_all_are_in_use() {
     };
     let before = snapshot(&text("old", 100));
     let config = Config::parse("f", &text("new", 100)).unwrap();
-    let after = Snapshot::build(&config, &keys(), Some(&before)).unwrap();
+    let after = Snapshot::build(&config, &keys(), &tenants(), Some(&before)).unwrap();
     let mut slots: Vec<_> = after.services.iter().map(|service| service.slot.0).collect();
     assert_eq!(slots[..100], before.services.iter().map(|s| s.slot.0).collect::<Vec<_>>()[..100]);
     slots.sort_unstable();
@@ -58,7 +58,7 @@ fn a_reload_is_free_or_told_why_not() {
         ),
     ];
     for (from, to) in free {
-        assert_eq!(reload_conflicts(&old, &snapshot(&with(from, to))), [], "{from} -> {to}");
+        assert_eq!(reload_conflicts(&old, &snapshot(&with(from, to)), NOW), [], "{from} -> {to}");
     }
     let refused = [
         ("\"pop1\"", "\"pop2\"", NeedsRestart, "pop.name"),
@@ -86,27 +86,27 @@ fn a_reload_is_free_or_told_why_not() {
         ),
     ];
     for (from, to, kind, key) in refused {
-        let conflicts = reload_conflicts(&old, &snapshot(&with(from, to)));
+        let conflicts = reload_conflicts(&old, &snapshot(&with(from, to)), NOW);
         let told: Vec<_> = conflicts.iter().map(|c| (c.kind, c.problem.key.as_str())).collect();
         assert_eq!(told, [(kind, key)], "{from} -> {to}");
     }
     let private = snapshot(&with("private_clients = false", "private_clients = true"));
-    assert_eq!(reload_conflicts(&private, &old)[0].problem.key, "pop.private_clients");
+    assert_eq!(reload_conflicts(&private, &old, NOW)[0].problem.key, "pop.private_clients");
     let pool = snapshot(&GOOD.replace("100.64.8.0/24", "100.64.9.0/24"));
-    assert_eq!(reload_conflicts(&old, &pool).len(), 2);
+    assert_eq!(reload_conflicts(&old, &pool, NOW).len(), 2);
 }
 
 #[test]
 fn a_new_relay_secret_breaks_what_lives_and_nothing_else() {
     let old = snapshot(GOOD);
     let new_keys = KeyFile::from_random([[8; 32], [2; 32], [3; 32]]);
-    let new = Snapshot::build(&good(), &new_keys, None).unwrap();
-    let conflicts = reload_conflicts(&old, &new);
+    let new = Snapshot::build(&good(), &new_keys, &tenants(), None).unwrap();
+    let conflicts = reload_conflicts(&old, &new, NOW);
     assert_eq!(conflicts.len(), 1);
     assert_eq!(conflicts[0].kind, ConflictKind::BreaksConnections);
     assert_eq!(conflicts[0].problem.key, "pop.keys");
     let moved = GOOD.replace("203.0.113.1", "203.0.114.1");
     let moved = Config::parse("f", &moved).unwrap();
-    let moved = Snapshot::build(&moved, &new_keys, None).unwrap();
-    assert_eq!(reload_conflicts(&old, &moved), []);
+    let moved = Snapshot::build(&moved, &new_keys, &tenants(), None).unwrap();
+    assert_eq!(reload_conflicts(&old, &moved, NOW), []);
 }

@@ -1,6 +1,7 @@
 //! `[[tunnel]]`: what is read, every mistake, what a reload may change.
 
 use super::*;
+use crate::keys::{EPOCH_GRACE_MS, Epochs, Secret};
 
 /// [`GOOD`] with two tunnels.
 fn text() -> String {
@@ -115,7 +116,7 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     ),
     ("tunnel_mtu = 1400", "tunnel_mtu = 575", "tunnel[0].tunnel_mtu", "must be 576 to 9216"),
     ("tunnel_mtu = 1400", "tunnel_mtu = 1501", "tunnel[0].tunnel_mtu", "use at most 1500"),
-    ("offset = 16384", "offset = 1344", "tunnel[0].tunnel_mtu", "does not fit into `offset`"),
+    ("offset = 16384", "offset = 1344", "tunnel[0].tunnel_mtu", "it must be 1360 or more"),
     // What must not meet.
     ("203.0.113.20:443", "203.0.113.10:443", "tunnel[0].vip4", "relay[0] is at 203.0.113.10:443"),
     ("203.0.113.10:444", "203.0.113.20:443", "tunnel[1].vip4", "tunnel[0] is at 203.0.113.20:443"),
@@ -135,6 +136,7 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     ("203.0.113.20:443", "10.1.0.2:443", "tunnel[0].vip4", "own address of port[1]"),
     ("203.0.113.20:443", "10.1.0.1:443", "tunnel[0].vip4", "gateway of port[1]"),
     ("203.0.113.20:443", "10.1.0.255:443", "tunnel[0].vip4", "broadcast address of the link"),
+    ("10.1.1.2/31", "2001:db8::20/64", "tunnel[0].vip6", "own address of port[1]"),
 ];
 
 #[test]
@@ -204,7 +206,7 @@ fn a_reload_keeps_live_tunnels() {
     use ConflictKind::{BreaksConnections, NeedsRestart};
     let old = snapshot(&text());
     let told = |text: &str| -> Vec<_> {
-        let conflicts = reload_conflicts(&old, &snapshot(text));
+        let conflicts = reload_conflicts(&old, &snapshot(text), NOW);
         conflicts.into_iter().map(|conflict| (conflict.kind, conflict.problem.key)).collect()
     };
     for (from, to) in [
@@ -239,4 +241,150 @@ fn a_reload_keeps_live_tunnels() {
         .replace("vip4 = \"203.0.113.10:444\"", "vip6 = \"[2001:db8::20]:443\"");
     let keys: Vec<_> = told(&parted).into_iter().map(|(_, key)| key).collect();
     assert_eq!(keys, ["tunnel[0].vip6", "tunnel[1].vip4", "tunnel[1].vip4"]);
+}
+
+/// A snapshot of [`text`] with other secrets.
+fn with_secrets(keys: &KeyFile, tenants: &str) -> Snapshot {
+    let (config, tenants) = (Config::parse("f", &text()).unwrap(), Tenants::parse(tenants));
+    Snapshot::build(&config, keys, &tenants.unwrap(), None).unwrap()
+}
+
+#[test]
+fn a_tenant_that_nobody_is_is_told() {
+    let config = Config::parse("pop.toml", &edited("\"zorg\"", "\"nobody\"")).unwrap();
+    let problems = Snapshot::build(&config, &keys(), &tenants(), None).unwrap_err();
+    assert_eq!(
+        problems.to_string(),
+        "pop.toml: tunnel[0].tenants[1]: there is no tenant \"nobody\" in tenants.toml; \
+         `anyrelay tenant add` adds one"
+    );
+}
+
+#[test]
+fn tunnels_are_found_at_their_vips() {
+    let snapshot = snapshot(&text());
+    let name = |vip: &str| snapshot.tunnel_at(vip.parse().unwrap()).map(|found| &*found.name);
+    assert_eq!(name("203.0.113.20:443"), Some("tun"));
+    assert_eq!(name("[2001:db8::20]:443"), Some("tun"));
+    assert_eq!(name("203.0.113.10:444"), Some("second"));
+    for none in ["203.0.113.10:443", "203.0.113.20:444", "[2001:db8::20]:444", "[2001:db8::21]:443"]
+    {
+        assert_eq!(name(none), None, "{none}");
+    }
+    assert_eq!(snapshot.classify(ip("203.0.113.20")), Destination::Vip);
+    let vip6 = "2001:db8::20".parse::<std::net::Ipv6Addr>().unwrap();
+    assert_eq!(snapshot.classify6(vip6.to_bits()), Destination::Vip);
+    assert!(!snapshot.client_ok(ip("203.0.113.20")) && !snapshot.client_ok6(vip6.to_bits()));
+    let index = snapshot.service_at(ip("203.0.113.10"), 444).unwrap();
+    assert_eq!(index, ServiceIndex(4));
+    assert!(snapshot.service(index).is_none());
+    assert_eq!(snapshot.name_and_slot(index), Some(("second", ServiceSlot(4))));
+    assert_eq!(snapshot.name_and_slot(ServiceIndex(0)), Some(("web", ServiceSlot(0))));
+    assert_eq!(snapshot.name_and_slot(ServiceIndex(5)), None);
+}
+
+#[test]
+fn a_tunnel_serves_the_tenants_it_names() {
+    let served = |text: &str| -> Vec<_> {
+        snapshot(text).tunnels.iter().map(|tunnel| tunnel.service.tenants.to_vec()).collect()
+    };
+    assert_eq!(served(&text()), [[1, 9], [1, 9]]);
+    assert_eq!(served(&edited("[\"acme\", \"zorg\"]", "[\"zorg\"]")), [vec![9], vec![1, 9]]);
+    let snapshot = snapshot(&text());
+    let service = &snapshot.tunnels[0].service;
+    assert!(service.agents.get(1, 1).is_some() && service.agents.get(1, 2).is_none());
+}
+
+#[test]
+fn slots_are_kept_over_both_kinds() {
+    let before = snapshot(&text());
+    let slots = |snapshot: &Snapshot| -> Vec<_> {
+        snapshot.names().map(|(name, slot)| (name.to_owned(), slot.0)).collect()
+    };
+    let want = [("web", 0), ("mail", 1), ("raw", 2), ("tun", 3), ("second", 4)];
+    assert_eq!(slots(&before), want.map(|(name, slot)| (name.to_owned(), slot)));
+    let changed = text().replace("\"mail\"", "\"post\"").replace("\"tun\"", "\"nut\"");
+    let config = Config::parse("f", &changed).unwrap();
+    let after = Snapshot::build(&config, &keys(), &tenants(), Some(&before)).unwrap();
+    let want = [("web", 0), ("post", 5), ("raw", 2), ("nut", 6), ("second", 4)];
+    assert_eq!(slots(&after), want.map(|(name, slot)| (name.to_owned(), slot)));
+}
+
+/// Changes of [`TENANTS`], and whether they break live tunnels.
+const TENANT_CHANGES: [(&str, &str, bool); 5] = [
+    ("\"0101", "\"0201", true),
+    ("revoked = true", "revoked = false", false),
+    ("id = 2", "id = 3\nname = \"pad\"\n[[tenant.agent]]\nid = 2", false),
+    ("name = \"laptop\"", "name = \"laptop\"\nrevoked = true", false),
+    ("\n[[tenant]]\nid = 9", "\n[[tenant]]\nid = 8", false),
+];
+
+#[test]
+fn the_digest_covers_who_may_come_and_tokens() {
+    let mut seen = vec![snapshot(&text()).digest().to_owned()];
+    let mut new = |digest: &str| {
+        assert!(!seen.iter().any(|other| other == digest));
+        seen.push(digest.to_owned());
+    };
+    for (from, to, _) in TENANT_CHANGES {
+        new(with_secrets(&keys(), &TENANTS.replacen(from, to, 1)).digest());
+    }
+    new(snapshot(&edited("[\"acme\", \"zorg\"]", "[\"acme\"]")).digest());
+    let rotated = |ms| {
+        let secret = Secret::new([4; 32]);
+        let tokens = keys().tokens.rotated(secret, UnixTime::from_millis(ms), NOW).unwrap();
+        KeyFile { tokens, ..keys() }
+    };
+    new(with_secrets(&rotated(NOW.as_millis()), TENANTS).digest());
+    new(with_secrets(&rotated(NOW.as_millis() + 1), TENANTS).digest());
+    // What changes no answer: names, a revoked agent that is not even listed, files without tunnels.
+    let digest = snapshot(&text()).digest().to_owned();
+    let renamed = TENANTS.replace("\"laptop\"", "\"notebook\"");
+    assert_eq!(with_secrets(&keys(), &renamed).digest(), digest);
+    let unlisted =
+        TENANTS.replace("[[tenant.agent]]\nid = 2\nname = \"phone\"\nrevoked = true\n", "");
+    assert_ne!(unlisted, TENANTS);
+    assert_eq!(with_secrets(&keys(), &unlisted).digest(), digest);
+    let relay_only = Snapshot::build(&good(), &keys(), &Tenants::default(), None).unwrap();
+    assert_eq!(relay_only.digest(), snapshot(GOOD).digest());
+}
+
+#[test]
+fn a_reload_keeps_what_live_tunnels_go_by() {
+    let old = snapshot(&text());
+    let told = |keys: &KeyFile, tenants: &str| -> Vec<_> {
+        let conflicts = reload_conflicts(&old, &with_secrets(keys, tenants), NOW);
+        conflicts.into_iter().map(|conflict| conflict.problem.key).collect()
+    };
+    for (from, to, breaks) in TENANT_CHANGES {
+        let want: &[&str] = if breaks { &["pop.tenants"] } else { &[] };
+        assert_eq!(told(&keys(), &TENANTS.replacen(from, to, 1)), want, "{from} -> {to}");
+    }
+    let sequence = KeyFile { sequence: Secret::new([7; 32]), ..keys() };
+    assert_eq!(told(&sequence, TENANTS), ["pop.keys"]);
+    let token = KeyFile { tokens: Epochs::single(Secret::new([7; 32])), ..keys() };
+    assert_eq!(told(&token, TENANTS), ["pop.keys"]);
+    // Without a tunnel nothing goes by them.
+    let build = |keys: &KeyFile| Snapshot::build(&good(), keys, &tenants(), None).unwrap();
+    assert_eq!(reload_conflicts(&build(&keys()), &build(&sequence), NOW), []);
+}
+
+#[test]
+fn token_epochs_come_and_go() {
+    let at = |ms| NOW.plus_millis(ms);
+    let with_tokens = |tokens| with_secrets(&KeyFile { tokens, ..keys() }, TENANTS);
+    let (one, secret) = (keys().tokens, |byte| Secret::new([byte; 32]));
+    let two = one.rotated(secret(4), at(1000), NOW).unwrap();
+    let later = at(1000 + EPOCH_GRACE_MS);
+    let three = two.rotated(secret(5), later.plus_millis(1000), later).unwrap();
+    let conflicts = |old: &Epochs, new: &Epochs, now| {
+        reload_conflicts(&with_tokens(old.clone()), &with_tokens(new.clone()), now).len()
+    };
+    assert_eq!(conflicts(&one, &two, NOW), 0);
+    // The first epoch goes too early, then in time, when `three` does without it.
+    assert_eq!(conflicts(&two, &three, NOW), 1);
+    assert_eq!(conflicts(&two, &three, UnixTime::from_millis(later.as_millis() - 1)), 1);
+    assert_eq!(conflicts(&two, &three, later), 0);
+    // An epoch that was only announced is withdrawn: some may have it already.
+    assert_eq!(conflicts(&two, &one, NOW), 1);
 }

@@ -10,7 +10,7 @@ use rustix::fs::Mode;
 
 use crate::ports::check_devices;
 
-/// Reads and checks the config at `path` and its key file, and makes of them what workers read.
+/// Reads and checks the config at `path`, its key file and its tenants file, and makes of them what workers read.
 /// Counter slots are kept from `previous`. Warnings are in the snapshot's config.
 ///
 /// # Errors
@@ -20,21 +20,42 @@ pub fn load(path: &Path, previous: Option<&Snapshot>) -> Result<Snapshot, Proble
     let text = read(path).map_err(|reason| one(&file, "", reason))?;
     let mut config = Config::parse(&file, &text)?;
     check_devices(&config)?;
-    let keys_path = keys_path(path, &config.pop.keys);
+    let keys_path = beside(path, &config.pop.keys);
     let keys = load_keys(&file, &keys_path)?;
-    if is_open_to_others(&keys_path) {
-        config.warnings.push(Problem {
-            file: keys_path.display().to_string(),
-            key: String::new(),
-            reason: "other users can read these secrets; set the file's mode to 0600".to_owned(),
-        });
+    let tenants_path = config.pop.tenants.as_ref().map(|tenants| beside(path, tenants));
+    let tenants = match &tenants_path {
+        Some(tenants_path) => load_tenants(&file, tenants_path)?,
+        None => Tenants::default(),
+    };
+    for secrets in [Some(keys_path), tenants_path].into_iter().flatten() {
+        if is_open_to_others(&secrets) {
+            config.warnings.push(Problem {
+                file: secrets.display().to_string(),
+                key: String::new(),
+                reason: "other users can read these secrets; set the file's mode to 0600"
+                    .to_owned(),
+            });
+        }
     }
-    Snapshot::build(&config, &keys, previous)
+    Snapshot::build(&config, &keys, &tenants, previous)
 }
 
-/// The key file of a config: relative paths start at the config's folder.
-fn keys_path(config: &Path, keys: &str) -> PathBuf {
-    config.parent().unwrap_or(Path::new("")).join(keys)
+/// A file that a config names: relative paths start at the config's folder.
+fn beside(config: &Path, name: &str) -> PathBuf {
+    config.parent().unwrap_or(Path::new("")).join(name)
+}
+
+fn load_tenants(config_file: &str, path: &Path) -> Result<Tenants, Problems> {
+    let text = read(path).map_err(|reason| {
+        let name = path.display();
+        let advice = "`anyrelay tenant add FILE NAME` makes a tenants file";
+        one(config_file, "pop.tenants", format!("{name}: {reason}; {advice}"))
+    })?;
+    let file = path.display().to_string();
+    Tenants::parse(&text).map_err(|mistakes| {
+        let problem = |Mistake { key, reason }| Problem { file: file.clone(), key, reason };
+        Problems(mistakes.into_iter().map(problem).collect())
+    })
 }
 
 fn load_keys(config_file: &str, path: &Path) -> Result<KeyFile, Problems> {
@@ -94,7 +115,7 @@ mod tests {
 
     #[test]
     fn keys_are_found_beside_the_config() {
-        let path = |config: &str, keys| keys_path(Path::new(config), keys);
+        let path = |config: &str, keys| beside(Path::new(config), keys);
         assert_eq!(
             path("/etc/anyrelay/pop.toml", "keys.toml"),
             Path::new("/etc/anyrelay/keys.toml")

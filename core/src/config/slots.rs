@@ -1,0 +1,24 @@
+//! The places of services' counters, which follow their names from snapshot to snapshot.
+
+use super::{Config, MAX_SERVICES, Snapshot};
+
+/// The place of a service's counters, below [`MAX_SERVICES`]: kept by its name over reloads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceSlot(pub u16);
+
+/// The slot of each service, relays first: its own of before, else one that was not in use, else one
+/// of a service that is gone.
+pub(super) fn assign(config: &Config, previous: Option<&Snapshot>) -> Vec<ServiceSlot> {
+    let before: Vec<_> = previous.map(Snapshot::names).into_iter().flatten().collect();
+    let relays = config.services.iter().map(|service| service.name.as_str());
+    let names: Vec<_> = relays.chain(config.tunnels.iter().map(|tunnel| &*tunnel.name)).collect();
+    let kept = |name: &str| before.iter().find(|(old, _)| *old == name).map(|(_, slot)| *slot);
+    let taken: Vec<_> = names.iter().filter_map(|name| kept(name)).collect();
+    let free = (0..MAX_SERVICES as u16).map(ServiceSlot).filter(|slot| !taken.contains(slot));
+    let (reused, mut unused): (Vec<_>, Vec<_>) =
+        free.partition(|slot| before.iter().any(|(_, old)| old == slot));
+    unused.extend(reused);
+    let mut unused = unused.into_iter();
+    let slot = |name: &str| kept(name).or_else(|| unused.next()).unwrap_or(ServiceSlot(0));
+    names.into_iter().map(slot).collect()
+}

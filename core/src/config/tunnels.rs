@@ -1,0 +1,77 @@
+//! Tunnel services, made ready for use: of the config, the keys, and the tenants file.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::{Config, Problem, ServiceSlot, TunnelConfig};
+use crate::crypto::HkdfError;
+use crate::keys::{AgentKeys, KeyFile, Tenants};
+use crate::tunnel;
+use crate::tunnel::service::Vip;
+
+/// A tunnel service, ready for use.
+#[derive(Clone, Debug)]
+pub struct Tunnel {
+    /// Its name.
+    pub name: String,
+    /// The place of its counters.
+    pub slot: ServiceSlot,
+    /// What its segments are answered with.
+    pub service: tunnel::Service,
+}
+
+/// The tunnels of `config`, with the slots of their counters.
+pub(super) fn tunnels(
+    config: &Config,
+    keys: &KeyFile,
+    tenants: &Tenants,
+    slots: &[ServiceSlot],
+) -> Result<Vec<Tunnel>, HkdfError> {
+    let agents = Arc::new(AgentKeys::new(tenants)?);
+    let vip = |vip: Option<SocketAddr>| vip.map(|vip| Vip::new(vip, keys)).transpose();
+    let tunnel = |(tunnel, slot): (&TunnelConfig, &ServiceSlot)| {
+        Ok(Tunnel {
+            name: tunnel.name.clone(),
+            slot: *slot,
+            service: tunnel::Service {
+                constants: tunnel.constants,
+                tunnel_mtu: tunnel.tunnel_mtu,
+                vip4: vip(tunnel.vip4.map(SocketAddr::V4))?,
+                vip6: vip(tunnel.vip6.map(SocketAddr::V6))?,
+                tenants: served(tunnel, tenants).into_boxed_slice(),
+                agents: agents.clone(),
+            },
+        })
+    };
+    config.tunnels.iter().zip(slots).map(tunnel).collect()
+}
+
+/// The numbers of the tenants that `tunnel` serves, ascending.
+pub(super) fn served(tunnel: &TunnelConfig, tenants: &Tenants) -> Vec<u16> {
+    let named =
+        |name: &str| tunnel.tenants.as_ref().is_none_or(|names| names.iter().any(|n| n == name));
+    let served = tenants.tenants.iter().filter(|tenant| named(&tenant.name));
+    let mut served: Vec<_> = served.map(|tenant| tenant.id).collect();
+    served.sort_unstable();
+    served
+}
+
+/// Names of tenants in `config` that nobody has.
+pub(super) fn unknown_tenants(config: &Config, tenants: &Tenants) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (index, tunnel) in config.tunnels.iter().enumerate() {
+        for (place, name) in tunnel.tenants.iter().flatten().enumerate() {
+            if tenants.get(name).is_none() {
+                let file = config.pop.tenants.as_deref().unwrap_or("the tenants file");
+                problems.push(Problem {
+                    file: config.file.clone(),
+                    key: format!("tunnel[{index}].tenants[{place}]"),
+                    reason: format!(
+                        "there is no tenant {name:?} in {file}; `anyrelay tenant add` adds one"
+                    ),
+                });
+            }
+        }
+    }
+    problems
+}
