@@ -4,19 +4,18 @@
     relay-v1.py            writes relay-v1.json beside itself
     relay-v1.py --check    computes it again and compares; exit 1 if anything differs
 
-It follows docs/protocol.md and shares nothing with the Rust code: AES-128 is written out below as
-FIPS 197 has it, HKDF as RFC 5869 has it, and only Python's own hmac and hashlib are used. The
-vectors freeze the mapping: POPs of different versions relay the same connections, so a change of
-any value here breaks live connections in a rolling upgrade.
+It follows docs/protocol.md and shares nothing with the Rust code; plain.py beside it has the
+cryptography. The vectors freeze the mapping: POPs of different versions relay the same connections,
+so a change of any value here breaks live connections in a rolling upgrade.
 """
 
-import argparse
-import hashlib
-import hmac
 import ipaddress
-import json
 import pathlib
 import sys
+
+sys.dont_write_bytecode = True
+import plain
+from plain import aes128, expand_key, numbers
 
 OUTPUT = pathlib.Path(__file__).with_suffix(".json")
 
@@ -25,93 +24,12 @@ POOL_BITS = [2, 8, 9, 16]
 CLIENTS = 100
 RANDOM_TAGS = 25
 
-# --- AES-128, FIPS 197 ---------------------------------------------------------------------------
-
-
-def xtime(value):
-    """Multiplies by x in GF(2^8) modulo x^8 + x^4 + x^3 + x + 1 (section 4.2.1)."""
-    value <<= 1
-    return (value ^ 0x11B) if value & 0x100 else value
-
-
-def gf_multiply(a, b):
-    product = 0
-    while b:
-        if b & 1:
-            product ^= a
-        a = xtime(a)
-        b >>= 1
-    return product
-
-
-def make_sbox():
-    """The inverse in GF(2^8), then the affine transformation (section 5.1.1)."""
-    sbox = []
-    for value in range(256):
-        inverse = next((x for x in range(256) if gf_multiply(value, x) == 1), 0)
-        result = 0x63
-        for shift in range(5):
-            result ^= ((inverse << shift) | (inverse >> (8 - shift))) & 0xFF
-        sbox.append(result)
-    return sbox
-
-
-SBOX = make_sbox()
-
-
-def expand_key(key):
-    """Eleven round keys of 16 bytes (section 5.2)."""
-    words = [list(key[i : i + 4]) for i in range(0, 16, 4)]
-    rcon = 1
-    for i in range(4, 44):
-        word = list(words[i - 1])
-        if i % 4 == 0:
-            word = [SBOX[byte] for byte in word[1:] + word[:1]]
-            word[0] ^= rcon
-            rcon = xtime(rcon)
-        words.append([a ^ b for a, b in zip(words[i - 4], word)])
-    return [sum(words[i : i + 4], []) for i in range(0, 44, 4)]
-
-
-def aes128(round_keys, block):
-    """The cipher (section 5.1). Byte 4c + r of the state is row r of column c."""
-    state = [a ^ b for a, b in zip(block, round_keys[0])]
-    for round_number in range(1, 11):
-        state = [SBOX[byte] for byte in state]
-        state = [state[(4 * (c + r) + r) % 16] for c in range(4) for r in range(4)]
-        if round_number < 10:
-            mixed = []
-            for c in range(0, 16, 4):
-                column = state[c : c + 4]
-                for r in range(4):
-                    mixed.append(
-                        xtime(column[r])
-                        ^ xtime(column[(r + 1) % 4])
-                        ^ column[(r + 1) % 4]
-                        ^ column[(r + 2) % 4]
-                        ^ column[(r + 3) % 4]
-                    )
-            state = mixed
-        state = [a ^ b for a, b in zip(state, round_keys[round_number])]
-    return bytes(state)
-
-
-def check_aes():
-    """FIPS 197, appendix C.1."""
-    key = bytes.fromhex("000102030405060708090a0b0c0d0e0f")
-    plain = bytes.fromhex("00112233445566778899aabbccddeeff")
-    cipher = "69c4e0d86a7b0430d8cdb78070b4c55a"
-    assert aes128(expand_key(key), plain).hex() == cipher
-
-
-# --- Keys, RFC 5869 ------------------------------------------------------------------------------
+# --- Keys ----------------------------------------------------------------------------------------
 
 
 def derive(label, vip):
-    """HKDF-SHA256(secret, salt "anyrelay v1", info = label | 0 | VIP | port), 16 bytes."""
-    info = label.encode() + b"\0" + endpoint_bytes(vip)
-    prk = hmac.new(b"anyrelay v1", SECRET, hashlib.sha256).digest()
-    return hmac.new(prk, info + b"\x01", hashlib.sha256).digest()[:16]
+    """The key of a label and a VIP."""
+    return plain.derive(SECRET, label, endpoint_bytes(vip))
 
 
 def endpoint_bytes(endpoint):
@@ -190,12 +108,6 @@ def text_of(pair):
     return f"{ipaddress.IPv4Address(pair[0])}:{pair[1]}"
 
 
-def numbers(name, count):
-    """Numbers that look random and are always the same."""
-    for i in range(count):
-        yield int.from_bytes(hashlib.sha256(f"{name} {i}".encode()).digest(), "big")
-
-
 def clients(name):
     """Clients at the edges of the domain, and others."""
     edges = [(0, 1), (0, 65535), (2**32 - 1, 1), (2**32 - 1, 65535), endpoint("192.0.2.1:1024")]
@@ -253,45 +165,15 @@ def rendezvous_vectors(count):
 
 
 def make():
-    check_aes()
     permutations = [permutation_vectors(k) for k in POOL_BITS]
     assert sum(entry["longer_walks"] for entry in permutations) > 0
-    vectors = {
+    return {
         "mapping": "relay-v1",
         "relay_secret": SECRET.hex(),
         "permutation": permutations,
         "rendezvous": [rendezvous_vectors(count) for count in (2, 5)],
     }
-    return to_json(vectors) + "\n"
-
-
-def to_json(value, indent=0):
-    """JSON with one line for each innermost object, so that a change is seen in a diff."""
-    pad = " " * indent
-    if isinstance(value, dict) and any(isinstance(inner, list) and inner and isinstance(inner[0], dict) for inner in value.values()):
-        items = [f"{pad} {json.dumps(key)}: {to_json(inner, indent + 1)}" for key, inner in value.items()]
-        return "{\n" + ",\n".join(items) + f"\n{pad}}}"
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        items = [f"{pad} {to_json(inner, indent + 1)}" for inner in value]
-        return "[\n" + ",\n".join(items) + f"\n{pad}]"
-    return json.dumps(value)
-
-
-def main():
-    parser = argparse.ArgumentParser(description="Makes or checks the test vectors of relay mode.")
-    parser.add_argument("--check", action="store_true", help="compare instead of writing")
-    arguments = parser.parse_args()
-    text = make()
-    if not arguments.check:
-        OUTPUT.write_text(text)
-        print(f"wrote {OUTPUT.name}")
-        return 0
-    if OUTPUT.read_text() != text:
-        print(f"{OUTPUT.name} is not what this script computes", file=sys.stderr)
-        return 1
-    print(f"{OUTPUT.name} is what this script computes")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(plain.write_or_check(OUTPUT, "Makes or checks the test vectors of relay mode.", make))
