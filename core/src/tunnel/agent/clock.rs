@@ -15,6 +15,7 @@ pub(super) struct TickClock {
     low: i64,
     high: i64,
     learned_at: Instant,
+    learned: bool,
     /// The tick that began last, and when the next begins: so that a datagram costs a compare.
     current: Tick,
     until: Instant,
@@ -32,6 +33,7 @@ impl TickClock {
             low: offset,
             high: offset,
             learned_at: now,
+            learned: false,
             current: Tick(0),
             until: now,
         };
@@ -51,10 +53,11 @@ impl TickClock {
         let drift = age / DRIFT_PER;
         let both_low = low.max(self.low.saturating_sub(drift));
         let both_high = high.min(self.high.saturating_add(drift));
-        let agrees = both_low <= both_high && tick_ns == self.tick_ns;
+        let agrees = self.learned && both_low <= both_high && tick_ns == self.tick_ns;
         (self.low, self.high) = if agrees { (both_low, both_high) } else { (low, high) };
         self.tick_ns = tick_ns;
         self.learned_at = received;
+        self.learned = true;
         self.find(received);
     }
 
@@ -65,6 +68,11 @@ impl TickClock {
             self.find(now);
         }
         self.current
+    }
+
+    /// Whether a POP has told the tick.
+    pub(super) fn is_learned(&self) -> bool {
+        self.learned
     }
 
     /// How exactly the phase is known, in milliseconds either way.

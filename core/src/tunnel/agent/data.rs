@@ -100,12 +100,16 @@ impl Agent {
     }
 
     #[inline]
-    fn data_ack(&mut self) -> Option<SeqNum> {
-        let behind = u32::from(self.constants.lag).wrapping_mul(self.constants.stride);
-        match &mut self.phase {
-            Phase::Open(open) => Some(open.data_ack(&self.server?, behind)),
+    fn data_ack(&self) -> Option<SeqNum> {
+        match &self.phase {
+            Phase::Open(open) => Some(open.data_ack(&self.server?, self.lag_bytes())),
             _ => None,
         }
+    }
+
+    /// How far the acks of data stay behind.
+    pub(super) fn lag_bytes(&self) -> u32 {
+        u32::from(self.constants.lag).wrapping_mul(self.constants.stride)
     }
 
     /// Where a payload goes in front of the tick's number.

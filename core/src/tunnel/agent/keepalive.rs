@@ -11,7 +11,7 @@ use crate::tunnel::message::{
     KEEPALIVE_LEN_MAX, KeepaliveReply, KeepaliveRequest, VERSION, keepalive_len,
 };
 use crate::tunnel::token::PublicToken;
-use crate::tunnel::window::{ALIGN_STEP_MAX, ALIGNED};
+use crate::tunnel::window::{ALIGN_STEP_MAX, ALIGNED, SKEW_TICKS_MAX};
 use crate::wire::tcp::{self, Tcp};
 
 /// A keepalive that waits for its answer.
@@ -133,9 +133,8 @@ impl Agent {
     }
 
     fn send_keepalive(&mut self, now: Instant, out: &mut impl FnMut(Outgoing<'_>)) {
-        let Phase::Open(mut open) = self.phase else { return };
+        let Phase::Open(open) = self.phase else { return };
         let ack = open.keepalive_ack(self.server, keepalive_len(self.family()) as u32);
-        self.phase = Phase::Open(open);
         let tick = self.clock.tick(now);
         let seq = self.base.map_or(open.isn, |base| self.at(base, tick)).plus(1);
         let nonce = self.random.next();
@@ -187,6 +186,8 @@ impl Agent {
         let same = (self.constants.tick_ms, self.constants.stride) == (tick_ms, stride);
         let keeps = self.base.is_none() || same;
         self.constants = reply.constants;
+        let guessed = !self.clock.is_learned() && self.base.is_some();
+        let off = reply.tick.0.abs_diff(asked.tick.0) > u64::from(SKEW_TICKS_MAX);
         self.clock.learn(reply.tick, tick_ms, asked.sent, now);
         self.learn_server(now, tcp.seq, start, reply.tick);
         self.counters.keepalives_answered += 1;
@@ -195,6 +196,11 @@ impl Agent {
         self.body_max = reply.body_max;
         self.problem = None;
         self.finish_round(now);
+        if guessed && off && keeps {
+            // The first numbers after a restart were made from a wrong clock: firewalls would hold
+            // us to them.
+            return self.connect_again(now, out);
+        }
         // With another tick or stride all numbers of before mean something else.
         if !keeps || !self.align(now, &asked, &reply, out) {
             self.connect_anew(now, out);
@@ -233,7 +239,12 @@ impl Agent {
         // A reply that is older, or of a POP whose clock is behind, lowers nothing.
         let (newest, newest_tick) =
             before.map_or((seq, tick), |server| (server.newest, server.newest_tick));
-        self.server = Some(Server { start, newest, newest_tick, answered_at: now });
+        let server = Server { start, newest, newest_tick, answered_at: now };
+        self.server = Some(server);
+        let (len, behind) = (keepalive_len(self.family()) as u32, self.lag_bytes());
+        if let Phase::Open(open) = &mut self.phase {
+            open.pass_floors(&server, len, behind);
+        }
     }
 
     fn finish_round(&mut self, now: Instant) {
@@ -304,28 +315,37 @@ impl Agent {
 
 impl Open {
     /// What a keepalive acks: the newest reply, exactly.
-    fn keepalive_ack(&mut self, server: Option<Server>, len: u32) -> SeqNum {
+    fn keepalive_ack(&self, server: Option<Server>, len: u32) -> SeqNum {
         let exact = server.map(|server| server.newest.plus(len));
-        held(&mut self.keepalive_floor, exact, self.server_isn)
+        held(self.keepalive_floor, exact, self.server_isn)
     }
 
-    /// What data acks: LAG ticks before the newest reply.
-    pub(super) fn data_ack(&mut self, server: &Server, behind: u32) -> SeqNum {
-        let lagged = server.newest.plus(behind.wrapping_neg());
-        held(&mut self.data_floor, Some(lagged), self.server_isn)
+    /// What data acks: `behind` the newest reply.
+    pub(super) fn data_ack(&self, server: &Server, behind: u32) -> SeqNum {
+        held(self.data_floor, Some(lagged(server, behind)), self.server_isn)
+    }
+
+    /// Drops the floors that the newest reply has passed. It is done for each reply, as the numbers
+    /// go on also while nothing is sent.
+    fn pass_floors(&mut self, server: &Server, len: u32, behind: u32) {
+        let below = |floor: &SeqNum, ack: SeqNum| !ack.after(*floor);
+        self.keepalive_floor =
+            self.keepalive_floor.filter(|floor| below(floor, server.newest.plus(len)));
+        self.data_floor = self.data_floor.filter(|floor| below(floor, lagged(server, behind)));
     }
 }
 
-/// `ack`, or the floor as long as `ack` has not passed it; then the floor is dropped.
+fn lagged(server: &Server, behind: u32) -> SeqNum {
+    server.newest.plus(behind.wrapping_neg())
+}
+
+/// `ack`, but not before the floor as long as there is one.
 #[inline]
-fn held(floor: &mut Option<SeqNum>, ack: Option<SeqNum>, server_isn: SeqNum) -> SeqNum {
-    match (*floor, ack) {
-        (Some(low), Some(ack)) if !ack.after(low) => low,
-        (_, Some(ack)) => {
-            *floor = None;
-            ack
-        }
-        (low, None) => low.unwrap_or(server_isn.plus(1)),
+fn held(floor: Option<SeqNum>, ack: Option<SeqNum>, server_isn: SeqNum) -> SeqNum {
+    match (floor, ack) {
+        (Some(floor), _) => floor,
+        (None, Some(ack)) => ack,
+        (None, None) => server_isn.plus(1),
     }
 }
 
