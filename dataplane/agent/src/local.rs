@@ -9,7 +9,21 @@ use std::io;
 use anyrelay_core::time::Instant;
 
 use crate::poller::Poller;
-pub use crate::stub::{PublicToken, Received, SendError};
+pub use anyrelay_core::tunnel::agent::SendError;
+pub use anyrelay_core::tunnel::token::PublicToken;
+
+/// A datagram that came through the tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received<'a> {
+    /// The session, chosen by the agent that connected.
+    pub session: u64,
+    /// The channel in it.
+    pub channel: u16,
+    /// Where answers go. It proves nothing about the sender.
+    pub from: PublicToken,
+    /// The datagram.
+    pub body: &'a [u8],
+}
 
 /// What a local side may ask of the tunnel.
 pub trait Tunnel {

@@ -162,7 +162,7 @@ mod tests {
             format!("read line; echo \"$1 $line\" >{0}.new; mv {0}.new {0}", told.display());
         let targets = vec![Target::File(file.clone()), Target::Command(command)];
         let publisher = Publisher::start(targets).unwrap();
-        for token in [crate::stub::sample(1), crate::stub::sample(2)] {
+        for token in [crate::testing::token(1), crate::testing::token(2)] {
             publisher.publish(token);
             let wanted = format!("token:{token} token:{token}\n");
             let until = Instant::now() + Duration::from_secs(10);
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_command_that_fails_is_told() {
-        let error = Target::Command("exit 3".into()).tell(&crate::stub::sample(1)).unwrap_err();
+        let error = Target::Command("exit 3".into()).tell(&crate::testing::token(1)).unwrap_err();
         assert!(error.contains("exit 3: ended with exit status: 3"), "{error}");
     }
 }

@@ -1,45 +1,30 @@
 //! What outlives the process, so that the tokens given out stay valid: a small TOML file.
 //!
-//! It is written atomically, and only when something in it changed. It holds no secret.
+//! It is written atomically, and only when something in it changed. Whoever reads it can aim
+//! at the flow, so only its owner may.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
-/// Where an agent was, and on which numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Saved {
-    /// The source port.
-    pub port: u16,
-    /// The base of its sequence numbers.
-    pub base: u32,
-}
+use anyrelay_core::tunnel::agent::Saved;
 
 /// The state file; without a path nothing is kept.
 #[derive(Debug)]
 pub struct StateFile {
     path: Option<PathBuf>,
-    written: Option<Saved>,
+    last: Option<Saved>,
 }
 
 impl StateFile {
     /// Reads the file at `path`. One that is not there, or damaged, is no error: the agent gets a
     /// new port and base, and the log says so.
     pub fn open(path: Option<PathBuf>) -> Self {
-        let mut file = StateFile { path, written: None };
+        let mut file = StateFile { path, last: None };
         let Some(path) = &file.path else { return file };
         match std::fs::read_to_string(path) {
-            Ok(text) => match toml::from_str(&text) {
-                Ok(saved) => file.written = Some(saved),
-                Err(error) => {
-                    let (path, error) = (path.display(), error.message());
-                    tracing::warn!(
-                        "{path}: not a state file ({error}): starting with a new port and base, \
-                         so tokens given out before are no longer valid"
-                    );
-                }
+            Ok(text) => match Saved::parse(&text) {
+                Ok(saved) => file.last = Some(saved),
+                Err(error) => tracing::warn!("{}: {error}", path.display()),
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => tracing::warn!("{}: cannot be read: {error}", path.display()),
@@ -49,21 +34,18 @@ impl StateFile {
 
     /// What was saved last.
     pub fn saved(&self) -> Option<Saved> {
-        self.written
+        self.last
     }
 
     /// Saves `now` if it differs from what was saved last. A failure is logged: the tunnel works
     /// without.
     pub fn save(&mut self, now: Saved) {
-        if self.written == Some(now) {
+        if self.last == Some(now) {
             return;
         }
-        self.written = Some(now);
+        self.last = Some(now);
         let Some(path) = &self.path else { return };
-        let result = toml::to_string(&now)
-            .map_err(io::Error::other)
-            .and_then(|text| write_atomically(path, &text, 0o600));
-        if let Err(error) = result {
+        if let Err(error) = write_atomically(path, &now.serialize(), 0o600) {
             let path = path.display();
             tracing::warn!(
                 "{path}: cannot be written: {error}; after a restart peers need a new token"
@@ -108,7 +90,14 @@ mod tests {
         let path = folder.join("agent.state");
         let mut file = StateFile::open(Some(path.clone()));
         assert_eq!(file.saved(), None);
-        let saved = Saved { port: 40000, base: 0x1234_8000 };
+        let saved = Saved {
+            vip: "203.0.113.20:443".parse().unwrap(),
+            port: 61_000,
+            base: 0x1234_8000,
+            shift: 0,
+            tick_ms: 8000,
+            stride: 4096,
+        };
         file.save(saved);
         assert_eq!(StateFile::open(Some(path.clone())).saved(), Some(saved));
         std::fs::write(&path, "port = 70000\n").unwrap();

@@ -1,19 +1,24 @@
-//! The command line: `connect`, `serve`, `run`, `status`, `keygen`.
+//! The command line: `connect`, `serve`, `status`.
 //!
 //! Exit codes: 0 done, 1 failed at run time, 2 wrong usage or a config that does not check. What a
 //! command answers goes to stdout; mistakes, warnings and the log go to stderr.
 
+mod status;
+
 use std::io::IsTerminal;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context;
+use anyrelay_core::keys::AgentKey;
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::outer::{Firewall, Port, capability};
+use crate::engine::{self, Options};
 use crate::peers::PeerSource;
 use crate::publish::Target;
+use crate::udp::{UdpConnect, UdpServe};
 
 /// An agent of an anycast tunnel: datagrams to other agents, through any POP, in what looks like
 /// one long TCP connection.
@@ -45,6 +50,30 @@ enum Command {
         #[arg(long, value_name = "ADDRESS:PORT")]
         udp_target: SocketAddr,
     },
+    /// Show how a running agent is.
+    Status {
+        /// The agent's control socket.
+        #[arg(long, value_name = "SOCKET")]
+        control: PathBuf,
+        /// Answer in JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// How a command ended, but for success.
+#[derive(Debug)]
+enum Failure {
+    /// At run time: exit code 1.
+    RunTime(anyhow::Error),
+    /// Usage or a file that does not check: exit code 2.
+    Usage(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Failure::RunTime(error.into())
+    }
 }
 
 /// What every agent needs towards the POPs.
@@ -79,23 +108,55 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    log_to_stderr();
-    match dispatch(arguments.command) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("anyrelay-agent: {error:#}");
-            ExitCode::from(RUN_TIME)
+    let (error, code) = match dispatch(arguments.command) {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::RunTime(error)) => (error, RUN_TIME),
+        Err(Failure::Usage(error)) => (error, USAGE_OR_CONFIG),
+    };
+    eprintln!("anyrelay-agent: {error:#}");
+    ExitCode::from(code)
+}
+
+fn dispatch(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Connect { outer, peer, udp_listen } => {
+            log_to_stderr();
+            let mut session = [0; 8];
+            getrandom::fill(&mut session)?;
+            let options = outer.into_options(vec![peer])?;
+            let local = UdpConnect::new(udp_listen, u64::from_be_bytes(session))
+                .with_context(|| format!("--udp-listen {udp_listen}"))?;
+            Ok(engine::run(options, local)?)
         }
+        Command::Serve { outer, udp_target } => {
+            log_to_stderr();
+            let options = outer.into_options(Vec::new())?;
+            Ok(engine::run(options, UdpServe::new(udp_target))?)
+        }
+        Command::Status { control, json } => Ok(status::status(&control, json)?),
     }
 }
 
-fn dispatch(command: Command) -> anyhow::Result<()> {
-    let (Command::Connect { outer, .. } | Command::Serve { outer, .. }) = command;
-    capability::check()?;
-    Firewall::remove_stale(outer.vip);
-    let port = Port::keep(outer.vip, 0)?;
-    let _firewall = Firewall::install(outer.vip, &port)?;
-    anyhow::bail!("not there yet")
+impl OuterArguments {
+    fn into_options(self, peers: Vec<PeerSource>) -> Result<Options, Failure> {
+        let OuterArguments { vip, key, publish, state, control } = self;
+        let key = read_key(&key).map_err(Failure::Usage)?;
+        Ok(Options { vip, key, publish, state, control, peers })
+    }
+}
+
+/// Reads an agent's key file, and warns when others can read it too.
+fn read_key(path: &Path) -> anyhow::Result<AgentKey> {
+    use std::os::unix::fs::PermissionsExt;
+    let name = path.display();
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("{name} cannot be read; `anyrelay agent issue` writes it"))?;
+    let key = AgentKey::parse(&text).with_context(|| name.to_string())?;
+    let mode = std::fs::metadata(path)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        tracing::warn!("{name}: other users can read this key; set the file's mode to 0600");
+    }
+    Ok(key)
 }
 
 fn log_to_stderr() {

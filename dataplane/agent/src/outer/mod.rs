@@ -10,14 +10,16 @@
 pub mod capability;
 pub mod filter;
 pub mod firewall;
+pub mod link;
 pub mod port;
 pub mod receiver;
 pub mod route;
 pub mod segment;
 pub mod sender;
 
-pub use firewall::Firewall;
-pub use port::Port;
+pub use firewall::{Firewall, FirewallError};
+pub use link::{Link, LinkError};
+pub use port::{Port, PortError};
 pub use receiver::Receiver;
 pub use sender::Sender;
 

@@ -13,15 +13,42 @@ use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
 use super::segment::PseudoHeader;
 use super::{BATCH, Ends, SEGMENT_LEN_MAX};
+use anyrelay_core::tunnel::agent::Outgoing;
 
 /// Sends segments to the VIP.
 pub struct Sender {
     socket: Socket,
+    port: u16,
     pseudo: PseudoHeader,
     headers: MultiHeaders<SockaddrStorage>,
     buffers: Vec<u8>,
-    lens: Vec<usize>,
+    /// Slots taken since the last flush.
+    taken: usize,
+    /// What goes out next, in this order.
+    entries: Vec<Entry>,
+    /// Segments made while another is being made, and those from another port.
+    aside: Aside,
     counts: SendCounts,
+}
+
+/// A segment in a slot.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    at: usize,
+    len: usize,
+}
+
+/// Segments put aside: few, and seldom, so they may be allocated.
+#[derive(Debug, Default)]
+pub struct Aside(Vec<(u16, Vec<u8>)>);
+
+impl Aside {
+    /// Takes `outgoing` for later.
+    pub fn take(&mut self, outgoing: &Outgoing<'_>) {
+        if self.0.len() < ASIDE_MAX {
+            self.0.push((outgoing.port, outgoing.segment.to_vec()));
+        }
+    }
 }
 
 /// What became of segments.
@@ -62,40 +89,77 @@ impl Sender {
         }
         Ok(Sender {
             socket,
+            port: ends.local.port(),
             pseudo: PseudoHeader::new(ends),
             headers: MultiHeaders::preallocate(BATCH, None),
-            buffers: vec![0; BATCH * SEGMENT_LEN_MAX],
-            lens: Vec::with_capacity(BATCH),
+            buffers: vec![0; SLOTS * SLOT],
+            taken: 0,
+            entries: Vec::with_capacity(SLOTS),
+            aside: Aside::default(),
             counts: SendCounts::default(),
         })
     }
 
-    /// Adds a segment, made of `parts` one after the other, and writes its checksum. A full batch
-    /// goes out by itself.
-    pub fn push(&mut self, parts: &[&[u8]]) {
-        let at = self.lens.len() * SEGMENT_LEN_MAX;
-        let Some(slot) = self.buffers.get_mut(at..at + SEGMENT_LEN_MAX) else { return };
-        let mut len = 0;
-        for part in parts {
-            let Some(place) = slot.get_mut(len..len + part.len()) else {
-                self.counts.too_big += 1;
-                return;
-            };
-            place.copy_from_slice(part);
-            len += part.len();
+    /// Adds a segment and writes its checksum. A full batch goes out by itself; what comes from
+    /// another port than this sender's is put aside.
+    pub fn push(&mut self, outgoing: &Outgoing<'_>) {
+        if outgoing.port == self.port {
+            self.add(outgoing.segment);
+        } else {
+            self.aside.take(outgoing);
         }
-        self.pseudo.fill(slot.get_mut(..len).unwrap_or_default());
-        self.lens.push(len);
-        if self.lens.len() == BATCH {
-            self.flush();
-        }
+    }
+
+    /// Makes a segment in place: `make` gets a buffer with `body` at `headroom`, writes what comes
+    /// before it, and returns the length of the segment that ends with the body. What it puts
+    /// aside goes out before it.
+    ///
+    /// # Errors
+    /// What `make` returns; nothing is sent then but what it put aside.
+    pub fn compose<E>(
+        &mut self,
+        headroom: usize,
+        body: &[u8],
+        make: impl FnOnce(&mut [u8], &mut Aside) -> Result<usize, E>,
+    ) -> Result<(), E> {
+        self.make_room();
+        let at = self.taken * SLOT;
+        let end = at + headroom + body.len();
+        let whole = self.buffers.get_mut(at..at + SLOT).and_then(|slot| {
+            let whole = slot.get_mut(..headroom + body.len())?;
+            whole.get_mut(headroom..)?.copy_from_slice(body);
+            Some(whole)
+        });
+        let Some(whole) = whole else {
+            self.counts.too_big += 1;
+            return Ok(());
+        };
+        let made = make(whole, &mut self.aside);
+        self.taken += 1;
+        self.add_put_aside();
+        let len = made?;
+        let start = end.saturating_sub(len);
+        self.pseudo.fill(self.buffers.get_mut(start..end).unwrap_or_default());
+        self.entries.push(Entry { at: start, len });
+        Ok(())
+    }
+
+    /// Segments from another port, put aside because the agent has changed its port.
+    pub fn strays(&mut self) -> Vec<(u16, Vec<u8>)> {
+        self.add_put_aside();
+        std::mem::take(&mut self.aside.0)
+    }
+
+    /// Whether there are any.
+    pub fn has_strays(&self) -> bool {
+        !self.aside.0.is_empty()
     }
 
     /// Hands the batch to the kernel. What it does not take is lost, and counted, like anything
     /// on the wire.
     pub fn flush(&mut self) {
         let (mut done, mut tries) = (0, 0);
-        while done < self.lens.len() {
+        while done < self.entries.len() {
             match self.send_from(done) {
                 Ok(count) => {
                     self.counts.sent += count as u64;
@@ -111,7 +175,7 @@ impl Sender {
                     self.wait_for_room();
                 }
                 Err(Errno::EAGAIN | Errno::ENOBUFS) => {
-                    self.counts.queue_full += (self.lens.len() - done) as u64;
+                    self.counts.queue_full += (self.entries.len() - done) as u64;
                     break;
                 }
                 // The first may be the echo of an ICMP error, and then nothing was sent.
@@ -123,7 +187,8 @@ impl Sender {
                 }
             }
         }
-        self.lens.clear();
+        self.entries.clear();
+        self.taken = 0;
     }
 
     /// What became of segments so far.
@@ -147,14 +212,51 @@ impl Sender {
         leaked
     }
 
+    fn make_room(&mut self) {
+        if self.taken >= BATCH {
+            self.flush();
+        }
+    }
+
+    fn add(&mut self, segment: &[u8]) {
+        if self.taken >= SLOTS {
+            self.flush();
+        }
+        let at = self.taken * SLOT;
+        let Some(place) = self.buffers.get_mut(at..at + SLOT).and_then(|slot| {
+            let place = slot.get_mut(..segment.len())?;
+            place.copy_from_slice(segment);
+            Some(place)
+        }) else {
+            self.counts.too_big += 1;
+            return;
+        };
+        self.pseudo.fill(place);
+        self.taken += 1;
+        self.entries.push(Entry { at, len: segment.len() });
+    }
+
+    fn add_put_aside(&mut self) {
+        if self.aside.0.is_empty() {
+            return;
+        }
+        let port = self.port;
+        let (own, others) = self.aside.0.drain(..).partition(|(from, _)| *from == port);
+        self.aside.0 = others;
+        let own: Vec<(u16, Vec<u8>)> = own;
+        for (_, segment) in own {
+            self.add(&segment);
+        }
+    }
+
     fn send_from(&mut self, first: usize) -> Result<usize, Errno> {
-        let slots = self.buffers.chunks_exact(SEGMENT_LEN_MAX);
-        let mut segments = slots.zip(&self.lens).skip(first);
+        let mut entries = self.entries.iter().skip(first);
         let slices: [[IoSlice<'_>; 1]; BATCH] = std::array::from_fn(|_| {
-            let (slot, len) = segments.next().unwrap_or((&[], &0));
-            [IoSlice::new(slot.get(..*len).unwrap_or_default())]
+            let entry = entries.next().unwrap_or(&Entry { at: 0, len: 0 });
+            let segment = self.buffers.get(entry.at..entry.at + entry.len);
+            [IoSlice::new(segment.unwrap_or_default())]
         });
-        let count = self.lens.len() - first;
+        let count = (self.entries.len() - first).min(BATCH);
         let (fd, flags) = (self.socket.as_raw_fd(), MsgFlags::MSG_DONTWAIT);
         let slices = slices.get(..count).unwrap_or_default();
         sendmmsg(fd, &mut self.headers, slices, [const { None }; BATCH], [], flags)
@@ -190,6 +292,11 @@ fn only_to_port(port: u16, is_v4: bool) -> [SockFilter; 5] {
     ]
 }
 
+/// A segment, and what is left before it when its tokens are short.
+const SLOT: usize = SEGMENT_LEN_MAX + 64;
+/// Some more than a batch, for what goes before a segment that is being made.
+const SLOTS: usize = BATCH + ASIDE_MAX;
+const ASIDE_MAX: usize = 4;
 const SEND_BUFFER: usize = 4 << 20;
 const QUEUE_TRIES: u32 = 5;
 const ROOM_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 2_000_000 };

@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_txt_record_says_where_a_peer_is() {
-        let token = crate::stub::sample(3);
+        let token = crate::testing::token(3);
         let server = serve(move |reply| {
             txt(reply, "v=spf1 -all");
             txt(reply, &format!("token:{token}"));

@@ -103,7 +103,8 @@ const FILE_MAX: u64 = 1 << 16;
 mod tests {
     use super::*;
 
-    const TOKEN: &str = crate::stub::SAMPLE;
+    /// Epoch 1 and sixteen bytes of 1.
+    const TOKEN: &str = "AQEBAQEBAQEBAQEBAQEBAQE";
 
     #[test]
     fn sources_read_and_write_alike() {

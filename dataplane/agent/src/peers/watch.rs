@@ -192,7 +192,7 @@ mod tests {
         let sources = vec![PeerSource::File(path.clone())];
         let watcher = Watcher::start(sources, Arc::clone(&waker)).unwrap();
         assert!(wait_for(&watcher, &poller, &waker).result.is_err());
-        let (first, second) = (crate::stub::sample(1), crate::stub::sample(2));
+        let (first, second) = (crate::testing::token(1), crate::testing::token(2));
         for token in [first, second] {
             crate::state::write_atomically(&path, &format!("token:{token}\n"), 0o644).unwrap();
             let found = wait_for(&watcher, &poller, &waker);

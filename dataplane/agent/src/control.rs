@@ -1,0 +1,104 @@
+//! The control socket: whoever connects is told the agent's status as JSON, and nothing else.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The agent's end; the socket's file is removed when dropped.
+#[derive(Debug)]
+pub struct Control {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Control {
+    /// Listens at `path`, in place of a socket that a crash left behind. Its mode is 0660.
+    ///
+    /// # Errors
+    /// When a running agent answers there, or the socket cannot be made.
+    pub fn listen(path: &Path) -> io::Result<Self> {
+        match UnixStream::connect(path) {
+            Ok(_) => {
+                let text = "another agent answers at this control socket";
+                return Err(io::Error::new(ErrorKind::AddrInUse, text));
+            }
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                std::fs::remove_file(path)?;
+            }
+            Err(_) => {}
+        }
+        let listener = UnixListener::bind(path)?;
+        listener.set_nonblocking(true)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+        Ok(Control { listener, path: path.to_owned() })
+    }
+
+    /// Tells `status` to everybody who asks by now.
+    pub fn answer(&self, status: &serde_json::Value) {
+        let text = status.to_string();
+        for _ in 0..ANSWERS_MAX {
+            let Ok((mut stream, _)) = self.listener.accept() else { return };
+            // A status fits the socket's buffer; who does not read it misses the rest.
+            let _ = stream.set_nonblocking(true);
+            let _ = stream.write_all(text.as_bytes());
+        }
+    }
+}
+
+impl AsFd for Control {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Asks the agent at `path` for its status.
+///
+/// # Errors
+/// When none answers there.
+pub fn ask(path: &Path) -> io::Result<serde_json::Value> {
+    let mut stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    serde_json::from_str(&text).map_err(io::Error::other)
+}
+
+const ANSWERS_MAX: usize = 16;
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_agent_answers_and_cleans_up() {
+        let path = std::env::temp_dir().join(format!("anyrelay-ctl-{}", std::process::id()));
+        let control = Control::listen(&path).unwrap();
+        assert_eq!(Control::listen(&path).unwrap_err().kind(), ErrorKind::AddrInUse);
+        let asked = std::thread::spawn({
+            let path = path.clone();
+            move || ask(&path).unwrap()
+        });
+        let status = serde_json::json!({ "state": "ready" });
+        while !asked.is_finished() {
+            control.answer(&status);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(asked.join().unwrap(), status);
+        drop(control);
+        assert!(!path.exists());
+        // What a crash leaves: a socket's file and nobody behind it.
+        drop(UnixListener::bind(&path).unwrap());
+        drop(Control::listen(&path).unwrap());
+        assert_eq!(ask(&path).unwrap_err().kind(), ErrorKind::NotFound);
+    }
+}

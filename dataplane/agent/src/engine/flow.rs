@@ -1,0 +1,223 @@
+//! The tunnel's half of the loop: the core's state machine and the way to the VIP.
+
+use std::net::SocketAddr;
+
+use anyrelay_core::time::Instant;
+use anyrelay_core::tunnel::agent::{Agent, Conversation, HEADROOM, Outgoing, SendError};
+
+use super::{RECEIVER, SENDER};
+use crate::local::{PeerIndex, PublicToken, Received, Tunnel};
+use crate::outer::{FirewallError, Link, LinkError, Sender};
+use crate::peers::{Found, Watcher};
+use crate::poller::Poller;
+
+/// The state machine, the way, and where peers are looked for.
+pub(super) struct Flow {
+    pub(super) agent: Agent,
+    vip: SocketAddr,
+    /// The way to the VIP; none while the host has no network.
+    pub(super) link: Option<Link>,
+    watcher: Option<Watcher>,
+    /// The time of this turn of the loop.
+    pub(super) now: Instant,
+}
+
+/// What a local side gets to see of it.
+pub(super) struct View<'a> {
+    agent: &'a mut Agent,
+    sender: Option<&'a mut Sender>,
+    watcher: Option<&'a Watcher>,
+    now: Instant,
+}
+
+impl Flow {
+    pub(super) fn new(agent: Agent, vip: SocketAddr, now: Instant) -> Self {
+        Flow { agent, vip, link: None, watcher: None, now }
+    }
+
+    pub(super) fn watching(self, watcher: Watcher) -> Self {
+        Flow { watcher: Some(watcher), ..self }
+    }
+
+    pub(super) fn tunnel(&mut self) -> View<'_> {
+        View {
+            agent: &mut self.agent,
+            sender: self.link.as_mut().map(|link| &mut link.sender),
+            watcher: self.watcher.as_ref(),
+            now: self.now,
+        }
+    }
+
+    /// Takes a batch of segments off the way and hands `each` the datagrams among them.
+    pub(super) fn receive(&mut self, mut each: impl FnMut(&Received<'_>, &mut View<'_>)) {
+        let Flow { agent, link, watcher, now, .. } = self;
+        let Some(Link { receiver, sender, .. }) = link else { return };
+        let (now, watcher) = (*now, watcher.as_ref());
+        let result = receiver.receive(|segment| {
+            let received = agent.receive(now, segment, &mut |outgoing| sender.push(&outgoing));
+            if let Some(datagram) = received {
+                let Conversation { session, channel } = datagram.conversation;
+                let (from, body) = (datagram.from, datagram.body);
+                let datagram = Received { session, channel, from, body };
+                let (agent, sender) = (&mut *agent, Some(&mut *sender));
+                each(&datagram, &mut View { agent, sender, watcher, now });
+            }
+        });
+        if let Err(error) = result {
+            tracing::warn!("receiving from the VIP: {error}");
+        }
+    }
+
+    /// Does what is due in the state machine.
+    pub(super) fn poll(&mut self) {
+        if self.now >= self.agent.next_timer() {
+            self.with_out(|agent, now, out| agent.poll(now, &mut |outgoing| out(outgoing)));
+        }
+    }
+
+    /// The way has changed: the state machine begins again from the same port.
+    pub(super) fn rebound(&mut self) {
+        self.with_out(|agent, now, out| agent.rebound(now, &mut |outgoing| out(outgoing)));
+    }
+
+    pub(super) fn flush(&mut self) {
+        if let Some(link) = &mut self.link {
+            link.sender.flush();
+        }
+    }
+
+    /// Moves to the state machine's port, if it has taken another.
+    pub(super) fn settle(&mut self, poller: &Poller) {
+        let port = self.link.as_ref().map(|link| link.local().port());
+        if port.is_none_or(|port| port == self.agent.port()) {
+            return;
+        }
+        let strays = self.link.take().map(|mut link| link.sender.strays()).unwrap_or_default();
+        if let Err(error) = self.open_link(poller) {
+            return tracing::error!("{error}; trying again");
+        }
+        let Some(link) = &mut self.link else { return };
+        for (port, mut segment) in strays {
+            if port == link.local().port() {
+                link.sender.push(&Outgoing { port, segment: &mut segment });
+            }
+        }
+        link.sender.flush();
+    }
+
+    /// Opens the way from the state machine's port, or from another if that one is taken.
+    pub(super) fn open_link(&mut self, poller: &Poller) -> Result<(), LinkError> {
+        let mut tries = 0;
+        let link = loop {
+            match Link::open(self.vip, self.agent.port()) {
+                Ok(link) => break link,
+                Err(error) if error.port_in_use() && tries < PORT_TRIES => {
+                    tries += 1;
+                    tracing::warn!("{error}; taking another, so peers need the new token");
+                    // It sends its SYN once more when there is a way.
+                    self.agent.port_taken(self.now, &mut |_| {});
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        register(&link, poller)?;
+        tracing::info!(local = %link.local(), vip = %self.vip, "the way to the VIP is open");
+        self.link = Some(link);
+        Ok(())
+    }
+
+    /// Follows the host to another network; called once a second.
+    pub(super) fn follow_route(&mut self, poller: &Poller) {
+        let Some(link) = &mut self.link else {
+            match self.open_link(poller) {
+                Ok(()) => self.rebound(),
+                Err(error) if error.is_passing() => {}
+                Err(error) => tracing::error!("{error}; trying again"),
+            }
+            return;
+        };
+        let moved = link.follow_route().and_then(|moved| {
+            if moved {
+                register(link, poller)?;
+            }
+            Ok(moved)
+        });
+        match moved {
+            Ok(false) => {}
+            Ok(true) => {
+                let local = self.link.as_ref().map(|link| link.local().to_string());
+                tracing::info!(local, "this host's address has changed");
+                self.rebound();
+            }
+            Err(error) => tracing::warn!("moving to another address: {error}"),
+        }
+    }
+
+    pub(super) fn saw_leak(&mut self) -> bool {
+        self.link.as_mut().is_some_and(|link| link.sender.saw_leak())
+    }
+
+    pub(super) fn restore_firewall(&self) -> Result<(), FirewallError> {
+        self.link.as_ref().map_or(Ok(()), Link::restore_firewall)
+    }
+
+    pub(super) fn found(&self) -> Vec<Found> {
+        self.watcher.iter().flat_map(Watcher::found).collect()
+    }
+
+    fn with_out(&mut self, work: impl FnOnce(&mut Agent, Instant, &mut dyn FnMut(Outgoing<'_>))) {
+        let sender = &mut self.link;
+        work(&mut self.agent, self.now, &mut |outgoing| {
+            if let Some(link) = sender {
+                link.sender.push(&outgoing);
+            }
+        });
+    }
+}
+
+impl Tunnel for View<'_> {
+    fn send(
+        &mut self,
+        to: &PublicToken,
+        session: u64,
+        channel: u16,
+        body: &[u8],
+    ) -> Result<(), SendError> {
+        let Some(sender) = &mut self.sender else { return Err(SendError::NotReady) };
+        let (agent, now) = (&mut *self.agent, self.now);
+        let conversation = Conversation { session, channel };
+        sender.compose(HEADROOM, body, |buffer, aside| {
+            let out = &mut |outgoing: Outgoing<'_>| aside.take(&outgoing);
+            let made = agent.send(now, to, conversation, buffer, HEADROOM, out)?;
+            Ok(made.segment.len())
+        })
+    }
+
+    fn body_max(&self, to: &PublicToken) -> Option<usize> {
+        match self.agent.body_max(to) {
+            0 => None,
+            max => Some(max),
+        }
+    }
+
+    fn own_token(&self) -> Option<PublicToken> {
+        self.agent.token()
+    }
+
+    fn now(&self) -> Instant {
+        self.now
+    }
+
+    fn locate(&mut self, peer: PeerIndex) {
+        if let Some(watcher) = self.watcher {
+            watcher.locate(peer);
+        }
+    }
+}
+
+fn register(link: &Link, poller: &Poller) -> Result<(), LinkError> {
+    poller.add(&link.receiver, RECEIVER).map_err(LinkError::Receiver)?;
+    poller.add(&link.sender, SENDER).map_err(LinkError::Sender)
+}
+
+const PORT_TRIES: u32 = 16;

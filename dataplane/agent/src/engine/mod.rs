@@ -1,0 +1,344 @@
+//! The loop that joins a local side to the tunnel.
+//!
+//! One thread: it takes batches off the VIP's packet socket and the local side's descriptors, runs
+//! the core's state machine over them, and hands batches back. Files, DNS and commands are other
+//! threads' business. The time is that of CLOCK_BOOTTIME, which goes on while the host sleeps.
+
+mod flow;
+mod status;
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyrelay_core::keys::AgentKey;
+use anyrelay_core::time::{Instant, Now, UnixTime};
+use anyrelay_core::tunnel::agent::{Agent, AgentConfig, Problem, State};
+use rustix::time::{ClockId, clock_gettime};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use self::flow::Flow;
+use crate::control::Control;
+use crate::local::{LOCAL_KEYS_END, LocalSide, PublicToken};
+use crate::outer::{Firewall, LinkError, capability};
+use crate::peers::{Found, PeerSource, Watcher};
+use crate::poller::{Poller, Waker};
+use crate::publish::{Publisher, Target};
+use crate::state::StateFile;
+
+/// What an agent is started with, whatever its local side.
+#[derive(Debug)]
+pub struct Options {
+    /// The POPs' address.
+    pub vip: SocketAddr,
+    /// Who this agent is.
+    pub key: AgentKey,
+    /// Where to tell the own token.
+    pub publish: Vec<Target>,
+    /// Where to keep port and base.
+    pub state: Option<PathBuf>,
+    /// Where to answer `status`.
+    pub control: Option<PathBuf>,
+    /// Where peers are; a local side knows them by their place in this list.
+    pub peers: Vec<PeerSource>,
+}
+
+/// Why an agent did not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A capability is missing.
+    #[error(transparent)]
+    Capability(#[from] capability::CapabilityError),
+    /// The way to the VIP cannot be opened.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The control socket cannot be opened.
+    #[error("{path}: {source}", path = .path.display())]
+    Control {
+        /// The socket.
+        path: PathBuf,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// The local side does not start.
+    #[error("the local side does not start: {0}")]
+    Local(io::Error),
+    /// No random numbers.
+    #[error("no random numbers from the system: {0}")]
+    Random(getrandom::Error),
+    /// The system refused something else.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Its words.
+        source: io::Error,
+    },
+}
+
+/// Runs an agent until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When it does not start, or the system no longer works for it. The firewall table and the
+/// control socket are gone in any case.
+pub fn run(options: Options, local: impl LocalSide) -> Result<(), RunError> {
+    capability::check()?;
+    Firewall::remove_stale(options.vip);
+    Engine::start(options, local)?.serve()
+}
+
+/// A peer as `status` shows it.
+#[derive(Debug)]
+struct PeerState {
+    source: PeerSource,
+    found: Option<Result<PublicToken, String>>,
+}
+
+struct Engine<L> {
+    poller: Poller,
+    waker: Arc<Waker>,
+    /// Readable when a signal has come.
+    _signals: UnixStream,
+    control: Option<Control>,
+    publisher: Publisher,
+    published: u64,
+    state: StateFile,
+    told: Option<(State, Option<Problem>)>,
+    peers: Vec<PeerState>,
+    flow: Flow,
+    local: L,
+    next_second: Instant,
+    next_restore: Instant,
+    leaks: u64,
+}
+
+impl<L: LocalSide> Engine<L> {
+    fn start(options: Options, mut local: L) -> Result<Self, RunError> {
+        let Options { vip, key, publish, state, control, peers } = options;
+        let poller = Poller::new().map_err(system("no epoll"))?;
+        let waker = Waker::new(&poller, WAKER).map_err(system("no eventfd"))?;
+        let waker = Arc::new(waker);
+        let signals = signals().map_err(system("signal handlers"))?;
+        poller.add(&signals, SIGNALS).map_err(system("signal handlers"))?;
+        let control = match control {
+            Some(path) => Some(listen(&path, &poller)?),
+            None => None,
+        };
+        let state = StateFile::open(state);
+        let mut config = AgentConfig::new(vip, key, random()?);
+        config.saved = state.saved();
+        let now = clock();
+        let flow = Flow::new(Agent::new(config, now), vip, now.instant);
+        let watcher = Watcher::start(peers.clone(), Arc::clone(&waker));
+        let publisher = Publisher::start(publish).map_err(system("no thread"))?;
+        local.start(&poller).map_err(RunError::Local)?;
+        let mut engine = Engine {
+            poller,
+            waker,
+            _signals: signals,
+            control,
+            publisher,
+            published: 0,
+            state,
+            told: None,
+            peers: peers.into_iter().map(|source| PeerState { source, found: None }).collect(),
+            flow: flow.watching(watcher.map_err(system("no thread"))?),
+            local,
+            next_second: now.instant.plus_millis(SECOND_MS),
+            next_restore: now.instant,
+            leaks: 0,
+        };
+        // What will not mend itself stops the agent here; a network that is not up yet does not.
+        match engine.flow.open_link(&engine.poller) {
+            Err(error) if error.is_passing() => tracing::warn!("{error}; waiting for one"),
+            other => other?,
+        }
+        Ok(engine)
+    }
+
+    /// Turns until a signal comes.
+    fn serve(mut self) -> Result<(), RunError> {
+        let mut ready = Vec::new();
+        loop {
+            let timeout = self.timeout();
+            self.poller.wait(timeout, &mut ready).map_err(system("epoll"))?;
+            self.flow.now = clock().instant;
+            for &key in &ready {
+                match key {
+                    RECEIVER => self.receive(),
+                    SENDER => self.look_for_leaks(),
+                    WAKER => self.locate_peers(),
+                    CONTROL => self.tell_status(),
+                    SIGNALS => {
+                        self.stop();
+                        return Ok(());
+                    }
+                    local => {
+                        self.local.readable(local, &self.poller, &mut self.flow.tunnel());
+                    }
+                }
+            }
+            self.run_timers();
+            self.flow.flush();
+            self.flow.settle(&self.poller);
+            self.tell_token();
+        }
+    }
+
+    fn timeout(&self) -> Duration {
+        let now = clock().instant;
+        let timers = [Some(self.flow.agent.next_timer()), self.local.next_timer()];
+        let next = timers.into_iter().flatten().fold(self.next_second, Ord::min);
+        Duration::from_nanos(next.nanos_since(now))
+    }
+
+    fn receive(&mut self) {
+        let (local, poller) = (&mut self.local, &self.poller);
+        self.flow.receive(|datagram, tunnel| local.received(datagram, poller, tunnel));
+        self.local.flush(&mut self.flow.tunnel());
+    }
+
+    /// The kernel's TCP has seen segments: somebody flushed the firewall's rules. The RST that it
+    /// answered with may have closed the flow in firewalls on the way.
+    fn look_for_leaks(&mut self) {
+        if !self.flow.saw_leak() || self.flow.now < self.next_restore {
+            return;
+        }
+        self.next_restore = self.flow.now.plus_millis(SECOND_MS);
+        self.leaks += 1;
+        match self.flow.restore_firewall() {
+            Ok(()) => tracing::warn!("the firewall table was gone, and is there again"),
+            Err(error) => tracing::error!("the firewall table is gone: {error}"),
+        }
+        self.flow.rebound();
+    }
+
+    fn locate_peers(&mut self) {
+        self.waker.clear();
+        for Found { peer, result } in self.flow.found() {
+            let Some(state) = self.peers.get_mut(peer.0) else { continue };
+            match &result {
+                Ok(token) => {
+                    tracing::info!(peer = %state.source, "the peer is at {token}");
+                    self.local.located(peer, *token, &mut self.flow.tunnel());
+                }
+                Err(error) => tracing::warn!(peer = %state.source, "not found: {error}"),
+            }
+            state.found = Some(result);
+        }
+    }
+
+    fn run_timers(&mut self) {
+        self.flow.poll();
+        let now = self.flow.now;
+        if self.local.next_timer().is_some_and(|at| now >= at) {
+            self.local.timers(&mut self.flow.tunnel());
+        }
+        if now < self.next_second {
+            return;
+        }
+        self.next_second = now.plus_millis(SECOND_MS);
+        self.flow.follow_route(&self.poller);
+        self.log_state();
+        if let Some(saved) = self.flow.agent.saved() {
+            self.state.save(saved);
+        }
+    }
+
+    /// Publishes the own token when it has changed.
+    fn tell_token(&mut self) {
+        let version = self.flow.agent.token_version();
+        if version == self.published {
+            return;
+        }
+        self.log_state();
+        if let Some(token) = self.flow.agent.token() {
+            self.published = version;
+            if let Some(saved) = self.flow.agent.saved() {
+                self.state.save(saved);
+            }
+            // The one thing on stdout, in the form that `--peer` takes.
+            let _ = writeln!(io::stdout(), "token:{token}");
+            self.publisher.publish(token);
+        }
+    }
+
+    /// Logs how the way has changed.
+    fn log_state(&mut self) {
+        let status = self.flow.agent.status(self.flow.now);
+        let (state, problem) = (status.state, status.problem);
+        if self.told == Some((state, problem)) {
+            return;
+        }
+        self.told = Some((state, problem));
+        match problem {
+            Some(problem) => tracing::warn!(%state, "{problem}"),
+            None => {
+                let public = status.public.map(|address| address.to_string());
+                tracing::info!(%state, public, pop = status.pop);
+            }
+        }
+    }
+
+    fn tell_status(&self) {
+        if let Some(control) = &self.control {
+            control.answer(&self.status());
+        }
+    }
+
+    fn stop(mut self) {
+        tracing::info!("stopping");
+        if let Some(saved) = self.flow.agent.saved() {
+            self.state.save(saved);
+        }
+    }
+}
+
+fn signals() -> io::Result<UnixStream> {
+    let (told, tell) = UnixStream::pair()?;
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::low_level::pipe::register(signal, tell.try_clone()?)?;
+    }
+    Ok(told)
+}
+
+fn listen(path: &Path, poller: &Poller) -> Result<Control, RunError> {
+    let listen = || {
+        let control = Control::listen(path)?;
+        poller.add(&control, CONTROL)?;
+        Ok(control)
+    };
+    listen().map_err(|source| RunError::Control { path: path.to_owned(), source })
+}
+
+fn random() -> Result<[u8; 32], RunError> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(RunError::Random)?;
+    Ok(seed)
+}
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> RunError {
+    move |source| RunError::System { what, source }
+}
+
+/// What the clocks say.
+fn clock() -> Now {
+    let nanos = |id| {
+        let time = clock_gettime(id);
+        time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
+    };
+    Now {
+        instant: Instant::from_nanos(nanos(ClockId::Boottime)),
+        unix: UnixTime::from_millis(nanos(ClockId::Realtime) / 1_000_000),
+    }
+}
+
+const RECEIVER: u64 = LOCAL_KEYS_END;
+const SENDER: u64 = LOCAL_KEYS_END + 1;
+const WAKER: u64 = LOCAL_KEYS_END + 2;
+const CONTROL: u64 = LOCAL_KEYS_END + 3;
+const SIGNALS: u64 = LOCAL_KEYS_END + 4;
+const SECOND_MS: u64 = 1000;

@@ -1,0 +1,69 @@
+//! The status as JSON: names and values as `status --json` shows them.
+
+use serde_json::{Map, Value, json};
+
+use super::{Engine, PeerState};
+use crate::local::LocalSide;
+
+impl<L: LocalSide> Engine<L> {
+    pub(super) fn status(&self) -> Value {
+        let now = self.flow.now;
+        let status = self.flow.agent.status(now);
+        let counters: Map<String, Value> =
+            status.counters.iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+        let (sent, answered) =
+            (status.counters.keepalives_sent, status.counters.keepalives_answered);
+        let link = self.flow.link.as_ref();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "pid": std::process::id(),
+            "state": status.state.label(),
+            "problem": status.problem.map(|problem| problem.to_string()),
+            "vip": status.vip.to_string(),
+            "local": link.map(|link| link.local().to_string()),
+            "public": status.public.map(|address| address.to_string()),
+            "tick": status.tick.map(|tick| tick.0),
+            "tick_uncertainty_ms": status.tick_uncertainty_ms,
+            "pop": status.pop,
+            "token": status.token.map(|token| format!("token:{token}")),
+            "body_max": status.body_max,
+            "round_trip_us": status.round_trip_us,
+            "silent_ms": status.silent_ms,
+            "keepalive_loss": loss(sent, answered),
+            "numbers_rewritten": status.numbers_rewritten,
+            "peers": self.peers.iter().map(peer).collect::<Vec<_>>(),
+            "counters": counters,
+            "outer": self.outer(),
+            "local_side": self.local.status(now),
+        })
+    }
+
+    fn outer(&self) -> Value {
+        let link = self.flow.link.as_ref();
+        let counts = link.map(|link| link.sender.counts()).unwrap_or_default();
+        json!({
+            "sent": counts.sent,
+            "too_big": counts.too_big,
+            "queue_full": counts.queue_full,
+            "refused": counts.refused,
+            "last_error": counts.last_error.map(|error| error.desc()),
+            "damaged": link.map_or(0, |link| link.receiver.damaged()),
+            "firewall_restored": self.leaks,
+        })
+    }
+}
+
+fn peer(peer: &PeerState) -> Value {
+    let (token, error) = match &peer.found {
+        Some(Ok(token)) => (Some(format!("token:{token}")), None),
+        Some(Err(error)) => (None, Some(error.clone())),
+        None => (None, None),
+    };
+    json!({ "source": peer.source.to_string(), "token": token, "error": error })
+}
+
+/// The share of keepalives without an answer. The newest may still be on its way.
+fn loss(sent: u64, answered: u64) -> f64 {
+    let waited_for = sent.saturating_sub(1).max(answered);
+    if waited_for == 0 { 0.0 } else { 1.0 - answered as f64 / waited_for as f64 }
+}

@@ -1,0 +1,107 @@
+//! All that the outer side holds for one port on one address of the host, and moving to another.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use super::{Ends, Firewall, FirewallError, Port, PortError, Receiver, Sender, route};
+
+/// The way to the VIP: port, firewall table and sockets.
+pub struct Link {
+    vip: SocketAddr,
+    local: IpAddr,
+    /// Segments from the VIP.
+    pub receiver: Receiver,
+    /// Segments to the VIP.
+    pub sender: Sender,
+    // Dropped in this order: nobody else may have the port while its table is there.
+    firewall: Firewall,
+    port: Port,
+}
+
+/// The way to the VIP cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// No route.
+    #[error("no route to the VIP {vip}: {source}")]
+    Route {
+        /// The VIP.
+        vip: SocketAddr,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// The port is somebody else's.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// No firewall table.
+    #[error(transparent)]
+    Firewall(#[from] FirewallError),
+    /// No packet socket.
+    #[error("no packet socket to receive by: {0}")]
+    Receiver(io::Error),
+    /// No raw socket.
+    #[error("no raw socket to send by: {0}")]
+    Sender(io::Error),
+}
+
+impl LinkError {
+    /// Whether another port would do.
+    pub fn port_in_use(&self) -> bool {
+        matches!(self, LinkError::Port(error) if error.in_use())
+    }
+
+    /// Whether it may be better in a moment: the host is not on a network.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, LinkError::Route { .. })
+    }
+}
+
+impl Link {
+    /// Opens the way from port `port` to `vip`.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn open(vip: SocketAddr, port: u16) -> Result<Self, LinkError> {
+        let local =
+            route::source_towards(vip).map_err(|source| LinkError::Route { vip, source })?;
+        let port = Port::keep(vip, port)?;
+        let firewall = Firewall::install(vip, &port)?;
+        let (receiver, sender) = sockets(vip, local, port.number())?;
+        Ok(Link { vip, local, receiver, sender, firewall, port })
+    }
+
+    /// The host's address and the agent's port.
+    pub fn local(&self) -> SocketAddr {
+        (self.local, self.port.number()).into()
+    }
+
+    /// Looks whether the host still reaches the VIP from the same address, and moves to the new
+    /// one if not; whether it moved. While there is no route all stays as it is.
+    ///
+    /// # Errors
+    /// When the new sockets cannot be opened.
+    pub fn follow_route(&mut self) -> Result<bool, LinkError> {
+        let Ok(local) = route::keep_or_move(self.local, self.vip) else { return Ok(false) };
+        if local == self.local {
+            return Ok(false);
+        }
+        let (receiver, sender) = sockets(self.vip, local, self.port.number())?;
+        (self.receiver, self.sender, self.local) = (receiver, sender, local);
+        Ok(true)
+    }
+
+    /// Makes the firewall table again.
+    ///
+    /// # Errors
+    /// When `nft` refuses.
+    pub fn restore_firewall(&self) -> Result<(), FirewallError> {
+        self.firewall.restore()
+    }
+}
+
+fn sockets(vip: SocketAddr, local: IpAddr, port: u16) -> Result<(Receiver, Sender), LinkError> {
+    let ends = Ends { local: (local, port).into(), vip };
+    // The receiver first: an answer never comes before there is someone to take it.
+    let receiver = Receiver::open(&ends).map_err(LinkError::Receiver)?;
+    let sender = Sender::open(&ends).map_err(LinkError::Sender)?;
+    Ok((receiver, sender))
+}

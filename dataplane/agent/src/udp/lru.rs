@@ -1,0 +1,155 @@
+//! A bounded map that forgets what was used least recently.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+/// At most `capacity` values, each in a slot with a small stable number.
+#[derive(Debug)]
+pub(super) struct Lru<K, V> {
+    slots: Vec<Slot<K, V>>,
+    places: HashMap<K, usize>,
+    newest: usize,
+    oldest: usize,
+    capacity: usize,
+}
+
+#[derive(Debug)]
+struct Slot<K, V> {
+    key: K,
+    value: V,
+    /// Towards the newest.
+    newer: usize,
+    /// Towards the oldest.
+    older: usize,
+}
+
+impl<K: Copy + Eq + Hash, V> Lru<K, V> {
+    /// An empty map for `capacity` values, at least one.
+    pub(super) fn new(capacity: usize) -> Self {
+        Lru {
+            slots: Vec::new(),
+            places: HashMap::new(),
+            newest: NONE,
+            oldest: NONE,
+            capacity: capacity.max(1),
+        }
+    }
+
+    /// How many values it holds.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The slot of `key`, which becomes the newest.
+    pub(super) fn find(&mut self, key: &K) -> Option<usize> {
+        let place = *self.places.get(key)?;
+        self.touch(place);
+        Some(place)
+    }
+
+    /// The value in a slot.
+    pub(super) fn get(&self, place: usize) -> Option<&V> {
+        self.slots.get(place).map(|slot| &slot.value)
+    }
+
+    /// The value in a slot, to be changed.
+    pub(super) fn get_mut(&mut self, place: usize) -> Option<&mut V> {
+        self.slots.get_mut(place).map(|slot| &mut slot.value)
+    }
+
+    /// The key of a slot.
+    pub(super) fn key(&self, place: usize) -> Option<K> {
+        self.slots.get(place).map(|slot| slot.key)
+    }
+
+    /// Puts in a key that is not there, in place of the oldest when it is full; the slot, and what
+    /// was in it.
+    pub(super) fn insert(&mut self, key: K, value: V) -> (usize, Option<(K, V)>) {
+        if self.slots.len() < self.capacity {
+            let place = self.slots.len();
+            self.slots.push(Slot { key, value, newer: NONE, older: NONE });
+            self.places.insert(key, place);
+            self.link(place);
+            return (place, None);
+        }
+        let place = self.oldest;
+        self.unlink(place);
+        let mut out = None;
+        if let Some(slot) = self.slots.get_mut(place) {
+            let old = std::mem::replace(slot, Slot { key, value, newer: NONE, older: NONE });
+            self.places.remove(&old.key);
+            out = Some((old.key, old.value));
+        }
+        self.places.insert(key, place);
+        self.link(place);
+        (place, out)
+    }
+
+    /// Makes a slot the newest.
+    pub(super) fn touch(&mut self, place: usize) {
+        if self.newest != place && place < self.slots.len() {
+            self.unlink(place);
+            self.link(place);
+        }
+    }
+
+    fn unlink(&mut self, place: usize) {
+        let Some(slot) = self.slots.get(place) else { return };
+        let (newer, older) = (slot.newer, slot.older);
+        match self.slots.get_mut(newer) {
+            Some(slot) => slot.older = older,
+            None => self.newest = older,
+        }
+        match self.slots.get_mut(older) {
+            Some(slot) => slot.newer = newer,
+            None => self.oldest = newer,
+        }
+    }
+
+    fn link(&mut self, place: usize) {
+        let newest = self.newest;
+        if let Some(slot) = self.slots.get_mut(place) {
+            (slot.newer, slot.older) = (NONE, newest);
+        }
+        match self.slots.get_mut(newest) {
+            Some(slot) => slot.newer = place,
+            None => self.oldest = place,
+        }
+        self.newest = place;
+    }
+}
+
+/// No slot has this number.
+const NONE: usize = usize::MAX;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The slow twin: a list in order of use.
+    #[test]
+    fn agrees_with_a_list() {
+        let mut state = 0x9e37_79b9_7f4a_7c15u64;
+        for capacity in [1, 2, 3, 8] {
+            let (mut lru, mut list) = (Lru::new(capacity), Vec::<(u64, u64)>::new());
+            for step in 0..5000u64 {
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                let key = (state >> 33) % 12;
+                let at = list.iter().position(|(known, _)| *known == key);
+                let found = lru.find(&key);
+                let value = found.and_then(|place| lru.get(place)).copied();
+                assert_eq!(value, at.map(|at| list[at].1), "capacity {capacity} step {step}");
+                if let Some(at) = at {
+                    let pair = list.remove(at);
+                    list.push(pair);
+                    continue;
+                }
+                let gone = (list.len() == capacity).then(|| list.remove(0));
+                list.push((key, step));
+                let (place, evicted) = lru.insert(key, step);
+                assert_eq!(evicted, gone, "capacity {capacity} step {step}");
+                assert_eq!((lru.key(place), lru.len()), (Some(key), list.len()));
+            }
+        }
+    }
+}

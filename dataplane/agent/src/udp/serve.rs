@@ -1,0 +1,201 @@
+//! The serving side: from peers to one UDP server, and back.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+use anyrelay_core::time::Instant;
+use serde_json::json;
+
+use super::batch::{Counts, Incoming, Outgoing};
+use super::lru::Lru;
+use super::{CHANNELS_MAX, enlarge_buffers};
+use crate::local::{LocalSide, PeerIndex, PublicToken, Received, SendError, Tunnel};
+use crate::poller::Poller;
+
+/// Forwards what peers send to a UDP server.
+pub struct UdpServe {
+    target: SocketAddr,
+    /// A socket for each session and channel.
+    channels: Lru<(u64, u16), Channel>,
+    /// The newest token of each session: where its answers go.
+    sessions: Lru<u64, PublicToken>,
+    incoming: Incoming,
+    outgoing: Outgoing,
+    /// Which channel the datagrams kept back are for.
+    kept_for: usize,
+    counts: Counts,
+    not_sent: u64,
+    too_big: u64,
+    no_socket: u64,
+}
+
+#[derive(Debug)]
+struct Channel {
+    socket: UdpSocket,
+    used: Instant,
+}
+
+impl UdpServe {
+    /// Forwards to `target`.
+    pub fn new(target: SocketAddr) -> Self {
+        UdpServe {
+            target,
+            channels: Lru::new(CHANNELS_MAX.min(descriptors())),
+            sessions: Lru::new(CHANNELS_MAX),
+            incoming: Incoming::new(),
+            outgoing: Outgoing::new(),
+            kept_for: usize::MAX,
+            counts: Counts::default(),
+            not_sent: 0,
+            too_big: 0,
+            no_socket: 0,
+        }
+    }
+
+    fn note_session(&mut self, session: u64, from: PublicToken) {
+        match self.sessions.find(&session) {
+            Some(place) => {
+                if let Some(newest) = self.sessions.get_mut(place) {
+                    *newest = from;
+                }
+            }
+            None => drop(self.sessions.insert(session, from)),
+        }
+    }
+
+    /// The slot of a channel; a new socket for a new one, or one that was idle for long.
+    fn channel(&mut self, key: (u64, u16), now: Instant, poller: &Poller) -> Option<usize> {
+        if let Some(place) = self.channels.find(&key) {
+            let channel = self.channels.get_mut(place)?;
+            if now.millis_since(channel.used) > IDLE_MS {
+                // By now the number may stand for another source.
+                channel.socket = open(self.target).ok()?;
+                poller.add(&channel.socket, place as u64).ok()?;
+            }
+            channel.used = now;
+            return Some(place);
+        }
+        let socket = match open(self.target) {
+            Ok(socket) => socket,
+            Err(error) => {
+                tracing::warn!("no socket towards {}: {error}", self.target);
+                return None;
+            }
+        };
+        // The socket that made room is closed, and with that out of the poller.
+        let (place, _) = self.channels.insert(key, Channel { socket, used: now });
+        poller.add(&self.channels.get(place)?.socket, place as u64).ok()?;
+        Some(place)
+    }
+
+    fn send_kept(&mut self) {
+        if let Some(channel) = self.channels.get(self.kept_for) {
+            self.outgoing.flush(&channel.socket, &mut self.counts);
+        }
+    }
+}
+
+impl LocalSide for UdpServe {
+    fn start(&mut self, _: &Poller) -> io::Result<()> {
+        tracing::info!(target = %self.target, "forwarding to UDP");
+        Ok(())
+    }
+
+    fn readable(&mut self, key: u64, _: &Poller, tunnel: &mut dyn Tunnel) {
+        let place = key as usize;
+        let (Some((session, channel)), Some(flow)) =
+            (self.channels.key(place), self.channels.get_mut(place))
+        else {
+            return;
+        };
+        flow.used = tunnel.now();
+        // An error is an ICMP message: the server is not there. Its clients find out by themselves.
+        if self.incoming.fill(&flow.socket).unwrap_or(0) == 0 {
+            return;
+        }
+        self.channels.touch(place);
+        let Some(to) = self.sessions.find(&session).and_then(|place| self.sessions.get(place))
+        else {
+            return;
+        };
+        for (body, _) in self.incoming.iter() {
+            match tunnel.send(to, session, channel, body) {
+                Ok(()) => {}
+                Err(SendError::TooBig { .. }) => self.too_big += 1,
+                Err(_) => self.not_sent += 1,
+            }
+        }
+    }
+
+    fn received(&mut self, datagram: &Received<'_>, poller: &Poller, tunnel: &mut dyn Tunnel) {
+        self.note_session(datagram.session, datagram.from);
+        let key = (datagram.session, datagram.channel);
+        let before = self.kept_for;
+        // What is kept back goes out before its socket can be closed to make room.
+        if self.channels.key(before) != Some(key) {
+            self.send_kept();
+        }
+        let Some(place) = self.channel(key, tunnel.now(), poller) else {
+            self.no_socket += 1;
+            return;
+        };
+        self.kept_for = place;
+        if self.outgoing.is_full() {
+            self.send_kept();
+        }
+        self.outgoing.push(None, datagram.body);
+    }
+
+    fn flush(&mut self, _: &mut dyn Tunnel) {
+        if !self.outgoing.is_empty() {
+            self.send_kept();
+        }
+    }
+
+    fn located(&mut self, _: PeerIndex, _: PublicToken, _: &mut dyn Tunnel) {}
+
+    fn next_timer(&self) -> Option<Instant> {
+        None
+    }
+
+    fn timers(&mut self, _: &mut dyn Tunnel) {}
+
+    fn status(&self, _: Instant) -> serde_json::Value {
+        json!({
+            "kind": "udp-serve",
+            "target": self.target.to_string(),
+            "sessions": self.sessions.len(),
+            "channels": self.channels.len(),
+            "delivered": self.counts.sent,
+            "delivery_failed": self.counts.refused,
+            "not_sent": self.not_sent,
+            "too_big": self.too_big,
+            "no_socket": self.no_socket,
+        })
+    }
+}
+
+fn open(target: SocketAddr) -> io::Result<UdpSocket> {
+    let any: SocketAddr = match target {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = UdpSocket::bind(any)?;
+    socket.connect(target)?;
+    socket.set_nonblocking(true)?;
+    enlarge_buffers(&socket);
+    Ok(socket)
+}
+
+/// How many sockets this process may open for channels: raises its limit as far as it may.
+fn descriptors() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    let now = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(now).unwrap_or(usize::MAX).saturating_sub(DESCRIPTORS_ELSEWHERE)
+}
+
+/// A channel unused for this long gets a new socket: longer than NATs keep a UDP mapping.
+const IDLE_MS: u64 = 300_000;
+const DESCRIPTORS_ELSEWHERE: usize = 64;
