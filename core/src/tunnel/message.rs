@@ -1,7 +1,7 @@
 //! Messages of tunnels: what the TCP payload of a segment is. Parsed and written for both sides.
 //!
 //! The high half of byte 0 is the type, the low half holds flags. Numbers are big-endian. Diagrams
-//! of all of them are in docs/protocol.md.
+//! of all of them are in docs/protocol-tunnel.md.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

@@ -5,7 +5,7 @@
 //!
 //! The POP's side works on one segment and knows no frames: [`service::Incoming::of`] says what a
 //! segment is, then [`handshake`], [`keepalive`] and [`forward`] say what to do. [`message`] and
-//! [`token`] are the formats, which agents share. All of it is described in docs/protocol.md.
+//! [`token`] are the formats, which agents share. All of it is described in docs/protocol-tunnel.md.
 
 pub mod agent;
 pub mod forward;

@@ -4,7 +4,7 @@
     tunnel-v1.py            writes tunnel-v1.json beside itself
     tunnel-v1.py --check    computes it again and compares; exit 1 if anything differs
 
-It follows docs/protocol.md and shares nothing with the Rust code; plain.py beside it has the
+It follows docs/protocol-tunnel.md and shares nothing with the Rust code; plain.py beside it has the
 cryptography. The vectors freeze the protocol: POPs and agents of different versions speak with each
 other, so a change of any value here drops tunnels in a rolling upgrade.
 """
