@@ -128,7 +128,7 @@ impl RelayConfig {
 }
 
 /// Lays one table over another: tables merge, everything else is replaced.
-fn overlay(base: &mut Table, over: &Table) {
+pub(crate) fn overlay(base: &mut Table, over: &Table) {
     for (key, value) in over {
         match (base.get_mut(key), value) {
             (Some(Value::Table(below)), Value::Table(above)) => overlay(below, above),

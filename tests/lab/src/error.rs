@@ -17,8 +17,8 @@ pub enum LabError {
     Io { what: String, source: std::io::Error },
     #[error("{what} was not ready after {waited:?}: {detail}")]
     NotReady { what: String, waited: Duration, detail: String },
-    #[error("there is no binary {path}; build it with `cargo build -p anyrelay`")]
-    MissingBinary { path: PathBuf },
+    #[error("there is no binary {path}; build it with `cargo build -p {package}`")]
+    MissingBinary { path: PathBuf, package: &'static str },
     #[error("the configuration overlay is not TOML: {0}")]
     Overlay(String),
     #[error("the lab is being taken down by a signal")]

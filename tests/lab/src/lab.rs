@@ -175,24 +175,24 @@ impl LabBuilder {
             overlay: self.overlay.parse().map_err(|e| LabError::Overlay(format!("{e}")))?,
         };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let make = |index| {
+        let make = |index: usize| {
             let path = work.join(format!("pop{}.toml", index + 1));
             write(&path, &config.text(index, cores)?)?;
             let mut arguments = vec![binary.to_string_lossy().into_owned()];
             arguments.extend(["run", "--config"].map(str::to_owned));
             arguments.push(path.to_string_lossy().into_owned());
-            Ok(Pop::new(topology.clone(), index, arguments, path))
+            Ok(Pop::new(topology.pops[index].clone(), index, arguments, path))
         };
         (0..self.shape.pops).map(make).collect()
     }
 
     fn haproxies(&self, topology: &Arc<Topology>, work: &Path) -> Result<Vec<Pop>> {
-        let make = |index| {
+        let make = |index: usize| {
             let path = work.join(format!("pop{}.cfg", index + 1));
             write(&path, &haproxy_text(&self.services))?;
             let mut arguments = ["haproxy", "-db", "-q", "-f"].map(str::to_owned).to_vec();
             arguments.push(path.to_string_lossy().into_owned());
-            Ok(Pop::new(topology.clone(), index, arguments, path))
+            Ok(Pop::new(topology.pops[index].clone(), index, arguments, path))
         };
         (0..self.shape.pops).map(make).collect()
     }
@@ -203,7 +203,12 @@ impl LabBuilder {
 /// # Errors
 /// [`LabError::MissingBinary`], which says how to build it.
 pub fn anyrelay_binary() -> Result<PathBuf> {
-    let path = match std::env::var_os("ANYRELAY_BIN") {
+    binary("anyrelay", "ANYRELAY_BIN")
+}
+
+/// A binary of the workspace: what the variable says, or where cargo puts it.
+pub(crate) fn binary(name: &'static str, variable: &str) -> Result<PathBuf> {
+    let path = match std::env::var_os(variable) {
         Some(path) => PathBuf::from(path),
         None => {
             let own = std::env::current_exe().map_err(LabError::io("find the own executable"))?;
@@ -211,17 +216,17 @@ pub fn anyrelay_binary() -> Result<PathBuf> {
             if directory.ends_with("deps") {
                 directory = directory.parent().unwrap_or(directory);
             }
-            directory.join("anyrelay")
+            directory.join(name)
         }
     };
-    if path.is_file() { Ok(path) } else { Err(LabError::MissingBinary { path }) }
+    if path.is_file() { Ok(path) } else { Err(LabError::MissingBinary { path, package: name }) }
 }
 
-fn write(path: &Path, text: &str) -> Result<()> {
+pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).map_err(LabError::io(format!("write {}", path.display())))
 }
 
-fn write_private(path: &Path, text: &str) -> Result<()> {
+pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
     let mut options = std::fs::File::options();
     let file = options.create_new(true).write(true).mode(0o600).open(path);
     file.and_then(|mut file| file.write_all(text.as_bytes()))

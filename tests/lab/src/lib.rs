@@ -26,8 +26,10 @@ pub mod http;
 pub mod lab;
 pub mod link;
 pub mod metrics;
+pub mod middlebox;
 pub mod namespace;
 pub mod nginx;
+pub mod packet;
 pub mod pop;
 pub mod process;
 pub mod registry;
@@ -36,6 +38,7 @@ pub mod routes;
 pub mod script;
 pub mod topology;
 pub mod traffic;
+pub mod tunnel;
 
 pub use config::{Egress, Layout, Service};
 pub use error::LabError;
@@ -44,7 +47,7 @@ pub use namespace::Namespace;
 pub use nginx::Nginx;
 pub use pop::{Forwarder, Pop};
 pub use process::Process;
-pub use routes::{Direction, Routes};
+pub use routes::{Carriers, Direction, Routes};
 pub use topology::Topology;
 
 /// What every fallible function of the lab returns.

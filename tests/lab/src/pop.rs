@@ -8,7 +8,7 @@ use rustix::process::Signal;
 
 use crate::config::METRICS;
 use crate::metrics::Metrics;
-use crate::{LabError, Namespace, Process, Result, Topology, http};
+use crate::{LabError, Namespace, Process, Result, http};
 
 /// What forwards in the POPs of a lab.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub enum Forwarder {
 /// One POP.
 #[derive(Debug)]
 pub struct Pop {
-    topology: Arc<Topology>,
+    namespace: Arc<Namespace>,
     index: usize,
     /// The program with its arguments.
     arguments: Vec<String>,
@@ -34,13 +34,13 @@ pub struct Pop {
 
 impl Pop {
     pub(crate) fn new(
-        topology: Arc<Topology>,
+        namespace: Arc<Namespace>,
         index: usize,
         arguments: Vec<String>,
         config: PathBuf,
     ) -> Self {
         let log = config.with_extension("log");
-        Self { topology, index, arguments, config, log, process: None }
+        Self { namespace, index, arguments, config, log, process: None }
     }
 
     /// `pop1`, `pop2` ...
@@ -52,7 +52,7 @@ impl Pop {
     /// Its namespace.
     #[must_use]
     pub fn namespace(&self) -> &Namespace {
-        &self.topology.pops[self.index]
+        &self.namespace
     }
 
     /// Starts its process, in place of one that still runs, without waiting until it is ready.

@@ -12,7 +12,7 @@ use crate::{LabError, Namespace, Process, Result, command};
 
 /// Divisible by 2, 3, 4 and 6, so that packets are spread evenly over that many POPs.
 const SLOTS: usize = 12;
-const FIRST_TABLE: usize = 101;
+const FIRST_TABLE: usize = 300;
 
 /// Where packets go: up from the client to the target, or down from the target to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -82,57 +82,76 @@ impl Routes {
     }
 }
 
+/// Routes of a router that move.
+#[derive(Debug, Clone)]
+pub(crate) struct Moving {
+    /// To where.
+    pub prefixes: Vec<String>,
+    /// Through which of these, by the index of the POP.
+    pub gateways: Vec<String>,
+    /// The prefixes are of IPv6.
+    pub ipv6: bool,
+    /// For all packets; or, with a number from 1 that is its own, only for those of an interface.
+    pub interface: Option<(usize, String)>,
+}
+
 /// The moving routes of one router.
 #[derive(Debug)]
 pub(crate) struct Mover {
     process: Process,
     stdin: ChildStdin,
-    prefixes: Vec<String>,
-    gateways: Vec<String>,
+    moving: Moving,
     current: Carriers,
 }
 
 impl Mover {
-    /// Routes `prefixes` through the first of `gateways`, and gets ready to move them.
-    pub(crate) fn new(
-        router: &Namespace,
-        prefixes: Vec<String>,
-        gateways: Vec<String>,
-        log: &Path,
-    ) -> Result<Self> {
+    /// Routes the prefixes through the first of the gateways, and gets ready to move them.
+    pub(crate) fn new(router: &Namespace, moving: Moving, log: &Path) -> Result<Self> {
         let mark = format!(
-            "add table ip lab\n\
-             add chain ip lab spray {{ type filter hook prerouting priority mangle; }}\n\
-             add rule ip lab spray meta mark set numgen random mod {SLOTS} offset 1\n"
+            "add table inet lab\n\
+             add chain inet lab spray {{ type filter hook prerouting priority mangle; }}\n\
+             flush chain inet lab spray\n\
+             add rule inet lab spray meta mark set numgen random mod {SLOTS} offset 1\n"
         );
         command::run_with_input(router.command("nft").args(["-f", "-"]), &mark)?;
         let mut ip = Command::new("ip");
-        ip.args(["-n", router.name(), "-batch", "-"]).stdin(Stdio::piped());
+        ip.args(["-n", router.name(), if moving.ipv6 { "-6" } else { "-4" }, "-batch", "-"]);
+        ip.stdin(Stdio::piped());
         let mut process = Process::spawn("route mover", &mut ip, Some(log))?;
         let stdin = process.stdin().ok_or(LabError::Unexpected("ip has no input".into()))?;
         let current = Carriers::One(0);
-        let mut mover = Self { process, stdin, prefixes, gateways, current };
+        let mut mover = Self { process, stdin, moving, current };
         mover.to(0)?;
+        if let Some((number, interface)) = &mover.moving.interface {
+            let table = mover.table();
+            let rule = format!("rule add pref {} iif {interface} lookup {table}\n", 1000 + number);
+            mover.send(&rule)?;
+        }
         Ok(mover)
     }
 
-    fn to(&mut self, pop: usize) -> Result<()> {
-        let mut lines = self.route_lines("main", pop)?;
+    /// Where its packets are sent now.
+    pub(crate) fn current(&self) -> &Carriers {
+        &self.current
+    }
+
+    pub(crate) fn to(&mut self, pop: usize) -> Result<()> {
+        let mut lines = self.route_lines(&self.table(), pop)?;
         if matches!(self.current, Carriers::Spray(_)) {
-            lines.extend((0..SLOTS).map(|slot| format!("rule del {}\n", slot_rule(slot))));
+            lines.extend((0..SLOTS).map(|slot| format!("rule del {}\n", self.slot_rule(slot))));
         }
         self.send(&lines.concat())?;
         self.current = Carriers::One(pop);
         Ok(())
     }
 
-    fn spray(&mut self, pops: &[usize]) -> Result<()> {
+    pub(crate) fn spray(&mut self, pops: &[usize]) -> Result<()> {
         let mut lines = Vec::new();
         for (slot, pop) in (0..SLOTS).zip(pops.iter().cycle()) {
-            lines.extend(self.route_lines(&(FIRST_TABLE + slot).to_string(), *pop)?);
+            lines.extend(self.route_lines(&self.slot_table(slot).to_string(), *pop)?);
         }
         if matches!(self.current, Carriers::One(_)) {
-            lines.extend((0..SLOTS).map(|slot| format!("rule add {}\n", slot_rule(slot))));
+            lines.extend((0..SLOTS).map(|slot| format!("rule add {}\n", self.slot_rule(slot))));
         }
         self.send(&lines.concat())?;
         self.current = Carriers::Spray(pops.to_vec());
@@ -141,9 +160,9 @@ impl Mover {
 
     fn route_lines(&self, table: &str, pop: usize) -> Result<Vec<String>> {
         let unknown = || LabError::Unexpected(format!("there is no POP with index {pop}"));
-        let gateway = self.gateways.get(pop).ok_or_else(unknown)?;
+        let gateway = self.moving.gateways.get(pop).ok_or_else(unknown)?;
         let line = |prefix| format!("route replace {prefix} via {gateway} table {table}\n");
-        Ok(self.prefixes.iter().map(line).collect())
+        Ok(self.moving.prefixes.iter().map(line).collect())
     }
 
     fn send(&mut self, lines: &str) -> Result<()> {
@@ -151,8 +170,27 @@ impl Mover {
             LabError::Unexpected(format!("ip ended ({error}): {}", self.process.log_tail(5)))
         })
     }
-}
 
-fn slot_rule(slot: usize) -> String {
-    format!("pref {} fwmark {} lookup {}", 100 + slot, slot + 1, FIRST_TABLE + slot)
+    /// Its table while it is not spraying.
+    fn table(&self) -> String {
+        self.moving
+            .interface
+            .as_ref()
+            .map_or("main".to_owned(), |_| self.slot_table(SLOTS).to_string())
+    }
+
+    /// Each mover has tables, and preferences of rules, of its own.
+    fn slot_table(&self, slot: usize) -> usize {
+        let number = self.moving.interface.as_ref().map_or(0, |(number, _)| *number);
+        FIRST_TABLE + number * 2 * SLOTS + slot
+    }
+
+    fn slot_rule(&self, slot: usize) -> String {
+        let selector = match &self.moving.interface {
+            Some((_, interface)) => format!("iif {interface} "),
+            None => String::new(),
+        };
+        let table = self.slot_table(slot);
+        format!("pref {table} {selector}fwmark {} lookup {table}", slot + 1)
+    }
 }

@@ -12,8 +12,9 @@
 
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::sync::Arc;
 
-use crate::routes::{Mover, Routes};
+use crate::routes::{Mover, Moving, Routes};
 use crate::{Namespace, Result, link};
 
 /// The first of the client's addresses.
@@ -57,7 +58,7 @@ pub struct Topology {
     /// The router between the client and the POPs: holds the routes up.
     pub client_router: Namespace,
     /// The points of presence.
-    pub pops: Vec<Namespace>,
+    pub pops: Vec<Arc<Namespace>>,
     /// The router between the POPs and the target: holds the routes down.
     pub target_router: Namespace,
     /// The host that is connected to.
@@ -78,7 +79,9 @@ impl Topology {
         let topology = Self {
             client: make("client")?,
             client_router: make("router1")?,
-            pops: (1..=shape.pops).map(|n| make(&format!("pop{n}"))).collect::<Result<_>>()?,
+            pops: (1..=shape.pops)
+                .map(|n| make(&format!("pop{n}")).map(Arc::new))
+                .collect::<Result<_>>()?,
             target_router: make("router2")?,
             target: make("target")?,
         };
@@ -105,8 +108,14 @@ impl Topology {
         };
         // Transparent services answer to the clients' own addresses.
         let down = vec![shape.pool.clone(), CLIENT_NET.to_owned()];
-        let up = Mover::new(&self.client_router, vec![VIP_NET.to_owned()], gateways(1), log)?;
-        let down = Mover::new(&self.target_router, down, gateways(2), log)?;
+        let moving = |prefixes, side| Moving {
+            prefixes,
+            gateways: gateways(side),
+            ipv6: false,
+            interface: None,
+        };
+        let up = Mover::new(&self.client_router, moving(vec![VIP_NET.to_owned()], 1), log)?;
+        let down = Mover::new(&self.target_router, moving(down, 2), log)?;
         Ok(Routes::new(up, down))
     }
 
@@ -140,7 +149,7 @@ impl Topology {
 }
 
 /// The same starting point on every machine, whatever the settings of its own namespace are.
-fn host_sysctls(namespace: &Namespace) -> Result<()> {
+pub(crate) fn host_sysctls(namespace: &Namespace) -> Result<()> {
     let settings = [
         ("net.ipv4.ip_forward", "0"),
         ("net.ipv4.conf.all.rp_filter", "0"),

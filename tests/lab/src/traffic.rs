@@ -34,7 +34,8 @@ impl Server {
     ///
     /// # Errors
     /// If the address cannot be bound.
-    pub fn start(namespace: &Namespace, address: SocketAddrV4) -> Result<Self> {
+    pub fn start(namespace: &Namespace, address: impl Into<SocketAddr>) -> Result<Self> {
+        let address = address.into();
         let listener = namespace
             .run(move || {
                 let listener = TcpListener::bind(address)?;
@@ -126,10 +127,11 @@ impl Connection {
     /// The outer one of the lab, the inner one of the connection.
     pub fn open(
         namespace: &Namespace,
-        to: SocketAddrV4,
+        to: impl Into<SocketAddr>,
         limit: Duration,
     ) -> Result<io::Result<Self>> {
-        namespace.run(move || Self::from_stream(TcpStream::connect_timeout(&to.into(), limit)?))
+        let to = to.into();
+        namespace.run(move || Self::from_stream(TcpStream::connect_timeout(&to, limit)?))
     }
 
     /// Connects from a certain address and port, on a thread that is in the right namespace.

@@ -1,0 +1,301 @@
+//! A bump in the wire: a thread that carries frames between two interfaces of a namespace and does
+//! to TCP segments what networks and middleboxes do, from a seed.
+//!
+//! ```text
+//! from A -- ISN rewriting -- damage -- loss -- duplication -- holding back -- to B, and so back
+//! ```
+//!
+//! What it promises: what is not TCP (ARP, neighbour discovery, ICMP) passes as it is; the same
+//! seed and the same frames give the same fate; at most [`HELD_MAX`] segments are held, for a
+//! bounded time; all that it does is counted. (This kernel has no netem, and no Linux firewall
+//! rewrites initial sequence numbers, as firewalls of other makers do.)
+
+mod isn;
+mod segment;
+
+use std::collections::BinaryHeap;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::packet::{MAX_FRAME_BYTES, PacketSocket};
+use crate::rng::Rng;
+use crate::{LabError, Namespace, Result};
+
+/// How many segments are held back at most; one more is sent at once and counted.
+pub const HELD_MAX: usize = 4096;
+
+/// What is done to TCP segments, in both directions. Shares are from 0 to 1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Trouble {
+    /// What all of it is made from.
+    pub seed: u64,
+    /// Share that is lost.
+    pub loss: f64,
+    /// Share that is sent twice.
+    pub duplicate: f64,
+    /// Share in which one bit beyond the Ethernet header is turned over.
+    pub corrupt: f64,
+    /// Share that is held back for a random time, so that later ones overtake it.
+    pub reorder: f64,
+    /// The longest time that one is held back.
+    pub hold_max: Duration,
+    /// Whether sequence numbers of each end are shifted by a number of the flow's own.
+    pub rewrite_isn: bool,
+}
+
+impl Trouble {
+    /// Nothing but carrying.
+    pub const NONE: Self = Self {
+        seed: 1,
+        loss: 0.0,
+        duplicate: 0.0,
+        corrupt: 0.0,
+        reorder: 0.0,
+        hold_max: Duration::from_millis(10),
+        rewrite_isn: false,
+    };
+
+    /// A bad path: 2% lost, 2% held back by up to 10 ms, 1% duplicated.
+    pub const BAD_PATH: Self = Self { loss: 0.02, reorder: 0.02, duplicate: 0.01, ..Self::NONE };
+
+    /// A firewall that rewrites initial sequence numbers.
+    pub const ISN: Self = Self { rewrite_isn: true, ..Self::NONE };
+}
+
+/// What has been done so far, in both directions together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Done {
+    /// TCP segments that came in.
+    pub segments: u64,
+    /// Lost on purpose.
+    pub lost: u64,
+    /// Sent twice.
+    pub duplicated: u64,
+    /// Damaged.
+    pub corrupted: u64,
+    /// Held back.
+    pub held: u64,
+    /// Sent at once because [`HELD_MAX`] were held.
+    pub not_held: u64,
+    /// Frames, TCP or not, that the interface did not take.
+    pub refused: u64,
+}
+
+/// A running middlebox; it stops to carry when dropped.
+#[derive(Debug)]
+pub struct Middlebox {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Middlebox {
+    /// Starts to carry between two interfaces of a namespace that have no addresses.
+    ///
+    /// # Errors
+    /// If there are no such interfaces.
+    pub fn start(namespace: &Namespace, sides: [&str; 2], trouble: Trouble) -> Result<Self> {
+        let [a, b] = sides;
+        let sockets = [PacketSocket::open(namespace, a)?, PacketSocket::open(namespace, b)?];
+        let shared = Arc::new(Shared::default());
+        *shared.trouble.lock() = Some(trouble);
+        let worker = shared.clone();
+        let thread = std::thread::Builder::new()
+            .name("middlebox".to_owned())
+            .spawn(move || Carrier::new(&worker, sockets, trouble).run())
+            .map_err(LabError::io("start a middlebox"))?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Does something else from now on. What is held back stays so until its time.
+    pub fn set(&self, trouble: Trouble) {
+        *self.shared.trouble.lock() = Some(trouble);
+    }
+
+    /// What has been done so far.
+    #[must_use]
+    pub fn done(&self) -> Done {
+        let [segments, lost, duplicated, corrupted, held, not_held, refused] =
+            self.shared.counts.each_ref().map(|count| count.load(Ordering::Relaxed));
+        Done { segments, lost, duplicated, corrupted, held, not_held, refused }
+    }
+}
+
+impl Drop for Middlebox {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    stop: AtomicBool,
+    /// A change, until the thread has taken it.
+    trouble: Mutex<Option<Trouble>>,
+    /// In the order of the fields of [`Done`].
+    counts: [AtomicU64; 7],
+}
+
+const SEGMENTS: usize = 0;
+const LOST: usize = 1;
+const DUPLICATED: usize = 2;
+const CORRUPTED: usize = 3;
+const HELD: usize = 4;
+const NOT_HELD: usize = 5;
+const REFUSED: usize = 6;
+
+/// A frame that waits until it is due; the order is the reverse, for a heap of earliest first.
+struct Held {
+    due: Instant,
+    /// Breaks ties in the order of coming.
+    number: u64,
+    to: usize,
+    frame: Vec<u8>,
+}
+
+impl Ord for Held {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (other.due, other.number).cmp(&(self.due, self.number))
+    }
+}
+
+impl PartialOrd for Held {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Held {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+
+impl Eq for Held {}
+
+struct Carrier<'a> {
+    shared: &'a Shared,
+    sockets: [PacketSocket; 2],
+    trouble: Trouble,
+    /// One stream of chances for each direction, so that neither depends on the other's timing.
+    rng: [Rng; 2],
+    held: BinaryHeap<Held>,
+    number: u64,
+}
+
+impl<'a> Carrier<'a> {
+    fn new(shared: &'a Shared, sockets: [PacketSocket; 2], trouble: Trouble) -> Self {
+        let rng = [Rng::new(trouble.seed), Rng::new(!trouble.seed)];
+        Self { shared, sockets, trouble, rng, held: BinaryHeap::new(), number: 0 }
+    }
+
+    fn run(mut self) {
+        let mut buffer = [0; MAX_FRAME_BYTES];
+        while !self.shared.stop.load(Ordering::Relaxed) {
+            if let Some(trouble) = self.shared.trouble.lock().take() {
+                self.trouble = trouble;
+            }
+            self.wait();
+            for from in 0..2 {
+                for _ in 0..BURST {
+                    let Some(frame) = self.sockets[from].receive(&mut buffer) else { break };
+                    let size = frame.len();
+                    self.carry(from, &mut buffer[..size]);
+                }
+            }
+            self.release(Instant::now());
+        }
+    }
+
+    /// Until a frame comes, one is due, or it is time to look at the orders.
+    fn wait(&self) {
+        let idle = Duration::from_millis(50);
+        let wait = self
+            .held
+            .peek()
+            .map_or(idle, |held| held.due.saturating_duration_since(Instant::now()).min(idle));
+        let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(wait.subsec_nanos()) };
+        let mut fds = self
+            .sockets
+            .each_ref()
+            .map(|socket| PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN));
+        let _ = poll(&mut fds, Some(&timeout));
+    }
+
+    fn carry(&mut self, from: usize, frame: &mut [u8]) {
+        let to = 1 - from;
+        if !segment::is_tcp(frame) {
+            self.send(to, frame);
+            return;
+        }
+        self.count(SEGMENTS);
+        let trouble = self.trouble;
+        if trouble.rewrite_isn {
+            isn::shift(trouble.seed, frame);
+        }
+        if self.chance(from, trouble.corrupt) {
+            self.count(CORRUPTED);
+            let bits = (frame.len() - segment::ETHERNET_BYTES) * 8;
+            let bit = self.below(from, bits as u64) as usize + segment::ETHERNET_BYTES * 8;
+            frame[bit / 8] ^= 1 << (bit % 8);
+        }
+        if self.chance(from, trouble.loss) {
+            self.count(LOST);
+            return;
+        }
+        if self.chance(from, trouble.duplicate) {
+            self.count(DUPLICATED);
+            self.send(to, frame);
+        }
+        if !self.chance(from, trouble.reorder) {
+            self.send(to, frame);
+        } else if self.held.len() >= HELD_MAX {
+            self.count(NOT_HELD);
+            self.send(to, frame);
+        } else {
+            self.count(HELD);
+            let micros = trouble.hold_max.as_micros() as u64;
+            let due = Instant::now() + Duration::from_micros(self.below(from, micros.max(1)));
+            self.number += 1;
+            self.held.push(Held { due, number: self.number, to, frame: frame.to_vec() });
+        }
+    }
+
+    fn release(&mut self, now: Instant) {
+        while self.held.peek().is_some_and(|held| held.due <= now) {
+            if let Some(held) = self.held.pop() {
+                self.send(held.to, &held.frame);
+            }
+        }
+    }
+
+    fn send(&self, to: usize, frame: &[u8]) {
+        if !self.sockets[to].send(frame) {
+            self.count(REFUSED);
+        }
+    }
+
+    fn count(&self, what: usize) {
+        self.shared.counts[what].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Draws also for a share of 0, so that the other fates do not depend on it.
+    fn chance(&mut self, from: usize, share: f64) -> bool {
+        ((self.rng[from].next_u64() >> 11) as f64) < share * (1_u64 << 53) as f64
+    }
+
+    fn below(&mut self, from: usize, end: u64) -> u64 {
+        self.rng[from].next_u64() % end
+    }
+}
+
+/// Frames taken from one side before the other has its turn.
+const BURST: usize = 64;
