@@ -1,22 +1,26 @@
 //! `map`: the stateless mapping on the command line, in both directions.
 //!
 //! Forward it answers "who is this client at the target", backward "which client is behind this
-//! address, port and tag", as for an abuse report. What does not decode ends with the name of the
-//! drop reason and exit code 1, just as the POP would drop it.
+//! address, port and tag", as for an abuse report; of tunnels it tells what a token holds and which
+//! numbers an agent's are. What does not decode ends with the name of the drop reason and exit code
+//! 1, just as the POP would drop it.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 
 use anyrelay_core::config::{Destination, Egress, Endpoint, Service, Snapshot};
 use anyrelay_core::relay::permutation::{Case, Client, DecodeError, Mapped, WalkError};
+use anyrelay_core::tunnel::PublicToken;
 use anyrelay_core::verdict::DropReason;
 use clap::Args;
 use serde::Serialize;
 
+use super::map_tunnel::{self, Moment, Question};
 use super::{Failure, print_json, say};
 use crate::control::load;
+use crate::worker::unix_now;
 
-/// The arguments of `map`: a client, or what a target saw.
+/// The arguments of `map`: a client, what a target saw, a token, or an agent.
 #[derive(Debug, Args)]
 #[group(skip)]
 pub(super) struct MapArguments {
@@ -24,13 +28,13 @@ pub(super) struct MapArguments {
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
     /// A client, to be shown as its target sees it.
-    #[arg(long, value_name = "IP:PORT", required_unless_present = "egress")]
+    #[arg(long, value_name = "IP:PORT", required_unless_present_any = ["egress", "token", "agent"])]
     client: Option<SocketAddrV4>,
-    /// The service that the client connects to; without it, all.
+    /// The service that the client or agent connects to; without it, all.
     #[arg(long, value_name = "NAME", conflicts_with = "egress")]
     service: Option<String>,
     /// Whether the client's segments carry timestamps (0) or not (1); without it, both.
-    #[arg(long, value_parser = clap::value_parser!(u8).range(0..=1), conflicts_with = "egress")]
+    #[arg(long, value_parser = clap::value_parser!(u8).range(0..=1), conflicts_with_all = ["egress", "token", "agent"])]
     case: Option<u8>,
     /// The address and port that a target saw, to be turned into the client.
     #[arg(
@@ -47,6 +51,15 @@ pub(super) struct MapArguments {
     /// The target.
     #[arg(long, value_name = "IP:PORT", requires = "egress")]
     target: Option<SocketAddrV4>,
+    /// An agent's token, to be shown with what it holds and its agent's numbers.
+    #[arg(long, conflicts_with_all = ["client", "egress"])]
+    token: Option<PublicToken>,
+    /// An agent's address as POPs see it, to be shown with its numbers.
+    #[arg(long, value_name = "IP:PORT", conflicts_with_all = ["client", "egress", "token"])]
+    agent: Option<SocketAddr>,
+    /// The tick of the numbers; without it, the present one.
+    #[arg(long, value_name = "N", conflicts_with_all = ["client", "egress"])]
+    tick: Option<u64>,
     /// Answer in JSON.
     #[arg(long)]
     json: bool,
@@ -80,9 +93,18 @@ struct Mappings {
     mappings: Vec<Mapping>,
 }
 
+#[derive(Serialize)]
+struct Tunnels {
+    tunnels: Vec<map_tunnel::Answer>,
+}
+
 /// Answers the question in `arguments`.
 pub(super) fn map(arguments: &MapArguments) -> Result<(), Failure> {
     let snapshot = load(&arguments.config, None)?;
+    let question = arguments.token.map(Question::Token);
+    if let Some(question) = question.or(arguments.agent.map(Question::Agent)) {
+        return map_tunnel(&snapshot, question, arguments);
+    }
     let answer = match (arguments.client, arguments.egress, arguments.tag, arguments.target) {
         (Some(client), ..) => {
             let services = wanted(&snapshot, arguments)?;
@@ -93,7 +115,11 @@ pub(super) fn map(arguments: &MapArguments) -> Result<(), Failure> {
             backward(&snapshot, endpoint(egress), tag, endpoint(target)).map(|found| vec![found])
         }
         // clap asks for one or the other.
-        _ => return Err(Failure::Config("give --client, or --egress, --tag and --target".into())),
+        _ => {
+            return Err(Failure::Config(
+                "give --client, or --egress, --tag and --target, or --token, or --agent".into(),
+            ));
+        }
     };
     tell(answer, arguments.json)
 }
@@ -102,15 +128,32 @@ fn tell(answer: Result<Vec<Mapping>, DropReason>, json: bool) -> Result<(), Fail
     match answer {
         Ok(mappings) if json => print_json(&Mappings { mappings }),
         Ok(mappings) => mappings.iter().try_for_each(|mapping| say(line(mapping))),
-        Err(reason) => {
-            let drop = Drop { drop: reason.label(), text: reason.text() };
-            if json {
-                print_json(&drop)?;
-            } else {
-                say(format_args!("drop {}: {}", drop.drop, drop.text))?;
-            }
-            Err(Failure::Told)
-        }
+        Err(reason) => tell_drop(reason, json),
+    }
+}
+
+fn tell_drop(reason: DropReason, json: bool) -> Result<(), Failure> {
+    let drop = Drop { drop: reason.label(), text: reason.text() };
+    if json {
+        print_json(&drop)?;
+    } else {
+        say(format_args!("drop {}: {}", drop.drop, drop.text))?;
+    }
+    Err(Failure::Told)
+}
+
+/// Answers a question about a tunnel.
+fn map_tunnel(
+    snapshot: &Snapshot,
+    question: Question,
+    arguments: &MapArguments,
+) -> Result<(), Failure> {
+    let now = unix_now(snapshot.config.pop.clock_offset_ms);
+    let moment = Moment { now, tick: arguments.tick };
+    match map_tunnel::answer(snapshot, arguments.service.as_deref(), question, moment)? {
+        Ok(tunnels) if arguments.json => print_json(&Tunnels { tunnels }),
+        Ok(tunnels) => tunnels.iter().flat_map(map_tunnel::Answer::lines).try_for_each(say),
+        Err(reason) => tell_drop(reason, arguments.json),
     }
 }
 

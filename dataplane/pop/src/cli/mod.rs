@@ -7,6 +7,7 @@ mod check;
 mod files;
 mod keygen;
 mod map;
+mod map_tunnel;
 mod replay;
 mod rotate;
 mod tenants;
@@ -58,7 +59,8 @@ enum Command {
     /// Issue and revoke the keys of tenants' agents.
     #[command(subcommand)]
     Agent(tenants::AgentCommand),
-    /// Show what stands for a client at the target, or which client is behind what a target saw.
+    /// Show what stands for a client at the target, which client is behind what a target saw, what a
+    /// tunnel's token holds, or an agent's numbers.
     Map(map::MapArguments),
     /// Run the POP over a capture, offline, and write what it would have sent.
     Replay(replay::ReplayArguments),

@@ -1,7 +1,6 @@
 //! `rotate-token`: the next epoch of the token secret, in the key file.
 
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyrelay_core::keys::{EPOCH_GRACE_MS, KeyFile, format_time, parse_time};
 use anyrelay_core::time::UnixTime;
@@ -10,6 +9,7 @@ use clap::Args;
 use super::files::Locked;
 use super::{Failure, keygen, say};
 use crate::control::parse_keys;
+use crate::worker::unix_now;
 
 /// The arguments of `rotate-token`.
 #[derive(Debug, Args)]
@@ -29,7 +29,7 @@ pub(super) fn rotate(arguments: &RotateArguments) -> Result<(), Failure> {
     let name = file.display();
     let existing = Locked::existing(file, "`anyrelay keygen` writes one")?;
     let keys = parse_keys(&name.to_string(), existing.text())?;
-    let now = now();
+    let now = unix_now(0);
     let not_before = not_before.unwrap_or_else(|| whole_seconds(now.plus_millis(LEAD_MS)));
     let tokens = keys
         .tokens
@@ -59,12 +59,6 @@ fn time(text: &str) -> Result<UnixTime, String> {
         "no moment in time; write it as 2026-11-22T10:00:00Z, or with an offset such as +01:00"
             .to_owned()
     })
-}
-
-/// The system's wall clock.
-fn now() -> UnixTime {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    UnixTime::from_millis(since_1970.as_millis() as u64)
 }
 
 fn whole_seconds(time: UnixTime) -> UnixTime {

@@ -81,19 +81,17 @@ impl Clock {
     /// What both say now.
     #[inline]
     pub fn now(&self) -> Now {
-        Now { instant: self.instant(), unix: self.unix() }
+        let instant = Instant::from_nanos(self.start.elapsed().as_nanos() as u64);
+        Now { instant, unix: unix_now(self.offset_ms) }
     }
+}
 
-    fn instant(&self) -> Instant {
-        Instant::from_nanos(self.start.elapsed().as_nanos() as u64)
-    }
-
-    fn unix(&self) -> UnixTime {
-        // A system whose clock says that it is before 1970 is in tick 0.
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let ms = (since_1970.as_millis() as u64).saturating_add_signed(self.offset_ms);
-        UnixTime::from_millis(ms)
-    }
+/// The system's wall clock, with `offset_ms` added.
+#[inline]
+pub fn unix_now(offset_ms: i64) -> UnixTime {
+    // A system whose clock says that it is before 1970 is in tick 0.
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixTime::from_millis((since_1970.as_millis() as u64).saturating_add_signed(offset_ms))
 }
 
 /// All that a worker works with. It is moved into the worker's thread.

@@ -1,0 +1,210 @@
+//! `map` for tunnels: what a token holds, and the numbers that a POP expects of an agent and sends
+//! to it at a tick.
+
+use std::net::SocketAddr;
+
+use anyrelay_core::config::{Snapshot, Tunnel};
+use anyrelay_core::time::{Tick, UnixTime};
+use anyrelay_core::tunnel::numbers::{ACK_TICKS, Numbers, SENT_TICKS};
+use anyrelay_core::tunnel::token::OpenError;
+use anyrelay_core::tunnel::{Family, PublicToken, Return, Vip};
+use anyrelay_core::verdict::DropReason;
+use serde::Serialize;
+
+use super::Failure;
+
+/// What is asked about.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Question {
+    /// What the token holds, and its agent's numbers.
+    Token(PublicToken),
+    /// The numbers of the agent with this address, as POPs see it.
+    Agent(SocketAddr),
+}
+
+/// When it is asked about.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    /// For the lifetimes of token keys, and for the tick where none is named.
+    pub now: UnixTime,
+    /// The tick.
+    pub tick: Option<u64>,
+}
+
+/// One answer: of one tunnel.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Answer {
+    service: String,
+    vip: String,
+    agent: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<Holds>,
+    tick: u64,
+    start: u32,
+    /// Sequence numbers that the POP sends: of a SYN-ACK, of a keepalive reply, and of data at
+    /// offset 0 and at the last one.
+    syn_ack_seq: u32,
+    reply_seq: u32,
+    data_down_seq: [u32; 2],
+    /// Acknowledgment numbers that it takes, give or take strides.
+    keepalive_acks: [u32; 2],
+    data_ack: u32,
+    stride: u32,
+    ack_ticks: [i32; 2],
+}
+
+/// What a token holds, and what follows from it.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Holds {
+    epoch: u8,
+    pop: u8,
+    tenant: u16,
+    /// Whether the tunnel serves the tenant.
+    tenant_may_use_it: bool,
+    base: u32,
+    /// Sequence numbers of data that the POP takes, at offset 0 and at the last one.
+    data_up_seq: [u32; 2],
+    sent_ticks: [i32; 2],
+    /// What data down acks.
+    data_down_ack: u32,
+}
+
+/// Answers for each tunnel that the question is about: `service`, or all.
+///
+/// # Errors
+/// The drop reason that a POP would have.
+pub(super) fn answer(
+    snapshot: &Snapshot,
+    service: Option<&str>,
+    question: Question,
+    moment: Moment,
+) -> Result<Result<Vec<Answer>, DropReason>, Failure> {
+    let tunnels = wanted(snapshot, service)?;
+    Ok(match question {
+        Question::Token(token) => of_token(&tunnels, token, moment).map(|answer| vec![answer]),
+        Question::Agent(agent) => {
+            if !snapshot.client_ok_ip(agent.ip()) {
+                return Ok(Err(DropReason::SourceNotAllowed));
+            }
+            let family = Family::of(agent.ip());
+            let vips =
+                tunnels.iter().filter_map(|tunnel| Some((tunnel, tunnel.service.vip(family)?)));
+            let answers: Vec<_> =
+                vips.map(|(tunnel, vip)| Answer::new(tunnel, vip, agent, None, moment)).collect();
+            if answers.is_empty() { Err(DropReason::DestinationFamily) } else { Ok(answers) }
+        }
+    })
+}
+
+/// The tunnels asked for: the one named, or all.
+fn wanted<'a>(snapshot: &'a Snapshot, name: Option<&str>) -> Result<Vec<&'a Tunnel>, Failure> {
+    let is_wanted = |tunnel: &&Tunnel| name.is_none_or(|name| tunnel.name == name);
+    let wanted: Vec<_> = snapshot.tunnels.iter().filter(is_wanted).collect();
+    if !wanted.is_empty() {
+        return Ok(wanted);
+    }
+    let file = &snapshot.config.file;
+    let names: Vec<_> = snapshot.tunnels.iter().map(|tunnel| tunnel.name.as_str()).collect();
+    Err(Failure::Config(match name {
+        Some(name) if !names.is_empty() => {
+            format!("{file}: tunnel: no service {name}; there are: {}", names.join(", "))
+        }
+        _ => format!("{file}: tunnel: there is none; tokens and agents are of [[tunnel]] services"),
+    }))
+}
+
+/// Opens `token` with the keys of each of `tunnels`: those of one fit at most.
+fn of_token(tunnels: &[&Tunnel], token: PublicToken, moment: Moment) -> Result<Answer, DropReason> {
+    let family = token.token.family();
+    let mut why = DropReason::DestinationFamily;
+    for tunnel in tunnels {
+        let Some(vip) = tunnel.service.vip(family) else { continue };
+        match vip.tokens.open(moment.now, token.epoch % 2 == 1, &token.token) {
+            Ok(holds) if holds.epoch == token.epoch => {
+                return Ok(Answer::new(tunnel, vip, holds.agent, Some(holds), moment));
+            }
+            Err(OpenError::Epoch) if why != DropReason::DestinationToken => {
+                why = DropReason::DestinationTokenEpoch;
+            }
+            // Made with another key, or with another epoch's byte put in front of it.
+            Ok(_) | Err(_) => why = DropReason::DestinationToken,
+        }
+    }
+    Err(why)
+}
+
+impl Answer {
+    fn new(
+        tunnel: &Tunnel,
+        vip: &Vip,
+        agent: SocketAddr,
+        holds: Option<Return>,
+        moment: Moment,
+    ) -> Self {
+        let service = &tunnel.service;
+        let constants = service.constants;
+        let tick = moment.tick.map_or_else(|| moment.now.tick(constants.tick_ms), Tick);
+        let base_high = holds.map(|holds| holds.base_high);
+        let numbers = Numbers::new(service, vip, agent, base_high, tick);
+        // Offsets go in steps of 64, and no datagram passes OFFSET.
+        let last = u32::from(constants.offset).saturating_sub(64);
+        let range = |first: anyrelay_core::seq::SeqNum| [first.0, first.plus(last).0];
+        let token = holds.zip(numbers.of_token).map(|(holds, numbers)| Holds {
+            epoch: holds.epoch,
+            pop: holds.pop,
+            tenant: holds.tenant,
+            tenant_may_use_it: service.has_tenant(holds.tenant),
+            base: numbers.base.0,
+            data_up_seq: range(numbers.up),
+            sent_ticks: [*SENT_TICKS.start(), *SENT_TICKS.end()],
+            data_down_ack: numbers.down_ack.0,
+        });
+        Answer {
+            service: tunnel.name.clone(),
+            vip: vip.addr.to_string(),
+            agent: agent.to_string(),
+            token,
+            tick: tick.0,
+            start: numbers.start.0,
+            syn_ack_seq: numbers.syn_ack.0,
+            reply_seq: numbers.down.0,
+            data_down_seq: range(numbers.down),
+            keepalive_acks: numbers.keepalive_acks.map(|ack| ack.0),
+            data_ack: numbers.data_ack.0,
+            stride: constants.stride,
+            ack_ticks: [*ACK_TICKS.start(), *ACK_TICKS.end()],
+        }
+    }
+
+    /// The answer in lines of words.
+    pub(super) fn lines(&self) -> Vec<String> {
+        let Answer { service, vip, agent, tick, start, stride, .. } = self;
+        let mut head = format!("service {service} vip {vip} agent {agent}");
+        if let Some(Holds { epoch, pop, tenant, tenant_may_use_it, base, .. }) = &self.token {
+            head += &format!(" tenant {tenant} token of epoch {epoch} from POP {pop} base {base}");
+            if !tenant_may_use_it {
+                head += " (this tunnel does not serve the tenant)";
+            }
+        }
+        let range = |[first, last]: [u32; 2]| format!("{first} to {last}");
+        let ticks = |[first, last]: [i32; 2]| format!("+ {stride} * ({first} to {last})");
+        let (syn_ack, reply) = (self.syn_ack_seq, self.reply_seq);
+        let down = range(self.data_down_seq);
+        let [after_syn, after_reply] = self.keepalive_acks;
+        let (data_ack, acked) = (self.data_ack, ticks(self.ack_ticks));
+        let mut lines = vec![
+            head,
+            format!("  tick {tick} start {start}"),
+            format!("  sends: SYN-ACK seq {syn_ack}, keepalive reply seq {reply}, data seq {down}"),
+            format!(
+                "  takes: keepalive ack {after_syn} or {after_reply}, data ack {data_ack}; each {acked}"
+            ),
+        ];
+        if let Some(token) = &self.token {
+            let (up, sent) = (range(token.data_up_seq), ticks(token.sent_ticks));
+            lines.push(format!("  takes: data seq {up}, {sent}"));
+            lines.push(format!("  sends: data ack {}", token.data_down_ack));
+        }
+        lines
+    }
+}
