@@ -51,11 +51,7 @@ fn load_tenants(config_file: &str, path: &Path) -> Result<Tenants, Problems> {
         let advice = "`anyrelay tenant add FILE NAME` makes a tenants file";
         one(config_file, "pop.tenants", format!("{name}: {reason}; {advice}"))
     })?;
-    let file = path.display().to_string();
-    Tenants::parse(&text).map_err(|mistakes| {
-        let problem = |Mistake { key, reason }| Problem { file: file.clone(), key, reason };
-        Problems(mistakes.into_iter().map(problem).collect())
-    })
+    parse_tenants(&path.display().to_string(), &text)
 }
 
 fn load_keys(config_file: &str, path: &Path) -> Result<KeyFile, Problems> {

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyrelay_core::config::{ConflictKind, Problem, Problems, Snapshot, reload_conflicts};
-use anyrelay_core::time::UnixTime;
+
+use crate::worker::unix_now;
 
 /// Why the running config stays in place.
 #[derive(Debug)]
@@ -33,8 +33,7 @@ impl Refusal {
 /// Everything that speaks against it.
 pub fn prepare(path: &Path, running: &Snapshot, may_break: bool) -> Result<Snapshot, Refusal> {
     let next = super::load(path, Some(running)).map_err(Refusal::Mistakes)?;
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now = UnixTime::from_millis(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX));
+    let now = unix_now(running.config.pop.clock_offset_ms);
     let conflicts = reload_conflicts(running, &next, now);
     let refused: Vec<Problem> = conflicts
         .into_iter()
