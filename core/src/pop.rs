@@ -9,7 +9,9 @@ mod answer;
 mod errors;
 mod forward;
 mod ingress;
+mod ingress6;
 mod lanes;
+mod neighbours;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -166,13 +168,13 @@ impl Pop {
         }
     }
 
-    /// Does what is due without a frame: ARP requests, and forgetting old RSTs. One worker of a
+    /// Does what is due without a frame: asking for neighbours, and forgetting old RSTs. One worker of a
     /// POP calls it, about every 100 ms.
     pub fn poll<F: Frame, O: Output<F>>(&mut self, now: Now, out: &mut O) {
         let now = now.instant;
         self.soft.pending_rsts.expire(now);
         let links = &self.soft.links;
-        links.due(now, |question| answer::ask(links, &self.counters, question, out));
+        links.due(now, |question| neighbours::ask(links, &self.counters, question, out));
     }
 }
 

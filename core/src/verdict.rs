@@ -56,6 +56,7 @@ labelled! {
     /// An answer of the POP's own.
     ReplyKind {
         Arp = "arp", "ARP reply for an address of the port.";
+        NeighbourAdvertisement = "neighbour_advertisement", "Neighbour advertisement for an address of the port.";
         Echo = "echo", "Echo reply for a VIP or an address of the port.";
         UnservedPort = "rst_unserved_port", "RST to a SYN for a VIP port without a service.";
         PendingRst = "rst_pending", "RST of a target, given to the client whose segment it fits.";
@@ -70,7 +71,7 @@ labelled! {
 labelled! {
     /// What was learned from a frame that ends here.
     AbsorbKind {
-        Neighbour = "neighbour", "An ARP reply gave a neighbour's hardware address.";
+        Neighbour = "neighbour", "An ARP reply or a neighbour advertisement gave a neighbour's hardware address.";
         PendingRst = "pending_rst", "A RST without timestamps waits for a client segment that it fits.";
         TunnelAck = "tunnel_ack", "A segment without data to a tunnel's VIP: nothing to be done.";
     }
@@ -83,14 +84,17 @@ labelled! {
         Runt = "runt", "Shorter than its Ethernet header.";
         WrongMac = "wrong_mac", "Sent to another station's hardware address.";
         WrongVlan = "wrong_vlan", "Tagged for another VLAN than the port's.";
-        Ethertype = "ethertype", "Neither IPv4 nor ARP.";
-        Ipv6 = "ipv6", "IPv6, which no service of this POP speaks.";
+        Ethertype = "ethertype", "Neither IPv4, IPv6 nor ARP.";
         ArpMalformed = "arp_malformed", "ARP that is not IPv4 over Ethernet.";
         ArpNotOurs = "arp_not_ours", "ARP about an address that is not the port's.";
         Ipv4Malformed = "ipv4_malformed", "IPv4 header cut off or with lengths that contradict each other.";
         Ipv4Checksum = "ipv4_checksum", "Wrong IPv4 header checksum.";
         Ipv4Options = "ipv4_options", "IPv4 options with lengths that lie.";
-        SourceRoute = "source_route", "IPv4 source route.";
+        Ipv6Malformed = "ipv6_malformed", "IPv6 header cut off or with more payload than there is.";
+        Ipv6Options = "ipv6_options", "IPv6 extension headers with lengths that lie, too many, out of place, or with options that must be known.";
+        NdMalformed = "nd_malformed", "Neighbour discovery that was forwarded or breaks a rule of its form.";
+        NdNotOurs = "nd_not_ours", "Neighbour discovery about an address that is not the port's.";
+        SourceRoute = "source_route", "IPv4 source route or IPv6 routing header.";
         Fragment = "fragment", "Fragment, and the policy is to drop them.";
         NotOurs = "not_ours", "To no address that this POP serves.";
         WrongSide = "wrong_side", "Client frame on a target port, or target frame on a client port.";

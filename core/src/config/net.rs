@@ -24,6 +24,8 @@ pub trait Address:
     fn of(ip: IpAddr) -> Option<Self>;
     /// The address of either family.
     fn ip(self) -> IpAddr;
+    /// The number, as wide as the wider family's.
+    fn number(self) -> u128;
     /// A number that is spread evenly over addresses which are alike.
     fn spread(self) -> u32;
     /// The prefix of this family, if `net` is of it.
@@ -54,6 +56,11 @@ impl Address for u32 {
 
     fn ip(self) -> IpAddr {
         Ipv4Addr::from_bits(self).into()
+    }
+
+    #[inline]
+    fn number(self) -> u128 {
+        u128::from(self)
     }
 
     #[inline]
@@ -93,6 +100,11 @@ impl Address for u128 {
 
     fn ip(self) -> IpAddr {
         Ipv6Addr::from_bits(self).into()
+    }
+
+    #[inline]
+    fn number(self) -> u128 {
+        self
     }
 
     #[inline]

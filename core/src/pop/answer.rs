@@ -1,58 +1,27 @@
-//! Frames that the POP sends of its own accord: ARP, echo replies, resets.
+//! Frames that the POP answers: echo requests, and segments that get a reset.
 //!
 //! An answer goes back through the port that the frame came in by, to the station that sent it:
 //! no route and no neighbour is needed.
 
-use super::ingress::Packet;
+use super::ingress::{Ipv6Packet, Packet};
 use super::run::{Run, encapsulate};
 use super::{Note, Output};
 use crate::config::{Destination, is_unicast};
-use crate::counters::Counters;
 use crate::frame::Frame;
-use crate::link::{Links, Question};
 use crate::relay::pending_rst::{Place, Rst};
 use crate::relay::translate::Segment;
 use crate::seq::SeqNum;
 use crate::verdict::{AbsorbKind, DropReason, ReplyKind, Verdict};
-use crate::wire::arp::{self, Arp, Operation};
 use crate::wire::ipv4::{self, field};
 use crate::wire::tcp::{self, Reset};
-use crate::wire::{MacAddr, checksum, ethernet, icmp, put_u16, put_u32};
+use crate::wire::{MacAddr, checksum, ethernet, icmp, icmpv6, ipv6, put_u16, put_u32};
 
 /// Shortest Ethernet frame without its check sequence (IEEE 802.3, 3.2.8); shorter ones of our own
 /// are filled up, as some ports do not.
 const FRAME_LEN_MIN: usize = 60;
 
-/// Sends an ARP request.
-pub(super) fn ask<F: Frame, O: Output<F>>(
-    links: &Links,
-    counters: &Counters,
-    question: Question,
-    out: &mut O,
-) {
-    let Some(link) = links.link(question.port) else { return };
-    let Some(mut frame) = out.allocate() else {
-        return counters.count_drop(question.port, None, DropReason::NoBuffer);
-    };
-    let request = Arp {
-        operation: Operation::Request,
-        sender_mac: link.mac,
-        sender_ip: links.address_towards(question),
-        target_mac: MacAddr::default(),
-        target_ip: question.ip,
-    };
-    if !frame.append(arp::LEN) {
-        return counters.count_drop(question.port, None, DropReason::NoRoom);
-    }
-    request.write(frame.bytes_mut());
-    match encapsulate(frame, 0, MacAddr::BROADCAST, link, ethernet::TYPE_ARP).map(pad) {
-        Some(frame) => out.transmit(question.port, frame),
-        None => counters.count_drop(question.port, None, DropReason::NoRoom),
-    }
-}
-
 /// Fills a frame of our own up to the shortest that Ethernet has.
-fn pad<F: Frame>(mut frame: F) -> F {
+pub(super) fn pad<F: Frame>(mut frame: F) -> F {
     let len = frame.bytes().len();
     if let Some(missing) = FRAME_LEN_MIN.checked_sub(len)
         && frame.append(missing)
@@ -63,42 +32,6 @@ fn pad<F: Frame>(mut frame: F) -> F {
 }
 
 impl<O> Run<'_, O> {
-    /// Answers a request for one of the port's addresses, learns from the answers to our own.
-    pub(super) fn arp<F: Frame>(&mut self, packet: &Packet, mut frame: F)
-    where
-        O: Output<F>,
-    {
-        let l3 = packet.segment.l3;
-        let parsed = frame.bytes().get(l3..).and_then(Arp::parse);
-        let Some((arp, link)) = parsed.zip(self.link()) else {
-            return self.drop(None, DropReason::ArpMalformed, frame);
-        };
-        let ours = self.is_port_address(arp.target_ip);
-        let learned =
-            ours && self.soft.links.learn(self.now, self.port, arp.sender_ip, arp.sender_mac);
-        match arp.operation {
-            Operation::Reply if learned => self.absorb(AbsorbKind::Neighbour, frame),
-            Operation::Request if ours => {
-                let reply = Arp {
-                    operation: Operation::Reply,
-                    sender_mac: link.mac,
-                    sender_ip: arp.target_ip,
-                    target_mac: arp.sender_mac,
-                    target_ip: arp.sender_ip,
-                };
-                reply.write(frame.bytes_mut().get_mut(l3..).unwrap_or_default());
-                frame.truncate(l3 + arp::LEN);
-                self.reply(packet, frame, l3, ReplyKind::Arp, ethernet::TYPE_ARP);
-            }
-            _ => self.drop(None, DropReason::ArpNotOurs, frame),
-        }
-    }
-
-    fn is_port_address(&self, ip: u32) -> bool {
-        let port = self.snapshot.config.ports.get(usize::from(self.port.0));
-        port.is_some_and(|port| port.has_address(ip))
-    }
-
     /// Answers an echo request.
     pub(super) fn echo<F: Frame>(&mut self, packet: &Packet, mut frame: F)
     where
@@ -113,7 +46,7 @@ impl<O> Run<'_, O> {
             return self.drop(None, DropReason::RateEcho, frame);
         }
         let Segment { l3, ip, .. } = packet.segment;
-        if ip.total_len > self.link().map_or(0, |link| usize::from(link.mtu)) {
+        if !self.fits(self.port, ip.total_len) {
             return self.drop(None, DropReason::TooBig, frame);
         }
         // IPv4 options are not sent back: the header moves up to the message.
@@ -137,6 +70,39 @@ impl<O> Run<'_, O> {
         let sum = checksum::checksum(head);
         put_u16(head, field::CHECKSUM, sum);
         self.reply(packet, frame, l3, ReplyKind::Echo, ethernet::TYPE_IPV4);
+    }
+
+    /// Answers an echo request over IPv6.
+    pub(super) fn echo6<F: Frame>(&mut self, packet: &Packet, mut frame: F)
+    where
+        O: Output<F>,
+    {
+        if !self.buckets.echo.take(self.now, self.snapshot.config.limits.echo_per_second) {
+            return self.drop(None, DropReason::RateEcho, frame);
+        }
+        let Ipv6Packet { ip, upper } = packet.ipv6;
+        // Extension headers are not sent back: the header moves up to the message.
+        let l3 = packet.segment.l3 + upper.at.saturating_sub(ipv6::HEADER_LEN);
+        let datagram = frame.bytes_mut().get_mut(l3..).unwrap_or_default();
+        let total_len = datagram.len();
+        if !self.fits(self.port, total_len) {
+            return self.drop(None, DropReason::TooBig, frame);
+        }
+        let Some((_, message)) = datagram.split_at_mut_checked(ipv6::HEADER_LEN) else {
+            return self.drop(None, DropReason::Ipv6Malformed, frame);
+        };
+        let (src, dst) = (ip.dst, ip.src);
+        icmpv6::make_echo_reply(src, dst, message);
+        let header = ipv6::Originated {
+            payload_len: message.len() as u16,
+            protocol: ipv6::PROTOCOL_ICMPV6,
+            hop_limit: ipv6::ORIGINATED_HOP_LIMIT,
+            traffic_class: ip.traffic_class,
+            src,
+            dst,
+        };
+        header.write(datagram);
+        self.reply(packet, frame, l3, ReplyKind::Echo, ethernet::TYPE_IPV6);
     }
 
     /// A SYN to a VIP port without a service: nothing listens there (RFC 9293, section 3.10.7.1).
@@ -237,7 +203,7 @@ impl<O> Run<'_, O> {
     }
 
     /// Sends an answer, as the verdict on the frame that it was made of.
-    fn reply<F: Frame>(
+    pub(super) fn reply<F: Frame>(
         &mut self,
         packet: &Packet,
         frame: F,
@@ -247,7 +213,16 @@ impl<O> Run<'_, O> {
     ) where
         O: Output<F>,
     {
-        if self.reflect(packet, frame, l3, kind, ethertype) {
+        let sent = self.reflect(packet, frame, l3, kind, ethertype);
+        self.answered::<F>(packet, kind, sent);
+    }
+
+    /// Gives the verdict on a frame whose answer was `sent`, or not for want of room.
+    pub(super) fn answered<F: Frame>(&mut self, packet: &Packet, kind: ReplyKind, sent: bool)
+    where
+        O: Output<F>,
+    {
+        if sent {
             self.note(Note::Verdict(Verdict::Reply(kind)));
         } else {
             self.count_drop::<F>(packet.of, DropReason::NoRoom);
@@ -266,8 +241,23 @@ impl<O> Run<'_, O> {
     where
         O: Output<F>,
     {
+        self.send_back(packet.peer, frame, l3, kind, ethertype)
+    }
+
+    /// Sends the payload at `l3` to a station on the link that the burst came in through.
+    pub(super) fn send_back<F: Frame>(
+        &mut self,
+        to: MacAddr,
+        frame: F,
+        l3: usize,
+        kind: ReplyKind,
+        ethertype: u16,
+    ) -> bool
+    where
+        O: Output<F>,
+    {
         let Some(link) = self.link() else { return false };
-        let Some(frame) = encapsulate(frame, l3, packet.peer, link, ethertype) else {
+        let Some(frame) = encapsulate(frame, l3, to, link, ethertype) else {
             return false;
         };
         self.count_reply::<F>(kind);

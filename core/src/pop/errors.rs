@@ -277,11 +277,11 @@ impl<O> Run<'_, O> {
             }
         };
         let len = frame.bytes().len().saturating_sub(l3);
-        if len > self.soft.links.link(hop.port).map_or(0, |link| usize::from(link.mtu)) {
+        if !self.fits(hop.port, len) {
             self.drop(of, DropReason::TooBig, frame);
             return false;
         }
-        if !self.send(frame, l3, hop) {
+        if !self.send(frame, l3, hop, ethernet::TYPE_IPV4) {
             self.count_drop::<F>(of, DropReason::NoRoom);
             return false;
         }

@@ -12,7 +12,7 @@ use crate::relay::pending_rst::{self, Place};
 use crate::relay::permutation::{Case, Client, DecodeError, Mapped};
 use crate::relay::translate::{self, Endpoints, Rewrite, Segment, Timestamps};
 use crate::verdict::{DropReason, Verdict};
-use crate::wire::{ipv4, tcp};
+use crate::wire::{ethernet, ipv4, tcp};
 
 impl<O> Run<'_, O> {
     /// Sends, answers or drops `frame`, as `packet` says.
@@ -36,6 +36,9 @@ impl<O> Run<'_, O> {
             Step::UnservedSyn => self.unserved_syn(packet, frame),
             Step::Arp => self.arp(packet, frame),
             Step::Echo => self.echo(packet, frame),
+            Step::Echo6 => self.echo6(packet, frame),
+            Step::Solicited => self.solicited(packet, frame),
+            Step::Advertised => self.advertised(packet, frame),
             Step::Error { mtu, to } => self.icmp_error(packet, frame, mtu, to),
             Step::Drop(reason) => self.drop(packet.of, reason, frame),
         }
@@ -282,7 +285,7 @@ impl<O> Run<'_, O> {
                 return false;
             }
         };
-        let mtu = self.soft.links.link(hop.port).map_or(0, |link| usize::from(link.mtu));
+        let mtu = self.mtu(hop.port);
         if plan.total_len > mtu {
             let grows = plan.total_len as isize - segment.ip.total_len as isize;
             let fits = (mtu as isize - grows).clamp(ipv4::MTU_MIN, u16::MAX as isize);
@@ -296,7 +299,7 @@ impl<O> Run<'_, O> {
                 return false;
             }
         };
-        if !self.send(frame, l3, hop) {
+        if !self.send(frame, l3, hop, ethernet::TYPE_IPV4) {
             self.count_drop::<F>(packet.of, DropReason::NoRoom);
             return false;
         }

@@ -13,6 +13,7 @@ use crate::seq::SeqNum;
 use crate::verdict::DropReason;
 use crate::wire::ethernet::{self, Ethernet};
 use crate::wire::ipv4::{self, Ipv4, Ipv4Error, Options};
+use crate::wire::ipv6::{Ipv6, Upper};
 use crate::wire::tcp::{self, Tcp};
 use crate::wire::{MacAddr, icmp};
 
@@ -24,10 +25,28 @@ pub(super) struct Packet {
     pub of: Of,
     /// The station that sent the frame.
     pub peer: MacAddr,
-    /// For IPv4, the datagram; the TCP header is meaningful for segments only.
+    /// For IPv4, the datagram; the TCP header is meaningful for segments only. For IPv6, where the
+    /// datagram begins, and the TCP header of segments.
     pub segment: Segment,
     /// Where the segment's timestamps are.
     pub timestamps: Option<TimestampsAt>,
+    /// For IPv6, the datagram.
+    pub ipv6: Ipv6Packet,
+}
+
+/// An IPv6 datagram.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ipv6Packet {
+    pub ip: Ipv6,
+    /// What it carries.
+    pub upper: Upper,
+}
+
+impl Ipv6Packet {
+    /// What the datagram in `frame` carries.
+    pub fn message<'a, F: Frame>(&self, packet: &Packet, frame: &'a F) -> &'a [u8] {
+        frame.bytes().get(packet.segment.l3 + self.upper.at..).unwrap_or_default()
+    }
 }
 
 /// What is to be done about a frame.
@@ -36,6 +55,12 @@ pub(super) enum Step {
     Drop(DropReason),
     Arp,
     Echo,
+    /// An echo request over IPv6.
+    Echo6,
+    /// A neighbour solicitation.
+    Solicited,
+    /// A neighbour advertisement.
+    Advertised,
     /// An ICMP error to an address that quotes are checked for.
     Error {
         mtu: Option<u16>,
@@ -84,6 +109,17 @@ impl Packet {
             },
         },
         timestamps: None,
+        ipv6: Ipv6Packet {
+            ip: Ipv6 {
+                src: 0,
+                dst: 0,
+                next_header: 0,
+                hop_limit: 0,
+                traffic_class: 0,
+                payload_len: 0,
+            },
+            upper: Upper { protocol: 0, at: 0 },
+        },
     };
 }
 
@@ -119,7 +155,7 @@ impl<O> Run<'_, O> {
         match ethernet.ethertype {
             ethernet::TYPE_IPV4 => self.read_ipv4(frame, packet, lanes),
             ethernet::TYPE_ARP => Ok(Step::Arp),
-            ethernet::TYPE_IPV6 => Err(DropReason::Ipv6),
+            ethernet::TYPE_IPV6 => self.read_ipv6(&ethernet, frame, packet),
             _ => Err(DropReason::Ethertype),
         }
     }
@@ -128,9 +164,7 @@ impl<O> Run<'_, O> {
     #[inline]
     fn check_link(&self, ethernet: &Ethernet) -> Result<(), DropReason> {
         let link = self.link().ok_or(DropReason::WrongMac)?;
-        let broadcast =
-            ethernet.dst == MacAddr::BROADCAST && ethernet.ethertype == ethernet::TYPE_ARP;
-        if ethernet.dst != link.mac && !broadcast {
+        if ethernet.dst != link.mac && !self.is_for_group(ethernet) {
             return Err(DropReason::WrongMac);
         }
         // A tag with VLAN 0 carries a priority only (802.1Q, 9.6).
@@ -142,6 +176,15 @@ impl<O> Run<'_, O> {
             return Err(DropReason::WrongMac);
         }
         Ok(())
+    }
+
+    /// Whether the frame is for a group of stations that this one is in.
+    fn is_for_group(&self, ethernet: &Ethernet) -> bool {
+        match ethernet.ethertype {
+            ethernet::TYPE_ARP => ethernet.dst == MacAddr::BROADCAST,
+            ethernet::TYPE_IPV6 => self.is_own_group(ethernet.dst),
+            _ => false,
+        }
     }
 
     #[inline]
@@ -171,7 +214,7 @@ impl<O> Run<'_, O> {
         }
         // What follows the datagram is Ethernet's padding.
         frame.truncate(l3 + ip.total_len);
-        fragment::admit(self.snapshot.config.pop.fragments, &ip)?;
+        fragment::admit(self.snapshot.config.pop.fragments, ip.is_fragment())?;
         let to = self.snapshot.classify(ip.dst);
         match ip.protocol {
             ipv4::PROTOCOL_TCP => self.read_tcp(frame, packet, to, lanes),
@@ -334,13 +377,13 @@ impl<O> Run<'_, O> {
 
     #[inline]
     fn side(&self) -> Option<crate::config::Side> {
-        self.snapshot.config.ports.get(usize::from(self.port.0)).map(|port| port.side)
+        self.port_config().map(|port| port.side)
     }
 }
 
 /// Flags that no segment of a connection has (RFC 9293, section 3.10.7.4).
 #[inline]
-fn flags_contradict(flags: u8) -> bool {
+pub(super) fn flags_contradict(flags: u8) -> bool {
     let several = (flags & (tcp::SYN | tcp::FIN | tcp::RST)).count_ones() > 1;
     several || flags & (tcp::SYN | tcp::RST | tcp::ACK) == 0
 }

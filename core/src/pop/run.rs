@@ -1,10 +1,10 @@
 //! What is at hand while a burst is handled, and the ways a frame can end.
 
-use super::{Buckets, Note, Of, Output, SoftState, answer};
-use crate::config::{Service, ServiceIndex, ServiceSlot, Snapshot};
+use super::{Buckets, Note, Of, Output, SoftState, neighbours};
+use crate::config::{Address, PortConfig, Service, ServiceIndex, ServiceSlot, Snapshot};
 use crate::counters::Counters;
 use crate::frame::Frame;
-use crate::link::{Hop, Link, NoHop, Towards};
+use crate::link::{Hop, Link, NoHop, Resolved, Towards};
 use crate::time::{Instant, UnixTime};
 use crate::verdict::{AbsorbKind, DropReason, PortIndex, ReplyKind, Verdict};
 use crate::wire::{MacAddr, ethernet};
@@ -39,6 +39,11 @@ impl<'a, O> Run<'a, O> {
     /// The link that the burst came in through.
     pub fn link(&self) -> Option<&'a Link> {
         self.soft.links.link(self.port)
+    }
+
+    /// The config of the port that the burst came in through.
+    pub fn port_config(&self) -> Option<&'a PortConfig> {
+        self.snapshot.config.ports.get(usize::from(self.port.0))
     }
 
     pub fn service(&self, index: ServiceIndex) -> Option<&'a Service> {
@@ -103,9 +108,29 @@ impl<'a, O> Run<'a, O> {
     where
         O: Output<F>,
     {
-        let (hop, question) = self.soft.links.resolve(self.now, towards, dst);
+        self.resolved(self.soft.links.resolve(self.now, towards, dst))
+    }
+
+    /// [`Run::hop`] for IPv6.
+    #[inline]
+    #[expect(dead_code, reason = "tunnels are to send over IPv6")]
+    pub fn hop6<F: Frame>(&mut self, towards: Towards, dst: u128) -> Result<Hop, DropReason>
+    where
+        O: Output<F>,
+    {
+        self.resolved(self.soft.links.resolve6(self.now, towards, dst))
+    }
+
+    #[inline(always)]
+    fn resolved<F: Frame, A: Address>(
+        &mut self,
+        (hop, question): Resolved<A>,
+    ) -> Result<Hop, DropReason>
+    where
+        O: Output<F>,
+    {
         if let Some(question) = question {
-            answer::ask(&self.soft.links, self.counters, question, self.out);
+            neighbours::ask(&self.soft.links, self.counters, question.of_either(), self.out);
         }
         hop.map_err(|none| match none {
             NoHop::NoRoute => DropReason::NoRoute,
@@ -113,15 +138,27 @@ impl<'a, O> Run<'a, O> {
         })
     }
 
-    /// Sends the datagram that begins at `l3` of `frame` to `hop`. False when the frame has no room
+    /// Bytes of the largest IP datagram, of either family, that `port` sends.
+    #[inline(always)]
+    pub fn mtu(&self, port: PortIndex) -> usize {
+        self.soft.links.link(port).map_or(0, |link| usize::from(link.mtu))
+    }
+
+    /// Whether an IP datagram of `len` bytes fits through `port`.
+    #[inline(always)]
+    pub fn fits(&self, port: PortIndex, len: usize) -> bool {
+        len <= self.mtu(port)
+    }
+
+    /// Sends the datagram of that `ethertype` which begins at `l3` of `frame` to `hop`. False when the frame has no room
     /// for its header.
     #[inline(always)]
-    pub fn send<F: Frame>(&mut self, frame: F, l3: usize, hop: Hop) -> bool
+    pub fn send<F: Frame>(&mut self, frame: F, l3: usize, hop: Hop, ethertype: u16) -> bool
     where
         O: Output<F>,
     {
         let Some(link) = self.soft.links.link(hop.port) else { return false };
-        match encapsulate(frame, l3, hop.mac, link, ethernet::TYPE_IPV4) {
+        match encapsulate(frame, l3, hop.mac, link, ethertype) {
             Some(frame) => {
                 self.out.transmit(hop.port, frame);
                 true

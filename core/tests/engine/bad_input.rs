@@ -172,9 +172,9 @@ fn padding_of_any_length_says_nothing() {
 }
 
 /// Tells which frame it was when a test panics.
-struct Place {
-    seed: u64,
-    number: u64,
+pub struct Place {
+    pub seed: u64,
+    pub number: u64,
 }
 
 impl Drop for Place {

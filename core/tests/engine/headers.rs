@@ -269,7 +269,7 @@ fn frames_of_and_for_others_are_refused() {
         assert_eq!(world.dropped_bytes(WAN, &frame), DropReason::WrongMac, "{dst:02x?} {src:02x?}");
     }
     let ipv6 = ethernet(WAN_MAC, WAN_GATEWAY, None, 0x86dd, &datagram);
-    assert_eq!(world.dropped_bytes(WAN, &ipv6), DropReason::Ipv6);
+    assert_eq!(world.dropped_bytes(WAN, &ipv6), DropReason::Ipv6Malformed);
     let other = ethernet(WAN_MAC, WAN_GATEWAY, None, 0x0801, &datagram);
     assert_eq!(world.dropped_bytes(WAN, &other), DropReason::Ethertype);
 }

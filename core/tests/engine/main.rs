@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod frames;
+mod frames6;
 mod seen;
 mod traffic;
 mod validator;
@@ -18,11 +19,14 @@ mod differential;
 mod equivalence;
 mod headers;
 mod icmp;
+mod ipv6;
 mod links;
+mod links6;
 mod options;
 mod reasons;
 mod relay;
 
 use frames::*;
+use frames6::*;
 use seen::*;
 use world::*;

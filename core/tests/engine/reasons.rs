@@ -34,7 +34,12 @@ fn dropped_for(reason: DropReason) -> Option<(World, PortIndex, Vec<u8>)> {
         WrongMac => wan(ethernet([2; 6], WAN_GATEWAY, None, 0x0800, &up.datagram())),
         WrongVlan => wan(ethernet(WAN_MAC, WAN_GATEWAY, Some(9), 0x0800, &up.datagram())),
         Ethertype => wan(typed(0x88cc, &[0; 50])),
-        Ipv6 => wan(typed(0x86dd, &[0x60; 50])),
+        Ipv6Malformed => wan(typed(0x86dd, &[0x60; 50])),
+        Ipv6Options => wan(typed(0x86dd, &Ip6::new(NEIGHBOUR6, WAN_IP6).after(60, &[6, 9]))),
+        NdMalformed => {
+            wan(typed(0x86dd, &Ip6::icmp(NEIGHBOUR6, WAN_IP6).with(&[135, 0, 0, 0, 9, 9, 9, 9])))
+        }
+        NdNotOurs => wan(typed(0x86dd, &solicitation(NEIGHBOUR6, WAN_IP6 + 1, None))),
         ArpMalformed => wan(typed(0x0806, &[0; 28])),
         ArpNotOurs => wan(typed(0x0806, &arp(1, ([2; 6], 1), ([0; 6], 2)))),
         Ipv4Malformed => wan(to_client(&up.datagram()[..30])),

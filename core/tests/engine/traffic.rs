@@ -280,8 +280,8 @@ fn traffic_meets_all_that_it_should() {
     }
     assert_eq!(
         (replies.len(), both_cases.len()),
-        (ReplyKind::COUNT - 3, 2),
-        "all but ARP and those of tunnels: {replies:?}"
+        (ReplyKind::COUNT - 4, 2),
+        "all but those to neighbours and of tunnels: {replies:?}"
     );
     assert!(forwarded.iter().all(|count| *count > 2000), "{forwarded:?}");
     assert!(drops.len() >= 20, "{drops:?}");

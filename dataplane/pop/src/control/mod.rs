@@ -192,7 +192,8 @@ impl Running {
         for (port, gateway) in self.soft.links.unresolved_gateways(self.clock.now().instant) {
             let port = snapshot.config.ports.get(usize::from(port.0));
             let name = port.map_or("?", |port| port.name.as_str());
-            reasons.push(format!("port {name}: gateway {gateway} does not answer ARP"));
+            let how = if gateway.is_ipv4() { "ARP" } else { "neighbour discovery" };
+            reasons.push(format!("port {name}: gateway {gateway} does not answer {how}"));
         }
         reasons.extend(self.clock_doubt.clone());
         reasons

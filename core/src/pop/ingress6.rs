@@ -1,0 +1,118 @@
+//! Reads IPv6 frames and decides what they are.
+
+use super::Output;
+use super::ingress::{Ipv6Packet, Packet, Step, flags_contradict};
+use super::run::Run;
+use crate::config::{Destination, is_link_local6};
+use crate::fragment;
+use crate::frame::{ChecksumVerdict, Frame};
+use crate::verdict::DropReason;
+use crate::wire::ethernet::Ethernet;
+use crate::wire::icmp::IcmpError;
+use crate::wire::icmpv6::{self, Kind};
+use crate::wire::ipv6::{self, ExtensionError, Ipv6};
+use crate::wire::tcp::Tcp;
+
+impl<O> Run<'_, O> {
+    /// Reads the datagram of a frame for this station or a group that it is in.
+    pub(super) fn read_ipv6<F: Frame>(
+        &mut self,
+        ethernet: &Ethernet,
+        frame: &mut F,
+        packet: &mut Packet,
+    ) -> Result<Step, DropReason>
+    where
+        O: Output<F>,
+    {
+        let l3 = packet.segment.l3;
+        let datagram = frame.bytes().get(l3..).unwrap_or_default();
+        let ip = Ipv6::parse(datagram).ok_or(DropReason::Ipv6Malformed)?;
+        // What one host is sent must not reach a group of them (RFC 1122, section 3.3.6).
+        if !ethernet.dst.is_unicast() && !ipv6::is_multicast(ip.dst) {
+            return Err(DropReason::WrongMac);
+        }
+        let upper = ip.upper(datagram).or_else(|error| match error {
+            ExtensionError::Malformed => Err(DropReason::Ipv6Options),
+            ExtensionError::Routing => Err(DropReason::SourceRoute),
+            ExtensionError::Fragment => {
+                // Nothing behind the header is looked at, whatever the policy is.
+                fragment::admit(self.snapshot.config.pop.fragments, true)?;
+                Err(DropReason::Fragment)
+            }
+        })?;
+        packet.ipv6 = Ipv6Packet { ip, upper };
+        // What follows the datagram is Ethernet's padding.
+        frame.truncate(l3 + ip.total_len());
+        let to = self.meaning6(ip.dst);
+        match upper.protocol {
+            ipv6::PROTOCOL_TCP => self.read_tcp6(frame, packet, to),
+            ipv6::PROTOCOL_ICMPV6 => self.read_icmpv6(frame, packet, to),
+            _ if to == Destination::Other => Err(DropReason::NotOurs),
+            _ => Err(DropReason::Protocol),
+        }
+    }
+
+    /// What the destination `ip` means on this port: a link-local address is another station's on
+    /// another port's link.
+    fn meaning6(&self, ip: u128) -> Destination {
+        match self.snapshot.classify6(ip) {
+            Destination::Own(_) if is_link_local6(ip) && !self.is_port_address(ip) => {
+                Destination::Other
+            }
+            to => to,
+        }
+    }
+
+    fn read_icmpv6<F: Frame>(
+        &mut self,
+        frame: &F,
+        packet: &Packet,
+        to: Destination,
+    ) -> Result<Step, DropReason> {
+        let ip = packet.ipv6.ip;
+        let kind = icmpv6::parse(ip.src, ip.dst, packet.ipv6.message(packet, frame));
+        let kind = kind.map_err(|error| match error {
+            IcmpError::Malformed => DropReason::IcmpMalformed,
+            IcmpError::Checksum => DropReason::IcmpChecksum,
+        })?;
+        match (kind, to) {
+            (Kind::Solicitation, _) => Ok(Step::Solicited),
+            (Kind::Advertisement, _) => Ok(Step::Advertised),
+            (_, Destination::Other) => Err(DropReason::NotOurs),
+            // An answer must not go to a group, or come back to a POP.
+            (Kind::EchoRequest, _) if self.source_ok6(ip.src) => Ok(Step::Echo6),
+            (Kind::EchoRequest, _) => Err(DropReason::SourceNotAllowed),
+            (Kind::Error { .. } | Kind::Other, _) => Err(DropReason::IcmpType),
+        }
+    }
+
+    /// Whether an ICMPv6 message can come from `ip`: a station's address, and none of the POP's
+    /// own.
+    pub(super) fn source_ok6(&self, ip: u128) -> bool {
+        ipv6::can_be_source(ip) && self.meaning6(ip) == Destination::Other
+    }
+
+    fn read_tcp6<F: Frame>(
+        &mut self,
+        frame: &F,
+        packet: &mut Packet,
+        to: Destination,
+    ) -> Result<Step, DropReason> {
+        let segment = packet.ipv6.message(packet, frame);
+        let tcp = Tcp::parse(segment).ok_or(DropReason::TcpMalformed)?;
+        packet.segment.tcp = tcp;
+        if frame.tcp_checksum() == ChecksumVerdict::Bad {
+            return Err(DropReason::TcpChecksum);
+        }
+        if flags_contradict(tcp.flags) {
+            return Err(DropReason::TcpFlags);
+        }
+        match to {
+            // No service has an IPv6 VIP yet; this is where its segments are told apart.
+            Destination::Vip => Err(DropReason::UnservedPort),
+            Destination::Own(_) | Destination::Pool(_) | Destination::Other => {
+                Err(DropReason::NotOurs)
+            }
+        }
+    }
+}
