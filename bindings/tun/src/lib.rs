@@ -67,6 +67,17 @@ pub enum TunError {
     },
 }
 
+/// Whether a device can have this name.
+///
+/// # Errors
+/// When it cannot.
+pub fn check_name(name: &str) -> Result<(), TunError> {
+    match Ifreq::new(name) {
+        Some(_) => Ok(()),
+        None => Err(TunError::Name { name: name.to_owned() }),
+    }
+}
+
 impl Tun {
     /// Makes the device, or takes over one that was made to persist and that nobody has open.
     ///

@@ -1,6 +1,7 @@
 //! The TUN device as an agent's local side: packets from the device are sealed and sent, what comes
 //! from peers is opened and written to it.
 
+use std::hash::{Hash, Hasher};
 use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,16 +14,45 @@ use super::engine::{Inner, InnerError};
 use super::keys::PrivateKey;
 use super::message::{CHANNEL, OVERHEAD};
 use super::peer::{PeerConfig, PeerStatus};
-use super::routes;
+use super::routes::PeerIndex;
 use super::shared::{MAX_PACKET, Random};
-use crate::local::{LocalSide, PeerIndex, PublicToken, Received, SendError, Tunnel};
+use crate::local::{self, LocalSide, PublicToken, Received, SendError, Tunnel};
 use crate::poller::Poller;
+
+/// Where a peer is. Two are the same when the token and the parity of its epoch are: a datagram
+/// tells no more of its sender's epoch, and an answer needs no more.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenPlace(pub PublicToken);
+
+impl PartialEq for TokenPlace {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.token == other.0.token && (self.0.epoch ^ other.0.epoch) & 1 == 0
+    }
+}
+
+impl Eq for TokenPlace {}
+
+impl Hash for TokenPlace {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.token.hash(state);
+    }
+}
+
+/// The peers of a TUN side.
+#[derive(Clone, Debug)]
+pub struct TunPeers {
+    /// All of them.
+    pub all: Vec<PeerConfig<TokenPlace>>,
+    /// Those that the agent looks for, in the order in which it numbers them.
+    pub sought: Vec<PeerIndex>,
+}
 
 /// A TUN device with the inner side behind it.
 #[derive(Debug)]
 pub struct TunSide {
     tun: Tun,
-    inner: Inner<PublicToken>,
+    inner: Inner<TokenPlace>,
+    sought: Vec<PeerIndex>,
     /// The session of all that this process sends.
     session: u64,
     packet: Box<[u8]>,
@@ -68,19 +98,20 @@ impl TunSide {
     pub fn open(
         device: &DeviceConfig,
         private: PrivateKey,
-        peers: Vec<PeerConfig<PublicToken>>,
+        peers: TunPeers,
         mut random: Random,
     ) -> Result<TunSide, TunSideError> {
         let mut session = [0; 8];
         if !random(&mut session) {
             return Err(TunSideError::NoRandom);
         }
-        let inner = Inner::new(private, peers, random)?;
+        let inner = Inner::new(private, peers.all, random)?;
         let v6 = device.addresses.iter().any(|(address, _)| address.is_ipv6());
         let mtu = device.mtu.unwrap_or(FIRST_MTU);
         Ok(TunSide {
             tun: device::open(device, mtu)?,
             inner,
+            sought: peers.sought,
             session: u64::from_be_bytes(session),
             packet: vec![0; MAX_PACKET].into_boxed_slice(),
             follow: device.mtu.is_none(),
@@ -99,7 +130,7 @@ impl TunSide {
             return;
         }
         self.mtu_looked_at = Some(now);
-        let bodies = self.inner.places().filter_map(|place| tunnel.body_max(&place));
+        let bodies = self.inner.places().filter_map(|place| tunnel.body_max(&place.0));
         let Some(most) = bodies.min().map(|body| body.saturating_sub(OVERHEAD)) else {
             return;
         };
@@ -143,7 +174,7 @@ impl LocalSide for TunSide {
                 Ok(Some(len)) => {
                     let packet = packet.get(..len).unwrap_or_default();
                     inner.send(now, packet, &mut |to, body| {
-                        lost.send(tunnel, &to, *session, body);
+                        lost.send(tunnel, to, *session, body);
                     });
                 }
                 Ok(None) => break,
@@ -163,9 +194,10 @@ impl LocalSide for TunSide {
         }
         let now = now(tunnel);
         let TunSide { tun, inner, lost, session, .. } = self;
-        let packet = inner.receive(now, datagram.from, datagram.body, &mut |to, body| {
-            lost.send(tunnel, &to, *session, body);
-        });
+        let packet =
+            inner.receive(now, TokenPlace(datagram.from), datagram.body, &mut |to, body| {
+                lost.send(tunnel, to, *session, body);
+            });
         if let Some(packet) = packet
             && tun.write(packet).is_err()
         {
@@ -175,9 +207,9 @@ impl LocalSide for TunSide {
 
     fn flush(&mut self, _tunnel: &mut dyn Tunnel) {}
 
-    fn located(&mut self, peer: PeerIndex, token: PublicToken, tunnel: &mut dyn Tunnel) {
-        if let Ok(peer) = u16::try_from(peer.0) {
-            self.inner.set_place(now(tunnel), routes::PeerIndex(peer), Some(token));
+    fn located(&mut self, peer: local::PeerIndex, token: PublicToken, tunnel: &mut dyn Tunnel) {
+        if let Some(peer) = self.sought.get(peer.0) {
+            self.inner.set_place(now(tunnel), *peer, Some(TokenPlace(token)));
         }
         self.mtu_looked_at = None;
         self.timers(tunnel);
@@ -190,9 +222,11 @@ impl LocalSide for TunSide {
     fn timers(&mut self, tunnel: &mut dyn Tunnel) {
         let now = now(tunnel);
         let TunSide { inner, lost, session, .. } = self;
-        inner.poll(now, &mut |to, body| lost.send(tunnel, &to, *session, body));
+        inner.poll(now, &mut |to, body| lost.send(tunnel, to, *session, body));
         for peer in self.inner.unanswering() {
-            tunnel.locate(PeerIndex(peer.0.into()));
+            if let Some(at) = self.sought.iter().position(|sought| *sought == peer) {
+                tunnel.locate(local::PeerIndex(at));
+            }
         }
         self.tend_mtu(tunnel);
     }
@@ -221,8 +255,8 @@ impl LocalSide for TunSide {
 }
 
 impl Lost {
-    fn send(&mut self, tunnel: &mut dyn Tunnel, to: &PublicToken, session: u64, body: &[u8]) {
-        let count = match tunnel.send(to, session, CHANNEL, body) {
+    fn send(&mut self, tunnel: &mut dyn Tunnel, to: TokenPlace, session: u64, body: &[u8]) {
+        let count = match tunnel.send(&to.0, session, CHANNEL, body) {
             Ok(()) => return,
             Err(SendError::TooBig { .. }) => &mut self.too_big,
             Err(_) => &mut self.tunnel,
@@ -231,12 +265,12 @@ impl Lost {
     }
 }
 
-fn peer_status(peer: &PeerStatus<PublicToken>) -> Value {
+fn peer_status(peer: &PeerStatus<TokenPlace>) -> Value {
     let traffic = &peer.traffic;
     json!({
         "name": peer.name,
         "public_key": peer.public_key.to_string(),
-        "token": peer.place.map(|place| place.to_string()),
+        "token": peer.place.map(|place| place.0.to_string()),
         "session_age_ms": peer.session_age_ms,
         "handshaking": peer.handshaking,
         "heard_ms_ago": peer.heard_ms_ago,
@@ -266,3 +300,17 @@ const V6_MTU: u16 = 1280;
 /// What every IPv4 host takes (RFC 791).
 const LEAST_MTU: u16 = 576;
 const MTU_EVERY_MS: u64 = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::token;
+
+    #[test]
+    fn a_place_is_the_token_and_the_parity_of_its_epoch() {
+        let place = |epoch, number| TokenPlace(PublicToken { epoch, ..token(number) });
+        assert_eq!(place(7, 1), place(1, 1));
+        assert_ne!(place(7, 1), place(6, 1));
+        assert_ne!(place(7, 1), place(7, 2));
+    }
+}

@@ -1,0 +1,156 @@
+//! A config together with the files that it names, ready to be run.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyrelay_core::keys::AgentKey;
+
+use super::{Config, LocalConfig, PeerEntry, Problem, Problems, TunConfig};
+use crate::engine::Options;
+use crate::inner::device::DeviceConfig;
+use crate::inner::keys::{PresharedKey, PrivateKey};
+use crate::inner::routes::PeerIndex;
+use crate::inner::{PeerConfig, TunPeers};
+use crate::peers::PeerSource;
+use crate::publish::Target;
+
+/// What `run` needs.
+#[derive(Debug)]
+pub struct Loaded {
+    /// For the loop.
+    pub options: Options,
+    /// For the local side.
+    pub local: LoadedLocal,
+    /// Key files that others than their owner can read.
+    pub exposed: Vec<PathBuf>,
+}
+
+/// A local side, not opened yet.
+#[derive(Debug)]
+pub enum LoadedLocal {
+    /// A TUN device.
+    Tun {
+        /// The device.
+        device: DeviceConfig,
+        /// Who this agent is to its peers.
+        private: PrivateKey,
+        /// The peers.
+        peers: TunPeers,
+    },
+    /// A UDP socket that programs on this host send to.
+    UdpListen(SocketAddr),
+    /// A UDP server.
+    UdpTarget(SocketAddr),
+}
+
+/// Reads the config at `path` and the files that it names.
+///
+/// # Errors
+/// All mistakes that can be found at once.
+pub fn load(path: &Path) -> Result<Loaded, Problems> {
+    let file = path.display().to_string();
+    let text = fs::read_to_string(path).map_err(|error| {
+        let reason = format!("cannot be read: {error}");
+        Problems(vec![Problem { file: file.clone(), key: String::new(), reason }])
+    })?;
+    let config = Config::parse(&file, &text)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let mut files = Files { file, folder, problems: Vec::new(), exposed: Vec::new() };
+    let Config { agent, local } = config;
+    let key = files.read("agent.key", &agent.key, AgentKey::parse);
+    let (local, peers) = match local {
+        LocalConfig::Tun(tun) => tun_side(&mut files, tun),
+        LocalConfig::UdpListen { listen, peer } => {
+            (Some(LoadedLocal::UdpListen(listen)), vec![files.source(peer)])
+        }
+        LocalConfig::UdpTarget(target) => (Some(LoadedLocal::UdpTarget(target)), Vec::new()),
+    };
+    let (Some(key), Some(local), true) = (key, local, files.problems.is_empty()) else {
+        return Err(Problems(files.problems));
+    };
+    let publish = agent.publish.into_iter().map(|target| match target {
+        Target::File(path) => Target::File(folder.join(path)),
+        command @ Target::Command(_) => command,
+    });
+    let options = Options {
+        vip: agent.vip,
+        key,
+        publish: publish.collect(),
+        state: agent.state.map(|path| folder.join(path)),
+        control: agent.control.map(|path| folder.join(path)),
+        peers,
+    };
+    Ok(Loaded { options, local, exposed: files.exposed })
+}
+
+fn tun_side(files: &mut Files<'_>, tun: TunConfig) -> (Option<LoadedLocal>, Vec<PeerSource>) {
+    let private = files.read("tun.private_key", &tun.private_key, PrivateKey::parse_file);
+    let own = private.as_ref().and_then(PrivateKey::public);
+    let (mut all, mut sought, mut sources) = (Vec::new(), Vec::new(), Vec::new());
+    for (at, peer) in (0..).zip(tun.peers) {
+        let PeerEntry { name, public_key, preshared_key, at: source, allowed, keepalive_seconds } =
+            peer;
+        if own == Some(public_key) {
+            let reason = "this is the public key of this agent itself; give the peer's";
+            files.error(format!("peer[{at}].public_key"), reason.to_owned());
+        }
+        let preshared_key = preshared_key.and_then(|path| {
+            files.read(&format!("peer[{at}].preshared_key"), &path, PresharedKey::parse_file)
+        });
+        if let Some(source) = source {
+            sought.push(PeerIndex(at));
+            sources.push(files.source(source));
+        }
+        let place = None;
+        all.push(PeerConfig { name, public_key, preshared_key, place, allowed, keepalive_seconds });
+    }
+    let peers = TunPeers { all, sought };
+    let local = private.map(|private| LoadedLocal::Tun { device: tun.device, private, peers });
+    (local, sources)
+}
+
+/// Files that a config names.
+struct Files<'a> {
+    file: String,
+    folder: &'a Path,
+    problems: Vec<Problem>,
+    exposed: Vec<PathBuf>,
+}
+
+impl Files<'_> {
+    fn error(&mut self, key: String, reason: String) {
+        self.problems.push(Problem { file: self.file.clone(), key, reason });
+    }
+
+    /// Reads a key file. An error never shows what is in it.
+    fn read<T, E: std::fmt::Display>(
+        &mut self,
+        key: &str,
+        path: &Path,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.folder.join(path);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) => {
+                self.error(key.to_owned(), format!("{}: {error}", path.display()));
+                return None;
+            }
+        };
+        if fs::metadata(&path).is_ok_and(|data| data.permissions().mode() & 0o077 != 0) {
+            self.exposed.push(path.clone());
+        }
+        let read = parse(&text);
+        read.map_err(|error| self.error(key.to_owned(), format!("{}: {error}", path.display())))
+            .ok()
+    }
+
+    fn source(&self, source: PeerSource) -> PeerSource {
+        match source {
+            PeerSource::File(path) => PeerSource::File(self.folder.join(path)),
+            other => other,
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The example reads, and each mistake is told with its key.
+
+use std::net::IpAddr;
+
+use super::*;
+
+const EXAMPLE: &str = include_str!("../../../../deploy/examples/agent.toml");
+const KEY: &str = "a4e09292b651c278b9772c569f5fa9bb13d906b46ab68c9df9dc2b4409f8a209";
+const OTHER: &str = "b4e09292b651c278b9772c569f5fa9bb13d906b46ab68c9df9dc2b4409f8a209";
+
+fn problems(text: &str) -> Vec<String> {
+    match Config::parse("agent.toml", text) {
+        Ok(config) => panic!("no mistake found: {config:?}"),
+        Err(Problems(problems)) => problems.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// A good config with a line put in place of another.
+fn with(line: &str, other: &str) -> String {
+    let good = good();
+    assert!(good.contains(line), "{line}");
+    good.replace(line, other)
+}
+
+fn good() -> String {
+    format!(
+        r#"
+[agent]
+vip = "203.0.113.20:443"
+key = "agent.key"
+publish = ["file:token"]
+[tun]
+name = "anyrelay0"
+addresses = ["10.9.0.1/24", "fd00:9::1/64"]
+mtu = 1288
+private_key = "tun.key"
+[[peer]]
+name = "home"
+public_key = "{KEY}"
+at = "dns:home.example.net"
+allowed = ["10.9.0.2/32", "fd00:9::2/128"]
+keepalive_seconds = 25
+[[peer]]
+name = "exit"
+public_key = "{OTHER}"
+preshared_key = "exit.psk"
+allowed = ["10.9.0.0/16"]
+"#
+    )
+}
+
+#[test]
+fn a_good_one_says_what_it_says() {
+    let config = Config::parse("agent.toml", &good()).unwrap();
+    let LocalConfig::Tun(tun) = config.local else { panic!("a TUN side") };
+    let v6: IpAddr = "fd00:9::1".parse().unwrap();
+    assert_eq!(tun.device.addresses, [([10, 9, 0, 1].into(), 24), (v6, 64)]);
+    assert_eq!(tun.device.mtu, Some(1288));
+    assert_eq!(tun.device.routes.len(), 3);
+    assert_eq!(tun.peers.len(), 2);
+    assert_eq!(tun.peers[0].keepalive_seconds, 25);
+    assert_eq!(tun.peers[1].at, None);
+    assert_eq!(config.agent.publish, [Target::File("token".into())]);
+}
+
+#[test]
+fn the_example_has_no_mistake_and_names_every_key() {
+    let config = Config::parse("agent.toml", EXAMPLE).unwrap();
+    assert!(matches!(config.local, LocalConfig::Tun(_)));
+    let keys = "agent.vip agent.key agent.state agent.publish agent.control tun.name \
+        tun.addresses tun.mtu tun.private_key tun.routes peer.name peer.public_key \
+        peer.preshared_key peer.at peer.allowed peer.keepalive_seconds udp.listen udp.peer \
+        udp.target";
+    for key in keys.split_whitespace() {
+        let (_, name) = key.split_once('.').unwrap();
+        let start = format!("{name} =");
+        let is_it = |line: &str| line.trim_start_matches(['#', ' ']).starts_with(&start);
+        assert!(EXAMPLE.lines().any(is_it), "{key}");
+        assert!(AGENT_MD.contains(&format!("`{key}`")), "{key} is not in docs/agent.md");
+    }
+}
+
+const AGENT_MD: &str = include_str!("../../../../docs/agent.md");
+
+#[test]
+fn a_udp_side_is_one_of_two() {
+    let agent = "[agent]\nvip = \"[2001:db8::20]:443\"\nkey = \"k\"\n";
+    let udp = |keys: &str| Config::parse("f", &format!("{agent}[udp]\n{keys}"));
+    let listen = udp("listen = \"127.0.0.1:5000\"\npeer = \"dns:home.example.net\"").unwrap();
+    assert!(matches!(listen.local, LocalConfig::UdpListen { .. }));
+    let target = udp("target = \"127.0.0.1:51820\"").unwrap();
+    assert!(matches!(target.local, LocalConfig::UdpTarget(_)));
+    for keys in ["listen = \"127.0.0.1:5000\"", "", "target = \"[::1]:1\"\npeer = \"dns:a.b\""] {
+        assert!(udp(keys).unwrap_err().to_string().starts_with("f: udp: give either"), "{keys}");
+    }
+    assert_eq!(problems(agent), ["agent.toml: nothing to do: give [tun] with [[peer]], or [udp]"]);
+    let both = format!("{}\n[udp]\ntarget = \"127.0.0.1:1\"", good());
+    assert!(problems(&both)[0].starts_with("agent.toml: udp: one agent"));
+}
+
+#[test]
+fn each_mistake_is_told_with_its_key() {
+    let other_peer = format!("public_key = \"{OTHER}\"");
+    let cases = [
+        ("vip = \"203.0.113.20:443\"", "vip = \"203.0.113.20\"", "agent.vip"),
+        ("vip = \"203.0.113.20:443\"", "vip = \"203.0.113.20:0\"", "agent.vip"),
+        ("key = \"agent.key\"", "key = \"\"", "agent.key"),
+        ("\"file:token\"", "\"command:\"", "agent.publish[0]"),
+        ("name = \"anyrelay0\"", "name = \"much-too-long-for-it\"", "tun.name"),
+        ("\"10.9.0.1/24\"", "\"10.9.0.1\"", "tun.addresses[0]"),
+        ("\"10.9.0.1/24\"", "\"10.9.0.1/33\"", "tun.addresses[0]"),
+        ("\"10.9.0.1/24\"", "\"224.0.0.1/24\"", "tun.addresses[0]"),
+        ("\"10.9.0.1/24\"", "\"fd00:9::1/48\"", "tun.addresses[1]"),
+        ("mtu = 1288", "mtu = 1279", "tun.mtu"),
+        ("mtu = 1288", "mtu = 9001", "tun.mtu"),
+        ("private_key = \"tun.key\"", "private_key = \"\"", "tun.private_key"),
+        ("name = \"home\"", "name = \"h o\"", "peer[0].name"),
+        ("name = \"exit\"", "name = \"home\"", "peer[1].name"),
+        (&other_peer, &format!("public_key = \"{KEY}\""), "peer[1].public_key"),
+        (&other_peer, "public_key = \"xyz\"", "peer[1].public_key"),
+        ("\"exit.psk\"", "\"\"", "peer[1].preshared_key"),
+        ("\"dns:home.example.net\"", "\"home.example.net\"", "peer[0].at"),
+        ("[\"10.9.0.0/16\"]", "[]", "peer[1].allowed"),
+        ("[\"10.9.0.0/16\"]", "[\"10.9.0.1/16\"]", "peer[1].allowed[0]"),
+        ("[\"10.9.0.0/16\"]", "[\"10.9.0.2/32\"]", "peer[1].allowed[0]"),
+        ("[\"10.9.0.0/16\"]", "[\"10.9.0.1/32\"]", "peer[1].allowed[0]"),
+        ("[\"10.9.0.0/16\"]", "[\"203.0.0.0/8\"]", "tun.routes"),
+        ("keepalive_seconds = 25", "keepalive_seconds = -1", "peer[0].keepalive_seconds"),
+        ("keepalive_seconds = 25", "keepalive = 25", "peer[0].keepalive"),
+    ];
+    for (line, other, key) in cases {
+        let problems = problems(&with(line, other));
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].starts_with(&format!("agent.toml: {key}: ")), "{other}: {problems:?}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let text = with("mtu = 1288", "mtu = 1").replace("203.0.113.20:443", "x").replace(KEY, "y");
+    assert_eq!(problems(&text).len(), 3);
+    let problems = problems("[agent]\nvip = 1");
+    assert!(problems[0].starts_with("agent.toml: agent.vip: "), "{problems:?}");
+}
+
+#[test]
+fn routes_can_be_left_to_the_operator() {
+    let text = with("mtu = 1288", "routes = false").replace("10.9.0.0/16", "203.0.0.0/8");
+    let LocalConfig::Tun(tun) = Config::parse("f", &text).unwrap().local else { panic!("a TUN") };
+    assert_eq!(tun.device.routes, []);
+    // A default route is never made, but allowed.
+    let text = with("10.9.0.0/16", "0.0.0.0/0");
+    let LocalConfig::Tun(tun) = Config::parse("f", &text).unwrap().local else { panic!("a TUN") };
+    assert_eq!(tun.device.routes.len(), 2);
+}
