@@ -1,11 +1,13 @@
-//! The command line: `connect`, `serve`, `status`.
+//! The command line: `connect`, `serve`, `run`, `check`, `status`, `keygen`, `pubkey`.
 //!
 //! Exit codes: 0 done, 1 failed at run time, 2 wrong usage or a config that does not check. What a
 //! command answers goes to stdout; mistakes, warnings and the log go to stderr.
 
+mod keygen;
+mod run;
 mod status;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -49,6 +51,31 @@ enum Command {
         /// The UDP server.
         #[arg(long, value_name = "ADDRESS:PORT")]
         udp_target: SocketAddr,
+    },
+    /// Run an agent as a config file says; the TUN device is only had in this way.
+    Run {
+        /// The agent's config.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Check a config and its keys; every mistake is told as FILE: KEY: REASON.
+    Check {
+        /// The agent's config.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Make a private key for the TUN side and print its public key. Never overwrites a file.
+    Keygen {
+        /// Where to write it, readable by its owner alone; without it, it is printed.
+        file: Option<PathBuf>,
+        /// Make a pre-shared key for two peers instead.
+        #[arg(long)]
+        preshared: bool,
+    },
+    /// Print the public key of a private key.
+    Pubkey {
+        /// The private key file; without it, standard input.
+        file: Option<PathBuf>,
     },
     /// Show how a running agent is.
     Status {
@@ -133,6 +160,13 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             let options = outer.into_options(Vec::new())?;
             Ok(engine::run(options, UdpServe::new(udp_target))?)
         }
+        Command::Run { config } => {
+            log_to_stderr();
+            run::run(&config)
+        }
+        Command::Check { config } => run::check(&config),
+        Command::Keygen { file, preshared } => Ok(keygen::keygen(file.as_deref(), preshared)?),
+        Command::Pubkey { file } => Ok(keygen::pubkey(file.as_deref())?),
         Command::Status { control, json } => Ok(status::status(&control, json)?),
     }
 }
@@ -157,6 +191,16 @@ fn read_key(path: &Path) -> anyhow::Result<AgentKey> {
         tracing::warn!("{name}: other users can read this key; set the file's mode to 0600");
     }
     Ok(key)
+}
+
+/// Writes a line to stdout. A reader that has gone, such as `head`, wants no more and is no error.
+fn say(line: impl std::fmt::Display) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout(), "{line}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(anyhow::anyhow!("stdout cannot be written to: {error}"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn log_to_stderr() {
