@@ -20,6 +20,7 @@ use crate::crypto::HkdfError;
 use crate::keys::{KeyFile, Tenants, permutation_key, rendezvous_key};
 use crate::relay::permutation::Permutation;
 use crate::relay::rendezvous::Rendezvous;
+use crate::tunnel::TokenKeys;
 use crate::verdict::PortIndex;
 
 /// A service's place: the relays in the order of the file, then the tunnels. Another snapshot may
@@ -192,6 +193,12 @@ impl Snapshot {
     pub fn names(&self) -> impl Iterator<Item = (&str, ServiceSlot)> {
         let relays = self.services.iter().map(|service| (service.name.as_str(), service.slot));
         relays.chain(self.tunnels.iter().map(|tunnel| (tunnel.name.as_str(), tunnel.slot)))
+    }
+
+    /// The keys of tokens, of any VIP: epochs are the same at all. Nothing without tunnels.
+    pub fn token_keys(&self) -> Option<&TokenKeys> {
+        let service = &self.tunnels.first()?.service;
+        service.vip4.as_ref().or(service.vip6.as_ref()).map(|vip| &vip.tokens)
     }
 
     /// What the address `dst` means to the POP.

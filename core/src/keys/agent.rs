@@ -111,6 +111,12 @@ impl AgentKeys {
         self.keys.get(index).map(|(_, key)| key)
     }
 
+    /// How many there are of `tenants`, which are ascending.
+    pub fn count_of(&self, tenants: &[u16]) -> usize {
+        let is_wanted = |place: u64| tenants.binary_search(&((place >> 32) as u16)).is_ok();
+        self.keys.iter().filter(|(place, _)| is_wanted(*place)).count()
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.keys.len()

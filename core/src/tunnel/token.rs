@@ -191,6 +191,17 @@ pub enum OpenError {
     Forged,
 }
 
+/// When an epoch's tokens are made and accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetime {
+    /// The epoch's number.
+    pub epoch: u8,
+    /// From when on it is current; 1970 where that was never said.
+    pub current_from: UnixTime,
+    /// From when on its tokens are no longer accepted, if that is known.
+    pub accepted_before: Option<UnixTime>,
+}
+
 /// The keys of tokens at one VIP: one or two epochs.
 #[derive(Clone, Debug)]
 pub struct TokenKeys {
@@ -236,6 +247,26 @@ impl TokenKeys {
         Ok(TokenKeys { epochs: keys })
     }
 
+    /// The epochs, the older one first.
+    pub fn lifetimes(&self) -> impl Iterator<Item = Lifetime> {
+        self.epochs.iter().map(|keys| Lifetime {
+            epoch: keys.number,
+            current_from: keys.current_from,
+            accepted_before: keys.accepted_before,
+        })
+    }
+
+    /// The number of the epoch that new tokens are of.
+    pub fn current_epoch(&self, now: UnixTime) -> Option<u8> {
+        self.current(now).map(|keys| keys.number)
+    }
+
+    fn current(&self, now: UnixTime) -> Option<&EpochKeys> {
+        // The first is current as long as no other is.
+        let later = self.epochs.iter().skip(1).find(|keys| keys.current_from <= now);
+        later.or(self.epochs.first())
+    }
+
     /// A token of the current epoch for `agent`. `None` when its family is not the VIP's.
     pub fn seal(
         &self,
@@ -245,9 +276,7 @@ impl TokenKeys {
         tenant: u16,
         pop: u8,
     ) -> Option<PublicToken> {
-        // The first is current as long as no other is.
-        let later = self.epochs.iter().skip(1).find(|keys| keys.current_from <= now);
-        let keys = later.or(self.epochs.first())?;
+        let keys = self.current(now)?;
         let epoch = keys.number;
         let token = keys.sealer.seal(&Return { agent, base_high, tenant, epoch, pop })?;
         Some(PublicToken { epoch, token })

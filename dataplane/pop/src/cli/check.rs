@@ -1,17 +1,53 @@
-//! `check`: every mistake and warning of a config and its keys, one per line.
+//! `check`: every mistake and warning of a config and its keys, one per line; without a mistake, what
+//! the POP would serve.
 
 use std::path::Path;
 
+use anyrelay_core::config::{Snapshot, Tunnel};
+use anyrelay_core::keys::format_time;
+use anyrelay_core::time::UnixTime;
+use anyrelay_core::tunnel::token::Lifetime;
+
 use super::{Failure, say};
 use crate::control::load;
+use crate::worker::unix_now;
 
-/// Checks the config at `path` and the key file that it names.
+/// Checks the config at `path` and the files with secrets that it names.
 pub(super) fn check(path: &Path) -> Result<(), Failure> {
     let snapshot = load(path, None)?;
     for warning in &snapshot.config.warnings {
         eprintln!("{warning} (warning)");
     }
-    let services = snapshot.services.len();
+    let (services, tunnels) = (snapshot.services.len(), snapshot.tunnels.len());
+    let with_tunnels = if tunnels > 0 { format!(", {tunnels} tunnels") } else { String::new() };
     let digest = snapshot.digest();
-    say(format_args!("{}: ok, {services} services, digest {digest}", path.display()))
+    let path = path.display();
+    say(format_args!("{path}: ok, {services} services{with_tunnels}, digest {digest}"))?;
+    snapshot.tunnels.iter().map(tunnel).try_for_each(say)?;
+    let now = unix_now(snapshot.config.pop.clock_offset_ms);
+    token_epochs(&snapshot, now).into_iter().try_for_each(say)
+}
+
+fn tunnel(tunnel: &Tunnel) -> String {
+    let Tunnel { name, service, .. } = tunnel;
+    let vips = [&service.vip4, &service.vip6].into_iter().flatten();
+    let vips: Vec<_> = vips.map(|vip| vip.addr.to_string()).collect();
+    let (tenants, agents) = (service.tenants.len(), service.agents.count_of(&service.tenants));
+    format!("tunnel {name}: vip {}, {tenants} tenants, {agents} agents", vips.join(" "))
+}
+
+fn token_epochs(snapshot: &Snapshot, now: UnixTime) -> Vec<String> {
+    let Some(keys) = snapshot.token_keys() else { return Vec::new() };
+    let current = keys.current_epoch(now);
+    let line = |Lifetime { epoch, current_from, accepted_before }| {
+        let state = match (current == Some(epoch), accepted_before) {
+            (true, None) => "current".to_owned(),
+            (true, Some(end)) => format!("current, accepted until {}", format_time(end)),
+            (false, None) => format!("accepted, current from {} on", format_time(current_from)),
+            (false, Some(end)) if end <= now => format!("ended {}", format_time(end)),
+            (false, Some(end)) => format!("accepted until {}", format_time(end)),
+        };
+        format!("token epoch {epoch}: {state}")
+    };
+    keys.lifetimes().map(line).collect()
 }

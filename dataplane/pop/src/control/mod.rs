@@ -217,8 +217,9 @@ impl Running {
                 // It may be the first one with tunnels.
                 self.ask_clock();
                 self.telemetry.reloads_done.fetch_add(1, Ordering::Relaxed);
-                let (services, digest) = (next.services.len(), next.digest());
-                tracing::info!(services, digest, before = running.digest(), "reloaded");
+                let (services, tunnels) = (next.services.len(), next.tunnels.len());
+                let digest = next.digest();
+                tracing::info!(services, tunnels, digest, before = running.digest(), "reloaded");
             }
             Err(refusal) => {
                 for problem in refusal.problems() {

@@ -202,6 +202,7 @@ fn log_start(snapshot: &Snapshot) {
         ports = config.ports.len(),
         workers = config.workers.len(),
         services = snapshot.services.len(),
+        tunnels = snapshot.tunnels.len(),
         digest = snapshot.digest(),
         "starting"
     );

@@ -68,10 +68,10 @@ impl Watch {
         workers: &[Arc<Counters>],
     ) -> Vec<Warning> {
         let mut warnings = Vec::new();
-        for service in &snapshot.services {
+        for (name, slot) in snapshot.names() {
             for alarm in SERVICE_ALARMS {
-                let drops = workers.iter().map(|c| c.service_drops(service.slot, alarm.reason));
-                let subject = Subject::Service(service.name.clone());
+                let drops = workers.iter().map(|c| c.service_drops(slot, alarm.reason));
+                let subject = Subject::Service(name.to_owned());
                 warnings.extend(self.check(now, subject, alarm, drops.sum()));
             }
         }
@@ -115,12 +115,28 @@ struct Alarm {
     advice: &'static str,
 }
 
-const SERVICE_ALARMS: &[Alarm] = &[Alarm {
-    reason: DropReason::TargetWithoutTimestamps,
-    at_least: 1,
-    advice: "Connections to it cannot be relayed through a pool: turn TCP timestamps on at the \
-             service's targets (Linux: sysctl net.ipv4.tcp_timestamps=1), or use transparent egress.",
-}];
+const SERVICE_ALARMS: &[Alarm] = &[
+    Alarm {
+        reason: DropReason::TargetWithoutTimestamps,
+        at_least: 1,
+        advice: "Connections to it cannot be relayed through a pool: turn TCP timestamps on at the \
+                 service's targets (Linux: sysctl net.ipv4.tcp_timestamps=1), or use transparent \
+                 egress.",
+    },
+    Alarm {
+        reason: DropReason::UnknownAgent,
+        // An agent that is not answered asks again and again.
+        at_least: 10,
+        advice: "Is the tenants file of this POP the newest one? `anyrelay tenant list` shows who \
+                 is in it; a revoked agent that still runs is no fault.",
+    },
+    Alarm {
+        reason: DropReason::KeepaliveMac,
+        at_least: 10,
+        advice: "An agent has a wrong key, or somebody guesses: compare the tenants files of all \
+                 POPs, or issue the agent a new key.",
+    },
+];
 
 const PORT_ALARMS: &[Alarm] = &[
     Alarm {

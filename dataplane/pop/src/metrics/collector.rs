@@ -9,11 +9,14 @@ use std::sync::atomic::Ordering;
 
 use anyrelay_core::config::Snapshot;
 use anyrelay_core::counters::{Counters, Traffic};
+use anyrelay_core::time::UnixTime;
+use anyrelay_core::tunnel::token::Lifetime;
 use anyrelay_core::verdict::{AbsorbKind, DropReason, PortIndex, ReplyKind};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
 use super::{Sample, Telemetry};
+use crate::worker::unix_now;
 
 /// Everything under `/metrics`.
 pub struct PopCollector {
@@ -54,6 +57,7 @@ impl Collector for PopCollector {
         page.queues(&snapshot, &self.telemetry);
         page.ports(&snapshot, &sample);
         page.pop(&snapshot, &self.telemetry, &sample);
+        page.token_epochs(&snapshot);
         page.families()
     }
 }
@@ -126,15 +130,14 @@ impl Page {
     }
 
     fn services_of_worker(&mut self, snapshot: &Snapshot, worker: &str, counters: &Counters) {
-        for service in &snapshot.services {
-            let name = service.name.as_str();
-            let counts = counters.service(service.slot);
+        for (name, slot) in snapshot.names() {
+            let counts = counters.service(slot);
             for (direction, traffic) in [("up", &counts.up), ("down", &counts.down)] {
                 let families = [&SERVICE_PACKETS, &SERVICE_BYTES];
                 self.traffic(families, &[name, worker, direction], traffic);
             }
             for &reason in DropReason::ALL {
-                let drops = counters.service_drops(service.slot, reason);
+                let drops = counters.service_drops(slot, reason);
                 if drops > 0 {
                     self.count(&SERVICE_DROPS, &[reason.label(), name, worker], drops);
                 }
@@ -154,6 +157,12 @@ impl Page {
         }
         for &kind in AbsorbKind::ALL {
             self.count(&ABSORBED, &[kind.label(), worker], counters.absorbed(kind));
+        }
+        for pop in 0..=u8::MAX {
+            let packets = counters.foreign_born(pop);
+            if packets > 0 {
+                self.count(&FOREIGN_BORN, &[&pop.to_string(), worker], packets);
+            }
         }
         self.count(&POLLS, &[worker, "busy"], counters.busy_polls.get());
         self.count(&POLLS, &[worker, "idle"], counters.idle_polls.get());
@@ -196,6 +205,23 @@ impl Page {
         }
         if let Some(bytes) = resident_bytes() {
             self.count(&RESIDENT, &[], bytes);
+        }
+    }
+
+    /// The epochs of token keys, by the clock that the POP goes by.
+    fn token_epochs(&mut self, snapshot: &Snapshot) {
+        let Some(keys) = snapshot.token_keys() else { return };
+        let now = unix_now(snapshot.config.pop.clock_offset_ms);
+        if let Some(epoch) = keys.current_epoch(now) {
+            self.count(&TOKEN_EPOCH, &[], epoch.into());
+        }
+        let seconds = |time: UnixTime| time.as_millis() as f64 / 1000.0;
+        for Lifetime { epoch, current_from, accepted_before } in keys.lifetimes() {
+            let epoch = [&*epoch.to_string()];
+            self.add(&TOKEN_EPOCH_START, &epoch, seconds(current_from));
+            if let Some(end) = accepted_before {
+                self.add(&TOKEN_EPOCH_END, &epoch, seconds(end));
+            }
         }
     }
 
@@ -246,7 +272,7 @@ static PORT_BYTES: Family = Family::new(
 static SERVICE_PACKETS: Family = Family::new(
     "anyrelay_service_packets_total",
     SERVICE_TRAFFIC,
-    "Packets forwarded: up to targets, down to clients.",
+    "Packets forwarded: up to targets or into a tunnel, down to clients.",
 );
 static SERVICE_BYTES: Family = Family::new(
     "anyrelay_service_bytes_total",
@@ -269,6 +295,26 @@ static ABSORBED: Family = Family::new(
     "anyrelay_absorbed_total",
     &["kind", "worker"],
     "Frames that ended here as soft state.",
+);
+static FOREIGN_BORN: Family = Family::new(
+    "anyrelay_tunnel_foreign_born_packets_total",
+    &["issued_by", "worker"],
+    "Tunnel datagrams of agents that last spoke to another POP, by its number: routes moved from there.",
+);
+static TOKEN_EPOCH: Family = Family::new(
+    "anyrelay_token_epoch_current",
+    &[],
+    "The epoch that new tokens are of; there with tunnels, like the two below.",
+);
+static TOKEN_EPOCH_START: Family = Family::new(
+    "anyrelay_token_epoch_start_timestamp_seconds",
+    &["epoch"],
+    "When the epoch becomes current, in seconds since 1970; 0 where that was never said.",
+);
+static TOKEN_EPOCH_END: Family = Family::new(
+    "anyrelay_token_epoch_end_timestamp_seconds",
+    &["epoch"],
+    "When tokens of the epoch end to be accepted, in seconds since 1970; there once it has a successor.",
 );
 static QUEUE_DEPTH: Family = Family::new(
     "anyrelay_egress_queue_depth",
@@ -334,6 +380,10 @@ static FAMILIES: &[&Family] = &[
     &SERVICE_DROPS,
     &REPLIES,
     &ABSORBED,
+    &FOREIGN_BORN,
+    &TOKEN_EPOCH,
+    &TOKEN_EPOCH_START,
+    &TOKEN_EPOCH_END,
     &QUEUE_DEPTH,
     &QUEUE_OVERFLOW,
     &POLLS,

@@ -40,11 +40,21 @@ impl Metrics {
 
     /// The sum of a metric's samples that have all of `labels`.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
+        self.with(name, labels).sum::<f64>() as u64
+    }
+
+    /// Whether a metric has a sample with all of `labels`.
+    pub fn has(&self, name: &str, labels: &[(&str, &str)]) -> bool {
+        self.with(name, labels).next().is_some()
+    }
+
+    fn with(&self, name: &str, labels: &[(&str, &str)]) -> impl Iterator<Item = f64> {
         let has = |found: &BTreeMap<String, String>| {
             labels.iter().all(|(key, value)| found.get(*key).is_some_and(|found| found == value))
         };
-        let samples = self.samples.iter().filter(|(other, found, _)| other == name && has(found));
-        samples.map(|(_, _, value)| *value).sum::<f64>() as u64
+        let samples =
+            self.samples.iter().filter(move |(other, found, _)| other == name && has(found));
+        samples.map(|(_, _, value)| *value)
     }
 
     /// The names of the labels of a metric; nothing when it has no sample.
