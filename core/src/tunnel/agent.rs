@@ -147,6 +147,8 @@ pub struct Agent {
     reset_at: [Option<Instant>; 2],
     public: Option<SocketAddr>,
     token: Option<PublicToken>,
+    /// When a POP gave it out last.
+    token_at: Instant,
     token_version: u64,
     pop: Option<u8>,
     body_max: u16,
@@ -190,6 +192,7 @@ impl Agent {
             reset_at: [None; 2],
             public: None,
             token: None,
+            token_at: now.instant,
             token_version: 0,
             pop: None,
             body_max: 0,

@@ -1,6 +1,8 @@
 //! Keepalives: the only segments whose answers are authenticated, and all that the agent learns
 //! from: the tick, the server's numbers, the constants, its own public address, its token.
 
+use std::net::SocketAddr;
+
 use super::connect::{Open, Phase};
 use super::segment::PSH;
 use super::{Agent, Outgoing, Problem};
@@ -11,7 +13,7 @@ use crate::tunnel::message::{
     KEEPALIVE_LEN_MAX, KeepaliveReply, KeepaliveRequest, VERSION, keepalive_len,
 };
 use crate::tunnel::token::PublicToken;
-use crate::tunnel::window::{ALIGN_STEP_MAX, ALIGNED, SKEW_TICKS_MAX};
+use crate::tunnel::window::{ALIGN_STEP_MAX, ALIGNED, SKEW_TICKS_MAX, SLEEP_TICKS_MAX};
 use crate::wire::tcp::{self, Tcp};
 
 /// A keepalive that waits for its answer.
@@ -296,13 +298,7 @@ impl Agent {
         let near = first || TOKEN_TICKS.contains(&ahead);
         match reply.token {
             Some(token) if near => {
-                let token = PublicToken { epoch: reply.epoch, token };
-                let before = self.token.map(|own| own.epoch);
-                if before != Some(reply.epoch) || self.public != Some(reply.public) {
-                    self.token_version += 1;
-                }
-                self.public = Some(reply.public);
-                self.token = Some(token);
+                self.take_token(now, PublicToken { epoch: reply.epoch, token }, reply.public);
                 self.accept_from(base);
             }
             // The tick is followed now: asked again, the POP will see the base where it is.
@@ -310,6 +306,24 @@ impl Agent {
             _ => {}
         }
         true
+    }
+
+    fn take_token(&mut self, now: Instant, token: PublicToken, public: SocketAddr) {
+        let moved = self.public != Some(public);
+        if let Some(own) = self.token.filter(|_| !moved) {
+            // Around the begin of an epoch, POPs whose clocks differ take turns: the newer token is
+            // as good at all of them, and need not be published more than once.
+            let turns = token.epoch.wrapping_add(1) == own.epoch;
+            let recent_ms = u64::from(self.constants.tick_ms) * u64::from(SLEEP_TICKS_MAX);
+            if turns && now.millis_since(self.token_at) <= recent_ms {
+                return;
+            }
+        }
+        let renewed = self.token.is_none_or(|own| own.epoch != token.epoch);
+        self.token_version += u64::from(moved || renewed);
+        self.public = Some(public);
+        self.token = Some(token);
+        self.token_at = now;
     }
 }
 

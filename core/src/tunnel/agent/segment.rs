@@ -1,8 +1,8 @@
 //! Writing the agent's outer segments: TCP headers without a checksum, which the caller fills in,
 //! as only it knows the local address.
 
+use crate::predict::WINDOW;
 use crate::seq::SeqNum;
-use crate::tunnel::window::WINDOW;
 use crate::wire::{put_u16, put_u32, tcp};
 
 /// PSH.
