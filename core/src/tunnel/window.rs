@@ -13,12 +13,11 @@
 //! ```
 //!
 //! A datagram whose payload would pass OFFSET starts again at offset 0, so offset and payload
-//! together are at most OFFSET.
+//! together are at most OFFSET. Which constants are allowed, [`Constants::check`] says; here is
+//! what they leave to an agent.
 
-use crate::predict::Constants;
+use crate::predict::{Constants, WINDOW};
 
-/// The window that every segment announces, and all of it that counts where scaling was stripped.
-pub const WINDOW: u32 = 65_535;
 /// Where the low 16 bits of an aligned base are.
 pub const ALIGNED: u16 = 0x8000;
 /// How far below the agent's base the acknowledgments of a POP lie, beside its LAG.
@@ -27,9 +26,6 @@ pub const ACK_BELOW: u32 = 0x2000;
 pub const ALIGN_STEP_MAX: u32 = 0x8000;
 /// Ticks by which the clocks of two POPs, or of a POP and an agent, may differ.
 pub const SKEW_TICKS_MAX: u32 = 3;
-/// Ticks that an agent may at least go on sending data after its last answered keepalive: one of
-/// waiting, one that the answer was old, one for a lost keepalive.
-pub const AGE_TICKS_MIN: u32 = 3;
 /// Ticks that a POP may be behind the agent while its acks are still in the window.
 pub const POP_BEHIND_TICKS_MAX: u32 = 5;
 /// Ticks that a POP may be ahead of the agent while it acks nothing that the agent has not sent,
@@ -69,6 +65,8 @@ pub const fn sleep_max(constants: &Constants) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::predict::{LAG_MAX, LAG_MIN, OFFSET_MAX, OFFSET_STEP, STRIDE_MAX, STRIDE_MIN};
+    use proptest::prelude::*;
 
     #[test]
     fn the_defaults_leave_what_is_promised() {
@@ -78,5 +76,25 @@ mod tests {
         assert_eq!(sleep_max(&constants), SLEEP_TICKS_MAX);
         assert_eq!(u32::from(constants.lag) + ACK_BELOW / constants.stride, POP_AHEAD_TICKS_MAX);
         assert_eq!(strides_max(&Constants { stride: 0, ..constants }), 0);
+        assert_eq!(sum(4096, 11, 16_384), u64::from(constants.window_sum()));
+    }
+
+    proptest! {
+        /// Whatever constants are allowed, agents can outlive some silence, and the acks of POPs,
+        /// which are not the agent's doing, fit as well.
+        #[test]
+        fn what_is_allowed_leaves_enough(
+            stride in STRIDE_MIN..=STRIDE_MAX, lag in LAG_MIN..=LAG_MAX,
+            steps in 0..=OFFSET_MAX / OFFSET_STEP,
+        ) {
+            let offset = steps * OFFSET_STEP;
+            let constants = Constants { stride, lag, offset, ..Constants::default() };
+            prop_assume!(constants.check(0).is_ok());
+            prop_assert!(data_age_max(&constants) >= 4, "{constants:?}");
+            prop_assert!(sleep_max(&constants) >= SLEEP_TICKS_MAX, "{constants:?}");
+            let behind = u32::from(lag) + POP_BEHIND_TICKS_MAX;
+            let acks = sum(stride, behind, ACK_BELOW + u32::from(offset));
+            prop_assert!(acks <= u64::from(WINDOW), "{constants:?}: {acks}");
+        }
     }
 }
