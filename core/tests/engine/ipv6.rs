@@ -86,6 +86,25 @@ fn echo_is_limited_and_goes_to_nobody_who_cannot_have_asked() {
 }
 
 #[test]
+fn echo_requests_to_a_tunnels_vip_are_answered() {
+    let tunnel = "[[tunnel]]\nname = \"tun\"\nvip6 = \"[2001:db8:f::20]:443\"\n";
+    let keys = "keys = \"keys.toml\"\n";
+    let text = config6().replace(keys, &format!("{keys}tenants = \"tenants.toml\"\n"));
+    let mut world = World::of(&(text + tunnel));
+    let vip = ip6("2001:db8:f::20");
+    let sent = world.bytes(WAN, &framed(&echo6(FAR6, vip, b"payload")));
+    assert_echoed(&sent, vip, FAR6, b"payload");
+    // It is routed to the POP, not on its link; and no message can come from it.
+    let question = framed(&solicitation(NEIGHBOUR6, vip, Some(WAN_GATEWAY)));
+    assert_eq!(world.dropped_bytes(WAN, &question), DropReason::NdNotOurs);
+    let request = echo6(vip, WAN_IP6, b"");
+    assert_eq!(dropped(&mut world, &request), DropReason::SourceNotAllowed);
+    let big = [&[2, 0, 0, 0, 0, 0, 5, 0][..], &[0; 60]].concat();
+    let error = Ip6::icmp(FAR6, vip).with(&big);
+    assert_eq!(dropped(&mut world, &error), DropReason::IcmpType);
+}
+
+#[test]
 fn a_port_with_a_vlan_answers_with_its_tag() {
     const MAC: &str = "mac = \"02:00:00:00:00:01\"";
     let mut world = World::of(&config6().replace(MAC, &format!("{MAC}\nvlan = 7")));

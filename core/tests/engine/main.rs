@@ -16,6 +16,7 @@ mod answers;
 mod bad_input;
 mod clients;
 mod differential;
+mod differential6;
 mod equivalence;
 mod headers;
 mod icmp;

@@ -29,6 +29,7 @@ pub(super) fn check(
         vip_is_apart(report, &vip, services);
     }
     own_is_not_served(report, ports, services, tunnels);
+    own_is_no_ipv6_vip(report, ports, tunnels);
 }
 
 /// A VIP of either kind of service, and the key that names it.
@@ -189,6 +190,25 @@ fn ipv6_own_is_no_vip(report: &mut Report, ports: &[PortConfig], tunnels: &[Tunn
                 report.error(
                     vip.key.clone(),
                     format!("{} is the {what} of port[{port_index}]; use another", vip.at.ip()),
+                );
+            }
+        }
+    }
+}
+
+/// [`own_is_not_served`] for IPv6, which has VIPs only.
+fn own_is_no_ipv6_vip(report: &mut Report, ports: &[PortConfig], tunnels: &[TunnelConfig]) {
+    for (port_index, port) in ports.iter().enumerate() {
+        let mut own: Vec<_> = port.nets::<u128>().map(|net| (net.address, "own address")).collect();
+        own.extend(port.gateways_of::<u128>().map(|(ip, _)| (ip, "gateway")));
+        let reserved = port.nets::<u128>().flat_map(|net| net.reserved());
+        own.extend(reserved.map(|ip| (ip, "address of all routers on the link")));
+        for (index, tunnel) in tunnels.iter().enumerate() {
+            let Some(vip) = tunnel.vip6.map(|vip| *vip.ip()) else { continue };
+            if let Some((_, what)) = own.iter().find(|(ip, _)| *ip == vip.to_bits()) {
+                report.error(
+                    format!("tunnel[{index}].vip6"),
+                    format!("{vip} is the {what} of port[{port_index}]; use another"),
                 );
             }
         }

@@ -1,6 +1,6 @@
 //! Ports and the workers that poll them.
 
-use super::super::raw::{RawConfig, RawPort, RawSide};
+use super::super::raw::{RawConfig, RawPort, RawSide, RawTunnel};
 use std::net::IpAddr;
 
 use super::super::{
@@ -62,34 +62,51 @@ fn routers(report: &mut Report, raw: &RawConfig, ports: &[PortConfig]) {
             );
         }
     }
+    gateway_families(report, raw, ports);
+}
+
+/// A side that has gateways needs one of each family that is served there. Agents may all be on the
+/// link, so that a tunnel is only warned of.
+fn gateway_families(report: &mut Report, raw: &RawConfig, ports: &[PortConfig]) {
+    let (clients, targets) = (Side::takes_clients, Side::takes_targets);
     if !raw.relay.is_empty() {
         let relays = "services are relayed over IPv4";
-        for (side, takes) in [("clients", sides[0]), ("targets", sides[1])] {
-            gateway_of_family::<u32>(report, ports, side, takes, relays);
+        for (side, takes) in [("clients", clients as fn(Side) -> bool), ("targets", targets)] {
+            if let Some(reason) = no_gateway_of_family::<u32>(ports, side, takes, relays) {
+                report.error("port", reason);
+            }
         }
+    }
+    let serves = |vip: fn(&RawTunnel) -> bool| raw.tunnel.iter().any(vip);
+    let of_tunnels = [
+        (serves(|tunnel| tunnel.vip4.is_some()) && raw.relay.is_empty())
+            .then(|| no_gateway_of_family::<u32>(ports, "clients", clients, "a tunnel has a vip4")),
+        serves(|tunnel| tunnel.vip6.is_some()).then(|| {
+            no_gateway_of_family::<u128>(ports, "clients", clients, "a tunnel has a vip6")
+        }),
+    ];
+    for reason in of_tunnels.into_iter().flatten().flatten() {
+        report.warn("port", reason);
     }
 }
 
-/// Where a side has gateways, one of them must be of the family that `because` needs.
-fn gateway_of_family<A: Address>(
-    report: &mut Report,
+/// What to say where a side has gateways, but none of the family that `because` needs.
+fn no_gateway_of_family<A: Address>(
     ports: &[PortConfig],
     side: &str,
     takes: fn(Side) -> bool,
     because: &str,
-) {
+) -> Option<String> {
     let side_ports = || ports.iter().filter(|port| takes(port.side));
     let some = side_ports().any(|port| !port.gateways.is_empty());
-    if some && side_ports().all(|port| port.gateways_of::<A>().next().is_none()) {
-        let family = if A::BITS == u32::BITS as u8 { "IPv4" } else { "IPv6" };
-        report.error(
-            "port",
-            format!(
-                "no port towards the {side} has an {family} gateway, and {because}; name the \
-                 {family} router of that side in `gateways`"
-            ),
-        );
+    if !some || side_ports().any(|port| port.gateways_of::<A>().next().is_some()) {
+        return None;
     }
+    let family = if A::BITS == u32::BITS as u8 { "IPv4" } else { "IPv6" };
+    Some(format!(
+        "no port towards the {side} has an {family} gateway, and {because}; name the {family} \
+         router of that side in `gateways`"
+    ))
 }
 
 fn sides(report: &mut Report, raw: &RawConfig, ports: &[PortConfig]) {

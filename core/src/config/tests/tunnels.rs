@@ -35,7 +35,8 @@ fn edited(from: &str, to: &str) -> String {
 #[test]
 fn a_tunnel_is_read_whole() {
     let config = Config::parse("f", &text()).unwrap();
-    assert_eq!(config.warnings, []);
+    // Of the missing IPv6 gateway, for which there is a test of its own.
+    assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
     let [tunnel, second] = &config.tunnels[..] else { panic!("{:?}", config.tunnels) };
     assert_eq!(tunnel.vip4, Some("203.0.113.20:443".parse().unwrap()));
     assert_eq!(tunnel.vip6, Some("[2001:db8::20]:443".parse().unwrap()));
@@ -118,6 +119,24 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     ("tunnel_mtu = 1400", "tunnel_mtu = 1501", "tunnel[0].tunnel_mtu", "use at most 1500"),
     ("offset = 16384", "offset = 1344", "tunnel[0].tunnel_mtu", "it must be 1360 or more"),
     // What must not meet.
+    (
+        "\"10.1.1.2/31\"",
+        "\"2001:db8::20/64\"",
+        "tunnel[0].vip6",
+        "2001:db8::20 is the own address of port[1]",
+    ),
+    (
+        "\"10.1.1.2/31\"]\ngateways = [\"10.1.0.1\"",
+        "\"2001:db8::2/64\"]\ngateways = [\"10.1.0.1\", \"2001:db8::20\"",
+        "tunnel[0].vip6",
+        "2001:db8::20 is the gateway of port[1]",
+    ),
+    (
+        "\"10.1.1.2/31\"",
+        "\"2001:db8::21/125\", \"2001:db8::20:1/112\"",
+        "tunnel[0].vip6",
+        "2001:db8::20 is the address of all routers on the link of port[1]",
+    ),
     ("203.0.113.20:443", "203.0.113.10:443", "tunnel[0].vip4", "relay[0] is at 203.0.113.10:443"),
     ("203.0.113.10:444", "203.0.113.20:443", "tunnel[1].vip4", "tunnel[0] is at 203.0.113.20:443"),
     (
@@ -241,6 +260,22 @@ fn a_reload_keeps_live_tunnels() {
         .replace("vip4 = \"203.0.113.10:444\"", "vip6 = \"[2001:db8::20]:443\"");
     let keys: Vec<_> = told(&parted).into_iter().map(|(_, key)| key).collect();
     assert_eq!(keys, ["tunnel[0].vip6", "tunnel[1].vip4", "tunnel[1].vip4"]);
+}
+
+#[test]
+fn a_tunnel_without_a_gateway_of_its_family_is_warned_of() {
+    let warned = |text: &str| {
+        let config = Config::parse("f", text).unwrap();
+        let about = |warning: &&Problem| warning.reason.contains("an IPv6 gateway");
+        config.warnings.iter().filter(about).count()
+    };
+    assert_eq!(warned(&text()), 1);
+    let with_gateway = edited(
+        "[\"192.0.2.2/24\"]\ngateways = [\"192.0.2.1\"]\ngateway_macs = [\"02:00:00:00:01:01\"]",
+        "[\"192.0.2.2/24\", \"fe80::2/64\"]\ngateways = [\"fe80::1\", \"192.0.2.1\"]",
+    );
+    assert_eq!(warned(&with_gateway), 0);
+    assert_eq!(warned(&edited("vip6 = \"[2001:db8::20]:443\"\n", "")), 0);
 }
 
 /// A snapshot of [`text`] with other secrets.
