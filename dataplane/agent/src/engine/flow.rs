@@ -14,7 +14,7 @@ use crate::poller::Poller;
 /// The state machine, the way, and where peers are looked for.
 pub(super) struct Flow {
     pub(super) agent: Agent,
-    vip: SocketAddr,
+    pub(super) vip: SocketAddr,
     /// The way to the VIP; none while the host has no network.
     pub(super) link: Option<Link>,
     watcher: Option<Watcher>,

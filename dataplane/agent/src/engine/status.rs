@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{Engine, PeerState};
+use anyrelay_core::tunnel::agent::Problem;
 use crate::local::LocalSide;
 
 impl<L: LocalSide> Engine<L> {
@@ -18,7 +19,7 @@ impl<L: LocalSide> Engine<L> {
             "version": env!("CARGO_PKG_VERSION"),
             "pid": std::process::id(),
             "state": status.state.label(),
-            "problem": status.problem.map(|problem| problem.to_string()),
+            "problem": self.problem(status.problem),
             "vip": status.vip.to_string(),
             "local": link.map(|link| link.local().to_string()),
             "public": status.public.map(|address| address.to_string()),
@@ -36,6 +37,14 @@ impl<L: LocalSide> Engine<L> {
             "outer": self.outer(),
             "local_side": self.local.status(now),
         })
+    }
+
+    /// What stands in the way: on this host first, then beyond it.
+    fn problem(&self, beyond: Option<Problem>) -> Option<String> {
+        match &self.flow.link {
+            None => Some(format!("this host has no way to the VIP {}", self.flow.vip)),
+            Some(_) => beyond.map(|problem| problem.to_string()),
+        }
     }
 
     fn outer(&self) -> Value {

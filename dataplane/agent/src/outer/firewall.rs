@@ -48,7 +48,11 @@ impl Firewall {
     /// When `nft` is missing or refuses.
     pub fn install(vip: SocketAddr, port: &Port) -> Result<Self, FirewallError> {
         let firewall = Firewall { vip, port: port.number() };
-        firewall.restore()?;
+        if let Err(error) = firewall.restore() {
+            // There is no table to be removed.
+            std::mem::forget(firewall);
+            return Err(error);
+        }
         Ok(firewall)
     }
 
