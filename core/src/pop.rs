@@ -15,12 +15,15 @@ mod neighbours;
 mod run;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
-use crate::bucket::Bucket;
+use std::net::SocketAddr;
+
+use crate::bucket::{Bucket, BucketTable};
 use crate::config::{Endpoint, ServiceIndex, Snapshot};
 use crate::counters::Counters;
 use crate::frame::Frame;
@@ -28,6 +31,8 @@ use crate::link::Links;
 use crate::relay::pending_rst::PendingRsts;
 use crate::relay::permutation::{self, Client, Mapped};
 use crate::time::Now;
+use crate::time::Tick;
+use crate::tunnel::{Incoming, KeepaliveRequest, Return};
 use crate::verdict::{PortIndex, ReplyKind, Verdict};
 use crate::wire::MacAddr;
 
@@ -76,6 +81,34 @@ pub enum Note<'a> {
         /// The target.
         target: Endpoint,
     },
+    /// A segment of an agent to a tunnel.
+    Tunnelled {
+        /// The agent as the POP sees it.
+        agent: SocketAddr,
+        /// The VIP.
+        vip: SocketAddr,
+        /// The POP's tick.
+        tick: Tick,
+        /// What the segment is, if it is something.
+        incoming: Option<Incoming>,
+        /// The tick that its ack number is of, as a difference from the POP's; `None` when it is of
+        /// none, and for what is not checked.
+        acked: Option<i32>,
+    },
+    /// The keepalive request that the segment is. Its MAC was not looked at yet.
+    Keepalive(KeepaliveRequest),
+    /// What the sender's token of a datagram holds: among other things, the POP that made it.
+    Sender {
+        /// What it holds.
+        holds: Return,
+        /// The tick that the datagram's sequence number is of, as a difference from the POP's.
+        sent: Option<i32>,
+    },
+    /// What the destination's token of a datagram holds.
+    Destination {
+        /// What it holds.
+        holds: Return,
+    },
     /// The POP sent a frame of its own because of this one.
     Sent(ReplyKind),
     /// What became of the frame, or of one of the two variants it is sent in. What is sent because
@@ -110,6 +143,8 @@ struct Buckets {
     variants: Bucket,
     echo: Bucket,
     icmp: Bucket,
+    syn_acks: BucketTable,
+    keepalive_macs: BucketTable,
 }
 
 /// Room for one burst, allocated at start.

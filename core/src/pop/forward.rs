@@ -22,9 +22,9 @@ impl<O> Run<'_, O> {
         O: Output<F>,
     {
         if O::EXPLAINS
-            && let Some(service) = packet.of.and_then(|of| self.service(of))
+            && let Some((name, _)) = packet.of.and_then(|of| self.snapshot.name_and_slot(of))
         {
-            self.note(Note::Service(&service.name));
+            self.note(Note::Service(name));
         }
         match packet.step {
             Step::Up(lane) => self.up(packet, frame, lanes, lane),
@@ -40,6 +40,7 @@ impl<O> Run<'_, O> {
             Step::Solicited => self.solicited(packet, frame),
             Step::Advertised => self.advertised(packet, frame),
             Step::Error { mtu, to } => self.icmp_error(packet, frame, mtu, to),
+            Step::Tunnel => self.tunnel(packet, frame),
             Step::Drop(reason) => self.drop(packet.of, reason, frame),
         }
     }

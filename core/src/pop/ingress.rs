@@ -80,6 +80,8 @@ pub(super) enum Step {
     DownUntagged,
     /// A target's segment of a transparent service.
     DownTransparent,
+    /// An agent's segment to a tunnel.
+    Tunnel,
 }
 
 impl Packet {
@@ -309,7 +311,7 @@ impl<O> Run<'_, O> {
         if tcp.has(tcp::SYN | tcp::ACK) {
             return Err(DropReason::SynAckFromClient);
         }
-        let service = self.service(index).ok_or(DropReason::UnservedPort)?;
+        let Some(service) = self.service(index) else { return Ok(Step::Tunnel) };
         if let Egress::Transparent = service.egress {
             return Ok(Step::UpTransparent);
         }

@@ -13,7 +13,6 @@ use crate::wire::{MacAddr, ethernet};
 pub(super) struct Run<'a, O> {
     pub now: Instant,
     /// The wall clock: for ticks and the lifetimes of keys.
-    #[expect(dead_code, reason = "tunnels are to read it")]
     pub unix: UnixTime,
     pub snapshot: &'a Snapshot,
     pub soft: &'a SoftState,
@@ -51,7 +50,7 @@ impl<'a, O> Run<'a, O> {
     }
 
     fn slot(&self, of: Of) -> Option<ServiceSlot> {
-        of.and_then(|index| self.service(index)).map(|service| service.slot)
+        of.and_then(|index| self.snapshot.name_and_slot(index)).map(|(_, slot)| slot)
     }
 
     /// The frame ends here, counted.

@@ -153,12 +153,19 @@ impl Originated {
     /// Writes the header with its checksum at the start of `bytes`, which hold at least
     /// [`HEADER_LEN`] bytes; nothing is written when they do not.
     pub fn write(&self, bytes: &mut [u8]) {
+        self.write_passed(bytes, ORIGINATED_TTL, 0);
+    }
+
+    /// The same with this TTL, DSCP and ECN: for what a POP passes on under a header of its own.
+    #[inline]
+    pub fn write_passed(&self, bytes: &mut [u8], ttl: u8, tos: u8) {
         let Some(head) = bytes.first_chunk_mut::<HEADER_LEN>() else { return };
         *head = [0; HEADER_LEN];
         head[field::VERSION_IHL] = 0x45;
         put_u16(head, field::TOTAL_LEN, self.total_len);
         put_u16(head, field::FRAGMENT, DONT_FRAGMENT);
-        head[field::TTL] = ORIGINATED_TTL;
+        head[field::TOS] = tos;
+        head[field::TTL] = ttl;
         head[field::PROTOCOL] = self.protocol;
         put_u32(head, field::SRC, self.src);
         put_u32(head, field::DST, self.dst);

@@ -1,0 +1,302 @@
+//! Segments to tunnels' VIPs: handshakes and keepalives are answered, datagrams sent on to the
+//! agent that they are for.
+//!
+//! What to do is decided by [`crate::tunnel`], which knows no frames; here a segment is taken out of
+//! its frame, and what comes of it is put back in. Of a datagram, the body and the sender's token
+//! stay where they are: only the headers in front of them are written anew.
+
+mod explain;
+mod write;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::Output;
+use super::ingress::Packet;
+use super::run::Run;
+use crate::bucket::Purpose;
+use crate::config::Tunnel;
+use crate::frame::Frame;
+use crate::link::{Hop, Towards};
+use crate::tunnel::forward::Down;
+use crate::tunnel::handshake::{SynAck, WINDOW_SCALE};
+use crate::tunnel::keepalive::Reply;
+use crate::tunnel::{Family, Incoming, Segment, forward, handshake, keepalive};
+use crate::verdict::{AbsorbKind, DropReason, ReplyKind, Verdict};
+use crate::wire::tcp::{ACK, HEADER_LEN, PSH, SYN, kind};
+use crate::wire::{ethernet, ipv4};
+
+use write::{Headers, sum_behind, verified};
+
+/// What an IP header says of a segment, and where the segment is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outer {
+    pub family: Family,
+    /// The agent.
+    pub src: SocketAddr,
+    /// The VIP.
+    pub dst: SocketAddr,
+    /// Where the IP header begins in the frame.
+    pub l3: usize,
+    /// Where the TCP header begins in the frame.
+    pub tcp_at: usize,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// DSCP and ECN.
+    pub tos: u8,
+}
+
+impl Outer {
+    /// Of an IPv4 datagram.
+    fn of_ipv4<F: Frame>(packet: &Packet, frame: &F) -> Outer {
+        let (ip, tcp, l3) = (packet.segment.ip, packet.segment.tcp, packet.segment.l3);
+        let tos = frame.bytes().get(l3 + ipv4::field::TOS).copied().unwrap_or_default();
+        Outer {
+            family: Family::V4,
+            src: SocketAddr::new(Ipv4Addr::from_bits(ip.src).into(), tcp.src_port),
+            dst: SocketAddr::new(Ipv4Addr::from_bits(ip.dst).into(), tcp.dst_port),
+            l3,
+            tcp_at: l3 + ip.header_len,
+            ttl: ip.ttl,
+            tos,
+        }
+    }
+}
+
+/// What becomes of a segment: all that is needed, apart from its frame.
+enum Outcome {
+    SynAck(SynAck),
+    Keepalive(Reply),
+    Down(Down),
+    Taken,
+}
+
+impl<O> Run<'_, O> {
+    /// A segment to a tunnel's VIP.
+    #[inline]
+    pub(super) fn tunnel<F: Frame>(&mut self, packet: &Packet, frame: F)
+    where
+        O: Output<F>,
+    {
+        let Some(tunnel) = packet.of.and_then(|of| self.snapshot.tunnel(of)) else {
+            return self.drop(packet.of, DropReason::UnservedPort, frame);
+        };
+        let outer = Outer::of_ipv4(packet, &frame);
+        let header_len = packet.segment.tcp.header_len;
+        let bytes = frame.bytes().get(outer.tcp_at..).unwrap_or_default();
+        let Some((header, payload)) = bytes.split_at_checked(header_len) else {
+            return self.drop(packet.of, DropReason::TcpMalformed, frame);
+        };
+        // A POP acts on segments of tunnels itself, so damage must end here.
+        if !verified(&outer, bytes) {
+            return self.drop(packet.of, DropReason::TcpChecksum, frame);
+        }
+        let segment = Segment {
+            src: outer.src,
+            dst: outer.dst,
+            seq: packet.segment.tcp.seq,
+            ack: packet.segment.tcp.ack,
+            flags: packet.segment.tcp.flags,
+            options: header.get(HEADER_LEN..).unwrap_or_default(),
+            payload,
+            datagram_len: frame.bytes().len() - outer.l3,
+        };
+        if O::EXPLAINS {
+            explain::segment(&tunnel.service, self.unix, &segment, |note| self.out.explain(note));
+        }
+        let outcome = self.judge(tunnel, &segment);
+        let payload_at = outer.tcp_at + header_len;
+        match outcome {
+            Ok(Outcome::Down(down)) => {
+                self.send_on(packet, frame, tunnel, &outer, payload_at, &down)
+            }
+            Ok(Outcome::Taken) => self.absorb(AbsorbKind::TunnelAck, frame),
+            Ok(Outcome::Keepalive(reply)) => self.keepalive(packet, frame, &outer, &reply),
+            Ok(Outcome::SynAck(syn_ack)) => self.syn_ack(packet, frame, &outer, &syn_ack),
+            Err(reason) => self.drop(packet.of, reason, frame),
+        }
+    }
+
+    #[inline]
+    fn judge(&mut self, tunnel: &Tunnel, segment: &Segment<'_>) -> Result<Outcome, DropReason> {
+        let (service, now) = (&tunnel.service, self.unix);
+        match Incoming::of(segment)? {
+            Incoming::Data => {
+                let client_ok = |ip| self.snapshot.client_ok_ip(ip);
+                forward::accept(service, now, segment, client_ok).map(Outcome::Down)
+            }
+            Incoming::Empty => Ok(Outcome::Taken),
+            Incoming::Keepalive => self.answer_keepalive(tunnel, segment).map(Outcome::Keepalive),
+            Incoming::Syn => {
+                let limit = self.snapshot.config.limits.syn_ack_per_second;
+                let (hash, from) = (&self.snapshot.bucket_hash, segment.src.ip());
+                let place = hash.of(Purpose::SynAck, tunnel.slot.0, from);
+                let bucket = self.buckets.syn_acks.at(place);
+                if !bucket.is_some_and(|bucket| bucket.take(self.now, limit)) {
+                    return Err(DropReason::RateSynAck);
+                }
+                handshake::syn_ack(service, now, segment).map(Outcome::SynAck)
+            }
+        }
+    }
+
+    /// MACs that turn out wrong are what the bucket is for: one network's are not all looked at, and
+    /// nobody else's keepalives suffer.
+    fn answer_keepalive(
+        &mut self,
+        tunnel: &Tunnel,
+        segment: &Segment<'_>,
+    ) -> Result<Reply, DropReason> {
+        let known = keepalive::check(&tunnel.service, self.unix, segment)?;
+        let limit = self.snapshot.config.limits.keepalive_mac_per_second;
+        let (hash, from) = (&self.snapshot.bucket_hash, segment.src.ip());
+        let place = hash.of(Purpose::KeepaliveMac, tunnel.slot.0, from);
+        let bucket = self.buckets.keepalive_macs.at(place).ok_or(DropReason::RateKeepalive)?;
+        if !bucket.has(self.now, limit) {
+            return Err(DropReason::RateKeepalive);
+        }
+        let reply = keepalive::reply(&known, self.snapshot.config.pop.id, segment);
+        if reply.is_err() {
+            bucket.take(self.now, limit);
+        }
+        reply
+    }
+
+    fn syn_ack<F: Frame>(&mut self, packet: &Packet, frame: F, outer: &Outer, syn_ack: &SynAck)
+    where
+        O: Output<F>,
+    {
+        let [high, low] = syn_ack.mss.to_be_bytes();
+        let options = [kind::MSS, 4, high, low, kind::NOP, kind::WINDOW_SCALE, 3, WINDOW_SCALE];
+        let options = if syn_ack.window_scale { &options[..] } else { &options[..4] };
+        let headers = Headers::answer(outer, syn_ack.seq, syn_ack.ack, SYN | ACK);
+        self.answer(packet, frame, outer, &headers, options, &[], ReplyKind::SynAck);
+    }
+
+    fn keepalive<F: Frame>(&mut self, packet: &Packet, frame: F, outer: &Outer, reply: &Reply)
+    where
+        O: Output<F>,
+    {
+        let headers = Headers::answer(outer, reply.seq, reply.ack, PSH | ACK);
+        self.answer(packet, frame, outer, &headers, &[], &reply.payload, ReplyKind::Keepalive);
+    }
+
+    /// Turns `frame` into an answer to its sender.
+    #[expect(clippy::too_many_arguments, reason = "all that makes up a segment")]
+    fn answer<F: Frame>(
+        &mut self,
+        packet: &Packet,
+        mut frame: F,
+        outer: &Outer,
+        headers: &Headers,
+        options: &[u8],
+        payload: &[u8],
+        kind: ReplyKind,
+    ) where
+        O: Output<F>,
+    {
+        let payload_at = headers.len() + options.len();
+        if !resize(&mut frame, outer.l3 + payload_at + payload.len()) {
+            return self.drop(packet.of, DropReason::NoRoom, frame);
+        }
+        let datagram = frame.bytes_mut().get_mut(outer.l3..).unwrap_or_default();
+        if let Some(place) = datagram.get_mut(payload_at..) {
+            place.copy_from_slice(payload);
+        }
+        headers.write(datagram, options, sum_of(payload));
+        self.reply(packet, frame, outer.l3, kind, ethertype(outer.family));
+    }
+
+    /// Sends a datagram on. Its payload begins at `payload_at` of the frame.
+    #[inline]
+    fn send_on<F: Frame>(
+        &mut self,
+        packet: &Packet,
+        mut frame: F,
+        tunnel: &Tunnel,
+        outer: &Outer,
+        payload_at: usize,
+        down: &Down,
+    ) where
+        O: Output<F>,
+    {
+        let counters = self.counters.service(tunnel.slot);
+        counters.up.add(1, (frame.bytes().len() - outer.l3) as u64);
+        if down.issued_by != self.snapshot.config.pop.id {
+            self.counters.count_foreign_born(down.issued_by);
+        }
+        if outer.ttl <= 1 {
+            return self.time_exceeded(packet, frame);
+        }
+        let hop = match self.hop_to(down.dst.ip()) {
+            Ok(hop) => hop,
+            Err(reason) => return self.drop(packet.of, reason, frame),
+        };
+        let headers = Headers {
+            src: down.src,
+            dst: down.dst,
+            seq: down.seq,
+            ack: down.ack,
+            flags: PSH | ACK,
+            ttl: outer.ttl - 1,
+            tos: outer.tos,
+        };
+        // What is in front of the sender's token is longer than what takes its place: a header and a
+        // token more than headers can differ.
+        let header_at = (payload_at + down.body_at).checked_sub(down.header.len());
+        let l3 = header_at.and_then(|at| at.checked_sub(headers.len()));
+        let (Some(header_at), Some(l3)) = (header_at, l3) else {
+            return self.drop(packet.of, DropReason::NoRoom, frame);
+        };
+        let total_len = frame.bytes().len().saturating_sub(l3);
+        if total_len > self.soft.links.link(hop.port).map_or(0, |link| usize::from(link.mtu)) {
+            return self.drop(packet.of, DropReason::TooBig, frame);
+        }
+        let bytes = frame.bytes_mut();
+        let replaced = bytes.get(outer.tcp_at..payload_at + down.body_at).unwrap_or_default();
+        let whole_len = bytes.len() - outer.tcp_at;
+        let behind = sum_behind(outer, replaced, whole_len);
+        if let Some(place) = bytes.get_mut(header_at..).and_then(|rest| rest.first_chunk_mut()) {
+            *place = down.header;
+        }
+        let datagram = bytes.get_mut(l3..).unwrap_or_default();
+        headers.write(datagram, &[], crate::wire::checksum::sum(behind, &down.header));
+        if !self.send(frame, l3, hop) {
+            return self.count_drop::<F>(packet.of, DropReason::NoRoom);
+        }
+        counters.down.add(1, total_len as u64);
+        self.note(super::Note::Verdict(Verdict::Forward(hop.port)));
+    }
+
+    #[inline]
+    fn hop_to<F: Frame>(&mut self, dst: IpAddr) -> Result<Hop, DropReason>
+    where
+        O: Output<F>,
+    {
+        match dst {
+            IpAddr::V4(ip) => self.hop(Towards::Clients, ip.to_bits()),
+            IpAddr::V6(_) => Err(DropReason::NoRoute),
+        }
+    }
+}
+
+/// Makes `frame` `len` bytes long.
+fn resize<F: Frame>(frame: &mut F, len: usize) -> bool {
+    match len.checked_sub(frame.bytes().len()) {
+        Some(missing) => frame.append(missing),
+        None => {
+            frame.truncate(len);
+            true
+        }
+    }
+}
+
+fn sum_of(payload: &[u8]) -> u32 {
+    crate::wire::checksum::sum(0, payload)
+}
+
+fn ethertype(family: Family) -> u16 {
+    match family {
+        Family::V4 => ethernet::TYPE_IPV4,
+        Family::V6 => ethernet::TYPE_IPV6,
+    }
+}

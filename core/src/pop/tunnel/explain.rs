@@ -1,0 +1,64 @@
+//! What a segment to a tunnel says, for whoever wants to be told. Nothing is decided here.
+
+use crate::pop::Note;
+use crate::predict;
+use crate::seq::SeqNum;
+use crate::time::UnixTime;
+use crate::tunnel::numbers::Numbers;
+use crate::tunnel::{
+    DataHeader, Family, Incoming, KeepaliveRequest, Segment, Service, Token, message,
+};
+
+/// Tells `note` of `segment` all that can be read of it.
+pub(super) fn segment(
+    service: &Service,
+    now: UnixTime,
+    segment: &Segment<'_>,
+    mut note: impl FnMut(Note<'_>),
+) {
+    let family = Family::of(segment.dst.ip());
+    let Some(vip) = service.vip(family) else { return };
+    let tick = now.tick(service.constants.tick_ms);
+    let numbers = Numbers::new(service, vip, segment.src, None, tick);
+    let incoming = Incoming::of(segment).ok();
+    let stride = service.constants.stride;
+    let ticks = |seq: SeqNum, expected: SeqNum| predict::ticks_between(seq, expected, stride);
+    let acked = match incoming {
+        Some(Incoming::Keepalive) => {
+            numbers.keepalive_acks.iter().find_map(|&expected| ticks(segment.ack, expected))
+        }
+        Some(Incoming::Data) => ticks(segment.ack, numbers.data_ack),
+        Some(Incoming::Syn | Incoming::Empty) | None => None,
+    };
+    note(Note::Tunnelled { agent: segment.src, vip: segment.dst, tick, incoming, acked });
+    match incoming {
+        Some(Incoming::Keepalive) => {
+            if let Ok(request) = KeepaliveRequest::parse(segment.payload, family) {
+                note(Note::Keepalive(request));
+            }
+        }
+        Some(Incoming::Data) => {
+            let Ok(header) = DataHeader::parse_up(segment.payload) else { return };
+            let token = |family, at: usize| Token::read(family, segment.payload.get(at..)?);
+            let own = token(family, header.own_token_at()).filter(|_| header.sender == family);
+            if let Some(own) = own
+                && let Ok(holds) = vip.tokens.open(now, header.sender_odd, &own)
+            {
+                let base = Some(holds.base_high);
+                let numbers = Numbers::new(service, vip, segment.src, base, tick);
+                let sent = numbers
+                    .of_token
+                    .and_then(|numbers| ticks(segment.seq, numbers.up.plus(header.offset())));
+                note(Note::Sender { holds, sent });
+            }
+            let to = token(header.destination, message::DATA_HEADER_LEN);
+            if let Some(to) = to
+                && let Some(vip) = service.vip(header.destination)
+                && let Ok(holds) = vip.tokens.open(now, header.destination_odd, &to)
+            {
+                note(Note::Destination { holds });
+            }
+        }
+        Some(Incoming::Syn | Incoming::Empty) | None => {}
+    }
+}

@@ -1,0 +1,205 @@
+//! Headers of segments from a tunnel's VIP, and their checksums.
+//!
+//! The checksum of a datagram that is sent on is derived from the one that was verified: what is not
+//! touched has the sum that makes the old segment come out right. The slow twin, which reads every
+//! byte, is in the tests.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::Outer;
+use crate::seq::SeqNum;
+use crate::tunnel::handshake::WINDOW;
+use crate::wire::tcp::{HEADER_LEN, field};
+use crate::wire::{checksum, ipv4, ipv6, put_u16, put_u32};
+
+/// The IP and TCP headers of a segment, but for its options.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Headers {
+    pub src: SocketAddr,
+    /// Of the same family.
+    pub dst: SocketAddr,
+    pub seq: SeqNum,
+    pub ack: SeqNum,
+    pub flags: u8,
+    pub ttl: u8,
+    pub tos: u8,
+}
+
+impl Headers {
+    /// Those of an answer to the segment in `outer`.
+    pub fn answer(outer: &Outer, seq: SeqNum, ack: SeqNum, flags: u8) -> Headers {
+        let (src, dst) = (outer.dst, outer.src);
+        Headers { src, dst, seq, ack, flags, ttl: ipv4::ORIGINATED_TTL, tos: 0 }
+    }
+
+    /// Their length in bytes.
+    #[inline]
+    pub const fn len(&self) -> usize {
+        HEADER_LEN + if self.dst.is_ipv4() { ipv4::HEADER_LEN } else { ipv6::HEADER_LEN }
+    }
+
+    /// Writes them, and `options`, at the start of `datagram`, which fills its slice. The sum of what
+    /// comes behind is `behind`.
+    #[inline]
+    pub fn write(&self, datagram: &mut [u8], options: &[u8], behind: u32) {
+        let total_len = datagram.len();
+        let Some((ip, tcp)) = datagram.split_at_mut_checked(self.len() - HEADER_LEN) else {
+            return;
+        };
+        let segment_len = tcp.len();
+        let Some((head, rest)) = tcp.split_first_chunk_mut::<HEADER_LEN>() else { return };
+        put_u16(head, field::SRC_PORT, self.src.port());
+        put_u16(head, field::DST_PORT, self.dst.port());
+        put_u32(head, field::SEQ, self.seq.0);
+        put_u32(head, field::ACK, self.ack.0);
+        head[field::DATA_OFFSET] = ((HEADER_LEN + options.len()) / 4 << 4) as u8;
+        head[field::FLAGS] = self.flags;
+        put_u16(head, field::WINDOW, WINDOW);
+        // The checksum, 0 until it is known, and no urgent pointer.
+        put_u32(head, field::CHECKSUM, 0);
+        if let Some(place) = rest.get_mut(..options.len()) {
+            place.copy_from_slice(options);
+        }
+        let sum = checksum::sum(pseudo(self.src, self.dst, segment_len), head);
+        let sum = checksum::sum(
+            checksum::sum(sum, options),
+            &u32::from(checksum::fold(behind)).to_be_bytes(),
+        );
+        put_u16(head, field::CHECKSUM, !checksum::fold(sum));
+        match (self.src.ip(), self.dst.ip()) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                let (src, dst) = (src.to_bits(), dst.to_bits());
+                let (total_len, protocol) = (total_len as u16, ipv4::PROTOCOL_TCP);
+                let header = ipv4::Originated { total_len, protocol, src, dst };
+                header.write_passed(ip, self.ttl, self.tos);
+            }
+            (IpAddr::V6(src), IpAddr::V6(dst)) => ipv6::Originated {
+                payload_len: segment_len as u16,
+                protocol: ipv6::PROTOCOL_TCP,
+                hop_limit: self.ttl,
+                traffic_class: self.tos,
+                src: src.to_bits(),
+                dst: dst.to_bits(),
+            }
+            .write(ip),
+            // A VIP and its agents are of one family.
+            _ => {}
+        }
+    }
+}
+
+/// Whether the checksum of the whole segment in `outer` holds.
+#[inline]
+pub(super) fn verified(outer: &Outer, segment: &[u8]) -> bool {
+    let pseudo = pseudo(outer.src, outer.dst, segment.len());
+    checksum::fold(checksum::sum(pseudo, segment)) == 0xffff
+}
+
+/// The sum of what comes behind the first bytes, `replaced`, of a segment of `len` bytes whose
+/// checksum holds. They are an even number.
+#[inline]
+pub(super) fn sum_behind(outer: &Outer, replaced: &[u8], len: usize) -> u32 {
+    let front = checksum::sum(pseudo(outer.src, outer.dst, len), replaced);
+    u32::from(!checksum::fold(front))
+}
+
+/// The sum of the pseudo header of a segment of `len` bytes.
+#[inline]
+fn pseudo(src: SocketAddr, dst: SocketAddr, len: usize) -> u32 {
+    match (src.ip(), dst.ip()) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            let (src, dst) = (src.to_bits(), dst.to_bits());
+            checksum::pseudo_header(src, dst, ipv4::PROTOCOL_TCP, len as u16)
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            let (src, dst) = (src.to_bits(), dst.to_bits());
+            checksum::pseudo_header6(src, dst, ipv6::PROTOCOL_TCP, len as u32)
+        }
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn addr(v6: bool, ip: u128, port: u16) -> SocketAddr {
+        let ip = match v6 {
+            true => std::net::Ipv6Addr::from_bits(ip).into(),
+            false => std::net::Ipv4Addr::from_bits(ip as u32).into(),
+        };
+        SocketAddr::new(ip, port)
+    }
+
+    fn outer(src: SocketAddr, dst: SocketAddr) -> Outer {
+        let family = crate::tunnel::Family::of(dst.ip());
+        Outer { family, src, dst, l3: 0, tcp_at: 0, ttl: 9, tos: 3 }
+    }
+
+    /// The slow twin: every byte, the pseudo header spelled out.
+    fn slow(src: SocketAddr, dst: SocketAddr, segment: &[u8]) -> u16 {
+        let mut bytes = Vec::new();
+        for ip in [src.ip(), dst.ip()] {
+            match ip {
+                IpAddr::V4(ip) => bytes.extend(ip.octets()),
+                IpAddr::V6(ip) => bytes.extend(ip.octets()),
+            }
+        }
+        bytes.extend((segment.len() as u32).to_be_bytes());
+        bytes.extend([0, 0, 0, 6]);
+        bytes.extend(segment);
+        let mut sum = 0u64;
+        for pair in bytes.chunks(2) {
+            sum += u64::from(pair[0]) << 8 | u64::from(pair.get(1).copied().unwrap_or(0));
+        }
+        while sum > 0xffff {
+            sum = (sum & 0xffff) + (sum >> 16);
+        }
+        !(sum as u16)
+    }
+
+    proptest! {
+        #[test]
+        fn a_derived_checksum_is_the_one_of_all_bytes(
+            families: (bool, bool), ips: [u128; 4], ports: [u16; 4], numbers: (u32, u32),
+            mut old in proptest::collection::vec(any::<u8>(), 64..1500), cut in 10usize..32,
+            header: [u8; 12],
+        ) {
+            let up = [0, 1].map(|i| addr(families.0, ips[i], ports[i]));
+            let down = [2, 3].map(|i| addr(families.1, ips[i], ports[i]));
+            old[16..18].fill(0);
+            let sum = slow(up[0], up[1], &old);
+            put_u16(&mut old, 16, sum);
+            let outer = outer(up[0], up[1]);
+            prop_assert!(verified(&outer, &old));
+            let behind = sum_behind(&outer, &old[..2 * cut], old.len());
+            let headers = Headers {
+                src: down[0], dst: down[1], seq: SeqNum(numbers.0), ack: SeqNum(numbers.1),
+                flags: 0x18, ttl: 5, tos: 7,
+            };
+            let mut datagram = vec![0xee; headers.len()];
+            datagram.extend(header);
+            datagram.extend(&old[2 * cut..]);
+            headers.write(&mut datagram, &[], checksum::sum(behind, &header));
+            let mut segment = datagram[headers.len() - HEADER_LEN..].to_vec();
+            let written = u16::from_be_bytes([segment[16], segment[17]]);
+            segment[16..18].fill(0);
+            prop_assert_eq!(written, slow(down[0], down[1], &segment));
+        }
+
+        #[test]
+        fn a_flipped_bit_is_not_verified(
+            v6: bool, ips: [u128; 2], mut segment in proptest::collection::vec(any::<u8>(), 20..200),
+            bit: usize,
+        ) {
+            let (src, dst) = (addr(v6, ips[0], 1), addr(v6, ips[1], 2));
+            segment[16..18].fill(0);
+            let sum = slow(src, dst, &segment);
+            put_u16(&mut segment, 16, sum);
+            let bit = bit % (segment.len() * 8);
+            segment[bit / 8] ^= 1 << (bit % 8);
+            prop_assert!(!verified(&outer(src, dst), &segment));
+        }
+    }
+}
