@@ -40,7 +40,7 @@ impl<O> Run<'_, O> {
             Step::Solicited => self.solicited(packet, frame),
             Step::Advertised => self.advertised(packet, frame),
             Step::Error { mtu, to } => self.icmp_error(packet, frame, mtu, to),
-            Step::Tunnel => self.tunnel(packet, frame),
+            Step::Tunnel(family) => self.tunnel(packet, frame, family),
             Step::Drop(reason) => self.drop(packet.of, reason, frame),
         }
     }

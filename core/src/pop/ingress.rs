@@ -10,6 +10,7 @@ use crate::relay::options::{self, TimestampsAt};
 use crate::relay::permutation::{Case, Client, Mapped};
 use crate::relay::translate::Segment;
 use crate::seq::SeqNum;
+use crate::tunnel::Family;
 use crate::verdict::DropReason;
 use crate::wire::ethernet::{self, Ethernet};
 use crate::wire::ipv4::{self, Ipv4, Ipv4Error, Options};
@@ -81,7 +82,7 @@ pub(super) enum Step {
     /// A target's segment of a transparent service.
     DownTransparent,
     /// An agent's segment to a tunnel.
-    Tunnel,
+    Tunnel(Family),
 }
 
 impl Packet {
@@ -311,7 +312,7 @@ impl<O> Run<'_, O> {
         if tcp.has(tcp::SYN | tcp::ACK) {
             return Err(DropReason::SynAckFromClient);
         }
-        let Some(service) = self.service(index) else { return Ok(Step::Tunnel) };
+        let Some(service) = self.service(index) else { return Ok(Step::Tunnel(Family::V4)) };
         if let Egress::Transparent = service.egress {
             return Ok(Step::UpTransparent);
         }

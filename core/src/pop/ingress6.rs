@@ -6,12 +6,14 @@ use super::run::Run;
 use crate::config::{Destination, is_link_local6};
 use crate::fragment;
 use crate::frame::{ChecksumVerdict, Frame};
+use crate::relay::options;
+use crate::tunnel::Family;
 use crate::verdict::DropReason;
 use crate::wire::ethernet::Ethernet;
 use crate::wire::icmp::IcmpError;
 use crate::wire::icmpv6::{self, Kind};
 use crate::wire::ipv6::{self, ExtensionError, Ipv6};
-use crate::wire::tcp::Tcp;
+use crate::wire::tcp::{self, Tcp};
 
 impl<O> Run<'_, O> {
     /// Reads the datagram of a frame for this station or a group that it is in.
@@ -107,12 +109,33 @@ impl<O> Run<'_, O> {
         if flags_contradict(tcp.flags) {
             return Err(DropReason::TcpFlags);
         }
+        // Whatever is to be done with the segment, lengths of its options must hold.
+        let options = segment.get(tcp::HEADER_LEN..tcp.header_len).unwrap_or_default();
+        options::find_timestamps(options).map_err(|_| DropReason::TcpOptions)?;
         match to {
-            // No service has an IPv6 VIP yet; this is where its segments are told apart.
-            Destination::Vip => Err(DropReason::UnservedPort),
+            Destination::Vip => self.read_client6(packet),
             Destination::Own(_) | Destination::Pool(_) | Destination::Other => {
                 Err(DropReason::NotOurs)
             }
         }
+    }
+
+    /// A segment to an IPv6 VIP: all of its services are tunnels.
+    fn read_client6(&self, packet: &mut Packet) -> Result<Step, DropReason> {
+        if !self.takes_clients() {
+            return Err(DropReason::WrongSide);
+        }
+        let (ip, tcp) = (packet.ipv6.ip, packet.segment.tcp);
+        packet.of = self.snapshot.service_at6(ip.dst, tcp.dst_port);
+        if !self.snapshot.client_ok6(ip.src) || tcp.src_port == 0 {
+            return Err(DropReason::SourceNotAllowed);
+        }
+        if packet.of.is_none() {
+            return Err(DropReason::UnservedPort);
+        }
+        if tcp.has(tcp::SYN | tcp::ACK) {
+            return Err(DropReason::SynAckFromClient);
+        }
+        Ok(Step::Tunnel(Family::V6))
     }
 }

@@ -112,7 +112,6 @@ impl<'a, O> Run<'a, O> {
 
     /// [`Run::hop`] for IPv6.
     #[inline]
-    #[expect(dead_code, reason = "tunnels are to send over IPv6")]
     pub fn hop6<F: Frame>(&mut self, towards: Towards, dst: u128) -> Result<Hop, DropReason>
     where
         O: Output<F>,

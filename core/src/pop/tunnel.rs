@@ -8,10 +8,10 @@
 mod explain;
 mod write;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::Output;
-use super::ingress::Packet;
+use super::ingress::{Ipv6Packet, Packet};
 use super::run::Run;
 use crate::bucket::Purpose;
 use crate::config::Tunnel;
@@ -60,6 +60,21 @@ impl Outer {
             tos,
         }
     }
+
+    /// Of an IPv6 datagram.
+    fn of_ipv6(packet: &Packet) -> Outer {
+        let Ipv6Packet { ip, upper } = packet.ipv6;
+        let (tcp, l3) = (packet.segment.tcp, packet.segment.l3);
+        Outer {
+            family: Family::V6,
+            src: SocketAddr::new(Ipv6Addr::from_bits(ip.src).into(), tcp.src_port),
+            dst: SocketAddr::new(Ipv6Addr::from_bits(ip.dst).into(), tcp.dst_port),
+            l3,
+            tcp_at: l3 + upper.at,
+            ttl: ip.hop_limit,
+            tos: ip.traffic_class,
+        }
+    }
 }
 
 /// What becomes of a segment: all that is needed, apart from its frame.
@@ -73,14 +88,17 @@ enum Outcome {
 impl<O> Run<'_, O> {
     /// A segment to a tunnel's VIP.
     #[inline]
-    pub(super) fn tunnel<F: Frame>(&mut self, packet: &Packet, frame: F)
+    pub(super) fn tunnel<F: Frame>(&mut self, packet: &Packet, frame: F, family: Family)
     where
         O: Output<F>,
     {
         let Some(tunnel) = packet.of.and_then(|of| self.snapshot.tunnel(of)) else {
             return self.drop(packet.of, DropReason::UnservedPort, frame);
         };
-        let outer = Outer::of_ipv4(packet, &frame);
+        let outer = match family {
+            Family::V4 => Outer::of_ipv4(packet, &frame),
+            Family::V6 => Outer::of_ipv6(packet),
+        };
         let header_len = packet.segment.tcp.header_len;
         let bytes = frame.bytes().get(outer.tcp_at..).unwrap_or_default();
         let Some((header, payload)) = bytes.split_at_checked(header_len) else {
@@ -225,7 +243,10 @@ impl<O> Run<'_, O> {
             self.counters.count_foreign_born(down.issued_by);
         }
         if outer.ttl <= 1 {
-            return self.time_exceeded(packet, frame);
+            return match outer.family {
+                Family::V4 => self.time_exceeded(packet, frame),
+                Family::V6 => self.drop(packet.of, DropReason::TtlExceeded, frame),
+            };
         }
         let hop = match self.hop_to(down.dst.ip()) {
             Ok(hop) => hop,
@@ -248,7 +269,7 @@ impl<O> Run<'_, O> {
             return self.drop(packet.of, DropReason::NoRoom, frame);
         };
         let total_len = frame.bytes().len().saturating_sub(l3);
-        if total_len > self.soft.links.link(hop.port).map_or(0, |link| usize::from(link.mtu)) {
+        if !self.fits(hop.port, total_len) {
             return self.drop(packet.of, DropReason::TooBig, frame);
         }
         let bytes = frame.bytes_mut();
@@ -260,7 +281,7 @@ impl<O> Run<'_, O> {
         }
         let datagram = bytes.get_mut(l3..).unwrap_or_default();
         headers.write(datagram, &[], crate::wire::checksum::sum(behind, &down.header));
-        if !self.send(frame, l3, hop) {
+        if !self.send(frame, l3, hop, ethertype(Family::of(down.dst.ip()))) {
             return self.count_drop::<F>(packet.of, DropReason::NoRoom);
         }
         counters.down.add(1, total_len as u64);
@@ -274,7 +295,7 @@ impl<O> Run<'_, O> {
     {
         match dst {
             IpAddr::V4(ip) => self.hop(Towards::Clients, ip.to_bits()),
-            IpAddr::V6(_) => Err(DropReason::NoRoute),
+            IpAddr::V6(ip) => self.hop6(Towards::Clients, ip.to_bits()),
         }
     }
 }

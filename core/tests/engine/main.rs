@@ -5,6 +5,7 @@
 //! or writers. One program, for it is built in a fraction of the time of one per file.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod agents;
 mod frames;
 mod frames6;
 mod seen;
@@ -26,7 +27,11 @@ mod links6;
 mod options;
 mod reasons;
 mod relay;
+mod tunnel;
+mod tunnel_hostile;
+mod tunnel_refusals;
 
+use agents::*;
 use frames::*;
 use frames6::*;
 use seen::*;

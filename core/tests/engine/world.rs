@@ -1,5 +1,6 @@
 //! A POP with all that it needs, and a sink that keeps what it sends and says.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyrelay_core::config::{Config, Egress, Endpoint, Service, Snapshot};
@@ -9,6 +10,7 @@ use anyrelay_core::keys::{KeyFile, Tenants};
 use anyrelay_core::pop::{BURST, Note, Output, Pop, SoftState};
 use anyrelay_core::relay::permutation::{Case, Client, Mapped, WalkError};
 use anyrelay_core::time::Now;
+use anyrelay_core::tunnel::Return;
 use anyrelay_core::verdict::{DropReason, PortIndex, ReplyKind, Verdict};
 use anyrelay_core::wire::MacAddr;
 use arrayvec::ArrayVec;
@@ -88,7 +90,7 @@ targets = ["198.51.100.40:8443", "198.51.100.41:8443"]
 egress = "transparent"
 "#;
 
-const KEYS: &str = r#"
+pub const KEYS: &str = r#"
 relay = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
 sequence = "202122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f"
 token = "404142434445464748494a4b4c4d4e4f505152535455565758595a5b5c5d5e5f"
@@ -100,6 +102,10 @@ pub enum Said {
     Service(String),
     Mapped { client: Client, mapped: Mapped, egress_ip: u32, target: Endpoint },
     Passed { client: Endpoint, target: Endpoint },
+    Tunnelled { agent: SocketAddr, vip: SocketAddr, tick: u64, acked: Option<i32> },
+    Keepalive { tenant: u16, agent: u32 },
+    Sender { holds: Return, sent: Option<i32> },
+    Destination { holds: Return },
     Sent(ReplyKind),
     Verdict(Verdict),
 }
@@ -215,6 +221,14 @@ impl<F: Made> Output<F> for Sink {
                 Said::Mapped { client, mapped, egress_ip, target }
             }
             Note::Passed { client, target } => Said::Passed { client, target },
+            Note::Tunnelled { agent, vip, tick, acked, .. } => {
+                Said::Tunnelled { agent, vip, tick: tick.0, acked }
+            }
+            Note::Keepalive(request) => {
+                Said::Keepalive { tenant: request.tenant, agent: request.agent }
+            }
+            Note::Sender { holds, sent } => Said::Sender { holds, sent },
+            Note::Destination { holds } => Said::Destination { holds },
             Note::Sent(kind) => Said::Sent(kind),
             Note::Verdict(verdict) => Said::Verdict(verdict),
         });
@@ -247,8 +261,13 @@ impl World {
     }
 
     pub fn with(config: Config) -> World {
-        let keys = KeyFile::parse(KEYS).unwrap();
-        let snapshot = Snapshot::build(&config, &keys, &Tenants::default(), None).unwrap();
+        World::keyed(config, KEYS, "")
+    }
+
+    /// A World with the texts of these key and tenants files.
+    pub fn keyed(config: Config, keys: &str, tenants: &str) -> World {
+        let (keys, tenants) = (KeyFile::parse(keys).unwrap(), Tenants::parse(tenants).unwrap());
+        let snapshot = Snapshot::build(&config, &keys, &tenants, None).unwrap();
         let macs: Vec<_> =
             (0..).zip(&config.ports).map(|(at, port)| mac_of(at, port.mac)).collect();
         let soft =
@@ -302,7 +321,8 @@ impl World {
     pub fn framed(&self, port: PortIndex, datagram: &[u8]) -> Vec<u8> {
         let peer = if port == WAN { WAN_GATEWAY } else { LAN_GATEWAY };
         let vlan = self.snapshot.config.ports[usize::from(port.0)].vlan;
-        ethernet(self.mac(port), peer, vlan, 0x0800, datagram)
+        let ethertype = if datagram.first().is_some_and(|b| b >> 4 == 6) { 0x86dd } else { 0x0800 };
+        ethernet(self.mac(port), peer, vlan, ethertype, datagram)
     }
 
     /// Hands over a segment that is forwarded; gives back what it became and where it left.

@@ -52,7 +52,7 @@ impl Headers {
         put_u16(head, field::DST_PORT, self.dst.port());
         put_u32(head, field::SEQ, self.seq.0);
         put_u32(head, field::ACK, self.ack.0);
-        head[field::DATA_OFFSET] = ((HEADER_LEN + options.len()) / 4 << 4) as u8;
+        head[field::DATA_OFFSET] = (((HEADER_LEN + options.len()) / 4) << 4) as u8;
         head[field::FLAGS] = self.flags;
         put_u16(head, field::WINDOW, WINDOW);
         // The checksum, 0 until it is known, and no urgent pointer.

@@ -163,6 +163,12 @@ pub fn reason(line: &mut String, note: Note<'_>, port_name: impl Fn(u8) -> Strin
         Note::Passed { client, target } => {
             write!(line, " | transparent client {client} target {target}")
         }
+        Note::Tunnelled { agent, vip, tick, acked, .. } => {
+            write!(line, " | agent {agent} at {vip}, tick {}, acked {acked:?}", tick.0)
+        }
+        Note::Keepalive(request) => write!(line, " | keepalive {request:?}"),
+        Note::Sender { holds, sent } => write!(line, " | sender {holds:?}, sent {sent:?}"),
+        Note::Destination { holds } => write!(line, " | destination {holds:?}"),
         Note::Sent(kind) => write!(line, " | sends {kind}: {}", kind.text()),
         Note::Verdict(Verdict::Forward(port)) => {
             write!(line, " | forward to {}", port_name(port.0))

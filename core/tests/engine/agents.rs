@@ -1,0 +1,329 @@
+//! Agents of tunnels, as plain as can be: they write their messages by hand and learn the POPs'
+//! numbers and their own tokens from what they are sent, as real ones do.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use anyrelay_core::config::Config;
+use anyrelay_core::crypto::{Key128, hmac_sha256_128};
+use anyrelay_core::keys::{Secret, agent_key};
+use anyrelay_core::verdict::{DropReason, ReplyKind, Verdict};
+use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice, TcpHeaderSlice};
+
+use super::*;
+
+pub const VIP4: &str = "203.0.113.20:443";
+pub const VIP6: &str = "[2001:db8:f::20]:443";
+pub const STRIDE: u32 = 4096;
+
+/// What is added to [`config6`] for tunnels: one for both families, and one for another tenant too.
+pub const TUNNELS: &str = r#"
+[[tunnel]]
+name = "tun"
+vip4 = "203.0.113.20:443"
+vip6 = "[2001:db8:f::20]:443"
+tenants = ["acme", "zorg"]
+
+[[tunnel]]
+name = "four"
+vip4 = "203.0.113.21:443"
+"#;
+
+pub const TENANTS: &str = r#"
+[[tenant]]
+id = 1
+name = "acme"
+key = "0101010101010101010101010101010101010101010101010101010101010101"
+agent = [{ id = 1, name = "a" }, { id = 2, name = "b" }, { id = 3, name = "gone", revoked = true }]
+
+[[tenant]]
+id = 2
+name = "zorg"
+key = "0202020202020202020202020202020202020202020202020202020202020202"
+agent = [{ id = 1, name = "a" }]
+
+[[tenant]]
+id = 3
+name = "elsewhere"
+key = "0303030303030303030303030303030303030303030303030303030303030303"
+agent = [{ id = 1, name = "a" }]
+"#;
+
+/// A config with tunnels and relays, of the POP with this number.
+pub fn tunnel_config(pop: u8, edits: &[(&str, &str)]) -> Config {
+    let config = config6()
+        .replace("id = 1\n", &format!("id = {pop}\ntenants = \"tenants.toml\"\n"))
+        .replace("[limits]\n", "[limits]\nsyn_ack_per_second = 1000000\n");
+    let config = edits.iter().fold(config + TUNNELS, |config, (from, to)| {
+        assert!(config.contains(from), "{from:?} is not in the config");
+        config.replacen(from, to, 1)
+    });
+    Config::parse("pop.toml", &config).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A World with tunnels, of the POP with this number, in the middle of a tick.
+pub fn tunnel_world(pop: u8) -> World {
+    tunnel_world_with(pop, &[], KEYS)
+}
+
+pub fn tunnel_world_with(pop: u8, edits: &[(&str, &str)], keys: &str) -> World {
+    let mut world = World::keyed(tunnel_config(pop, edits), keys, TENANTS);
+    world.later(1_795_000_004_000 - 1_000_000);
+    world
+}
+
+/// The POP's tick.
+pub fn tick(world: &World) -> u32 {
+    (world.now.unix.as_millis() / 8000) as u32
+}
+
+/// A segment of either family, to be written or as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outer {
+    pub src: SocketAddr,
+    pub dst: SocketAddr,
+    pub ttl: u8,
+    pub tos: u8,
+    pub seq: u32,
+    pub ack: u32,
+    pub flags: u8,
+    pub window: u16,
+    pub options: Vec<u8>,
+    pub data: Vec<u8>,
+}
+
+impl Outer {
+    pub fn new(src: SocketAddr, dst: SocketAddr, flags: u8) -> Outer {
+        let (options, data) = (Vec::new(), Vec::new());
+        Outer { src, dst, ttl: 57, tos: 0xb9, seq: 1, ack: 0, flags, window: 65535, options, data }
+    }
+
+    pub fn edit(&self, edit: impl FnOnce(&mut Outer)) -> Outer {
+        let mut outer = self.clone();
+        edit(&mut outer);
+        outer
+    }
+
+    /// The datagram, checksums right.
+    pub fn datagram(&self) -> Vec<u8> {
+        let mut tcp = Tcp::new((0, self.src.port()), (0, self.dst.port()), self.flags);
+        tcp.options.clone_from(&self.options);
+        tcp.data.clone_from(&self.data);
+        (tcp.seq, tcp.ack, tcp.window) = (self.seq, self.ack, self.window);
+        match (self.src.ip(), self.dst.ip()) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                let ip = Ip::new(src.to_bits(), dst.to_bits());
+                tcp.ip = Ip { ttl: self.ttl, tos: self.tos, ..ip };
+                tcp.datagram()
+            }
+            (IpAddr::V6(src), IpAddr::V6(dst)) => {
+                let (src, dst) = (src.to_bits(), dst.to_bits());
+                let mut segment = tcp.segment();
+                segment[16..18].fill(0);
+                let sum = checksum6(src, dst, 6, &segment);
+                segment[16..18].copy_from_slice(&sum.to_be_bytes());
+                let ip = Ip6 { hop_limit: self.ttl, traffic_class: self.tos, ..Ip6::new(src, dst) };
+                ip.with(&segment)
+            }
+            _ => panic!("of two families"),
+        }
+    }
+
+    /// Takes an untagged frame apart; panics when a length or checksum is wrong, or something is set
+    /// that a POP leaves alone.
+    pub fn frame(frame: &[u8]) -> Outer {
+        assert!(frame.len() >= 60);
+        assert_eq!((&frame[..6], &frame[6..12]), (&WAN_GATEWAY[..], &WAN_MAC[..]));
+        match frame[12..14] {
+            [0x08, 0x00] => Outer::ipv4(&frame[14..]),
+            [0x86, 0xdd] => Outer::ipv6(&frame[14..]),
+            _ => panic!("neither IPv4 nor IPv6: {frame:02x?}"),
+        }
+    }
+
+    fn ipv4(datagram: &[u8]) -> Outer {
+        let seen = Seen::datagram(datagram);
+        let tcp = seen.tcp();
+        assert!(seen.dont_fragment && seen.id == 0 && seen.ip_options.is_empty());
+        let header = Ipv4HeaderSlice::from_slice(datagram).unwrap();
+        assert_eq!(header.slice().len(), 20);
+        let at = |ip: u32, port| SocketAddr::new(Ipv4Addr::from_bits(ip).into(), port);
+        Outer {
+            src: at(seen.src, tcp.sport),
+            dst: at(seen.dst, tcp.dport),
+            ttl: seen.ttl,
+            tos: seen.tos,
+            seq: tcp.seq,
+            ack: tcp.ack,
+            flags: tcp.flags,
+            window: tcp.window,
+            options: tcp.options,
+            data: tcp.data,
+        }
+    }
+
+    fn ipv6(datagram: &[u8]) -> Outer {
+        let header = Ipv6HeaderSlice::from_slice(datagram).unwrap().to_header();
+        assert_eq!((header.next_header.0, header.flow_label.value()), (6, 0));
+        let segment = &datagram[40..40 + usize::from(header.payload_length)];
+        let tcp = TcpHeaderSlice::from_slice(segment).unwrap();
+        let data = &segment[tcp.slice().len()..];
+        let sum = tcp.calc_checksum_ipv6_raw(header.source, header.destination, data).unwrap();
+        assert_eq!(tcp.checksum(), sum, "{datagram:02x?}");
+        let at = |ip: [u8; 16], port| SocketAddr::new(Ipv6Addr::from(ip).into(), port);
+        Outer {
+            src: at(header.source, tcp.source_port()),
+            dst: at(header.destination, tcp.destination_port()),
+            ttl: header.hop_limit,
+            tos: header.traffic_class,
+            seq: tcp.sequence_number(),
+            ack: tcp.acknowledgment_number(),
+            flags: tcp.slice()[13],
+            window: tcp.window_size(),
+            options: tcp.options().to_vec(),
+            data: data.to_vec(),
+        }
+    }
+}
+
+/// An agent's token with the epoch of its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentToken {
+    pub epoch: u8,
+    pub bytes: Vec<u8>,
+}
+
+/// An agent.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    pub addr: SocketAddr,
+    pub vip: SocketAddr,
+    pub tenant: u16,
+    pub number: u32,
+    pub key: Key128,
+    /// Its number at tick 0.
+    pub base: u32,
+    /// The POPs' number at tick 0, learned from a SYN-ACK.
+    pub start: u32,
+    pub token: Option<AgentToken>,
+}
+
+impl Agent {
+    /// The agent of that tenant and number at `addr`, which knows nothing yet.
+    pub fn new(tenant: u16, number: u32, addr: &str) -> Agent {
+        let addr: SocketAddr = addr.parse().unwrap();
+        let vip = if addr.is_ipv4() { VIP4 } else { VIP6 }.parse().unwrap();
+        let key = agent_key(&Secret::new([tenant as u8; 32]), number).unwrap();
+        let base = 0xfff4_8000u32.wrapping_add(u32::from(addr.port()) << 16);
+        Agent { addr, vip, tenant, number, key, base, start: 0, token: None }
+    }
+
+    /// The agent after a handshake and a keepalive with `world`.
+    pub fn connected(world: &mut World, tenant: u16, number: u32, addr: &str) -> Agent {
+        let mut agent = Agent::new(tenant, number, addr);
+        agent.connect(world);
+        agent
+    }
+
+    pub fn connect(&mut self, world: &mut World) {
+        let syn_ack = answer(world, &self.syn(world), ReplyKind::SynAck);
+        self.start = syn_ack.seq.wrapping_sub(STRIDE.wrapping_mul(tick(world)));
+        let reply = answer(world, &self.keepalive(world), ReplyKind::Keepalive);
+        self.token = read_token(&reply.data, self.addr.is_ipv6());
+    }
+
+    /// Its own number at the tick of `world`.
+    pub fn seq(&self, world: &World) -> u32 {
+        self.base.wrapping_add(STRIDE.wrapping_mul(tick(world)))
+    }
+
+    /// What it acks exactly at the tick of `world`.
+    pub fn ack(&self, world: &World) -> u32 {
+        self.start.wrapping_add(STRIDE.wrapping_mul(tick(world))).wrapping_add(1)
+    }
+
+    pub fn syn(&self, world: &World) -> Outer {
+        let syn = Outer::new(self.addr, self.vip, SYN);
+        syn.edit(|syn| {
+            syn.seq = self.seq(world);
+            syn.options = vec![2, 4, 5, 0xb4, 4, 2, 1, 1, 1, 3, 3, 8];
+        })
+    }
+
+    /// A segment with `data`, numbered as it should be.
+    pub fn segment(&self, world: &World, data: Vec<u8>) -> Outer {
+        Outer::new(self.addr, self.vip, PSH | ACK).edit(|segment| {
+            segment.seq = self.seq(world).wrapping_add(1);
+            segment.ack = self.ack(world);
+            segment.data = data;
+        })
+    }
+
+    pub fn keepalive(&self, world: &World) -> Outer {
+        let len = if self.addr.is_ipv4() { 74 } else { 102 };
+        let mut data = vec![0x10, 1];
+        data.extend(self.tenant.to_be_bytes());
+        data.extend(self.number.to_be_bytes());
+        data.extend(NONCE);
+        data.resize(len - 16, 0);
+        let mac = hmac_sha256_128(&self.key, &[b"keepalive request", &[0], &data]);
+        data.extend(mac);
+        self.segment(world, data)
+    }
+
+    /// A datagram to the agent with the token `to`, `steps` of 64 bytes in front of the tick.
+    pub fn data(&self, world: &World, to: &AgentToken, steps: u8, body: &[u8]) -> Outer {
+        let own = self.token.as_ref().unwrap();
+        let flags = u8::from(to.bytes.len() == 32) << 3
+            | u8::from(own.bytes.len() == 32) << 2
+            | (to.epoch & 1) << 1
+            | own.epoch & 1;
+        let mut data = vec![0x30 | flags, steps];
+        data.extend(CHANNEL);
+        data.extend(SESSION);
+        data.extend(&to.bytes);
+        data.extend(&own.bytes);
+        data.extend(body);
+        self.segment(world, data).edit(|segment| {
+            segment.seq = segment.seq.wrapping_add(u32::from(steps) * 64);
+        })
+    }
+
+    pub fn token(&self) -> &AgentToken {
+        self.token.as_ref().unwrap()
+    }
+}
+
+pub const NONCE: [u8; 8] = *b"a nonce!";
+pub const CHANNEL: [u8; 2] = [0xc4, 0xa7];
+pub const SESSION: [u8; 8] = *b"session!";
+
+/// The token in a keepalive reply.
+pub fn read_token(reply: &[u8], v6: bool) -> Option<AgentToken> {
+    let (ip_len, token_len) = if v6 { (16, 32) } else { (4, 16) };
+    let after = 32 + ip_len;
+    let bytes = reply[after + 6..after + 6 + token_len].to_vec();
+    (reply[0] == 0x21).then_some(AgentToken { epoch: reply[after + 4], bytes })
+}
+
+/// What `world` answers to `segment`; it must be one frame of that kind, back to where it is from.
+pub fn answer(world: &mut World, segment: &Outer, kind: ReplyKind) -> Outer {
+    let sent = world.datagram(WAN, &segment.datagram());
+    let [(WAN, frame)] = &sent[..] else { panic!("{sent:02x?} {:?}", world.out.said) };
+    assert_eq!(world.verdict(), Verdict::Reply(kind));
+    let seen = Outer::frame(frame);
+    assert_eq!((seen.src, seen.dst, seen.ttl), (segment.dst, segment.src, 64));
+    seen
+}
+
+/// What `world` sends on because of `segment`.
+pub fn sent_on(world: &mut World, segment: &Outer) -> Outer {
+    let sent = world.datagram(WAN, &segment.datagram());
+    let [(WAN, frame)] = &sent[..] else { panic!("{sent:02x?} {:?}", world.out.said) };
+    assert_eq!(world.verdict(), Verdict::Forward(WAN));
+    Outer::frame(frame)
+}
+
+/// Why `world` drops `segment`, without an answer.
+pub fn refused(world: &mut World, segment: &Outer) -> DropReason {
+    world.dropped(WAN, &segment.datagram())
+}
