@@ -184,7 +184,8 @@ pub trait Cipher {
     /// of [`Self::WIDTH`].
     fn encrypt<const N: usize>(&self, from: &[Block; N], to: &mut [Block; N]);
 
-    /// The encryption of one block, for chains in which each waits for the one before.
+    /// The encryption of one block: for chains in which each waits for the one before, and for so
+    /// few blocks that making ready for many side by side costs more than it brings.
     fn encrypt_one(&self, block: &Block) -> Block;
 }
 

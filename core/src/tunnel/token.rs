@@ -385,7 +385,8 @@ impl CipherJob for Keystream<'_> {
     #[inline(always)]
     fn run<C: Cipher>(self, cipher: &C) {
         let first = u128::from(u64::from_be_bytes(self.check)) << 64;
-        cipher.encrypt(&[first.to_be_bytes(), (first | 1).to_be_bytes()], self.stream);
+        let blocks = [first, first | 1].map(|block| cipher.encrypt_one(&block.to_be_bytes()));
+        *self.stream = blocks;
     }
 }
 
