@@ -28,7 +28,7 @@ pub(super) struct MapArguments {
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
     /// A client, to be shown as its target sees it.
-    #[arg(long, value_name = "IP:PORT", required_unless_present_any = ["egress", "token", "agent"])]
+    #[arg(long, value_name = "IP:PORT")]
     client: Option<SocketAddrV4>,
     /// The service that the client or agent connects to; without it, all.
     #[arg(long, value_name = "NAME", conflicts_with = "egress")]

@@ -59,8 +59,8 @@ enum Command {
     /// Issue and revoke the keys of tenants' agents.
     #[command(subcommand)]
     Agent(tenants::AgentCommand),
-    /// Show what stands for a client at the target, which client is behind what a target saw, what a
-    /// tunnel's token holds, or an agent's numbers.
+    /// Show what stands for a client at the target or the other way round, what a token holds, or an
+    /// agent's numbers.
     Map(map::MapArguments),
     /// Run the POP over a capture, offline, and write what it would have sent.
     Replay(replay::ReplayArguments),

@@ -38,10 +38,10 @@ pub(super) enum AgentCommand {
         /// The tenants file.
         file: PathBuf,
         /// The tenant's name.
-        #[arg(long)]
+        #[arg(long, value_name = "NAME")]
         tenant: String,
         /// The agent's name.
-        #[arg(long)]
+        #[arg(long, value_name = "NAME")]
         name: String,
         /// The agent's key file; it must not be there yet.
         #[arg(long, value_name = "KEYFILE")]
@@ -52,7 +52,7 @@ pub(super) enum AgentCommand {
         /// The tenants file.
         file: PathBuf,
         /// The tenant's name.
-        #[arg(long)]
+        #[arg(long, value_name = "NAME")]
         tenant: String,
         /// The agent's name or number.
         #[arg(long, value_name = "NAME|ID")]
