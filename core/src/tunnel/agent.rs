@@ -122,6 +122,8 @@ pub struct Agent {
     mtu: u16,
     random: Random,
     port: u16,
+    /// Our first number while there is no base.
+    first_isn: SeqNum,
     /// The sequence number of tick 0; not known before the first answer.
     base: Option<SeqNum>,
     /// What a middlebox adds to the low 16 bits of our numbers; known once aligned.
@@ -176,6 +178,7 @@ impl Agent {
             mtu,
             random: Random::new(seed),
             port: 0,
+            first_isn: SeqNum(0),
             base: saved.map(|saved| SeqNum(saved.base)),
             shift: saved.map(|saved| saved.shift),
             constants,
@@ -200,6 +203,7 @@ impl Agent {
             problem: None,
             counters: AgentCounters::default(),
         };
+        agent.first_isn = SeqNum(agent.random.next() as u32);
         agent.port = saved.map_or_else(|| agent.random_port(), |saved| saved.port);
         agent
     }

@@ -50,7 +50,9 @@ impl Agent {
     pub(super) fn poll_connect(&mut self, now: Instant, out: &mut impl FnMut(Outgoing<'_>)) {
         match self.phase {
             Phase::Idle { at } if now >= at => {
-                let isn = SeqNum(self.random.next() as u32);
+                // The same as in earlier attempts from this port: a firewall that saw one of them
+                // would take a lower number for an old one.
+                let isn = self.first_isn;
                 let wait_ms = SYN_WAIT_MS.min(u64::from(self.constants.tick_ms) / 2).max(1);
                 self.send_syn(now, Attempt { isn, sent: 0, wait_ms, retry_at: now }, out);
             }
@@ -184,6 +186,7 @@ impl Agent {
         self.counters.new_ports += 1;
         self.forget_flow(now);
         self.port = self.random_port();
+        self.first_isn = SeqNum(self.random.next() as u32);
         self.base = None;
         self.shift = None;
         self.token = None;
