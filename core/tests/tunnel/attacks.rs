@@ -15,7 +15,13 @@ use crate::pops;
 use crate::world::World;
 
 /// A segment from the VIP to the site's public address with these numbers.
-fn from_vip(world: &World, site: usize, flags: u8, numbers: (u32, u32), payload: &[u8]) -> Packet {
+pub fn from_vip(
+    world: &World,
+    site: usize,
+    flags: u8,
+    numbers: (u32, u32),
+    payload: &[u8],
+) -> Packet {
     let mut keepalive = world.sites[site].last_keepalive.clone().unwrap();
     let public = world.sites[site].flows.last().unwrap().public;
     keepalive.set_addresses(public, keepalive.dst);

@@ -1,6 +1,6 @@
 //! Whole flows: no firewall may find anything INVALID in them, and what is sent arrives.
 
-use anyrelay_core::predict::Constants;
+use anyrelay_core::predict::{self, Constants};
 use anyrelay_core::tunnel::agent::State;
 
 use crate::conntrack::{Rules, Upper};
@@ -55,6 +55,51 @@ fn two_agents_exchange_datagrams_through_any_pop() {
         let mut world = World::new(seed, Constants::default()).with_pops(&[0, 3000, -3000]);
         let sites = pair(&mut world, PLAIN);
         all_arrive(&mut world, seed, sites, 1000);
+    }
+}
+
+/// Acks are predicted from what was authenticated: keepalives ack the newest reply exactly, data LAG
+/// ticks before it, and nothing below the SYN-ACK.
+#[test]
+fn acks_are_those_of_the_protocol() {
+    for seed in seeds(5) {
+        let Constants { stride, lag, .. } = Constants::default();
+        let mut world = World::new(seed, Constants::default());
+        let b = world.add_site(PLAIN);
+        world.run_until_ready(b);
+        let a = world.add_site(PLAIN);
+        while world.sites[a].last_keepalive.is_none() {
+            world.run(1);
+        }
+        let first = world.highest_ack(a);
+        world.run_until_ready(a);
+        let token = world.token(b);
+        let start = world
+            .service
+            .vip4
+            .as_ref()
+            .unwrap()
+            .predictor
+            .start(world.sites[a].agent.status(world.instant()).public.unwrap());
+        let mut held = 0;
+        for round in 0..60 {
+            world.send(a, &token, b"data").unwrap();
+            let data = world.sites[a].last_data.take().unwrap().head().ack;
+            let keepalives = world.sites[a].agent.counters().keepalives_sent;
+            while world.sites[a].agent.counters().keepalives_sent == keepalives {
+                world.run(10);
+            }
+            // The keepalive that comes next acks the reply that was the newest for data as well.
+            let keepalive = world.highest_ack(a);
+            let reply = keepalive.plus(74u32.wrapping_neg());
+            assert!(predict::ticks_between(reply, start.plus(1), stride).is_some(), "seed {seed}");
+            let lagged = reply.plus((u32::from(lag) * stride).wrapping_neg());
+            let expected = if lagged.after(first) { lagged } else { first };
+            assert_eq!(data, expected, "seed {seed}, round {round}");
+            held += u32::from(data == first);
+            world.run(3000);
+        }
+        assert!((2..=6).contains(&held), "seed {seed}: held for {held} rounds");
     }
 }
 

@@ -13,6 +13,7 @@ mod site;
 mod world;
 
 mod attacks;
+mod chaos;
 mod edge;
 mod failing;
 mod flows;

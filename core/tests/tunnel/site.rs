@@ -62,7 +62,9 @@ pub struct Site {
     pub deaf: bool,
     /// What would come to the agent is put here instead.
     pub caught: Option<Vec<Packet>>,
+    /// The last keepalive and the last datagram, as they left the agent.
     pub last_keepalive: Option<Packet>,
+    pub last_data: Option<Packet>,
 }
 
 /// Changes a segment, or drops it by returning false.

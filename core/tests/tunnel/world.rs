@@ -177,6 +177,7 @@ impl World {
             deaf: false,
             caught: None,
             last_keepalive: None,
+            last_data: None,
         });
         number
     }
@@ -275,8 +276,10 @@ impl World {
             if here.spoil_up.is_some_and(|spoil| !spoil(&mut self.rng, &mut packet)) {
                 continue;
             }
-            if packet.payload().first().is_some_and(|first| first >> 4 == 1) {
-                here.last_keepalive = Some(packet.clone());
+            match packet.payload().first().map(|first| first >> 4) {
+                Some(1) => here.last_keepalive = Some(packet.clone()),
+                Some(3) => here.last_data = Some(packet.clone()),
+                _ => {}
             }
             if here.cut[0] {
                 continue;
