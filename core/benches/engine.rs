@@ -2,41 +2,50 @@
 //! smallest segments, of many clients.
 //!
 //! `cargo bench -p anyrelay-core --bench engine`; the time shown is for a burst, the rate beside it
-//! in packets. `receive` is what the others spend on filling their frames, as a port would.
+//! in packets. At the end, what packets of tunnels cost is told beside a relayed one, from runs that
+//! take turns. `receive` is what the others spend on filling their frames, as a port would.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a failed one ends the bench")]
 
 #[allow(dead_code, reason = "the tests use all of it")]
 #[path = "../tests/engine/frames.rs"]
 mod frames;
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyrelay_core::config::{Config, Egress, Snapshot};
 use anyrelay_core::counters::Counters;
 use anyrelay_core::frame::Frame;
-use anyrelay_core::keys::{KeyFile, Tenants};
+use anyrelay_core::keys::{KeyFile, Secret, Tenants};
 use anyrelay_core::pop::{BURST, Output, Pop, SoftState};
+use anyrelay_core::predict;
 use anyrelay_core::relay::permutation::{Case, Client, WalkError};
+use anyrelay_core::seq::SeqNum;
 use anyrelay_core::time::Now;
+use anyrelay_core::tunnel::{DataHeader, Family};
 use anyrelay_core::verdict::PortIndex;
 use anyrelay_core::wire::MacAddr;
 use arrayvec::ArrayVec;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use frames::{ACK, Mac, Tcp, ethernet, ip, timestamps};
+use frames::{ACK, Mac, PSH, SYN, Tcp, ethernet, internet_checksum, ip, timestamps};
 
 const CONFIG: &str = r#"
 [pop]
 name = "bench"
 id = 1
 keys = "keys.toml"
+tenants = "tenants.toml"
+[limits]
+syn_ack_per_second = 1000000000
 [[port]]
 name = "wan"
 device = "wan"
 side = "client"
 mac = "02:00:00:00:00:01"
-addresses = ["192.0.2.2/24"]
-gateways = ["192.0.2.1"]
-gateway_macs = ["02:00:00:00:01:01"]
+addresses = ["192.0.2.2/24", "fe80::2/64"]
+gateways = ["192.0.2.1", "fe80::1"]
+gateway_macs = ["02:00:00:00:01:01", "02:00:00:00:01:01"]
 [[port]]
 name = "lan"
 device = "lan"
@@ -66,6 +75,10 @@ name = "transparent"
 vip = "203.0.113.11:443"
 targets = ["198.51.100.40:8443"]
 egress = "transparent"
+[[tunnel]]
+name = "tunnel"
+vip4 = "203.0.113.20:443"
+vip6 = "[2001:db8::20]:443"
 "#;
 
 const WAN: PortIndex = PortIndex(0);
@@ -78,7 +91,7 @@ const CLIENTS: u32 = 8192;
 
 /// A buffer that is used again and again.
 struct Buffer {
-    bytes: Box<[u8; 256]>,
+    bytes: Box<[u8; 2048]>,
     start: usize,
     end: usize,
 }
@@ -104,8 +117,9 @@ impl Frame for Buffer {
         self.start = start.unwrap_or(self.start);
         start.is_some()
     }
-    fn append(&mut self, _: usize) -> bool {
-        false
+    fn append(&mut self, count: usize) -> bool {
+        self.end += count;
+        self.end <= self.bytes.len()
     }
     fn trim_front(&mut self, count: usize) {
         self.start = (self.start + count).min(self.end);
@@ -141,9 +155,11 @@ impl Bench {
     fn new() -> Bench {
         let config = Config::parse("bench.toml", CONFIG).unwrap_or_else(|error| panic!("{error}"));
         let keys = KeyFile::from_random([[1; 32], [2; 32], [3; 32]]);
-        let snapshot = Snapshot::build(&config, &keys, &Tenants::default(), None).unwrap();
+        let mut tenants = Tenants::default();
+        tenants.add("bench", Secret::new([4; 32])).unwrap();
+        let snapshot = Snapshot::build(&config, &keys, &tenants, None).unwrap();
         let soft = Arc::new(SoftState::new(&snapshot, &MACS.map(MacAddr::new)));
-        let buffer = || Buffer { bytes: Box::new([0; 256]), start: 0, end: 0 };
+        let buffer = || Buffer { bytes: Box::new([0; 2048]), start: 0, end: 0 };
         let free = (0..BURST).map(|_| buffer()).collect();
         let pop = Pop::new(soft, Arc::new(Counters::default()));
         Bench { snapshot, pop, sink: Sink { free, sent: [0; 2] } }
@@ -181,18 +197,134 @@ impl Bench {
             bencher.iter(|| {
                 let mut burst = self.receive(bursts.next().unwrap());
                 received += PACKETS as u64;
-                now = now.plus_millis(1);
+                now.instant = now.instant.plus_millis(1);
                 self.pop.handle_burst(now, &self.snapshot, port, &mut burst, &mut self.sink);
             });
         });
-        let out = if port == WAN { LAN } else { WAN };
-        assert_eq!(self.sink.sent[usize::from(out.0)], received, "{name}: not all were sent on");
+        assert_eq!(self.sink.sent.iter().sum::<u64>(), received, "{name}: not all were sent on");
+    }
+
+    /// How long the engine takes for `bursts` bursts of `frames`, filling them not counted.
+    fn measure(&mut self, port: PortIndex, frames: &[Vec<u8>], bursts: usize) -> Duration {
+        let mut now = Now::from_millis(1000);
+        let mut took = Duration::ZERO;
+        self.sink.sent = [0; 2];
+        for frames in frames.chunks_exact(PACKETS).cycle().take(bursts) {
+            let mut burst = self.receive(frames);
+            now.instant = now.instant.plus_millis(1);
+            let start = std::time::Instant::now();
+            self.pop.handle_burst(now, &self.snapshot, port, &mut burst, &mut self.sink);
+            took += start.elapsed();
+        }
+        assert_eq!(self.sink.sent.iter().sum::<u64>(), (bursts * PACKETS) as u64);
+        took
+    }
+
+    /// A datagram from each agent to another, with bodies of `body` bytes.
+    fn datagrams(&self, family: Family, body: usize) -> Vec<Vec<u8>> {
+        let service = &self.snapshot.tunnels[0].service;
+        let (vip, stride) = (service.vip(family).unwrap(), service.constants.stride);
+        let unix = Now::from_millis(1000).unix;
+        let tick = unix.tick(service.constants.tick_ms);
+        let token = |agent| vip.tokens.seal(unix, agent, 7, 1, 1).unwrap().token;
+        let agents: Vec<_> = clients().map(|client| agent(family, client)).collect();
+        let others = agents.iter().skip(1).chain(agents.first());
+        let datagram = |(&agent, &other): (&SocketAddr, &SocketAddr)| {
+            let header = DataHeader {
+                destination: family,
+                sender: family,
+                destination_odd: false,
+                sender_odd: false,
+                offset_steps: 3,
+                channel: 1,
+                session: 2,
+            };
+            let mut data = header.write_up().to_vec();
+            data.extend(token(other).as_bytes());
+            data.extend(token(agent).as_bytes());
+            data.extend(vec![0xda; body]);
+            let sent = predict::at(SeqNum(7 << 16 | 0x8000), stride, tick).plus(1 + 192);
+            let acked = predict::at(vip.predictor.start(agent), stride, tick).plus(1);
+            tunnel_frame(agent, vip.addr, PSH | ACK, (sent.0, acked.0), &data)
+        };
+        agents.iter().zip(others).map(datagram).collect()
+    }
+
+    /// A SYN from each agent.
+    fn syns(&self, family: Family) -> Vec<Vec<u8>> {
+        let vip = self.snapshot.tunnels[0].service.vip(family).unwrap().addr;
+        clients().map(|client| tunnel_frame(agent(family, client), vip, SYN, (9, 0), &[])).collect()
     }
 }
 
 fn clients() -> impl Iterator<Item = (u32, u16)> {
     let mix = |i: u32| i.wrapping_mul(0x9e37_79b1);
     (0..CLIENTS).map(move |i| (ip("1.0.0.0") + (mix(i) >> 9), 1024 + (mix(i) as u16 >> 1)))
+}
+
+fn agent(family: Family, (ip, port): (u32, u16)) -> SocketAddr {
+    let ip: IpAddr = match family {
+        Family::V4 => Ipv4Addr::from_bits(ip).into(),
+        Family::V6 => Ipv6Addr::from_bits(0x2600 << 112 | u128::from(ip) << 64 | 1).into(),
+    };
+    SocketAddr::new(ip, port)
+}
+
+/// A frame of an agent's.
+fn tunnel_frame(
+    src: SocketAddr,
+    dst: SocketAddr,
+    flags: u8,
+    (seq, ack): (u32, u32),
+    data: &[u8],
+) -> Vec<u8> {
+    let mut tcp = Tcp::new((0, src.port()), (0, dst.port()), flags).numbers(seq, ack).data(data);
+    let (ethertype, datagram) = match (src.ip(), dst.ip()) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            (tcp.ip.src, tcp.ip.dst) = (src.to_bits(), dst.to_bits());
+            (0x0800, tcp.datagram())
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            let mut segment = tcp.segment();
+            segment[16..18].fill(0);
+            let mut pseudo = [src.octets(), dst.octets()].concat();
+            pseudo.extend((segment.len() as u32).to_be_bytes());
+            pseudo.extend([0, 0, 0, 6]);
+            let sum = internet_checksum(&[&pseudo, &segment]);
+            segment[16..18].copy_from_slice(&sum.to_be_bytes());
+            let mut datagram = vec![0x60, 0, 0, 0];
+            datagram.extend((segment.len() as u16).to_be_bytes());
+            datagram.extend([6, 57]);
+            datagram.extend([src.octets(), dst.octets()].concat());
+            datagram.extend(segment);
+            (0x86dd, datagram)
+        }
+        _ => panic!("of two families"),
+    };
+    ethernet(MACS[0], [2, 0, 0, 0, 1, 1], None, ethertype, &datagram)
+}
+
+/// What a packet of each kind costs, in packets of `kinds[0]`, from runs that take turns.
+fn ratios(bench: &mut Bench, kinds: &[(&str, PortIndex, Vec<Vec<u8>>)]) {
+    const ROUNDS: usize = 21;
+    let mut ratios = vec![Vec::new(); kinds.len()];
+    let mut base_ns = Vec::new();
+    for _ in 0..ROUNDS {
+        let mut took = kinds.iter().map(|(_, port, frames)| bench.measure(*port, frames, 512));
+        let base = took.next().unwrap();
+        base_ns.push(base.as_nanos() as f64 / (512 * PACKETS) as f64);
+        for (ratios, took) in ratios.iter_mut().skip(1).zip(took) {
+            ratios.push(took.as_nanos() as f64 / base.as_nanos() as f64);
+        }
+    }
+    let median = |values: &mut Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    println!("a packet of {} costs {:.0} ns; one of", kinds[0].0, median(&mut base_ns));
+    for ((name, ..), ratios) in kinds.iter().zip(&mut ratios).skip(1) {
+        println!("  {name:<24} {:.2} of that (median of {ROUNDS})", median(ratios));
+    }
 }
 
 fn framed(port: PortIndex, segment: &Tcp) -> Vec<u8> {
@@ -227,6 +359,18 @@ fn engine(criterion: &mut Criterion) {
     for (name, port, frames) in &kinds {
         bench.time(criterion, name, *port, frames);
     }
+    let tunnels = [
+        ("up_case_0", WAN, up("203.0.113.10", 443, &stamps)),
+        ("tunnel_datagram_4", WAN, bench.datagrams(Family::V4, 0)),
+        ("tunnel_datagram_6", WAN, bench.datagrams(Family::V6, 0)),
+        ("tunnel_datagram_4_1300", WAN, bench.datagrams(Family::V4, 1300)),
+        ("tunnel_syn_ack_4", WAN, bench.syns(Family::V4)),
+        ("tunnel_syn_ack_6", WAN, bench.syns(Family::V6)),
+    ];
+    for (name, port, frames) in tunnels.iter().skip(1) {
+        bench.time(criterion, name, *port, frames);
+    }
+    ratios(&mut bench, &tunnels);
     let mut group = criterion.benchmark_group("engine");
     group.throughput(Throughput::Elements(PACKETS as u64));
     let mut bursts = kinds[0].2.chunks_exact(PACKETS).cycle();

@@ -141,6 +141,8 @@ impl Outer {
     }
 
     fn ipv4(datagram: &[u8]) -> Outer {
+        // etherparse knows nothing of the reserved bit.
+        assert_eq!(internet_checksum(&[&datagram[..20]]), 0, "{datagram:02x?}");
         let seen = Seen::datagram(datagram);
         let tcp = seen.tcp();
         assert!(seen.dont_fragment && seen.id == 0 && seen.ip_options.is_empty());

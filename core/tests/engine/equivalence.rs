@@ -186,3 +186,61 @@ fn pops_with_different_histories_give_the_same_output() {
         compare(seed, 100);
     }
 }
+
+/// The same for tunnels: POPs of one number, apart in what they saw before, in how frames came in
+/// bursts, in buffers and restarts, answer and send on the same.
+#[test]
+fn tunnels_get_the_same_from_pops_with_different_histories() {
+    use crate::tunnel_hostile::{agents, good, mutate, random};
+    let seeds = match std::env::var("ANYRELAY_SEED") {
+        Ok(seed) => vec![seed.parse().unwrap()],
+        Err(_) if std::env::var_os("ANYRELAY_FULL").is_some() => (1..400).collect(),
+        Err(_) => (1..20u64).collect::<Vec<_>>(),
+    };
+    for seed in seeds {
+        let mut rng = Rng(seed);
+        let mut plain = tunnel_world(1);
+        let known = agents(&mut plain);
+        let frame = |rng: &mut Rng, world: &World| {
+            let mut segment = good(rng, world, &known);
+            match rng.below(6) {
+                0 => segment = random(rng),
+                1 => segment = known[rng.below(4)].syn(world),
+                2 => drop(mutate(rng, &mut segment)),
+                _ => {}
+            }
+            world.framed(WAN, &segment.datagram())
+        };
+        // Another past, at another time.
+        let mut other = tunnel_world(1);
+        other.later(3_600_000);
+        for _ in 0..rng.below(300) {
+            let earlier = frame(&mut rng, &other);
+            other.bytes(WAN, &earlier);
+            other.later(rng.below(50) as u64);
+        }
+        other.now.unix = plain.now.unix;
+        for run in 0..50 {
+            let count = 1 + rng.below(BURST);
+            let frames: Vec<_> = (0..count).map(|_| frame(&mut rng, &plain)).collect();
+            let one_by_one: Sent =
+                frames.iter().flat_map(|frame| plain.bytes(WAN, frame)).collect();
+            if rng.chance(1, 8) {
+                other.pop = Pop::new(other.soft.clone(), other.counters.clone());
+            }
+            let in_a_burst = match rng.chance(1, 2) {
+                true => other.burst(WAN, frames.iter().map(|frame| Used::made(frame)).collect()),
+                false => {
+                    other.burst(WAN, frames.iter().map(|frame| HeapFrame::new(frame)).collect())
+                }
+            };
+            assert_eq!(one_by_one.len(), in_a_burst.len(), "seed {seed}, run {run}");
+            for (place, (left, right)) in one_by_one.iter().zip(&in_a_burst).enumerate() {
+                assert_eq!(left, right, "seed {seed}, run {run}, output {place}");
+            }
+            let ms = rng.below(3000) as u64;
+            plain.later(ms);
+            other.later(ms);
+        }
+    }
+}

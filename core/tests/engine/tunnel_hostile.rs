@@ -1,10 +1,11 @@
-//! Hostile segments at a tunnel's VIPs: none brings an answer but a cookie, none is sent on.
+//! Hostile segments at a tunnel's VIPs: none brings an answer but a cookie, none is sent on. Whatever
+//! does come out of damaged frames keeps the rules of [`check`], which uses no parser of the core's.
 //!
 //! `ANYRELAY_FULL=1` runs ten million of them instead of 200,000.
 
 use anyrelay_core::verdict::{ReplyKind, Verdict};
 
-use crate::bad_input::Place;
+use crate::bad_input::{self, Place};
 use crate::traffic::Rng;
 use crate::*;
 
@@ -12,12 +13,12 @@ const ADDRESSES: [&str; 4] =
     ["198.18.5.9:40001", "198.19.7.7:40002", "[2600:1::a]:40003", "[2600:2::b]:40004"];
 
 /// Four agents that are connected.
-fn agents(world: &mut World) -> [Agent; 4] {
+pub fn agents(world: &mut World) -> [Agent; 4] {
     [0, 1, 2, 3].map(|i| Agent::connected(world, 1, 1 + i % 2, ADDRESSES[i as usize]))
 }
 
 /// A segment of one of the agents that is answered or sent on as it is.
-fn good(rng: &mut Rng, world: &World, agents: &[Agent; 4]) -> Outer {
+pub fn good(rng: &mut Rng, world: &World, agents: &[Agent; 4]) -> Outer {
     let from = &agents[rng.below(4)];
     if rng.chance(1, 4) {
         return from.keepalive(world);
@@ -33,7 +34,7 @@ fn near(was: u32, is: u32, ticks: std::ops::RangeInclusive<i32>) -> bool {
 }
 
 /// Changes something that must not be changed. False when the change happens to be harmless.
-fn mutate(rng: &mut Rng, segment: &mut Outer) -> bool {
+pub fn mutate(rng: &mut Rng, segment: &mut Outer) -> bool {
     let was = segment.clone();
     let keepalive = segment.data[0] >> 4 == 1;
     // In a datagram the body, its length, channel and session are the agents' own.
@@ -74,7 +75,7 @@ fn mutate(rng: &mut Rng, segment: &mut Outer) -> bool {
 }
 
 /// Bytes that mean nothing, from anywhere, to one of the VIPs.
-fn random(rng: &mut Rng) -> Outer {
+pub fn random(rng: &mut Rng) -> Outer {
     let v6 = rng.chance(1, 2);
     let src = match v6 {
         true => format!(
@@ -186,6 +187,112 @@ fn cut_off_at_every_byte_nothing_comes_of_it() {
                     assert!(world.bytes(WAN, &frame[..len]).is_empty(), "{len}");
                 }
             }
+        }
+    }
+}
+
+/// Rules for what a POP sends because of `input`, a frame to a tunnel's VIP that may be damaged.
+fn check(input: &[u8], sent: &Sent, agents: &[Agent; 4]) -> Result<(), &'static str> {
+    let require = |holds: bool, rule| if holds { Ok(()) } else { Err(rule) };
+    let [(port, frame), ..] = &sent[..] else { return Ok(()) };
+    let datagram = &input[14..];
+    let v6 = input[12..14] == [0x86, 0xdd];
+    if !v6
+        && ![[203, 0, 113, 20], [203, 0, 113, 21]].contains(&datagram[16..20].try_into().unwrap())
+    {
+        // It went astray, to a relay: `validator` has the rules for that.
+        return Ok(());
+    }
+    let (ttl, tos) = match v6 {
+        true => (datagram[7], datagram[0] << 4 | datagram[1] >> 4),
+        false => (datagram[8], datagram[1]),
+    };
+    require(sent.len() == 1, "more than one frame for one")?;
+    require(*port == WAN, "out of another port")?;
+    if frame[12..14] == [8, 0] && frame[14 + 9] == 1 {
+        return require(ttl <= 1 && frame[34] == 11, "an ICMP message, and it is not for the TTL");
+    }
+    if frame[12..14] == [8, 0] && frame[14 + 9] == 6 && frame[34 + 13] & RST != 0 {
+        // To a VIP's port that no service has.
+        return require(frame.len() == 60, "a RST that is not bare");
+    }
+    // Panics where lengths, checksums, or fields that are always the same are wrong.
+    let seen = Outer::frame(frame);
+    let vips = [VIP4, VIP6, "203.0.113.21:443"].map(|vip| vip.parse().unwrap());
+    require(vips.contains(&seen.src), "not from a VIP")?;
+    require(seen.window == 65535, "another window")?;
+    if seen.flags == SYN | ACK {
+        let bare = seen.data.is_empty() && (seen.ttl, seen.tos) == (64, 0);
+        return require(bare, "a SYN-ACK with data");
+    }
+    require(seen.flags == PSH | ACK && seen.options.is_empty(), "flags or options")?;
+    let asked = input.windows(seen.data.len()).any(|data| data[0] == 0x10 && data[1] == 1);
+    match seen.data[0] {
+        0x20 | 0x21 => {
+            require(asked && (seen.ttl, seen.tos) == (64, 0), "a reply longer than what was asked")
+        }
+        first if first & 0xfa == 0x40 => {
+            require(agents.iter().any(|agent| agent.addr == seen.dst), "to nobody")?;
+            require(seen.ttl == ttl.wrapping_sub(1) && seen.tos == tos, "TTL, DSCP or ECN")?;
+            let len = match v6 {
+                true => 40 + usize::from(datagram[4]) * 256 + usize::from(datagram[5]),
+                false => usize::from(datagram[2]) * 256 + usize::from(datagram[3]),
+            };
+            let whole = &datagram[..len];
+            require(whole.ends_with(&seen.data[12..]), "a body or token that was not sent")?;
+            require(seen.data.len() + 16 <= whole.len() - 40, "longer than it came")
+        }
+        _ => Err("another message"),
+    }
+}
+
+#[test]
+fn whatever_comes_out_keeps_the_rules() {
+    let full = std::env::var_os("ANYRELAY_FULL").is_some();
+    let count: u64 = if full { 5_000_000 } else { 100_000 };
+    let mut world = tunnel_world(1);
+    let agents = agents(&mut world);
+    let (seed, mut sent) = (3, 0);
+    let mut rng = Rng(seed);
+    let mut place = Place { seed, number: 0 };
+    for number in 0..count {
+        place.number = number;
+        let segment = if rng.chance(1, 8) {
+            agents[rng.below(4)].syn(&world)
+        } else {
+            good(&mut rng, &world, &agents)
+        };
+        let segment = segment.edit(|segment| segment.ttl = rng.pick(&[0, 1, 2, 64, 255]));
+        let whole = world.framed(WAN, &segment.datagram());
+        let mut frame = whole.clone();
+        bad_input::mutate(&mut rng, &mut frame);
+        // Answers go back to whatever station a frame says it is from; that is not looked at here.
+        frame.splice(..frame.len().min(14), whole[..14].iter().copied());
+        let out = world.bytes(WAN, &frame);
+        sent += out.len() as u64;
+        if let Err(rule) = check(&frame, &out, &agents) {
+            panic!("rule: {rule}\nin  {frame:02x?}\nout {out:02x?}\n{:?}", world.out.said);
+        }
+        world.later(1);
+    }
+    assert!((count / 5..count * 4 / 5).contains(&sent), "{sent} of {count}");
+}
+
+/// Rules that let a wrong frame through would prove nothing.
+#[test]
+fn the_rules_see_a_flipped_bit() {
+    let mut world = tunnel_world(1);
+    let agents = agents(&mut world);
+    let data = agents[0].data(&world, agents[1].token(), 3, b"body");
+    for segment in [data, agents[0].keepalive(&world), agents[2].syn(&world)] {
+        let frame = world.framed(WAN, &segment.datagram());
+        let sent = world.bytes(WAN, &frame);
+        assert_eq!(check(&frame, &sent, &agents), Ok(()));
+        for bit in 14 * 8..(14 + 40) * 8 {
+            let mut wrong = sent.clone();
+            wrong[0].1[bit / 8] ^= 1 << (bit % 8);
+            let caught = std::panic::catch_unwind(|| check(&frame, &wrong, &agents).is_err());
+            assert!(caught.unwrap_or(true), "bit {bit} of {:02x?}", sent[0].1);
         }
     }
 }

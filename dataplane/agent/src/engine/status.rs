@@ -3,8 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::{Engine, PeerState};
-use anyrelay_core::tunnel::agent::Problem;
 use crate::local::LocalSide;
+use anyrelay_core::tunnel::agent::Problem;
 
 impl<L: LocalSide> Engine<L> {
     pub(super) fn status(&self) -> Value {
