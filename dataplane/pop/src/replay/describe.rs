@@ -8,14 +8,14 @@ use std::net::Ipv4Addr;
 
 use anyrelay_core::pop::Note;
 use anyrelay_core::relay::permutation::Case;
-use anyrelay_core::verdict::Verdict;
+use anyrelay_core::verdict::{AbsorbKind, Verdict};
 use anyrelay_core::wire::arp::{Arp, Operation};
 use anyrelay_core::wire::ethernet::{self, Ethernet};
 use anyrelay_core::wire::icmp;
 use anyrelay_core::wire::ipv4::{self, Ipv4};
 use anyrelay_core::wire::tcp::{self, Tcp};
 
-use super::describe_ipv6;
+use super::{describe_ipv6, describe_tunnel};
 
 /// An Ethernet frame, printed as one says what it is: `SRC -> DST [flags] seq ack len`.
 pub struct Described<'a>(pub &'a [u8]);
@@ -163,18 +163,19 @@ pub fn reason(line: &mut String, note: Note<'_>, port_name: impl Fn(u8) -> Strin
         Note::Passed { client, target } => {
             write!(line, " | transparent client {client} target {target}")
         }
-        Note::Tunnelled { agent, vip, tick, acked, .. } => {
-            write!(line, " | agent {agent} at {vip}, tick {}, acked {acked:?}", tick.0)
-        }
-        Note::Keepalive(request) => write!(line, " | keepalive {request:?}"),
-        Note::Sender { holds, sent } => write!(line, " | sender {holds:?}, sent {sent:?}"),
-        Note::Destination { holds } => write!(line, " | destination {holds:?}"),
+        Note::Tunnelled { .. }
+        | Note::Keepalive(_)
+        | Note::Sender { .. }
+        | Note::Destination { .. } => describe_tunnel::reason(line, &note),
         Note::Sent(kind) => write!(line, " | sends {kind}: {}", kind.text()),
         Note::Verdict(Verdict::Forward(port)) => {
             write!(line, " | forward to {}", port_name(port.0))
         }
         // What it is answered with was told when it was sent.
         Note::Verdict(Verdict::Reply(_)) => write!(line, " | answered"),
+        Note::Verdict(Verdict::Absorb(kind @ AbsorbKind::TunnelAck)) => {
+            write!(line, " | take {kind}: {}", kind.text())
+        }
         Note::Verdict(Verdict::Absorb(kind)) => write!(line, " | keep {kind}: {}", kind.text()),
         Note::Verdict(Verdict::Drop(why)) => write!(line, " | drop {why}: {}", why.text()),
     };

@@ -9,6 +9,7 @@ mod capture;
 mod counts;
 mod describe;
 mod describe_ipv6;
+mod describe_tunnel;
 mod sink;
 
 use std::fs::File;

@@ -40,6 +40,8 @@ pub const WITHOUT_TIMESTAMPS: &[u8] = &[2, 4, 5, 0xb4, 4, 2, 1, 3, 3, 7, 1, 1];
 
 pub const SYN: u8 = 2;
 pub const SYN_ACK: u8 = 0x12;
+pub const ACK: u8 = 0x10;
+pub const PSH_ACK: u8 = 0x18;
 
 /// A TCP segment as it reaches a port with the address `mac`.
 pub fn segment(
@@ -49,19 +51,35 @@ pub fn segment(
     flags: u8,
     options: &[u8],
 ) -> Vec<u8> {
-    let tcp_len = u8::try_from(20 + options.len()).unwrap();
+    data_segment(mac, from, to, (flags, 1, 0), options, &[])
+}
+
+/// [`segment`] with flags, sequence and acknowledgment number, and `payload`.
+pub fn data_segment(
+    mac: [u8; 6],
+    from: (Ipv4Addr, u16),
+    to: (Ipv4Addr, u16),
+    (flags, seq, ack): (u8, u32, u32),
+    options: &[u8],
+    payload: &[u8],
+) -> Vec<u8> {
+    let header_len = u8::try_from(20 + options.len()).unwrap();
+    let tcp_len = u16::from(header_len) + u16::try_from(payload.len()).unwrap();
     let mut tcp = Vec::new();
     tcp.extend(from.1.to_be_bytes());
     tcp.extend(to.1.to_be_bytes());
-    tcp.extend([0, 0, 0, 1, 0, 0, 0, 0]);
+    tcp.extend([seq.to_be_bytes(), ack.to_be_bytes()].concat());
     // Data offset, flags, window, no checksum yet, no urgent data.
-    tcp.extend([tcp_len << 2, flags, 0xff, 0xff, 0, 0, 0, 0]);
+    tcp.extend([header_len << 2, flags, 0xff, 0xff, 0, 0, 0, 0]);
     tcp.extend(options);
-    let mut pseudo = [from.0.octets(), to.0.octets(), [0, 6, 0, tcp_len]].concat();
+    tcp.extend(payload);
+    let [high, low] = tcp_len.to_be_bytes();
+    let mut pseudo = [from.0.octets(), to.0.octets(), [0, 6, high, low]].concat();
     pseudo.extend(&tcp);
     let sum = checksum(&pseudo);
     tcp[16..18].copy_from_slice(&sum.to_be_bytes());
-    let mut ip = vec![0x45, 0, 0, 20 + tcp_len, 0, 7, 0x40, 0, 64, 6, 0, 0];
+    let [high, low] = (20 + tcp_len).to_be_bytes();
+    let mut ip = vec![0x45, 0, high, low, 0, 7, 0x40, 0, 64, 6, 0, 0];
     ip.extend(from.0.octets());
     ip.extend(to.0.octets());
     let sum = checksum(&ip);
@@ -70,9 +88,10 @@ pub fn segment(
     [&mac[..], &neighbour, &[8, 0], &ip, &tcp].concat()
 }
 
-/// The checksum of RFC 1071 over an even number of bytes.
+/// The checksum of RFC 1071.
 fn checksum(bytes: &[u8]) -> u16 {
-    let words = bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])));
+    let byte = |pair: &[u8], at| pair.get(at).copied().unwrap_or(0);
+    let words = bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], byte(pair, 1)])));
     let mut sum: u32 = words.sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);

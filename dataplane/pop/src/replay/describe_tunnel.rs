@@ -1,0 +1,69 @@
+//! What a tunnel's segments say, in words, for `--explain`.
+//!
+//! Ticks are told as differences from the POP's: `+0` is its own, `-2` two before.
+
+use std::fmt::{self, Write};
+use std::net::SocketAddr;
+
+use anyrelay_core::pop::Note;
+use anyrelay_core::time::Tick;
+use anyrelay_core::tunnel::{Incoming, KeepaliveRequest, Return};
+
+/// Adds what `note` says of a tunnel to a line; nothing for notes on other things.
+pub(super) fn reason(line: &mut String, note: &Note<'_>) -> fmt::Result {
+    match note {
+        Note::Tunnelled { agent, vip, tick, incoming, acked } => {
+            segment(line, (*agent, *vip), *tick, *incoming, *acked)
+        }
+        Note::Keepalive(KeepaliveRequest { tenant, agent, nonce }) => {
+            write!(line, " | claims to be agent {agent} of tenant {tenant}, nonce {nonce:016x}")
+        }
+        Note::Sender { holds, sent } => {
+            token(line, "own token", holds)?;
+            write!(line, ", seq of {}", Ticks(*sent))
+        }
+        Note::Destination { holds } => token(line, "destination's token", holds),
+        _ => Ok(()),
+    }
+}
+
+fn segment(
+    line: &mut String,
+    (agent, vip): (SocketAddr, SocketAddr),
+    Tick(tick): Tick,
+    incoming: Option<Incoming>,
+    acked: Option<i32>,
+) -> fmt::Result {
+    let what = match incoming {
+        Some(Incoming::Syn) => "SYN",
+        Some(Incoming::Empty) => "no data",
+        Some(Incoming::Keepalive) => "keepalive",
+        Some(Incoming::Data) => "datagram",
+        None => "no message",
+    };
+    write!(line, " | {what} of agent {agent} at {vip}, tick {tick}")?;
+    match incoming {
+        Some(Incoming::Keepalive | Incoming::Data) => write!(line, ", acks {}", Ticks(acked)),
+        _ => Ok(()),
+    }
+}
+
+fn token(line: &mut String, whose: &str, holds: &Return) -> fmt::Result {
+    let Return { agent, base_high, tenant, epoch, pop } = holds;
+    write!(
+        line,
+        " | {whose}: agent {agent} tenant {tenant} base {base_high:04x}8000 epoch {epoch} from POP {pop}"
+    )
+}
+
+/// The tick that a number is of.
+struct Ticks(Option<i32>);
+
+impl fmt::Display for Ticks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(ticks) => write!(f, "tick {ticks:+}"),
+            None => f.write_str("no tick"),
+        }
+    }
+}
