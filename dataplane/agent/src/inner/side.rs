@@ -62,6 +62,8 @@ pub struct TunSide {
     v6: bool,
     mtu: u16,
     mtu_looked_at: Option<Instant>,
+    /// Whether the log says already that the MTU is too large.
+    warned: bool,
     lost: Lost,
 }
 
@@ -118,6 +120,7 @@ impl TunSide {
             v6,
             mtu,
             mtu_looked_at: None,
+            warned: false,
             lost: Lost::default(),
         })
     }
@@ -136,7 +139,8 @@ impl TunSide {
         };
         let most = u16::try_from(most.min(MAX_PACKET)).unwrap_or(u16::MAX);
         if !self.follow || (self.v6 && most < V6_MTU) {
-            if most < self.mtu {
+            if most < self.mtu && !self.warned {
+                self.warned = true;
                 tracing::warn!(
                     "{}: MTU {} is more than the {most} that the tunnel carries: longer packets \
                      are lost; lower the MTU (IPv6 inside needs {V6_MTU}) or raise the POPs' \
@@ -145,8 +149,6 @@ impl TunSide {
                     self.mtu,
                     self.mtu - most,
                 );
-                // Once is enough.
-                self.mtu_looked_at = Some(Instant::from_nanos(u64::MAX));
             }
             return;
         }
@@ -169,6 +171,7 @@ impl LocalSide for TunSide {
     fn readable(&mut self, _key: u64, _poller: &Poller, tunnel: &mut dyn Tunnel) {
         let now = now(tunnel);
         let TunSide { tun, inner, packet, lost, session, .. } = self;
+        let too_big = lost.too_big;
         for _ in 0..BATCH {
             match tun.read(packet) {
                 Ok(Some(len)) => {
@@ -184,6 +187,10 @@ impl LocalSide for TunSide {
                     break;
                 }
             }
+        }
+        if self.lost.too_big != too_big {
+            // The tunnel carries less than it did.
+            self.mtu_looked_at = None;
         }
         self.tend_mtu(tunnel);
     }
