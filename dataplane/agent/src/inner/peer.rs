@@ -3,6 +3,9 @@
 //! Promises: at most one handshake of ours at a time; sessions overlap, so that nothing that is on
 //! the way is lost when keys change; a packet is sent on the session that the peer confirmed last.
 
+mod about;
+mod handshake;
+
 use std::collections::VecDeque;
 use std::hash::Hash;
 
@@ -11,13 +14,15 @@ use anyrelay_core::time::{Instant, Now};
 use arrayvec::ArrayVec;
 
 use super::counters::InnerDrop;
-use super::keys::{PresharedKey, PublicKey};
-use super::message::{INITIATION_LEN, Index, RESPONSE_LEN, initiation_head, response_head};
-use super::noise::{Identity, Initiator, Responder};
+use super::keys::PublicKey;
+use super::message::Index;
 use super::replay::Standing;
-use super::routes::{PeerIndex, Prefix};
+use super::routes::PeerIndex;
 use super::session::{ACCEPT_MS, Refusal, Session};
 use super::shared::Shared;
+use handshake::Effort;
+
+pub use about::{PeerConfig, PeerStatus, Traffic};
 
 /// Where a peer may be: the outer side's address of an agent.
 pub trait Place: Copy + Eq + Hash {}
@@ -25,57 +30,6 @@ impl<T: Copy + Eq + Hash> Place for T {}
 
 /// Takes a message and whereto it is to be sent.
 pub type Out<'a, P> = dyn FnMut(P, &[u8]) + 'a;
-
-/// What the config says of a peer.
-#[derive(Clone, Debug)]
-pub struct PeerConfig<P> {
-    /// Its name, for people.
-    pub name: String,
-    /// Who it is.
-    pub public_key: PublicKey,
-    /// The secret shared with it, if any.
-    pub preshared_key: Option<PresharedKey>,
-    /// Where it is, if that is known already.
-    pub place: Option<P>,
-    /// The inner addresses that it may have.
-    pub allowed: Vec<Prefix>,
-    /// After how much silence of ours a keepalive is sent; 0 for never.
-    pub keepalive_seconds: u16,
-}
-
-/// What is known of a peer.
-#[derive(Clone, Debug)]
-pub struct PeerStatus<P> {
-    /// Its name.
-    pub name: String,
-    /// Who it is.
-    pub public_key: PublicKey,
-    /// Where it was last heard from, or is said to be.
-    pub place: Option<P>,
-    /// How old the session is that would be sent on, in milliseconds.
-    pub session_age_ms: Option<u64>,
-    /// Whether a handshake is under way.
-    pub handshaking: bool,
-    /// How long ago something authentic came from it, in milliseconds.
-    pub heard_ms_ago: Option<u64>,
-    /// Packets and bytes, without what sealing adds.
-    pub traffic: Traffic,
-}
-
-/// Packets and bytes to and from a peer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Traffic {
-    /// Packets to it, keepalives not counted.
-    pub sent_packets: u64,
-    /// Bytes of these.
-    pub sent_bytes: u64,
-    /// Packets from it, keepalives not counted.
-    pub received_packets: u64,
-    /// Bytes of these.
-    pub received_bytes: u64,
-    /// Sessions that came to be.
-    pub sessions: u64,
-}
 
 /// A peer and all that is remembered of it.
 #[derive(Debug)]
@@ -105,16 +59,6 @@ pub(super) struct Peer<P> {
     heard_at: Option<Instant>,
     bucket: Bucket,
     traffic: Traffic,
-}
-
-/// The wish for a session, from the first initiation until there is one.
-#[derive(Debug)]
-struct Effort {
-    since: Instant,
-    attempts: u32,
-    next: Instant,
-    /// The handshake whose response is waited for.
-    pending: Option<(Initiator, Index)>,
 }
 
 impl<P: Place> Peer<P> {
@@ -223,79 +167,6 @@ impl<P: Place> Peer<P> {
         self.want(shared, now, out);
     }
 
-    /// Takes an initiation that this peer has proved to have made.
-    pub(super) fn initiation(
-        &mut self,
-        shared: &mut Shared,
-        now: Now,
-        from: P,
-        remote: Index,
-        handshake: Responder,
-        out: &mut Out<'_, P>,
-    ) {
-        if handshake.preshared != self.config.preshared_key.is_some() {
-            return shared.drops.count(InnerDrop::PresharedKeyMismatch);
-        }
-        let stamp = u64::from_be_bytes(handshake.stamp);
-        if stamp <= self.greatest_stamp {
-            return shared.drops.count(InnerDrop::OldInitiation);
-        }
-        let Some(local) = shared.new_index(self.number) else {
-            return shared.drops.count(InnerDrop::NoRandom);
-        };
-        let mut message = [0; RESPONSE_LEN];
-        let (head, noise) = message.split_at_mut(RESPONSE_HEAD);
-        head.copy_from_slice(&response_head(remote, local));
-        let Ok((transport, _)) = handshake.respond(self.config.preshared_key.as_ref(), noise)
-        else {
-            return shared.drops.count(InnerDrop::HandshakeNotAuthentic);
-        };
-        self.greatest_stamp = stamp;
-        if *self.public_key() < shared.public
-            && let Some(effort) = &mut self.effort
-        {
-            // Both have begun: the handshake of the smaller key stands. Ours is begun again only
-            // if nothing comes of it.
-            effort.pending = None;
-            effort.next = effort.next.max(now.instant.plus_millis(RETRY_MS));
-        }
-        // The peer begins anew only when it has given up the one before.
-        self.others.retain(|session| session.confirmed);
-        self.keep(Session::new(transport, local, remote, false, now.instant));
-        out(from, &message);
-    }
-
-    /// Takes a response to the handshake with the index `local`.
-    pub(super) fn response(
-        &mut self,
-        shared: &mut Shared,
-        now: Now,
-        from: P,
-        (local, remote): (Index, Index),
-        noise: &[u8],
-        out: &mut Out<'_, P>,
-    ) {
-        let pending = self.effort.as_mut().and_then(|effort| {
-            let right = |(initiator, index): &mut (Initiator, Index)| {
-                *index == local && initiator.read(noise).is_ok()
-            };
-            effort.pending.take_if(right)
-        });
-        let Some(Ok(transport)) = pending.map(|(initiator, _)| initiator.finish()) else {
-            return shared.drops.count(InnerDrop::HandshakeNotAuthentic);
-        };
-        let session = Session::new(transport, local, remote, true, now.instant);
-        if let Some(before) = self.current.replace(session) {
-            self.keep(before);
-        }
-        self.place = Some(from);
-        self.heard(now);
-        if !self.established(shared, now, out) {
-            // The peer does not use the session before it has heard something on it.
-            self.emit(shared, now, &[], out);
-        }
-    }
-
     /// Opens a packet of the session `local`; it is then the first bytes of `shared.opened`.
     pub(super) fn transport(
         &mut self,
@@ -346,14 +217,6 @@ impl<P: Place> Peer<P> {
             self.rekey_if_due(shared, now, out);
         }
         Some(len)
-    }
-
-    /// Begins a handshake with a peer that seems to hold a session which is not known here: this
-    /// side has started anew, and the peer would find out only by our silence.
-    pub(super) fn remind(&mut self, shared: &mut Shared, now: Now, out: &mut Out<'_, P>) {
-        if self.current.is_none() && self.others.is_empty() {
-            self.want(shared, now, out);
-        }
     }
 
     /// Does what is due.
@@ -436,111 +299,8 @@ impl<P: Place> Peer<P> {
         self.unanswered = None;
         self.heard_at = Some(now.instant);
     }
-
-    fn rekey_if_due(&mut self, shared: &mut Shared, now: Now, out: &mut Out<'_, P>) {
-        if self.current.as_ref().is_some_and(|session| session.wants_rekey(now.instant)) {
-            self.want(shared, now, out);
-        }
-    }
-
-    /// Begins to strive for a session, if that is not being done.
-    fn want(&mut self, shared: &mut Shared, now: Now, out: &mut Out<'_, P>) {
-        if self.effort.is_some() {
-            return;
-        }
-        let next = self.not_before.max(now.instant);
-        self.effort = Some(Effort { since: now.instant, attempts: 0, next, pending: None });
-        if next == now.instant {
-            self.attempt(shared, now, out);
-        }
-    }
-
-    /// Sends an initiation, or gives up.
-    fn attempt(&mut self, shared: &mut Shared, now: Now, out: &mut Out<'_, P>) {
-        let Some(effort) = &mut self.effort else {
-            return;
-        };
-        if now.instant.millis_since(effort.since) >= GIVE_UP_MS {
-            shared.drops.add(InnerDrop::NoHandshake, self.queue.len() as u64);
-            self.queue.clear();
-            self.unanswered = None;
-            self.effort = None;
-            return;
-        }
-        // The wait doubles, and varies by up to a quarter so that two sides get out of step.
-        let wait = (RETRY_MS << effort.attempts.min(MAX_DOUBLINGS)).min(RETRY_MAX_MS);
-        effort.next = now.instant.plus_millis(wait + wait * u64::from(shared.random_byte()) / 1024);
-        // The peer may have moved from where it was heard, or the config may be behind.
-        let place =
-            if effort.attempts % 2 == 1 { self.configured.or(self.place) } else { self.place };
-        effort.attempts += 1;
-        let Some(place) = place else {
-            return shared.drops.count(InnerDrop::NoPlace);
-        };
-        let (Some(ephemeral), Some(local)) = (shared.random(), shared.new_index(self.number))
-        else {
-            return shared.drops.count(InnerDrop::NoRandom);
-        };
-        let preshared = self.config.preshared_key.as_ref();
-        let mut message = [0; INITIATION_LEN];
-        let (head, noise) = message.split_at_mut(INITIATION_HEAD);
-        head.copy_from_slice(&initiation_head(preshared.is_some(), local));
-        let stamp = shared.stamp(now).to_be_bytes();
-        let identity = Identity { private: &shared.private, preshared };
-        let begun = Initiator::begin(identity, &self.config.public_key, ephemeral, stamp, noise);
-        let Ok((initiator, _)) = begun else {
-            return shared.drops.count(InnerDrop::HandshakeNotAuthentic);
-        };
-        effort.pending = Some((initiator, local));
-        self.not_before = now.instant.plus_millis(RETRY_MS);
-        out(place, &message);
-    }
-
-    /// The peer has the keys of the session `local`: it is sent on from now on.
-    fn confirm(&mut self, local: Index) {
-        let Some(at) = self.others.iter().position(|session| session.local == local) else {
-            return;
-        };
-        let mut session = self.others.remove(at);
-        session.confirmed = true;
-        if let Some(before) = self.current.replace(session) {
-            self.keep(before);
-        }
-    }
-
-    /// There is a new session: what waited for it is sent. Whether something did.
-    fn established(&mut self, shared: &mut Shared, now: Now, out: &mut Out<'_, P>) -> bool {
-        self.effort = None;
-        self.traffic.sessions = self.traffic.sessions.wrapping_add(1);
-        let mut sent = false;
-        while let Some(packet) = self.queue.pop_front() {
-            sent |= self.emit(shared, now, &packet, out);
-        }
-        if sent {
-            self.unanswered.get_or_insert(now.instant);
-        }
-        sent
-    }
-
-    /// Keeps a session beside the current one, in place of the oldest if need be.
-    fn keep(&mut self, session: Session) {
-        if self.others.is_full() {
-            let oldest = self.others.iter().enumerate().min_by_key(|(_, other)| other.since);
-            if let Some(at) = oldest.map(|(at, _)| at) {
-                self.others.remove(at);
-            }
-        }
-        // There is room now.
-        let _ = self.others.try_push(session);
-    }
 }
 
-/// The first wait for a response, and the least time between two initiations to one peer.
-const RETRY_MS: u64 = 1000;
-const RETRY_MAX_MS: u64 = 8000;
-const MAX_DOUBLINGS: u32 = 3;
-/// After this time without a response, the next packet begins anew.
-const GIVE_UP_MS: u64 = 90_000;
 /// How long a packet may be unanswered before a new handshake is begun: the peer may have started
 /// anew. More than [`ANSWER_MS`] and a round trip.
 const DEAD_MS: u64 = 10_000;
@@ -552,5 +312,3 @@ const QUEUE: usize = 64;
 /// Sessions beside the current one: the one before, one that is not confirmed, and one more for
 /// when both sides begin at once.
 const OTHERS: usize = 3;
-const INITIATION_HEAD: usize = 4;
-const RESPONSE_HEAD: usize = 8;
