@@ -17,4 +17,5 @@ mod chaos;
 mod edge;
 mod failing;
 mod flows;
+mod numbers;
 mod trouble;
