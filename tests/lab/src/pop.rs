@@ -29,6 +29,7 @@ pub struct Pop {
     /// The file it is configured by, to be changed before [`Self::sighup`].
     pub config: PathBuf,
     log: PathBuf,
+    starts: u32,
     process: Option<Process>,
 }
 
@@ -40,7 +41,7 @@ impl Pop {
         config: PathBuf,
     ) -> Self {
         let log = config.with_extension("log");
-        Self { namespace, index, arguments, config, log, process: None }
+        Self { namespace, index, arguments, config, log, starts: 0, process: None }
     }
 
     /// `pop1`, `pop2` ...
@@ -64,6 +65,7 @@ impl Pop {
         let mut command = self.namespace().command(&self.arguments[0]);
         command.args(&self.arguments[1..]);
         self.process = Some(Process::spawn(&self.name(), &mut command, Some(&self.log))?);
+        self.starts += 1;
         Ok(())
     }
 
@@ -114,6 +116,12 @@ impl Pop {
     pub fn sighup(&mut self) -> Result<()> {
         self.running()?.signal(Signal::HUP);
         Ok(())
+    }
+
+    /// How often it was started: with each start its metrics begin anew.
+    #[must_use]
+    pub fn starts(&self) -> u32 {
+        self.starts
     }
 
     /// Whether it says now that it is ready.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::counters::InterfaceCounters;
 use crate::{LabError, Namespace, Process, Result, command, lab};
 
 /// An agent that was not started yet.
@@ -44,6 +45,12 @@ impl AgentBuilder {
     #[must_use]
     pub fn token_file(&self) -> PathBuf {
         self.work.join(format!("{}.token", self.name))
+    }
+
+    /// Where it keeps port and base.
+    #[must_use]
+    pub fn state_file(&self) -> PathBuf {
+        self.file("state")
     }
 
     /// Makes it a `serve --udp-target`.
@@ -114,7 +121,7 @@ impl Agent {
     /// Where it keeps port and base.
     #[must_use]
     pub fn state_file(&self) -> PathBuf {
-        self.builder.file("state")
+        self.builder.state_file()
     }
 
     /// Starts it once more, in place of one that still runs: same key, same state file.
@@ -188,6 +195,27 @@ impl Agent {
     /// If it does not answer.
     pub fn counter(&self, name: &str) -> Result<u64> {
         Ok(self.status()?["counters"][name].as_u64().unwrap_or(0))
+    }
+
+    /// How many frames came to its interface that it did not take.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn lost_in_ring(&self) -> Result<u64> {
+        let status = self.status()?;
+        let counters = &status["counters"];
+        let counted = |name: &str| counters[name].as_u64().unwrap_or(0);
+        let names = ["datagrams_received", "keepalives_answered", "handshakes", "resets", "fins"];
+        let refused = counters.as_object().into_iter().flatten();
+        let refused = refused
+            .filter(|(name, _)| {
+                name.starts_with("refused_") && !OWN_REFUSALS.contains(&name.as_str())
+            })
+            .filter_map(|(_, value)| value.as_u64());
+        let taken: u64 = names.iter().map(|name| counted(name)).chain(refused).sum();
+        let taken = taken + status["outer"]["damaged"].as_u64().unwrap_or(0);
+        let came = InterfaceCounters::open(self.host())?.read()?;
+        Ok(came.get("net0").map_or(0, |traffic| traffic.rx_packets.saturating_sub(taken)))
     }
 
     /// Its token, as it says.
@@ -265,6 +293,9 @@ pub fn tables(namespace: &Namespace) -> Result<Vec<String>> {
     let names = text.lines().filter_map(|line| line.strip_prefix("table "));
     Ok(names.filter(|name| name.contains("anyrelay")).map(str::to_owned).collect())
 }
+
+/// Counters of what the agent did not send, not of what it did not take.
+const OWN_REFUSALS: [&str; 2] = ["refused_not_ready", "refused_too_big"];
 
 /// The agent's binary: `ANYRELAY_AGENT_BIN`, or where cargo puts it beside the running program.
 ///

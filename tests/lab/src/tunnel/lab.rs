@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::agent::{Agent, AgentBuilder};
 use super::config::{Constants, TunnelConfig};
-use super::{AgentRoutes, AgentSite, Family, Shape, Site, TunnelTopology};
+use super::{AgentRoutes, AgentSite, Family, Shape, Site, TunnelTopology, queues};
+use crate::counters::InterfaceCounters;
 use crate::registry::{self, WorkDir};
 use crate::rng::Rng;
 use crate::{LabError, Pop, Result, command, lab};
@@ -27,7 +28,7 @@ pub struct TunnelLab {
     /// What the POPs were told of their service.
     pub constants: Constants,
     rng: Rng,
-    agents_started: usize,
+    agents_issued: usize,
     work: WorkDir,
 }
 
@@ -70,13 +71,14 @@ impl TunnelLab {
     }
 
     /// An agent for a place, with a new key, to be told what it does before it is started. Its name
-    /// is `agent1` for the first place, and its files are named so.
+    /// is `agent1-1` if it is the first of all, in the first place, and its files are named so. The
+    /// POPs do not know it before [`Self::reload`].
     ///
     /// # Errors
     /// If the key cannot be issued.
     pub fn agent(&mut self, site: usize) -> Result<AgentBuilder> {
-        self.agents_started += 1;
-        let name = format!("agent{}-{}", site + 1, self.agents_started);
+        self.agents_issued += 1;
+        let name = format!("agent{}-{}", site + 1, self.agents_issued);
         let key = self.work().join(format!("{name}.key"));
         let mut issue = Command::new(lab::anyrelay_binary()?);
         issue.args(["agent", "issue"]).arg(self.tenants()).args(["--tenant", TENANT]);
@@ -174,6 +176,45 @@ impl TunnelLab {
     #[must_use]
     pub fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.pops.iter().filter_map(|pop| pop.metric(name, labels).ok()).sum()
+    }
+
+    /// How many packets full queues have lost anywhere so far: of sockets, of interfaces, and of the
+    /// rings through which POPs and agents get frames from the kernel. The latter are not counted by
+    /// anybody, so they are what came to the interface less what was taken from it; a few ARP frames
+    /// are in it too. POPs and agents that were restarted have forgotten what they took, and are
+    /// left out.
+    ///
+    /// # Errors
+    /// If `/proc` does not tell.
+    pub fn full_queues(&self, agents: &[&Agent]) -> Result<u64> {
+        let rings_of_agents =
+            agents.iter().map(|agent| agent.lost_in_ring()).sum::<Result<u64>>()?;
+        let mut router = InterfaceCounters::open(&self.topology.router)?;
+        let router = router.read()?;
+        let lost = |pop: &Pop| -> u64 {
+            let came = router.get(&pop.name()).map_or(0, |traffic| traffic.tx_packets);
+            let labels = [("port", "wan"), ("direction", "rx")];
+            let taken = pop.metric("anyrelay_port_packets_total", &labels);
+            taken.map_or(0, |taken| came.saturating_sub(taken as u64))
+        };
+        let rings: u64 = rings_of_agents
+            + self.pops.iter().filter(|pop| pop.starts() == 1).map(lost).sum::<u64>();
+        let topology = &self.topology;
+        let sites = topology.sites.iter().flat_map(|site| [&*site.host, &site.nat.namespace]);
+        let pops = topology.pops.iter().map(|pop| &**pop);
+        let kernel: u64 = sites
+            .chain(pops)
+            .chain([&topology.router])
+            .map(queues::lost_in)
+            .sum::<Result<u64>>()?;
+        let queues = [
+            "anyrelay_port_rx_missed_total",
+            "anyrelay_port_rx_no_buffer_total",
+            "anyrelay_port_tx_errors_total",
+            "anyrelay_egress_queue_overflow_total",
+        ];
+        let pops: f64 = queues.iter().map(|name| self.metric(name, &[])).sum();
+        Ok(kernel + rings + pops as u64)
     }
 
     /// All that any POP has dropped, by reason, for messages and for accounts.
@@ -277,7 +318,7 @@ impl TunnelLabBuilder {
         pops.iter_mut().try_for_each(Pop::start)?;
         pops.iter_mut().try_for_each(|pop| pop.wait_ready(Duration::from_secs(30)))?;
         let (constants, rng) = (self.constants, Rng::new(self.seed));
-        Ok(TunnelLab { pops, routes, topology, constants, rng, agents_started: 0, work })
+        Ok(TunnelLab { pops, routes, topology, constants, rng, agents_issued: 0, work })
     }
 
     fn pops_of(&self, topology: &Arc<TunnelTopology>, work: &Path) -> Result<Vec<Pop>> {

@@ -19,6 +19,7 @@ pub mod config;
 pub mod conntrack_log;
 pub mod lab;
 pub mod nat;
+pub mod queues;
 pub mod routes;
 pub mod segment;
 pub mod stream;

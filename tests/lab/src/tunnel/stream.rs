@@ -97,7 +97,7 @@ impl UdpServer {
             receive(&receiver, &stopped, |datagram, from| {
                 let Some(header) = Header::read(datagram) else { return };
                 let Some(flow) = known.lock().get(&header.id).cloned() else { return };
-                flow.up.lock().arrived(flow.start, UP, datagram);
+                flow.up.lock().take(flow.start, UP, datagram);
                 let mut peers = flow.peers.lock();
                 if peers.last() != Some(&from) {
                     peers.push(from);
@@ -184,7 +184,7 @@ impl Flow {
                 let known = Header::read(datagram).is_some_and(|header| header.id == id);
                 let mut down = shared.down.lock();
                 match known {
-                    true => down.arrived(shared.start, DOWN, datagram),
+                    true => down.take(shared.start, DOWN, datagram),
                     false => down.corrupted += 1,
                 }
             });
@@ -208,6 +208,12 @@ impl Flow {
     #[must_use]
     pub fn received(&self) -> (u64, u64) {
         (self.shared.up.lock().received, self.shared.down.lock().received)
+    }
+
+    /// How many copies arrived so far of what had arrived before, up and down.
+    #[must_use]
+    pub fn duplicates(&self) -> (u64, u64) {
+        (self.shared.up.lock().duplicates, self.shared.down.lock().duplicates)
     }
 
     /// From where the server saw the flow come, each time it changed.
@@ -251,15 +257,16 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Ledger {
     sent: Vec<Duration>,
-    copies: Vec<u8>,
+    arrived: Vec<bool>,
     received: u64,
+    duplicates: u64,
     corrupted: u64,
     last: Option<Duration>,
     longest_gap: Duration,
 }
 
 impl Ledger {
-    fn arrived(&mut self, start: Instant, direction: u8, datagram: &[u8]) {
+    fn take(&mut self, start: Instant, direction: u8, datagram: &[u8]) {
         let number = Header::read(datagram)
             .filter(|header| header.direction == direction && hash_holds(datagram))
             .and_then(|header| usize::try_from(header.number).ok())
@@ -268,11 +275,12 @@ impl Ledger {
             self.corrupted += 1;
             return;
         };
-        if self.copies.len() <= number {
-            self.copies.resize(number + 1, 0);
+        if self.arrived.len() <= number {
+            self.arrived.resize(number + 1, false);
         }
-        self.received += u64::from(self.copies[number] == 0);
-        self.copies[number] = self.copies[number].saturating_add(1);
+        let first = !std::mem::replace(&mut self.arrived[number], true);
+        self.received += u64::from(first);
+        self.duplicates += u64::from(!first);
         let now = start.elapsed();
         if let Some(last) = self.last {
             self.longest_gap = self.longest_gap.max(now.saturating_sub(last));
@@ -281,12 +289,12 @@ impl Ledger {
     }
 
     fn report(&self) -> Report {
-        let copies = |number: usize| self.copies.get(number).copied().unwrap_or(0);
-        let lost = (0..self.sent.len()).filter(|number| copies(*number) == 0);
+        let arrived = |number: usize| self.arrived.get(number).copied().unwrap_or(false);
+        let lost = (0..self.sent.len()).filter(|number| !arrived(*number));
         Report {
             sent: self.sent.len() as u64,
             received: self.received,
-            duplicates: self.copies.iter().map(|n| u64::from(n.saturating_sub(1))).sum(),
+            duplicates: self.duplicates,
             corrupted: self.corrupted,
             lost: lost.map(|number| self.sent[number]).collect(),
             longest_gap: self.longest_gap,
@@ -416,12 +424,12 @@ mod tests {
             datagram
         };
         for number in [0, 2, 2, 4, 5] {
-            ledger.arrived(start, UP, &datagram(number));
+            ledger.take(start, UP, &datagram(number));
         }
         let mut damaged = datagram(1);
         damaged[14] ^= 1;
-        ledger.arrived(start, UP, &damaged);
-        ledger.arrived(start, DOWN, &datagram(1));
+        ledger.take(start, UP, &damaged);
+        ledger.take(start, DOWN, &datagram(1));
         let report = ledger.report();
         assert_eq!((report.sent, report.received, report.duplicates), (5, 3, 1));
         assert_eq!(report.corrupted, 3, "number 5 was never sent, one damaged, one mirrored");

@@ -128,6 +128,8 @@ pub struct AgentSite {
     pub host: Arc<Namespace>,
     /// What stands between it and the router.
     pub nat: Nat,
+    /// Whether the NAT answers SYNs itself.
+    pub synproxy: bool,
     _box_spaces: Vec<Namespace>,
     n: usize,
     family: Family,
@@ -155,7 +157,7 @@ impl AgentSite {
     /// With the words of `ip`.
     pub fn change_address(&self, old: u8, new: u8) -> Result<()> {
         let (family, n) = (self.family, self.n);
-        let old = family.address(Net::Inside, n, old, "net0").replace("add", "del");
+        let old = family.address(Net::Inside, n, old, "net0").replace("addr add", "addr del");
         let gateway = format!("route add default via {}1", family.prefix(Net::Inside, n));
         // The route goes with the last address of its network.
         let _ = self.host.ip(&["route del default".to_owned()]);
@@ -283,7 +285,8 @@ impl Maker<'_> {
             crate::command::run(host.command("ethtool").args(["-K", "net0", "gro", "on"]))?;
         }
         let nat = Nat::new(nat, site, family)?;
-        Ok(AgentSite { boxes, host, nat, _box_spaces: box_spaces, n, family })
+        let synproxy = site.synproxy;
+        Ok(AgentSite { boxes, host, nat, synproxy, _box_spaces: box_spaces, n, family })
     }
 
     fn connect_outsider(&self, outsider: &Namespace, router: &Namespace) -> Result<()> {
