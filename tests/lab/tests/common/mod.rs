@@ -1,6 +1,9 @@
-//! What the relay's tests share.
+//! What the tests share.
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+pub mod tunnel;
+pub mod wrap;
 
 use std::net::SocketAddrV4;
 use std::sync::Arc;
