@@ -4,7 +4,6 @@ use serde_json::{Map, Value, json};
 
 use super::{Engine, PeerState};
 use crate::local::LocalSide;
-use crate::outer::Counts;
 use anyrelay_core::tunnel::agent::Problem;
 
 impl<L: LocalSide> Engine<L> {
@@ -49,14 +48,15 @@ impl<L: LocalSide> Engine<L> {
     }
 
     fn outer(&self) -> Value {
-        let Counts { sender: counts, damaged } = self.flow.counts();
+        let link = self.flow.link.as_ref();
+        let counts = link.map(|link| link.sender.counts()).unwrap_or_default();
         json!({
             "sent": counts.sent,
             "too_big": counts.too_big,
             "queue_full": counts.queue_full,
             "refused": counts.refused,
             "last_error": counts.last_error.map(|error| error.desc()),
-            "damaged": damaged,
+            "damaged": link.map_or(0, |link| link.receiver.damaged()),
             "firewall_restored": self.leaks,
         })
     }
