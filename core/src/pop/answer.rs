@@ -73,6 +73,8 @@ impl<O> Run<'_, O> {
     }
 
     /// Answers an echo request over IPv6.
+    #[cold]
+    #[inline(never)]
     pub(super) fn echo6<F: Frame>(&mut self, packet: &Packet, mut frame: F)
     where
         O: Output<F>,

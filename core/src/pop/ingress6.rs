@@ -17,6 +17,8 @@ use crate::wire::tcp::{self, Tcp};
 
 impl<O> Run<'_, O> {
     /// Reads the datagram of a frame for this station or a group that it is in.
+    // A call of its own: inlined, it would burden the way of IPv4.
+    #[inline(never)]
     pub(super) fn read_ipv6<F: Frame>(
         &mut self,
         ethernet: &Ethernet,

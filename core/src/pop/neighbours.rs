@@ -22,6 +22,8 @@ use crate::wire::{MacAddr, ethernet, ipv6};
 const ND_LEN: usize = ipv6::HEADER_LEN + nd::LEN;
 
 /// Sends an ARP request or a neighbour solicitation.
+#[cold]
+#[inline(never)]
 pub(super) fn ask<F: Frame, O: Output<F>>(
     links: &Links,
     counters: &Counters,
@@ -97,6 +99,8 @@ fn write_nd_header(datagram: &mut [u8], src: u128, dst: u128) -> &mut [u8] {
 
 impl<O> Run<'_, O> {
     /// Answers a request for one of the port's addresses, learns from the answers to our own.
+    #[cold]
+    #[inline(never)]
     pub(super) fn arp<F: Frame>(&mut self, packet: &Packet, mut frame: F)
     where
         O: Output<F>,
@@ -128,6 +132,8 @@ impl<O> Run<'_, O> {
     }
 
     /// Answers a neighbour solicitation for one of the port's addresses, and learns of who asks.
+    #[cold]
+    #[inline(never)]
     pub(super) fn solicited<F: Frame>(&mut self, packet: &Packet, mut frame: F)
     where
         O: Output<F>,
@@ -177,6 +183,8 @@ impl<O> Run<'_, O> {
     }
 
     /// Learns from a neighbour advertisement of a station that was asked for.
+    #[cold]
+    #[inline(never)]
     pub(super) fn advertised<F: Frame>(&mut self, packet: &Packet, frame: F)
     where
         O: Output<F>,
