@@ -149,6 +149,8 @@ struct Bench {
     snapshot: Snapshot,
     pop: Pop,
     sink: Sink,
+    /// Token buckets remember it, so it must not run backwards; the tick stays the same.
+    now: Now,
 }
 
 impl Bench {
@@ -162,7 +164,8 @@ impl Bench {
         let buffer = || Buffer { bytes: Box::new([0; 2048]), start: 0, end: 0 };
         let free = (0..BURST).map(|_| buffer()).collect();
         let pop = Pop::new(soft, Arc::new(Counters::default()));
-        Bench { snapshot, pop, sink: Sink { free, sent: [0; 2] } }
+        let now = Now::from_millis(1000);
+        Bench { snapshot, pop, sink: Sink { free, sent: [0; 2] }, now }
     }
 
     /// What stands for a client at the first service: egress address and port, and tag.
@@ -190,15 +193,14 @@ impl Bench {
         let mut group = criterion.benchmark_group("engine");
         group.throughput(Throughput::Elements(PACKETS as u64));
         let mut bursts = frames.chunks_exact(PACKETS).cycle();
-        let mut now = Now::from_millis(1000);
         let mut received = 0;
         self.sink.sent = [0; 2];
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 let mut burst = self.receive(bursts.next().unwrap());
                 received += PACKETS as u64;
-                now.instant = now.instant.plus_millis(1);
-                self.pop.handle_burst(now, &self.snapshot, port, &mut burst, &mut self.sink);
+                self.now.instant = self.now.instant.plus_millis(1);
+                self.pop.handle_burst(self.now, &self.snapshot, port, &mut burst, &mut self.sink);
             });
         });
         assert_eq!(self.sink.sent.iter().sum::<u64>(), received, "{name}: not all were sent on");
@@ -206,14 +208,13 @@ impl Bench {
 
     /// How long the engine takes for `bursts` bursts of `frames`, filling them not counted.
     fn measure(&mut self, port: PortIndex, frames: &[Vec<u8>], bursts: usize) -> Duration {
-        let mut now = Now::from_millis(1000);
         let mut took = Duration::ZERO;
         self.sink.sent = [0; 2];
         for frames in frames.chunks_exact(PACKETS).cycle().take(bursts) {
             let mut burst = self.receive(frames);
-            now.instant = now.instant.plus_millis(1);
+            self.now.instant = self.now.instant.plus_millis(1);
             let start = std::time::Instant::now();
-            self.pop.handle_burst(now, &self.snapshot, port, &mut burst, &mut self.sink);
+            self.pop.handle_burst(self.now, &self.snapshot, port, &mut burst, &mut self.sink);
             took += start.elapsed();
         }
         assert_eq!(self.sink.sent.iter().sum::<u64>(), (bursts * PACKETS) as u64);
@@ -224,7 +225,7 @@ impl Bench {
     fn datagrams(&self, family: Family, body: usize) -> Vec<Vec<u8>> {
         let service = &self.snapshot.tunnels[0].service;
         let (vip, stride) = (service.vip(family).unwrap(), service.constants.stride);
-        let unix = Now::from_millis(1000).unix;
+        let unix = self.now.unix;
         let tick = unix.tick(service.constants.tick_ms);
         let token = |agent| vip.tokens.seal(unix, agent, 7, 1, 1).unwrap().token;
         let agents: Vec<_> = clients().map(|client| agent(family, client)).collect();

@@ -34,6 +34,7 @@ impl<O> Run<'_, O> {
             Step::UpBothCases => self.up_both_cases(packet, frame),
             Step::DownUntagged => self.untagged(packet, frame),
             Step::UnservedSyn => self.unserved_syn(packet, frame),
+            Step::UnservedSyn6 => self.unserved_syn6(packet, frame),
             Step::Arp => self.arp(packet, frame),
             Step::Echo => self.echo(packet, frame),
             Step::Echo6 => self.echo6(packet, frame),

@@ -69,6 +69,8 @@ pub(super) enum Step {
     },
     /// SYN to a VIP port without a service.
     UnservedSyn,
+    /// The same over IPv6.
+    UnservedSyn6,
     /// A client's segment, mapped in a lane.
     Up(Lane),
     /// A client's RST without timestamps: its case is not known.

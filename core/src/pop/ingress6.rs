@@ -133,7 +133,8 @@ impl<O> Run<'_, O> {
             return Err(DropReason::SourceNotAllowed);
         }
         if packet.of.is_none() {
-            return Err(DropReason::UnservedPort);
+            let syn = tcp.has(tcp::SYN) && !tcp.has(tcp::ACK);
+            return if syn { Ok(Step::UnservedSyn6) } else { Err(DropReason::UnservedPort) };
         }
         if tcp.has(tcp::SYN | tcp::ACK) {
             return Err(DropReason::SynAckFromClient);

@@ -17,12 +17,13 @@ use crate::bucket::Purpose;
 use crate::config::Tunnel;
 use crate::frame::Frame;
 use crate::link::{Hop, Towards};
+use crate::seq::SeqNum;
 use crate::tunnel::forward::Down;
 use crate::tunnel::handshake::{SynAck, WINDOW_SCALE};
 use crate::tunnel::keepalive::Reply;
 use crate::tunnel::{Family, Incoming, Segment, forward, handshake, keepalive};
 use crate::verdict::{AbsorbKind, DropReason, ReplyKind, Verdict};
-use crate::wire::tcp::{ACK, HEADER_LEN, PSH, SYN, kind};
+use crate::wire::tcp::{ACK, HEADER_LEN, PSH, RST, SYN, kind};
 use crate::wire::{ethernet, ipv4};
 
 use write::{Headers, sum_behind, verified};
@@ -132,6 +133,24 @@ impl<O> Run<'_, O> {
             Ok(Outcome::SynAck(syn_ack)) => self.syn_ack(packet, frame, &outer, &syn_ack),
             Err(reason) => self.drop(packet.of, reason, frame),
         }
+    }
+
+    /// A SYN to a port of an IPv6 VIP without a service: nothing listens there, as over IPv4.
+    pub(super) fn unserved_syn6<F: Frame>(&mut self, packet: &Packet, frame: F)
+    where
+        O: Output<F>,
+    {
+        let outer = Outer::of_ipv6(packet);
+        let segment = frame.bytes().get(outer.tcp_at..).unwrap_or_default();
+        if !verified(&outer, segment) {
+            return self.drop(None, DropReason::TcpChecksum, frame);
+        }
+        if !self.buckets.rst.take(self.now, self.snapshot.config.limits.rst_per_second) {
+            return self.drop(None, DropReason::RateRst, frame);
+        }
+        let ack = packet.segment.tcp.end(segment.len());
+        let headers = Headers::answer(&outer, SeqNum(0), ack, RST | ACK);
+        self.answer(packet, frame, &outer, &headers, &[], &[], ReplyKind::UnservedPort);
     }
 
     #[inline]
@@ -245,7 +264,7 @@ impl<O> Run<'_, O> {
         if outer.ttl <= 1 {
             return match outer.family {
                 Family::V4 => self.time_exceeded(packet, frame),
-                Family::V6 => self.drop(packet.of, DropReason::TtlExceeded, frame),
+                Family::V6 => self.time_exceeded6(packet, frame),
             };
         }
         let hop = match self.hop_to(down.dst.ip()) {

@@ -212,6 +212,13 @@ fn check(input: &[u8], sent: &Sent, agents: &[Agent; 4]) -> Result<(), &'static 
     if frame[12..14] == [8, 0] && frame[14 + 9] == 1 {
         return require(ttl <= 1 && frame[34] == 11, "an ICMP message, and it is not for the TTL");
     }
+    let out_v6 = frame[12..14] == [0x86, 0xdd];
+    if out_v6 && frame[14 + 6] == 58 {
+        return require(ttl <= 1 && frame[54] == 3, "an ICMP message, and it is not for the hops");
+    }
+    if out_v6 && frame[54 + 13] & RST != 0 {
+        return require(frame.len() == 14 + 60, "a RST that is not bare");
+    }
     if frame[12..14] == [8, 0] && frame[14 + 9] == 6 && frame[34 + 13] & RST != 0 {
         // To a VIP's port that no service has.
         return require(frame.len() == 60, "a RST that is not bare");

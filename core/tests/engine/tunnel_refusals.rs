@@ -366,14 +366,35 @@ fn who_may_not_come_at_all() {
 fn hops_that_are_used_up() {
     for mut pair in pairs() {
         let last = pair.data().edit(|data| data.ttl = 1);
-        let sent = pair.world.datagram(WAN, &last.datagram());
+        let last = last.datagram();
+        let sent = pair.world.datagram(WAN, &last);
         assert_eq!(pair.world.reason(), DropReason::TtlExceeded);
         // The agent is told.
-        assert!(
-            sent.iter().all(|(port, frame)| *port == WAN && frame[14 + 9] == 1 || frame[20] == 58)
-        );
+        let [(WAN, frame)] = &sent[..] else { panic!("{sent:02x?}") };
+        if pair.a.addr.is_ipv4() {
+            let (kind, code, _, quote) = Seen::frame(frame).icmp();
+            assert_eq!((kind, code, quote), (11, 0, last));
+        } else {
+            let seen = Seen6::frame(frame);
+            assert_eq!((seen.src, seen.hop_limit), (WAN_IP6, 64));
+            assert_eq!(std::net::SocketAddr::from((seen.dst.to_be_bytes(), 40003)), pair.a.addr);
+            assert_eq!(seen.message, [&[3, 0, 0, 0, 0, 0, 0, 0], &last[..]].concat());
+        }
         let data = pair.data().edit(|data| data.ttl = 2);
         assert_eq!(sent_on(&mut pair.world, &data).ttl, 1);
+    }
+}
+
+#[test]
+fn a_syn_where_nothing_listens_is_reset() {
+    for mut pair in pairs() {
+        let syn = pair.a.syn(&pair.world).edit(|syn| syn.dst.set_port(444));
+        let rst = answer(&mut pair.world, &syn, ReplyKind::UnservedPort);
+        assert_eq!((rst.seq, rst.ack, rst.flags), (0, syn.seq.wrapping_add(1), RST | ACK));
+        let mut damaged = syn.datagram();
+        let last = damaged.len() - 1;
+        damaged[last] ^= 1;
+        assert_eq!(pair.world.dropped(WAN, &damaged), DropReason::TcpChecksum);
     }
 }
 

@@ -7,7 +7,7 @@ use anyrelay_core::tunnel::agent::{Agent, Conversation, HEADROOM, Outgoing, Send
 
 use super::{RECEIVER, SENDER};
 use crate::local::{PeerIndex, PublicToken, Received, Tunnel};
-use crate::outer::{FirewallError, Link, LinkError, Sender};
+use crate::outer::{Counts, FirewallError, Link, LinkError, Sender};
 use crate::peers::{Found, Watcher};
 use crate::poller::Poller;
 
@@ -17,6 +17,8 @@ pub(super) struct Flow {
     pub(super) vip: SocketAddr,
     /// The way to the VIP; none while the host has no network.
     pub(super) link: Option<Link>,
+    /// What ways counted that are closed.
+    closed: Counts,
     watcher: Option<Watcher>,
     /// The time of this turn of the loop.
     pub(super) now: Instant,
@@ -32,7 +34,7 @@ pub(super) struct View<'a> {
 
 impl Flow {
     pub(super) fn new(agent: Agent, vip: SocketAddr, now: Instant) -> Self {
-        Flow { agent, vip, link: None, watcher: None, now }
+        Flow { agent, vip, link: None, closed: Counts::default(), watcher: None, now }
     }
 
     pub(super) fn watching(self, watcher: Watcher) -> Self {
@@ -92,6 +94,7 @@ impl Flow {
         if port.is_none_or(|port| port == self.agent.port()) {
             return;
         }
+        self.closed = self.counts();
         let strays = self.link.take().map(|mut link| link.sender.strays()).unwrap_or_default();
         if let Err(error) = self.open_link(poller) {
             return tracing::error!("{error}; trying again");
@@ -109,7 +112,7 @@ impl Flow {
     pub(super) fn open_link(&mut self, poller: &Poller) -> Result<(), LinkError> {
         let mut tries = 0;
         let link = loop {
-            match Link::open(self.vip, self.agent.port()) {
+            match Link::open(self.vip, self.agent.port(), self.closed) {
                 Ok(link) => break link,
                 Err(error) if error.port_in_use() && tries < PORT_TRIES => {
                     tries += 1;
@@ -151,6 +154,10 @@ impl Flow {
             }
             Err(error) => tracing::warn!("moving to another address: {error}"),
         }
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        self.link.as_ref().map_or(self.closed, Link::counts)
     }
 
     pub(super) fn saw_leak(&mut self) -> bool {

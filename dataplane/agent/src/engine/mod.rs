@@ -6,6 +6,7 @@
 
 mod flow;
 mod status;
+mod warn;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ use rustix::time::{ClockId, clock_gettime};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use self::flow::Flow;
+use self::warn::Warnings;
 use crate::control::Control;
 use crate::local::{LOCAL_KEYS_END, LocalSide, PublicToken};
 use crate::outer::{Firewall, LinkError, capability};
@@ -113,6 +115,7 @@ struct Engine<L> {
     next_second: Instant,
     next_restore: Instant,
     leaks: u64,
+    warnings: Warnings,
 }
 
 impl<L: LocalSide> Engine<L> {
@@ -150,6 +153,7 @@ impl<L: LocalSide> Engine<L> {
             next_second: now.instant.plus_millis(SECOND_MS),
             next_restore: now.instant,
             leaks: 0,
+            warnings: Warnings::default(),
         };
         // What will not mend itself stops the agent here; a network that is not up yet does not.
         match engine.flow.open_link(&engine.poller) {
@@ -243,6 +247,9 @@ impl<L: LocalSide> Engine<L> {
         self.next_second = now.plus_millis(SECOND_MS);
         self.flow.follow_route(&self.poller);
         self.log_state();
+        for text in self.warnings.due(now, &self.flow.counts().sender) {
+            tracing::warn!("{text}");
+        }
         if let Some(saved) = self.flow.agent.saved() {
             self.state.save(saved);
         }

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Engine, PeerState};
 use crate::local::LocalSide;
+use crate::outer::Counts;
 use anyrelay_core::tunnel::agent::Problem;
 
 impl<L: LocalSide> Engine<L> {
@@ -48,15 +49,14 @@ impl<L: LocalSide> Engine<L> {
     }
 
     fn outer(&self) -> Value {
-        let link = self.flow.link.as_ref();
-        let counts = link.map(|link| link.sender.counts()).unwrap_or_default();
+        let Counts { sender: counts, damaged } = self.flow.counts();
         json!({
             "sent": counts.sent,
             "too_big": counts.too_big,
             "queue_full": counts.queue_full,
             "refused": counts.refused,
             "last_error": counts.last_error.map(|error| error.desc()),
-            "damaged": link.map_or(0, |link| link.receiver.damaged()),
+            "damaged": damaged,
             "firewall_restored": self.leaks,
         })
     }

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
+use super::sender::SendCounts;
 use super::{Ends, Firewall, FirewallError, Port, PortError, Receiver, Sender, route};
 
 /// The way to the VIP: port, firewall table and sockets.
@@ -13,9 +14,20 @@ pub struct Link {
     pub receiver: Receiver,
     /// Segments to the VIP.
     pub sender: Sender,
+    /// What earlier sockets of this way counted.
+    before: Counts,
     // Dropped in this order: nobody else may have the port while its table is there.
     firewall: Firewall,
     port: Port,
+}
+
+/// What a way has counted since the agent was started.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Segments to the VIP.
+    pub sender: SendCounts,
+    /// Segments from it whose lengths or checksum did not hold.
+    pub damaged: u64,
 }
 
 /// The way to the VIP cannot be opened.
@@ -56,22 +68,30 @@ impl LinkError {
 }
 
 impl Link {
-    /// Opens the way from port `port` to `vip`.
+    /// Opens the way from port `port` to `vip`; `before` is what earlier ways counted.
     ///
     /// # Errors
     /// What is missing.
-    pub fn open(vip: SocketAddr, port: u16) -> Result<Self, LinkError> {
+    pub fn open(vip: SocketAddr, port: u16, before: Counts) -> Result<Self, LinkError> {
         let local =
             route::source_towards(vip).map_err(|source| LinkError::Route { vip, source })?;
         let port = Port::keep(vip, port)?;
         let firewall = Firewall::install(vip, &port)?;
         let (receiver, sender) = sockets(vip, local, port.number())?;
-        Ok(Link { vip, local, receiver, sender, firewall, port })
+        Ok(Link { vip, local, receiver, sender, before, firewall, port })
     }
 
     /// The host's address and the agent's port.
     pub fn local(&self) -> SocketAddr {
         (self.local, self.port.number()).into()
+    }
+
+    /// What it and earlier ways counted.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            sender: self.before.sender.and(self.sender.counts()),
+            damaged: self.before.damaged + self.receiver.damaged(),
+        }
     }
 
     /// Looks whether the host still reaches the VIP from the same address, and moves to the new
@@ -85,6 +105,7 @@ impl Link {
             return Ok(false);
         }
         let (receiver, sender) = sockets(self.vip, local, self.port.number())?;
+        self.before = self.counts();
         (self.receiver, self.sender, self.local) = (receiver, sender, local);
         Ok(true)
     }

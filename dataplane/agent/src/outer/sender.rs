@@ -66,6 +66,19 @@ pub struct SendCounts {
     pub last_error: Option<Errno>,
 }
 
+impl SendCounts {
+    /// Both together; the later one's last error.
+    pub fn and(self, later: SendCounts) -> SendCounts {
+        SendCounts {
+            sent: self.sent + later.sent,
+            too_big: self.too_big + later.too_big,
+            queue_full: self.queue_full + later.queue_full,
+            refused: self.refused + later.refused,
+            last_error: later.last_error.or(self.last_error),
+        }
+    }
+}
+
 impl Sender {
     /// Sends from `ends.local` to `ends.vip`.
     ///

@@ -1,0 +1,71 @@
+//! What the log says of segments that never left this host: what, why, and at most once a minute.
+
+use anyrelay_core::time::Instant;
+
+use crate::outer::sender::SendCounts;
+
+/// Remembers what was told.
+#[derive(Debug, Default)]
+pub(super) struct Warnings {
+    seen: SendCounts,
+    quiet_until: Instant,
+}
+
+impl Warnings {
+    /// What to tell at `now`, if anything.
+    pub(super) fn due(&mut self, now: Instant, counts: &SendCounts) -> Vec<String> {
+        if now < self.quiet_until {
+            return Vec::new();
+        }
+        let SendCounts { too_big, queue_full, refused, last_error, .. } = *counts;
+        let mut texts = Vec::new();
+        if too_big > self.seen.too_big {
+            let count = too_big - self.seen.too_big;
+            texts.push(format!(
+                "{count} segments were too big for the path to the VIP: its MTU is below the \
+                 POPs' tunnel_mtu"
+            ));
+        }
+        if queue_full > self.seen.queue_full {
+            let count = queue_full - self.seen.queue_full;
+            texts.push(format!("{count} segments were lost, as the interface's queue stayed full"));
+        }
+        if refused > self.seen.refused {
+            let count = refused - self.seen.refused;
+            let reason = last_error.map_or("no reason given", |error| error.desc());
+            texts.push(format!(
+                "the kernel refused to send {count} segments to the VIP ({reason}): is there a \
+                 route, and does a firewall of this host let TCP out to it?"
+            ));
+        }
+        if !texts.is_empty() {
+            self.seen = *counts;
+            self.quiet_until = now.plus_millis(QUIET_MS);
+        }
+        texts
+    }
+}
+
+const QUIET_MS: u64 = 60_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_what_is_new_once_a_minute() {
+        let mut warnings = Warnings::default();
+        let at = Instant::from_millis;
+        let mut counts = SendCounts::default();
+        assert!(warnings.due(at(0), &counts).is_empty());
+        (counts.too_big, counts.refused) = (3, 1);
+        counts.last_error = Some(nix::errno::Errno::EPERM);
+        let texts = warnings.due(at(1000), &counts);
+        assert!(texts[0].starts_with("3 segments were too big"), "{texts:?}");
+        assert!(texts[1].contains("(Operation not permitted)"), "{texts:?}");
+        counts.queue_full = 5;
+        assert!(warnings.due(at(60_000), &counts).is_empty());
+        let texts = warnings.due(at(61_000), &counts);
+        assert_eq!(texts, ["5 segments were lost, as the interface's queue stayed full"]);
+    }
+}
