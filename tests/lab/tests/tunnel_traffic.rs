@@ -30,7 +30,7 @@ fn tick() -> u32 {
 
 /// Datagrams a second each way where the rate is not the point.
 fn rate() -> u32 {
-    if full() { 10_000 } else { 2_000 }
+    if full() { 5_000 } else { 2_000 }
 }
 
 fn sites(first: Site, second: Site) -> Vec<Site> {

@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::counters::InterfaceCounters;
 use crate::packet::{MAX_FRAME_BYTES, PacketSocket};
 use crate::rng::Rng;
 use crate::{LabError, Namespace, Result};
@@ -91,6 +92,8 @@ pub struct Done {
 #[derive(Debug)]
 pub struct Middlebox {
     shared: Arc<Shared>,
+    counters: Mutex<InterfaceCounters>,
+    sides: [String; 2],
     thread: Option<JoinHandle<()>>,
 }
 
@@ -109,12 +112,26 @@ impl Middlebox {
             .name("middlebox".to_owned())
             .spawn(move || Carrier::new(&worker, sockets, trouble).run())
             .map_err(LabError::io("start a middlebox"))?;
-        Ok(Self { shared, thread: Some(thread) })
+        let counters = Mutex::new(InterfaceCounters::open(namespace)?);
+        let sides = sides.map(str::to_owned);
+        Ok(Self { shared, counters, sides, thread: Some(thread) })
     }
 
     /// Does something else from now on. What is held back stays so until its time.
     pub fn set(&self, trouble: Trouble) {
         *self.shared.trouble.lock() = Some(trouble);
+    }
+
+    /// How many frames came to its interfaces that it did not take, as its socket's queue was full.
+    /// A few that came before it was started are in it.
+    ///
+    /// # Errors
+    /// If `/proc` does not tell.
+    pub fn lost_in_ring(&self) -> Result<u64> {
+        let taken = self.shared.frames.load(Ordering::Relaxed);
+        let counters = self.counters.lock().read()?;
+        let came = self.sides.iter().filter_map(|side| counters.get(side));
+        Ok(came.map(|traffic| traffic.rx_packets).sum::<u64>().saturating_sub(taken))
     }
 
     /// What has been done so far.
@@ -142,6 +159,8 @@ struct Shared {
     trouble: Mutex<Option<Trouble>>,
     /// In the order of the fields of [`Done`].
     counts: [AtomicU64; 7],
+    /// All that were taken, TCP or not.
+    frames: AtomicU64,
 }
 
 const SEGMENTS: usize = 0;
@@ -232,6 +251,7 @@ impl<'a> Carrier<'a> {
 
     fn carry(&mut self, from: usize, frame: &mut [u8]) {
         let to = 1 - from;
+        self.shared.frames.fetch_add(1, Ordering::Relaxed);
         if !segment::is_tcp(frame) {
             self.send(to, frame);
             return;

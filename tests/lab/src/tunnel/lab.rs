@@ -187,8 +187,12 @@ impl TunnelLab {
     /// # Errors
     /// If `/proc` does not tell.
     pub fn full_queues(&self, agents: &[&Agent]) -> Result<u64> {
+        let topology = &self.topology;
         let rings_of_agents =
             agents.iter().map(|agent| agent.lost_in_ring()).sum::<Result<u64>>()?;
+        let boxes = topology.sites.iter().flat_map(|site| site.boxes.iter().flatten());
+        let rings_of_boxes =
+            boxes.map(|middlebox| middlebox.lost_in_ring()).sum::<Result<u64>>()?;
         let mut router = InterfaceCounters::open(&self.topology.router)?;
         let router = router.read()?;
         let lost = |pop: &Pop| -> u64 {
@@ -198,8 +202,8 @@ impl TunnelLab {
             taken.map_or(0, |taken| came.saturating_sub(taken as u64))
         };
         let rings: u64 = rings_of_agents
+            + rings_of_boxes
             + self.pops.iter().filter(|pop| pop.starts() == 1).map(lost).sum::<u64>();
-        let topology = &self.topology;
         let sites = topology.sites.iter().flat_map(|site| [&*site.host, &site.nat.namespace]);
         let pops = topology.pops.iter().map(|pop| &**pop);
         let kernel: u64 = sites
