@@ -1,4 +1,4 @@
-//! nginx on the target: a stock server for downloads, uploads and small answers.
+//! nginx on a host: a stock server for downloads, uploads and small answers.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::TARGET_PORT;
-use crate::{LabError, Process, Result, Topology, http};
+use crate::{LabError, Namespace, Process, Result, http};
 
 const STATUS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8081);
 
@@ -14,18 +14,19 @@ const STATUS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8081);
 /// `PUT /uploads/NAME` puts a body into [`Self::uploads`].
 #[derive(Debug)]
 pub struct Nginx {
-    topology: Arc<Topology>,
+    host: Arc<Namespace>,
     directory: PathBuf,
     _process: Process,
     status_queries: u64,
 }
 
 impl Nginx {
-    /// Starts it in the target's namespace, with its files below `work`, and waits until it answers.
+    /// Starts it in a namespace, at all its addresses and [`TARGET_PORT`], with its files below `work`,
+    /// and waits until it answers.
     ///
     /// # Errors
     /// If it is missing or does not start.
-    pub fn start(topology: &Arc<Topology>, work: &Path) -> Result<Self> {
+    pub fn start(host: &Arc<Namespace>, work: &Path) -> Result<Self> {
         let directory = work.join("nginx");
         for part in ["files", "uploads", "temp"] {
             let path = directory.join(part);
@@ -35,12 +36,12 @@ impl Nginx {
         let config = directory.join("nginx.conf");
         std::fs::write(&config, config_text(&directory))
             .map_err(LabError::io(format!("write {}", config.display())))?;
-        let mut command = topology.target.command("nginx");
+        let mut command = host.command("nginx");
         command.arg("-e").arg(directory.join("error.log")).arg("-c").arg(&config);
         let log = directory.join("output.log");
         let process = Process::spawn("nginx", &mut command, Some(&log))?;
-        let topology = topology.clone();
-        let mut nginx = Self { topology, directory, _process: process, status_queries: 0 };
+        let host = host.clone();
+        let mut nginx = Self { host, directory, _process: process, status_queries: 0 };
         nginx.wait_ready()?;
         Ok(nginx)
     }
@@ -62,7 +63,7 @@ impl Nginx {
     /// # Errors
     /// If the status page does not answer as it should.
     pub fn accepts(&mut self) -> Result<u64> {
-        let (_, body) = http::get(&self.topology.target, STATUS, "/status")?;
+        let (_, body) = http::get(&self.host, STATUS, "/status")?;
         self.status_queries += 1;
         // "Active connections: 1 \nserver accepts handled requests\n 17 17 17 \n..."
         let numbers = body.lines().nth(2).and_then(|line| line.split_whitespace().next());

@@ -1,8 +1,8 @@
 //! What happens to routes and POPs during a run, and when: made from a seed, so that two runs with
 //! different forwarders go through the same.
 //!
-//! 45% of the time routes flip every 100 ms in each direction; 20% of it every packet goes to a POP at
-//! random; for the rest routes flip again and POPs are killed. A kill hits the POP that both routes
+//! 45% of the time routes flip in each direction, every 100 ms if not said; 20% of it every packet goes
+//! to a POP at random; for the rest routes flip again and POPs are killed. A kill hits the POP that both routes
 //! lead to; the routes stay there for 300 ms, as if BGP had to notice, and then move.
 
 use std::ops::Range;
@@ -11,12 +11,15 @@ use std::time::Duration;
 use crate::Direction;
 use crate::rng::Rng;
 
-/// Time between two flips of one direction.
+/// Time between two flips of one direction, if not said.
 pub const FLIP_INTERVAL: Duration = Duration::from_millis(100);
 /// How long routes stay on a POP that was killed.
 pub const DEAD_ROUTE: Duration = Duration::from_millis(300);
 
 const KILL_INTERVAL: Duration = Duration::from_millis(2800);
+/// How long routes flip before both lead to the victim, and how soon they flip again.
+const BEFORE_KILL: Duration = Duration::from_millis(500);
+const AFTER_KILL: Duration = Duration::from_millis(40);
 /// Between the move of both routes to a POP and its end, so that it carries traffic by then.
 const LEAD: Duration = Duration::from_millis(60);
 /// How long a killed POP gets no routes, counted from its restart.
@@ -56,27 +59,38 @@ impl Script {
     /// The run of this seed over `pops` POPs, at least two.
     #[must_use]
     pub fn new(seed: u64, length: Duration, pops: usize) -> Self {
+        Self::with_interval(seed, length, pops, FLIP_INTERVAL)
+    }
+
+    /// As [`Self::new`], with another time between two flips of one direction.
+    #[must_use]
+    pub fn with_interval(seed: u64, length: Duration, pops: usize, interval: Duration) -> Self {
+        let on_tick = |time: Duration| {
+            let ticks = time.as_millis() / interval.as_millis().max(1);
+            interval * u32::try_from(ticks).unwrap_or(u32::MAX)
+        };
         let spray = on_tick(length.mul_f64(0.45))..on_tick(length.mul_f64(0.65));
         let mut writer = Writer {
             rng: Rng::new(seed),
+            interval,
             events: Vec::new(),
             at: [0, 0],
             resting_until: vec![Duration::ZERO; pops],
         };
-        writer.flip_between(FLIP_INTERVAL, spray.start);
+        writer.flip_between(interval, spray.start);
         writer.events.push((spray.start, Action::Spray));
         let mut now = spray.end;
         let mut victims: Vec<usize> = Vec::new();
         // The last kill leaves time to recover before the end.
         while now + KILL_INTERVAL + DEAD_ROUTE < length {
-            writer.flip_between(now, now + FLIP_INTERVAL * 5);
+            writer.flip_between(now, now + BEFORE_KILL);
             if victims.is_empty() {
                 victims = writer.shuffled(pops);
             }
             if let Some(victim) = victims.pop() {
-                writer.kill(now + FLIP_INTERVAL * 5, victim);
+                writer.kill(now + BEFORE_KILL, victim);
             }
-            let resume = now + FLIP_INTERVAL * 9;
+            let resume = now + BEFORE_KILL + LEAD + DEAD_ROUTE + AFTER_KILL;
             now += KILL_INTERVAL;
             writer.flip_between(resume, now);
         }
@@ -88,6 +102,7 @@ impl Script {
 
 struct Writer {
     rng: Rng,
+    interval: Duration,
     events: Vec<(Duration, Action)>,
     /// Where each direction's route is, by [`Direction::BOTH`].
     at: [usize; 2],
@@ -100,8 +115,11 @@ impl Writer {
         let mut tick = from;
         while tick < to {
             self.flip(0, tick);
-            self.flip(1, tick + FLIP_INTERVAL / 2);
-            tick += FLIP_INTERVAL;
+            let between = tick + self.interval / 2;
+            if between < to {
+                self.flip(1, between);
+            }
+            tick += self.interval;
         }
     }
 
@@ -136,11 +154,6 @@ impl Writer {
     }
 }
 
-fn on_tick(time: Duration) -> Duration {
-    let ticks = time.as_millis() / FLIP_INTERVAL.as_millis();
-    FLIP_INTERVAL * u32::try_from(ticks).unwrap_or(u32::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,8 +179,22 @@ mod tests {
     }
 
     #[test]
+    fn flips_as_often_as_is_said() {
+        let script = Script::with_interval(1, LENGTH, 3, FLIP_INTERVAL * 2);
+        let moves = |script: &Script| {
+            script.events.iter().filter(|event| matches!(event.1, Action::Move(..))).count()
+        };
+        let (slow, fast) = (moves(&script), moves(&Script::new(1, LENGTH, 3)));
+        assert!(slow > 200 && slow < fast * 6 / 10, "{slow} {fast}");
+        a_kill_is_felt(&script);
+    }
+
+    #[test]
     fn a_kill_hits_the_pop_that_carries_and_routes_stay_on_it() {
-        let script = Script::new(3, LENGTH, 3);
+        a_kill_is_felt(&Script::new(3, LENGTH, 3));
+    }
+
+    fn a_kill_is_felt(script: &Script) {
         let mut at = [0, 0];
         let mut dead: Option<(usize, Duration)> = None;
         for (time, action) in &script.events {

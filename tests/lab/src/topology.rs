@@ -54,7 +54,7 @@ impl Default for Shape {
 #[derive(Debug)]
 pub struct Topology {
     /// The host that connects.
-    pub client: Namespace,
+    pub client: Arc<Namespace>,
     /// The router between the client and the POPs: holds the routes up.
     pub client_router: Namespace,
     /// The points of presence.
@@ -62,7 +62,7 @@ pub struct Topology {
     /// The router between the POPs and the target: holds the routes down.
     pub target_router: Namespace,
     /// The host that is connected to.
-    pub target: Namespace,
+    pub target: Arc<Namespace>,
 }
 
 impl Topology {
@@ -77,13 +77,13 @@ impl Topology {
             Ok(namespace)
         };
         let topology = Self {
-            client: make("client")?,
+            client: make("client")?.into(),
             client_router: make("router1")?,
             pops: (1..=shape.pops)
                 .map(|n| make(&format!("pop{n}")).map(Arc::new))
                 .collect::<Result<_>>()?,
             target_router: make("router2")?,
-            target: make("target")?,
+            target: make("target")?.into(),
         };
         topology.connect_hosts()?;
         for (pop, n) in topology.pops.iter().zip(1..) {

@@ -10,7 +10,7 @@ use anyrelay_lab::{Direction, Forwarder, Lab, Nginx, command, topology};
 #[test]
 fn haproxy_serves_calm_routes_and_breaks_when_they_move() {
     let mut lab = Lab::builder().forwarder(Forwarder::HaProxy).build().unwrap();
-    let mut nginx = Nginx::start(&lab.topology, lab.work()).unwrap();
+    let mut nginx = Nginx::start(&lab.topology.target, lab.work()).unwrap();
     std::fs::write(nginx.files().join("body"), vec![7; 300_000_000]).unwrap();
     let url = format!("http://{}/files/body", topology::VIP);
     let curl = |extra: &[&str]| {

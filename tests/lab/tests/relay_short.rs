@@ -64,7 +64,7 @@ fn all(lab: &Lab) -> Vec<std::io::Result<Duration>> {
 fn slow_connects(pool: &str, places: f64) {
     let lab = Lab::builder().pool(pool).keys(KEYS).build().unwrap();
     lab.topology.target.sysctl("net.ipv4.tcp_max_tw_buckets", "262144").unwrap();
-    let mut nginx = Nginx::start(&lab.topology, lab.work()).unwrap();
+    let mut nginx = Nginx::start(&lab.topology.target, lab.work()).unwrap();
     std::fs::write(nginx.files().join("small"), "small body").unwrap();
     let before = nginx.accepts().unwrap();
     let start = Instant::now();

@@ -77,6 +77,26 @@ impl AgentBuilder {
         self
     }
 
+    /// Makes it one that runs by a config file: of its `[agent]`, and of these further sections.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn run(mut self, sections: &str) -> Result<Self> {
+        let path = self.file("toml");
+        let text = format!(
+            "[agent]\nvip = \"{}\"\nkey = {:?}\nstate = {:?}\npublish = [\"file:{}\"]\n\
+             control = {:?}\n{sections}",
+            self.vip,
+            self.key,
+            self.file("state"),
+            self.token_file().display(),
+            self.file("control"),
+        );
+        lab::write(&path, &text)?;
+        self.local = vec!["run".to_owned(), "--config".to_owned(), path.display().to_string()];
+        Ok(self)
+    }
+
     /// Starts it, without waiting until it is ready.
     ///
     /// # Errors
@@ -137,10 +157,14 @@ impl Agent {
             .ok_or_else(|| LabError::Unexpected(format!("{} has nothing to do", builder.name)))?;
         // `ip netns exec` becomes the agent, so signals to the process are the agent's.
         let mut command = builder.host.command(agent_binary()?);
-        command.arg(verb).arg("--vip").arg(builder.vip.to_string()).arg("--key").arg(&builder.key);
-        command.arg("--publish").arg(builder.token_file());
-        command.arg("--state").arg(builder.file("state"));
-        command.arg("--control").arg(builder.file("control")).args(rest);
+        command.arg(verb);
+        if verb != "run" {
+            command.arg("--vip").arg(builder.vip.to_string()).arg("--key").arg(&builder.key);
+            command.arg("--publish").arg(builder.token_file());
+            command.arg("--state").arg(builder.file("state"));
+            command.arg("--control").arg(builder.file("control"));
+        }
+        command.args(rest);
         let log = builder.file("log");
         self.process = Some(Process::spawn(&builder.name, &mut command, Some(&log))?);
         Ok(())

@@ -87,6 +87,20 @@ impl TunnelLab {
         Ok(AgentBuilder::new(name, host, self.topology.family.vip(), key, self.work()))
     }
 
+    /// One more agent for a place, of this name and with a new key, to be told what it does before it
+    /// is started. The POPs know it after [`Self::reload`].
+    ///
+    /// # Errors
+    /// If the key cannot be issued.
+    pub fn issue(&self, site: usize, name: &str) -> Result<AgentBuilder> {
+        let key = self.work().join(format!("{name}.key"));
+        let mut issue = Command::new(lab::anyrelay_binary()?);
+        issue.args(["agent", "issue"]).arg(self.tenants()).args(["--tenant", TENANT]);
+        command::run(issue.args(["--name", name, "--out"]).arg(&key))?;
+        let (host, vip) = (self.site(site).host.clone(), self.topology.family.vip());
+        Ok(AgentBuilder::new(name.to_owned(), host, vip, key, self.work()))
+    }
+
     /// Makes all POPs read configuration, keys and tenants again, and waits until they have.
     ///
     /// # Errors

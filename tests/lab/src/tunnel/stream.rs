@@ -216,6 +216,17 @@ impl Flow {
         (self.shared.up.lock().duplicates, self.shared.down.lock().duplicates)
     }
 
+    /// When the newest datagram of each direction, up and down, was sent that has arrived so far:
+    /// what was sent later is still on its way, or lost.
+    #[must_use]
+    pub fn newest_arrived(&self) -> (Duration, Duration) {
+        let of = |ledger: &Ledger| {
+            let newest = ledger.arrived.len().checked_sub(1).and_then(|n| ledger.sent.get(n));
+            newest.copied().unwrap_or_default()
+        };
+        (of(&self.shared.up.lock()), of(&self.shared.down.lock()))
+    }
+
     /// From where the server saw the flow come, each time it changed.
     #[must_use]
     pub fn peers(&self) -> Vec<SocketAddr> {

@@ -55,7 +55,7 @@ pub fn run(name: &'static str, forwarder: Forwarder, script: &Script) -> Result<
     }
     // An application that sends is told at once when nothing goes out, as it is a stall's measure.
     lab.topology.client.sysctl("net.ipv4.tcp_notsent_lowat", "65536")?;
-    let mut nginx = Nginx::start(&lab.topology, lab.work())?;
+    let mut nginx = Nginx::start(&lab.topology.target, lab.work())?;
     let large = Body::new(1, LARGE_BYTES).write_to(&nginx.files().join("large"))?;
     Body::new(2, SMALL_BYTES).write_to(&nginx.files().join("small"))?;
     let small: Arc<[u8]> = std::fs::read(nginx.files().join("small"))
