@@ -1,9 +1,11 @@
 #!/usr/bin/python3
 """Draws throughput over time of the demo's runs: plot.py OUT.png, with the demo's data on stdin.
 
-One panel per run: what applications received and sent, the kills as marked lines, each flip of a
-route that moved packets as a tick below (first row up, second row down), and the time in which
-packets were sprayed as a shade.
+In each panel, the kills are marked lines, each flip of a route that moved packets is a tick below
+(first row up, second row down), and the time in which packets were sprayed is a shade.
+
+Relay: one panel per run, what applications received and sent. Tunnel: one panel of what each kind of
+traffic moved, and one of the datagrams of the numbered stream that arrived and that were lost.
 """
 
 import json
@@ -19,6 +21,14 @@ UP = "#ff7f0e"
 KILL = "#c0392b"
 SPRAY = "#8e44ad"
 FLIP = "#555555"
+GOOD = "#27ae60"
+
+KINDS = [
+    ("numbered UDP stream", "#1f77b4"),
+    ("QUIC", "#17a2a2"),
+    ("iperf3 -u in the TUN", "#f2b134"),
+    ("HTTP in the TUN", "#ff7f0e"),
+]
 
 TITLES = {
     "relay": "anyrelay: three POPs without state",
@@ -26,17 +36,13 @@ TITLES = {
 }
 
 
-def draw_run(axes, run, data, peak):
-    """One panel."""
-    width = data["bucket_seconds"]
-    times = [(bucket + 0.5) * width for bucket in range(len(run["down"]))]
+def draw_marks(axes, run, data, peak):
+    """What happened to routes and POPs, around what the panel shows."""
     begin, end = data["spray"]
     axes.axvspan(begin, end, color=SPRAY, alpha=0.10, linewidth=0)
     if end > begin:
         axes.text((begin + end) / 2, peak * 1.17, "every packet to a random POP",
                   color=SPRAY, ha="center", va="top", fontsize=8)
-    axes.stackplot(times, run["down"], run["up"], colors=[DOWN, UP], alpha=0.85, linewidth=0,
-                   labels=["downloads", "uploads"])
     for index, (time, pop) in enumerate(run["kills"]):
         axes.axvline(time, color=KILL, linewidth=1.4, label="kill -9 of a POP" if not index else None)
         axes.text(time, peak * 1.17, f" {pop}", color=KILL, va="top", fontsize=8)
@@ -47,16 +53,110 @@ def draw_run(axes, run, data, peak):
                   label="route flip that moved packets (up, down)" if direction == "up" else None)
     axes.set_xlim(0, data["seconds"])
     axes.set_ylim(-0.14 * peak, peak * 1.2)
-    axes.set_ylabel("payload, Mbit/s")
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    axes.set_title(TITLES.get(run["name"], run["name"]), loc="left", fontsize=11, fontweight="bold")
+
+
+def draw_titles(axes, left, right, good):
+    """What the panel is, and how it went."""
+    axes.set_title(left, loc="left", fontsize=11, fontweight="bold")
+    axes.set_title(right, loc="right", fontsize=10, color=GOOD if good else KILL)
+
+
+def times_of(series, data):
+    """The middles of the buckets."""
+    return [(bucket + 0.5) * data["bucket_seconds"] for bucket in range(len(series))]
+
+
+def draw_run(axes, run, data, peak):
+    """One panel of the relay."""
+    axes.stackplot(times_of(run["down"], data), run["down"], run["up"], colors=[DOWN, UP],
+                   alpha=0.85, linewidth=0, labels=["downloads", "uploads"])
+    draw_marks(axes, run, data, peak)
+    axes.set_ylabel("payload, Mbit/s")
     broken = (f"{run['broken']} of {run['transfers']} transfers broken, "
               f"{run['short_broken']} of {run['short_connections']} short connections")
     good = run["broken"] == 0 and run["short_broken"] == 0
-    axes.set_title(broken, loc="right", fontsize=10, color="#27ae60" if good else KILL)
+    draw_titles(axes, TITLES.get(run["name"], run["name"]), broken, good)
+
+
+def draw_tunnel_traffic(axes, run, data):
+    """What each kind of traffic moved."""
+    series = run["series"]
+    axes.stackplot(times_of(series[0], data), *series, colors=[color for _, color in KINDS],
+                   alpha=0.85, linewidth=0, labels=[name for name, _ in KINDS])
+    draw_marks(axes, run, data, max([1.0] + [sum(bucket) for bucket in zip(*series)]))
+    axes.set_ylabel("payload, Mbit/s")
+    result = (f"{run['broken']} of {run['transfers']} transfers broken, "
+              f"{run['conntrack_invalid']} segments invalid to the NATs")
+    draw_titles(axes, "anyrelay tunnels: agents behind strict NATs, three POPs without state", result,
+                run["broken"] == 0 and run["conntrack_invalid"] == 0)
+
+
+def draw_tunnel_stream(axes, run, data):
+    """What became of the numbered datagrams."""
+    width = data["bucket_seconds"]
+    per_second = 1e6 / 8 / run["datagram_bytes"]
+    arrived = [mbit * per_second for mbit in run["series"][0]]
+    lost = [count / width for count in run["datagrams_lost"]]
+    times = times_of(arrived, data)
+    for index, (begin, end) in enumerate(run["dead_times"]):
+        axes.axvspan(begin, end, color=KILL, alpha=0.08, linewidth=0,
+                     label=None if index else "a dead POP held a route")
+    axes.bar(times, arrived, width, color=KINDS[0][1], alpha=0.85, label="arrived")
+    axes.bar(times, lost, width, color=KILL, label="lost, by when they were sent")
+    draw_marks(axes, run, data, max([1.0] + arrived))
+    axes.set_ylabel("datagrams / s")
+    result = f"{run['lost_outside_kill']} of {run['sent']} lost outside of kills"
+    draw_titles(axes, "the numbered UDP stream, both ways", result, run["lost_outside_kill"] == 0)
+
+
+def draw_relay(data):
+    """A panel for each run."""
+    runs = data["runs"]
+    within = int(data["seconds"] / data["bucket_seconds"])
+    for run in runs:
+        run["down"], run["up"] = run["down"][:within], run["up"][:within]
+    peak = max([1.0] + [d + u for run in runs for d, u in zip(run["down"], run["up"])])
+    figure, panels = make_panels(len(runs))
+    for axes, run in zip(panels, runs):
+        draw_run(axes, run, data, peak)
+    draw_legend(panels[-1], panels[:1])
+    return figure
+
+
+def draw_tunnel(data):
+    """Two panels."""
+    run = data["tunnel"]
+    within = int(data["seconds"] / data["bucket_seconds"])
+    run["series"] = [series[:within] for series in run["series"]]
+    run["datagrams_lost"] = run["datagrams_lost"][:within]
+    figure, panels = make_panels(2)
+    draw_tunnel_traffic(panels[0], run, data)
+    draw_tunnel_stream(panels[1], run, data)
+    draw_legend(panels[-1], panels)
+    return figure
+
+
+def make_panels(count):
+    """Panels above each other, with time in common."""
+    figure, panels = plt.subplots(count, 1, figsize=(12, 3.4 * count), sharex=True, squeeze=False,
+                                  constrained_layout=True)
+    return figure, list(panels[:, 0])
+
+
+def draw_legend(axes, panels):
+    """What the colors of these panels mean, below the last of them."""
+    axes.set_xlabel("seconds")
+    known = {}
+    for panel in panels:
+        for handle, label in zip(*panel.get_legend_handles_labels()):
+            known.setdefault(label, handle)
+    columns = (len(known) + 1) // 2 if len(known) > 5 else len(known)
+    axes.legend(known.values(), known.keys(), loc="upper center", ncol=columns,
+                bbox_to_anchor=(0.5, -0.16), frameon=False, fontsize=9)
 
 
 def main():
@@ -64,19 +164,7 @@ def main():
     if len(sys.argv) != 2:
         sys.exit("usage: plot.py OUT.png < data.json")
     data = json.load(sys.stdin)
-    runs = data["runs"]
-    within = int(data["seconds"] / data["bucket_seconds"])
-    for run in runs:
-        run["down"], run["up"] = run["down"][:within], run["up"][:within]
-    peak = max([1.0] + [d + u for run in runs for d, u in zip(run["down"], run["up"])])
-    figure, panels = plt.subplots(len(runs), 1, figsize=(12, 3.4 * len(runs)), sharex=True,
-                                  squeeze=False, constrained_layout=True)
-    for axes, run in zip(panels[:, 0], runs):
-        draw_run(axes, run, data, peak)
-    panels[-1, 0].set_xlabel("seconds")
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    panels[-1, 0].legend(handles, labels, loc="upper center", ncol=len(labels),
-                         bbox_to_anchor=(0.5, -0.16), frameon=False, fontsize=9)
+    figure = draw_tunnel(data) if "tunnel" in data else draw_relay(data)
     figure.savefig(sys.argv[1], dpi=130)
 
 

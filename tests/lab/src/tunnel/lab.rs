@@ -78,17 +78,10 @@ impl TunnelLab {
     /// If the key cannot be issued.
     pub fn agent(&mut self, site: usize) -> Result<AgentBuilder> {
         self.agents_issued += 1;
-        let name = format!("agent{}-{}", site + 1, self.agents_issued);
-        let key = self.work().join(format!("{name}.key"));
-        let mut issue = Command::new(lab::anyrelay_binary()?);
-        issue.args(["agent", "issue"]).arg(self.tenants()).args(["--tenant", TENANT]);
-        command::run(issue.args(["--name", &name, "--out"]).arg(&key))?;
-        let host = self.site(site).host.clone();
-        Ok(AgentBuilder::new(name, host, self.topology.family.vip(), key, self.work()))
+        self.issue(site, &format!("agent{}-{}", site + 1, self.agents_issued))
     }
 
-    /// One more agent for a place, of this name and with a new key, to be told what it does before it
-    /// is started. The POPs know it after [`Self::reload`].
+    /// As [`Self::agent`], with a name of the caller's.
     ///
     /// # Errors
     /// If the key cannot be issued.

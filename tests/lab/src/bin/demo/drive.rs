@@ -6,7 +6,7 @@ use anyrelay_lab::counters::{Carried, PopCounters};
 use anyrelay_lab::script::{Action, Script};
 use anyrelay_lab::{Direction, Forwarder, Lab, Result};
 
-use crate::record::Record;
+use crate::record::{Record, index};
 
 /// Fewer packets than this between two flips may be ARP, and show nothing.
 const ARRIVALS_MIN: u64 = 5;
@@ -123,12 +123,5 @@ impl<'a> Driver<'a> {
         }
         self.record.note(format!("{} is not ready again yet", self.lab.pops[pop].name()));
         (0..self.dead.len()).find(|other| !self.dead[*other])
-    }
-}
-
-fn index(direction: Direction) -> usize {
-    match direction {
-        Direction::Up => 0,
-        Direction::Down => 1,
     }
 }

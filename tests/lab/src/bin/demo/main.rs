@@ -1,5 +1,6 @@
-//! The main job, shown: stock clients reach a stock server through three POPs without state, while
-//! routes flip, packets are sprayed and POPs are killed; then the same with HAProxy in the POPs.
+//! The main jobs, shown, while routes flip, packets are sprayed and POPs are killed. Relay: stock
+//! clients reach a stock server through three POPs without state; then the same with HAProxy in the
+//! POPs. Tunnel: agents behind strict NATs reach each other.
 //!
 //! Exit codes: 0 all conditions are met, 1 one is not or the lab failed, 2 usage.
 
@@ -9,6 +10,7 @@ mod report;
 mod run;
 mod short;
 mod transfer;
+mod tunnel;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -16,7 +18,8 @@ use std::time::Duration;
 
 use anyrelay_lab::script::Script;
 use anyrelay_lab::{Forwarder, LabError, Result, command};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
+use serde_json::Value;
 
 use crate::report::Demo;
 
@@ -28,7 +31,10 @@ const POPS: usize = 3;
 #[derive(Debug, Parser)]
 #[command(name = "demo")]
 struct Arguments {
-    /// How long the relay's run lasts, and the control's.
+    /// What is shown.
+    #[arg(long, value_enum, default_value_t = Mode::Relay)]
+    mode: Mode,
+    /// How long the run lasts; of the relay, and of its control.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(5..=3600))]
     seconds: u32,
     /// Write the figures to this file.
@@ -40,6 +46,24 @@ struct Arguments {
     /// What flips and kills are made from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Mode {
+    /// Stock clients and a stock server.
+    Relay,
+    /// Agents behind NATs.
+    Tunnel,
+}
+
+/// What a run of either mode has to say.
+struct Findings {
+    table: String,
+    json: Value,
+    plot_data: Value,
+    conditions: Vec<(String, bool)>,
+    /// Printed if a condition is not met.
+    notes: Vec<String>,
 }
 
 fn main() -> ExitCode {
@@ -56,7 +80,33 @@ fn main() -> ExitCode {
 
 fn show(arguments: &Arguments) -> Result<bool> {
     let length = Duration::from_secs(arguments.seconds.into());
-    let script = Script::new(arguments.seed, length, POPS);
+    let findings = match arguments.mode {
+        Mode::Relay => relay(arguments.seed, length)?,
+        Mode::Tunnel => {
+            let demo = tunnel::run(arguments.seed, length)?;
+            Findings {
+                table: demo.table(),
+                json: demo.json(),
+                plot_data: demo.plot_data(),
+                conditions: demo.conditions(),
+                notes: tunnel::notes(&demo),
+            }
+        }
+    };
+    println!("\n{}", findings.table);
+    if let Some(path) = &arguments.json {
+        let text = format!("{:#}\n", findings.json);
+        std::fs::write(path, text).map_err(LabError::io(format!("write {}", path.display())))?;
+        println!("figures: {}", path.display());
+    }
+    let plot = arguments.plot.clone().unwrap_or_else(default_plot);
+    draw(&findings.plot_data, &plot)?;
+    println!("throughput over time: {}\n", plot.display());
+    Ok(judge(&findings))
+}
+
+fn relay(seed: u64, length: Duration) -> Result<Findings> {
+    let script = Script::new(seed, length, POPS);
     let calm = Script::calm(length.mul_f64(CALM_SHARE));
     let demo = Demo {
         relay: run::run("relay", Forwarder::Relay, &script)?,
@@ -64,37 +114,35 @@ fn show(arguments: &Arguments) -> Result<bool> {
         control: run::run("control", Forwarder::HaProxy, &script)?,
         script,
     };
-    println!("\n{}", demo.table());
-    if let Some(path) = &arguments.json {
-        let text = format!("{:#}\n", demo.json());
-        std::fs::write(path, text).map_err(LabError::io(format!("write {}", path.display())))?;
-        println!("figures: {}", path.display());
-    }
-    let plot = arguments.plot.clone().unwrap_or_else(default_plot);
-    draw(&demo, &plot)?;
-    println!("throughput over time: {}\n", plot.display());
-    Ok(judge(&demo))
+    // What went wrong in the control is what it is there for.
+    let notes = [&demo.relay, &demo.calm]
+        .into_iter()
+        .flat_map(|run| run.counts.notes.iter().map(|note| format!("{}: {note}", run.name)));
+    Ok(Findings {
+        table: demo.table(),
+        json: demo.json(),
+        plot_data: demo.plot_data(),
+        conditions: demo.conditions(),
+        notes: notes.collect(),
+    })
 }
 
-/// Prints each condition; for those of the relay that are not met, also what went wrong.
-fn judge(demo: &Demo) -> bool {
-    let conditions = demo.conditions();
-    for (condition, met) in &conditions {
+/// Prints each condition; if one is not met, also what went wrong.
+fn judge(findings: &Findings) -> bool {
+    for (condition, met) in &findings.conditions {
         println!("{}  {condition}", if *met { "ok    " } else { "FAILED" });
     }
-    let passed = conditions.iter().all(|(_, met)| *met);
+    let passed = findings.conditions.iter().all(|(_, met)| *met);
     if !passed {
-        for run in [&demo.relay, &demo.calm] {
-            run.counts.notes.iter().for_each(|note| println!("{}: {note}", run.name));
-        }
+        findings.notes.iter().for_each(|note| println!("{note}"));
     }
     passed
 }
 
-fn draw(demo: &Demo, path: &Path) -> Result<()> {
+fn draw(data: &Value, path: &Path) -> Result<()> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("plot.py");
     let mut python = Command::new(script);
-    command::run_with_input(python.arg(path), &demo.plot_data().to_string()).map(drop)
+    command::run_with_input(python.arg(path), &data.to_string()).map(drop)
 }
 
 fn default_plot() -> PathBuf {

@@ -13,7 +13,7 @@ const NOTES_MAX: usize = 12;
 /// Counts of one run.
 #[derive(Debug, Clone, Default)]
 pub struct Counts {
-    /// Transfers begun: downloads, uploads, and the idle-then-active connection.
+    /// Transfers begun: downloads, uploads, and the relay's idle-then-active connection.
     pub transfers: u64,
     /// Of them, those that did not come to their end over their one connection.
     pub broken: u64,
@@ -38,23 +38,28 @@ pub struct Counts {
 pub struct Record {
     start: Instant,
     end: Duration,
-    down: Vec<AtomicU64>,
-    up: Vec<AtomicU64>,
+    /// Bytes per bucket, for each kind of traffic.
+    series: Vec<Vec<AtomicU64>>,
     counts: Mutex<Counts>,
 }
 
 impl Record {
-    /// Starts the clock of a run of this length; traffic may run out for a while after it.
-    pub fn start(length: Duration) -> Self {
+    /// Starts the clock of a run of this length with so many kinds of traffic, which may run out for
+    /// a while after it.
+    pub fn start(length: Duration, kinds: usize) -> Self {
         let buckets = usize::try_from((length + GRACE).as_millis() / BUCKET.as_millis());
-        let empty = || (0..=buckets.unwrap_or(0)).map(|_| AtomicU64::new(0)).collect();
+        let empty = |_| (0..=buckets.unwrap_or(0)).map(|_| AtomicU64::new(0)).collect();
         Self {
             start: Instant::now(),
             end: length,
-            down: empty(),
-            up: empty(),
+            series: (0..kinds).map(empty).collect(),
             counts: Mutex::new(Counts::default()),
         }
+    }
+
+    /// When it started.
+    pub fn started(&self) -> Instant {
+        self.start
     }
 
     /// Time since the start.
@@ -77,23 +82,29 @@ impl Record {
         std::thread::sleep(time.saturating_sub(self.now()));
     }
 
-    /// Notes payload bytes that an application got (down) or gave away (up).
-    pub fn moved(&self, direction: Direction, bytes: usize) {
-        let bucket = usize::try_from(self.now().as_millis() / BUCKET.as_millis());
-        let bucket = bucket.ok().and_then(|bucket| self.buckets(direction).get(bucket));
-        if let Some(bucket) = bucket {
-            bucket.fetch_add(bytes as u64, Ordering::Relaxed);
+    /// Notes payload bytes that an application got or gave away now.
+    pub fn moved(&self, kind: usize, bytes: usize) {
+        self.moved_at(self.now(), kind, bytes as u64);
+    }
+
+    /// As [`Self::moved`], for another time of the run.
+    pub fn moved_at(&self, time: Duration, kind: usize, bytes: u64) {
+        let bucket = usize::try_from(time.as_millis() / BUCKET.as_millis()).ok();
+        let series = self.series.get(kind);
+        if let Some(bucket) = series.and_then(|series| series.get(bucket?)) {
+            bucket.fetch_add(bytes, Ordering::Relaxed);
         }
     }
 
-    /// Bytes per [`BUCKET`] of a direction since the start.
-    pub fn series(&self, direction: Direction) -> Vec<u64> {
-        self.buckets(direction).iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect()
+    /// Bytes per [`BUCKET`] of a kind of traffic since the start.
+    pub fn series(&self, kind: usize) -> Vec<u64> {
+        let series = self.series.get(kind).map(Vec::as_slice).unwrap_or_default();
+        series.iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect()
     }
 
-    /// Payload bytes of both directions.
+    /// Payload bytes of all kinds.
     pub fn bytes(&self) -> u64 {
-        Direction::BOTH.iter().flat_map(|direction| self.series(*direction)).sum()
+        self.series.iter().flatten().map(|bucket| bucket.load(Ordering::Relaxed)).sum()
     }
 
     /// Changes the counts.
@@ -114,13 +125,6 @@ impl Record {
     /// The counts so far.
     pub fn counts(&self) -> Counts {
         self.counts.lock().clone()
-    }
-
-    fn buckets(&self, direction: Direction) -> &[AtomicU64] {
-        match direction {
-            Direction::Down => &self.down,
-            Direction::Up => &self.up,
-        }
     }
 }
 
@@ -148,10 +152,23 @@ impl Progress {
         self.last = Instant::now();
     }
 
+    /// The longest stall so far.
+    pub fn longest(&self) -> Duration {
+        self.longest
+    }
+
     /// The transfer ends now; keeps its longest stall.
     pub fn finish(mut self, record: &Record) {
         self.made();
         record.count(|counts| counts.longest_stall = counts.longest_stall.max(self.longest));
+    }
+}
+
+/// The kinds of the relay's traffic, by direction; also where things are kept for each direction.
+pub fn index(direction: Direction) -> usize {
+    match direction {
+        Direction::Up => 0,
+        Direction::Down => 1,
     }
 }
 

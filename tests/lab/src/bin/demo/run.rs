@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use anyrelay_lab::counters::Carried;
 use anyrelay_lab::script::Script;
-use anyrelay_lab::{Direction, Forwarder, Lab, LabError, Nginx, Result, link};
+use anyrelay_lab::{Direction, Forwarder, Lab, LabError, Nginx, Result, link, topology};
 
 use crate::drive::Driver;
-use crate::record::{Counts, Record};
+use crate::record::{Counts, Record, index};
 use crate::short::{idle_then_active, short_connections};
 use crate::transfer::Transfers;
 use anyrelay_lab::body::Body;
@@ -63,10 +63,13 @@ pub fn run(name: &'static str, forwarder: Forwarder, script: &Script) -> Result<
         .into();
     let accepted_before = nginx.accepts()?;
 
-    let record = Arc::new(Record::start(script.length));
+    let record = Arc::new(Record::start(script.length, Direction::BOTH.len()));
     let transfers = Transfers {
-        topology: lab.topology.clone(),
+        client: lab.topology.client.clone(),
+        server: topology::VIP.to_string(),
         record: record.clone(),
+        kinds: Direction::BOTH.map(index),
+        limit_kbyte_s: None,
         uploads: nginx.uploads(),
         logs: lab.work().to_owned(),
         large,
@@ -102,7 +105,7 @@ fn all_traffic(
     length: Duration,
     small: &Arc<[u8]>,
 ) -> Result<()> {
-    let client = &transfers.topology.client;
+    let client = &transfers.client;
     let active = [length.mul_f64(0.55), length.mul_f64(0.93)];
     let (idle_record, idle_body) = (record.clone(), small.clone());
     let idle = client.thread(move || idle_then_active(&idle_record, &active, &idle_body))?;
@@ -151,7 +154,7 @@ fn outcome(
     carried: Carried,
     sprayed: Option<Carried>,
 ) -> Outcome {
-    let series = [record.series(Direction::Down), record.series(Direction::Up)];
+    let series = [Direction::Down, Direction::Up].map(|direction| record.series(index(direction)));
     let seconds = script.length.as_secs_f64();
     let within = script.length.as_millis() / crate::record::BUCKET.as_millis();
     let within = usize::try_from(within).unwrap_or(usize::MAX);
@@ -168,7 +171,7 @@ fn outcome(
 }
 
 /// A line that is rewritten on a terminal, and printed every two seconds elsewhere.
-fn show_progress(name: &str, record: &Record, length: Duration) {
+pub fn show_progress(name: &str, record: &Record, length: Duration) {
     let terminal = std::io::stderr().is_terminal();
     let interval = Duration::from_millis(if terminal { 200 } else { 2000 });
     let mut bytes_before = 0;
@@ -178,15 +181,17 @@ fn show_progress(name: &str, record: &Record, length: Duration) {
         let bytes = record.bytes();
         let rate = (bytes - bytes_before) as f64 * 8.0 / 1e6 / interval.as_secs_f64();
         bytes_before = bytes;
+        let short = match counts.short_connections {
+            0 => String::new(),
+            begun => format!("  short {begun} ({} broken)", counts.short_broken),
+        };
         let line = format!(
-            "{name}: {:4.1}/{:.0} s  {rate:4.0} Mbit/s  transfers {} ({} broken)  short {} ({} \
-             broken)  flips {}  kills {}",
+            "{name}: {:4.1}/{:.0} s  {rate:4.0} Mbit/s  transfers {} ({} broken){short}  flips {}  \
+             kills {}",
             record.now().as_secs_f64(),
             length.as_secs_f64(),
             counts.transfers,
             counts.broken,
-            counts.short_connections,
-            counts.short_broken,
             counts.flips.len(),
             counts.kills.len()
         );

@@ -10,9 +10,9 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyrelay_lab::{Direction, LabError, Process, Result, Topology, topology};
+use anyrelay_lab::{Direction, LabError, Namespace, Process, Result};
 
-use crate::record::{Progress, Record};
+use crate::record::{Progress, Record, index};
 use anyrelay_lab::body::{Body, CHUNK, Hash, hash_of};
 
 /// Pause after a broken transfer, so that a control that breaks everything does not spin.
@@ -21,8 +21,15 @@ const AFTER_BROKEN: Duration = Duration::from_millis(50);
 /// What transfers of one run need to know.
 #[derive(Debug, Clone)]
 pub struct Transfers {
-    pub topology: Arc<Topology>,
+    /// Where curl runs.
+    pub client: Arc<Namespace>,
+    /// Where nginx is: what stands between `http://` and the path.
+    pub server: String,
     pub record: Arc<Record>,
+    /// What is moved counts as these kinds, [`index`]ed by direction.
+    pub kinds: [usize; 2],
+    /// A limit for each transfer, so that others have room.
+    pub limit_kbyte_s: Option<u32>,
     /// Where nginx puts uploads.
     pub uploads: PathBuf,
     /// Where curl's messages go.
@@ -71,13 +78,13 @@ impl Transfers {
     }
 
     fn download(&self, name: &str) -> Result<End> {
-        let url = format!("http://{}/files/large?{name}", topology::VIP);
+        let url = format!("http://{}/files/large?{name}", self.server);
         let mut progress = Progress::start();
         let mut curl = self.curl(name, &[&url])?;
         let output = curl.stdout().ok_or(LabError::Unexpected("curl has no output".into()))?;
         let body = hash_of(output, |size| {
             progress.made();
-            self.record.moved(Direction::Down, size);
+            self.record.moved(self.kinds[index(Direction::Down)], size);
         });
         progress.finish(&self.record);
         if let Some(broken) = self.end_of(name, curl)? {
@@ -94,7 +101,7 @@ impl Transfers {
     }
 
     fn upload(&self, name: &str, seed: u64) -> Result<End> {
-        let url = format!("http://{}/uploads/{name}", topology::VIP);
+        let url = format!("http://{}/uploads/{name}", self.server);
         let mut progress = Progress::start();
         let mut curl = self.curl(name, &["-T", "-", "-H", "Expect:", &url])?;
         let mut input = curl.stdin().ok_or(LabError::Unexpected("curl has no input".into()))?;
@@ -107,7 +114,7 @@ impl Transfers {
                 break;
             }
             progress.made();
-            self.record.moved(Direction::Up, chunk.len());
+            self.record.moved(self.kinds[index(Direction::Up)], chunk.len());
         }
         drop(input);
         let end = self.end_of(name, curl)?;
@@ -127,10 +134,13 @@ impl Transfers {
 
     fn curl(&self, name: &str, arguments: &[&str]) -> Result<Process> {
         let limit = self.record.time_left().as_secs_f64().max(1.0).to_string();
-        let mut curl = self.topology.client.command("curl");
+        let mut curl = self.client.command("curl");
         // -q: whatever is in a .curlrc, such as a retry, does not count here.
         curl.args(["-q", "--silent", "--show-error", "--fail", "--max-time", &limit]);
         curl.args(["--write-out", "%{stderr}%{num_connects} connections, status %{http_code}\n"]);
+        if let Some(limit) = self.limit_kbyte_s {
+            curl.args(["--limit-rate", &format!("{limit}K")]);
+        }
         curl.args(arguments);
         let path = self.log(name);
         let log = File::create(&path).map_err(LabError::io(format!("make {}", path.display())))?;
