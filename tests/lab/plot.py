@@ -105,12 +105,12 @@ def draw_tunnel_stream(axes, run, data):
     for index, (begin, end) in enumerate(run["dead_times"]):
         axes.axvspan(begin, end, color=KILL, alpha=0.08, linewidth=0,
                      label=None if index else "a dead POP held a route")
-    axes.bar(times, arrived, width, color=KINDS[0][1], alpha=0.85, label="arrived")
-    axes.bar(times, lost, width, color=KILL, label="lost, by when they were sent")
+    axes.bar(times, arrived, width, color=KINDS[0][1], alpha=0.85)
+    axes.bar(times, lost, width, color=KILL, label="lost datagrams, by when they were sent")
     draw_marks(axes, run, data, max([1.0] + arrived))
     axes.set_ylabel("datagrams / s")
     result = f"{run['lost_outside_kill']} of {run['sent']} lost outside of kills"
-    draw_titles(axes, "the numbered UDP stream, both ways", result, run["lost_outside_kill"] == 0)
+    draw_titles(axes, "the numbered UDP stream, both ways: arrived and lost", result, run["lost_outside_kill"] == 0)
 
 
 def draw_relay(data):

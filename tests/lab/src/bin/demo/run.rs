@@ -69,7 +69,6 @@ pub fn run(name: &'static str, forwarder: Forwarder, script: &Script) -> Result<
         server: topology::VIP.to_string(),
         record: record.clone(),
         kinds: Direction::BOTH.map(index),
-        limit_kbyte_s: None,
         uploads: nginx.uploads(),
         logs: lab.work().to_owned(),
         large,

@@ -28,8 +28,6 @@ pub struct Transfers {
     pub record: Arc<Record>,
     /// What is moved counts as these kinds, [`index`]ed by direction.
     pub kinds: [usize; 2],
-    /// A limit for each transfer, so that others have room.
-    pub limit_kbyte_s: Option<u32>,
     /// Where nginx puts uploads.
     pub uploads: PathBuf,
     /// Where curl's messages go.
@@ -138,9 +136,6 @@ impl Transfers {
         // -q: whatever is in a .curlrc, such as a retry, does not count here.
         curl.args(["-q", "--silent", "--show-error", "--fail", "--max-time", &limit]);
         curl.args(["--write-out", "%{stderr}%{num_connects} connections, status %{http_code}\n"]);
-        if let Some(limit) = self.limit_kbyte_s {
-            curl.args(["--limit-rate", &format!("{limit}K")]);
-        }
         curl.args(arguments);
         let path = self.log(name);
         let log = File::create(&path).map_err(LabError::io(format!("make {}", path.display())))?;

@@ -23,6 +23,8 @@ const POPS: usize = super::POPS;
 const TICK_MS: u32 = 2000;
 /// How long a NAT remembers a connection that is silent.
 const NAT_FORGETS_SECONDS: u32 = 5;
+/// So that the machine has room for all kinds of traffic.
+const INNER_TCP_MBIT_S: u32 = 5;
 const READY: Duration = Duration::from_secs(30);
 
 /// Two agents that speak to each other.
@@ -67,6 +69,11 @@ impl Net {
             lab,
         };
         net.wait_ready()?;
+        for site in [SERVING, CONNECTING] {
+            limit_inner_tcp(&net.lab, site)?;
+        }
+        // An application that sends is told at once when nothing goes out, as it is a stall's measure.
+        net.lab.site(CONNECTING).host.sysctl("net.ipv4.tcp_notsent_lowat", "65536")?;
         Ok(net)
     }
 
@@ -105,6 +112,22 @@ impl Net {
         }
         Ok(())
     }
+}
+
+/// Limits the TCP that a place sends into its TUN device, with a queue of about 80 ms; other datagrams
+/// there do not wait behind it.
+fn limit_inner_tcp(lab: &TunnelLab, site: usize) -> Result<()> {
+    let rate = format!("{INNER_TCP_MBIT_S}mbit");
+    let lines = [
+        "qdisc add dev tunnel0 root handle 1: htb default 2".to_owned(),
+        format!("class add dev tunnel0 parent 1: classid 1:1 htb rate {rate} burst 16kb"),
+        "class add dev tunnel0 parent 1: classid 1:2 htb rate 1gbit".to_owned(),
+        "qdisc add dev tunnel0 parent 1:1 pfifo limit 40".to_owned(),
+        "filter add dev tunnel0 parent 1: protocol ip u32 match ip protocol 6 0xff flowid 1:1"
+            .to_owned(),
+    ];
+    let mut tc = lab.site(site).host.command("tc");
+    command::run_with_input(tc.args(["-batch", "-"]), &(lines.join("\n") + "\n")).map(drop)
 }
 
 /// Ports of a pair that forwards UDP, on the loopback of each place.

@@ -33,7 +33,6 @@ const STREAM_PER_SECOND: u32 = 1500;
 pub const STREAM_BYTES: usize = 400;
 /// Of one HTTP transfer; one goes in each direction at a time.
 const HTTP_BYTES: usize = 2_000_000;
-const HTTP_KBYTE_S: u32 = 500;
 /// The idle flow is used again so long before the end: later than a kill can be.
 const WAKE_BEFORE_END: Duration = Duration::from_millis(1500);
 /// For what is on its way at the end.
@@ -107,7 +106,6 @@ pub fn run(script: &Script) -> Result<Outcome> {
         server: format!("{INNER_SERVER}:{TARGET_PORT}"),
         record: record.clone(),
         kinds: [HTTP; 2],
-        limit_kbyte_s: Some(HTTP_KBYTE_S),
         uploads: nginx.uploads(),
         logs: net.lab.work().to_owned(),
         large: Body::new(1, HTTP_BYTES).write_to(&nginx.files().join("large"))?,
