@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,6 +24,12 @@ impl Control {
             Ok(_) => {
                 let text = "another agent answers at this control socket";
                 return Err(io::Error::new(ErrorKind::AddrInUse, text));
+            }
+            // A file that is no socket refuses connections too: it is not ours to remove.
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused && !is_socket(path) => {
+                let text =
+                    "a file that is no socket is there; give the control socket another path";
+                return Err(io::Error::new(ErrorKind::AlreadyExists, text));
             }
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
                 std::fs::remove_file(path)?;
@@ -72,6 +78,10 @@ pub fn ask(path: &Path) -> io::Result<serde_json::Value> {
     serde_json::from_str(&text).map_err(io::Error::other)
 }
 
+fn is_socket(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|data| data.file_type().is_socket())
+}
+
 const ANSWERS_MAX: usize = 16;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -100,5 +110,14 @@ mod tests {
         drop(UnixListener::bind(&path).unwrap());
         drop(Control::listen(&path).unwrap());
         assert_eq!(ask(&path).unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_file_that_is_no_socket_is_left_alone() {
+        let path = std::env::temp_dir().join(format!("anyrelay-ctl-file-{}", std::process::id()));
+        std::fs::write(&path, "a key").unwrap();
+        assert_eq!(Control::listen(&path).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "a key");
+        std::fs::remove_file(&path).unwrap();
     }
 }
