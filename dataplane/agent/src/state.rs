@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyrelay_core::tunnel::agent::Saved;
 
@@ -13,13 +14,15 @@ use anyrelay_core::tunnel::agent::Saved;
 pub struct StateFile {
     path: Option<PathBuf>,
     last: Option<Saved>,
+    /// Not before this, as it failed.
+    again_at: Option<Instant>,
 }
 
 impl StateFile {
     /// Reads the file at `path`. One that is not there, or damaged, is no error: the agent gets a
     /// new port and base, and the log says so.
     pub fn open(path: Option<PathBuf>) -> Self {
-        let mut file = StateFile { path, last: None };
+        let mut file = StateFile { path, last: None, again_at: None };
         let Some(path) = &file.path else { return file };
         match std::fs::read_to_string(path) {
             Ok(text) => match Saved::parse(&text) {
@@ -37,40 +40,60 @@ impl StateFile {
         self.last
     }
 
-    /// Saves `now` if it differs from what was saved last. A failure is logged: the tunnel works
-    /// without.
+    /// Saves `now` at the end, even when that failed a moment ago.
+    pub fn save_last(&mut self, now: Saved) {
+        self.again_at = None;
+        self.save(now);
+    }
+
+    /// Saves `now` if it differs from what was saved last. It may be called often. A failure is
+    /// logged, and what failed tried again after a minute: the tunnel works without.
     pub fn save(&mut self, now: Saved) {
-        if self.last == Some(now) {
+        if self.last == Some(now) || self.again_at.is_some_and(|at| Instant::now() < at) {
             return;
         }
-        self.last = Some(now);
         let Some(path) = &self.path else { return };
-        if let Err(error) = write_atomically(path, &now.serialize(), 0o600) {
-            let path = path.display();
-            tracing::warn!(
-                "{path}: cannot be written: {error}; after a restart peers need a new token"
-            );
+        match write_atomically(path, &now.serialize(), 0o600) {
+            Ok(()) => (self.last, self.again_at) = (Some(now), None),
+            Err(error) => {
+                self.again_at = Some(Instant::now() + AGAIN);
+                let (path, seconds) = (path.display(), AGAIN.as_secs());
+                tracing::warn!(
+                    "{path}: cannot be written, once more in {seconds} s: {error}; until then a \
+                     restart costs the token, and peers need a new one"
+                );
+            }
         }
     }
 }
 
+const AGAIN: Duration = Duration::from_secs(60);
+
 /// Writes `text` beside `path` and renames it there, so that a reader sees the old or the new
-/// whole.
+/// whole. The mode is `mode` whatever the umask is.
 ///
 /// # Errors
 /// The system's.
 pub fn write_atomically(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".{}.new", std::process::id()));
     let beside = PathBuf::from(beside);
     let mut options = std::fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(mode);
-    let mut file = options.open(&beside)?;
+    // Always a new file: one that is there may be somebody else's link to a third one.
+    options.write(true).create_new(true).mode(mode);
+    let mut file = match options.open(&beside) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            std::fs::remove_file(&beside)?;
+            options.open(&beside)?
+        }
+        other => other?,
+    };
     let written = file
-        .write_all(text.as_bytes())
+        .set_permissions(std::fs::Permissions::from_mode(mode))
+        .and_then(|()| file.write_all(text.as_bytes()))
         .and_then(|()| file.sync_all())
         .and_then(|()| std::fs::rename(&beside, path));
     if written.is_err() {
@@ -103,6 +126,46 @@ mod tests {
         std::fs::write(&path, "port = 70000\n").unwrap();
         assert_eq!(StateFile::open(Some(path)).saved(), None);
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1, "nothing is left beside it");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn what_lies_where_the_new_file_goes_is_not_followed() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let folder = std::env::temp_dir().join(format!("anyrelay-beside-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (path, other) = (folder.join("token"), folder.join("other"));
+        std::fs::write(&other, "somebody else's").unwrap();
+        symlink(&other, folder.join(format!("token.{}.new", std::process::id()))).unwrap();
+        write_atomically(&path, "new", 0o666).unwrap();
+        assert_eq!(std::fs::read_to_string(&other).unwrap(), "somebody else's");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
+        // No umask takes from it.
+        let meta = std::fs::symlink_metadata(&path).unwrap();
+        assert!(meta.is_file() && meta.permissions().mode() & 0o777 == 0o666, "{meta:?}");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn what_could_not_be_saved_is_not_taken_for_saved() {
+        let folder = std::env::temp_dir().join(format!("anyrelay-later-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        let mut file = StateFile::open(Some(folder.join("agent.state")));
+        let saved = Saved {
+            vip: "203.0.113.20:443".parse().unwrap(),
+            port: 61_000,
+            base: 0x1234_8000,
+            shift: 0,
+            tick_ms: 8000,
+            stride: 4096,
+        };
+        file.save(saved);
+        std::fs::create_dir_all(&folder).unwrap();
+        file.save(saved);
+        assert!(!folder.join("agent.state").exists(), "not at once");
+        file.again_at = Some(Instant::now());
+        file.save(saved);
+        assert!(folder.join("agent.state").exists());
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

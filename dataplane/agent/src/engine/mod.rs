@@ -299,7 +299,7 @@ impl<L: LocalSide> Engine<L> {
     fn stop(mut self) {
         tracing::info!("stopping");
         if let Some(saved) = self.flow.agent.saved() {
-            self.state.save(saved);
+            self.state.save_last(saved);
         }
     }
 }
