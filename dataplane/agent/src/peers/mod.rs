@@ -2,7 +2,7 @@
 //!
 //! `token:TOKEN` says it once and for all; `file:PATH` is read again whenever the file changes;
 //! `dns:NAME` is a TXT record, asked for again when it expires or the peer does not answer. A
-//! thread of its own waits for files and DNS, so that the tunnel never does.
+//! thread of its own waits for files, and one for each name, so that the tunnel never does.
 
 pub mod dns;
 mod watch;

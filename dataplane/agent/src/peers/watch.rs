@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::{PeerSource, dns, token_in_file};
@@ -22,25 +22,43 @@ pub struct Found {
 /// Watches the sources of all peers. Dropped, it stops.
 #[derive(Debug)]
 pub struct Watcher {
-    // Dropped first: that ends the thread.
-    asks: Option<Sender<PeerIndex>>,
+    /// Asks the threads that look for names, by the peer's number. A thread ends when its asker is
+    /// gone.
+    asks: Vec<Option<SyncSender<()>>>,
+    /// Files are looked at all the time: nobody asks for that.
+    _files: SyncSender<()>,
     found: Receiver<Found>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Watcher {
     /// Starts looking for the peers at `sources`; `waker` wakes the loop when there is news.
     ///
+    /// One thread looks at all tokens and files. Each name has its own: a question to DNS may take
+    /// long, and nobody else shall wait for it.
+    ///
     /// # Errors
     /// When no thread can be started.
     pub fn start(sources: Vec<PeerSource>, waker: Arc<Waker>) -> std::io::Result<Self> {
-        let (asks, asked) = channel();
         let (tell, found) = channel();
-        let mut watch = Watch { peers: sources.into_iter().map(Peer::new).collect(), tell, waker };
-        let thread = thread::Builder::new().name("peers".to_owned()).spawn(move || {
-            watch.run(&asked);
-        })?;
-        Ok(Watcher { asks: Some(asks), found, thread: Some(thread) })
+        // One question that waits is as good as many: whoever asks more often is not kept.
+        let (_files, asked_files) = sync_channel(1);
+        let (mut files, mut asks) = (Vec::new(), Vec::new());
+        for (index, source) in sources.into_iter().enumerate() {
+            let by_name = matches!(source, PeerSource::Dns(_));
+            let peer = (PeerIndex(index), Peer::new(source));
+            if by_name {
+                let (ask, asked) = sync_channel(1);
+                spawn(Watch::new(vec![peer], &tell, &waker), asked)?;
+                asks.push(Some(ask));
+            } else {
+                files.push(peer);
+                asks.push(None);
+            }
+        }
+        if !files.is_empty() {
+            spawn(Watch::new(files, &tell, &waker), asked_files)?;
+        }
+        Ok(Watcher { asks, _files, found })
     }
 
     /// What was found since the last call.
@@ -50,22 +68,19 @@ impl Watcher {
 
     /// Asks to look for a peer again soon: at most once in [`LOCATE_INTERVAL`].
     pub fn locate(&self, peer: PeerIndex) {
-        if let Some(asks) = &self.asks {
-            let _ = asks.send(peer);
+        if let Some(Some(ask)) = self.asks.get(peer.0) {
+            let _ = ask.try_send(());
         }
     }
 }
 
-impl Drop for Watcher {
-    fn drop(&mut self) {
-        drop(self.asks.take());
-        // A question to DNS under way may take seconds: the process does not wait for it.
-        drop(self.thread.take());
-    }
+/// The process does not wait for it at its end: a question to DNS may be under way.
+fn spawn(mut watch: Watch, asked: Receiver<()>) -> std::io::Result<()> {
+    thread::Builder::new().name("peers".to_owned()).spawn(move || watch.run(&asked)).map(drop)
 }
 
 struct Watch {
-    peers: Vec<Peer>,
+    peers: Vec<(PeerIndex, Peer)>,
     tell: Sender<Found>,
     waker: Arc<Waker>,
 }
@@ -88,41 +103,42 @@ impl Peer {
 }
 
 impl Watch {
-    fn run(&mut self, asked: &Receiver<PeerIndex>) {
+    fn new(peers: Vec<(PeerIndex, Peer)>, tell: &Sender<Found>, waker: &Arc<Waker>) -> Self {
+        Watch { peers, tell: tell.clone(), waker: Arc::clone(waker) }
+    }
+
+    fn run(&mut self, asked: &Receiver<()>) {
         loop {
             let now = Instant::now();
-            for index in 0..self.peers.len() {
-                self.look(PeerIndex(index), now);
+            for (index, peer) in &mut self.peers {
+                let Some(result) = peer.look(now) else { continue };
+                if peer.told.as_ref() == Some(&result) {
+                    continue;
+                }
+                peer.told = Some(result.clone());
+                if self.tell.send(Found { peer: *index, result }).is_ok() {
+                    self.waker.wake();
+                }
             }
             match asked.recv_timeout(FILE_INTERVAL) {
-                Ok(PeerIndex(index)) => self.look_soon(index),
+                Ok(()) => {
+                    self.peers.iter_mut().for_each(|(_, peer)| peer.look_soon());
+                    // It may be asked for each packet.
+                    thread::sleep(ASKED_PAUSE);
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
-
-    fn look_soon(&mut self, index: usize) {
-        if let Some(peer) = self.peers.get_mut(index) {
-            let earliest = peer.asked_at.map_or(peer.due, |at| at + LOCATE_INTERVAL);
-            peer.due = peer.due.min(earliest);
-        }
-    }
-
-    fn look(&mut self, index: PeerIndex, now: Instant) {
-        let Some(peer) = self.peers.get_mut(index.0) else { return };
-        let Some(result) = peer.look(now) else { return };
-        if peer.told.as_ref() == Some(&result) {
-            return;
-        }
-        peer.told = Some(result.clone());
-        if self.tell.send(Found { peer: index, result }).is_ok() {
-            self.waker.wake();
-        }
-    }
 }
 
 impl Peer {
+    fn look_soon(&mut self) {
+        let earliest = self.asked_at.map_or(self.due, |at| at + LOCATE_INTERVAL);
+        self.due = self.due.min(earliest);
+    }
+
     /// Where the peer is, if this is the time to look.
     fn look(&mut self, now: Instant) -> Option<Result<PublicToken, String>> {
         match &self.source {
@@ -161,6 +177,7 @@ fn stamp(path: &std::path::Path) -> Stamp {
 
 /// How soon a peer that does not answer is looked for again.
 pub const LOCATE_INTERVAL: Duration = Duration::from_secs(5);
+const ASKED_PAUSE: Duration = Duration::from_millis(100);
 const FILE_INTERVAL: Duration = Duration::from_millis(500);
 const DNS_RETRY: Duration = Duration::from_secs(10);
 const DNS_KEEP_MAX: Duration = Duration::from_secs(300);
