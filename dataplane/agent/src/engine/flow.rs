@@ -1,6 +1,7 @@
 //! The tunnel's half of the loop: the core's state machine and the way to the VIP.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyrelay_core::time::Instant;
 use anyrelay_core::tunnel::agent::{Agent, Conversation, HEADROOM, Outgoing, SendError};
@@ -111,11 +112,16 @@ impl Flow {
     /// Opens the way from the state machine's port, or from another if that one is taken.
     pub(super) fn open_link(&mut self, poller: &Poller) -> Result<(), LinkError> {
         let mut tries = 0;
+        // A port that tokens were given out for is worth waiting for; any other is as good as the
+        // next.
+        let mut patience =
+            if self.agent.saved().is_some() { PORT_PATIENCE } else { Duration::ZERO };
         let link = loop {
-            match Link::open(self.vip, self.agent.port(), self.closed) {
+            match Link::open(self.vip, self.agent.port(), patience, self.closed) {
                 Ok(link) => break link,
                 Err(error) if error.port_in_use() && tries < PORT_TRIES => {
                     tries += 1;
+                    patience = Duration::ZERO;
                     tracing::warn!("{error}; taking another, so peers need the new token");
                     // It sends its SYN once more when there is a way.
                     self.agent.port_taken(self.now, &mut |_| {});
@@ -228,3 +234,4 @@ fn register(link: &Link, poller: &Poller) -> Result<(), LinkError> {
 }
 
 const PORT_TRIES: u32 = 16;
+const PORT_PATIENCE: Duration = Duration::from_secs(1);

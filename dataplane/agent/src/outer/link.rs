@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use super::sender::SendCounts;
 use super::{Ends, Firewall, FirewallError, Port, PortError, Receiver, Sender, route};
@@ -68,14 +69,20 @@ impl LinkError {
 }
 
 impl Link {
-    /// Opens the way from port `port` to `vip`; `before` is what earlier ways counted.
+    /// Opens the way from port `port` to `vip`, for which it waits up to `patience`; `before` is
+    /// what earlier ways counted.
     ///
     /// # Errors
     /// What is missing.
-    pub fn open(vip: SocketAddr, port: u16, before: Counts) -> Result<Self, LinkError> {
+    pub fn open(
+        vip: SocketAddr,
+        port: u16,
+        patience: Duration,
+        before: Counts,
+    ) -> Result<Self, LinkError> {
         let local =
             route::source_towards(vip).map_err(|source| LinkError::Route { vip, source })?;
-        let port = Port::keep(vip, port)?;
+        let port = Port::keep_within(vip, port, patience)?;
         let firewall = Firewall::install(vip, &port)?;
         let (receiver, sender) = sockets(vip, local, port.number())?;
         Ok(Link { vip, local, receiver, sender, before, firewall, port })

@@ -6,6 +6,8 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
@@ -42,6 +44,25 @@ impl Port {
         Self::bind(vip, number).map_err(|source| PortError { number, source })
     }
 
+    /// The same, but waits up to `patience` for somebody else to give it up: another agent on this
+    /// host that is starting keeps the ports of crashed ones for a moment to remove their tables.
+    ///
+    /// # Errors
+    /// As [`Port::keep`].
+    pub fn keep_within(
+        vip: SocketAddr,
+        number: u16,
+        patience: Duration,
+    ) -> Result<Self, PortError> {
+        let until = Instant::now() + patience;
+        loop {
+            match Self::keep(vip, number) {
+                Err(error) if error.in_use() && Instant::now() < until => thread::sleep(AGAIN),
+                other => return other,
+            }
+        }
+    }
+
     /// The port.
     pub fn number(&self) -> u16 {
         self.number
@@ -63,6 +84,8 @@ impl Port {
     }
 }
 
+const AGAIN: Duration = Duration::from_millis(20);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,5 +101,20 @@ mod tests {
             drop(port);
             assert_eq!(Port::keep(vip, number).unwrap().number(), number);
         }
+    }
+
+    #[test]
+    fn a_port_that_is_soon_free_is_waited_for() {
+        let vip = "127.0.0.1:443".parse().unwrap();
+        let port = Port::keep(vip, 0).unwrap();
+        let number = port.number();
+        let keep = |ms| Port::keep_within(vip, number, Duration::from_millis(ms));
+        assert!(keep(50).unwrap_err().in_use());
+        let other = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(200));
+            drop(port);
+        });
+        assert_eq!(keep(20_000).unwrap().number(), number);
+        other.join().unwrap();
     }
 }
