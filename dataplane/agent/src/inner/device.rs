@@ -4,11 +4,11 @@
 //! the device when the agent ends.
 
 use std::net::IpAddr;
-use std::process::Command;
 
 use linux_tun::{Tun, TunError};
 
 use super::routes::Prefix;
+use crate::outer::capability;
 
 /// What the device is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,16 +76,41 @@ pub fn open(config: &DeviceConfig, mtu: u16) -> Result<Tun, DeviceError> {
     }
     ip(&["link", "set", "dev", name, "up"])?;
     for prefix in &config.routes {
-        let family = if prefix.first().is_ipv4() { "-4" } else { "-6" };
-        ip(&[family, "route", "replace", &prefix.to_string(), "dev", name])?;
+        route(name, &prefix.to_string(), if prefix.first().is_ipv4() { "-4" } else { "-6" })?;
     }
     Ok(tun)
 }
 
+/// Routes `prefix` to the device. A route that another device has already is the host's, such as
+/// that of the network it is on: replaced, it would be lost for good.
+fn route(name: &str, prefix: &str, family: &str) -> Result<(), DeviceError> {
+    let Err(error) = ip(&[family, "route", "add", prefix, "dev", name]) else { return Ok(()) };
+    let there = run(&[family, "route", "show", "exact", prefix])?;
+    let own = |line: &str| line.split_whitespace().any(|word| word == name);
+    match there.lines().find(|line| !line.trim().is_empty()) {
+        // That of the device's own link.
+        Some(_) if there.lines().any(own) => Ok(()),
+        Some(line) => {
+            tracing::warn!(
+                "{name}: no route to {prefix}, as there is one already ({}): what is sent there \
+                 does not go to the peer",
+                line.trim()
+            );
+            Ok(())
+        }
+        None => Err(error),
+    }
+}
+
 fn ip(arguments: &[&str]) -> Result<(), DeviceError> {
-    let output = Command::new("ip").args(arguments).output().map_err(DeviceError::NoProgram)?;
+    run(arguments).map(drop)
+}
+
+/// What `ip` printed.
+fn run(arguments: &[&str]) -> Result<String, DeviceError> {
+    let output = capability::run("ip", arguments, "").map_err(DeviceError::NoProgram)?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
     let output = if said.is_empty() { output.status.to_string() } else { said };

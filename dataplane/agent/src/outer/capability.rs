@@ -1,4 +1,7 @@
-//! The two capabilities that an agent needs (capabilities(7)), and handing them on to `nft`.
+//! The two capabilities that an agent needs (capabilities(7)), and handing them on to `nft` and `ip`.
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
 
 use rustix::io::Errno;
 use rustix::thread::{
@@ -39,21 +42,71 @@ pub fn check() -> Result<(), CapabilityError> {
     Err(CapabilityError::Missing { names: names.join(" and ") })
 }
 
+/// Runs the system's program `program` with CAP_NET_ADMIN and hands it `input`; what it said.
+///
+/// It is looked for in the system's folders alone: whoever may start an agent that has its
+/// capabilities from its file must not choose what gets them.
+///
+/// # Errors
+/// When there is no such program, or it cannot be run.
+pub fn run(program: &str, arguments: &[&str], input: &str) -> std::io::Result<Output> {
+    hand_on_net_admin();
+    let result = spawn(program, arguments, input);
+    keep_net_admin();
+    result
+}
+
+fn spawn(program: &str, arguments: &[&str], input: &str) -> std::io::Result<Output> {
+    let mut child = Command::new(program)
+        .args(arguments)
+        .env("PATH", SYSTEM_FOLDERS)
+        .env("LC_ALL", "C")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // It may end without having read all of it; its exit code says why.
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    child.wait_with_output()
+}
+
 /// Lets programs that this thread starts have CAP_NET_ADMIN. Root's have it anyway; those of an
 /// ordinary user with file capabilities only get it from the ambient set.
-pub fn hand_on_net_admin() {
+fn hand_on_net_admin() {
     let Ok(mut sets) = capabilities(None) else { return };
     sets.inheritable |= CapabilitySet::NET_ADMIN;
     if set_capabilities(None, sets).is_ok() {
-        // Refused where a security module forbids it: `nft` says then what it misses.
+        // Refused where a security module forbids it: the program says then what it misses.
         let _ = configure_capability_in_ambient_set(CapabilitySet::NET_ADMIN, true);
     }
 }
 
-/// Undoes [`hand_on_net_admin`], so that no other program gets it.
-pub fn keep_net_admin() {
-    let _ = configure_capability_in_ambient_set(CapabilitySet::NET_ADMIN, false);
+/// Undoes [`hand_on_net_admin`], so that no other program gets it: those that tokens are published
+/// by need none, nor the CAP_NET_RAW that a service manager may have put into the set.
+fn keep_net_admin() {
+    for (capability, _) in NEEDED {
+        let _ = configure_capability_in_ambient_set(capability, false);
+    }
 }
 
+const SYSTEM_FOLDERS: &str =
+    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin";
 const NEEDED: [(CapabilitySet, &str); 2] =
     [(CapabilitySet::NET_RAW, "CAP_NET_RAW"), (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN")];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_come_from_the_system_and_are_told_and_tell() {
+        let output = run("cat", &[], "hello").unwrap();
+        assert_eq!(output.stdout, b"hello");
+        let output = run("sh", &["-c", "echo $PATH $LC_ALL"], "").unwrap();
+        assert_eq!(output.stdout, format!("{SYSTEM_FOLDERS} C\n").into_bytes());
+        let error = run("anyrelay-no-such-program", &[], "").unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+    }
+}

@@ -6,9 +6,9 @@
 //! TCP. The table is named after the port, so that agents on one host do not collide; nobody but
 //! the port's owner touches it, so one whose port is free was left behind by a crash.
 
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 use super::{Port, capability};
 
@@ -125,31 +125,10 @@ impl Drop for Firewall {
 }
 
 fn nft(arguments: &[&str], input: &str) -> Result<Output, FirewallError> {
-    capability::hand_on_net_admin();
-    let result = run(arguments, input);
-    capability::keep_net_admin();
-    result.map_err(|error| match error.kind() {
+    capability::run("nft", arguments, input).map_err(|error| match error.kind() {
         ErrorKind::NotFound => FirewallError::Missing,
         _ => FirewallError::Run(error),
     })
-}
-
-fn run(arguments: &[&str], input: &str) -> std::io::Result<Output> {
-    // A daemon's PATH may lack the administrator's folders.
-    let path = std::env::var("PATH").unwrap_or_default();
-    let mut child = Command::new("nft")
-        .args(arguments)
-        .env("PATH", format!("{path}:/usr/sbin:/sbin"))
-        .env("LC_ALL", "C")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // It may end without having read all of it; its exit code says why.
-        let _ = stdin.write_all(input.as_bytes());
-    }
-    child.wait_with_output()
 }
 
 fn family(vip: SocketAddr) -> &'static str {
