@@ -86,6 +86,11 @@ pub trait LocalSide {
     /// Does what is due.
     fn timers(&mut self, tunnel: &mut dyn Tunnel);
 
+    /// Why this side cannot go on, if it cannot: the agent ends then.
+    fn failure(&mut self) -> Option<io::Error> {
+        None
+    }
+
     /// What `status` shows of this side, as an object.
     fn status(&self, now: Instant) -> serde_json::Value;
 }

@@ -317,6 +317,36 @@ fn a_tcp_stream_comes_whole() {
     }
 }
 
+#[test]
+fn a_route_of_the_host_is_left_alone_and_a_removed_device_is_noticed() {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+    must("ip link set dev lo up");
+    must("ip route add 10.9.0.2/32 dev lo");
+    let mut side = open(1, false);
+    let output = run("ip route show exact 10.9.0.2/32");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("dev lo"), "{output:?}");
+
+    let (out, _inbox) = channel();
+    let poller = Poller::new().unwrap();
+    let wake_peer = Arc::new(Waker::new(&poller, WAKER).unwrap());
+    let (body_max, stop) = (AtomicUsize::new(1316), AtomicBool::new(false));
+    let world = Arc::new(World { start: Instant::now(), body_max, stop });
+    let mut end = End { world, own: token(1), peer: token(2), out, wake_peer };
+    side.start(&poller).unwrap();
+    let mut ready = Vec::new();
+    let mut turn = |side: &mut TunSide| {
+        poller.wait(Duration::from_millis(20), &mut ready).unwrap();
+        ready.iter().for_each(|key| side.readable(*key, &poller, &mut end));
+        side.failure().map(|error| error.to_string())
+    };
+    must("ip link set dev inner0 down");
+    for _ in 0..10 {
+        assert_eq!(turn(&mut side), None, "it may be brought up again");
+    }
+    must("ip link delete dev inner0");
+    wait_for(|| turn(&mut side).is_some_and(|text| text.contains("inner0 was removed")));
+}
+
 /// Length and order of bytes, in a number.
 #[derive(Debug, Default, PartialEq)]
 struct Sum {

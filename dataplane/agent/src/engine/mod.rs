@@ -68,6 +68,9 @@ pub enum RunError {
     /// The local side does not start.
     #[error("the local side does not start: {0}")]
     Local(io::Error),
+    /// The local side cannot go on.
+    #[error("the local side cannot go on: {0}")]
+    Stopped(io::Error),
     /// No random numbers.
     #[error("no random numbers from the system: {0}")]
     Random(getrandom::Error),
@@ -187,6 +190,10 @@ impl<L: LocalSide> Engine<L> {
             }
             self.run_timers();
             self.flow.flush();
+            if let Some(error) = self.local.failure() {
+                self.stop();
+                return Err(RunError::Stopped(error));
+            }
             self.flow.settle(&self.poller);
             self.tell_token();
         }

@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyrelay_core::time::{Instant, Now, UnixTime};
 use linux_tun::Tun;
+use rustix::io::Errno;
 use serde_json::{Value, json};
 
 use super::device::{self, DeviceConfig, DeviceError};
@@ -65,6 +66,8 @@ pub struct TunSide {
     /// Whether the log says already that the MTU is too large.
     warned: bool,
     lost: Lost,
+    /// The device was removed: reading it would fail for ever, at once.
+    gone: bool,
 }
 
 /// What was lost between the inner side and the world.
@@ -122,6 +125,7 @@ impl TunSide {
             mtu_looked_at: None,
             warned: false,
             lost: Lost::default(),
+            gone: false,
         })
     }
 
@@ -181,8 +185,9 @@ impl LocalSide for TunSide {
                     });
                 }
                 Ok(None) => break,
-                Err(_) => {
-                    // The device is down; the operator sees that, and may bring it up again.
+                Err(error) => {
+                    // While it is only down, the operator may bring it up again.
+                    self.gone |= error.raw_os_error() == Some(Errno::BADFD.raw_os_error());
                     lost.device = lost.device.wrapping_add(1);
                     break;
                 }
@@ -236,6 +241,12 @@ impl LocalSide for TunSide {
             }
         }
         self.tend_mtu(tunnel);
+    }
+
+    fn failure(&mut self) -> Option<io::Error> {
+        let name = self.tun.name();
+        let text = || format!("the TUN device {name} was removed; start the agent again");
+        self.gone.then(|| io::Error::new(io::ErrorKind::NotFound, text()))
     }
 
     fn status(&self, now: Instant) -> Value {
