@@ -25,7 +25,7 @@ use self::flow::Flow;
 use self::warn::Warnings;
 use crate::control::Control;
 use crate::local::{LOCAL_KEYS_END, LocalSide, PublicToken};
-use crate::outer::{Firewall, LinkError, capability};
+use crate::outer::{Firewall, LinkError, SEGMENT_LEN_MAX, capability};
 use crate::peers::{Found, PeerSource, Watcher};
 use crate::poller::{Poller, Waker};
 use crate::publish::{Publisher, Target};
@@ -136,6 +136,8 @@ impl<L: LocalSide> Engine<L> {
         let state = StateFile::open(state);
         let mut config = AgentConfig::new(vip, key, random()?);
         config.saved = state.saved();
+        // How large datagrams may be is the POPs' say: their tunnel_mtu.
+        config.mtu = TUNNEL_MTU_MAX;
         let now = clock();
         let flow = Flow::new(Agent::new(config, now), vip, now.instant);
         let watcher = Watcher::start(peers.clone(), Arc::clone(&waker));
@@ -356,3 +358,6 @@ const WAKER: u64 = LOCAL_KEYS_END + 2;
 const CONTROL: u64 = LOCAL_KEYS_END + 3;
 const SIGNALS: u64 = LOCAL_KEYS_END + 4;
 const SECOND_MS: u64 = 1000;
+/// The largest tunnel_mtu that POPs take; its segments fit the buffers here.
+const TUNNEL_MTU_MAX: u16 = 9216;
+const _: () = assert!(TUNNEL_MTU_MAX as usize <= SEGMENT_LEN_MAX);
