@@ -19,7 +19,7 @@ use anyrelay_core::keys::AgentKey;
 use anyrelay_core::time::{Instant, Now, UnixTime};
 use anyrelay_core::tunnel::agent::{Agent, AgentConfig, Problem, State};
 use rustix::time::{ClockId, clock_gettime};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use self::flow::Flow;
 use self::warn::Warnings;
@@ -84,7 +84,7 @@ pub enum RunError {
     },
 }
 
-/// Runs an agent until SIGTERM or SIGINT.
+/// Runs an agent until SIGTERM, SIGINT or SIGHUP.
 ///
 /// # Errors
 /// When it does not start, or the system no longer works for it. The firewall table and the
@@ -190,12 +190,12 @@ impl<L: LocalSide> Engine<L> {
                     }
                 }
             }
-            self.run_timers();
-            self.flow.flush();
             if let Some(error) = self.local.failure() {
                 self.stop();
                 return Err(RunError::Stopped(error));
             }
+            self.run_timers();
+            self.flow.flush();
             self.flow.settle(&self.poller);
             self.tell_token();
         }
@@ -315,10 +315,21 @@ impl<L: LocalSide> Engine<L> {
 
 fn signals() -> io::Result<UnixStream> {
     let (told, tell) = UnixStream::pair()?;
-    for signal in [SIGTERM, SIGINT] {
-        signal_hook::low_level::pipe::register(signal, tell.try_clone()?)?;
+    for signal in [SIGTERM, SIGINT, SIGHUP] {
+        // nohup(1) has the end of its terminal ignored: so be it.
+        if signal != SIGHUP || !is_ignored(SIGHUP) {
+            signal_hook::low_level::pipe::register(signal, tell.try_clone()?)?;
+        }
     }
     Ok(told)
+}
+
+/// Whether whoever started this process has it ignore `signal` (proc_pid_status(5)).
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (signal - 1) & 1 == 1
 }
 
 fn listen(path: &Path, poller: &Poller) -> Result<Control, RunError> {
