@@ -49,7 +49,7 @@ enum Command {
         #[command(flatten)]
         outer: OuterArguments,
         /// The UDP server.
-        #[arg(long, value_name = "ADDRESS:PORT")]
+        #[arg(long, value_name = "ADDRESS:PORT", value_parser = address)]
         udp_target: SocketAddr,
     },
     /// Run an agent as a config file says; the TUN device is only had in this way.
@@ -107,7 +107,7 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 #[derive(Debug, Args)]
 struct OuterArguments {
     /// The POPs' address and port for tunnels.
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address)]
     vip: SocketAddr,
     /// The agent's key file, as `anyrelay agent issue` writes it.
     #[arg(long, value_name = "FILE")]
@@ -201,6 +201,12 @@ fn say(line: impl std::fmt::Display) -> anyhow::Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Where to send something.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let address = text.parse().ok().filter(|address: &SocketAddr| address.port() != 0);
+    address.ok_or_else(|| "not ADDRESS:PORT, such as 192.0.2.1:443 or [2001:db8::1]:443".to_owned())
 }
 
 fn log_to_stderr() {

@@ -13,7 +13,7 @@ use super::raw::{self, RawConfig, RawPeer, RawTun, RawUdp};
 use super::{AgentConfig, Config, LocalConfig, PeerEntry, Problem, Problems, TunConfig};
 use crate::inner::device::DeviceConfig;
 use crate::inner::message::OVERHEAD;
-use crate::inner::routes::Prefix;
+use crate::inner::routes::{ParsePrefixError, Prefix};
 use crate::inner::{MAX_PACKET, MAX_PEERS};
 use crate::peers::PeerSource;
 
@@ -171,6 +171,16 @@ fn tun_side(
             ),
         );
     }
+    let links = addresses.iter().enumerate().map(|(at, (ip, bits))| (at, on_link(*ip, *bits)));
+    for (at, link) in links {
+        if let (Some(vip), Some(link)) = (vip, link)
+            && link.contains(vip)
+        {
+            let key = format!("tun.addresses[{at}]");
+            let reason = format!("{vip}, the VIP, would be on this link ({link}); give more bits");
+            report.error(key, reason);
+        }
+    }
     let device = DeviceConfig { name: tun.name.clone(), addresses, mtu, routes };
     let peers = peers.into_iter().collect::<Option<Vec<_>>>();
     Some(TunConfig { device, private_key: private_key?, peers: peers? })
@@ -195,6 +205,14 @@ fn addresses(report: &mut Report<'_>, tun: &RawTun) -> Vec<(IpAddr, u8)> {
         }
     }
     addresses
+}
+
+/// The prefix that is on the link of an address.
+fn on_link(address: IpAddr, bits: u8) -> Option<Prefix> {
+    match format!("{address}/{bits}").parse() {
+        Ok(prefix) | Err(ParsePrefixError::HostBits(prefix)) => Some(prefix),
+        Err(ParsePrefixError::Form) => None,
+    }
 }
 
 fn address(text: &str) -> Option<(IpAddr, u8)> {

@@ -125,6 +125,7 @@ fn each_mistake_is_told_with_its_key() {
         ("[\"10.9.0.0/16\"]", "[\"10.9.0.2/32\"]", "peer[1].allowed[0]"),
         ("[\"10.9.0.0/16\"]", "[\"10.9.0.1/32\"]", "peer[1].allowed[0]"),
         ("[\"10.9.0.0/16\"]", "[\"203.0.0.0/8\"]", "tun.routes"),
+        ("\"10.9.0.1/24\"", "\"203.0.113.1/24\"", "tun.addresses[0]"),
         ("keepalive_seconds = 25", "keepalive_seconds = -1", "peer[0].keepalive_seconds"),
         ("keepalive_seconds = 25", "keepalive = 25", "peer[0].keepalive"),
     ];
