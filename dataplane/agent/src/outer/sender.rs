@@ -178,7 +178,8 @@ impl Sender {
                     self.counts.sent += count as u64;
                     (done, tries) = (done + count, 0);
                 }
-                Err(Errno::EMSGSIZE) => {
+                // The first may be the echo of an ICMP error, which can be forged: see below.
+                Err(Errno::EMSGSIZE) if tries > 0 => {
                     self.counts.too_big += 1;
                     (done, tries) = (done + 1, 0);
                 }

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::batch::{Counts, Incoming, Outgoing};
 use super::lru::Lru;
 use super::{CHANNELS_MAX, enlarge_buffers};
+use crate::inner::message::CHANNEL as INNER_CHANNEL;
 use crate::local::{LocalSide, PeerIndex, PublicToken, Received, Tunnel};
 use crate::poller::Poller;
 
@@ -111,7 +112,7 @@ impl Sources {
         // Numbers go round, so that late answers to a source that was forgotten meet nobody. One in
         // use is skipped: there are far more numbers than sources.
         let mut channel = self.next;
-        while self.place_of(channel).is_some() {
+        while channel == INNER_CHANNEL || self.place_of(channel).is_some() {
             channel = channel.wrapping_add(1);
         }
         self.next = channel.wrapping_add(1);
@@ -228,6 +229,7 @@ mod tests {
         for port in 1..200_000 {
             let channel = sources.channel(address(port));
             assert_ne!(channel, first);
+            assert_ne!(channel, INNER_CHANNEL);
             assert_eq!(sources.source(first), Some(address(0)));
         }
     }

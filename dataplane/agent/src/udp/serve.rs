@@ -78,7 +78,10 @@ impl UdpServe {
         let socket = match open(self.target) {
             Ok(socket) => socket,
             Err(error) => {
-                tracing::warn!("no socket towards {}: {error}", self.target);
+                // Once, not for each datagram: the status counts these.
+                if self.no_socket == 0 {
+                    tracing::warn!("no socket towards {}: {error}", self.target);
+                }
                 return None;
             }
         };
