@@ -65,6 +65,12 @@ impl Aes128 {
         out.into()
     }
 
+    /// Encrypts each of `blocks`, with one look at the CPU for all of them.
+    #[inline]
+    pub fn encrypt_blocks(&self, blocks: &mut [Block]) {
+        self.0.encrypt_blocks(Array::cast_slice_from_core_mut(blocks));
+    }
+
     /// Runs `job` with the cipher that suits this CPU.
     ///
     /// The CPU is looked at once per call, and the job is compiled for each kind of CPU, so a job
@@ -96,6 +102,12 @@ impl Aes128Inverse {
         let mut out = Array::from(*block);
         self.0.decrypt_block(&mut out);
         out.into()
+    }
+
+    /// Decrypts each of `blocks`, with one look at the CPU for all of them.
+    #[inline]
+    pub fn decrypt_blocks(&self, blocks: &mut [Block]) {
+        self.0.decrypt_blocks(Array::cast_slice_from_core_mut(blocks));
     }
 }
 
@@ -130,6 +142,29 @@ impl Cmac {
         let mut mac = [0; 16];
         self.aes.run(CmacJob { cmac: self, message, mac: &mut mac });
         mac
+    }
+
+    /// The MAC of each of `messages` into the same place of `macs`, computed side by side. The
+    /// shorter of the two says how many.
+    ///
+    /// The messages end within their last block and come padded: blocks are big-endian numbers, and
+    /// what follows a message is one bit that is set, and then zeros.
+    #[inline]
+    pub fn macs_of_padded<const BLOCKS: usize>(
+        &self,
+        messages: &[[u128; BLOCKS]],
+        macs: &mut [Block],
+    ) {
+        let count = messages.len().min(macs.len());
+        let macs = macs.get_mut(..count).unwrap_or_default();
+        for at in 0..BLOCKS {
+            let end = if at + 1 == BLOCKS { u128::from_be_bytes(self.padded) } else { 0 };
+            for (mac, message) in macs.iter_mut().zip(messages) {
+                let before = if at == 0 { 0 } else { u128::from_be_bytes(*mac) };
+                *mac = (before ^ message[at] ^ end).to_be_bytes();
+            }
+            self.aes.encrypt_blocks(macs);
+        }
     }
 }
 
@@ -357,6 +392,50 @@ mod tests {
         ] {
             assert_eq!(u128::from_be_bytes(cmac.mac(&message[..len])), expected, "{len}");
         }
+    }
+
+    #[test]
+    fn blocks_in_place_equal_blocks_alone() {
+        let (there, back) = (Aes128::new(&KEY), Aes128Inverse::new(&KEY));
+        for count in [0, 1, 2, 7, 8, 63, 64, 65, 130] {
+            let plain: Vec<Block> = (0..count).map(|i: u8| [i.wrapping_mul(3); 16]).collect();
+            let mut blocks = plain.clone();
+            there.encrypt_blocks(&mut blocks);
+            for (block, plain) in blocks.iter().zip(&plain) {
+                assert_eq!(*block, there.encrypt_block(plain), "of {count}");
+            }
+            back.decrypt_blocks(&mut blocks);
+            assert_eq!(blocks, plain);
+        }
+    }
+
+    /// The slow twin: one message, as bytes.
+    fn padded_macs_equal_single_ones<const BLOCKS: usize>(len: usize) {
+        let cmac = Cmac::new(&KEY);
+        let messages: Vec<Vec<u8>> = (0..67).map(|i| vec![i * 3 + 1; len]).collect();
+        let padded = messages.iter().map(|message| {
+            let mut blocks = [0; BLOCKS];
+            for (at, byte) in message.iter().chain(&[0x80]).enumerate() {
+                blocks[at / 16] |= u128::from(*byte) << (120 - 8 * (at % 16));
+            }
+            blocks
+        });
+        let mut macs = vec![[0xee; 16]; 70];
+        cmac.macs_of_padded(&padded.collect::<Vec<_>>(), &mut macs);
+        for (message, mac) in messages.iter().zip(&macs) {
+            assert_eq!(*mac, cmac.mac(message));
+        }
+        assert_eq!(macs[67..], [[0xee; 16]; 3]);
+    }
+
+    #[test]
+    fn macs_side_by_side_equal_macs_alone() {
+        padded_macs_equal_single_ones::<1>(0);
+        padded_macs_equal_single_ones::<1>(6);
+        padded_macs_equal_single_ones::<1>(15);
+        padded_macs_equal_single_ones::<2>(18);
+        padded_macs_equal_single_ones::<2>(24);
+        padded_macs_equal_single_ones::<3>(47);
     }
 
     #[test]

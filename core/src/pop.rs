@@ -1,7 +1,7 @@
 //! The POP: frames in, frames out, nothing remembered of any connection.
 //!
 //! [`Pop::handle_burst`] is the pure function, for a burst at a time: every frame is read and
-//! classified ([`ingress`]), the mapping of all segments is computed together ([`lanes`]), then
+//! classified ([`ingress`]), the cryptography of all segments is computed together ([`lanes`]), then
 //! every frame is rewritten and sent, answered or dropped ([`forward`], [`answer`], [`errors`]) in
 //! the order of arrival. [`Pop::poll`] does what is due without a frame.
 
@@ -197,7 +197,7 @@ impl Pop {
         for (packet, frame) in packets.iter_mut().zip(frames.iter_mut()) {
             run.classify(packet, frame, lanes);
         }
-        lanes.map(snapshot);
+        lanes.map(snapshot, now.unix);
         for (packet, frame) in packets.iter().zip(frames.drain(..)) {
             run.finish(packet, frame, lanes);
         }

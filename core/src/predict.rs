@@ -7,10 +7,12 @@
 //! S(n) = H + STRIDE * n  (mod 2^32)           n: the tick, floor(unix time / T)
 //! ```
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use crate::crypto::{Cmac, HkdfError};
-use crate::keys::{Secret, endpoint_fields, sequence_key};
+use arrayvec::ArrayVec;
+
+use crate::crypto::{Block, Cmac, HkdfError};
+use crate::keys::{Secret, sequence_key};
 use crate::seq::SeqNum;
 use crate::time::Tick;
 
@@ -116,8 +118,56 @@ impl Predictor {
     /// H: where the numbers towards `agent` start, at tick 0.
     #[inline]
     pub fn start(&self, agent: SocketAddr) -> SeqNum {
-        let [a, b, c, d, ..] = self.0.mac(&endpoint_fields(agent));
-        SeqNum(u32::from_be_bytes([a, b, c, d]))
+        self.starts::<1>(&[agent]).first().copied().unwrap_or_default()
+    }
+
+    /// [`Predictor::start`] of each of `agents`, of the first `N` at most.
+    #[inline]
+    pub fn starts<const N: usize>(&self, agents: &[SocketAddr]) -> ArrayVec<SeqNum, N> {
+        let mut starts = ArrayVec::new();
+        // Side by side as far as they are of one family: at a VIP, all are.
+        for agents in agents.chunk_by(|a, b| a.is_ipv4() == b.is_ipv4()) {
+            match agents.first() {
+                Some(SocketAddr::V4(_)) => self.side_by_side(agents, padded4, &mut starts),
+                _ => self.side_by_side(agents, padded6, &mut starts),
+            }
+        }
+        starts
+    }
+
+    #[inline]
+    fn side_by_side<const BLOCKS: usize, const N: usize>(
+        &self,
+        agents: &[SocketAddr],
+        padded: impl Fn(&SocketAddr) -> [u128; BLOCKS],
+        starts: &mut ArrayVec<SeqNum, N>,
+    ) {
+        let room = starts.remaining_capacity();
+        let messages: ArrayVec<_, N> = agents.iter().take(room).map(padded).collect();
+        let mut macs = [[0; 16]; N];
+        self.0.macs_of_padded(&messages, &mut macs);
+        let first = |&[a, b, c, d, ..]: &Block| SeqNum(u32::from_be_bytes([a, b, c, d]));
+        starts.extend(macs.iter().take(messages.len()).map(first));
+    }
+}
+
+/// Address and port of an IPv4 agent, as [`Cmac::macs_of_padded`] wants them.
+#[inline]
+fn padded4(agent: &SocketAddr) -> [u128; 1] {
+    [address(agent) << 96 | u128::from(agent.port()) << 80 | 0x80 << 72]
+}
+
+/// Address and port of an IPv6 agent.
+#[inline]
+fn padded6(agent: &SocketAddr) -> [u128; 2] {
+    [address(agent), u128::from(agent.port()) << 112 | 0x80 << 104]
+}
+
+#[inline]
+fn address(agent: &SocketAddr) -> u128 {
+    match agent.ip() {
+        IpAddr::V4(ip) => ip.to_bits().into(),
+        IpAddr::V6(ip) => ip.to_bits(),
     }
 }
 
@@ -217,6 +267,32 @@ mod tests {
     }
 
     proptest! {
+        /// The slow twin: one MAC after the other, of bytes.
+        #[test]
+        fn starts_are_macs_of_addresses(
+            agents in proptest::collection::vec(any::<(bool, u128, u16)>(), 0..40), mixed: bool,
+        ) {
+            let key = Secret::new([9; 32]);
+            let predictor = Predictor::new(&key, "203.0.113.20:443".parse().unwrap()).unwrap();
+            let agents: Vec<SocketAddr> = agents.iter().map(|&(v6, ip, port)| {
+                let ip = match v6 && mixed {
+                    false => std::net::Ipv4Addr::from_bits(ip as u32).into(),
+                    true => std::net::Ipv6Addr::from_bits(ip).into(),
+                };
+                SocketAddr::new(ip, port)
+            }).collect();
+            let slow = |agent: &SocketAddr| {
+                let mac = predictor.0.mac(&crate::keys::endpoint_fields(*agent));
+                SeqNum(u32::from_be_bytes([mac[0], mac[1], mac[2], mac[3]]))
+            };
+            let expected: Vec<SeqNum> = agents.iter().map(slow).collect();
+            prop_assert_eq!(&predictor.starts::<64>(&agents)[..], &expected[..]);
+            prop_assert_eq!(&predictor.starts::<7>(&agents)[..], &expected[..expected.len().min(7)]);
+            for (agent, expected) in agents.iter().zip(&expected) {
+                prop_assert_eq!(predictor.start(*agent), *expected);
+            }
+        }
+
         /// Ticks count the same before and after the numbers have wrapped.
         #[test]
         fn ticks_are_matched_over_the_wrap(

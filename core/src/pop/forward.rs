@@ -42,6 +42,7 @@ impl<O> Run<'_, O> {
             Step::Advertised => self.advertised(packet, frame),
             Step::Error { mtu, to } => self.icmp_error(packet, frame, mtu, to),
             Step::Tunnel(family) => self.tunnel(packet, frame, family),
+            Step::Datagram(family, lane) => self.datagram(packet, frame, family, lanes, lane),
             Step::Drop(reason) => self.drop(packet.of, reason, frame),
         }
     }

@@ -83,8 +83,10 @@ pub(super) enum Step {
     DownUntagged,
     /// A target's segment of a transparent service.
     DownTransparent,
-    /// An agent's segment to a tunnel.
+    /// An agent's segment to a tunnel, whose checksum holds.
     Tunnel(Family),
+    /// An agent's datagram, whose tokens are opened in a lane.
+    Datagram(Family, Lane),
 }
 
 impl Packet {
@@ -160,7 +162,7 @@ impl<O> Run<'_, O> {
         match ethernet.ethertype {
             ethernet::TYPE_IPV4 => self.read_ipv4(frame, packet, lanes),
             ethernet::TYPE_ARP => Ok(Step::Arp),
-            ethernet::TYPE_IPV6 => self.read_ipv6(&ethernet, frame, packet),
+            ethernet::TYPE_IPV6 => self.read_ipv6(&ethernet, frame, packet, lanes),
             _ => Err(DropReason::Ethertype),
         }
     }
@@ -285,7 +287,7 @@ impl<O> Run<'_, O> {
             return Err(DropReason::TcpFlags);
         }
         match to {
-            Destination::Vip => self.read_client(packet, lanes),
+            Destination::Vip => self.read_client(frame, packet, lanes),
             Destination::Pool(pool) => {
                 let ip = &packet.segment.ip;
                 let service = self.snapshot.service_from_pool(pool, ip.src, tcp.src_port);
@@ -298,7 +300,12 @@ impl<O> Run<'_, O> {
 
     /// A segment to a VIP.
     #[inline]
-    fn read_client(&mut self, packet: &mut Packet, lanes: &mut Lanes) -> Result<Step, DropReason> {
+    fn read_client<F: Frame>(
+        &mut self,
+        frame: &F,
+        packet: &mut Packet,
+        lanes: &mut Lanes,
+    ) -> Result<Step, DropReason> {
         let Segment { ip, tcp, .. } = packet.segment;
         if !self.takes_clients() {
             return Err(DropReason::WrongSide);
@@ -314,7 +321,9 @@ impl<O> Run<'_, O> {
         if tcp.has(tcp::SYN | tcp::ACK) {
             return Err(DropReason::SynAckFromClient);
         }
-        let Some(service) = self.service(index) else { return Ok(Step::Tunnel(Family::V4)) };
+        let Some(service) = self.service(index) else {
+            return self.read_tunnel(frame, packet, index, Family::V4, lanes);
+        };
         if let Egress::Transparent = service.egress {
             return Ok(Step::UpTransparent);
         }

@@ -2,6 +2,7 @@
 
 use super::Output;
 use super::ingress::{Ipv6Packet, Packet, Step, flags_contradict};
+use super::lanes::Lanes;
 use super::run::Run;
 use crate::config::{Destination, is_link_local6};
 use crate::fragment;
@@ -24,6 +25,7 @@ impl<O> Run<'_, O> {
         ethernet: &Ethernet,
         frame: &mut F,
         packet: &mut Packet,
+        lanes: &mut Lanes,
     ) -> Result<Step, DropReason>
     where
         O: Output<F>,
@@ -49,7 +51,7 @@ impl<O> Run<'_, O> {
         frame.truncate(l3 + ip.total_len());
         let to = self.meaning6(ip.dst);
         match upper.protocol {
-            ipv6::PROTOCOL_TCP => self.read_tcp6(frame, packet, to),
+            ipv6::PROTOCOL_TCP => self.read_tcp6(frame, packet, to, lanes),
             ipv6::PROTOCOL_ICMPV6 => self.read_icmpv6(frame, packet, to),
             _ if to == Destination::Other => Err(DropReason::NotOurs),
             _ => Err(DropReason::Protocol),
@@ -101,6 +103,7 @@ impl<O> Run<'_, O> {
         frame: &F,
         packet: &mut Packet,
         to: Destination,
+        lanes: &mut Lanes,
     ) -> Result<Step, DropReason> {
         let segment = packet.ipv6.message(packet, frame);
         let tcp = Tcp::parse(segment).ok_or(DropReason::TcpMalformed)?;
@@ -115,7 +118,7 @@ impl<O> Run<'_, O> {
         let options = segment.get(tcp::HEADER_LEN..tcp.header_len).unwrap_or_default();
         options::find_timestamps(options).map_err(|_| DropReason::TcpOptions)?;
         match to {
-            Destination::Vip => self.read_client6(packet),
+            Destination::Vip => self.read_client6(frame, packet, lanes),
             Destination::Own(_) | Destination::Pool(_) | Destination::Other => {
                 Err(DropReason::NotOurs)
             }
@@ -123,7 +126,12 @@ impl<O> Run<'_, O> {
     }
 
     /// A segment to an IPv6 VIP: all of its services are tunnels.
-    fn read_client6(&self, packet: &mut Packet) -> Result<Step, DropReason> {
+    fn read_client6<F: Frame>(
+        &self,
+        frame: &F,
+        packet: &mut Packet,
+        lanes: &mut Lanes,
+    ) -> Result<Step, DropReason> {
         if !self.takes_clients() {
             return Err(DropReason::WrongSide);
         }
@@ -132,13 +140,13 @@ impl<O> Run<'_, O> {
         if !self.snapshot.client_ok6(ip.src) || tcp.src_port == 0 {
             return Err(DropReason::SourceNotAllowed);
         }
-        if packet.of.is_none() {
+        let Some(index) = packet.of else {
             let syn = tcp.has(tcp::SYN) && !tcp.has(tcp::ACK);
             return if syn { Ok(Step::UnservedSyn6) } else { Err(DropReason::UnservedPort) };
-        }
+        };
         if tcp.has(tcp::SYN | tcp::ACK) {
             return Err(DropReason::SynAckFromClient);
         }
-        Ok(Step::Tunnel(Family::V6))
+        self.read_tunnel(frame, packet, index, Family::V6, lanes)
     }
 }

@@ -1,14 +1,16 @@
-//! The mapping of all segments of a burst, computed together.
+//! The cryptography of all segments of a burst, computed together.
 //!
-//! A segment of a pool service takes a lane when it is classified. [`Lanes::map`] then goes over
-//! the services that occur and computes all lanes of one in a single call, so that the cipher's
-//! pipeline is filled. Results are the same in any company: `tests/engine/equivalence.rs` shows it.
+//! A segment of a pool service, and a datagram of a tunnel, takes a lane when it is classified.
+//! [`Lanes::map`] then goes over the services that occur and computes all lanes of one in a single
+//! call, so that the cipher's pipeline is filled. Results are the same in any company: `tests/engine/equivalence.rs` shows it.
 
 use arrayvec::ArrayVec;
 
 use super::BURST;
 use crate::config::{Egress, Endpoint, Service, ServiceIndex, Snapshot};
 use crate::relay::permutation::{Client, DecodeError, Mapped, WalkError};
+use crate::time::UnixTime;
+use crate::tunnel::forward::{self, Datagram, Opened};
 
 /// A lane's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +37,9 @@ pub struct Lanes {
     ups: ArrayVec<Up, BURST>,
     mapped: ArrayVec<(ServiceIndex, Mapped), BURST>,
     downs: ArrayVec<Result<Client, DecodeError>, BURST>,
+    tunnels: ArrayVec<(ServiceIndex, ()), BURST>,
+    datagrams: ArrayVec<Datagram, BURST>,
+    opened: ArrayVec<Opened, BURST>,
 }
 
 impl Lanes {
@@ -44,6 +49,9 @@ impl Lanes {
         self.ups.clear();
         self.mapped.clear();
         self.downs.clear();
+        self.tunnels.clear();
+        self.datagrams.clear();
+        self.opened.clear();
     }
 
     /// Takes a lane for a client's segment. There are as many lanes as frames in a burst.
@@ -64,8 +72,22 @@ impl Lanes {
         lane
     }
 
-    /// Computes what all lanes map to.
-    pub fn map(&mut self, snapshot: &Snapshot) {
+    /// Takes a lane for a datagram of a tunnel.
+    #[inline]
+    pub fn datagram(&mut self, tunnel: ServiceIndex, datagram: Datagram) -> Lane {
+        let lane = Lane(self.datagrams.len() as u8);
+        let _ = self.tunnels.try_push((tunnel, ()));
+        let _ = self.datagrams.try_push(datagram);
+        let _ = self.opened.try_push(Opened::NOT);
+        lane
+    }
+
+    /// Computes what all lanes map to at `now`.
+    pub fn map(&mut self, snapshot: &Snapshot, now: UnixTime) {
+        for_each_service(&self.tunnels, |tunnel, lanes, _| {
+            let Some(tunnel) = snapshot.tunnel(tunnel) else { return };
+            forward::open_all(&tunnel.service, now, &self.datagrams, lanes, &mut self.opened);
+        });
         for_each_service(&self.clients, |service, lanes, clients| {
             let Some(service) = snapshot.service(service) else { return };
             let mut ups = [Up::NONE; BURST];
@@ -104,6 +126,13 @@ impl Lanes {
     pub fn down_at(&self, lane: Lane) -> Option<(Mapped, Result<Client, DecodeError>)> {
         let at = usize::from(lane.0);
         Some((self.mapped.get(at)?.1, *self.downs.get(at)?))
+    }
+
+    /// The datagram in `lane`, and its tokens opened.
+    #[inline]
+    pub fn datagram_at(&self, lane: Lane) -> Option<(&Datagram, &Opened)> {
+        let at = usize::from(lane.0);
+        Some((self.datagrams.get(at)?, self.opened.get(at)?))
     }
 }
 
@@ -156,6 +185,7 @@ fn lanes_mask(count: usize) -> u64 {
 }
 
 const _: () = assert!(BURST == u64::BITS as usize);
+const _: () = assert!(BURST <= forward::MANY);
 
 #[cfg(test)]
 mod tests {

@@ -11,14 +11,15 @@ mod write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::Output;
-use super::ingress::{Ipv6Packet, Packet};
+use super::ingress::{Ipv6Packet, Packet, Step};
+use super::lanes::{Lane, Lanes};
 use super::run::Run;
 use crate::bucket::Purpose;
-use crate::config::Tunnel;
+use crate::config::{ServiceIndex, Tunnel};
 use crate::frame::Frame;
 use crate::link::{Hop, Towards};
 use crate::seq::SeqNum;
-use crate::tunnel::forward::Down;
+use crate::tunnel::forward::{Datagram, Down};
 use crate::tunnel::handshake::{SynAck, WINDOW_SCALE};
 use crate::tunnel::keepalive::Reply;
 use crate::tunnel::{Family, Incoming, Segment, forward, handshake, keepalive};
@@ -47,6 +48,33 @@ pub(super) struct Outer {
 }
 
 impl Outer {
+    /// That of a segment to a tunnel.
+    #[inline]
+    fn of<F: Frame>(packet: &Packet, frame: &F, family: Family) -> Outer {
+        match family {
+            Family::V4 => Outer::of_ipv4(packet, frame),
+            Family::V6 => Outer::of_ipv6(packet),
+        }
+    }
+
+    /// The segment in `frame`, if its header is there.
+    #[inline]
+    fn segment<'a, F: Frame>(&self, packet: &Packet, frame: &'a F) -> Option<Segment<'a>> {
+        let tcp = packet.segment.tcp;
+        let (header, payload) =
+            frame.bytes().get(self.tcp_at..)?.split_at_checked(tcp.header_len)?;
+        Some(Segment {
+            src: self.src,
+            dst: self.dst,
+            seq: tcp.seq,
+            ack: tcp.ack,
+            flags: tcp.flags,
+            options: header.get(HEADER_LEN..).unwrap_or_default(),
+            payload,
+            datagram_len: frame.bytes().len() - self.l3,
+        })
+    }
+
     /// Of an IPv4 datagram.
     fn of_ipv4<F: Frame>(packet: &Packet, frame: &F) -> Outer {
         let (ip, tcp, l3) = (packet.segment.ip, packet.segment.tcp, packet.segment.l3);
@@ -82,11 +110,37 @@ impl Outer {
 enum Outcome {
     SynAck(SynAck),
     Keepalive(Reply),
-    Down(Down),
     Taken,
 }
 
 impl<O> Run<'_, O> {
+    /// Reads a segment to a tunnel's VIP. A datagram takes a lane.
+    #[inline(never)]
+    pub(super) fn read_tunnel<F: Frame>(
+        &self,
+        frame: &F,
+        packet: &Packet,
+        index: ServiceIndex,
+        family: Family,
+        lanes: &mut Lanes,
+    ) -> Result<Step, DropReason> {
+        let tunnel = self.snapshot.tunnel(index).ok_or(DropReason::UnservedPort)?;
+        let outer = Outer::of(packet, frame, family);
+        let segment = outer.segment(packet, frame).ok_or(DropReason::TcpMalformed)?;
+        // A POP acts on segments of tunnels itself, so damage must end here.
+        if !verified(&outer, frame.bytes().get(outer.tcp_at..).unwrap_or_default()) {
+            return Err(DropReason::TcpChecksum);
+        }
+        if Incoming::of(&segment) != Ok(Incoming::Data) {
+            return Ok(Step::Tunnel(family));
+        }
+        // What is wrong with a datagram's form is found again, and told, when it is judged.
+        Ok(match Datagram::read(&tunnel.service, &segment) {
+            Ok(datagram) => Step::Datagram(family, lanes.datagram(index, datagram)),
+            Err(_) => Step::Tunnel(family),
+        })
+    }
+
     /// A segment to a tunnel's VIP.
     #[inline]
     pub(super) fn tunnel<F: Frame>(&mut self, packet: &Packet, frame: F, family: Family)
@@ -96,38 +150,14 @@ impl<O> Run<'_, O> {
         let Some(tunnel) = packet.of.and_then(|of| self.snapshot.tunnel(of)) else {
             return self.drop(packet.of, DropReason::UnservedPort, frame);
         };
-        let outer = match family {
-            Family::V4 => Outer::of_ipv4(packet, &frame),
-            Family::V6 => Outer::of_ipv6(packet),
-        };
-        let header_len = packet.segment.tcp.header_len;
-        let bytes = frame.bytes().get(outer.tcp_at..).unwrap_or_default();
-        let Some((header, payload)) = bytes.split_at_checked(header_len) else {
+        let outer = Outer::of(packet, &frame, family);
+        let Some(segment) = outer.segment(packet, &frame) else {
             return self.drop(packet.of, DropReason::TcpMalformed, frame);
-        };
-        // A POP acts on segments of tunnels itself, so damage must end here.
-        if !verified(&outer, bytes) {
-            return self.drop(packet.of, DropReason::TcpChecksum, frame);
-        }
-        let segment = Segment {
-            src: outer.src,
-            dst: outer.dst,
-            seq: packet.segment.tcp.seq,
-            ack: packet.segment.tcp.ack,
-            flags: packet.segment.tcp.flags,
-            options: header.get(HEADER_LEN..).unwrap_or_default(),
-            payload,
-            datagram_len: frame.bytes().len() - outer.l3,
         };
         if O::EXPLAINS {
             explain::segment(&tunnel.service, self.unix, &segment, |note| self.out.explain(note));
         }
-        let outcome = self.judge(tunnel, &segment);
-        let payload_at = outer.tcp_at + header_len;
-        match outcome {
-            Ok(Outcome::Down(down)) => {
-                self.send_on(packet, frame, tunnel, &outer, payload_at, &down)
-            }
+        match self.judge(tunnel, &segment) {
             Ok(Outcome::Taken) => self.absorb(AbsorbKind::TunnelAck, frame),
             Ok(Outcome::Keepalive(reply)) => self.keepalive(packet, frame, &outer, &reply),
             Ok(Outcome::SynAck(syn_ack)) => self.syn_ack(packet, frame, &outer, &syn_ack),
@@ -153,14 +183,47 @@ impl<O> Run<'_, O> {
         self.answer(packet, frame, &outer, &headers, &[], &[], ReplyKind::UnservedPort);
     }
 
+    /// A datagram whose tokens are open.
+    #[inline]
+    pub(super) fn datagram<F: Frame>(
+        &mut self,
+        packet: &Packet,
+        frame: F,
+        family: Family,
+        lanes: &Lanes,
+        lane: Lane,
+    ) where
+        O: Output<F>,
+    {
+        let tunnel = packet.of.and_then(|of| self.snapshot.tunnel(of));
+        let Some((tunnel, (datagram, opened))) = tunnel.zip(lanes.datagram_at(lane)) else {
+            return self.drop(packet.of, DropReason::UnservedPort, frame);
+        };
+        let (service, outer) = (&tunnel.service, Outer::of(packet, &frame, family));
+        if O::EXPLAINS
+            && let Some(segment) = outer.segment(packet, &frame)
+        {
+            explain::segment(service, self.unix, &segment, |note| self.out.explain(note));
+        }
+        let client_ok = |ip| self.snapshot.client_ok_ip(ip);
+        match forward::decide(service, self.unix, datagram, opened, client_ok) {
+            Ok(down) => {
+                let payload_at = outer.tcp_at + packet.segment.tcp.header_len;
+                self.send_on(packet, frame, tunnel, &outer, payload_at, &down)
+            }
+            Err(reason) => self.drop(packet.of, reason, frame),
+        }
+    }
+
     #[inline]
     fn judge(&mut self, tunnel: &Tunnel, segment: &Segment<'_>) -> Result<Outcome, DropReason> {
         let (service, now) = (&tunnel.service, self.unix);
         match Incoming::of(segment)? {
-            Incoming::Data => {
-                let client_ok = |ip| self.snapshot.client_ok_ip(ip);
-                forward::accept(service, now, segment, client_ok).map(Outcome::Down)
-            }
+            // One whose form holds is not judged here, but has a lane.
+            Incoming::Data => match Datagram::read(service, segment) {
+                Ok(_) => Err(DropReason::TunnelMalformed),
+                Err(reason) => Err(reason),
+            },
             Incoming::Empty => Ok(Outcome::Taken),
             Incoming::Keepalive => self.answer_keepalive(tunnel, segment).map(Outcome::Keepalive),
             Incoming::Syn => {

@@ -12,6 +12,8 @@
 //!       keystream = AES-128_K2(V | 0, as 8 bytes) | AES-128_K2(V | 1, as 8 bytes)
 //! ```
 
+mod many;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
@@ -22,7 +24,7 @@ use super::message::{array_at, put};
 use crate::crypto::{Aes128, Aes128Inverse, Block, Cipher, CipherJob, Cmac, HkdfError};
 use crate::keys::{Epochs, token_key, token_keys_v6};
 use crate::time::UnixTime;
-use crate::wire::get_u16;
+use crate::wire::get_u64;
 
 /// A family of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -285,13 +287,29 @@ impl TokenKeys {
     /// What `token` holds, which was made in an epoch whose number is odd, or is not.
     #[inline]
     pub fn open(&self, now: UnixTime, odd: bool, token: &Token) -> Result<Return, OpenError> {
-        let has_parity = |keys: &&EpochKeys| (keys.number % 2 == 1) == odd;
-        let keys = self.epochs.iter().find(has_parity).ok_or(OpenError::Epoch)?;
-        if keys.accepted_before.is_some_and(|end| now >= end) {
+        let keys = self.epochs.iter().find(|keys| keys.is_odd() == odd).ok_or(OpenError::Epoch)?;
+        if keys.is_over(now) {
             return Err(OpenError::Epoch);
         }
-        let found = keys.sealer.open(token).ok_or(OpenError::Forged)?;
-        if found.epoch == keys.number { Ok(found) } else { Err(OpenError::Forged) }
+        keys.checked(keys.sealer.open(token))
+    }
+}
+
+impl EpochKeys {
+    #[inline]
+    fn is_odd(&self) -> bool {
+        self.number % 2 == 1
+    }
+
+    #[inline]
+    fn is_over(&self, now: UnixTime) -> bool {
+        self.accepted_before.is_some_and(|end| now >= end)
+    }
+
+    /// What a token of this epoch holds, if it could be opened: that it is one of this epoch.
+    #[inline]
+    fn checked(&self, found: Option<Return>) -> Result<Return, OpenError> {
+        found.filter(|found| found.epoch == self.number).ok_or(OpenError::Forged)
     }
 }
 
@@ -318,14 +336,11 @@ impl Sealer {
         }
     }
 
-    #[inline]
+    /// What the token holds: one by one, and the slow twin of opening many.
     fn open(&self, token: &Token) -> Option<Return> {
         match (self, token) {
             (Sealer::V4 { open, .. }, Token::V4(token)) => {
-                let block = open.decrypt_block(token);
-                let zero: [u8; 4] = array_at(&block, 12)?;
-                let ip: [u8; 4] = array_at(&block, 0)?;
-                (zero == [0; 4]).then(|| Return::with_tail(Ipv4Addr::from(ip).into(), &block, 4))
+                Return::of_block(&open.decrypt_block(token))
             }
             (Sealer::V6 { mac, mask }, Token::V6(token)) => {
                 let check: [u8; CHECK_LEN] = array_at(token, 0)?;
@@ -334,7 +349,7 @@ impl Sealer {
                 let expected: [u8; CHECK_LEN] = array_at(&mac.mac(&fields), 0)?;
                 let ip: [u8; 16] = array_at(&fields, 0)?;
                 (u64::from_ne_bytes(expected) == u64::from_ne_bytes(check))
-                    .then(|| Return::with_tail(Ipv6Addr::from(ip).into(), &fields, 16))
+                    .then(|| Return::with_tail(Ipv6Addr::from(ip).into(), get_u64(&fields, 16)))
             }
             _ => None,
         }
@@ -349,14 +364,23 @@ impl Return {
         [a, b, c, d, e, f, self.epoch, self.pop]
     }
 
+    /// What an IPv4 token holds, if it ends as it must.
     #[inline]
-    fn with_tail(ip: IpAddr, bytes: &[u8], at: usize) -> Self {
+    fn of_block(block: &Block) -> Option<Self> {
+        let block = u128::from_be_bytes(*block);
+        let ip = Ipv4Addr::from_bits((block >> 96) as u32);
+        (block as u32 == 0).then(|| Return::with_tail(ip.into(), (block >> 32) as u64))
+    }
+
+    /// The address, and what follows it.
+    #[inline]
+    fn with_tail(ip: IpAddr, tail: u64) -> Self {
         Return {
-            agent: SocketAddr::new(ip, get_u16(bytes, at)),
-            base_high: get_u16(bytes, at + 2),
-            tenant: get_u16(bytes, at + 4),
-            epoch: bytes.get(at + 6).copied().unwrap_or(0),
-            pop: bytes.get(at + 7).copied().unwrap_or(0),
+            agent: SocketAddr::new(ip, (tail >> 48) as u16),
+            base_high: (tail >> 32) as u16,
+            tenant: (tail >> 16) as u16,
+            epoch: (tail >> 8) as u8,
+            pop: tail as u8,
         }
     }
 }

@@ -6,23 +6,33 @@
 
 /// One's complement sum of `bytes`, added to `start`, not inverted; [`fold`] makes 16 bits of it.
 ///
-/// An odd last byte counts as the high half of a 16-bit word. Four bytes are added at a time: as
-/// 2^16 is 1 in this arithmetic, that is the sum of their two words.
+/// An odd last byte counts as the high half of a 16-bit word. Eight bytes are added at a time, both
+/// halves on their own: as 2^16 is 1 in this arithmetic, that is the sum of their four words. They
+/// are added as the CPU reads them, and the bytes of the sum are swapped at the end, which is the
+/// same (RFC 1071, section 2 B): so nothing but additions is done for each, many side by side.
 #[inline]
 pub fn sum(start: u32, bytes: &[u8]) -> u32 {
-    let (words, rest) = bytes.as_chunks::<4>();
-    let first = u64::from(start);
-    let total = words.iter().fold(first, |sum, word| sum + u64::from(u32::from_be_bytes(*word)));
+    let (words, rest) = bytes.as_chunks::<8>();
+    let (mut low, mut high) = (0u64, 0u64);
+    for word in words {
+        let word = u64::from_ne_bytes(*word);
+        low += word & 0xffff_ffff;
+        high += word >> 32;
+    }
+    let (half, rest) = rest.as_chunks::<4>();
+    let half = half.first().map_or(0, |half| u32::from_ne_bytes(*half));
     let last = match *rest {
         [] => 0,
-        [a] => u32::from_be_bytes([a, 0, 0, 0]),
-        [a, b] => u32::from_be_bytes([a, b, 0, 0]),
-        [a, b, c, ..] => u32::from_be_bytes([a, b, c, 0]),
+        [a] => u32::from_ne_bytes([a, 0, 0, 0]),
+        [a, b] => u32::from_ne_bytes([a, b, 0, 0]),
+        [a, b, c, ..] => u32::from_ne_bytes([a, b, c, 0]),
     };
-    let total = total + u64::from(last);
-    // At most 2^14 words of a datagram's: twice is enough for any of them.
+    // At most 2^13 words of a datagram's: far from an overflow.
+    let total = low + high + u64::from(half) + u64::from(last);
     let once = (total & 0xffff_ffff) + (total >> 32);
-    ((once & 0xffff_ffff) + (once >> 32)) as u32
+    let twice = ((once & 0xffff_ffff) + (once >> 32)) as u32;
+    let whole = u64::from(start) + u64::from(u16::from_be(fold(twice)));
+    ((whole & 0xffff_ffff) + (whole >> 32)) as u32
 }
 
 /// Folds a sum into 16 bits.
@@ -141,6 +151,19 @@ mod tests {
     }
 
     proptest! {
+        /// The slow twin: word by word.
+        #[test]
+        fn sum_is_that_of_all_words(
+            start: u32, bytes in proptest::collection::vec(prop_oneof![Just(0xff), any::<u8>()], 0..1600),
+        ) {
+            let word = |pair: &[u8]| u64::from(pair[0]) << 8 | pair.get(1).map_or(0, |low| u64::from(*low));
+            let mut slow = u64::from(start) + bytes.chunks(2).map(word).sum::<u64>();
+            while slow > 0xffff {
+                slow = (slow & 0xffff) + (slow >> 16);
+            }
+            prop_assert_eq!(u64::from(fold(sum(start, &bytes))), slow);
+        }
+
         /// The slow twin: the same packet summed again from nothing.
         #[test]
         fn change_agrees_with_full_sum(

@@ -4,6 +4,7 @@ mod data;
 mod handshakes;
 mod keepalives;
 mod messages;
+mod side_by_side;
 mod tokens;
 
 use std::net::SocketAddr;
