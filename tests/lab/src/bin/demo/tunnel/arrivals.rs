@@ -144,3 +144,29 @@ const OBJECT_NAME: u16 = 2;
 const OBJECT_DATA: u16 = 4;
 const COUNTER_PACKETS: u16 = 2;
 const NESTED: u16 = 0x8000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_nested_attributes() {
+        // Bytes 7, packets 258; each attribute is its length, its kind, and the value.
+        let mut data = Vec::new();
+        for (kind, value) in [(1_u16, 7_u64), (2, 258)] {
+            data.extend(12_u16.to_ne_bytes());
+            data.extend(kind.to_ne_bytes());
+            data.extend(value.to_be_bytes());
+        }
+        assert_eq!(packets_of(&data), 258);
+        let mut object = (4 + data.len() as u16).to_ne_bytes().to_vec();
+        object.extend((OBJECT_DATA | NESTED).to_ne_bytes());
+        object.extend(&data);
+        let found: Vec<_> = each(&object).collect();
+        assert_eq!(found, [(OBJECT_DATA, data.as_slice())]);
+        // Cut off anywhere, it is no attribute.
+        for length in 0..object.len() {
+            assert_eq!(each(&object[..length]).count(), 0, "{length}");
+        }
+    }
+}
