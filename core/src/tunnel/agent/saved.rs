@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::predict::{STRIDE_MAX, STRIDE_MIN, TICK_MS_MAX, TICK_MS_MIN};
+
 /// A flow's port and numbers. Whoever knows them can aim at the flow: keep the file to yourself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -30,10 +32,10 @@ impl Saved {
             message: error.message().to_owned(),
             at: error.span().map_or(0, |span| span.start),
         })?;
-        if saved.port == 0 || saved.tick_ms == 0 || !saved.stride.is_power_of_two() {
-            return Err(SavedError::Number);
-        }
-        Ok(saved)
+        let fits = saved.port != 0
+            && (TICK_MS_MIN..=TICK_MS_MAX).contains(&saved.tick_ms)
+            && (STRIDE_MIN..=STRIDE_MAX).contains(&saved.stride);
+        if fits { Ok(saved) } else { Err(SavedError::Number) }
     }
 
     /// The text of a state file.
@@ -72,14 +74,19 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        for vip in ["203.0.113.20:443", "[2001:db8::20]:443"] {
+        for (vip, tick_ms, stride) in [
+            ("203.0.113.20:443", 8000, 4096),
+            ("[2001:db8::20]:443", 100, 128),
+            // No power of two: whatever POPs may have.
+            ("203.0.113.20:443", 60_000, 3780),
+        ] {
             let saved = Saved {
                 vip: vip.parse().unwrap(),
                 port: 61_000,
                 base: 0xffff_8000,
                 shift: 0xfffe,
-                tick_ms: 8000,
-                stride: 4096,
+                tick_ms,
+                stride,
             };
             assert_eq!(Saved::parse(&saved.serialize()), Ok(saved));
         }
@@ -100,8 +107,10 @@ mod tests {
             ("port = 61000", "port = 0"),
             ("port = 61000", "port = 70000"),
             ("port = 61000", ""),
-            ("stride = 4096", "stride = 4095"),
-            ("tick_ms = 8000", "tick_ms = 0"),
+            ("stride = 4096", "stride = 4097"),
+            ("stride = 4096", "stride = 127"),
+            ("tick_ms = 8000", "tick_ms = 99"),
+            ("tick_ms = 8000", "tick_ms = 60001"),
             ("base = 1", "base = 4294967296"),
             ("base = 1", "base = 1\nother = 2"),
             ("203", "x"),
