@@ -52,13 +52,18 @@ fn of_two_syn_acks_the_lower_one_is_acked() {
     }
 }
 
-/// After more than a tick of silence a keepalive goes before data; after more than firewalls bear
-/// from acks that lag, data waits for its answer.
+/// After more than a tick of silence a keepalive goes before data; after more than firewalls or POPs
+/// bear from acks that lag, data waits for its answer.
 #[test]
 fn after_silence_a_keepalive_goes_first() {
+    let default = Constants::default();
+    // Firewalls would bear this one's acks for longer than POPs do.
+    let far_behind = Constants { stride: 1024, lag: 8, ..default };
     for seed in seeds(10) {
-        for (ticks, refused) in [(2, false), (7, true)] {
-            let mut world = World::new(seed, Constants::default());
+        for (constants, ticks, refused) in
+            [(default, 2, false), (default, 7, true), (far_behind, 2, false), (far_behind, 7, true)]
+        {
+            let mut world = World::new(seed, constants);
             let (a, b) = pair(&mut world, PLAIN);
             world.run(2 * T);
             let token = world.token(b);
