@@ -1,4 +1,4 @@
-//! The agent's side of tunnel mode as a pure state machine (`docs/protocol.md`, the tunnel part).
+//! The agent's side of tunnel mode as a pure state machine (`docs/protocol-tunnel.md`).
 //!
 //! One agent has one flow to one VIP. To every NAT and firewall between them that flow looks like
 //! one long TCP connection; each segment carries one datagram. The agent predicts nothing by
@@ -20,6 +20,7 @@ mod saved;
 mod segment;
 mod status;
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use arrayvec::ArrayVec;
@@ -39,7 +40,7 @@ use crate::time::{Instant, Now, Tick};
 use crate::wire::tcp::{self, Tcp};
 
 /// What an agent is started with.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AgentConfig {
     /// The service.
     pub vip: SocketAddr,
@@ -53,6 +54,20 @@ pub struct AgentConfig {
     pub ports: (u16, u16),
     /// The largest outer IP datagram that the agent may send; the POPs may allow less.
     pub mtu: u16,
+}
+
+/// Shows nothing of the seed.
+impl fmt::Debug for AgentConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let AgentConfig { vip, key, saved, seed: _, ports, mtu } = self;
+        f.debug_struct("AgentConfig")
+            .field("vip", vip)
+            .field("key", key)
+            .field("saved", saved)
+            .field("ports", ports)
+            .field("mtu", mtu)
+            .finish_non_exhaustive()
+    }
 }
 
 impl AgentConfig {

@@ -1,12 +1,20 @@
 //! Random numbers from a seed that the caller gives: AES-128 in counter mode.
 
+use std::fmt;
+
 use crate::crypto::{Aes128, Key128};
 
 /// Numbers that nobody without the seed can tell.
-#[derive(Debug)]
 pub(super) struct Random {
     aes: Aes128,
     counter: u128,
+}
+
+/// Shows nothing of the seed.
+impl fmt::Debug for Random {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Random(..)")
+    }
 }
 
 impl Random {
@@ -33,6 +41,17 @@ impl Random {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::AgentKey;
+    use crate::tunnel::agent::AgentConfig;
+
+    #[test]
+    fn debug_hides_the_seed() {
+        assert_eq!(format!("{:?}", Random::new([0x5a; 32])), "Random(..)");
+        let vip = "203.0.113.20:443".parse().unwrap();
+        let key = AgentKey { tenant: 1, agent: 2, key: Key128::new([0x5a; 16]) };
+        let config = format!("{:?}", AgentConfig::new(vip, key, [0x5a; 32]));
+        assert!(config.contains("203.0.113.20:443") && !config.contains("90"), "{config}");
+    }
 
     #[test]
     fn the_seed_decides_all_of_it() {
