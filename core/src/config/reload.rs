@@ -183,15 +183,17 @@ impl Conflicts<'_> {
             let reason = "the sequence secret in this file changed, which breaks every tunnel";
             self.breaks("pop.keys", reason);
         }
-        for epoch in &old.tokens {
-            let live = epoch.accepted_before.is_none_or(|end| now < end);
-            let same = |other: &&EpochFingerprint| other.number == epoch.number;
-            if live && new.tokens.iter().find(same).is_none_or(|new| new.secret != epoch.secret) {
+        let lives = |epoch: &EpochFingerprint| epoch.accepted_before.is_none_or(|end| now < end);
+        for epoch in old.tokens.iter().filter(|epoch| lives(epoch)) {
+            let same = |other: &EpochFingerprint| {
+                other.number == epoch.number && other.secret == epoch.secret && lives(other)
+            };
+            if !new.tokens.iter().any(same) {
                 self.breaks(
                     "pop.keys",
                     &format!(
-                        "agents have tokens of epoch {} of this file, which is gone or has another \
-                         secret; `anyrelay rotate-token` adds an epoch without breaking any",
+                        "agents have tokens of epoch {} of this file, which is gone, or over, or has \
+                         another secret; `anyrelay rotate-token` adds an epoch without breaking any",
                         epoch.number
                     ),
                 );

@@ -79,7 +79,8 @@ impl Epochs {
     /// is no longer accepted is left out.
     ///
     /// # Errors
-    /// When two epochs are still in use, or `not_before` is not later than the newest one's.
+    /// When two epochs are still in use, or `not_before` is not later than the newest one's, or so
+    /// long ago that the one before would be refused at once.
     pub fn rotated(
         &self,
         secret: Secret,
@@ -98,7 +99,11 @@ impl Epochs {
             return Err(RotateError::SameSecret);
         }
         let next = Epoch { number: first.number.wrapping_add(1), secret, not_before };
-        Epochs::new(first.clone(), Some(next)).map_err(|_| RotateError::NotLater)
+        let rotated = Epochs::new(first.clone(), Some(next)).map_err(|_| RotateError::NotLater)?;
+        if !rotated.accepts(first.number, now) {
+            return Err(RotateError::LongAgo { epoch: first.number });
+        }
+        Ok(rotated)
     }
 }
 
@@ -135,6 +140,15 @@ pub enum RotateError {
     /// It would be current before the one that it follows.
     #[error("the new epoch must become current later than the one before it")]
     NotLater,
+    /// The epoch that it follows would be over, and all tokens that agents have with it.
+    #[error(
+        "the new epoch would have been current for 24 hours already, and the tokens of epoch {epoch}, \
+         which all agents have, would be refused at once; name a later time"
+    )]
+    LongAgo {
+        /// The one that it follows.
+        epoch: u8,
+    },
     /// The secret is not new.
     #[error("the new secret is one that the file has already")]
     SameSecret,
@@ -207,6 +221,9 @@ mod tests {
         assert_eq!(three.iter().map(|epoch| epoch.number).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(three.current(later).secret, secret(102));
         assert_eq!(two.rotated(secret(102), START, end), Err(RotateError::NotLater));
+        // Tokens of the epoch before must live on.
+        assert!(one.rotated(secret(101), START, before(end)).is_ok());
+        assert_eq!(one.rotated(secret(101), START, end), Err(RotateError::LongAgo { epoch: 0 }));
         assert_eq!(two.rotated(secret(101), later, end), Err(RotateError::SameSecret));
     }
 }

@@ -294,14 +294,27 @@ fn an_epoch_that_is_over_makes_room() {
         format!("relay = \"{}\"\nsequence = \"{}\"\ntoken = \"{}\"\n", hex(1), hex(2), hex(3));
     let path = folder.write("keys.toml", old);
     let rotate = |time| anyrelay(&["rotate-token", text(&path), "--not-before", time]);
-    for (time, numbers) in [("2001-01-01T00:00:00Z", [0, 1]), ("2002-01-01T00:00:00+01:00", [1, 2])]
-    {
-        let output = rotate(time);
-        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-        assert!(stdout(&output).contains("current already"), "{}", stdout(&output));
+    let numbers = || {
         let keys = KeyFile::parse(&fs::read_to_string(&path).unwrap()).unwrap();
-        assert_eq!(keys.tokens.iter().map(|epoch| epoch.number).collect::<Vec<_>>(), numbers);
-    }
+        keys.tokens.iter().map(|epoch| epoch.number).collect::<Vec<_>>()
+    };
+    // What all agents have would be refused at once.
+    let output = rotate("2001-01-01T00:00:00Z");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("name a later time"), "{}", stderr(&output));
+    let just_now = format_time(UnixTime::from_millis(now().as_millis() - 1000));
+    let output = rotate(&just_now);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stdout(&output).contains("current already"), "{}", stdout(&output));
+    assert_eq!(numbers(), [0, 1]);
+    // Years later.
+    let later = fs::read_to_string(&path).unwrap().replace(&just_now, "2001-01-01T00:00:00Z");
+    fs::write(&path, later).unwrap();
+    let output = rotate(&just_now);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(numbers(), [1, 2]);
+    fs::write(&path, fs::read_to_string(&path).unwrap().replace(&just_now, "2002-01-01T00:00:00Z"))
+        .unwrap();
     let output = rotate("2001-06-01T00:00:00Z");
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("must become current later"), "{}", stderr(&output));

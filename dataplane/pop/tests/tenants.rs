@@ -8,7 +8,10 @@ use std::fs::{self, Permissions};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
+use anyrelay_core::keys::format_time;
+use anyrelay_core::time::UnixTime;
 use common::{Config, Folder, Pop, anyrelay, stderr, stdout};
 
 struct Test {
@@ -57,11 +60,24 @@ impl Test {
         assert_eq!(rotated.status.code(), Some(0), "{}", stderr(&rotated));
     }
 
+    /// Puts a time in the key file in the place of another.
+    fn put_time(&self, from: &str, to: &str) {
+        let keys = self.folder.path("keys.toml");
+        let text = fs::read_to_string(&keys).unwrap();
+        assert!(text.contains(from), "{from}");
+        fs::write(&keys, text.replace(from, to)).unwrap();
+    }
+
     /// Code, stdout and stderr of `check`.
     fn check(&self) -> (Option<i32>, String, String) {
         let output = anyrelay(&["check", "--config", self.config.to_str().unwrap()]);
         (output.status.code(), stdout(&output), stderr(&output))
     }
+}
+
+/// In seconds since 1970.
+fn an_hour_ago() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() - 3600
 }
 
 #[test]
@@ -80,7 +96,9 @@ fn check_tells_of_tunnels_and_epochs() {
     let epochs = |test: &Test| -> Vec<String> {
         test.check().1.lines().skip(2).map(str::to_owned).collect()
     };
-    test.rotate("2001-01-01T00:00:00Z");
+    let earlier = format_time(UnixTime::from_millis(an_hour_ago() * 1000));
+    test.rotate(&earlier);
+    test.put_time(&earlier, "2001-01-01T00:00:00Z");
     let ended = "token epoch 0: ended 2001-01-02T00:00:00Z";
     assert_eq!(epochs(&test), [ended, "token epoch 1: current"]);
     test.rotate("2999-01-01T00:00:00Z");
@@ -133,10 +151,13 @@ fn a_reload_takes_tenants_agents_and_epochs() {
     assert_eq!(metrics.sum("anyrelay_service_packets_total", &up), 0);
     assert!(metrics.has("anyrelay_service_packets_total", &up));
 
-    let mut reloads = 0;
+    let epoch_start = an_hour_ago();
+    let epoch_start_text = format_time(UnixTime::from_millis(epoch_start * 1000));
+    let (mut reloads, mut refusals) = (0, 0);
     let mut reload = |pop: &mut Pop, is_taken: bool| {
         reloads += u64::from(is_taken);
-        let (result, count) = if is_taken { ("done", reloads) } else { ("refused", 1) };
+        refusals += u64::from(!is_taken);
+        let (result, count) = if is_taken { ("done", reloads) } else { ("refused", refusals) };
         pop.signal("-HUP");
         pop.wait_for(&format!("to reload ({result})"), |pop| {
             pop.metrics().sum("anyrelay_reloads_total", &[("result", result)]) == count
@@ -146,7 +167,7 @@ fn a_reload_takes_tenants_agents_and_epochs() {
         match change {
             "tenant" => test.change(&["tenant", "add", "FILE", "zorg"]),
             "agent" => test.issue("server"),
-            "epoch" => test.rotate("2001-01-01T00:00:00Z"),
+            "epoch" => test.rotate(&epoch_start_text),
             _ => {
                 test.change(&["agent", "revoke", "FILE", "--tenant", "acme", "--agent", "laptop"]);
             }
@@ -160,12 +181,17 @@ fn a_reload_takes_tenants_agents_and_epochs() {
     assert_eq!(metrics.sum("anyrelay_token_epoch_current", &[]), 1);
     let one = [("epoch", "1")];
     let start = metrics.sum("anyrelay_token_epoch_start_timestamp_seconds", &one);
-    assert_eq!(start, 978_307_200);
+    assert_eq!(start, epoch_start);
     let end = metrics.sum("anyrelay_token_epoch_end_timestamp_seconds", &[("epoch", "0")]);
-    assert_eq!(end, 978_307_200 + 86_400);
+    assert_eq!(end, epoch_start + 86_400);
     assert!(!metrics.has("anyrelay_token_epoch_end_timestamp_seconds", &one));
 
-    // A file with a mistake leaves the running one in place.
+    // A file that would end the epoch before, which agents have tokens of, leaves the running one.
+    test.put_time(&epoch_start_text, "2001-01-01T00:00:00Z");
+    reload(&mut pop, false);
+    assert!(pop.log().contains("tokens of epoch 0 of this file, which is"), "{}", pop.log());
+    test.put_time("2001-01-01T00:00:00Z", &epoch_start_text);
+    // So does one with a mistake.
     test.folder.write("tenants.toml", "[[tenant]]\nid = 1\n");
     reload(&mut pop, false);
     assert!(pop.log().contains("tenants.toml: tenant[0].key: "), "{}", pop.log());

@@ -74,12 +74,7 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     ),
     ("tenants = \"tenants.toml\"\n", "", "pop.tenants", "a [[tunnel]] needs it"),
     ("\"tenants.toml\"", "\"\"", "pop.tenants", "empty"),
-    (
-        "echo_per_second = 10",
-        "syn_ack_per_second = -1",
-        "limits.syn_ack_per_second",
-        "out of range",
-    ),
+    ("echo_per_second = 10", "syn_ack_per_second = -1", "limits.syn_ack_per_second", "out of range"),
     (
         "echo_per_second = 10",
         "keepalive_mac_per_second = -1",
@@ -420,6 +415,9 @@ fn token_epochs_come_and_go() {
     assert_eq!(conflicts(&two, &three, NOW), 1);
     assert_eq!(conflicts(&two, &three, UnixTime::from_millis(later.as_millis() - 1)), 1);
     assert_eq!(conflicts(&two, &three, later), 0);
+    // Its successor's time is moved back to a day ago.
+    let over = one.rotated(secret(4), UnixTime::from_millis(1), UnixTime::default()).unwrap();
+    assert_eq!(conflicts(&one, &over, NOW), 1);
     // An epoch that was only announced is withdrawn: some may have it already.
     assert_eq!(conflicts(&two, &one, NOW), 1);
 }
