@@ -196,16 +196,21 @@ fn dpdk(report: &mut Report, raw: &RawConfig) -> DpdkConfig {
 
 fn limits(report: &mut Report, raw: &RawConfig) -> Limits {
     let limits = &raw.limits;
-    let mut rate = |key: &str, value| {
-        report.number(&format!("limits.{key}"), value, 0, 1_000_000_000).unwrap_or_default()
+    let mut at_least = |low, key: &str, value| {
+        report.number(&format!("limits.{key}"), value, low, 1_000_000_000).unwrap_or_default()
     };
+    // With none of these no agent could connect.
+    let syn_ack_per_second = at_least(1, "syn_ack_per_second", limits.syn_ack_per_second);
+    let keepalive_mac_per_second =
+        at_least(1, "keepalive_mac_per_second", limits.keepalive_mac_per_second);
+    let mut rate = |key: &str, value| at_least(0, key, value);
     Limits {
         rst_per_second: rate("rst_per_second", limits.rst_per_second),
         variant_per_second: rate("variant_per_second", limits.variant_per_second),
         echo_per_second: rate("echo_per_second", limits.echo_per_second),
         icmp_per_second: rate("icmp_per_second", limits.icmp_per_second),
-        syn_ack_per_second: rate("syn_ack_per_second", limits.syn_ack_per_second),
-        keepalive_mac_per_second: rate("keepalive_mac_per_second", limits.keepalive_mac_per_second),
+        syn_ack_per_second,
+        keepalive_mac_per_second,
         pending_rsts: report
             .number("limits.pending_rsts", limits.pending_rsts, 1, 1 << 20)
             .unwrap_or_default(),

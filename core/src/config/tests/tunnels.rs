@@ -74,10 +74,10 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     ),
     ("tenants = \"tenants.toml\"\n", "", "pop.tenants", "a [[tunnel]] needs it"),
     ("\"tenants.toml\"", "\"\"", "pop.tenants", "empty"),
-    ("echo_per_second = 10", "syn_ack_per_second = -1", "limits.syn_ack_per_second", "out of range"),
+    ("echo_per_second = 10", "syn_ack_per_second = 0", "limits.syn_ack_per_second", "out of range"),
     (
         "echo_per_second = 10",
-        "keepalive_mac_per_second = -1",
+        "keepalive_mac_per_second = 0",
         "limits.keepalive_mac_per_second",
         "out of range",
     ),
