@@ -1,5 +1,5 @@
 //! What a relay does to TCP options: finds the timestamps, sets, inserts or strips them, and keeps
-//! from a SYN what would not survive the relay (DESIGN of the relay mode: `docs/protocol.md`).
+//! from a SYN what would not survive the relay (`docs/protocol.md`, section 7).
 //!
 //! Everything here works on the options alone, the bytes after the first 20 of a TCP header.
 
