@@ -12,7 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyrelay_core::keys::{AgentKey, EPOCH_GRACE_MS, KeyFile, Tenants, agent_key, format_time};
+use anyrelay_core::keys::{
+    AgentEntry, AgentKey, EPOCH_GRACE_MS, KeyFile, Tenants, agent_key, format_time,
+};
 use anyrelay_core::time::UnixTime;
 use common::{Config, Folder, anyrelay, stderr, stdout};
 use serde_json::{Value, json};
@@ -120,6 +122,19 @@ fn an_agents_key_is_the_one_that_pops_derive() {
     // Its number is not given to another.
     assert!(files.issue("zorg", "phone", "phone.key").status.success());
     assert_eq!(files.read().tenants[1].agents[1].id, 2);
+}
+
+#[test]
+fn a_tenant_may_have_many_agents() {
+    let files = Files::new();
+    let mut tenants = files.read();
+    tenants.tenants[0].agents = (1..=20_000)
+        .map(|id| AgentEntry { id, name: format!("sensor-{id}"), revoked: false })
+        .collect();
+    fs::write(&files.tenants, tenants.serialize()).unwrap();
+    let issued = files.issue("acme", "one-more", "one-more.key");
+    assert_eq!(issued.status.code(), Some(0), "{}", stderr(&issued));
+    assert_eq!(files.read().tenants[0].agents.len(), 20_001);
 }
 
 #[test]

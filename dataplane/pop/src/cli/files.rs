@@ -130,6 +130,7 @@ impl Existing {
 
     /// Puts `text` in the place of what is in it.
     pub(super) fn replace(self, text: &str) -> Result<(), Error> {
+        refuse_long(&self.path, text)?;
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
         // Under the lock nobody else writes it; one that is left over is of a command that was killed.
         let beside = self.path.with_file_name(format!(".{name}.new"));
@@ -153,6 +154,18 @@ impl Existing {
         file.set_permissions(fs::Permissions::from_mode(self.mode & PRIVATE))?;
         file.sync_all()
     }
+}
+
+/// Refuses a text that no POP would read.
+fn refuse_long(path: &Path, text: &str) -> Result<(), Error> {
+    if text.len() as u64 <= control::FILE_MAX {
+        return Ok(());
+    }
+    Err(anyhow!(
+        "{}: is full and left as it is: POPs read files of at most {} bytes",
+        path.display(),
+        control::FILE_MAX
+    ))
 }
 
 /// The text of the file at `path`.
@@ -210,3 +223,18 @@ fn folder_of(path: &Path) -> PathBuf {
 const PRIVATE: u32 = 0o600;
 /// How long one command waits for another.
 const WAIT_MAX: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_text_is_written_that_pops_do_not_read() {
+        let mut text = " ".repeat(control::FILE_MAX as usize);
+        assert!(refuse_long(Path::new("tenants.toml"), &text).is_ok());
+        text.push(' ');
+        let error =
+            refuse_long(Path::new("tenants.toml"), &text).map_err(|error| error.to_string());
+        assert!(error.is_err_and(|error| error.starts_with("tenants.toml: is full")));
+    }
+}

@@ -103,7 +103,8 @@ fn one(file: &str, key: &str, reason: String) -> Problems {
     Problems(vec![Problem { file: file.to_owned(), key: key.to_owned(), reason }])
 }
 
-const FILE_MAX: u64 = 1 << 20;
+/// The longest file that is read, in bytes: tenants files with some 200,000 agents are.
+pub const FILE_MAX: u64 = 16 << 20;
 
 #[cfg(test)]
 mod tests {

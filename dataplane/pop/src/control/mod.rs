@@ -31,7 +31,7 @@ use reload::Published;
 use signals::Event;
 use watch::Watch;
 
-pub use load::{load, parse_keys, parse_tenants, read};
+pub use load::{FILE_MAX, load, parse_keys, parse_tenants, read};
 
 /// What `run` is asked to do.
 #[derive(Clone, Debug)]
