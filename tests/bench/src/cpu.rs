@@ -1,8 +1,8 @@
-//! CPU time of one thread, as the kernel counts it, and which CPU to measure on.
+//! CPU time of threads, as the kernel counts it, and which CPU to measure on.
 
 use std::fs;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 
 /// A thread of another process.
 #[derive(Clone, Debug)]
@@ -13,13 +13,24 @@ pub struct Thread {
 impl Thread {
     /// The thread of `pid` that is called `name`.
     pub fn find(pid: u32, name: &str) -> anyhow::Result<Thread> {
+        let found = Self::all(pid, Some(name))?.into_iter().next();
+        found.with_context(|| format!("process {pid} has no thread {name}"))
+    }
+
+    /// The threads of `pid` that are called `name`, or all, in the order in which they were made.
+    pub fn all(pid: u32, name: Option<&str>) -> anyhow::Result<Vec<Thread>> {
+        let mut found = Vec::new();
         for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
             let folder = entry?.path();
-            if fs::read_to_string(folder.join("comm"))?.trim_end() == name {
-                return Ok(Thread { schedstat: format!("{}/schedstat", folder.display()) });
+            let comm = fs::read_to_string(folder.join("comm"))?;
+            if name.is_none_or(|name| comm.trim_end() == name) {
+                let id = folder.file_name().and_then(|id| id.to_str()?.parse::<u32>().ok());
+                let schedstat = format!("{}/schedstat", folder.display());
+                found.push((id, Thread { schedstat }));
             }
         }
-        bail!("process {pid} has no thread {name}")
+        found.sort_by_key(|(id, _)| *id);
+        Ok(found.into_iter().map(|(_, thread)| thread).collect())
     }
 
     /// How long it has been on a CPU, in nanoseconds.
@@ -28,6 +39,12 @@ impl Thread {
         let first = text.split_ascii_whitespace().next().context("an empty schedstat")?;
         first.parse().with_context(|| text.clone())
     }
+}
+
+/// How long all threads of a process have been on a CPU, in nanoseconds. Those that have ended are
+/// left out.
+pub fn of_process(pid: u32) -> anyhow::Result<u64> {
+    Thread::all(pid, None)?.iter().map(Thread::cpu_ns).sum()
 }
 
 /// The last CPU of this machine that this process may use.

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 
 use crate::cpu::{self, Thread};
-use crate::{MBUFS, Setting, WARM_UP};
+use crate::packets::{MBUFS, Setting, WARM_UP};
+use crate::tunnel;
 
 /// What one run of the relay gave.
 #[derive(Clone, Debug)]
@@ -33,6 +34,21 @@ pub struct Measured {
 /// # Errors
 /// When it does not run, drops anything, or forwards less than it received.
 pub fn run(setting: &Setting<'_>) -> anyhow::Result<Measured> {
+    let observed = observe(setting)?;
+    let Totals { received, forwarded, dropped } = observed.totals;
+    ensure!(dropped == 0 && received == forwarded, "void: {:?}", observed.totals);
+    let mpps = observed.mpps("anyrelay_service_packets_total{");
+    let page = &observed.pages[1].0;
+    let dpdk = page.split("dpdk=\"").nth(1).and_then(|rest| rest.split('"').next());
+    let dpdk = dpdk.unwrap_or("unknown").to_owned();
+    Ok(Measured { mpps, received, forwarded, dropped, dpdk })
+}
+
+/// Runs the relay over the capture, whatever it does with it.
+///
+/// # Errors
+/// When it does not run.
+pub fn observe(setting: &Setting<'_>) -> anyhow::Result<Observed> {
     let listen = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
     let config = write_config(setting, Some(listen))?;
     let log = setting.folder.join("relay.log");
@@ -45,12 +61,47 @@ pub fn run(setting: &Setting<'_>) -> anyhow::Result<Measured> {
         .spawn()
         .with_context(|| setting.anyrelay.display().to_string())?;
     let mut relay = Relay { child, listen };
-    let (mpps, dpdk) = relay.measure(setting).with_context(|| tail(&log))?;
+    let (pages, cpu_ns, elapsed) = relay.measure(setting).with_context(|| tail(&log))?;
     relay.stop().with_context(|| tail(&log))?;
-    let totals = Totals::read(&log)?;
-    let Totals { received, forwarded, dropped } = totals;
-    ensure!(dropped == 0 && received == forwarded, "void: {totals:?}");
-    Ok(Measured { mpps, received, forwarded, dropped, dpdk })
+    Ok(Observed { pages, cpu_ns, elapsed, totals: Totals::read(&log)? })
+}
+
+/// What one run of the relay showed.
+#[derive(Debug)]
+pub struct Observed {
+    /// Its metrics before and after it was measured.
+    pub pages: [Page; 2],
+    /// The worker's time on its CPU between them.
+    pub cpu_ns: u64,
+    /// The clock's time between them.
+    pub elapsed: Duration,
+    /// What it says of its whole run.
+    pub totals: Totals,
+}
+
+impl Observed {
+    /// By how much a metric has grown.
+    pub fn grown(&self, start: &str) -> f64 {
+        let [before, after] = &self.pages;
+        after.sum(start) - before.sum(start)
+    }
+
+    /// The same in millions per CPU-second of the worker.
+    pub fn mpps(&self, start: &str) -> f64 {
+        cpu::rate(self.grown(start) as u64, self.cpu_ns)
+    }
+}
+
+/// Metrics, as Prometheus would see them.
+#[derive(Debug)]
+pub struct Page(String);
+
+impl Page {
+    /// The sum of all samples whose line begins with `start`.
+    pub fn sum(&self, start: &str) -> f64 {
+        let lines = self.0.lines().filter(|line| line.starts_with(start));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
 }
 
 /// Replays the capture and compares what comes out with the file `expected`.
@@ -81,7 +132,7 @@ struct Relay {
 }
 
 impl Relay {
-    fn measure(&mut self, setting: &Setting<'_>) -> anyhow::Result<(f64, String)> {
+    fn measure(&mut self, setting: &Setting<'_>) -> anyhow::Result<([Page; 2], u64, Duration)> {
         let deadline = Instant::now() + Duration::from_secs(20);
         while self.get("/readyz").is_none_or(|(status, _)| status != 200) {
             if let Some(status) = self.child.try_wait()? {
@@ -92,23 +143,15 @@ impl Relay {
         }
         let worker = Thread::find(self.child.id(), "worker-0")?;
         thread::sleep(WARM_UP);
-        let (forwarded, cpu_ns) = (self.forwarded()?, worker.cpu_ns()?);
+        let (before, cpu_ns, start) = (self.page()?, worker.cpu_ns()?, Instant::now());
         thread::sleep(setting.window);
-        let (forwarded, cpu_ns) = (self.forwarded()? - forwarded, worker.cpu_ns()? - cpu_ns);
-        let (_, page) = self.get("/metrics").context("no metrics")?;
-        let dpdk = page.split("dpdk=\"").nth(1).and_then(|rest| rest.split('"').next());
-        Ok((cpu::rate(forwarded, cpu_ns), dpdk.unwrap_or("unknown").to_owned()))
+        let (after, elapsed) = (self.page()?, start.elapsed());
+        Ok(([before, after], worker.cpu_ns()? - cpu_ns, elapsed))
     }
 
-    /// Packets forwarded until now.
-    fn forwarded(&self) -> anyhow::Result<u64> {
+    fn page(&self) -> anyhow::Result<Page> {
         let (_, page) = self.get("/metrics").context("no metrics")?;
-        let lines = page.lines().filter(|line| line.starts_with("anyrelay_service_packets_total{"));
-        let counts = lines.map(|line| {
-            let value = line.rsplit(' ').next().unwrap_or_default();
-            value.parse::<f64>().with_context(|| line.to_owned())
-        });
-        Ok(counts.sum::<anyhow::Result<f64>>()? as u64)
+        Ok(Page(page))
     }
 
     fn get(&self, path: &str) -> Option<(u16, String)> {
@@ -145,10 +188,13 @@ impl Drop for Relay {
 
 /// What the relay says of its whole run when it stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Totals {
-    received: u64,
-    forwarded: u64,
-    dropped: u64,
+pub struct Totals {
+    /// Frames that came in.
+    pub received: u64,
+    /// Frames that were sent on.
+    pub forwarded: u64,
+    /// Frames that were dropped.
+    pub dropped: u64,
 }
 
 impl Totals {
@@ -178,6 +224,16 @@ fn write_config(
 ) -> anyhow::Result<std::path::PathBuf> {
     let (input, core) = (setting.input.display(), setting.core);
     let metrics = metrics.map_or_else(String::new, |at| format!("[metrics]\nlisten = \"{at}\"\n"));
+    let (pop, tunnel, [in_v6, out_v6], gateway, gateway_mac) = match setting.tunnel {
+        false => ("", "", [""; 2], "", ""),
+        true => (
+            tunnel::POP,
+            tunnel::SERVICE,
+            [", \"2001:db8:1::2/64\"", ", \"2001:db8:2::2/64\""],
+            ", \"2001:db8:2::1\"",
+            ", \"02:00:00:00:0b:01\"",
+        ),
+    };
     let config = format!(
         r#"
 [pop]
@@ -185,6 +241,7 @@ name = "bench"
 id = 1
 keys = "keys.toml"
 drain_seconds = 0
+{pop}
 [dpdk]
 hugepages = true
 memory_mb = 512
@@ -194,15 +251,15 @@ name = "in"
 device = "net_pcap0,rx_pcap={input},infinite_rx=1"
 side = "both"
 mac = "02:00:00:00:01:01"
-addresses = ["10.0.1.2/24"]
+addresses = ["10.0.1.2/24"{in_v6}]
 [[port]]
 name = "out"
 device = "net_null1,no-rx=1"
 side = "both"
 mac = "02:00:00:00:01:02"
-addresses = ["10.0.2.2/24"]
-gateways = ["10.0.2.1"]
-gateway_macs = ["02:00:00:00:0b:01"]
+addresses = ["10.0.2.2/24"{out_v6}]
+gateways = ["10.0.2.1"{gateway}]
+gateway_macs = ["02:00:00:00:0b:01"{gateway_mac}]
 [[worker]]
 core = {core}
 rx = ["in:0", "out:0"]
@@ -214,13 +271,21 @@ vip = "203.0.113.10:443"
 targets = ["198.51.100.10:8443"]
 egress = {{ pool = "100.64.8.0/24" }}
 mss = 1448
+{tunnel}
 {metrics}"#
     );
-    let secret: String = (0..32).map(|byte| format!("{byte:02x}")).collect();
-    let (sequence, token) = ("11".repeat(32), "22".repeat(32));
-    let keys = format!("relay = \"{secret}\"\nsequence = \"{sequence}\"\ntoken = \"{token}\"\n");
-    fs::write(setting.folder.join("keys.toml"), keys)?;
+    fs::write(setting.folder.join("keys.toml"), keys())?;
+    if setting.tunnel {
+        fs::write(setting.folder.join("tenants.toml"), tunnel::tenants()?.serialize())?;
+    }
     let path = setting.folder.join("pop.toml");
     fs::write(&path, config)?;
     Ok(path)
+}
+
+/// The relay's key file.
+pub fn keys() -> String {
+    let secret: String = (0..32).map(|byte| format!("{byte:02x}")).collect();
+    let (sequence, token) = ("11".repeat(32), "22".repeat(32));
+    format!("relay = \"{secret}\"\nsequence = \"{sequence}\"\ntoken = \"{token}\"\n")
 }

@@ -6,8 +6,9 @@ use std::fs;
 use anyhow::Context;
 use serde_json::{Map, Value, json};
 
+use crate::packets::{Capture, PACKETS};
 use crate::relay::Measured;
-use crate::{Capture, PACKETS};
+use crate::stats::{Spread, rounded};
 
 /// Where it was measured.
 #[derive(Debug)]
@@ -31,6 +32,16 @@ impl Machine {
             dpdk: dpdk.to_owned(),
             commit: commit.to_owned(),
         })
+    }
+
+    /// For the result. Without DPDK where none took part.
+    pub fn json(&self) -> Value {
+        let Machine { cpu, kernel, dpdk, commit } = self;
+        let mut json = json!({"cpu": cpu, "kernel": kernel, "commit": commit});
+        if !dpdk.is_empty() {
+            json["dpdk"] = dpdk.as_str().into();
+        }
+        json
     }
 }
 
@@ -59,23 +70,11 @@ pub struct Rounds(pub Vec<Round>);
 
 impl Rounds {
     fn median(&self, of: impl Fn(&Round) -> f64) -> f64 {
-        let mut values = self.values(of);
-        values.sort_by(f64::total_cmp);
-        let at = |index: usize| values.get(index).copied().unwrap_or_default();
-        let middle = values.len() / 2;
-        if values.len() % 2 == 1 { at(middle) } else { (at(middle.max(1) - 1) + at(middle)) / 2.0 }
+        self.spread(of).median
     }
 
-    fn min(&self, of: impl Fn(&Round) -> f64) -> f64 {
-        self.values(of).into_iter().fold(f64::INFINITY, f64::min)
-    }
-
-    fn max(&self, of: impl Fn(&Round) -> f64) -> f64 {
-        self.values(of).into_iter().fold(0.0, f64::max)
-    }
-
-    fn values(&self, of: impl Fn(&Round) -> f64) -> Vec<f64> {
-        self.0.iter().map(of).collect()
+    fn spread(&self, of: impl Fn(&Round) -> f64) -> Spread {
+        Spread::of(self.0.iter().map(of))
     }
 
     fn sum(&self, of: impl Fn(&Measured) -> u64) -> u64 {
@@ -99,34 +98,28 @@ pub fn json(machine: &Machine, rounds: u32, results: &[(Capture, Rounds)]) -> Va
         let of_relay = json!({
             "frame_bytes": capture.frame_bytes,
             "packets_in_file": PACKETS,
-            "mpps_per_cpu_s": round(rounds.median(|round| round.relay.mpps)),
+            "mpps_per_cpu_s": rounded(rounds.median(|round| round.relay.mpps)),
             "drops": rounds.sum(|run| run.dropped),
             "forwarded_share": share,
-            "ratio_5tswap": round(rounds.median(to_swap)),
-            "ratio_5tswap_min": round(rounds.min(to_swap)),
-            "ratio_5tswap_max": round(rounds.max(to_swap)),
-            "ratio_io": round(rounds.median(to_io)),
+            "ratio_5tswap": rounded(rounds.median(to_swap)),
+            "ratio_5tswap_min": rounded(rounds.spread(to_swap).min),
+            "ratio_5tswap_max": rounded(rounds.spread(to_swap).max),
+            "ratio_io": rounded(rounds.median(to_io)),
         });
         relay.insert(capture.key.to_owned(), of_relay);
         let of_testpmd = json!({
-            "5tswap_mpps_per_cpu_s": round(rounds.median(|round| round.swap)),
-            "io_mpps_per_cpu_s": round(rounds.median(|round| round.io)),
+            "5tswap_mpps_per_cpu_s": rounded(rounds.median(|round| round.swap)),
+            "io_mpps_per_cpu_s": rounded(rounds.median(|round| round.io)),
         });
         testpmd.insert(capture.key.to_owned(), of_testpmd);
     }
-    let Machine { cpu, kernel, dpdk, commit } = machine;
     json!({
         "schema": 1,
-        "machine": {"cpu": cpu, "kernel": kernel, "dpdk": dpdk, "commit": commit},
+        "machine": machine.json(),
         "rounds": rounds,
         "relay": relay,
         "testpmd": testpmd,
     })
-}
-
-/// Three digits after the point: more would be noise.
-fn round(value: f64) -> f64 {
-    (value * 1e3).round() / 1e3
 }
 
 /// The result for people, on stdout.
@@ -141,8 +134,8 @@ pub fn print_table(results: &[(Capture, Rounds)]) {
             rounds.median(|round| round.swap),
             rounds.median(|round| round.io),
             rounds.median(to_swap),
-            rounds.min(to_swap),
-            rounds.max(to_swap),
+            rounds.spread(to_swap).min,
+            rounds.spread(to_swap).max,
         );
     }
 }
@@ -162,7 +155,7 @@ mod tests {
         let rounds = [(10.0, 20.0), (9.0, 30.0), (8.0, 10.0)].map(|(a, b)| round_of(a, b));
         let rounds = Rounds(rounds.into());
         assert_eq!(rounds.median(to_swap), 0.5);
-        assert_eq!((rounds.min(to_swap), rounds.max(to_swap)), (0.3, 0.8));
+        assert_eq!((rounds.spread(to_swap).min, rounds.spread(to_swap).max), (0.3, 0.8));
         let even = Rounds(vec![round_of(1.0, 10.0), round_of(3.0, 10.0)]);
         assert!((even.median(to_swap) - 0.2).abs() < 1e-12);
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 
 use crate::cpu::{self, Thread};
-use crate::{BURST, MBUFS, Setting, WARM_UP};
+use crate::packets::{BURST, MBUFS, Setting, WARM_UP};
 
 /// Millions of packets sent per CPU-second of the forwarding thread, in the forward mode `mode`.
 ///

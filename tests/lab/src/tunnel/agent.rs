@@ -194,6 +194,12 @@ impl Agent {
         Ok(process.wait(limit)?.code())
     }
 
+    /// The id of its process, if it has one.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::pid)
+    }
+
     /// Whether its process exists.
     #[must_use]
     pub fn is_running(&mut self) -> bool {

@@ -1,0 +1,96 @@
+//! Measures what a POP spends on a datagram of a tunnel, beside a segment of a relay: the same POP
+//! with both services, the same ports and number of frames, in turn. And what a flood of SYNs does.
+
+mod capture;
+mod flood;
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use anyrelay_core::tunnel::Family;
+use serde_json::{Map, Value, json};
+
+pub use capture::tenants;
+
+use crate::packets::{Arguments, PACKETS, Setting};
+use crate::stats::{Spread, rounded};
+use crate::{cpu, relay};
+use capture::Maker;
+
+/// A datagram that is measured.
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    key: &'static str,
+    family: Family,
+    body_bytes: usize,
+    /// Beside the smallest segments of a relay, not the largest.
+    small: bool,
+}
+
+/// Bodies of 64 bytes, and the largest.
+const CASES: [Case; 4] = [
+    Case { key: "v4_64", family: Family::V4, body_bytes: 64, small: true },
+    Case { key: "v6_64", family: Family::V6, body_bytes: 64, small: true },
+    Case { key: "v4_max", family: Family::V4, body_bytes: 1400 - 84, small: false },
+    Case { key: "v6_max", family: Family::V6, body_bytes: 1400 - 136, small: false },
+];
+
+/// Makes all rounds; gives the result as JSON.
+///
+/// # Errors
+/// When the POP does not run, or drops what it must not.
+pub fn measure(arguments: &Arguments, folder: &Path, rounds: u32) -> anyhow::Result<Value> {
+    let (core, made) = (cpu::last()?, folder.join("tunnel.pcap"));
+    let relays = ["min", "1514"].map(|stem| arguments.captures.join(format!("{stem}.in.pcap")));
+    let setting = |input| Setting {
+        anyrelay: &arguments.anyrelay,
+        input,
+        folder,
+        core,
+        window: Duration::from_secs(arguments.seconds),
+        tunnel: true,
+    };
+    let mut result = Map::new();
+    println!("millions of packets per CPU-second of the forwarding thread, medians");
+    println!("{:<10} {:>8} {:>8}  tunnel / relay (min, max)", "", "tunnel", "relay");
+    for Case { key, family, body_bytes, small } in CASES {
+        let input = &relays[usize::from(!small)];
+        let (mut of_tunnel, mut of_relay) = (Vec::new(), Vec::new());
+        for number in 1..=rounds {
+            let maker = Maker::new()?;
+            let frames = (0..PACKETS).map(|number| maker.data(family, number, body_bytes));
+            capture::write(&made, frames)?;
+            let tunnel = relay::run(&setting(&made)).context(key)?.mpps;
+            let relay = relay::run(&setting(input)).context("relay")?.mpps;
+            eprintln!("{key} round {number}: tunnel {tunnel:.2}, relay {relay:.2}");
+            of_tunnel.push(tunnel);
+            of_relay.push(relay);
+        }
+        let spread = |values: &[f64]| Spread::of(values.iter().copied());
+        let ratio =
+            Spread::of(of_tunnel.iter().zip(&of_relay).map(|(tunnel, relay)| tunnel / relay));
+        let (tunnel, relay) = (spread(&of_tunnel).median, spread(&of_relay).median);
+        let Spread { min, median, max } = ratio;
+        println!("{key:<10} {tunnel:>8.2} {relay:>8.2}  {median:.3} ({min:.3}, {max:.3})");
+        let case = json!({
+            "body_bytes": body_bytes,
+            "mpps_per_cpu_s": rounded(tunnel),
+            "relay_mpps_per_cpu_s": rounded(relay),
+            "ratio": rounded(median),
+            "ratio_min": rounded(min),
+            "ratio_max": rounded(max),
+        });
+        result.insert(key.to_owned(), case);
+    }
+    let flood = flood::measure(&setting(&made), &made)?;
+    result.insert("syn_flood".to_owned(), flood);
+    Ok(result.into())
+}
+
+/// What a POP with tunnels has in its section `[pop]` beside the rest.
+pub const POP: &str = "tenants = \"tenants.toml\"\nclock = \"trusted\"";
+
+/// The tunnel service, in the config.
+pub const SERVICE: &str = "[[tunnel]]\nname = \"tun\"\nvip4 = \"203.0.113.20:443\"\n\
+    vip6 = \"[2001:db8::20]:443\"\ntick_ms = 60000";
