@@ -33,8 +33,8 @@ PACKETS = np.arange(COUNT, dtype=np.uint64)
 
 # --- The mapping, for all clients at once --------------------------------------------------------
 
-SBOX = np.array(VECTORS.SBOX, dtype=np.uint8)
-XTIME = np.array([VECTORS.xtime(value) for value in range(256)], dtype=np.uint8)
+SBOX = np.array(VECTORS.plain.SBOX, dtype=np.uint8)
+XTIME = np.array([VECTORS.plain.xtime(value) for value in range(256)], dtype=np.uint8)
 SHIFT_ROWS = [(4 * (c + r) + r) % 16 for c in range(4) for r in range(4)]
 
 

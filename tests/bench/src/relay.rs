@@ -21,8 +21,8 @@ pub struct Measured {
     pub mpps: f64,
     /// Packets received over the whole run.
     pub received: u64,
-    /// Packets forwarded over the whole run.
-    pub forwarded: u64,
+    /// Packets sent on over the whole run.
+    pub sent: u64,
     /// Packets dropped over the whole run.
     pub dropped: u64,
     /// DPDK's version.
@@ -35,13 +35,14 @@ pub struct Measured {
 /// When it does not run, drops anything, or forwards less than it received.
 pub fn run(setting: &Setting<'_>) -> anyhow::Result<Measured> {
     let observed = observe(setting)?;
-    let Totals { received, forwarded, dropped } = observed.totals;
-    ensure!(dropped == 0 && received == forwarded, "void: {:?}", observed.totals);
-    let mpps = observed.mpps("anyrelay_service_packets_total{");
+    // A tunnel's datagram is forwarded twice, up and down, and sent once.
+    let Totals { received, sent, dropped, .. } = observed.totals;
+    ensure!(dropped == 0 && received == sent, "void: {:?}", observed.totals);
+    let mpps = observed.mpps("anyrelay_port_packets_total{direction=\"tx\"");
     let page = &observed.pages[1].0;
     let dpdk = page.split("dpdk=\"").nth(1).and_then(|rest| rest.split('"').next());
     let dpdk = dpdk.unwrap_or("unknown").to_owned();
-    Ok(Measured { mpps, received, forwarded, dropped, dpdk })
+    Ok(Measured { mpps, received, sent, dropped, dpdk })
 }
 
 /// Runs the relay over the capture, whatever it does with it.
@@ -191,8 +192,10 @@ impl Drop for Relay {
 pub struct Totals {
     /// Frames that came in.
     pub received: u64,
-    /// Frames that were sent on.
+    /// Packets that services forwarded; a tunnel's count twice, up and down.
     pub forwarded: u64,
+    /// Frames that were sent.
+    pub sent: u64,
     /// Frames that were dropped.
     pub dropped: u64,
 }
@@ -207,7 +210,7 @@ impl Totals {
             word.and_then(|word| word.parse().ok()).with_context(|| format!("no {key} in {line}"))
         };
         let (received, forwarded) = (value("received=")?, value("forwarded=")?);
-        Ok(Totals { received, forwarded, dropped: value("dropped=")? })
+        Ok(Totals { received, forwarded, sent: value("sent=")?, dropped: value("dropped=")? })
     }
 }
 

@@ -94,7 +94,7 @@ fn to_io(round: &Round) -> f64 {
 pub fn json(machine: &Machine, rounds: u32, results: &[(Capture, Rounds)]) -> Value {
     let (mut relay, mut testpmd) = (Map::new(), Map::new());
     for (capture, rounds) in results {
-        let share = rounds.sum(|run| run.forwarded) as f64 / rounds.sum(|run| run.received) as f64;
+        let share = rounds.sum(|run| run.sent) as f64 / rounds.sum(|run| run.received) as f64;
         let of_relay = json!({
             "frame_bytes": capture.frame_bytes,
             "packets_in_file": PACKETS,
@@ -146,7 +146,7 @@ mod tests {
 
     fn round_of(mpps: f64, swap: f64) -> Round {
         let dpdk = String::new();
-        let relay = Measured { mpps, received: 10, forwarded: 10, dropped: 0, dpdk };
+        let relay = Measured { mpps, received: 10, sent: 10, dropped: 0, dpdk };
         Round { relay, swap, io: 40.0 }
     }
 
