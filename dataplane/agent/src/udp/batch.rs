@@ -1,11 +1,16 @@
 //! Datagrams of UDP sockets in batches: one call to the system for up to [`BATCH`] of them.
+//!
+//! Datagrams of one length to one place are handed over as one large one that the kernel cuts apart
+//! at the latest point there is (UDP_SEGMENT, udp(7)): they go through its stack once.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
+use nix::sys::socket::{
+    ControlMessage, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg, sendmsg,
+};
 
 use crate::outer::BATCH;
 
@@ -61,6 +66,8 @@ pub(super) struct Outgoing {
     buffers: Vec<u8>,
     list: Vec<usize>,
     to: [Option<SockaddrStorage>; BATCH],
+    /// Whether the kernel and the way there know UDP_SEGMENT, as far as is known.
+    segments: bool,
 }
 
 /// What became of datagrams.
@@ -80,6 +87,7 @@ impl Outgoing {
             buffers: vec![0; BATCH * SLOT],
             list: Vec::with_capacity(BATCH),
             to: [const { None }; BATCH],
+            segments: true,
         }
     }
 
@@ -109,14 +117,28 @@ impl Outgoing {
     /// Sends all through `socket`. What it does not take is lost and counted.
     pub(super) fn flush(&mut self, socket: &UdpSocket, counts: &mut Counts) {
         let (mut done, mut tries) = (0, 0);
+        // Up to here datagrams go one by one, as they were refused together.
+        let mut singly = 0;
         while done < self.list.len() {
-            match self.send_from(done, socket) {
+            let run = if self.segments && done >= singly { self.run_at(done) } else { 1 };
+            let result = if run > 1 {
+                self.send_run(done, run, socket).map(|()| run)
+            } else {
+                self.send_from(done, self.singles_at(done, singly), socket)
+            };
+            match result {
                 Ok(count) => {
                     counts.sent += count as u64;
                     (done, tries) = (done + count, 0);
                 }
                 // The first may be the echo of an ICMP error, and then nothing was sent.
                 Err(_) if tries == 0 => tries = 1,
+                Err(error) if run > 1 => {
+                    // They may be longer than the MTU, and must be fragmented then, or more than
+                    // fits into the queue. Anything else will be so the next time.
+                    self.segments = !matches!(error, Errno::EINVAL | Errno::EIO);
+                    (singly, tries) = (done + run, 0);
+                }
                 Err(_) => {
                     counts.refused += 1;
                     (done, tries) = (done + 1, 0);
@@ -126,17 +148,66 @@ impl Outgoing {
         self.list.clear();
     }
 
-    fn send_from(&mut self, first: usize, socket: &UdpSocket) -> Result<usize, Errno> {
-        let mut datagrams = self.buffers.chunks_exact(SLOT).zip(&self.list).skip(first);
-        let slices: [[IoSlice<'_>; 1]; BATCH] = std::array::from_fn(|_| {
-            let (slot, len) = datagrams.next().unwrap_or((&[], &0));
-            [IoSlice::new(slot.get(..*len).unwrap_or_default())]
-        });
-        let slices = slices.get(..self.list.len() - first).unwrap_or_default();
+    /// How many datagrams from `first` on can go as one: all of one length and to one place, but
+    /// for the last, which may be shorter.
+    fn run_at(&self, first: usize) -> usize {
+        let (Some(&len), Some(to)) = (self.list.get(first), self.to.get(first)) else { return 1 };
+        // An empty one would vanish.
+        if len == 0 {
+            return 1;
+        }
+        let most = (RUN_BYTES_MAX / len).min(BATCH);
+        let rest = self.list.iter().zip(&self.to).skip(first).take(most);
+        let mut run = 0;
+        for (&next, next_to) in rest {
+            if next > len || next == 0 || next_to != to {
+                break;
+            }
+            run += 1;
+            if next < len {
+                break;
+            }
+        }
+        run.max(1)
+    }
+
+    /// How many datagrams from `first` on are to go one by one.
+    fn singles_at(&self, first: usize, singly: usize) -> usize {
+        let is_run = |at: &usize| self.segments && *at >= singly && self.run_at(*at) > 1;
+        (first + 1..self.list.len()).find(is_run).unwrap_or(self.list.len()) - first
+    }
+
+    fn send_run(&self, first: usize, run: usize, socket: &UdpSocket) -> Result<(), Errno> {
+        let slices = slices(&self.buffers, &self.list, first).map(|[slice]| slice);
+        let len = self.list.get(first).copied().unwrap_or_default();
+        let len = u16::try_from(len).map_err(|_| Errno::EMSGSIZE)?;
+        let to = self.to.get(first).and_then(Option::as_ref);
+        let (control, flags) = ([ControlMessage::UdpGsoSegments(&len)], MsgFlags::MSG_DONTWAIT);
+        let slices = slices.get(..run).unwrap_or_default();
+        sendmsg(socket.as_raw_fd(), slices, &control, flags, to).map(drop)
+    }
+
+    fn send_from(
+        &mut self,
+        first: usize,
+        count: usize,
+        socket: &UdpSocket,
+    ) -> Result<usize, Errno> {
+        let slices = slices(&self.buffers, &self.list, first);
+        let slices = slices.get(..count).unwrap_or_default();
         let to = self.to.get(first..).unwrap_or_default();
         let flags = MsgFlags::MSG_DONTWAIT;
         sendmmsg(socket.as_raw_fd(), &mut self.headers, slices, to, [], flags).map(Iterator::count)
     }
+}
+
+/// One slice for each datagram from `first` on.
+fn slices<'a>(buffers: &'a [u8], list: &[usize], first: usize) -> [[IoSlice<'a>; 1]; BATCH] {
+    let mut datagrams = buffers.chunks_exact(SLOT).zip(list).skip(first);
+    std::array::from_fn(|_| {
+        let (slot, len) = datagrams.next().unwrap_or((&[], &0));
+        [IoSlice::new(slot.get(..*len).unwrap_or_default())]
+    })
 }
 
 fn from_storage(storage: SockaddrStorage) -> Option<SocketAddr> {
@@ -146,6 +217,8 @@ fn from_storage(storage: SockaddrStorage) -> Option<SocketAddr> {
 
 /// The longest body that any link carries; a longer datagram is cut, and refused by the tunnel.
 const SLOT: usize = crate::outer::SEGMENT_LEN_MAX;
+/// What a UDP datagram holds, less an IPv6 header.
+const RUN_BYTES_MAX: usize = 65_535 - 8 - 40;
 
 #[cfg(test)]
 mod tests {
@@ -175,6 +248,56 @@ mod tests {
             }
             assert_eq!(counts, Counts { sent: 2 * BATCH as u64, refused: 0 });
         }
+    }
+
+    #[test]
+    fn runs_of_one_length_and_others_arrive_as_they_were() {
+        let a = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let to = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+        let sizes = [0, 1, 3, 7, 7, 7, 5, 5, 0, 0, 9, 9, 4, 8, 8, 8, 8, 0, 2, 1200, 1200, 9000];
+        for segments in [true, false] {
+            let (mut out, mut counts) = (Outgoing::new(), Counts::default());
+            out.segments = segments;
+            let mut expected = [const { Vec::new() }; 2];
+            for (byte, &len) in (0..BATCH as u8).zip(sizes.iter().cycle()) {
+                let which = usize::from(byte / 16 % 2);
+                let body = vec![byte; len];
+                out.push(Some(to[which].local_addr().unwrap()), &body);
+                expected[which].push(body);
+            }
+            out.flush(&a, &mut counts);
+            assert_eq!(counts, Counts { sent: BATCH as u64, refused: 0 });
+            assert_eq!(out.segments, segments, "loopback knows it");
+            for (socket, expected) in to.iter().zip(expected) {
+                let mut incoming = Incoming::new();
+                assert_eq!(incoming.fill(socket), Ok(expected.len()));
+                let bodies: Vec<_> = incoming.iter().map(|(body, _)| body.to_vec()).collect();
+                assert_eq!(bodies, expected, "segments: {segments}");
+            }
+        }
+    }
+
+    #[test]
+    fn runs_have_one_length_and_end_with_a_shorter_one() {
+        let mut out = Outgoing::new();
+        let to = ["127.0.0.1:1", "127.0.0.1:2"].map(|to| to.parse::<SocketAddr>().unwrap());
+        let all = [(5, 0), (5, 0), (3, 0), (3, 0), (4, 0), (4, 1), (4, 1), (0, 1), (0, 1)];
+        for (len, which) in all {
+            out.push(Some(to[which]), &vec![1; len]);
+        }
+        let runs: Vec<_> = (0..all.len()).map(|at| out.run_at(at)).collect();
+        assert_eq!(runs, [3, 2, 2, 1, 1, 2, 1, 1, 1]);
+        assert_eq!(out.singles_at(3, 0), 2);
+        assert_eq!(out.singles_at(7, 0), 2);
+        assert_eq!(
+            out.singles_at(0, 3),
+            5,
+            "past those that were refused together, up to the next run"
+        );
+        // No more than a datagram holds.
+        let mut out = Outgoing::new();
+        (0..BATCH).for_each(|_| out.push(None, &[1; 9000]));
+        assert_eq!(out.run_at(0), 7);
     }
 
     #[test]
