@@ -107,6 +107,7 @@ impl Link {
     /// # Errors
     /// When the new sockets cannot be opened.
     pub fn follow_route(&mut self) -> Result<bool, LinkError> {
+        self.sender.look_at_path();
         let Ok(local) = route::keep_or_move(self.local, self.vip) else { return Ok(false) };
         if local == self.local {
             return Ok(false);

@@ -1,7 +1,7 @@
 //! What the kernel leaves to whoever makes and takes TCP segments himself: the checksum, and the
 //! way from the IP header to the segment (RFC 9293, section 3.1; RFC 8200, section 8.1).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use anyrelay_core::wire::{checksum, ipv4, tcp};
 
@@ -48,6 +48,14 @@ impl PseudoHeader {
     fn with_len(&self, segment: &[u8]) -> u32 {
         self.sum + segment.len() as u32
     }
+}
+
+/// The header of datagrams that are never fragmented, for a raw socket that fills in length and
+/// checksum (raw(7)). So that the kernel need not choose an identification, there is one, and always
+/// the same: it means nothing where there are no fragments (RFC 6864, section 4.1).
+pub fn ipv4_header(src: Ipv4Addr, dst: Ipv4Addr, ttl: u8) -> [u8; ipv4::HEADER_LEN] {
+    let ([a, b, c, d], [e, f, g, h]) = (src.octets(), dst.octets());
+    [0x45, 0, 0, 0, 0, 1, 0x40, 0, ttl, ipv4::PROTOCOL_TCP, 0, 0, a, b, c, d, e, f, g, h]
 }
 
 /// The segment in an IP packet without padding, extension headers or fragments; `None` when it is
@@ -112,6 +120,20 @@ mod tests {
             segment[16] ^= 1;
             assert!(!header.holds(&segment));
         }
+    }
+
+    #[test]
+    fn the_header_of_ipv4_is_one() {
+        let (src, dst) = (Ipv4Addr::new(192, 0, 2, 7), Ipv4Addr::new(203, 0, 113, 20));
+        let mut packet = ipv4_header(src, dst, 61).to_vec();
+        packet.extend([7; 20]);
+        packet[3] = 40;
+        let sum = checksum::checksum(&packet[..20]);
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+        let ip = ipv4::Ipv4::parse(&packet).unwrap();
+        assert_eq!((ip.header_len, ip.total_len, packet[8]), (20, 40, 61));
+        assert_eq!((ip.src, ip.dst), (src.to_bits(), dst.to_bits()));
+        assert_eq!(of_packet(&packet), Some(&[7; 20][..]));
     }
 
     #[test]

@@ -1,25 +1,34 @@
-//! Sending segments to the VIP: a raw socket, for which the kernel makes the IP header (raw(7),
-//! ipv6(7)). They go out in batches, with the don't-fragment rule of a TCP connection.
+//! Sending segments to the VIP: a raw socket (raw(7), ipv6(7)). They go out in batches, with the
+//! don't-fragment rule of a TCP connection.
+//!
+//! The header of IPv4 is made here: that is the kernel's shortest way from a raw socket to the wire,
+//! and it sums up no checksum that nobody asked for. What it does not do on that way, which is to
+//! refuse what is longer than the path MTU, is done here as well.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg, setsockopt};
+use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, getsockopt, sendmmsg, setsockopt};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
-use super::segment::PseudoHeader;
+use super::segment::{self, PseudoHeader};
 use super::{BATCH, Ends, SEGMENT_LEN_MAX};
 use anyrelay_core::tunnel::agent::Outgoing;
+use anyrelay_core::wire::ipv4;
 
 /// Sends segments to the VIP.
 pub struct Sender {
     socket: Socket,
     port: u16,
     pseudo: PseudoHeader,
+    /// Before each segment of IPv4; the kernel fills in length and checksum.
+    ip_header: Option<[u8; ipv4::HEADER_LEN]>,
+    /// The longest segment that the way takes, as far as is known.
+    segment_max: usize,
     headers: MultiHeaders<SockaddrStorage>,
     buffers: Vec<u8>,
     /// Slots taken since the last flush.
@@ -91,8 +100,12 @@ impl Sender {
         socket.bind(&SocketAddr::new(ends.local.ip(), 0).into())?;
         socket.connect(&SocketAddr::new(ends.vip.ip(), 0).into())?;
         socket.attach_filter(&only_to_port(ends.local.port(), ends.vip.is_ipv4()))?;
-        if ends.vip.is_ipv4() {
+        let mut ip_header = None;
+        if let (IpAddr::V4(local), IpAddr::V4(vip)) = (ends.local.ip(), ends.vip.ip()) {
             sockopt::set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DO)?;
+            socket.set_header_included_v4(true)?;
+            let ttl = u8::try_from(sockopt::ip_ttl(&socket)?).unwrap_or(u8::MAX);
+            ip_header = Some(segment::ipv4_header(local, vip, ttl));
         } else {
             sockopt::set_ipv6_mtu_discover(&socket, Ipv6PathMtuDiscovery::DO)?;
             setsockopt(&socket, nix::sys::socket::sockopt::Ipv6DontFrag, &true)?;
@@ -100,17 +113,32 @@ impl Sender {
         if sockopt::set_socket_send_buffer_size_force(&socket, SEND_BUFFER).is_err() {
             sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER)?;
         }
-        Ok(Sender {
+        let mut sender = Sender {
             socket,
             port: ends.local.port(),
             pseudo: PseudoHeader::new(ends),
+            ip_header,
+            segment_max: SEGMENT_LEN_MAX,
             headers: MultiHeaders::preallocate(BATCH, None),
             buffers: vec![0; SLOTS * SLOT],
             taken: 0,
             entries: Vec::with_capacity(SLOTS),
             aside: Aside::default(),
             counts: SendCounts::default(),
-        })
+        };
+        sender.look_at_path();
+        Ok(sender)
+    }
+
+    /// Asks the kernel what the way to the VIP takes: routers tell it by ICMP. To be called now and
+    /// then; with IPv6 the kernel refuses by itself what is too long.
+    pub fn look_at_path(&mut self) {
+        if self.ip_header.is_none() {
+            return;
+        }
+        let mtu = getsockopt(&self.socket, nix::sys::socket::sockopt::IpMtu);
+        let mtu = mtu.ok().and_then(|mtu| usize::try_from(mtu).ok());
+        self.segment_max = mtu.map_or(SEGMENT_LEN_MAX, |mtu| mtu.saturating_sub(ipv4::HEADER_LEN));
     }
 
     /// Adds a segment and writes its checksum. A full batch goes out by itself; what comes from
@@ -151,6 +179,10 @@ impl Sender {
         self.taken += 1;
         self.add_put_aside();
         let len = made?;
+        if len > self.segment_max {
+            self.counts.too_big += 1;
+            return Ok(());
+        }
         let start = end.saturating_sub(len);
         self.pseudo.fill(self.buffers.get_mut(start..end).unwrap_or_default());
         self.entries.push(Entry { at: start, len });
@@ -265,10 +297,11 @@ impl Sender {
 
     fn send_from(&mut self, first: usize) -> Result<usize, Errno> {
         let mut entries = self.entries.iter().skip(first);
-        let slices: [[IoSlice<'_>; 1]; BATCH] = std::array::from_fn(|_| {
+        let ip_header = self.ip_header.as_ref().map_or(&[][..], <[u8; _]>::as_slice);
+        let slices: [[IoSlice<'_>; 2]; BATCH] = std::array::from_fn(|_| {
             let entry = entries.next().unwrap_or(&Entry { at: 0, len: 0 });
             let segment = self.buffers.get(entry.at..entry.at + entry.len);
-            [IoSlice::new(segment.unwrap_or_default())]
+            [IoSlice::new(ip_header), IoSlice::new(segment.unwrap_or_default())]
         });
         let count = (self.entries.len() - first).min(BATCH);
         let (fd, flags) = (self.socket.as_raw_fd(), MsgFlags::MSG_DONTWAIT);
