@@ -60,8 +60,19 @@ impl Default for Bucket {
 pub enum Purpose {
     /// SYN-ACKs of tunnels, by the network they go to.
     SynAck = 1,
-    /// Keepalive requests with a wrong MAC, by the network they come from.
+    /// Keepalive requests with a wrong MAC, by the host they come from: its address is proven by
+    /// then, and its neighbours shall not suffer for it.
     KeepaliveMac = 2,
+}
+
+impl Purpose {
+    /// Bytes of an IPv4 and of an IPv6 address that networks are told apart by.
+    const fn prefix_bytes(self) -> (usize, usize) {
+        match self {
+            Purpose::SynAck => (3, 7),
+            Purpose::KeepaliveMac => (4, 8),
+        }
+    }
 }
 
 /// Which bucket a network has. Nobody without the key can find networks that share one with
@@ -75,20 +86,22 @@ impl BucketHash {
         Ok(BucketHash(Aes128::new(&secret.derive("buckets", &[])?)))
     }
 
-    /// The place of the network of `ip`, an IPv4 /24 or an IPv6 /56, at the service whose counters
-    /// are in `slot`.
+    /// The place of the network of `ip` at the service whose counters are in `slot`: an IPv4 /24 or
+    /// an IPv6 /56 for [`Purpose::SynAck`], a /32 or a /64 for [`Purpose::KeepaliveMac`].
     pub fn of(&self, purpose: Purpose, slot: u16, ip: IpAddr) -> BucketPlace {
         let mut block = [0; 16];
         let [high, low] = slot.to_be_bytes();
+        let (bytes4, bytes6) = purpose.prefix_bytes();
+        let (_, room) = block.split_at_mut(4);
         let family = match ip {
             IpAddr::V4(ip) => {
-                let [a, b, c, _] = ip.octets();
-                block[4..7].copy_from_slice(&[a, b, c]);
+                let prefix = ip.octets().into_iter().take(bytes4);
+                room.iter_mut().zip(prefix).for_each(|(to, byte)| *to = byte);
                 4
             }
             IpAddr::V6(ip) => {
-                let [a, b, c, d, e, f, g, ..] = ip.octets();
-                block[4..11].copy_from_slice(&[a, b, c, d, e, f, g]);
+                let prefix = ip.octets().into_iter().take(bytes6);
+                room.iter_mut().zip(prefix).for_each(|(to, byte)| *to = byte);
                 6
             }
         };
@@ -173,6 +186,19 @@ mod tests {
             ("2001:db8::1", "2001:db8:0:100::1", false),
             ("2001:db8::1", "2001:db9::1", false),
             ("192.0.2.1", "c000:200::", false),
+        ] {
+            assert_eq!(place(one) == place(other), same, "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn a_host_has_its_own_bucket_where_its_address_is_proven() {
+        let place = |ip: &str| hash().of(Purpose::KeepaliveMac, 3, ip.parse().unwrap());
+        for (one, other, same) in [
+            ("192.0.2.1", "192.0.2.1", true),
+            ("192.0.2.1", "192.0.2.254", false),
+            ("2001:db8::1", "2001:db8::1:0:0:2", true),
+            ("2001:db8::1", "2001:db8:0:1::1", false),
         ] {
             assert_eq!(place(one) == place(other), same, "{one} {other}");
         }

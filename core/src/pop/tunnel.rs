@@ -239,7 +239,7 @@ impl<O> Run<'_, O> {
         }
     }
 
-    /// MACs that turn out wrong are what the bucket is for: one network's are not all looked at, and
+    /// MACs that turn out wrong are what the bucket is for: one host's are not all looked at, and
     /// nobody else's keepalives suffer.
     fn answer_keepalive(
         &mut self,
