@@ -198,3 +198,27 @@ fn two_capabilities_are_enough_and_a_missing_one_is_named() {
 }
 
 const NOBODY: u32 = 65534;
+
+/// Routers on the way tell by ICMP what they do not take; both kernels' ways of sending obey it.
+#[test]
+fn what_the_path_does_not_take_is_not_sent() {
+    for family in [Family::V4, Family::V6] {
+        let pair = pair(family);
+        pair.lab.site(0).nat.namespace.ip(&["link set out mtu 1300"]).unwrap();
+        let too_big = || pair.connecting.status().unwrap()["outer"]["too_big"].as_u64().unwrap();
+        assert_eq!(too_big(), 0);
+        // 1240 bytes and what the tunnel adds are more than 1300, and 1100 are less.
+        let send = |bytes| {
+            let plan = Plan { up_per_second: 200, down_per_second: 0, bytes };
+            let host = &pair.lab.site(0).host;
+            Flow::start(&pair.server, host, address(LISTEN), plan).unwrap()
+        };
+        let flow = send(1240);
+        eventually("long datagrams are refused", READY, || too_big() > 100);
+        let (up, _) = flow.finish(milliseconds(200));
+        assert_eq!(up.received, 0, "{family:?}: the router has sent them on");
+        let flow = send(1100);
+        eventually("short ones go through", READY, || flow.received().0 > 100);
+        drop(flow);
+    }
+}
