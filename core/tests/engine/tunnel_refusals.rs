@@ -428,7 +428,7 @@ fn syn_acks_are_bounded_for_each_network() {
 }
 
 #[test]
-fn wrong_macs_are_bounded_for_each_network() {
+fn wrong_macs_are_bounded_for_each_host() {
     let limit = ("[limits]\n", "[limits]\nkeepalive_mac_per_second = 10\n");
     let mut world = tunnel_world_with(1, &[limit], KEYS);
     let a = Agent::connected(&mut world, 1, 1, A4);
@@ -443,12 +443,15 @@ fn wrong_macs_are_bounded_for_each_network() {
     let reasons: Vec<_> = (0..15).map(|_| refused(&mut world, &forged)).collect();
     assert_eq!(reasons[..10], [DropReason::KeepaliveMac; 10]);
     assert_eq!(reasons[10..], [DropReason::RateKeepalive; 5]);
-    let request = neighbour.keepalive(&world);
+    let request = a.keepalive(&world);
     assert_eq!(refused(&mut world, &request), DropReason::RateKeepalive);
-    let request = b.keepalive(&world);
-    answer(&mut world, &request, ReplyKind::Keepalive);
+    // Neither a neighbour nor anybody else suffers for it.
+    for other in [&neighbour, &b] {
+        let request = other.keepalive(&world);
+        answer(&mut world, &request, ReplyKind::Keepalive);
+    }
     world.later(1000);
-    let request = neighbour.keepalive(&world);
+    let request = a.keepalive(&world);
     answer(&mut world, &request, ReplyKind::Keepalive);
     assert_eq!(world.verdict(), Verdict::Reply(ReplyKind::Keepalive));
 }
