@@ -33,6 +33,25 @@ pub struct Counts {
     pub notes: Vec<String>,
 }
 
+impl Counts {
+    /// Seconds since the start of the flips of one direction, for the plot.
+    pub fn flip_times(&self, direction: Direction) -> Vec<f64> {
+        let of_it = self.flips.iter().filter(|flip| flip.1 == direction);
+        of_it.map(|flip| flip.0.as_secs_f64()).collect()
+    }
+
+    /// Seconds since the start of the kills, and the POPs' names, for the plot.
+    pub fn kill_times(&self) -> Vec<(f64, String)> {
+        let kills = self.kills.iter();
+        kills.map(|(time, pop)| (time.as_secs_f64(), format!("pop{}", pop + 1))).collect()
+    }
+}
+
+/// Mbit/s in each bucket of a series of bytes.
+pub fn mbit_s(series: &[u64]) -> Vec<f64> {
+    series.iter().map(|bytes| *bytes as f64 * 8.0 / 1e6 / BUCKET.as_secs_f64()).collect()
+}
+
 /// The record of one run.
 #[derive(Debug)]
 pub struct Record {

@@ -8,7 +8,7 @@ use anyrelay_lab::Direction;
 use anyrelay_lab::counters::Carried;
 use anyrelay_lab::script::Script;
 
-use crate::record::BUCKET;
+use crate::record::{BUCKET, mbit_s};
 use crate::run::Outcome;
 
 /// The three runs of a demo.
@@ -136,26 +136,13 @@ fn failures(run: &Outcome) -> u64 {
 }
 
 fn plot_run(run: &Outcome) -> Value {
-    let mbit = |series: &Vec<u64>| -> Vec<f64> {
-        series.iter().map(|bytes| *bytes as f64 * 8.0 / 1e6 / BUCKET.as_secs_f64()).collect()
-    };
-    let flips = |direction| -> Vec<f64> {
-        let of_it = run.counts.flips.iter().filter(|flip| flip.1 == direction);
-        of_it.map(|flip| flip.0.as_secs_f64()).collect()
-    };
-    let kills: Vec<Value> = run
-        .counts
-        .kills
-        .iter()
-        .map(|(time, pop)| json!([time.as_secs_f64(), format!("pop{}", pop + 1)]))
-        .collect();
     json!({
         "name": run.name,
-        "down": mbit(&run.series[0]),
-        "up": mbit(&run.series[1]),
-        "flips_up": flips(Direction::Up),
-        "flips_down": flips(Direction::Down),
-        "kills": kills,
+        "down": mbit_s(&run.series[0]),
+        "up": mbit_s(&run.series[1]),
+        "flips_up": run.counts.flip_times(Direction::Up),
+        "flips_down": run.counts.flip_times(Direction::Down),
+        "kills": run.counts.kill_times(),
         "transfers": run.counts.transfers,
         "broken": run.counts.broken,
         "short_connections": run.counts.short_connections,

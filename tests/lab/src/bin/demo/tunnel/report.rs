@@ -8,7 +8,7 @@ use anyrelay_lab::script::Script;
 use serde_json::{Value, json};
 
 use super::run::{HTTP, IPERF, Outcome, QUIC, STREAM};
-use crate::record::BUCKET;
+use crate::record::{BUCKET, mbit_s};
 
 /// What must have happened, and how much may be lost.
 const SENT_MIN: u64 = 10_000;
@@ -186,32 +186,19 @@ impl Demo {
     pub fn plot_data(&self) -> Value {
         let run = &self.run;
         let (sent, _, outside) = self.stream();
-        let mbit = |series: &Vec<u64>| -> Vec<f64> {
-            series.iter().map(|bytes| *bytes as f64 * 8.0 / 1e6 / BUCKET.as_secs_f64()).collect()
-        };
-        let flips = |direction| -> Vec<f64> {
-            let of_it = run.counts.flips.iter().filter(|flip| flip.1 == direction);
-            of_it.map(|flip| flip.0.as_secs_f64()).collect()
-        };
-        let kills: Vec<Value> = run
-            .counts
-            .kills
-            .iter()
-            .map(|(time, pop)| json!([time.as_secs_f64(), format!("pop{}", pop + 1)]))
-            .collect();
         let spray = [self.script.spray.start.as_secs_f64(), self.script.spray.end.as_secs_f64()];
         json!({
             "seconds": self.script.length.as_secs_f64(),
             "bucket_seconds": BUCKET.as_secs_f64(),
             "spray": spray,
             "tunnel": {
-                "series": run.series.iter().map(mbit).collect::<Vec<_>>(),
+                "series": run.series.iter().map(|series| mbit_s(series)).collect::<Vec<_>>(),
                 "datagrams_lost": run.lost_series,
                 "datagram_bytes": super::run::STREAM_BYTES,
                 "dead_times": run.dead_times,
-                "flips_up": flips(Direction::Up),
-                "flips_down": flips(Direction::Down),
-                "kills": kills,
+                "flips_up": run.counts.flip_times(Direction::Up),
+                "flips_down": run.counts.flip_times(Direction::Down),
+                "kills": run.counts.kill_times(),
                 "sent": sent,
                 "lost_outside_kill": outside,
                 "broken": run.quic.broken + run.counts.broken,
