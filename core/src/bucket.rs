@@ -63,13 +63,15 @@ pub enum Purpose {
     /// Keepalive requests with a wrong MAC, by the host they come from: its address is proven by
     /// then, and its neighbours shall not suffer for it.
     KeepaliveMac = 2,
+    /// SYNs to relay services, by the network they come from.
+    Syn = 3,
 }
 
 impl Purpose {
     /// Bytes of an IPv4 and of an IPv6 address that networks are told apart by.
     const fn prefix_bytes(self) -> (usize, usize) {
         match self {
-            Purpose::SynAck => (3, 7),
+            Purpose::SynAck | Purpose::Syn => (3, 7),
             Purpose::KeepaliveMac => (4, 8),
         }
     }
@@ -86,9 +88,15 @@ impl BucketHash {
         Ok(BucketHash(Aes128::new(&secret.derive("buckets", &[])?)))
     }
 
-    /// The place of the network of `ip` at the service whose counters are in `slot`: an IPv4 /24 or
-    /// an IPv6 /56 for [`Purpose::SynAck`], a /32 or a /64 for [`Purpose::KeepaliveMac`].
+    /// The place of the network of `ip` at the service whose counters are in `slot`: an IPv4 /32 or
+    /// an IPv6 /64 for [`Purpose::KeepaliveMac`], a /24 or a /56 for the others.
     pub fn of(&self, purpose: Purpose, slot: u16, ip: IpAddr) -> BucketPlace {
+        let [place, _] = self.both(purpose, slot, ip);
+        place
+    }
+
+    /// The places of the same network in the two tables of a [`BucketSketch`].
+    pub fn both(&self, purpose: Purpose, slot: u16, ip: IpAddr) -> [BucketPlace; 2] {
         let mut block = [0; 16];
         let [high, low] = slot.to_be_bytes();
         let (bytes4, bytes6) = purpose.prefix_bytes();
@@ -106,8 +114,8 @@ impl BucketHash {
             }
         };
         block[..4].copy_from_slice(&[purpose as u8, family, high, low]);
-        let [.., low, lower] = self.0.encrypt_block(&block);
-        BucketPlace(u16::from_be_bytes([low, lower]))
+        let [.., a, b, c, d] = self.0.encrypt_block(&block);
+        [[c, d], [a, b]].map(|place| BucketPlace(u16::from_be_bytes(place)))
     }
 }
 
@@ -137,6 +145,26 @@ impl BucketTable {
 impl Default for BucketTable {
     fn default() -> Self {
         BucketTable::new()
+    }
+}
+
+/// Buckets for all networks there are, so that hardly one suffers for another's flood.
+///
+/// Each network has a bucket in either of two tables, and takes from both, but needs only one that is
+/// not empty: it suffers where both are shared with networks that exceed their rate (a count-min
+/// sketch of two rows). With n of those among [`BUCKETS`] in each table, that is a chance of
+/// (n / 4096)^2: 1 in 1,700 for 100 of them, instead of 1 in 41.
+#[derive(Clone, Debug, Default)]
+pub struct BucketSketch([BucketTable; 2]);
+
+impl BucketSketch {
+    /// Takes a token of the network at `places`; false when it has none.
+    pub fn take(&mut self, places: [BucketPlace; 2], now: Instant, rate_per_second: u32) -> bool {
+        let mut taken = false;
+        for (table, place) in self.0.iter_mut().zip(places) {
+            taken |= table.at(place).is_some_and(|bucket| bucket.take(now, rate_per_second));
+        }
+        taken
     }
 }
 

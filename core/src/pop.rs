@@ -11,6 +11,7 @@ mod forward;
 mod ingress;
 mod ingress6;
 mod lanes;
+mod limits;
 mod neighbours;
 mod run;
 #[cfg(test)]
@@ -23,7 +24,6 @@ use arrayvec::ArrayVec;
 
 use std::net::SocketAddr;
 
-use crate::bucket::{Bucket, BucketTable};
 use crate::config::{Endpoint, ServiceIndex, Snapshot};
 use crate::counters::Counters;
 use crate::frame::Frame;
@@ -38,6 +38,7 @@ use crate::wire::MacAddr;
 
 use ingress::Packet;
 use lanes::Lanes;
+use limits::Buckets;
 use run::Run;
 
 /// Frames of a burst at most.
@@ -134,17 +135,6 @@ impl SoftState {
             pending_rsts: PendingRsts::new(snapshot.config.limits.pending_rsts as usize),
         }
     }
-}
-
-/// A worker's token buckets.
-#[derive(Debug, Default)]
-struct Buckets {
-    rst: Bucket,
-    variants: Bucket,
-    echo: Bucket,
-    icmp: Bucket,
-    syn_acks: BucketTable,
-    keepalive_macs: BucketTable,
 }
 
 /// Room for one burst, allocated at start.

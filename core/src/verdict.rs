@@ -123,6 +123,8 @@ labelled! {
         RateRst = "rate_rst", "RST of our own beyond the rate limit.";
         RateVariants = "rate_variants", "Two-variant RST or ICMP beyond the rate limit.";
         RateEcho = "rate_echo", "Echo request beyond the rate limit.";
+        RateSynPrefix = "rate_syn_prefix", "Client's SYN beyond the rate limit of its source's prefix.";
+        RateSynService = "rate_syn_service", "Client's SYN beyond the rate limit of its service.";
         RateSynAck = "rate_syn_ack", "SYN for a tunnel's VIP beyond the rate limit of its source's prefix.";
         RateKeepalive = "rate_keepalive", "Keepalive that was not looked at: too many had a wrong MAC.";
         TunnelMalformed = "tunnel_malformed", "To a tunnel's VIP, with data that is no message of an agent's.";

@@ -296,6 +296,10 @@ pub struct Limits {
     pub syn_ack_per_second: u32,
     /// Keepalive requests with a wrong MAC that are looked at, per second.
     pub keepalive_mac_per_second: u32,
+    /// SYNs that one network (an IPv4 /24 or an IPv6 /56) may send to one relay service, per second.
+    pub syn_per_prefix_per_second: u32,
+    /// SYNs that one relay service takes, per second.
+    pub syn_per_service_per_second: u32,
 }
 
 /// `[[relay]]`.

@@ -150,6 +150,8 @@ pub(super) struct RawLimits {
     pub(super) pending_rsts: i64,
     pub(super) syn_ack_per_second: i64,
     pub(super) keepalive_mac_per_second: i64,
+    pub(super) syn_per_prefix_per_second: i64,
+    pub(super) syn_per_service_per_second: i64,
 }
 
 impl Default for RawLimits {
@@ -162,6 +164,8 @@ impl Default for RawLimits {
             pending_rsts: 4096,
             syn_ack_per_second: 100,
             keepalive_mac_per_second: 1000,
+            syn_per_prefix_per_second: 5000,
+            syn_per_service_per_second: 200_000,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Reads a frame and decides what it is, before anything is done about it.
 
+use std::net::Ipv4Addr;
+
 use super::lanes::{Lane, Lanes};
 use super::run::Run;
 use super::{Of, Output};
@@ -324,6 +326,9 @@ impl<O> Run<'_, O> {
         let Some(service) = self.service(index) else {
             return self.read_tunnel(frame, packet, index, Family::V4, lanes);
         };
+        if tcp.has(tcp::SYN) {
+            self.admit_syn(service.slot, Ipv4Addr::from_bits(ip.src).into())?;
+        }
         if let Egress::Transparent = service.egress {
             return Ok(Step::UpTransparent);
         }

@@ -27,6 +27,7 @@ mod links6;
 mod options;
 mod reasons;
 mod relay;
+mod syn_limits;
 mod tunnel;
 mod tunnel_hostile;
 mod tunnel_refusals;

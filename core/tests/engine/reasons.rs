@@ -29,6 +29,13 @@ fn dropped_for(reason: DropReason) -> Option<(World, PortIndex, Vec<u8>)> {
         let off = format!("{limit} = 0");
         Some((World::edited(&[(&format!("{limit} = 1000000"), &off)]), WAN, to_client(datagram)))
     };
+    let full = |limit: &str| {
+        let one = format!("{limit} = 1");
+        let mut world = World::edited(&[(&format!("{limit} = 1000000"), &one)]);
+        let syn = to_client(&up.clone().edit(|segment| segment.flags = SYN).datagram());
+        assert_eq!(world.bytes(WAN, &syn).len(), 1);
+        Some((world, WAN, syn))
+    };
     match reason {
         Runt => wan(vec![0; 13]),
         WrongMac => wan(ethernet([2; 6], WAN_GATEWAY, None, 0x0800, &up.datagram())),
@@ -90,6 +97,8 @@ fn dropped_for(reason: DropReason) -> Option<(World, PortIndex, Vec<u8>)> {
             let request = Ip { protocol: 1, ..Ip::new(CLIENT.0, WEB.0) }.with(&request);
             limited("echo_per_second", &request)
         }
+        RateSynPrefix => full("syn_per_prefix_per_second"),
+        RateSynService => full("syn_per_service_per_second"),
         NoRoom => wan(to_client(&up.options(&[]).datagram())),
         NoBuffer => wan(to_client(&Tcp::new(CLIENT, WEB, RST).datagram())),
         Walk | NotContiguous | EgressQueueFull | TxFull => None,
@@ -105,7 +114,7 @@ fn has_service(reason: DropReason) -> bool {
         reason,
         SourceNotAllowed | SynAckFromClient | SynFromTarget | TargetWithoutTimestamps | BadTag
     ) || matches!(reason, TtlExceeded | TooBig | OptionsFull | RateVariants | NoRoom | NoBuffer)
-        || matches!(reason, NoRoute | NeighbourUnresolved)
+        || matches!(reason, NoRoute | NeighbourUnresolved | RateSynPrefix | RateSynService)
 }
 
 #[test]

@@ -70,6 +70,8 @@ rst_per_second = 1000000
 variant_per_second = 1000000
 echo_per_second = 1000000
 icmp_per_second = 1000000
+syn_per_prefix_per_second = 1000000
+syn_per_service_per_second = 1000000
 
 [[relay]]
 name = "web"

@@ -203,6 +203,11 @@ fn limits(report: &mut Report, raw: &RawConfig) -> Limits {
     let syn_ack_per_second = at_least(1, "syn_ack_per_second", limits.syn_ack_per_second);
     let keepalive_mac_per_second =
         at_least(1, "keepalive_mac_per_second", limits.keepalive_mac_per_second);
+    // Nor any client.
+    let syn_per_prefix_per_second =
+        at_least(1, "syn_per_prefix_per_second", limits.syn_per_prefix_per_second);
+    let syn_per_service_per_second =
+        at_least(1, "syn_per_service_per_second", limits.syn_per_service_per_second);
     let mut rate = |key: &str, value| at_least(0, key, value);
     Limits {
         rst_per_second: rate("rst_per_second", limits.rst_per_second),
@@ -211,6 +216,8 @@ fn limits(report: &mut Report, raw: &RawConfig) -> Limits {
         icmp_per_second: rate("icmp_per_second", limits.icmp_per_second),
         syn_ack_per_second,
         keepalive_mac_per_second,
+        syn_per_prefix_per_second,
+        syn_per_service_per_second,
         pending_rsts: report
             .number("limits.pending_rsts", limits.pending_rsts, 1, 1 << 20)
             .unwrap_or_default(),

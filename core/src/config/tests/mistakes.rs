@@ -39,6 +39,18 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     ("mbufs = 8192", "mbufs = 0", "dpdk.mbufs", "1024 to"),
     ("args = []", "args = [\"-v\", \"\"]", "dpdk.args[1]", "must not be empty"),
     ("rst_per_second = 10", "rst_per_second = -1", "limits.rst_per_second", "out of range"),
+    (
+        "pending_rsts = 64",
+        "syn_per_prefix_per_second = 0",
+        "limits.syn_per_prefix_per_second",
+        "1 to",
+    ),
+    (
+        "pending_rsts = 64",
+        "syn_per_service_per_second = 0",
+        "limits.syn_per_service_per_second",
+        "1 to",
+    ),
     ("pending_rsts = 64", "pending_rsts = 0", "limits.pending_rsts", "1 to"),
     ("127.0.0.1:9100", "localhost", "metrics.listen", "is not IP:PORT"),
     // Ports.

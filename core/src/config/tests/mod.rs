@@ -185,6 +185,9 @@ fn what_is_left_out_has_its_default() {
     assert_eq!((config.dpdk.memory_mb, config.dpdk.mbufs), (512, 16384));
     assert_eq!((config.layout, config.idle), (Layout::RunToCompletion, Idle::Backoff));
     assert_eq!(config.limits.pending_rsts, 4096);
+    let limits = &config.limits;
+    let syns = (limits.syn_per_prefix_per_second, limits.syn_per_service_per_second);
+    assert_eq!(syns, (5000, 200_000));
     assert_eq!(config.metrics_listen, None);
     assert_eq!(config.warnings[0].key, "relay");
 }

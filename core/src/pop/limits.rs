@@ -1,0 +1,51 @@
+//! A worker's token buckets, and the SYNs that relay services take.
+
+use std::net::IpAddr;
+
+use super::run::Run;
+use crate::bucket::{Bucket, BucketSketch, BucketTable, Purpose};
+use crate::config::{MAX_SERVICES, ServiceSlot};
+use crate::verdict::DropReason;
+
+/// A worker's token buckets. What each lets through is in `[limits]`.
+#[derive(Debug, Default)]
+pub(super) struct Buckets {
+    pub rst: Bucket,
+    pub variants: Bucket,
+    pub echo: Bucket,
+    pub icmp: Bucket,
+    pub syn_acks: BucketTable,
+    pub keepalive_macs: BucketTable,
+    syns: BucketSketch,
+    syns_of_services: ServiceBuckets,
+}
+
+/// A bucket for each service, by the place of its counters.
+#[derive(Debug)]
+struct ServiceBuckets(Box<[Bucket]>);
+
+impl Default for ServiceBuckets {
+    fn default() -> Self {
+        ServiceBuckets(vec![Bucket::new(); MAX_SERVICES].into_boxed_slice())
+    }
+}
+
+impl<O> Run<'_, O> {
+    /// Whether the relay service whose counters are in `slot` takes a SYN from `src`, whose network has
+    /// its share first: what is beyond that uses up nothing of the service's.
+    ///
+    /// Only SYNs are asked about, so connections that exist go on.
+    // A call of its own: segments that are no SYNs shall not carry it along.
+    #[inline(never)]
+    pub(super) fn admit_syn(&mut self, slot: ServiceSlot, src: IpAddr) -> Result<(), DropReason> {
+        let limits = &self.snapshot.config.limits;
+        let places = self.snapshot.bucket_hash.both(Purpose::Syn, slot.0, src);
+        if !self.buckets.syns.take(places, self.now, limits.syn_per_prefix_per_second) {
+            return Err(DropReason::RateSynPrefix);
+        }
+        let service = self.buckets.syns_of_services.0.get_mut(usize::from(slot.0));
+        let taken =
+            service.is_none_or(|bucket| bucket.take(self.now, limits.syn_per_service_per_second));
+        if taken { Ok(()) } else { Err(DropReason::RateSynService) }
+    }
+}
