@@ -103,6 +103,13 @@ impl Change {
         )
     }
 
+    /// An address `old` became `new`, an IPv4 address as the last 32 of the bits: the words above
+    /// them add nothing to a sum.
+    #[inline]
+    pub const fn address(self, old: u128, new: u128) -> Change {
+        Change(self.0 + words(!old) + words(new))
+    }
+
     /// Bytes `old` became `new`. Both begin on a 16-bit boundary and have even lengths, which may
     /// differ.
     #[inline]
@@ -206,6 +213,18 @@ mod tests {
             let wrong_after = change.apply(wrong);
             let difference = fold(u32::from(wrong_after) + u32::from(!right_after));
             prop_assert_eq!(difference % 0xffff, error % 0xffff);
+        }
+
+        #[test]
+        fn addresses_agree_with_bytes(old: u128, new: u128, old4: u32, new4: u32, field in 0u16..0xffff) {
+            for (by_address, old, new) in [
+                (Change::NONE.address(old, new), &old.to_be_bytes()[..], &new.to_be_bytes()[..]),
+                (Change::NONE.address(old4.into(), new), &old4.to_be_bytes(), &new.to_be_bytes()),
+                (Change::NONE.address(old, new4.into()), &old.to_be_bytes(), &new4.to_be_bytes()),
+            ] {
+                let by_bytes = Change::NONE.bytes(old, new);
+                prop_assert_eq!(by_address.apply(field) % 0xffff, by_bytes.apply(field) % 0xffff);
+            }
         }
 
         #[test]
