@@ -159,11 +159,23 @@ impl Originated {
     /// The same with this TTL, DSCP and ECN: for what a POP passes on under a header of its own.
     #[inline]
     pub fn write_passed(&self, bytes: &mut [u8], ttl: u8, tos: u8) {
+        self.write_whole(bytes, ttl, tos, DONT_FRAGMENT, 0);
+    }
+
+    /// The same with DF clear, so that routers may fragment it, and this ID for its fragments.
+    #[inline]
+    pub fn write_fragmentable(&self, bytes: &mut [u8], ttl: u8, tos: u8, id: u16) {
+        self.write_whole(bytes, ttl, tos, 0, id);
+    }
+
+    #[inline]
+    fn write_whole(&self, bytes: &mut [u8], ttl: u8, tos: u8, fragment: u16, id: u16) {
         let Some(head) = bytes.first_chunk_mut::<HEADER_LEN>() else { return };
         *head = [0; HEADER_LEN];
         head[field::VERSION_IHL] = 0x45;
         put_u16(head, field::TOTAL_LEN, self.total_len);
-        put_u16(head, field::FRAGMENT, DONT_FRAGMENT);
+        put_u16(head, field::ID, id);
+        put_u16(head, field::FRAGMENT, fragment);
         head[field::TOS] = tos;
         head[field::TTL] = ttl;
         head[field::PROTOCOL] = self.protocol;
@@ -245,6 +257,17 @@ mod tests {
         let parsed = Ipv4::parse(&header()).unwrap();
         assert_eq!((parsed.src, parsed.dst), (0x0102_0304, 0x0506_0708));
         assert!(parsed.dont_fragment() && !parsed.is_fragment());
+    }
+
+    #[test]
+    fn a_header_to_be_fragmented_has_an_id_and_no_df() {
+        let mut bytes = [0; 24];
+        let header = Originated { total_len: 24, protocol: PROTOCOL_TCP, src: 1, dst: 2 };
+        header.write_fragmentable(&mut bytes, 9, 0xb9, 0x1234);
+        let parsed = Ipv4::parse(&bytes).unwrap();
+        assert!(!parsed.dont_fragment() && !parsed.is_fragment());
+        assert_eq!((parsed.ttl, bytes[field::TOS]), (9, 0xb9));
+        assert_eq!(get_u16(&bytes, field::ID), 0x1234);
     }
 
     #[test]
