@@ -44,6 +44,20 @@ pub trait Frame {
     }
 }
 
+/// Writes `header` so that it ends where `at` is, over what is there, and grows the frame at its front
+/// where it must. Gives back where the header begins then; `None`, and nothing done, when there is
+/// no room for it.
+#[inline]
+pub fn put_before<F: Frame>(frame: &mut F, at: usize, header: &[u8]) -> Option<usize> {
+    let grown = header.len().saturating_sub(at);
+    if at > frame.bytes().len() || grown > 0 && !frame.prepend(grown) {
+        return None;
+    }
+    let start = at + grown - header.len();
+    frame.bytes_mut().get_mut(start..start + header.len())?.copy_from_slice(header);
+    Some(start)
+}
+
 /// Bytes that a [`HeapFrame`] keeps free in front of its contents, as DPDK's mbufs do.
 pub const HEAP_HEADROOM: usize = 128;
 
@@ -104,5 +118,22 @@ impl Frame for HeapFrame {
 
     fn tcp_checksum(&self) -> ChecksumVerdict {
         self.checksum
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_goes_before_what_it_belongs_to() {
+        let mut frame = HeapFrame::new(b"abcdef");
+        assert_eq!(put_before(&mut frame, 3, b"XY"), Some(1));
+        assert_eq!(frame.bytes(), b"aXYdef");
+        assert_eq!(put_before(&mut frame, 3, b"12345"), Some(0));
+        assert_eq!(frame.bytes(), b"12345def");
+        assert_eq!(put_before(&mut frame, 9, b"12"), None);
+        assert_eq!(put_before(&mut frame, 8, &[7; HEAP_HEADROOM + 8]), None);
+        assert_eq!(frame.bytes(), b"12345def");
     }
 }
