@@ -7,3 +7,4 @@ pub mod pending_rst;
 pub mod permutation;
 pub mod rendezvous;
 pub mod translate;
+pub mod translate6;
