@@ -34,7 +34,13 @@ const FUNCTIONS: &[&str] = &[
     "rte_ip_frag_free_death_row",
 ];
 
-const VALUES: &[&str] = &["DPDK_.*", "RTE_MAX_ETHPORTS", "RTE_ETH_MQ_RX_.*", "RTE_ETH_LINK_UP"];
+const VALUES: &[&str] = &[
+    "DPDK_.*",
+    "RTE_IP_FRAG_DEATH_ROW_LEN",
+    "RTE_MAX_ETHPORTS",
+    "RTE_ETH_MQ_RX_.*",
+    "RTE_ETH_LINK_UP",
+];
 
 /// Packed inside aligned, which Rust cannot express; nothing here reads them.
 const OPAQUE: &[&str] =

@@ -41,6 +41,42 @@ void dpdk_shim_mbuf_free(struct rte_mbuf *mbuf)
 	rte_pktmbuf_free(mbuf);
 }
 
+int dpdk_shim_mbuf_linearize(struct rte_mbuf *mbuf)
+{
+	return rte_pktmbuf_linearize(mbuf);
+}
+
+static struct rte_mbuf *whole(struct rte_mbuf *mbuf)
+{
+	if (mbuf != NULL) {
+		mbuf->ol_flags &= ~(RTE_MBUF_F_TX_IP_CKSUM | RTE_MBUF_F_TX_IPV4 |
+			RTE_MBUF_F_RX_IP_CKSUM_MASK | RTE_MBUF_F_RX_L4_CKSUM_MASK);
+		mbuf->tx_offload = 0;
+	}
+	return mbuf;
+}
+
+struct rte_mbuf *dpdk_shim_reassemble_ipv4(struct rte_ip_frag_tbl *table,
+	struct rte_ip_frag_death_row *row, struct rte_mbuf *mbuf, uint8_t l2_len, uint16_t l3_len, uint64_t now)
+{
+	struct rte_ipv4_hdr *ip = rte_pktmbuf_mtod_offset(mbuf, struct rte_ipv4_hdr *, l2_len);
+
+	mbuf->l2_len = l2_len;
+	mbuf->l3_len = l3_len;
+	return whole(rte_ipv4_frag_reassemble_packet(table, row, mbuf, now, ip));
+}
+
+struct rte_mbuf *dpdk_shim_reassemble_ipv6(struct rte_ip_frag_tbl *table,
+	struct rte_ip_frag_death_row *row, struct rte_mbuf *mbuf, uint8_t l2_len, uint16_t l3_len, uint64_t now)
+{
+	struct rte_ipv6_hdr *ip = rte_pktmbuf_mtod_offset(mbuf, struct rte_ipv6_hdr *, l2_len);
+
+	mbuf->l2_len = l2_len;
+	mbuf->l3_len = l3_len;
+	return whole(rte_ipv6_frag_reassemble_packet(table, row, mbuf, now, ip,
+		(struct rte_ipv6_fragment_ext *)(ip + 1)));
+}
+
 unsigned int dpdk_shim_mempool_cached(const struct rte_mempool *pool)
 {
 	unsigned int cached = 0;

@@ -30,10 +30,20 @@ struct rte_mbuf *dpdk_shim_mbuf_alloc(struct rte_mempool *pool);
 int dpdk_shim_mbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned int count);
 /* rte_pktmbuf_free(). */
 void dpdk_shim_mbuf_free(struct rte_mbuf *mbuf);
+/* rte_pktmbuf_linearize(): 0, or -1 and nothing done when the first segment has no room for all. */
+int dpdk_shim_mbuf_linearize(struct rte_mbuf *mbuf);
+/* rte_ipv4_frag_reassemble_packet() and rte_ipv6_frag_reassemble_packet() of the fragment whose IP header
+ * is behind `l2_len` bytes and whose payload behind `l3_len` more. Of a datagram that is whole, what ports said of
+ * its fragments and what the library asks of the sending port is forgotten. */
+struct rte_mbuf *dpdk_shim_reassemble_ipv4(struct rte_ip_frag_tbl *table,
+	struct rte_ip_frag_death_row *row, struct rte_mbuf *mbuf, uint8_t l2_len, uint16_t l3_len, uint64_t now);
+struct rte_mbuf *dpdk_shim_reassemble_ipv6(struct rte_ip_frag_tbl *table,
+	struct rte_ip_frag_death_row *row, struct rte_mbuf *mbuf, uint8_t l2_len, uint16_t l3_len, uint64_t now);
 /* Objects in the per-lcore caches of a pool. */
 unsigned int dpdk_shim_mempool_cached(const struct rte_mempool *pool);
 
 static const uint32_t DPDK_LCORE_ID_ANY = LCORE_ID_ANY;
+static const uint32_t DPDK_FRAGMENTS_MAX = RTE_LIBRTE_IP_FRAG_MAX_FRAG;
 static const uint16_t DPDK_MBUF_HEADROOM = RTE_PKTMBUF_HEADROOM;
 static const uint32_t DPDK_MEMPOOL_CACHE_MAX = RTE_MEMPOOL_CACHE_MAX_SIZE;
 static const uint64_t DPDK_RX_OFFLOAD_IPV4_CKSUM = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM;

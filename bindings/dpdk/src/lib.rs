@@ -1,13 +1,13 @@
-//! Safe layer over DPDK 22.11. It knows no protocol.
+//! Safe layer over DPDK 22.11. It knows no protocol but what [`IpFragTable`] needs of IP headers.
 //!
 //! What it promises:
 //!
-//! - **Order of the end.** [`Mempool`], [`Port`], [`RxQueue`], [`TxQueue`] and [`ThreadGuard`] each
-//!   keep [`Eal`] alive, and a port keeps its pools, so nothing is freed under something that uses
-//!   it, in whatever order handles are dropped. Memory is given back only where nothing can still
-//!   be in it: a pool whose last handle goes while frames are out, while a registered thread runs,
-//!   or on another thread than the one that started EAL, is left in place (and EAL with it) until
-//!   the process ends.
+//! - **Order of the end.** [`Mempool`], [`Port`], [`RxQueue`], [`TxQueue`], [`IpFragTable`] and
+//!   [`ThreadGuard`] each keep [`Eal`] alive, and a port keeps its pools, so nothing is freed under
+//!   something that uses it, in whatever order handles are dropped. Memory is given back only where
+//!   nothing can still be in it: a pool whose last handle goes while frames are out, while a
+//!   registered thread runs, or on another thread than the one that started EAL, is left in place
+//!   (and EAL with it) until the process ends.
 //! - **One owner.** A frame ([`Mbuf`]) has one owner and goes back to its pool when dropped; each
 //!   queue handle of a port is given out once.
 //! - **A quiet hot path.** [`RxQueue::receive`], [`TxQueue::send`], [`Burst`] and [`Mbuf`] neither
@@ -36,6 +36,7 @@
 mod burst;
 mod eal;
 mod errno;
+mod fragments;
 mod mbuf;
 mod mempool;
 mod port;
@@ -44,6 +45,9 @@ mod thread;
 pub use burst::{BURST_CAPACITY, Burst, Drain};
 pub use eal::{Eal, EalError};
 pub use errno::Errno;
+pub use fragments::{
+    FRAGMENTS_MAX, FragmentHeaders, IpFragTable, IpFragTableConfig, IpFragTableError, Offered,
+};
 pub use mbuf::{ChecksumVerdict, HEADROOM, Mbuf};
 pub use mempool::{Mempool, MempoolConfig, MempoolError, data_room_for_mtu};
 pub use port::{

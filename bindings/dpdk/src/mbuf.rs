@@ -6,6 +6,7 @@
 //! Source: DPDK 22.11 `rte_mbuf.h`, `rte_mbuf_core.h`.
 
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 use dpdk_sys::rte_mbuf;
@@ -80,6 +81,12 @@ impl Mbuf {
         self.fields().pkt_len as usize
     }
 
+    /// Pieces that the frame is in.
+    #[inline]
+    pub fn segments(&self) -> usize {
+        usize::from(self.fields().nb_segs)
+    }
+
     /// Whether the frame is in one piece.
     #[inline]
     pub fn is_contiguous(&self) -> bool {
@@ -150,6 +157,20 @@ impl Mbuf {
         let fields = self.fields_mut();
         fields.data_len = len as u16; // less than data_len, a u16
         fields.pkt_len = len as u32;
+    }
+
+    /// Moves all of the frame into its first segment. False, and nothing done, when that has no room
+    /// for it.
+    #[must_use]
+    pub fn make_contiguous(&mut self) -> bool {
+        // SAFETY: `from_raw`: a valid mbuf, ours alone with all of its segments.
+        unsafe { dpdk_sys::dpdk_shim_mbuf_linearize(self.0.as_ptr()) == 0 }
+    }
+
+    /// Gives up the handle: whoever takes the mbuf owns it.
+    #[inline]
+    pub(crate) fn into_raw(self) -> NonNull<rte_mbuf> {
+        ManuallyDrop::new(self).0
     }
 
     /// The receiving port's verdict on the TCP or UDP checksum.

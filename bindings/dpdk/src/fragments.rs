@@ -1,0 +1,264 @@
+//! Fragments of IP datagrams, kept until they are whole.
+//!
+//! The table is bounded in datagrams and fragments, and allocated at start. A frame that it takes is
+//! either in it, handed back as a part of a whole datagram, or freed: nothing is lost or freed twice.
+//! The library puts frames that it gives up on a "death row" without looking whether there is room;
+//! that is why the row is emptied after every call here, and never leaves this module.
+//!
+//! What the library does not do is the caller's business: it tells datagrams apart by addresses and
+//! ID only, not by protocol; it counts a datagram's bytes without looking for overlaps, and forgets
+//! all of a datagram's fragments where the count does not come out, so that later ones begin anew;
+//! it counts a duplicate twice; it takes sums beyond 65535; and it leaves IPv4's header checksum 0.
+//! What it does hand back is made of fragments that follow each other without hole or overlap.
+//!
+//! Source: DPDK 22.11 `rte_ip_frag.h`, and the programmer's guide, "IP Fragmentation and Reassembly
+//! Library".
+
+use std::fmt;
+use std::ptr::NonNull;
+
+use dpdk_sys::{rte_ip_frag_death_row, rte_ip_frag_tbl, rte_mbuf};
+
+use crate::eal::Eal;
+use crate::errno::Errno;
+use crate::mbuf::Mbuf;
+
+/// Fragments of one datagram that a table holds at most.
+pub const FRAGMENTS_MAX: usize = dpdk_sys::DPDK_FRAGMENTS_MAX as usize;
+
+/// A table of datagrams that are not whole yet; for one thread at a time.
+pub struct IpFragTable {
+    table: NonNull<rte_ip_frag_tbl>,
+    /// Empty between two calls.
+    row: Box<rte_ip_frag_death_row>,
+    held: usize,
+    eal: Eal,
+}
+
+// SAFETY: neither the table nor the mbufs in it belong to a thread; `&mut self` makes the calls
+// one at a time.
+unsafe impl Send for IpFragTable {}
+
+/// How large a table is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IpFragTableConfig {
+    /// Datagrams in it at most.
+    pub datagrams: u32,
+    /// Places in a bucket, a power of two. A datagram can be in one of two buckets, which its
+    /// addresses and ID select.
+    pub bucket: u32,
+    /// How long a datagram may take, in the unit of the caller's clock.
+    pub timeout: u64,
+}
+
+/// Why a table was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum IpFragTableError {
+    /// Values that cannot be.
+    #[error(
+        "fragment table: {datagrams} datagrams in buckets of {bucket}: both must be above 0, at most 1048576, \
+         and a bucket a power of two"
+    )]
+    Config {
+        /// Datagrams asked for.
+        datagrams: u32,
+        /// Places in a bucket asked for.
+        bucket: u32,
+    },
+    /// `rte_ip_frag_table_create` failed.
+    #[error(
+        "fragment table of {datagrams} datagrams: {errno}; give DPDK more memory (-m, or hugepages)"
+    )]
+    Create {
+        /// Datagrams asked for.
+        datagrams: u32,
+        /// DPDK's reason.
+        errno: Errno,
+    },
+}
+
+/// Where a fragment's headers are: the IP header begins behind `l2_len` bytes of the frame, and the
+/// payload `l3_len` bytes after that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FragmentHeaders {
+    /// An IPv4 fragment.
+    V4 {
+        /// Bytes of the link's header.
+        l2_len: u8,
+        /// Bytes of the IPv4 header, options included.
+        l3_len: u8,
+    },
+    /// An IPv6 fragment, whose fragment header follows the fixed header.
+    V6 {
+        /// Bytes of the link's header.
+        l2_len: u8,
+    },
+}
+
+/// What became of a fragment.
+#[derive(Debug)]
+pub enum Offered {
+    /// It waits for others.
+    Pending,
+    /// It was the last one: its datagram, in several segments. IPv4's length and fragment word and
+    /// IPv6's length and next header are those of the whole, IPv6's fragment header is gone, and
+    /// IPv4's checksum is 0.
+    Whole(Mbuf),
+    /// It was freed, and all fragments of its datagram with it if there were any: there was no room,
+    /// the headers do not fit the frame, or the datagram's fragments contradict each other.
+    Refused,
+}
+
+impl IpFragTable {
+    /// An empty table.
+    ///
+    /// # Errors
+    /// When a value is out of range, or memory short.
+    pub fn new(eal: &Eal, config: &IpFragTableConfig) -> Result<IpFragTable, IpFragTableError> {
+        let IpFragTableConfig { datagrams, bucket, timeout } = *config;
+        let is_size = |size: u32| (1..=SIZE_MAX).contains(&size);
+        if !is_size(datagrams) || !is_size(bucket) || !bucket.is_power_of_two() {
+            return Err(IpFragTableError::Config { datagrams, bucket });
+        }
+        let _control = eal.control();
+        // SAFETY: EAL runs; the socket is that of the calling thread, or any.
+        let table = unsafe {
+            let socket = dpdk_sys::rte_socket_id().cast_signed();
+            let buckets = datagrams.div_ceil(bucket);
+            dpdk_sys::rte_ip_frag_table_create(buckets, bucket, datagrams, timeout, socket)
+        };
+        let table = NonNull::new(table)
+            .ok_or_else(|| IpFragTableError::Create { datagrams, errno: Errno::last() })?;
+        // SAFETY: a count and pointers that are not read beyond it; all-zero is valid.
+        let row = unsafe { Box::new(std::mem::zeroed()) };
+        Ok(IpFragTable { table, row, held: 0, eal: eal.clone() })
+    }
+
+    /// Takes a fragment, at the time `now` of the caller's clock.
+    pub fn offer(&mut self, mbuf: Mbuf, headers: FragmentHeaders, now: u64) -> Offered {
+        let Some((l2_len, l3_len)) = headers.lengths_in(&mbuf) else { return Offered::Refused };
+        let raw = mbuf.into_raw();
+        let table = self.table.as_ptr();
+        // SAFETY: the table is ours and alive; the row is empty, and one call adds at most three
+        // times the fragments of a datagram and this one; the mbuf was ours, is in one piece, and
+        // `lengths_in` saw that its headers are there and its datagram ends where it ends. From
+        // here on it is the table's, or on the row, or in what is returned.
+        let whole = unsafe {
+            let reassemble = match headers {
+                FragmentHeaders::V4 { .. } => dpdk_sys::dpdk_shim_reassemble_ipv4,
+                FragmentHeaders::V6 { .. } => dpdk_sys::dpdk_shim_reassemble_ipv6,
+            };
+            reassemble(table, &mut *self.row, raw.as_ptr(), l2_len, l3_len, now)
+        };
+        self.held += 1;
+        let is_given_up = self.segments_on_row().any(|segment| segment == raw.as_ptr());
+        self.free_row();
+        match NonNull::new(whole) {
+            Some(whole) => {
+                // SAFETY: the library let go of the chain, whose segments were all ours.
+                let whole = unsafe { Mbuf::from_raw(whole) };
+                self.held = self.held.saturating_sub(whole.segments());
+                Offered::Whole(whole)
+            }
+            None if is_given_up => Offered::Refused,
+            None => Offered::Pending,
+        }
+    }
+
+    /// Frees datagrams whose time is up, as many as one death row holds: 32 of the largest. Returns
+    /// how many fragments that were.
+    pub fn expire(&mut self, now: u64) -> usize {
+        if self.held == 0 {
+            return 0;
+        }
+        let table = self.table.as_ptr();
+        // SAFETY: the table is ours and alive, and the row empty.
+        unsafe { dpdk_sys::rte_ip_frag_table_del_expired_entries(table, &mut *self.row, now) };
+        self.free_row()
+    }
+
+    /// Fragments in it.
+    #[inline]
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    /// The fragments on the row. Some may be chained: a datagram is put together until a hole is found.
+    fn segments_on_row(&self) -> impl Iterator<Item = *mut rte_mbuf> {
+        let next = |segment: &*mut rte_mbuf| {
+            // SAFETY: a segment of a frame on the row, which nobody frees or changes meanwhile.
+            let next = unsafe { (**segment).next };
+            (!next.is_null()).then_some(next)
+        };
+        let frames = self.row.row.iter().take(self.row.cnt as usize);
+        frames.flat_map(move |&frame| std::iter::successors(Some(frame), next).take(FRAGMENTS_MAX))
+    }
+
+    /// Frees what the last call gave up. Returns how many fragments that were.
+    fn free_row(&mut self) -> usize {
+        let count = self.segments_on_row().count();
+        if count > 0 {
+            // SAFETY: the row's mbufs are no longer in the table, nor anywhere else.
+            unsafe { dpdk_sys::rte_ip_frag_free_death_row(&mut *self.row, PREFETCH) };
+            self.held = self.held.saturating_sub(count);
+        }
+        count
+    }
+}
+
+impl FragmentHeaders {
+    /// The lengths of both, if the frame is in one piece, has the headers, and ends with its datagram.
+    fn lengths_in(self, mbuf: &Mbuf) -> Option<(u8, u16)> {
+        let (l2_len, header_len) = match self {
+            FragmentHeaders::V4 { l2_len, l3_len } => (l2_len, u16::from(l3_len)),
+            FragmentHeaders::V6 { l2_len } => (l2_len, IPV6_HEADERS_LEN),
+        };
+        let datagram = mbuf.data().get(usize::from(l2_len)..)?;
+        let header = datagram.get(..usize::from(header_len))?;
+        let holds = match self {
+            FragmentHeaders::V4 { .. } => {
+                let &[_, _, high, low, ..] = header else { return None };
+                let total_len = usize::from(u16::from_be_bytes([high, low]));
+                header.len() >= IPV4_HEADER_LEN_MIN && total_len == datagram.len()
+            }
+            FragmentHeaders::V6 { .. } => {
+                let &[_, _, _, _, high, low, next, ..] = header else { return None };
+                let payload_len = usize::from(u16::from_be_bytes([high, low]));
+                next == IPV6_FRAGMENT && payload_len + IPV6_HEADER_LEN == datagram.len()
+            }
+        };
+        (holds && mbuf.is_contiguous() && l2_len <= L2_LEN_MAX).then_some((l2_len, header_len))
+    }
+}
+
+impl fmt::Debug for IpFragTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IpFragTable").field("held", &self.held).finish_non_exhaustive()
+    }
+}
+
+impl Drop for IpFragTable {
+    fn drop(&mut self) {
+        let _control = self.eal.control();
+        // SAFETY: the table is ours, alive, and gone after this; it frees the frames in it, whose
+        // pools cannot go while frames are out.
+        unsafe { dpdk_sys::rte_ip_frag_table_destroy(self.table.as_ptr()) };
+    }
+}
+
+const IPV4_HEADER_LEN_MIN: usize = 20;
+const IPV6_HEADER_LEN: usize = 40;
+/// The fixed header and the fragment header behind it.
+const IPV6_HEADERS_LEN: u16 = 48;
+/// The fragment header's number.
+const IPV6_FRAGMENT: u8 = 44;
+/// What an mbuf's field of 7 bits holds.
+const L2_LEN_MAX: u8 = 127;
+const SIZE_MAX: u32 = 1 << 20;
+/// Frames that are fetched ahead of being freed.
+const PREFETCH: u32 = 3;
+
+// One offer gives up an expired datagram for its own place, another for the table's bound, its own
+// datagram, and itself; a row has room for all of that.
+const _: () =
+    assert!(3 * FRAGMENTS_MAX < dpdk_sys::RTE_IP_FRAG_DEATH_ROW_LEN as usize * (FRAGMENTS_MAX + 1));
