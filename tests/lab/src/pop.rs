@@ -118,6 +118,27 @@ impl Pop {
         Ok(())
     }
 
+    /// As [`Self::sighup`], and waits until it has taken what it read.
+    ///
+    /// # Errors
+    /// If it refuses or does not answer, with what it logged.
+    pub fn reload(&mut self) -> Result<()> {
+        let before = self.log().len();
+        self.sighup()?;
+        let start = Instant::now();
+        loop {
+            let detail = self.log().get(before..).unwrap_or_default().to_owned();
+            if detail.contains("reloaded") {
+                return Ok(());
+            }
+            if detail.contains("refused") || start.elapsed() > RELOAD_LIMIT {
+                let what = format!("the reload of {}", self.name());
+                return Err(LabError::NotReady { what, waited: start.elapsed(), detail });
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// How often it was started: with each start its metrics begin anew.
     #[must_use]
     pub fn starts(&self) -> u32 {
@@ -184,3 +205,6 @@ impl Pop {
         self.process.as_mut().ok_or_else(|| LabError::Unexpected(format!("{name} does not run")))
     }
 }
+
+/// How long a reload may take.
+const RELOAD_LIMIT: Duration = Duration::from_secs(5);

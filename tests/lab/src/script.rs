@@ -65,6 +65,18 @@ impl Script {
     /// As [`Self::new`], with another time between two flips of one direction.
     #[must_use]
     pub fn with_interval(seed: u64, length: Duration, pops: usize, interval: Duration) -> Self {
+        Self::among(seed, length, pops, interval, 0..pops)
+    }
+
+    /// As [`Self::with_interval`], where only the POPs `mortal` are killed.
+    #[must_use]
+    pub fn among(
+        seed: u64,
+        length: Duration,
+        pops: usize,
+        interval: Duration,
+        mortal: Range<usize>,
+    ) -> Self {
         let on_tick = |time: Duration| {
             let ticks = time.as_millis() / interval.as_millis().max(1);
             interval * u32::try_from(ticks).unwrap_or(u32::MAX)
@@ -85,7 +97,7 @@ impl Script {
         while now + KILL_INTERVAL + DEAD_ROUTE < length {
             writer.flip_between(now, now + BEFORE_KILL);
             if victims.is_empty() {
-                victims = writer.shuffled(pops);
+                victims = writer.shuffled(mortal.clone());
             }
             if let Some(victim) = victims.pop() {
                 writer.kill(now + BEFORE_KILL, victim);
@@ -147,8 +159,8 @@ impl Writer {
         self.events.push((restarted, Action::Restart(victim)));
     }
 
-    fn shuffled(&mut self, pops: usize) -> Vec<usize> {
-        let mut keyed: Vec<(u64, usize)> = (0..pops).map(|p| (self.rng.next_u64(), p)).collect();
+    fn shuffled(&mut self, pops: Range<usize>) -> Vec<usize> {
+        let mut keyed: Vec<(u64, usize)> = pops.map(|p| (self.rng.next_u64(), p)).collect();
         keyed.sort_unstable();
         keyed.into_iter().map(|(_, pop)| pop).collect()
     }
@@ -187,6 +199,13 @@ mod tests {
         let (slow, fast) = (moves(&script), moves(&Script::new(1, LENGTH, 3)));
         assert!(slow > 200 && slow < fast * 6 / 10, "{slow} {fast}");
         a_kill_is_felt(&script);
+    }
+
+    #[test]
+    fn spared_pops_live() {
+        let script = Script::among(1, LENGTH, 3, FLIP_INTERVAL, 1..3);
+        let killed = |pop| script.events.iter().any(|event| event.1 == Action::Kill(pop));
+        assert_eq!([killed(0), killed(1), killed(2)], [false, true, true]);
     }
 
     #[test]

@@ -99,23 +99,7 @@ impl TunnelLab {
     /// # Errors
     /// If one refuses or does not answer.
     pub fn reload(&mut self) -> Result<()> {
-        for pop in &mut self.pops {
-            let before = pop.log().len();
-            pop.sighup()?;
-            let start = std::time::Instant::now();
-            loop {
-                let detail = pop.log().get(before..).unwrap_or_default().to_owned();
-                if detail.contains("reloaded") {
-                    break;
-                }
-                if detail.contains("refused") || start.elapsed() > Duration::from_secs(5) {
-                    let what = format!("the reload of {}", pop.name());
-                    return Err(LabError::NotReady { what, waited: start.elapsed(), detail });
-                }
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        }
-        Ok(())
+        self.pops.iter_mut().try_for_each(Pop::reload)
     }
 
     /// Runs `anyrelay` with these arguments, such as `["agent", "revoke", ...]`.
