@@ -70,6 +70,16 @@ pub fn rendezvous_key(relay: &Secret, ip: u32, port: u16) -> Result<Key128, Hkdf
     relay.derive("rendezvous", &vip_fields(ip, port))
 }
 
+/// The key of the choice among the IPv6 targets of the service at `vip`.
+pub fn rendezvous_key6(relay: &Secret, vip: SocketAddr) -> Result<Key128, HkdfError> {
+    relay.derive("rendezvous", &endpoint_fields(vip))
+}
+
+/// The key of the check in the egress addresses of the service in prefix mode at `vip`.
+pub fn prefix_check_key(relay: &Secret, vip: SocketAddr) -> Result<Key128, HkdfError> {
+    relay.derive("prefix check", &endpoint_fields(vip))
+}
+
 /// The key of the predicted sequence numbers at a tunnel's `vip`.
 pub fn sequence_key(sequence: &Secret, vip: SocketAddr) -> Result<Key128, HkdfError> {
     sequence.derive("sequence", &endpoint_fields(vip))
@@ -153,6 +163,12 @@ mod tests {
         assert_ne!(base, permutation_key(&one, 0xcb00_710a, 444).unwrap());
         assert_eq!(base, permutation_key(&one, 0xcb00_710a, 443).unwrap());
         let vip: SocketAddr = "203.0.113.10:443".parse().unwrap();
+        let rendezvous = rendezvous_key(&one, 0xcb00_710a, 443).unwrap();
+        let check = prefix_check_key(&one, vip).unwrap();
+        assert_eq!(rendezvous_key6(&one, vip).unwrap(), rendezvous);
+        assert!(check != rendezvous && check != base);
+        let vip6: SocketAddr = "[::cb00:710a]:443".parse().unwrap();
+        assert_ne!(rendezvous_key6(&one, vip6).unwrap(), rendezvous);
         let (mac, mask) = token_keys_v6(&one, vip).unwrap();
         let tunnel = [sequence_key(&one, vip).unwrap(), token_key(&one, vip).unwrap(), mac, mask];
         for (index, key) in tunnel.iter().enumerate() {

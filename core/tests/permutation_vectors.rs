@@ -2,12 +2,18 @@
 //! (`vectors/relay-v1.py`; its `--check` compares the file with what it computes).
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a failed one ends the test")]
 
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
 use anyrelay_core::config::{Endpoint, MAPPING_VERSION};
-use anyrelay_core::keys::{Secret, permutation_key, rendezvous_key};
+use anyrelay_core::keys::{
+    Secret, permutation_key, prefix_check_key, rendezvous_key, rendezvous_key6,
+};
 use anyrelay_core::relay::permutation::{
     Case, Client, DecodeError, Mapped, Permutation, PoolBits, WalkError,
 };
-use anyrelay_core::relay::rendezvous::Rendezvous;
+use anyrelay_core::relay::prefix::{Prefix, PrefixLen, PrefixMap};
+use anyrelay_core::relay::rendezvous::{Endpoint6, Rendezvous};
+use anyrelay_core::relay::rendezvous6::Rendezvous6;
 use serde_json::Value;
 
 fn vectors() -> Value {
@@ -115,4 +121,68 @@ fn the_choice_among_targets_is_the_frozen_one() {
             assert_eq!(rendezvous.targets()[usize::from(index)], endpoint(text(choice, "target")));
         }
     }
+}
+
+/// The endpoint of a text that is one of IPv6.
+fn endpoint6(text: &str) -> Endpoint6 {
+    text.parse::<std::net::SocketAddrV6>().unwrap().into()
+}
+
+#[test]
+fn the_choice_among_ipv6_targets_is_the_frozen_one() {
+    let vectors = vectors();
+    let entries = list(&vectors, "rendezvous6");
+    assert_eq!(entries.len(), 4);
+    for entry in entries {
+        let vip: SocketAddr = text(entry, "vip").parse().unwrap();
+        let key = rendezvous_key6(&secret(&vectors), vip).unwrap();
+        assert_eq!(key.as_bytes()[..], hex(text(entry, "key")));
+        let targets = list(entry, "targets").iter();
+        let targets: Vec<_> = targets.map(|target| endpoint6(target.as_str().unwrap())).collect();
+        let rendezvous = Rendezvous6::new(&key, &targets);
+        assert_eq!(list(entry, "choices").len(), 40);
+        for choice in list(entry, "choices") {
+            let client: SocketAddr = text(choice, "client").parse().unwrap();
+            assert_eq!(client.is_ipv6(), vip.is_ipv6());
+            let chosen = match client {
+                SocketAddr::V4(client) => rendezvous.choose4(client.into()),
+                SocketAddr::V6(client) => rendezvous.choose6(client.into()),
+            };
+            let weight = |target| match client {
+                SocketAddr::V4(client) => rendezvous.weight4(client.into(), target),
+                SocketAddr::V6(client) => rendezvous.weight6(client.into(), target),
+            };
+            assert_eq!(chosen, Some(endpoint6(text(choice, "target"))));
+            for (expected, target) in list(choice, "weights").iter().zip(&targets) {
+                let expected = u64::from_str_radix(expected.as_str().unwrap(), 16).unwrap();
+                assert_eq!(weight(*target), expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_addresses_of_prefix_mode_are_the_frozen_ones() {
+    let vectors = vectors();
+    let mut lens = Vec::new();
+    for entry in list(&vectors, "prefix") {
+        let vip: SocketAddr = text(entry, "vip").parse().unwrap();
+        let key = prefix_check_key(&secret(&vectors), vip).unwrap();
+        assert_eq!(key.as_bytes()[..], hex(text(entry, "key")));
+        let (first, len) = text(entry, "prefix").split_once('/').unwrap();
+        let len = PrefixLen::new(len.parse().unwrap()).unwrap();
+        lens.push(len.get());
+        let ip6 = |text: &str| text.parse::<Ipv6Addr>().unwrap().to_bits();
+        let map = PrefixMap::new(&key, Prefix { first: ip6(first), len });
+        assert!(list(entry, "addresses").len() > 30);
+        for pair in list(entry, "addresses") {
+            let client = text(pair, "client").parse::<Ipv4Addr>().unwrap().to_bits();
+            assert_eq!(map.address(client), ip6(text(pair, "address")));
+            assert_eq!(map.client(ip6(text(pair, "address"))), Some(client));
+        }
+        for bad in list(entry, "bad") {
+            assert_eq!(map.client(ip6(bad.as_str().unwrap())), None, "{bad}");
+        }
+    }
+    assert_eq!(lens, [32, 48, 64, 70, 80]);
 }

@@ -5,6 +5,8 @@ pub mod icmp;
 pub mod options;
 pub mod pending_rst;
 pub mod permutation;
+pub mod prefix;
 pub mod rendezvous;
+pub mod rendezvous6;
 pub mod translate;
 pub mod translate6;

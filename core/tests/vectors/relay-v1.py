@@ -23,6 +23,7 @@ SECRET = bytes(range(0x20))
 POOL_BITS = [2, 8, 9, 16]
 CLIENTS = 100
 RANDOM_TAGS = 25
+PREFIXES = ["2001:db8::/32", "2001:db8:64::/48", "2001:db8:64::/64", "2001:db8:64:0:a800::/70", "2001:db8:64:0:a1b2::/80"]
 
 # --- Keys ----------------------------------------------------------------------------------------
 
@@ -33,7 +34,10 @@ def derive(label, vip):
 
 
 def endpoint_bytes(endpoint):
+    """An address of 4 bytes, or 16 of those that are no numbers but say so, and a port of 2."""
     ip, port = endpoint
+    if isinstance(ip, ipaddress.IPv6Address):
+        return ip.packed + port.to_bytes(2, "big")
     return ip.to_bytes(4, "big") + port.to_bytes(2, "big")
 
 
@@ -96,6 +100,37 @@ def choose(round_keys, client, targets):
     return min(targets, key=lambda target: (-weight(round_keys, client, target), target))
 
 
+def weight6(key, client, target):
+    """The weight of an IPv6 target for a client of either family."""
+    message = endpoint_bytes(client) + endpoint_bytes(target)
+    return int.from_bytes(plain.cmac(key, message)[:8], "big")
+
+
+def choose6(key, client, targets):
+    return min(targets, key=lambda target: (-weight6(key, client, target), target))
+
+
+# --- The addresses of prefix mode ----------------------------------------------------------------
+
+
+def prefix_address(round_keys, prefix, client_ip):
+    """The address of a client, put together from its four fields."""
+    p = prefix.prefixlen
+    c = min(32, 96 - p)
+    encrypted = aes128(round_keys, client_ip.to_bytes(4, "big") + bytes(12))
+    check = "".join(f"{byte:08b}" for byte in encrypted)[:c]
+    bits = f"{int(prefix.network_address):0128b}"[:p] + "0" * (96 - p - c) + f"{client_ip:032b}" + check
+    assert len(bits) == 128
+    return ipaddress.IPv6Address(int(bits, 2))
+
+
+def prefix_client(round_keys, prefix, address):
+    """The client of an address, or nothing for one that stands for nobody."""
+    c = min(32, 96 - prefix.prefixlen)
+    client_ip = int(address) >> c & 0xFFFFFFFF
+    return client_ip if prefix_address(round_keys, prefix, client_ip) == address else None
+
+
 # --- The file ------------------------------------------------------------------------------------
 
 
@@ -104,7 +139,14 @@ def endpoint(text):
     return int(ipaddress.IPv4Address(ip)), int(port)
 
 
+def endpoint6(text):
+    ip, port = text.rsplit(":", 1)
+    return ipaddress.IPv6Address(ip.strip("[]")), int(port)
+
+
 def text_of(pair):
+    if isinstance(pair[0], ipaddress.IPv6Address):
+        return f"[{pair[0]}]:{pair[1]}"
     return f"{ipaddress.IPv4Address(pair[0])}:{pair[1]}"
 
 
@@ -164,6 +206,54 @@ def rendezvous_vectors(count):
     }
 
 
+def clients6(name):
+    """IPv6 clients at the edges, and others."""
+    ip = ipaddress.IPv6Address
+    edges = [(ip(0), 1), (ip(2**128 - 1), 65535), endpoint6("[2001:db8::1]:1024")]
+    return edges + [(ip(n % 2**128), 1 + (n >> 128) % 65535) for n in numbers(name, 37)]
+
+
+def rendezvous6_vectors(vip, count):
+    """The choice among IPv6 targets of clients of the VIP's family."""
+    is_ipv6 = isinstance(vip[0], ipaddress.IPv6Address)
+    key = derive("rendezvous", vip)
+    targets = [endpoint6(f"[2001:db8:5::{1 + i // 2}]:{8443 + i % 2}") for i in range(count)]
+    name = f"rendezvous6 {text_of(vip)} {count}"
+    choices = []
+    for client in clients6(name) if is_ipv6 else clients(name)[:40]:
+        choices.append(
+            {
+                "client": text_of(client),
+                "weights": [f"{weight6(key, client, target):016x}" for target in targets],
+                "target": text_of(choose6(key, client, targets)),
+            }
+        )
+    return {
+        "vip": text_of(vip),
+        "key": key.hex(),
+        "targets": [text_of(target) for target in targets],
+        "choices": choices,
+    }
+
+
+def prefix_vectors(text):
+    prefix = ipaddress.IPv6Network(text)
+    vip = endpoint(f"203.0.113.{prefix.prefixlen}:443")
+    key = derive("prefix check", vip)
+    round_keys = expand_key(key)
+    addresses, bad = [], []
+    ips = sorted({ip for ip, _ in clients(f"prefix {text}")[:40]})
+    for ip, n in zip(ips, numbers(f"bad address {text}", len(ips))):
+        address = prefix_address(round_keys, prefix, ip)
+        assert prefix_client(round_keys, prefix, address) == ip
+        addresses.append({"client": str(ipaddress.IPv4Address(ip)), "address": str(address)})
+        # One bit is another: of the prefix, the zeros, the client or the check.
+        damaged = ipaddress.IPv6Address(int(address) ^ 1 << n % 128)
+        assert prefix_client(round_keys, prefix, damaged) is None
+        bad.append(str(damaged))
+    return {"prefix": text, "vip": text_of(vip), "key": key.hex(), "addresses": addresses, "bad": bad}
+
+
 def make():
     permutations = [permutation_vectors(k) for k in POOL_BITS]
     assert sum(entry["longer_walks"] for entry in permutations) > 0
@@ -172,6 +262,12 @@ def make():
         "relay_secret": SECRET.hex(),
         "permutation": permutations,
         "rendezvous": [rendezvous_vectors(count) for count in (2, 5)],
+        "rendezvous6": [
+            rendezvous6_vectors(vip, count)
+            for vip in (endpoint("203.0.113.10:443"), endpoint6("[2001:db8::10]:443"))
+            for count in (2, 9)
+        ],
+        "prefix": [prefix_vectors(text) for text in PREFIXES],
     }
 
 

@@ -1,0 +1,194 @@
+//! The mapping of prefix mode: an IPv4 client and the IPv6 address that stands for it, both ways
+//! without a table.
+//!
+//! ```text
+//!   p bits    96 - p - c   32 bits      c bits
+//! +---------+-----------+-----------+---------+        32 <= p <= 80
+//! | prefix  | zeros     | client ip | check   |        c = min(32, 96 - p)
+//! +---------+-----------+-----------+---------+
+//!
+//! check = the first c bits of AES-128_K(client ip 4 | twelve zero bytes)
+//! ```
+//!
+//! with K = HKDF(relay secret, "prefix check", VIP, port). The client's port is kept. One client is
+//! one address, so that a target can log it and limit its rate. An address that somebody made up
+//! passes with a chance of 2^-c at best.
+
+use std::fmt;
+use std::net::Ipv6Addr;
+
+use crate::crypto::{Aes128, Key128};
+
+/// Bits of a prefix: 32..=80.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrefixLen(u8);
+
+impl PrefixLen {
+    /// The shortest prefix.
+    pub const MIN: u8 = 32;
+    /// The longest prefix: it leaves 16 bits for the check.
+    pub const MAX: u8 = 80;
+
+    /// A prefix of `bits` bits, if it can have as many.
+    pub const fn new(bits: u8) -> Option<Self> {
+        if Self::MIN <= bits && bits <= Self::MAX { Some(PrefixLen(bits)) } else { None }
+    }
+
+    /// How many bits it has.
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+
+    /// Bits of the check behind the client's address.
+    pub const fn check_bits(self) -> u32 {
+        let room = 96 - self.0 as u32;
+        if room < 32 { room } else { 32 }
+    }
+}
+
+/// A prefix of egress addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefix {
+    /// The lowest address: no bit behind the prefix is set.
+    pub first: u128,
+    /// Bits of the prefix.
+    pub len: PrefixLen,
+}
+
+impl Prefix {
+    /// The highest address.
+    pub const fn last(self) -> u128 {
+        self.first | (u128::MAX >> self.len.0)
+    }
+
+    /// Whether `ip` is in it.
+    pub const fn contains(self, ip: u128) -> bool {
+        self.first <= ip && ip <= self.last()
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", Ipv6Addr::from_bits(self.first), self.len.0)
+    }
+}
+
+/// What stands for the clients of one service in its prefix.
+#[derive(Clone, Debug)]
+pub struct PrefixMap {
+    prefix: Prefix,
+    aes: Aes128,
+}
+
+impl PrefixMap {
+    /// The mapping under `key`.
+    pub fn new(key: &Key128, prefix: Prefix) -> Self {
+        PrefixMap { prefix, aes: Aes128::new(key) }
+    }
+
+    /// The prefix.
+    pub fn prefix(&self) -> Prefix {
+        self.prefix
+    }
+
+    /// The address that stands for `client`.
+    #[inline]
+    pub fn address(&self, client: u32) -> u128 {
+        let check_bits = self.prefix.len.check_bits();
+        let block = (u128::from(client) << 96).to_be_bytes();
+        let check = u128::from_be_bytes(self.aes.encrypt_block(&block)) >> (128 - check_bits);
+        self.prefix.first | u128::from(client) << check_bits | check
+    }
+
+    /// The client that `address` stands for; `None` when it stands for nobody.
+    #[inline]
+    pub fn client(&self, address: u128) -> Option<u32> {
+        let client = (address >> self.prefix.len.check_bits()) as u32;
+        // Prefix, zeros and check, all at once.
+        (self.address(client) == address).then_some(client)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const KEY: Key128 = Key128::new(*b"prefix mode test");
+
+    fn map(key: &Key128, len: u8) -> PrefixMap {
+        let first = 0x2001_0db8_0064_a1b2_c3d4 << 48 & !(u128::MAX >> len);
+        PrefixMap::new(key, Prefix { first, len: PrefixLen::new(len).unwrap() })
+    }
+
+    #[test]
+    fn lengths_and_checks_are_as_the_protocol_says() {
+        for (len, check_bits) in
+            [(32, 32), (48, 32), (63, 32), (64, 32), (65, 31), (70, 26), (79, 17), (80, 16)]
+        {
+            assert_eq!(PrefixLen::new(len).unwrap().check_bits(), check_bits, "{len}");
+        }
+        for len in [0, 31, 81, 96, 128, 255] {
+            assert_eq!(PrefixLen::new(len), None);
+        }
+    }
+
+    #[test]
+    fn fields_are_where_the_protocol_has_them() {
+        let client = 0xc612_0509_u32;
+        let block = [&client.to_be_bytes()[..], &[0; 12]].concat();
+        let sealed = Aes128::new(&KEY).encrypt_block(&block.try_into().unwrap());
+        let sealed = u32::from_be_bytes(*sealed.first_chunk().unwrap());
+        for len in PrefixLen::MIN..=PrefixLen::MAX {
+            let map = map(&KEY, len);
+            let check_bits = map.prefix().len.check_bits();
+            let address = map.address(client);
+            assert_eq!(address & !(u128::MAX >> len), map.prefix().first);
+            let rest = address & (u128::MAX >> len);
+            assert_eq!((rest >> check_bits) as u32, client);
+            assert_eq!(rest >> check_bits >> 32, 0);
+            let check = rest & ((1 << check_bits) - 1);
+            assert_eq!(check, u128::from(sealed) >> (32 - check_bits), "{len}");
+        }
+    }
+
+    #[test]
+    fn made_up_addresses_pass_as_seldom_as_the_check_is_long() {
+        let map = map(&KEY, 80);
+        // Any client, any check: one in 65536.
+        let passed = (0..1 << 20).filter(|tried: &u128| {
+            let made_up = map.prefix().first | ((tried * 0x9e37_79b9_7f4b) % (1 << 48));
+            map.client(made_up).is_some()
+        });
+        let passed = passed.count();
+        // 16 expected, standard deviation 4.
+        assert!((2..=36).contains(&passed), "{passed} passed");
+    }
+
+    proptest! {
+        #[test]
+        fn clients_come_back(client: u32, len in PrefixLen::MIN..=PrefixLen::MAX) {
+            let map = map(&KEY, len);
+            let address = map.address(client);
+            prop_assert!(map.prefix().contains(address));
+            prop_assert_eq!(map.client(address), Some(client));
+        }
+
+        #[test]
+        fn no_bit_can_be_changed(client: u32, len in PrefixLen::MIN..=PrefixLen::MAX, bit in 0..128) {
+            let map = map(&KEY, len);
+            let changed = map.address(client) ^ (1_u128 << bit);
+            let check_bits = map.prefix().len.check_bits() as i32;
+            // A changed client has another check, but for a chance of 2^-16 at worst.
+            if !(check_bits..check_bits + 32).contains(&bit) {
+                prop_assert_eq!(map.client(changed), None);
+            }
+        }
+
+        #[test]
+        fn another_service_has_other_checks(client: u32) {
+            let (one, other) = (map(&KEY, 64), map(&Key128::new([7; 16]), 64));
+            prop_assert!(other.client(one.address(client)).is_none());
+        }
+    }
+}
