@@ -11,8 +11,8 @@ use crate::keys::{KeyFile, Tenant, Tenants};
 use crate::predict::Constants;
 use crate::time::UnixTime;
 
-/// The version of the mapping of `relay::permutation` and `relay::rendezvous`. A change of either
-/// needs a new one.
+/// The version of the mapping of `relay::permutation`, `relay::prefix` and `relay::rendezvous`. A
+/// change of any needs a new one.
 pub const MAPPING_VERSION: &str = "relay-v1";
 
 /// SHA-256, in hex, of the canonical text of `config`, `keys` and `tenants`.
@@ -89,6 +89,7 @@ fn canonical_text(config: &Config, keys: &KeyFile, tenants: &Tenants) -> Result<
         let _ = write!(text, "relay {} mss {} egress ", service.vip, service.mss);
         let _ = match service.egress {
             EgressConfig::Pool(pool) => write!(text, "pool {pool}"),
+            EgressConfig::Prefix(prefix) => write!(text, "prefix {prefix}"),
             EgressConfig::Transparent => write!(text, "transparent"),
         };
         let mut targets = service.targets.clone();

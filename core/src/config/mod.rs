@@ -8,8 +8,10 @@
 mod addresses;
 mod check;
 mod digest;
+mod meanings;
 mod net;
 mod raw;
+mod relays6;
 mod reload;
 mod slots;
 mod snapshot;
@@ -25,16 +27,16 @@ use crate::predict::Constants;
 use crate::relay::permutation::PoolBits;
 use crate::wire::MacAddr;
 
-pub use crate::relay::rendezvous::{Endpoint, MAX_TARGETS};
+pub use crate::relay::prefix::Prefix;
+pub use crate::relay::rendezvous::{Endpoint, Endpoint6, MAX_TARGETS};
 pub use crate::verdict::PortIndex;
 pub use digest::MAPPING_VERSION;
+pub use meanings::{is_link_local6, is_unicast, is_unicast6};
 pub use net::{Address, IpNet, Ipv4Net, Ipv6Net, Net};
+pub use relays6::{Mode6, Service6};
 pub use reload::{Conflict, ConflictKind, reload_conflicts};
 pub use slots::ServiceSlot;
-pub use snapshot::{
-    Destination, Egress, PoolIndex, Service, ServiceIndex, Snapshot, is_link_local6, is_unicast,
-    is_unicast6,
-};
+pub use snapshot::{Destination, Egress, PoolIndex, Service, ServiceIndex, Snapshot};
 pub use tunnels::Tunnel;
 
 /// Services of one POP, of both kinds together, and counter slots for them.
@@ -307,10 +309,11 @@ pub struct Limits {
 pub struct ServiceConfig {
     /// Its name, unique.
     pub name: String,
-    /// What clients connect to.
-    pub vip: Endpoint,
-    /// The servers, ascending: 1..=[`MAX_TARGETS`].
-    pub targets: Vec<Endpoint>,
+    /// What clients connect to. An IPv6 VIP has transparent egress.
+    pub vip: SocketAddr,
+    /// The servers, ascending: 1..=[`MAX_TARGETS`]. Behind a prefix, all are of IPv6; else they are
+    /// of the VIP's family.
+    pub targets: Vec<SocketAddr>,
     /// How the POP appears to them.
     pub egress: EgressConfig,
     /// The largest MSS that a SYN may announce, in bytes.
@@ -347,11 +350,26 @@ impl TunnelConfig {
 pub enum EgressConfig {
     /// As the addresses of a pool.
     Pool(Pool),
+    /// As the addresses of an IPv6 prefix.
+    Prefix(Prefix),
     /// As the client itself.
     Transparent,
 }
 
-/// A prefix of egress addresses.
+impl EgressConfig {
+    /// Whether `ip` is one of its addresses.
+    pub fn holds(self, ip: IpAddr) -> bool {
+        match (self, ip) {
+            (EgressConfig::Pool(pool), IpAddr::V4(ip)) => {
+                (pool.first..=pool.last()).contains(&ip.to_bits())
+            }
+            (EgressConfig::Prefix(prefix), IpAddr::V6(ip)) => prefix.contains(ip.to_bits()),
+            _ => false,
+        }
+    }
+}
+
+/// A prefix of IPv4 egress addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pool {
     /// The lowest address, as the number that its dotted form stands for.

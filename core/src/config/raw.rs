@@ -184,7 +184,7 @@ pub(super) struct RawRelay {
 #[serde(rename_all = "lowercase")]
 pub(super) enum RawEgress {
     Pool(String),
-    Prefix(serde::de::IgnoredAny),
+    Prefix(String),
     Transparent,
 }
 

@@ -3,7 +3,7 @@
 //! Two kinds of changes are refused. Some cannot be done without a restart, because what they are
 //! about is made at start: ports, workers, layout, DPDK, the metrics listener, tables. Others can
 //! be done but break live connections, and need the operator's word: a live VIP:port's targets,
-//! pool, mode, or relay secret; a live tunnel's VIPs, constants, sequence secret, or a token secret
+//! pool, prefix, mode, or relay secret; a live tunnel's VIPs, constants, sequence secret, or a token secret
 //! or tenant's key that its agents go by; and an end to private clients. Adding and removing
 //! services, tenants, agents and epochs, and everything else, is free.
 
@@ -133,19 +133,17 @@ impl Conflicts<'_> {
                  second VIP or port with the new list",
             );
         }
+        if old.egress == new.egress {
+            return;
+        }
+        let (before, after) = (described(old.egress), described(new.egress));
         let reason = match (old.egress, new.egress) {
-            (EgressConfig::Pool(old), EgressConfig::Pool(new)) if old != new => {
-                format!(
-                    "live connections use the pool {old}; the way without breaking any is a second VIP or port with the new pool"
-                )
-            }
-            (EgressConfig::Pool(_), EgressConfig::Transparent) => {
-                "live connections use a pool, not transparent egress".to_owned()
-            }
-            (EgressConfig::Transparent, EgressConfig::Pool(_)) => {
-                "live connections use transparent egress, not a pool".to_owned()
-            }
-            _ => return,
+            (EgressConfig::Pool(_), EgressConfig::Pool(_))
+            | (EgressConfig::Prefix(_), EgressConfig::Prefix(_)) => format!(
+                "live connections use {before}; the way without breaking any is a second VIP or \
+                 port with {after}"
+            ),
+            _ => format!("live connections use {before}, not {after}"),
         };
         self.breaks(&format!("relay[{index}].egress"), &reason);
     }
@@ -226,6 +224,15 @@ impl Conflicts<'_> {
     fn push(&mut self, kind: ConflictKind, key: &str, reason: &str) {
         let (file, key, reason) = (self.file.to_owned(), key.to_owned(), reason.to_owned());
         self.list.push(Conflict { kind, problem: Problem { file, key, reason } });
+    }
+}
+
+/// An egress in messages.
+fn described(egress: EgressConfig) -> String {
+    match egress {
+        EgressConfig::Pool(pool) => format!("the pool {pool}"),
+        EgressConfig::Prefix(prefix) => format!("the prefix {prefix}"),
+        EgressConfig::Transparent => "transparent egress".to_owned(),
     }
 }
 

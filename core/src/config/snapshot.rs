@@ -8,27 +8,30 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::addresses::AddressMap;
 use super::digest::{self, Fingerprints};
+use super::meanings::{destination, meanings, meanings6};
+use super::relays6::{self, Mode6, Service6};
 use super::slots::{self, ServiceSlot};
 use super::table::Table;
 use super::tunnels::{self, Tunnel};
 use super::{
-    Address, Config, EgressConfig, Endpoint, Ipv4Net, Ipv6Net, MAX_SERVICES, Net, Pool, Problem,
-    Problems, TunnelConfig,
+    Config, EgressConfig, Endpoint, Endpoint6, MAX_SERVICES, Pool, Problem, Problems,
+    ServiceConfig, TunnelConfig,
 };
 use crate::bucket::BucketHash;
 use crate::crypto::HkdfError;
-use crate::keys::{KeyFile, Tenants, permutation_key, rendezvous_key};
+use crate::keys::{KeyFile, Secret, Tenants, permutation_key, rendezvous_key};
 use crate::relay::permutation::Permutation;
 use crate::relay::rendezvous::Rendezvous;
 use crate::tunnel::TokenKeys;
 use crate::verdict::PortIndex;
 
-/// A service's place: the relays in the order of the file, then the tunnels. Another snapshot may
-/// have it elsewhere.
+/// A service's place: the relays between IPv4 and IPv4, then those with IPv6, then the tunnels, each
+/// in the order of the file. Another snapshot may have it elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceIndex(pub u16);
 
-/// A pool's place among the different pools of a snapshot. Services that share a pool share it.
+/// A pool's place among the different pools of a snapshot, or a prefix's among the prefixes. Services
+/// that share one share its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PoolIndex(pub u16);
 
@@ -37,7 +40,7 @@ pub struct PoolIndex(pub u16);
 pub enum Destination {
     /// The address of at least one service.
     Vip,
-    /// An egress address.
+    /// An egress address: of this pool, or for IPv6 of this prefix.
     Pool(PoolIndex),
     /// An address of one of the POP's own ports.
     Own(PortIndex),
@@ -45,7 +48,7 @@ pub enum Destination {
     Other,
 }
 
-/// A service, ready for use.
+/// A relay service between IPv4 and IPv4, ready for use. Those with IPv6 are [`Service6`]s.
 #[derive(Clone, Debug)]
 pub struct Service {
     /// Its name.
@@ -66,6 +69,42 @@ impl Service {
     /// The servers, ascending: what the choice is an index into.
     pub fn targets(&self) -> &[Endpoint] {
         self.rendezvous.targets()
+    }
+
+    /// The service of `config`, if it is between IPv4 and IPv4.
+    fn new(
+        config: &ServiceConfig,
+        slot: ServiceSlot,
+        relay: &Secret,
+        pools: &[Pool],
+    ) -> Result<Option<Service>, HkdfError> {
+        let SocketAddr::V4(vip) = config.vip else { return Ok(None) };
+        let vip = Endpoint::from(vip);
+        let egress = match config.egress {
+            EgressConfig::Transparent => Egress::Transparent,
+            EgressConfig::Prefix(_) => return Ok(None),
+            EgressConfig::Pool(pool) => Egress::Pool {
+                pool,
+                index: pool_index(pools, pool),
+                permutation: Permutation::new(
+                    &permutation_key(relay, vip.ip, vip.port)?,
+                    pool.bits,
+                ),
+            },
+        };
+        let targets = config.targets.iter().filter_map(|target| match *target {
+            SocketAddr::V4(target) => Some(target.into()),
+            SocketAddr::V6(_) => None,
+        });
+        let key = rendezvous_key(relay, vip.ip, vip.port)?;
+        Ok(Some(Service {
+            name: config.name.clone(),
+            slot,
+            vip,
+            rendezvous: Rendezvous::new(&key, &targets.collect::<Vec<_>>()),
+            egress,
+            mss: config.mss,
+        }))
     }
 }
 
@@ -94,8 +133,10 @@ pub enum Egress {
 pub struct Snapshot {
     /// The config that it was built from.
     pub config: Config,
-    /// The relay services, in the order of the file.
+    /// The relay services between IPv4 and IPv4, in the order of the file.
     pub services: Vec<Service>,
+    /// The relay services with IPv6 on a side, in the order of the file.
+    pub services6: Vec<Service6>,
     /// The tunnel services, in the order of the file.
     pub tunnels: Vec<Tunnel>,
     /// Which token bucket a network has.
@@ -104,9 +145,8 @@ pub struct Snapshot {
     fingerprints: Fingerprints,
     addresses: AddressMap<u32>,
     addresses6: AddressMap<u128>,
-    endpoints: Table,
-    // Ascending.
-    vips6: Vec<((u128, u16), ServiceIndex)>,
+    endpoints: Table<u64>,
+    endpoints6: Table<(u128, u32)>,
 }
 
 impl Snapshot {
@@ -137,45 +177,31 @@ impl Snapshot {
         tenants: &Tenants,
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, HkdfError> {
-        let pools = distinct_pools(config);
+        let (pools, prefixes) = (distinct_pools(config), relays6::distinct_prefixes(config));
         let slots = slots::assign(config, previous);
         let (slots, tunnel_slots) =
             slots.split_at_checked(config.services.len()).unwrap_or((&slots, &[]));
-        let mut services = Vec::with_capacity(config.services.len());
+        let (mut services, mut services6) = (Vec::new(), Vec::new());
         for (service, &slot) in config.services.iter().zip(slots) {
-            let Endpoint { ip, port } = service.vip;
-            let egress = match service.egress {
-                EgressConfig::Transparent => Egress::Transparent,
-                EgressConfig::Pool(pool) => Egress::Pool {
-                    pool,
-                    index: pool_index(&pools, pool),
-                    permutation: Permutation::new(
-                        &permutation_key(&keys.relay, ip, port)?,
-                        pool.bits,
-                    ),
-                },
-            };
-            let key = rendezvous_key(&keys.relay, ip, port)?;
-            services.push(Service {
-                name: service.name.clone(),
-                slot,
-                vip: service.vip,
-                rendezvous: Rendezvous::new(&key, &service.targets),
-                egress,
-                mss: service.mss,
-            });
+            match Service6::new(service, slot, &keys.relay, &prefixes)? {
+                Some(service6) => services6.push(service6),
+                None => services.extend(Service::new(service, slot, &keys.relay, &pools)?),
+            }
         }
+        let endpoints = endpoints(&services, &services6, &config.tunnels);
+        let endpoints6 = endpoints6(services.len(), &services6, &config.tunnels);
         Ok(Snapshot {
             bucket_hash: BucketHash::new(&keys.sequence)?,
             digest: digest::digest(config, keys, tenants)?,
             fingerprints: Fingerprints::new(keys, tenants)?,
             addresses: AddressMap::new(&meanings(config, &pools)),
-            addresses6: AddressMap::new(&meanings6(config)),
-            endpoints: Table::new(&endpoints(&services, &config.tunnels)),
-            vips6: vips6(services.len(), &config.tunnels),
+            addresses6: AddressMap::new(&meanings6(config, &prefixes)),
+            endpoints: Table::new(&endpoints),
+            endpoints6: Table::new(&endpoints6),
             tunnels: tunnels::tunnels(config, keys, tenants, tunnel_slots)?,
             config: config.clone(),
             services,
+            services6,
         })
     }
 
@@ -192,7 +218,10 @@ impl Snapshot {
     /// The names of all services and the places of their counters.
     pub fn names(&self) -> impl Iterator<Item = (&str, ServiceSlot)> {
         let relays = self.services.iter().map(|service| (service.name.as_str(), service.slot));
-        relays.chain(self.tunnels.iter().map(|tunnel| (tunnel.name.as_str(), tunnel.slot)))
+        let relays6 = self.services6.iter().map(|service| (service.name.as_str(), service.slot));
+        relays
+            .chain(relays6)
+            .chain(self.tunnels.iter().map(|tunnel| (tunnel.name.as_str(), tunnel.slot)))
     }
 
     /// The keys of tokens, of any VIP: epochs are the same at all. Nothing without tunnels.
@@ -236,22 +265,32 @@ impl Snapshot {
         }
     }
 
-    /// The relay service, if it is one.
+    /// The relay service between IPv4 and IPv4, if it is one.
     #[inline]
     pub fn service(&self, index: ServiceIndex) -> Option<&Service> {
         self.services.get(usize::from(index.0))
     }
 
+    /// The relay service with IPv6 on a side, if it is one.
+    #[inline]
+    pub fn service6(&self, index: ServiceIndex) -> Option<&Service6> {
+        self.services6.get(usize::from(index.0).checked_sub(self.services.len())?)
+    }
+
     /// The tunnel service, if it is one.
     #[inline]
     pub fn tunnel(&self, index: ServiceIndex) -> Option<&Tunnel> {
-        self.tunnels.get(usize::from(index.0).checked_sub(self.services.len())?)
+        let relays = self.services.len() + self.services6.len();
+        self.tunnels.get(usize::from(index.0).checked_sub(relays)?)
     }
 
     /// The name of a service of either kind, and the place of its counters.
     #[inline]
     pub fn name_and_slot(&self, index: ServiceIndex) -> Option<(&str, ServiceSlot)> {
-        match self.service(index) {
+        if let Some(service) = self.service(index) {
+            return Some((&service.name, service.slot));
+        }
+        match self.service6(index) {
             Some(service) => Some((&service.name, service.slot)),
             None => self.tunnel(index).map(|tunnel| (tunnel.name.as_str(), tunnel.slot)),
         }
@@ -263,11 +302,10 @@ impl Snapshot {
         self.find(AT_VIP, ip, port)
     }
 
-    /// The service at the IPv6 VIP `ip`:`port`: a tunnel.
+    /// The service of either kind at the IPv6 VIP `ip`:`port`.
     #[inline]
     pub fn service_at6(&self, ip: u128, port: u16) -> Option<ServiceIndex> {
-        let place = self.vips6.binary_search_by_key(&(ip, port), |(vip, _)| *vip).ok()?;
-        self.vips6.get(place).map(|(_, index)| *index)
+        self.find6(AT_VIP, ip, port)
     }
 
     /// The tunnel at the VIP `vip`.
@@ -291,9 +329,32 @@ impl Snapshot {
         self.find(TRANSPARENT, ip, port)
     }
 
+    /// The service that uses `prefix` towards the target `ip`:`port`.
+    #[inline]
+    pub fn service_from_prefix(
+        &self,
+        prefix: PoolIndex,
+        ip: u128,
+        port: u16,
+    ) -> Option<ServiceIndex> {
+        self.find6(prefix.0, ip, port)
+    }
+
+    /// The transparent service that has the IPv6 target `ip`:`port`.
+    #[inline]
+    pub fn transparent_service6(&self, ip: u128, port: u16) -> Option<ServiceIndex> {
+        self.find6(TRANSPARENT, ip, port)
+    }
+
     #[inline]
     fn find(&self, space: u16, ip: u32, port: u16) -> Option<ServiceIndex> {
         self.endpoints.get(endpoint_key(space, ip, port)).map(|index| ServiceIndex(index as u16))
+    }
+
+    #[inline]
+    fn find6(&self, space: u16, ip: u128, port: u16) -> Option<ServiceIndex> {
+        let at = Endpoint { ip, port };
+        self.endpoints6.get(endpoint_key6(space, at)).map(|index| ServiceIndex(index as u16))
     }
 }
 
@@ -314,79 +375,25 @@ fn pool_index(pools: &[Pool], pool: Pool) -> PoolIndex {
     PoolIndex(pools.iter().position(|other| *other == pool).unwrap_or_default() as u16)
 }
 
-#[inline]
-fn destination(value: u32) -> Destination {
-    match value & KIND {
-        VIP => Destination::Vip,
-        POOL => Destination::Pool(PoolIndex((value & !KIND) as u16)),
-        OWN => Destination::Own(PortIndex((value & !KIND) as u8)),
-        _ => Destination::Other,
-    }
-}
-
-/// Prefixes and what they mean. Of equal prefixes the last counts.
-type Meanings<A> = Vec<(Net<A>, u32)>;
-
-/// What all IPv4 addresses mean.
-fn meanings(config: &Config, pools: &[Pool]) -> Meanings<u32> {
-    let mut meanings = no_clients(&NOT_UNICAST, &PRIVATE, config);
-    for (index, pool) in (0..).zip(pools) {
-        let net = Net { address: pool.first, prefix_len: pool.prefix_len() };
-        meanings.push((net, POOL | index));
-    }
-    for service in &config.services {
-        meanings.extend(service.targets.iter().map(|target| (host(target.ip), NO_CLIENT)));
-        meanings.push((host(service.vip.ip), VIP));
-    }
-    let tunnels = config.tunnels.iter().filter_map(|tunnel| tunnel.vip4);
-    meanings.extend(tunnels.map(|vip| (host(vip.ip().to_bits()), VIP)));
-    meanings.extend(own(config));
-    meanings
-}
-
-/// What all IPv6 addresses mean.
-fn meanings6(config: &Config) -> Meanings<u128> {
-    let mut meanings = no_clients(&NOT_UNICAST6, &PRIVATE6, config);
-    let tunnels = config.tunnels.iter().filter_map(|tunnel| tunnel.vip6);
-    meanings.extend(tunnels.map(|vip| (host(vip.ip().to_bits()), VIP)));
-    meanings.extend(own(config));
-    meanings
-}
-
-/// What no client can have, of the whole world and of the ports' links.
-fn no_clients<A: Address>(
-    not_unicast: &[Net<A>],
-    private: &[Net<A>],
-    config: &Config,
-) -> Meanings<A> {
-    let private = if config.pop.private_clients { &[] } else { private };
-    let world = not_unicast.iter().chain(private).copied();
-    let links = config.ports.iter().flat_map(|port| port.nets::<A>());
-    let reserved = links.flat_map(|net| net.reserved()).map(host);
-    world.chain(reserved).map(|net| (net, NO_CLIENT)).collect()
-}
-
-/// The POP's own addresses.
-fn own<A: Address>(config: &Config) -> impl Iterator<Item = (Net<A>, u32)> {
-    (0..)
-        .zip(&config.ports)
-        .flat_map(|(index, port)| port.nets::<A>().map(move |net| (host(net.address), OWN | index)))
-}
-
-/// The prefix of one address.
-fn host<A: Address>(address: A) -> Net<A> {
-    Net { address, prefix_len: A::BITS }
-}
-
-/// The entries of the table of endpoints.
-fn endpoints(services: &[Service], tunnels: &[TunnelConfig]) -> Vec<(u64, u32)> {
+/// The entries of the table of IPv4 endpoints.
+fn endpoints(
+    services: &[Service],
+    services6: &[Service6],
+    tunnels: &[TunnelConfig],
+) -> Vec<(u64, u32)> {
+    let at_vip = |vip: Endpoint| endpoint_key(AT_VIP, vip.ip, vip.port);
     let mut entries = Vec::new();
-    for (index, tunnel) in (services.len() as u32..).zip(tunnels) {
-        let vip = tunnel.vip4.map(|vip| endpoint_key(AT_VIP, vip.ip().to_bits(), vip.port()));
-        entries.extend(vip.map(|vip| (vip, index)));
+    let first = (services.len() + services6.len()) as u32;
+    for (index, tunnel) in (first..).zip(tunnels) {
+        entries.extend(tunnel.vip4.map(|vip| (at_vip(vip.into()), index)));
+    }
+    for (index, service) in (services.len() as u32..).zip(services6) {
+        if let Mode6::Prefix { vip, .. } = service.mode {
+            entries.push((at_vip(vip), index));
+        }
     }
     for (index, service) in (0..).zip(services) {
-        entries.push((endpoint_key(AT_VIP, service.vip.ip, service.vip.port), index));
+        entries.push((at_vip(service.vip), index));
         let space = match service.egress {
             Egress::Pool { index, .. } => index.0,
             Egress::Transparent => TRANSPARENT,
@@ -397,15 +404,33 @@ fn endpoints(services: &[Service], tunnels: &[TunnelConfig]) -> Vec<(u64, u32)> 
     entries
 }
 
-/// The IPv6 VIPs, ascending, of `tunnels` that come after `relays` others.
-fn vips6(relays: usize, tunnels: &[TunnelConfig]) -> Vec<((u128, u16), ServiceIndex)> {
-    let indices = (relays as u16..).map(ServiceIndex);
-    let vips = indices.zip(tunnels).filter_map(|(index, tunnel)| {
-        tunnel.vip6.map(|vip| ((vip.ip().to_bits(), vip.port()), index))
-    });
-    let mut vips: Vec<_> = vips.collect();
-    vips.sort_unstable();
-    vips
+/// The entries of the table of IPv6 endpoints; before the services with IPv6 come `relays` others.
+fn endpoints6(
+    relays: usize,
+    services6: &[Service6],
+    tunnels: &[TunnelConfig],
+) -> Vec<((u128, u32), u32)> {
+    let mut entries = Vec::new();
+    for (index, tunnel) in ((relays + services6.len()) as u32..).zip(tunnels) {
+        entries.extend(tunnel.vip6.map(|vip| (endpoint_key6(AT_VIP, vip.into()), index)));
+    }
+    for (index, service) in (relays as u32..).zip(services6) {
+        let space = match service.mode {
+            Mode6::Prefix { index, .. } => index.0,
+            Mode6::Transparent { vip } => {
+                entries.push((endpoint_key6(AT_VIP, vip), index));
+                TRANSPARENT
+            }
+        };
+        let targets = service.targets().iter();
+        entries.extend(targets.map(|target| (endpoint_key6(space, *target), index)));
+    }
+    entries
+}
+
+#[inline]
+fn endpoint_key6(space: u16, at: Endpoint6) -> (u128, u32) {
+    (at.ip, u32::from(space) << 16 | u32::from(at.port))
 }
 
 #[inline]
@@ -413,64 +438,8 @@ fn endpoint_key(space: u16, ip: u32, port: u16) -> u64 {
     u64::from(space) << 48 | u64::from(ip) << 16 | u64::from(port)
 }
 
-/// Spaces of endpoints beside those of the pools, which are below [`MAX_SERVICES`].
+/// Spaces of endpoints beside those of the pools and prefixes, which are below [`MAX_SERVICES`].
 const AT_VIP: u16 = u16::MAX;
 const TRANSPARENT: u16 = u16::MAX - 1;
-
-/// Kinds of addresses in the map; 0 is an address that may be a client's.
-const KIND: u32 = 7 << 28;
-const NO_CLIENT: u32 = 1 << 28;
-const VIP: u32 = 2 << 28;
-const POOL: u32 = 3 << 28;
-const OWN: u32 = 4 << 28;
-
-/// Addresses that no host on the Internet has (RFC 6890): this network, loopback, link-local,
-/// multicast, reserved.
-const NOT_UNICAST: [Ipv4Net; 5] = [
-    Net { address: 0, prefix_len: 8 },
-    Net { address: 0x7f00_0000, prefix_len: 8 },
-    Net { address: 0xa9fe_0000, prefix_len: 16 },
-    Net { address: 0xe000_0000, prefix_len: 4 },
-    Net { address: 0xf000_0000, prefix_len: 4 },
-];
-
-/// Addresses that no host on the Internet has (RFC 6890, RFC 4291): unspecified, loopback and
-/// IPv4-compatible, IPv4-mapped, discard-only, link-local, site-local, multicast.
-const NOT_UNICAST6: [Ipv6Net; 6] = [
-    Net { address: 0, prefix_len: 96 },
-    Net { address: 0xffff_0000_0000, prefix_len: 96 },
-    Net { address: 0x0100 << 112, prefix_len: 64 },
-    LINK_LOCAL6,
-    Net { address: 0xfec0 << 112, prefix_len: 10 },
-    Net { address: 0xff00 << 112, prefix_len: 8 },
-];
-
-const LINK_LOCAL6: Ipv6Net = Net { address: 0xfe80 << 112, prefix_len: 10 };
-
-/// Whether a host of the Internet could have this address.
-pub fn is_unicast(ip: u32) -> bool {
-    !NOT_UNICAST.iter().any(|net| net.contains(ip))
-}
-
-/// Whether a host of the Internet could have this IPv6 address.
-pub fn is_unicast6(ip: u128) -> bool {
-    !NOT_UNICAST6.iter().any(|net| net.contains(ip))
-}
-
-/// Whether it is an IPv6 address of one link only.
-pub fn is_link_local6(ip: u128) -> bool {
-    LINK_LOCAL6.contains(ip)
-}
-
-/// Private addresses (RFC 1918, RFC 6598).
-const PRIVATE: [Ipv4Net; 4] = [
-    Net { address: 0x0a00_0000, prefix_len: 8 },
-    Net { address: 0x6440_0000, prefix_len: 10 },
-    Net { address: 0xac10_0000, prefix_len: 12 },
-    Net { address: 0xc0a8_0000, prefix_len: 16 },
-];
-
-/// Unique local addresses (RFC 4193).
-const PRIVATE6: [Ipv6Net; 1] = [Net { address: 0xfc00 << 112, prefix_len: 7 }];
 
 const _: () = assert!(MAX_SERVICES < TRANSPARENT as usize);

@@ -9,12 +9,12 @@ mod ports;
 mod services;
 mod tunnels;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use super::raw::{self, RawClock, RawConfig, RawFragments, RawIdle, RawLayoutKind};
 use super::{
     Clock, Config, DpdkConfig, Fragments, Idle, Layout, Limits, MAX_SERVICES, PopConfig, Problem,
-    Problems,
+    Problems, is_unicast, is_unicast6,
 };
 
 impl Config {
@@ -84,6 +84,9 @@ fn check(report: &mut Report, raw: &RawConfig) -> Config {
     let services = services::services(report, raw, &ports);
     let tunnels = tunnels::tunnels(report, raw, &ports);
     names(report, raw);
+    if !ports.is_empty() {
+        ports::gateway_families(report, &ports, &services, &tunnels);
+    }
     overlaps::check(report, &ports, &services, &tunnels);
     let layout = match raw.layout.kind {
         RawLayoutKind::RunToCompletion => Layout::RunToCompletion,
@@ -236,9 +239,16 @@ fn metrics_listen(report: &mut Report, raw: &RawConfig) -> Option<SocketAddr> {
     parsed.ok()
 }
 
-/// An address in messages.
-fn dotted(ip: u32) -> Ipv4Addr {
-    Ipv4Addr::from_bits(ip)
+/// Says that an address cannot be used as `what`.
+fn refuse_non_unicast(report: &mut Report, key: &str, what: &str, ip: IpAddr) {
+    let usable = match ip {
+        IpAddr::V4(ip) => is_unicast(ip.to_bits()),
+        IpAddr::V6(ip) => is_unicast6(ip.to_bits()),
+    };
+    if !usable {
+        let kind = if ip.is_ipv6() { "global unicast" } else { "unicast" };
+        report.error(key, format!("{ip} cannot be {what}: it is not a {kind} address"));
+    }
 }
 
 /// The first place of each thing that is there twice, with the second.
@@ -248,6 +258,9 @@ fn repeated<T: PartialEq>(things: &[T]) -> impl Iterator<Item = (usize, usize)> 
         (first < second).then_some((first, second))
     })
 }
+
+/// Stands for a VIP that could not be read, which was told of.
+const UNREAD: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
 
 const MAX_NAME: usize = 63;
 /// A day, in milliseconds.

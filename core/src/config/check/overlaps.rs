@@ -1,14 +1,14 @@
-//! What must not meet: VIPs, pools, targets and own addresses.
+//! What must not meet: VIPs, pools, prefixes, targets and own addresses.
 //!
 //! An address has one meaning, or the POP could not tell what a frame is; and what a target sends
 //! must lead to one service.
 
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, SocketAddr};
 
 use super::super::{
-    Address, EgressConfig, Endpoint, Pool, PortConfig, ServiceConfig, TunnelConfig, is_link_local6,
+    Address, EgressConfig, Pool, PortConfig, Prefix, ServiceConfig, TunnelConfig, is_link_local6,
 };
-use super::{Report, dotted};
+use super::{Report, UNREAD};
 
 pub(super) fn check(
     report: &mut Report,
@@ -17,7 +17,8 @@ pub(super) fn check(
     tunnels: &[TunnelConfig],
 ) {
     own_addresses(report, ports);
-    vips_differ(report, services, tunnels);
+    let vips = vips(services, tunnels);
+    vips_differ(report, &vips);
     for (index, service) in services.iter().enumerate() {
         let earlier = services.get(..index).unwrap_or_default();
         for (first, other) in earlier.iter().enumerate() {
@@ -25,48 +26,38 @@ pub(super) fn check(
         }
         targets_are_apart(report, index, service, services);
     }
-    for vip in ipv4_vips(services, tunnels) {
-        vip_is_apart(report, &vip, services);
+    for vip in &vips {
+        vip_is_apart(report, vip, services);
     }
-    own_is_not_served(report, ports, services, tunnels);
-    own_is_no_ipv6_vip(report, ports, tunnels);
+    let reserved = ["network address of the link", "broadcast address of the link"];
+    own_is_not_served::<u32>(report, ports, services, &vips, &reserved);
+    let reserved = ["address of all routers on the link"];
+    own_is_not_served::<u128>(report, ports, services, &vips, &reserved);
 }
 
 /// A VIP of either kind of service, and the key that names it.
-struct Vip<A> {
+struct Vip {
     key: String,
-    at: A,
+    at: SocketAddr,
 }
 
-/// The IPv4 VIPs; one that could not be read has been told of.
-fn ipv4_vips(services: &[ServiceConfig], tunnels: &[TunnelConfig]) -> Vec<Vip<Endpoint>> {
-    let relays =
-        services.iter().enumerate().map(|(i, service)| (format!("relay[{i}].vip"), service.vip));
-    let tunnels = tunnels.iter().enumerate().filter_map(|(i, tunnel)| {
-        let vip = tunnel.vip4?;
-        Some((format!("tunnel[{i}].vip4"), Endpoint { ip: vip.ip().to_bits(), port: vip.port() }))
+/// All VIPs, those of IPv4 first; one that could not be read has been told of.
+fn vips(services: &[ServiceConfig], tunnels: &[TunnelConfig]) -> Vec<Vip> {
+    let relays = services.iter().enumerate();
+    let relays = relays.map(|(i, service)| (format!("relay[{i}].vip"), service.vip));
+    let tunnels = tunnels.iter().enumerate().flat_map(|(i, tunnel)| {
+        let vip4 = tunnel.vip4.map(|vip| (format!("tunnel[{i}].vip4"), SocketAddr::V4(vip)));
+        let vip6 = tunnel.vip6.map(|vip| (format!("tunnel[{i}].vip6"), SocketAddr::V6(vip)));
+        [vip4, vip6].into_iter().flatten()
     });
     let vips = relays.chain(tunnels).map(|(key, at)| Vip { key, at });
-    vips.filter(|vip| vip.at != Endpoint::default()).collect()
-}
-
-/// The IPv6 VIPs.
-fn ipv6_vips(tunnels: &[TunnelConfig]) -> Vec<Vip<SocketAddrV6>> {
-    let vips = tunnels
-        .iter()
-        .enumerate()
-        .filter_map(|(i, tunnel)| Some(Vip { key: format!("tunnel[{i}].vip6"), at: tunnel.vip6? }));
-    vips.collect()
+    let mut vips: Vec<_> = vips.filter(|vip| vip.at != UNREAD).collect();
+    vips.sort_by_key(|vip| vip.at.is_ipv6());
+    vips
 }
 
 /// No two services are at the same address and port.
-fn vips_differ(report: &mut Report, services: &[ServiceConfig], tunnels: &[TunnelConfig]) {
-    let ipv4 = ipv4_vips(services, tunnels).into_iter().map(|vip| {
-        let at = SocketAddr::from((dotted(vip.at.ip), vip.at.port));
-        Vip { key: vip.key, at }
-    });
-    let ipv6 = ipv6_vips(tunnels).into_iter().map(|Vip { key, at }| Vip { key, at: at.into() });
-    let vips: Vec<_> = ipv4.chain(ipv6).collect();
+fn vips_differ(report: &mut Report, vips: &[Vip]) {
     for (place, vip) in vips.iter().enumerate() {
         let earlier = vips.iter().take(place).find(|other| other.at == vip.at);
         if let Some((owner, _)) = earlier.and_then(|other| other.key.split_once('.')) {
@@ -106,8 +97,9 @@ fn pair(
     service: &ServiceConfig,
 ) {
     let shared = service.targets.iter().find(|target| other.targets.contains(target));
+    let same = other.egress == service.egress;
     match (other.egress, service.egress, shared) {
-        (EgressConfig::Pool(a), EgressConfig::Pool(b), _) if a != b && overlap(a, b) => {
+        (EgressConfig::Pool(a), EgressConfig::Pool(b), _) if !same && pools_overlap(a, b) => {
             report.error(
                 format!("relay[{index}].egress.pool"),
                 format!(
@@ -115,107 +107,105 @@ fn pair(
                 ),
             );
         }
-        (EgressConfig::Pool(a), EgressConfig::Pool(b), Some(target)) if a == b => report.error(
+        (EgressConfig::Prefix(a), EgressConfig::Prefix(b), _)
+            if !same && prefixes_overlap(a, b) =>
+        {
+            report.error(
+                format!("relay[{index}].egress.prefix"),
+                format!(
+                    "{b} overlaps {a} of relay[{first}]; use the same prefix or one apart from it"
+                ),
+            );
+        }
+        (EgressConfig::Pool(pool), _, Some(target)) if same => report.error(
             format!("relay[{index}].targets"),
             format!(
-                "relay[{first}] has the target {target} on the pool {a} too, so its answers could \
-                 not be told apart; use another pool"
+                "relay[{first}] has the target {target} on the pool {pool} too, so its answers \
+                 could not be told apart; use another pool"
             ),
         ),
-        (EgressConfig::Transparent, EgressConfig::Transparent, Some(target)) => report.error(
+        (EgressConfig::Prefix(prefix), _, Some(target)) if same => report.error(
             format!("relay[{index}].targets"),
             format!(
-                "relay[{first}] is transparent and has the target {target} too, so its answers \
-                 could not be told apart; use another target or a pool"
+                "relay[{first}] has the target {target} on the prefix {prefix} too, so its answers \
+                 could not be told apart; use another prefix"
             ),
         ),
+        (EgressConfig::Transparent, EgressConfig::Transparent, Some(target)) => {
+            let or_else = if target.is_ipv6() { "" } else { " or a pool" };
+            report.error(
+                format!("relay[{index}].targets"),
+                format!(
+                    "relay[{first}] is transparent and has the target {target} too, so its answers \
+                     could not be told apart; use another target{or_else}"
+                ),
+            );
+        }
         _ => {}
     }
 }
 
-fn overlap(a: Pool, b: Pool) -> bool {
+fn pools_overlap(a: Pool, b: Pool) -> bool {
     a.first <= b.last() && b.first <= a.last()
 }
 
-fn holds(pool: Pool, ip: u32) -> bool {
-    (pool.first..=pool.last()).contains(&ip)
+fn prefixes_overlap(a: Prefix, b: Prefix) -> bool {
+    a.first <= b.last() && b.first <= a.last()
 }
 
-/// Addresses of ports must be neither VIPs, nor targets, nor in pools.
-fn own_is_not_served(
+/// Addresses of ports must be neither VIPs, nor targets, nor egress addresses. What is `reserved`
+/// on a link is called so.
+fn own_is_not_served<A: Address>(
     report: &mut Report,
     ports: &[PortConfig],
     services: &[ServiceConfig],
-    tunnels: &[TunnelConfig],
+    vips: &[Vip],
+    reserved: &[&'static str],
 ) {
-    ipv6_own_is_no_vip(report, ports, tunnels);
-    let vips = ipv4_vips(services, tunnels);
     for (port_index, port) in ports.iter().enumerate() {
-        let mut own: Vec<_> = port.nets::<u32>().map(|net| (net.address, "own address")).collect();
-        own.extend(port.gateways_of::<u32>().map(|(ip, _)| (ip, "gateway")));
+        let mut own: Vec<_> = port.nets::<A>().map(|net| (net.address, OWN_ADDRESS)).collect();
+        own.extend(port.gateways_of::<A>().map(|(ip, _)| (ip, "gateway")));
         // What is nobody's on a link is never taken for a VIP's or a client's.
-        let reserved = ["network address of the link", "broadcast address of the link"];
-        own.extend(port.nets::<u32>().flat_map(|net| net.reserved().zip(reserved)));
-        for (ip, what) in own {
+        let on_links = port.nets::<A>().flat_map(|net| net.reserved().zip(reserved));
+        own.extend(on_links.map(|(ip, what)| (ip, *what)));
+        for (ip, what) in own.into_iter().map(|(ip, what)| (ip.ip(), what)) {
             let mut clashes: Vec<_> =
-                vips.iter().filter(|vip| vip.at.ip == ip).map(|vip| vip.key.clone()).collect();
+                vips.iter().filter(|vip| vip.at.ip() == ip).map(|vip| vip.key.clone()).collect();
             for (index, service) in services.iter().enumerate() {
-                if matches!(service.egress, EgressConfig::Pool(pool) if holds(pool, ip)) {
-                    clashes.push(format!("relay[{index}].egress.pool"));
-                } else if what == "own address" && has_target(service, ip) {
+                if service.egress.holds(ip) {
+                    clashes.push(egress_key(index, service));
+                } else if what == OWN_ADDRESS && has_target(service, ip) {
                     clashes.push(format!("relay[{index}].targets"));
                 }
             }
             for key in clashes {
-                report.error(
-                    key,
-                    format!("{} is the {what} of port[{port_index}]; use another", dotted(ip)),
-                );
+                report.error(key, format!("{ip} is the {what} of port[{port_index}]; use another"));
             }
         }
     }
 }
 
-/// The same for IPv6, where there are only VIPs.
-fn ipv6_own_is_no_vip(report: &mut Report, ports: &[PortConfig], tunnels: &[TunnelConfig]) {
-    for (port_index, port) in ports.iter().enumerate() {
-        let mut own: Vec<_> = port.nets::<u128>().map(|net| (net.address, "own address")).collect();
-        own.extend(port.gateways_of::<u128>().map(|(ip, _)| (ip, "gateway")));
-        own.extend(
-            port.nets::<u128>()
-                .flat_map(|net| net.reserved().map(|ip| (ip, "reserved address of the link"))),
-        );
-        for vip in ipv6_vips(tunnels) {
-            for (_, what) in own.iter().filter(|(ip, _)| *ip == vip.at.ip().to_bits()) {
-                report.error(
-                    vip.key.clone(),
-                    format!("{} is the {what} of port[{port_index}]; use another", vip.at.ip()),
-                );
-            }
+fn egress_key(index: usize, service: &ServiceConfig) -> String {
+    format!(
+        "relay[{index}].egress{}",
+        match service.egress {
+            EgressConfig::Pool(_) => ".pool",
+            EgressConfig::Prefix(_) => ".prefix",
+            EgressConfig::Transparent => "",
         }
+    )
+}
+
+/// A pool or a prefix in messages.
+fn described(egress: EgressConfig) -> String {
+    match egress {
+        EgressConfig::Pool(pool) => format!("pool {pool}"),
+        EgressConfig::Prefix(prefix) => format!("prefix {prefix}"),
+        EgressConfig::Transparent => String::new(),
     }
 }
 
-/// [`own_is_not_served`] for IPv6, which has VIPs only.
-fn own_is_no_ipv6_vip(report: &mut Report, ports: &[PortConfig], tunnels: &[TunnelConfig]) {
-    for (port_index, port) in ports.iter().enumerate() {
-        let mut own: Vec<_> = port.nets::<u128>().map(|net| (net.address, "own address")).collect();
-        own.extend(port.gateways_of::<u128>().map(|(ip, _)| (ip, "gateway")));
-        let reserved = port.nets::<u128>().flat_map(|net| net.reserved());
-        own.extend(reserved.map(|ip| (ip, "address of all routers on the link")));
-        for (index, tunnel) in tunnels.iter().enumerate() {
-            let Some(vip) = tunnel.vip6.map(|vip| *vip.ip()) else { continue };
-            if let Some((_, what)) = own.iter().find(|(ip, _)| *ip == vip.to_bits()) {
-                report.error(
-                    format!("tunnel[{index}].vip6"),
-                    format!("{vip} is the {what} of port[{port_index}]; use another"),
-                );
-            }
-        }
-    }
-}
-
-/// A target must be in no pool.
+/// A target must be in no pool and no prefix.
 fn targets_are_apart(
     report: &mut Report,
     index: usize,
@@ -223,42 +213,38 @@ fn targets_are_apart(
     services: &[ServiceConfig],
 ) {
     for (other_index, other) in services.iter().enumerate() {
-        let EgressConfig::Pool(pool) = other.egress else { continue };
-        for target in service.targets.iter().filter(|target| holds(pool, target.ip)) {
+        for target in service.targets.iter().filter(|target| other.egress.holds(target.ip())) {
+            let egress = described(other.egress);
             report.error(
                 format!("relay[{index}].targets"),
-                format!("{target} is in the pool {pool} of relay[{other_index}]; use another pool"),
+                format!("{target} is in the {egress} of relay[{other_index}]; use another"),
             );
         }
     }
 }
 
-/// A VIP must be in no pool and be no target.
-fn vip_is_apart(report: &mut Report, vip: &Vip<Endpoint>, services: &[ServiceConfig]) {
+/// A VIP must be in no pool and no prefix, and be no target.
+fn vip_is_apart(report: &mut Report, vip: &Vip, services: &[ServiceConfig]) {
+    let ip = vip.at.ip();
     for (other_index, other) in services.iter().enumerate() {
-        if let EgressConfig::Pool(pool) = other.egress
-            && holds(pool, vip.at.ip)
-        {
+        if other.egress.holds(ip) {
+            let egress = described(other.egress);
             report.error(
                 vip.key.clone(),
-                format!(
-                    "{} is in the pool {pool} of relay[{other_index}]; use another",
-                    dotted(vip.at.ip)
-                ),
+                format!("{ip} is in the {egress} of relay[{other_index}]; use another"),
             );
         }
-        if has_target(other, vip.at.ip) {
+        if has_target(other, ip) {
             report.error(
                 vip.key.clone(),
-                format!(
-                    "{} is a target of relay[{other_index}]; a VIP cannot be one",
-                    dotted(vip.at.ip)
-                ),
+                format!("{ip} is a target of relay[{other_index}]; a VIP cannot be one"),
             );
         }
     }
 }
 
-fn has_target(service: &ServiceConfig, ip: u32) -> bool {
-    service.targets.iter().any(|target| target.ip == ip)
+fn has_target(service: &ServiceConfig, ip: IpAddr) -> bool {
+    service.targets.iter().any(|target| target.ip() == ip)
 }
+
+const OWN_ADDRESS: &str = "own address";

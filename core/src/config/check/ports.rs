@@ -1,13 +1,13 @@
 //! Ports and the workers that poll them.
 
-use super::super::raw::{RawConfig, RawPort, RawSide, RawTunnel};
 use std::net::IpAddr;
 
+use super::super::raw::{RawConfig, RawPort, RawSide};
 use super::super::{
-    Address, Gateway, IpNet, Ipv4Net, MAX_ADDRESSES, MAX_GATEWAYS, MAX_PORTS, MAX_QUEUES,
-    MAX_WORKERS, Net, PortConfig, PortIndex, RxQueue, Side, WorkerConfig,
+    Address, Gateway, IpNet, MAX_ADDRESSES, MAX_GATEWAYS, MAX_PORTS, MAX_QUEUES, MAX_WORKERS, Net,
+    PortConfig, PortIndex, RxQueue, ServiceConfig, Side, TunnelConfig, WorkerConfig,
 };
-use super::{Report, dotted, repeated};
+use super::{Report, repeated};
 use crate::config::{is_link_local6, is_unicast, is_unicast6};
 use crate::wire::{MacAddr, ipv6};
 
@@ -62,36 +62,46 @@ fn routers(report: &mut Report, raw: &RawConfig, ports: &[PortConfig]) {
             );
         }
     }
-    gateway_families(report, raw, ports);
 }
 
 /// A side that has gateways needs one of each family that is served there. Agents may all be on the
 /// link, so that a tunnel is only warned of.
-fn gateway_families(report: &mut Report, raw: &RawConfig, ports: &[PortConfig]) {
-    let (clients, targets) = (Side::takes_clients, Side::takes_targets);
-    if !raw.relay.is_empty() {
-        let relays = "services are relayed over IPv4";
-        for (side, takes) in [("clients", clients as fn(Side) -> bool), ("targets", targets)] {
-            if let Some(reason) = no_gateway_of_family::<u32>(ports, side, takes, relays) {
-                report.error("port", reason);
-            }
-        }
-    }
-    let serves = |vip: fn(&RawTunnel) -> bool| raw.tunnel.iter().any(vip);
-    let of_tunnels = [
-        (serves(|tunnel| tunnel.vip4.is_some()) && raw.relay.is_empty())
-            .then(|| no_gateway_of_family::<u32>(ports, "clients", clients, "a tunnel has a vip4")),
-        serves(|tunnel| tunnel.vip6.is_some()).then(|| {
-            no_gateway_of_family::<u128>(ports, "clients", clients, "a tunnel has a vip6")
-        }),
+pub(super) fn gateway_families(
+    report: &mut Report,
+    ports: &[PortConfig],
+    services: &[ServiceConfig],
+    tunnels: &[TunnelConfig],
+) {
+    type Takes = fn(Side) -> bool;
+    type Missing = fn(&[PortConfig], &str, Takes, &str) -> Option<String>;
+    let (ipv4, ipv6): (Missing, Missing) = (no_gateway_of::<u32>, no_gateway_of::<u128>);
+    let clients: (&str, Takes) = ("clients", Side::takes_clients);
+    let targets: (&str, Takes) = ("targets", Side::takes_targets);
+    let vips = |ipv6| services.iter().any(|service| service.vip.is_ipv6() == ipv6);
+    let target =
+        |ipv6| services.iter().flat_map(|service| &service.targets).any(|at| at.is_ipv6() == ipv6);
+    let vip4 = tunnels.iter().any(|tunnel| tunnel.vip4.is_some()) && !vips(false);
+    let vip6 = tunnels.iter().any(|tunnel| tunnel.vip6.is_some()) && !vips(true);
+    let wanted = [
+        (vips(false), ipv4, clients, "a relay has an IPv4 VIP"),
+        (vips(true), ipv6, clients, "a relay has an IPv6 VIP"),
+        (target(false), ipv4, targets, "a relay has an IPv4 target"),
+        (target(true), ipv6, targets, "a relay has an IPv6 target"),
+        (vip4, ipv4, clients, "a tunnel has a vip4"),
+        (vip6, ipv6, clients, "a tunnel has a vip6"),
     ];
-    for reason in of_tunnels.into_iter().flatten().flatten() {
-        report.warn("port", reason);
+    for (place, (is_wanted, missing, (side, takes), because)) in wanted.into_iter().enumerate() {
+        let reason = is_wanted.then(|| missing(ports, side, takes, because)).flatten();
+        match reason {
+            Some(reason) if place < 4 => report.error("port", reason),
+            Some(reason) => report.warn("port", reason),
+            None => {}
+        }
     }
 }
 
 /// What to say where a side has gateways, but none of the family that `because` needs.
-fn no_gateway_of_family<A: Address>(
+fn no_gateway_of<A: Address>(
     ports: &[PortConfig],
     side: &str,
     takes: fn(Side) -> bool,
@@ -375,17 +385,5 @@ fn unpolled(report: &mut Report, ports: &[PortConfig], pollers: &[(RxQueue, usiz
                 );
             }
         }
-    }
-}
-
-/// Reads `ADDRESS/LENGTH` of IPv4.
-pub(super) fn parse_net(text: &str) -> Option<Ipv4Net> {
-    u32::of_net(IpNet::parse(text)?)
-}
-
-/// Says that an address cannot be used as `what`.
-pub(super) fn refuse_non_unicast(report: &mut Report, key: &str, what: &str, ip: u32) {
-    if !is_unicast(ip) {
-        report.error(key, format!("{} cannot be {what}: it is not a unicast address", dotted(ip)));
     }
 }

@@ -1,10 +1,14 @@
 //! Relay services: VIPs, targets, egress.
 
+use std::net::SocketAddr;
+
 use super::super::raw::{RawConfig, RawEgress, RawRelay};
-use super::super::{EgressConfig, Endpoint, MAX_TARGETS, Pool, PortConfig, ServiceConfig};
-use super::ports::{parse_net, refuse_non_unicast};
-use super::{Report, repeated};
+use super::super::{
+    Address, EgressConfig, IpNet, MAX_TARGETS, Pool, PortConfig, Prefix, ServiceConfig,
+};
+use super::{Report, UNREAD, refuse_non_unicast, repeated};
 use crate::relay::permutation::PoolBits;
+use crate::relay::prefix::PrefixLen;
 
 pub(super) fn services(
     report: &mut Report,
@@ -25,51 +29,104 @@ fn service(
     report.name(&key("name"), &raw.name);
     let vip = endpoint(report, &key("vip"), "a VIP", &raw.vip);
     let mut targets = targets(report, &key("targets"), raw);
-    let egress = egress(report, &key("egress"), &raw.egress);
+    let mut egress = egress(report, &key("egress"), &raw.egress);
+    if let Some(vip) = vip {
+        families(report, index, vip, raw, &targets);
+    }
+    if matches!((vip, egress), (Some(SocketAddr::V6(_)), Some(egress)) if egress != EgressConfig::Transparent)
+    {
+        egress = None;
+    }
     if egress.is_none() {
         // Without knowing the egress, nothing can be said of who else has these targets.
         targets.clear();
     }
+    let has_ipv6 = vip.is_some_and(|vip| vip.is_ipv6()) || targets.iter().any(SocketAddr::is_ipv6);
+    targets.sort_unstable();
     ServiceConfig {
         name: raw.name.clone(),
-        vip: vip.unwrap_or_default(),
+        vip: vip.unwrap_or(UNREAD),
+        mss: mss(report, &key("mss"), raw.mss, ports, has_ipv6),
         targets,
         egress: egress.unwrap_or(EgressConfig::Transparent),
-        mss: mss(report, &key("mss"), raw.mss, ports),
     }
 }
 
-fn endpoint(report: &mut Report, key: &str, what: &str, text: &str) -> Option<Endpoint> {
-    let Ok(parsed) = text.parse::<std::net::SocketAddrV4>() else {
-        let reason = if text.parse::<std::net::SocketAddrV6>().is_ok() {
-            format!("{text:?} is IPv6, which is not supported yet; use IPv4")
-        } else {
-            format!("{text:?} is not ADDRESS:PORT; write it as \"203.0.113.10:443\"")
-        };
-        report.error(key, reason);
+/// Tells of a VIP, targets and an egress that do not go together: of each family that clients and
+/// targets can have, there is one egress, if any.
+fn families(
+    report: &mut Report,
+    index: usize,
+    vip: SocketAddr,
+    raw: &RawRelay,
+    targets: &[SocketAddr],
+) {
+    if vip.is_ipv6() && !matches!(raw.egress, RawEgress::Transparent) {
+        report.error(
+            format!("relay[{index}].egress"),
+            format!(
+                "the VIP {vip} is IPv6, and neither a pool nor a prefix has room for its clients' \
+                 addresses; use \"transparent\", or an IPv4 VIP"
+            ),
+        );
+        return;
+    }
+    let reason = match (&raw.egress, vip) {
+        (RawEgress::Prefix(_), _) => {
+            "is IPv4, and a prefix gives clients IPv6 addresses; use { pool = \"ADDRESS/LENGTH\" }, \
+             or an IPv6 target"
+        }
+        (RawEgress::Pool(_), _) => {
+            "is IPv6, and a pool gives clients IPv4 addresses; use { prefix = \"ADDRESS/LENGTH\" }, \
+             or an IPv4 target"
+        }
+        (RawEgress::Transparent, SocketAddr::V4(_)) => {
+            "is IPv6, and transparent egress leaves clients of an IPv4 VIP their IPv4 addresses; \
+             use { prefix = \"ADDRESS/LENGTH\" }, or an IPv4 target"
+        }
+        (RawEgress::Transparent, SocketAddr::V6(_)) => {
+            "is IPv4, and transparent egress leaves clients of an IPv6 VIP their IPv6 addresses; \
+             use an IPv6 target, or an IPv4 VIP"
+        }
+    };
+    let wants_ipv6 = vip.is_ipv6() || matches!(raw.egress, RawEgress::Prefix(_));
+    for target in targets.iter().filter(|target| target.is_ipv6() != wants_ipv6) {
+        report.error(format!("relay[{index}].targets"), format!("{target} {reason}"));
+    }
+}
+
+fn endpoint(report: &mut Report, key: &str, what: &str, text: &str) -> Option<SocketAddr> {
+    let parsed = text.parse::<SocketAddr>().ok();
+    // What is after a % is one host's name for one of its links.
+    let Some(endpoint) = parsed.filter(|_| !text.contains('%')) else {
+        report.error(
+            key,
+            format!(
+                "{text:?} is not ADDRESS:PORT; write it as \"203.0.113.10:443\" or \
+                 \"[2001:db8::10]:443\""
+            ),
+        );
         return None;
     };
-    let endpoint = Endpoint { ip: parsed.ip().to_bits(), port: parsed.port() };
-    refuse_non_unicast(report, key, what, endpoint.ip);
-    if endpoint.port == 0 {
+    refuse_non_unicast(report, key, what, endpoint.ip());
+    if endpoint.port() == 0 {
         report.error(key, "port 0 cannot be connected to; use 1 to 65535");
     }
     Some(endpoint)
 }
 
-fn targets(report: &mut Report, key: &str, raw: &RawRelay) -> Vec<Endpoint> {
+fn targets(report: &mut Report, key: &str, raw: &RawRelay) -> Vec<SocketAddr> {
     if raw.targets.is_empty() {
         report.error(key, "there is none; name at least one target as ADDRESS:PORT");
     }
     report.at_most(key, "targets", raw.targets.len(), MAX_TARGETS);
     let texts = raw.targets.iter().enumerate();
-    let mut targets: Vec<_> = texts
+    let targets: Vec<_> = texts
         .filter_map(|(place, text)| endpoint(report, &format!("{key}[{place}]"), "a target", text))
         .collect();
     for (first, second) in repeated(&targets) {
         report.error(format!("{key}[{second}]"), format!("the same target as {key}[{first}]"));
     }
-    targets.sort_unstable();
     targets
 }
 
@@ -77,19 +134,14 @@ fn egress(report: &mut Report, key: &str, raw: &RawEgress) -> Option<EgressConfi
     match raw {
         RawEgress::Transparent => Some(EgressConfig::Transparent),
         RawEgress::Pool(text) => pool(report, &format!("{key}.pool"), text).map(EgressConfig::Pool),
-        RawEgress::Prefix(_) => {
-            report.error(
-                key,
-                "egress = { prefix } is not supported yet; use { pool = \"ADDRESS/LENGTH\" } or \
-                 \"transparent\"",
-            );
-            None
+        RawEgress::Prefix(text) => {
+            prefix(report, &format!("{key}.prefix"), text).map(EgressConfig::Prefix)
         }
     }
 }
 
 fn pool(report: &mut Report, key: &str, text: &str) -> Option<Pool> {
-    let Some(net) = parse_net(text) else {
+    let Some(net) = IpNet::parse(text).and_then(u32::of_net) else {
         report.error(key, format!("{text:?} is not ADDRESS/LENGTH; write it as \"100.64.8.0/24\""));
         return None;
     };
@@ -106,8 +158,8 @@ fn pool(report: &mut Report, key: &str, text: &str) -> Option<Pool> {
         report.error(key, format!("{net} has bits set after its prefix; write {pool}"));
         return None;
     }
-    refuse_non_unicast(report, key, "egress addresses", net.first());
-    refuse_non_unicast(report, key, "egress addresses", net.last());
+    refuse_non_unicast(report, key, "egress addresses", net.first().ip());
+    refuse_non_unicast(report, key, "egress addresses", net.last().ip());
     if bits.get() < COMFORTABLE_BITS {
         report.warn(
             key,
@@ -120,15 +172,52 @@ fn pool(report: &mut Report, key: &str, text: &str) -> Option<Pool> {
     Some(Pool { first: net.first(), bits })
 }
 
+fn prefix(report: &mut Report, key: &str, text: &str) -> Option<Prefix> {
+    let Some(net) = IpNet::parse(text).and_then(u128::of_net) else {
+        report.error(
+            key,
+            format!("{text:?} is not ADDRESS/LENGTH of IPv6; write it as \"2001:db8:64::/64\""),
+        );
+        return None;
+    };
+    let Some(len) = PrefixLen::new(net.prefix_len) else {
+        let size = if net.prefix_len > PrefixLen::MAX { "small" } else { "large" };
+        report.error(
+            key,
+            format!(
+                "{net} is too {size} a prefix: use a /{} to a /{}, at best a /64 or larger",
+                PrefixLen::MIN,
+                PrefixLen::MAX
+            ),
+        );
+        return None;
+    };
+    let prefix = Prefix { first: net.first(), len };
+    if net.address != net.first() {
+        report.error(key, format!("{net} has bits set after its prefix; write {prefix}"));
+        return None;
+    }
+    refuse_non_unicast(report, key, "egress addresses", net.first().ip());
+    refuse_non_unicast(report, key, "egress addresses", net.last().ip());
+    Some(prefix)
+}
+
 /// The MSS to clamp to: what is given, or what fits through the narrowest port.
-fn mss(report: &mut Report, key: &str, given: Option<i64>, ports: &[PortConfig]) -> u16 {
-    let widest = ports.iter().map(|port| port.mtu).min().unwrap_or(1500).saturating_sub(HEADERS);
+fn mss(
+    report: &mut Report,
+    key: &str,
+    given: Option<i64>,
+    ports: &[PortConfig],
+    has_ipv6: bool,
+) -> u16 {
+    let headers = if has_ipv6 { HEADERS6 } else { HEADERS };
+    let widest = ports.iter().map(|port| port.mtu).min().unwrap_or(1500).saturating_sub(headers);
     let Some(given) = given else { return widest };
     let mss = report.number(key, given, 88, i64::from(u16::MAX)).unwrap_or_default();
     if mss > widest {
         report.error(
             key,
-            format!("{mss} does not fit through the narrowest port: use at most {widest}, its mtu - {HEADERS}"),
+            format!("{mss} does not fit through the narrowest port: use at most {widest}, its mtu - {headers}"),
         );
     }
     mss
@@ -136,6 +225,8 @@ fn mss(report: &mut Report, key: &str, given: Option<i64>, ports: &[PortConfig])
 
 /// Bytes of the IPv4 and TCP headers without options.
 const HEADERS: u16 = 40;
+/// Bytes of the IPv6 and TCP headers without options.
+const HEADERS6: u16 = 60;
 
 /// Below 2^8 addresses a pool's collisions are felt.
 const COMFORTABLE_BITS: u8 = 8;

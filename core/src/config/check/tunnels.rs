@@ -4,9 +4,7 @@ use std::net::{SocketAddrV4, SocketAddrV6};
 
 use super::super::raw::{RawConfig, RawTunnel};
 use super::super::{PortConfig, TunnelConfig};
-use super::ports::refuse_non_unicast;
-use super::{Report, repeated};
-use crate::config::is_unicast6;
+use super::{Report, refuse_non_unicast, repeated};
 use crate::predict::{self, Constants, ConstantsError};
 use crate::tunnel::Family;
 use crate::wire::tcp::HEADER_LEN;
@@ -56,7 +54,7 @@ fn vip4(report: &mut Report, key: &str, text: &str) -> Option<SocketAddrV4> {
         report.error(key, reason);
         return None;
     };
-    refuse_non_unicast(report, key, "a VIP", vip.ip().to_bits());
+    refuse_non_unicast(report, key, "a VIP", (*vip.ip()).into());
     refuse_port_zero(report, key, vip.port());
     Some(vip)
 }
@@ -68,12 +66,7 @@ fn vip6(report: &mut Report, key: &str, text: &str) -> Option<SocketAddrV6> {
         report.error(key, reason);
         return None;
     };
-    if !is_unicast6(vip.ip().to_bits()) {
-        report.error(
-            key,
-            format!("{} cannot be a VIP: it is not a global unicast address", vip.ip()),
-        );
-    }
+    refuse_non_unicast(report, key, "a VIP", (*vip.ip()).into());
     refuse_port_zero(report, key, vip.port());
     Some(vip)
 }

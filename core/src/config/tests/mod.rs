@@ -3,6 +3,7 @@
 
 mod lookups;
 mod mistakes;
+mod relay6;
 mod reload;
 mod tunnels;
 
@@ -146,7 +147,7 @@ fn a_good_config_is_read_whole() {
     assert_eq!(config.layout, Layout::Pipeline);
     assert_eq!(config.services[0].mss, 1400);
     assert_eq!(config.services[1].mss, 1460);
-    assert_eq!(config.services[0].targets[0].ip, ip("198.51.100.9"));
+    assert_eq!(config.services[0].targets[0], "198.51.100.9:8443".parse().unwrap());
     assert_eq!(config.metrics_listen, Some("127.0.0.1:9100".parse().unwrap()));
 }
 

@@ -1,0 +1,132 @@
+//! What addresses mean to the POP, as the numbers that the maps of a snapshot hold.
+
+use super::{
+    Address, Config, Destination, Ipv4Net, Ipv6Net, Net, Pool, PoolIndex, PortIndex, Prefix,
+};
+
+#[inline]
+pub(super) fn destination(value: u32) -> Destination {
+    match value & KIND {
+        VIP => Destination::Vip,
+        POOL => Destination::Pool(PoolIndex((value & !KIND) as u16)),
+        OWN => Destination::Own(PortIndex((value & !KIND) as u8)),
+        _ => Destination::Other,
+    }
+}
+
+/// Prefixes and what they mean. Of equal prefixes the last counts.
+pub(super) type Meanings<A> = Vec<(Net<A>, u32)>;
+
+/// What all IPv4 addresses mean.
+pub(super) fn meanings(config: &Config, pools: &[Pool]) -> Meanings<u32> {
+    let mut meanings = no_clients(&NOT_UNICAST, &PRIVATE, config);
+    for (index, pool) in (0..).zip(pools) {
+        let net = Net { address: pool.first, prefix_len: pool.prefix_len() };
+        meanings.push((net, POOL | index));
+    }
+    meanings.extend(served(config));
+    meanings.extend(own(config));
+    meanings
+}
+
+/// What all IPv6 addresses mean.
+pub(super) fn meanings6(config: &Config, prefixes: &[Prefix]) -> Meanings<u128> {
+    let mut meanings = no_clients(&NOT_UNICAST6, &PRIVATE6, config);
+    for (index, prefix) in (0..).zip(prefixes) {
+        let net = Net { address: prefix.first, prefix_len: prefix.len.get() };
+        meanings.push((net, POOL | index));
+    }
+    meanings.extend(served(config));
+    meanings.extend(own(config));
+    meanings
+}
+
+/// Targets, and then VIPs of both kinds of services.
+fn served<A: Address>(config: &Config) -> impl Iterator<Item = (Net<A>, u32)> {
+    let targets = config.services.iter().flat_map(|service| &service.targets);
+    let targets = targets.filter_map(|target| Some((host(A::of(target.ip())?), NO_CLIENT)));
+    let relays = config.services.iter().map(|service| service.vip);
+    let vips = relays.chain(config.tunnels.iter().flat_map(|tunnel| tunnel.vips()));
+    targets.chain(vips.filter_map(|vip| Some((host(A::of(vip.ip())?), VIP))))
+}
+
+/// What no client can have, of the whole world and of the ports' links.
+fn no_clients<A: Address>(
+    not_unicast: &[Net<A>],
+    private: &[Net<A>],
+    config: &Config,
+) -> Meanings<A> {
+    let private = if config.pop.private_clients { &[] } else { private };
+    let world = not_unicast.iter().chain(private).copied();
+    let links = config.ports.iter().flat_map(|port| port.nets::<A>());
+    let reserved = links.flat_map(|net| net.reserved()).map(host);
+    world.chain(reserved).map(|net| (net, NO_CLIENT)).collect()
+}
+
+/// The POP's own addresses.
+fn own<A: Address>(config: &Config) -> impl Iterator<Item = (Net<A>, u32)> {
+    (0..)
+        .zip(&config.ports)
+        .flat_map(|(index, port)| port.nets::<A>().map(move |net| (host(net.address), OWN | index)))
+}
+
+/// The prefix of one address.
+fn host<A: Address>(address: A) -> Net<A> {
+    Net { address, prefix_len: A::BITS }
+}
+
+/// Kinds of addresses in the map; 0 is an address that may be a client's.
+const KIND: u32 = 7 << 28;
+const NO_CLIENT: u32 = 1 << 28;
+const VIP: u32 = 2 << 28;
+const POOL: u32 = 3 << 28;
+const OWN: u32 = 4 << 28;
+
+/// Addresses that no host on the Internet has (RFC 6890): this network, loopback, link-local,
+/// multicast, reserved.
+const NOT_UNICAST: [Ipv4Net; 5] = [
+    Net { address: 0, prefix_len: 8 },
+    Net { address: 0x7f00_0000, prefix_len: 8 },
+    Net { address: 0xa9fe_0000, prefix_len: 16 },
+    Net { address: 0xe000_0000, prefix_len: 4 },
+    Net { address: 0xf000_0000, prefix_len: 4 },
+];
+
+/// Addresses that no host on the Internet has (RFC 6890, RFC 4291): unspecified, loopback and
+/// IPv4-compatible, IPv4-mapped, discard-only, link-local, site-local, multicast.
+const NOT_UNICAST6: [Ipv6Net; 6] = [
+    Net { address: 0, prefix_len: 96 },
+    Net { address: 0xffff_0000_0000, prefix_len: 96 },
+    Net { address: 0x0100 << 112, prefix_len: 64 },
+    LINK_LOCAL6,
+    Net { address: 0xfec0 << 112, prefix_len: 10 },
+    Net { address: 0xff00 << 112, prefix_len: 8 },
+];
+
+const LINK_LOCAL6: Ipv6Net = Net { address: 0xfe80 << 112, prefix_len: 10 };
+
+/// Whether a host of the Internet could have this address.
+pub fn is_unicast(ip: u32) -> bool {
+    !NOT_UNICAST.iter().any(|net| net.contains(ip))
+}
+
+/// Whether a host of the Internet could have this IPv6 address.
+pub fn is_unicast6(ip: u128) -> bool {
+    !NOT_UNICAST6.iter().any(|net| net.contains(ip))
+}
+
+/// Whether it is an IPv6 address of one link only.
+pub fn is_link_local6(ip: u128) -> bool {
+    LINK_LOCAL6.contains(ip)
+}
+
+/// Private addresses (RFC 1918, RFC 6598).
+const PRIVATE: [Ipv4Net; 4] = [
+    Net { address: 0x0a00_0000, prefix_len: 8 },
+    Net { address: 0x6440_0000, prefix_len: 10 },
+    Net { address: 0xac10_0000, prefix_len: 12 },
+    Net { address: 0xc0a8_0000, prefix_len: 16 },
+];
+
+/// Unique local addresses (RFC 4193).
+const PRIVATE6: [Ipv6Net; 1] = [Net { address: 0xfc00 << 112, prefix_len: 7 }];

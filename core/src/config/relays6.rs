@@ -1,0 +1,114 @@
+//! Relay services with IPv6 on at least one side, made ready for use.
+
+use std::net::SocketAddr;
+
+use super::{
+    Config, EgressConfig, Endpoint, Endpoint6, PoolIndex, Prefix, ServiceConfig, ServiceSlot,
+};
+use crate::crypto::HkdfError;
+use crate::keys::{Secret, prefix_check_key, rendezvous_key6};
+use crate::relay::prefix::PrefixMap;
+use crate::relay::rendezvous6::Rendezvous6;
+
+/// A relay service with IPv6 on at least one side, ready for use.
+#[derive(Clone, Debug)]
+pub struct Service6 {
+    /// Its name.
+    pub name: String,
+    /// The place of its counters.
+    pub slot: ServiceSlot,
+    /// The choice among its targets, and the targets themselves.
+    pub rendezvous: Rendezvous6,
+    /// Its VIP, and how the POP appears to the targets.
+    pub mode: Mode6,
+    /// The largest MSS that a SYN may announce, in bytes.
+    pub mss: u16,
+}
+
+/// The VIP of a service with IPv6, and how the POP appears to its targets.
+#[derive(Clone, Debug)]
+pub enum Mode6 {
+    /// Clients are of IPv4, and appear as the addresses of a prefix.
+    Prefix {
+        /// What clients connect to.
+        vip: Endpoint,
+        /// Which address is whose.
+        map: PrefixMap,
+        /// Its place among the prefixes.
+        index: PoolIndex,
+    },
+    /// Clients are of IPv6, and appear as themselves.
+    Transparent {
+        /// What clients connect to.
+        vip: Endpoint6,
+    },
+}
+
+impl Service6 {
+    /// What clients connect to.
+    pub fn vip(&self) -> SocketAddr {
+        match self.mode {
+            Mode6::Prefix { vip, .. } => vip.into(),
+            Mode6::Transparent { vip } => vip.into(),
+        }
+    }
+
+    /// The servers, ascending.
+    pub fn targets(&self) -> &[Endpoint6] {
+        self.rendezvous.targets()
+    }
+
+    /// The service of `config`, if it has IPv6 on a side.
+    pub(super) fn new(
+        config: &ServiceConfig,
+        slot: ServiceSlot,
+        relay: &Secret,
+        prefixes: &[Prefix],
+    ) -> Result<Option<Service6>, HkdfError> {
+        let mode = match (config.egress, config.vip) {
+            (EgressConfig::Prefix(prefix), SocketAddr::V4(vip)) => Mode6::Prefix {
+                vip: vip.into(),
+                map: PrefixMap::new(&prefix_check_key(relay, config.vip)?, prefix),
+                index: prefix_index(prefixes, prefix),
+            },
+            (EgressConfig::Transparent, SocketAddr::V6(vip)) => {
+                Mode6::Transparent { vip: vip.into() }
+            }
+            // No others pass the checks.
+            _ => return Ok(None),
+        };
+        let targets: Vec<_> = config.targets.iter().filter_map(endpoint6).collect();
+        let key = rendezvous_key6(relay, config.vip)?;
+        Ok(Some(Service6 {
+            name: config.name.clone(),
+            slot,
+            rendezvous: Rendezvous6::new(&key, &targets),
+            mode,
+            mss: config.mss,
+        }))
+    }
+}
+
+fn endpoint6(target: &SocketAddr) -> Option<Endpoint6> {
+    match *target {
+        SocketAddr::V4(_) => None,
+        SocketAddr::V6(target) => Some(target.into()),
+    }
+}
+
+/// The different prefixes, in the order of the file.
+pub(super) fn distinct_prefixes(config: &Config) -> Vec<Prefix> {
+    let mut prefixes = Vec::new();
+    for service in &config.services {
+        if let EgressConfig::Prefix(prefix) = service.egress
+            && !prefixes.contains(&prefix)
+        {
+            prefixes.push(prefix);
+        }
+    }
+    prefixes
+}
+
+fn prefix_index(prefixes: &[Prefix], prefix: Prefix) -> PoolIndex {
+    PoolIndex(prefixes.iter().position(|other| *other == prefix).unwrap_or_default() as u16)
+}
