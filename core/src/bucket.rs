@@ -65,13 +65,15 @@ pub enum Purpose {
     KeepaliveMac = 2,
     /// SYNs to relay services, by the network they come from.
     Syn = 3,
+    /// ICMP errors that are passed on, by the network of the client or agent they are about.
+    Icmp = 4,
 }
 
 impl Purpose {
     /// Bytes of an IPv4 and of an IPv6 address that networks are told apart by.
     const fn prefix_bytes(self) -> (usize, usize) {
         match self {
-            Purpose::SynAck | Purpose::Syn => (3, 7),
+            Purpose::SynAck | Purpose::Syn | Purpose::Icmp => (3, 7),
             Purpose::KeepaliveMac => (4, 8),
         }
     }

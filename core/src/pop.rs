@@ -7,6 +7,7 @@
 
 mod answer;
 mod errors;
+mod errors6;
 mod forward;
 mod ingress;
 mod ingress6;
@@ -109,6 +110,15 @@ pub enum Note<'a> {
     Destination {
         /// What it holds.
         holds: Return,
+    },
+    /// An ICMP error quotes a segment of a tunnel.
+    TunnelQuote {
+        /// The VIP that the segment was from.
+        vip: SocketAddr,
+        /// The agent that it was for.
+        agent: SocketAddr,
+        /// The agent whose datagram it brought, if it is a genuine one.
+        sender: Option<SocketAddr>,
     },
     /// The POP sent a frame of its own because of this one.
     Sent(ReplyKind),

@@ -63,6 +63,7 @@ labelled! {
         NoTimestamps = "rst_no_timestamps", "RST to a target whose SYN-ACK has no timestamps.";
         TimeExceeded = "icmp_time_exceeded", "ICMP time exceeded for a segment at its last hop.";
         FragmentationNeeded = "icmp_fragmentation_needed", "ICMP frag-needed for a segment that does not fit.";
+        PacketTooBig = "icmp_packet_too_big", "ICMPv6 packet-too-big for a segment that does not fit.";
         SynAck = "syn_ack", "SYN-ACK to a SYN for a tunnel's VIP.";
         Keepalive = "keepalive", "Reply to an agent's keepalive.";
     }
@@ -74,6 +75,7 @@ labelled! {
         Neighbour = "neighbour", "An ARP reply or a neighbour advertisement gave a neighbour's hardware address.";
         PendingRst = "pending_rst", "A RST without timestamps waits for a client segment that it fits.";
         TunnelAck = "tunnel_ack", "A segment without data to a tunnel's VIP: nothing to be done.";
+        TunnelIcmp = "tunnel_icmp", "An ICMP error about a POP's answer to an agent: nothing to be done.";
     }
 }
 
@@ -118,11 +120,13 @@ labelled! {
         IcmpChecksum = "icmp_checksum", "Wrong ICMP checksum.";
         IcmpType = "icmp_type", "ICMP that is neither echo request nor a mapped error.";
         IcmpQuote = "icmp_quote", "ICMP error whose quote is too short or not a segment of ours.";
+        IcmpForged = "icmp_forged", "ICMP error about a segment of a tunnel that no POP sent.";
         NoRoute = "no_route", "No gateway on that side, and the destination is on no link.";
         NeighbourUnresolved = "neighbour_unresolved", "The next hop's hardware address is not known yet.";
         RateRst = "rate_rst", "RST of our own beyond the rate limit.";
         RateVariants = "rate_variants", "Two-variant RST or ICMP beyond the rate limit.";
         RateEcho = "rate_echo", "Echo request beyond the rate limit.";
+        RateIcmp = "rate_icmp", "ICMP error to be passed on, beyond the rate limit of the prefix whose segments it is about.";
         RateSynPrefix = "rate_syn_prefix", "Client's SYN beyond the rate limit of its source's prefix.";
         RateSynService = "rate_syn_service", "Client's SYN beyond the rate limit of its service.";
         RateSynAck = "rate_syn_ack", "SYN for a tunnel's VIP beyond the rate limit of its source's prefix.";

@@ -192,7 +192,8 @@ fn bursts_give_the_same() {
 #[test]
 fn nearly_every_drop_reason_is_met() {
     use DropReason::*;
-    let elsewhere = [NoRoute, NoRoom, NoBuffer, NotContiguous, EgressQueueFull, TxFull, Walk];
+    let elsewhere =
+        [IcmpForged, NoRoute, NoRoom, NoBuffer, NotContiguous, EgressQueueFull, TxFull, Walk];
     let first_of_tunnels = RateSynAck as usize;
     let tunnels = &DropReason::ALL[first_of_tunnels..=DestinationNotAllowed as usize];
     let mut met = BTreeMap::new();

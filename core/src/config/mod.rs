@@ -292,6 +292,9 @@ pub struct Limits {
     pub echo_per_second: u32,
     /// ICMP errors of our own, per second.
     pub icmp_per_second: u32,
+    /// ICMP errors that are passed on about the segments of one network (an IPv4 /24 or an IPv6 /56) and
+    /// one service, per second.
+    pub icmp_forward_per_second: u32,
     /// Slots of the table of pending RSTs.
     pub pending_rsts: u32,
     /// SYN-ACKs of tunnels to one network (an IPv4 /24 or an IPv6 /56), per second.

@@ -1,5 +1,7 @@
 //! ICMP errors: those of others are mapped to the endpoint they concern, and our own are sent.
 
+use std::net::Ipv4Addr;
+
 use super::ingress::Packet;
 use super::lanes::{self, Up};
 use super::run::Run;
@@ -11,9 +13,10 @@ use crate::relay::icmp::{self as mapped_icmp, Mapping, Quote, Seen};
 use crate::relay::options::{INSERTED_LEN, TimestampsOption};
 use crate::relay::permutation::{Case, Client, DecodeError, Mapped};
 use crate::relay::translate::{Endpoints, Rewrite, Segment, Timestamps};
+use crate::tunnel::Family;
 use crate::verdict::{DropReason, ReplyKind, Verdict};
 use crate::wire::icmp::{self, OwnError};
-use crate::wire::{ethernet, icmpv6, ipv4, ipv6};
+use crate::wire::{ethernet, ipv4};
 
 /// Bytes of a datagram that our own errors quote at most: with their headers they fit the 576
 /// bytes that every host takes (RFC 1812, section 4.3.2.3).
@@ -137,7 +140,10 @@ impl<O> Run<'_, O> {
         let Error { quote, .. } = error;
         let of = self.snapshot.service_at(quote.ip.src, quote.src_port);
         let Some(service) = of.and_then(|of| self.service(of)) else {
-            return self.drop(None, DropReason::IcmpQuote, frame);
+            return match of {
+                Some(of) => self.tunnel_error(error.packet, frame, of, Family::V4, error.mtu),
+                None => self.drop(None, DropReason::IcmpQuote, frame),
+            };
         };
         if !self.takes_clients() {
             return self.drop(of, DropReason::WrongSide, frame);
@@ -262,7 +268,12 @@ impl<O> Run<'_, O> {
             self.drop(of, DropReason::TtlExceeded, frame);
             return false;
         }
-        let hop = match self.hop(towards, mapping.addressee()) {
+        let client = match towards {
+            Towards::Clients => mapping.addressee(),
+            Towards::Targets => error.quote.ip.dst,
+        };
+        let admitted = self.admit_error(of, Ipv4Addr::from_bits(client).into());
+        let hop = match admitted.and_then(|()| self.hop(towards, mapping.addressee())) {
             Ok(hop) => hop,
             Err(reason) => {
                 self.drop(of, reason, frame);
@@ -299,40 +310,6 @@ impl<O> Run<'_, O> {
     {
         self.count_drop::<F>(packet.of, DropReason::TtlExceeded);
         self.own_error(packet, frame, OwnError::TimeExceeded, ReplyKind::TimeExceeded);
-    }
-
-    /// A segment at its last hop, over IPv6 (RFC 4443, section 3.3).
-    pub(super) fn time_exceeded6<F: Frame>(&mut self, packet: &Packet, mut frame: F)
-    where
-        O: Output<F>,
-    {
-        self.count_drop::<F>(packet.of, DropReason::TtlExceeded);
-        if !self.buckets.icmp.take(self.now, self.snapshot.config.limits.icmp_per_second) {
-            return;
-        }
-        const HEAD_LEN: usize = ipv6::HEADER_LEN + icmpv6::HEADER_LEN;
-        let l3 = packet.segment.l3;
-        // As much of the datagram as fits the smallest MTU there is.
-        frame.truncate(l3 + ipv6::MTU_MIN - HEAD_LEN);
-        if !frame.prepend(HEAD_LEN) {
-            return;
-        }
-        let ip = packet.ipv6.ip;
-        let own = self.link().map_or(0, |link| link.address6);
-        let (src, dst) = (if own == 0 { ip.dst } else { own }, ip.src);
-        let datagram = frame.bytes_mut().get_mut(l3..).unwrap_or_default();
-        let Some((head, message)) = datagram.split_at_mut_checked(ipv6::HEADER_LEN) else { return };
-        icmpv6::write_error(src, dst, message, icmpv6::OwnError::TimeExceeded);
-        let header = ipv6::Originated {
-            payload_len: message.len() as u16,
-            protocol: ipv6::PROTOCOL_ICMPV6,
-            hop_limit: ipv6::ORIGINATED_HOP_LIMIT,
-            traffic_class: 0,
-            src,
-            dst,
-        };
-        header.write(head);
-        self.reflect(packet, frame, l3, ReplyKind::TimeExceeded, ethernet::TYPE_IPV6);
     }
 
     /// A segment that does not fit, of which `fits` bytes would. With DF clear it would have to be

@@ -41,6 +41,7 @@ impl<O> Run<'_, O> {
             Step::Solicited => self.solicited(packet, frame),
             Step::Advertised => self.advertised(packet, frame),
             Step::Error { mtu, to } => self.icmp_error(packet, frame, mtu, to),
+            Step::Error6 { mtu } => self.icmp_error6(packet, frame, mtu),
             Step::Tunnel(family) => self.tunnel(packet, frame, family),
             Step::Datagram(family, lane) => self.datagram(packet, frame, family, lanes, lane),
             Step::Drop(reason) => self.drop(packet.of, reason, frame),

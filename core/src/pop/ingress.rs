@@ -69,6 +69,10 @@ pub(super) enum Step {
         mtu: Option<u16>,
         to: Destination,
     },
+    /// An ICMPv6 error to a VIP.
+    Error6 {
+        mtu: Option<u32>,
+    },
     /// SYN to a VIP port without a service.
     UnservedSyn,
     /// The same over IPv6.

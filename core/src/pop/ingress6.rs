@@ -88,6 +88,7 @@ impl<O> Run<'_, O> {
             // An answer must not go to a group, or come back to a POP.
             (Kind::EchoRequest, _) if self.source_ok6(ip.src) => Ok(Step::Echo6),
             (Kind::EchoRequest, _) => Err(DropReason::SourceNotAllowed),
+            (Kind::Error { mtu }, Destination::Vip) => Ok(Step::Error6 { mtu }),
             (Kind::Error { .. } | Kind::Other, _) => Err(DropReason::IcmpType),
         }
     }

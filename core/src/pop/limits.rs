@@ -1,7 +1,8 @@
-//! A worker's token buckets, and the SYNs that relay services take.
+//! A worker's token buckets, the SYNs that relay services take, and the ICMP errors that are passed on.
 
 use std::net::IpAddr;
 
+use super::Of;
 use super::run::Run;
 use crate::bucket::{Bucket, BucketSketch, BucketTable, Purpose};
 use crate::config::{MAX_SERVICES, ServiceSlot};
@@ -17,6 +18,7 @@ pub(super) struct Buckets {
     pub syn_acks: BucketTable,
     pub keepalive_macs: BucketTable,
     syns: BucketSketch,
+    errors: BucketSketch,
     syns_of_services: ServiceBuckets,
 }
 
@@ -47,5 +49,16 @@ impl<O> Run<'_, O> {
         let taken =
             service.is_none_or(|bucket| bucket.take(self.now, limits.syn_per_service_per_second));
         if taken { Ok(()) } else { Err(DropReason::RateSynService) }
+    }
+
+    /// Whether an ICMP error may be passed on that is about a segment between the service `of` and
+    /// `client`, a client or an agent.
+    #[inline(never)]
+    pub(super) fn admit_error(&mut self, of: Of, client: IpAddr) -> Result<(), DropReason> {
+        let limit = self.snapshot.config.limits.icmp_forward_per_second;
+        let slot = self.slot(of).map_or(0, |slot| slot.0);
+        let places = self.snapshot.bucket_hash.both(Purpose::Icmp, slot, client);
+        let taken = self.buckets.errors.take(places, self.now, limit);
+        if taken { Ok(()) } else { Err(DropReason::RateIcmp) }
     }
 }

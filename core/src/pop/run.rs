@@ -49,7 +49,7 @@ impl<'a, O> Run<'a, O> {
         self.snapshot.service(index)
     }
 
-    fn slot(&self, of: Of) -> Option<ServiceSlot> {
+    pub fn slot(&self, of: Of) -> Option<ServiceSlot> {
         of.and_then(|index| self.snapshot.name_and_slot(index)).map(|(_, slot)| slot)
     }
 

@@ -5,6 +5,7 @@
 //! its frame, and what comes of it is put back in. Of a datagram, the body and the sender's token
 //! stay where they are: only the headers in front of them are written anew.
 
+mod errors;
 mod explain;
 mod write;
 
@@ -351,8 +352,14 @@ impl<O> Run<'_, O> {
             return self.drop(packet.of, DropReason::NoRoom, frame);
         };
         let total_len = frame.bytes().len().saturating_sub(l3);
-        if !self.fits(hop.port, total_len) {
-            return self.drop(packet.of, DropReason::TooBig, frame);
+        let mtu = self.mtu(hop.port);
+        if total_len > mtu {
+            // What the agent sends is longer.
+            let fits = mtu + (frame.bytes().len() - outer.l3).saturating_sub(total_len);
+            return match outer.family {
+                Family::V4 => self.too_big(packet, frame, fits.min(usize::from(u16::MAX)) as u16),
+                Family::V6 => self.too_big6(packet, frame, fits as u32),
+            };
         }
         let bytes = frame.bytes_mut();
         let replaced = bytes.get(outer.tcp_at..payload_at + down.body_at).unwrap_or_default();

@@ -235,9 +235,16 @@ impl DataHeader {
     /// follow.
     #[inline]
     pub fn parse_down(payload: &[u8]) -> Result<Self, Malformed> {
+        let header = Self::parse_down_seen(payload)?;
+        if payload.len() < header.body_at_down() { Err(Malformed) } else { Ok(header) }
+    }
+
+    /// The same where no more than the header need be there.
+    #[inline]
+    pub(super) fn parse_down_seen(payload: &[u8]) -> Result<Self, Malformed> {
         let header = Self::parse(payload, DATA_DOWN)?;
         let said = payload.first().is_some_and(|first| first & (TO_V6 | TO_ODD) != 0);
-        if said || payload.len() < header.body_at_down() { Err(Malformed) } else { Ok(header) }
+        if said { Err(Malformed) } else { Ok(header) }
     }
 
     #[inline]

@@ -4,7 +4,8 @@
 //! with which numbers.
 //!
 //! The POP's side works on one segment and knows no frames: [`service::Incoming::of`] says what a
-//! segment is, then [`handshake`], [`keepalive`] and [`forward`] say what to do. [`message`] and
+//! segment is, then [`handshake`], [`keepalive`] and [`forward`] say what to do, and
+//! [`quote`] whom an ICMP error concerns. [`message`] and
 //! [`token`] are the formats, which agents share. All of it is described in docs/protocol-tunnel.md.
 
 pub mod agent;
@@ -13,6 +14,7 @@ pub mod handshake;
 pub mod keepalive;
 pub mod message;
 pub mod numbers;
+pub mod quote;
 pub mod service;
 #[cfg(test)]
 mod tests;

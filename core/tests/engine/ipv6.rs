@@ -101,6 +101,8 @@ fn echo_requests_to_a_tunnels_vip_are_answered() {
     assert_eq!(dropped(&mut world, &request), DropReason::SourceNotAllowed);
     let big = [&[2, 0, 0, 0, 0, 0, 5, 0][..], &[0; 60]].concat();
     let error = Ip6::icmp(FAR6, vip).with(&big);
+    assert_eq!(dropped(&mut world, &error), DropReason::IcmpQuote);
+    let error = Ip6::icmp(FAR6, WAN_IP6).with(&big);
     assert_eq!(dropped(&mut world, &error), DropReason::IcmpType);
 }
 

@@ -30,6 +30,7 @@ mod relay;
 mod syn_limits;
 mod tunnel;
 mod tunnel_hostile;
+mod tunnel_icmp;
 mod tunnel_refusals;
 
 use agents::*;

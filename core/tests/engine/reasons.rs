@@ -99,6 +99,13 @@ fn dropped_for(reason: DropReason) -> Option<(World, PortIndex, Vec<u8>)> {
         }
         RateSynPrefix => full("syn_per_prefix_per_second"),
         RateSynService => full("syn_per_service_per_second"),
+        RateIcmp => {
+            let seen = World::new().forwarded(LAN, &down).1;
+            limited(
+                "icmp_forward_per_second",
+                &frag_needed(CLIENT.0, WEB.0, 1400, &seen.datagram, 548),
+            )
+        }
         NoRoom => wan(to_client(&up.options(&[]).datagram())),
         NoBuffer => wan(to_client(&Tcp::new(CLIENT, WEB, RST).datagram())),
         Walk | NotContiguous | EgressQueueFull | TxFull => None,
@@ -114,7 +121,10 @@ fn has_service(reason: DropReason) -> bool {
         reason,
         SourceNotAllowed | SynAckFromClient | SynFromTarget | TargetWithoutTimestamps | BadTag
     ) || matches!(reason, TtlExceeded | TooBig | OptionsFull | RateVariants | NoRoom | NoBuffer)
-        || matches!(reason, NoRoute | NeighbourUnresolved | RateSynPrefix | RateSynService)
+        || matches!(
+            reason,
+            NoRoute | NeighbourUnresolved | RateSynPrefix | RateSynService | RateIcmp
+        )
 }
 
 #[test]
@@ -153,6 +163,6 @@ fn every_reason_is_hit_and_counted_once() {
         }
     }
     let tunnels = RateSynAck as usize..=DestinationNotAllowed as usize;
-    missed.retain(|reason| !tunnels.contains(&(*reason as usize)));
+    missed.retain(|reason| !tunnels.contains(&(*reason as usize)) && *reason != IcmpForged);
     assert_eq!(missed, [Walk, NotContiguous, EgressQueueFull, TxFull]);
 }

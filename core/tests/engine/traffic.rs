@@ -280,8 +280,8 @@ fn traffic_meets_all_that_it_should() {
     }
     assert_eq!(
         (replies.len(), both_cases.len()),
-        (ReplyKind::COUNT - 4, 2),
-        "all but those to neighbours and of tunnels: {replies:?}"
+        (ReplyKind::COUNT - 5, 2),
+        "all but those to neighbours, of tunnels and over IPv6: {replies:?}"
     );
     assert!(forwarded.iter().all(|count| *count > 2000), "{forwarded:?}");
     assert!(drops.len() >= 20, "{drops:?}");

@@ -70,6 +70,7 @@ rst_per_second = 1000000
 variant_per_second = 1000000
 echo_per_second = 1000000
 icmp_per_second = 1000000
+icmp_forward_per_second = 1000000
 syn_per_prefix_per_second = 1000000
 syn_per_service_per_second = 1000000
 
@@ -108,6 +109,7 @@ pub enum Said {
     Keepalive { tenant: u16, agent: u32 },
     Sender { holds: Return, sent: Option<i32> },
     Destination { holds: Return },
+    TunnelQuote { agent: SocketAddr, vip: SocketAddr, sender: Option<SocketAddr> },
     Sent(ReplyKind),
     Verdict(Verdict),
 }
@@ -231,6 +233,7 @@ impl<F: Made> Output<F> for Sink {
             }
             Note::Sender { holds, sent } => Said::Sender { holds, sent },
             Note::Destination { holds } => Said::Destination { holds },
+            Note::TunnelQuote { agent, vip, sender } => Said::TunnelQuote { agent, vip, sender },
             Note::Sent(kind) => Said::Sent(kind),
             Note::Verdict(verdict) => Said::Verdict(verdict),
         });

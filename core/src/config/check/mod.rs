@@ -217,6 +217,7 @@ fn limits(report: &mut Report, raw: &RawConfig) -> Limits {
         variant_per_second: rate("variant_per_second", limits.variant_per_second),
         echo_per_second: rate("echo_per_second", limits.echo_per_second),
         icmp_per_second: rate("icmp_per_second", limits.icmp_per_second),
+        icmp_forward_per_second: rate("icmp_forward_per_second", limits.icmp_forward_per_second),
         syn_ack_per_second,
         keepalive_mac_per_second,
         syn_per_prefix_per_second,

@@ -166,7 +166,8 @@ pub fn reason(line: &mut String, note: Note<'_>, port_name: impl Fn(u8) -> Strin
         Note::Tunnelled { .. }
         | Note::Keepalive(_)
         | Note::Sender { .. }
-        | Note::Destination { .. } => describe_tunnel::reason(line, &note),
+        | Note::Destination { .. }
+        | Note::TunnelQuote { .. } => describe_tunnel::reason(line, &note),
         Note::Sent(kind) => write!(line, " | sends {kind}: {}", kind.text()),
         Note::Verdict(Verdict::Forward(port)) => {
             write!(line, " | forward to {}", port_name(port.0))

@@ -23,6 +23,13 @@ pub(super) fn reason(line: &mut String, note: &Note<'_>) -> fmt::Result {
             write!(line, ", seq of {}", Ticks(*sent))
         }
         Note::Destination { holds } => token(line, "destination's token", holds),
+        Note::TunnelQuote { vip, agent, sender } => {
+            write!(line, " | quotes a segment from {vip} to agent {agent}")?;
+            match sender {
+                Some(sender) => write!(line, ", a datagram of agent {sender}"),
+                None => Ok(()),
+            }
+        }
         _ => Ok(()),
     }
 }

@@ -1,0 +1,102 @@
+//! ICMPv6 errors (RFC 4443): those of others go to the endpoint they concern, and our own are sent.
+
+use super::Output;
+use super::ingress::Packet;
+use super::run::Run;
+use crate::frame::Frame;
+use crate::tunnel::Family;
+use crate::verdict::{DropReason, ReplyKind};
+use crate::wire::icmpv6::{self, OwnError};
+use crate::wire::tcp::field;
+use crate::wire::{ethernet, get_u16, ipv6};
+
+impl<O> Run<'_, O> {
+    /// An ICMPv6 error to a VIP, which announces `mtu` if it is a packet-too-big.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn icmp_error6<F: Frame>(&mut self, packet: &Packet, frame: F, mtu: Option<u32>)
+    where
+        O: Output<F>,
+    {
+        let ip = packet.ipv6.ip;
+        // The error goes to whoever sent the segment.
+        let quote = packet.ipv6.message(packet, &frame).get(icmpv6::HEADER_LEN..);
+        let quote = quote.filter(|quote| quote.len() >= ipv6::HEADER_LEN + field::DST_PORT);
+        let Some(quote) =
+            quote.filter(|quote| ipv6::get_address(quote, ipv6::field::SRC) == ip.dst)
+        else {
+            return self.drop(None, DropReason::IcmpQuote, frame);
+        };
+        let of = self.snapshot.service_at6(ip.dst, get_u16(quote, ipv6::HEADER_LEN));
+        if !self.source_ok6(ip.src) {
+            return self.drop(None, DropReason::SourceNotAllowed, frame);
+        }
+        // An MTU that is smaller than any path's is a forgery or a mistake.
+        let mtu = mtu.map(|mtu| mtu.clamp(ipv6::MTU_MIN as u32, u16::MAX.into()) as u16);
+        match of {
+            Some(of) if self.service(of).is_none() => {
+                self.tunnel_error(packet, frame, of, Family::V6, mtu)
+            }
+            _ => self.drop(of, DropReason::IcmpQuote, frame),
+        }
+    }
+
+    /// A segment at its last hop.
+    pub(super) fn time_exceeded6<F: Frame>(&mut self, packet: &Packet, frame: F)
+    where
+        O: Output<F>,
+    {
+        self.count_drop::<F>(packet.of, DropReason::TtlExceeded);
+        self.own_error6(packet, frame, OwnError::TimeExceeded, ReplyKind::TimeExceeded);
+    }
+
+    /// A segment that does not fit, of which `fits` bytes would.
+    pub(super) fn too_big6<F: Frame>(&mut self, packet: &Packet, frame: F, fits: u32)
+    where
+        O: Output<F>,
+    {
+        self.count_drop::<F>(packet.of, DropReason::TooBig);
+        let error = OwnError::PacketTooBig(fits.max(ipv6::MTU_MIN as u32));
+        self.own_error6(packet, frame, error, ReplyKind::PacketTooBig);
+    }
+
+    /// Turns `frame`, on which the verdict is given already, into an ICMPv6 error to its sender.
+    #[cold]
+    #[inline(never)]
+    fn own_error6<F: Frame>(
+        &mut self,
+        packet: &Packet,
+        mut frame: F,
+        error: OwnError,
+        kind: ReplyKind,
+    ) where
+        O: Output<F>,
+    {
+        if !self.buckets.icmp.take(self.now, self.snapshot.config.limits.icmp_per_second) {
+            return;
+        }
+        const HEAD_LEN: usize = ipv6::HEADER_LEN + icmpv6::HEADER_LEN;
+        let l3 = packet.segment.l3;
+        // As much of the datagram as fits the smallest MTU there is.
+        frame.truncate(l3 + ipv6::MTU_MIN - HEAD_LEN);
+        if !frame.prepend(HEAD_LEN) {
+            return;
+        }
+        let ip = packet.ipv6.ip;
+        let own = self.link().map_or(0, |link| link.address6);
+        let (src, dst) = (if own == 0 { ip.dst } else { own }, ip.src);
+        let datagram = frame.bytes_mut().get_mut(l3..).unwrap_or_default();
+        let Some((head, message)) = datagram.split_at_mut_checked(ipv6::HEADER_LEN) else { return };
+        icmpv6::write_error(src, dst, message, error);
+        let header = ipv6::Originated {
+            payload_len: message.len() as u16,
+            protocol: ipv6::PROTOCOL_ICMPV6,
+            hop_limit: ipv6::ORIGINATED_HOP_LIMIT,
+            traffic_class: 0,
+            src,
+            dst,
+        };
+        header.write(head);
+        self.reflect(packet, frame, l3, kind, ethernet::TYPE_IPV6);
+    }
+}

@@ -1,0 +1,202 @@
+//! Segments of tunnels that ICMP errors quote: is the quote genuine, and whose segment was it.
+//!
+//! A POP remembers no segment, but it can tell one that POPs have sent from one that somebody made up:
+//! its sequence number is of one of these ticks, which nobody off the path knows
+//! ([`crate::predict`]), and the lower half of its ack number follows from the same tick. What a
+//! datagram brought down was an agent's segment before, and the sender's token in it says which
+//! agent's. So an error about it is for that agent, about the segment that it sent.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::forward::{ACK_BASE, aligned};
+use super::keepalive::{ACK_TICKS, is_acked};
+use super::message::{DATA_HEADER_LEN, DataHeader, MessageType};
+use super::service::Service;
+use super::token::{Family, Token};
+use crate::predict;
+use crate::seq::SeqNum;
+use crate::time::{Tick, UnixTime};
+use crate::verdict::DropReason;
+use crate::wire::ipv4::{self, Ipv4};
+use crate::wire::tcp::{HEADER_LEN, field};
+use crate::wire::{get_u16, get_u32, ipv6};
+
+/// A segment from a VIP, as far as an error quotes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quoted<'a> {
+    /// The VIP.
+    pub src: SocketAddr,
+    /// The agent that it was for.
+    pub dst: SocketAddr,
+    /// Length of its IP datagram, in bytes.
+    pub total_len: u16,
+    seq: SeqNum,
+    ack: SeqNum,
+    /// What is seen of its payload.
+    payload: &'a [u8],
+}
+
+impl<'a> Quoted<'a> {
+    /// Reads the quote in `bytes`, what follows the header of an ICMP error of `family`; `None` when it
+    /// is none, or ends before the ack number does.
+    pub fn parse(family: Family, bytes: &'a [u8]) -> Option<Self> {
+        let (src, dst, header_len, total_len): (IpAddr, IpAddr, _, _) = match family {
+            Family::V4 => {
+                let ip = Ipv4::parse_quoted(bytes)?;
+                if ip.protocol != ipv4::PROTOCOL_TCP || ip.is_later_fragment() {
+                    return None;
+                }
+                let [src, dst] = [ip.src, ip.dst].map(Ipv4Addr::from_bits);
+                (src.into(), dst.into(), ip.header_len, ip.total_len as u16)
+            }
+            Family::V6 => {
+                let head: &[u8; ipv6::HEADER_LEN] = bytes.first_chunk()?;
+                // What POPs send down has no extension headers.
+                let plain =
+                    head[0] >> 4 == 6 && head[ipv6::field::NEXT_HEADER] == ipv6::PROTOCOL_TCP;
+                if !plain {
+                    return None;
+                }
+                let [src, dst] = [ipv6::field::SRC, ipv6::field::DST]
+                    .map(|at| Ipv6Addr::from_bits(ipv6::get_address(head, at)));
+                let total_len = get_u16(head, ipv6::field::PAYLOAD_LEN);
+                let total_len = total_len.checked_add(ipv6::HEADER_LEN as u16)?;
+                (src.into(), dst.into(), ipv6::HEADER_LEN, total_len)
+            }
+        };
+        let tcp = bytes.get(header_len..usize::from(total_len).min(bytes.len()))?;
+        if tcp.len() < NUMBERS_END {
+            return None;
+        }
+        // Of a segment with options, the POPs' SYN-ACK, nothing else is wanted.
+        let offset = tcp.get(field::DATA_OFFSET).map_or(0, |byte| usize::from(byte >> 4) * 4);
+        Some(Quoted {
+            src: SocketAddr::new(src, get_u16(tcp, field::SRC_PORT)),
+            dst: SocketAddr::new(dst, get_u16(tcp, field::DST_PORT)),
+            total_len,
+            seq: SeqNum(get_u32(tcp, field::SEQ)),
+            ack: SeqNum(get_u32(tcp, field::ACK)),
+            payload: tcp.get(offset.max(HEADER_LEN)..).unwrap_or_default(),
+        })
+    }
+}
+
+/// Whom an error concerns, that quotes a genuine segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Concern {
+    /// A POP: the segment answered a SYN or a keepalive request.
+    Answer,
+    /// The agent whose datagram it brought.
+    Sender(Sent),
+}
+
+/// The segment that an agent sent, as far as it can be told from what became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// The agent.
+    pub src: SocketAddr,
+    /// The VIP that it was sent to.
+    pub dst: SocketAddr,
+    /// Its sequence number, give or take the ticks that the agent's clock was off.
+    pub seq: SeqNum,
+    /// Its ack number, likewise.
+    pub ack: SeqNum,
+    /// Length of its IP datagram, in bytes.
+    pub total_len: u16,
+    /// By how many bytes that datagram was longer than the one that it became.
+    pub longer_by: u16,
+}
+
+/// Whether `quoted` is a segment that POPs sent, and whom an error about it concerns. `client_ok` tells
+/// whether an address can be an agent's.
+///
+/// # Errors
+/// When too little of it is seen, or it is none that POPs sent.
+pub fn concern(
+    service: &Service,
+    now: UnixTime,
+    quoted: &Quoted<'_>,
+    client_ok: impl Fn(IpAddr) -> bool,
+) -> Result<Concern, DropReason> {
+    let vip = service.vip(Family::of(quoted.src.ip())).filter(|vip| vip.addr == quoted.src);
+    let vip = vip.ok_or(DropReason::IcmpQuote)?;
+    if quoted.dst.port() == 0 || !client_ok(quoted.dst.ip()) {
+        return Err(DropReason::IcmpQuote);
+    }
+    let (start, stride) = (vip.predictor.start(quoted.dst), service.constants.stride);
+    let syn_ack = predict::at(start, stride, service.tick(now));
+    let is = |seq| is_acked(quoted.seq, seq, stride);
+    match MessageType::of(quoted.payload) {
+        Some(MessageType::DataDown) => {
+            sender(service, now, syn_ack, quoted, client_ok).map(Concern::Sender)
+        }
+        Some(MessageType::KeepaliveReply) if is(syn_ack.plus(1)) => Ok(Concern::Answer),
+        Some(_) => Err(DropReason::IcmpForged),
+        None if quoted.payload.is_empty() && is(syn_ack) => Ok(Concern::Answer),
+        // There may have been more of it.
+        None if quoted.payload.is_empty() => Err(DropReason::IcmpQuote),
+        None => Err(DropReason::IcmpForged),
+    }
+}
+
+/// The segment that became the datagram down in `quoted`, where the number at offset 0 of the POP's tick
+/// is one more than `syn_ack`.
+fn sender(
+    service: &Service,
+    now: UnixTime,
+    syn_ack: SeqNum,
+    quoted: &Quoted<'_>,
+    client_ok: impl Fn(IpAddr) -> bool,
+) -> Result<Sent, DropReason> {
+    let (tick, constants) = (service.tick(now), &service.constants);
+    let stride = constants.stride;
+    let payload = quoted.payload;
+    if payload.len() < DATA_HEADER_LEN {
+        return Err(DropReason::IcmpQuote);
+    }
+    let header = DataHeader::parse_down_seen(payload).map_err(|_| DropReason::IcmpForged)?;
+    // The tick that it was sent in.
+    let at_offset = syn_ack.plus(1 + header.offset());
+    let ticks = predict::ticks_between(quoted.seq, at_offset, stride);
+    let ticks = ticks.filter(|ticks| ACK_TICKS.contains(ticks)).ok_or(DropReason::IcmpForged)?;
+    let sent_at = Tick(tick.0.wrapping_add_signed(ticks.into()));
+    let behind = Tick(sent_at.0.wrapping_sub(constants.lag.into()));
+    // Of the ack number, the upper half is the agent's own, which only its token tells.
+    let ack = predict::at(SeqNum(ACK_BASE), stride, behind).plus(1);
+    if quoted.ack.0 as u16 != ack.0 as u16 {
+        return Err(DropReason::IcmpForged);
+    }
+    let token = payload.get(DATA_HEADER_LEN..).and_then(|bytes| Token::read(header.sender, bytes));
+    let token = token.ok_or(DropReason::IcmpQuote)?;
+    let from = service.vip(header.sender).ok_or(DropReason::IcmpForged)?;
+    let own = from.tokens.open(now, header.sender_odd, &token);
+    let own = own.map_err(|_| DropReason::IcmpForged)?;
+    if !service.has_tenant(own.tenant) {
+        return Err(DropReason::UnknownTenant);
+    }
+    if own.agent.port() == 0 || !client_ok(own.agent.ip()) {
+        return Err(DropReason::DestinationNotAllowed);
+    }
+    let longer_by = longer_by(header.sender, Family::of(quoted.dst.ip()));
+    let total_len = quoted.total_len.checked_add(longer_by).ok_or(DropReason::IcmpForged)?;
+    let up = predict::at(aligned(own.base_high), stride, sent_at);
+    Ok(Sent {
+        src: own.agent,
+        dst: from.addr,
+        seq: up.plus(1 + header.offset()),
+        ack: predict::at(from.predictor.start(own.agent), stride, behind).plus(1),
+        total_len,
+        longer_by,
+    })
+}
+
+/// By how many bytes a datagram from an agent of family `from` is longer than the one that it becomes
+/// for an agent of family `to`: by that one's token, and by what their IP headers differ in.
+pub const fn longer_by(from: Family, to: Family) -> u16 {
+    (to.token_len() + from.ip_header_len() - to.ip_header_len()) as u16
+}
+
+/// Where the ack number of a TCP header ends.
+const NUMBERS_END: usize = field::ACK + 4;
+
+const _: () = assert!(longer_by(Family::V4, Family::V6) == 12);
