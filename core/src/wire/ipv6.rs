@@ -58,10 +58,15 @@ impl Ipv6 {
     /// padding); `None` when it is not whole, not version 6, or claims more payload than there is.
     #[inline]
     pub fn parse(bytes: &[u8]) -> Option<Ipv6> {
-        let head: &[u8; HEADER_LEN] = bytes.first_chunk()?;
+        let header = Self::read(bytes.first_chunk()?)?;
+        (header.payload_len <= bytes.len() - HEADER_LEN).then_some(header)
+    }
+
+    #[inline]
+    fn read(head: &[u8; HEADER_LEN]) -> Option<Ipv6> {
         let payload_len = usize::from(get_u16(head, field::PAYLOAD_LEN));
         let version_class = get_u16(head, field::VERSION_CLASS_FLOW);
-        if version_class >> 12 != 6 || payload_len > bytes.len() - HEADER_LEN {
+        if version_class >> 12 != 6 {
             return None;
         }
         Some(Ipv6 {
@@ -72,6 +77,15 @@ impl Ipv6 {
             traffic_class: (version_class >> 4) as u8,
             payload_len,
         })
+    }
+
+    /// Reads the datagram that an ICMP error quotes, which may be cut off anywhere, and finds what it
+    /// carries behind its extension headers, which must not be cut off.
+    pub fn parse_quoted(bytes: &[u8]) -> Option<(Ipv6, Upper)> {
+        let ip = Self::read(bytes.first_chunk()?)?;
+        let first = Upper { protocol: ip.next_header, at: HEADER_LEN };
+        let upper = walk(bytes.get(..ip.total_len()).unwrap_or(bytes), first).ok()?;
+        Some((ip, upper))
     }
 
     /// Length in bytes of the datagram.
@@ -343,6 +357,22 @@ mod tests {
             put_u16(&mut cut, field::PAYLOAD_LEN, (len - HEADER_LEN) as u16);
             assert_eq!(upper(&cut), Err(ExtensionError::Malformed), "{len}");
         }
+    }
+
+    #[test]
+    fn quotes_may_be_cut_off_behind_their_extension_headers() {
+        let whole = datagram(&[(0, PADDING), (60, PADDING)], PROTOCOL_TCP);
+        for len in 0..whole.len() {
+            let found = Ipv6::parse_quoted(&whole[..len]);
+            let want = Upper { protocol: PROTOCOL_TCP, at: HEADER_LEN + 16 };
+            assert_eq!(found.map(|(_, upper)| upper), (len >= want.at).then_some(want), "{len}");
+        }
+        // Nothing behind the datagram is read, though there may be something.
+        let mut short = whole.clone();
+        put_u16(&mut short, field::PAYLOAD_LEN, 8);
+        assert_eq!(Ipv6::parse_quoted(&short), None);
+        let bad = datagram(&[(43, PADDING)], PROTOCOL_TCP);
+        assert_eq!(Ipv6::parse_quoted(&bad), None);
     }
 
     #[test]
