@@ -1,10 +1,12 @@
 //! Maps an ICMP error to the endpoint that it concerns (RFC 792, RFC 1191, RFC 5508).
 //!
+//! Here are errors that stay IPv4; `families` has those that are IPv6 before, after, or both.
+//!
 //! The quote inside an error is a segment of ours, on its way to a target or to a client. The same
 //! functions that rewrote it then give its first form back now, so that the endpoint sees its own
 //! segment quoted; sequence numbers pass as they are, for the endpoint to check.
 
-use crate::frame::Frame;
+use crate::frame::{self, Frame};
 use crate::relay::options::{self, INSERTED_LEN, TimestampsAt};
 use crate::relay::translate::{self, Rewrite, Segment};
 use crate::verdict::DropReason;
@@ -13,6 +15,16 @@ use crate::wire::icmp;
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::tcp::{self, Tcp};
 use crate::wire::{get_u16, put_u16, put_u32};
+
+mod families;
+mod kinds;
+mod quote6;
+#[cfg(test)]
+mod tests;
+
+pub use families::{Mapping4, Mapping6, apply_4to6, apply_6to4, apply_6to6};
+pub use kinds::{mtu_for_ipv4, mtu_for_ipv6};
+pub use quote6::Quote6;
 
 /// Bytes of the quoted TCP header without which an error can not be mapped: ports and number.
 const QUOTED_TCP_MIN: usize = 8;
@@ -54,14 +66,10 @@ impl Quote {
     /// Reads the quote in `bytes`, what follows the ICMP header.
     pub fn parse(bytes: &[u8]) -> Result<Quote, DropReason> {
         let ip = Ipv4::parse_quoted(bytes).ok_or(DropReason::IcmpQuote)?;
-        let segment = bytes.get(ip.header_len..).unwrap_or_default();
-        let usable = ip.protocol == ipv4::PROTOCOL_TCP
-            && !ip.is_later_fragment()
-            && segment.len() >= QUOTED_TCP_MIN
-            && ip.total_len >= ip.header_len + tcp::HEADER_LEN;
-        if !usable {
+        if ip.protocol != ipv4::PROTOCOL_TCP || ip.is_later_fragment() {
             return Err(DropReason::IcmpQuote);
         }
+        let (segment, ports) = quoted_segment(bytes, ip.header_len, ip.total_len)?;
         let whole = Tcp::parse(segment).filter(|tcp| tcp.header_len <= segment.len());
         let tcp_seen = whole.map_or(segment.len().min(tcp::HEADER_LEN), |tcp| tcp.header_len);
         let data_offset = segment.get(tcp::field::DATA_OFFSET).copied();
@@ -75,15 +83,7 @@ impl Quote {
                 Err(_) => return Err(DropReason::IcmpQuote),
             },
         };
-        Ok(Quote {
-            headers,
-            tcp_seen,
-            data_offset,
-            ip,
-            src_port: get_u16(segment, tcp::field::SRC_PORT),
-            dst_port: get_u16(segment, tcp::field::DST_PORT),
-            seen,
-        })
+        Ok(Quote { headers, tcp_seen, data_offset, ip, src_port: ports.0, dst_port: ports.1, seen })
     }
 
     /// The quoted TSval and TSecr.
@@ -92,6 +92,21 @@ impl Quote {
         let options = self.headers.options();
         Some((options::timestamp_value(options, at), options::timestamp_echo(options, at)))
     }
+}
+
+/// What `bytes`, a quote of a datagram of `total_len` bytes, hold of the TCP segment at `at`, and its
+/// ports. Refused is what shows too little of it, or was no whole header when it was sent.
+fn quoted_segment(
+    bytes: &[u8],
+    at: usize,
+    total_len: usize,
+) -> Result<(&[u8], (u16, u16)), DropReason> {
+    let segment = bytes.get(at..).unwrap_or_default();
+    if segment.len() < QUOTED_TCP_MIN || total_len < at + tcp::HEADER_LEN {
+        return Err(DropReason::IcmpQuote);
+    }
+    let (src, dst) = (tcp::field::SRC_PORT, tcp::field::DST_PORT);
+    Ok((segment, (get_u16(segment, src), get_u16(segment, dst))))
 }
 
 /// The headers of a quote, in a buffer where they can be rewritten like a segment's.
@@ -207,34 +222,29 @@ pub fn apply<F: Frame>(
     };
     let new = headers.bytes().get(..keep).ok_or(DropReason::IcmpQuote)?;
 
-    // IPv4 options of the error itself go, as everywhere.
-    let l3 = remove_outer_options(frame, l3, ip);
-    let head_len = ipv4::HEADER_LEN + icmp::HEADER_LEN;
-    let quote_at = l3 + head_len;
-    let data_at = quote_at + old_len;
-    let grown = (new.len() + head_len).saturating_sub(data_at);
-    if grown > 0 && !frame.prepend(grown) {
-        return Err(DropReason::NoRoom);
+    let mut outer = *header_at(frame, l3)?;
+    let message = l3 + ip.header_len;
+    let mut head: [u8; icmp::HEADER_LEN] = *header_at(frame, message)?;
+    if let Some(mtu) = mapping.mtu {
+        put_u16(&mut head, icmp::field::MTU, mtu);
     }
-    let new_l3 = data_at + grown - new.len() - head_len;
-    let old_l3 = l3 + grown;
-    let bytes = frame.bytes_mut();
-    if bytes.len() < data_at + grown {
+    let data_at = message + icmp::HEADER_LEN + old_len;
+    if frame.bytes().len() < data_at {
         return Err(DropReason::IcmpQuote);
     }
-    bytes.copy_within(old_l3..old_l3 + head_len, new_l3);
-    let message = bytes.get_mut(new_l3..).unwrap_or_default();
-    if let Some(place) = message.get_mut(head_len..head_len + new.len()) {
-        place.copy_from_slice(new);
-    }
-    let total_len = message.len() as u16;
-    rewrite_outer(message, mapping, total_len);
-    let Some(message) = message.get_mut(ipv4::HEADER_LEN..) else { return Err(DropReason::NoRoom) };
-    if let Some(mtu) = mapping.mtu {
-        put_u16(message, icmp::field::MTU, mtu);
-    }
-    icmp::write_checksum(message);
-    Ok(new_l3)
+    let quote_at = frame::put_before(frame, data_at, new).ok_or(DropReason::NoRoom)?;
+    let message = frame::put_before(frame, quote_at, &head).ok_or(DropReason::NoRoom)?;
+    let bytes = frame.bytes_mut().get_mut(message..).unwrap_or_default();
+    icmp::write_checksum(bytes);
+    let total_len = ipv4::HEADER_LEN + bytes.len();
+    rewrite_outer(&mut outer, mapping, total_len as u16);
+    frame::put_before(frame, message, &outer).ok_or(DropReason::NoRoom)
+}
+
+/// The header of `N` bytes that begins at `at`.
+fn header_at<F: Frame, const N: usize>(frame: &F, at: usize) -> Result<&[u8; N], DropReason> {
+    let header = frame.bytes().get(at..).and_then(|bytes| bytes.first_chunk());
+    header.ok_or(DropReason::IcmpQuote)
 }
 
 /// Rewrites the quoted headers like a segment's, then gives back what a quote must not lose: the
@@ -261,24 +271,14 @@ fn rewrite_quote(headers: &mut Headers, quote: &Quote, to: &Rewrite) -> Result<(
     Ok(())
 }
 
-fn remove_outer_options<F: Frame>(frame: &mut F, l3: usize, ip: &Ipv4) -> usize {
-    let extra = ip.header_len.saturating_sub(ipv4::HEADER_LEN);
-    if extra > 0 {
-        frame.bytes_mut().copy_within(l3..l3 + ipv4::HEADER_LEN, l3 + extra);
-    }
-    l3 + extra
-}
-
-fn rewrite_outer(header: &mut [u8], mapping: &Mapping, total_len: u16) {
-    let ttl = get_u16(header, ipv4::field::TTL);
-    put_u16(header, ipv4::field::TTL, ttl.wrapping_sub(0x0100));
+/// IPv4 options of the error itself go, as everywhere.
+fn rewrite_outer(header: &mut [u8; ipv4::HEADER_LEN], mapping: &Mapping, total_len: u16) {
+    header[ipv4::field::VERSION_IHL] = 0x45;
+    header[ipv4::field::TTL] = header[ipv4::field::TTL].wrapping_sub(1);
     put_u16(header, ipv4::field::TOTAL_LEN, total_len);
     put_u32(header, ipv4::field::SRC, mapping.reporter());
     put_u32(header, ipv4::field::DST, mapping.addressee());
-    if let Some(byte) = header.first_mut() {
-        *byte = 0x45;
-    }
     put_u16(header, ipv4::field::CHECKSUM, 0);
-    let sum = checksum::checksum(header.get(..ipv4::HEADER_LEN).unwrap_or_default());
+    let sum = checksum::checksum(header);
     put_u16(header, ipv4::field::CHECKSUM, sum);
 }

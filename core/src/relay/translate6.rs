@@ -18,6 +18,8 @@ use crate::wire::tcp::{self, Tcp};
 use crate::wire::{get_u16, get_u32, ipv4, put_u16, put_u32};
 
 #[cfg(test)]
+pub(in crate::relay) mod plain;
+#[cfg(test)]
 mod tests;
 
 /// Addresses and ports of a segment over IPv6, from its sender's point of view.
@@ -255,7 +257,7 @@ impl Carried {
 
     /// Rewrites the TCP header, which is at `at` now: its ports, and what a SYN offers. Protocol and
     /// length are the same numbers in the pseudo headers of both families. Of a quoted header
-    /// nothing is written beyond its end.
+    /// nothing is written beyond its end, nor half a checksum.
     #[inline]
     fn rewrite_tcp<F: Frame>(
         &self,

@@ -19,11 +19,15 @@ pub mod field {
 pub const HEADER_LEN: usize = 8;
 
 const ECHO_REPLY: u8 = 0;
-const UNREACHABLE: u8 = 3;
 const ECHO_REQUEST: u8 = 8;
-const TIME_EXCEEDED: u8 = 11;
-const PARAMETER_PROBLEM: u8 = 12;
-const CODE_FRAGMENTATION_NEEDED: u8 = 4;
+/// Type of destination unreachable.
+pub const UNREACHABLE: u8 = 3;
+/// Type of time exceeded.
+pub const TIME_EXCEEDED: u8 = 11;
+/// Type of parameter problem.
+pub const PARAMETER_PROBLEM: u8 = 12;
+/// Code of a destination unreachable that is a frag-needed.
+pub const CODE_FRAGMENTATION_NEEDED: u8 = 4;
 
 /// What an ICMP message is, as far as a relay asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,10 +20,14 @@ pub mod field {
 /// Length in bytes of the header of echo messages and errors; in errors the quote follows.
 pub const HEADER_LEN: usize = 8;
 
-const UNREACHABLE: u8 = 1;
-const PACKET_TOO_BIG: u8 = 2;
-const TIME_EXCEEDED: u8 = 3;
-const PARAMETER_PROBLEM: u8 = 4;
+/// Type of destination unreachable.
+pub const UNREACHABLE: u8 = 1;
+/// Type of packet-too-big.
+pub const PACKET_TOO_BIG: u8 = 2;
+/// Type of time exceeded.
+pub const TIME_EXCEEDED: u8 = 3;
+/// Type of parameter problem.
+pub const PARAMETER_PROBLEM: u8 = 4;
 const ECHO_REQUEST: u8 = 128;
 const ECHO_REPLY: u8 = 129;
 pub(super) const NEIGHBOUR_SOLICITATION: u8 = 135;
