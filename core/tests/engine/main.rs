@@ -5,6 +5,7 @@
 //! or writers. One program, for it is built in a fraction of the time of one per file.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod admission;
 mod agents;
 mod frames;
 mod frames6;
