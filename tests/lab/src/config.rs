@@ -1,7 +1,7 @@
 //! The configuration of each forwarder in a lab: `anyrelay` as TOML, HAProxy as its own text.
 
 use std::fmt::Write;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use toml::{Table, Value};
 
@@ -19,6 +19,8 @@ pub const TARGET_PORT: u16 = 8080;
 pub enum Egress {
     /// By an address of the lab's egress pool.
     Pool,
+    /// By an address of the lab's prefix that is made from the client's.
+    Prefix,
     /// By the client's own address.
     Transparent,
 }
@@ -38,9 +40,9 @@ pub struct Service {
     /// Its name in configuration and metrics.
     pub name: String,
     /// Where clients connect.
-    pub vip: SocketAddrV4,
+    pub vip: SocketAddr,
     /// Where they are led.
-    pub targets: Vec<SocketAddrV4>,
+    pub targets: Vec<SocketAddr>,
     /// How.
     pub egress: Egress,
 }
@@ -51,10 +53,30 @@ impl Service {
     pub fn new(name: &str, vip_port: u16, target_port: u16) -> Self {
         Self {
             name: name.to_owned(),
-            vip: SocketAddrV4::new(topology::VIP, vip_port),
-            targets: vec![SocketAddrV4::new(topology::TARGET, target_port)],
+            vip: SocketAddr::new(topology::VIP.into(), vip_port),
+            targets: vec![SocketAddr::new(topology::TARGET.into(), target_port)],
             egress: Egress::Pool,
         }
+    }
+
+    /// The default service with its target over IPv6.
+    #[must_use]
+    pub fn prefix() -> Self {
+        let target = SocketAddr::new(topology::TARGET6.into(), TARGET_PORT);
+        Self { targets: vec![target], egress: Egress::Prefix, ..Self::default() }
+    }
+
+    /// The default service with clients and target over IPv6.
+    #[must_use]
+    pub fn transparent6() -> Self {
+        let vip = SocketAddr::new(topology::VIP6.into(), VIP_PORT);
+        Self { vip, egress: Egress::Transparent, ..Self::prefix() }
+    }
+
+    /// Whether any of it is IPv6.
+    #[must_use]
+    pub fn has_ipv6(&self) -> bool {
+        self.vip.is_ipv6() || self.targets.iter().any(SocketAddr::is_ipv6)
     }
 }
 
@@ -68,6 +90,7 @@ impl Default for Service {
 #[derive(Debug, Clone)]
 pub(crate) struct RelayConfig {
     pub pool: String,
+    pub ipv6: bool,
     pub layout: Layout,
     pub services: Vec<Service>,
     pub overlay: Table,
@@ -85,11 +108,18 @@ impl RelayConfig {
         );
         let ports = [("wan", "client", 1, 0), ("lan", "target", 2, 1)];
         for (name, side, net, device) in ports {
+            let (mut addresses, mut gateways) =
+                (format!("\"10.{net}.{n}.2/24\""), format!("\"10.{net}.{n}.1\""));
+            if self.ipv6 {
+                let net = net + 2;
+                let _ = write!(addresses, ", \"2001:db8:{net}:{n}::2/64\"");
+                let _ = write!(gateways, ", \"2001:db8:{net}:{n}::1\"");
+            }
             let _ = write!(
                 text,
                 "[[port]]\nname = \"{name}\"\nside = \"{side}\"\n\
                  device = \"net_af_packet{device},iface={name},framecnt=4096,qdisc_bypass=1\"\n\
-                 addresses = [\"10.{net}.{n}.2/24\"]\ngateways = [\"10.{net}.{n}.1\"]\n"
+                 addresses = [{addresses}]\ngateways = [{gateways}]\n"
             );
         }
         text += &match self.layout {
@@ -117,6 +147,7 @@ impl RelayConfig {
         let targets: Vec<String> = service.targets.iter().map(|t| format!("\"{t}\"")).collect();
         let egress = match service.egress {
             Egress::Pool => format!("{{ pool = \"{}\" }}", self.pool),
+            Egress::Prefix => format!("{{ prefix = \"{}\" }}", topology::PREFIX),
             Egress::Transparent => "\"transparent\"".to_owned(),
         };
         let (name, vip) = (&service.name, service.vip);
@@ -163,6 +194,7 @@ mod tests {
     fn overlay_merges_tables_and_replaces_the_rest() {
         let config = RelayConfig {
             pool: "100.64.8.0/24".to_owned(),
+            ipv6: true,
             layout: Layout::Pipeline,
             services: vec![Service::default()],
             overlay: "[pop]\ndrain_seconds = 3\n[limits]\nrst_per_second = 7".parse().unwrap(),
@@ -173,5 +205,6 @@ mod tests {
         assert_eq!(table["limits"]["rst_per_second"].as_integer(), Some(7));
         assert_eq!(table["worker"].as_array().unwrap().len(), 2);
         assert_eq!(table["relay"][0]["vip"].as_str(), Some("203.0.113.10:80"));
+        assert_eq!(table["port"][1]["gateways"][1].as_str(), Some("2001:db8:4:2::1"));
     }
 }

@@ -16,9 +16,9 @@ impl<'a> Firewall<'a> {
     pub fn new(namespace: &'a Namespace) -> Result<Self> {
         let firewall = Self { namespace };
         firewall.nft(
-            "add table ip watch\n\
-             add chain ip watch prerouting { type filter hook prerouting priority -100; }\n\
-             add chain ip watch output { type filter hook output priority 0; }\n",
+            "add table inet watch\n\
+             add chain inet watch prerouting { type filter hook prerouting priority -100; }\n\
+             add chain inet watch output { type filter hook output priority 0; }\n",
         )?;
         Ok(firewall)
     }
@@ -29,8 +29,8 @@ impl<'a> Firewall<'a> {
     /// With the words of `nft`.
     pub fn count(&self, name: &str, matching: &str) -> Result<()> {
         self.nft(&format!(
-            "add counter ip watch {name}\n\
-             add rule ip watch prerouting {matching} counter name {name}\n"
+            "add counter inet watch {name}\n\
+             add rule inet watch prerouting {matching} counter name {name}\n"
         ))
     }
 
@@ -40,7 +40,7 @@ impl<'a> Firewall<'a> {
     /// # Errors
     /// With the words of `nft`.
     pub fn rule(&self, chain: &str, rule: &str) -> Result<()> {
-        self.nft(&format!("add rule ip watch {chain} {rule}\n"))
+        self.nft(&format!("add rule inet watch {chain} {rule}\n"))
     }
 
     /// Removes all rules of a chain.
@@ -48,7 +48,7 @@ impl<'a> Firewall<'a> {
     /// # Errors
     /// With the words of `nft`.
     pub fn flush(&self, chain: &str) -> Result<()> {
-        self.nft(&format!("flush chain ip watch {chain}\n"))
+        self.nft(&format!("flush chain inet watch {chain}\n"))
     }
 
     /// How many packets a counter has seen.
@@ -57,7 +57,7 @@ impl<'a> Firewall<'a> {
     /// If there is no such counter.
     pub fn packets(&self, name: &str) -> Result<u64> {
         let mut nft = self.namespace.command("nft");
-        let text = command::run(nft.args(["list", "counter", "ip", "watch", name]))?;
+        let text = command::run(nft.args(["list", "counter", "inet", "watch", name]))?;
         let mut words = text.split_whitespace().skip_while(|word| *word != "packets");
         let number = words.nth(1).and_then(|word| word.parse().ok());
         number.ok_or_else(|| LabError::Unexpected(format!("nft printed: {text}")))

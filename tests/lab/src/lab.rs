@@ -141,6 +141,7 @@ impl LabBuilder {
         if self.services.is_empty() {
             self.services.push(Service::default());
         }
+        self.shape.ipv6 = self.services.iter().any(Service::has_ipv6);
         let id = registry::new_lab_id();
         let work = WorkDir::create(&id)?;
         let topology = Arc::new(Topology::build(&id, &self.shape)?);
@@ -170,6 +171,7 @@ impl LabBuilder {
         }
         let config = RelayConfig {
             pool: self.shape.pool.clone(),
+            ipv6: self.shape.ipv6,
             layout: self.layout,
             services: self.services.clone(),
             overlay: self.overlay.parse().map_err(|e| LabError::Overlay(format!("{e}")))?,

@@ -119,6 +119,7 @@ fn config_text(directory: &Path) -> String {
          \x20 sendfile on;\n  keepalive_timeout 1h;\n  keepalive_requests 1000000;\n\
          \x20 client_max_body_size 0;\n  client_body_timeout 5m;\n  send_timeout 5m;\n\
          \x20 server {{\n    listen {TARGET_PORT} backlog=4096;\n\
+         \x20   listen [::]:{TARGET_PORT} backlog=4096;\n\
          \x20   location /files/ {{ alias {dir}/files/; }}\n\
          \x20   location /uploads/ {{ alias {dir}/uploads/; dav_methods PUT; }}\n  }}\n\
          \x20 server {{\n    listen {STATUS};\n    access_log off;\n\

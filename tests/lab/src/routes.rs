@@ -37,15 +37,15 @@ pub enum Carriers {
     Spray(Vec<usize>),
 }
 
-/// The routes of both directions.
+/// The routes of both directions, each of one IP family or both, which move together.
 #[derive(Debug)]
 pub struct Routes {
-    up: Mover,
-    down: Mover,
+    up: Movers,
+    down: Movers,
 }
 
 impl Routes {
-    pub(crate) fn new(up: Mover, down: Mover) -> Self {
+    pub(crate) fn new(up: Movers, down: Movers) -> Self {
         Self { up, down }
     }
 
@@ -54,7 +54,7 @@ impl Routes {
     /// # Errors
     /// If the router's `ip` has ended, with what it said.
     pub fn to(&mut self, direction: Direction, pop: usize) -> Result<()> {
-        self.mover(direction).to(pop)
+        self.movers(direction).each(|mover| mover.to(pop))
     }
 
     /// Sends each packet of a direction to a random one of `pops` from now on.
@@ -62,23 +62,37 @@ impl Routes {
     /// # Errors
     /// As [`Self::to`].
     pub fn spray(&mut self, direction: Direction, pops: &[usize]) -> Result<()> {
-        self.mover(direction).spray(pops)
+        self.movers(direction).each(|mover| mover.spray(pops))
     }
 
     /// Where the packets of a direction are sent now.
     #[must_use]
     pub fn current(&self, direction: Direction) -> &Carriers {
         match direction {
-            Direction::Up => &self.up.current,
-            Direction::Down => &self.down.current,
+            Direction::Up => self.up.ipv4.current(),
+            Direction::Down => self.down.ipv4.current(),
         }
     }
 
-    fn mover(&mut self, direction: Direction) -> &mut Mover {
+    fn movers(&mut self, direction: Direction) -> &mut Movers {
         match direction {
             Direction::Up => &mut self.up,
             Direction::Down => &mut self.down,
         }
+    }
+}
+
+/// The moving routes of one direction: all of them carry the same.
+#[derive(Debug)]
+pub(crate) struct Movers {
+    pub ipv4: Mover,
+    pub ipv6: Option<Mover>,
+}
+
+impl Movers {
+    fn each(&mut self, mut action: impl FnMut(&mut Mover) -> Result<()>) -> Result<()> {
+        action(&mut self.ipv4)?;
+        self.ipv6.as_mut().map_or(Ok(()), action)
     }
 }
 

@@ -9,12 +9,24 @@
 //! | target | `net0` | 198.51.100.10 to .17 /24, default via .1 |
 //!
 //! The VIPs are 203.0.113.0/24. Only the routers forward.
+//!
+//! With IPv6 ([`Shape::ipv6`]) all but the POPs' kernels have both families:
+//!
+//! | where | interface | address |
+//! |---|---|---|
+//! | client | `net0` | 2001:db8:1::10/64, default via ::1 |
+//! | client router | `client`, `pop1` ... | 2001:db8:1::1/64, 2001:db8:3:N::1/64 |
+//! | POP N | `wan`, `lan` | 2001:db8:3:N::2/64, 2001:db8:4:N::2/64 |
+//! | target router | `pop1` ..., `target` | 2001:db8:4:N::1/64, 2001:db8:2::1/64 |
+//! | target | `net0` | 2001:db8:2::10/64, default via ::1 |
+//!
+//! The VIPs are 2001:db8:ff::/64, the prefix of IPv4 clients is 2001:db8:64::/64.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::routes::{Mover, Moving, Routes};
+use crate::routes::{Mover, Movers, Moving, Routes};
 use crate::{Namespace, Result, link};
 
 /// The first of the client's addresses.
@@ -23,12 +35,22 @@ pub const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 pub const TARGET: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
 /// The anycast address of the lab's services.
 pub const VIP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
+/// The client's address over IPv6.
+pub const CLIENT6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x10);
+/// The target's address over IPv6.
+pub const TARGET6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 0x10);
+/// The anycast address of the lab's services over IPv6.
+pub const VIP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xff, 0, 0, 0, 0, 0x10);
+/// By which IPv4 clients appear to targets over IPv6.
+pub const PREFIX: &str = "2001:db8:64::/64";
 /// How many addresses the client and the target have each.
 pub const HOST_ADDRESSES: u8 = 8;
 
 const CLIENT_NET: &str = "192.0.2.0/24";
 const TARGET_NET: &str = "198.51.100.0/24";
 const VIP_NET: &str = "203.0.113.0/24";
+const CLIENT_NET6: &str = "2001:db8:1::/64";
+const VIP_NET6: &str = "2001:db8:ff::/64";
 /// Said per route: the sysctl of a namespace may only name what its parent allows there.
 const CONGESTION: &str = "congctl cubic";
 
@@ -42,11 +64,14 @@ pub struct Shape {
     /// The addresses of a POP, and the VIP, belong to its kernel: for programs that use its TCP.
     /// Otherwise the POP's interfaces have no address and its kernel stays silent.
     pub kernel_pops: bool,
+    /// IPv6 beside IPv4.
+    pub ipv6: bool,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { pops: 3, pool: "100.64.8.0/24".to_owned(), kernel_pops: false }
+        let pool = "100.64.8.0/24".to_owned();
+        Self { pops: 3, pool, kernel_pops: false, ipv6: false }
     }
 }
 
@@ -71,16 +96,23 @@ impl Topology {
     /// # Errors
     /// If a tool is missing or refuses; what was made so far is removed.
     pub fn build(id: &str, shape: &Shape) -> Result<Self> {
-        let make = |role: &str| {
+        let silent = |role: &str| {
             let namespace = Namespace::create(&format!("{id}-{role}"))?;
             host_sysctls(&namespace)?;
             Ok(namespace)
+        };
+        let make = |role: &str| {
+            let namespace = silent(role)?;
+            if shape.ipv6 {
+                enable_ipv6(&namespace)?;
+            }
+            Result::Ok(namespace)
         };
         let topology = Self {
             client: make("client")?.into(),
             client_router: make("router1")?,
             pops: (1..=shape.pops)
-                .map(|n| make(&format!("pop{n}")).map(Arc::new))
+                .map(|n| silent(&format!("pop{n}")).map(Arc::new))
                 .collect::<Result<_>>()?,
             target_router: make("router2")?,
             target: make("target")?.into(),
@@ -95,7 +127,37 @@ impl Topology {
         for router in [&topology.client_router, &topology.target_router] {
             router.sysctl("net.ipv4.ip_forward", "1")?;
         }
+        if shape.ipv6 {
+            topology.add_ipv6()?;
+        }
         Ok(topology)
+    }
+
+    /// Gives everything that has addresses those of IPv6 too.
+    fn add_ipv6(&self) -> Result<()> {
+        for router in [&self.client_router, &self.target_router] {
+            router.sysctl("net.ipv6.conf.all.forwarding", "1")?;
+        }
+        let sides = [
+            (&self.client, &self.client_router, "client", CLIENT6),
+            (&self.target, &self.target_router, "target", TARGET6),
+        ];
+        for (host, router, interface, address) in sides {
+            let mut gateway = address.octets();
+            gateway[15] = 1;
+            let gateway = Ipv6Addr::from(gateway);
+            router.ip(&[format!("addr add {gateway}/64 dev {interface} nodad")])?;
+            host.ip(&[
+                format!("addr add {address}/64 dev net0 nodad"),
+                format!("route add default via {gateway} {CONGESTION}"),
+            ])?;
+        }
+        for n in 1..=self.pops.len() {
+            for (router, side) in [(&self.client_router, 3), (&self.target_router, 4)] {
+                router.ip(&[format!("addr add 2001:db8:{side}:{n}::1/64 dev pop{n} nodad")])?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes hold of the moving routes; both directions begin at the first POP.
@@ -103,19 +165,23 @@ impl Topology {
     /// # Errors
     /// If the routers cannot be driven.
     pub fn routes(&self, shape: &Shape, log: &Path) -> Result<Routes> {
-        let gateways = |side: u8| {
-            (1..=self.pops.len()).map(|n| format!("10.{side}.{n}.2")).collect::<Vec<_>>()
+        let numbers = 1..=self.pops.len();
+        let movers = |router, side: u8, prefixes: &[&str], prefixes6: &[&str]| {
+            let make = |prefixes: &[&str], gateways, ipv6| {
+                let prefixes = prefixes.iter().map(|prefix| (*prefix).to_owned()).collect();
+                Mover::new(router, Moving { prefixes, gateways, ipv6, interface: None }, log)
+            };
+            let gateways = numbers.clone().map(|n| format!("10.{side}.{n}.2")).collect();
+            let gateways6 =
+                numbers.clone().map(|n| format!("2001:db8:{}:{n}::2", side + 2)).collect();
+            let ipv4 = make(prefixes, gateways, false)?;
+            let ipv6 = shape.ipv6.then(|| make(prefixes6, gateways6, true)).transpose()?;
+            Result::Ok(Movers { ipv4, ipv6 })
         };
+        let up = movers(&self.client_router, 1, &[VIP_NET], &[VIP_NET6])?;
         // Transparent services answer to the clients' own addresses.
-        let down = vec![shape.pool.clone(), CLIENT_NET.to_owned()];
-        let moving = |prefixes, side| Moving {
-            prefixes,
-            gateways: gateways(side),
-            ipv6: false,
-            interface: None,
-        };
-        let up = Mover::new(&self.client_router, moving(vec![VIP_NET.to_owned()], 1), log)?;
-        let down = Mover::new(&self.target_router, moving(down, 2), log)?;
+        let pool = [shape.pool.as_str(), CLIENT_NET];
+        let down = movers(&self.target_router, 2, &pool, &[PREFIX, CLIENT_NET6])?;
         Ok(Routes::new(up, down))
     }
 
@@ -160,6 +226,16 @@ pub(crate) fn host_sysctls(namespace: &Namespace) -> Result<()> {
         ("net.ipv4.tcp_no_metrics_save", "1"),
     ];
     settings.iter().try_for_each(|(key, value)| namespace.sysctl(key, value))
+}
+
+/// IPv6 with addresses that are usable at once, without looking for others that have them.
+pub(crate) fn enable_ipv6(namespace: &Namespace) -> Result<()> {
+    for scope in ["all", "default"] {
+        for (key, value) in [("accept_ra", "0"), ("accept_dad", "0"), ("disable_ipv6", "0")] {
+            namespace.sysctl(&format!("net.ipv6.conf.{scope}.{key}"), value)?;
+        }
+    }
+    Ok(())
 }
 
 fn address_kernel_pop(pop: &Namespace, n: usize) -> Result<()> {

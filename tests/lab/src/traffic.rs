@@ -131,7 +131,15 @@ impl Connection {
         limit: Duration,
     ) -> Result<io::Result<Self>> {
         let to = to.into();
-        namespace.run(move || Self::from_stream(TcpStream::connect_timeout(&to, limit)?))
+        namespace.run(move || Self::open_here(to, limit))
+    }
+
+    /// Connects on a thread that is in the right namespace, giving up after `limit`.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub fn open_here(to: SocketAddr, limit: Duration) -> io::Result<Self> {
+        Self::from_stream(TcpStream::connect_timeout(&to, limit)?)
     }
 
     /// Connects from a certain address and port, on a thread that is in the right namespace.

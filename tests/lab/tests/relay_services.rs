@@ -33,7 +33,10 @@ fn transparent_service_shows_the_client_and_survives_flips() {
 fn several_targets_share_clients_and_keep_them() {
     let targets: Vec<SocketAddrV4> =
         (10..14).map(|last| SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, last), 8080)).collect();
-    let service = Service { targets: targets.clone(), ..Service::default() };
+    let service = Service {
+        targets: targets.iter().map(|target| (*target).into()).collect(),
+        ..Service::default()
+    };
     let mut lab = Lab::builder().service(service).build().unwrap();
     let start = |address: &SocketAddrV4| Server::start(&lab.topology.target, *address).unwrap();
     let servers: Vec<Server> = targets.iter().map(start).collect();

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use super::{AgentRoutes, Nat};
 use crate::middlebox::{Middlebox, Trouble};
-use crate::topology::host_sysctls;
+use crate::topology::{enable_ipv6, host_sysctls};
 use crate::{Namespace, Result, link};
 
 /// Which IP is outside of the tunnel.
@@ -221,13 +221,7 @@ impl Maker<'_> {
     fn namespace(&self, role: &str) -> Result<Namespace> {
         let namespace = self.silent_namespace(role)?;
         if self.family == Family::V6 {
-            for scope in ["all", "default"] {
-                // Addresses are usable at once, without looking for others that have them.
-                for (key, value) in [("accept_ra", "0"), ("accept_dad", "0"), ("disable_ipv6", "0")]
-                {
-                    namespace.sysctl(&format!("net.ipv6.conf.{scope}.{key}"), value)?;
-                }
-            }
+            enable_ipv6(&namespace)?;
         }
         Ok(namespace)
     }

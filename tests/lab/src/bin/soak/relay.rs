@@ -1,7 +1,7 @@
 //! The relays' half: pool and transparent services, clients with and without timestamps, large
 //! bodies, short connections, and connections that live as long as the run.
 
-use std::net::SocketAddrV4;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -84,7 +84,7 @@ impl Relays {
         Ok(relays)
     }
 
-    fn start_traffic(&mut self, vip: SocketAddrV4) -> Result<()> {
+    fn start_traffic(&mut self, vip: SocketAddr) -> Result<()> {
         for n in 0..LONG {
             self.timestamps(n % 2 == 0)?;
             let connection = Connection::open(&self.lab.topology.client, vip, CONNECT_LIMIT)?;
@@ -197,7 +197,7 @@ impl Tally {
 /// Connections one after another, each with one request, a pause between them.
 fn one_after_another(
     client: &Namespace,
-    vip: SocketAddrV4,
+    vip: SocketAddr,
     tally: &Tally,
     bytes: usize,
     pause: Duration,
