@@ -2,10 +2,11 @@
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod flaps;
 pub mod tunnel;
 pub mod wrap;
 
-use std::net::SocketAddrV4;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -38,7 +39,12 @@ pub fn serve(lab: &Lab) -> Server {
 
 /// A new connection to the default service.
 pub fn connect(lab: &Lab) -> Connection {
-    Connection::open(&lab.topology.client, VIP, LIMIT).unwrap().unwrap()
+    connect_to(lab, VIP.into())
+}
+
+/// A new connection to a service.
+pub fn connect_to(lab: &Lab, vip: SocketAddr) -> Connection {
+    Connection::open(&lab.topology.client, vip, LIMIT).unwrap().unwrap()
 }
 
 /// One connection that downloads and one that uploads, body after body, until told to stop.
@@ -49,6 +55,10 @@ pub struct Busy {
 
 impl Busy {
     pub fn start(lab: &Lab) -> Self {
+        Self::start_to(lab, VIP.into())
+    }
+
+    pub fn start_to(lab: &Lab, vip: SocketAddr) -> Self {
         const BYTES: usize = 2_000_000;
         // Less than the machine carries, so that what is measured is the network.
         for host in [&lab.topology.client, &lab.topology.target] {
@@ -56,7 +66,7 @@ impl Busy {
         }
         let stop = Arc::new(AtomicBool::new(false));
         let work = |down: bool| {
-            let (mut connection, stop) = (connect(lab), stop.clone());
+            let (mut connection, stop) = (connect_to(lab, vip), stop.clone());
             std::thread::spawn(move || {
                 let mut bodies = 0;
                 while !stop.load(Ordering::Relaxed) {
