@@ -1,7 +1,7 @@
 //! What others send to an agent: blind injection through its NAT and straight at it, and replies
 //! forged by those who know much but not its key.
 
-use anyrelay_core::predict::Constants;
+use anyrelay_core::predict::{self, Constants};
 use anyrelay_core::seq::SeqNum;
 use anyrelay_core::time::Tick;
 use anyrelay_core::tunnel::agent::State;
@@ -12,6 +12,7 @@ use anyrelay_core::wire::tcp::{ACK, FIN, RST, SYN};
 use crate::flows::{PLAIN, pair, seeds};
 use crate::packet::Packet;
 use crate::pops;
+use crate::site::Boxes;
 use crate::world::World;
 
 /// A segment from the VIP to the site's public address with these numbers.
@@ -245,4 +246,46 @@ fn damaged_segments_harm_nothing() {
         world.run(60_000);
         still_works(&mut world, seed, a, b);
     }
+}
+
+/// What an ICMP error quotes must be of the flow: its own numbers, or those that a POP writes whose
+/// clock is up to three ticks off, and hardly any other.
+#[test]
+fn quoted_numbers_are_told_from_guessed_ones() {
+    for seed in seeds(10) {
+        let mut world = World::new(seed, Constants::default());
+        let (a, b) = pair(&mut world, PLAIN);
+        let token = world.token(b);
+        for _ in 0..100 {
+            world.send(a, &token, &[7; 1000]).unwrap();
+            let own = world.sites[a].last_data.as_ref().unwrap().head().seq;
+            let agent = &world.sites[a].agent;
+            assert!(agent.bears(own), "seed {seed}");
+            assert!(!agent.bears(own.plus(1 << 31)), "seed {seed}");
+            world.run(100);
+        }
+        let saved = world.sites[a].agent.saved().unwrap();
+        let tick = world.pop_time(0).tick(saved.tick_ms);
+        for skew in -3..=3 {
+            let tick = Tick(tick.0.wrapping_add_signed(skew));
+            let number = predict::at(SeqNum(saved.base), saved.stride, tick).plus(1);
+            assert!(world.sites[a].agent.bears(number), "seed {seed}: skew {skew}");
+        }
+        let guessed = (0..1_000_000)
+            .filter(|_| {
+                let guess = SeqNum(world.rng.next() as u32);
+                world.sites[a].agent.bears(guess)
+            })
+            .count();
+        assert!(guessed < 50, "seed {seed}: {guessed} of a million guesses");
+    }
+}
+
+/// Behind a box that rewrites them nobody can tell.
+#[test]
+fn quoted_numbers_are_not_judged_behind_a_rewriter() {
+    let mut world = World::new(1, Constants::default());
+    let (a, _) = pair(&mut world, Boxes { rewrites: true, ..PLAIN });
+    let rewritten = world.sites[a].agent.status(world.instant()).numbers_rewritten;
+    assert!(rewritten && world.sites[a].agent.bears(SeqNum(0)));
 }

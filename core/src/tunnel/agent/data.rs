@@ -8,7 +8,9 @@ use crate::seq::SeqNum;
 use crate::time::{Instant, Tick};
 use crate::tunnel::message::{DATA_HEADER_LEN, DataHeader, body_max, put};
 use crate::tunnel::token::{Family, PublicToken, Token};
-use crate::tunnel::window::{self, ACK_BELOW, POP_AHEAD_TICKS_MAX, POP_BEHIND_TICKS_MAX};
+use crate::tunnel::window::{
+    self, ACK_BELOW, POP_AHEAD_TICKS_MAX, POP_BEHIND_TICKS_MAX, SKEW_TICKS_MAX,
+};
 use crate::wire::tcp::{self, Tcp};
 
 /// The numbers that data must bear.
@@ -131,6 +133,21 @@ impl Agent {
         };
         let theirs = usize::from(self.body_max).saturating_sub(more);
         theirs.min(usize::from(body_max(self.mtu, own, to.token.family())))
+    }
+
+    /// Whether `seq` is a number that a segment of this flow bears these days: what an ICMP error
+    /// must quote, as someone off the path does not know it (RFC 5927, section 4). A POP that makes
+    /// such an error writes the number of its own tick.
+    ///
+    /// Behind a middlebox that rewrites our numbers nobody can tell what is quoted: any is taken.
+    pub fn bears(&self, seq: SeqNum) -> bool {
+        if self.shift.is_some_and(|shift| shift != 0) {
+            return true;
+        }
+        let Some(base) = self.base else { return false };
+        let first = Tick(self.last_tick.0.wrapping_sub(SKEW_TICKS_MAX.into()));
+        let ahead = seq.plus(self.at(base, first).0.wrapping_neg()).0;
+        ahead <= 2 * SKEW_TICKS_MAX * self.constants.stride + u32::from(self.constants.offset)
     }
 
     /// From now on, data is judged by the numbers of the newest reply.

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use anyrelay_core::time::Instant;
 use anyrelay_core::tunnel::agent::{Agent, Conversation, HEADROOM, Outgoing, SendError};
+use anyrelay_core::tunnel::message::DATA_HEADER_LEN;
+use anyrelay_core::wire::tcp;
 
 use super::{RECEIVER, SENDER};
 use crate::local::{PeerIndex, PublicToken, Received, Tunnel};
-use crate::outer::{Counts, FirewallError, Link, LinkError, Sender};
+use crate::outer::{Counts, FirewallError, Link, LinkError, SEGMENT_LEN_MAX, Sender};
 use crate::peers::{Found, Watcher};
 use crate::poller::Poller;
 
@@ -145,7 +147,7 @@ impl Flow {
             }
             return;
         };
-        let moved = link.follow_route().and_then(|moved| {
+        let moved = link.follow_route(self.now).and_then(|moved| {
             if moved {
                 register(link, poller)?;
             }
@@ -164,6 +166,14 @@ impl Flow {
 
     pub(super) fn counts(&self) -> Counts {
         self.link.as_ref().map_or(self.closed, Link::counts)
+    }
+
+    /// Takes what routers say of segments that were too big for them.
+    pub(super) fn take_errors(&mut self) {
+        let Flow { agent, link, now, .. } = self;
+        if let Some(link) = link {
+            link.sender.take_errors(*now, |seq| agent.bears(seq));
+        }
     }
 
     pub(super) fn saw_leak(&mut self) -> bool {
@@ -207,10 +217,12 @@ impl Tunnel for View<'_> {
     }
 
     fn body_max(&self, to: &PublicToken) -> Option<usize> {
-        match self.agent.body_max(to) {
-            0 => None,
-            max => Some(max),
-        }
+        let told = self.agent.body_max(to);
+        let own = self.agent.token()?.token.family();
+        let around =
+            tcp::HEADER_LEN + DATA_HEADER_LEN + own.token_len() + to.token.family().token_len();
+        let path = self.sender.as_ref().map_or(SEGMENT_LEN_MAX, |sender| sender.segment_max());
+        Some(told.min(path.saturating_sub(around))).filter(|max| *max > 0)
     }
 
     fn own_token(&self) -> Option<PublicToken> {

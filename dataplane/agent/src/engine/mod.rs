@@ -178,7 +178,10 @@ impl<L: LocalSide> Engine<L> {
             for &key in &ready {
                 match key {
                     RECEIVER => self.receive(),
-                    SENDER => self.look_for_leaks(),
+                    SENDER => {
+                        self.flow.take_errors();
+                        self.look_for_leaks();
+                    }
                     WAKER => self.locate_peers(),
                     CONTROL => self.tell_status(),
                     SIGNALS => {

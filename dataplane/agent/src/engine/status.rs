@@ -50,12 +50,17 @@ impl<L: LocalSide> Engine<L> {
 
     fn outer(&self) -> Value {
         let Counts { sender: counts, damaged } = self.flow.counts();
+        let link = self.flow.link.as_ref();
+        let path = link.and_then(|link| link.sender.path_mtu(self.flow.now));
         json!({
             "sent": counts.sent,
             "too_big": counts.too_big,
             "queue_full": counts.queue_full,
             "refused": counts.refused,
             "last_error": counts.last_error.map(|error| error.desc()),
+            "path_mtu": path,
+            "icmp_taken": counts.icmp_taken,
+            "icmp_refused": counts.icmp_refused,
             "damaged": damaged,
             "firewall_restored": self.leaks,
         })

@@ -4,6 +4,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use anyrelay_core::time::Instant;
+
 use super::sender::SendCounts;
 use super::{Ends, Firewall, FirewallError, Port, PortError, Receiver, Sender, route};
 
@@ -106,8 +108,8 @@ impl Link {
     ///
     /// # Errors
     /// When the new sockets cannot be opened.
-    pub fn follow_route(&mut self) -> Result<bool, LinkError> {
-        self.sender.look_at_path();
+    pub fn follow_route(&mut self, now: Instant) -> Result<bool, LinkError> {
+        self.sender.look_at_path(now);
         let Ok(local) = route::keep_or_move(self.local, self.vip) else { return Ok(false) };
         if local == self.local {
             return Ok(false);

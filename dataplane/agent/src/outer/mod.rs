@@ -8,9 +8,11 @@
 //! Only CAP_NET_RAW and CAP_NET_ADMIN are needed: [`capability::check`] names the one missing.
 
 pub mod capability;
+pub mod errors;
 pub mod filter;
 pub mod firewall;
 pub mod link;
+pub mod path;
 pub mod port;
 pub mod receiver;
 pub mod route;

@@ -2,8 +2,11 @@
 //! don't-fragment rule of a TCP connection.
 //!
 //! The header of IPv4 is made here: that is the kernel's shortest way from a raw socket to the wire,
-//! and it sums up no checksum that nobody asked for. What it does not do on that way, which is to
-//! refuse what is longer than the path MTU, is done here as well.
+//! and it sums up no checksum that nobody asked for.
+//!
+//! The kernel would lower its path MTU for whoever quotes the right two addresses: a raw socket has no
+//! numbers that it could compare. So it is told to go by the interface alone (IP_PMTUDISC_INTERFACE),
+//! and the ICMP errors are judged here, by the port and number of the segment that they quote.
 
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
@@ -15,10 +18,14 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
+use super::errors::{self, TooBig};
+use super::path::PathMtu;
 use super::segment::{self, PseudoHeader};
 use super::{BATCH, Ends, SEGMENT_LEN_MAX};
+use anyrelay_core::seq::SeqNum;
+use anyrelay_core::time::Instant;
 use anyrelay_core::tunnel::agent::Outgoing;
-use anyrelay_core::wire::ipv4;
+use anyrelay_core::wire::{ipv4, ipv6};
 
 /// Sends segments to the VIP.
 pub struct Sender {
@@ -27,6 +34,8 @@ pub struct Sender {
     pseudo: PseudoHeader,
     /// Before each segment of IPv4; the kernel fills in length and checksum.
     ip_header: Option<[u8; ipv4::HEADER_LEN]>,
+    /// What routers said of the way.
+    path: PathMtu,
     /// The longest segment that the way takes, as far as is known.
     segment_max: usize,
     headers: MultiHeaders<SockaddrStorage>,
@@ -73,6 +82,10 @@ pub struct SendCounts {
     pub refused: u64,
     /// That reason, the last time.
     pub last_error: Option<Errno>,
+    /// Words of routers on what the way takes, about segments of this flow.
+    pub icmp_taken: u64,
+    /// The same about segments that are none of this flow: forged, or about another program's.
+    pub icmp_refused: u64,
 }
 
 impl SendCounts {
@@ -84,6 +97,8 @@ impl SendCounts {
             queue_full: self.queue_full + later.queue_full,
             refused: self.refused + later.refused,
             last_error: later.last_error.or(self.last_error),
+            icmp_taken: self.icmp_taken + later.icmp_taken,
+            icmp_refused: self.icmp_refused + later.icmp_refused,
         }
     }
 }
@@ -102,12 +117,14 @@ impl Sender {
         socket.attach_filter(&only_to_port(ends.local.port(), ends.vip.is_ipv4()))?;
         let mut ip_header = None;
         if let (IpAddr::V4(local), IpAddr::V4(vip)) = (ends.local.ip(), ends.vip.ip()) {
-            sockopt::set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DO)?;
+            sockopt::set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::INTERFACE)?;
+            setsockopt(&socket, nix::sys::socket::sockopt::Ipv4RecvErr, &true)?;
             socket.set_header_included_v4(true)?;
             let ttl = u8::try_from(sockopt::ip_ttl(&socket)?).unwrap_or(u8::MAX);
             ip_header = Some(segment::ipv4_header(local, vip, ttl));
         } else {
-            sockopt::set_ipv6_mtu_discover(&socket, Ipv6PathMtuDiscovery::DO)?;
+            sockopt::set_ipv6_mtu_discover(&socket, Ipv6PathMtuDiscovery::INTERFACE)?;
+            setsockopt(&socket, nix::sys::socket::sockopt::Ipv6RecvErr, &true)?;
             setsockopt(&socket, nix::sys::socket::sockopt::Ipv6DontFrag, &true)?;
         }
         if sockopt::set_socket_send_buffer_size_force(&socket, SEND_BUFFER).is_err() {
@@ -118,6 +135,7 @@ impl Sender {
             port: ends.local.port(),
             pseudo: PseudoHeader::new(ends),
             ip_header,
+            path: PathMtu::new(ends.vip.is_ipv4()),
             segment_max: SEGMENT_LEN_MAX,
             headers: MultiHeaders::preallocate(BATCH, None),
             buffers: vec![0; SLOTS * SLOT],
@@ -126,19 +144,47 @@ impl Sender {
             aside: Aside::default(),
             counts: SendCounts::default(),
         };
-        sender.look_at_path();
+        sender.look_at_path(Instant::default());
         Ok(sender)
     }
 
-    /// Asks the kernel what the way to the VIP takes: routers tell it by ICMP. To be called now and
-    /// then; with IPv6 the kernel refuses by itself what is too long.
-    pub fn look_at_path(&mut self) {
-        if self.ip_header.is_none() {
-            return;
-        }
-        let mtu = getsockopt(&self.socket, nix::sys::socket::sockopt::IpMtu);
-        let mtu = mtu.ok().and_then(|mtu| usize::try_from(mtu).ok());
-        self.segment_max = mtu.map_or(SEGMENT_LEN_MAX, |mtu| mtu.saturating_sub(ipv4::HEADER_LEN));
+    /// Looks what the way to the VIP takes now. To be called now and then: what routers said is
+    /// forgotten after a while, and the route may lead over another interface.
+    pub fn look_at_path(&mut self, now: Instant) {
+        // With IPv6 the kernel knows the interface, and refuses what is too long for it.
+        let interface = self.ip_header.and_then(|_| {
+            let mtu = getsockopt(&self.socket, nix::sys::socket::sockopt::IpMtu).ok()?;
+            usize::try_from(mtu).ok()
+        });
+        let mtu = [interface, self.path.get(now)].into_iter().flatten().min();
+        let header_len = if self.is_v4() { ipv4::HEADER_LEN } else { ipv6::HEADER_LEN };
+        self.segment_max = mtu.map_or(SEGMENT_LEN_MAX, |mtu| mtu.saturating_sub(header_len));
+    }
+
+    /// Takes what routers said of segments that were too big for them, about those whose numbers
+    /// `bears` knows as this flow's.
+    pub fn take_errors(&mut self, now: Instant, bears: impl Fn(SeqNum) -> bool) {
+        let is_v4 = self.is_v4();
+        let Sender { socket, port: own, path, counts, .. } = self;
+        errors::take(&*socket, is_v4, |TooBig { mtu, port, seq }| {
+            if port == *own && bears(seq) {
+                counts.icmp_taken += 1;
+                path.lower(now, mtu);
+            } else {
+                counts.icmp_refused += 1;
+            }
+        });
+        self.look_at_path(now);
+    }
+
+    /// The longest segment that the way takes, as far as is known.
+    pub fn segment_max(&self) -> usize {
+        self.segment_max
+    }
+
+    /// What routers said that the way takes, in bytes of IP.
+    pub fn path_mtu(&self, now: Instant) -> Option<usize> {
+        self.path.get(now)
     }
 
     /// Adds a segment and writes its checksum. A full batch goes out by itself; what comes from
@@ -256,6 +302,10 @@ impl Sender {
             }
         }
         leaked
+    }
+
+    fn is_v4(&self) -> bool {
+        self.ip_header.is_some()
     }
 
     fn make_room(&mut self) {

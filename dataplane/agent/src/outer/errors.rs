@@ -1,0 +1,91 @@
+//! ICMP errors about what this host sent to the VIP, from a raw socket's error queue (ip(7),
+//! IP_RECVERR; ipv6(7), IPV6_RECVERR).
+//!
+//! The kernel has seen to it that what is quoted went from this socket's address to the VIP, and no
+//! more than that: which segment is quoted, its owner must judge.
+
+use std::io::IoSliceMut;
+use std::os::fd::{AsFd, AsRawFd};
+
+use anyrelay_core::seq::SeqNum;
+use nix::errno::Errno;
+use nix::libc::{SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+
+/// A router's word that a segment was longer than the next link takes: "fragmentation needed"
+/// (RFC 1191) or "packet too big" (RFC 8201).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooBig {
+    /// What the link takes, in bytes of IP. A router of before RFC 1191 says 0.
+    pub mtu: usize,
+    /// The source port of the segment that is quoted.
+    pub port: u16,
+    /// Its sequence number.
+    pub seq: SeqNum,
+}
+
+/// Takes errors off the queue of `socket`, a bounded number of them, and hands `each` those that say
+/// that something was too big. Others need no answer.
+pub fn take(socket: impl AsFd, is_v4: bool, mut each: impl FnMut(TooBig)) {
+    let fd = socket.as_fd().as_raw_fd();
+    let (mut quote, mut control) = ([0; QUOTE_MAX], [0; CONTROL_MAX]);
+    for _ in 0..ERRORS_MAX {
+        let mut slices = [IoSliceMut::new(&mut quote)];
+        let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
+        let message = match recvmsg::<()>(fd, &mut slices, Some(&mut control), flags) {
+            Ok(message) => message,
+            Err(Errno::EINTR) => continue,
+            Err(_) => return,
+        };
+        let len = message.bytes;
+        let mtu = message.cmsgs().ok().and_then(|mut all| all.find_map(|one| mtu_in(&one)));
+        let (Some(mtu), Some(quote)) = (mtu, quote.get(..len)) else { continue };
+        if let Some((port, seq)) = quoted(quote, is_v4) {
+            each(TooBig { mtu, port, seq });
+        }
+    }
+}
+
+fn mtu_in(message: &ControlMessageOwned) -> Option<usize> {
+    let (error, wanted) = match message {
+        ControlMessageOwned::Ipv4RecvErr(error, _) => (error, (SO_EE_ORIGIN_ICMP, 3, 4)),
+        ControlMessageOwned::Ipv6RecvErr(error, _) => (error, (SO_EE_ORIGIN_ICMP6, 2, 0)),
+        _ => return None,
+    };
+    let found = (error.ee_origin, error.ee_type, error.ee_code);
+    (found == wanted).then(|| usize::try_from(error.ee_info).unwrap_or(usize::MAX))
+}
+
+/// Port and number of the quoted segment. A socket that makes its own IPv4 header is shown that too.
+fn quoted(quote: &[u8], is_v4: bool) -> Option<(u16, SeqNum)> {
+    let header_len = if is_v4 { usize::from(quote.first()? & 0x0f) * 4 } else { 0 };
+    let [a, b, _, _, c, d, e, f] = *quote.get(header_len..)?.first_chunk()?;
+    Some((u16::from_be_bytes([a, b]), SeqNum(u32::from_be_bytes([c, d, e, f]))))
+}
+
+/// The longest IPv4 header, and the ports and number of a segment.
+const QUOTE_MAX: usize = 60 + 8;
+/// Room for one extended error with an IPv6 address, and some more.
+const CONTROL_MAX: usize = 256;
+const ERRORS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_and_numbers_are_found_behind_the_header() {
+        let segment = [0xee, 0x48, 0x01, 0xbb, 1, 2, 3, 4];
+        let wanted = Some((61_000, SeqNum(0x0102_0304)));
+        assert_eq!(quoted(&segment, false), wanted);
+        for words in [5u8, 6, 15] {
+            let mut packet = vec![0; usize::from(words) * 4];
+            packet[0] = 0x40 | words;
+            packet.extend(segment);
+            assert_eq!(quoted(&packet, true), wanted);
+            assert_eq!(quoted(&packet[..packet.len() - 1], true), None);
+        }
+        assert_eq!(quoted(&[], true), None);
+        assert_eq!(quoted(&[], false), None);
+    }
+}

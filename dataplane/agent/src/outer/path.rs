@@ -1,0 +1,64 @@
+//! What the path to the VIP takes, as routers told it (RFC 1191, RFC 8201).
+//!
+//! Promises: it never falls below what every path takes, so that no error, however it came about,
+//! stops keepalives or short datagrams; and what was told is forgotten after ten minutes, so that a
+//! path that has become wider is used again.
+
+use anyrelay_core::time::Instant;
+
+/// The path MTU, in bytes of IP.
+#[derive(Clone, Copy, Debug)]
+pub struct PathMtu {
+    least: usize,
+    told: Option<(usize, Instant)>,
+}
+
+impl PathMtu {
+    /// Of a path that nothing was told of yet.
+    pub fn new(is_v4: bool) -> Self {
+        PathMtu { least: if is_v4 { LEAST_V4 } else { LEAST_V6 }, told: None }
+    }
+
+    /// A router said that the path takes no more than `mtu`. Only a lower one counts: what was sent
+    /// fitted the one before.
+    pub fn lower(&mut self, now: Instant, mtu: usize) {
+        let mtu = mtu.max(self.least);
+        if self.get(now).is_none_or(|before| mtu < before) {
+            self.told = Some((mtu, now.plus_millis(KEPT_MS)));
+        }
+    }
+
+    /// What the path takes; `None` when no router said anything lately.
+    pub fn get(&self, now: Instant) -> Option<usize> {
+        self.told.filter(|(_, until)| now < *until).map(|(mtu, _)| mtu)
+    }
+}
+
+/// What every IPv4 host takes whole (RFC 791), and every IPv6 link (RFC 8200).
+const LEAST_V4: usize = 576;
+const LEAST_V6: usize = 1280;
+/// RFC 1191, section 6.3, and RFC 8201, section 5.3: ten minutes.
+const KEPT_MS: u64 = 600_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_falls_to_the_floor_and_no_further_and_comes_back() {
+        let at = Instant::from_millis;
+        for (is_v4, least) in [(true, 576), (false, 1280)] {
+            let mut path = PathMtu::new(is_v4);
+            assert_eq!(path.get(at(0)), None);
+            path.lower(at(0), 1400);
+            path.lower(at(1), 1450);
+            assert_eq!(path.get(at(1)), Some(1400), "a higher one says nothing");
+            path.lower(at(1000), 0);
+            assert_eq!(path.get(at(1000)), Some(least));
+            // One that is not lower does not make it last longer.
+            path.lower(at(500_000), 0);
+            assert_eq!(path.get(at(600_999)), Some(least));
+            assert_eq!(path.get(at(601_000)), None);
+        }
+    }
+}
