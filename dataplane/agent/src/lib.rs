@@ -4,7 +4,7 @@
 //! [`local`] (what a local side must do), [`udp`] (UDP forwarding, one local side), [`inner`] (IP
 //! packets, sealed end to end between peers, the other), [`engine`] (the loop that joins the two),
 //! [`control`] (what `status` asks), [`peers`] (where a peer is: token, file or DNS), [`publish`]
-//! (telling others where we are), [`config`] (the file of `run`), [`state`] (what outlives the process) and [`cli`] (the command
+//! (telling others where we are), [`limits`] (how often others may have something done), [`config`] (the file of `run`), [`state`] (what outlives the process) and [`cli`] (the command
 //! line). What goes into a segment is the core's business: these rooms move bytes, and hold no
 //! state of the protocol.
 #![deny(unsafe_code)]
@@ -14,6 +14,7 @@ pub mod config;
 pub mod control;
 pub mod engine;
 pub mod inner;
+pub mod limits;
 pub mod local;
 pub mod outer;
 pub mod peers;

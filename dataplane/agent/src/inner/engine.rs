@@ -4,13 +4,13 @@ use anyrelay_core::time::{Instant, Now};
 
 use super::counters::{Drops, InnerDrop};
 use super::keys::{PrivateKey, PublicKey};
-use super::limits::{Limits, PER_PEER};
 use super::message::{Index, Message, TAG};
 use super::noise::Responder;
 use super::packet::Addresses;
 use super::peer::{Out, Peer, PeerConfig, PeerStatus, Place};
 use super::routes::{PeerIndex, Routes};
 use super::shared::{MAX_PACKET, Random, Shared};
+use crate::limits::Limits;
 
 /// The most peers of one agent.
 pub const MAX_PEERS: usize = 256;
@@ -56,7 +56,7 @@ impl<P: Place> Inner<P> {
         Ok(Inner {
             peers: peers.map(|(number, peer)| Peer::new(number, peer)).collect(),
             routes,
-            limits: Limits::new(),
+            limits: Limits::new(PER_PLACE, ALL_PLACES),
             shared: Shared::new(private, public, random),
         })
     }
@@ -260,3 +260,8 @@ impl<P: Place> Inner<P> {
 
 /// Sessions and handshakes that a peer has in the ordinary course of things.
 const INDICES_PER_PEER: usize = 4;
+/// Handshake messages per second that are looked at from the place of a peer, from any one other
+/// place, and from all other places together: at 0.4 ms each, 4% of a core.
+const PER_PEER: u32 = 10;
+const PER_PLACE: u32 = 5;
+const ALL_PLACES: u32 = 100;

@@ -10,7 +10,6 @@ pub mod counters;
 pub mod device;
 mod engine;
 pub mod keys;
-mod limits;
 pub mod message;
 pub mod noise;
 pub mod packet;

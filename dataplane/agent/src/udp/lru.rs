@@ -62,27 +62,45 @@ impl<K: Copy + Eq + Hash, V> Lru<K, V> {
         self.slots.get(place).map(|slot| slot.key)
     }
 
+    /// Whether the next key takes the place of another.
+    pub(super) fn is_full(&self) -> bool {
+        self.slots.len() >= self.capacity
+    }
+
     /// Puts in a key that is not there, in place of the oldest when it is full; the slot, and what
     /// was in it.
     pub(super) fn insert(&mut self, key: K, value: V) -> (usize, Option<(K, V)>) {
-        if self.slots.len() < self.capacity {
-            let place = self.slots.len();
-            self.slots.push(Slot { key, value, newer: NONE, older: NONE });
-            self.places.insert(key, place);
-            self.link(place);
-            return (place, None);
+        if self.is_full() {
+            return (self.oldest, self.replace(self.oldest, key, value));
         }
-        let place = self.oldest;
-        self.unlink(place);
-        let mut out = None;
-        if let Some(slot) = self.slots.get_mut(place) {
-            let old = std::mem::replace(slot, Slot { key, value, newer: NONE, older: NONE });
-            self.places.remove(&old.key);
-            out = Some((old.key, old.value));
-        }
+        let place = self.slots.len();
+        self.slots.push(Slot { key, value, newer: NONE, older: NONE });
         self.places.insert(key, place);
         self.link(place);
-        (place, out)
+        (place, None)
+    }
+
+    /// Puts a key that is not there into a slot; what was in it.
+    pub(super) fn replace(&mut self, place: usize, key: K, value: V) -> Option<(K, V)> {
+        self.unlink(place);
+        let slot = self.slots.get_mut(place)?;
+        let old = std::mem::replace(slot, Slot { key, value, newer: NONE, older: NONE });
+        self.places.remove(&old.key);
+        self.places.insert(key, place);
+        self.link(place);
+        Some((old.key, old.value))
+    }
+
+    /// The slot used least recently among those whose key is `wanted`.
+    pub(super) fn oldest_of(&self, wanted: impl Fn(&K) -> bool) -> Option<usize> {
+        let mut place = self.oldest;
+        loop {
+            let slot = self.slots.get(place)?;
+            if wanted(&slot.key) {
+                return Some(place);
+            }
+            place = slot.newer;
+        }
     }
 
     /// Makes a slot the newest.
@@ -143,6 +161,10 @@ mod tests {
                     let pair = list.remove(at);
                     list.push(pair);
                     continue;
+                }
+                if let Some(&(odd, _)) = list.iter().find(|(key, _)| key % 2 == 1) {
+                    let place = lru.oldest_of(|key| key % 2 == 1);
+                    assert_eq!(place.and_then(|place| lru.key(place)), Some(odd));
                 }
                 let gone = (list.len() == capacity).then(|| list.remove(0));
                 list.push((key, step));

@@ -4,9 +4,10 @@
 //! random session stands for the process. A serving agent has a socket for each session and
 //! channel, so that the server sees each source as a source of its own; answers go to the token
 //! that the session's newest datagram came from, so a session outlives a change of token. Channels
-//! are bounded: the one unused longest makes room.
+//! are bounded: the one unused longest makes room; of those of others, the one of who has the most.
 
 mod batch;
+mod channels;
 mod connect;
 mod lru;
 mod serve;

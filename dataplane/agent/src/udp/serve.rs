@@ -7,7 +7,7 @@ use anyrelay_core::time::Instant;
 use serde_json::json;
 
 use super::batch::{Counts, Incoming, Outgoing};
-use super::lru::Lru;
+use super::channels::Channels;
 use super::{CHANNELS_MAX, enlarge_buffers};
 use crate::local::{LocalSide, PeerIndex, PublicToken, Received, SendError, Tunnel};
 use crate::poller::Poller;
@@ -16,9 +16,7 @@ use crate::poller::Poller;
 pub struct UdpServe {
     target: SocketAddr,
     /// A socket for each session and channel.
-    channels: Lru<(u64, u16), Channel>,
-    /// The newest token of each session: where its answers go.
-    sessions: Lru<u64, PublicToken>,
+    channels: Channels<Channel>,
     incoming: Incoming,
     outgoing: Outgoing,
     /// Which channel the datagrams kept back are for.
@@ -27,6 +25,8 @@ pub struct UdpServe {
     not_sent: u64,
     too_big: u64,
     no_socket: u64,
+    /// Datagrams on channels that their senders may not open yet.
+    refused_new_channel: u64,
 }
 
 #[derive(Debug)]
@@ -40,8 +40,7 @@ impl UdpServe {
     pub fn new(target: SocketAddr) -> Self {
         UdpServe {
             target,
-            channels: Lru::new(CHANNELS_MAX.min(descriptors())),
-            sessions: Lru::new(CHANNELS_MAX),
+            channels: Channels::new(CHANNELS_MAX.min(descriptors())),
             incoming: Incoming::new(),
             outgoing: Outgoing::new(),
             kept_for: usize::MAX,
@@ -49,23 +48,15 @@ impl UdpServe {
             not_sent: 0,
             too_big: 0,
             no_socket: 0,
+            refused_new_channel: 0,
         }
     }
 
-    fn note_session(&mut self, session: u64, from: PublicToken) {
-        match self.sessions.find(&session) {
-            Some(place) => {
-                if let Some(newest) = self.sessions.get_mut(place) {
-                    *newest = from;
-                }
-            }
-            None => drop(self.sessions.insert(session, from)),
-        }
-    }
-
-    /// The slot of a channel; a new socket for a new one, or one that was idle for long.
-    fn channel(&mut self, key: (u64, u16), now: Instant, poller: &Poller) -> Option<usize> {
-        if let Some(place) = self.channels.find(&key) {
+    /// The slot of the channel of a datagram; a new socket for a new one, or one that was idle for
+    /// long.
+    fn channel(&mut self, datagram: &Received<'_>, now: Instant, poller: &Poller) -> Option<usize> {
+        let (key, from) = ((datagram.session, datagram.channel), datagram.from);
+        if let Some(place) = self.channels.find(key, from) {
             let channel = self.channels.get_mut(place)?;
             if now.millis_since(channel.used) > IDLE_MS {
                 // By now the number may stand for another source.
@@ -75,6 +66,10 @@ impl UdpServe {
             channel.used = now;
             return Some(place);
         }
+        if !self.channels.may_open(now, from) {
+            self.refused_new_channel += 1;
+            return None;
+        }
         let socket = match open(self.target) {
             Ok(socket) => socket,
             Err(error) => {
@@ -82,11 +77,12 @@ impl UdpServe {
                 if self.no_socket == 0 {
                     tracing::warn!("no socket towards {}: {error}", self.target);
                 }
+                self.no_socket += 1;
                 return None;
             }
         };
         // The socket that made room is closed, and with that out of the poller.
-        let (place, _) = self.channels.insert(key, Channel { socket, used: now });
+        let place = self.channels.open(key, from, Channel { socket, used: now });
         poller.add(&self.channels.get(place)?.socket, place as u64).ok()?;
         Some(place)
     }
@@ -106,23 +102,16 @@ impl LocalSide for UdpServe {
 
     fn readable(&mut self, key: u64, _: &Poller, tunnel: &mut dyn Tunnel) {
         let place = key as usize;
-        let (Some((session, channel)), Some(flow)) =
-            (self.channels.key(place), self.channels.get_mut(place))
-        else {
-            return;
-        };
+        let Some(flow) = self.channels.get_mut(place) else { return };
         flow.used = tunnel.now();
         // An error is an ICMP message: the server is not there. Its clients find out by themselves.
         if self.incoming.fill(&flow.socket).unwrap_or(0) == 0 {
             return;
         }
         self.channels.touch(place);
-        let Some(to) = self.sessions.find(&session).and_then(|place| self.sessions.get(place))
-        else {
-            return;
-        };
+        let Some(((session, channel), to)) = self.channels.answer_to(place) else { return };
         for (body, _) in self.incoming.iter() {
-            match tunnel.send(to, session, channel, body) {
+            match tunnel.send(&to, session, channel, body) {
                 Ok(()) => {}
                 Err(SendError::TooBig { .. }) => self.too_big += 1,
                 Err(_) => self.not_sent += 1,
@@ -131,17 +120,13 @@ impl LocalSide for UdpServe {
     }
 
     fn received(&mut self, datagram: &Received<'_>, poller: &Poller, tunnel: &mut dyn Tunnel) {
-        self.note_session(datagram.session, datagram.from);
         let key = (datagram.session, datagram.channel);
         let before = self.kept_for;
         // What is kept back goes out before its socket can be closed to make room.
         if self.channels.key(before) != Some(key) {
             self.send_kept();
         }
-        let Some(place) = self.channel(key, tunnel.now(), poller) else {
-            self.no_socket += 1;
-            return;
-        };
+        let Some(place) = self.channel(datagram, tunnel.now(), poller) else { return };
         self.kept_for = place;
         if self.outgoing.is_full() {
             self.send_kept();
@@ -167,13 +152,14 @@ impl LocalSide for UdpServe {
         json!({
             "kind": "udp-serve",
             "target": self.target.to_string(),
-            "sessions": self.sessions.len(),
+            "sessions": self.channels.sessions(),
             "channels": self.channels.len(),
             "delivered": self.counts.sent,
             "delivery_failed": self.counts.refused,
             "not_sent": self.not_sent,
             "too_big": self.too_big,
             "no_socket": self.no_socket,
+            "refused_new_channel": self.refused_new_channel,
         })
     }
 }
