@@ -353,7 +353,8 @@ impl Agent {
         &self.counters
     }
 
-    fn state(&self) -> State {
+    /// How far the way to the POPs is open.
+    pub fn state(&self) -> State {
         match (&self.phase, self.server, self.token) {
             (Phase::Idle { .. } | Phase::SynSent(_), _, _) => State::Connecting,
             (Phase::Open(_), None, _) => State::Confirming,

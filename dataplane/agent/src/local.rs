@@ -80,6 +80,9 @@ pub trait LocalSide {
     /// A peer was found, for the first time or somewhere else than before.
     fn located(&mut self, peer: PeerIndex, token: PublicToken, tunnel: &mut dyn Tunnel);
 
+    /// The tunnel is up, for the first time or after an outage.
+    fn ready(&mut self, _tunnel: &mut dyn Tunnel) {}
+
     /// When [`LocalSide::timers`] is to be called next; `None` for never.
     fn next_timer(&self) -> Option<Instant>;
 

@@ -115,6 +115,7 @@ struct Engine<L> {
     peers: Vec<PeerState>,
     flow: Flow,
     local: L,
+    was_ready: bool,
     next_second: Instant,
     next_restore: Instant,
     leaks: u64,
@@ -155,6 +156,7 @@ impl<L: LocalSide> Engine<L> {
             peers: peers.into_iter().map(|source| PeerState { source, found: None }).collect(),
             flow: flow.watching(watcher.map_err(system("no thread"))?),
             local,
+            was_ready: false,
             next_second: now.instant.plus_millis(SECOND_MS),
             next_restore: now.instant,
             leaks: 0,
@@ -197,6 +199,7 @@ impl<L: LocalSide> Engine<L> {
                 self.stop();
                 return Err(RunError::Stopped(error));
             }
+            self.tell_ready();
             self.run_timers();
             self.flow.flush();
             self.flow.settle(&self.poller);
@@ -265,6 +268,15 @@ impl<L: LocalSide> Engine<L> {
         if let Some(saved) = self.flow.agent.saved() {
             self.state.save(saved);
         }
+    }
+
+    /// Tells the local side when the tunnel has come up.
+    fn tell_ready(&mut self) {
+        let ready = self.flow.agent.state() == State::Ready;
+        if ready && !self.was_ready {
+            self.local.ready(&mut self.flow.tunnel());
+        }
+        self.was_ready = ready;
     }
 
     /// Publishes the own token when it has changed.

@@ -93,6 +93,11 @@ impl<P: Place> Inner<P> {
         }
     }
 
+    /// The tunnel is up, and was not: handshakes go on at once.
+    pub fn hurry(&mut self, now: Instant) {
+        self.peers.iter_mut().for_each(|peer| peer.hurry(now));
+    }
+
     /// Takes a packet from the TUN device, seals it and sends it to the peer that it is for.
     pub fn send(&mut self, now: Now, packet: &[u8], out: &mut Out<'_, P>) {
         let Some(addresses) = Addresses::parse(packet) else {
@@ -202,16 +207,22 @@ impl<P: Place> Inner<P> {
             return self.shared.drops.count(InnerDrop::NoRandom);
         };
         let read = Responder::read(&self.shared.private, preshared, ephemeral, noise);
-        let Ok(handshake) = read else {
-            return self.shared.drops.count(InnerDrop::HandshakeNotAuthentic);
-        };
-        match self.peers.iter_mut().find(|peer| *peer.public_key() == handshake.peer) {
-            Some(peer) => {
-                peer.initiation(&mut self.shared, now, from, remote, handshake, out);
+        let drop = match read {
+            Err(_) => InnerDrop::HandshakeNotAuthentic,
+            Ok(handshake) => {
+                let mut peers = self.peers.iter_mut();
+                match peers.find(|peer| *peer.public_key() == handshake.peer) {
+                    Some(peer) => {
+                        peer.initiation(&mut self.shared, now, from, remote, handshake, out);
+                        return self.forget_indices();
+                    }
+                    None => InnerDrop::UnknownPeer,
+                }
             }
-            None => self.shared.drops.count(InnerDrop::UnknownPeer),
-        }
-        self.forget_indices();
+        };
+        // No peer of ours: it must not use up what peers need that come from somewhere new.
+        self.limits.shut_out(now.instant, from);
+        self.shared.drops.count(drop);
     }
 
     fn response(

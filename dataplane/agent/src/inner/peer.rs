@@ -118,19 +118,35 @@ impl<P: Place> Peer<P> {
         pending.is_some_and(|(_, local)| *local == index)
     }
 
-    /// Learns from outside where the peer is; `None` when that is not known any more.
+    /// Learns from outside where the peer is; `None` when that is not known any more. Where the peer
+    /// is heard from counts more: files and DNS are behind. Should it fall silent, the next handshakes
+    /// go to both places.
     pub(super) fn set_configured(&mut self, now: Now, place: Option<P>) {
         if self.configured == place {
             return;
         }
         self.configured = place;
-        if place.is_some() {
+        if place.is_some() && !self.is_live(now.instant) {
             self.place = place;
             if let Some(effort) = &mut self.effort {
                 // The handshake was on its way to where the peer is not.
                 effort.next = self.not_before.max(now.instant);
             }
         }
+    }
+
+    /// There is a way to peers again: what waits does not wait for its next turn.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        if let Some(effort) = &mut self.effort {
+            effort.attempts = 0;
+            effort.since = now;
+            effort.next = self.not_before.max(now);
+        }
+    }
+
+    /// Whether there is a session that the peer answers on, as far as is known.
+    fn is_live(&self, now: Instant) -> bool {
+        self.current.as_ref().is_some_and(|session| session.may_send(now)) && !self.is_unanswering()
     }
 
     pub(super) fn status(&self, now: Instant) -> PeerStatus<P> {

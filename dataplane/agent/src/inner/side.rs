@@ -227,6 +227,12 @@ impl LocalSide for TunSide {
         self.timers(tunnel);
     }
 
+    fn ready(&mut self, tunnel: &mut dyn Tunnel) {
+        self.inner.hurry(tunnel.now());
+        self.mtu_looked_at = None;
+        self.timers(tunnel);
+    }
+
     fn next_timer(&self) -> Option<Instant> {
         self.inner.next_timer()
     }

@@ -253,3 +253,54 @@ fn silence_is_silent() {
     assert_eq!(world.log.len(), before);
     assert_eq!(world.sides[0].next_timer(), None);
 }
+
+#[test]
+fn news_from_outside_does_not_override_where_a_peer_is_heard_from() {
+    let mut world = World::pair(31, PERFECT);
+    world.send(0, &packet(0, 1, 1));
+    world.run_ms(200);
+    assert_eq!(world.numbers(1), [1]);
+    // Side 1 moves, and is heard from its new place; then a file says where it was long ago.
+    world.places.insert(201, 1);
+    world.send(1, &packet(1, 0, 2));
+    world.run_ms(200);
+    assert_eq!(world.numbers(0), [2]);
+    let now = world.now();
+    world.sides[0].set_place(now, PeerIndex(0), Some(999));
+    world.log.clear();
+    world.send(0, &packet(0, 1, 3));
+    world.run_ms(200);
+    assert_eq!(world.numbers(1), [3]);
+    assert!(world.log.iter().all(|(_, to, _)| *to != 999), "sent to where it is not");
+}
+
+#[test]
+fn news_from_outside_counts_when_the_peer_is_silent() {
+    let mut world = World::pair(32, PERFECT);
+    world.send(0, &packet(0, 1, 1));
+    world.run_ms(200);
+    // It moves without a word: what is sent to its old place is lost, until the news comes.
+    world.places.remove(&101);
+    world.places.insert(201, 1);
+    world.send(0, &packet(0, 1, 2));
+    let now = world.now();
+    world.sides[0].set_place(now, PeerIndex(0), Some(201));
+    world.run_ms(15_000);
+    world.send(0, &packet(0, 1, 3));
+    world.run_ms(200);
+    assert_eq!(world.numbers(1), [1, 3]);
+}
+
+#[test]
+fn when_the_tunnel_is_up_again_nobody_waits_for_the_next_turn() {
+    let mut world = World::pair(33, PERFECT);
+    world.network.loss_percent = 100;
+    world.send(0, &packet(0, 1, 1));
+    // Into the wait of 8 s.
+    world.run_ms(16_000);
+    world.network.loss_percent = 0;
+    let now = world.now().instant;
+    world.sides[0].hurry(now);
+    world.run_ms(1100);
+    assert_eq!(world.numbers(1), [1]);
+}

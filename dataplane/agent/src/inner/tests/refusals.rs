@@ -108,7 +108,9 @@ fn only_peers_of_the_config_are_answered() {
     let mut world = World::new(5, PERFECT, peers);
     world.send(2, &packet(2, 1, 1));
     world.run_ms(5000);
-    assert!(world.drops(1, InnerDrop::UnknownPeer) >= 2);
+    // Having been found out, it is not listened to for a while.
+    assert_eq!(world.drops(1, InnerDrop::UnknownPeer), 1);
+    assert!(world.drops(1, InnerDrop::RateLimited) >= 1);
     assert!(world.log.iter().all(|(from, _, _)| *from == 102));
     // Side 0 takes side 2 for side 1: the initiation is for another key.
     let now = world.now();
@@ -196,6 +198,7 @@ fn a_flood_of_handshakes_is_bounded_and_does_not_keep_peers_out() {
         }
         world.run_ms(1000);
     }
+    // Once each: who was found out is shut out for a minute.
     assert!(looked_at(&world) <= 100 * 6, "{} in 5 s", looked_at(&world));
     assert!(world.drops(1, InnerDrop::RateLimited) > 14_000);
     world.inject(1000, 1, &forged);
@@ -205,6 +208,31 @@ fn a_flood_of_handshakes_is_bounded_and_does_not_keep_peers_out() {
     world.send(0, &packet(0, 1, 1));
     world.run_ms(100);
     assert_eq!(world.numbers(1), [1]);
+}
+
+/// Someone in the tenant with 2000 tokens keeps all budgets empty; a peer that comes from a place
+/// where it never was gets through all the same.
+#[test]
+fn a_flood_from_many_tokens_does_not_keep_a_peer_out_that_moved() {
+    let mut world = World::pair(19, PERFECT);
+    let mut forged = vec![7; 108];
+    forged[0] = 1;
+    let flood = |world: &mut World, ms| {
+        for _ in 0..ms {
+            for _ in 0..2 {
+                let place = 2000 + world.rng.below(2000) as Place;
+                world.inject(place, 1, &forged);
+            }
+            world.run_ms(1);
+        }
+    };
+    // Within half a minute the flooder has spent its tokens.
+    flood(&mut world, 30_000);
+    world.places.insert(555, 0);
+    world.send(0, &packet(0, 1, 1));
+    flood(&mut world, 5000);
+    assert_eq!(world.numbers(1), [1]);
+    assert!(world.drops(1, InnerDrop::HandshakeNotAuthentic) <= 2 * 2000);
 }
 
 #[test]
