@@ -46,7 +46,7 @@ pub enum TunError {
         errno: Errno,
     },
     /// The capability is missing.
-    #[error("{name}: not permitted; a TUN device needs CAP_NET_ADMIN")]
+    #[error("{name}: not permitted; a TUN device needs CAP_NET_ADMIN, and to open {PATH}")]
     NotPermitted {
         /// The name.
         name: String,
@@ -88,7 +88,7 @@ impl Tun {
             Ifreq::new(name).ok_or_else(|| TunError::Name { name: name.to_owned() })?;
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let device = rustix::fs::open(PATH, flags, Mode::empty())
-            .map_err(|errno| TunError::NoDriver { errno })?;
+            .map_err(|errno| not_opened(name, errno))?;
         let failed = |errno| {
             let name = name.to_owned();
             match errno {
@@ -141,6 +141,14 @@ impl Tun {
     }
 }
 
+/// Why `/dev/net/tun` was not opened. Who may not open it has the driver all the same.
+fn not_opened(name: &str, errno: Errno) -> TunError {
+    match errno {
+        Errno::PERM | Errno::ACCESS => TunError::NotPermitted { name: name.to_owned() },
+        errno => TunError::NoDriver { errno },
+    }
+}
+
 impl AsFd for Tun {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.device.as_fd()
@@ -150,3 +158,17 @@ impl AsFd for Tun {
 const PATH: &str = "/dev/net/tun";
 const IFF_TUN: u16 = 0x0001;
 const IFF_NO_PI: u16 = 0x1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_file_that_may_not_be_opened_is_no_missing_driver() {
+        for errno in [Errno::ACCESS, Errno::PERM] {
+            let error = not_opened("t0", errno).to_string();
+            assert!(error.starts_with("t0: not permitted"), "{error}");
+        }
+        assert!(not_opened("t0", Errno::NOENT).to_string().contains("load the kernel's module"));
+    }
+}
