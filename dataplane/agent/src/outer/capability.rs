@@ -1,9 +1,13 @@
 //! The two capabilities that an agent needs (capabilities(7)), and handing them on to `nft` and `ip`.
 
 use std::io::Write;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
 
 use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{
     CapabilitySet, capabilities, configure_capability_in_ambient_set, set_capabilities,
 };
@@ -48,28 +52,50 @@ pub fn check() -> Result<(), CapabilityError> {
 /// capabilities from its file must not choose what gets them.
 ///
 /// # Errors
-/// When there is no such program, or it cannot be run.
+/// When there is no such program, it cannot be run, or it does not end within [`RUN_MAX`]: the tunnel
+/// stands still meanwhile.
 pub fn run(program: &str, arguments: &[&str], input: &str) -> std::io::Result<Output> {
-    hand_on_net_admin();
-    let result = spawn(program, arguments, input);
-    keep_net_admin();
-    result
+    run_within(program, arguments, input, RUN_MAX)
 }
 
-fn spawn(program: &str, arguments: &[&str], input: &str) -> std::io::Result<Output> {
-    let mut child = Command::new(program)
+fn run_within(
+    program: &str,
+    arguments: &[&str],
+    input: &str,
+    most: Duration,
+) -> std::io::Result<Output> {
+    hand_on_net_admin();
+    let child = spawn(program, arguments);
+    keep_net_admin();
+    let mut child = child?;
+    let stdin = child.stdin.take();
+    let pid = Pid::from_child(&child);
+    let (tell, told) = channel();
+    let input = input.to_owned();
+    thread::Builder::new().name("program".to_owned()).spawn(move || {
+        if let Some(mut stdin) = stdin {
+            // It may end without having read all of it; its exit code says why.
+            let _ = stdin.write_all(input.as_bytes());
+        }
+        let _ = tell.send(child.wait_with_output());
+    })?;
+    told.recv_timeout(most).unwrap_or_else(|_| {
+        // Not waited for yet, so the number is still its own.
+        let _ = kill_process(pid, Signal::KILL);
+        let text = format!("{program} did not end within {} s and was killed", most.as_secs());
+        Err(std::io::Error::new(std::io::ErrorKind::TimedOut, text))
+    })
+}
+
+fn spawn(program: &str, arguments: &[&str]) -> std::io::Result<Child> {
+    Command::new(program)
         .args(arguments)
         .env("PATH", SYSTEM_FOLDERS)
         .env("LC_ALL", "C")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .spawn()?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // It may end without having read all of it; its exit code says why.
-        let _ = stdin.write_all(input.as_bytes());
-    }
-    child.wait_with_output()
+        .spawn()
 }
 
 /// Lets programs that this thread starts have CAP_NET_ADMIN. Root's have it anyway; those of an
@@ -91,6 +117,8 @@ fn keep_net_admin() {
     }
 }
 
+/// How long `nft` and `ip` may take.
+pub const RUN_MAX: Duration = Duration::from_secs(5);
 const SYSTEM_FOLDERS: &str =
     "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin";
 const NEEDED: [(CapabilitySet, &str); 2] =
@@ -108,5 +136,14 @@ mod tests {
         assert_eq!(output.stdout, format!("{SYSTEM_FOLDERS} C\n").into_bytes());
         let error = run("anyrelay-no-such-program", &[], "").unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn one_that_hangs_is_killed() {
+        let begun = std::time::Instant::now();
+        let error = run_within("sleep", &["60"], "", Duration::from_secs(1)).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+        assert!(error.to_string().contains("sleep did not end within 1 s"), "{error}");
+        assert!(begun.elapsed() < Duration::from_secs(30));
     }
 }
