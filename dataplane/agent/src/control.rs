@@ -2,10 +2,14 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use rustix::fs::Mode;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 /// The agent's end; the socket's file is removed when dropped.
 #[derive(Debug)]
@@ -20,25 +24,27 @@ impl Control {
     /// # Errors
     /// When a running agent answers there, or the socket cannot be made.
     pub fn listen(path: &Path) -> io::Result<Self> {
-        match UnixStream::connect(path) {
-            Ok(_) => {
+        match look(path) {
+            // Its queue may be full: somebody listens all the same.
+            Ok(()) | Err(Errno::AGAIN) => {
                 let text = "another agent answers at this control socket";
                 return Err(io::Error::new(ErrorKind::AddrInUse, text));
             }
             // A file that is no socket refuses connections too: it is not ours to remove.
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused && !is_socket(path) => {
+            Err(Errno::CONNREFUSED) if !is_socket(path) => {
                 let text =
                     "a file that is no socket is there; give the control socket another path";
                 return Err(io::Error::new(ErrorKind::AlreadyExists, text));
             }
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-                std::fs::remove_file(path)?;
-            }
+            Err(Errno::CONNREFUSED) => std::fs::remove_file(path)?,
             Err(_) => {}
         }
-        let listener = UnixListener::bind(path)?;
+        // It has its mode from the first moment on: nobody else can connect before it is set.
+        let before = rustix::process::umask(Mode::from_raw_mode(0o117));
+        let listener = UnixListener::bind(path);
+        rustix::process::umask(before);
+        let listener = listener?;
         listener.set_nonblocking(true)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
         Ok(Control { listener, path: path.to_owned() })
     }
 
@@ -78,6 +84,13 @@ pub fn ask(path: &Path) -> io::Result<serde_json::Value> {
     serde_json::from_str(&text).map_err(io::Error::other)
 }
 
+/// Whether anybody listens at `path`; an agent that hangs is not waited for.
+fn look(path: &Path) -> Result<(), Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    connect(&socket, &SocketAddrUnix::new(path)?)
+}
+
 fn is_socket(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|data| data.file_type().is_socket())
 }
@@ -87,12 +100,16 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
     fn one_agent_answers_and_cleans_up() {
         let path = std::env::temp_dir().join(format!("anyrelay-ctl-{}", std::process::id()));
         let control = Control::listen(&path).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o660);
         assert_eq!(Control::listen(&path).unwrap_err().kind(), ErrorKind::AddrInUse);
         let asked = std::thread::spawn({
             let path = path.clone();
@@ -118,6 +135,25 @@ mod tests {
         std::fs::write(&path, "a key").unwrap();
         assert_eq!(Control::listen(&path).unwrap_err().kind(), ErrorKind::AlreadyExists);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "a key");
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn an_agent_that_hangs_is_not_waited_for() {
+        let path = std::env::temp_dir().join(format!("anyrelay-ctl-full-{}", std::process::id()));
+        let listener = UnixListener::bind(&path).unwrap();
+        // Nobody accepts: connections queue up, until one that waited would wait for ever.
+        let mut queued = Vec::new();
+        while look(&path) == Ok(()) {
+            let socket =
+                socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::NONBLOCK, None);
+            let socket = socket.unwrap();
+            let _ = connect(&socket, &SocketAddrUnix::new(&path).unwrap());
+            queued.push(socket);
+            assert!(queued.len() < 100_000, "the queue has no end");
+        }
+        assert_eq!(Control::listen(&path).unwrap_err().kind(), ErrorKind::AddrInUse);
+        drop(listener);
         std::fs::remove_file(&path).unwrap();
     }
 }
