@@ -4,12 +4,15 @@
 //! standard input, to put it into DNS for instance. Either has the form that `--peer` takes.
 
 use std::io::{self, Write};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::str::FromStr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::local::PublicToken;
 use crate::state::write_atomically;
@@ -44,10 +47,11 @@ impl FromStr for Target {
     }
 }
 
-/// Publishes tokens on a thread of its own, so that the tunnel never waits for a disk or a command.
+/// Publishes tokens, each target on a thread of its own, so that neither the tunnel nor another
+/// target ever waits for a disk or a command.
 #[derive(Debug)]
 pub struct Publisher {
-    tokens: Sender<PublicToken>,
+    targets: Vec<Sender<PublicToken>>,
 }
 
 impl Publisher {
@@ -56,39 +60,37 @@ impl Publisher {
     /// # Errors
     /// When no thread can be started.
     pub fn start(targets: Vec<Target>) -> io::Result<Self> {
-        let (tokens, news) = channel();
-        thread::Builder::new().name("publish".to_owned()).spawn(move || run(&targets, &news))?;
-        Ok(Publisher { tokens })
+        let start = |target: Target| {
+            let (tokens, news) = channel();
+            thread::Builder::new().name("publish".to_owned()).spawn(move || run(&target, &news))?;
+            Ok(tokens)
+        };
+        Ok(Publisher { targets: targets.into_iter().map(start).collect::<io::Result<_>>()? })
     }
 
     /// Publishes `token`. What fails is tried again until it works or there is a newer token.
     pub fn publish(&self, token: PublicToken) {
-        let _ = self.tokens.send(token);
+        for target in &self.targets {
+            let _ = target.send(token);
+        }
     }
 }
 
-fn run(targets: &[Target], news: &Receiver<PublicToken>) {
+fn run(target: &Target, news: &Receiver<PublicToken>) {
     let Ok(mut token) = news.recv() else { return };
-    let mut left: Vec<&Target> = targets.iter().collect();
     loop {
         // Only the newest counts.
-        while let Ok(newer) = news.try_recv() {
-            token = newer;
-        }
-        left.retain(|target| match target.tell(&token) {
-            Ok(()) => false,
+        token = news.try_iter().last().unwrap_or(token);
+        let wait = match target.tell(&token) {
+            Ok(()) => Duration::MAX,
             Err(error) => {
                 let seconds = RETRY.as_secs();
                 tracing::warn!("the token was not published, once more in {seconds} s: {error}");
-                true
+                RETRY
             }
-        });
-        let wait = if left.is_empty() { Duration::MAX } else { RETRY };
+        };
         match news.recv_timeout(wait) {
-            Ok(newer) => {
-                token = newer;
-                left = targets.iter().collect();
-            }
+            Ok(newer) => token = newer,
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
@@ -113,6 +115,8 @@ fn run_command(command: &str, text: &str) -> Result<(), String> {
         .args(["-c", command, "anyrelay-agent", text])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
+        // A group of its own, so that what the shell started ends with it.
+        .process_group(0)
         .spawn()
         .map_err(|error| error.to_string())?;
     if let Some(mut stdin) = child.stdin.take() {
@@ -126,7 +130,8 @@ fn run_command(command: &str, text: &str) -> Result<(), String> {
             Ok(Some(status)) => return Err(format!("ended with {status}")),
             Ok(None) if Instant::now() < until => thread::sleep(COMMAND_POLL),
             Ok(None) => {
-                let _ = child.kill();
+                // Not waited for yet, so the number is still its own.
+                let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
                 let _ = child.wait();
                 return Err(format!("killed after {} s", COMMAND_MAX.as_secs()));
             }
@@ -135,7 +140,8 @@ fn run_command(command: &str, text: &str) -> Result<(), String> {
     }
 }
 
-const RETRY: Duration = Duration::from_secs(30);
+/// No more often than the log may say so.
+const RETRY: Duration = Duration::from_secs(60);
 const COMMAND_MAX: Duration = Duration::from_secs(60);
 const COMMAND_POLL: Duration = Duration::from_millis(20);
 
@@ -160,7 +166,10 @@ mod tests {
         let (file, told) = (folder.join("file"), folder.join("told"));
         let command =
             format!("read line; echo \"$1 $line\" >{0}.new; mv {0}.new {0}", told.display());
-        let targets = vec![Target::File(file.clone()), Target::Command(command)];
+        // The first one hangs, and nobody waits for it.
+        let hung = format!("while [ -e {} ]; do sleep 0.05; done", folder.display());
+        let hung = Target::Command(hung);
+        let targets = vec![hung, Target::File(file.clone()), Target::Command(command)];
         let publisher = Publisher::start(targets).unwrap();
         for token in [crate::testing::token(1), crate::testing::token(2)] {
             publisher.publish(token);
