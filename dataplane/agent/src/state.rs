@@ -1,9 +1,13 @@
 //! What outlives the process, so that the tokens given out stay valid: a small TOML file.
 //!
 //! It is written atomically, and only when something in it changed. Whoever reads it can aim
-//! at the flow, so only its owner may.
+//! at the flow, so only its owner may. Two agents with the same port and numbers would take turns in
+//! tearing down each other's flow: a lock (flock(2)) on a file beside it keeps the second one out. It
+//! goes with the process, however that ends; its file stays.
 
+use std::fs::{File, TryLockError};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -16,14 +20,30 @@ pub struct StateFile {
     last: Option<Saved>,
     /// Not before this, as it failed.
     again_at: Option<Instant>,
+    _lock: Option<File>,
+}
+
+/// Another agent has the state file.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: another agent runs with this state file; give each a file of its own", path = .path.display())]
+pub struct StateInUse {
+    /// The state file.
+    pub path: PathBuf,
 }
 
 impl StateFile {
     /// Reads the file at `path`. One that is not there, or damaged, is no error: the agent gets a
     /// new port and base, and the log says so.
-    pub fn open(path: Option<PathBuf>) -> Self {
-        let mut file = StateFile { path, last: None, again_at: None };
-        let Some(path) = &file.path else { return file };
+    ///
+    /// # Errors
+    /// When another agent has it.
+    pub fn open(path: Option<PathBuf>) -> Result<Self, StateInUse> {
+        let _lock = match &path {
+            Some(path) => lock(path)?,
+            None => None,
+        };
+        let mut file = StateFile { path, last: None, again_at: None, _lock };
+        let Some(path) = &file.path else { return Ok(file) };
         match std::fs::read_to_string(path) {
             Ok(text) => match Saved::parse(&text) {
                 Ok(saved) => file.last = Some(saved),
@@ -32,7 +52,7 @@ impl StateFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => tracing::warn!("{}: cannot be read: {error}", path.display()),
         }
-        file
+        Ok(file)
     }
 
     /// What was saved last.
@@ -67,6 +87,30 @@ impl StateFile {
     }
 }
 
+/// Locks the file beside `path`. One that cannot be made is no reason not to run: the state file cannot
+/// be written then either, and the log says so.
+fn lock(path: &Path) -> Result<Option<File>, StateInUse> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".lock");
+    let beside = PathBuf::from(beside);
+    let mut options = File::options();
+    let file = match options.write(true).create(true).truncate(false).mode(0o600).open(&beside) {
+        Ok(file) => file,
+        Err(error) => {
+            tracing::warn!("{}: cannot be locked: {error}", beside.display());
+            return Ok(None);
+        }
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(StateInUse { path: path.to_owned() }),
+        Err(TryLockError::Error(error)) => {
+            tracing::warn!("{}: cannot be locked: {error}", beside.display());
+            Ok(None)
+        }
+    }
+}
+
 const AGAIN: Duration = Duration::from_secs(60);
 
 /// Writes `text` beside `path` and renames it there, so that a reader sees the old or the new
@@ -76,7 +120,7 @@ const AGAIN: Duration = Duration::from_secs(60);
 /// The system's.
 pub fn write_atomically(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     use std::io::Write;
-    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    use std::os::unix::fs::PermissionsExt;
 
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".{}.new", std::process::id()));
@@ -111,8 +155,10 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("anyrelay-state-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("agent.state");
-        let mut file = StateFile::open(Some(path.clone()));
+        let mut file = StateFile::open(Some(path.clone())).unwrap();
         assert_eq!(file.saved(), None);
+        let error = StateFile::open(Some(path.clone())).unwrap_err().to_string();
+        assert!(error.contains("another agent runs with this state file"), "{error}");
         let saved = Saved {
             vip: "203.0.113.20:443".parse().unwrap(),
             port: 61_000,
@@ -122,10 +168,12 @@ mod tests {
             stride: 4096,
         };
         file.save(saved);
-        assert_eq!(StateFile::open(Some(path.clone())).saved(), Some(saved));
+        // The lock goes with the agent.
+        drop(file);
+        assert_eq!(StateFile::open(Some(path.clone())).unwrap().saved(), Some(saved));
         std::fs::write(&path, "port = 70000\n").unwrap();
-        assert_eq!(StateFile::open(Some(path)).saved(), None);
-        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1, "nothing is left beside it");
+        assert_eq!(StateFile::open(Some(path)).unwrap().saved(), None);
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 2, "it and the lock");
         std::fs::remove_dir_all(&folder).unwrap();
     }
 
@@ -150,7 +198,7 @@ mod tests {
     fn what_could_not_be_saved_is_not_taken_for_saved() {
         let folder = std::env::temp_dir().join(format!("anyrelay-later-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
-        let mut file = StateFile::open(Some(folder.join("agent.state")));
+        let mut file = StateFile::open(Some(folder.join("agent.state"))).unwrap();
         let saved = Saved {
             vip: "203.0.113.20:443".parse().unwrap(),
             port: 61_000,

@@ -29,7 +29,7 @@ use crate::outer::{Firewall, LinkError, SEGMENT_LEN_MAX, capability};
 use crate::peers::{Found, PeerSource, Watcher};
 use crate::poller::{Poller, Waker};
 use crate::publish::{Publisher, Target};
-use crate::state::StateFile;
+use crate::state::{StateFile, StateInUse};
 
 /// What an agent is started with, whatever its local side.
 #[derive(Debug)]
@@ -65,6 +65,9 @@ pub enum RunError {
         /// The system's words.
         source: io::Error,
     },
+    /// Another agent has the state file.
+    #[error(transparent)]
+    State(#[from] StateInUse),
     /// The local side does not start.
     #[error("the local side does not start: {0}")]
     Local(io::Error),
@@ -134,7 +137,7 @@ impl<L: LocalSide> Engine<L> {
             Some(path) => Some(listen(&path, &poller)?),
             None => None,
         };
-        let state = StateFile::open(state);
+        let state = StateFile::open(state)?;
         let mut config = AgentConfig::new(vip, key, random()?);
         config.saved = state.saved();
         // How large datagrams may be is the POPs' say: their tunnel_mtu.
