@@ -18,6 +18,7 @@ use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::engine::{self, Options};
+use crate::outer::check_vip;
 use crate::peers::PeerSource;
 use crate::publish::Target;
 use crate::udp::{UdpConnect, UdpServe};
@@ -107,7 +108,7 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 #[derive(Debug, Args)]
 struct OuterArguments {
     /// The POPs' address and port for tunnels.
-    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address)]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = vip)]
     vip: SocketAddr,
     /// The agent's key file, as `anyrelay agent issue` writes it.
     #[arg(long, value_name = "FILE")]
@@ -207,6 +208,11 @@ fn say(line: impl std::fmt::Display) -> anyhow::Result<()> {
 fn address(text: &str) -> Result<SocketAddr, String> {
     let address = text.parse().ok().filter(|address: &SocketAddr| address.port() != 0);
     address.ok_or_else(|| "not ADDRESS:PORT, such as 192.0.2.1:443 or [2001:db8::1]:443".to_owned())
+}
+
+/// Where POPs may be.
+fn vip(text: &str) -> Result<SocketAddr, String> {
+    check_vip(address(text)?).map_err(str::to_owned)
 }
 
 fn log_to_stderr() {

@@ -15,6 +15,7 @@ use crate::inner::device::DeviceConfig;
 use crate::inner::message::OVERHEAD;
 use crate::inner::routes::{ParsePrefixError, Prefix};
 use crate::inner::{MAX_PACKET, MAX_PEERS};
+use crate::outer::check_vip;
 use crate::peers::PeerSource;
 
 impl Config {
@@ -82,7 +83,10 @@ impl Report<'_> {
 
 fn agent(report: &mut Report<'_>, raw: &RawConfig) -> Option<AgentConfig> {
     let agent = &raw.agent;
-    let vip = report.socket_address("agent.vip", &agent.vip);
+    let vip = report.socket_address("agent.vip", &agent.vip).and_then(|vip| {
+        let checked = check_vip(vip);
+        checked.map_err(|reason| report.error("agent.vip", format!("{vip}: {reason}"))).ok()
+    });
     let key = report.path("agent.key", &agent.key);
     let mut optional =
         |key, text: &Option<String>| text.as_ref().and_then(|text| report.path(key, text));

@@ -25,7 +25,30 @@ pub use port::{Port, PortError};
 pub use receiver::Receiver;
 pub use sender::Sender;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+
+/// Why nothing can be a VIP at `address`.
+///
+/// # Errors
+/// In words, with what to do.
+pub fn check_vip(address: SocketAddr) -> Result<SocketAddr, &'static str> {
+    let ip = address.ip();
+    if address.port() == 0 {
+        return Err("port 0 is no port; give the port of the tunnel service");
+    }
+    match ip {
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => {
+            Err("an IPv4 address in IPv6's clothes; write it as IPv4, such as 192.0.2.1:443")
+        }
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => {
+            Err("a link-local address, which no POP announces; give the VIP")
+        }
+        IpAddr::V4(v4) if v4.is_broadcast() => Err("the broadcast address; give the VIP"),
+        _ if ip.is_unspecified() => Err("no address at all; give the VIP that the POPs announce"),
+        _ if ip.is_multicast() => Err("a multicast address; TCP, and so a VIP, is unicast"),
+        _ => Ok(address),
+    }
+}
 
 /// The two ends of the segments as this host sees them: before any NAT on the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,3 +64,28 @@ pub const SEGMENT_LEN_MAX: usize = 9216;
 
 /// Segments sent or received by one call to the system.
 pub const BATCH: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_a_vip_is_refused() {
+        for (text, reason) in [
+            ("192.0.2.1:0", "port 0"),
+            ("0.0.0.0:443", "no address at all"),
+            ("[::]:443", "no address at all"),
+            ("224.0.0.1:443", "multicast"),
+            ("[ff02::1]:443", "multicast"),
+            ("255.255.255.255:443", "broadcast"),
+            ("[::ffff:192.0.2.1]:443", "write it as IPv4"),
+            ("[fe80::1]:443", "link-local"),
+        ] {
+            let error = check_vip(text.parse().unwrap()).unwrap_err();
+            assert!(error.contains(reason), "{text}: {error}");
+        }
+        for text in ["192.0.2.1:443", "10.0.0.1:1", "[2001:db8::1]:443", "[fd00::1]:65535"] {
+            assert!(check_vip(text.parse().unwrap()).is_ok(), "{text}");
+        }
+    }
+}
