@@ -41,10 +41,56 @@ fn human(status: &Value) -> String {
     }
     for group in ["local_side", "outer", "counters"] {
         for (name, value) in status[group].as_object().into_iter().flatten() {
-            if value.as_u64() != Some(0) && !value.is_null() {
-                line(name, plain(value));
+            match value {
+                // Reasons and their counts: one line each, like the counters.
+                Value::Object(inner) => {
+                    for (reason, count) in inner {
+                        line(&format!("{name}.{reason}"), plain(count));
+                    }
+                }
+                Value::Array(_) => {}
+                _ if value.as_u64() != Some(0) && !value.is_null() => line(name, plain(value)),
+                _ => {}
             }
         }
+    }
+    if let Some(peers) = status["local_side"]["peers"].as_array() {
+        text.push_str(&peer_table(peers));
+    }
+    text
+}
+
+/// The peers of a TUN side, one in a line.
+fn peer_table(peers: &[Value]) -> String {
+    let head = ["name", "session", "heard", "sent", "received", "sessions", "key"];
+    let rows = peers.iter().map(|peer| {
+        let session = match (peer["session_age_ms"].as_f64(), peer["handshaking"].as_bool()) {
+            (Some(age), _) => format!("{:.0} s old", age / 1000.0),
+            (None, Some(true)) => "handshake".to_owned(),
+            (None, _) => "none".to_owned(),
+        };
+        let heard = peer["heard_ms_ago"].as_f64();
+        let traffic = |packets: &str, bytes: &str| {
+            format!("{} ({} bytes)", plain(&peer[packets]), plain(&peer[bytes]))
+        };
+        [
+            plain(&peer["name"]),
+            session,
+            heard.map_or("never".to_owned(), |ms| format!("{:.0} s ago", ms / 1000.0)),
+            traffic("sent_packets", "sent_bytes"),
+            traffic("received_packets", "received_bytes"),
+            plain(&peer["sessions"]),
+            plain(&peer["public_key"]).chars().take(8).collect(),
+        ]
+    });
+    let rows: Vec<[String; 7]> = std::iter::once(head.map(str::to_owned)).chain(rows).collect();
+    let widths: [usize; 7] = std::array::from_fn(|column| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.len()).max().unwrap_or(0)
+    });
+    let mut text = String::from("\n");
+    for row in rows {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        let _ = writeln!(text, "{}", cells.collect::<Vec<_>>().join("  ").trim_end());
     }
     text
 }
@@ -85,5 +131,26 @@ mod tests {
             assert!(text.contains(line), "{text}");
         }
         assert!(!text.contains("resets"), "{text}");
+    }
+
+    #[test]
+    fn peers_of_a_tun_side_are_a_table() {
+        let text = human(&json!({
+            "state": "ready",
+            "local_side": { "kind": "tun", "drops": { "no_route": 3 }, "peers": [
+                { "name": "home", "public_key": "ab".repeat(32), "session_age_ms": 61_000,
+                  "handshaking": false, "heard_ms_ago": 4200, "sessions": 2, "sent_packets": 7,
+                  "sent_bytes": 700, "received_packets": 1, "received_bytes": 28 },
+                { "name": "b", "public_key": "cd".repeat(32), "session_age_ms": null,
+                  "handshaking": true, "heard_ms_ago": null, "sessions": 0, "sent_packets": 0,
+                  "sent_bytes": 0, "received_packets": 0, "received_bytes": 0 },
+            ]},
+        }));
+        let wanted = "\n\
+            name  session    heard    sent           received      sessions  key\n\
+            home  61 s old   4 s ago  7 (700 bytes)  1 (28 bytes)  2         abababab\n\
+            b     handshake  never    0 (0 bytes)    0 (0 bytes)   0         cdcdcdcd\n";
+        assert!(text.ends_with(wanted), "{text}");
+        assert!(text.contains("drops.no_route 3\n") && !text.contains('{'), "{text}");
     }
 }
