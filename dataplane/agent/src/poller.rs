@@ -22,6 +22,13 @@ impl Poller {
         Ok(Poller { epoll: epoll::create(CreateFlags::CLOEXEC)? })
     }
 
+    /// One that waits for nothing.
+    #[cfg(test)]
+    pub(crate) fn broken() -> Self {
+        // No epoll descriptor, so nothing can be added.
+        Poller { epoll: eventfd(0, EventfdFlags::CLOEXEC).unwrap() }
+    }
+
     /// Waits for `fd` to be readable from now on.
     ///
     /// # Errors

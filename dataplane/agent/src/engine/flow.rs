@@ -8,6 +8,7 @@ use anyrelay_core::tunnel::agent::{Agent, Conversation, HEADROOM, Outgoing, Send
 use anyrelay_core::tunnel::message::DATA_HEADER_LEN;
 use anyrelay_core::wire::tcp;
 
+use super::warn::Gate;
 use super::{RECEIVER, SENDER};
 use crate::local::{PeerIndex, PublicToken, Received, Tunnel};
 use crate::outer::{Counts, FirewallError, Link, LinkError, SEGMENT_LEN_MAX, Sender};
@@ -23,6 +24,9 @@ pub(super) struct Flow {
     /// What ways counted that are closed.
     closed: Counts,
     watcher: Option<Watcher>,
+    /// What is wrong with the way, and with what comes by it.
+    way_log: Gate,
+    receive_log: Gate,
     /// The time of this turn of the loop.
     pub(super) now: Instant,
 }
@@ -37,7 +41,9 @@ pub(super) struct View<'a> {
 
 impl Flow {
     pub(super) fn new(agent: Agent, vip: SocketAddr, now: Instant) -> Self {
-        Flow { agent, vip, link: None, closed: Counts::default(), watcher: None, now }
+        let (way_log, receive_log) = (Gate::default(), Gate::default());
+        let closed = Counts::default();
+        Flow { agent, vip, link: None, closed, watcher: None, way_log, receive_log, now }
     }
 
     pub(super) fn watching(self, watcher: Watcher) -> Self {
@@ -68,8 +74,13 @@ impl Flow {
                 each(&datagram, &mut View { agent, sender, watcher, now });
             }
         });
-        if let Err(error) = result {
-            tracing::warn!("receiving from the VIP: {error}");
+        match result {
+            Ok(_) => self.receive_log.reset(),
+            Err(error) => {
+                if let Some(text) = self.receive_log.pass(now, error) {
+                    tracing::warn!("receiving from the VIP: {text}");
+                }
+            }
         }
     }
 
@@ -100,7 +111,7 @@ impl Flow {
         self.closed = self.counts();
         let strays = self.link.take().map(|mut link| link.sender.strays()).unwrap_or_default();
         if let Err(error) = self.open_link(poller) {
-            return tracing::error!("{error}; trying again");
+            return self.log_way(&error);
         }
         let Some(link) = &mut self.link else { return };
         for (port, mut segment) in strays {
@@ -141,26 +152,42 @@ impl Flow {
     pub(super) fn follow_route(&mut self, poller: &Poller) {
         let Some(link) = &mut self.link else {
             match self.open_link(poller) {
-                Ok(()) => self.rebound(),
-                Err(error) if error.is_passing() => {}
-                Err(error) => tracing::error!("{error}; trying again"),
+                Ok(()) => {
+                    self.way_log.reset();
+                    self.rebound();
+                }
+                Err(error) => self.log_way(&error),
             }
             return;
         };
-        let moved = link.follow_route(self.now).and_then(|moved| {
-            if moved {
-                register(link, poller)?;
+        match link.follow_route(self.now) {
+            Ok(false) => self.way_log.reset(),
+            Ok(true) => self.moved(poller),
+            // The old sockets are there still, and the route is looked at again in a second.
+            Err(error) => self.log_way(&error),
+        }
+    }
+
+    /// The way has new sockets.
+    fn moved(&mut self, poller: &Poller) {
+        let Some(link) = &self.link else { return };
+        if let Err(error) = register(link, poller) {
+            // Nobody would hear what comes by them: the whole way is opened anew, in a second.
+            self.closed = self.counts();
+            self.link = None;
+            return self.log_way(&error);
+        }
+        tracing::info!(local = %link.local(), "this host's address has changed");
+        self.rebound();
+    }
+
+    /// What is wrong with the way: once, and then once a minute.
+    pub(super) fn log_way(&mut self, error: &LinkError) {
+        if let Some(text) = self.way_log.pass(self.now, error) {
+            match error.is_passing() {
+                true => tracing::warn!("{text}; waiting for one"),
+                false => tracing::error!("{text}; trying again"),
             }
-            Ok(moved)
-        });
-        match moved {
-            Ok(false) => {}
-            Ok(true) => {
-                let local = self.link.as_ref().map(|link| link.local().to_string());
-                tracing::info!(local, "this host's address has changed");
-                self.rebound();
-            }
-            Err(error) => tracing::warn!("moving to another address: {error}"),
         }
     }
 
@@ -247,3 +274,56 @@ fn register(link: &Link, poller: &Poller) -> Result<(), LinkError> {
 
 const PORT_TRIES: u32 = 16;
 const PORT_PATIENCE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use anyrelay_core::crypto::Key128;
+    use anyrelay_core::keys::AgentKey;
+    use anyrelay_core::time::Now;
+    use anyrelay_core::tunnel::agent::AgentConfig;
+
+    use super::*;
+
+    fn ip(arguments: &str) {
+        assert!(Command::new("ip").args(arguments.split(' ')).status().unwrap().success());
+    }
+
+    /// With a real kernel, in a network namespace of the test's own. Needs root.
+    #[test]
+    fn a_move_whose_sockets_cannot_be_waited_for_is_made_again() {
+        std::thread::spawn(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            for command in [
+                "link add up0 type veth peer name up1",
+                "link set up1 up",
+                "link set up0 up",
+                "address add 192.0.2.7/24 dev up0",
+                "route add default dev up0",
+            ] {
+                ip(command);
+            }
+            let vip = "203.0.113.20:443".parse().unwrap();
+            let key = AgentKey { tenant: 1, agent: 2, key: Key128::new([1; 16]) };
+            let now = Now::default();
+            let agent = Agent::new(AgentConfig::new(vip, key, [7; 32]), now);
+            let mut flow = Flow::new(agent, vip, now.instant);
+            let (good, broken) = (Poller::new().unwrap(), Poller::broken());
+            flow.open_link(&good).unwrap();
+            let local = |flow: &Flow| flow.link.as_ref().map(|link| link.local().ip().to_string());
+            ip("address del 192.0.2.7/24 dev up0");
+            ip("address add 198.51.100.7/24 dev up0");
+            ip("route replace default dev up0");
+            flow.follow_route(&broken);
+            assert_eq!(local(&flow), None, "it would be deaf");
+            flow.follow_route(&good);
+            assert_eq!(local(&flow).as_deref(), Some("198.51.100.7"));
+            // Its receiver is waited for: adding it once more fails.
+            let link = flow.link.as_ref().unwrap();
+            assert!(good.add(&link.receiver, RECEIVER).is_err());
+        })
+        .join()
+        .unwrap();
+    }
+}

@@ -22,7 +22,7 @@ use rustix::time::{ClockId, clock_gettime};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use self::flow::Flow;
-use self::warn::Warnings;
+use self::warn::{Gate, Warnings};
 use crate::control::Control;
 use crate::local::{LOCAL_KEYS_END, LocalSide, PublicToken};
 use crate::outer::{Firewall, LinkError, SEGMENT_LEN_MAX, capability};
@@ -122,6 +122,7 @@ struct Engine<L> {
     next_second: Instant,
     next_restore: Instant,
     leaks: u64,
+    leak_log: Gate,
     warnings: Warnings,
 }
 
@@ -163,11 +164,12 @@ impl<L: LocalSide> Engine<L> {
             next_second: now.instant.plus_millis(SECOND_MS),
             next_restore: now.instant,
             leaks: 0,
+            leak_log: Gate::default(),
             warnings: Warnings::default(),
         };
         // What will not mend itself stops the agent here; a network that is not up yet does not.
         match engine.flow.open_link(&engine.poller) {
-            Err(error) if error.is_passing() => tracing::warn!("{error}; waiting for one"),
+            Err(error) if error.is_passing() => engine.flow.log_way(&error),
             other => other?,
         }
         Ok(engine)
@@ -231,9 +233,12 @@ impl<L: LocalSide> Engine<L> {
         }
         self.next_restore = self.flow.now.plus_millis(SECOND_MS);
         self.leaks += 1;
-        match self.flow.restore_firewall() {
-            Ok(()) => tracing::warn!("the firewall table was gone, and is there again"),
-            Err(error) => tracing::error!("the firewall table is gone: {error}"),
+        let text = match self.flow.restore_firewall() {
+            Ok(()) => "the firewall table was gone, and is there again".to_owned(),
+            Err(error) => format!("the firewall table is gone: {error}"),
+        };
+        if let Some(text) = self.leak_log.pass(self.flow.now, text) {
+            tracing::warn!("{text}");
         }
         self.flow.rebound();
     }

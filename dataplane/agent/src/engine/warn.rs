@@ -1,10 +1,36 @@
-//! What the log says of segments that never left this host: what, why, and at most once a minute.
+//! How often the log says what goes on being wrong: at once when it is new, then at most once a minute.
+
+use std::fmt::Display;
 
 use anyrelay_core::time::Instant;
 
 use crate::outer::sender::SendCounts;
 
-/// Remembers what was told.
+/// Lets through a text that is not the one before, or that was told a minute ago.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    told: Option<(String, Instant)>,
+}
+
+impl Gate {
+    /// The text, if it is to be told.
+    pub(super) fn pass(&mut self, now: Instant, text: impl Display) -> Option<String> {
+        let text = text.to_string();
+        let told = self.told.as_ref();
+        if told.is_some_and(|(before, at)| *before == text && now.millis_since(*at) < QUIET_MS) {
+            return None;
+        }
+        self.told = Some((text.clone(), now));
+        Some(text)
+    }
+
+    /// All is well again: the next text is new.
+    pub(super) fn reset(&mut self) {
+        self.told = None;
+    }
+}
+
+/// What is told of segments that never left this host: what, why, and how many.
 #[derive(Debug, Default)]
 pub(super) struct Warnings {
     seen: SendCounts,
@@ -67,5 +93,19 @@ mod tests {
         assert!(warnings.due(at(60_000), &counts).is_empty());
         let texts = warnings.due(at(61_000), &counts);
         assert_eq!(texts, ["5 segments were lost, as the interface's queue stayed full"]);
+    }
+
+    #[test]
+    fn what_stays_wrong_is_told_once_a_minute() {
+        let mut gate = Gate::default();
+        let told = (0..180).filter(|second| {
+            gate.pass(Instant::from_millis(second * 1000), "no route; trying again").is_some()
+        });
+        assert_eq!(told.collect::<Vec<_>>(), [0, 60, 120]);
+        let at = Instant::from_millis(180_500);
+        assert!(gate.pass(at, "another reason").is_some(), "at once");
+        assert!(gate.pass(at, "another reason").is_none());
+        gate.reset();
+        assert!(gate.pass(at, "another reason").is_some(), "it was well meanwhile");
     }
 }
