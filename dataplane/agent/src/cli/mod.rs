@@ -176,7 +176,7 @@ impl OuterArguments {
     fn into_options(self, peers: Vec<PeerSource>) -> Result<Options, Failure> {
         let OuterArguments { vip, key, publish, state, control } = self;
         let key = read_key(&key).map_err(Failure::Usage)?;
-        Ok(Options { vip, key, publish, state, control, peers })
+        Ok(Options { vip, key, publish, state, control, own_device: None, peers })
     }
 }
 

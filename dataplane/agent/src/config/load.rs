@@ -79,6 +79,10 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
         publish: publish.collect(),
         state: agent.state.map(|path| folder.join(path)),
         control: agent.control.map(|path| folder.join(path)),
+        own_device: match &local {
+            LoadedLocal::Tun { device, .. } => Some(device.name.clone()),
+            LoadedLocal::UdpListen(_) | LoadedLocal::UdpTarget(_) => None,
+        },
         peers,
     };
     Ok(Loaded { options, local, exposed: files.exposed })

@@ -1,6 +1,5 @@
 //! The tunnel's half of the loop: the core's state machine and the way to the VIP.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyrelay_core::time::Instant;
@@ -11,14 +10,14 @@ use anyrelay_core::wire::tcp;
 use super::warn::Gate;
 use super::{RECEIVER, SENDER};
 use crate::local::{PeerIndex, PublicToken, Received, Tunnel};
-use crate::outer::{Counts, FirewallError, Link, LinkError, SEGMENT_LEN_MAX, Sender};
+use crate::outer::{Counts, FirewallError, Link, LinkError, SEGMENT_LEN_MAX, Sender, Way};
 use crate::peers::{Found, Watcher};
 use crate::poller::Poller;
 
 /// The state machine, the way, and where peers are looked for.
 pub(super) struct Flow {
     pub(super) agent: Agent,
-    pub(super) vip: SocketAddr,
+    pub(super) way: Way,
     /// The way to the VIP; none while the host has no network.
     pub(super) link: Option<Link>,
     /// What ways counted that are closed.
@@ -40,10 +39,10 @@ pub(super) struct View<'a> {
 }
 
 impl Flow {
-    pub(super) fn new(agent: Agent, vip: SocketAddr, now: Instant) -> Self {
+    pub(super) fn new(agent: Agent, way: Way, now: Instant) -> Self {
         let (way_log, receive_log) = (Gate::default(), Gate::default());
         let closed = Counts::default();
-        Flow { agent, vip, link: None, closed, watcher: None, way_log, receive_log, now }
+        Flow { agent, way, link: None, closed, watcher: None, way_log, receive_log, now }
     }
 
     pub(super) fn watching(self, watcher: Watcher) -> Self {
@@ -130,7 +129,7 @@ impl Flow {
         let mut patience =
             if self.agent.saved().is_some() { PORT_PATIENCE } else { Duration::ZERO };
         let link = loop {
-            match Link::open(self.vip, self.agent.port(), patience, self.closed) {
+            match Link::open(&self.way, self.agent.port(), patience, self.closed) {
                 Ok(link) => break link,
                 Err(error) if error.port_in_use() && tries < PORT_TRIES => {
                     tries += 1;
@@ -143,7 +142,7 @@ impl Flow {
             }
         };
         register(&link, poller)?;
-        tracing::info!(local = %link.local(), vip = %self.vip, "the way to the VIP is open");
+        tracing::info!(local = %link.local(), vip = %self.way.vip, "the way to the VIP is open");
         self.link = Some(link);
         Ok(())
     }
@@ -163,6 +162,11 @@ impl Flow {
         match link.follow_route(self.now) {
             Ok(false) => self.way_log.reset(),
             Ok(true) => self.moved(poller),
+            Err(error @ LinkError::OwnDevice { .. }) => {
+                self.closed = self.counts();
+                self.link = None;
+                self.log_way(&error);
+            }
             // The old sockets are there still, and the route is looked at again in a second.
             Err(error) => self.log_way(&error),
         }
@@ -308,7 +312,8 @@ mod tests {
             let key = AgentKey { tenant: 1, agent: 2, key: Key128::new([1; 16]) };
             let now = Now::default();
             let agent = Agent::new(AgentConfig::new(vip, key, [7; 32]), now);
-            let mut flow = Flow::new(agent, vip, now.instant);
+            let way = Way { vip, own_device: Some("own0".to_owned()) };
+            let mut flow = Flow::new(agent, way, now.instant);
             let (good, broken) = (Poller::new().unwrap(), Poller::broken());
             flow.open_link(&good).unwrap();
             let local = |flow: &Flow| flow.link.as_ref().map(|link| link.local().ip().to_string());
@@ -322,6 +327,25 @@ mod tests {
             // Its receiver is waited for: adding it once more fails.
             let link = flow.link.as_ref().unwrap();
             assert!(good.add(&link.receiver, RECEIVER).is_err());
+
+            // The uplink is lost, and what is left is a default route into the agent's own device;
+            // whatever the source address is.
+            for hint in ["", " src 10.9.0.1", " src 198.51.100.7"] {
+                if hint.is_empty() {
+                    ip("link add own0 type veth peer name own1");
+                    ip("link set own0 up");
+                    ip("link set own1 up");
+                    ip("address add 10.9.0.1/24 dev own0");
+                }
+                ip(&format!("route replace default dev own0{hint}"));
+                flow.follow_route(&good);
+                assert_eq!(local(&flow), None, "default{hint}");
+                flow.follow_route(&good);
+                assert_eq!(local(&flow), None, "default{hint}");
+                ip("route replace default dev up0 src 198.51.100.7");
+                flow.follow_route(&good);
+                assert_eq!(local(&flow).as_deref(), Some("198.51.100.7"), "default{hint}");
+            }
         })
         .join()
         .unwrap();

@@ -25,7 +25,7 @@ use self::flow::Flow;
 use self::warn::{Gate, Warnings};
 use crate::control::Control;
 use crate::local::{LOCAL_KEYS_END, LocalSide, PublicToken};
-use crate::outer::{Firewall, LinkError, SEGMENT_LEN_MAX, capability};
+use crate::outer::{Firewall, LinkError, SEGMENT_LEN_MAX, Way, capability};
 use crate::peers::{Found, PeerSource, Watcher};
 use crate::poller::{Poller, Waker};
 use crate::publish::{Publisher, Target};
@@ -44,6 +44,8 @@ pub struct Options {
     pub state: Option<PathBuf>,
     /// Where to answer `status`.
     pub control: Option<PathBuf>,
+    /// The TUN device of the local side, if it has one: no way to the VIP leads through it.
+    pub own_device: Option<String>,
     /// Where peers are; a local side knows them by their place in this list.
     pub peers: Vec<PeerSource>,
 }
@@ -128,7 +130,7 @@ struct Engine<L> {
 
 impl<L: LocalSide> Engine<L> {
     fn start(options: Options, mut local: L) -> Result<Self, RunError> {
-        let Options { vip, key, publish, state, control, peers } = options;
+        let Options { vip, key, publish, state, control, own_device, peers } = options;
         let poller = Poller::new().map_err(system("no epoll"))?;
         let waker = Waker::new(&poller, WAKER).map_err(system("no eventfd"))?;
         let waker = Arc::new(waker);
@@ -144,7 +146,8 @@ impl<L: LocalSide> Engine<L> {
         // How large datagrams may be is the POPs' say: their tunnel_mtu.
         config.mtu = TUNNEL_MTU_MAX;
         let now = clock();
-        let flow = Flow::new(Agent::new(config, now), vip, now.instant);
+        let way = Way { vip, own_device };
+        let flow = Flow::new(Agent::new(config, now), way, now.instant);
         let watcher = Watcher::start(peers.clone(), Arc::clone(&waker));
         let publisher = Publisher::start(publish).map_err(system("no thread"))?;
         local.start(&poller).map_err(RunError::Local)?;

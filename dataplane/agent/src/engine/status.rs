@@ -43,7 +43,7 @@ impl<L: LocalSide> Engine<L> {
     /// What stands in the way: on this host first, then beyond it.
     fn problem(&self, beyond: Option<Problem>) -> Option<String> {
         match &self.flow.link {
-            None => Some(format!("this host has no way to the VIP {}", self.flow.vip)),
+            None => Some(format!("this host has no way to the VIP {}", self.flow.way.vip)),
             Some(_) => beyond.map(|problem| problem.to_string()),
         }
     }

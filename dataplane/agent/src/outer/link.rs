@@ -9,9 +9,19 @@ use anyrelay_core::time::Instant;
 use super::sender::SendCounts;
 use super::{Ends, Firewall, FirewallError, Port, PortError, Receiver, Sender, route};
 
+/// Whereto, and which way not.
+#[derive(Clone, Debug)]
+pub struct Way {
+    /// The VIP.
+    pub vip: SocketAddr,
+    /// The TUN device that this agent has made. A route into it is none: after the loss of the uplink
+    /// there may be no other.
+    pub own_device: Option<String>,
+}
+
 /// The way to the VIP: port, firewall table and sockets.
 pub struct Link {
-    vip: SocketAddr,
+    way: Way,
     local: IpAddr,
     /// Segments from the VIP.
     pub receiver: Receiver,
@@ -44,6 +54,17 @@ pub enum LinkError {
         /// The system's words.
         source: io::Error,
     },
+    /// The route is one into this agent's own TUN device, in which the tunnel would carry itself.
+    #[error(
+        "no route to the VIP {vip} but into {device}, this agent's own TUN device: is the uplink \
+         down? Give {vip} a route of its own beside that default route"
+    )]
+    OwnDevice {
+        /// The VIP.
+        vip: SocketAddr,
+        /// The device.
+        device: String,
+    },
     /// The port is somebody else's.
     #[error(transparent)]
     Port(#[from] PortError),
@@ -66,28 +87,30 @@ impl LinkError {
 
     /// Whether it may be better in a moment: the host is not on a network.
     pub fn is_passing(&self) -> bool {
-        matches!(self, LinkError::Route { .. })
+        matches!(self, LinkError::Route { .. } | LinkError::OwnDevice { .. })
     }
 }
 
 impl Link {
-    /// Opens the way from port `port` to `vip`, for which it waits up to `patience`; `before` is
+    /// Opens the way from port `port`, for which it waits up to `patience`; `before` is
     /// what earlier ways counted.
     ///
     /// # Errors
     /// What is missing.
     pub fn open(
-        vip: SocketAddr,
+        way: &Way,
         port: u16,
         patience: Duration,
         before: Counts,
     ) -> Result<Self, LinkError> {
+        let vip = way.vip;
         let local =
             route::source_towards(vip).map_err(|source| LinkError::Route { vip, source })?;
+        way.check(local)?;
         let port = Port::keep_within(vip, port, patience)?;
         let firewall = Firewall::install(vip, &port)?;
         let (receiver, sender) = sockets(vip, local, port.number())?;
-        Ok(Link { vip, local, receiver, sender, before, firewall, port })
+        Ok(Link { way: way.clone(), local, receiver, sender, before, firewall, port })
     }
 
     /// The host's address and the agent's port.
@@ -107,14 +130,18 @@ impl Link {
     /// one if not; whether it moved. While there is no route all stays as it is.
     ///
     /// # Errors
-    /// When the new sockets cannot be opened.
+    /// When the new sockets cannot be opened: all stays as it is. When the route leads into the own
+    /// device, the way is to be given up: what is sent by it would come back.
     pub fn follow_route(&mut self, now: Instant) -> Result<bool, LinkError> {
         self.sender.look_at_path(now);
-        let Ok(local) = route::keep_or_move(self.local, self.vip) else { return Ok(false) };
+        let Ok(local) = route::keep_or_move(self.local, self.way.vip) else {
+            return Ok(false);
+        };
+        self.way.check(local)?;
         if local == self.local {
             return Ok(false);
         }
-        let (receiver, sender) = sockets(self.vip, local, self.port.number())?;
+        let (receiver, sender) = sockets(self.way.vip, local, self.port.number())?;
         self.before = self.counts();
         (self.receiver, self.sender, self.local) = (receiver, sender, local);
         Ok(true)
@@ -126,6 +153,20 @@ impl Link {
     /// When `nft` refuses.
     pub fn restore_firewall(&self) -> Result<(), FirewallError> {
         self.firewall.restore()
+    }
+}
+
+impl Way {
+    /// Whether segments from `local` leave this host, and not by the own device.
+    fn check(&self, local: IpAddr) -> Result<(), LinkError> {
+        let Some(device) = &self.own_device else { return Ok(()) };
+        // A kernel that does not tell is taken at its best: the address alone says that there is a way.
+        match (route::device_towards(local, self.vip.ip()), route::index_of(device)) {
+            (Ok(used), Ok(own)) if used == own => {
+                Err(LinkError::OwnDevice { vip: self.vip, device: device.clone() })
+            }
+            _ => Ok(()),
+        }
     }
 }
 

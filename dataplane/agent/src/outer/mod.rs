@@ -20,7 +20,7 @@ pub mod segment;
 pub mod sender;
 
 pub use firewall::{Firewall, FirewallError};
-pub use link::{Counts, Link, LinkError};
+pub use link::{Counts, Link, LinkError, Way};
 pub use port::{Port, PortError};
 pub use receiver::Receiver;
 pub use sender::Sender;
