@@ -415,3 +415,36 @@ fn a_token_epoch_begins_while_data_flows() {
         assert_eq!(world.sites[a].received.last().unwrap().1, b"in time", "seed {seed}");
     }
 }
+
+/// Something on the way shifts the numbers of each keepalive by another amount, and those of its answer
+/// back: the base never comes to where it should be. The agent goes on asking, but not without end.
+#[test]
+fn numbers_that_are_changed_each_time_are_not_chased() {
+    /// By the nonce, whose last byte is here, and which request and reply share.
+    fn shift(packet: &Packet, at: usize) -> u32 {
+        u32::from(packet.payload()[at]) << 6 | 0x20
+    }
+    fn up(_: &mut Rng, packet: &mut Packet) -> bool {
+        if matches!(packet.payload().first().map(|first| first >> 4), Some(1)) {
+            packet.set_seq(packet.head().seq.plus(shift(packet, 15)));
+        }
+        true
+    }
+    fn down(_: &mut Rng, packet: &mut Packet) -> bool {
+        if matches!(packet.payload().first().map(|first| first >> 4), Some(2)) {
+            packet.set_ack(packet.head().ack.plus(shift(packet, 9).wrapping_neg()));
+        }
+        true
+    }
+    for seed in seeds(5) {
+        let mut world = World::new(seed, Constants::default());
+        let a = world.add_site(PLAIN);
+        world.sites[a].spoil_up = Some(up);
+        world.sites[a].spoil_down = Some(down);
+        world.run(40_000);
+        let counters = *world.sites[a].agent.counters();
+        // Five ticks: four steps at once, then one or two in each tick.
+        assert!(counters.keepalives_answered > 4, "seed {seed}: {counters:?}");
+        assert!(counters.keepalives_sent < 40, "seed {seed}: {counters:?}");
+    }
+}

@@ -48,6 +48,8 @@ pub(super) struct Timer {
     unanswered: u32,
     /// Ports in a row on which none was answered.
     fruitless: u32,
+    /// Steps of alignment since the base was last where it should be.
+    steps: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +62,7 @@ struct Round {
 
 impl Timer {
     pub(super) const fn new(now: Instant) -> Self {
-        Timer { round: None, next_at: now, unanswered: 0, fruitless: 0 }
+        Timer { round: None, next_at: now, unanswered: 0, fruitless: 0, steps: 0 }
     }
 
     pub(super) fn next(&self) -> Instant {
@@ -288,9 +290,13 @@ impl Agent {
             self.base = Some(base.plus(step));
             // Answers to what was asked before say nothing of where the base is now.
             self.outstanding.clear();
-            self.start_keepalive(now, out);
+            self.timer.steps = self.timer.steps.saturating_add(1);
+            if self.timer.steps <= STEPS_AT_ONCE {
+                self.start_keepalive(now, out);
+            }
             return true;
         }
+        self.timer.steps = 0;
         self.shift = Some(shift);
         // A POP cannot see whole blocks of 2^16: the tick that was asked with must be near its own.
         // Before the first answer there was none, and the base was made from the POP's.
@@ -378,4 +384,7 @@ const HANDSHAKE_TICKS_MAX: u32 = 15;
 /// Ticks by which a POP may be ahead of the agent (behind, when negative) and still see the right
 /// block of 2^16.
 const TOKEN_TICKS: std::ops::RangeInclusive<i64> = -7..=8;
+/// Steps of alignment that follow each other at once: twice as many as are needed. Something on the way
+/// that changes our numbers anew each time gets one more each tick.
+const STEPS_AT_ONCE: u32 = 4;
 const ANEW_WAIT_MS_MAX: u64 = 60_000;
