@@ -165,7 +165,7 @@ impl<O> Run<'_, O> {
     }
 
     /// Whether a segment that the POP itself acts on is undamaged.
-    fn tcp_checksum_holds<F: Frame>(&self, packet: &Packet, frame: &F) -> bool {
+    pub(super) fn tcp_checksum_holds<F: Frame>(&self, packet: &Packet, frame: &F) -> bool {
         let Segment { l3, ip, .. } = packet.segment;
         let segment = frame.bytes().get(l3 + ip.header_len..).unwrap_or_default();
         tcp::checksum_holds(ip.src, ip.dst, segment)

@@ -84,7 +84,7 @@ impl<O> Run<'_, O> {
             self.note(Note::Mapped { client, mapped, egress_ip, target });
         }
         if !self.soft.pending_rsts.is_empty()
-            && let Some(rst) = self.pending_rst(packet, service, &rewrite.endpoints)
+            && let Some(rst) = self.pending_rst(packet, &frame, service, &rewrite.endpoints)
         {
             self.answer_with_rst(packet, frame, rst);
             return true;
@@ -92,10 +92,12 @@ impl<O> Run<'_, O> {
         self.forward(packet, frame, service, &rewrite, Towards::Targets)
     }
 
-    /// A target's RST that this client segment should be answered with.
-    fn pending_rst(
+    /// A target's RST that this client segment should be answered with. A damaged segment is not
+    /// answered, and the RST goes on waiting: which one it is of cannot be believed.
+    fn pending_rst<F: Frame>(
         &self,
         packet: &Packet,
+        frame: &F,
         service: &Service,
         egress: &Endpoints,
     ) -> Option<pending_rst::Rst> {
@@ -106,7 +108,13 @@ impl<O> Run<'_, O> {
         let place = Place { service: service.slot.0, address: egress.src, port: egress.src_port };
         let ack = tcp.has(tcp::ACK).then_some(tcp.ack);
         let end = tcp.end(ip.total_len - ip.header_len);
-        self.soft.pending_rsts.take(self.now, place, pending_rst::Segment { ack, end })
+        let segment = pending_rst::Segment { ack, end };
+        let rst = self.soft.pending_rsts.take(self.now, place, segment)?;
+        if !self.tcp_checksum_holds(packet, frame) {
+            self.soft.pending_rsts.keep(self.now, place, rst);
+            return None;
+        }
+        Some(rst)
     }
 
     /// A RST without timestamps may be of either case: it goes out in both, each where the

@@ -276,6 +276,25 @@ fn workers_share_the_rsts() {
 }
 
 #[test]
+fn a_damaged_segment_is_not_told_of_a_rst_and_leaves_it_where_it_is() {
+    let mut world = World::new();
+    let to = egress(&world, 0);
+    keep(&mut world, to, RST, 5000, 0);
+    let data = Tcp::new(CLIENT, WEB, ACK | PSH).options(&timestamps(7, 8)).data(b"abc");
+    let data = data.numbers(1, 5000).datagram();
+    let mut damaged = data.clone();
+    damaged[20 + 32] ^= 1;
+    // It goes on to the target, where the damage shows.
+    let sent = world.datagram(WAN, &damaged);
+    assert_eq!(world.verdict(), Verdict::Forward(LAN));
+    let [(LAN, frame)] = &sent[..] else { panic!("{sent:02x?}") };
+    let (from, to) = (validator::long(frame, 26), validator::long(frame, 30));
+    assert_ne!(tcp_checksum(from, to, &frame[34..]), 0);
+    world.datagram(WAN, &data);
+    assert_eq!(world.verdict(), Verdict::Reply(ReplyKind::PendingRst));
+}
+
+#[test]
 fn damaged_rsts_are_not_kept() {
     let mut world = World::new();
     let mut rst = Tcp::new(WEB_TARGET, egress(&world, 0), RST).numbers(5000, 0).datagram();
