@@ -1,0 +1,83 @@
+//! What somebody sends who should not: nothing of it may come out of a POP.
+
+use std::net::SocketAddr;
+
+use crate::network::Packet;
+use crate::setup::{self, Mode, Port, TUNNEL4};
+use crate::stamps::Origin;
+use crate::wire::{self, ACK, FIN, RST, SYN, TCP};
+use crate::world::{Event, World};
+
+impl World {
+    /// Sends one forged datagram to a POP.
+    pub(crate) fn forge(&mut self) {
+        let pop = self.rng.below(self.pops.len() as u64) as usize;
+        let (port, bytes) = self.forged(pop);
+        let origin = Origin { stamps: None, sent_us: self.now_us };
+        let packet = Packet { forged: true, ..Packet::new(bytes, origin) };
+        self.queue.push(self.now_us, Event::ToPop(pop, port, packet));
+    }
+
+    fn forged(&mut self, pop: usize) -> (Port, Vec<u8>) {
+        let service =
+            &self.setup.services[self.rng.below(self.setup.services.len() as u64) as usize];
+        let (vip, target) = (service.vip, service.targets[0]);
+        let egress = match service.mode {
+            Mode::Pool(first, _) => SocketAddr::from((first.to_be_bytes(), 5000)),
+            Mode::Transparent => SocketAddr::from(([198, 18, 1, 1], 5000)),
+        };
+        let plan = self.plans[self.rng.below(self.plans.len() as u64) as usize];
+        let client = plan.client;
+        let at = |ip: [u8; 4]| SocketAddr::from((ip, 1234));
+        let stamps = |tag: u32| {
+            let mut options = vec![1, 1, 8, 10];
+            options.extend_from_slice(&[0, 0, 0, 9]);
+            options.extend_from_slice(&tag.to_be_bytes());
+            options
+        };
+        let (seq, tag) = (self.rng.next() as u32, self.rng.next() as u32);
+        let (port, src, dst, flags, options) = match self.rng.below(16) {
+            // LAND, and sources that nobody has.
+            0 => (Port::Wan, target, vip, SYN, vec![]),
+            1 => (Port::Wan, vip, vip, SYN, vec![]),
+            2 => (Port::Wan, egress, vip, SYN, vec![]).if_pool(service.is_pool(), client),
+            3 => (Port::Wan, at([127, 0, 0, 1]), vip, SYN, stamps(tag)),
+            4 => (Port::Wan, at([0, 1, 2, 3]), vip, SYN, vec![]),
+            5 => (Port::Wan, at([224, 0, 0, 1]), vip, ACK, vec![]),
+            6 => (Port::Wan, at([255, 255, 255, 255]), vip, SYN, vec![]),
+            7 => (Port::Wan, at([10, 0, 0, 1]), vip, SYN, vec![]),
+            8 => (
+                Port::Wan,
+                SocketAddr::from((setup::own_addresses(pop, Port::Wan).0, 80)),
+                vip,
+                ACK,
+                stamps(tag),
+            ),
+            9 => (Port::Wan, TUNNEL4, vip, SYN, vec![]),
+            // What comes from the wrong side, and what no side sends.
+            10 => (Port::Wan, client, vip, SYN | ACK, stamps(tag)),
+            11 => (Port::Lan, target, egress, SYN, stamps(tag)),
+            12 => (Port::Lan, client, vip, SYN, vec![]),
+            13 => (Port::Wan, target, egress, ACK, stamps(tag)),
+            14 => (Port::Wan, client, vip, SYN | FIN, vec![]),
+            _ => (Port::Wan, client, vip, RST | SYN, stamps(tag)),
+        };
+        let mut tcp = wire::tcp_header(src.port(), dst.port(), seq, 1, flags);
+        tcp[12] = (((20 + options.len()) / 4) << 4) as u8;
+        tcp.extend_from_slice(&options);
+        (port, wire::datagram(src.ip(), dst.ip(), 64, TCP, &tcp))
+    }
+}
+
+type Parts = (Port, SocketAddr, SocketAddr, u8, Vec<u8>);
+
+trait IfPool {
+    fn if_pool(self, pool: bool, client: SocketAddr) -> Parts;
+}
+
+impl IfPool for Parts {
+    /// Services without a pool have no egress to be forged: a SYN|ACK of the client's is sent.
+    fn if_pool(self, pool: bool, client: SocketAddr) -> Parts {
+        if pool { self } else { (self.0, client, self.2, SYN | ACK, self.4) }
+    }
+}

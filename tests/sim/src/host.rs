@@ -1,0 +1,377 @@
+//! A stock TCP stack: smoltcp, one instance for each end of a connection, so that the host finds
+//! the right one by all four of addresses and ports, as kernels do.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
+use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
+use smoltcp::time::Instant;
+use smoltcp::wire::{HardwareAddress, IpCidr};
+
+use crate::app::{self, Ending, Gone, NUMBER_LEN, Plan, Progress, Way};
+use crate::packet::Rng;
+use crate::stamps::Stamps;
+use crate::wire::{ACK, Segment};
+
+/// One end of a connection.
+pub struct Stack {
+    pub local: SocketAddr,
+    pub remote: SocketAddr,
+    /// Which connection; a target does not know at first.
+    pub number: Option<usize>,
+    pub is_client: bool,
+    /// When it is to be polled; an earlier event for it is out of date.
+    pub due_us: Option<u64>,
+    /// What it sees of timestamps.
+    pub stamps: Stamps,
+    // What names the connection, as far as it came.
+    first: [u8; NUMBER_LEN as usize],
+    first_len: usize,
+    last_ack: Option<u32>,
+    clock: u32,
+    wire: Wire,
+    interface: Interface,
+    sockets: SocketSet<'static>,
+    handle: SocketHandle,
+    aborted: bool,
+}
+
+/// What a stack is made with.
+#[derive(Clone, Copy, Debug)]
+pub struct Traits {
+    pub seed: u64,
+    pub timestamps: bool,
+    pub buffer: usize,
+    pub mtu: usize,
+    pub ttl: u8,
+    pub clock: u32,
+    /// Whether it has congestion control.
+    pub reno: bool,
+}
+
+impl Traits {
+    /// A host that nobody has seen before.
+    pub fn random(rng: &mut Rng) -> Self {
+        let mut one = |values: &[u32]| values[rng.below(values.len() as u64) as usize];
+        let buffer = one(&[1024, 4096, 16_384, 65_536, 262_144]) as usize;
+        let mtu = one(&[1500, 1500, 1500, 1400, 1280, 576]) as usize;
+        let ttl = one(&[64, 128, 255, 5, 2]) as u8;
+        let (timestamps, reno) = (rng.happens(600), rng.happens(500));
+        Traits { seed: rng.next(), timestamps, buffer, mtu, ttl, clock: rng.next() as u32, reno }
+    }
+}
+
+thread_local! {
+    // smoltcp takes a plain function for the timestamps' clock.
+    static TSVAL: Cell<u32> = const { Cell::new(0) };
+}
+
+fn tsval() -> u32 {
+    TSVAL.get()
+}
+
+impl Stack {
+    /// One that connects.
+    pub fn client(
+        number: usize,
+        local: SocketAddr,
+        remote: SocketAddr,
+        traits: Traits,
+        now_us: u64,
+    ) -> Result<Self, String> {
+        let mut stack = Self::new(local, remote, traits, now_us);
+        stack.is_client = true;
+        stack.number = Some(number);
+        let socket = stack.sockets.get_mut::<Socket<'_>>(stack.handle);
+        let connected = socket.connect(stack.interface.context(), remote, local);
+        connected.map_err(|error| format!("{local} cannot connect to {remote}: {error}"))?;
+        Ok(stack)
+    }
+
+    /// One that waits for a SYN.
+    pub fn target(
+        local: SocketAddr,
+        remote: SocketAddr,
+        traits: Traits,
+        now_us: u64,
+    ) -> Result<Self, String> {
+        let mut stack = Self::new(local, remote, traits, now_us);
+        let listens = stack.sockets.get_mut::<Socket<'_>>(stack.handle).listen(local);
+        listens.map_err(|error| format!("{local} cannot listen: {error}"))?;
+        Ok(stack)
+    }
+
+    fn new(local: SocketAddr, remote: SocketAddr, traits: Traits, now_us: u64) -> Self {
+        let mut wire = Wire { mtu: traits.mtu, received: VecDeque::new(), sent: VecDeque::new() };
+        let mut config = Config::new(HardwareAddress::Ip);
+        config.random_seed = traits.seed;
+        let mut interface = Interface::new(config, &mut wire, instant(now_us));
+        let whole = if local.is_ipv4() { 32 } else { 128 };
+        interface.update_ip_addrs(|addresses| {
+            let _ = addresses.push(IpCidr::new(local.ip().into(), whole));
+        });
+        let buffer = || SocketBuffer::new(vec![0; traits.buffer]);
+        let mut socket = Socket::new(buffer(), buffer());
+        socket.set_hop_limit(Some(traits.ttl));
+        if traits.reno {
+            socket.set_congestion_control(CongestionControl::Reno);
+        }
+        socket.set_tsval_generator(traits.timestamps.then_some(tsval));
+        let mut sockets = SocketSet::new(Vec::with_capacity(1));
+        let handle = sockets.add(socket);
+        Stack {
+            local,
+            remote,
+            number: None,
+            is_client: false,
+            due_us: None,
+            stamps: Stamps::default(),
+            first: [0; NUMBER_LEN as usize],
+            first_len: 0,
+            last_ack: None,
+            clock: traits.clock,
+            wire,
+            interface,
+            sockets,
+            handle,
+            aborted: false,
+        }
+    }
+
+    /// The timestamp that the stack would send now.
+    pub fn tsval(&self, now_us: u64) -> u32 {
+        self.clock.wrapping_add((now_us / 1000) as u32)
+    }
+
+    /// A datagram comes in; its segment was read already.
+    ///
+    /// Pure acks are left out where smoltcp 0.14 would stop for ever because of them, as if the
+    /// network had lost them:
+    /// - old or repeated ones while there is nothing but a FIN to be sent again: the third asks for a
+    ///   fast retransmit, which forgets FINs, and their timer with them;
+    /// - those with a window of zero: overtaken by what opens it again they count as the last word,
+    ///   and a timer for data that runs out then is not set again.
+    pub fn receive(&mut self, segment: &Segment<'_>, datagram: Vec<u8>) {
+        if segment.flags == ACK && segment.data.is_empty() && segment.checksum_holds {
+            let socket = self.sockets.get::<Socket<'_>>(self.handle);
+            let only_fin = socket.send_queue() == 0
+                && matches!(socket.state(), State::FinWait1 | State::Closing | State::LastAck);
+            let is_news =
+                self.last_ack.is_none_or(|last| (segment.ack.wrapping_sub(last) as i32) > 0);
+            if is_news {
+                self.last_ack = Some(segment.ack);
+            }
+            if (only_fin && !is_news) || segment.window == 0 {
+                return;
+            }
+        }
+        self.wire.received.push_back(datagram);
+    }
+
+    pub fn state(&self) -> State {
+        self.sockets.get::<Socket<'_>>(self.handle).state()
+    }
+
+    /// Nothing is left to be done.
+    pub fn is_over(&self) -> bool {
+        self.state() == State::Closed
+    }
+
+    /// Whether the stack only waits for old segments to die out.
+    pub fn is_waiting(&self) -> bool {
+        self.state() == State::TimeWait
+    }
+
+    /// Lets the stack and its application do what they can; what is sent is in `out` then.
+    pub fn run(
+        &mut self,
+        now_us: u64,
+        plans: &[Plan],
+        progress: &mut [Progress],
+        out: &mut Vec<Vec<u8>>,
+    ) -> Result<(), String> {
+        TSVAL.set(self.tsval(now_us));
+        let now = instant(now_us);
+        // The application reads before the stack answers, so that windows are seldom shut.
+        self.interface.poll_ingress_single(now, &mut self.wire, &mut self.sockets);
+        self.step(plans, progress)?;
+        // Each round that moves something can make room for more.
+        for _ in 0..ROUNDS_MAX {
+            self.interface.poll(now, &mut self.wire, &mut self.sockets);
+            if !self.step(plans, progress)? {
+                break;
+            }
+        }
+        self.due_us = self
+            .interface
+            .poll_at(now, &self.sockets)
+            .map(|at| (at.total_micros() as u64).max(now_us + 1));
+        out.extend(self.wire.sent.drain(..));
+        Ok(())
+    }
+
+    /// What the application does. True when it did something.
+    fn step(&mut self, plans: &[Plan], progress: &mut [Progress]) -> Result<bool, String> {
+        let (local, remote) = (self.local, self.remote);
+        let socket = self.sockets.get_mut::<Socket<'_>>(self.handle);
+        if !self.is_client && self.number.is_none() {
+            while self.first_len < self.first.len() && socket.can_recv() {
+                let rest = &mut self.first[self.first_len..];
+                self.first_len += socket.recv_slice(rest).unwrap_or(0);
+            }
+            if self.first_len < self.first.len() {
+                return Ok(false);
+            }
+            let number = app::number_of(self.first).filter(|number| *number < plans.len());
+            let Some(number) = number else {
+                return Err(format!("{local}: what {remote} sent is of no connection"));
+            };
+            if progress[number].accepted {
+                return Err(format!("{local}: {remote} is connection {number} a second time"));
+            }
+            self.number = Some(number);
+            progress[number].accepted = true;
+            progress[number].up_received = NUMBER_LEN;
+        }
+        let Some(number) = self.number else { return Ok(false) };
+        let (plan, progress) = (&plans[number], &mut progress[number]);
+        let (out_way, in_way) =
+            if self.is_client { (Way::Up, Way::Down) } else { (Way::Down, Way::Up) };
+        let (sent, to_send, received, to_receive) = match self.is_client {
+            true => (&mut progress.up_sent, plan.up, &mut progress.down_received, plan.down),
+            false => (&mut progress.down_sent, plan.down, &mut progress.up_received, plan.up),
+        };
+        let (mut moved, mut wrong) = (false, false);
+        while socket.can_recv() {
+            let at = *received;
+            let count = socket.recv(|bytes| {
+                wrong |= !app::is_right(number, in_way, at, bytes);
+                (bytes.len(), bytes.len())
+            });
+            *received += count.unwrap_or(0) as u32;
+            moved = true;
+        }
+        let turn = plan.turn(self.is_client, *received);
+        while *sent < turn && socket.can_send() {
+            let at = *sent;
+            let count = socket.send(|room| {
+                let count = room.len().min((turn - at) as usize);
+                app::fill(number, out_way, at, &mut room[..count]);
+                (count, count)
+            });
+            *sent += count.unwrap_or(0) as u32;
+            moved = true;
+        }
+        let (all_sent, all_received) = (*sent == to_send, *received == to_receive);
+        if wrong || *received > to_receive {
+            return Err(format!("{local}: connection {number} got bytes that were not sent"));
+        }
+        let ended = matches!(
+            socket.state(),
+            State::CloseWait | State::LastAck | State::Closing | State::TimeWait
+        );
+        if self.is_client {
+            progress.connected |= socket.may_send() || ended;
+            progress.client_saw_end |= ended && all_received;
+        } else {
+            progress.target_saw_end |= ended && all_received;
+        }
+        if ended && !all_received && !socket.may_recv() {
+            return Err(format!("{local}: connection {number} ended before all was delivered"));
+        }
+        let resets_at = match plan.ending {
+            Ending::ClientResets(at) if self.is_client => Some(at),
+            Ending::TargetResets(at) if !self.is_client => Some(at),
+            _ => None,
+        };
+        if let Some(at) = resets_at
+            && *if self.is_client { &progress.up_sent } else { &progress.down_sent } >= at
+            && !self.aborted
+            && !matches!(socket.state(), State::Closed | State::Listen | State::SynSent)
+        {
+            socket.abort();
+            self.aborted = true;
+            return Ok(true);
+        }
+        let closes_first = match plan.ending {
+            Ending::TargetCloses => !self.is_client,
+            _ => self.is_client,
+        };
+        if all_sent && (closes_first || (ended && all_received)) && socket.may_send() {
+            socket.close();
+            moved = true;
+        }
+        Ok(moved)
+    }
+
+    /// How it ended, when it did.
+    pub fn gone(&self, progress: &Progress) -> Option<Gone> {
+        let whole = match self.is_client {
+            true => progress.client_saw_end && progress.target_saw_end,
+            false => progress.target_saw_end && progress.client_saw_end,
+        };
+        match self.state() {
+            _ if self.aborted => Some(Gone::Aborted),
+            State::TimeWait => Some(Gone::Closed),
+            State::Closed if whole => Some(Gone::Closed),
+            State::Closed => Some(Gone::Reset),
+            _ => None,
+        }
+    }
+}
+
+fn instant(now_us: u64) -> Instant {
+    Instant::from_micros(now_us as i64)
+}
+
+/// The stack's link: datagrams in and out.
+struct Wire {
+    mtu: usize,
+    received: VecDeque<Vec<u8>>,
+    sent: VecDeque<Vec<u8>>,
+}
+
+struct Received(Vec<u8>);
+
+struct Sender<'a>(&'a mut VecDeque<Vec<u8>>);
+
+impl Device for Wire {
+    type RxToken<'a> = Received;
+    type TxToken<'a> = Sender<'a>;
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ip;
+        capabilities.max_transmission_unit = self.mtu;
+        capabilities
+    }
+
+    fn receive(&mut self, _: Instant) -> Option<(Received, Sender<'_>)> {
+        let datagram = self.received.pop_front()?;
+        Some((Received(datagram), Sender(&mut self.sent)))
+    }
+
+    fn transmit(&mut self, _: Instant) -> Option<Sender<'_>> {
+        Some(Sender(&mut self.sent))
+    }
+}
+
+impl RxToken for Received {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, read: F) -> R {
+        read(&self.0)
+    }
+}
+
+impl TxToken for Sender<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, write: F) -> R {
+        let mut datagram = vec![0; len];
+        let result = write(&mut datagram);
+        self.0.push_back(datagram);
+        result
+    }
+}
+
+const ROUNDS_MAX: usize = 64;

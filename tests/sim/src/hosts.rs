@@ -1,0 +1,276 @@
+//! The hosts' part of a run: connections begin, datagrams come to stacks and leave them.
+
+use std::net::SocketAddr;
+
+use crate::app::{Ending, Gone, NUMBER_LEN};
+use crate::host::{Stack, Traits};
+use crate::network::Packet;
+use crate::setup::Port;
+use crate::stamps::{Origin, Receiver};
+use crate::wire::{self, Datagram, SYN, Segment, TCP};
+use crate::world::{Event, World};
+
+impl World {
+    /// A connection begins.
+    pub(crate) fn start(&mut self, number: usize) {
+        let plan = self.plans[number];
+        let vip = self.setup.services[plan.service].vip;
+        self.progress[number].started = true;
+        match Stack::client(number, plan.client, vip, plan.traits, self.now_us) {
+            Ok(stack) => {
+                let index = self.add_stack(stack);
+                self.run_stack(index);
+            }
+            Err(error) => self.fail(error),
+        }
+    }
+
+    fn add_stack(&mut self, stack: Stack) -> usize {
+        let index = self.stacks.len();
+        self.by_ends.insert((stack.local, stack.remote), index);
+        self.stacks.push(Some(stack));
+        index
+    }
+
+    /// A stack's timer is due, unless the event is out of date.
+    pub(crate) fn stack_due(&mut self, index: usize) {
+        let due_us = self.stacks[index].as_ref().and_then(|stack| stack.due_us);
+        if due_us.is_some_and(|at| at <= self.now_us) {
+            self.run_stack(index);
+        }
+    }
+
+    fn run_stack(&mut self, index: usize) {
+        let Some(mut stack) = self.stacks[index].take() else { return };
+        let due_before = stack.due_us;
+        let mut out = Vec::new();
+        let ran = stack.run(self.now_us, &self.plans, &mut self.progress, &mut out);
+        let over = stack.is_over();
+        let mut vanished = false;
+        if let Some(number) = stack.number {
+            let (plan, progress) = (&self.plans[number], &mut self.progress[number]);
+            let gone = stack.gone(progress);
+            let place = match stack.is_client {
+                true => &mut progress.client_gone,
+                false => &mut progress.target_gone,
+            };
+            if place.is_none() {
+                *place = gone;
+            }
+            if let (Ending::TargetVanishes(at), false) = (plan.ending, stack.is_client)
+                && progress.down_sent >= at
+            {
+                progress.target_gone = progress.target_gone.or(Some(Gone::Aborted));
+                vanished = true;
+            }
+            self.judge(number);
+        }
+        if let Err(error) = ran {
+            self.fail(error);
+        }
+        let (is_client, timestamps) = (stack.is_client, &mut stack.stamps);
+        let mut packets = Vec::with_capacity(out.len());
+        for bytes in out {
+            let stamps = Datagram::read(&bytes).and_then(|ip| {
+                let segment = ip.segment()?;
+                timestamps.note_sent(&segment);
+                segment.timestamps()
+            });
+            packets.push(Packet::new(bytes, Origin { stamps, sent_us: self.now_us }));
+        }
+        if over || vanished {
+            self.by_ends.remove(&(stack.local, stack.remote));
+            self.paws_rejects += u64::from(stack.stamps.paws_rejects);
+            self.old_stamps.insert((stack.local, stack.remote), stack.stamps);
+        } else {
+            if let Some(due_us) = stack.due_us.filter(|due| Some(*due) != due_before) {
+                self.queue.push(due_us, Event::Stack(index));
+            }
+            self.stacks[index] = Some(stack);
+        }
+        for packet in packets {
+            self.depart(packet, if is_client { Port::Wan } else { Port::Lan });
+        }
+    }
+
+    /// A datagram of a host's leaves towards POPs.
+    pub(crate) fn depart(&mut self, mut packet: Packet, port: Port) {
+        if self.rng.happens(self.exotic) {
+            self.decorate(&mut packet.bytes);
+        }
+        let pop = self.route(port, &packet.bytes);
+        self.send(packet, |packet| Event::ToPop(pop, port, packet));
+    }
+
+    /// Options that relays take out: of SYNs, and of IPv4.
+    fn decorate(&mut self, bytes: &mut Vec<u8>) {
+        let Some(ip) = Datagram::read(bytes) else { return };
+        let Some(segment) = ip.segment() else { return };
+        if ip.src.is_ipv6() {
+            return;
+        }
+        if segment.has(SYN) && segment.options.len() <= 32 {
+            let option: &[u8] = match self.rng.below(5) {
+                0 => &[30, 4, 0x81, 0],
+                1 => &[34, 6, 1, 2, 3, 4, 1, 1],
+                2 => &[253, 4, 0xf9, 0x89],
+                3 => &[254, 3, 9, 1],
+                _ => &[29, 8, 1, 2, 3, 4, 5, 6],
+            };
+            let at = 40 + segment.options.len();
+            let header_len = (20 + segment.options.len() + option.len()) as u8;
+            bytes.splice(at..at, option.iter().copied());
+            bytes[32] = ((header_len / 4) << 4) | (bytes[32] & 15);
+        } else if self.rng.happens(200) {
+            // A router alert, or a record of the route.
+            let option: &[u8] = match self.rng.below(2) {
+                0 => &[148, 4, 0, 0],
+                _ => &[7, 7, 4, 0, 0, 0, 0, 0],
+            };
+            bytes.splice(20..20, option.iter().copied());
+            bytes[0] += (option.len() / 4) as u8;
+        }
+        let len = bytes.len() as u16;
+        wire::put_word(bytes, 2, len);
+        wire::repair(bytes);
+    }
+
+    /// A datagram comes to a host.
+    pub(crate) fn arrive(&mut self, packet: Packet) {
+        let bytes = &packet.bytes;
+        let read = Datagram::read(bytes);
+        let ip = match read {
+            Some(ip) if !packet.doomed => ip,
+            _ => return self.excuse(&packet),
+        };
+        let Some(segment) = ip.segment() else {
+            if ip.protocol == TCP && !packet.damaged {
+                self.fail(format!("a malformed segment comes to {}", ip.dst));
+            }
+            return self.excuse(&packet);
+        };
+        if packet.damaged == segment.checksum_holds {
+            let state = if packet.damaged { "damage does not show" } else { "damage was done" };
+            return self.fail(format!("{} to {}: {state}", segment.src, segment.dst));
+        }
+        if packet.forged {
+            return self
+                .fail(format!("{} gets what was forged, from {}", segment.dst, segment.src));
+        }
+        if packet.damaged {
+            self.damage_seen += 1;
+            self.excuse(&packet);
+        }
+        if let Some(site) = self.site_at(segment.dst.ip()) {
+            return self.arrive_at_site(site, &segment, &packet);
+        }
+        let ends = (segment.dst, segment.src);
+        let known = self.by_ends.get(&ends).copied();
+        let opens = segment.opens() && !packet.damaged;
+        let index = match known {
+            // An old connection that only waits gives way to a new one.
+            Some(index) if opens && self.is_waiting(index) => self.accept(&segment),
+            Some(index) => Some(index),
+            None if packet.damaged => None,
+            None if opens => self.accept(&segment),
+            None => None,
+        };
+        match index {
+            Some(index) => self.deliver(index, &segment, &packet),
+            None if packet.damaged => {}
+            None => self.refuse(&segment),
+        }
+    }
+
+    fn is_waiting(&self, index: usize) -> bool {
+        self.stacks[index].as_ref().is_some_and(Stack::is_waiting)
+    }
+
+    /// A target takes a SYN, if something listens there.
+    fn accept(&mut self, syn: &Segment<'_>) -> Option<usize> {
+        let service = self.setup.service_of(syn.dst, syn.src.ip())?;
+        if !self.setup.services[service].open {
+            return None;
+        }
+        let timestamps = syn.timestamps().is_some();
+        // Both of two stacks for the same connection have the host's one clock.
+        let clock = self.clock_of(syn.dst, syn.src);
+        let traits = Traits { timestamps, clock, ..Traits::random(&mut self.rng) };
+        match Stack::target(syn.dst, syn.src, traits, self.now_us) {
+            Ok(mut stack) => {
+                // What an earlier stack sent may still be echoed.
+                let ends = (stack.local, stack.remote);
+                stack.stamps = self.old_stamps.remove(&ends).unwrap_or_default().renewed();
+                Some(self.add_stack(stack))
+            }
+            Err(error) => {
+                self.fail(error);
+                None
+            }
+        }
+    }
+
+    fn clock_of(&self, host: SocketAddr, peer: SocketAddr) -> u32 {
+        let of = |hash: u64, bytes: &[u8]| {
+            bytes
+                .iter()
+                .fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+        };
+        let text = format!("{host} {peer}");
+        (of(self.unix_ms, text.as_bytes()) >> 20) as u32
+    }
+
+    fn deliver(&mut self, index: usize, segment: &Segment<'_>, packet: &Packet) {
+        let receiver = self.receiver(index);
+        let Some(stack) = &mut self.stacks[index] else { return };
+        if !packet.damaged
+            && let Err(error) = stack.stamps.check(receiver, segment, &packet.origin)
+        {
+            let text = format!("{} to {}: {error}", segment.src, segment.dst);
+            return self.fail(text);
+        }
+        stack.receive(segment, packet.bytes.clone());
+        self.run_stack(index);
+    }
+
+    fn receiver(&self, index: usize) -> Receiver {
+        let Some(stack) = &self.stacks[index] else { return Receiver::Untouched };
+        let service = match stack.is_client {
+            true => self.setup.service_at(stack.remote),
+            false => self.setup.service_of(stack.local, stack.remote.ip()),
+        };
+        match (service, stack.number.filter(|_| stack.is_client)) {
+            (Some(at), _) if !self.setup.services[at].is_pool() => Receiver::Untouched,
+            (_, Some(number)) => Receiver::PoolClient(self.plans[number].traits.timestamps),
+            _ => Receiver::PoolTarget,
+        }
+    }
+
+    /// A host has no such connection.
+    fn refuse(&mut self, segment: &Segment<'_>) {
+        let is_client = self.plans.iter().any(|plan| plan.client.ip() == segment.dst.ip());
+        let mut services = self.setup.services.iter();
+        let is_target = services
+            .any(|service| service.targets.iter().any(|target| target.ip() == segment.dst.ip()));
+        if !is_client && !is_target {
+            return self.fail(format!("{} to {}: to nobody", segment.src, segment.dst));
+        }
+        let Some(bytes) = wire::refusal(segment) else { return };
+        let origin = Origin { stamps: None, sent_us: self.now_us };
+        self.depart(Packet::new(bytes, origin), if is_client { Port::Wan } else { Port::Lan });
+    }
+
+    /// Looks at a connection after something happened to it.
+    fn judge(&mut self, number: usize) {
+        let (plan, progress) = (&self.plans[number], &mut self.progress[number]);
+        if progress.finished_us.is_none() && plan.is_over(progress) {
+            progress.finished_us = Some(self.now_us);
+            self.open -= 1;
+        }
+        if let Some(wrong) = plan.judge(progress) {
+            let text = format!("connection {number}: {wrong}: {plan:?} {progress:?}");
+            self.fail(text);
+        }
+        debug_assert!(self.plans[number].up >= NUMBER_LEN);
+    }
+}

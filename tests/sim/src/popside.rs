@@ -1,0 +1,254 @@
+//! The POPs' part of a run: frames come in, what comes out is checked, and sent on.
+
+use anyrelay_core::verdict::{AbsorbKind, DropReason, ReplyKind, Verdict};
+
+use crate::Sabotage;
+use crate::checks::{At, Input};
+use crate::network::Packet;
+use crate::scenario::Deed;
+use crate::setup::{self, Port, TUNNEL4, TUNNEL6};
+use crate::stamps::Origin;
+use crate::wire::{self, Datagram, ETHERNET_LEN, TYPE_ARP, word};
+use crate::world::{Event, World};
+
+impl World {
+    /// A datagram comes to a port of a POP.
+    pub(crate) fn enter_pop(&mut self, pop: usize, port: Port, packet: Packet) {
+        if self.pops[pop].down_until_us > self.now_us {
+            return self.excuse(&packet);
+        }
+        let frame = wire::framed(setup::mac(pop, port), setup::router_mac(port), &packet.bytes);
+        self.record.frame(self.now_us, pop, &frame);
+        let now = self.pops[pop].now(self.now_us, self.unix_ms);
+        let mut sink = std::mem::take(&mut self.sink);
+        self.pops[pop].handle(now, port, &frame, &mut sink);
+        let input = Input { port, frame: &frame, damaged: packet.damaged };
+        if let Err(text) = self.check_outcome(pop, &packet, &input, &mut sink) {
+            let verdicts = &sink.verdicts;
+            self.fail(format!(
+                "POP {pop}, {port:?}: {text}; {verdicts:?}\n  in  {}\n  out {}",
+                describe(&frame),
+                sink.sent.iter().map(|sent| describe(&sent.1)).collect::<Vec<_>>().join("\n      "),
+            ));
+        }
+        if sink.verdicts.iter().any(|verdict| matches!(verdict, Verdict::Drop(_))) {
+            self.excuse(&packet);
+        }
+        let answered = sink.replies.contains(&ReplyKind::PendingRst);
+        for (out, bytes) in sink.sent.drain(..) {
+            let out = if out.0 == 0 { Port::Wan } else { Port::Lan };
+            self.record.frame(self.now_us, pop, &bytes);
+            if self.answer_question(pop, out, &bytes) {
+                continue;
+            }
+            let mut onward = packet.became(bytes[ETHERNET_LEN..].to_vec());
+            trim_padding(&mut onward.bytes);
+            if answered || out == port && packet.body.is_none() {
+                onward.origin = Origin { stamps: None, sent_us: self.now_us };
+            }
+            self.spoil(out, &mut onward);
+            self.send(onward, Event::ToHost);
+        }
+        self.sink = sink;
+    }
+
+    /// Whether a POP did with a frame what it must, and another would have done the same.
+    fn check_outcome(
+        &mut self,
+        pop: usize,
+        packet: &Packet,
+        input: &Input<'_>,
+        sink: &mut crate::pops::Sink,
+    ) -> Result<(), String> {
+        let at = At { pop, version: self.pops[pop].version };
+        for (out, bytes) in &sink.sent {
+            let out = if out.0 == 0 { Port::Wan } else { Port::Lan };
+            let input = (!is_question(bytes)).then_some(input);
+            self.memory.check(&self.setup, at, (out, bytes), input, &sink.replies)?;
+        }
+        for client in self.memory.collided.iter() {
+            for (plan, progress) in self.plans.iter().zip(&mut self.progress) {
+                progress.collided |= plan.client == *client;
+            }
+        }
+        let forwarded = sink.verdicts.iter().any(|verdict| matches!(verdict, Verdict::Forward(_)));
+        if (packet.doomed || packet.forged) && forwarded {
+            return Err("sent on what must end here".into());
+        }
+        if sink.verdicts.is_empty() {
+            return Err("no verdict".into());
+        }
+        if !packet.damaged && !packet.doomed && !packet.forged {
+            for verdict in &sink.verdicts {
+                if let Verdict::Drop(reason) = verdict
+                    && *reason != DropReason::NeighbourUnresolved
+                {
+                    return Err(format!("dropped for nothing: {reason}"));
+                }
+                if let Verdict::Absorb(AbsorbKind::Neighbour) = verdict {
+                    return Err("taken for a neighbour".into());
+                }
+            }
+        }
+        self.compare(pop, packet, input.port, sink)
+    }
+
+    /// The same datagram, given to the judge of any POP.
+    fn compare(
+        &mut self,
+        pop: usize,
+        packet: &Packet,
+        port: Port,
+        sink: &crate::pops::Sink,
+    ) -> Result<(), String> {
+        let datagram = Datagram::read(&packet.bytes);
+        let segment = datagram.and_then(|ip| ip.segment());
+        let tunnel = segment.is_some_and(|segment| [TUNNEL4, TUNNEL6].contains(&segment.dst));
+        let mut other = self.rng.below(self.pops.len() as u64) as usize;
+        // The answer to a keepalive has the POP's number and time in it; what is forged may be from the
+        // POP's own address.
+        if tunnel || packet.forged || self.pops[other].version != self.pops[pop].version {
+            other = pop;
+        }
+        let now = self.pops[other].now(self.now_us, self.unix_ms);
+        let frame = wire::framed(setup::mac(other, port), setup::router_mac(port), &packet.bytes);
+        let mut judged = std::mem::take(&mut self.judged);
+        self.pops[other].ask_judge(now, port, &frame, &mut judged);
+        let soft = |kinds: &[ReplyKind]| kinds.contains(&ReplyKind::PendingRst);
+        let excused = sink.unresolved || soft(&sink.replies) || soft(&judged.replies);
+        let same = excused || relevant(&sink.sent).eq(relevant(&judged.sent));
+        let verdicts = format!("{:?}", judged.verdicts);
+        self.judged = judged;
+        if same { Ok(()) } else { Err(format!("POP {other} would not do the same: {verdicts}")) }
+    }
+
+    /// What a POP does without a frame.
+    pub(crate) fn poll_pop(&mut self, pop: usize) {
+        let now = self.pops[pop].now(self.now_us, self.unix_ms);
+        let mut sink = std::mem::take(&mut self.sink);
+        self.pops[pop].poll(now, &mut sink);
+        let at = At { pop, version: self.pops[pop].version };
+        for (out, bytes) in sink.sent.drain(..) {
+            let out = if out.0 == 0 { Port::Wan } else { Port::Lan };
+            self.record.frame(self.now_us, pop, &bytes);
+            if let Err(text) = self.memory.check(&self.setup, at, (out, &bytes), None, &[]) {
+                self.fail(format!("POP {pop}, {out:?}: {text}: {}", describe(&bytes)));
+            }
+            self.answer_question(pop, out, &bytes);
+        }
+        self.sink = sink;
+        self.queue.push(self.now_us + 100_000, Event::Poll(pop));
+    }
+
+    /// A frame of the router's own comes to a POP.
+    pub(crate) fn answer_pop(&mut self, pop: usize, port: Port, frame: &[u8]) {
+        if self.pops[pop].down_until_us > self.now_us {
+            return;
+        }
+        self.record.frame(self.now_us, pop, frame);
+        let now = self.pops[pop].now(self.now_us, self.unix_ms);
+        let mut sink = std::mem::take(&mut self.sink);
+        self.pops[pop].handle(now, port, frame, &mut sink);
+        if !sink.sent.is_empty() {
+            self.fail(format!("POP {pop}, {port:?}: an answer is answered: {}", describe(frame)));
+        }
+        self.sink = sink;
+    }
+
+    /// Routers answer questions for their hardware addresses, unless the network loses them. True
+    /// when it was one.
+    fn answer_question(&mut self, pop: usize, port: Port, frame: &[u8]) -> bool {
+        let (gateway4, gateway6) = setup::gateways(port);
+        let mac = setup::router_mac(port);
+        let answer = wire::arp_reply(frame, mac, gateway4)
+            .or_else(|| wire::advertisement(frame, mac, gateway6));
+        let Some(answer) = answer else { return false };
+        if !self.rng.happens(self.weather.lost) {
+            let after_us = 20 + self.rng.below(500);
+            self.queue.push(self.now_us + after_us, Event::Frame(pop, port, answer));
+        }
+        true
+    }
+
+    pub(crate) fn do_to_pop(&mut self, pop: usize, deed: Deed) {
+        let now_us = self.now_us;
+        match deed {
+            Deed::Restart(down_us) => {
+                let before = self.pops[pop].up_since_us;
+                self.pops[pop].restart(before + 1);
+                self.pops[pop].down_until_us = now_us + down_us;
+            }
+            Deed::Worker => self.pops[pop].new_worker(),
+            Deed::Reload(version) => {
+                let now = self.pops[pop].now(now_us, self.unix_ms);
+                let keys = self.setup.keys.clone();
+                if let Err(text) = self.pops[pop].reload(&self.setup, version, &keys, now) {
+                    self.fail(text);
+                }
+            }
+        }
+    }
+
+    /// What a network does that this simulation must notice.
+    fn spoil(&mut self, out: Port, packet: &mut Packet) {
+        if self.sabotage != Some(Sabotage::FlipTsval) || out == Port::Wan {
+            return;
+        }
+        let Some(ip) = Datagram::read(&packet.bytes) else { return };
+        let Some(segment) = ip.segment() else { return };
+        if packet.damaged || segment.timestamps().is_none() || !self.rng.happens(20) {
+            return;
+        }
+        let options = &packet.bytes[40..40 + segment.options.len()];
+        let at = options.windows(2).position(|two| two == [8, 10]);
+        if let Some(at) = at {
+            packet.bytes[40 + at + 5] ^= 1;
+            wire::repair(&mut packet.bytes);
+        }
+    }
+}
+
+/// Questions are asked for frames, but not made of them.
+fn is_question(frame: &[u8]) -> bool {
+    let solicits = || {
+        let ip = frame.get(ETHERNET_LEN..).and_then(Datagram::read);
+        ip.is_some_and(|ip| ip.protocol == wire::ICMPV6 && ip.payload().first() == Some(&135))
+    };
+    word(frame, 12) == TYPE_ARP || solicits()
+}
+
+/// What POPs must agree on: TCP, from the IP header on.
+fn relevant(
+    sent: &[(anyrelay_core::verdict::PortIndex, Vec<u8>)],
+) -> impl Iterator<Item = (u8, &[u8])> {
+    sent.iter().filter_map(|(port, frame)| {
+        let payload = frame.get(ETHERNET_LEN..)?;
+        let tcp = Datagram::read(payload).filter(|ip| ip.protocol == wire::TCP);
+        tcp.map(|ip| (port.0, ip.bytes))
+    })
+}
+
+/// A short datagram was padded to the least length of a frame.
+fn trim_padding(bytes: &mut Vec<u8>) {
+    if let Some(len) = Datagram::read(bytes).map(|ip| ip.bytes.len()) {
+        bytes.truncate(len);
+    }
+}
+
+/// One line about a frame.
+fn describe(frame: &[u8]) -> String {
+    let ip = frame.get(ETHERNET_LEN..).and_then(Datagram::read);
+    match ip.and_then(|ip| ip.segment()) {
+        Some(s) => format!(
+            "{} > {} flags {:#x} seq {} ack {} len {} options {:02x?}",
+            s.src,
+            s.dst,
+            s.flags,
+            s.seq,
+            s.ack,
+            s.data.len(),
+            s.options
+        ),
+        None => format!("{:02x?}", &frame[..frame.len().min(100)]),
+    }
+}

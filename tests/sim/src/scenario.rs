@@ -1,0 +1,180 @@
+//! What happens in a run, drawn from its seed before it begins.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use crate::app::{Ending, NUMBER_LEN, Plan};
+use crate::host::Traits;
+use crate::network::Weather;
+use crate::packet::Rng;
+use crate::setup::Setup;
+
+/// How the network chooses the POP for a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Routing {
+    /// Anew for each.
+    Spray,
+    /// One for each direction, which changes now and then.
+    Flips,
+    /// By a hash of the addresses, which changes now and then.
+    Hashed,
+}
+
+/// Something that is done to a POP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// It begins anew; frames of so many microseconds are lost.
+    Restart(u64),
+    /// One of its workers does.
+    Worker,
+    /// It takes over another version of the config.
+    Reload(u32),
+}
+
+/// A run.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    pub setup: Setup,
+    /// How far each POP's wall clock is ahead.
+    pub ahead_ms: Vec<i64>,
+    pub weather: Weather,
+    pub routing: Routing,
+    pub flip_us: u64,
+    /// When faults end.
+    pub calm_us: u64,
+    pub deeds: Vec<(u64, usize, Deed)>,
+    pub plans: Vec<Plan>,
+    /// Sites with an agent, each with an IPv6 one or not.
+    pub sites: Vec<bool>,
+    /// So many forged datagrams.
+    pub forged: u64,
+    /// In a thousand: SYNs with options that no relay may pass, datagrams with IPv4 options.
+    pub exotic: u64,
+}
+
+impl Scenario {
+    pub fn new(seed: u64) -> (Self, Rng) {
+        let mut rng = Rng(seed ^ 0x616e_7972_656c_6179);
+        rng.next();
+        let setup = Setup::new(&mut rng);
+        let pops = 1 + rng.below(5) as usize;
+        let calm_us = 1_000_000 + rng.below(9_000_000);
+        let (plans, sites) = (plans(&mut rng, &setup, calm_us), sites(&mut rng));
+        let scenario = Scenario {
+            ahead_ms: (0..pops).map(|_| rng.below(4001) as i64 - 2000).collect(),
+            weather: weather(&mut rng),
+            routing: [Routing::Spray, Routing::Flips, Routing::Hashed][rng.below(3) as usize],
+            flip_us: 10_000 + rng.below(1_000_000),
+            calm_us,
+            deeds: deeds(&mut rng, pops, calm_us),
+            plans,
+            sites,
+            forged: rng.below(40),
+            exotic: [0, 20, 300][rng.below(3) as usize],
+            setup,
+        };
+        (scenario, rng)
+    }
+}
+
+fn weather(rng: &mut Rng) -> Weather {
+    // Some runs have no fault of a kind, most a few, some many.
+    let mut grade = |most: u64| match rng.below(4) {
+        0 => 0,
+        1 | 2 => rng.below(most / 5 + 1),
+        _ => rng.below(most + 1),
+    };
+    Weather {
+        lost: grade(200),
+        doubled: grade(200),
+        damaged: grade(60),
+        cut: grade(60),
+        expired: grade(20),
+        delay_us: 200 + grade(40_000),
+        jitter_us: grade(100_000),
+        held: grade(20),
+    }
+}
+
+fn plans(rng: &mut Rng, setup: &Setup, calm_us: u64) -> Vec<Plan> {
+    let count = 5 + rng.below(rng.clone().below(26) + 1) as usize;
+    let hosts: Vec<Ipv4Addr> = (0..1 + rng.below(6))
+        .map(|number| Ipv4Addr::new(198, 18, 1 + number as u8, rng.below(256) as u8))
+        .collect();
+    let mut taken: Vec<SocketAddr> = Vec::new();
+    let mut plans = Vec::new();
+    while plans.len() < count {
+        let host = hosts[rng.below(hosts.len() as u64) as usize];
+        let client = SocketAddr::from((host, 1 + rng.below(65_535) as u16));
+        if !taken.contains(&client) {
+            taken.push(client);
+            plans.push(plan(rng, setup, client, calm_us));
+        }
+    }
+    plans
+}
+
+fn plan(rng: &mut Rng, setup: &Setup, client: SocketAddr, calm_us: u64) -> Plan {
+    let service = match rng.below(20) {
+        0 => setup.services.iter().position(|service| !service.open).unwrap_or(0),
+        _ => {
+            let open: Vec<usize> =
+                (0..setup.services.len()).filter(|at| setup.services[*at].open).collect();
+            open[rng.below(open.len() as u64) as usize]
+        }
+    };
+    let mut size = || match rng.below(16) {
+        0..3 => 0,
+        3..9 => rng.below(3_000) as u32,
+        9..15 => rng.below(30_000) as u32,
+        _ => rng.below(300_000) as u32,
+    };
+    let (up, down) = (size() + NUMBER_LEN, size());
+    let at = |rng: &mut Rng, most: u32| rng.below(u64::from(most) + 1) as u32;
+    let ending = match rng.below(20) {
+        _ if !setup.services[service].open => Ending::Refused,
+        0 => Ending::ClientResets(at(rng, up)),
+        1 => Ending::TargetResets(at(rng, down)),
+        2 => Ending::TargetVanishes(at(rng, down)),
+        3..11 => Ending::TargetCloses,
+        _ => Ending::ClientCloses,
+    };
+    Plan {
+        client,
+        service,
+        start_us: 500_000 + rng.below(calm_us),
+        up,
+        down,
+        rounds: 1 + rng.below(4) as u32,
+        ending,
+        traits: Traits::random(rng),
+    }
+}
+
+fn sites(rng: &mut Rng) -> Vec<bool> {
+    match rng.below(3) {
+        0 => (0..2 + rng.below(2)).map(|_| rng.happens(300)).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn deeds(rng: &mut Rng, pops: usize, calm_us: u64) -> Vec<(u64, usize, Deed)> {
+    let count = rng.below(8);
+    let mut newest = 0;
+    let mut deeds: Vec<(u64, usize)> =
+        (0..count).map(|_| (rng.below(calm_us), rng.below(pops as u64) as usize)).collect();
+    deeds.sort_unstable();
+    deeds
+        .into_iter()
+        .map(|(at_us, pop)| {
+            let deed = match rng.below(5) {
+                0 | 1 => Deed::Restart(rng.below(1_500_000)),
+                2 => Deed::Worker,
+                _ => {
+                    newest += u32::from(rng.happens(600) || newest == 0);
+                    Deed::Reload(newest)
+                }
+            };
+            (at_us, pop, deed)
+        })
+        .collect()
+}

@@ -1,0 +1,230 @@
+//! What all POPs of a run are configured with: services, addresses, keys.
+
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use anyrelay_core::keys::{AgentEntry, KeyFile, Secret, Tenant, Tenants};
+
+use crate::packet::Rng;
+use crate::wire::Mac;
+
+/// How a POP appears to a service's targets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// As addresses of a pool: the first one, and how many bits of index there are.
+    Pool(u32, u8),
+    /// As the client.
+    Transparent,
+}
+
+/// A relay service.
+#[derive(Clone, Debug)]
+pub struct Service {
+    pub name: &'static str,
+    pub vip: SocketAddr,
+    pub targets: Vec<SocketAddr>,
+    pub mode: Mode,
+    /// Whether anything listens at the targets.
+    pub open: bool,
+}
+
+impl Service {
+    pub fn is_pool(&self) -> bool {
+        matches!(self.mode, Mode::Pool(..))
+    }
+}
+
+/// A port of a POP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    Wan = 0,
+    Lan = 1,
+}
+
+/// What all POPs of a run have in common.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub services: Vec<Service>,
+    /// Largest MSS of version 0 of the config.
+    pub mss: u16,
+    pub keys: KeyFile,
+    pub tenants: Tenants,
+}
+
+pub const TUNNEL4: SocketAddr = vip4(20, 443);
+pub const TUNNEL6: SocketAddr =
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xf, 0, 0, 0, 0, 0x20)), 443);
+pub const MTU: u16 = 1500;
+
+const fn vip4(host: u8, port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(203, 0, 113, host)), port)
+}
+
+impl Setup {
+    pub fn new(rng: &mut Rng) -> Self {
+        let keys = KeyFile::from_random([rng.bytes(), rng.bytes(), rng.bytes()]);
+        let agent = |id| AgentEntry { id, name: format!("agent-{id}"), revoked: false };
+        let tenant = Tenant {
+            id: 1,
+            name: "acme".into(),
+            key: Secret::new(rng.bytes()),
+            agents: (0..8).map(agent).collect(),
+        };
+        let target = |host, port| SocketAddr::from(([198, 51, 100, host], port));
+        let mut targets = |host: u8, port| -> Vec<_> {
+            (0..1 + rng.below(4) as u8).map(|number| target(host + number, port)).collect()
+        };
+        let lists = [targets(10, 8443), targets(20, 80), targets(40, 8443), targets(10, 9)];
+        let [web, many, raw, shut] = lists;
+        // From 16 addresses, where a guessed tag often decodes, to 65,536.
+        let bits = [4, 8, 12, 14, 16][rng.below(5) as usize];
+        let pool = Mode::Pool(u32::from(Ipv4Addr::new(100, 64, 0, 0)), bits);
+        let second = Mode::Pool(u32::from(Ipv4Addr::new(100, 96, 0, 0)), 16);
+        let shared = if rng.happens(500) { pool } else { second };
+        let service = |name, vip, targets, mode, open| Service { name, vip, targets, mode, open };
+        let services = vec![
+            service("web", vip4(10, 443), web, pool, true),
+            service("many", vip4(10, 80), many, shared, true),
+            service("raw", vip4(12, 443), raw, Mode::Transparent, true),
+            service("shut", vip4(13, 80), shut, pool, false),
+        ];
+        let mss = [1460, 1400, 1220, 536][rng.below(4) as usize];
+        Setup { services, mss, keys, tenants: Tenants { tenants: vec![tenant] } }
+    }
+
+    /// The largest MSS of a service in that version of the config. A rollout of a new one is under
+    /// way when POPs have different versions.
+    pub fn mss(&self, service: usize, version: u32) -> u16 {
+        self.mss - 8 * ((version + service as u32) % 3) as u16
+    }
+
+    /// The service at a VIP.
+    pub fn service_at(&self, vip: SocketAddr) -> Option<usize> {
+        self.services.iter().position(|service| service.vip == vip)
+    }
+
+    /// The service of a target that was reached at `from` by somebody at `to`.
+    pub fn service_of(&self, from: SocketAddr, to: IpAddr) -> Option<usize> {
+        let fits = |service: &Service| match service.mode {
+            Mode::Pool(..) => service.targets.contains(&from) && in_pool(service.mode, to),
+            Mode::Transparent => service.targets.contains(&from),
+        };
+        self.services.iter().position(fits)
+    }
+
+    /// The config file of a POP, in one of its versions; with `fixed_macs`, its gateways' hardware
+    /// addresses need not be asked for.
+    pub fn config(&self, pop: usize, version: u32, fixed_macs: bool) -> String {
+        let mut text = String::new();
+        let id = pop + 1;
+        let _ = write!(
+            text,
+            "[pop]\nname = \"pop{id}\"\nid = {id}\nkeys = \"keys.toml\"\ntenants = \"tenants.toml\"\n\
+             fragments = \"drop\"\n"
+        );
+        for port in [Port::Wan, Port::Lan] {
+            let (name, side) = [("wan", "client"), ("lan", "target")][port as usize];
+            let (own4, own6) = own_addresses(pop, port);
+            let (gateway4, gateway6) = gateways(port);
+            let mac = mac_text(mac(pop, port));
+            let _ = write!(
+                text,
+                "[[port]]\nname = \"{name}\"\ndevice = \"{name}\"\nside = \"{side}\"\nmac = \"{mac}\"\n\
+                 addresses = [\"{own4}/24\", \"{own6}/64\"]\ngateways = [\"{gateway4}\", \"{gateway6}\"]\n"
+            );
+            if fixed_macs {
+                let mac = mac_text(router_mac(port));
+                let _ = writeln!(text, "gateway_macs = [\"{mac}\", \"{mac}\"]");
+            }
+        }
+        let rate = 1_000_000 + version;
+        let _ = write!(
+            text,
+            "[[worker]]\ncore = 0\nrx = [\"wan:0\", \"lan:0\"]\n[limits]\nrst_per_second = {rate}\n\
+             variant_per_second = {rate}\necho_per_second = {rate}\nicmp_per_second = {rate}\n\
+             syn_ack_per_second = {rate}\n"
+        );
+        // Another order, and services that come and go, break nothing either.
+        let count = self.services.len();
+        for number in (0..count).map(|number| (number + version as usize) % count) {
+            let service = &self.services[number];
+            self.relay(&mut text, service, self.mss(number, version));
+        }
+        if version % 2 == 1 {
+            let _ = write!(
+                text,
+                "[[relay]]\nname = \"extra\"\nvip = \"203.0.113.19:{}\"\n\
+                 targets = [\"198.51.100.90:80\"]\negress = {{ pool = \"100.127.0.0/24\" }}\n",
+                1000 + version
+            );
+        }
+        let _ = writeln!(
+            text,
+            "[[tunnel]]\nname = \"tunnel\"\nvip4 = \"{TUNNEL4}\"\nvip6 = \"{TUNNEL6}\"\n\
+             tunnel_mtu = 1400"
+        );
+        text
+    }
+
+    fn relay(&self, text: &mut String, service: &Service, mss: u16) {
+        let egress = match service.mode {
+            Mode::Pool(first, bits) => {
+                format!("{{ pool = \"{}/{}\" }}", Ipv4Addr::from_bits(first), 32 - bits)
+            }
+            Mode::Transparent => "\"transparent\"".to_owned(),
+        };
+        let targets: Vec<String> =
+            service.targets.iter().map(|target| format!("\"{target}\"")).collect();
+        let (name, vip, targets) = (service.name, service.vip, targets.join(", "));
+        let _ = write!(
+            text,
+            "[[relay]]\nname = \"{name}\"\nvip = \"{vip}\"\ntargets = [{targets}]\n\
+             egress = {egress}\nmss = {mss}\n"
+        );
+    }
+}
+
+pub fn in_pool(mode: Mode, ip: IpAddr) -> bool {
+    match (mode, ip) {
+        (Mode::Pool(first, bits), IpAddr::V4(ip)) => (ip.to_bits() ^ first) >> bits == 0,
+        _ => false,
+    }
+}
+
+/// Hardware address of a POP's port.
+pub fn mac(pop: usize, port: Port) -> Mac {
+    [2, 0, 0, 1, pop as u8, port as u8]
+}
+
+/// Hardware address of the router on the other side of a port.
+pub fn router_mac(port: Port) -> Mac {
+    [2, 0, 0, 2, 0, port as u8]
+}
+
+/// The addresses of a POP's port.
+pub fn own_addresses(pop: usize, port: Port) -> (Ipv4Addr, Ipv6Addr) {
+    let host = pop as u8 + 2;
+    match port {
+        Port::Wan => (
+            Ipv4Addr::new(192, 0, 2, host),
+            Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, host.into()),
+        ),
+        Port::Lan => (
+            Ipv4Addr::new(10, 1, 0, host),
+            Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, host.into()),
+        ),
+    }
+}
+
+/// The routers of a link.
+pub fn gateways(port: Port) -> (Ipv4Addr, Ipv6Addr) {
+    match port {
+        Port::Wan => (Ipv4Addr::new(192, 0, 2, 1), Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1)),
+        Port::Lan => (Ipv4Addr::new(10, 1, 0, 1), Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 1)),
+    }
+}
+
+fn mac_text(mac: Mac) -> String {
+    let pairs: Vec<String> = mac.iter().map(|byte| format!("{byte:02x}")).collect();
+    pairs.join(":")
+}

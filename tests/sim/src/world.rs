@@ -1,0 +1,263 @@
+//! A run: what happens, in the order of simulated time, until all is over.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::app::{Ending, Gone, Plan, Progress};
+use crate::checks::Memory;
+use crate::host::Stack;
+use crate::network::{Packet, Weather};
+use crate::packet::Rng;
+use crate::pops::{SimPop, Sink};
+use crate::report::Record;
+use crate::scenario::{Deed, Routing, Scenario};
+use crate::setup::{Port, Setup};
+use crate::stamps::Stamps;
+use crate::tunnel::Tunnels;
+use crate::{Options, Sabotage};
+
+/// Something that happens.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A datagram comes to a port of a POP.
+    ToPop(usize, Port, Packet),
+    /// A frame of the router's own does.
+    Frame(usize, Port, Vec<u8>),
+    /// A datagram comes to a host.
+    ToHost(Packet),
+    /// A timer of a stack is due.
+    Stack(usize),
+    /// A timer of an agent is.
+    Agent(usize),
+    /// An agent sends something.
+    Exchange,
+    /// A connection begins.
+    Start(usize),
+    /// What a POP does without a frame.
+    Poll(usize),
+    Deed(usize, Deed),
+    /// Routes change.
+    Flip,
+    /// Somebody sends what he must not.
+    Forge,
+    /// Faults end.
+    Calm,
+}
+
+/// A run.
+pub(crate) struct World {
+    pub rng: Rng,
+    pub now_us: u64,
+    pub unix_ms: u64,
+    pub queue: crate::queue::Queue<Event>,
+    pub setup: Setup,
+    pub weather: Weather,
+    pub routing: Routing,
+    pub flip_us: u64,
+    pub calm_us: u64,
+    pub exotic: u64,
+    /// What routes depend on: the POP of each direction, or the key of a hash.
+    pub routes: [u64; 2],
+    pub pops: Vec<SimPop>,
+    pub sink: Sink,
+    pub judged: Sink,
+    pub memory: Memory,
+    pub plans: Vec<Plan>,
+    pub progress: Vec<Progress>,
+    /// Connections that are not over.
+    pub open: usize,
+    pub stacks: Vec<Option<Stack>>,
+    pub by_ends: BTreeMap<(SocketAddr, SocketAddr), usize>,
+    /// What stacks that are gone saw of timestamps.
+    pub old_stamps: BTreeMap<(SocketAddr, SocketAddr), Stamps>,
+    pub tunnels: Tunnels,
+    pub record: Record,
+    pub sabotage: Option<Sabotage>,
+    pub failure: Option<String>,
+    pub paws_rejects: u64,
+    pub damage_seen: u64,
+}
+
+impl World {
+    pub fn new(seed: u64, options: &Options) -> Result<Self, String> {
+        let (scenario, mut rng) = Scenario::new(seed);
+        let setup = scenario.setup;
+        let unix_ms = 1_700_000_000_000 + rng.below(100_000_000_000);
+        let mut other = setup.keys.clone();
+        if options.sabotage == Some(Sabotage::DifferentKeys) {
+            other.relay = anyrelay_core::keys::Secret::new(rng.bytes());
+        }
+        let mut pops = Vec::new();
+        for (index, ahead_ms) in scenario.ahead_ms.iter().enumerate() {
+            let keys = if index == 0 { &setup.keys } else { &other };
+            let mut pop = SimPop::new(&setup, index, keys)?;
+            (pop.ahead_ms, pop.up_since_us) = (*ahead_ms, rng.below(1 << 40));
+            pops.push(pop);
+        }
+        let count = scenario.plans.len();
+        let mut world = World {
+            now_us: 0,
+            unix_ms,
+            queue: crate::queue::Queue::new(),
+            weather: scenario.weather,
+            routing: scenario.routing,
+            flip_us: scenario.flip_us,
+            calm_us: scenario.calm_us,
+            exotic: scenario.exotic,
+            routes: [rng.next(), rng.next()],
+            pops,
+            sink: Sink::default(),
+            judged: Sink::default(),
+            memory: Memory::default(),
+            plans: scenario.plans,
+            progress: vec![Progress::default(); count],
+            open: count,
+            stacks: Vec::new(),
+            by_ends: BTreeMap::new(),
+            old_stamps: BTreeMap::new(),
+            tunnels: Tunnels::default(),
+            record: Record::new(options.record),
+            sabotage: options.sabotage,
+            failure: None,
+            paws_rejects: 0,
+            damage_seen: 0,
+            rng,
+            setup,
+        };
+        for pop in 0..world.pops.len() {
+            let at_us = world.rng.below(100_000);
+            world.queue.push(at_us, Event::Poll(pop));
+        }
+        for (number, plan) in world.plans.iter().enumerate() {
+            world.queue.push(plan.start_us, Event::Start(number));
+        }
+        for (at_us, pop, deed) in scenario.deeds {
+            world.queue.push(at_us, Event::Deed(pop, deed));
+        }
+        for _ in 0..scenario.forged {
+            let at_us = world.rng.below(world.calm_us);
+            world.queue.push(at_us, Event::Forge);
+        }
+        world.queue.push(world.flip_us, Event::Flip);
+        world.queue.push(world.calm_us, Event::Calm);
+        world.add_sites(&scenario.sites)?;
+        Ok(world)
+    }
+
+    /// Runs until all is over, or something failed.
+    pub fn run(&mut self) {
+        let deadline_us = self.calm_us + PATIENCE_US;
+        let mut over_us = None;
+        while let Some((at_us, event)) = self.queue.pop() {
+            self.now_us = at_us;
+            self.handle(event);
+            let over = self.open == 0 && at_us > self.calm_us && at_us > self.tunnels.until_us;
+            if self.failure.is_some() {
+                return;
+            }
+            // What is still on its way may yet come to the wrong place.
+            let since_us = *over_us.get_or_insert(at_us);
+            if !over {
+                over_us = None;
+            } else if at_us > since_us + LINGER_US {
+                break;
+            }
+            if at_us > deadline_us {
+                break;
+            }
+        }
+        self.judge_end();
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::ToPop(pop, port, packet) => self.enter_pop(pop, port, packet),
+            Event::Frame(pop, port, frame) => self.answer_pop(pop, port, &frame),
+            Event::ToHost(packet) => self.arrive(packet),
+            Event::Stack(index) => self.stack_due(index),
+            Event::Agent(site) => self.agent_due(site),
+            Event::Exchange => self.exchange(),
+            Event::Start(number) => self.start(number),
+            Event::Poll(pop) => self.poll_pop(pop),
+            Event::Deed(pop, deed) => self.do_to_pop(pop, deed),
+            Event::Flip => {
+                self.routes[self.rng.below(2) as usize] = self.rng.next();
+                let next_us = self.now_us + 1 + self.rng.below(2 * self.flip_us);
+                self.queue.push(next_us, Event::Flip);
+            }
+            Event::Forge => self.forge(),
+            Event::Calm => self.weather = self.weather.calm(),
+        }
+    }
+
+    /// Sends a datagram through the network; what arrives becomes an event.
+    pub fn send(&mut self, packet: Packet, event: impl Fn(Packet) -> Event) {
+        let (now_us, body) = (self.now_us, packet.body);
+        let mut arrived = 0;
+        let queue = &mut self.queue;
+        self.weather.pass(&mut self.rng, packet, &mut |after_us, packet| {
+            arrived += 1;
+            queue.push(now_us + after_us, event(packet));
+        });
+        if arrived == 0
+            && let Some(body) = body
+        {
+            self.tunnels.excuse(body);
+        }
+    }
+
+    /// A datagram was lost by the network, or is about to be.
+    pub fn excuse(&mut self, packet: &Packet) {
+        if let Some(body) = packet.body {
+            self.tunnels.excuse(body);
+        }
+    }
+
+    /// The POP that a datagram meets.
+    pub fn route(&mut self, port: Port, bytes: &[u8]) -> usize {
+        let count = self.pops.len() as u64;
+        let key = self.routes[port as usize];
+        let number = match self.routing {
+            Routing::Spray => self.rng.below(count),
+            Routing::Flips => key % count,
+            Routing::Hashed => {
+                let ends = bytes.iter().skip(12).take(12);
+                let hash = ends.fold(key, |hash, byte| {
+                    (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+                });
+                (hash >> 32) % count
+            }
+        };
+        number as usize
+    }
+
+    /// Something is wrong; the first time counts.
+    pub fn fail(&mut self, text: String) {
+        self.failure.get_or_insert_with(|| format!("at {:.6} s: {text}", self.now_us as f64 / 1e6));
+    }
+
+    pub fn site_at(&self, ip: IpAddr) -> Option<usize> {
+        self.tunnels.sites.iter().position(|site| site.public_ip == ip)
+    }
+
+    /// Nothing may be left undone.
+    fn judge_end(&mut self) {
+        let clients = std::mem::take(&mut self.memory.collided);
+        for number in 0..self.plans.len() {
+            let (plan, progress) = (self.plans[number], self.progress[number]);
+            let told = progress.client_gone == Some(Gone::Reset);
+            let excused = progress.collided || clients.contains(&plan.client);
+            // With several POPs a RST may wait at another one than the client meets.
+            let may_wait = plan.ending == Ending::Refused && (self.pops.len() > 1 || told);
+            if progress.finished_us.is_none() && !excused && !may_wait {
+                self.fail(format!("connection {number} is not over: {plan:?} {progress:?}"));
+            }
+        }
+        self.judge_tunnels();
+    }
+}
+
+/// How long after the last fault everything must be over, in microseconds: a few of the longest
+/// time-outs of smoltcp.
+const PATIENCE_US: u64 = 400_000_000;
+const LINGER_US: u64 = 700_000;
