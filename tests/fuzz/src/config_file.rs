@@ -1,0 +1,52 @@
+//! Config files: any text is read or refused with reasons; what is read makes a snapshot that knows its
+//! own addresses, and has no conflict with itself.
+//!
+//! Input: the text.
+
+use std::sync::OnceLock;
+
+use anyrelay_core::config::{Config, Destination, Snapshot, reload_conflicts};
+use anyrelay_core::keys::{KeyFile, Secret, Tenants};
+use anyrelay_core::time::UnixTime;
+
+/// Runs one input.
+pub fn run(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let config = match Config::parse("pop.toml", text) {
+        Ok(config) => config,
+        Err(problems) => {
+            assert!(!problems.0.is_empty());
+            assert!(!problems.to_string().is_empty());
+            return;
+        }
+    };
+    let (keys, tenants) = files();
+    let Ok(snapshot) = Snapshot::build(&config, keys, tenants, None) else { return };
+    for port in &config.ports {
+        for net in port.nets::<u32>() {
+            assert!(matches!(snapshot.classify(net.address), Destination::Own(_)));
+            assert!(!snapshot.client_ok(net.address));
+        }
+    }
+    for tunnel in &config.tunnels {
+        for vip in tunnel.vips() {
+            assert!(snapshot.tunnel_at(vip).is_some());
+            assert!(!snapshot.client_ok_ip(vip.ip()));
+        }
+    }
+    assert_eq!(snapshot.digest().len(), 64);
+    assert!(snapshot.names().count() <= 256);
+    let again = Snapshot::build(&config, keys, tenants, Some(&snapshot)).unwrap();
+    assert_eq!(snapshot.digest(), again.digest());
+    let conflicts = reload_conflicts(&snapshot, &again, UnixTime::from_millis(1));
+    assert!(conflicts.is_empty(), "{conflicts:?}");
+}
+
+fn files() -> &'static (KeyFile, Tenants) {
+    static FILES: OnceLock<(KeyFile, Tenants)> = OnceLock::new();
+    FILES.get_or_init(|| {
+        let mut tenants = Tenants::default();
+        tenants.add("acme", Secret::new([4; 32])).unwrap();
+        (KeyFile::from_random([[1; 32], [2; 32], [3; 32]]), tenants)
+    })
+}

@@ -1,0 +1,241 @@
+//! The whole POP: bursts of frames that were good once, through `Pop::handle_burst`.
+//!
+//! A real frame (of the fixtures, or of agents) is picked, bytes and fields of it are changed, cut, grown
+//! and swapped, lengths and checksums made right again or not, and it comes in through any port, with
+//! any verdict of the NIC. Whatever it is:
+//!
+//! - nothing panics,
+//! - each frame that leaves is well-formed ([`check`], which uses no parser of the core's) and is sent by
+//!   the port's own station, from an address that is the POP's to use,
+//! - frames and counters add up: each frame that came in has a verdict, and each verdict is counted,
+//! - a POP that gets the same frames one by one sends the same, and so does one that has a past.
+//!
+//! Input: the case, then for each frame: template 2, port and flags 1, edits 1, and so many edits of 4.
+
+mod cases;
+mod check;
+mod edit;
+
+use std::sync::Arc;
+
+use anyrelay_core::counters::Counters;
+use anyrelay_core::frame::{ChecksumVerdict, Frame, HeapFrame};
+use anyrelay_core::pop::{BURST, Note, Output, Pop, SoftState};
+use anyrelay_core::time::Now;
+use anyrelay_core::verdict::{AbsorbKind, DropReason, PortIndex, ReplyKind, Verdict};
+use arrayvec::ArrayVec;
+
+use cases::Case;
+
+/// Runs one input.
+pub fn run(input: &[u8]) {
+    let Some((&first, mut rest)) = input.split_first() else { return };
+    let case = cases::case(first);
+    let mut frames = Vec::new();
+    while frames.len() < FRAMES_MAX {
+        let Some((&[high, low, how, edits], more)) = rest.split_first_chunk() else { break };
+        let template = usize::from(u16::from_be_bytes([high, low])) % case.templates.len();
+        let (port, bytes) = &case.templates[template];
+        let mut bytes = bytes.clone();
+        rest = more;
+        for _ in 0..edits & 15 {
+            let Some((edit, more)) = rest.split_first_chunk() else { break };
+            edit::apply(&mut bytes, *edit);
+            rest = more;
+        }
+        edit::repair(&mut bytes, edits >> 4);
+        bytes.truncate(FRAME_LEN_MAX);
+        let ports = case.snapshot.config.ports.len() as u8;
+        // Mostly the one that it belongs to.
+        let port = if how & 3 == 3 { PortIndex((port.0 + 1 + (how >> 6)) % ports) } else { *port };
+        let verdict = match how >> 2 & 7 {
+            0 => ChecksumVerdict::Bad,
+            1 => ChecksumVerdict::Good,
+            _ => ChecksumVerdict::Unknown,
+        };
+        frames.push(Input { port, bytes, verdict, no_buffers: how >> 5 & 7 == 7 });
+    }
+    together_and_one_by_one(case, &frames);
+}
+
+/// A frame that comes in.
+struct Input {
+    port: PortIndex,
+    bytes: Vec<u8>,
+    verdict: ChecksumVerdict,
+    no_buffers: bool,
+}
+
+impl Input {
+    fn frame(&self) -> HeapFrame {
+        let mut frame = HeapFrame::new(&self.bytes);
+        frame.checksum = self.verdict;
+        frame
+    }
+}
+
+fn together_and_one_by_one(case: &Case, frames: &[Input]) {
+    let (mut single, mut bursts) = (World::new(case), World::new(case));
+    let mut old = World::new(case);
+    for (port, frame) in &case.past {
+        old.handle(&[Input {
+            port: *port,
+            bytes: frame.clone(),
+            verdict: ChecksumVerdict::Unknown,
+            no_buffers: false,
+        }]);
+    }
+    old.out.sent.clear();
+    for group in frames.chunk_by(|a, b| a.port == b.port && a.no_buffers == b.no_buffers) {
+        bursts.handle(group);
+        for frame in group {
+            single.handle(std::slice::from_ref(frame));
+            check::all(case, frame.port, &frame.bytes, frame.verdict, &single.out.last);
+            // Soft state that the frames themselves made is the same in both.
+            old.handle(std::slice::from_ref(frame));
+        }
+    }
+    assert_eq!(bursts.out.sent, single.out.sent, "alone and in a burst");
+    assert_eq!(
+        without_questions(&old.out.sent),
+        without_questions(&single.out.sent),
+        "with a past"
+    );
+}
+
+/// What a POP sent, without the questions for hardware addresses, which it asks so often only.
+fn without_questions(sent: &[(PortIndex, Vec<u8>)]) -> Vec<&(PortIndex, Vec<u8>)> {
+    sent.iter().filter(|(_, frame)| !check::is_question(frame)).collect()
+}
+
+/// A POP and what it says.
+struct World<'a> {
+    case: &'a Case,
+    pop: Pop,
+    counters: Arc<Counters>,
+    now: Now,
+    out: Sink,
+}
+
+#[derive(Default)]
+struct Sink {
+    sent: Vec<(PortIndex, Vec<u8>)>,
+    /// Those of the last burst.
+    last: Vec<(PortIndex, Vec<u8>)>,
+    no_buffers: bool,
+    forwarded: usize,
+    replies: usize,
+    dropped: usize,
+    absorbed: usize,
+    own: usize,
+}
+
+impl Output<HeapFrame> for Sink {
+    const EXPLAINS: bool = true;
+
+    fn transmit(&mut self, port: PortIndex, frame: HeapFrame) {
+        self.last.push((port, frame.bytes().to_vec()));
+    }
+
+    fn allocate(&mut self) -> Option<HeapFrame> {
+        (!self.no_buffers).then(|| HeapFrame::new(&[]))
+    }
+
+    fn explain(&mut self, note: Note<'_>) {
+        match note {
+            Note::Verdict(Verdict::Forward(_)) => self.forwarded += 1,
+            Note::Verdict(Verdict::Reply(_)) => self.replies += 1,
+            Note::Verdict(Verdict::Absorb(_)) => self.absorbed += 1,
+            Note::Verdict(Verdict::Drop(_)) => self.dropped += 1,
+            Note::Sent(_) => self.own += 1,
+            _ => {}
+        }
+    }
+}
+
+impl<'a> World<'a> {
+    fn new(case: &'a Case) -> Self {
+        let counters = Arc::new(Counters::default());
+        let soft = Arc::new(SoftState::new(&case.snapshot, &case.macs));
+        let pop = Pop::new(soft, Arc::clone(&counters));
+        World { case, pop, counters, now: case.now, out: Sink::default() }
+    }
+
+    /// Hands over a burst, and checks that what became of it adds up.
+    fn handle(&mut self, group: &[Input]) {
+        for group in group.chunks(BURST) {
+            let before = Counts::of(&self.counters, self.case);
+            let Some(first) = group.first() else { return };
+            self.out = Sink {
+                sent: std::mem::take(&mut self.out.sent),
+                no_buffers: first.no_buffers,
+                ..Sink::default()
+            };
+            let mut frames: ArrayVec<_, BURST> = group.iter().map(Input::frame).collect();
+            let snapshot = &self.case.snapshot;
+            self.pop.handle_burst(self.now, snapshot, first.port, &mut frames, &mut self.out);
+            assert!(frames.is_empty());
+            let after = Counts::of(&self.counters, self.case);
+            self.add_up(group.len(), &before, &after);
+            self.out.sent.extend(self.out.last.iter().cloned());
+        }
+    }
+
+    fn add_up(&self, frames: usize, before: &Counts, after: &Counts) {
+        let out = &self.out;
+        let verdicts = out.forwarded + out.replies + out.absorbed + out.dropped;
+        // One for each, and one more for those that are sent in two variants.
+        assert!(
+            (frames..=2 * frames).contains(&verdicts),
+            "{verdicts} verdicts on {frames} frames"
+        );
+        let [drops, absorbed, replies, packets] = [
+            after.drops - before.drops,
+            after.absorbed - before.absorbed,
+            after.replies - before.replies,
+            after.packets - before.packets,
+        ];
+        assert_eq!((absorbed, replies), (out.absorbed, out.own));
+        // A question that found no buffer is counted, and is no verdict on any frame.
+        assert!(
+            drops == out.dropped || out.no_buffers && drops > out.dropped,
+            "{drops} {}",
+            out.dropped
+        );
+        assert!(packets >= out.forwarded, "{packets} packets counted of {}", out.forwarded);
+        let questions = out.last.iter().filter(|(_, frame)| check::is_question(frame)).count();
+        assert_eq!(out.last.len(), out.forwarded + out.own + questions, "frames that left");
+    }
+}
+
+/// Sums of counters.
+struct Counts {
+    drops: usize,
+    absorbed: usize,
+    replies: usize,
+    packets: usize,
+}
+
+impl Counts {
+    fn of(counters: &Counters, case: &Case) -> Counts {
+        let ports = (0..case.snapshot.config.ports.len() as u8).map(PortIndex);
+        let drops = ports.flat_map(|port| {
+            DropReason::ALL.iter().map(move |reason| counters.drops(port, *reason))
+        });
+        let packets = case.snapshot.names().map(|(_, slot)| {
+            let service = counters.service(slot);
+            service.up.packets.get() + service.down.packets.get()
+        });
+        Counts {
+            drops: drops.sum::<u64>() as usize,
+            absorbed: AbsorbKind::ALL.iter().map(|kind| counters.absorbed(*kind)).sum::<u64>()
+                as usize,
+            replies: ReplyKind::ALL.iter().map(|kind| counters.replies(*kind)).sum::<u64>()
+                as usize,
+            packets: packets.sum::<u64>() as usize,
+        }
+    }
+}
+
+const FRAMES_MAX: usize = 12;
+const FRAME_LEN_MAX: usize = 2048;

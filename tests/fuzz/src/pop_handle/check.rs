@@ -1,0 +1,231 @@
+//! What holds for any frame that leaves a POP. Read by hand and by `etherparse`; of the core, only what
+//! the config says an address means.
+
+use anyrelay_core::config::Destination;
+use anyrelay_core::frame::ChecksumVerdict;
+use anyrelay_core::verdict::PortIndex;
+use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice, TcpHeaderSlice};
+
+use super::cases::Case;
+
+pub fn word(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
+/// The Internet checksum of RFC 1071 over `start` and `bytes`, the plain way; 0 where the field is right.
+pub fn checksum(start: u64, bytes: &[u8]) -> u16 {
+    let mut sum = start;
+    for pair in bytes.chunks(2) {
+        sum += u64::from(pair[0]) << 8 | u64::from(pair.get(1).copied().unwrap_or(0));
+    }
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+fn words(bytes: &[u8]) -> u64 {
+    bytes.chunks(2).map(|pair| u64::from(pair[0]) << 8 | u64::from(pair[1])).sum()
+}
+
+/// The sum of the pseudo header of a TCP segment in the datagram at `ip`.
+pub fn pseudo4(ip: &[u8], len: usize) -> u64 {
+    words(&ip[12..20]) + 6 + len as u64
+}
+
+/// That of a message over IPv6.
+pub fn pseudo6(ip: &[u8], protocol: u8, len: usize) -> u64 {
+    words(&ip[8..40]) + u64::from(protocol) + len as u64
+}
+
+/// Where the IP header of a frame begins, of which 40 bytes may not be there; `None` when it has none.
+pub fn l3(frame: &[u8]) -> Option<usize> {
+    let at = if frame.get(12..14)? == [0x81, 0x00] { 18 } else { 14 };
+    let ethertype = frame.get(at - 2..at)?;
+    (ethertype == [0x08, 0x00] || ethertype == [0x86, 0xdd]).then_some(at)
+}
+
+/// Whether the frame asks for a hardware address.
+pub fn is_question(frame: &[u8]) -> bool {
+    let at = if frame[12..14] == [0x81, 0x00] { 18 } else { 14 };
+    match frame[at - 2..at] {
+        [0x08, 0x06] => frame[at + 7] == 1,
+        [0x86, 0xdd] => frame[at + 6] == 58 && frame[at + 40] == 135,
+        _ => false,
+    }
+}
+
+/// A datagram, as far as the rules ask.
+struct Datagram<'a> {
+    v6: bool,
+    ttl: u8,
+    protocol: u8,
+    /// What it carries: not of fragments.
+    payload: Option<&'a [u8]>,
+    /// Whether the checksum of a TCP segment holds.
+    holds: bool,
+}
+
+/// Reads one whose form holds; `None` when it does not.
+fn read(bytes: &[u8]) -> Option<Datagram<'_>> {
+    match bytes.first()? >> 4 {
+        4 => {
+            let header = Ipv4HeaderSlice::from_slice(bytes).ok()?;
+            let head = header.slice();
+            let total_len = usize::from(header.total_len());
+            if total_len < head.len() || total_len > bytes.len() || checksum(0, head) != 0 {
+                return None;
+            }
+            let payload = &bytes[head.len()..total_len];
+            Some(Datagram {
+                v6: false,
+                ttl: header.ttl(),
+                protocol: header.protocol().0,
+                payload: (!header.is_fragmenting_payload()).then_some(payload),
+                holds: checksum(pseudo4(bytes, payload.len()), payload) == 0,
+            })
+        }
+        6 => {
+            let header = Ipv6HeaderSlice::from_slice(bytes).ok()?;
+            let payload = bytes[40..].get(..header.payload_length().into())?;
+            // Extension headers, which a POP does not send, stand before the segment that came in.
+            let (protocol, payload) = behind_extensions(header.next_header().0, payload)?;
+            Some(Datagram {
+                v6: true,
+                ttl: header.hop_limit(),
+                protocol,
+                payload: Some(payload),
+                holds: checksum(pseudo6(bytes, protocol, payload.len()), payload) == 0,
+            })
+        }
+        _ => None,
+    }
+}
+
+fn behind_extensions(mut protocol: u8, mut payload: &[u8]) -> Option<(u8, &[u8])> {
+    while [0, 43, 60].contains(&protocol) {
+        let len = 8 + usize::from(*payload.get(1)?) * 8;
+        protocol = payload[0];
+        payload = payload.get(len..)?;
+    }
+    Some((protocol, payload))
+}
+
+/// Checks all that was sent because of `input`, which came in through `port`.
+pub fn all(
+    case: &Case,
+    port: PortIndex,
+    input: &[u8],
+    verdict: ChecksumVerdict,
+    sent: &[(PortIndex, Vec<u8>)],
+) {
+    let answers = sent.iter().filter(|(_, frame)| !is_question(frame));
+    assert!(answers.count() <= 2, "one frame gave more than two");
+    let came = l3(input).and_then(|at| read(&input[at..]));
+    for (out, frame) in sent {
+        let config = &case.snapshot.config.ports[usize::from(out.0)];
+        assert_eq!(
+            frame[6..12],
+            case.macs[usize::from(out.0)].octets(),
+            "another station's address"
+        );
+        let tagged = frame[12..14] == [0x81, 0x00];
+        assert_eq!(tagged.then(|| word(frame, 14) & 0xfff), config.vlan, "wrong VLAN");
+        let Some(at) = l3(frame) else {
+            arp(case, *out, frame);
+            continue;
+        };
+        let datagram = read(&frame[at..]).expect("a malformed datagram is sent");
+        let len = match datagram.v6 {
+            true => usize::from(word(frame, at + 4)) + 40,
+            false => usize::from(word(frame, at + 2)),
+        };
+        assert!(len <= config.mtu.into(), "{len} bytes are more than the MTU");
+        let behind = &frame[at + len..];
+        assert!(behind.is_empty() || frame.len() == 60 && behind.iter().all(|byte| *byte == 0));
+        assert!(datagram.ttl > 0, "sent at its last hop");
+        assert!(datagram.v6 || frame[at] == 0x45, "IPv4 options are sent");
+        let next = if datagram.v6 { frame[at + 6] } else { datagram.protocol };
+        assert_eq!(next, datagram.protocol, "extension headers are sent");
+        addresses(case, &frame[at..], datagram.v6);
+        let Some(payload) = datagram.payload else { continue };
+        match (datagram.protocol, datagram.v6) {
+            (6, _) => {
+                let passed = came.as_ref().filter(|came| {
+                    came.protocol == 6 && (*out != port || came.ttl == datagram.ttl + 1)
+                });
+                segment(payload);
+                match passed {
+                    // Damage stays what it is; what the NIC found damaged does not get this far.
+                    Some(came) => {
+                        assert_eq!(datagram.holds, came.holds, "damage is hidden or done")
+                    }
+                    None => assert!(datagram.holds, "a segment of the POP's own is damaged"),
+                }
+                assert!(verdict != ChecksumVerdict::Bad, "what the NIC found damaged is sent on");
+            }
+            (1, false) => {
+                assert_eq!(checksum(0, payload), 0, "wrong ICMP checksum");
+                error(&frame[at..], payload, [0, 3, 11, 12].contains(&payload[0]), (8, 12, 4));
+            }
+            (58, true) => {
+                assert!(datagram.holds, "wrong ICMPv6 checksum");
+                let known = [1, 2, 3, 4, 129, 135, 136].contains(&payload[0]);
+                error(&frame[at..], payload, known, (8, 8, 16));
+            }
+            _ => panic!("neither TCP nor ICMP is sent"),
+        }
+    }
+}
+
+/// Nothing goes to a POP's own addresses, or to nobody.
+fn addresses(case: &Case, ip: &[u8], v6: bool) {
+    let snapshot = &case.snapshot;
+    if v6 {
+        let dst = u128::from_be_bytes(ip[24..40].try_into().unwrap());
+        let own = snapshot.classify6(dst);
+        // Neighbours are asked and told by groups and link-local addresses.
+        let link = dst >> 112 == 0xff02 || dst >> 118 == 0xfe80 >> 6;
+        assert!(own == Destination::Other || link, "sent to an address of the POP's own");
+        assert!(dst != 0 && dst != 1);
+        return;
+    }
+    let [src, dst] = [12, 16].map(|at| u32::from_be_bytes(ip[at..at + 4].try_into().unwrap()));
+    assert_eq!(snapshot.classify(dst), Destination::Other, "sent to an address of the POP's own");
+    assert!(src != dst, "a LAND packet");
+    let first = dst >> 24;
+    assert!(first != 0 && first != 127 && first < 224, "sent to nobody");
+}
+
+fn segment(payload: &[u8]) {
+    let header = TcpHeaderSlice::from_slice(payload).expect("a malformed segment is sent");
+    let (options, mut at) = (header.options(), 0);
+    while let Some(&kind) = options.get(at).filter(|kind| **kind != 0) {
+        let len = if kind == 1 { 1 } else { usize::from(options[at + 1]) };
+        assert!(kind == 1 || len >= 2, "a lying option is sent");
+        at += len;
+        assert!(at <= options.len(), "a lying option is sent");
+    }
+    let flags = header.slice()[13];
+    assert!((flags & 7).count_ones() <= 1, "flags that no segment has are sent");
+}
+
+/// An ICMP message: an error quotes what its addressee sent.
+fn error(ip: &[u8], message: &[u8], known: bool, (head, src, len): (usize, usize, usize)) {
+    assert!(known, "ICMP of another type is sent: {}", message[0]);
+    if ip[0] >> 4 == 4 && message[0] == 0 || ip[0] >> 4 == 6 && message[0] >= 128 {
+        return;
+    }
+    let to = if len == 4 { &ip[16..20] } else { &ip[24..40] };
+    let at = head + if len == 4 { src } else { 8 };
+    assert_eq!(&message[at..at + len], to, "an error about somebody else's segment");
+}
+
+fn arp(case: &Case, out: PortIndex, frame: &[u8]) {
+    let at = if frame[12..14] == [0x81, 0x00] { 18 } else { 14 };
+    assert_eq!(frame[at - 2..at], [0x08, 0x06], "an unknown ethertype is sent");
+    assert_eq!(frame[at..at + 6], [0, 1, 8, 0, 6, 4]);
+    assert_eq!(frame[at + 8..at + 14], case.macs[usize::from(out.0)].octets());
+    let sender = u32::from_be_bytes(frame[at + 14..at + 18].try_into().unwrap());
+    assert_eq!(case.snapshot.classify(sender), Destination::Own(out), "ARP for another's address");
+}

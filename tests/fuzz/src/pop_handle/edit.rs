@@ -1,0 +1,139 @@
+//! Changes of a frame, and their repair.
+
+use super::check::{checksum, pseudo4, pseudo6, word};
+
+/// Where fields are that matter, from the start of the frame: Ethernet, IPv4, TCP behind it, then those
+/// of IPv6.
+const FIELDS: [usize; 48] = [
+    0, 5, 6, 12, 13, 14, 15, 16, 17, 18, 20, 21, 22, 23, 24, 26, 27, 28, 29, 30, 31, 32, 33, 34,
+    35, 36, 37, 38, 41, 42, 45, 46, 47, 48, 52, 54, 55, 56, 57, 58, 59, 61, 62, 66, 67, 68, 69, 74,
+];
+/// Values that matter.
+const VALUES: [u8; 16] =
+    [0, 1, 2, 4, 5, 6, 8, 0x10, 0x12, 0x3a, 0x45, 0x50, 0x60, 0x80, 0xf0, 0xff];
+
+/// Does what `edit` says.
+pub fn apply(frame: &mut Vec<u8>, edit: [u8; 4]) {
+    let [kind, a, b, c] = edit;
+    let at = usize::from(u16::from_be_bytes([a & 7, b]));
+    let field = FIELDS[usize::from(a) % FIELDS.len()];
+    match kind % 12 {
+        0 => change(frame, at, |byte| byte ^ c),
+        1 => change(frame, at, |_| c),
+        2 => change(frame, field, |byte| byte ^ (1 << (b & 7))),
+        3 => change(frame, field, |_| VALUES[usize::from(b) % VALUES.len()]),
+        4 => {
+            change(frame, field, |_| b);
+            change(frame, field + 1, |_| c);
+        }
+        5 => frame.truncate(at),
+        6 => frame.extend(std::iter::repeat_n(b, usize::from(c))),
+        // More bytes in between, or fewer: options and extension headers.
+        7 if at <= frame.len() => {
+            let more = [b; 40];
+            let more = &more[..usize::from(c % 11) * 4];
+            frame.splice(at..at, more.iter().copied());
+        }
+        8 if at < frame.len() => {
+            let end = frame.len().min(at + usize::from(c % 32));
+            frame.drain(at..end);
+        }
+        // Ends that change places.
+        9 => swap(frame),
+        10 => {
+            let from = usize::from(c);
+            for i in 0..4 {
+                if let Some(&byte) = frame.get(from + i) {
+                    change(frame, field + i, |_| byte);
+                }
+            }
+        }
+        // The headers of IPv4 as long as they may be, with its options or TCP's.
+        11 => {
+            let (ip, len) = if a & 1 == 0 { (14, 20) } else { (14 + header_len(frame), 20) };
+            let words = usize::from(b % 11);
+            if frame.len() >= ip + len {
+                let options = vec![c; words * 4];
+                frame.splice(ip + len..ip + len, options);
+                let place = if a & 1 == 0 { ip } else { ip + 12 };
+                match a & 1 {
+                    0 => change(frame, place, |_| 0x45 + words as u8),
+                    _ => change(frame, place, |_| (0x50 + (words << 4)) as u8),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn change(frame: &mut [u8], at: usize, to: impl FnOnce(u8) -> u8) {
+    if let Some(byte) = frame.get_mut(at) {
+        *byte = to(*byte);
+    }
+}
+
+fn header_len(frame: &[u8]) -> usize {
+    frame.get(14).map_or(20, |byte| usize::from(byte & 15) * 4)
+}
+
+fn swap(frame: &mut [u8]) {
+    let (ip, len, tcp) = match frame.get(12..14) {
+        Some([0x08, 0x00]) => (26, 4, 14 + header_len(frame)),
+        Some([0x86, 0xdd]) => (22, 16, 54),
+        _ => return,
+    };
+    if frame.len() >= tcp + 4 && tcp >= ip + 2 * len {
+        for i in 0..len {
+            frame.swap(ip + i, ip + len + i);
+        }
+        frame.swap(tcp, tcp + 2);
+        frame.swap(tcp + 1, tcp + 3);
+    }
+}
+
+/// Makes right what `what` says: lengths 1, the header's checksum 2, that of what it carries 4.
+pub fn repair(frame: &mut [u8], what: u8) {
+    let Some(l3) = super::check::l3(frame) else { return };
+    let v6 = frame[l3 - 2] == 0x86;
+    let head = if v6 { 40 } else { 20 };
+    if frame.len() < l3 + head {
+        return;
+    }
+    if what & 1 != 0 {
+        let len = frame.len() - l3 - if v6 { 40 } else { 0 };
+        let at = l3 + if v6 { 4 } else { 2 };
+        frame[at..at + 2].copy_from_slice(&(len as u16).to_be_bytes());
+    }
+    let header_len = if v6 { 40 } else { usize::from(frame[l3] & 15) * 4 };
+    if header_len < 20 || frame.len() < l3 + header_len {
+        return;
+    }
+    if what & 2 != 0 && !v6 {
+        frame[l3 + 10..l3 + 12].fill(0);
+        let sum = checksum(0, &frame[l3..l3 + header_len]);
+        frame[l3 + 10..l3 + 12].copy_from_slice(&sum.to_be_bytes());
+    }
+    if what & 4 == 0 {
+        return;
+    }
+    let claimed =
+        if v6 { usize::from(word(frame, l3 + 4)) + 40 } else { word(frame, l3 + 2).into() };
+    let (at, end) = (l3 + header_len, frame.len().min(l3 + claimed));
+    let protocol = frame[l3 + if v6 { 6 } else { 9 }];
+    let field = match (protocol, v6) {
+        (6, _) => 16,
+        (1, false) | (58, true) => 2,
+        _ => return,
+    };
+    if at + field + 2 > end {
+        return;
+    }
+    let start = match (protocol, v6) {
+        (1, _) => 0,
+        (_, false) => pseudo4(&frame[l3..], end - at),
+        (_, true) => pseudo6(&frame[l3..], protocol, end - at),
+    };
+    frame[at + field..at + field + 2].fill(0);
+    let sum = checksum(start, &frame[at..end]);
+    frame[at + field..at + field + 2].copy_from_slice(&sum.to_be_bytes());
+}

@@ -1,0 +1,58 @@
+//! What ICMP errors quote: whatever it is, reading it gives a quote or a reason, and no made-up one is
+//! taken for a tunnel's.
+//!
+//! Input: what follows an ICMP header.
+
+use std::sync::{Arc, OnceLock};
+
+use anyrelay_core::keys::{AgentKeys, KeyFile, Tenants};
+use anyrelay_core::predict::Constants;
+use anyrelay_core::relay::icmp::{Quote, Seen};
+use anyrelay_core::time::UnixTime;
+use anyrelay_core::tunnel::quote::{Quoted, concern};
+use anyrelay_core::tunnel::{Family, Service, Vip};
+
+const NOW: UnixTime = UnixTime::from_millis(1_795_341_988_025);
+
+/// Runs one input.
+pub fn run(input: &[u8]) {
+    if let Ok(quote) = Quote::parse(input) {
+        assert_eq!(quote.ip.protocol, 6);
+        assert_eq!(quote.timestamps().is_some(), matches!(quote.seen, Seen::Timestamps(_)));
+    }
+    for family in [Family::V4, Family::V6] {
+        let Some(quoted) = Quoted::parse(family, input) else { continue };
+        assert_eq!(Family::of(quoted.src.ip()), family);
+        assert!(concern(service(), NOW, &quoted, |_| true).is_err());
+        // From the service's own VIP.
+        let mut own = input.to_vec();
+        let (at, ip, port): (_, &[u8], _) = match family {
+            Family::V4 => (12, &[203, 0, 113, 20], usize::from(input[0] & 15) * 4),
+            Family::V6 => (8, &[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x20], 40),
+        };
+        own[at..at + ip.len()].copy_from_slice(ip);
+        own[port..port + 2].copy_from_slice(&443u16.to_be_bytes());
+        let quoted = Quoted::parse(family, &own).unwrap();
+        let found = concern(service(), NOW, &quoted, |_| true);
+        assert!(found.is_err(), "{found:?}");
+    }
+}
+
+fn service() -> &'static Service {
+    static SERVICE: OnceLock<Service> = OnceLock::new();
+    SERVICE.get_or_init(|| {
+        let keys = KeyFile::from_random([[1; 32], [2; 32], [3; 32]]);
+        let vip = |text: &str| Some(Vip::new(text.parse().unwrap(), &keys).unwrap());
+        Service {
+            constants: Constants::default(),
+            tunnel_mtu: 1400,
+            vip4: vip(VIP4),
+            vip6: vip(VIP6),
+            tenants: [1].into(),
+            agents: Arc::new(AgentKeys::new(&Tenants::default()).unwrap()),
+        }
+    })
+}
+
+const VIP4: &str = "203.0.113.20:443";
+const VIP6: &str = "[2001:db8::20]:443";
