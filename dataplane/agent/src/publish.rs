@@ -166,8 +166,9 @@ mod tests {
         let (file, told) = (folder.join("file"), folder.join("told"));
         let command =
             format!("read line; echo \"$1 $line\" >{0}.new; mv {0}.new {0}", told.display());
-        // The first one hangs, and nobody waits for it.
-        let hung = format!("while [ -e {} ]; do sleep 0.05; done", folder.display());
+        // The first one hangs for longer than the test may take, and nobody waits for it.
+        let hung =
+            format!("for n in $(seq 400); do [ -e {} ] && sleep 0.05; done", folder.display());
         let hung = Target::Command(hung);
         let targets = vec![hung, Target::File(file.clone()), Target::Command(command)];
         let publisher = Publisher::start(targets).unwrap();
