@@ -80,6 +80,11 @@ pub fn prefix_check_key(relay: &Secret, vip: SocketAddr) -> Result<Key128, HkdfE
     relay.derive("prefix check", &endpoint_fields(vip))
 }
 
+/// The key of the IDs of IPv4 datagrams of the service in prefix mode at `vip`.
+pub fn packet_id_key(relay: &Secret, vip: SocketAddr) -> Result<Key128, HkdfError> {
+    relay.derive("packet id", &endpoint_fields(vip))
+}
+
 /// The key of the predicted sequence numbers at a tunnel's `vip`.
 pub fn sequence_key(sequence: &Secret, vip: SocketAddr) -> Result<Key128, HkdfError> {
     sequence.derive("sequence", &endpoint_fields(vip))

@@ -14,6 +14,7 @@ mod ingress6;
 mod lanes;
 mod limits;
 mod neighbours;
+mod relay6;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -25,7 +26,7 @@ use arrayvec::ArrayVec;
 
 use std::net::SocketAddr;
 
-use crate::config::{Endpoint, ServiceIndex, Snapshot};
+use crate::config::{Endpoint, Endpoint6, ServiceIndex, Snapshot};
 use crate::counters::Counters;
 use crate::frame::Frame;
 use crate::link::Links;
@@ -82,6 +83,22 @@ pub enum Note<'a> {
         client: Endpoint,
         /// The target.
         target: Endpoint,
+    },
+    /// A client of a service in prefix mode, what stands for it, and the target.
+    Prefixed {
+        /// The client.
+        client: Endpoint,
+        /// Its address in the prefix, and its port.
+        egress: Endpoint6,
+        /// The target.
+        target: Endpoint6,
+    },
+    /// The client of a service in transparent mode over IPv6, and the target.
+    Passed6 {
+        /// The client.
+        client: Endpoint6,
+        /// The target.
+        target: Endpoint6,
     },
     /// A segment of an agent to a tunnel.
     Tunnelled {

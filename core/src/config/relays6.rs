@@ -6,7 +6,8 @@ use super::{
     Config, EgressConfig, Endpoint, Endpoint6, PoolIndex, Prefix, ServiceConfig, ServiceSlot,
 };
 use crate::crypto::HkdfError;
-use crate::keys::{Secret, prefix_check_key, rendezvous_key6};
+use crate::keys::{Secret, packet_id_key, prefix_check_key, rendezvous_key6};
+use crate::relay::packet_id::PacketIds;
 use crate::relay::prefix::PrefixMap;
 use crate::relay::rendezvous6::Rendezvous6;
 
@@ -27,6 +28,7 @@ pub struct Service6 {
 
 /// The VIP of a service with IPv6, and how the POP appears to its targets.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there are few, and a box would cost a load")]
 pub enum Mode6 {
     /// Clients are of IPv4, and appear as the addresses of a prefix.
     Prefix {
@@ -36,6 +38,8 @@ pub enum Mode6 {
         map: PrefixMap,
         /// Its place among the prefixes.
         index: PoolIndex,
+        /// The IDs of datagrams to clients.
+        ids: PacketIds,
     },
     /// Clients are of IPv6, and appear as themselves.
     Transparent {
@@ -70,6 +74,7 @@ impl Service6 {
                 vip: vip.into(),
                 map: PrefixMap::new(&prefix_check_key(relay, config.vip)?, prefix),
                 index: prefix_index(prefixes, prefix),
+                ids: PacketIds::new(&packet_id_key(relay, config.vip)?),
             },
             (EgressConfig::Transparent, SocketAddr::V6(vip)) => {
                 Mode6::Transparent { vip: vip.into() }

@@ -132,11 +132,12 @@ impl Links {
     pub fn new(snapshot: &Snapshot, macs: &[MacAddr]) -> Self {
         let ports = &snapshot.config.ports;
         let targets = snapshot.services.iter().flat_map(|service| service.targets());
+        let targets6 = snapshot.services6.iter().flat_map(|service| service.targets());
         let mac = |index| macs.get(index);
         Links {
             links: ports.iter().enumerate().map(|(at, port)| link(port, mac(at))).collect(),
             ipv4: Family::new(ports, targets.map(|target| target.ip)),
-            ipv6: Family::new(ports, std::iter::empty()),
+            ipv6: Family::new(ports, targets6.map(|target| target.ip)),
         }
     }
 

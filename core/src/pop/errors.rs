@@ -45,8 +45,9 @@ impl<O> Run<'_, O> {
             return self.drop(None, DropReason::SourceNotAllowed, frame);
         }
         // An MTU that is smaller than any real path's is a forgery or a mistake.
+        let announced = mtu;
         let mtu = mtu.map(|mtu| mtu.max(self.snapshot.config.pop.icmp_mtu_floor));
-        let error = Error { packet, quote, mtu };
+        let error = Error { packet, quote, mtu, announced };
         match to {
             Destination::Vip => self.error_from_clients(&error, frame),
             Destination::Pool(_) | Destination::Other => self.error_from_targets(&error, frame, to),
@@ -140,9 +141,10 @@ impl<O> Run<'_, O> {
         let Error { quote, .. } = error;
         let of = self.snapshot.service_at(quote.ip.src, quote.src_port);
         let Some(service) = of.and_then(|of| self.service(of)) else {
-            return match of {
-                Some(of) => self.tunnel_error(error.packet, frame, of, Family::V4, error.mtu),
-                None => self.drop(None, DropReason::IcmpQuote, frame),
+            let Some(of) = of else { return self.drop(None, DropReason::IcmpQuote, frame) };
+            return match self.snapshot.service6(of) {
+                Some(service) => self.error_to_prefix(error, frame, of, service),
+                None => self.tunnel_error(error.packet, frame, of, Family::V4, error.mtu),
             };
         };
         if !self.takes_clients() {
@@ -297,7 +299,7 @@ impl<O> Run<'_, O> {
             return false;
         }
         if let Some(service) = of.and_then(|of| self.service(of)) {
-            self.count_forwarded(service, towards, len);
+            self.count_forwarded(service.slot, towards, len);
         }
         self.note(Note::Verdict(Verdict::Forward(hop.port)));
         true
@@ -357,9 +359,11 @@ impl<O> Run<'_, O> {
 }
 
 /// An ICMP error in hand.
-struct Error<'a> {
-    packet: &'a Packet,
-    quote: Quote,
+pub(super) struct Error<'a> {
+    pub packet: &'a Packet,
+    pub quote: Quote,
     /// The MTU that it announces, raised to the floor.
-    mtu: Option<u16>,
+    pub mtu: Option<u16>,
+    /// The MTU as it is announced.
+    pub announced: Option<u16>,
 }

@@ -2,8 +2,11 @@
 
 use super::Output;
 use super::ingress::Packet;
+use super::relay6::Error6;
 use super::run::Run;
+use crate::config::{Destination, ServiceIndex};
 use crate::frame::Frame;
+use crate::relay::icmp::Quote6;
 use crate::tunnel::Family;
 use crate::verdict::{DropReason, ReplyKind};
 use crate::wire::icmpv6::{self, OwnError};
@@ -11,34 +14,54 @@ use crate::wire::tcp::field;
 use crate::wire::{ethernet, get_u16, ipv6};
 
 impl<O> Run<'_, O> {
-    /// An ICMPv6 error to a VIP, which announces `mtu` if it is a packet-too-big.
+    /// An ICMPv6 error, which announces `mtu` if it is a packet-too-big. `to` is what its destination
+    /// means.
     #[cold]
     #[inline(never)]
-    pub(super) fn icmp_error6<F: Frame>(&mut self, packet: &Packet, frame: F, mtu: Option<u32>)
-    where
+    pub(super) fn icmp_error6<F: Frame>(
+        &mut self,
+        packet: &Packet,
+        frame: F,
+        mtu: Option<u32>,
+        to: Destination,
+    ) where
         O: Output<F>,
     {
         let ip = packet.ipv6.ip;
-        // The error goes to whoever sent the segment.
-        let quote = packet.ipv6.message(packet, &frame).get(icmpv6::HEADER_LEN..);
-        let quote = quote.filter(|quote| quote.len() >= ipv6::HEADER_LEN + field::DST_PORT);
-        let Some(quote) =
-            quote.filter(|quote| ipv6::get_address(quote, ipv6::field::SRC) == ip.dst)
-        else {
-            return self.drop(None, DropReason::IcmpQuote, frame);
+        let message = packet.ipv6.message(packet, &frame);
+        let quote = message.get(icmpv6::HEADER_LEN..).unwrap_or_default();
+        if let Some(of) = self.quoted_tunnel(quote, ip.dst).filter(|_| to == Destination::Vip) {
+            if !self.source_ok6(ip.src) {
+                return self.drop(None, DropReason::SourceNotAllowed, frame);
+            }
+            // An MTU that is smaller than any path's is a forgery or a mistake.
+            let mtu = mtu.map(|mtu| mtu.clamp(ipv6::MTU_MIN as u32, u16::MAX.into()) as u16);
+            return self.tunnel_error(packet, frame, of, Family::V6, mtu);
+        }
+        let quote = match Quote6::parse(quote) {
+            // The error goes to whoever sent the segment.
+            Ok(quote) if quote.ip.src == ip.dst => quote,
+            _ => {
+                let other = to == Destination::Other;
+                let reason = if other { DropReason::NotOurs } else { DropReason::IcmpQuote };
+                return self.drop(None, reason, frame);
+            }
         };
-        let of = self.snapshot.service_at6(ip.dst, get_u16(quote, ipv6::HEADER_LEN));
         if !self.source_ok6(ip.src) {
             return self.drop(None, DropReason::SourceNotAllowed, frame);
         }
-        // An MTU that is smaller than any path's is a forgery or a mistake.
-        let mtu = mtu.map(|mtu| mtu.clamp(ipv6::MTU_MIN as u32, u16::MAX.into()) as u16);
-        match of {
-            Some(of) if self.service(of).is_none() => {
-                self.tunnel_error(packet, frame, of, Family::V6, mtu)
-            }
-            _ => self.drop(of, DropReason::IcmpQuote, frame),
+        self.relay_error6(&Error6 { packet, quote, mtu }, frame, to)
+    }
+
+    /// The tunnel that a segment from `vip`, quoted in `quote`, is of. Its segments have no extension
+    /// headers.
+    fn quoted_tunnel(&self, quote: &[u8], vip: u128) -> Option<ServiceIndex> {
+        let shown = quote.len() >= ipv6::HEADER_LEN + field::DST_PORT;
+        if !shown || ipv6::get_address(quote, ipv6::field::SRC) != vip {
+            return None;
         }
+        let of = self.snapshot.service_at6(vip, get_u16(quote, ipv6::HEADER_LEN))?;
+        self.snapshot.tunnel(of).map(|_| of)
     }
 
     /// A segment at its last hop.

@@ -31,6 +31,10 @@ impl<O> Run<'_, O> {
             Step::Down(lane) => self.down(packet, frame, lanes, lane),
             Step::UpTransparent => self.up_transparent(packet, frame),
             Step::DownTransparent => self.down_transparent(packet, frame),
+            Step::UpPrefix => self.up_prefix(packet, frame),
+            Step::DownPrefix => self.down_prefix(packet, frame),
+            Step::UpTransparent6 => self.up_transparent6(packet, frame),
+            Step::DownTransparent6 => self.down_transparent6(packet, frame),
             Step::UpBothCases => self.up_both_cases(packet, frame),
             Step::DownUntagged => self.untagged(packet, frame),
             Step::UnservedSyn => self.unserved_syn(packet, frame),
@@ -41,7 +45,7 @@ impl<O> Run<'_, O> {
             Step::Solicited => self.solicited(packet, frame),
             Step::Advertised => self.advertised(packet, frame),
             Step::Error { mtu, to } => self.icmp_error(packet, frame, mtu, to),
-            Step::Error6 { mtu } => self.icmp_error6(packet, frame, mtu),
+            Step::Error6 { mtu, to } => self.icmp_error6(packet, frame, mtu, to),
             Step::Tunnel(family) => self.tunnel(packet, frame, family),
             Step::Datagram(family, lane) => self.datagram(packet, frame, family, lanes, lane),
             Step::Drop(reason) => self.drop(packet.of, reason, frame),
@@ -315,7 +319,7 @@ impl<O> Run<'_, O> {
             self.count_drop::<F>(packet.of, DropReason::NoRoom);
             return false;
         }
-        self.count_forwarded(service, towards, plan.total_len);
+        self.count_forwarded(service.slot, towards, plan.total_len);
         self.note(Note::Verdict(Verdict::Forward(hop.port)));
         true
     }

@@ -69,9 +69,10 @@ pub(super) enum Step {
         mtu: Option<u16>,
         to: Destination,
     },
-    /// An ICMPv6 error to a VIP.
+    /// An ICMPv6 error to an address that quotes are checked for.
     Error6 {
         mtu: Option<u32>,
+        to: Destination,
     },
     /// SYN to a VIP port without a service.
     UnservedSyn,
@@ -89,6 +90,14 @@ pub(super) enum Step {
     DownUntagged,
     /// A target's segment of a transparent service.
     DownTransparent,
+    /// An IPv4 client's segment to an IPv6 target.
+    UpPrefix,
+    /// An IPv6 target's segment to an IPv4 client.
+    DownPrefix,
+    /// A client's segment of a transparent service over IPv6.
+    UpTransparent6,
+    /// A target's segment of such a service.
+    DownTransparent6,
     /// An agent's segment to a tunnel, whose checksum holds.
     Tunnel(Family),
     /// An agent's datagram, whose tokens are opened in a lane.
@@ -317,18 +326,13 @@ impl<O> Run<'_, O> {
             return Err(DropReason::WrongSide);
         }
         packet.of = self.snapshot.service_at(ip.dst, tcp.dst_port);
-        if !self.snapshot.client_ok(ip.src) || tcp.src_port == 0 {
-            return Err(DropReason::SourceNotAllowed);
-        }
-        let Some(index) = packet.of else {
-            let syn = tcp.has(tcp::SYN) && !tcp.has(tcp::ACK);
-            return if syn { Ok(Step::UnservedSyn) } else { Err(DropReason::UnservedPort) };
+        let client_ok = self.snapshot.client_ok(ip.src);
+        let index = match from_client(&tcp, packet.of, client_ok)? {
+            Some(index) => index,
+            None => return Ok(Step::UnservedSyn),
         };
-        if tcp.has(tcp::SYN | tcp::ACK) {
-            return Err(DropReason::SynAckFromClient);
-        }
         let Some(service) = self.service(index) else {
-            return self.read_tunnel(frame, packet, index, Family::V4, lanes);
+            return self.read_other(frame, packet, index, Family::V4, lanes);
         };
         if tcp.has(tcp::SYN) {
             self.admit_syn(service.slot, Ipv4Addr::from_bits(ip.src).into())?;
@@ -402,6 +406,27 @@ impl<O> Run<'_, O> {
     fn side(&self) -> Option<crate::config::Side> {
         self.port_config().map(|port| port.side)
     }
+}
+
+/// What holds for a client's segment of either family: gives back the service that it is to, or
+/// nothing for a SYN to a VIP's port that none has.
+#[inline(always)]
+pub(super) fn from_client(
+    tcp: &Tcp,
+    of: Of,
+    client_ok: bool,
+) -> Result<Option<ServiceIndex>, DropReason> {
+    if !client_ok || tcp.src_port == 0 {
+        return Err(DropReason::SourceNotAllowed);
+    }
+    if of.is_none() {
+        let syn = tcp.has(tcp::SYN) && !tcp.has(tcp::ACK);
+        return if syn { Ok(None) } else { Err(DropReason::UnservedPort) };
+    }
+    if tcp.has(tcp::SYN | tcp::ACK) {
+        return Err(DropReason::SynAckFromClient);
+    }
+    Ok(of)
 }
 
 /// Flags that no segment of a connection has (RFC 9293, section 3.10.7.4).

@@ -1,7 +1,7 @@
 //! Reads IPv6 frames and decides what they are.
 
 use super::Output;
-use super::ingress::{Ipv6Packet, Packet, Step, flags_contradict};
+use super::ingress::{Ipv6Packet, Packet, Step, flags_contradict, from_client};
 use super::lanes::Lanes;
 use super::run::Run;
 use crate::config::{Destination, is_link_local6};
@@ -84,12 +84,16 @@ impl<O> Run<'_, O> {
         match (kind, to) {
             (Kind::Solicitation, _) => Ok(Step::Solicited),
             (Kind::Advertisement, _) => Ok(Step::Advertised),
-            (_, Destination::Other) => Err(DropReason::NotOurs),
             // An answer must not go to a group, or come back to a POP.
-            (Kind::EchoRequest, _) if self.source_ok6(ip.src) => Ok(Step::Echo6),
-            (Kind::EchoRequest, _) => Err(DropReason::SourceNotAllowed),
-            (Kind::Error { mtu }, Destination::Vip) => Ok(Step::Error6 { mtu }),
-            (Kind::Error { .. } | Kind::Other, _) => Err(DropReason::IcmpType),
+            (Kind::EchoRequest, Destination::Vip | Destination::Own(_)) => {
+                let answers = self.source_ok6(ip.src);
+                if answers { Ok(Step::Echo6) } else { Err(DropReason::SourceNotAllowed) }
+            }
+            (Kind::Error { mtu }, Destination::Vip | Destination::Pool(_) | Destination::Other) => {
+                Ok(Step::Error6 { mtu, to })
+            }
+            (_, Destination::Other) => Err(DropReason::NotOurs),
+            _ => Err(DropReason::IcmpType),
         }
     }
 
@@ -120,15 +124,15 @@ impl<O> Run<'_, O> {
         options::find_timestamps(options).map_err(|_| DropReason::TcpOptions)?;
         match to {
             Destination::Vip => self.read_client6(frame, packet, lanes),
-            Destination::Own(_) | Destination::Pool(_) | Destination::Other => {
-                Err(DropReason::NotOurs)
-            }
+            Destination::Pool(prefix) => self.read_target6(packet, prefix),
+            Destination::Other => self.read_passing6(packet),
+            Destination::Own(_) => Err(DropReason::NotOurs),
         }
     }
 
-    /// A segment to an IPv6 VIP: all of its services are tunnels.
+    /// A segment to an IPv6 VIP.
     fn read_client6<F: Frame>(
-        &self,
+        &mut self,
         frame: &F,
         packet: &mut Packet,
         lanes: &mut Lanes,
@@ -138,16 +142,9 @@ impl<O> Run<'_, O> {
         }
         let (ip, tcp) = (packet.ipv6.ip, packet.segment.tcp);
         packet.of = self.snapshot.service_at6(ip.dst, tcp.dst_port);
-        if !self.snapshot.client_ok6(ip.src) || tcp.src_port == 0 {
-            return Err(DropReason::SourceNotAllowed);
+        match from_client(&tcp, packet.of, self.snapshot.client_ok6(ip.src))? {
+            Some(index) => self.read_other(frame, packet, index, Family::V6, lanes),
+            None => Ok(Step::UnservedSyn6),
         }
-        let Some(index) = packet.of else {
-            let syn = tcp.has(tcp::SYN) && !tcp.has(tcp::ACK);
-            return if syn { Ok(Step::UnservedSyn6) } else { Err(DropReason::UnservedPort) };
-        };
-        if tcp.has(tcp::SYN | tcp::ACK) {
-            return Err(DropReason::SynAckFromClient);
-        }
-        self.read_tunnel(frame, packet, index, Family::V6, lanes)
     }
 }

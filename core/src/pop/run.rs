@@ -1,5 +1,7 @@
 //! What is at hand while a burst is handled, and the ways a frame can end.
 
+use std::net::IpAddr;
+
 use super::{Buckets, Note, Of, Output, SoftState, neighbours};
 use crate::config::{Address, PortConfig, Service, ServiceIndex, ServiceSlot, Snapshot};
 use crate::counters::Counters;
@@ -92,8 +94,8 @@ impl<'a, O> Run<'a, O> {
 
     /// Counts a datagram of `len` bytes that was sent on.
     #[inline(always)]
-    pub fn count_forwarded(&self, service: &Service, towards: Towards, len: usize) {
-        let counters = self.counters.service(service.slot);
+    pub fn count_forwarded(&self, slot: ServiceSlot, towards: Towards, len: usize) {
+        let counters = self.counters.service(slot);
         let traffic = match towards {
             Towards::Targets => &counters.up,
             Towards::Clients => &counters.down,
@@ -117,6 +119,18 @@ impl<'a, O> Run<'a, O> {
         O: Output<F>,
     {
         self.resolved(self.soft.links.resolve6(self.now, towards, dst))
+    }
+
+    /// [`Run::hop`] for either family.
+    #[inline]
+    pub fn hop_either<F: Frame>(&mut self, towards: Towards, dst: IpAddr) -> Result<Hop, DropReason>
+    where
+        O: Output<F>,
+    {
+        match dst {
+            IpAddr::V4(ip) => self.hop(towards, ip.to_bits()),
+            IpAddr::V6(ip) => self.hop6(towards, ip.to_bits()),
+        }
     }
 
     #[inline(always)]

@@ -382,10 +382,7 @@ impl<O> Run<'_, O> {
     where
         O: Output<F>,
     {
-        match dst {
-            IpAddr::V4(ip) => self.hop(Towards::Clients, ip.to_bits()),
-            IpAddr::V6(ip) => self.hop6(Towards::Clients, ip.to_bits()),
-        }
+        self.hop_either(Towards::Clients, dst)
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod feistel;
 pub mod icmp;
 pub mod options;
+pub mod packet_id;
 pub mod pending_rst;
 pub mod permutation;
 pub mod prefix;

@@ -65,9 +65,14 @@ pub struct Segment<'a> {
 }
 
 pub fn read_segment<'a>(ip: &Datagram<'a>) -> Option<Segment<'a>> {
-    let bytes = ip.payload;
+    let holds = tcp_checksum(ip.src, ip.dst, ip.payload) == 0;
+    (ip.protocol == 6).then(|| read_tcp(ip.payload, holds)).flatten()
+}
+
+/// Reads a segment whose checksum holds, or not.
+pub fn read_tcp(bytes: &[u8], checksum_holds: bool) -> Option<Segment<'_>> {
     let header_len = usize::from(*bytes.get(12)? >> 4) * 4;
-    if ip.protocol != 6 || bytes.len() < 20 || header_len < 20 || header_len > bytes.len() {
+    if bytes.len() < 20 || header_len < 20 || header_len > bytes.len() {
         return None;
     }
     let mut fixed = [0; 14];
@@ -82,7 +87,7 @@ pub fn read_segment<'a>(ip: &Datagram<'a>) -> Option<Segment<'a>> {
         options: &bytes[20..header_len],
         data: &bytes[header_len..],
         fixed,
-        checksum_holds: tcp_checksum(ip.src, ip.dst, bytes) == 0,
+        checksum_holds,
     })
 }
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyrelay_core::config::{Config, Egress, Endpoint, Service, Snapshot};
+use anyrelay_core::config::{Config, Egress, Endpoint, Endpoint6, Service, Snapshot};
 use anyrelay_core::counters::Counters;
 use anyrelay_core::frame::{Frame, HeapFrame};
 use anyrelay_core::keys::{KeyFile, Tenants};
@@ -105,6 +105,8 @@ pub enum Said {
     Service(String),
     Mapped { client: Client, mapped: Mapped, egress_ip: u32, target: Endpoint },
     Passed { client: Endpoint, target: Endpoint },
+    Prefixed { client: Endpoint, egress: Endpoint6, target: Endpoint6 },
+    Passed6 { client: Endpoint6, target: Endpoint6 },
     Tunnelled { agent: SocketAddr, vip: SocketAddr, tick: u64, acked: Option<i32> },
     Keepalive { tenant: u16, agent: u32 },
     Sender { holds: Return, sent: Option<i32> },
@@ -225,6 +227,8 @@ impl<F: Made> Output<F> for Sink {
                 Said::Mapped { client, mapped, egress_ip, target }
             }
             Note::Passed { client, target } => Said::Passed { client, target },
+            Note::Prefixed { client, egress, target } => Said::Prefixed { client, egress, target },
+            Note::Passed6 { client, target } => Said::Passed6 { client, target },
             Note::Tunnelled { agent, vip, tick, acked, .. } => {
                 Said::Tunnelled { agent, vip, tick: tick.0, acked }
             }

@@ -163,6 +163,12 @@ pub fn reason(line: &mut String, note: Note<'_>, port_name: impl Fn(u8) -> Strin
         Note::Passed { client, target } => {
             write!(line, " | transparent client {client} target {target}")
         }
+        Note::Prefixed { client, egress, target } => {
+            write!(line, " | prefix client {client} <-> {egress} target {target}")
+        }
+        Note::Passed6 { client, target } => {
+            write!(line, " | transparent client {client} target {target}")
+        }
         Note::Tunnelled { .. }
         | Note::Keepalive(_)
         | Note::Sender { .. }
