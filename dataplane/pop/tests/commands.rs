@@ -1,4 +1,5 @@
 //! `check`, `keygen`, `map` and the usage, through the binary: what is printed, and exit codes.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 
@@ -148,6 +149,84 @@ fn map_goes_both_ways() {
     }
     let case = ["--client", "10.1.2.3:4000", "--service", "web", "--case", "1"];
     assert_eq!(map(&case), (Some(0), serde_json::json!({ "mappings": [mappings[1]] })));
+}
+
+/// The config in the folder, with IPv6 on both ports and services that have it.
+fn with_ipv6(folder: &Folder) -> std::path::PathBuf {
+    let mut config = Config::new();
+    config.services +=
+        &service("web6", 444, "[2001:db8:5::1]:8443", "{ prefix = \"2001:db8:64::/64\" }");
+    config.services += &service("raw6", 443, "[2001:db8:5::2]:8443", "\"transparent\"")
+        .replace("203.0.113.10:443", "[2001:db8::10]:443");
+    let path = folder.pop(&config);
+    let text = fs::read_to_string(&path).unwrap();
+    let mut text =
+        text.split("addresses = [").enumerate().fold(String::new(), |text, (at, part)| {
+            let own = if at == 0 {
+                String::new()
+            } else {
+                format!("addresses = [\"2001:db8:{at}::2/64\", ")
+            };
+            text + &own + part
+        });
+    text = text.replace("gateways = [", "gateways = [\"fe80::1\", ");
+    text = text.replace("gateway_macs = [", "gateway_macs = [\"02:00:00:00:01:09\", ");
+    fs::write(&path, text).unwrap();
+    path
+}
+
+#[test]
+fn map_goes_both_ways_over_ipv6() {
+    let folder = Folder::new();
+    let path = with_ipv6(&folder);
+    let map = |arguments: &[&str]| {
+        let fixed = ["map", "--json", "--config", path.to_str().unwrap()];
+        let output = anyrelay(&[&fixed[..], arguments].concat());
+        let answer: Value = serde_json::from_str(&stdout(&output)).unwrap_or(Value::Null);
+        (output.status.code(), answer, stderr(&output))
+    };
+    let (code, answer, error) = map(&["--client", "10.1.2.3:4000", "--service", "web6"]);
+    assert_eq!(code, Some(0), "{error}");
+    let mapping = &answer["mappings"][0];
+    let text = |key: &str| mapping[key].as_str().unwrap();
+    assert_eq!((text("mode"), text("target")), ("prefix", "[2001:db8:5::1]:8443"));
+    // 10.1.2.3 in front of the check.
+    assert!(text("egress").starts_with("[2001:db8:64:0:a01:203:"), "{mapping}");
+    assert!(text("egress").ends_with("]:4000") && mapping["tag"].is_null());
+    let back = map(&["--egress", text("egress"), "--target", text("target")]);
+    assert_eq!((back.0, &back.1["mappings"][0]), (Some(0), mapping));
+
+    // Without a name, all services that the client can connect to, in the order of the file.
+    let (_, answer, _) = map(&["--client", "10.1.2.3:4000", "--case", "0"]);
+    let modes = |answer: &Value| -> Vec<String> {
+        let mappings = answer["mappings"].as_array().unwrap();
+        mappings.iter().map(|mapping| mapping["mode"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(modes(&answer), ["pool", "prefix"]);
+    let (_, answer, _) = map(&["--client", "[2600::5]:4000"]);
+    assert_eq!(modes(&answer), ["transparent"]);
+    assert_eq!(answer["mappings"][0]["egress"], "[2600::5]:4000");
+
+    let (egress, target) = ("[2001:db8:64::1]:9", "[2001:db8:5::1]:8443");
+    for (arguments, reason) in [
+        (["--egress", egress, "--target", target], "bad_tag"),
+        (["--egress", egress, "--target", "[2001:db8:5::1]:1"], "unknown_target"),
+        (["--egress", egress, "--target", "198.51.100.10:8443"], "unknown_target"),
+        (["--egress", "[2600::1]:9", "--target", target], "not_ours"),
+        (["--client", "[2001:db8::10]:9", "--service", "raw6"], "source_not_allowed"),
+    ] {
+        let (code, answer, error) = map(&arguments);
+        assert_eq!((code, answer["drop"].as_str()), (Some(1), Some(reason)), "{error}");
+    }
+    for (arguments, words) in [
+        (&["--egress", "100.64.8.1:9", "--target", "198.51.100.10:8443"][..], "give its --tag"),
+        (&["--egress", egress, "--target", target, "--tag", "1"], "leave out --tag"),
+        (&["--client", "[2600::5]:4000", "--service", "web6"], "a client of its family"),
+    ] {
+        let (code, _, error) = map(arguments);
+        assert_eq!(code, Some(2), "{error}");
+        assert!(error.contains(words), "{error}");
+    }
 }
 
 #[test]

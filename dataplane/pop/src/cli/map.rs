@@ -1,20 +1,20 @@
 //! `map`: the stateless mapping on the command line, in both directions.
 //!
 //! Forward it answers "who is this client at the target", backward "which client is behind this
-//! address, port and tag", as for an abuse report; of tunnels it tells what a token holds and which
-//! numbers an agent's are. What does not decode ends with the name of the drop reason and exit code
+//! address, port and tag", as for an abuse report (`map_relay`); of tunnels it tells what a token
+//! holds and which numbers an agent's are (`map_tunnel`). What does not decode ends with the name of the drop reason and exit code
 //! 1, just as the POP would drop it.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use anyrelay_core::config::{Destination, Egress, Endpoint, Service, Snapshot};
-use anyrelay_core::relay::permutation::{Case, Client, DecodeError, Mapped, WalkError};
+use anyrelay_core::config::Snapshot;
 use anyrelay_core::tunnel::PublicToken;
 use anyrelay_core::verdict::DropReason;
 use clap::Args;
 use serde::Serialize;
 
+use super::map_relay::{self, Mapping};
 use super::map_tunnel::{self, Moment, Question};
 use super::{Failure, print_json, say};
 use crate::control::load;
@@ -29,7 +29,7 @@ pub(super) struct MapArguments {
     config: PathBuf,
     /// A client, to be shown as its target sees it.
     #[arg(long, value_name = "IP:PORT")]
-    client: Option<SocketAddrV4>,
+    client: Option<SocketAddr>,
     /// The service that the client or agent connects to; without it, all.
     #[arg(long, value_name = "NAME", conflicts_with = "egress")]
     service: Option<String>,
@@ -37,20 +37,14 @@ pub(super) struct MapArguments {
     #[arg(long, value_parser = clap::value_parser!(u8).range(0..=1), conflicts_with_all = ["egress", "token", "agent"])]
     case: Option<u8>,
     /// The address and port that a target saw, to be turned into the client.
-    #[arg(
-        long,
-        value_name = "IP:PORT",
-        conflicts_with = "client",
-        requires = "tag",
-        requires = "target"
-    )]
-    egress: Option<SocketAddrV4>,
-    /// The timestamp (TSval) that the target saw.
+    #[arg(long, value_name = "IP:PORT", conflicts_with = "client", requires = "target")]
+    egress: Option<SocketAddr>,
+    /// The timestamp (TSval) that the target saw, where the address is IPv4.
     #[arg(long, value_name = "N", requires = "egress")]
     tag: Option<u32>,
     /// The target.
     #[arg(long, value_name = "IP:PORT", requires = "egress")]
-    target: Option<SocketAddrV4>,
+    target: Option<SocketAddr>,
     /// An agent's token, to be shown with what it holds and its agent's numbers.
     #[arg(long, conflicts_with_all = ["client", "egress"])]
     token: Option<PublicToken>,
@@ -63,22 +57,6 @@ pub(super) struct MapArguments {
     /// Answer in JSON.
     #[arg(long)]
     json: bool,
-}
-
-/// One line of the answer: a client of a service and what stands for it.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-struct Mapping {
-    service: String,
-    vip: String,
-    mode: &'static str,
-    /// Absent in transparent mode, as the tag is.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    case: Option<u8>,
-    client: String,
-    egress: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tag: Option<u32>,
-    target: String,
 }
 
 /// Why there is no answer: what the POP would drop a segment for.
@@ -105,19 +83,20 @@ pub(super) fn map(arguments: &MapArguments) -> Result<(), Failure> {
     if let Some(question) = question.or(arguments.agent.map(Question::Agent)) {
         return map_tunnel(&snapshot, question, arguments);
     }
-    let answer = match (arguments.client, arguments.egress, arguments.tag, arguments.target) {
+    let answer = match (arguments.client, arguments.egress, arguments.target) {
         (Some(client), ..) => {
-            let services = wanted(&snapshot, arguments)?;
             let cases = arguments.case.map_or(vec![0, 1], |case| vec![case]);
-            forward(&snapshot, &services, endpoint(client), &cases)
+            map_relay::forward(&snapshot, arguments.service.as_deref(), client, &cases)?
         }
-        (None, Some(egress), Some(tag), Some(target)) => {
-            backward(&snapshot, endpoint(egress), tag, endpoint(target)).map(|found| vec![found])
+        (None, Some(egress), Some(target)) => {
+            let found = map_relay::backward(&snapshot, egress, arguments.tag, target)?;
+            found.map(|found| vec![found])
         }
         // clap asks for one or the other.
         _ => {
             return Err(Failure::Config(
-                "give --client, or --egress, --tag and --target, or --token, or --agent".into(),
+                "give --client, or --egress, --target and for IPv4 --tag, or --token, or --agent"
+                    .into(),
             ));
         }
     };
@@ -127,7 +106,7 @@ pub(super) fn map(arguments: &MapArguments) -> Result<(), Failure> {
 fn tell(answer: Result<Vec<Mapping>, DropReason>, json: bool) -> Result<(), Failure> {
     match answer {
         Ok(mappings) if json => print_json(&Mappings { mappings }),
-        Ok(mappings) => mappings.iter().try_for_each(|mapping| say(line(mapping))),
+        Ok(mappings) => mappings.iter().map(Mapping::line).try_for_each(say),
         Err(reason) => tell_drop(reason, json),
     }
 }
@@ -155,129 +134,4 @@ fn map_tunnel(
         Ok(tunnels) => tunnels.iter().flat_map(map_tunnel::Answer::lines).try_for_each(say),
         Err(reason) => tell_drop(reason, arguments.json),
     }
-}
-
-fn line(mapping: &Mapping) -> String {
-    let Mapping { service, vip, mode, case, client, egress, tag, target } = mapping;
-    let head = format!("service {service} vip {vip} {mode}");
-    match (case, tag) {
-        (Some(case), Some(tag)) => {
-            format!("{head} case {case} client {client} egress {egress} tag {tag} target {target}")
-        }
-        _ => format!("{head} client {client} egress {egress} (the client itself) target {target}"),
-    }
-}
-
-/// The services asked for: the one named, or all.
-fn wanted<'a>(
-    snapshot: &'a Snapshot,
-    arguments: &MapArguments,
-) -> Result<Vec<&'a Service>, Failure> {
-    let Some(name) = &arguments.service else { return Ok(snapshot.services.iter().collect()) };
-    match snapshot.services.iter().find(|service| service.name == *name) {
-        Some(service) => Ok(vec![service]),
-        None => {
-            let names: Vec<_> = snapshot.services.iter().map(|other| other.name.as_str()).collect();
-            let (file, names) = (&snapshot.config.file, names.join(", "));
-            Err(Failure::Config(format!("{file}: relay: no service {name}; there are: {names}")))
-        }
-    }
-}
-
-/// What stands for `client` at the target of each of `services`.
-fn forward(
-    snapshot: &Snapshot,
-    services: &[&Service],
-    client: Endpoint,
-    cases: &[u8],
-) -> Result<Vec<Mapping>, DropReason> {
-    if !snapshot.client_ok(client.ip) {
-        return Err(DropReason::SourceNotAllowed);
-    }
-    let mut mappings = Vec::new();
-    for service in services {
-        let Egress::Pool { pool, permutation, .. } = &service.egress else {
-            let ends = Ends { client, egress: client, target: target(service, client) };
-            mappings.push(mapping(service, None, ends));
-            continue;
-        };
-        for case in cases.iter().map(|&number| to_case(number)) {
-            let asked = [Client { case, ip: client.ip, port: client.port }];
-            let mut answer = [Err(WalkError)];
-            permutation.forward(&asked, &mut answer);
-            let [Ok(mapped)] = answer else { return Err(DropReason::Walk) };
-            let egress = Endpoint { ip: pool.address(mapped.index), port: mapped.port };
-            let ends = Ends { client, egress, target: target(service, client) };
-            mappings.push(mapping(service, Some((case, mapped.tag)), ends));
-        }
-    }
-    Ok(mappings)
-}
-
-/// The client behind what a target saw.
-fn backward(
-    snapshot: &Snapshot,
-    egress: Endpoint,
-    tag: u32,
-    target: Endpoint,
-) -> Result<Mapping, DropReason> {
-    let Destination::Pool(place) = snapshot.classify(egress.ip) else {
-        return Err(DropReason::NotOurs);
-    };
-    let index = snapshot.service_from_pool(place, target.ip, target.port);
-    let service = index.and_then(|index| snapshot.service(index));
-    let Some((service, Egress::Pool { pool, permutation, .. })) =
-        service.map(|service| (service, &service.egress))
-    else {
-        return Err(DropReason::UnknownTarget);
-    };
-    let asked = [Mapped { tag, port: egress.port, index: pool.index(egress.ip) }];
-    let mut answer = [Err(DecodeError::BadTag)];
-    permutation.inverse(&asked, &mut answer);
-    let [found] = answer;
-    let found = found.map_err(|error| match error {
-        DecodeError::BadTag => DropReason::BadTag,
-        DecodeError::Walk => DropReason::Walk,
-    })?;
-    if !snapshot.client_ok(found.ip) {
-        return Err(DropReason::BadTag);
-    }
-    let client = Endpoint { ip: found.ip, port: found.port };
-    Ok(mapping(service, Some((found.case, tag)), Ends { client, egress, target }))
-}
-
-/// Where a mapping's addresses are.
-struct Ends {
-    client: Endpoint,
-    egress: Endpoint,
-    target: Endpoint,
-}
-
-fn mapping(service: &Service, tagged: Option<(Case, u32)>, ends: Ends) -> Mapping {
-    Mapping {
-        service: service.name.clone(),
-        vip: service.vip.to_string(),
-        mode: if tagged.is_some() { "pool" } else { "transparent" },
-        case: tagged.map(|(case, _)| case as u8),
-        client: ends.client.to_string(),
-        egress: ends.egress.to_string(),
-        tag: tagged.map(|(_, tag)| tag),
-        target: ends.target.to_string(),
-    }
-}
-
-/// The target that the service chooses for a client.
-fn target(service: &Service, client: Endpoint) -> Endpoint {
-    let mut choice = [0];
-    service.rendezvous.choose(&[client], &mut choice);
-    let [index] = choice;
-    service.targets().get(usize::from(index)).copied().unwrap_or_default()
-}
-
-fn to_case(number: u8) -> Case {
-    if number == 0 { Case::WithTimestamps } else { Case::WithoutTimestamps }
-}
-
-fn endpoint(address: SocketAddrV4) -> Endpoint {
-    Endpoint { ip: Ipv4Addr::to_bits(*address.ip()), port: address.port() }
 }

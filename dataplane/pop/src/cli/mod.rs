@@ -7,6 +7,7 @@ mod check;
 mod files;
 mod keygen;
 mod map;
+mod map_relay;
 mod map_tunnel;
 mod replay;
 mod rotate;

@@ -201,7 +201,7 @@ fn log_start(snapshot: &Snapshot) {
         pop = config.pop.name,
         ports = config.ports.len(),
         workers = config.workers.len(),
-        services = snapshot.services.len(),
+        services = config.services.len(),
         tunnels = snapshot.tunnels.len(),
         digest = snapshot.digest(),
         "starting"

@@ -52,12 +52,15 @@ impl<'a> Counts<'a> {
                 PortCounts { rx: (&counts.rx).into(), tx: (&counts.tx).into(), drops },
             )
         });
-        let services = snapshot.services.iter().map(|service| {
-            let counts = counters.service(service.slot);
-            let drops = drops(|reason| counters.service_drops(service.slot, reason));
+        let relays = snapshot.services.iter().map(|service| (service.name.as_str(), service.slot));
+        let relays6 =
+            snapshot.services6.iter().map(|service| (service.name.as_str(), service.slot));
+        let services = relays.chain(relays6).map(|(name, slot)| {
+            let counts = counters.service(slot);
+            let drops = drops(|reason| counters.service_drops(slot, reason));
             let counts =
                 ServiceCounts { up: (&counts.up).into(), down: (&counts.down).into(), drops };
-            (service.name.as_str(), counts)
+            (name, counts)
         });
         let replies = ReplyKind::ALL.iter().map(|&kind| (kind.label(), counters.replies(kind)));
         let absorbed = AbsorbKind::ALL.iter().map(|&kind| (kind.label(), counters.absorbed(kind)));
