@@ -6,14 +6,16 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyrelay_core::config::{Endpoint, MAPPING_VERSION};
 use anyrelay_core::keys::{
-    Secret, permutation_key, prefix_check_key, rendezvous_key, rendezvous_key6,
+    Secret, packet_id_key, permutation_key, prefix_check_key, rendezvous_key, rendezvous_key6,
 };
+use anyrelay_core::relay::packet_id::PacketIds;
 use anyrelay_core::relay::permutation::{
     Case, Client, DecodeError, Mapped, Permutation, PoolBits, WalkError,
 };
 use anyrelay_core::relay::prefix::{Prefix, PrefixLen, PrefixMap};
 use anyrelay_core::relay::rendezvous::{Endpoint6, Rendezvous};
 use anyrelay_core::relay::rendezvous6::Rendezvous6;
+use anyrelay_core::seq::SeqNum;
 use serde_json::Value;
 
 fn vectors() -> Value {
@@ -185,4 +187,20 @@ fn the_addresses_of_prefix_mode_are_the_frozen_ones() {
         }
     }
     assert_eq!(lens, [32, 48, 64, 70, 80]);
+}
+
+#[test]
+fn packet_ids_are_the_frozen_ones() {
+    let vectors = vectors();
+    let entry = &vectors["packet_ids"];
+    let vip: SocketAddr = text(entry, "vip").parse().unwrap();
+    let key = packet_id_key(&secret(&vectors), vip).unwrap();
+    assert_eq!(key.as_bytes()[..], hex(text(entry, "key")));
+    let ids = PacketIds::new(&key);
+    assert_eq!(list(entry, "ids").len(), 20);
+    for vector in list(entry, "ids") {
+        let (client, seq) = (endpoint(text(vector, "client")), SeqNum(number(vector, "seq")));
+        let (port, len) = (number(vector, "target_port"), number(vector, "total_len"));
+        assert_eq!(ids.id(client, port, seq, len), number::<u16>(vector, "id"));
+    }
 }

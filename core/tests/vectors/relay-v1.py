@@ -131,6 +131,15 @@ def prefix_client(round_keys, prefix, address):
     return client_ip if prefix_address(round_keys, prefix, client_ip) == address else None
 
 
+# --- Packet IDs ----------------------------------------------------------------------------------
+
+
+def packet_id(round_keys, client, target_port, seq, total_len):
+    block = endpoint_bytes(client) + target_port.to_bytes(2, "big") + seq.to_bytes(4, "big")
+    block += total_len.to_bytes(2, "big") + bytes(2)
+    return int.from_bytes(aes128(round_keys, block)[:2], "big")
+
+
 # --- The file ------------------------------------------------------------------------------------
 
 
@@ -254,6 +263,20 @@ def prefix_vectors(text):
     return {"prefix": text, "vip": text_of(vip), "key": key.hex(), "addresses": addresses, "bad": bad}
 
 
+def packet_id_vectors():
+    vip = endpoint("203.0.113.10:443")
+    key = derive("packet id", vip)
+    round_keys = expand_key(key)
+    ids = []
+    for client, n in zip(clients("packet id")[:20], numbers("segment", 20)):
+        seq, target_port, total_len = n % 2**32, n >> 32 & 0xFFFF, 40 + (n >> 48) % 1221
+        found = packet_id(round_keys, client, target_port, seq, total_len)
+        ids.append(
+            {"client": text_of(client), "target_port": target_port, "seq": seq, "total_len": total_len, "id": found}
+        )
+    return {"vip": text_of(vip), "key": key.hex(), "ids": ids}
+
+
 def make():
     permutations = [permutation_vectors(k) for k in POOL_BITS]
     assert sum(entry["longer_walks"] for entry in permutations) > 0
@@ -268,6 +291,7 @@ def make():
             for count in (2, 9)
         ],
         "prefix": [prefix_vectors(text) for text in PREFIXES],
+        "packet_ids": packet_id_vectors(),
     }
 
 
