@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::Outer;
 use crate::seq::SeqNum;
 use crate::tunnel::handshake::WINDOW;
-use crate::wire::tcp::{HEADER_LEN, field};
+use crate::wire::tcp::{HEADER_LEN, RST, field};
 use crate::wire::{checksum, ipv4, ipv6, put_u16, put_u32};
 
 /// The IP and TCP headers of a segment, but for its options.
@@ -54,7 +54,7 @@ impl Headers {
         put_u32(head, field::ACK, self.ack.0);
         head[field::DATA_OFFSET] = (((HEADER_LEN + options.len()) / 4) << 4) as u8;
         head[field::FLAGS] = self.flags;
-        put_u16(head, field::WINDOW, WINDOW);
+        put_u16(head, field::WINDOW, if self.flags & RST == 0 { WINDOW } else { 0 });
         // The checksum, 0 until it is known, and no urgent pointer.
         put_u32(head, field::CHECKSUM, 0);
         if let Some(place) = rest.get_mut(..options.len()) {
