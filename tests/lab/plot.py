@@ -33,6 +33,8 @@ KINDS = [
 TITLES = {
     "relay": "anyrelay: three POPs without state",
     "control": "control: HAProxy in the same three POPs, same script",
+    "prefix": "anyrelay, clients over IPv4 and server over IPv6: three POPs without state",
+    "transparent6": "anyrelay, clients and server over IPv6: three POPs without state",
 }
 
 

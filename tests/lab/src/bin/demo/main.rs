@@ -1,6 +1,7 @@
 //! The main jobs, shown, while routes flip, packets are sprayed and POPs are killed. Relay: stock
 //! clients reach a stock server through three POPs without state; then the same with HAProxy in the
-//! POPs. Tunnel: agents behind strict NATs reach each other.
+//! POPs. Relay with IPv6: the same for clients over IPv4 and a server over IPv6, and for both over
+//! IPv6. Tunnel: agents behind strict NATs reach each other.
 //!
 //! Exit codes: 0 all conditions are met, 1 one is not or the lab failed, 2 usage.
 
@@ -17,11 +18,12 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyrelay_lab::script::Script;
-use anyrelay_lab::{Forwarder, LabError, Result, command};
+use anyrelay_lab::{Forwarder, LabError, Result, Service, command};
 use clap::{Parser, ValueEnum};
 use serde_json::Value;
 
-use crate::report::Demo;
+use crate::report::{Demo, Demo6};
+use crate::run::Outcome;
 
 /// How much of the length of a run the calm control lasts.
 const CALM_SHARE: f64 = 0.25;
@@ -34,7 +36,7 @@ struct Arguments {
     /// What is shown.
     #[arg(long, value_enum, default_value_t = Mode::Relay)]
     mode: Mode,
-    /// How long the run lasts; of the relay, and of its control.
+    /// How long a run lasts; of the relay, and of its control, or of each mode with IPv6.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(5..=3600))]
     seconds: u32,
     /// Write the figures to this file.
@@ -50,13 +52,15 @@ struct Arguments {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Mode {
-    /// Stock clients and a stock server.
+    /// Stock clients and a stock server over IPv4.
     Relay,
+    /// The same with IPv6: of the server (prefix), and of both (transparent).
+    Relay6,
     /// Agents behind NATs.
     Tunnel,
 }
 
-/// What a run of either mode has to say.
+/// What a run of any mode has to say.
 struct Findings {
     table: String,
     json: Value,
@@ -82,6 +86,7 @@ fn show(arguments: &Arguments) -> Result<bool> {
     let length = Duration::from_secs(arguments.seconds.into());
     let findings = match arguments.mode {
         Mode::Relay => relay(arguments.seed, length)?,
+        Mode::Relay6 => relay6(arguments.seed, length)?,
         Mode::Tunnel => {
             let demo = tunnel::run(arguments.seed, length)?;
             Findings {
@@ -109,22 +114,45 @@ fn relay(seed: u64, length: Duration) -> Result<Findings> {
     let script = Script::new(seed, length, POPS);
     let calm = Script::calm(length.mul_f64(CALM_SHARE));
     let demo = Demo {
-        relay: run::run("relay", Forwarder::Relay, &script)?,
-        calm: run::run("control, calm", Forwarder::HaProxy, &calm)?,
-        control: run::run("control", Forwarder::HaProxy, &script)?,
+        relay: run::run("relay", Forwarder::Relay, Service::default(), &script)?,
+        calm: run::run("control, calm", Forwarder::HaProxy, Service::default(), &calm)?,
+        control: run::run("control", Forwarder::HaProxy, Service::default(), &script)?,
         script,
     };
-    // What went wrong in the control is what it is there for.
-    let notes = [&demo.relay, &demo.calm]
-        .into_iter()
-        .flat_map(|run| run.counts.notes.iter().map(|note| format!("{}: {note}", run.name)));
     Ok(Findings {
         table: demo.table(),
         json: demo.json(),
         plot_data: demo.plot_data(),
         conditions: demo.conditions(),
-        notes: notes.collect(),
+        // What went wrong in the control is what it is there for.
+        notes: notes(&[&demo.relay, &demo.calm]),
     })
+}
+
+fn relay6(seed: u64, length: Duration) -> Result<Findings> {
+    let script = Script::new(seed, length, POPS);
+    let modes = [("prefix", Service::prefix()), ("transparent6", Service::transparent6())];
+    let runs = modes
+        .into_iter()
+        .map(|(name, service)| run::run(name, Forwarder::Relay, service, &script))
+        .collect::<Result<_>>()?;
+    let demo = Demo6 { script, runs };
+    Ok(Findings {
+        table: demo.table(),
+        json: demo.json(),
+        plot_data: demo.plot_data(),
+        conditions: demo.conditions(),
+        notes: notes(&demo.runs.iter().collect::<Vec<_>>()),
+    })
+}
+
+/// The first failures of these runs, in words.
+fn notes(runs: &[&Outcome]) -> Vec<String> {
+    let of_run = |run: &&Outcome| {
+        let name = run.name;
+        run.counts.notes.iter().map(|note| format!("{name}: {note}")).collect::<Vec<_>>()
+    };
+    runs.iter().flat_map(of_run).collect()
 }
 
 /// Prints each condition; if one is not met, also what went wrong.

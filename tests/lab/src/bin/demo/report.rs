@@ -11,7 +11,7 @@ use anyrelay_lab::script::Script;
 use crate::record::{BUCKET, mbit_s};
 use crate::run::Outcome;
 
-/// The three runs of a demo.
+/// The runs of the relay between IPv4 and IPv4, and of what is used today.
 #[derive(Debug)]
 pub struct Demo {
     /// What the relay and the control went through.
@@ -34,73 +34,123 @@ impl Demo {
 
     /// The conditions under which the demo passes, and whether each is met.
     pub fn conditions(&self) -> Vec<(String, bool)> {
-        let relay = &self.relay.counts;
-        let stall = relay.longest_stall.as_millis();
-        // How much must happen is stated for 30 seconds.
-        let scale = self.script.length.as_secs_f64() / 30.0;
-        let at_least = |what: &str, got: usize, in_30_s: f64| {
-            let need = (in_30_s * scale).floor() as usize;
-            (format!("relay: {got} {what}, at least {need}"), got >= need)
-        };
-        let zero = |what: &str, got: u64| (format!("{what} is {got}, must be 0"), got == 0);
-        let share = self.relay.sprayed.as_ref().map_or(0.0, Carried::smallest_share) * 100.0;
-        let shorts = usize::try_from(relay.short_connections).unwrap_or(usize::MAX);
-        vec![
-            zero("relay: broken", relay.broken),
-            zero("relay: corrupt", relay.corrupt),
-            zero("relay: short_broken", relay.short_broken),
-            (format!("relay: longest stall {stall} ms, below 3000 ms"), stall < 3000),
-            at_least("flips that moved packets", relay.flips.len(), 200.0),
-            at_least("kills", relay.kills.len(), 2.0),
-            at_least("short connections", shorts, 500.0),
-            (
-                format!("relay: each POP carried {share:.1}% or more of the spray, at least 10%"),
-                share >= 10.0,
-            ),
-            zero("control: calm_broken", failures(&self.calm)),
-            (
-                format!("control: broken is {}, must not be 0", self.control.counts.broken),
-                self.control.counts.broken > 0,
-            ),
-        ]
+        let mut conditions = relay_conditions(&self.relay, &self.script);
+        conditions.push(zero("control: calm_broken", failures(&self.calm)));
+        conditions.push((
+            format!("control: broken is {}, must not be 0", self.control.counts.broken),
+            self.control.counts.broken > 0,
+        ));
+        conditions
     }
 
     /// The runs beside each other.
     pub fn table(&self) -> String {
-        let mut text = String::new();
-        let mut row = |name: &str, cell: &dyn Fn(&Outcome) -> String| {
-            let [relay, control, calm] = [&self.relay, &self.control, &self.calm].map(cell);
-            let _ = writeln!(text, "{name:<28}{relay:>14}{control:>14}{calm:>16}");
-        };
-        row("", &|run| run.name.to_owned());
-        row("transfers", &|run| run.counts.transfers.to_string());
-        row("  broken", &|run| run.counts.broken.to_string());
-        row("bodies corrupt", &|run| run.counts.corrupt.to_string());
-        row("short connections", &|run| run.counts.short_connections.to_string());
-        row("  broken", &|run| run.counts.short_broken.to_string());
-        row("longest stall, ms", &|run| run.counts.longest_stall.as_millis().to_string());
-        row("payload, MB", &|run| format!("{:.0}", run.bytes as f64 / 1e6));
-        row("throughput, Mbit/s", &|run| format!("{:.0}", run.throughput_mbit_s));
-        row("flips that moved packets", &|run| run.counts.flips.len().to_string());
-        row("kills", &|run| run.counts.kills.len().to_string());
-        for pop in 0..self.relay.carried.up.len() {
-            row(&format!("pop{} packets up", pop + 1), &|run| run.carried.up[pop].to_string());
-            row(&format!("pop{} packets down", pop + 1), &|run| run.carried.down[pop].to_string());
-        }
-        text
+        table(&[&self.relay, &self.control, &self.calm])
     }
 
     /// What the plot is drawn from.
     pub fn plot_data(&self) -> Value {
-        let runs: Vec<Value> = [&self.relay, &self.control].map(plot_run).to_vec();
-        let spray = [self.script.spray.start.as_secs_f64(), self.script.spray.end.as_secs_f64()];
-        json!({
-            "seconds": self.script.length.as_secs_f64(),
-            "bucket_seconds": BUCKET.as_secs_f64(),
-            "spray": spray,
-            "runs": runs,
-        })
+        plot_data(&self.script, &[&self.relay, &self.control])
     }
+}
+
+/// The runs of the relay with IPv6 on a side.
+#[derive(Debug)]
+pub struct Demo6 {
+    /// What each went through.
+    pub script: Script,
+    /// One for each mode.
+    pub runs: Vec<Outcome>,
+}
+
+impl Demo6 {
+    /// The figures, as JSON, by the modes' names.
+    pub fn json(&self) -> Value {
+        let runs = self.runs.iter();
+        runs.map(|run| (run.name.to_owned(), Value::Object(figures(run)))).collect()
+    }
+
+    /// The conditions under which the demo passes, and whether each is met.
+    pub fn conditions(&self) -> Vec<(String, bool)> {
+        self.runs.iter().flat_map(|run| relay_conditions(run, &self.script)).collect()
+    }
+
+    /// The runs beside each other.
+    pub fn table(&self) -> String {
+        table(&self.runs.iter().collect::<Vec<_>>())
+    }
+
+    /// What the plot is drawn from.
+    pub fn plot_data(&self) -> Value {
+        plot_data(&self.script, &self.runs.iter().collect::<Vec<_>>())
+    }
+}
+
+fn zero(what: &str, got: u64) -> (String, bool) {
+    (format!("{what} is {got}, must be 0"), got == 0)
+}
+
+/// What a run of the relay must show.
+fn relay_conditions(run: &Outcome, script: &Script) -> Vec<(String, bool)> {
+    let (name, counts) = (run.name, &run.counts);
+    let stall = counts.longest_stall.as_millis();
+    // How much must happen is stated for 30 seconds.
+    let scale = script.length.as_secs_f64() / 30.0;
+    let at_least = |what: &str, got: usize, in_30_s: f64| {
+        let need = (in_30_s * scale).floor() as usize;
+        (format!("{name}: {got} {what}, at least {need}"), got >= need)
+    };
+    let none = |what: &str, got: u64| zero(&format!("{name}: {what}"), got);
+    let share = run.sprayed.as_ref().map_or(0.0, Carried::smallest_share) * 100.0;
+    let shorts = usize::try_from(counts.short_connections).unwrap_or(usize::MAX);
+    vec![
+        none("broken", counts.broken),
+        none("corrupt", counts.corrupt),
+        none("short_broken", counts.short_broken),
+        (format!("{name}: longest stall {stall} ms, below 3000 ms"), stall < 3000),
+        at_least("flips that moved packets", counts.flips.len(), 200.0),
+        at_least("kills", counts.kills.len(), 2.0),
+        at_least("short connections", shorts, 500.0),
+        (
+            format!("{name}: each POP carried {share:.1}% or more of the spray, at least 10%"),
+            share >= 10.0,
+        ),
+    ]
+}
+
+fn table(runs: &[&Outcome]) -> String {
+    let mut text = String::new();
+    let mut row = |name: &str, cell: &dyn Fn(&Outcome) -> String| {
+        let cells: String = runs.iter().map(|run| format!("{:>16}", cell(run))).collect();
+        let _ = writeln!(text, "{name:<28}{cells}");
+    };
+    row("", &|run| run.name.to_owned());
+    row("transfers", &|run| run.counts.transfers.to_string());
+    row("  broken", &|run| run.counts.broken.to_string());
+    row("bodies corrupt", &|run| run.counts.corrupt.to_string());
+    row("short connections", &|run| run.counts.short_connections.to_string());
+    row("  broken", &|run| run.counts.short_broken.to_string());
+    row("longest stall, ms", &|run| run.counts.longest_stall.as_millis().to_string());
+    row("payload, MB", &|run| format!("{:.0}", run.bytes as f64 / 1e6));
+    row("throughput, Mbit/s", &|run| format!("{:.0}", run.throughput_mbit_s));
+    row("flips that moved packets", &|run| run.counts.flips.len().to_string());
+    row("kills", &|run| run.counts.kills.len().to_string());
+    let pops = runs.iter().map(|run| run.carried.up.len()).min().unwrap_or(0);
+    for pop in 0..pops {
+        row(&format!("pop{} packets up", pop + 1), &|run| run.carried.up[pop].to_string());
+        row(&format!("pop{} packets down", pop + 1), &|run| run.carried.down[pop].to_string());
+    }
+    text
+}
+
+fn plot_data(script: &Script, runs: &[&Outcome]) -> Value {
+    let runs: Vec<Value> = runs.iter().map(|run| plot_run(run)).collect();
+    json!({
+        "seconds": script.length.as_secs_f64(),
+        "bucket_seconds": BUCKET.as_secs_f64(),
+        "spray": [script.spray.start.as_secs_f64(), script.spray.end.as_secs_f64()],
+        "runs": runs,
+    })
 }
 
 fn figures(run: &Outcome) -> Map<String, Value> {

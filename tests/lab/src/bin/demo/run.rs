@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyrelay_lab::counters::Carried;
 use anyrelay_lab::script::Script;
-use anyrelay_lab::{Direction, Forwarder, Lab, LabError, Nginx, Result, link, topology};
+use anyrelay_lab::{Direction, Forwarder, Lab, LabError, Nginx, Result, Service, link};
 
 use crate::drive::Driver;
 use crate::record::{Counts, Record, index};
@@ -43,13 +44,19 @@ pub struct Outcome {
     pub series: [Vec<u64>; 2],
 }
 
-/// Builds a lab, runs the script on it, and takes it down.
+/// Builds a lab with one service, runs the script on it, and takes it down.
 ///
 /// # Errors
 /// If the lab fails; broken traffic is no error but part of the outcome.
-pub fn run(name: &'static str, forwarder: Forwarder, script: &Script) -> Result<Outcome> {
+pub fn run(
+    name: &'static str,
+    forwarder: Forwarder,
+    service: Service,
+    script: &Script,
+) -> Result<Outcome> {
     eprintln!("{name}: starting");
-    let mut lab = Lab::builder().forwarder(forwarder).build()?;
+    let vip = service.vip;
+    let mut lab = Lab::builder().forwarder(forwarder).service(service).build()?;
     for host in [&lab.topology.client, &lab.topology.target] {
         link::limit_rate((host, "net0"), LINK_MBIT)?;
     }
@@ -66,7 +73,7 @@ pub fn run(name: &'static str, forwarder: Forwarder, script: &Script) -> Result<
     let record = Arc::new(Record::start(script.length, Direction::BOTH.len()));
     let transfers = Transfers {
         client: lab.topology.client.clone(),
-        server: topology::VIP.to_string(),
+        server: vip.to_string(),
         record: record.clone(),
         kinds: Direction::BOTH.map(index),
         uploads: nginx.uploads(),
@@ -79,7 +86,7 @@ pub fn run(name: &'static str, forwarder: Forwarder, script: &Script) -> Result<
     let traffic = std::thread::spawn({
         let record = record.clone();
         let length = script.length;
-        move || all_traffic(&transfers, &record, length, &small)
+        move || all_traffic(&transfers, vip, &record, length, &small)
     });
     let progress = std::thread::spawn({
         let record = record.clone();
@@ -100,6 +107,7 @@ pub fn run(name: &'static str, forwarder: Forwarder, script: &Script) -> Result<
 /// All traffic of a run; returns when all of it has ended.
 fn all_traffic(
     transfers: &Transfers,
+    vip: SocketAddr,
     record: &Arc<Record>,
     length: Duration,
     small: &Arc<[u8]>,
@@ -107,7 +115,7 @@ fn all_traffic(
     let client = &transfers.client;
     let active = [length.mul_f64(0.55), length.mul_f64(0.93)];
     let (idle_record, idle_body) = (record.clone(), small.clone());
-    let idle = client.thread(move || idle_then_active(&idle_record, &active, &idle_body))?;
+    let idle = client.thread(move || idle_then_active(vip, &idle_record, &active, &idle_body))?;
     let mut workers = Vec::new();
     for (direction, first) in [(Direction::Down, 0), (Direction::Up, TRANSFERS)] {
         for worker in first..first + TRANSFERS {
@@ -115,7 +123,7 @@ fn all_traffic(
             workers.push(std::thread::spawn(move || transfers.keep_moving(direction, worker)));
         }
     }
-    short_connections(client, record, small)?;
+    short_connections(client, vip, record, small)?;
     let died = |_| LabError::Unexpected("a traffic thread died".into());
     for worker in workers {
         worker.join().map_err(died)??;

@@ -5,8 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyrelay_lab::config::VIP_PORT;
-use anyrelay_lab::{Namespace, Result, topology};
+use anyrelay_lab::{Namespace, Result};
 
 use crate::record::{Progress, Record};
 
@@ -18,7 +17,12 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 const ACTIVE_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Begins short connections at a steady rate until the run is over, and waits for all of them.
-pub fn short_connections(client: &Namespace, record: &Arc<Record>, body: &Arc<[u8]>) -> Result<()> {
+pub fn short_connections(
+    client: &Namespace,
+    vip: SocketAddr,
+    record: &Arc<Record>,
+    body: &Arc<[u8]>,
+) -> Result<()> {
     let mut threads = Vec::new();
     let mut at = SHORT_INTERVAL;
     while !record.is_over() {
@@ -26,7 +30,7 @@ pub fn short_connections(client: &Namespace, record: &Arc<Record>, body: &Arc<[u
         at += SHORT_INTERVAL;
         record.count(|counts| counts.short_connections += 1);
         let (record, body) = (record.clone(), body.clone());
-        threads.push(client.thread(move || one_short(&record, &body))?);
+        threads.push(client.thread(move || one_short(vip, &record, &body))?);
         threads.retain(|thread| !thread.is_finished());
     }
     for thread in threads {
@@ -35,8 +39,8 @@ pub fn short_connections(client: &Namespace, record: &Arc<Record>, body: &Arc<[u
     Ok(())
 }
 
-fn one_short(record: &Record, body: &[u8]) {
-    match connect().and_then(|mut stream| request(&mut stream, "close", body.len())) {
+fn one_short(vip: SocketAddr, record: &Record, body: &[u8]) {
+    match connect(vip).and_then(|mut stream| request(&mut stream, "close", body.len())) {
         Ok(got) if got == body => {}
         Ok(_) => {
             record.count(|counts| counts.corrupt += 1);
@@ -51,10 +55,10 @@ fn one_short(record: &Record, body: &[u8]) {
 
 /// One connection that is used at the start, rests while routes move, and is used again after each
 /// of the `active` times for a while. It counts as one transfer.
-pub fn idle_then_active(record: &Record, active: &[Duration], body: &[u8]) {
+pub fn idle_then_active(vip: SocketAddr, record: &Record, active: &[Duration], body: &[u8]) {
     record.count(|counts| counts.transfers += 1);
     let mut progress = Progress::start();
-    let outcome = connect().and_then(|mut stream| {
+    let outcome = connect(vip).and_then(|mut stream| {
         let mut wrong = 0;
         for start in [Duration::ZERO].iter().chain(active) {
             record.sleep_until(*start);
@@ -78,8 +82,7 @@ pub fn idle_then_active(record: &Record, active: &[Duration], body: &[u8]) {
     }
 }
 
-fn connect() -> io::Result<TcpStream> {
-    let vip = SocketAddr::from((topology::VIP, VIP_PORT));
+fn connect(vip: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&vip, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
@@ -89,9 +92,8 @@ fn connect() -> io::Result<TcpStream> {
 
 /// One request on an open connection; gives the body, which must be of this size.
 fn request(stream: &mut TcpStream, connection: &str, size: usize) -> io::Result<Vec<u8>> {
-    let vip = topology::VIP;
     let request =
-        format!("GET /files/small HTTP/1.1\r\nHost: {vip}\r\nConnection: {connection}\r\n\r\n");
+        format!("GET /files/small HTTP/1.1\r\nHost: lab\r\nConnection: {connection}\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];
