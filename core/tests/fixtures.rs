@@ -38,7 +38,7 @@ fn cases() -> Vec<Case> {
     let mut folders: Vec<PathBuf> =
         folders.filter(|path| path.join("config.toml").exists()).collect();
     folders.sort();
-    assert!(folders.len() >= 16, "only {} cases", folders.len());
+    assert!(folders.len() >= 22, "only {} cases", folders.len());
     folders.iter().map(|folder| Case::load(folder)).collect()
 }
 
@@ -119,11 +119,11 @@ fn report(snapshot: &Snapshot, counters: &Counters) -> Value {
         let (rx, tx) = (traffic(&counts.rx), traffic(&counts.tx));
         (port.name.clone(), json!({"rx": rx, "tx": tx, "drops": drops}))
     });
-    let services = snapshot.services.iter().map(|service| {
-        let counts = counters.service(service.slot);
-        let drops = drops(&|reason| counters.service_drops(service.slot, reason));
+    let services = snapshot.names().map(|(name, slot)| {
+        let counts = counters.service(slot);
+        let drops = drops(&|reason| counters.service_drops(slot, reason));
         let (up, down) = (traffic(&counts.up), traffic(&counts.down));
-        (service.name.clone(), json!({"up": up, "down": down, "drops": drops}))
+        (name.to_owned(), json!({"up": up, "down": down, "drops": drops}))
     });
     let replies = ReplyKind::ALL.iter().map(|&kind| (kind.label(), counters.replies(kind)));
     let absorbed = AbsorbKind::ALL.iter().map(|&kind| (kind.label(), counters.absorbed(kind)));
