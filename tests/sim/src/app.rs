@@ -22,6 +22,8 @@ pub enum Ending {
     TargetVanishes(u32),
     /// Nobody listens.
     Refused,
+    /// The target has no timestamps: it is told, the client is not (`docs/limits.md`).
+    NeverMade,
 }
 
 /// What a connection is to do.
@@ -150,8 +152,8 @@ impl Plan {
             {
                 Some("the client was reset before the target went")
             }
-            Ending::Refused if progress.connected || progress.accepted => {
-                Some("a connection to a closed port was made")
+            Ending::Refused | Ending::NeverMade if progress.connected || progress.accepted => {
+                Some("a connection was made that cannot be")
             }
             _ => None,
         }
@@ -187,6 +189,7 @@ impl Plan {
             Ending::ClientResets(_) => progress.client_gone.is_some(),
             Ending::TargetResets(_) | Ending::TargetVanishes(_) => progress.target_gone.is_some(),
             Ending::Refused => progress.client_gone.is_some(),
+            Ending::NeverMade => progress.started,
         }
     }
 }

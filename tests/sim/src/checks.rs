@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyrelay_core::verdict::ReplyKind;
 
-use crate::setup::{self, MTU, Mode, Port, Setup, TUNNEL4, TUNNEL6, in_pool};
+use crate::setup::{self, MTU, Mode, Port, Setup, TUNNEL4, TUNNEL6, Targets, is_egress};
 use crate::wire::{
     self, ACK, BROADCAST, Datagram, ETHERNET_LEN, ICMP, ICMPV6, RST, SYN, Segment, TCP, TYPE_ARP,
     TYPE_IPV4, TYPE_IPV6, word,
@@ -91,6 +91,12 @@ impl Memory {
     ) -> Checked {
         let from = input.frame.get(ETHERNET_LEN..).and_then(Datagram::read);
         let from = from.ok_or("a malformed datagram or a fragment is sent on or answered")?;
+        if ip.protocol != TCP && port != input.port {
+            // Whether it is right in all is seen where it arrives.
+            require(!input.damaged && from.protocol != TCP, "an ICMP error out of damage")?;
+            require(wire::icmp_holds(ip), "a wrong ICMP message is sent on")?;
+            return require(from.ttl > 1 && ip.ttl == from.ttl - 1, "TTL is not one less");
+        }
         if ip.protocol != TCP {
             return check_icmp(at.pop, port, ip, &from, input);
         }
@@ -102,13 +108,18 @@ impl Memory {
             return check_tunnel(ip, &out);
         }
         if port == input.port {
-            return check_reset(&from, &segment, ip, &out, input, replies);
+            let service = setup.service_of(segment.src, segment.dst.ip());
+            let old = |at: usize| setup.services[at].targets_are == Targets::Old;
+            let kind = match port {
+                Port::Lan if service.is_some_and(old) => ReplyKind::NoTimestamps,
+                _ => ReplyKind::PendingRst,
+            };
+            require(replies == [kind], "a RST that nobody asked for")?;
+            return check_reset(&from, &segment, ip, &out, input);
         }
         require(from.ttl > 1 && ip.ttl == from.ttl - 1, "TTL is not one less")?;
         require(from.tos == ip.tos, "DSCP or ECN is changed")?;
-        if ip.src.is_ipv4() {
-            require(from.bytes[4..8] == ip.bytes[4..8], "ID or DF is changed")?;
-        }
+        check_identity(&from, ip)?;
         let numbers = |s: &Segment<'_>| (s.seq, s.ack, s.flags, s.window);
         require(numbers(&segment) == numbers(&out), "numbers, flags or window are changed")?;
         require(segment.data == out.data, "data are changed")?;
@@ -136,12 +147,18 @@ impl Memory {
         let case = from.timestamps().is_some();
         let tag = match service.mode {
             Mode::Pool(..) => {
-                require(in_pool(service.mode, to.src.ip()), "from no egress address")?;
+                require(is_egress(service.mode, to.src.ip()), "from no egress address")?;
                 require(to.src.port() >= 1024, "from a low port")?;
                 let (tag, echo) = to.timestamps().ok_or("to a target without its tag")?;
                 let wanted = from.timestamps().map_or(0, |(_, echo)| echo);
                 require(tag != 0 && echo == wanted, "wrong TSecr towards a target")?;
                 tag
+            }
+            Mode::Prefix(..) => {
+                require(is_egress(service.mode, to.src.ip()), "from no egress address")?;
+                require(to.src.port() == from.src.port(), "from another port")?;
+                require(from.options == to.options || from.has(SYN), "options are changed")?;
+                0
             }
             Mode::Transparent => {
                 require(to.src == from.src, "transparent, but from another address")?;
@@ -193,6 +210,11 @@ impl Memory {
                 require(to.timestamps().is_none_or(|to| to == (value, 0)), "a tag leaks")?;
                 (tag, if case { 0 } else { 12 })
             }
+            Mode::Prefix(..) => {
+                require(to.dst.port() == from.dst.port(), "to another port")?;
+                require(from.options == to.options || from.has(SYN), "options are changed")?;
+                (0, 0)
+            }
             Mode::Transparent => {
                 require(to.dst == from.dst, "transparent, but to another address")?;
                 require(from.timestamps() == to.timestamps(), "timestamps are changed")?;
@@ -220,6 +242,20 @@ fn check_ip(ip: &Datagram<'_>) -> Checked {
     require(!is_martian(ip.src) && !is_martian(ip.dst), "a martian is sent")
 }
 
+/// ID and DF of IPv4, the flow label of IPv6: those that came, or by RFC 7915 where there were none.
+fn check_identity(from: &Datagram<'_>, to: &Datagram<'_>) -> Checked {
+    match (from.src.is_ipv4(), to.src.is_ipv4()) {
+        (true, true) => require(from.bytes[4..8] == to.bytes[4..8], "ID or DF is changed"),
+        (true, false) => require(wire::long(to.bytes, 0) & 0xf_ffff == 0, "a flow label"),
+        (false, false) => require(from.bytes[..4] == to.bytes[..4], "the flow label is changed"),
+        (false, true) => {
+            let (id, dont_fragment) = (word(to.bytes, 4), word(to.bytes, 6) == 0x4000);
+            let large = to.bytes.len() > 1260;
+            require(dont_fragment == large && (id == 0 || !large), "wrong DF or ID")
+        }
+    }
+}
+
 fn check_options(from: &Segment<'_>, to: &Segment<'_>, mss: u16, less: u16) -> Checked {
     let mut stamps = 0;
     for option in to.options() {
@@ -239,7 +275,10 @@ fn check_options(from: &Segment<'_>, to: &Segment<'_>, mss: u16, less: u16) -> C
         require(from.option(kind).is_some() == to.option(kind).is_some(), "an option got lost")?;
     }
     let (before, after) = (from.option(5).unwrap_or_default(), to.option(5).unwrap_or_default());
-    require(before.starts_with(after) && (before.is_empty() || after.len() >= 8), "SACK is spoilt")
+    // Where timestamps come in, 28 bytes are left: three blocks.
+    let grows = from.option(8).is_none() && to.option(8).is_some();
+    let most = if grows { 24 } else { 32 };
+    require(before.get(..most).unwrap_or(before) == after, "SACK is spoilt")
 }
 
 /// A RST of the POP's own.
@@ -249,15 +288,12 @@ fn check_reset(
     ip: &Datagram<'_>,
     reset: &Segment<'_>,
     input: &Input<'_>,
-    replies: &[ReplyKind],
 ) -> Checked {
     require(!input.damaged, "a damaged segment is answered")?;
     require((ip.src, ip.dst, ip.ttl) == (from.dst, from.src, 64), "wrong header of a RST")?;
     require((reset.src, reset.dst) == (segment.dst, segment.src), "wrong ends of a RST")?;
     require(ip.bytes.len() == 40 && reset.flags & !ACK == RST, "a RST is not bare")?;
     require(reset.checksum_holds && !segment.has(RST), "a RST is wrong, or for a RST")?;
-    // Nothing is asked here that is at no service's, and all targets have timestamps.
-    require(replies == [ReplyKind::PendingRst], "a RST that nobody asked for")?;
     let fits = match reset.has(ACK) {
         true => reset.ack == segment.end(),
         false => segment.has(ACK) && reset.seq == segment.ack,
@@ -326,7 +362,11 @@ fn is_martian(ip: IpAddr) -> bool {
         IpAddr::V4(ip) => {
             ip.octets()[0] == 0 || ip.is_loopback() || ip.is_link_local() || ip.octets()[0] >= 224
         }
-        IpAddr::V6(ip) => ip.is_unspecified() || ip.is_loopback() || ip.is_multicast(),
+        IpAddr::V6(ip) => {
+            let high = ip.segments()[0];
+            let low = ip.to_bits() >> 32;
+            high >= 0xfc00 || high == 0x0100 || low == 0 || low == 0xffff
+        }
     }
 }
 
@@ -338,7 +378,7 @@ fn is_client(setup: &Setup, pop: usize, client: SocketAddr) -> bool {
     };
     let ours = setup.services.iter().any(|service| {
         let target = service.targets.iter().any(|target| target.ip() == client.ip());
-        target || service.vip.ip() == client.ip() || in_pool(service.mode, client.ip())
+        target || service.vip.ip() == client.ip() || is_egress(service.mode, client.ip())
     });
     let tunnel = [TUNNEL4.ip(), TUNNEL6.ip()].contains(&client.ip());
     let (own4, own6) = setup::own_addresses(pop, Port::Wan);
@@ -348,7 +388,12 @@ fn is_client(setup: &Setup, pop: usize, client: SocketAddr) -> bool {
             let of_link = [a, b, c] == [192, 0, 2] && [0, 255].contains(&d);
             private(ip) || of_link || ip == own4
         }
-        IpAddr::V6(ip) => ip == own6,
+        // Each port's own address, and that of its link's routers (RFC 4291, section 2.6.1).
+        IpAddr::V6(ip) => {
+            let (_, other6) = setup::own_addresses(pop, Port::Lan);
+            let anycast = [own6, other6].map(|own| own.to_bits() & !0xffff);
+            [own6, other6].contains(&ip) || anycast.contains(&ip.to_bits())
+        }
     };
     !is_martian(client.ip()) && !ours && !tunnel && !held && client.port() != 0
 }

@@ -1,9 +1,9 @@
 //! What somebody sends who should not: nothing of it may come out of a POP.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 
 use crate::network::Packet;
-use crate::setup::{self, Mode, Port, TUNNEL4};
+use crate::setup::{self, Mode, Port, Service, TUNNEL4};
 use crate::stamps::Origin;
 use crate::wire::{self, ACK, FIN, RST, SYN, TCP};
 use crate::world::{Event, World};
@@ -19,15 +19,21 @@ impl World {
     }
 
     fn forged(&mut self, pop: usize) -> (Port, Vec<u8>) {
-        let service =
-            &self.setup.services[self.rng.below(self.setup.services.len() as u64) as usize];
+        if self.rng.happens(250) {
+            return self.forged6(pop);
+        }
+        let of_v4 = |service: &&Service| service.targets[0].is_ipv4();
+        let count = self.setup.services.iter().filter(of_v4).count();
+        let chosen = self.rng.below(count as u64) as usize;
+        let Some(service) = self.setup.services.iter().filter(of_v4).nth(chosen) else {
+            return (Port::Wan, vec![0; 40]);
+        };
         let (vip, target) = (service.vip, service.targets[0]);
         let egress = match service.mode {
             Mode::Pool(first, _) => SocketAddr::from((first.to_be_bytes(), 5000)),
-            Mode::Transparent => SocketAddr::from(([198, 18, 1, 1], 5000)),
+            _ => SocketAddr::from(([198, 18, 1, 1], 5000)),
         };
-        let plan = self.plans[self.rng.below(self.plans.len() as u64) as usize];
-        let client = plan.client;
+        let client = SocketAddr::from(([198, 18, 3, 3], 1 + self.rng.below(60_000) as u16));
         let at = |ip: [u8; 4]| SocketAddr::from((ip, 1234));
         let stamps = |tag: u32| {
             let mut options = vec![1, 1, 8, 10];
@@ -62,11 +68,48 @@ impl World {
             14 => (Port::Wan, client, vip, SYN | FIN, vec![]),
             _ => (Port::Wan, client, vip, RST | SYN, stamps(tag)),
         };
-        let mut tcp = wire::tcp_header(src.port(), dst.port(), seq, 1, flags);
-        tcp[12] = (((20 + options.len()) / 4) << 4) as u8;
-        tcp.extend_from_slice(&options);
-        (port, wire::datagram(src.ip(), dst.ip(), 64, TCP, &tcp))
+        (port, segment(src, dst, seq, flags, &options))
     }
+
+    /// The same for services that have IPv6.
+    fn forged6(&mut self, pop: usize) -> (Port, Vec<u8>) {
+        let find = |name| self.setup.services.iter().find(|service| service.name == name);
+        let (Some(far), Some(raw)) = (find("far"), find("raw6")) else {
+            return (Port::Wan, vec![0; 40]);
+        };
+        let Mode::Prefix(first, _) = far.mode else { return (Port::Wan, vec![0; 40]) };
+        let at = |ip: u128| SocketAddr::new(Ipv6Addr::from_bits(ip).into(), 1234);
+        let client = at(0x2001_0db8_0055 << 80 | 3);
+        let own = SocketAddr::new(setup::own_addresses(pop, Port::Wan).1.into(), 80);
+        // An address of the prefix that no client has: that of 10.0.0.1 would need a check that fits.
+        let egress = at(first | 1);
+        let seq = self.rng.next() as u32;
+        let (vip, target, beyond) = (raw.vip, raw.targets[0], far.targets[0]);
+        let (port, src, dst, flags) = match self.rng.below(14) {
+            0 => (Port::Wan, target, vip, SYN),
+            1 => (Port::Wan, vip, vip, SYN),
+            2 => (Port::Wan, beyond, vip, SYN),
+            3 => (Port::Wan, egress, vip, SYN),
+            4 => (Port::Wan, at(1), vip, SYN),
+            5 => (Port::Wan, at(0), vip, ACK),
+            6 => (Port::Wan, at(0xff02 << 112 | 1), vip, SYN),
+            7 => (Port::Wan, at(0xfe80 << 112 | 1), vip, SYN),
+            8 => (Port::Wan, own, vip, ACK),
+            9 => (Port::Wan, client, vip, SYN | ACK),
+            10 => (Port::Lan, target, client, SYN),
+            11 => (Port::Lan, client, vip, SYN),
+            12 => (Port::Wan, target, client, ACK),
+            _ => (Port::Lan, beyond, egress, ACK),
+        };
+        (port, segment(src, dst, seq, flags, &[]))
+    }
+}
+
+fn segment(src: SocketAddr, dst: SocketAddr, seq: u32, flags: u8, options: &[u8]) -> Vec<u8> {
+    let mut tcp = wire::tcp_header(src.port(), dst.port(), seq, 1, flags);
+    tcp[12] = (((20 + options.len()) / 4) << 4) as u8;
+    tcp.extend_from_slice(options);
+    wire::datagram(src.ip(), dst.ip(), 64, TCP, &tcp)
 }
 
 type Parts = (Port, SocketAddr, SocketAddr, u8, Vec<u8>);

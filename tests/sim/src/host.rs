@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
@@ -54,10 +54,11 @@ pub struct Traits {
 
 impl Traits {
     /// A host that nobody has seen before.
-    pub fn random(rng: &mut Rng) -> Self {
+    pub fn random(rng: &mut Rng, ip: IpAddr) -> Self {
         let mut one = |values: &[u32]| values[rng.below(values.len() as u64) as usize];
         let buffer = one(&[1024, 4096, 16_384, 65_536, 262_144]) as usize;
         let mtu = one(&[1500, 1500, 1500, 1400, 1280, 576]) as usize;
+        let mtu = if ip.is_ipv6() { mtu.max(1280) } else { mtu };
         let ttl = one(&[64, 128, 255, 5, 2]) as u8;
         let (timestamps, reno) = (rng.happens(600), rng.happens(500));
         Traits { seed: rng.next(), timestamps, buffer, mtu, ttl, clock: rng.next() as u32, reno }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use crate::app::{Ending, Gone, NUMBER_LEN};
 use crate::host::{Stack, Traits};
 use crate::network::Packet;
-use crate::setup::Port;
+use crate::setup::{Port, Targets};
 use crate::stamps::{Origin, Receiver};
 use crate::wire::{self, Datagram, SYN, Segment, TCP};
 use crate::world::{Event, World};
@@ -144,8 +144,12 @@ impl World {
             _ => return self.excuse(&packet),
         };
         let Some(segment) = ip.segment() else {
-            if ip.protocol == TCP && !packet.damaged {
+            if packet.damaged {
+                // Its checksum may be the only thing that shows it.
+            } else if ip.protocol == TCP {
                 self.fail(format!("a malformed segment comes to {}", ip.dst));
+            } else {
+                self.arrive_error(&ip, packet.reported.as_ref());
             }
             return self.excuse(&packet);
         };
@@ -189,13 +193,14 @@ impl World {
     /// A target takes a SYN, if something listens there.
     fn accept(&mut self, syn: &Segment<'_>) -> Option<usize> {
         let service = self.setup.service_of(syn.dst, syn.src.ip())?;
-        if !self.setup.services[service].open {
+        let targets_are = self.setup.services[service].targets_are;
+        if targets_are == Targets::Shut {
             return None;
         }
-        let timestamps = syn.timestamps().is_some();
+        let timestamps = syn.timestamps().is_some() && targets_are != Targets::Old;
         // Both of two stacks for the same connection have the host's one clock.
         let clock = self.clock_of(syn.dst, syn.src);
-        let traits = Traits { timestamps, clock, ..Traits::random(&mut self.rng) };
+        let traits = Traits { timestamps, clock, ..Traits::random(&mut self.rng, syn.dst.ip()) };
         match Stack::target(syn.dst, syn.src, traits, self.now_us) {
             Ok(mut stack) => {
                 // What an earlier stack sent may still be echoed.
@@ -242,6 +247,9 @@ impl World {
         match (service, stack.number.filter(|_| stack.is_client)) {
             (Some(at), _) if !self.setup.services[at].is_pool() => Receiver::Untouched,
             (_, Some(number)) => Receiver::PoolClient(self.plans[number].traits.timestamps),
+            (Some(at), _) if self.setup.services[at].targets_are == Targets::Old => {
+                Receiver::OldTarget
+            }
             _ => Receiver::PoolTarget,
         }
     }

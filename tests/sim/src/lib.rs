@@ -10,6 +10,7 @@
 
 mod app;
 mod checks;
+mod errors;
 mod forged;
 mod host;
 mod hosts;
@@ -71,6 +72,8 @@ pub struct Outcome {
     pub datagrams: u64,
     /// Damaged segments that came as far as a host, and were found out there.
     pub damage_seen: u64,
+    /// ICMP errors of routers that came to the right host.
+    pub errors_seen: u64,
     /// POPs, and frames that they took in or sent.
     pub pops: u64,
     /// Frames that POPs took in or sent.
@@ -94,6 +97,7 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
         collided: progress.iter().filter(|one| one.collided).count() as u64,
         datagrams: world.tunnels.sent(),
         damage_seen: world.damage_seen,
+        errors_seen: world.errors_seen,
         pops: world.pops.len() as u64,
         frames: world.record.frames(),
         simulated_us: world.now_us,
@@ -110,6 +114,7 @@ impl Outcome {
             collided: 0,
             datagrams: 0,
             damage_seen: 0,
+            errors_seen: 0,
             pops: 0,
             frames: 0,
             simulated_us: 0,

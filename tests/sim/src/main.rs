@@ -44,6 +44,7 @@ struct Sums {
     collided: AtomicU64,
     datagrams: AtomicU64,
     damage_seen: AtomicU64,
+    errors_seen: AtomicU64,
     frames: AtomicU64,
     simulated_ms: AtomicU64,
     failures: AtomicU64,
@@ -71,10 +72,11 @@ fn go(arguments: &Arguments) -> anyhow::Result<bool> {
     let failures = get(&sums.failures);
     println!(
         "sim: {} frames, {} datagrams of agents, {} damaged segments found out by hosts, \
-         {} connections with another's egress, {} hours simulated",
+         {} ICMP errors passed on, {} connections with another's egress, {} hours simulated",
         get(&sums.frames),
         get(&sums.datagrams),
         get(&sums.damage_seen),
+        get(&sums.errors_seen),
         get(&sums.collided),
         get(&sums.simulated_ms) / 3_600_000,
     );
@@ -143,6 +145,7 @@ impl Sums {
         add(&self.collided, outcome.collided);
         add(&self.datagrams, outcome.datagrams);
         add(&self.damage_seen, outcome.damage_seen);
+        add(&self.errors_seen, outcome.errors_seen);
         add(&self.frames, outcome.frames);
         add(&self.simulated_ms, outcome.simulated_us / 1000);
         if let Some(failure) = &outcome.failure {

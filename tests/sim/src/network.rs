@@ -1,6 +1,7 @@
 //! The network between hosts and POPs: it loses, doubles, holds back, damages and cuts up
 //! datagrams, and sends each one wherever it likes.
 
+use crate::errors::Reported;
 use crate::packet::Rng;
 use crate::stamps::Origin;
 use crate::wire::{self, put_word, word};
@@ -17,13 +18,23 @@ pub struct Packet {
     /// It is a part of what was sent, or cannot go on for want of TTL: lost, as far as its sender is
     /// concerned.
     pub doomed: bool,
+    /// An ICMP error, and what it must be when it arrives.
+    pub reported: Option<Reported>,
     /// Made up by nobody who has a connection: whatever comes of it is a mistake.
     pub forged: bool,
 }
 
 impl Packet {
     pub fn new(bytes: Vec<u8>, origin: Origin) -> Self {
-        Packet { bytes, origin, body: None, damaged: false, doomed: false, forged: false }
+        Packet {
+            bytes,
+            origin,
+            body: None,
+            damaged: false,
+            doomed: false,
+            reported: None,
+            forged: false,
+        }
     }
 
     /// What a POP made of it.
@@ -40,6 +51,8 @@ pub struct Weather {
     pub damaged: u64,
     pub cut: u64,
     pub expired: u64,
+    /// Behind a POP, dropped by a router that reports it.
+    pub reported: u64,
     pub delay_us: u64,
     pub jitter_us: u64,
     /// So many of a thousand are held back longer, by up to half a second.

@@ -62,21 +62,27 @@ struct Running {
     snapshot: Snapshot,
     soft: Arc<SoftState>,
     counters: Arc<Counters>,
-    pop: Pop,
+    /// One for each worker.
+    pops: [Pop; WORKERS],
 }
+
+/// Workers of a POP: any of them may meet any frame.
+pub const WORKERS: usize = 2;
 
 impl Running {
     fn start(snapshot: Snapshot, index: usize) -> Self {
         let macs = [Port::Wan, Port::Lan].map(|port| MacAddr::new(setup::mac(index, port)));
         let soft = Arc::new(SoftState::new(&snapshot, &macs));
         let counters = Arc::new(Counters::default());
-        Running { pop: Pop::new(soft.clone(), counters.clone()), snapshot, soft, counters }
+        let pops = [(); WORKERS].map(|()| Pop::new(soft.clone(), counters.clone()));
+        Running { snapshot, soft, counters, pops }
     }
 
-    fn handle(&mut self, now: Now, port: PortIndex, frame: &[u8], sink: &mut Sink) {
+    fn handle(&mut self, now: Now, (worker, port): (usize, Port), frame: &[u8], sink: &mut Sink) {
+        let port = PortIndex(port as u8);
         let mut frames: ArrayVec<HeapFrame, BURST> = ArrayVec::new();
         frames.push(HeapFrame::new(frame));
-        self.pop.handle_burst(now, &self.snapshot, port, &mut frames, sink);
+        self.pops[worker].handle_burst(now, &self.snapshot, port, &mut frames, sink);
     }
 }
 
@@ -118,10 +124,10 @@ impl SimPop {
         Now { instant, unix: UnixTime::from_millis(unix_ms) }
     }
 
-    /// Hands it one frame.
-    pub fn handle(&mut self, now: Now, port: Port, frame: &[u8], sink: &mut Sink) {
+    /// Hands one of its workers one frame that came in through a port.
+    pub fn handle(&mut self, now: Now, at: (usize, Port), frame: &[u8], sink: &mut Sink) {
         sink.clear();
-        self.live.handle(now, PortIndex(port as u8), frame, sink);
+        self.live.handle(now, at, frame, sink);
         let drops = sink.verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Drop(_)));
         self.drops += drops.count() as u64;
     }
@@ -129,13 +135,13 @@ impl SimPop {
     /// Asks its judge the same: another history, and neighbours that are always known.
     pub fn ask_judge(&mut self, now: Now, port: Port, frame: &[u8], sink: &mut Sink) {
         sink.clear();
-        self.judge.handle(now, PortIndex(port as u8), frame, sink);
+        self.judge.handle(now, (0, port), frame, sink);
     }
 
     /// What is due without a frame.
     pub fn poll(&mut self, now: Now, sink: &mut Sink) {
         sink.clear();
-        self.live.pop.poll(now, sink);
+        self.live.pops[0].poll(now, sink);
     }
 
     /// Begins anew: all that it remembered is gone.
@@ -144,9 +150,9 @@ impl SimPop {
         self.live = Running::start(self.live.snapshot.clone(), self.index);
     }
 
-    /// Only the worker begins anew, with the POP's soft state.
+    /// Only a worker begins anew, with the POP's soft state.
     pub fn new_worker(&mut self) {
-        self.live.pop = Pop::new(self.live.soft.clone(), self.live.counters.clone());
+        self.live.pops[0] = Pop::new(self.live.soft.clone(), self.live.counters.clone());
     }
 
     /// Goes over to another version of the config while it runs.

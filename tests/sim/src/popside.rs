@@ -5,8 +5,9 @@ use anyrelay_core::verdict::{AbsorbKind, DropReason, ReplyKind, Verdict};
 use crate::Sabotage;
 use crate::checks::{At, Input};
 use crate::network::Packet;
+use crate::pops::WORKERS;
 use crate::scenario::Deed;
-use crate::setup::{self, Port, TUNNEL4, TUNNEL6};
+use crate::setup::{self, Port, TUNNEL4, TUNNEL6, Targets};
 use crate::stamps::Origin;
 use crate::wire::{self, Datagram, ETHERNET_LEN, TYPE_ARP, word};
 use crate::world::{Event, World};
@@ -21,7 +22,8 @@ impl World {
         self.record.frame(self.now_us, pop, &frame);
         let now = self.pops[pop].now(self.now_us, self.unix_ms);
         let mut sink = std::mem::take(&mut self.sink);
-        self.pops[pop].handle(now, port, &frame, &mut sink);
+        let worker = self.rng.below(WORKERS as u64) as usize;
+        self.pops[pop].handle(now, (worker, port), &frame, &mut sink);
         let input = Input { port, frame: &frame, damaged: packet.damaged };
         if let Err(text) = self.check_outcome(pop, &packet, &input, &mut sink) {
             let verdicts = &sink.verdicts;
@@ -46,10 +48,23 @@ impl World {
             if answered || out == port && packet.body.is_none() {
                 onward.origin = Origin { stamps: None, sent_us: self.now_us };
             }
+            if out != port && self.reports(&onward) {
+                let sent = Datagram::read(&packet.bytes).and_then(|ip| ip.segment());
+                if let Some(sent) = sent {
+                    self.report(out, &onward, &sent);
+                    continue;
+                }
+            }
             self.spoil(out, &mut onward);
             self.send(onward, Event::ToHost);
         }
         self.sink = sink;
+    }
+
+    /// Whether the network drops what a POP has sent on, and says so.
+    fn reports(&mut self, packet: &Packet) -> bool {
+        let plain = !packet.damaged && packet.reported.is_none() && packet.body.is_none();
+        plain && self.rng.happens(self.weather.reported)
     }
 
     /// Whether a POP did with a frame what it must, and another would have done the same.
@@ -82,6 +97,7 @@ impl World {
             for verdict in &sink.verdicts {
                 if let Verdict::Drop(reason) = verdict
                     && *reason != DropReason::NeighbourUnresolved
+                    && !(*reason == DropReason::TargetWithoutTimestamps && self.is_old(packet))
                 {
                     return Err(format!("dropped for nothing: {reason}"));
                 }
@@ -91,6 +107,13 @@ impl World {
             }
         }
         self.compare(pop, packet, input.port, sink)
+    }
+
+    /// Whether it is from a target without timestamps.
+    fn is_old(&self, packet: &Packet) -> bool {
+        let segment = Datagram::read(&packet.bytes).and_then(|ip| ip.segment());
+        let service = segment.and_then(|from| self.setup.service_of(from.src, from.dst.ip()));
+        service.is_some_and(|at| self.setup.services[at].targets_are == Targets::Old)
     }
 
     /// The same datagram, given to the judge of any POP.
@@ -116,7 +139,7 @@ impl World {
         self.pops[other].ask_judge(now, port, &frame, &mut judged);
         let soft = |kinds: &[ReplyKind]| kinds.contains(&ReplyKind::PendingRst);
         let excused = sink.unresolved || soft(&sink.replies) || soft(&judged.replies);
-        let same = excused || relevant(&sink.sent).eq(relevant(&judged.sent));
+        let same = excused || relevant(&sink.sent, packet).eq(relevant(&judged.sent, packet));
         let verdicts = format!("{:?}", judged.verdicts);
         self.judged = judged;
         if same { Ok(()) } else { Err(format!("POP {other} would not do the same: {verdicts}")) }
@@ -148,7 +171,7 @@ impl World {
         self.record.frame(self.now_us, pop, frame);
         let now = self.pops[pop].now(self.now_us, self.unix_ms);
         let mut sink = std::mem::take(&mut self.sink);
-        self.pops[pop].handle(now, port, frame, &mut sink);
+        self.pops[pop].handle(now, (0, port), frame, &mut sink);
         if !sink.sent.is_empty() {
             self.fail(format!("POP {pop}, {port:?}: an answer is answered: {}", describe(frame)));
         }
@@ -217,14 +240,17 @@ fn is_question(frame: &[u8]) -> bool {
     word(frame, 12) == TYPE_ARP || solicits()
 }
 
-/// What POPs must agree on: TCP, from the IP header on.
-fn relevant(
-    sent: &[(anyrelay_core::verdict::PortIndex, Vec<u8>)],
-) -> impl Iterator<Item = (u8, &[u8])> {
-    sent.iter().filter_map(|(port, frame)| {
+/// What POPs must agree on: all from the IP header on, but ICMP errors of their own and questions for
+/// their neighbours.
+fn relevant<'a>(
+    sent: &'a [(anyrelay_core::verdict::PortIndex, Vec<u8>)],
+    packet: &Packet,
+) -> impl Iterator<Item = (u8, &'a [u8])> {
+    let passed_on = packet.reported.is_some();
+    sent.iter().filter(|(_, frame)| !is_question(frame)).filter_map(move |(port, frame)| {
         let payload = frame.get(ETHERNET_LEN..)?;
-        let tcp = Datagram::read(payload).filter(|ip| ip.protocol == wire::TCP);
-        tcp.map(|ip| (port.0, ip.bytes))
+        let shared = Datagram::read(payload).filter(|ip| passed_on || ip.protocol == wire::TCP);
+        shared.map(|ip| (port.0, ip.bytes))
     })
 }
 

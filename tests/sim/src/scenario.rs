@@ -1,12 +1,12 @@
 //! What happens in a run, drawn from its seed before it begins.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::app::{Ending, NUMBER_LEN, Plan};
 use crate::host::Traits;
 use crate::network::Weather;
 use crate::packet::Rng;
-use crate::setup::Setup;
+use crate::setup::{Setup, Targets};
 
 /// How the network chooses the POP for a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +89,7 @@ fn weather(rng: &mut Rng) -> Weather {
         damaged: grade(60),
         cut: grade(60),
         expired: grade(20),
+        reported: grade(40),
         delay_us: 200 + grade(40_000),
         jitter_us: grade(100_000),
         held: grade(20),
@@ -97,31 +98,42 @@ fn weather(rng: &mut Rng) -> Weather {
 
 fn plans(rng: &mut Rng, setup: &Setup, calm_us: u64) -> Vec<Plan> {
     let count = 5 + rng.below(rng.clone().below(26) + 1) as usize;
-    let hosts: Vec<Ipv4Addr> = (0..1 + rng.below(6))
-        .map(|number| Ipv4Addr::new(198, 18, 1 + number as u8, rng.below(256) as u8))
+    let hosts: Vec<[IpAddr; 2]> = (0..1 + rng.below(6))
+        .map(|number| {
+            let (net, host) = (1 + number as u8, rng.below(256) as u8);
+            let v6 = Ipv6Addr::new(0x2001, 0xdb8, 0x55, net.into(), 0, 0, 0, host.into());
+            [Ipv4Addr::new(198, 18, net, host).into(), v6.into()]
+        })
         .collect();
     let mut taken: Vec<SocketAddr> = Vec::new();
     let mut plans = Vec::new();
     while plans.len() < count {
         let host = hosts[rng.below(hosts.len() as u64) as usize];
-        let client = SocketAddr::from((host, 1 + rng.below(65_535) as u16));
+        let service = service(rng, setup);
+        let v6 = setup.services[service].vip.is_ipv6();
+        let client = SocketAddr::new(host[usize::from(v6)], 1 + rng.below(65_535) as u16);
         if !taken.contains(&client) {
             taken.push(client);
-            plans.push(plan(rng, setup, client, calm_us));
+            plans.push(plan(rng, setup, service, client, calm_us));
         }
     }
     plans
 }
 
-fn plan(rng: &mut Rng, setup: &Setup, client: SocketAddr, calm_us: u64) -> Plan {
-    let service = match rng.below(20) {
-        0 => setup.services.iter().position(|service| !service.open).unwrap_or(0),
+fn service(rng: &mut Rng, setup: &Setup) -> usize {
+    let of = |kind| setup.services.iter().position(|service| service.targets_are == kind);
+    match rng.below(40) {
+        0 | 1 => of(Targets::Shut).unwrap_or(0),
+        2 => of(Targets::Old).unwrap_or(0),
         _ => {
-            let open: Vec<usize> =
-                (0..setup.services.len()).filter(|at| setup.services[*at].open).collect();
+            let works = |at: &usize| setup.services[*at].targets_are == Targets::Open;
+            let open: Vec<usize> = (0..setup.services.len()).filter(works).collect();
             open[rng.below(open.len() as u64) as usize]
         }
-    };
+    }
+}
+
+fn plan(rng: &mut Rng, setup: &Setup, service: usize, client: SocketAddr, calm_us: u64) -> Plan {
     let mut size = || match rng.below(16) {
         0..3 => 0,
         3..9 => rng.below(3_000) as u32,
@@ -131,7 +143,8 @@ fn plan(rng: &mut Rng, setup: &Setup, client: SocketAddr, calm_us: u64) -> Plan 
     let (up, down) = (size() + NUMBER_LEN, size());
     let at = |rng: &mut Rng, most: u32| rng.below(u64::from(most) + 1) as u32;
     let ending = match rng.below(20) {
-        _ if !setup.services[service].open => Ending::Refused,
+        _ if setup.services[service].targets_are == Targets::Shut => Ending::Refused,
+        _ if setup.services[service].targets_are == Targets::Old => Ending::NeverMade,
         0 => Ending::ClientResets(at(rng, up)),
         1 => Ending::TargetResets(at(rng, down)),
         2 => Ending::TargetVanishes(at(rng, down)),
@@ -146,7 +159,7 @@ fn plan(rng: &mut Rng, setup: &Setup, client: SocketAddr, calm_us: u64) -> Plan 
         down,
         rounds: 1 + rng.below(4) as u32,
         ending,
-        traits: Traits::random(rng),
+        traits: Traits::random(rng, client.ip()),
     }
 }
 

@@ -15,6 +15,8 @@ pub enum Mode {
     Pool(u32, u8),
     /// As the client.
     Transparent,
+    /// As addresses of an IPv6 prefix that hold the client's: the first one, and the prefix's length.
+    Prefix(u128, u8),
 }
 
 /// A relay service.
@@ -24,8 +26,17 @@ pub struct Service {
     pub vip: SocketAddr,
     pub targets: Vec<SocketAddr>,
     pub mode: Mode,
-    /// Whether anything listens at the targets.
-    pub open: bool,
+    pub targets_are: Targets,
+}
+
+/// What a service's targets are like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Targets {
+    Open,
+    /// Nothing listens there.
+    Shut,
+    /// They have no timestamps: a pool cannot work.
+    Old,
 }
 
 impl Service {
@@ -52,12 +63,25 @@ pub struct Setup {
 }
 
 pub const TUNNEL4: SocketAddr = vip4(20, 443);
-pub const TUNNEL6: SocketAddr =
-    SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xf, 0, 0, 0, 0, 0x20)), 443);
+pub const TUNNEL6: SocketAddr = vip6(0x20, 443);
 pub const MTU: u16 = 1500;
 
 const fn vip4(host: u8, port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(203, 0, 113, host)), port)
+}
+
+const fn vip6(host: u16, port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xf, 0, 0, 0, 0, host)), port)
+}
+
+/// A target's IPv6 address, by its IPv4 one.
+fn six_of(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(ip) => {
+            Ipv6Addr::from_bits(0x2001_0db8_0040 << 80 | u128::from(ip.to_bits())).into()
+        }
+        IpAddr::V6(_) => ip,
+    }
 }
 
 impl Setup {
@@ -74,19 +98,41 @@ impl Setup {
         let mut targets = |host: u8, port| -> Vec<_> {
             (0..1 + rng.below(4) as u8).map(|number| target(host + number, port)).collect()
         };
-        let lists = [targets(10, 8443), targets(20, 80), targets(40, 8443), targets(10, 9)];
-        let [web, many, raw, shut] = lists;
+        let lists = [
+            targets(10, 8443),
+            targets(20, 80),
+            targets(40, 8443),
+            targets(10, 9),
+            targets(50, 80),
+        ];
+        let [web, many, raw, shut, old] = lists;
+        let lists6 = [targets(10, 8443), targets(30, 8443)].map(|targets| {
+            let six = |target: &SocketAddr| SocketAddr::new(six_of(target.ip()), target.port());
+            targets.iter().map(six).collect()
+        });
+        let [far, raw6] = lists6;
         // From 16 addresses, where a guessed tag often decodes, to 65,536.
         let bits = [4, 8, 12, 14, 16][rng.below(5) as usize];
         let pool = Mode::Pool(u32::from(Ipv4Addr::new(100, 64, 0, 0)), bits);
         let second = Mode::Pool(u32::from(Ipv4Addr::new(100, 96, 0, 0)), 16);
         let shared = if rng.happens(500) { pool } else { second };
-        let service = |name, vip, targets, mode, open| Service { name, vip, targets, mode, open };
+        let len = [32, 40, 48, 56, 64, 72, 80][rng.below(7) as usize];
+        let prefix = Mode::Prefix(0x3fff_0064_0001_0002_0003 << 48 & u128::MAX << (128 - len), len);
+        let service = |name, vip, targets, mode, targets_are| Service {
+            name,
+            vip,
+            targets,
+            mode,
+            targets_are,
+        };
         let services = vec![
-            service("web", vip4(10, 443), web, pool, true),
-            service("many", vip4(10, 80), many, shared, true),
-            service("raw", vip4(12, 443), raw, Mode::Transparent, true),
-            service("shut", vip4(13, 80), shut, pool, false),
+            service("web", vip4(10, 443), web, pool, Targets::Open),
+            service("many", vip4(10, 80), many, shared, Targets::Open),
+            service("raw", vip4(12, 443), raw, Mode::Transparent, Targets::Open),
+            service("shut", vip4(13, 80), shut, pool, Targets::Shut),
+            service("old", vip4(13, 81), old, second, Targets::Old),
+            service("far", vip4(14, 443), far, prefix, Targets::Open),
+            service("raw6", vip6(0x30, 443), raw6, Mode::Transparent, Targets::Open),
         ];
         let mss = [1460, 1400, 1220, 536][rng.below(4) as usize];
         Setup { services, mss, keys, tenants: Tenants { tenants: vec![tenant] } }
@@ -95,7 +141,9 @@ impl Setup {
     /// The largest MSS of a service in that version of the config. A rollout of a new one is under
     /// way when POPs have different versions.
     pub fn mss(&self, service: usize, version: u32) -> u16 {
-        self.mss - 8 * ((version + service as u32) % 3) as u16
+        let v6 = self.services[service].targets[0].is_ipv6();
+        let most = if v6 { MTU - 60 } else { MTU - 40 };
+        self.mss.min(most) - 8 * ((version + service as u32) % 3) as u16
     }
 
     /// The service at a VIP.
@@ -106,8 +154,8 @@ impl Setup {
     /// The service of a target that was reached at `from` by somebody at `to`.
     pub fn service_of(&self, from: SocketAddr, to: IpAddr) -> Option<usize> {
         let fits = |service: &Service| match service.mode {
-            Mode::Pool(..) => service.targets.contains(&from) && in_pool(service.mode, to),
             Mode::Transparent => service.targets.contains(&from),
+            _ => service.targets.contains(&from) && is_egress(service.mode, to),
         };
         self.services.iter().position(fits)
     }
@@ -142,7 +190,7 @@ impl Setup {
             text,
             "[[worker]]\ncore = 0\nrx = [\"wan:0\", \"lan:0\"]\n[limits]\nrst_per_second = {rate}\n\
              variant_per_second = {rate}\necho_per_second = {rate}\nicmp_per_second = {rate}\n\
-             syn_ack_per_second = {rate}\n"
+             syn_ack_per_second = {rate}\nicmp_forward_per_second = {rate}\n"
         );
         // Another order, and services that come and go, break nothing either.
         let count = self.services.len();
@@ -171,6 +219,9 @@ impl Setup {
             Mode::Pool(first, bits) => {
                 format!("{{ pool = \"{}/{}\" }}", Ipv4Addr::from_bits(first), 32 - bits)
             }
+            Mode::Prefix(first, len) => {
+                format!("{{ prefix = \"{}/{len}\" }}", Ipv6Addr::from_bits(first))
+            }
             Mode::Transparent => "\"transparent\"".to_owned(),
         };
         let targets: Vec<String> =
@@ -184,9 +235,11 @@ impl Setup {
     }
 }
 
-pub fn in_pool(mode: Mode, ip: IpAddr) -> bool {
+/// Whether an address is one of those that clients of that mode's services appear as.
+pub fn is_egress(mode: Mode, ip: IpAddr) -> bool {
     match (mode, ip) {
         (Mode::Pool(first, bits), IpAddr::V4(ip)) => (ip.to_bits() ^ first) >> bits == 0,
+        (Mode::Prefix(first, len), IpAddr::V6(ip)) => (ip.to_bits() ^ first) >> (128 - len) == 0,
         _ => false,
     }
 }

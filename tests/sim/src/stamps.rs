@@ -28,6 +28,8 @@ pub struct Origin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Receiver {
     PoolTarget,
+    /// One without timestamps, which is reset.
+    OldTarget,
     /// Whether it has timestamps.
     PoolClient(bool),
     /// Nothing may be changed for either end.
@@ -69,6 +71,7 @@ impl Stamps {
         }
         match receiver {
             Receiver::PoolTarget => self.check_target(segment, origin, stamps)?,
+            Receiver::OldTarget => {}
             Receiver::PoolClient(true) => {
                 // What a POP makes of a target's RST without timestamps has none.
                 if !segment.has(RST) || stamps.is_some() {

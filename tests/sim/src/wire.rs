@@ -249,17 +249,26 @@ pub fn datagram(src: IpAddr, dst: IpAddr, ttl: u8, protocol: u8, segment: &[u8])
     bytes
 }
 
-/// Makes all checksums of a datagram right, TCP's and ICMPv6's included.
+/// Makes all checksums of a datagram right, that of TCP, ICMP or ICMPv6 included.
 pub fn repair(bytes: &mut [u8]) {
     let at = if bytes[0] >> 4 == 4 { repair_ipv4(bytes) } else { 40 };
     let Some(ip) = Datagram::read(bytes) else { return };
     let (src, dst, protocol) = (ip.src, ip.dst, ip.protocol);
     let field = at + if protocol == TCP { 16 } else { 2 };
-    if field + 2 <= bytes.len() && (protocol == TCP || protocol == ICMPV6) {
-        put_word(bytes, field, 0);
-        let checksum = !transport_sum(src, dst, protocol, &bytes[at..]);
-        put_word(bytes, field, checksum);
+    if field + 2 > bytes.len() {
+        return;
     }
+    put_word(bytes, field, 0);
+    let sum = match protocol {
+        ICMP => sum(&bytes[at..], 0),
+        _ => transport_sum(src, dst, protocol, &bytes[at..]),
+    };
+    put_word(bytes, field, !sum);
+}
+
+/// Whether the checksum of an IPv4 header holds.
+pub fn ipv4_header_holds(header: &[u8]) -> bool {
+    sum(header, 0) == 0xffff
 }
 
 /// Makes the header checksum of an IPv4 datagram right; gives back the header's length.

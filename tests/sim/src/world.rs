@@ -76,6 +76,7 @@ pub(crate) struct World {
     pub failure: Option<String>,
     pub paws_rejects: u64,
     pub damage_seen: u64,
+    pub errors_seen: u64,
 }
 
 impl World {
@@ -121,6 +122,7 @@ impl World {
             failure: None,
             paws_rejects: 0,
             damage_seen: 0,
+            errors_seen: 0,
             rng,
             setup,
         };

@@ -1,0 +1,138 @@
+//! Routers behind the POPs that report a segment (ICMP, ICMPv6): the report must come to who sent
+//! the segment, from the peer that it knows, about the segment as it sent it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::network::Packet;
+use crate::setup::{Mode, Port, TUNNEL4, TUNNEL6};
+use crate::stamps::Origin;
+use crate::wire::{self, Datagram, ICMP, ICMPV6, RST, Segment, word};
+use crate::world::{Event, World};
+
+/// What an ICMP error must be when it comes to a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reported {
+    /// The ends of the segment, as its sender sent it: from the first to the second.
+    pub src: SocketAddr,
+    pub dst: SocketAddr,
+    pub seq: u32,
+    /// What it announces, if it announces an MTU.
+    pub mtu: Option<u16>,
+}
+
+impl World {
+    /// A router drops a segment that a POP has sent on, and reports it. `sent` is what its sender had
+    /// sent, `port` where the router is.
+    pub(crate) fn report(&mut self, port: Port, became: &Packet, sent: &Segment<'_>) {
+        let Some(ip) = Datagram::read(&became.bytes) else { return };
+        let Some(out) = ip.segment() else { return };
+        // A RST may be there in two variants, of which one is of nobody.
+        if [TUNNEL4, TUNNEL6].contains(&sent.dst) || sent.has(RST) {
+            return;
+        }
+        let service = match port {
+            Port::Lan => self.setup.service_at(sent.dst),
+            Port::Wan => self.setup.service_of(sent.src, sent.dst.ip()),
+        };
+        let Some(mode) = service.map(|at| self.setup.services[at].mode) else { return };
+        let headers = ip.payload_at + 20 + out.options.len();
+        // Routers quote as much as they like; less than the options would be another matter.
+        let most = ip.bytes.len().min(548);
+        let quoted = headers + self.rng.below((most - headers + 1) as u64) as usize;
+        let v6 = ip.src.is_ipv6();
+        let mtu = if v6 { 1280 } else { 700 } + self.rng.below(200) as u16;
+        let (kind, code, announced) = match (self.rng.below(3), v6) {
+            (0, false) => (11, 0, None),
+            (0, true) => (3, 0, None),
+            (1, false) => (3, 1, None),
+            (1, true) => (1, 0, None),
+            (_, false) => (3, 4, Some(mtu)),
+            (_, true) => (2, 0, Some(mtu)),
+        };
+        let mut message = vec![kind, code, 0, 0, 0, 0];
+        message.extend_from_slice(&announced.unwrap_or(0).to_be_bytes());
+        message.extend_from_slice(&ip.bytes[..quoted]);
+        let router: IpAddr = match v6 {
+            false => Ipv4Addr::new(198, 19, 7, 7).into(),
+            true => Ipv6Addr::new(0x2001, 0xdb8, 0x99, 0, 0, 0, 0, 7).into(),
+        };
+        let protocol = if v6 { ICMPV6 } else { ICMP };
+        let bytes = wire::datagram(router, ip.src, 64, protocol, &message);
+        let has_stamps = match port {
+            Port::Lan => sent.timestamps().is_some(),
+            Port::Wan => out.timestamps().is_some(),
+        };
+        let mtu = announced.map(|mtu| match (mode, port) {
+            (Mode::Pool(..), Port::Lan) if !has_stamps => mtu - 12,
+            (Mode::Pool(..), Port::Wan) if !has_stamps => mtu + 12,
+            (Mode::Prefix(..), Port::Lan) => mtu - 20,
+            (Mode::Prefix(..), Port::Wan) => (mtu + 20).max(1280),
+            _ => mtu,
+        });
+        let reported = Reported { src: sent.src, dst: sent.dst, seq: sent.seq, mtu };
+        let origin = Origin { stamps: None, sent_us: self.now_us };
+        let packet = Packet { reported: Some(reported), ..Packet::new(bytes, origin) };
+        let pop = self.route(port, &packet.bytes);
+        self.send(packet, |packet| Event::ToPop(pop, port, packet));
+    }
+
+    /// An ICMP message comes to a host; `reported` is what it must be.
+    pub(crate) fn arrive_error(&mut self, ip: &Datagram<'_>, reported: Option<&Reported>) {
+        // Others are a POP's own about a datagram of the host's, checked where they left.
+        let Some(wanted) = reported else { return };
+        if let Err(text) = check(ip, wanted) {
+            let bytes = ip.bytes;
+            self.fail(format!("an ICMP error to {}: {text}: {wanted:?}: {bytes:02x?}", ip.dst));
+        }
+        self.errors_seen += 1;
+    }
+}
+
+fn check(ip: &Datagram<'_>, wanted: &Reported) -> Result<(), String> {
+    if ip.dst != wanted.src.ip() {
+        return Err("it comes to somebody else".into());
+    }
+    if ip.src != wanted.dst.ip() {
+        return Err(format!("it comes from {}, not from the peer", ip.src));
+    }
+    let v6 = ip.src.is_ipv6();
+    let message = ip.payload();
+    if ip.protocol != if v6 { ICMPV6 } else { ICMP } || !wire::icmp_holds(ip) {
+        return Err("it is damaged".into());
+    }
+    let quote = message.get(8..).unwrap_or_default();
+    let header_len = if v6 { 40 } else { 20 };
+    let (Some(header), Some(tcp)) = (quote.get(..header_len), quote.get(header_len..)) else {
+        return Err("its quote is cut off".into());
+    };
+    if header[0] != if v6 { 0x60 } else { 0x45 } && header[0] >> 4 != if v6 { 6 } else { 4 } {
+        return Err("its quote is of another family".into());
+    }
+    if !v6 && !wire::ipv4_header_holds(header) {
+        return Err("the checksum of the quoted header is wrong".into());
+    }
+    let address = |at: usize| -> IpAddr {
+        match v6 {
+            false => Ipv4Addr::from_bits(wire::long(quote, at)).into(),
+            true => {
+                let mut octets = [0; 16];
+                octets.copy_from_slice(&quote[at..at + 16]);
+                Ipv6Addr::from(octets).into()
+            }
+        }
+    };
+    let (src, dst) = if v6 { (address(8), address(24)) } else { (address(12), address(16)) };
+    let src = SocketAddr::new(src, word(tcp, 0));
+    let dst = SocketAddr::new(dst, word(tcp, 2));
+    if (src, dst, wire::long(tcp, 4)) != (wanted.src, wanted.dst, wanted.seq) {
+        return Err(format!("it is about {src} to {dst}, number {}", wire::long(tcp, 4)));
+    }
+    let announces = match (v6, message[0], message[1]) {
+        (false, 3, 4) | (true, 2, 0) => Some(word(message, 6)),
+        _ => None,
+    };
+    if announces != wanted.mtu {
+        return Err(format!("it announces an MTU of {announces:?}"));
+    }
+    Ok(())
+}
