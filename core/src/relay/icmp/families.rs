@@ -14,7 +14,7 @@ use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::ipv6::{self, Ipv6};
 use crate::wire::{icmp, icmpv6, put_u32, tcp};
 
-/// What an error becomes that goes on over IPv6.
+/// What an error becomes that goes on over IPv6, to who sent the quoted segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapping6 {
     /// Endpoints of the quoted segment, as the host that the error is for sent it.
@@ -23,27 +23,13 @@ pub struct Mapping6 {
     pub mtu: Option<u32>,
 }
 
-impl Mapping6 {
-    /// Whom the error is for: the endpoint that sent the quoted segment.
-    pub fn addressee(&self) -> u128 {
-        self.quote.src
-    }
-}
-
-/// What an error becomes that goes on over IPv4.
+/// What an error becomes that goes on over IPv4, to who sent the quoted segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapping4 {
     /// Endpoints of the quoted segment, as the host that the error is for sent it.
     pub quote: Endpoints,
     /// The MTU to announce, where the error announces one.
     pub mtu: Option<u16>,
-}
-
-impl Mapping4 {
-    /// Whom the error is for: the endpoint that sent the quoted segment.
-    pub fn addressee(&self) -> u32 {
-        self.quote.src
-    }
 }
 
 /// Bytes of an ICMP error over IPv4 that was IPv6: every host takes them (RFC 1812, section
