@@ -1,7 +1,9 @@
-//! What ICMP errors quote: whatever it is, reading it gives a quote or a reason, and no made-up one is
-//! taken for a tunnel's.
+//! What ICMP errors quote: whatever it is, reading it gives a quote or a reason, no made-up one is
+//! taken for a tunnel's, and errors around it are translated.
 //!
 //! Input: what follows an ICMP header.
+
+mod translated;
 
 use std::sync::{Arc, OnceLock};
 
@@ -16,6 +18,7 @@ const NOW: UnixTime = UnixTime::from_millis(1_795_341_988_025);
 
 /// Runs one input.
 pub fn run(input: &[u8]) {
+    translated::run(input);
     if let Ok(quote) = Quote::parse(input) {
         assert_eq!(quote.ip.protocol, 6);
         assert_eq!(quote.timestamps().is_some(), matches!(quote.seen, Seen::Timestamps(_)));
