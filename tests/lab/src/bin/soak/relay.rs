@@ -1,16 +1,15 @@
-//! The relays' half: pool and transparent services, clients with and without timestamps, large
-//! bodies, short connections, and connections that live as long as the run.
+//! The relays' half: services of all egress modes, over IPv4, IPv6 and between them; clients with and
+//! without timestamps, large bodies, short connections, and connections that live as long as the run.
 
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyrelay_lab::config::{TARGET_PORT, VIP_PORT};
 use anyrelay_lab::script::Script;
 use anyrelay_lab::traffic::{Connection, Server};
-use anyrelay_lab::{Egress, Lab, Namespace, Pop, Result, Service, link, topology};
+use anyrelay_lab::{Egress, Lab, Namespace, Pop, Result, Service, link};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -54,12 +53,20 @@ pub struct Relays {
 
 impl Relays {
     pub fn build() -> Result<Self> {
-        let services = ["pool", "transparent"].into_iter().zip([Egress::Pool, Egress::Transparent]);
+        let services = [
+            ("pool", Service::default()),
+            ("transparent", Service { egress: Egress::Transparent, ..Service::default() }),
+            ("prefix", Service::prefix()),
+            ("transparent6", Service::transparent6()),
+        ];
+        let port = |address: SocketAddr, n| SocketAddr::new(address.ip(), address.port() + n);
         let services: Vec<Service> = (0..)
             .zip(services)
-            .map(|(n, (name, egress))| Service {
-                egress,
-                ..Service::new(name, VIP_PORT + n, TARGET_PORT + n)
+            .map(|(n, (name, service))| Service {
+                name: name.to_owned(),
+                vip: port(service.vip, n),
+                targets: service.targets.iter().map(|target| port(*target, n)).collect(),
+                ..service
             })
             .collect();
         let builder = Lab::builder().pops(POPS);
@@ -77,8 +84,8 @@ impl Relays {
             rounds: 0,
         };
         for service in &services {
-            let target = SocketAddrV4::new(topology::TARGET, service.targets[0].port());
-            relays._servers.push(Server::start(&relays.lab.topology.target, target)?);
+            let server = Server::start(&relays.lab.topology.target, service.targets[0])?;
+            relays._servers.push(server);
             relays.start_traffic(service.vip)?;
         }
         Ok(relays)
