@@ -25,6 +25,36 @@ impl Counter {
     }
 }
 
+/// A number that one thread sets.
+#[derive(Debug, Default)]
+pub struct Level(AtomicU64);
+
+impl Level {
+    /// Sets it.
+    #[inline]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The number now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Counts of what came in in fragments. Those that were dropped are among the drops.
+#[derive(Debug, Default)]
+pub struct FragmentCounters {
+    /// Datagrams that were put together.
+    pub datagrams: Counter,
+    /// Fragments that they came in.
+    pub fragments: Counter,
+    /// Fragments that were handed over to the worker that puts their datagram together.
+    pub handed_over: Counter,
+    /// Fragments that wait for others now.
+    pub waiting: Level,
+}
+
 /// Packets and their bytes.
 #[derive(Debug, Default)]
 pub struct Traffic {
@@ -86,6 +116,8 @@ pub struct Counters {
     replies: [Counter; ReplyKind::COUNT],
     absorbed: [Counter; AbsorbKind::COUNT],
     foreign_born: Box<[Counter; 256]>,
+    /// What came in in fragments, with the policy to put them together.
+    pub fragments: FragmentCounters,
     /// Polls of all RX queues that found a frame.
     pub busy_polls: Counter,
     /// Polls of all RX queues that found none.
@@ -102,6 +134,7 @@ impl Default for Counters {
             replies: Default::default(),
             absorbed: Default::default(),
             foreign_born: Box::new(std::array::from_fn(|_| Counter::default())),
+            fragments: FragmentCounters::default(),
             busy_polls: Counter::default(),
             idle_polls: Counter::default(),
             spare: PortCounters::default(),

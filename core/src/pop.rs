@@ -9,6 +9,7 @@ mod answer;
 mod errors;
 mod errors6;
 mod forward;
+mod incoming_fragments;
 mod ingress;
 mod ingress6;
 mod lanes;
@@ -37,6 +38,8 @@ use crate::time::Tick;
 use crate::tunnel::{Incoming, KeepaliveRequest, Return};
 use crate::verdict::{PortIndex, ReplyKind, Verdict};
 use crate::wire::MacAddr;
+
+pub use incoming_fragments::Arrived;
 
 use ingress::Packet;
 use lanes::Lanes;

@@ -98,6 +98,15 @@ labelled! {
         NdNotOurs = "nd_not_ours", "Neighbour discovery about an address that is not the port's.";
         SourceRoute = "source_route", "IPv4 source route or IPv6 routing header.";
         Fragment = "fragment", "Fragment, and the policy is to drop them.";
+        FragmentMalformed = "fragment_malformed", "Fragment that is empty, not a multiple of eight bytes though more follow, or behind other IPv6 extension headers.";
+        FragmentTiny = "fragment_tiny", "First fragment without the whole TCP header, or another with a part of it.";
+        FragmentTooLong = "fragment_too_long", "Fragment of a datagram beyond 65,535 bytes, or longer than a frame buffer.";
+        FragmentConflict = "fragment_conflict", "Fragment of a datagram whose fragments overlap or contradict each other about its end, protocol, ECN or side.";
+        FragmentDuplicate = "fragment_duplicate", "Fragment that was there already.";
+        FragmentTooMany = "fragment_too_many", "Fragment of a datagram in more pieces than are put together.";
+        FragmentTableFull = "fragment_table_full", "Fragment for which there was no place among those that wait.";
+        FragmentTimeout = "fragment_timeout", "Fragment whose datagram did not become whole in time.";
+        FragmentQueueFull = "fragment_queue_full", "Fragment for another worker, whose queue was full.";
         NotOurs = "not_ours", "To no address that this POP serves.";
         WrongSide = "wrong_side", "Client frame on a target port, or target frame on a client port.";
         Protocol = "protocol", "Neither TCP nor ICMP.";

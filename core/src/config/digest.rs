@@ -79,8 +79,12 @@ fn canonical_text(config: &Config, keys: &KeyFile, tenants: &Tenants) -> Result<
         let fingerprint = to_hex(&epoch.secret.fingerprint()?);
         let _ = writeln!(text, "key token {number} from {from} {fingerprint}");
     }
-    let Fragments::Drop = config.pop.fragments;
-    let _ = writeln!(text, "fragments drop");
+    // The limits are a POP's own.
+    let policy = match config.pop.fragments {
+        Fragments::Drop => "drop",
+        Fragments::Reassemble(_) => "reassemble",
+    };
+    let _ = writeln!(text, "fragments {policy}");
     let _ = writeln!(text, "private_clients {}", config.pop.private_clients);
     let _ = writeln!(text, "icmp_mtu_floor {}", config.pop.icmp_mtu_floor);
     let mut services: Vec<_> = config.services.iter().collect();

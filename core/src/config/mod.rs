@@ -157,6 +157,21 @@ pub enum Clock {
 pub enum Fragments {
     /// They are dropped and counted.
     Drop,
+    /// Datagrams are put together, within these limits.
+    Reassemble(FragmentLimits),
+}
+
+/// `[fragments]`: bounds of each worker that puts datagrams together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FragmentLimits {
+    /// Datagrams that are not whole at a time.
+    pub datagrams: u32,
+    /// Fragments of one datagram.
+    pub per_datagram: u8,
+    /// Frame buffers that they may hold in all.
+    pub buffers: u32,
+    /// How long a datagram may take from its first fragment on, in milliseconds.
+    pub timeout_ms: u32,
 }
 
 /// `[dpdk]`.

@@ -22,6 +22,7 @@ pub(super) struct RawConfig {
     pub(super) layout: RawLayout,
     #[serde(default)]
     pub(super) limits: RawLimits,
+    pub(super) fragments: Option<RawFragmentLimits>,
     #[serde(default)]
     pub(super) relay: Vec<RawRelay>,
     #[serde(default)]
@@ -65,6 +66,21 @@ pub(super) enum RawFragments {
     #[default]
     Drop,
     Reassemble,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawFragmentLimits {
+    pub(super) datagrams: i64,
+    pub(super) per_datagram: i64,
+    pub(super) buffers: Option<i64>,
+    pub(super) timeout_ms: i64,
+}
+
+impl Default for RawFragmentLimits {
+    fn default() -> Self {
+        RawFragmentLimits { datagrams: 1024, per_datagram: 8, buffers: None, timeout_ms: 1000 }
+    }
 }
 
 #[derive(Debug, Deserialize)]

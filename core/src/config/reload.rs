@@ -73,6 +73,7 @@ impl Conflicts<'_> {
         let fixed = [
             ("pop.name", old.pop.name == new.pop.name),
             ("pop.id", old.pop.id == new.pop.id),
+            ("pop.fragments", old.pop.fragments == new.pop.fragments),
             ("pop.clock_offset_ms", old.pop.clock_offset_ms == new.pop.clock_offset_ms),
             ("dpdk.hugepages", old.dpdk.hugepages == new.dpdk.hugepages),
             ("dpdk.memory_mb", old.dpdk.memory_mb == new.dpdk.memory_mb),

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::bucket::BucketHash;
 use crate::crypto::HkdfError;
+use crate::fragment::FragmentHash;
 use crate::keys::{KeyFile, Secret, Tenants, permutation_key, rendezvous_key};
 use crate::relay::permutation::Permutation;
 use crate::relay::rendezvous::Rendezvous;
@@ -139,6 +140,8 @@ pub struct Snapshot {
     pub services6: Vec<Service6>,
     /// The tunnel services, in the order of the file.
     pub tunnels: Vec<Tunnel>,
+    /// Which worker puts a datagram of fragments together.
+    pub fragment_hash: FragmentHash,
     /// Which token bucket a network has.
     pub bucket_hash: BucketHash,
     digest: String,
@@ -147,6 +150,8 @@ pub struct Snapshot {
     addresses6: AddressMap<u128>,
     endpoints: Table<u64>,
     endpoints6: Table<(u128, u32)>,
+    /// Of transparent services, ascending.
+    passing_targets: Vec<IpAddr>,
 }
 
 impl Snapshot {
@@ -191,6 +196,7 @@ impl Snapshot {
         let endpoints = endpoints(&services, &services6, &config.tunnels);
         let endpoints6 = endpoints6(services.len(), &services6, &config.tunnels);
         Ok(Snapshot {
+            fragment_hash: FragmentHash::new(&keys.relay)?,
             bucket_hash: BucketHash::new(&keys.sequence)?,
             digest: digest::digest(config, keys, tenants)?,
             fingerprints: Fingerprints::new(keys, tenants)?,
@@ -198,6 +204,7 @@ impl Snapshot {
             addresses6: AddressMap::new(&meanings6(config, &prefixes)),
             endpoints: Table::new(&endpoints),
             endpoints6: Table::new(&endpoints6),
+            passing_targets: passing_targets(config),
             tunnels: tunnels::tunnels(config, keys, tenants, tunnel_slots)?,
             config: config.clone(),
             services,
@@ -346,6 +353,11 @@ impl Snapshot {
         self.find6(TRANSPARENT, ip, port)
     }
 
+    /// Whether `ip` is a target of a transparent service: what it sends to clients passes here.
+    pub fn is_passing_target(&self, ip: IpAddr) -> bool {
+        self.passing_targets.binary_search(&ip).is_ok()
+    }
+
     #[inline]
     fn find(&self, space: u16, ip: u32, port: u16) -> Option<ServiceIndex> {
         self.endpoints.get(endpoint_key(space, ip, port)).map(|index| ServiceIndex(index as u16))
@@ -356,6 +368,17 @@ impl Snapshot {
         let at = Endpoint { ip, port };
         self.endpoints6.get(endpoint_key6(space, at)).map(|index| ServiceIndex(index as u16))
     }
+}
+
+/// The targets of transparent services, ascending.
+fn passing_targets(config: &Config) -> Vec<IpAddr> {
+    let services = config.services.iter();
+    let transparent = services.filter(|service| service.egress == EgressConfig::Transparent);
+    let mut targets: Vec<_> =
+        transparent.flat_map(|service| service.targets.iter().map(SocketAddr::ip)).collect();
+    targets.sort_unstable();
+    targets.dedup();
+    targets
 }
 
 /// The different pools, in the order of the file.

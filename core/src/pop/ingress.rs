@@ -236,7 +236,7 @@ impl<O> Run<'_, O> {
         }
         // What follows the datagram is Ethernet's padding.
         frame.truncate(l3 + ip.total_len);
-        fragment::admit(self.snapshot.config.pop.fragments, ip.is_fragment())?;
+        fragment::admit(!ip.is_fragment())?;
         let to = self.snapshot.classify(ip.dst);
         match ip.protocol {
             ipv4::PROTOCOL_TCP => self.read_tcp(frame, packet, to, lanes),

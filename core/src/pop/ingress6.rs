@@ -13,7 +13,8 @@ use crate::verdict::DropReason;
 use crate::wire::ethernet::Ethernet;
 use crate::wire::icmp::IcmpError;
 use crate::wire::icmpv6::{self, Kind};
-use crate::wire::ipv6::{self, ExtensionError, Ipv6};
+use crate::wire::ipv6::{self, ExtensionError, Ipv6, Upper};
+use crate::wire::nd;
 use crate::wire::tcp::{self, Tcp};
 
 impl<O> Run<'_, O> {
@@ -32,20 +33,19 @@ impl<O> Run<'_, O> {
     {
         let l3 = packet.segment.l3;
         let datagram = frame.bytes().get(l3..).unwrap_or_default();
-        let ip = Ipv6::parse(datagram).ok_or(DropReason::Ipv6Malformed)?;
+        let mut ip = Ipv6::parse(datagram).ok_or(DropReason::Ipv6Malformed)?;
         // What one host is sent must not reach a group of them (RFC 1122, section 3.3.6).
         if !ethernet.dst.is_unicast() && !ipv6::is_multicast(ip.dst) {
             return Err(DropReason::WrongMac);
         }
-        let upper = ip.upper(datagram).or_else(|error| match error {
-            ExtensionError::Malformed => Err(DropReason::Ipv6Options),
-            ExtensionError::Routing => Err(DropReason::SourceRoute),
-            ExtensionError::Fragment => {
-                // Nothing behind the header is looked at, whatever the policy is.
-                fragment::admit(self.snapshot.config.pop.fragments, true)?;
-                Err(DropReason::Fragment)
+        let upper = match ip.upper(datagram) {
+            Err(ExtensionError::Fragment) => {
+                let (inner, upper) = self.whole_after_all(frame, l3, &ip)?;
+                ip = inner;
+                upper
             }
-        })?;
+            found => found.map_err(refused)?,
+        };
         packet.ipv6 = Ipv6Packet { ip, upper };
         // What follows the datagram is Ethernet's padding.
         frame.truncate(l3 + ip.total_len());
@@ -56,6 +56,27 @@ impl<O> Run<'_, O> {
             _ if to == Destination::Other => Err(DropReason::NotOurs),
             _ => Err(DropReason::Protocol),
         }
+    }
+
+    /// Takes the fragment header out of a datagram that is in one piece all the same; others are not
+    /// looked at any further, for whole ones only come this far.
+    #[cold]
+    fn whole_after_all<F: Frame>(
+        &self,
+        frame: &mut F,
+        l3: usize,
+        ip: &Ipv6,
+    ) -> Result<(Ipv6, Upper), DropReason> {
+        fragment::admit(fragment::remove_atomic(frame, l3, ip))?;
+        let datagram = frame.bytes().get(l3..).unwrap_or_default();
+        let ip = Ipv6::parse(datagram).ok_or(DropReason::Ipv6Malformed)?;
+        let upper = ip.upper(datagram).map_err(refused)?;
+        let kind = datagram.get(upper.at).copied().unwrap_or_default();
+        if upper.protocol == ipv6::PROTOCOL_ICMPV6 && nd::is_discovery(kind) {
+            // Not even such a fragment may carry it (RFC 6980, section 5).
+            return Err(DropReason::NdMalformed);
+        }
+        Ok((ip, upper))
     }
 
     /// What the destination `ip` means on this port: a link-local address is another station's on
@@ -146,5 +167,13 @@ impl<O> Run<'_, O> {
             Some(index) => self.read_other(frame, packet, index, Family::V6, lanes),
             None => Ok(Step::UnservedSyn6),
         }
+    }
+}
+
+fn refused(error: ExtensionError) -> DropReason {
+    match error {
+        ExtensionError::Malformed => DropReason::Ipv6Options,
+        ExtensionError::Routing => DropReason::SourceRoute,
+        ExtensionError::Fragment => DropReason::Fragment,
     }
 }

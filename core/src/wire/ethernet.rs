@@ -63,6 +63,16 @@ impl Ethernet {
     }
 }
 
+/// The EtherType of what the frame carries, and where that begins; 0 for a frame without a whole
+/// header.
+#[inline]
+pub fn payload(frame: &[u8]) -> (u16, usize) {
+    match get_u16(frame, field::TYPE) {
+        TYPE_VLAN => (get_u16(frame, field::TAGGED_TYPE), TAGGED_HEADER_LEN),
+        ethertype => (ethertype, HEADER_LEN),
+    }
+}
+
 /// Length in bytes of a header with that tag.
 #[inline]
 pub const fn header_len(vlan: Option<u16>) -> usize {

@@ -40,7 +40,8 @@ pub const PROTOCOL_TCP: u8 = 6;
 
 /// The flag that forbids fragmentation, in the word at [`field::FRAGMENT`].
 pub const DONT_FRAGMENT: u16 = 0x4000;
-const MORE_FRAGMENTS: u16 = 0x2000;
+/// The flag that more follows, in the word at [`field::FRAGMENT`].
+pub const MORE_FRAGMENTS: u16 = 0x2000;
 const OFFSET_MASK: u16 = 0x1fff;
 
 /// Why bytes are not an IPv4 header.
@@ -121,7 +122,19 @@ impl Ipv4 {
     /// Whether it is a fragment, first or later, of a larger datagram.
     #[inline]
     pub const fn is_fragment(&self) -> bool {
-        self.fragment & (MORE_FRAGMENTS | OFFSET_MASK) != 0
+        is_of_fragment(self.fragment)
+    }
+
+    /// Where a fragment's payload belongs in that of its datagram, in bytes.
+    #[inline]
+    pub const fn fragment_offset(&self) -> usize {
+        (self.fragment & OFFSET_MASK) as usize * 8
+    }
+
+    /// Whether more of its datagram follows behind it.
+    #[inline]
+    pub const fn more_fragments(&self) -> bool {
+        self.fragment & MORE_FRAGMENTS != 0
     }
 
     /// Whether it is a fragment other than the first, so that no ports follow the header.
@@ -134,6 +147,18 @@ impl Ipv4 {
     pub const fn dont_fragment(&self) -> bool {
         self.fragment & DONT_FRAGMENT != 0
     }
+}
+
+/// Whether the word at [`field::FRAGMENT`] is that of a fragment.
+#[inline]
+pub const fn is_of_fragment(word: u16) -> bool {
+    word & (MORE_FRAGMENTS | OFFSET_MASK) != 0
+}
+
+/// The identification in the header at the start of `bytes`.
+#[inline]
+pub fn id(bytes: &[u8]) -> u16 {
+    get_u16(bytes, field::ID)
 }
 
 /// A header of our own: no options, DF set, ID 0, as all datagrams that a POP originates.

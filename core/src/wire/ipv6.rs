@@ -1,6 +1,6 @@
 //! IPv6 header and its extension headers (RFC 8200).
 
-use super::{get_u16, get_u64, put_u16, put_u32, put_u64};
+use super::{get_u16, get_u32, get_u64, put_u16, put_u32, put_u64};
 
 /// Offsets from the start of the IPv6 header.
 pub mod field {
@@ -30,6 +30,11 @@ pub const EXTENSIONS_MAX: usize = 8;
 
 /// Protocol number of TCP.
 pub const PROTOCOL_TCP: u8 = 6;
+/// Number of the fragment header.
+pub const PROTOCOL_FRAGMENT: u8 = 44;
+/// Length in bytes of the fragment header.
+pub const FRAGMENT_LEN: usize = 8;
+
 /// Protocol number of ICMPv6.
 pub const PROTOCOL_ICMPV6: u8 = 58;
 
@@ -84,7 +89,8 @@ impl Ipv6 {
     pub fn parse_quoted(bytes: &[u8]) -> Option<(Ipv6, Upper)> {
         let ip = Self::read(bytes.first_chunk()?)?;
         let first = Upper { protocol: ip.next_header, at: HEADER_LEN };
-        let upper = walk(bytes.get(..ip.total_len()).unwrap_or(bytes), first).ok()?;
+        let upper = walk(bytes.get(..ip.total_len()).unwrap_or(bytes), first);
+        let upper = upper.and_then(Walked::whole).ok()?;
         Some((ip, upper))
     }
 
@@ -102,7 +108,64 @@ impl Ipv6 {
         if !is_extension(first.protocol) {
             return Ok(first);
         }
+        self.walked(bytes)?.whole()
+    }
+
+    /// The first fragment header of the datagram at the start of `bytes`, which this header was read
+    /// from; `None` when there is none, it is not whole, or what is in front of it cannot be passed
+    /// over.
+    pub fn fragment(&self, bytes: &[u8]) -> Option<Fragment> {
+        self.walked(bytes).ok()?.fragment
+    }
+
+    fn walked(&self, bytes: &[u8]) -> Result<Walked, ExtensionError> {
+        let first = Upper { protocol: self.next_header, at: HEADER_LEN };
         walk(bytes.get(..self.total_len()).unwrap_or_default(), first)
+    }
+}
+
+/// A fragment header (RFC 8200, section 4.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fragment {
+    /// Where it begins, in bytes from the start of the datagram.
+    pub at: usize,
+    /// Where the byte is that says that it follows.
+    pub named_at: usize,
+    /// What follows it in the whole datagram.
+    pub next_header: u8,
+    /// Where its payload belongs, in bytes from the start of what is fragmented.
+    pub offset: usize,
+    /// Whether more follows there.
+    pub more: bool,
+    /// Which datagram of its sender's it is of.
+    pub id: u32,
+}
+
+impl Fragment {
+    /// Whether it is all of its datagram (RFC 6946).
+    pub const fn is_atomic(&self) -> bool {
+        self.offset == 0 && !self.more
+    }
+
+    /// Writes the header at its place of `datagram`; nothing past the end.
+    pub fn write(&self, datagram: &mut [u8]) {
+        let word = self.offset as u16 & FRAGMENT_OFFSET | u16::from(self.more);
+        put_u16(datagram, self.at, u16::from(self.next_header) << 8);
+        put_u16(datagram, self.at + 2, word);
+        put_u32(datagram, self.at + 4, self.id);
+    }
+
+    fn read(datagram: &[u8], at: usize, named_at: usize) -> Option<Fragment> {
+        let header: &[u8; FRAGMENT_LEN] = datagram.get(at..)?.first_chunk()?;
+        let word = get_u16(header, 2);
+        Some(Fragment {
+            at,
+            named_at,
+            next_header: header[0],
+            offset: usize::from(word & FRAGMENT_OFFSET),
+            more: word & 1 != 0,
+            id: get_u32(header, 4),
+        })
     }
 }
 
@@ -125,21 +188,42 @@ pub enum ExtensionError {
     /// A routing header: not to be followed, as IPv4's source routes (RFC 5095).
     #[error("an IPv6 routing header")]
     Routing,
-    /// A fragment header, also of a datagram that is whole (RFC 6946).
+    /// A fragment header, also of a datagram that is whole.
     #[error("an IPv6 fragment header")]
     Fragment,
 }
 
-/// Walks over extension headers, from `upper` to what is none.
-fn walk(datagram: &[u8], mut upper: Upper) -> Result<Upper, ExtensionError> {
+/// Where a walk over extension headers ended.
+struct Walked {
+    upper: Upper,
+    /// The fragment header that ended it, if it is whole.
+    fragment: Option<Fragment>,
+}
+
+impl Walked {
+    /// What is behind all extension headers; a fragment header is not one to be passed over.
+    fn whole(self) -> Result<Upper, ExtensionError> {
+        match self.upper.protocol {
+            PROTOCOL_FRAGMENT => Err(ExtensionError::Fragment),
+            _ => Ok(self.upper),
+        }
+    }
+}
+
+/// Walks over extension headers, from `upper` to what is none or is a fragment header.
+fn walk(datagram: &[u8], mut upper: Upper) -> Result<Walked, ExtensionError> {
+    let mut named_at = field::NEXT_HEADER;
     for place in 0..=EXTENSIONS_MAX {
         match upper.protocol {
             // Only the fixed header may be in front of it.
             HOP_BY_HOP if place > 0 => return Err(ExtensionError::Malformed),
             HOP_BY_HOP | DESTINATION => {}
             ROUTING => return Err(ExtensionError::Routing),
-            FRAGMENT => return Err(ExtensionError::Fragment),
-            _ => return Ok(upper),
+            PROTOCOL_FRAGMENT => {
+                let fragment = Fragment::read(datagram, upper.at, named_at);
+                return Ok(Walked { upper, fragment });
+            }
+            _ => return Ok(Walked { upper, fragment: None }),
         }
         let rest = datagram.get(upper.at..).unwrap_or_default();
         let &[next, units, ..] = rest else { return Err(ExtensionError::Malformed) };
@@ -148,6 +232,7 @@ fn walk(datagram: &[u8], mut upper: Upper) -> Result<Upper, ExtensionError> {
         if !may_be_skipped(options) {
             return Err(ExtensionError::Malformed);
         }
+        named_at = upper.at;
         upper = Upper { protocol: next, at: upper.at + len };
     }
     Err(ExtensionError::Malformed)
@@ -171,9 +256,10 @@ fn may_be_skipped(options: &[u8]) -> bool {
     true
 }
 
+/// Whether a header of this number is one that [`Ipv6::upper`] looks at on its way.
 #[inline]
-const fn is_extension(protocol: u8) -> bool {
-    matches!(protocol, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION)
+pub const fn is_extension(protocol: u8) -> bool {
+    matches!(protocol, HOP_BY_HOP | ROUTING | PROTOCOL_FRAGMENT | DESTINATION)
 }
 
 /// A header of our own: no extension headers, flow label 0.
@@ -238,8 +324,11 @@ pub(crate) fn put_address(bytes: &mut [u8], at: usize, ip: u128) {
 
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
 const DESTINATION: u8 = 60;
+
+/// The offset in the fragment header's word, in bytes: it counts in units of eight, and the three low
+/// bits are others.
+const FRAGMENT_OFFSET: u16 = 0xfff8;
 
 const OPTION_PAD_1: u8 = 0;
 /// What is to be done by who does not know the option; 0 is to skip it.
@@ -327,6 +416,32 @@ mod tests {
                 assert_eq!(upper(&datagram(&chain, 6)), Err(error));
             }
         }
+    }
+
+    #[test]
+    fn fragment_headers_are_read_and_written_where_they_stand() {
+        for (in_front, at, named_at) in
+            [(&[][..], 40, 6), (&[(0, PADDING)], 48, 40), (&[(0, PADDING), (60, PADDING)], 56, 48)]
+        {
+            let header = &[0, 0x12, 0x39, 0xca, 0xfe, 0xba, 0xbe];
+            let mut bytes = datagram(&[in_front, &[(44, header)]].concat(), 6);
+            let parsed = Ipv6::parse(&bytes).unwrap();
+            let fragment = parsed.fragment(&bytes).unwrap();
+            let (offset, id) = (0x1238, 0xcafe_babe);
+            let want = Fragment { at, named_at, next_header: 6, offset, more: true, id };
+            assert_eq!(fragment, want);
+            assert!(!fragment.is_atomic());
+            let before = bytes.clone();
+            bytes[at..at + 8].fill(0xff);
+            fragment.write(&mut bytes);
+            assert_eq!(bytes, before);
+            put_u16(&mut bytes, field::PAYLOAD_LEN, (at + 7 - HEADER_LEN) as u16);
+            assert_eq!(Ipv6::parse(&bytes).unwrap().fragment(&bytes), None, "cut off");
+        }
+        let atomic = datagram(&[(44, &[0, 0, 6, 0, 0, 0, 1])], 6);
+        assert!(Ipv6::parse(&atomic).unwrap().fragment(&atomic).unwrap().is_atomic());
+        let none = datagram(&[(60, PADDING)], 6);
+        assert_eq!(Ipv6::parse(&none).unwrap().fragment(&none), None);
     }
 
     #[test]

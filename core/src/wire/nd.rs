@@ -24,6 +24,12 @@ pub const HOP_LIMIT: u8 = 255;
 /// The group of all nodes on the link.
 pub const ALL_NODES: u128 = 0xff02 << 112 | 1;
 
+/// Whether an ICMPv6 message of this type is one of neighbour discovery.
+#[inline]
+pub const fn is_discovery(kind: u8) -> bool {
+    matches!(kind, 133..=137)
+}
+
 /// The group in which who has `ip` is asked for it (RFC 4291, section 2.7.1).
 #[inline]
 pub const fn solicited_node(ip: u128) -> u128 {

@@ -168,10 +168,10 @@ fn routing_and_fragment_headers_are_refused_before_anything_looks_behind_them() 
         (43, [0, 0, 0, 0, 0, 0], DropReason::SourceRoute),
         (43, [0, 1, 0, 0, 0, 0], DropReason::SourceRoute),
         (43, [4, 1, 0, 0, 0, 0], DropReason::SourceRoute),
-        // First, later, and only fragment.
+        // First and later fragments.
         (44, [0, 1, 0, 0, 0, 9], DropReason::Fragment),
         (44, [0, 0x10, 0, 0, 0, 9], DropReason::Fragment),
-        (44, [0, 0, 0, 0, 0, 9], DropReason::Fragment),
+        (44, [0xff, 0xf9, 0, 0, 0, 9], DropReason::Fragment),
     ] {
         let payload = [&header(58, rest)[..], behind].concat();
         let datagram = Ip6::new(FAR6, WAN_IP6).after(kind, &payload);
@@ -181,6 +181,42 @@ fn routing_and_fragment_headers_are_refused_before_anything_looks_behind_them() 
         let payload = [&padding[..], &payload].concat();
         let datagram = Ip6::new(FAR6, WAN_IP6).after(60, &payload);
         assert_eq!(dropped(&mut world, &datagram), reason);
+    }
+}
+
+#[test]
+fn atomic_fragments_are_whole() {
+    let mut world = world6();
+    let whole = echo6(FAR6, WAN_IP6, b"payload");
+    let want = world.bytes(WAN, &framed(&whole));
+    assert_eq!(want.len(), 1);
+    let behind = &whole[40..];
+    let atomic = [&[58, 0, 0, 0, 0xca, 0xfe, 0xba, 0xbe][..], behind].concat();
+    let ip = Ip6 { next: 58, ..Ip6::new(FAR6, WAN_IP6) };
+    // Alone, behind options, and with reserved bits.
+    let mut alone = ip.after(44, &atomic);
+    let padding = |next: u8| [next, 0, 1, 4, 0, 0, 0, 0];
+    let optional = ip.after(60, &[&padding(44)[..], &atomic].concat());
+    for datagram in [&alone, &optional] {
+        let answers = world.bytes(WAN, &framed(datagram));
+        assert_eq!(answers.len(), 1);
+        assert_eq!(answers[0].1[54..], want[0].1[54..], "the whole datagram's answer");
+    }
+    alone[40 + 3] |= 6;
+    assert_eq!(world.bytes(WAN, &framed(&alone)).len(), 1, "reserved bits are not looked at");
+    // A damaged payload is as visible as ever.
+    let last = alone.len() - 1;
+    alone[last] ^= 1;
+    assert_eq!(dropped(&mut world, &alone), DropReason::IcmpChecksum);
+    // One in another is no datagram of any host's.
+    let twice = [&[44, 0, 0, 0, 0, 0, 0, 1][..], &atomic].concat();
+    assert_eq!(dropped(&mut world, &ip.after(44, &twice)), DropReason::Fragment);
+    let routed = [&[43, 0, 0, 0, 0, 0, 0, 1][..], &[58, 0, 0, 0, 0, 0, 0, 0], behind].concat();
+    assert_eq!(dropped(&mut world, &ip.after(44, &routed)), DropReason::SourceRoute);
+    // Neighbour discovery may not come that way (RFC 6980).
+    for kind in 133..=137 {
+        let message = [&[58, 0, 0, 0, 0, 0, 0, 1][..], &[kind, 0, 0, 0], &[0; 28]].concat();
+        assert_eq!(dropped(&mut world, &ip.after(44, &message)), DropReason::NdMalformed);
     }
 }
 

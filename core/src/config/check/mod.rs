@@ -4,6 +4,7 @@
 //! A value that is wrong is replaced by a harmless one and checking goes on, so that one run tells
 //! of all mistakes; nothing made of a replaced value ever leaves this module.
 
+mod fragments;
 mod overlaps;
 mod ports;
 mod services;
@@ -11,10 +12,10 @@ mod tunnels;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
-use super::raw::{self, RawClock, RawConfig, RawFragments, RawIdle, RawLayoutKind};
+use super::raw::{self, RawClock, RawConfig, RawIdle, RawLayoutKind};
 use super::{
-    Clock, Config, DpdkConfig, Fragments, Idle, Layout, Limits, MAX_SERVICES, PopConfig, Problem,
-    Problems, is_unicast, is_unicast6,
+    Clock, Config, DpdkConfig, Idle, Layout, Limits, MAX_SERVICES, PopConfig, Problem, Problems,
+    is_unicast, is_unicast6,
 };
 
 impl Config {
@@ -145,15 +146,13 @@ fn names(report: &mut Report, raw: &RawConfig) {
 
 fn pop(report: &mut Report, raw: &RawConfig) -> PopConfig {
     let pop = &raw.pop;
+    let fragments = fragments::policy(report, raw);
     report.name("pop.name", &pop.name);
     if pop.keys.is_empty() {
         report.error("pop.keys", "empty; name the key file, as `anyrelay keygen` writes it");
     }
     if pop.tenants.as_ref().is_some_and(String::is_empty) {
         report.error("pop.tenants", "empty; name the tenants file, or leave the key out");
-    }
-    if pop.fragments == RawFragments::Reassemble {
-        report.error("pop.fragments", "\"reassemble\" is not supported yet; use \"drop\"");
     }
     PopConfig {
         name: pop.name.clone(),
@@ -171,7 +170,7 @@ fn pop(report: &mut Report, raw: &RawConfig) -> PopConfig {
         drain_seconds: report
             .number("pop.drain_seconds", pop.drain_seconds, 0, 3600)
             .unwrap_or_default(),
-        fragments: Fragments::Drop,
+        fragments,
         // 68 is the smallest MTU of IPv4 (RFC 791).
         icmp_mtu_floor: report
             .number("pop.icmp_mtu_floor", pop.icmp_mtu_floor, 68, 1500)

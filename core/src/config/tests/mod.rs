@@ -1,6 +1,7 @@
 //! Tests of the config: what is read, every message of the checks, what a snapshot answers, and
 //! what a reload may change.
 
+mod fragments;
 mod lookups;
 mod mistakes;
 mod relay6;

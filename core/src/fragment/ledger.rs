@@ -1,0 +1,466 @@
+//! What is known of datagrams that are not whole yet: which bytes of them are there.
+//!
+//! [`Ledger`] decides on every fragment before it is kept, and says when a datagram is whole. It
+//! holds no frame: whoever does asks it first. Its rules are stricter than a table of buffers could
+//! be, and of each it can be told why (RFC 5722; RFC 8200, section 4.5; RFC 3168, section 5.3):
+//!
+//! - an overlap ends the whole datagram, and what comes of it afterwards is refused until its time is
+//!   up; an exact duplicate alone is refused;
+//! - so do two ends, bytes beyond the end, another protocol, CE beside Not-ECT, the other side's
+//!   port, and more fragments than a datagram may have;
+//! - time, datagrams and frames are bounded. A datagram's time begins with its first fragment, so
+//!   none can be kept alive.
+//!
+//! Nothing here allocates once it is made. Datagrams are found by a keyed hash: nobody can choose
+//! ones that are hard to tell apart.
+
+use crate::config::{FragmentLimits, Side};
+use crate::counters::Counters;
+use crate::crypto::{Aes128, HkdfError};
+use crate::keys::Secret;
+use crate::time::Instant;
+use crate::verdict::{DropReason, PortIndex};
+
+use super::read::{Fragment, Key};
+
+/// Fragments of one datagram at most.
+pub const PER_DATAGRAM_MAX: usize = 8;
+
+/// A keyed hash of datagrams: which worker puts one together, and its place there.
+#[derive(Clone, Debug)]
+pub struct FragmentHash(Aes128);
+
+impl FragmentHash {
+    /// The hash under a key made of `secret`.
+    pub fn new(secret: &Secret) -> Result<Self, HkdfError> {
+        Ok(FragmentHash(Aes128::new(&secret.derive("fragments", &[])?)))
+    }
+
+    /// The datagram's hash.
+    pub fn of(&self, key: &Key) -> u64 {
+        // A chain of blocks, whose number is fixed for each family.
+        let mut state = [0; 16];
+        let mut mix = |block: u128| {
+            state = self.0.encrypt_block(&(u128::from_be_bytes(state) ^ block).to_be_bytes());
+        };
+        match (key.src, key.dst) {
+            (std::net::IpAddr::V4(src), std::net::IpAddr::V4(dst)) => {
+                let addresses = u128::from(src.to_bits()) << 32 | u128::from(dst.to_bits());
+                mix(4 << 120 | addresses << 32 | u128::from(key.id));
+            }
+            (src, dst) => {
+                mix(6 << 120 | u128::from(key.id));
+                mix(bits(src));
+                mix(bits(dst));
+            }
+        }
+        u128::from_be_bytes(state) as u64
+    }
+
+    /// Which of `workers` puts the datagram together.
+    pub fn worker(&self, key: &Key, workers: usize) -> usize {
+        (((self.of(key) >> 32) * workers as u64) >> 32) as usize
+    }
+}
+
+fn bits(ip: std::net::IpAddr) -> u128 {
+    match ip {
+        std::net::IpAddr::V4(ip) => ip.to_bits().into(),
+        std::net::IpAddr::V6(ip) => ip.to_bits(),
+    }
+}
+
+/// Where a fragment came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// When.
+    pub now: Instant,
+    /// The port.
+    pub port: PortIndex,
+    /// Whose frames the port takes.
+    pub side: Side,
+}
+
+/// What is to be done with a fragment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admitted {
+    /// It is to be kept.
+    Waits,
+    /// With it the datagram is whole.
+    Completes(Finished),
+    /// It is counted, and to be freed.
+    Refused,
+}
+
+/// A datagram that is whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// The port that the first of its fragments to arrive came in through.
+    pub port: PortIndex,
+    /// How many there were.
+    pub fragments: usize,
+    /// Bytes of its payload.
+    pub len: usize,
+    /// Whether a router marked one of them (CE).
+    pub is_marked: bool,
+}
+
+/// Bytes of a datagram that are there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Piece {
+    from: u16,
+    to: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Collecting,
+    /// Nothing more of it is kept.
+    Discarding(DropReason),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    key: Key,
+    started: Instant,
+    port: PortIndex,
+    side: Side,
+    protocol: u8,
+    /// A bit for each codepoint seen.
+    ecn: u8,
+    state: State,
+    pieces: [Piece; PER_DATAGRAM_MAX],
+    /// Frames of it that are kept: as many of the pieces are there.
+    kept: u8,
+    end: Option<u16>,
+    // Lists through the entries, by index: of its hash, and by age; `next` also of free ones.
+    next: u32,
+    older: u32,
+    newer: u32,
+}
+
+/// The datagrams that are not whole yet.
+#[derive(Debug)]
+pub struct Ledger {
+    limits: FragmentLimits,
+    frame_len_max: usize,
+    hash: FragmentHash,
+    heads: Box<[u32]>,
+    entries: Box<[Entry]>,
+    free: u32,
+    oldest: u32,
+    newest: u32,
+    kept: usize,
+}
+
+impl Ledger {
+    /// Empty. Datagrams must fit, with all headers, into frames of `frame_len_max` bytes.
+    pub fn new(limits: FragmentLimits, frame_len_max: usize, hash: FragmentHash) -> Self {
+        let count = limits.datagrams.max(1);
+        let entries = (1..=count).map(|next| Entry::free(if next < count { next } else { NONE }));
+        Ledger {
+            limits,
+            frame_len_max,
+            hash,
+            heads: vec![NONE; count.next_power_of_two() as usize].into_boxed_slice(),
+            entries: entries.collect(),
+            free: 0,
+            oldest: NONE,
+            newest: NONE,
+            kept: 0,
+        }
+    }
+
+    /// Decides on a fragment, and counts all drops that follow.
+    pub fn admit(&mut self, at: Arrival, fragment: &Fragment, counters: &Counters) -> Admitted {
+        let refuse = |reason| {
+            counters.count_drop(at.port, None, reason);
+            Admitted::Refused
+        };
+        if let Err(reason) = fragment.check(self.frame_len_max) {
+            return refuse(reason);
+        }
+        let head = self.head(&fragment.key);
+        let found = self.find(head, &fragment.key);
+        let live = found.filter(|&index| !self.is_over(index, at.now));
+        let index = match (live, found) {
+            (Some(index), _) => index,
+            (None, found) => {
+                if let Some(old) = found {
+                    self.time_out(old, counters);
+                }
+                if self.is_full() {
+                    return refuse(DropReason::FragmentTableFull);
+                }
+                match self.insert(head, at, fragment) {
+                    Some(index) => index,
+                    None => return refuse(DropReason::FragmentTableFull),
+                }
+            }
+        };
+        let is_full = self.is_full();
+        let Some(entry) = self.entries.get_mut(index as usize) else {
+            return refuse(DropReason::FragmentTableFull);
+        };
+        match entry.add(at, fragment, usize::from(self.limits.per_datagram), is_full) {
+            Ok(None) => {
+                self.kept += 1;
+                Admitted::Waits
+            }
+            Ok(Some(finished)) => {
+                self.kept += 1;
+                self.remove(index);
+                Admitted::Completes(finished)
+            }
+            Err(Refusal::Fragment(reason)) => refuse(reason),
+            Err(Refusal::Datagram(reason)) => {
+                entry.discard(reason, counters);
+                refuse(reason)
+            }
+        }
+    }
+
+    /// Says that whoever keeps frames refused one that was to wait, and freed its datagram's: counts
+    /// them, and refuses what comes of it afterwards.
+    pub fn refused(&mut self, key: &Key, counters: &Counters) {
+        let index = self.find(self.head(key), key);
+        let Some(entry) = index.and_then(|index| self.entries.get_mut(index as usize)) else {
+            return;
+        };
+        entry.discard(DropReason::FragmentTableFull, counters);
+        self.kept -= usize::from(entry.kept);
+        entry.kept = 0;
+    }
+
+    /// Forgets datagrams whose time is up, [`EXPIRE_MAX`] at most, and counts their fragments.
+    pub fn expire(&mut self, now: Instant, counters: &Counters) {
+        for _ in 0..EXPIRE_MAX {
+            if self.oldest == NONE || !self.is_over(self.oldest, now) {
+                return;
+            }
+            self.time_out(self.oldest, counters);
+        }
+    }
+
+    /// Whether it knows of no datagram.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.oldest == NONE
+    }
+
+    /// Frames that are kept, by its own account.
+    pub fn kept(&self) -> usize {
+        self.kept
+    }
+
+    fn is_full(&self) -> bool {
+        self.kept >= self.limits.buffers as usize
+    }
+
+    fn is_over(&self, index: u32, now: Instant) -> bool {
+        let timeout_ns = u64::from(self.limits.timeout_ms) * 1_000_000;
+        let entry = self.entries.get(index as usize);
+        entry.is_none_or(|entry| now.nanos_since(entry.started) > timeout_ns)
+    }
+
+    fn head(&self, key: &Key) -> usize {
+        self.hash.of(key) as usize & (self.heads.len() - 1)
+    }
+
+    fn find(&self, head: usize, key: &Key) -> Option<u32> {
+        let mut index = self.heads.get(head).copied().unwrap_or(NONE);
+        // No longer than the table, and a few steps under a keyed hash.
+        while let Some(entry) = self.entries.get(index as usize) {
+            if entry.key == *key {
+                return Some(index);
+            }
+            index = entry.next;
+        }
+        None
+    }
+
+    fn insert(&mut self, head: usize, at: Arrival, fragment: &Fragment) -> Option<u32> {
+        let (index, newest) = (self.free, self.newest);
+        let first = self.heads.get_mut(head)?;
+        let entry = self.entries.get_mut(index as usize)?;
+        self.free = entry.next;
+        *entry = Entry {
+            key: fragment.key,
+            started: at.now,
+            port: at.port,
+            side: at.side,
+            protocol: fragment.protocol,
+            next: *first,
+            older: newest,
+            ..Entry::free(NONE)
+        };
+        *first = index;
+        match self.entries.get_mut(newest as usize) {
+            Some(entry) => entry.newer = index,
+            None => self.oldest = index,
+        }
+        self.newest = index;
+        Some(index)
+    }
+
+    fn time_out(&mut self, index: u32, counters: &Counters) {
+        if let Some(entry) = self.entries.get_mut(index as usize) {
+            entry.discard(DropReason::FragmentTimeout, counters);
+        }
+        self.remove(index);
+    }
+
+    fn remove(&mut self, index: u32) {
+        let Some(&entry) = self.entries.get(index as usize) else { return };
+        self.kept -= usize::from(entry.kept);
+        let head = self.head(&entry.key);
+        let mut at = self.heads.get(head).copied().unwrap_or(NONE);
+        if at == index {
+            if let Some(first) = self.heads.get_mut(head) {
+                *first = entry.next;
+            }
+        } else {
+            while let Some(before) = self.entries.get_mut(at as usize) {
+                if before.next == index {
+                    before.next = entry.next;
+                    break;
+                }
+                at = before.next;
+            }
+        }
+        match self.entries.get_mut(entry.older as usize) {
+            Some(older) => older.newer = entry.newer,
+            None => self.oldest = entry.newer,
+        }
+        match self.entries.get_mut(entry.newer as usize) {
+            Some(newer) => newer.older = entry.older,
+            None => self.newest = entry.older,
+        }
+        if let Some(place) = self.entries.get_mut(index as usize) {
+            *place = Entry::free(self.free);
+            self.free = index;
+        }
+    }
+}
+
+/// What a fragment is refused with.
+enum Refusal {
+    /// It alone.
+    Fragment(DropReason),
+    /// All of its datagram.
+    Datagram(DropReason),
+}
+
+impl Entry {
+    const fn free(next: u32) -> Entry {
+        let nobody = std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+        Entry {
+            key: Key { src: nobody, dst: nobody, id: 0 },
+            started: Instant::from_nanos(0),
+            port: PortIndex(0),
+            side: Side::Both,
+            protocol: 0,
+            ecn: 0,
+            state: State::Collecting,
+            pieces: [Piece { from: 0, to: 0 }; PER_DATAGRAM_MAX],
+            kept: 0,
+            end: None,
+            next,
+            older: NONE,
+            newer: NONE,
+        }
+    }
+
+    fn pieces(&self) -> &[Piece] {
+        self.pieces.get(..usize::from(self.kept)).unwrap_or_default()
+    }
+
+    /// Adds a fragment, whose bytes [`Fragment::check`] found to be below 2^16.
+    fn add(
+        &mut self,
+        at: Arrival,
+        fragment: &Fragment,
+        per_datagram: usize,
+        is_full: bool,
+    ) -> Result<Option<Finished>, Refusal> {
+        if let State::Discarding(reason) = self.state {
+            return Err(Refusal::Fragment(reason));
+        }
+        let piece = Piece { from: fragment.offset as u16, to: fragment.end() as u16 };
+        let ends_here = self.end == Some(piece.to);
+        if self.pieces().contains(&piece) && ends_here != fragment.more {
+            return Err(Refusal::Fragment(DropReason::FragmentDuplicate));
+        }
+        let conflict = Err(Refusal::Datagram(DropReason::FragmentConflict));
+        if self.protocol != fragment.protocol || self.side != at.side {
+            return conflict;
+        }
+        if self.pieces().iter().any(|other| piece.from < other.to && other.from < piece.to) {
+            return conflict;
+        }
+        match (self.end, fragment.more) {
+            (Some(_), false) => return conflict,
+            (Some(end), true) if piece.to >= end => return conflict,
+            (None, false) if self.pieces().iter().any(|other| other.to > piece.from) => {
+                return conflict;
+            }
+            _ => {}
+        }
+        let ecn = self.ecn | 1 << fragment.ecn;
+        if ecn & (CE | NOT_ECT) == CE | NOT_ECT {
+            return conflict;
+        }
+        if is_full {
+            return Err(Refusal::Datagram(DropReason::FragmentTableFull));
+        }
+        // The first and the last one have a place, whenever they come.
+        let kept = usize::from(self.kept);
+        let to_come = usize::from(piece.from != 0 && self.pieces().iter().all(|p| p.from != 0))
+            + usize::from(fragment.more && self.end.is_none());
+        let place = self.pieces.get_mut(kept).filter(|_| kept + to_come < per_datagram);
+        let Some(place) = place else {
+            return Err(Refusal::Datagram(DropReason::FragmentTooMany));
+        };
+        *place = piece;
+        self.kept += 1;
+        self.ecn = ecn;
+        if !fragment.more {
+            self.end = Some(piece.to);
+        }
+        Ok(self.finished())
+    }
+
+    /// The datagram, if all of its bytes are there: pieces do not overlap, so they are when there
+    /// are as many as its end says.
+    fn finished(&self) -> Option<Finished> {
+        let len = usize::from(self.end?);
+        let there: usize =
+            self.pieces().iter().map(|piece| usize::from(piece.to - piece.from)).sum();
+        (there == len).then_some(Finished {
+            port: self.port,
+            fragments: usize::from(self.kept),
+            len,
+            is_marked: self.ecn & CE != 0,
+        })
+    }
+
+    /// Gives up what is there, counted; frames that are kept stay so until its time is up.
+    fn discard(&mut self, reason: DropReason, counters: &Counters) {
+        if self.state == State::Collecting {
+            for _ in self.pieces() {
+                counters.count_drop(self.port, None, reason);
+            }
+            self.state = State::Discarding(reason);
+        }
+    }
+}
+
+/// Datagrams that one call of [`Ledger::expire`] forgets at most.
+pub const EXPIRE_MAX: usize = 32;
+
+/// No entry.
+const NONE: u32 = u32::MAX;
+
+/// Bits of the codepoints in [`Entry::ecn`].
+const NOT_ECT: u8 = 1;
+const CE: u8 = 1 << 3;
