@@ -26,7 +26,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError};
 
 use crate::metrics::{Sample, Telemetry};
 use crate::ports::{FramePool, PortHandle, PortsError};
-use crate::worker::{Clock, WorkerError, WorkerHandle};
+use crate::worker::{Clock, FragmentQueue, WorkerError, WorkerHandle};
 use reload::Published;
 use signals::Event;
 use watch::Watch;
@@ -108,6 +108,8 @@ struct Running {
     /// Why the wall clock is not good enough.
     clock_doubt: Option<String>,
     workers: Vec<WorkerHandle>,
+    /// Between workers; their frames go back before the pool is closed.
+    fragment_queues: Vec<Arc<FragmentQueue>>,
     /// Set once a stop was asked for.
     drain_until: Option<Instant>,
     // Closed in this order, after the workers.
@@ -250,6 +252,9 @@ impl Running {
         self.telemetry.set_unready(vec!["stopped".to_owned()]);
         let result = start::stop_workers(self.workers);
         for queue in &self.telemetry.queues {
+            queue.discard();
+        }
+        for queue in &self.fragment_queues {
             queue.discard();
         }
         drop(self.ports);

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyrelay_core::config::{Config, Snapshot};
+use anyrelay_core::config::{Config, Fragments, Snapshot};
 use anyrelay_core::counters::Counters;
 use anyrelay_core::pop::{Pop, SoftState};
 use anyrelay_core::wire::MacAddr;
@@ -15,7 +15,7 @@ use super::{RunError, RunOptions, Running, load, signals};
 use crate::egress::{self, Egress, Ownership};
 use crate::metrics::{self, Telemetry};
 use crate::ports::{self, FramePool, Opened, RxQueue};
-use crate::worker::{Clock, Worker, WorkerError, WorkerHandle};
+use crate::worker::{self, Clock, Reassembly, Worker, WorkerError, WorkerHandle};
 
 /// Does all that comes before the control loop.
 pub(super) fn start(options: RunOptions) -> Result<Running, RunError> {
@@ -47,7 +47,9 @@ pub(super) fn start(options: RunOptions) -> Result<Running, RunError> {
     let soft = Arc::new(SoftState::new(&snapshot, &macs));
     let clock = Clock::start(snapshot.config.pop.clock_offset_ms);
     let parts = Parts { snapshot: &snapshot, soft: &soft, counters: &counters, pool: &pool, clock };
-    let workers = parts.start_workers(rx, egresses)?;
+    let (reassemblies, fragment_queues) = worker::assign_fragments(&snapshot, &pool, &counters)?;
+    let ways = egresses.into_iter().zip(reassemblies).collect();
+    let workers = parts.start_workers(rx, ways)?;
 
     let dpdk_version = ports::dpdk_version();
     let telemetry = Telemetry::new(Arc::clone(&snapshot), counters, queues, dpdk_version);
@@ -63,6 +65,7 @@ pub(super) fn start(options: RunOptions) -> Result<Running, RunError> {
         watch: Watch::default(),
         clock_doubt: None,
         workers,
+        fragment_queues,
         drain_until: None,
         ports,
         pool,
@@ -115,12 +118,12 @@ impl Parts<'_> {
     fn start_workers(
         &self,
         rx: Vec<Vec<RxQueue>>,
-        egresses: Vec<Egress>,
+        ways: Vec<(Egress, Option<Reassembly>)>,
     ) -> Result<Vec<WorkerHandle>, RunError> {
         let mut handles = Vec::new();
         let assigned = assign_queues(&self.snapshot.config, rx);
-        for (number, (rx, egress)) in assigned.into_iter().zip(egresses).enumerate() {
-            match self.worker(number, rx, egress).spawn() {
+        for (number, (rx, (egress, reassembly))) in assigned.into_iter().zip(ways).enumerate() {
+            match self.worker(number, rx, egress, reassembly).spawn() {
                 Ok(handle) => handles.push(handle),
                 Err(error) => {
                     stop_workers(handles)?;
@@ -137,7 +140,13 @@ impl Parts<'_> {
         }
     }
 
-    fn worker(&self, number: usize, rx: Vec<RxQueue>, egress: Egress) -> Worker {
+    fn worker(
+        &self,
+        number: usize,
+        rx: Vec<RxQueue>,
+        egress: Egress,
+        reassembly: Option<Reassembly>,
+    ) -> Worker {
         let config = &self.snapshot.config;
         let counters = self.counters.get(number).cloned().unwrap_or_default();
         Worker {
@@ -147,6 +156,7 @@ impl Parts<'_> {
             egress,
             pop: Pop::new(Arc::clone(self.soft), Arc::clone(&counters)),
             snapshot: Arc::clone(self.snapshot),
+            reassembly,
             counters,
             idle: config.idle,
             has_timers: number == 0,
@@ -209,9 +219,18 @@ fn log_start(snapshot: &Snapshot) {
 }
 
 fn warn_of_few_buffers(config: &Config, opened: &Opened) {
-    let (has, wanted) = (config.dpdk.mbufs as usize, opened.buffers_wanted(config.workers.len()));
+    let waiting = match config.pop.fragments {
+        Fragments::Drop => 0,
+        Fragments::Reassemble(limits) => limits.buffers as usize * config.workers.len(),
+    };
+    let wanted = opened.buffers_wanted(config.workers.len()) + waiting;
+    let has = config.dpdk.mbufs as usize;
     if has < wanted {
-        tracing::warn!(has, wanted, "dpdk.mbufs: rings and caches can hold more: raise it");
+        tracing::warn!(
+            has,
+            wanted,
+            "dpdk.mbufs: rings, caches and fragments can hold more: raise it"
+        );
     }
 }
 

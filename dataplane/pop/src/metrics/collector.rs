@@ -164,6 +164,11 @@ impl Page {
                 self.count(&FOREIGN_BORN, &[&pop.to_string(), worker], packets);
             }
         }
+        let fragments = &counters.fragments;
+        self.count(&REASSEMBLED, &[worker], fragments.datagrams.get());
+        self.count(&REASSEMBLED_FRAGMENTS, &[worker], fragments.fragments.get());
+        self.count(&FRAGMENTS_HANDED_OVER, &[worker], fragments.handed_over.get());
+        self.count(&FRAGMENTS_WAITING, &[worker], fragments.waiting.get());
         self.count(&POLLS, &[worker, "busy"], counters.busy_polls.get());
         self.count(&POLLS, &[worker, "idle"], counters.idle_polls.get());
     }
@@ -326,6 +331,26 @@ static QUEUE_OVERFLOW: Family = Family::new(
     &["port", "worker"],
     "Frames that found that queue full.",
 );
+static REASSEMBLED: Family = Family::new(
+    "anyrelay_reassembled_datagrams_total",
+    &["worker"],
+    "Datagrams put together out of fragments.",
+);
+static REASSEMBLED_FRAGMENTS: Family = Family::new(
+    "anyrelay_reassembled_fragments_total",
+    &["worker"],
+    "Fragments that became part of such a datagram.",
+);
+static FRAGMENTS_HANDED_OVER: Family = Family::new(
+    "anyrelay_fragments_handed_over_total",
+    &["worker"],
+    "Fragments handed over to the worker that puts their datagram together.",
+);
+static FRAGMENTS_WAITING: Family = Family::new(
+    "anyrelay_fragments_waiting",
+    &["worker"],
+    "Frame buffers that hold fragments of datagrams that are not whole.",
+);
 static POLLS: Family = Family::new(
     "anyrelay_polls_total",
     &["worker", "state"],
@@ -386,6 +411,10 @@ static FAMILIES: &[&Family] = &[
     &TOKEN_EPOCH_END,
     &QUEUE_DEPTH,
     &QUEUE_OVERFLOW,
+    &REASSEMBLED,
+    &REASSEMBLED_FRAGMENTS,
+    &FRAGMENTS_HANDED_OVER,
+    &FRAGMENTS_WAITING,
     &POLLS,
     &PORT_UP,
     &PORT_RX_MISSED,

@@ -6,6 +6,7 @@
 //! waits or panics. Source: the DPDK 22.11 guides "EAL parameters" and "Poll Mode Driver".
 
 mod eal;
+mod fragments;
 mod frame;
 mod queue;
 
@@ -13,10 +14,11 @@ use anyrelay_core::config::{Config, Problem, Problems};
 use anyrelay_core::verdict::PortIndex;
 use anyrelay_core::wire::MacAddr;
 use dpdk::{
-    BURST_CAPACITY, Capabilities, Device, DeviceError, Eal, EalError, Mempool, MempoolConfig,
-    MempoolError, PortError, ThreadError, ThreadGuard, data_room_for_mtu,
+    BURST_CAPACITY, Capabilities, Device, DeviceError, Eal, EalError, IpFragTableError, Mempool,
+    MempoolConfig, MempoolError, PortError, ThreadError, ThreadGuard, data_room_for_mtu,
 };
 
+pub use fragments::{FragmentTable, Kept};
 pub use frame::PopFrame;
 pub use queue::{Frames, RxQueue, TxRing};
 
@@ -29,6 +31,9 @@ pub enum PortsError {
     /// The frame pool was not made.
     #[error("dpdk.mbufs, dpdk.memory_mb: {0}")]
     Pool(#[from] MempoolError),
+    /// A table of fragments was not made.
+    #[error("fragments.datagrams, dpdk.memory_mb: {0}")]
+    Fragments(#[from] IpFragTableError),
     /// Device strings are wrong.
     #[error(transparent)]
     Devices(#[from] Problems),
@@ -85,6 +90,11 @@ impl FramePool {
     /// When DPDK has no thread numbers left.
     pub fn register_thread(&self) -> Result<Registration, RegistrationError> {
         Ok(Registration(ThreadGuard::register(&self.eal.0)?))
+    }
+
+    /// Bytes that a frame holds at most.
+    pub fn frame_len_max(&self) -> usize {
+        self.pool.config().data_room.into()
     }
 
     /// Frames in the pool.

@@ -1,12 +1,14 @@
 //! Poll-mode workers: a thread per `[[worker]]`, pinned to its CPU.
 //!
 //! Each turn of a worker's loop reads the clocks once, takes a new snapshot if control posted one,
-//! hands a burst of each of its RX queues to the core, moves what others handed over, and sends.
+//! hands a burst of each of its RX queues to the core, with datagrams in the place of fragments where
+//! they are put together, moves what others handed over, and sends.
 //! In the loop nothing allocates, locks, logs, waits for another worker or panics; what cannot go
 //! on is dropped and counted. A worker ends when it is told to stop, and gives its ports back then.
 
 mod idle;
 mod mailbox;
+mod reassembly;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +26,7 @@ use crate::ports::{FramePool, Frames, RegistrationError, RxQueue};
 
 pub use idle::IdlePolicy;
 pub use mailbox::Mailbox;
+pub use reassembly::{FragmentQueue, Reassembly, assign as assign_fragments};
 
 /// Why a worker did not run.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +111,8 @@ pub struct Worker {
     pub pop: Pop,
     /// What the engine goes by until control posts a newer one.
     pub snapshot: Arc<Snapshot>,
+    /// What it puts together out of fragments, if anything.
+    pub reassembly: Option<Reassembly>,
     /// Where it counts.
     pub counters: Arc<Counters>,
     /// What it does when nothing arrives.
@@ -215,7 +220,7 @@ impl Worker {
                 timers_due = now.instant.plus_millis(TIMER_MS);
                 self.pop.poll(now, &mut self.egress);
             }
-            let collected = self.egress.collect();
+            let collected = self.collect_fragments(now, &mut frames) + self.egress.collect();
             self.egress.flush();
             if received > 0 {
                 self.counters.busy_polls.add(1);
@@ -230,17 +235,52 @@ impl Worker {
     #[inline]
     fn receive(&mut self, now: Now, frames: &mut Frames) -> usize {
         let mut received = 0;
-        for queue in &mut self.rx {
+        for index in 0..self.rx.len() {
+            let Some(queue) = self.rx.get_mut(index) else { break };
             let count = queue.receive(frames, &self.counters);
             if count > 0 {
                 let port = queue.port();
+                if let Some(reassembly) = &mut self.reassembly {
+                    reassembly.take(now, &self.pop, &self.snapshot, port, frames);
+                }
                 self.pop.handle_burst(now, &self.snapshot, port, frames, &mut self.egress);
                 // The engine drains them all; were it ever not to, they must not pile up.
                 frames.clear();
             }
             received += count;
+            self.handle_wholes(now, frames);
         }
         received
+    }
+
+    /// Takes fragments that other workers handed over, and gives up those that waited too long.
+    /// Returns how many there were.
+    #[inline]
+    fn collect_fragments(&mut self, now: Now, frames: &mut Frames) -> usize {
+        let Some(reassembly) = &mut self.reassembly else { return 0 };
+        let count = reassembly.collect(now, &self.pop, &self.snapshot);
+        self.handle_wholes(now, frames);
+        count
+    }
+
+    /// Datagrams that were put together, through the engine. `frames` is empty before and after.
+    #[inline]
+    fn handle_wholes(&mut self, now: Now, frames: &mut Frames) {
+        let Some(reassembly) = &mut self.reassembly else { return };
+        let wholes = reassembly.wholes();
+        // Each turn takes out all that came in through one port.
+        while let Some(&(port, _)) = wholes.first() {
+            for at in (0..wholes.len()).rev() {
+                if wholes.get(at).is_some_and(|(other, _)| *other == port) {
+                    let (_, frame) = wholes.remove(at);
+                    let _ = frames.try_push(frame);
+                }
+            }
+            // Backwards out, and forwards in again: in the order in which they became whole.
+            frames.reverse();
+            self.pop.handle_burst(now, &self.snapshot, port, frames, &mut self.egress);
+            frames.clear();
+        }
     }
 }
 

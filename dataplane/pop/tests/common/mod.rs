@@ -83,6 +83,9 @@ pub struct Config {
     /// Appended; `[[relay]]` tables.
     pub services: String,
     pub mbufs: u32,
+    /// The policy for fragments.
+    pub fragments: &'static str,
+    pub wan_queues: usize,
 }
 
 pub const CLIENT_GATEWAY_MAC: &str = "02:00:00:00:00:11";
@@ -101,11 +104,14 @@ impl Config {
             drain_seconds: 0,
             services: service("web", 443, "198.51.100.10:8443", r#"{ pool = "100.64.8.0/24" }"#),
             mbufs: 8192,
+            fragments: "drop",
+            wan_queues: 1,
         }
     }
 
     pub fn text(&self) -> String {
         let Config { wan, lan, layout, metrics, drain_seconds, services, mbufs, .. } = self;
+        let Config { fragments, wan_queues, .. } = self;
         let workers: String =
             self.workers.iter().map(|rx| format!("[[worker]]\ncore = 0\nrx = [{rx}]\n")).collect();
         format!(
@@ -116,6 +122,7 @@ id = 1
 keys = "keys.toml"
 private_clients = true
 drain_seconds = {drain_seconds}
+fragments = "{fragments}"
 [dpdk]
 hugepages = false
 memory_mb = 128
@@ -128,6 +135,7 @@ mac = "02:00:00:00:00:01"
 addresses = ["192.0.2.2/24"]
 gateways = ["192.0.2.1"]
 gateway_macs = ["{CLIENT_GATEWAY_MAC}"]
+queues = {wan_queues}
 [[port]]
 name = "lan"
 device = "{lan}"

@@ -89,7 +89,7 @@ pub fn data_segment(
 }
 
 /// The checksum of RFC 1071.
-fn checksum(bytes: &[u8]) -> u16 {
+pub fn checksum(bytes: &[u8]) -> u16 {
     let byte = |pair: &[u8], at| pair.get(at).copied().unwrap_or(0);
     let words = bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], byte(pair, 1)])));
     let mut sum: u32 = words.sum();
