@@ -85,6 +85,11 @@ pub fn packet_id_key(relay: &Secret, vip: SocketAddr) -> Result<Key128, HkdfErro
     relay.derive("packet id", &endpoint_fields(vip))
 }
 
+/// The key of the IDs of datagrams that are sent in fragments, of the service at the VIP `ip`:`port`.
+pub fn fragment_id_key(relay: &Secret, ip: u32, port: u16) -> Result<Key128, HkdfError> {
+    relay.derive("fragment id", &vip_fields(ip, port))
+}
+
 /// The key of the predicted sequence numbers at a tunnel's `vip`.
 pub fn sequence_key(sequence: &Secret, vip: SocketAddr) -> Result<Key128, HkdfError> {
     sequence.derive("sequence", &endpoint_fields(vip))

@@ -9,6 +9,7 @@ mod answer;
 mod errors;
 mod errors6;
 mod forward;
+mod fragments;
 mod incoming_fragments;
 mod ingress;
 mod ingress6;

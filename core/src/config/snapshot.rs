@@ -20,7 +20,8 @@ use super::{
 use crate::bucket::BucketHash;
 use crate::crypto::HkdfError;
 use crate::fragment::FragmentHash;
-use crate::keys::{KeyFile, Secret, Tenants, permutation_key, rendezvous_key};
+use crate::keys::{KeyFile, Secret, Tenants, fragment_id_key, permutation_key, rendezvous_key};
+use crate::relay::fragment_id::FragmentIds;
 use crate::relay::permutation::Permutation;
 use crate::relay::rendezvous::Rendezvous;
 use crate::tunnel::TokenKeys;
@@ -64,6 +65,8 @@ pub struct Service {
     pub egress: Egress,
     /// The largest MSS that a SYN may announce, in bytes.
     pub mss: u16,
+    /// The IDs of its datagrams that are sent in fragments.
+    pub fragment_ids: FragmentIds,
 }
 
 impl Service {
@@ -105,6 +108,7 @@ impl Service {
             rendezvous: Rendezvous::new(&key, &targets.collect::<Vec<_>>()),
             egress,
             mss: config.mss,
+            fragment_ids: FragmentIds::new(&fragment_id_key(relay, vip.ip, vip.port)?),
         }))
     }
 }

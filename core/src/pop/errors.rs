@@ -314,8 +314,7 @@ impl<O> Run<'_, O> {
         self.own_error(packet, frame, OwnError::TimeExceeded, ReplyKind::TimeExceeded);
     }
 
-    /// A segment that does not fit, of which `fits` bytes would. With DF clear it would have to be
-    /// fragmented, which this POP does not do: it is dropped and counted, the sender is not told.
+    /// A segment that does not fit, of which `fits` bytes would: its sender is told, if it has DF set.
     pub(super) fn too_big<F: Frame>(&mut self, packet: &Packet, frame: F, fits: u16)
     where
         O: Output<F>,

@@ -1,5 +1,7 @@
 //! Does what was decided: segments are rewritten and sent on.
 
+use std::net::{Ipv4Addr, SocketAddrV4};
+
 use super::ingress::{Packet, Step};
 use super::lanes::{self, Lane, Lanes, Up};
 use super::run::Run;
@@ -302,12 +304,14 @@ impl<O> Run<'_, O> {
             }
         };
         let mtu = self.mtu(hop.port);
-        if plan.total_len > mtu {
+        let fits = plan.total_len <= mtu;
+        if !fits && segment.ip.dont_fragment() {
             let grows = plan.total_len as isize - segment.ip.total_len as isize;
             let fits = (mtu as isize - grows).clamp(ipv4::MTU_MIN, u16::MAX as isize);
             self.too_big(packet, frame, fits as u16);
             return false;
         }
+        let id = if fits { 0 } else { fragment_id(packet, &frame, service, rewrite, towards) };
         let l3 = match translate::apply(&mut frame, segment, rewrite, plan) {
             Ok(l3) => l3,
             Err(reason) => {
@@ -315,14 +319,40 @@ impl<O> Run<'_, O> {
                 return false;
             }
         };
-        if !self.send(frame, l3, hop, ethernet::TYPE_IPV4) {
-            self.count_drop::<F>(packet.of, DropReason::NoRoom);
+        let sent = if !fits {
+            self.send_in_fragments(&frame, l3, hop, id)
+        } else if self.send(frame, l3, hop, ethernet::TYPE_IPV4) {
+            Ok(())
+        } else {
+            Err(DropReason::NoRoom)
+        };
+        if let Err(reason) = sent {
+            self.count_drop::<F>(packet.of, reason);
             return false;
         }
         self.count_forwarded(service.slot, towards, plan.total_len);
         self.note(Note::Verdict(Verdict::Forward(hop.port)));
         true
     }
+}
+
+/// The ID of a segment that is to be sent in fragments. `frame` is as it came.
+#[cold]
+fn fragment_id<F: Frame>(
+    packet: &Packet,
+    frame: &F,
+    service: &Service,
+    rewrite: &Rewrite,
+    towards: Towards,
+) -> u16 {
+    let Segment { l3, ip, tcp } = packet.segment;
+    let (client, port) = match towards {
+        Towards::Targets => (ip.src, tcp.src_port),
+        Towards::Clients => (rewrite.endpoints.dst, rewrite.endpoints.dst_port),
+    };
+    let client = SocketAddrV4::new(Ipv4Addr::from_bits(client), port);
+    let id = ipv4::id(frame.bytes().get(l3..).unwrap_or_default());
+    (service.fragment_ids.of(client, id, tcp.seq) >> 16) as u16
 }
 
 /// What a client's segment becomes.

@@ -1,6 +1,7 @@
 //! Relay mode: a stock client, a VIP, a stock target, and nothing remembered in between.
 
 pub mod feistel;
+pub mod fragment_id;
 pub mod icmp;
 pub mod options;
 pub mod packet_id;

@@ -22,6 +22,7 @@ mod clients;
 mod differential;
 mod differential6;
 mod equivalence;
+mod fragments;
 mod headers;
 mod icmp;
 mod ipv6;

@@ -4,6 +4,7 @@
 use anyrelay_core::verdict::PortIndex;
 use etherparse::Ipv4HeaderSlice;
 
+use crate::fragments::put_together;
 use crate::*;
 
 /// What a rule says against a frame.
@@ -145,6 +146,35 @@ fn in_pool(ip: u32) -> bool {
 
 /// Checks all that was sent because of `frame`, which came in through `port`.
 pub fn check(port: PortIndex, frame: &[u8], sent: &Sent) -> Checked {
+    // A datagram in fragments is judged as the one that they are of.
+    if sent.len() > 1 && sent.iter().all(|(_, bytes)| is_fragment(bytes)) {
+        let l3 = if word(frame, 12) == 0x8100 { 18 } else { 14 };
+        let may = frame.len() > l3 + 7 && frame[l3 + 6] & 0x40 == 0;
+        require(may, "fragments of what may not be fragmented")?;
+        // A RST in both variants is two datagrams, one after the other.
+        let same = |a: &(PortIndex, Vec<u8>), b: &(PortIndex, Vec<u8>)| {
+            (a.0, &a.1[26..34]) == (b.0, &b.1[26..34])
+        };
+        let wholes = sent.chunk_by(same).map(|fragments| {
+            let frames: Vec<_> = fragments.iter().map(|(_, bytes)| bytes.clone()).collect();
+            let mut whole = put_together(&frames, 1500);
+            // The ID is the POP's own.
+            whole[18..20].copy_from_slice(&frame[l3 + 4..l3 + 6]);
+            whole[24..26].fill(0);
+            let sum = internet_checksum(&[&whole[14..34]]);
+            whole[24..26].copy_from_slice(&sum.to_be_bytes());
+            (fragments[0].0, whole)
+        });
+        return check_within(9000, port, frame, &wholes.collect());
+    }
+    check_within(1500, port, frame, sent)
+}
+
+fn is_fragment(frame: &[u8]) -> bool {
+    frame.len() >= 34 && word(frame, 12) == 0x0800 && word(frame, 20) & 0x3fff != 0
+}
+
+fn check_within(mtu: u16, port: PortIndex, frame: &[u8], sent: &Sent) -> Checked {
     if sent.is_empty() {
         return Ok(());
     }
@@ -168,7 +198,7 @@ pub fn check(port: PortIndex, frame: &[u8], sent: &Sent) -> Checked {
         let reflected = *out == port;
         require(bytes[..6] == if reflected { peer } else { gateway }, "wrong destination MAC")?;
         require(bytes[6..12] == mac && word(bytes, 12) == 0x0800, "wrong Ethernet header")?;
-        let output = check_datagram(&bytes[14..])?;
+        let output = check_datagram(mtu, &bytes[14..])?;
         let len = 14 + output.bytes.len();
         let padded = reflected && bytes.len() == 60 && bytes[len..].iter().all(|byte| *byte == 0);
         require(bytes.len() == len || padded, "the frame is longer than its datagram")?;
@@ -195,7 +225,7 @@ fn check_arp(port: PortIndex, frame: &[u8], request: &[u8], sent: &Sent) -> Chec
 }
 
 /// What holds for any datagram that is sent.
-fn check_datagram(bytes: &[u8]) -> Result<Datagram<'_>, &'static str> {
+fn check_datagram(mtu: u16, bytes: &[u8]) -> Result<Datagram<'_>, &'static str> {
     let slice = Ipv4HeaderSlice::from_slice(bytes).map_err(|_| "etherparse refuses the header")?;
     let header = slice.to_header();
     require(header.header_len() == 20, "IPv4 options are sent")?;
@@ -204,7 +234,7 @@ fn check_datagram(bytes: &[u8]) -> Result<Datagram<'_>, &'static str> {
     let sum_holds = header.header_checksum == header.calc_header_checksum();
     require(reserved || sum_holds, "wrong IPv4 checksum")?;
     require(!header.is_fragmenting_payload(), "a fragment is sent")?;
-    require(header.total_len <= 1500, "larger than the MTU")?;
+    require(header.total_len <= mtu, "larger than the MTU")?;
     read_datagram(bytes).ok_or("a malformed datagram is sent")
 }
 

@@ -1,0 +1,177 @@
+//! Segments that leave in fragments: put together again by a plain table of bytes, they are what
+//! leaves through a wide port.
+
+use anyrelay_core::verdict::{DropReason, PortIndex, Verdict};
+use etherparse::Ipv4HeaderSlice;
+
+use super::*;
+
+/// The frames of one datagram in fragments, put together; also what each fragment must be.
+pub fn put_together(fragments: &[Vec<u8>], mtu: usize) -> Vec<u8> {
+    let mut whole: Vec<u8> = Vec::new();
+    let mut there: Vec<bool> = Vec::new();
+    let mut end = None;
+    let first = Ipv4HeaderSlice::from_slice(&fragments[0][14..]).unwrap().to_header();
+    for frame in fragments {
+        assert_eq!(frame[..14], fragments[0][..14], "the same Ethernet header");
+        let header = Ipv4HeaderSlice::from_slice(&frame[14..]).unwrap().to_header();
+        assert_eq!(header.header_checksum, header.calc_header_checksum());
+        let len = usize::from(header.total_len);
+        assert!(len <= mtu && frame.len() == 14 + len, "{len} bytes");
+        assert!(!header.dont_fragment && header.is_fragmenting_payload());
+        let same = |header: &etherparse::Ipv4Header| {
+            let addresses = (header.source, header.destination, header.identification);
+            (addresses, header.time_to_live, header.dscp, header.ecn, header.protocol)
+        };
+        assert_eq!(same(&header), same(&first));
+        let (from, payload) = (usize::from(header.fragment_offset.value()) * 8, &frame[34..]);
+        let to = from + payload.len();
+        assert!(!header.more_fragments || payload.len() % 8 == 0);
+        whole.resize(whole.len().max(to), 0);
+        there.resize(whole.len(), false);
+        assert!(there[from..to].iter().all(|there| !there), "an overlap");
+        whole[from..to].copy_from_slice(payload);
+        there[from..to].fill(true);
+        if !header.more_fragments {
+            assert_eq!(end.replace(to), None, "two ends");
+        }
+    }
+    assert!(end == Some(whole.len()) && there.iter().all(|there| *there), "a hole");
+    let mut frame = fragments[0][..34].to_vec();
+    frame[16..18].copy_from_slice(&((20 + whole.len()) as u16).to_be_bytes());
+    frame[20..22].fill(0);
+    frame.extend(whole);
+    frame[24..26].fill(0);
+    let sum = internet_checksum(&[&frame[14..34]]);
+    frame[24..26].copy_from_slice(&sum.to_be_bytes());
+    frame
+}
+
+/// A World whose ports have these MTUs.
+fn world(wan: u16, lan: u16) -> World {
+    const WAN_MACS: &str = "gateway_macs = [\"02:00:00:00:01:01\"]";
+    const LAN_MACS: &str = "gateway_macs = [\"02:00:00:00:01:02\"]";
+    let (wan, lan) = (format!("{WAN_MACS}\nmtu = {wan}"), format!("{LAN_MACS}\nmtu = {lan}"));
+    World::edited(&[(WAN_MACS, &wan), (LAN_MACS, &lan)])
+}
+
+/// Segments with DF clear, of every kind that is forwarded, with that many bytes of data.
+fn segments(world: &World, number: u16, len: usize) -> Vec<(PortIndex, Tcp)> {
+    let client = (CLIENT.0 + u32::from(number) * 7, CLIENT.1.wrapping_add(number * 3) | 1);
+    let data: Vec<u8> = (0..len).map(|at| (at * 31 + at / 256) as u8).collect();
+    let down = |case: u8| {
+        let (egress, port, tag) = world.egress("web", case, client);
+        Tcp::new(WEB_TARGET, (egress, port), ACK).stamped(1, tag)
+    };
+    let target = world.target("raw", client);
+    let segments = [
+        (WAN, Tcp::new(client, WEB, ACK).stamped(1, 2)),
+        (WAN, Tcp::new(client, WEB, ACK)),
+        (WAN, Tcp::new(client, RAW, ACK)),
+        (LAN, down(0)),
+        (LAN, down(1)),
+        (LAN, Tcp::new(target, client, ACK)),
+    ];
+    let segments = (0u32..).zip(segments).map(|(at, (port, segment))| {
+        let segment = segment.data(&data).numbers(u32::from(number) * 1000 + at, 9);
+        let segment = segment.edit(|segment| {
+            segment.ip.fragment = 0;
+            segment.ip.id = 0x1000 + number;
+        });
+        (port, segment)
+    });
+    segments.collect()
+}
+
+#[test]
+fn what_may_be_fragmented_is_sent_in_as_few_pieces_as_can_be() {
+    let mut ids = std::collections::HashSet::new();
+    let mut count = 0;
+    for mtu in [576usize, 577, 600, 1000, 1279, 1499, 1500] {
+        let mut narrow = world(mtu as u16, mtu as u16);
+        let mut wide = world(9000, 9000);
+        for (number, len) in
+            (0u16..).zip([mtu - 64, mtu - 52, mtu - 40, mtu - 39, 1448, 1460, 2900, 8000])
+        {
+            for (port, segment) in segments(&wide, number, len) {
+                let whole = wide.datagram(port, &segment.datagram());
+                let [(out, whole)] = &whole[..] else { panic!("{:?}", wide.out.said) };
+                let sent = narrow.datagram(port, &segment.datagram());
+                assert_eq!(narrow.verdict(), Verdict::Forward(*out), "{:?}", narrow.out.said);
+                assert!(sent.iter().all(|(port, _)| port == out));
+                let frames: Vec<_> = sent.into_iter().map(|(_, frame)| frame).collect();
+                let total_len = whole.len() - 14;
+                if total_len <= mtu {
+                    assert_eq!(frames, [&whole[..]], "what fits goes as it is");
+                    continue;
+                }
+                let step = (mtu - 20) / 8 * 8;
+                assert_eq!(frames.len(), (total_len - 20).div_ceil(step), "{total_len} of {mtu}");
+                let mut together = put_together(&frames, mtu);
+                assert_ne!(together[18..20], whole[18..20], "the ID is the POP's");
+                ids.insert((mtu, together[18..20].to_vec()));
+                count += 1;
+                // The same but for the ID and its checksum: every byte, the TCP checksum included.
+                together[18..20].copy_from_slice(&whole[18..20]);
+                together[24..26].copy_from_slice(&whole[24..26]);
+                assert_eq!(&together, whole);
+                Seen::frame(&together).tcp();
+            }
+        }
+    }
+    // Of 65,536 they hardly meet.
+    assert!(count > 200 && ids.len() > count - 4, "{} of {count}", ids.len());
+}
+
+#[test]
+fn equal_pops_give_equal_ids_and_others_do_not() {
+    let id = |world: &mut World, segment: &Tcp| {
+        let sent = world.datagram(WAN, &segment.datagram());
+        assert_eq!(sent.len(), 2, "{:?}", world.out.said);
+        sent[0].1[18..20].to_vec()
+    };
+    let (mut one, mut other) = (world(1500, 1000), world(1500, 1400));
+    let (_, segment) = segments(&one, 1, 1448).remove(0);
+    let base = id(&mut one, &segment);
+    assert_eq!(id(&mut other, &segment), base);
+    assert_eq!(id(&mut one, &segment), base, "sent again as it was, it has its ID");
+    for changed in [
+        segment.clone().edit(|segment| segment.ip.id += 1),
+        segment.clone().edit(|segment| segment.ip.src += 1),
+        segment.clone().edit(|segment| segment.sport += 1),
+        segment.clone().numbers(77, 9),
+    ] {
+        assert_ne!(id(&mut one, &changed), base);
+    }
+}
+
+#[test]
+fn a_datagram_goes_out_whole_or_not_at_all() {
+    // Its last fragment finds no frame.
+    let mut narrow = world(1500, 600);
+    let (_, segment) = segments(&narrow, 1, 1448).remove(0);
+    narrow.out.frames_left = Some(2);
+    assert_eq!(narrow.dropped(WAN, &segment.datagram()), DropReason::NoBuffer);
+    narrow.out.frames_left = Some(3);
+    assert_eq!(narrow.datagram(WAN, &segment.datagram()).len(), 3);
+    // More pieces than there may be: 20 of 552 bytes.
+    narrow.out.frames_left = None;
+    let mut small = world(9000, 576);
+    let (_, fits) = segments(&small, 1, 20 * 552 - 32).remove(0);
+    assert_eq!(small.datagram(WAN, &fits.datagram()).len(), 20);
+    let (_, beyond) = segments(&small, 1, 20 * 552 - 31).remove(0);
+    assert_eq!(small.dropped(WAN, &beyond.datagram()), DropReason::TooBig);
+}
+
+#[test]
+fn damage_stays_visible_through_fragments() {
+    let mut narrow = world(1500, 600);
+    let (_, segment) = segments(&narrow, 1, 1448).remove(0);
+    let mut datagram = segment.datagram();
+    datagram[700] ^= 0x10;
+    let frames: Vec<_> =
+        narrow.datagram(WAN, &datagram).into_iter().map(|(_, frame)| frame).collect();
+    let together = put_together(&frames, 600);
+    let (src, dst) = (validator::long(&together, 26), validator::long(&together, 30));
+    assert_ne!(tcp_checksum(src, dst, &together[34..]), 0);
+}
