@@ -203,7 +203,8 @@ impl<'a> World<'a> {
             out.dropped
         );
         assert!(packets >= out.forwarded, "{packets} packets counted of {}", out.forwarded);
-        let questions = out.last.iter().filter(|(_, frame)| check::is_question(frame)).count();
+        let more = |frame: &[u8]| check::is_question(frame) || check::is_later_fragment(frame);
+        let questions = out.last.iter().filter(|(_, frame)| more(frame)).count();
         assert_eq!(out.last.len(), out.forwarded + out.own + questions, "frames that left");
     }
 }
