@@ -2,8 +2,8 @@
 //! smallest segments, of many clients.
 //!
 //! `cargo bench -p anyrelay-core --bench engine`; the time shown is for a burst, the rate beside it
-//! in packets. At the end, what packets of tunnels cost is told beside a relayed one, from runs that
-//! take turns. `receive` is what the others spend on filling their frames, as a port would.
+//! in packets. At the end, what packets of relays with IPv6 and of tunnels cost is told beside a
+//! relayed one, from runs that take turns. `receive` is what the others spend on filling their frames, as a port would.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a failed one ends the bench")]
 
 #[allow(dead_code, reason = "the tests use all of it")]
@@ -14,7 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyrelay_core::config::{Config, Egress, Snapshot};
+use anyrelay_core::config::{Config, Egress, Mode6, Snapshot};
 use anyrelay_core::counters::Counters;
 use anyrelay_core::frame::Frame;
 use anyrelay_core::keys::{KeyFile, Secret, Tenants};
@@ -51,9 +51,9 @@ name = "lan"
 device = "lan"
 side = "target"
 mac = "02:00:00:00:00:02"
-addresses = ["192.0.3.2/24"]
-gateways = ["192.0.3.1"]
-gateway_macs = ["02:00:00:00:01:02"]
+addresses = ["192.0.3.2/24", "fe80::3/64"]
+gateways = ["192.0.3.1", "fe80::1"]
+gateway_macs = ["02:00:00:00:01:02", "02:00:00:00:01:02"]
 [[worker]]
 core = 0
 rx = ["wan:0", "lan:0"]
@@ -74,6 +74,16 @@ egress = { pool = "100.64.8.0/24" }
 name = "transparent"
 vip = "203.0.113.11:443"
 targets = ["198.51.100.40:8443"]
+egress = "transparent"
+[[relay]]
+name = "prefix"
+vip = "203.0.113.12:443"
+targets = ["[2001:db8:5::1]:8443"]
+egress = { prefix = "2001:db8:64::/64" }
+[[relay]]
+name = "transparent6"
+vip = "[2001:db8::10]:443"
+targets = ["[2001:db8:5::40]:8443"]
 egress = "transparent"
 [[tunnel]]
 name = "tunnel"
@@ -251,6 +261,20 @@ impl Bench {
         agents.iter().zip(others).map(datagram).collect()
     }
 
+    /// A segment from the IPv6 target to each client of the service in prefix mode.
+    fn down_prefix(&self) -> Vec<Vec<u8>> {
+        let Mode6::Prefix { map, .. } = &self.snapshot.services6[0].mode else {
+            panic!("the first service with IPv6 has no prefix")
+        };
+        let target = "[2001:db8:5::1]:8443".parse().unwrap();
+        let segment = |(ip, port)| {
+            let egress = Ipv6Addr::from_bits(map.address(ip)).into();
+            let frame = tunnel_frame(target, SocketAddr::new(egress, port), ACK, (1, 2), &[]);
+            ethernet(MACS[1], [2, 0, 0, 0, 1, 2], None, 0x86dd, &frame[14..])
+        };
+        clients().map(segment).collect()
+    }
+
     /// A SYN from each agent.
     fn syns(&self, family: Family) -> Vec<Vec<u8>> {
         let vip = self.snapshot.tunnels[0].service.vip(family).unwrap().addr;
@@ -360,6 +384,20 @@ fn engine(criterion: &mut Criterion) {
     for (name, port, frames) in &kinds {
         bench.time(criterion, name, *port, frames);
     }
+    let up_6 = |client| {
+        let vip = "[2001:db8::10]:443".parse().unwrap();
+        tunnel_frame(agent(Family::V6, client), vip, ACK, (1, 2), &[])
+    };
+    let relays6 = [
+        ("up_case_0", WAN, up("203.0.113.10", 443, &stamps)),
+        ("up_prefix", WAN, up("203.0.113.12", 443, &stamps)),
+        ("down_prefix", LAN, bench.down_prefix()),
+        ("up_transparent_6", WAN, clients().map(up_6).collect()),
+    ];
+    for (name, port, frames) in relays6.iter().skip(1) {
+        bench.time(criterion, name, *port, frames);
+    }
+    ratios(&mut bench, &relays6);
     let tunnels = [
         ("up_case_0", WAN, up("203.0.113.10", 443, &stamps)),
         ("tunnel_datagram_4", WAN, bench.datagrams(Family::V4, 0)),
