@@ -6,7 +6,8 @@ use super::{
     Config, EgressConfig, Endpoint, Endpoint6, PoolIndex, Prefix, ServiceConfig, ServiceSlot,
 };
 use crate::crypto::HkdfError;
-use crate::keys::{Secret, packet_id_key, prefix_check_key, rendezvous_key6};
+use crate::keys::{Secret, fragment_id_key, packet_id_key, prefix_check_key, rendezvous_key6};
+use crate::relay::fragment_id::FragmentIds;
 use crate::relay::packet_id::PacketIds;
 use crate::relay::prefix::PrefixMap;
 use crate::relay::rendezvous6::Rendezvous6;
@@ -40,6 +41,8 @@ pub enum Mode6 {
         index: PoolIndex,
         /// The IDs of datagrams to clients.
         ids: PacketIds,
+        /// The IDs of datagrams to targets that are sent in fragments.
+        fragment_ids: FragmentIds,
     },
     /// Clients are of IPv6, and appear as themselves.
     Transparent {
@@ -75,6 +78,11 @@ impl Service6 {
                 map: PrefixMap::new(&prefix_check_key(relay, config.vip)?, prefix),
                 index: prefix_index(prefixes, prefix),
                 ids: PacketIds::new(&packet_id_key(relay, config.vip)?),
+                fragment_ids: FragmentIds::new(&fragment_id_key(
+                    relay,
+                    vip.ip().to_bits(),
+                    vip.port(),
+                )?),
             },
             (EgressConfig::Transparent, SocketAddr::V6(vip)) => {
                 Mode6::Transparent { vip: vip.into() }

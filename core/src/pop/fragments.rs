@@ -71,7 +71,6 @@ impl<O> Run<'_, O> {
     /// [`Run::send_in_fragments`] for an IPv6 datagram without extension headers: so small that they
     /// fit through any link, since no router on the way cuts them again (RFC 7915, section 4).
     #[cold]
-    #[allow(dead_code, reason = "for prefix mode")]
     pub(super) fn send_in_fragments6<F: Frame>(
         &mut self,
         frame: &F,

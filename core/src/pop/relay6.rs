@@ -17,6 +17,7 @@ use super::{Note, Output};
 use crate::config::{Address, Endpoint, Endpoint6, Mode6, PoolIndex, Service6, ServiceIndex};
 use crate::frame::Frame;
 use crate::link::Towards;
+use crate::relay::fragment_id::FragmentIds;
 use crate::relay::options::MssRule;
 use crate::relay::translate::{Endpoints, Segment};
 use crate::relay::translate6::{
@@ -106,10 +107,9 @@ impl<'a, O> Run<'a, O> {
     {
         let segment = &packet.segment;
         let client = Endpoint { ip: segment.ip.src, port: segment.tcp.src_port };
-        let Some((service, mapped)) = self.prefixed(packet, client) else {
+        let Some((service, fragment_ids, egress, target)) = self.prefixed(packet, client) else {
             return self.drop(packet.of, DropReason::UnservedPort, frame);
         };
-        let (egress, target) = mapped;
         self.note(Note::Prefixed { client, egress, target });
         let rewrite =
             Rewrite6 { endpoints: endpoints6(egress, target), syn: mss_rule(packet, service) };
@@ -120,8 +120,13 @@ impl<'a, O> Run<'a, O> {
             towards: Towards::Targets,
             dst: target.ip.ip(),
         };
+        let id = |frame: &F| {
+            let id = ipv4::id(frame.bytes().get(segment.l3..).unwrap_or_default());
+            let may = !segment.ip.dont_fragment();
+            may.then(|| fragment_ids.of(client.into(), id, segment.tcp.seq))
+        };
         let apply = |frame: &mut F| apply_4to6(frame, segment, &rewrite);
-        self.carry(packet, frame, service, &way, apply);
+        self.carry(packet, frame, service, &way, id, apply);
     }
 
     /// What stands for the client in prefix mode, and its target.
@@ -129,11 +134,11 @@ impl<'a, O> Run<'a, O> {
         &self,
         packet: &Packet,
         client: Endpoint,
-    ) -> Option<(&'a Service6, (Endpoint6, Endpoint6))> {
+    ) -> Option<(&'a Service6, &'a FragmentIds, Endpoint6, Endpoint6)> {
         let service = self.snapshot.service6(packet.of?)?;
-        let Mode6::Prefix { map, .. } = &service.mode else { return None };
+        let Mode6::Prefix { map, fragment_ids, .. } = &service.mode else { return None };
         let egress = Endpoint { ip: map.address(client.ip), port: client.port };
-        Some((service, (egress, service.rendezvous.choose4(client)?)))
+        Some((service, fragment_ids, egress, service.rendezvous.choose4(client)?))
     }
 
     /// A target's segment goes on to the client that its destination stands for, over IPv4.
@@ -171,8 +176,9 @@ impl<'a, O> Run<'a, O> {
             towards: Towards::Clients,
             dst: client.ip.ip(),
         };
+        let id = |_: &F| translate6::may_be_fragmented(len).then_some(id.into());
         let apply = |frame: &mut F| apply_6to4(frame, &segment, &rewrite);
-        self.carry(packet, frame, service, &way, apply);
+        self.carry(packet, frame, service, &way, id, apply);
     }
 
     /// A client's segment goes on to its target, from the client.
@@ -237,17 +243,19 @@ impl<'a, O> Run<'a, O> {
             apply_6to6(frame, &segment, &rewrite);
             Ok(segment.l3)
         };
-        self.carry(packet, frame, service, &way, apply);
+        self.carry(packet, frame, service, &way, |_: &F| None, apply);
     }
 
     /// Rewrites with `apply` and sends, unless the hops are used up, the next hop is not known, or it
-    /// does not fit: then the sender is told in its own family.
+    /// does not fit: then it goes out in fragments, if `fragment_id` has an ID for them, or else the
+    /// sender is told in its own family.
     fn carry<F: Frame>(
         &mut self,
         packet: &Packet,
         mut frame: F,
         service: &Service6,
         way: &Way,
+        fragment_id: impl FnOnce(&F) -> Option<u32>,
         apply: impl FnOnce(&mut F) -> Result<usize, DropReason>,
     ) where
         O: Output<F>,
@@ -264,7 +272,8 @@ impl<'a, O> Run<'a, O> {
         };
         let (before, len) = way.len;
         let mtu = self.mtu(hop.port);
-        if len > mtu {
+        let cut = if len > mtu { fragment_id(&frame) } else { None };
+        if len > mtu && cut.is_none() {
             // Of what came in, the length that would just fit.
             let fits = (mtu + before).saturating_sub(len);
             return match way.from {
@@ -279,8 +288,16 @@ impl<'a, O> Run<'a, O> {
             Ok(l3) => l3,
             Err(reason) => return self.drop(packet.of, reason, frame),
         };
-        if !self.send(frame, l3, hop, ethertype(way.dst)) {
-            return self.count_drop::<F>(packet.of, DropReason::NoRoom);
+        let sent = match (cut, way.dst) {
+            (None, dst) => {
+                let sent = self.send(frame, l3, hop, ethertype(dst));
+                if sent { Ok(()) } else { Err(DropReason::NoRoom) }
+            }
+            (Some(id), IpAddr::V4(_)) => self.send_in_fragments(&frame, l3, hop, id as u16),
+            (Some(id), IpAddr::V6(_)) => self.send_in_fragments6(&frame, l3, hop, id),
+        };
+        if let Err(reason) = sent {
+            return self.count_drop::<F>(packet.of, reason);
         }
         self.count_forwarded(service.slot, way.towards, len);
         self.note(Note::Verdict(Verdict::Forward(hop.port)));

@@ -106,19 +106,36 @@ pub fn can_be_client6(ip: u128) -> bool {
 /// Checks all that was sent because of `frame`, which came in through `port`. What concerns services
 /// between IPv4 and IPv4, ARP and neighbour discovery is for others to check.
 pub fn check6(world: &World, port: PortIndex, frame: &[u8], sent: &Sent) -> Checked {
-    let [(out, bytes)] = &sent[..] else {
-        return require(sent.is_empty(), "more frames than one");
-    };
+    if sent.len() < 2 {
+        return sent
+            .first()
+            .map_or(Ok(()), |(out, bytes)| check_one(world, port, frame, (*out, bytes)));
+    }
+    // Fragments of one segment, out of one that says that it may be.
+    let (whole, _) = put_together6(sent).ok_or("more frames than one, and no fragments")?;
+    let l3 = if word(frame, 12) == 0x8100 { 18 } else { 14 };
+    let may = frame[l3] >> 4 == 4 && frame[l3 + 6] & 0x40 == 0;
+    require(may && whole.len() > 1514, "fragments of what must stay whole, or fits")?;
+    check_one(world, port, frame, (LAN, &whole))
+}
+
+fn check_one(
+    world: &World,
+    port: PortIndex,
+    frame: &[u8],
+    (out, bytes): (PortIndex, &[u8]),
+) -> Checked {
     let priority = word(frame, 12) == 0x8100 && frame.len() >= 18;
     let l3 = if priority { 18 } else { 14 };
     let input = Any::read(word(frame, l3 - 2), &frame[l3..]).ok_or("nothing sound is answered")?;
     let output = Any::read(word(bytes, 12), &bytes[14..]).ok_or("something malformed is sent")?;
-    require(output.len <= 1500, "larger than the MTU")?;
+    let was_cut = !input.ipv6 && output.ipv6 && frame[l3 + 6] & 0x40 == 0;
+    require(output.len <= 1500 || was_cut, "larger than the MTU")?;
     require(
-        bytes.len() == (14 + output.len).max(60) || *out != port && bytes.len() == 14 + output.len,
+        bytes.len() == (14 + output.len).max(60) || out != port && bytes.len() == 14 + output.len,
         "padding goes on",
     )?;
-    if *out == port {
+    if out == port {
         return check_own(&input, &output);
     }
     require(input.hops > 1 && output.hops == input.hops - 1, "the hop limit is not one less")?;
@@ -132,11 +149,11 @@ pub fn check6(world: &World, port: PortIndex, frame: &[u8], sent: &Sent) -> Chec
             require(from.checksum_holds == to.checksum_holds, "damage is hidden or done")?;
             check_options6(&from, &to)?;
             let (from, to) = (Ends::of(&input, &from), Ends::of(&output, &to));
-            require(flags_fit(*out, input.payload[13]), "a handshake the wrong way round")?;
-            require(mapped(world, *out, &from) == Some(to), "to or from a wrong address")?;
+            require(flags_fit(out, input.payload[13]), "a handshake the wrong way round")?;
+            require(mapped(world, out, &from) == Some(to), "to or from a wrong address")?;
             check_id(&output, &bytes[14..], &input)
         }
-        (None, None) => check_error6(world, *out, &input, &output),
+        (None, None) => check_error6(world, out, &input, &output),
         _ => Err("TCP becomes something else"),
     }
 }

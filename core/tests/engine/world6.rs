@@ -7,7 +7,7 @@ use etherparse::{Ipv6HeaderSlice, TcpHeaderSlice};
 use super::frames::{Mac, Tcp};
 use super::frames6::{Ip6, checksum6, ip6};
 use super::seen::SeenTcp;
-use super::world::{CONFIG, World};
+use super::world::{CONFIG, Sent, World};
 
 /// An IPv6 address and a port.
 pub type End6 = (u128, u16);
@@ -186,6 +186,35 @@ impl SeenTcp6 {
             datagram: datagram.to_vec(),
         }
     }
+}
+
+/// The frame of the IPv6 datagram that these are the fragments of, and their ID; none when they are
+/// not.
+pub fn put_together6(fragments: &Sent) -> Option<(Vec<u8>, u32)> {
+    let (_, first) = fragments.first()?;
+    let (mut payload, mut ended) = (Vec::<u8>::new(), false);
+    for (_, frame) in fragments {
+        let same = frame[..18] == first[..18] && frame[20..54] == first[20..54];
+        let header = frame.get(54..62)?;
+        let word = u16::from_be_bytes([header[2], header[3]]);
+        let (offset, more) = (usize::from(word & !7), word & 1 != 0);
+        let len = 54 + usize::from(u16::from_be_bytes([frame[18], frame[19]]));
+        // No router cuts it again, so it must fit any link.
+        let fits = frame.len() == len && len <= 14 + 1280 && frame[20] == 44 && header[0] == 6;
+        let apart = header[1] == 0 && word & 6 == 0 && header[4..] == first[58..62];
+        let whole_units = !more || (frame.len() - 62) % 8 == 0;
+        if !same || !fits || !apart || ended || offset != payload.len() || !whole_units {
+            return None;
+        }
+        ended = !more;
+        payload.extend(&frame[62..]);
+    }
+    let mut whole = first[..54].to_vec();
+    whole[18..20].copy_from_slice(&(payload.len() as u16).to_be_bytes());
+    whole[20] = 6;
+    whole.extend(payload);
+    let id = u32::from_be_bytes(first[58..62].try_into().unwrap());
+    (ended && fragments.len() > 1).then_some((whole, id))
 }
 
 #[test]
