@@ -6,6 +6,7 @@
 
 mod agent;
 mod cpu;
+mod flood;
 mod packets;
 mod relay;
 mod report;
@@ -44,6 +45,8 @@ enum What {
     Relay(packets::Arguments),
     /// A POP's path for tunnels beside that for relays, and floods of SYNs.
     Tunnel(packets::Arguments),
+    /// Floods of SYNs and of made-up tags at a relay.
+    Flood(packets::Arguments),
     /// The agent beside phantun.
     Agent(agent::Arguments),
 }
@@ -81,6 +84,11 @@ fn measure_in(arguments: &Arguments, folder: &Path) -> anyhow::Result<Value> {
             let machine = Machine::here("", commit)?.json();
             let tunnel = tunnel::measure(what, folder, *rounds)?;
             Ok(json!({"schema": 1, "machine": machine, "rounds": rounds, "tunnel": tunnel}))
+        }
+        What::Flood(what) => {
+            let machine = Machine::here("", commit)?.json();
+            let flood = flood::measure(what, folder)?;
+            Ok(json!({"schema": 1, "machine": machine, "flood": flood}))
         }
         What::Agent(what) => {
             let machine = Machine::here("", commit)?.json();

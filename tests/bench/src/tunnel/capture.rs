@@ -138,13 +138,22 @@ fn agent(family: Family, number: u32) -> SocketAddr {
     SocketAddr::new(ip, 1024 + (number.wrapping_mul(40503) % 64512) as u16)
 }
 
-fn tcp_header(from: SocketAddr, to: SocketAddr, seq: u32, ack: u32, flags: u8, len: u8) -> Vec<u8> {
+/// A TCP header of `len` bytes, options to come, without its checksum.
+pub fn tcp_header(
+    from: SocketAddr,
+    to: SocketAddr,
+    seq: u32,
+    ack: u32,
+    flags: u8,
+    len: u8,
+) -> Vec<u8> {
     let ports = [from.port().to_be_bytes(), to.port().to_be_bytes()].concat();
     let rest = [len << 2, flags, 0xff, 0xff, 0, 0, 0, 0];
     [&ports, &seq.to_be_bytes()[..], &ack.to_be_bytes(), &rest].concat()
 }
 
-fn frame(from: IpAddr, to: IpAddr, mut segment: Vec<u8>) -> Vec<u8> {
+/// The frame of a segment, all checksums right.
+pub fn frame(from: IpAddr, to: IpAddr, mut segment: Vec<u8>) -> Vec<u8> {
     let len = segment.len() as u16;
     let (ether_type, mut ip, pseudo) = match (from, to) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
@@ -184,6 +193,7 @@ pub const TICK_MS: u32 = 60_000;
 const TENANT: u16 = 1;
 const BASE_HIGH: u16 = 7;
 const PSH_ACK: u8 = 0x18;
-const SYN: u8 = 0x02;
+/// The flag.
+pub const SYN: u8 = 0x02;
 const IN_MAC: [u8; 6] = [2, 0, 0, 0, 1, 1];
 const NEIGHBOUR_MAC: [u8; 6] = [2, 0, 0, 0, 0x0a, 1];

@@ -70,19 +70,19 @@ fn judge(observed: &Observed) -> anyhow::Result<Value> {
 }
 
 /// Addresses all over the unicast space.
-fn any(number: u32) -> SocketAddr {
+pub fn any(number: u32) -> SocketAddr {
     let first = 20 + number % 60;
     let rest = number.wrapping_mul(0x9e37_79b1) >> 8;
     (Ipv4Addr::from_bits(first << 24 | rest), 1024 + (number % 60_000) as u16).into()
 }
 
 /// One /24.
-fn one(number: u32) -> SocketAddr {
+pub fn one(number: u32) -> SocketAddr {
     let ip = Ipv4Addr::new(192, 0, 2, (number % 250) as u8 + 1);
     (ip, 1024 + (number.wrapping_mul(40503) % 64512) as u16).into()
 }
 
 /// One datagram in so many frames.
-const EACH: u32 = 16;
+pub const EACH: u32 = 16;
 /// What counts as flat: pages that were not touched before.
-const GROWTH_MAX: f64 = 1_048_576.0;
+pub const GROWTH_MAX: f64 = 1_048_576.0;

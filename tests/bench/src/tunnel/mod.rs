@@ -1,8 +1,8 @@
 //! Measures what a POP spends on a datagram of a tunnel, beside a segment of a relay: the same POP
 //! with both services, the same ports and number of frames, in turn. And what a flood of SYNs does.
 
-mod capture;
-mod flood;
+pub mod capture;
+pub mod flood;
 
 use std::path::Path;
 use std::time::Duration;
