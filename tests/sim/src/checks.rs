@@ -80,6 +80,14 @@ impl Memory {
         }
     }
 
+    /// An address of a prefix that stands for a client.
+    pub fn egress_of_prefix(&self, first: u128) -> Option<u128> {
+        self.mapped.values().find_map(|(egress, ..)| match egress.ip() {
+            IpAddr::V6(ip) if ip.to_bits() >> 96 == first >> 96 => Some(ip.to_bits()),
+            _ => None,
+        })
+    }
+
     fn check_datagram(
         &mut self,
         setup: &Setup,

@@ -81,8 +81,9 @@ impl World {
         let at = |ip: u128| SocketAddr::new(Ipv6Addr::from_bits(ip).into(), 1234);
         let client = at(0x2001_0db8_0055 << 80 | 3);
         let own = SocketAddr::new(setup::own_addresses(pop, Port::Wan).1.into(), 80);
-        // An address of the prefix that no client has: that of 10.0.0.1 would need a check that fits.
-        let egress = at(first | 1);
+        // An address of the prefix that no client has: that of a client with a wrong check.
+        let known = self.memory.egress_of_prefix(first);
+        let egress = at(known.unwrap_or(first) ^ 1);
         let seq = self.rng.next() as u32;
         let (vip, target, beyond) = (raw.vip, raw.targets[0], far.targets[0]);
         let (port, src, dst, flags) = match self.rng.below(14) {

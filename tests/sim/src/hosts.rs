@@ -7,7 +7,7 @@ use crate::host::{Stack, Traits};
 use crate::network::Packet;
 use crate::setup::{Port, Targets};
 use crate::stamps::{Origin, Receiver};
-use crate::wire::{self, Datagram, SYN, Segment, TCP};
+use crate::wire::{self, ACK, Datagram, SYN, Segment, TCP};
 use crate::world::{Event, World};
 
 impl World {
@@ -120,6 +120,20 @@ impl World {
             let at = 40 + segment.options.len();
             let header_len = (20 + segment.options.len() + option.len()) as u8;
             bytes.splice(at..at, option.iter().copied());
+            bytes[32] = ((header_len / 4) << 4) | (bytes[32] & 15);
+        } else if segment.flags == ACK && segment.data.is_empty() && segment.option(5).is_none() {
+            // More blocks of SACK than there is room for beside timestamps that come in, all of them of
+            // what was acknowledged long ago (RFC 2883).
+            let blocks = (36 - segment.options.len()) / 8;
+            let mut option = vec![1, 1, 5, 2 + 8 * blocks as u8];
+            for block in (0..blocks as u32).rev() {
+                let at = segment.ack.wrapping_sub(10 * block + 10);
+                option.extend_from_slice(&at.to_be_bytes());
+                option.extend_from_slice(&at.wrapping_add(4).to_be_bytes());
+            }
+            let at = 40 + segment.options.len();
+            let header_len = (20 + segment.options.len() + option.len()) as u8;
+            bytes.splice(at..at, option);
             bytes[32] = ((header_len / 4) << 4) | (bytes[32] & 15);
         } else if self.rng.happens(200) {
             // A router alert, or a record of the route.
