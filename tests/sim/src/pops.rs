@@ -98,6 +98,7 @@ pub struct SimPop {
     /// Its monotonic clock began so long before the run.
     pub up_since_us: u64,
     pub drops: u64,
+    keys: KeyFile,
     live: Running,
     judge: Running,
 }
@@ -112,6 +113,7 @@ impl SimPop {
             ahead_ms: 0,
             up_since_us: 0,
             drops: 0,
+            keys: keys.clone(),
             live: Running::start(live, index),
             judge: Running::start(judge, index),
         })
@@ -156,15 +158,12 @@ impl SimPop {
     }
 
     /// Goes over to another version of the config while it runs.
-    pub fn reload(
-        &mut self,
-        setup: &Setup,
-        version: u32,
-        keys: &KeyFile,
-        now: Now,
-    ) -> Result<(), String> {
+    pub fn reload(&mut self, setup: &Setup, version: u32, now: Now) -> Result<(), String> {
         let old = &self.live.snapshot;
-        let (live, judge) = snapshots(setup, self.index, version, keys, Some(old))?;
+        if let (1.., Some(tokens)) = (version, &setup.rotated) {
+            self.keys.tokens.clone_from(tokens);
+        }
+        let (live, judge) = snapshots(setup, self.index, version, &self.keys, Some(old))?;
         if let Some(conflict) = reload_conflicts(old, &live, now.unix).first() {
             return Err(format!("reload of POP {} is refused: {}", self.index, conflict.problem));
         }

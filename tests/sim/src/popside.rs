@@ -204,8 +204,7 @@ impl World {
             Deed::Worker => self.pops[pop].new_worker(),
             Deed::Reload(version) => {
                 let now = self.pops[pop].now(now_us, self.unix_ms);
-                let keys = self.setup.keys.clone();
-                if let Err(text) = self.pops[pop].reload(&self.setup, version, &keys, now) {
+                if let Err(text) = self.pops[pop].reload(&self.setup, version, now) {
                     self.fail(text);
                 }
             }

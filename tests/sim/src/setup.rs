@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use anyrelay_core::keys::{AgentEntry, KeyFile, Secret, Tenant, Tenants};
+use anyrelay_core::keys::{AgentEntry, Epochs, KeyFile, Secret, Tenant, Tenants};
 
 use crate::packet::Rng;
 use crate::wire::Mac;
@@ -59,6 +59,8 @@ pub struct Setup {
     /// Largest MSS of version 0 of the config.
     pub mss: u16,
     pub keys: KeyFile,
+    /// Token secrets from version 1 on: another epoch, which becomes current when all POPs have it.
+    pub rotated: Option<Epochs>,
     pub tenants: Tenants,
 }
 
@@ -135,7 +137,7 @@ impl Setup {
             service("raw6", vip6(0x30, 443), raw6, Mode::Transparent, Targets::Open),
         ];
         let mss = [1460, 1400, 1220, 536][rng.below(4) as usize];
-        Setup { services, mss, keys, tenants: Tenants { tenants: vec![tenant] } }
+        Setup { services, mss, keys, rotated: None, tenants: Tenants { tenants: vec![tenant] } }
     }
 
     /// The largest MSS of a service in that version of the config. A rollout of a new one is under

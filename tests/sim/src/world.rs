@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+use anyrelay_core::keys::Secret;
+use anyrelay_core::time::UnixTime;
+
 use crate::app::{Ending, Gone, Plan, Progress};
 use crate::checks::Memory;
 use crate::host::Stack;
@@ -82,11 +85,15 @@ pub(crate) struct World {
 impl World {
     pub fn new(seed: u64, options: &Options) -> Result<Self, String> {
         let (scenario, mut rng) = Scenario::new(seed);
-        let setup = scenario.setup;
+        let mut setup = scenario.setup;
         let unix_ms = 1_700_000_000_000 + rng.below(100_000_000_000);
+        let current_ms = unix_ms + scenario.calm_us / 1000 + 3000 + rng.below(5000);
+        let (secret, now) = (Secret::new(rng.bytes()), UnixTime::from_millis(unix_ms));
+        let rotated = setup.keys.tokens.rotated(secret, UnixTime::from_millis(current_ms), now);
+        setup.rotated = Some(rotated.map_err(|error| error.to_string())?);
         let mut other = setup.keys.clone();
         if options.sabotage == Some(Sabotage::DifferentKeys) {
-            other.relay = anyrelay_core::keys::Secret::new(rng.bytes());
+            other.relay = Secret::new(rng.bytes());
         }
         let mut pops = Vec::new();
         for (index, ahead_ms) in scenario.ahead_ms.iter().enumerate() {
@@ -188,7 +195,14 @@ impl World {
                 self.queue.push(next_us, Event::Flip);
             }
             Event::Forge => self.forge(),
-            Event::Calm => self.weather = self.weather.calm(),
+            Event::Calm => {
+                self.weather = self.weather.calm();
+                // A rollout comes to its end.
+                let newest = self.pops.iter().map(|pop| pop.version).max().unwrap_or(0).max(1);
+                for pop in 0..self.pops.len() {
+                    self.do_to_pop(pop, Deed::Reload(newest));
+                }
+            }
         }
     }
 
