@@ -85,12 +85,18 @@ impl Ipv6 {
     }
 
     /// Reads the datagram that an ICMP error quotes, which may be cut off anywhere, and finds what it
-    /// carries behind its extension headers, which must not be cut off.
+    /// carries behind its extension headers, which must not be cut off. Of a fragment that is what is
+    /// behind its header, if it is the first: only that one says whose it is.
     pub fn parse_quoted(bytes: &[u8]) -> Option<(Ipv6, Upper)> {
         let ip = Self::read(bytes.first_chunk()?)?;
         let first = Upper { protocol: ip.next_header, at: HEADER_LEN };
-        let upper = walk(bytes.get(..ip.total_len()).unwrap_or(bytes), first);
-        let upper = upper.and_then(Walked::whole).ok()?;
+        let walked = walk(bytes.get(..ip.total_len()).unwrap_or(bytes), first).ok()?;
+        let upper = match walked.fragment {
+            Some(fragment) if fragment.offset == 0 => {
+                Upper { protocol: fragment.next_header, at: fragment.at + FRAGMENT_LEN }
+            }
+            _ => walked.whole().ok()?,
+        };
         Some((ip, upper))
     }
 
@@ -488,6 +494,19 @@ mod tests {
         assert_eq!(Ipv6::parse_quoted(&short), None);
         let bad = datagram(&[(43, PADDING)], PROTOCOL_TCP);
         assert_eq!(Ipv6::parse_quoted(&bad), None);
+    }
+
+    #[test]
+    fn quotes_of_first_fragments_are_read_and_of_later_ones_are_not() {
+        for (word, first) in [(0u16, true), (1, true), (6, true), (8, false), (0xfff9, false)] {
+            let [high, low] = word.to_be_bytes();
+            let header = [0, high, low, 1, 2, 3, 4];
+            let quote = datagram(&[(60, PADDING), (44, &header)], PROTOCOL_TCP);
+            let want = Upper { protocol: PROTOCOL_TCP, at: HEADER_LEN + 16 };
+            let found = Ipv6::parse_quoted(&quote).map(|(_, upper)| upper);
+            assert_eq!(found, first.then_some(want), "{word:#x}");
+            assert_eq!(Ipv6::parse_quoted(&quote[..HEADER_LEN + 15]), None, "cut off");
+        }
     }
 
     #[test]

@@ -289,6 +289,33 @@ proptest! {
         prop_assert_eq!(normal(frame.bytes()[front..].to_vec(), &fields), normal(want, &fields));
     }
 
+    /// What a POP sent in fragments: the error quotes the first, and the client is told of a segment.
+    #[test]
+    fn first_fragments_lose_their_fragment_header(
+        (plain, _, around) in quoted(), from in endpoints6(), to in endpoints(), more: bool,
+    ) {
+        let plain = unmoved(&plain, from.src_port, from.dst_port);
+        let whole = plain.ipv6(from.src, from.dst, 0, 0);
+        let header = [6, 0, 0, u8::from(more), 1, 2, 3, 4];
+        let mut quote = [&whole[..40], &header, &whole[40..]].concat();
+        quote[6] = 44;
+        let payload_len = (quote.len() - 40) as u16;
+        quote[4..6].copy_from_slice(&payload_len.to_be_bytes());
+        let parsed = Quote6::parse(&quote).unwrap();
+        let datagram = error6(1, from.src, around, (2, 0, 1300), &quote, 0);
+        let mut frame = frame(14, &datagram);
+        let ip = Ipv6::parse(&datagram).unwrap();
+        let mapping = Mapping4 { quote: to, mtu: Some(MTU as u16) };
+        let l3 = apply_6to4(&mut frame, 14, (&ip, 40), &parsed, &mapping).unwrap();
+
+        let mut want = unmoved(&plain, to.src_port, to.dst_port).ipv4(to.src, to.dst, 0, 0x4000, &[]);
+        want.truncate(576 - 28);
+        let around = Around { hops: around.hops - 1, ..around };
+        let want = error4(to.dst, to.src, around, (3, 4, MTU), &want, 0);
+        let fields = [22, 20 + 8 + 20 + 16];
+        prop_assert_eq!(normal(frame.bytes()[l3..].to_vec(), &fields), normal(want, &fields));
+    }
+
     #[test]
     fn quotes_that_show_too_little_or_something_else_are_refused(
         (plain, _, _) in quoted(), from in endpoints6(), extensions in 0usize..=8, protocol: u8,
