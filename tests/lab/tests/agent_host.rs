@@ -205,20 +205,33 @@ fn what_the_path_does_not_take_is_not_sent() {
     for family in [Family::V4, Family::V6] {
         let pair = pair(family);
         pair.lab.site(0).nat.namespace.ip(&["link set out mtu 1300"]).unwrap();
-        let too_big = || pair.connecting.status().unwrap()["outer"]["too_big"].as_u64().unwrap();
-        assert_eq!(too_big(), 0);
-        // 1240 bytes and what the tunnel adds are more than 1300, and 1100 are less.
-        let send = |bytes| {
-            let plan = Plan { up_per_second: 200, down_per_second: 0, bytes };
-            let host = &pair.lab.site(0).host;
-            Flow::start(&pair.server, host, address(LISTEN), plan).unwrap()
-        };
-        let flow = send(1240);
-        eventually("long datagrams are refused", READY, || too_big() > 100);
-        let (up, _) = flow.finish(milliseconds(200));
-        assert_eq!(up.received, 0, "{family:?}: the router has sent them on");
-        let flow = send(1100);
-        eventually("short ones go through", READY, || flow.received().0 > 100);
-        drop(flow);
+        long_datagrams_are_refused(family, &pair);
     }
+}
+
+/// Routers between a POP and the other agent tell the POP, and it tells the agent that sends.
+#[test]
+fn what_the_way_to_the_other_agent_does_not_take_is_not_sent() {
+    for family in [Family::V4, Family::V6] {
+        let pair = pair(family);
+        pair.lab.topology.router.ip(&["link set site2 mtu 1300"]).unwrap();
+        long_datagrams_are_refused(family, &pair);
+    }
+}
+
+fn long_datagrams_are_refused(family: Family, pair: &Pair) {
+    let too_big = || pair.connecting.status().unwrap()["outer"]["too_big"].as_u64().unwrap();
+    assert_eq!(too_big(), 0);
+    // 1240 bytes and what the tunnel adds are more than 1300, and 1100 are less.
+    let send = |bytes| {
+        let plan = Plan { up_per_second: 200, down_per_second: 0, bytes };
+        let host = &pair.lab.site(0).host;
+        Flow::start(&pair.server, host, address(LISTEN), plan).unwrap()
+    };
+    let flow = send(1240);
+    eventually("long datagrams are refused", READY, || too_big() > 100);
+    let (up, _) = flow.finish(milliseconds(200));
+    assert_eq!(up.received, 0, "{family:?}: the router has sent them on");
+    let flow = send(1100);
+    eventually("short ones go through", READY, || flow.received().0 > 100);
 }
