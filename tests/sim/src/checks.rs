@@ -272,7 +272,9 @@ fn check_options(from: &Segment<'_>, to: &Segment<'_>, mss: u16, less: u16) -> C
         if to.has(SYN) {
             require(![19, 29, 30, 34, 253, 254].contains(&kind), "an option passes that must not")?;
             if (kind, value.len()) == (2, 2) {
-                let before = from.option(2).map_or(0, |value| word(value, 0));
+                let mut all = from.options().flatten();
+                let before = all.find(|(kind, value)| (*kind, value.len()) == (2, 2));
+                let before = before.map_or(0, |(_, value)| word(value, 0));
                 let wanted = before.min(mss) - less;
                 require(word(value, 0) == wanted, "the MSS is wrong")?;
             }

@@ -117,9 +117,9 @@ impl World {
                 3 => &[254, 3, 9, 1],
                 _ => &[29, 8, 1, 2, 3, 4, 5, 6],
             };
-            let at = 40 + segment.options.len();
             let header_len = (20 + segment.options.len() + option.len()) as u8;
-            bytes.splice(at..at, option.iter().copied());
+            // In front: smoltcp ends its options with an end mark.
+            bytes.splice(40..40, option.iter().copied());
             bytes[32] = ((header_len / 4) << 4) | (bytes[32] & 15);
         } else if segment.flags == ACK && segment.data.is_empty() && segment.option(5).is_none() {
             // More blocks of SACK than there is room for beside timestamps that come in, all of them of
@@ -131,9 +131,8 @@ impl World {
                 option.extend_from_slice(&at.to_be_bytes());
                 option.extend_from_slice(&at.wrapping_add(4).to_be_bytes());
             }
-            let at = 40 + segment.options.len();
             let header_len = (20 + segment.options.len() + option.len()) as u8;
-            bytes.splice(at..at, option);
+            bytes.splice(40..40, option);
             bytes[32] = ((header_len / 4) << 4) | (bytes[32] & 15);
         } else if self.rng.happens(200) {
             // A router alert, or a record of the route.
