@@ -96,6 +96,9 @@ fn memory_does_not_grow_with_connections() {
     let mut stream = Stream::create(&path);
     let mut config = Config::new();
     config.wan = format!("net_pcap0,rx_pcap={}", path.display());
+    // Every frame is a SYN, and they come as fast as they are written.
+    config.services += "[limits]\nsyn_per_prefix_per_second = 100000000\n";
+    config.services += "syn_per_service_per_second = 100000000\n";
     let file = folder.pop(&config);
     let mut pop = Pop::start(&file, config.metrics, &[]);
 
