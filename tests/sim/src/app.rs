@@ -33,6 +33,9 @@ pub struct Plan {
     /// The service, by its place.
     pub service: usize,
     pub start_us: u64,
+    /// The connection before this one from the same address and port to the same service: this one
+    /// begins `start_us` after the client's stack is done with that.
+    pub after: Option<usize>,
     /// Bytes to the target, the connection's number among them, and to the client.
     pub up: u32,
     pub down: u32,
@@ -177,6 +180,12 @@ impl Plan {
             true => up((last_done(&down) + 1).min(self.rounds)),
             false => down(last_done(&up)),
         }
+    }
+
+    /// Whether the client's stack comes to its end for sure, so that another connection from its port
+    /// can be waited for.
+    pub fn ends(&self) -> bool {
+        matches!(self.ending, Ending::ClientCloses | Ending::TargetCloses | Ending::ClientResets(_))
     }
 
     /// Whether nothing more is to be waited for. A lost RST is not repeated: that the other side

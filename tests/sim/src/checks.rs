@@ -251,11 +251,18 @@ fn check_ip(ip: &Datagram<'_>) -> Checked {
 }
 
 /// ID and DF of IPv4, the flow label of IPv6: those that came, or by RFC 7915 where there were none.
-fn check_identity(from: &Datagram<'_>, to: &Datagram<'_>) -> Checked {
+fn check_identity<'a>(from: &Datagram<'a>, to: &Datagram<'a>) -> Checked {
     match (from.src.is_ipv4(), to.src.is_ipv4()) {
         (true, true) => require(from.bytes[4..8] == to.bytes[4..8], "ID or DF is changed"),
-        (true, false) => require(wire::long(to.bytes, 0) & 0xf_ffff == 0, "a flow label"),
-        (false, false) => require(from.bytes[..4] == to.bytes[..4], "the flow label is changed"),
+        (true, false) => {
+            require(to.payload_at == 40, "extension headers out of IPv4")?;
+            require(wire::long(to.bytes, 0) & 0xf_ffff == 0, "a flow label")
+        }
+        (false, false) => {
+            require(from.bytes[..4] == to.bytes[..4], "the flow label is changed")?;
+            let extensions = |ip: &Datagram<'a>| (ip.bytes[6], &ip.bytes[40..ip.payload_at]);
+            require(extensions(from) == extensions(to), "extension headers are changed")
+        }
         (false, true) => {
             let (id, dont_fragment) = (word(to.bytes, 4), word(to.bytes, 6) == 0x4000);
             let large = to.bytes.len() > 1260;

@@ -3,6 +3,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use anyrelay_core::verdict::DropReason;
+
 use crate::network::Packet;
 use crate::setup::{Mode, Port, TUNNEL4, TUNNEL6};
 use crate::stamps::Origin;
@@ -35,10 +37,7 @@ impl World {
             Port::Wan => self.setup.service_of(sent.src, sent.dst.ip()),
         };
         let Some(mode) = service.map(|at| self.setup.services[at].mode) else { return };
-        let headers = ip.payload_at + 20 + out.options.len();
-        // Routers quote as much as they like; less than the options would be another matter.
-        let most = ip.bytes.len().min(548);
-        let quoted = headers + self.rng.below((most - headers + 1) as u64) as usize;
+        let quote = self.quote(mode, port, ip.payload_at, out.options.len(), ip.bytes.len());
         let v6 = ip.src.is_ipv6();
         let mtu = if v6 { 1280 } else { 700 } + self.rng.below(200) as u16;
         let (kind, code, announced) = match (self.rng.below(3), v6) {
@@ -51,7 +50,7 @@ impl World {
         };
         let mut message = vec![kind, code, 0, 0, 0, 0];
         message.extend_from_slice(&announced.unwrap_or(0).to_be_bytes());
-        message.extend_from_slice(&ip.bytes[..quoted]);
+        message.extend_from_slice(&ip.bytes[..quote.len]);
         let router: IpAddr = match v6 {
             false => Ipv4Addr::new(198, 19, 7, 7).into(),
             true => Ipv6Addr::new(0x2001, 0xdb8, 0x99, 0, 0, 0, 0, 7).into(),
@@ -71,9 +70,43 @@ impl World {
         });
         let reported = Reported { src: sent.src, dst: sent.dst, seq: sent.seq, mtu };
         let origin = Origin { stamps: None, sent_us: self.now_us };
-        let packet = Packet { reported: Some(reported), ..Packet::new(bytes, origin) };
+        let packet = Packet {
+            reported: Some(reported),
+            either_case: quote.either_case,
+            refused: quote.refused,
+            ..Packet::new(bytes, origin)
+        };
         let pop = self.route(port, &packet.bytes);
         self.send(packet, |packet| Event::ToPop(pop, port, packet));
+    }
+
+    /// How much of a segment a router quotes: as much as it likes, which may be too little.
+    fn quote(
+        &mut self,
+        mode: Mode,
+        port: Port,
+        tcp_at: usize,
+        options_len: usize,
+        len: usize,
+    ) -> Quote {
+        let headers = tcp_at + 20 + options_len;
+        // Ports and number, by which all is mapped but what has a tag.
+        let needed = match (mode, port) {
+            (Mode::Pool(..), Port::Lan) => headers,
+            _ => tcp_at + 8,
+        };
+        let past = mode == Mode::Transparent && port == Port::Lan;
+        let (from, to, refused) = match self.rng.below(5) {
+            // Those to the client of a transparent service are to nobody of the POP's.
+            0 if past => (0, needed, Some(DropReason::NotOurs)),
+            0 => (0, needed, Some(DropReason::IcmpQuote)),
+            1 | 2 => (needed, headers + 1, None),
+            _ => (headers, len.min(548) + 1, None),
+        };
+        let quoted = from + self.rng.below((to - from) as u64) as usize;
+        let tagged = matches!(mode, Mode::Pool(..));
+        let either_case = refused.is_none() && tagged && quoted < headers;
+        Quote { len: quoted, either_case, refused }
     }
 
     /// An ICMP message comes to a host; `reported` is what it must be.
@@ -84,8 +117,23 @@ impl World {
             let bytes = ip.bytes;
             self.fail(format!("an ICMP error to {}: {text}: {wanted:?}: {bytes:02x?}", ip.dst));
         }
-        self.errors_seen += 1;
+        self.counts.errors_seen += 1;
     }
+}
+
+/// What a router quotes.
+struct Quote {
+    len: usize,
+    /// Too little to tell whether the segment has timestamps.
+    either_case: bool,
+    /// Too little to tell whose it is: what is to become of the error.
+    refused: Option<DropReason>,
+}
+
+/// Whether an ICMP error is what it must be.
+pub(crate) fn fits(packet: &Packet) -> bool {
+    let ip = Datagram::read(&packet.bytes);
+    ip.zip(packet.reported.as_ref()).is_some_and(|(ip, wanted)| check(&ip, wanted).is_ok())
 }
 
 fn check(ip: &Datagram<'_>, wanted: &Reported) -> Result<(), String> {
@@ -101,7 +149,7 @@ fn check(ip: &Datagram<'_>, wanted: &Reported) -> Result<(), String> {
         return Err("it is damaged".into());
     }
     let quote = message.get(8..).unwrap_or_default();
-    let header_len = if v6 { 40 } else { 20 };
+    let header_len = if v6 { wire::upper6(quote).map_or(40, |(_, at)| at) } else { 20 };
     let (Some(header), Some(tcp)) = (quote.get(..header_len), quote.get(header_len..)) else {
         return Err("its quote is cut off".into());
     };

@@ -42,7 +42,10 @@ impl World {
             options
         };
         let (seq, tag) = (self.rng.next() as u32, self.rng.next() as u32);
-        let (port, src, dst, flags, options) = match self.rng.below(16) {
+        let martians =
+            [[127, 0, 0, 1], [224, 0, 0, 1], [0, 1, 2, 3], [10, 0, 0, 1], [169, 254, 0, 1]];
+        let martian = at(martians[self.rng.below(5) as usize]);
+        let (port, src, dst, flags, options) = match self.rng.below(18) {
             // LAND, and sources that nobody has.
             0 => (Port::Wan, target, vip, SYN, vec![]),
             1 => (Port::Wan, vip, vip, SYN, vec![]),
@@ -66,6 +69,8 @@ impl World {
             12 => (Port::Lan, client, vip, SYN, vec![]),
             13 => (Port::Wan, target, egress, ACK, stamps(tag)),
             14 => (Port::Wan, client, vip, SYN | FIN, vec![]),
+            15 => (Port::Lan, target, martian, ACK, stamps(tag)),
+            16 => (Port::Lan, target, target, ACK, vec![]),
             _ => (Port::Wan, client, vip, RST | SYN, stamps(tag)),
         };
         (port, segment(src, dst, seq, flags, &options))
@@ -77,16 +82,22 @@ impl World {
         let (Some(far), Some(raw)) = (find("far"), find("raw6")) else {
             return (Port::Wan, vec![0; 40]);
         };
-        let Mode::Prefix(first, _) = far.mode else { return (Port::Wan, vec![0; 40]) };
+        let Mode::Prefix(first, len) = far.mode else { return (Port::Wan, vec![0; 40]) };
         let at = |ip: u128| SocketAddr::new(Ipv6Addr::from_bits(ip).into(), 1234);
         let client = at(0x2001_0db8_0055 << 80 | 3);
         let own = SocketAddr::new(setup::own_addresses(pop, Port::Wan).1.into(), 80);
-        // An address of the prefix that no client has: that of a client with a wrong check.
+        // An address of the prefix that no client has: that of a client with a wrong bit in the check,
+        // or in the zeros, which have the client's 32 bits between them.
         let known = self.memory.egress_of_prefix(first);
-        let egress = at(known.unwrap_or(first) ^ 1);
+        let check = u64::from(96 - len).min(32);
+        let bit = self.rng.below(u64::from(96 - len));
+        let bit = if bit < check { bit } else { bit + 32 };
+        let egress = at(known.unwrap_or(first) ^ 1 << bit);
+        let martians = [1, 0, 0xff02 << 112 | 1, 0xfe80 << 112 | 1, 0xfc00 << 112 | 1];
+        let martian = at(martians[self.rng.below(5) as usize]);
         let seq = self.rng.next() as u32;
         let (vip, target, beyond) = (raw.vip, raw.targets[0], far.targets[0]);
-        let (port, src, dst, flags) = match self.rng.below(14) {
+        let (port, src, dst, flags) = match self.rng.below(18) {
             0 => (Port::Wan, target, vip, SYN),
             1 => (Port::Wan, vip, vip, SYN),
             2 => (Port::Wan, beyond, vip, SYN),
@@ -100,6 +111,8 @@ impl World {
             10 => (Port::Lan, target, client, SYN),
             11 => (Port::Lan, client, vip, SYN),
             12 => (Port::Wan, target, client, ACK),
+            13 => (Port::Lan, target, martian, ACK),
+            14 => (Port::Lan, target, target, ACK),
             _ => (Port::Lan, beyond, egress, ACK),
         };
         (port, segment(src, dst, seq, flags, &[]))

@@ -14,7 +14,7 @@ use smoltcp::wire::{HardwareAddress, IpCidr};
 use crate::app::{self, Ending, Gone, NUMBER_LEN, Plan, Progress, Way};
 use crate::packet::Rng;
 use crate::stamps::Stamps;
-use crate::wire::{ACK, Segment};
+use crate::wire::{self, ACK, Datagram, Segment, TCP};
 
 /// One end of a connection.
 pub struct Stack {
@@ -27,6 +27,11 @@ pub struct Stack {
     pub due_us: Option<u64>,
     /// What it sees of timestamps.
     pub stamps: Stamps,
+    /// The number of the SYN that a target took.
+    pub isn: Option<u32>,
+    // The end of what was sent, and the last ack.
+    next: Option<(u32, u32)>,
+    timestamps: bool,
     // What names the connection, as far as it came.
     first: [u8; NUMBER_LEN as usize],
     first_len: usize,
@@ -130,6 +135,9 @@ impl Stack {
             is_client: false,
             due_us: None,
             stamps: Stamps::default(),
+            isn: None,
+            next: None,
+            timestamps: traits.timestamps,
             first: [0; NUMBER_LEN as usize],
             first_len: 0,
             last_ack: None,
@@ -176,6 +184,25 @@ impl Stack {
         self.sockets.get::<Socket<'_>>(self.handle).state()
     }
 
+    /// Whether it waits for a SYN, maybe once more after a RST.
+    pub fn is_listening(&self) -> bool {
+        self.state() == State::Listen
+    }
+
+    /// An ack of what it has, with the number of what it would send next; `None` before it has sent
+    /// anything.
+    pub fn challenge(&self, now_us: u64) -> Option<Vec<u8>> {
+        let (seq, ack) = self.next?;
+        let mut tcp = wire::tcp_header(self.local.port(), self.remote.port(), seq, ack, ACK);
+        if self.timestamps {
+            tcp[12] = 0x80;
+            tcp.extend_from_slice(&[1, 1, 8, 10]);
+            tcp.extend_from_slice(&self.tsval(now_us).to_be_bytes());
+            tcp.extend_from_slice(&self.stamps.echo().to_be_bytes());
+        }
+        Some(wire::datagram(self.local.ip(), self.remote.ip(), 64, TCP, &tcp))
+    }
+
     /// Nothing is left to be done.
     pub fn is_over(&self) -> bool {
         self.state() == State::Closed
@@ -210,6 +237,14 @@ impl Stack {
             .interface
             .poll_at(now, &self.sockets)
             .map(|at| (at.total_micros() as u64).max(now_us + 1));
+        for bytes in &self.wire.sent {
+            let ip = Datagram::read(bytes);
+            if let Some(sent) = ip.as_ref().and_then(Datagram::segment) {
+                let next = self.next.map_or(sent.end(), |(next, _)| next);
+                let ahead = (sent.end().wrapping_sub(next) as i32) > 0;
+                self.next = Some((if ahead { sent.end() } else { next }, sent.ack));
+            }
+        }
         out.extend(self.wire.sent.drain(..));
         Ok(())
     }

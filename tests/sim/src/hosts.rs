@@ -7,7 +7,7 @@ use crate::host::{Stack, Traits};
 use crate::network::Packet;
 use crate::setup::{Port, Targets};
 use crate::stamps::{Origin, Receiver};
-use crate::wire::{self, ACK, Datagram, SYN, Segment, TCP};
+use crate::wire::{self, Datagram, Segment, TCP};
 use crate::world::{Event, World};
 
 impl World {
@@ -16,6 +16,7 @@ impl World {
         let plan = self.plans[number];
         let vip = self.setup.services[plan.service].vip;
         self.progress[number].started = true;
+        self.open += usize::from(!self.is_awaited(number));
         match Stack::client(number, plan.client, vip, plan.traits, self.now_us) {
             Ok(stack) => {
                 let index = self.add_stack(stack);
@@ -23,6 +24,12 @@ impl World {
             }
             Err(error) => self.fail(error),
         }
+    }
+
+    /// Whether the run waits for a connection also while it has not begun.
+    pub(crate) fn is_awaited(&self, number: usize) -> bool {
+        let before = self.plans[number].after;
+        before.is_none_or(|before| self.is_awaited(before) && self.plans[before].ends())
     }
 
     fn add_stack(&mut self, stack: Stack) -> usize {
@@ -79,9 +86,10 @@ impl World {
             packets.push(Packet::new(bytes, Origin { stamps, sent_us: self.now_us }));
         }
         if over || vanished {
-            self.by_ends.remove(&(stack.local, stack.remote));
-            self.paws_rejects += u64::from(stack.stamps.paws_rejects);
-            self.old_stamps.insert((stack.local, stack.remote), stack.stamps);
+            if let Some(number) = stack.number.filter(|_| is_client) {
+                self.start_after(number);
+            }
+            self.forget(index, stack);
         } else {
             if let Some(due_us) = stack.due_us.filter(|due| Some(*due) != due_before) {
                 self.queue.push(due_us, Event::Stack(index));
@@ -93,59 +101,30 @@ impl World {
         }
     }
 
+    /// The next connection from the same port begins, if there is one.
+    fn start_after(&mut self, number: usize) {
+        if let Some(next) = self.plans.iter().position(|plan| plan.after == Some(number)) {
+            self.queue.push(self.now_us + self.plans[next].start_us, Event::Start(next));
+        }
+    }
+
+    /// A stack is gone; what it saw of timestamps is kept.
+    fn forget(&mut self, index: usize, stack: Stack) {
+        let ends = (stack.local, stack.remote);
+        if self.by_ends.get(&ends) == Some(&index) {
+            self.by_ends.remove(&ends);
+        }
+        self.paws_rejects += u64::from(stack.stamps.paws_rejects);
+        self.old_stamps.insert(ends, stack.stamps);
+    }
+
     /// A datagram of a host's leaves towards POPs.
     pub(crate) fn depart(&mut self, mut packet: Packet, port: Port) {
         if self.rng.happens(self.exotic) {
-            self.decorate(&mut packet.bytes);
+            self.decorate(&mut packet);
         }
         let pop = self.route(port, &packet.bytes);
         self.send(packet, |packet| Event::ToPop(pop, port, packet));
-    }
-
-    /// Options that relays take out: of SYNs, and of IPv4.
-    fn decorate(&mut self, bytes: &mut Vec<u8>) {
-        let Some(ip) = Datagram::read(bytes) else { return };
-        let Some(segment) = ip.segment() else { return };
-        if ip.src.is_ipv6() {
-            return;
-        }
-        if segment.has(SYN) && segment.options.len() <= 32 {
-            let option: &[u8] = match self.rng.below(5) {
-                0 => &[30, 4, 0x81, 0],
-                1 => &[34, 6, 1, 2, 3, 4, 1, 1],
-                2 => &[253, 4, 0xf9, 0x89],
-                3 => &[254, 3, 9, 1],
-                _ => &[29, 8, 1, 2, 3, 4, 5, 6],
-            };
-            let header_len = (20 + segment.options.len() + option.len()) as u8;
-            // In front: smoltcp ends its options with an end mark.
-            bytes.splice(40..40, option.iter().copied());
-            bytes[32] = ((header_len / 4) << 4) | (bytes[32] & 15);
-        } else if segment.flags == ACK && segment.data.is_empty() && segment.option(5).is_none() {
-            // More blocks of SACK than there is room for beside timestamps that come in, all of them of
-            // what was acknowledged long ago (RFC 2883).
-            let blocks = (36 - segment.options.len()) / 8;
-            let mut option = vec![1, 1, 5, 2 + 8 * blocks as u8];
-            for block in (0..blocks as u32).rev() {
-                let at = segment.ack.wrapping_sub(10 * block + 10);
-                option.extend_from_slice(&at.to_be_bytes());
-                option.extend_from_slice(&at.wrapping_add(4).to_be_bytes());
-            }
-            let header_len = (20 + segment.options.len() + option.len()) as u8;
-            bytes.splice(40..40, option);
-            bytes[32] = ((header_len / 4) << 4) | (bytes[32] & 15);
-        } else if self.rng.happens(200) {
-            // A router alert, or a record of the route.
-            let option: &[u8] = match self.rng.below(2) {
-                0 => &[148, 4, 0, 0],
-                _ => &[7, 7, 4, 0, 0, 0, 0, 0],
-            };
-            bytes.splice(20..20, option.iter().copied());
-            bytes[0] += (option.len() / 4) as u8;
-        }
-        let len = bytes.len() as u16;
-        wire::put_word(bytes, 2, len);
-        wire::repair(bytes);
     }
 
     /// A datagram comes to a host.
@@ -175,7 +154,7 @@ impl World {
                 .fail(format!("{} gets what was forged, from {}", segment.dst, segment.src));
         }
         if packet.damaged {
-            self.damage_seen += 1;
+            self.counts.damage_seen += 1;
             self.excuse(&packet);
         }
         if let Some(site) = self.site_at(segment.dst.ip()) {
@@ -186,7 +165,13 @@ impl World {
         let opens = segment.opens() && !packet.damaged;
         let index = match known {
             // An old connection that only waits gives way to a new one.
-            Some(index) if opens && self.is_waiting(index) => self.accept(&segment),
+            Some(index) if opens && self.is_waiting(index) => {
+                if let Some(stack) = self.stacks[index].take() {
+                    self.forget(index, stack);
+                }
+                self.accept(&segment)
+            }
+            Some(index) if opens && self.challenge(index, &segment) => return,
             Some(index) => Some(index),
             None if packet.damaged => None,
             None if opens => self.accept(&segment),
@@ -201,6 +186,28 @@ impl World {
 
     fn is_waiting(&self, index: usize) -> bool {
         self.stacks[index].as_ref().is_some_and(Stack::is_waiting)
+    }
+
+    /// A SYN of another connection comes to one that is not over, as far as the target knows: whoever
+    /// sent it is asked (RFC 5961, section 4.2), and resets the old one if that is gone. smoltcp 0.14
+    /// says nothing to such a SYN. False if it is no such.
+    fn challenge(&mut self, index: usize, syn: &Segment<'_>) -> bool {
+        let Some(stack) = &mut self.stacks[index] else { return false };
+        if stack.is_listening() {
+            stack.isn = Some(syn.seq);
+        }
+        if stack.isn.is_none_or(|isn| isn == syn.seq) {
+            return false;
+        }
+        let Some(bytes) = stack.challenge(self.now_us) else { return false };
+        let stamps = Datagram::read(&bytes).and_then(|ip| {
+            let segment = ip.segment()?;
+            stack.stamps.note_sent(&segment);
+            segment.timestamps()
+        });
+        self.counts.challenged += 1;
+        self.depart(Packet::new(bytes, Origin { stamps, sent_us: self.now_us }), Port::Lan);
+        true
     }
 
     /// A target takes a SYN, if something listens there.
@@ -219,6 +226,7 @@ impl World {
                 // What an earlier stack sent may still be echoed.
                 let ends = (stack.local, stack.remote);
                 stack.stamps = self.old_stamps.remove(&ends).unwrap_or_default().renewed();
+                stack.isn = Some(syn.seq);
                 Some(self.add_stack(stack))
             }
             Err(error) => {
@@ -247,7 +255,7 @@ impl World {
             let text = format!("{} to {}: {error}", segment.src, segment.dst);
             return self.fail(text);
         }
-        stack.receive(segment, packet.bytes.clone());
+        stack.receive(segment, wire::without_extensions(&packet.bytes));
         self.run_stack(index);
     }
 

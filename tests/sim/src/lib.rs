@@ -11,9 +11,11 @@
 mod app;
 mod checks;
 mod errors;
+mod exotic;
 mod forged;
 mod host;
 mod hosts;
+mod limits;
 mod network;
 mod pops;
 mod popside;
@@ -22,6 +24,7 @@ mod report;
 mod scenario;
 mod setup;
 mod stamps;
+mod tally;
 mod tunnel;
 mod wire;
 mod world;
@@ -38,7 +41,9 @@ mod packet;
 #[path = "../../../core/tests/tunnel/site.rs"]
 mod site;
 
-pub use report::Record;
+pub use report::{Counts, Record};
+
+use app::{Plan, Progress};
 use world::World;
 
 /// How a run is done.
@@ -64,22 +69,10 @@ pub enum Sabotage {
 pub struct Outcome {
     /// What went wrong first, if anything did.
     pub failure: Option<String>,
-    /// Connections that were begun.
-    pub connections: u64,
-    /// Those whose egress was another's too (`docs/limits.md`): their end is not judged.
-    pub collided: u64,
-    /// Datagrams of agents.
-    pub datagrams: u64,
-    /// Damaged segments that came as far as a host, and were found out there.
-    pub damage_seen: u64,
-    /// ICMP errors of routers that came to the right host.
-    pub errors_seen: u64,
-    /// POPs, and frames that they took in or sent.
+    /// How many POPs there were.
     pub pops: u64,
-    /// Frames that POPs took in or sent.
-    pub frames: u64,
-    /// How long the run took of its own time.
-    pub simulated_us: u64,
+    /// What happened.
+    pub counts: Counts,
     /// Of all frames, in order.
     pub record: Record,
 }
@@ -88,37 +81,23 @@ pub struct Outcome {
 pub fn run(seed: u64, options: &Options) -> Outcome {
     let mut world = match World::new(seed, options) {
         Ok(world) => world,
-        Err(error) => return Outcome::failed(error),
+        Err(error) => {
+            let (counts, record) = (Counts::default(), Record::new(false));
+            return Outcome { failure: Some(error), pops: 0, counts, record };
+        }
     };
     world.run();
-    let progress = &world.progress;
-    Outcome {
-        connections: progress.iter().filter(|one| one.started).count() as u64,
-        collided: progress.iter().filter(|one| one.collided).count() as u64,
+    let begun = |(plan, progress): &(&Plan, &Progress)| progress.started && plan.after.is_some();
+    let plans = || world.plans.iter().zip(&world.progress);
+    let counts = Counts {
+        connections: plans().filter(|one| one.1.started).count() as u64,
+        reused: plans().filter(begun).count() as u64,
+        collided: plans().filter(|one| one.1.collided).count() as u64,
         datagrams: world.tunnels.sent(),
-        damage_seen: world.damage_seen,
-        errors_seen: world.errors_seen,
-        pops: world.pops.len() as u64,
         frames: world.record.frames(),
         simulated_us: world.now_us,
-        failure: world.failure,
-        record: world.record,
-    }
-}
-
-impl Outcome {
-    fn failed(error: String) -> Self {
-        Outcome {
-            failure: Some(error),
-            connections: 0,
-            collided: 0,
-            datagrams: 0,
-            damage_seen: 0,
-            errors_seen: 0,
-            pops: 0,
-            frames: 0,
-            simulated_us: 0,
-            record: Record::new(false),
-        }
-    }
+        ..world.counts
+    };
+    let (failure, pops) = (world.failure, world.pops.len() as u64);
+    Outcome { failure, pops, counts, record: world.record }
 }

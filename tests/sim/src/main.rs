@@ -4,12 +4,12 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use anyrelay_sim::{Options, Outcome, run};
+use anyrelay_sim::{Counts, Options, Outcome, run};
 use clap::Parser;
 
 /// Simulates clients, targets, agents, POPs and a network that fails, each run from one seed.
@@ -40,14 +40,8 @@ struct Arguments {
 #[derive(Debug, Default)]
 struct Sums {
     seeds: AtomicU64,
-    connections: AtomicU64,
-    collided: AtomicU64,
-    datagrams: AtomicU64,
-    damage_seen: AtomicU64,
-    errors_seen: AtomicU64,
-    frames: AtomicU64,
-    simulated_ms: AtomicU64,
     failures: AtomicU64,
+    counts: Mutex<Counts>,
 }
 
 fn main() -> ExitCode {
@@ -70,20 +64,12 @@ fn go(arguments: &Arguments) -> anyhow::Result<bool> {
     }
     let get = |of: &AtomicU64| of.load(Ordering::Relaxed);
     let failures = get(&sums.failures);
-    println!(
-        "sim: {} frames, {} datagrams of agents, {} damaged segments found out by hosts, \
-         {} ICMP errors passed on, {} connections with another's egress, {} hours simulated",
-        get(&sums.frames),
-        get(&sums.datagrams),
-        get(&sums.damage_seen),
-        get(&sums.errors_seen),
-        get(&sums.collided),
-        get(&sums.simulated_ms) / 3_600_000,
-    );
+    let counts = sums.counts.into_inner().unwrap_or_else(PoisonError::into_inner);
+    println!("sim: {counts}");
     println!(
         "sim: {} seeds, {} connections, {failures} failures",
         get(&sums.seeds),
-        get(&sums.connections),
+        counts.connections,
     );
     Ok(failures == 0)
 }
@@ -95,7 +81,7 @@ fn one(seed: u64, arguments: &Arguments, sums: &Sums) -> anyhow::Result<()> {
     println!(
         "sim: seed {seed}: {} POPs, {:.3} s simulated, digest {:016x}",
         outcome.pops,
-        outcome.simulated_us as f64 / 1e6,
+        outcome.counts.simulated_us as f64 / 1e6,
         outcome.record.digest()
     );
     if let Some(path) = &arguments.pcap {
@@ -139,17 +125,10 @@ fn many(arguments: &Arguments, sums: &Sums) {
 
 impl Sums {
     fn add(&self, seed: u64, outcome: &Outcome) {
-        let add = |to: &AtomicU64, count| to.fetch_add(count, Ordering::Relaxed);
-        add(&self.seeds, 1);
-        add(&self.connections, outcome.connections);
-        add(&self.collided, outcome.collided);
-        add(&self.datagrams, outcome.datagrams);
-        add(&self.damage_seen, outcome.damage_seen);
-        add(&self.errors_seen, outcome.errors_seen);
-        add(&self.frames, outcome.frames);
-        add(&self.simulated_ms, outcome.simulated_us / 1000);
+        self.seeds.fetch_add(1, Ordering::Relaxed);
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).add(&outcome.counts);
         if let Some(failure) = &outcome.failure {
-            add(&self.failures, 1);
+            self.failures.fetch_add(1, Ordering::Relaxed);
             println!("sim: seed {seed} failed {failure}\n  again: scripts/sim --seed {seed}");
         }
     }

@@ -1,6 +1,8 @@
 //! The network between hosts and POPs: it loses, doubles, holds back, damages and cuts up
 //! datagrams, and sends each one wherever it likes.
 
+use anyrelay_core::verdict::DropReason;
+
 use crate::errors::Reported;
 use crate::packet::Rng;
 use crate::stamps::Origin;
@@ -20,6 +22,10 @@ pub struct Packet {
     pub doomed: bool,
     /// An ICMP error, and what it must be when it arrives.
     pub reported: Option<Reported>,
+    /// An ICMP error of which the case cannot be told: one of two variants is what it must be.
+    pub either_case: bool,
+    /// Whole, but nothing that a POP may send on, for this reason.
+    pub refused: Option<DropReason>,
     /// Made up by nobody who has a connection: whatever comes of it is a mistake.
     pub forged: bool,
 }
@@ -33,6 +39,8 @@ impl Packet {
             damaged: false,
             doomed: false,
             reported: None,
+            either_case: false,
+            refused: None,
             forged: false,
         }
     }
@@ -77,7 +85,7 @@ impl Weather {
             if rng.happens(self.held) {
                 delay_us += rng.below(500_000);
             }
-            let fresh = !packet.damaged && !packet.doomed;
+            let fresh = !packet.damaged && !packet.doomed && packet.refused.is_none();
             if fresh && rng.happens(self.cut) {
                 for (part, bytes) in cut(rng, &packet.bytes).into_iter().enumerate() {
                     let part_us = delay_us + rng.below(1 + 1000 * part as u64);
@@ -98,13 +106,19 @@ impl Weather {
     }
 }
 
-/// Flips one bit; checksums see any one. Those of IPv6 do not cover the first words of the header.
+/// Flips one bit; checksums see any one. Those of IPv6 do not cover the first words of the header, nor
+/// extension headers.
 fn damage(rng: &mut Rng, bytes: &mut [u8]) {
-    let from = if bytes[0] >> 4 == 6 { 8 } else { 0 };
-    let at = from + rng.below((bytes.len() - from) as u64) as usize;
+    let (from, extensions) = match bytes[0] >> 4 {
+        6 => (8, wire::upper6(bytes).map_or(0, |(_, at)| at - 40)),
+        _ => (0, 0),
+    };
+    let covered = bytes.len() - from - extensions;
+    let at = from + rng.below(covered as u64) as usize;
     // Headers are where damage can do most.
-    let near = from + rng.below((bytes.len() - from).min(64) as u64) as usize;
+    let near = from + rng.below(covered.min(64) as u64) as usize;
     let at = if rng.happens(700) { near } else { at };
+    let at = if extensions > 0 && at >= 40 { at + extensions } else { at };
     bytes[at] ^= 1 << rng.below(8);
 }
 

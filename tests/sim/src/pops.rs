@@ -1,5 +1,6 @@
-//! The POPs: the core's own `Pop`, each with its config, soft state and clock; and beside each a
-//! judge, another `Pop` with another history that is asked what it would have done.
+//! The POPs: the core's own `Pop`, each with its config, soft state and clock. Beside each are a twin
+//! of the same history, which is handed one at a time the frames that the POP takes in bursts, and a
+//! judge of another history, which is asked what it would have done.
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use anyrelay_core::wire::MacAddr;
 use arrayvec::ArrayVec;
 
 use crate::setup::{self, Port, Setup};
+use crate::tally::Tally;
 
 /// Frames that a POP sent, and what it said about the frame in hand.
 #[derive(Debug, Default)]
@@ -22,6 +24,10 @@ pub struct Sink {
     pub verdicts: Vec<Verdict>,
     pub replies: Vec<ReplyKind>,
     pub unresolved: bool,
+    /// The service that the frame is of, if it is of one.
+    pub service: Option<String>,
+    /// Which worker had it.
+    pub worker: usize,
 }
 
 impl Sink {
@@ -30,6 +36,7 @@ impl Sink {
         self.verdicts.clear();
         self.replies.clear();
         self.unresolved = false;
+        self.service = None;
     }
 }
 
@@ -51,6 +58,7 @@ impl Output<HeapFrame> for Sink {
                 self.verdicts.push(verdict);
             }
             Note::Sent(kind) => self.replies.push(kind),
+            Note::Service(name) => self.service = Some(name.to_owned()),
             _ => {}
         }
     }
@@ -78,11 +86,21 @@ impl Running {
         Running { snapshot, soft, counters, pops }
     }
 
-    fn handle(&mut self, now: Now, (worker, port): (usize, Port), frame: &[u8], sink: &mut Sink) {
+    fn handle(
+        &mut self,
+        now: Now,
+        (worker, port): (usize, Port),
+        frames: &[Vec<u8>],
+        sink: &mut Sink,
+    ) {
         let port = PortIndex(port as u8);
-        let mut frames: ArrayVec<HeapFrame, BURST> = ArrayVec::new();
-        frames.push(HeapFrame::new(frame));
-        self.pops[worker].handle_burst(now, &self.snapshot, port, &mut frames, sink);
+        let mut burst: ArrayVec<HeapFrame, BURST> =
+            frames.iter().map(|frame| HeapFrame::new(frame)).collect();
+        self.pops[worker].handle_burst(now, &self.snapshot, port, &mut burst, sink);
+    }
+
+    fn renew_worker(&mut self) {
+        self.pops[0] = Pop::new(self.soft.clone(), self.counters.clone());
     }
 }
 
@@ -97,10 +115,13 @@ pub struct SimPop {
     pub ahead_ms: i64,
     /// Its monotonic clock began so long before the run.
     pub up_since_us: u64,
-    pub drops: u64,
     keys: KeyFile,
     live: Running,
+    twin: Running,
     judge: Running,
+    // What a burst came to, taken together.
+    whole: Sink,
+    tally: Tally,
 }
 
 impl SimPop {
@@ -112,10 +133,12 @@ impl SimPop {
             down_until_us: 0,
             ahead_ms: 0,
             up_since_us: 0,
-            drops: 0,
             keys: keys.clone(),
+            twin: Running::start(live.clone(), index),
             live: Running::start(live, index),
             judge: Running::start(judge, index),
+            whole: Sink::default(),
+            tally: Tally::default(),
         })
     }
 
@@ -126,35 +149,77 @@ impl SimPop {
         Now { instant, unix: UnixTime::from_millis(unix_ms) }
     }
 
-    /// Hands one of its workers one frame that came in through a port.
-    pub fn handle(&mut self, now: Now, at: (usize, Port), frame: &[u8], sink: &mut Sink) {
-        sink.clear();
-        self.live.handle(now, at, frame, sink);
-        let drops = sink.verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Drop(_)));
-        self.drops += drops.count() as u64;
+    /// Hands one of its workers all of `frames`, which came in through a port, at once. `sinks` gets
+    /// what came of each, as the twin has it, which is handed them one by one: an error if that is not
+    /// the same.
+    pub fn handle(
+        &mut self,
+        now: Now,
+        at: (usize, Port),
+        frames: &[Vec<u8>],
+        sinks: &mut Vec<Sink>,
+    ) -> Result<(), String> {
+        self.whole.clear();
+        self.live.handle(now, at, frames, &mut self.whole);
+        sinks.resize_with(frames.len(), Sink::default);
+        for (frame, sink) in frames.iter().zip(&mut *sinks) {
+            sink.clear();
+            sink.worker = at.0;
+            self.twin.handle(now, at, std::slice::from_ref(frame), sink);
+            self.tally.add(at.1, sink);
+        }
+        let whole = &self.whole;
+        let same = whole.sent.iter().eq(sinks.iter().flat_map(|one| &one.sent))
+            && whole.verdicts.iter().eq(sinks.iter().flat_map(|one| &one.verdicts))
+            && whole.replies.iter().eq(sinks.iter().flat_map(|one| &one.replies));
+        if same {
+            return Ok(());
+        }
+        let singly: Vec<_> = sinks.iter().map(|one| (&one.verdicts, one.sent.len())).collect();
+        Err(format!(
+            "a burst of {} comes to {:?} and {} frames, one by one to {singly:?}",
+            frames.len(),
+            whole.verdicts,
+            whole.sent.len(),
+        ))
     }
 
     /// Asks its judge the same: another history, and neighbours that are always known.
     pub fn ask_judge(&mut self, now: Now, port: Port, frame: &[u8], sink: &mut Sink) {
         sink.clear();
-        self.judge.handle(now, (0, port), frame, sink);
+        self.judge.handle(now, (0, port), &[frame.to_vec()], sink);
     }
 
     /// What is due without a frame.
     pub fn poll(&mut self, now: Now, sink: &mut Sink) {
+        self.whole.clear();
+        self.twin.pops[0].poll(now, &mut self.whole);
         sink.clear();
         self.live.pops[0].poll(now, sink);
     }
 
     /// Begins anew: all that it remembered is gone.
-    pub fn restart(&mut self, up_since_us: u64) {
+    pub fn restart(&mut self, up_since_us: u64) -> Result<(), String> {
+        self.judge_counters()?;
         self.up_since_us = up_since_us;
         self.live = Running::start(self.live.snapshot.clone(), self.index);
+        self.twin = Running::start(self.live.snapshot.clone(), self.index);
+        self.tally = Tally::default();
+        Ok(())
     }
 
     /// Only a worker begins anew, with the POP's soft state.
     pub fn new_worker(&mut self) {
-        self.live.pops[0] = Pop::new(self.live.soft.clone(), self.live.counters.clone());
+        self.live.renew_worker();
+        self.twin.renew_worker();
+    }
+
+    /// Whether its counters say what was seen to happen, each service's under its name.
+    pub fn judge_counters(&self) -> Result<(), String> {
+        let text = |error| format!("counters of POP {}: {error}", self.index);
+        [&self.live, &self.twin].into_iter().try_for_each(|running| {
+            self.tally.check(&running.counters, running.snapshot.names()).map_err(text)
+        })
     }
 
     /// Goes over to another version of the config while it runs.
@@ -167,9 +232,11 @@ impl SimPop {
         if let Some(conflict) = reload_conflicts(old, &live, now.unix).first() {
             return Err(format!("reload of POP {} is refused: {}", self.index, conflict.problem));
         }
+        self.twin.snapshot = live.clone();
         (self.live.snapshot, self.judge.snapshot) = (live, judge);
         self.version = version;
-        Ok(())
+        // They follow the services' names.
+        self.judge_counters()
     }
 }
 

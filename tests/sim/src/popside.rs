@@ -1,11 +1,13 @@
 //! The POPs' part of a run: frames come in, what comes out is checked, and sent on.
 
+use anyrelay_core::pop::BURST;
 use anyrelay_core::verdict::{AbsorbKind, DropReason, ReplyKind, Verdict};
 
 use crate::Sabotage;
 use crate::checks::{At, Input};
+use crate::errors;
 use crate::network::Packet;
-use crate::pops::WORKERS;
+use crate::pops::{Sink, WORKERS};
 use crate::scenario::Deed;
 use crate::setup::{self, Port, TUNNEL4, TUNNEL6, Targets};
 use crate::stamps::Origin;
@@ -13,23 +15,57 @@ use crate::wire::{self, Datagram, ETHERNET_LEN, TYPE_ARP, word};
 use crate::world::{Event, World};
 
 impl World {
-    /// A datagram comes to a port of a POP.
+    /// A datagram comes to a port of a POP, and waits there until a worker looks.
     pub(crate) fn enter_pop(&mut self, pop: usize, port: Port, packet: Packet) {
         if self.pops[pop].down_until_us > self.now_us {
             return self.excuse(&packet);
         }
-        let frame = wire::framed(setup::mac(pop, port), setup::router_mac(port), &packet.bytes);
-        self.record.frame(self.now_us, pop, &frame);
+        let waiting = &mut self.waiting[pop][port as usize];
+        if waiting.is_empty() {
+            self.queue.push(self.now_us + self.poll_us, Event::Burst(pop, port));
+        }
+        waiting.push(packet);
+    }
+
+    /// A worker takes what waits at a port, in one call as the data plane does.
+    pub(crate) fn burst(&mut self, pop: usize, port: Port) {
+        let mut packets = std::mem::take(&mut self.waiting[pop][port as usize]);
+        if packets.len() > BURST {
+            self.waiting[pop][port as usize] = packets.split_off(BURST);
+            self.queue.push(self.now_us, Event::Burst(pop, port));
+        }
+        let (to, from) = (setup::mac(pop, port), setup::router_mac(port));
+        let frames: Vec<_> =
+            packets.iter().map(|packet| wire::framed(to, from, &packet.bytes)).collect();
         let now = self.pops[pop].now(self.now_us, self.unix_ms);
-        let mut sink = std::mem::take(&mut self.sink);
         let worker = self.rng.below(WORKERS as u64) as usize;
-        self.pops[pop].handle(now, (worker, port), &frame, &mut sink);
-        let input = Input { port, frame: &frame, damaged: packet.damaged };
-        if let Err(text) = self.check_outcome(pop, &packet, &input, &mut sink) {
+        let mut sinks = std::mem::take(&mut self.sinks);
+        if let Err(text) = self.pops[pop].handle(now, (worker, port), &frames, &mut sinks) {
+            let frames: Vec<_> = frames.iter().map(|frame| describe(frame)).collect();
+            self.fail(format!("POP {pop}, {port:?}: {text}\n  in  {}", frames.join("\n      ")));
+        }
+        self.counts.burst(packets.len() as u64);
+        for ((packet, frame), sink) in packets.into_iter().zip(&frames).zip(&mut sinks) {
+            self.leave_pop((pop, port), packet, frame, sink);
+        }
+        self.sinks = sinks;
+    }
+
+    /// What came of a datagram at a POP is checked, and sent on.
+    fn leave_pop(
+        &mut self,
+        (pop, port): (usize, Port),
+        packet: Packet,
+        frame: &[u8],
+        sink: &mut Sink,
+    ) {
+        self.record.frame(self.now_us, pop, frame);
+        let input = Input { port, frame, damaged: packet.damaged };
+        if let Err(text) = self.check_outcome(pop, &packet, &input, sink) {
             let verdicts = &sink.verdicts;
             self.fail(format!(
                 "POP {pop}, {port:?}: {text}; {verdicts:?}\n  in  {}\n  out {}",
-                describe(&frame),
+                describe(frame),
                 sink.sent.iter().map(|sent| describe(&sent.1)).collect::<Vec<_>>().join("\n      "),
             ));
         }
@@ -48,6 +84,9 @@ impl World {
             if answered || out == port && packet.body.is_none() {
                 onward.origin = Origin { stamps: None, sent_us: self.now_us };
             }
+            if packet.either_case && !errors::fits(&onward) {
+                continue;
+            }
             if out != port && self.reports(&onward) {
                 let sent = Datagram::read(&packet.bytes).and_then(|ip| ip.segment());
                 if let Some(sent) = sent {
@@ -58,7 +97,6 @@ impl World {
             self.spoil(out, &mut onward);
             self.send(onward, Event::ToHost);
         }
-        self.sink = sink;
     }
 
     /// Whether the network drops what a POP has sent on, and says so.
@@ -73,7 +111,7 @@ impl World {
         pop: usize,
         packet: &Packet,
         input: &Input<'_>,
-        sink: &mut crate::pops::Sink,
+        sink: &Sink,
     ) -> Result<(), String> {
         let at = At { pop, version: self.pops[pop].version };
         for (out, bytes) in &sink.sent {
@@ -86,17 +124,45 @@ impl World {
                 progress.collided |= plan.client == *client;
             }
         }
+        let mut limited = false;
+        if input.port == Port::Wan {
+            let came = (pop, packet.bytes.as_slice());
+            limited = self.syns.check(&self.setup, self.now_us, came, sink)?;
+            self.counts.limited += u64::from(limited);
+        }
+        if let Some(reason) = packet.refused {
+            self.counts.refused += 1;
+            let refused = sink.verdicts == [Verdict::Drop(reason)] && sink.sent.is_empty();
+            return if refused { Ok(()) } else { Err(format!("not dropped as {reason}")) };
+        }
         let forwarded = sink.verdicts.iter().any(|verdict| matches!(verdict, Verdict::Forward(_)));
+        if forwarded && wire::has_extensions(&packet.bytes) {
+            self.counts.extended += 1;
+        }
+        let whole = !packet.damaged && !packet.doomed;
+        if packet.either_case && whole && !sink.unresolved {
+            let fits = |(_, frame): &&(_, Vec<u8>)| {
+                let bytes = frame[ETHERNET_LEN..].to_vec();
+                !is_question(frame) && errors::fits(&packet.became(bytes))
+            };
+            let of_cases = sink.sent.iter().filter(|(_, frame)| !is_question(frame)).count();
+            let right = sink.sent.iter().filter(fits).count();
+            if (of_cases, right) != (2, 1) {
+                return Err(format!("{of_cases} variants of an error, {right} of them right"));
+            }
+            self.counts.either_case += 1;
+        }
         if (packet.doomed || packet.forged) && forwarded {
             return Err("sent on what must end here".into());
         }
         if sink.verdicts.is_empty() {
             return Err("no verdict".into());
         }
-        if !packet.damaged && !packet.doomed && !packet.forged {
+        if whole && !packet.forged {
             for verdict in &sink.verdicts {
                 if let Verdict::Drop(reason) = verdict
                     && *reason != DropReason::NeighbourUnresolved
+                    && !(limited && *reason == DropReason::RateSynService)
                     && !(*reason == DropReason::TargetWithoutTimestamps && self.is_old(packet))
                 {
                     return Err(format!("dropped for nothing: {reason}"));
@@ -106,7 +172,7 @@ impl World {
                 }
             }
         }
-        self.compare(pop, packet, input.port, sink)
+        if limited { Ok(()) } else { self.compare(pop, packet, input.port, sink) }
     }
 
     /// Whether it is from a target without timestamps.
@@ -122,7 +188,7 @@ impl World {
         pop: usize,
         packet: &Packet,
         port: Port,
-        sink: &crate::pops::Sink,
+        sink: &Sink,
     ) -> Result<(), String> {
         let datagram = Datagram::read(&packet.bytes);
         let segment = datagram.and_then(|ip| ip.segment());
@@ -170,12 +236,14 @@ impl World {
         }
         self.record.frame(self.now_us, pop, frame);
         let now = self.pops[pop].now(self.now_us, self.unix_ms);
-        let mut sink = std::mem::take(&mut self.sink);
-        self.pops[pop].handle(now, (0, port), frame, &mut sink);
-        if !sink.sent.is_empty() {
+        let mut sinks = std::mem::take(&mut self.sinks);
+        if let Err(text) = self.pops[pop].handle(now, (0, port), &[frame.to_vec()], &mut sinks) {
+            self.fail(format!("POP {pop}, {port:?}: {text}"));
+        }
+        if sinks.iter().any(|sink| !sink.sent.is_empty()) {
             self.fail(format!("POP {pop}, {port:?}: an answer is answered: {}", describe(frame)));
         }
-        self.sink = sink;
+        self.sinks = sinks;
     }
 
     /// Routers answer questions for their hardware addresses, unless the network loses them. True
@@ -198,10 +266,19 @@ impl World {
         match deed {
             Deed::Restart(down_us) => {
                 let before = self.pops[pop].up_since_us;
-                self.pops[pop].restart(before + 1);
+                if let Err(text) = self.pops[pop].restart(before + 1) {
+                    self.fail(text);
+                }
                 self.pops[pop].down_until_us = now_us + down_us;
+                (0..WORKERS).for_each(|worker| self.syns.forget(pop, worker));
+                for packet in std::mem::take(&mut self.waiting[pop]).into_iter().flatten() {
+                    self.excuse(&packet);
+                }
             }
-            Deed::Worker => self.pops[pop].new_worker(),
+            Deed::Worker => {
+                self.syns.forget(pop, 0);
+                self.pops[pop].new_worker();
+            }
             Deed::Reload(version) => {
                 let now = self.pops[pop].now(now_us, self.unix_ms);
                 if let Err(text) = self.pops[pop].reload(&self.setup, version, now) {

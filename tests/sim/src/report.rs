@@ -1,6 +1,98 @@
-//! What a run leaves behind: a digest of all frames, and on demand the frames themselves.
+//! What a run leaves behind: counts, a digest of all frames, and on demand the frames themselves.
 
+use std::fmt;
 use std::io::{self, Write};
+
+/// What happened in a run, or in several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Connections that were begun.
+    pub connections: u64,
+    /// Those from an address and port that had an earlier one to the same service.
+    pub reused: u64,
+    /// SYNs of theirs that came to a target whose old connection was not over.
+    pub challenged: u64,
+    /// Those whose egress was another's too (`docs/limits.md`): their end is not judged.
+    pub collided: u64,
+    /// Frames that POPs took in or sent.
+    pub frames: u64,
+    /// Calls in which a POP was handed several frames.
+    pub bursts: u64,
+    /// Frames of these.
+    pub in_bursts: u64,
+    /// Datagrams of agents.
+    pub datagrams: u64,
+    /// Damaged segments that came as far as a host, and were found out there.
+    pub damage_seen: u64,
+    /// ICMP errors of routers that came to the right host.
+    pub errors_seen: u64,
+    /// Those whose case could not be told, so that they were sent in both.
+    pub either_case: u64,
+    /// Segments with IPv6 extension headers that were passed on.
+    pub extended: u64,
+    /// Datagrams that had to be dropped, and were, for the right reason: extension headers beyond the
+    /// bound, quotes too short to map.
+    pub refused: u64,
+    /// SYNs that were dropped for a rate limit.
+    pub limited: u64,
+    /// How long runs took of their own time.
+    pub simulated_us: u64,
+}
+
+impl Counts {
+    /// A POP was handed so many frames at once.
+    pub(crate) fn burst(&mut self, frames: u64) {
+        if frames > 1 {
+            self.bursts += 1;
+            self.in_bursts += frames;
+        }
+    }
+
+    /// Adds those of another run.
+    pub fn add(&mut self, other: &Counts) {
+        self.connections += other.connections;
+        self.reused += other.reused;
+        self.challenged += other.challenged;
+        self.collided += other.collided;
+        self.frames += other.frames;
+        self.bursts += other.bursts;
+        self.in_bursts += other.in_bursts;
+        self.datagrams += other.datagrams;
+        self.damage_seen += other.damage_seen;
+        self.errors_seen += other.errors_seen;
+        self.either_case += other.either_case;
+        self.extended += other.extended;
+        self.refused += other.refused;
+        self.limited += other.limited;
+        self.simulated_us += other.simulated_us;
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} frames, {} of them in {} bursts; {} datagrams of agents; {} damaged segments found \
+             out by hosts; {} ICMP errors passed on, {} in both cases; {} segments passed with \
+             extension headers, {} headers and quotes refused; {} SYNs limited; {} connections from \
+             a port used before, {} of their SYNs challenged, {} with another's egress; {} hours simulated",
+            self.frames,
+            self.in_bursts,
+            self.bursts,
+            self.datagrams,
+            self.damage_seen,
+            self.errors_seen,
+            self.either_case,
+            self.extended,
+            self.refused,
+            self.limited,
+            self.reused,
+            self.challenged,
+            self.collided,
+            self.simulated_us / 3_600_000_000,
+        )
+    }
+}
 
 /// A digest of frames, and their record.
 #[derive(Clone, Debug)]

@@ -39,6 +39,8 @@ pub struct Scenario {
     pub weather: Weather,
     pub routing: Routing,
     pub flip_us: u64,
+    /// How long workers take to look at a port again.
+    pub poll_us: u64,
     /// When faults end.
     pub calm_us: u64,
     pub deeds: Vec<(u64, usize, Deed)>,
@@ -64,6 +66,8 @@ impl Scenario {
             weather: weather(&mut rng),
             routing: [Routing::Spray, Routing::Flips, Routing::Hashed][rng.below(3) as usize],
             flip_us: 10_000 + rng.below(1_000_000),
+            // What comes in the same microsecond is a burst anyway.
+            poll_us: [0, 50, 1000, 20_000][rng.below(4) as usize],
             calm_us,
             deeds: deeds(&mut rng, pops, calm_us),
             plans,
@@ -115,6 +119,17 @@ fn plans(rng: &mut Rng, setup: &Setup, calm_us: u64) -> Vec<Plan> {
         if !taken.contains(&client) {
             taken.push(client);
             plans.push(plan(rng, setup, service, client, calm_us));
+            // The next ones from that port, if there are any.
+            while rng.happens(300) {
+                let after = plans.len() - 1;
+                let first: Plan = plans[after];
+                let next = plan(rng, setup, service, client, calm_us);
+                let most_us = if rng.happens(500) { 3000 } else { 3_000_000 };
+                let start_us = rng.below(most_us);
+                // The same host.
+                let traits = Traits { seed: next.traits.seed, ..first.traits };
+                plans.push(Plan { start_us, after: Some(after), traits, ..next });
+            }
         }
     }
     plans
@@ -155,6 +170,7 @@ fn plan(rng: &mut Rng, setup: &Setup, service: usize, client: SocketAddr, calm_u
         client,
         service,
         start_us: 500_000 + rng.below(calm_us),
+        after: None,
         up,
         down,
         rounds: 1 + rng.below(4) as u32,

@@ -46,7 +46,7 @@ impl Service {
 }
 
 /// A port of a POP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Port {
     Wan = 0,
     Lan = 1,
@@ -58,6 +58,8 @@ pub struct Setup {
     pub services: Vec<Service>,
     /// Largest MSS of version 0 of the config.
     pub mss: u16,
+    /// SYNs a second that a worker lets through to a service.
+    pub syn_limit: Option<u32>,
     pub keys: KeyFile,
     /// Token secrets from version 1 on: another epoch, which becomes current when all POPs have it.
     pub rotated: Option<Epochs>,
@@ -137,7 +139,9 @@ impl Setup {
             service("raw6", vip6(0x30, 443), raw6, Mode::Transparent, Targets::Open),
         ];
         let mss = [1460, 1400, 1220, 536][rng.below(4) as usize];
-        Setup { services, mss, keys, rotated: None, tenants: Tenants { tenants: vec![tenant] } }
+        let syn_limit = rng.happens(250).then(|| 1 + rng.below(4) as u32);
+        let tenants = Tenants { tenants: vec![tenant] };
+        Setup { services, mss, syn_limit, keys, rotated: None, tenants }
     }
 
     /// The largest MSS of a service in that version of the config. A rollout of a new one is under
@@ -194,6 +198,10 @@ impl Setup {
              variant_per_second = {rate}\necho_per_second = {rate}\nicmp_per_second = {rate}\n\
              syn_ack_per_second = {rate}\nicmp_forward_per_second = {rate}\n"
         );
+        // The judge, whose macs are fixed, limits nothing.
+        if let Some(limit) = self.syn_limit.filter(|_| !fixed_macs) {
+            let _ = writeln!(text, "syn_per_service_per_second = {limit}");
+        }
         // Another order, and services that come and go, break nothing either.
         let count = self.services.len();
         for number in (0..count).map(|number| (number + version as usize) % count) {

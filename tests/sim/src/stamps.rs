@@ -42,6 +42,11 @@ impl Stamps {
         Stamps { last_ack_sent: None, recent: None, ..self }
     }
 
+    /// The TSval to echo.
+    pub fn echo(&self) -> u32 {
+        self.recent.map_or(0, |(value, _)| value)
+    }
+
     /// The end itself sent a segment.
     pub fn note_sent(&mut self, segment: &Segment<'_>) {
         if let Some((value, _)) = segment.timestamps()

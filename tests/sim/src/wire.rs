@@ -12,6 +12,12 @@ pub const TCP: u8 = 6;
 pub const ICMP: u8 = 1;
 pub const ICMPV6: u8 = 58;
 
+pub const HOP_BY_HOP: u8 = 0;
+pub const ROUTING: u8 = 43;
+pub const DESTINATION_OPTIONS: u8 = 60;
+/// Extension headers that are passed over (`docs/protocol.md`, section 12).
+pub const EXTENSIONS_MAX: usize = 8;
+
 pub const ETHERNET_LEN: usize = 14;
 pub const TYPE_IPV4: u16 = 0x0800;
 pub const TYPE_ARP: u16 = 0x0806;
@@ -86,12 +92,13 @@ impl<'a> Datagram<'a> {
             let octets: [u8; 16] = bytes[at..at + 16].try_into().ok()?;
             Some(IpAddr::from(Ipv6Addr::from(octets)))
         };
+        let (protocol, payload_at) = upper6(&bytes[..total_len])?;
         Some(Datagram {
             bytes: &bytes[..total_len],
-            payload_at: 40,
+            payload_at,
             ttl: bytes[7],
             tos: (word(bytes, 0) >> 4) as u8,
-            protocol: bytes[6],
+            protocol,
             src: address(8)?,
             dst: address(24)?,
         })
@@ -119,6 +126,59 @@ impl<'a> Datagram<'a> {
             data: &bytes[header_len..],
             checksum_holds: transport_sum(self.src, self.dst, TCP, bytes) == 0xffff,
         })
+    }
+}
+
+/// What an IPv6 datagram, which may be cut off, carries behind its extension headers, and where it
+/// begins: what a host takes, so `None` for lengths that lie and headers that are out of place.
+pub fn upper6(bytes: &[u8]) -> Option<(u8, usize)> {
+    let (mut protocol, mut at) = (*bytes.get(6)?, 40);
+    for place in 0..=EXTENSIONS_MAX {
+        match protocol {
+            HOP_BY_HOP if place > 0 => return None,
+            HOP_BY_HOP | DESTINATION_OPTIONS => {}
+            ROUTING => return None,
+            _ => return Some((protocol, at)),
+        }
+        let len = 8 + 8 * usize::from(*bytes.get(at + 1)?);
+        let mut options = bytes.get(at + 2..at + len)?;
+        while let [kind, rest @ ..] = options {
+            options = match kind {
+                0 => rest,
+                // What is not known must be refused.
+                64.. => return None,
+                _ => rest.get(1 + usize::from(*rest.first()?)..)?,
+            };
+        }
+        (protocol, at) = (bytes[at], at + len);
+    }
+    None
+}
+
+/// Whether a datagram has IPv6 extension headers that are to be passed over.
+pub fn has_extensions(datagram: &[u8]) -> bool {
+    datagram[0] >> 4 == 6 && upper6(datagram).is_some_and(|(_, at)| at > 40)
+}
+
+/// A datagram as a host's TCP gets it.
+pub fn without_extensions(datagram: &[u8]) -> Vec<u8> {
+    let mut bytes = datagram.to_vec();
+    if bytes[0] >> 4 == 6
+        && let Some((protocol, at)) = upper6(datagram)
+    {
+        bytes.drain(40..at);
+        bytes[6] = protocol;
+        set_len(&mut bytes);
+    }
+    bytes
+}
+
+/// Writes the length of a datagram into its header.
+pub fn set_len(bytes: &mut [u8]) {
+    let len = bytes.len() as u16;
+    match bytes[0] >> 4 {
+        6 => put_word(bytes, 4, len - 40),
+        _ => put_word(bytes, 2, len),
     }
 }
 
@@ -251,9 +311,11 @@ pub fn datagram(src: IpAddr, dst: IpAddr, ttl: u8, protocol: u8, segment: &[u8])
 
 /// Makes all checksums of a datagram right, that of TCP, ICMP or ICMPv6 included.
 pub fn repair(bytes: &mut [u8]) {
-    let at = if bytes[0] >> 4 == 4 { repair_ipv4(bytes) } else { 40 };
+    if bytes[0] >> 4 == 4 {
+        repair_ipv4(bytes);
+    }
     let Some(ip) = Datagram::read(bytes) else { return };
-    let (src, dst, protocol) = (ip.src, ip.dst, ip.protocol);
+    let (src, dst, protocol, at) = (ip.src, ip.dst, ip.protocol, ip.payload_at);
     let field = at + if protocol == TCP { 16 } else { 2 };
     if field + 2 > bytes.len() {
         return;
@@ -271,13 +333,12 @@ pub fn ipv4_header_holds(header: &[u8]) -> bool {
     sum(header, 0) == 0xffff
 }
 
-/// Makes the header checksum of an IPv4 datagram right; gives back the header's length.
-pub fn repair_ipv4(bytes: &mut [u8]) -> usize {
+/// Makes the header checksum of an IPv4 datagram right.
+pub fn repair_ipv4(bytes: &mut [u8]) {
     let header_len = usize::from(bytes[0] & 15) * 4;
     put_word(bytes, 10, 0);
     let checksum = !sum(&bytes[..header_len], 0);
     put_word(bytes, 10, checksum);
-    header_len
 }
 
 /// A TCP header without options; the checksum is left to [`datagram`].

@@ -9,10 +9,11 @@ use anyrelay_core::time::UnixTime;
 use crate::app::{Ending, Gone, Plan, Progress};
 use crate::checks::Memory;
 use crate::host::Stack;
+use crate::limits::Syns;
 use crate::network::{Packet, Weather};
 use crate::packet::Rng;
 use crate::pops::{SimPop, Sink};
-use crate::report::Record;
+use crate::report::{Counts, Record};
 use crate::scenario::{Deed, Routing, Scenario};
 use crate::setup::{Port, Setup};
 use crate::stamps::Stamps;
@@ -26,6 +27,8 @@ pub(crate) enum Event {
     ToPop(usize, Port, Packet),
     /// A frame of the router's own does.
     Frame(usize, Port, Vec<u8>),
+    /// A worker looks at a port of a POP.
+    Burst(usize, Port),
     /// A datagram comes to a host.
     ToHost(Packet),
     /// A timer of a stack is due.
@@ -62,8 +65,14 @@ pub(crate) struct World {
     /// What routes depend on: the POP of each direction, or the key of a hash.
     pub routes: [u64; 2],
     pub pops: Vec<SimPop>,
+    /// Datagrams that came to each POP's ports since a worker looked.
+    pub waiting: Vec<[Vec<Packet>; 2]>,
+    /// How long they wait.
+    pub poll_us: u64,
     pub sink: Sink,
+    pub sinks: Vec<Sink>,
     pub judged: Sink,
+    pub syns: Syns,
     pub memory: Memory,
     pub plans: Vec<Plan>,
     pub progress: Vec<Progress>,
@@ -78,15 +87,18 @@ pub(crate) struct World {
     pub sabotage: Option<Sabotage>,
     pub failure: Option<String>,
     pub paws_rejects: u64,
-    pub damage_seen: u64,
-    pub errors_seen: u64,
+    pub counts: Counts,
 }
 
 impl World {
     pub fn new(seed: u64, options: &Options) -> Result<Self, String> {
         let (scenario, mut rng) = Scenario::new(seed);
         let mut setup = scenario.setup;
-        let unix_ms = 1_700_000_000_000 + rng.below(100_000_000_000);
+        let unix_ms = match rng.below(8) {
+            // Soon the seconds need another bit.
+            wrap @ 0..2 => (1000 << (31 + wrap)) - rng.below(20_000),
+            _ => 1_700_000_000_000 + rng.below(100_000_000_000),
+        };
         let current_ms = unix_ms + scenario.calm_us / 1000 + 3000 + rng.below(5000);
         let (secret, now) = (Secret::new(rng.bytes()), UnixTime::from_millis(unix_ms));
         let rotated = setup.keys.tokens.rotated(secret, UnixTime::from_millis(current_ms), now);
@@ -99,7 +111,7 @@ impl World {
         for (index, ahead_ms) in scenario.ahead_ms.iter().enumerate() {
             let keys = if index == 0 { &setup.keys } else { &other };
             let mut pop = SimPop::new(&setup, index, keys)?;
-            (pop.ahead_ms, pop.up_since_us) = (*ahead_ms, rng.below(1 << 40));
+            (pop.ahead_ms, pop.up_since_us) = (*ahead_ms, up_since_us(&mut rng));
             pops.push(pop);
         }
         let count = scenario.plans.len();
@@ -114,8 +126,12 @@ impl World {
             exotic: scenario.exotic,
             routes: [rng.next(), rng.next()],
             pops,
+            waiting: scenario.ahead_ms.iter().map(|_| Default::default()).collect(),
+            poll_us: scenario.poll_us,
             sink: Sink::default(),
+            sinks: Vec::new(),
             judged: Sink::default(),
+            syns: Syns::default(),
             memory: Memory::default(),
             plans: scenario.plans,
             progress: vec![Progress::default(); count],
@@ -128,8 +144,7 @@ impl World {
             sabotage: options.sabotage,
             failure: None,
             paws_rejects: 0,
-            damage_seen: 0,
-            errors_seen: 0,
+            counts: Counts::default(),
             rng,
             setup,
         };
@@ -138,7 +153,11 @@ impl World {
             world.queue.push(at_us, Event::Poll(pop));
         }
         for (number, plan) in world.plans.iter().enumerate() {
-            world.queue.push(plan.start_us, Event::Start(number));
+            match plan.after {
+                None => world.queue.push(plan.start_us, Event::Start(number)),
+                // It may never begin.
+                Some(_) => world.open -= usize::from(!world.is_awaited(number)),
+            }
         }
         for (at_us, pop, deed) in scenario.deeds {
             world.queue.push(at_us, Event::Deed(pop, deed));
@@ -181,6 +200,7 @@ impl World {
     fn handle(&mut self, event: Event) {
         match event {
             Event::ToPop(pop, port, packet) => self.enter_pop(pop, port, packet),
+            Event::Burst(pop, port) => self.burst(pop, port),
             Event::Frame(pop, port, frame) => self.answer_pop(pop, port, &frame),
             Event::ToHost(packet) => self.arrive(packet),
             Event::Stack(index) => self.stack_due(index),
@@ -265,12 +285,32 @@ impl World {
             let excused = progress.collided || clients.contains(&plan.client);
             // With several POPs a RST may wait at another one than the client meets.
             let may_wait = plan.ending == Ending::Refused && (self.pops.len() > 1 || told);
-            if progress.finished_us.is_none() && !excused && !may_wait {
+            let began = progress.started || plan.after.is_none();
+            if progress.finished_us.is_none() && began && !excused && !may_wait {
                 self.fail(format!("connection {number} is not over: {plan:?} {progress:?}"));
             }
         }
         self.judge_tunnels();
+        for pop in 0..self.pops.len() {
+            if let Err(text) = self.pops[pop].judge_counters() {
+                self.fail(text);
+            }
+        }
     }
+}
+
+/// How long a POP's machine is up: in half of the cases so long that within seconds its monotonic
+/// clock, in some unit, needs another bit than 31, 32, or 63.
+fn up_since_us(rng: &mut Rng) -> u64 {
+    let soon = match rng.below(10) {
+        0 => 1 << 31,
+        1 => 1 << 32,
+        2 => 1000 << 31,
+        3 => 1000 << 32,
+        4 => (1 << 63) / 1000,
+        _ => return rng.below(1 << 40),
+    };
+    soon - rng.below(20_000_000)
 }
 
 /// How long after the last fault everything must be over, in microseconds: a few of the longest

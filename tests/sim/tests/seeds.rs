@@ -3,7 +3,7 @@
 //! 2,000 seeds, 10,000 with `ANYRELAY_FULL` set, in parts that run beside each other.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use anyrelay_sim::{Options, Outcome, Sabotage, run};
+use anyrelay_sim::{Counts, Options, Outcome, Sabotage, run};
 
 const PARTS: u64 = 16;
 
@@ -11,18 +11,30 @@ fn part(number: u64) {
     let full = std::env::var_os("ANYRELAY_FULL").is_some();
     let count = if full { 10_000 } else { 2_000 } / PARTS;
     let first = 1 + number * count;
-    let (mut connections, mut frames) = (0, 0);
+    let mut counts = Counts::default();
     for seed in first..first + count {
         let outcome = run(seed, &Options::default());
         if let Some(failure) = &outcome.failure {
             panic!("seed {seed} failed {failure}\n  again: scripts/sim --seed {seed}");
         }
-        connections += outcome.connections;
-        frames += outcome.frames;
+        counts.add(&outcome.counts);
     }
-    println!("sim: {count} seeds, {connections} connections, {frames} frames, 0 failures");
+    println!("sim: {count} seeds, {} connections, 0 failures; {counts}", counts.connections);
     // A simulation that does nothing fails nothing.
-    assert!(connections > 10 * count && frames > 1000 * count);
+    let happened = [
+        ("connections", counts.connections, 10 * count),
+        ("frames", counts.frames, 1000 * count),
+        ("frames in bursts", counts.in_bursts, 100 * count),
+        ("connections from a port used before", counts.reused, count),
+        ("ICMP errors", counts.errors_seen, count / 10),
+        ("ICMP errors in both cases", counts.either_case, 0),
+        ("extension headers", counts.extended, 5 * count),
+        ("headers and quotes refused", counts.refused, count / 4),
+        ("SYNs limited", counts.limited, 0),
+    ];
+    for (what, times, least) in happened {
+        assert!(times > least, "{what}: {times} in {count} seeds");
+    }
 }
 
 macro_rules! parts {

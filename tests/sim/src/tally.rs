@@ -1,0 +1,92 @@
+//! What a POP was seen to do, counted a second time: its own counters must say the same, whatever
+//! the config was meanwhile.
+
+use std::collections::BTreeMap;
+
+use anyrelay_core::config::ServiceSlot;
+use anyrelay_core::counters::Counters;
+use anyrelay_core::verdict::{DropReason, PortIndex, Verdict};
+
+use crate::pops::Sink;
+use crate::setup::Port;
+
+/// Counts since a POP began.
+#[derive(Debug, Default)]
+pub struct Tally {
+    drops: BTreeMap<(Port, &'static str), u64>,
+    /// By service and what happened. An ICMP error is counted with the service of its quote, which is
+    /// told to nobody: it is here without a name.
+    services: BTreeMap<(Option<String>, &'static str), u64>,
+}
+
+impl Tally {
+    /// Counts what came of a frame that came in through `port`.
+    pub fn add(&mut self, port: Port, sink: &Sink) {
+        for verdict in &sink.verdicts {
+            let what = match verdict {
+                Verdict::Drop(reason) => {
+                    *self.drops.entry((port, reason.label())).or_default() += 1;
+                    reason.label()
+                }
+                Verdict::Forward(_) => forwarded(port),
+                _ => continue,
+            };
+            *self.services.entry((sink.service.clone(), what)).or_default() += 1;
+        }
+    }
+
+    /// Compares with a POP's own counters, in which each service has its place.
+    pub fn check<'a>(
+        &self,
+        counters: &Counters,
+        places: impl Iterator<Item = (&'a str, ServiceSlot)>,
+    ) -> Result<(), String> {
+        for port in [Port::Wan, Port::Lan] {
+            for reason in DropReason::ALL {
+                let seen = self.drops.get(&(port, reason.label())).copied().unwrap_or(0);
+                let counted = counters.drops(PortIndex(port as u8), *reason);
+                if counted != seen {
+                    return Err(format!("{port:?}, {reason}: {counted}, but {seen} were seen"));
+                }
+            }
+        }
+        let mut unnamed = BTreeMap::new();
+        for (name, slot) in places {
+            let own = counters.service(slot);
+            let drops = DropReason::ALL.iter();
+            let drops = drops.map(|reason| (reason.label(), counters.service_drops(slot, *reason)));
+            let up = (forwarded(Port::Wan), own.up.packets.get());
+            let down = (forwarded(Port::Lan), own.down.packets.get());
+            // What a tunnel sends on came in on the same side.
+            let traffic = [up, down].into_iter().filter(|_| name != "tunnel");
+            for (what, counted) in traffic.chain(drops) {
+                let seen = self.seen(Some(name), what);
+                let Some(beyond) = counted.checked_sub(seen) else {
+                    return Err(format!("{name}, {what}: {counted}, but {seen} were seen"));
+                };
+                *unnamed.entry(what).or_insert(0) += beyond;
+            }
+        }
+        for (what, beyond) in unnamed {
+            let seen = self.seen(None, what);
+            // Those that are dropped for what they are have no service.
+            let forwards = [Port::Wan, Port::Lan].map(forwarded).contains(&what);
+            if beyond > seen || (forwards && beyond != seen) {
+                return Err(format!("{what}, {beyond} too many, of {seen} errors"));
+            }
+        }
+        Ok(())
+    }
+
+    fn seen(&self, name: Option<&str>, what: &'static str) -> u64 {
+        self.services.get(&(name.map(str::to_owned), what)).copied().unwrap_or(0)
+    }
+}
+
+/// What is counted of a frame that came in through that port and was sent on.
+const fn forwarded(port: Port) -> &'static str {
+    match port {
+        Port::Wan => "forwarded up",
+        Port::Lan => "forwarded down",
+    }
+}
