@@ -298,10 +298,10 @@ impl World {
         if packet.damaged || segment.timestamps().is_none() || !self.rng.happens(20) {
             return;
         }
-        let options = &packet.bytes[40..40 + segment.options.len()];
-        let at = options.windows(2).position(|two| two == [8, 10]);
+        let options_at = ip.payload_at + 20;
+        let at = segment.options.windows(2).position(|two| two == [8, 10]);
         if let Some(at) = at {
-            packet.bytes[40 + at + 5] ^= 1;
+            packet.bytes[options_at + at + 5] ^= 1;
             wire::repair(&mut packet.bytes);
         }
     }
