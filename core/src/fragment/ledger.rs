@@ -95,7 +95,7 @@ pub enum Admitted {
 /// A datagram that is whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Finished {
-    /// The port that the first of its fragments to arrive came in through.
+    /// The port that its first fragment, whose Ethernet and IP header it has, came in through.
     pub port: PortIndex,
     /// How many there were.
     pub fragments: usize,
@@ -423,6 +423,10 @@ impl Entry {
         };
         *place = piece;
         self.kept += 1;
+        if piece.from == 0 {
+            // The whole has the Ethernet header of this one, which is for this port's station.
+            self.port = at.port;
+        }
         self.ecn = ecn;
         if !fragment.more {
             self.end = Some(piece.to);

@@ -147,7 +147,11 @@ impl Desk {
     }
 
     fn admit_at(&mut self, side: Side, fragment: &Fragment) -> Admitted {
-        let at = Arrival { now: Instant::from_millis(self.now), port: PortIndex(1), side };
+        self.admit_through(PortIndex(1), side, fragment)
+    }
+
+    fn admit_through(&mut self, port: PortIndex, side: Side, fragment: &Fragment) -> Admitted {
+        let at = Arrival { now: Instant::from_millis(self.now), port, side };
         self.ledger.admit(at, fragment, &self.counters)
     }
 
@@ -182,6 +186,23 @@ fn a_datagram_is_whole_with_its_last_fragment_to_come() {
             assert_eq!(admitted, Admitted::Completes(whole));
         }
         assert!(desk.ledger.is_empty() && desk.ledger.kept() == 0 && desk.all_drops() == 0);
+    }
+}
+
+/// Routers that spread by ports part the first fragment from the others: the datagram has the Ethernet
+/// header of the first, so it must be that one's port which takes it.
+#[test]
+fn a_datagram_comes_in_where_its_header_did() {
+    let pieces =
+        [(PortIndex(3), 0, 24, true), (PortIndex(2), 24, 48, true), (PortIndex(2), 48, 55, false)];
+    for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2]] {
+        let mut desk = Desk::new(LIMITS);
+        let admitted = order.map(|piece: usize| {
+            let (port, from, to, more) = pieces[piece];
+            desk.admit_through(port, Side::Client, &ipv4(9, from, to, more))
+        });
+        let whole = Finished { port: PortIndex(3), fragments: 3, len: 55, is_marked: false };
+        assert_eq!(admitted, [Admitted::Waits, Admitted::Waits, Admitted::Completes(whole)]);
     }
 }
 
