@@ -7,6 +7,7 @@ use crate::verdict::DropReason;
 use crate::wire::ethernet::{self, Ethernet};
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::ipv6::{self, Ipv6};
+use crate::wire::nd;
 use crate::wire::tcp;
 
 /// What tells a sender's datagrams apart. IPv4's protocol is not among it: two datagrams that differ
@@ -89,6 +90,11 @@ impl Fragment {
         }
         let headers_len = header.at + ipv6::FRAGMENT_LEN;
         let payload = datagram.get(headers_len..ip.total_len())?;
+        let is_icmpv6 = header.next_header == ipv6::PROTOCOL_ICMPV6 && header.offset == 0;
+        if is_icmpv6 && payload.first().is_some_and(|kind| nd::is_discovery(*kind)) {
+            // Neighbours are not believed what came in fragments (RFC 6980, section 5).
+            return Some(Err(DropReason::NdMalformed));
+        }
         Some(Ok(Fragment {
             key: Key {
                 src: Ipv6Addr::from_bits(ip.src).into(),

@@ -101,6 +101,26 @@ fn reads_ipv6_fragments_and_nothing_else() {
     assert_eq!(read(&behind), Some(Err(DropReason::FragmentMalformed)));
 }
 
+/// RFC 6980, section 5: neighbours are not believed what came in fragments, and the first one says
+/// what the datagram is.
+#[test]
+fn neighbour_discovery_is_not_put_together() {
+    let message = |kind: u8, from: usize| {
+        let mut frame = ipv6_frame(1, from, from + 24, true);
+        frame[14 + 40] = 58;
+        frame[14 + 48] = kind;
+        read(&frame).unwrap()
+    };
+    for kind in 133..=137 {
+        assert_eq!(message(kind, 0), Err(DropReason::NdMalformed), "{kind}");
+        // Later ones begin with anything.
+        assert!(message(kind, 24).is_ok());
+    }
+    for kind in [1, 2, 128, 132, 138] {
+        assert!(message(kind, 0).is_ok(), "{kind}");
+    }
+}
+
 #[test]
 fn refuses_what_no_segment_is_cut_into() {
     use DropReason::{FragmentMalformed, FragmentTiny, FragmentTooLong};
