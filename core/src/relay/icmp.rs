@@ -22,12 +22,17 @@ mod quote6;
 #[cfg(test)]
 mod tests;
 
+use kinds::Head;
+
 pub use families::{Mapping4, Mapping6, apply_4to6, apply_6to4, apply_6to6};
 pub use kinds::{mtu_for_ipv4, mtu_for_ipv6};
 pub use quote6::Quote6;
 
 /// Bytes of the quoted TCP header without which an error can not be mapped: ports and number.
 const QUOTED_TCP_MIN: usize = 8;
+
+/// Bytes of a datagram that every host takes (RFC 1812, section 4.3.2.3).
+const LEN_EVERY_HOST_TAKES: usize = 576;
 
 /// Longest IPv4 and TCP header.
 const HEADERS_MAX: usize = 120;
@@ -227,6 +232,19 @@ pub fn apply<F: Frame>(
     let mut head: [u8; icmp::HEADER_LEN] = *header_at(frame, message)?;
     if let Some(mtu) = mapping.mtu {
         put_u16(&mut head, icmp::field::MTU, mtu);
+    }
+    if keep != old_len
+        && let Some(len) = Head::read(&head).quote_len_ipv4()
+    {
+        // Extensions (RFC 4884) are looked for where the quote ended.
+        head[icmp::field::QUOTE_WORDS] = 0;
+        frame.truncate(message + icmp::HEADER_LEN + len.max(old_len));
+    }
+    // What the quote gains it loses at its end, where that is more than every host takes anyway: an error
+    // that fills a link stays one that fits.
+    let (gain, len) = (keep.saturating_sub(old_len), frame.bytes().len());
+    if len > l3 + LEN_EVERY_HOST_TAKES {
+        frame.truncate(len - gain);
     }
     let data_at = message + icmp::HEADER_LEN + old_len;
     if frame.bytes().len() < data_at {

@@ -11,6 +11,8 @@ pub mod field {
     pub const CODE: usize = 1;
     /// Checksum over the whole message.
     pub const CHECKSUM: usize = 2;
+    /// Words of four bytes that the quote has, where extensions follow it (RFC 4884).
+    pub const QUOTE_WORDS: usize = 5;
     /// MTU of the next hop, in a frag-needed.
     pub const MTU: usize = 6;
 }

@@ -5,7 +5,7 @@
 //! not fit the datagram that every host takes.
 
 use super::kinds::Head;
-use super::{Quote, Quote6, header_at};
+use super::{LEN_EVERY_HOST_TAKES, Quote, Quote6, header_at};
 use crate::frame::{self, Frame};
 use crate::relay::translate::Endpoints;
 use crate::relay::translate6::{Carried, Endpoints6};
@@ -31,10 +31,6 @@ pub struct Mapping4 {
     /// The MTU to announce, where the error announces one.
     pub mtu: Option<u16>,
 }
-
-/// Bytes of an ICMP error over IPv4 that was IPv6: every host takes them (RFC 1812, section
-/// 4.3.2.3).
-const LEN_MAX_IPV4: usize = 576;
 
 /// Rewrites the ICMP error in `frame` to IPv6, TTL less one. Gives back where its IPv6 header is
 /// afterwards. What ICMPv6 has no words for is refused.
@@ -188,7 +184,7 @@ impl Outer {
         head: Head,
         quote: &Endpoints,
     ) -> Result<usize, DropReason> {
-        frame.truncate(self.quote_at + LEN_MAX_IPV4 - ipv4::HEADER_LEN - icmp::HEADER_LEN);
+        frame.truncate(self.quote_at + LEN_EVERY_HOST_TAKES - ipv4::HEADER_LEN - icmp::HEADER_LEN);
         let at = frame::put_before(frame, self.quote_at, &head.bytes());
         let at = at.ok_or(DropReason::NoRoom)?;
         let message = frame.bytes_mut().get_mut(at..).unwrap_or_default();
