@@ -67,13 +67,15 @@ pub enum Purpose {
     Syn = 3,
     /// ICMP errors that are passed on, by the network of the client or agent they are about.
     Icmp = 4,
+    /// ICMP errors of a POP's own, by the network they go to; kinds are told apart like services.
+    OwnIcmp = 5,
 }
 
 impl Purpose {
     /// Bytes of an IPv4 and of an IPv6 address that networks are told apart by.
     const fn prefix_bytes(self) -> (usize, usize) {
         match self {
-            Purpose::SynAck | Purpose::Syn | Purpose::Icmp => (3, 7),
+            Purpose::SynAck | Purpose::Syn | Purpose::Icmp | Purpose::OwnIcmp => (3, 7),
             Purpose::KeepaliveMac => (4, 8),
         }
     }

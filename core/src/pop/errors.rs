@@ -336,10 +336,10 @@ impl<O> Run<'_, O> {
     ) where
         O: Output<F>,
     {
-        if !self.buckets.icmp.take(self.now, self.snapshot.config.limits.icmp_per_second) {
+        let Segment { l3, ip, .. } = packet.segment;
+        if !self.admit_own_error(kind, Ipv4Addr::from_bits(ip.src).into()) {
             return;
         }
-        let Segment { l3, ip, .. } = packet.segment;
         const HEAD_LEN: usize = ipv4::HEADER_LEN + icmp::HEADER_LEN;
         frame.truncate(l3 + QUOTE_LEN_MAX);
         if !frame.prepend(HEAD_LEN) {

@@ -1,5 +1,7 @@
 //! ICMPv6 errors (RFC 4443): those of others go to the endpoint they concern, and our own are sent.
 
+use std::net::Ipv6Addr;
+
 use super::Output;
 use super::ingress::Packet;
 use super::relay6::Error6;
@@ -95,7 +97,7 @@ impl<O> Run<'_, O> {
     ) where
         O: Output<F>,
     {
-        if !self.buckets.icmp.take(self.now, self.snapshot.config.limits.icmp_per_second) {
+        if !self.admit_own_error(kind, Ipv6Addr::from_bits(packet.ipv6.ip.src).into()) {
             return;
         }
         const HEAD_LEN: usize = ipv6::HEADER_LEN + icmpv6::HEADER_LEN;

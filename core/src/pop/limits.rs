@@ -1,4 +1,5 @@
-//! A worker's token buckets, the SYNs that relay services take, and the ICMP errors that are passed on.
+//! A worker's token buckets, the SYNs that relay services take, and the ICMP errors that are passed on or
+//! are the POP's own.
 
 use std::net::IpAddr;
 
@@ -6,7 +7,7 @@ use super::Of;
 use super::run::Run;
 use crate::bucket::{Bucket, BucketSketch, BucketTable, Purpose};
 use crate::config::{MAX_SERVICES, ServiceSlot};
-use crate::verdict::DropReason;
+use crate::verdict::{DropReason, ReplyKind};
 
 /// A worker's token buckets. What each lets through is in `[limits]`.
 #[derive(Debug, Default)]
@@ -14,11 +15,13 @@ pub(super) struct Buckets {
     pub rst: Bucket,
     pub variants: Bucket,
     pub echo: Bucket,
-    pub icmp: Bucket,
     pub syn_acks: BucketTable,
     pub keepalive_macs: BucketTable,
     syns: BucketSketch,
     errors: BucketSketch,
+    own_errors: BucketSketch,
+    times_exceeded: Bucket,
+    too_bigs: Bucket,
     syns_of_services: ServiceBuckets,
 }
 
@@ -61,4 +64,28 @@ impl<O> Run<'_, O> {
         let taken = self.buckets.errors.take(places, self.now, limit);
         if taken { Ok(()) } else { Err(DropReason::RateIcmp) }
     }
+
+    /// Whether an ICMP error of the POP's own may go to `to`. A network of clients has a share of what all
+    /// may have: what is beyond that uses up nothing of theirs. Segments at their last hop, which anybody
+    /// can send at no cost, keep nobody from learning what fits.
+    #[cold]
+    pub(super) fn admit_own_error(&mut self, kind: ReplyKind, to: IpAddr) -> bool {
+        let limit = self.snapshot.config.limits.icmp_per_second;
+        let (of_kind, place) = match kind {
+            ReplyKind::TimeExceeded => (&mut self.buckets.times_exceeded, 0),
+            _ => (&mut self.buckets.too_bigs, 1),
+        };
+        // Few targets may send to very many clients.
+        if self.snapshot.client_ok_ip(to) {
+            let share = limit.div_ceil(NETWORKS_AT_LIMIT);
+            let places = self.snapshot.bucket_hash.both(Purpose::OwnIcmp, place, to);
+            if !self.buckets.own_errors.take(places, self.now, share) {
+                return false;
+            }
+        }
+        of_kind.take(self.now, limit)
+    }
 }
+
+/// Networks that use up what there is of ICMP errors of the POP's own, each with its share.
+const NETWORKS_AT_LIMIT: u32 = 10;

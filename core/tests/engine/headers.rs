@@ -78,12 +78,29 @@ fn a_port_without_an_address_tells_as_the_one_it_was_sent_to() {
 
 #[test]
 fn own_errors_are_limited_and_drops_are_counted_all_the_same() {
-    let mut world = World::edited(&[("icmp_per_second = 1000000", "icmp_per_second = 2")]);
-    let datagram = Tcp::new(CLIENT, WEB, ACK).edit(|segment| segment.ip.ttl = 1).datagram();
+    let mut world = World::edited(&[("icmp_per_second = 1000000", "icmp_per_second = 20")]);
+    let expired = |client: (u32, u16)| {
+        Tcp::new(client, WEB, ACK).edit(|segment| segment.ip.ttl = 1).datagram()
+    };
+    let datagram = expired(CLIENT);
+    // One network may have a tenth.
     let answers: Vec<_> = (0..5).map(|_| world.datagram(WAN, &datagram).len()).collect();
     assert_eq!(answers, [1, 1, 0, 0, 0]);
     assert_eq!(world.drops(WAN, DropReason::TtlExceeded), 5);
     assert_eq!(world.counters.replies(ReplyKind::TimeExceeded), 2);
+    // Others are not kept from theirs, up to what all may have.
+    let others = (1..20).map(|net| (CLIENT.0 + (net << 8), CLIENT.1));
+    let answers: usize = others.map(|other| world.datagram(WAN, &expired(other)).len()).sum();
+    assert_eq!(answers, 18);
+    // Whatever floods there are at the last hop, senders learn what fits.
+    let big = sized(&Tcp::new((CLIENT.0 + (99 << 8), 9), WEB, ACK), 1500).datagram();
+    assert_eq!(world.datagram(WAN, &big).len(), 1);
+    assert_eq!(world.counters.replies(ReplyKind::FragmentationNeeded), 1);
+    // Targets are few, and send to all clients.
+    let (egress, port, tag) = world.egress("web", 0, CLIENT);
+    let down = sized(&Tcp::new(WEB_TARGET, (egress, port), ACK).stamped(1, tag), 1501).datagram();
+    let answers: usize = (0..30).map(|_| world.datagram(LAN, &down).len()).sum();
+    assert_eq!(answers, 19);
     world.later(1000);
     assert_eq!(world.datagram(WAN, &datagram).len(), 1);
 }
