@@ -6,7 +6,7 @@ mod common;
 
 use std::collections::HashMap;
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use common::{Config, Folder, Pop, WAN_MAC, pcap};
@@ -47,6 +47,47 @@ fn cut(frame: &[u8], id: u16, size: usize) -> Vec<Vec<u8>> {
     let len = frame.len() - 34;
     let piece = |from| fragment(frame, id, from, (from + size).min(len), from + size < len);
     (0..len).step_by(size).map(piece).collect()
+}
+
+const VIP6: (Ipv6Addr, u16) = (Ipv6Addr::new(0x2001, 0xdb8, 0xff, 0, 0, 0, 0, 0x10), 443);
+const SERVICE6: &str = "[[relay]]\nname = \"web6\"\nvip = \"[2001:db8:ff::10]:443\"\n\
+    targets = [\"[2001:db8:9::10]:443\"]\negress = \"transparent\"\n";
+
+/// [`segment`] over IPv6.
+fn segment6(number: u16, len: usize) -> Vec<u8> {
+    let client = (Ipv6Addr::new(0x2001, 0xdb8, 7, 0, 0, 0, 0, number), 1000 + number);
+    let payload: Vec<u8> = (0..len).map(|at| (at * 31 + usize::from(number) * 7) as u8).collect();
+    let numbers = (pcap::ACK, u32::from(number), 1);
+    pcap::data_segment6(WAN_MAC, client, VIP6, numbers, TIMESTAMPS, &payload)
+}
+
+/// [`fragment`] over IPv6.
+fn fragment6(frame: &[u8], id: u32, from: usize, to: usize, more: bool) -> Vec<u8> {
+    let payload = &frame[54..];
+    let part: Vec<u8> = (from..to).map(|at| payload.get(at).copied().unwrap_or(0)).collect();
+    let mut fragment = frame[..54].to_vec();
+    fragment[18..20].copy_from_slice(&((8 + part.len()) as u16).to_be_bytes());
+    fragment[20] = 44;
+    fragment.extend([6, 0]);
+    fragment.extend((from as u16 | u16::from(more)).to_be_bytes());
+    fragment.extend(id.to_be_bytes());
+    fragment.extend(part);
+    fragment
+}
+
+/// [`cut`] over IPv6.
+fn cut6(frame: &[u8], id: u32, size: usize) -> Vec<Vec<u8>> {
+    let len = frame.len() - 54;
+    let piece = |from| fragment6(frame, id, from, (from + size).min(len), from + size < len);
+    (0..len).step_by(size).map(piece).collect()
+}
+
+/// A config with a service over IPv6 too.
+fn config6() -> Config {
+    let mut config = Config::new();
+    config.ipv6 = true;
+    config.services += SERVICE6;
+    config
 }
 
 struct Random(u64);
@@ -156,10 +197,7 @@ fn sprayed(layout: &'static str, workers: Vec<&'static str>) {
         assert_eq!(frame[66..], want[66..], "the payload of {number}");
         // A correct header and segment checksum: that of the whole, over what came out.
         assert_eq!(pcap::checksum(&frame[14..34]), 0);
-        let tcp_len = (frame.len() - 34) as u16;
-        let [high, low] = tcp_len.to_be_bytes();
-        let pseudo = [&frame[26..34], &[0, 6, high, low], &frame[34..]].concat();
-        assert_eq!(pcap::checksum(&pseudo), 0, "{number}");
+        assert_eq!(pcap::tcp_checksum(&frame[26..34], &frame[34..]), 0, "{number}");
     }
     assert!(seen.values().all(|&count| count == 1));
 }
@@ -242,6 +280,81 @@ fn attacks_yield_nothing() {
         assert_eq!(run.drops(reason), count, "{reason}: {:?}", run.pop.metrics().drops());
     }
     assert_eq!(run.end(), Vec::<Vec<u8>>::new());
+}
+
+/// Over IPv6: the first fragment first, and the last one first; in two, and in many.
+#[test]
+fn fragments_of_ipv6_meet_in_any_order() {
+    const DATAGRAMS: u16 = 100;
+    let mut queues = [Vec::new(), Vec::new()];
+    for number in 0..DATAGRAMS {
+        let frame = segment6(number, 1000 + usize::from(number));
+        let mut pieces = cut6(&frame, u32::from(number) << 16, if number < 50 { 800 } else { 160 });
+        if number % 2 == 1 {
+            pieces.reverse();
+        }
+        let sent = pieces.into_iter().zip(usize::from(number)..);
+        sent.for_each(|(piece, at)| queues[at % 2].push(piece));
+    }
+    let sent = queues.iter().map(Vec::len).sum();
+    let mut config = config6();
+    config.workers = vec![r#""wan:0", "lan:0""#, r#""wan:1""#];
+    config.services += "[fragments]\ntimeout_ms = 30000\n";
+    let mut run = Run::start(config, REASSEMBLE, &queues);
+    run.settle(sent);
+    assert_eq!(run.pop.metrics().drops(), Vec::<String>::new());
+    assert_eq!(run.sum("anyrelay_reassembled_datagrams_total"), u64::from(DATAGRAMS));
+    let mut frames = run.end();
+    frames.sort_by_key(|frame| frame[58..62].to_vec());
+    assert_eq!(frames.len(), usize::from(DATAGRAMS));
+    for (number, frame) in (0..).zip(&frames) {
+        let want = segment6(number, 1000 + usize::from(number));
+        assert_eq!(frame[12..21], want[12..21], "a header without fragments, and its length");
+        assert_eq!(frame[22..38], want[22..38], "from the client");
+        assert_eq!(frame[86..], want[86..], "the payload of {number}");
+        assert_eq!(pcap::tcp_checksum(&frame[22..54], &frame[54..]), 0, "{number}");
+    }
+}
+
+/// As over IPv4, none of these is forwarded (RFC 5722); one that is all of its datagram is (RFC 6946).
+#[test]
+fn attacks_over_ipv6_yield_nothing() {
+    let frame = segment6(1, 400);
+    let whole = frame.len() - 54;
+    let part = |id, from, to, more| fragment6(&frame, id, from, to, more);
+    let frames = vec![
+        part(1, 0, 8, true),
+        part(2, 0, 40, true),
+        part(2, 32, whole, false),
+        part(2, 40, whole, false),
+        part(3, 40, whole, false),
+        part(3, 0, 48, true),
+        part(4, 40, 47, true),
+        part(5, 65_520, 65_552, false),
+        part(6, 0, 40, true),
+        part(7, 0, whole, false),
+    ];
+    let mut config = config6();
+    config.services += "[fragments]\ntimeout_ms = 300\n";
+    let mut run = Run::start(config, REASSEMBLE, std::slice::from_ref(&frames));
+    run.pop.wait_for("to take it all", |pop| {
+        let rx = [("port", "wan"), ("direction", "rx")];
+        pop.metrics().sum("anyrelay_port_packets_total", &rx) == frames.len() as u64
+            && pop.metrics().sum("anyrelay_frame_buffers", &[("state", "used")]) == 0
+    });
+    assert_eq!(run.sum("anyrelay_reassembled_datagrams_total"), 0);
+    for (reason, count) in [
+        ("fragment_tiny", 1),
+        ("fragment_conflict", 5),
+        ("fragment_malformed", 1),
+        ("fragment_too_long", 1),
+        ("fragment_timeout", 1),
+    ] {
+        assert_eq!(run.drops(reason), count, "{reason}: {:?}", run.pop.metrics().drops());
+    }
+    let frames = run.end();
+    assert_eq!(frames.len(), 1, "the one that is whole");
+    assert_eq!(frames[0][86..], frame[86..]);
 }
 
 /// A flood of datagrams that never become whole holds no more than its share, and what comes whole

@@ -86,9 +86,12 @@ pub struct Config {
     /// The policy for fragments.
     pub fragments: &'static str,
     pub wan_queues: usize,
+    /// Addresses and gateways of IPv6 beside those of IPv4.
+    pub ipv6: bool,
 }
 
 pub const CLIENT_GATEWAY_MAC: &str = "02:00:00:00:00:11";
+pub const TARGET_GATEWAY_MAC: &str = "02:00:00:00:00:12";
 pub const WAN_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 pub const LAN_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 
@@ -106,12 +109,20 @@ impl Config {
             mbufs: 8192,
             fragments: "drop",
             wan_queues: 1,
+            ipv6: false,
         }
     }
 
     pub fn text(&self) -> String {
         let Config { wan, lan, layout, metrics, drain_seconds, services, mbufs, .. } = self;
         let Config { fragments, wan_queues, .. } = self;
+        let more = |text: String| if self.ipv6 { text } else { String::new() };
+        let address6 = |net| more(format!(", \"2001:db8:{net}::2/64\""));
+        let gateway6 = |net| more(format!(", \"2001:db8:{net}::1\""));
+        let mac6 = |mac| more(format!(", \"{mac}\""));
+        let (wan_address6, wan_gateway6) = (address6(1), gateway6(1));
+        let (lan_address6, lan_gateway6) = (address6(2), gateway6(2));
+        let (wan_mac6, lan_mac6) = (mac6(CLIENT_GATEWAY_MAC), mac6(TARGET_GATEWAY_MAC));
         let workers: String =
             self.workers.iter().map(|rx| format!("[[worker]]\ncore = 0\nrx = [{rx}]\n")).collect();
         format!(
@@ -132,18 +143,18 @@ name = "wan"
 device = "{wan}"
 side = "client"
 mac = "02:00:00:00:00:01"
-addresses = ["192.0.2.2/24"]
-gateways = ["192.0.2.1"]
-gateway_macs = ["{CLIENT_GATEWAY_MAC}"]
+addresses = ["192.0.2.2/24"{wan_address6}]
+gateways = ["192.0.2.1"{wan_gateway6}]
+gateway_macs = ["{CLIENT_GATEWAY_MAC}"{wan_mac6}]
 queues = {wan_queues}
 [[port]]
 name = "lan"
 device = "{lan}"
 side = "target"
 mac = "02:00:00:00:00:02"
-addresses = ["172.16.0.2/24"]
-gateways = ["172.16.0.1"]
-gateway_macs = ["02:00:00:00:00:12"]
+addresses = ["172.16.0.2/24"{lan_address6}]
+gateways = ["172.16.0.1"{lan_gateway6}]
+gateway_macs = ["{TARGET_GATEWAY_MAC}"{lan_mac6}]
 {workers}
 [layout]
 kind = "{layout}"

@@ -1,6 +1,6 @@
 //! Captures: the classic pcap format, and segments to fill them with.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// A capture of `frames`, a microsecond apart.
 pub fn capture(frames: &[Vec<u8>]) -> Vec<u8> {
@@ -63,22 +63,9 @@ pub fn data_segment(
     options: &[u8],
     payload: &[u8],
 ) -> Vec<u8> {
-    let header_len = u8::try_from(20 + options.len()).unwrap();
-    let tcp_len = u16::from(header_len) + u16::try_from(payload.len()).unwrap();
-    let mut tcp = Vec::new();
-    tcp.extend(from.1.to_be_bytes());
-    tcp.extend(to.1.to_be_bytes());
-    tcp.extend([seq.to_be_bytes(), ack.to_be_bytes()].concat());
-    // Data offset, flags, window, no checksum yet, no urgent data.
-    tcp.extend([header_len << 2, flags, 0xff, 0xff, 0, 0, 0, 0]);
-    tcp.extend(options);
-    tcp.extend(payload);
-    let [high, low] = tcp_len.to_be_bytes();
-    let mut pseudo = [from.0.octets(), to.0.octets(), [0, 6, high, low]].concat();
-    pseudo.extend(&tcp);
-    let sum = checksum(&pseudo);
-    tcp[16..18].copy_from_slice(&sum.to_be_bytes());
-    let [high, low] = (20 + tcp_len).to_be_bytes();
+    let addresses = [from.0.octets(), to.0.octets()].concat();
+    let tcp = tcp(&addresses, (from.1, to.1), (flags, seq, ack), options, payload);
+    let [high, low] = u16::try_from(20 + tcp.len()).unwrap().to_be_bytes();
     let mut ip = vec![0x45, 0, high, low, 0, 7, 0x40, 0, 64, 6, 0, 0];
     ip.extend(from.0.octets());
     ip.extend(to.0.octets());
@@ -86,6 +73,51 @@ pub fn data_segment(
     ip[10..12].copy_from_slice(&sum.to_be_bytes());
     let neighbour = [2, 0, 0, 0, 0, 0x11];
     [&mac[..], &neighbour, &[8, 0], &ip, &tcp].concat()
+}
+
+/// [`data_segment`] over IPv6.
+pub fn data_segment6(
+    mac: [u8; 6],
+    from: (Ipv6Addr, u16),
+    to: (Ipv6Addr, u16),
+    numbers: (u8, u32, u32),
+    options: &[u8],
+    payload: &[u8],
+) -> Vec<u8> {
+    let addresses = [from.0.octets(), to.0.octets()].concat();
+    let tcp = tcp(&addresses, (from.1, to.1), numbers, options, payload);
+    let [high, low] = u16::try_from(tcp.len()).unwrap().to_be_bytes();
+    let neighbour = [2, 0, 0, 0, 0, 0x11];
+    let ip = [0x60, 0, 0, 0, high, low, 6, 64];
+    [&mac[..], &neighbour, &[0x86, 0xdd], &ip, &addresses, &tcp].concat()
+}
+
+/// A TCP segment between two addresses, source first.
+fn tcp(
+    addresses: &[u8],
+    (from, to): (u16, u16),
+    (flags, seq, ack): (u8, u32, u32),
+    options: &[u8],
+    payload: &[u8],
+) -> Vec<u8> {
+    let header_len = u8::try_from(20 + options.len()).unwrap();
+    let mut tcp = Vec::new();
+    tcp.extend(from.to_be_bytes());
+    tcp.extend(to.to_be_bytes());
+    tcp.extend([seq.to_be_bytes(), ack.to_be_bytes()].concat());
+    // Data offset, flags, window, no checksum yet, no urgent data.
+    tcp.extend([header_len << 2, flags, 0xff, 0xff, 0, 0, 0, 0]);
+    tcp.extend(options);
+    tcp.extend(payload);
+    let sum = tcp_checksum(addresses, &tcp);
+    tcp[16..18].copy_from_slice(&sum.to_be_bytes());
+    tcp
+}
+
+/// The checksum of a segment between two addresses of either family: 0 where its own is right.
+pub fn tcp_checksum(addresses: &[u8], tcp: &[u8]) -> u16 {
+    let [high, low] = u16::try_from(tcp.len()).unwrap().to_be_bytes();
+    checksum(&[addresses, &[0, 6, high, low], tcp].concat())
 }
 
 /// The checksum of RFC 1071.
