@@ -34,6 +34,31 @@ pub enum Layout {
     Pipeline,
 }
 
+/// What a POP's ports are: ways of DPDK to an interface of the kernel's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Device {
+    /// A packet socket with a ring. The kernel puts IPv4 fragments together before the POP sees them.
+    AfPacket,
+    /// An XDP socket: frames as they are on the link.
+    AfXdp,
+    /// libpcap: frames as they are on the link.
+    Pcap,
+}
+
+impl Device {
+    /// The device string of the port with this number on an interface.
+    fn text(self, number: u32, interface: &str) -> String {
+        match self {
+            Self::AfPacket => {
+                format!("net_af_packet{number},iface={interface},framecnt=4096,qdisc_bypass=1")
+            }
+            // Busy polling takes the processor from others.
+            Self::AfXdp => format!("net_af_xdp{number},iface={interface},busy_budget=0"),
+            Self::Pcap => format!("net_pcap{number},iface={interface},phy_mac=1"),
+        }
+    }
+}
+
 /// One relayed service.
 #[derive(Debug, Clone)]
 pub struct Service {
@@ -91,6 +116,7 @@ impl Default for Service {
 pub(crate) struct RelayConfig {
     pub pool: String,
     pub ipv6: bool,
+    pub device: Device,
     pub layout: Layout,
     pub services: Vec<Service>,
     pub overlay: Table,
@@ -107,7 +133,8 @@ impl RelayConfig {
              [metrics]\nlisten = \"{METRICS}\"\n"
         );
         let ports = [("wan", "client", 1, 0), ("lan", "target", 2, 1)];
-        for (name, side, net, device) in ports {
+        for (name, side, net, number) in ports {
+            let device = self.device.text(number, name);
             let (mut addresses, mut gateways) =
                 (format!("\"10.{net}.{n}.2/24\""), format!("\"10.{net}.{n}.1\""));
             if self.ipv6 {
@@ -118,7 +145,7 @@ impl RelayConfig {
             let _ = write!(
                 text,
                 "[[port]]\nname = \"{name}\"\nside = \"{side}\"\n\
-                 device = \"net_af_packet{device},iface={name},framecnt=4096,qdisc_bypass=1\"\n\
+                 device = \"{device}\"\n\
                  addresses = [{addresses}]\ngateways = [{gateways}]\n"
             );
         }
@@ -195,6 +222,7 @@ mod tests {
         let config = RelayConfig {
             pool: "100.64.8.0/24".to_owned(),
             ipv6: true,
+            device: Device::Pcap,
             layout: Layout::Pipeline,
             services: vec![Service::default()],
             overlay: "[pop]\ndrain_seconds = 3\n[limits]\nrst_per_second = 7".parse().unwrap(),
@@ -205,6 +233,7 @@ mod tests {
         assert_eq!(table["limits"]["rst_per_second"].as_integer(), Some(7));
         assert_eq!(table["worker"].as_array().unwrap().len(), 2);
         assert_eq!(table["relay"][0]["vip"].as_str(), Some("203.0.113.10:80"));
+        assert_eq!(table["port"][0]["device"].as_str(), Some("net_pcap0,iface=wan,phy_mac=1"));
         assert_eq!(table["port"][1]["gateways"][1].as_str(), Some("2001:db8:4:2::1"));
     }
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Egress, Layout, RelayConfig, Service, haproxy_text};
+use crate::config::{Device, Egress, Layout, RelayConfig, Service, haproxy_text};
 use crate::pop::{Forwarder, Pop};
 use crate::registry::{self, WorkDir};
 use crate::topology::Shape;
@@ -32,6 +32,7 @@ impl Lab {
         LabBuilder {
             shape: Shape::default(),
             forwarder: Forwarder::Relay,
+            device: Device::AfPacket,
             layout: Layout::RunToCompletion,
             services: Vec::new(),
             client_timestamps: true,
@@ -53,6 +54,7 @@ impl Lab {
 pub struct LabBuilder {
     shape: Shape,
     forwarder: Forwarder,
+    device: Device,
     layout: Layout,
     services: Vec<Service>,
     client_timestamps: bool,
@@ -81,6 +83,29 @@ impl LabBuilder {
     pub fn forwarder(mut self, forwarder: Forwarder) -> Self {
         self.forwarder = forwarder;
         self.shape.kernel_pops = forwarder == Forwarder::HaProxy;
+        self
+    }
+
+    /// What the relay's ports are; af_packet if not said.
+    #[must_use]
+    pub fn device(mut self, device: Device) -> Self {
+        self.device = device;
+        self
+    }
+
+    /// Puts a link of this MTU between the hosts and the POPs, for IPv4: routers cut datagrams that
+    /// may be cut in fragments, and send errors about others.
+    #[must_use]
+    pub fn path_mtu(mut self, mtu: u32) -> Self {
+        self.shape.path_mtu = Some(mtu);
+        self
+    }
+
+    /// Cuts IPv6 segments of both hosts in fragments of at most this many bytes, which routers never
+    /// do: boxes beside the hosts do.
+    #[must_use]
+    pub fn cut_ipv6(mut self, mtu: usize) -> Self {
+        self.shape.cut_ipv6 = Some(mtu);
         self
     }
 
@@ -172,6 +197,7 @@ impl LabBuilder {
         let config = RelayConfig {
             pool: self.shape.pool.clone(),
             ipv6: self.shape.ipv6,
+            device: self.device,
             layout: self.layout,
             services: self.services.clone(),
             overlay: self.overlay.parse().map_err(|e| LabError::Overlay(format!("{e}")))?,

@@ -40,7 +40,7 @@ pub mod topology;
 pub mod traffic;
 pub mod tunnel;
 
-pub use config::{Egress, Layout, Service};
+pub use config::{Device, Egress, Layout, Service};
 pub use error::LabError;
 pub use lab::Lab;
 pub use namespace::Namespace;

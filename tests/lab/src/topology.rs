@@ -26,6 +26,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::middlebox::{Middlebox, Trouble};
 use crate::routes::{Mover, Movers, Moving, Routes};
 use crate::{Namespace, Result, link};
 
@@ -66,12 +67,17 @@ pub struct Shape {
     pub kernel_pops: bool,
     /// IPv6 beside IPv4.
     pub ipv6: bool,
+    /// The MTU of a link that IPv4 packets of the hosts pass on their way to the POPs, if there is
+    /// one. Routes and sprays are of what comes out of it: of fragments each one for itself.
+    pub path_mtu: Option<u32>,
+    /// Boxes beside the hosts cut what these send over IPv6 in fragments of this many bytes.
+    pub cut_ipv6: Option<usize>,
 }
 
 impl Default for Shape {
     fn default() -> Self {
         let pool = "100.64.8.0/24".to_owned();
-        Self { pops: 3, pool, kernel_pops: false, ipv6: false }
+        Self { pops: 3, pool, kernel_pops: false, ipv6: false, path_mtu: None, cut_ipv6: None }
     }
 }
 
@@ -88,6 +94,9 @@ pub struct Topology {
     pub target_router: Namespace,
     /// The host that is connected to.
     pub target: Arc<Namespace>,
+    /// What cuts segments of the client and of the target, if anything does.
+    pub boxes: Vec<Middlebox>,
+    box_spaces: Vec<Namespace>,
 }
 
 impl Topology {
@@ -108,7 +117,7 @@ impl Topology {
             }
             Result::Ok(namespace)
         };
-        let topology = Self {
+        let mut topology = Self {
             client: make("client")?.into(),
             client_router: make("router1")?,
             pops: (1..=shape.pops)
@@ -116,8 +125,14 @@ impl Topology {
                 .collect::<Result<_>>()?,
             target_router: make("router2")?,
             target: make("target")?.into(),
+            boxes: Vec::new(),
+            box_spaces: Vec::new(),
         };
-        topology.connect_hosts()?;
+        topology.connect_hosts(id, shape)?;
+        if let Some(mtu) = shape.path_mtu {
+            narrow(&topology.client_router, "client", mtu)?;
+            narrow(&topology.target_router, "target", mtu)?;
+        }
         for (pop, n) in topology.pops.iter().zip(1..) {
             topology.connect_pop(pop, n)?;
             if shape.kernel_pops {
@@ -185,13 +200,22 @@ impl Topology {
         Ok(Routes::new(up, down))
     }
 
-    fn connect_hosts(&self) -> Result<()> {
+    fn connect_hosts(&mut self, id: &str, shape: &Shape) -> Result<()> {
         let sides = [
             (&self.client, &self.client_router, "client", CLIENT),
             (&self.target, &self.target_router, "target", TARGET),
         ];
         for (host, router, interface, first) in sides {
-            link::connect((host, "net0"), (router, interface), 1500)?;
+            if let Some(cut) = shape.cut_ipv6 {
+                let space = Namespace::create(&format!("{id}-{interface}-box"))?;
+                link::connect((host, "net0"), (&space, "near"), 1500)?;
+                link::connect((&space, "far"), (router, interface), 1500)?;
+                let trouble = Trouble { cut_ipv6: Some(cut), ..Trouble::NONE };
+                self.boxes.push(Middlebox::start(&space, ["near", "far"], trouble)?);
+                self.box_spaces.push(space);
+            } else {
+                link::connect((host, "net0"), (router, interface), 1500)?;
+            }
             let [a, b, c, d] = first.octets();
             let mut lines: Vec<String> = (d..d + HOST_ADDRESSES)
                 .map(|last| format!("addr add {a}.{b}.{c}.{last}/24 dev net0"))
@@ -212,6 +236,21 @@ impl Topology {
         }
         Ok(())
     }
+}
+
+/// Leads IPv4 that a router receives from an interface over a link of the router to itself: before
+/// it, it cuts what is too long; behind it, it chooses a way for each fragment, as the next router
+/// would.
+fn narrow(router: &Namespace, from: &str, mtu: u32) -> Result<()> {
+    const MAC: &str = "02:00:00:00:66:02";
+    link::connect((router, "narrow"), (router, "narrowed"), mtu)?;
+    router.ip(&[
+        format!("link set narrowed address {MAC}"),
+        "addr add 10.3.0.1/24 dev narrow".to_owned(),
+        format!("neigh add 10.3.0.2 lladdr {MAC} dev narrow nud permanent"),
+        "route add default via 10.3.0.2 dev narrow table 100".to_owned(),
+        format!("rule add pref 100 iif {from} lookup 100"),
+    ])
 }
 
 /// The same starting point on every machine, whatever the settings of its own namespace are.

@@ -2,7 +2,8 @@
 //! to TCP segments what networks and middleboxes do, from a seed.
 //!
 //! ```text
-//! from A -- ISN rewriting -- damage -- loss -- duplication -- holding back -- to B, and so back
+//! from A -- ISN rewriting -- damage -- loss -- duplication -- holding back -- cutting -- to B
+//! and so back, but without cutting
 //! ```
 //!
 //! What it promises: what is not TCP (ARP, neighbour discovery, ICMP) passes as it is; the same
@@ -10,6 +11,7 @@
 //! bounded time; all that it does is counted. (This kernel has no netem, and no Linux firewall
 //! rewrites initial sequence numbers, as firewalls of other makers do.)
 
+mod cut;
 mod isn;
 mod segment;
 
@@ -31,7 +33,7 @@ use crate::{LabError, Namespace, Result};
 /// How many segments are held back at most; one more is sent at once and counted.
 pub const HELD_MAX: usize = 4096;
 
-/// What is done to TCP segments, in both directions. Shares are from 0 to 1.
+/// What is done to TCP segments, in both directions if not said. Shares are from 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Trouble {
     /// What all of it is made from.
@@ -48,6 +50,9 @@ pub struct Trouble {
     pub hold_max: Duration,
     /// Whether sequence numbers of each end are shifted by a number of the flow's own.
     pub rewrite_isn: bool,
+    /// From the first side only: segments over IPv6 in datagrams longer than this go on in fragments,
+    /// half of them with the last one first.
+    pub cut_ipv6: Option<usize>,
 }
 
 impl Trouble {
@@ -60,6 +65,7 @@ impl Trouble {
         reorder: 0.0,
         hold_max: Duration::from_millis(10),
         rewrite_isn: false,
+        cut_ipv6: None,
     };
 
     /// A bad path: 2% lost, 2% held back by up to 10 ms, 1% duplicated.
@@ -86,6 +92,10 @@ pub struct Done {
     pub not_held: u64,
     /// Frames, TCP or not, that the interface did not take.
     pub refused: u64,
+    /// Segments that went on in fragments.
+    pub cut: u64,
+    /// Fragments of them that the interface took.
+    pub fragments: u64,
 }
 
 /// A running middlebox; it stops to carry when dropped.
@@ -137,9 +147,9 @@ impl Middlebox {
     /// What has been done so far.
     #[must_use]
     pub fn done(&self) -> Done {
-        let [segments, lost, duplicated, corrupted, held, not_held, refused] =
+        let [segments, lost, duplicated, corrupted, held, not_held, refused, cut, fragments] =
             self.shared.counts.each_ref().map(|count| count.load(Ordering::Relaxed));
-        Done { segments, lost, duplicated, corrupted, held, not_held, refused }
+        Done { segments, lost, duplicated, corrupted, held, not_held, refused, cut, fragments }
     }
 }
 
@@ -158,7 +168,7 @@ struct Shared {
     /// A change, until the thread has taken it.
     trouble: Mutex<Option<Trouble>>,
     /// In the order of the fields of [`Done`].
-    counts: [AtomicU64; 7],
+    counts: [AtomicU64; 9],
     /// All that were taken, TCP or not.
     frames: AtomicU64,
 }
@@ -170,6 +180,8 @@ const CORRUPTED: usize = 3;
 const HELD: usize = 4;
 const NOT_HELD: usize = 5;
 const REFUSED: usize = 6;
+const CUT: usize = 7;
+const FRAGMENTS: usize = 8;
 
 /// A frame that waits until it is due; the order is the reverse, for a heap of earliest first.
 struct Held {
@@ -208,12 +220,15 @@ struct Carrier<'a> {
     rng: [Rng; 2],
     held: BinaryHeap<Held>,
     number: u64,
+    /// Of the last segment that was cut.
+    fragment_id: u32,
 }
 
 impl<'a> Carrier<'a> {
     fn new(shared: &'a Shared, sockets: [PacketSocket; 2], trouble: Trouble) -> Self {
         let rng = [Rng::new(trouble.seed), Rng::new(!trouble.seed)];
-        Self { shared, sockets, trouble, rng, held: BinaryHeap::new(), number: 0 }
+        let held = BinaryHeap::new();
+        Self { shared, sockets, trouble, rng, held, number: 0, fragment_id: 0 }
     }
 
     fn run(mut self) {
@@ -297,8 +312,20 @@ impl<'a> Carrier<'a> {
         }
     }
 
-    fn send(&self, to: usize, frame: &[u8]) {
-        if !self.sockets[to].send(frame) {
+    fn send(&mut self, to: usize, frame: &[u8]) {
+        let cut = self.trouble.cut_ipv6.filter(|_| to == 1);
+        if let Some(mut pieces) = cut.and_then(|mtu| cut::pieces(frame, mtu, self.fragment_id + 1))
+        {
+            self.fragment_id += 1;
+            self.count(CUT);
+            if self.chance(0, 0.5) {
+                pieces.reverse();
+            }
+            for piece in pieces {
+                let took = self.sockets[to].send(&piece);
+                self.count(if took { FRAGMENTS } else { REFUSED });
+            }
+        } else if !self.sockets[to].send(frame) {
             self.count(REFUSED);
         }
     }

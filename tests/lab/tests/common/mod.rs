@@ -106,9 +106,19 @@ pub fn socket_info(namespace: &Namespace, peer: &str, key: &str) -> u64 {
 
 /// A counter of `/proc/net/netstat` of a namespace, such as `InCEPkts`.
 pub fn netstat(namespace: &Namespace, key: &str) -> u64 {
+    kernel_counter(namespace, "netstat", key)
+}
+
+/// A counter of `/proc/net/snmp` of a namespace, such as `FragCreates`.
+pub fn snmp(namespace: &Namespace, key: &str) -> u64 {
+    kernel_counter(namespace, "snmp", key)
+}
+
+fn kernel_counter(namespace: &Namespace, file: &str, key: &str) -> u64 {
     use std::io::Read;
     let mut text = String::new();
-    namespace.open("/proc/thread-self/net/netstat").unwrap().read_to_string(&mut text).unwrap();
+    let path = format!("/proc/thread-self/net/{file}");
+    namespace.open(&path).unwrap().read_to_string(&mut text).unwrap();
     let lines: Vec<Vec<&str>> = text.lines().map(|l| l.split_whitespace().collect()).collect();
     let pairs = lines.chunks(2).flat_map(|pair| pair[0].iter().zip(&pair[1]));
     let value = pairs.into_iter().find(|(name, _)| **name == key).map(|(_, value)| *value);
