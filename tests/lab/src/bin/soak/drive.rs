@@ -39,23 +39,20 @@ pub fn follow(
         std::thread::sleep(time.saturating_sub(start.elapsed()));
         match action {
             Action::Move(direction, pop) => {
-                if dead[*pop] && pops[*pop].is_ready() {
-                    dead[*pop] = false;
-                }
-                let alive = (!dead[*pop]).then_some(*pop);
-                let Some(pop) = alive.or_else(|| dead.iter().position(|dead| !dead)) else {
+                let alive = alive(pops, &mut dead);
+                let Some(pop) = alive.iter().find(|n| *n == pop).or(alive.first()) else {
                     continue;
                 };
-                lead(*direction, &[pop])?;
+                lead(*direction, &[*pop])?;
                 done.flips += 1;
-                let n = usize::from(*direction == Direction::BOTH[1]);
-                if let Some(since) = stuck[n].take() {
-                    dead_times[n].push(since..Instant::now() + AFTER_MOVE);
-                }
+                end_of_stuck(*direction, &mut stuck, &mut dead_times);
             }
             Action::Spray => {
-                let all: Vec<usize> = (0..pops.len()).collect();
-                Direction::BOTH.into_iter().try_for_each(|direction| lead(direction, &all))?;
+                let alive = alive(pops, &mut dead);
+                for direction in Direction::BOTH {
+                    lead(direction, &alive)?;
+                    end_of_stuck(direction, &mut stuck, &mut dead_times);
+                }
             }
             Action::Kill(pop) => {
                 let now = Instant::now();
@@ -74,4 +71,20 @@ pub fn follow(
         done.reloads += 1;
     }
     Ok(dead_times)
+}
+
+/// Those that were not killed or are ready again.
+fn alive(pops: &[Pop], dead: &mut [bool]) -> Vec<usize> {
+    for (pop, dead) in pops.iter().zip(dead.iter_mut()) {
+        *dead = *dead && !pop.is_ready();
+    }
+    (0..pops.len()).filter(|pop| !dead[*pop]).collect()
+}
+
+/// From now on a direction is not led to a POP that is dead.
+fn end_of_stuck(direction: Direction, stuck: &mut [Option<Instant>; 2], times: &mut DeadTimes) {
+    let n = usize::from(direction == Direction::BOTH[1]);
+    if let Some(since) = stuck[n].take() {
+        times[n].push(since..Instant::now() + AFTER_MOVE);
+    }
 }
