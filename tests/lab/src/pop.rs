@@ -97,14 +97,21 @@ impl Pop {
         self.wait_ready(Duration::from_secs(20))
     }
 
-    /// Sends SIGTERM and waits for the end; gives the exit code.
+    /// Sends SIGTERM: it says that it is not ready, forwards on for its `drain_seconds`, and ends.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn drain(&mut self) -> Result<()> {
+        self.running()?.signal(Signal::TERM);
+        Ok(())
+    }
+
+    /// Waits for the end of its process; gives the exit code.
     ///
     /// # Errors
     /// If it does not run, or has not ended after `limit`.
-    pub fn terminate(&mut self, limit: Duration) -> Result<Option<i32>> {
-        let process = self.running()?;
-        process.signal(Signal::TERM);
-        let status = process.wait(limit)?;
+    pub fn wait_end(&mut self, limit: Duration) -> Result<Option<i32>> {
+        let status = self.running()?.wait(limit)?;
         self.process = None;
         Ok(status.code())
     }

@@ -4,12 +4,12 @@
 
 mod common;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyrelay_lab::config::METRICS;
 use anyrelay_lab::counters::{InterfaceCounters, PopCounters};
 use anyrelay_lab::{Lab, Pop, http};
-use common::{Busy, connect, eventually, milliseconds, serve, socket_info};
+use common::{Busy, connect, eventually, full, milliseconds, restart, serve, socket_info};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -128,14 +128,8 @@ fn sigterm_drains_and_exits_with_zero() {
     let _server = serve(&lab);
     let busy = Busy::start(&lab);
     std::thread::sleep(milliseconds(300));
-    let stopping = std::thread::spawn({
-        let mut pop = lab.pops.remove(0);
-        move || {
-            let start = std::time::Instant::now();
-            let code = pop.terminate(Duration::from_secs(10)).unwrap();
-            (code, start.elapsed(), pop)
-        }
-    });
+    let start = Instant::now();
+    lab.pops[0].drain().unwrap();
     let mut counters = PopCounters::open(&lab.topology).unwrap();
     std::thread::sleep(milliseconds(500));
     let answer = http::get(&lab.topology.pops[0], METRICS, "/readyz").unwrap();
@@ -148,9 +142,27 @@ fn sigterm_drains_and_exits_with_zero() {
     for direction in anyrelay_lab::Direction::BOTH {
         lab.routes.to(direction, 1).unwrap();
     }
-    let (code, took, pop) = stopping.join().unwrap();
+    let code = lab.pops[0].wait_end(Duration::from_secs(10)).unwrap();
+    let took = start.elapsed();
     busy.finish();
-    assert_eq!(code, Some(0), "{}", pop.log());
+    assert_eq!(code, Some(0), "{}", lab.pops[0].log());
     assert!(took >= Duration::from_secs(2), "it drained for {took:?}");
-    assert!(!pop.is_ready());
+    assert!(!lab.pops[0].is_ready());
+}
+
+/// As an upgrade is rolled out.
+#[test]
+fn pops_are_restarted_one_by_one_under_load() {
+    let mut lab = Lab::builder().overlay("[pop]\ndrain_seconds = 1").build().unwrap();
+    let server = serve(&lab);
+    let busy = Busy::start(&lab);
+    let rounds = if full() { 10 } else { 1 };
+    restart::roll(&mut lab.pops, rounds, |pop| {
+        for direction in anyrelay_lab::Direction::BOTH {
+            lab.routes.to(direction, pop).unwrap();
+        }
+    });
+    let stall = busy.finish();
+    println!("{} restarts, longest stall {stall:?}", rounds * lab.pops.len());
+    assert_eq!(server.accepted(), 2, "one connection each");
 }

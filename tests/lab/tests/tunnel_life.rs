@@ -12,7 +12,7 @@ use anyrelay_lab::traffic::{Connection, Server};
 use anyrelay_lab::tunnel::stream::Plan;
 use anyrelay_lab::tunnel::{Site, TunnelLab};
 use common::tunnel::{TAIL, Tunnels, address};
-use common::{LIMIT, full, milliseconds};
+use common::{LIMIT, full, milliseconds, restart};
 
 fn lab() -> TunnelLab {
     TunnelLab::builder().tick_ms(1000).build().unwrap()
@@ -41,6 +41,21 @@ fn pops_are_killed_and_restarted_under_load() {
     let (up, down) = flow.finish(TAIL);
     assert!(up.lost.len() + down.lost.len() > 100, "the kills were felt");
     tunnels.assert_arrived(&[(up, down)], &windows);
+    tunnels.assert_nothing_invalid();
+    assert_eq!(tunnels.connecting[0].counter("handshakes").unwrap(), 1);
+}
+
+/// As an upgrade is rolled out: nothing is lost at all.
+#[test]
+fn pops_are_restarted_one_by_one_under_load() {
+    let builder = TunnelLab::builder().tick_ms(1000).overlay("[pop]\ndrain_seconds = 1");
+    let mut tunnels = Tunnels::start(builder.build().unwrap());
+    let flow = tunnels.flow(Plan::both(2_000));
+    let rounds = if full() { 15 } else { 2 };
+    restart::roll(&mut tunnels.lab.pops, rounds, |pop| tunnels.lab.routes.all_to(pop).unwrap());
+    println!("{} restarts", rounds * tunnels.lab.pops.len());
+    let reports = flow.finish(TAIL);
+    tunnels.assert_arrived(&[reports], &[]);
     tunnels.assert_nothing_invalid();
     assert_eq!(tunnels.connecting[0].counter("handshakes").unwrap(), 1);
 }

@@ -3,6 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod flaps;
+pub mod restart;
 pub mod tunnel;
 pub mod wrap;
 
@@ -84,14 +85,17 @@ impl Busy {
     }
 
     /// Waits for both to come to the end of their last body, and asserts that both moved some and
-    /// neither was ever still for 3 s.
-    pub fn finish(self) {
+    /// neither was ever still for 3 s; gives the longest time that one was.
+    pub fn finish(self) -> Duration {
         self.stop.store(true, Ordering::Relaxed);
+        let mut longest = Duration::ZERO;
         for worker in self.workers {
             let (bodies, stall) = worker.join().expect("the connection broke");
             assert!(bodies > 1, "only {bodies} bodies were moved");
             assert!(stall < Duration::from_secs(3), "no progress for {stall:?}");
+            longest = longest.max(stall);
         }
+        longest
     }
 }
 
