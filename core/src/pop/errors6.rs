@@ -56,10 +56,15 @@ impl<O> Run<'_, O> {
     }
 
     /// The tunnel that a segment from `vip`, quoted in `quote`, is of. Its segments have no extension
-    /// headers.
+    /// headers: what has some may be a relay's at the same address.
     fn quoted_tunnel(&self, quote: &[u8], vip: u128) -> Option<ServiceIndex> {
         let shown = quote.len() >= ipv6::HEADER_LEN + field::DST_PORT;
         if !shown || ipv6::get_address(quote, ipv6::field::SRC) != vip {
+            return None;
+        }
+        let behind = Quote6::parse(quote).ok();
+        let relay = behind.and_then(|quote| self.snapshot.service_at6(vip, quote.src_port));
+        if relay.is_some_and(|of| self.snapshot.service6(of).is_some()) {
             return None;
         }
         let of = self.snapshot.service_at6(vip, get_u16(quote, ipv6::HEADER_LEN))?;

@@ -187,6 +187,28 @@ fn errors_about_transparent_segments_reach_both_ends_over_ipv6() {
 }
 
 #[test]
+fn quoted_extension_headers_are_not_taken_for_the_port_of_a_tunnel() {
+    // Next header 6 and length 0 would be port 1536.
+    let tunnel = "[[tunnel]]\nname = \"tun\"\nvip6 = \"[2001:db8:f::10]:1536\"\n";
+    let keys = "keys = \"keys.toml\"\n";
+    let text = relay6_config().replace(keys, &format!("{keys}tenants = \"tenants.toml\"\n"));
+    let mut world = World::of(&(text + tunnel));
+    let target = world.target6("raw6", CLIENT6);
+    let segment = segment6(target, CLIENT6, &plain(ACK).stamped(1, 2).data(&[3; 700]));
+    let padded = [&[6u8, 0, 1, 4, 0, 0, 0, 0], &segment[..]].concat();
+    let down = Ip6::new(target.0, CLIENT6.0).after(60, &padded);
+    let went_down = on_its_way(&world.passed(LAN, &down).1);
+    for len in [56, 80, 500] {
+        let sent = world.datagram(WAN, &error6(TOO_BIG6, 1400, &went_down, len));
+        let seen = Seen6::frame(&one(&world, &sent, LAN));
+        assert_eq!((seen.src, seen.dst), (CLIENT6.0, target.0));
+        let mut want = down[..len].to_vec();
+        want[7] = 41;
+        assert_eq!(seen.message[8..], want[..]);
+    }
+}
+
+#[test]
 fn quotes_that_are_not_of_segments_of_ours_are_refused() {
     use DropReason::*;
     let Prefixed { world, egress, went_up, went_down, .. } = prefixed(&[], &[7; 100]);
