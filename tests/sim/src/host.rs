@@ -14,7 +14,7 @@ use smoltcp::wire::{HardwareAddress, IpCidr};
 use crate::app::{self, Ending, Gone, NUMBER_LEN, Plan, Progress, Way};
 use crate::packet::Rng;
 use crate::stamps::Stamps;
-use crate::wire::{self, ACK, Datagram, Segment, TCP};
+use crate::wire::{self, ACK, Datagram, FIN, Segment, TCP};
 
 /// One end of a connection.
 pub struct Stack {
@@ -163,7 +163,10 @@ impl Stack {
     ///   fast retransmit, which forgets FINs, and their timer with them;
     /// - those with a window of zero: overtaken by what opens it again they count as the last word,
     ///   and a timer for data that runs out then is not set again.
-    pub fn receive(&mut self, segment: &Segment<'_>, datagram: Vec<u8>) {
+    ///
+    /// A FIN behind more data than fits the window is left out, with those data: smoltcp cuts off the
+    /// data and takes the FIN.
+    pub fn receive(&mut self, segment: &Segment<'_>, mut datagram: Vec<u8>) {
         if segment.flags == ACK && segment.data.is_empty() && segment.checksum_holds {
             let socket = self.sockets.get::<Socket<'_>>(self.handle);
             let only_fin = socket.send_queue() == 0
@@ -175,6 +178,13 @@ impl Stack {
             }
             if (only_fin && !is_news) || segment.window == 0 {
                 return;
+            }
+        }
+        if segment.has(FIN) && segment.checksum_holds {
+            let socket = self.sockets.get::<Socket<'_>>(self.handle);
+            let room = socket.recv_capacity() - socket.recv_queue();
+            if segment.data.len() > room {
+                wire::cut_data(&mut datagram, segment.data.len() - room);
             }
         }
         self.wire.received.push_back(datagram);

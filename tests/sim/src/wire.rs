@@ -173,6 +173,16 @@ pub fn without_extensions(datagram: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// Takes the last `count` bytes of data out of a segment, and its FIN.
+pub fn cut_data(datagram: &mut Vec<u8>, count: usize) {
+    let Some(ip) = Datagram::read(datagram) else { return };
+    let (len, flags_at) = (ip.bytes.len().saturating_sub(count), ip.payload_at + 13);
+    datagram.truncate(len);
+    datagram[flags_at] &= !FIN;
+    set_len(datagram);
+    repair(datagram);
+}
+
 /// Writes the length of a datagram into its header.
 pub fn set_len(bytes: &mut [u8]) {
     let len = bytes.len() as u16;
