@@ -6,16 +6,17 @@
 //! segment's acknowledgment number as its own number. Bounded, shared by a POP's workers, lost
 //! without harm: then a client times out instead of being told.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+mod slots;
+
+use std::sync::atomic;
+
+use slots::{Slots, WAYS};
 
 use crate::seq::SeqNum;
 use crate::time::Instant;
 
 /// How long a RST waits for the segment that it answers.
 pub const LIFETIME_MS: u64 = 30_000;
-
-/// Slots that a key may be in.
-const WAYS: usize = 4;
 
 /// Where a RST was sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,109 +55,42 @@ pub struct Segment {
     pub end: SeqNum,
 }
 
-/// The table. Slots are words that are read and written on their own: a slot that two workers
-/// write at once may give either of the two RSTs, and both are checked against the segment.
+/// The table.
 #[derive(Debug)]
 pub struct PendingRsts {
-    slots: Box<[Slot]>,
-    // How many slots are in use, so that an empty table costs one load.
-    used: AtomicU32,
-}
-
-#[derive(Debug, Default)]
-struct Slot {
-    // Key with the top bit set; 0 when free. Which kind of RST is a part of the key.
-    key: AtomicU64,
-    numbers: AtomicU64,
-    expires_ms: AtomicU64,
+    slots: Slots,
 }
 
 impl PendingRsts {
     /// A table of `slots` slots, at least 4.
     pub fn new(slots: usize) -> Self {
-        let slots = (0..slots.max(WAYS)).map(|_| Slot::default()).collect();
-        PendingRsts { slots, used: AtomicU32::new(0) }
+        PendingRsts { slots: Slots::new(slots.max(WAYS)) }
     }
 
     /// Keeps a RST; the oldest of its slots gives way when none is free.
     pub fn keep(&self, now: Instant, place: Place, rst: Rst) {
         let (key, numbers) = encode(place, rst);
-        let expires_ms = now.as_millis() + LIFETIME_MS;
-        let mut victim: Option<&Slot> = None;
-        for slot in self.ways(key) {
-            let held = slot.key.load(Ordering::Acquire);
-            if held == key || held == 0 {
-                victim = Some(slot);
-                break;
-            }
-            let age = |slot: &Slot| slot.expires_ms.load(Ordering::Relaxed);
-            if victim.is_none_or(|oldest| age(slot) < age(oldest)) {
-                victim = Some(slot);
-            }
-        }
-        let Some(slot) = victim else { return };
-        slot.numbers.store(numbers, Ordering::Relaxed);
-        slot.expires_ms.store(expires_ms, Ordering::Relaxed);
-        if slot.key.swap(key, Ordering::AcqRel) == 0 {
-            self.used.fetch_add(1, Ordering::Release);
-        }
+        self.slots.keep(key, numbers, now.as_millis() + LIFETIME_MS);
     }
 
     /// Whether there is nothing to look for.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.used.load(Ordering::Relaxed) == 0
+        self.slots.is_empty()
     }
 
     /// Takes out the RST that answers `segment`, sent through `place`.
     pub fn take(&self, now: Instant, place: Place, segment: Segment) -> Option<Rst> {
-        for bare in [false, true] {
-            let key = key(place, bare);
-            for slot in self.ways(key) {
-                if slot.key.load(Ordering::Acquire) != key {
-                    continue;
-                }
-                let rst = decode(bare, slot.numbers.load(Ordering::Relaxed));
-                let expired = slot.expires_ms.load(Ordering::Relaxed) < now.as_millis();
-                let answers = answers(rst, segment);
-                let take = expired || answers;
-                if take
-                    && slot
-                        .key
-                        .compare_exchange(key, 0, Ordering::AcqRel, Ordering::Relaxed)
-                        .is_ok()
-                {
-                    self.used.fetch_sub(1, Ordering::Release);
-                    if !expired {
-                        return Some(rst);
-                    }
-                }
-            }
-        }
-        None
+        [false, true].into_iter().find_map(|bare| {
+            let answers = |numbers| answers(decode(bare, numbers), segment);
+            let numbers = self.slots.take(key(place, bare), now.as_millis(), answers)?;
+            Some(decode(bare, numbers))
+        })
     }
 
     /// Frees the slots of RSTs that nobody asked for in time.
     pub fn expire(&self, now: Instant) {
-        if self.is_empty() {
-            return;
-        }
-        for slot in &self.slots {
-            let key = slot.key.load(Ordering::Acquire);
-            let expired = slot.expires_ms.load(Ordering::Relaxed) < now.as_millis();
-            if key != 0
-                && expired
-                && slot.key.compare_exchange(key, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-            {
-                self.used.fetch_sub(1, Ordering::Release);
-            }
-        }
-    }
-
-    fn ways(&self, key: u64) -> impl Iterator<Item = &Slot> {
-        let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        let start = hash as usize % self.slots.len();
-        (0..WAYS).filter_map(move |way| self.slots.get((start + way) % self.slots.len()))
+        self.slots.expire(now.as_millis());
     }
 }
 
@@ -244,8 +178,13 @@ mod tests {
             let now = NOW.plus_millis(port.into());
             table.keep(now, place(port), Rst::Bare { seq: SeqNum(port.into()) });
         }
-        assert!(table.used.load(Ordering::Relaxed) <= 8);
+        let held = (0..1000u16).filter(|&port| {
+            let segment = segment(Some(port.into()), 0);
+            port != 999 && table.take(NOW, place(port), segment).is_some()
+        });
+        assert!(held.count() < 8);
         let last = Rst::Bare { seq: SeqNum(999) };
         assert_eq!(table.take(NOW, place(999), segment(Some(999), 0)), Some(last));
+        assert!(table.is_empty());
     }
 }

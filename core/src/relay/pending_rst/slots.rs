@@ -1,0 +1,145 @@
+//! The words of the table of pending RSTs, shared by the workers without a lock.
+//!
+//! Whoever changes a slot, or takes out what it holds, has it in hand meanwhile: its key says so, and
+//! nobody else reads or writes more of it than a hint. So numbers are never taken for those of another
+//! key, and none are given out twice. Nobody waits: who finds a slot in another's hand leaves it alone.
+//!
+//! `core/tests/loom.rs` runs this file under every order of its loads and stores that the memory model
+//! allows; that is why it takes atomics from the module above.
+
+use super::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// Slots that a key may be in.
+pub const WAYS: usize = 4;
+
+/// Nothing is in the slot.
+const FREE: u64 = 0;
+/// Somebody has the slot in hand.
+const IN_HAND: u64 = 1;
+
+/// The slots.
+#[derive(Debug)]
+pub struct Slots {
+    slots: Box<[Slot]>,
+    // How many slots are in use, so that an empty table costs one load. Never less than there are.
+    used: AtomicU32,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    key: AtomicU64,
+    numbers: AtomicU64,
+    expires_ms: AtomicU64,
+}
+
+impl Slots {
+    /// So many free slots, at least one.
+    pub fn new(slots: usize) -> Self {
+        let slots = (0..slots.max(1)).map(|_| Slot::default()).collect();
+        Slots { slots, used: AtomicU32::new(0) }
+    }
+
+    /// Keeps `numbers` under `key`, which is above 1, until after `expires_ms`. The oldest of the
+    /// key's slots gives way when none is free.
+    pub fn keep(&self, key: u64, numbers: u64, expires_ms: u64) {
+        let mut oldest: Option<(&Slot, u64, u64)> = None;
+        for slot in self.ways(key) {
+            let held = slot.key.load(Ordering::Relaxed);
+            if held == key || held == FREE {
+                if self.fill(slot, held, key, numbers, expires_ms) {
+                    return;
+                }
+            } else if held != IN_HAND {
+                let expires_ms = slot.expires_ms.load(Ordering::Relaxed);
+                if oldest.is_none_or(|(.., first)| expires_ms < first) {
+                    oldest = Some((slot, held, expires_ms));
+                }
+            }
+        }
+        if let Some((slot, held, _)) = oldest {
+            self.fill(slot, held, key, numbers, expires_ms);
+        }
+    }
+
+    /// Whether there is nothing to look for.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.used.load(Ordering::Relaxed) == 0
+    }
+
+    /// Takes numbers out that are kept under `key` and that `answers` says yes to; what is too old is
+    /// thrown away.
+    pub fn take(&self, key: u64, now_ms: u64, answers: impl Fn(u64) -> bool) -> Option<u64> {
+        for slot in self.ways(key) {
+            // Hints, that segments which a RST does not answer go by.
+            if slot.key.load(Ordering::Relaxed) != key
+                || !(slot.is_over(now_ms) || answers(slot.numbers.load(Ordering::Relaxed)))
+                || !slot.take_in_hand(key)
+            {
+                continue;
+            }
+            let numbers = slot.numbers.load(Ordering::Relaxed);
+            let is_over = slot.is_over(now_ms);
+            let found = !is_over && answers(numbers);
+            self.put_back(slot, key, is_over || found);
+            if found {
+                return Some(numbers);
+            }
+        }
+        None
+    }
+
+    /// Frees the slots of what is too old.
+    pub fn expire(&self, now_ms: u64) {
+        if self.is_empty() {
+            return;
+        }
+        for slot in &self.slots {
+            let key = slot.key.load(Ordering::Relaxed);
+            if key > IN_HAND && slot.is_over(now_ms) && slot.take_in_hand(key) {
+                self.put_back(slot, key, slot.is_over(now_ms));
+            }
+        }
+    }
+
+    /// Gives the slot, which holds `held`, to `key`; false when somebody else was faster.
+    fn fill(&self, slot: &Slot, held: u64, key: u64, numbers: u64, expires_ms: u64) -> bool {
+        if !slot.take_in_hand(held) {
+            return false;
+        }
+        slot.numbers.store(numbers, Ordering::Relaxed);
+        slot.expires_ms.store(expires_ms, Ordering::Relaxed);
+        if held == FREE {
+            self.used.fetch_add(1, Ordering::Relaxed);
+        }
+        slot.key.store(key, Ordering::Release);
+        true
+    }
+
+    /// Lets go of a slot that holds `key`, free or as it was.
+    fn put_back(&self, slot: &Slot, key: u64, is_free: bool) {
+        slot.key.store(if is_free { FREE } else { key }, Ordering::Release);
+        if is_free {
+            self.used.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn ways(&self, key: u64) -> impl Iterator<Item = &Slot> {
+        let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let count = self.slots.len();
+        let start = hash as usize % count;
+        (0..WAYS.min(count)).filter_map(move |way| self.slots.get((start + way) % count))
+    }
+}
+
+impl Slot {
+    /// Takes the slot in hand if it holds `held`: what was written before it was let go is seen from
+    /// here on, and nobody else changes it.
+    fn take_in_hand(&self, held: u64) -> bool {
+        self.key.compare_exchange(held, IN_HAND, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    fn is_over(&self, now_ms: u64) -> bool {
+        self.expires_ms.load(Ordering::Relaxed) < now_ms
+    }
+}

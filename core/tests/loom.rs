@@ -1,0 +1,220 @@
+//! The files of core that have atomics of their own, under every order of their loads and stores that
+//! the memory model allows (`loom`).
+//!
+//! They name atomics by the module above them, which here is this program with loom's; nothing of core
+//! is built in another way for it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use anyrelay_core::link::{ASK_INTERVAL_MS, EXPIRE_MS, REFRESH_MS};
+use anyrelay_core::{time, wire};
+use loom::sync::Arc;
+use loom::sync::atomic;
+use loom::thread;
+
+#[path = "../src/link/neighbour/slot.rs"]
+#[allow(dead_code)]
+mod slot;
+#[path = "../src/relay/pending_rst/slots.rs"]
+#[allow(dead_code)]
+mod slots;
+
+use slot::{Key, Neighbour, Slot};
+use slots::Slots;
+use time::Instant;
+use wire::MacAddr;
+
+/// Keys, and the numbers that are kept under each.
+const KEYS: [u64; 3] = [1 << 63 | 5, 1 << 63 | 6, 1 << 63 | 7];
+const NUMBERS: [u64; 3] = [55, 66, 77];
+const LATE_MS: u64 = 2000;
+const EXPIRES_MS: u64 = 1000;
+
+/// Runs `work` in every order that takes a processor away from a thread in its midst so many times at
+/// most: mistakes need no more, and it takes seconds.
+fn model(work: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(2);
+    builder.check(work);
+}
+
+/// A table of one slot, which all keys fight for, with the first one's numbers in it.
+fn contended() -> Arc<Slots> {
+    let slots = Slots::new(1);
+    slots.keep(KEYS[0], NUMBERS[0], EXPIRES_MS);
+    Arc::new(slots)
+}
+
+/// Takes whatever is kept under the key, and checks that it was kept under that one.
+fn take(slots: &Slots, key: usize) -> usize {
+    let taken = slots.take(KEYS[key], 0, |_| true);
+    assert!(taken.is_none_or(|numbers| numbers == NUMBERS[key]), "{taken:?} under the key {key}");
+    taken.iter().len()
+}
+
+/// The table's account of itself after all, with nobody about it.
+fn settle(slots: &Slots) -> usize {
+    let left = (0..KEYS.len()).map(|key| take(slots, key)).sum();
+    assert!(slots.is_empty(), "what is not there is counted");
+    left
+}
+
+#[test]
+fn no_rst_is_given_for_another_ones() {
+    model(|| {
+        let slots = contended();
+        let keeper = thread::spawn({
+            let slots = Arc::clone(&slots);
+            move || slots.keep(KEYS[1], NUMBERS[1], EXPIRES_MS)
+        });
+        let taker = thread::spawn({
+            let slots = Arc::clone(&slots);
+            move || take(&slots, 0)
+        });
+        let taken = take(&slots, 1) + taker.join().unwrap();
+        keeper.join().unwrap();
+        assert!(taken + settle(&slots) <= 2);
+    });
+}
+
+#[test]
+fn two_that_fight_for_a_slot_leave_one_of_them_whole() {
+    model(|| {
+        let slots = contended();
+        let keeper = thread::spawn({
+            let slots = Arc::clone(&slots);
+            move || slots.keep(KEYS[1], NUMBERS[1], EXPIRES_MS)
+        });
+        slots.keep(KEYS[2], NUMBERS[2], EXPIRES_MS);
+        keeper.join().unwrap();
+        assert_eq!(settle(&slots), 1);
+    });
+}
+
+#[test]
+fn a_rst_is_given_once() {
+    model(|| {
+        let slots = contended();
+        let takers = [(); 2].map(|()| {
+            let slots = Arc::clone(&slots);
+            thread::spawn(move || take(&slots, 0))
+        });
+        let taken: usize = takers.into_iter().map(|taker| taker.join().unwrap()).sum();
+        // One of them has it: the other one leaves it alone only while it does.
+        assert_eq!((taken, settle(&slots)), (1, 0));
+    });
+}
+
+#[test]
+fn one_that_is_kept_again_is_given_once_as_it_is_now() {
+    const NEWER: u64 = 56;
+    model(|| {
+        let slots = contended();
+        let keeper = thread::spawn({
+            let slots = Arc::clone(&slots);
+            move || slots.keep(KEYS[0], NEWER, EXPIRES_MS)
+        });
+        // A segment that only the older one answers, and one that only the newer one does.
+        let taker = thread::spawn({
+            let slots = Arc::clone(&slots);
+            move || slots.take(KEYS[0], 0, |numbers| numbers == NUMBERS[0])
+        });
+        let newer = slots.take(KEYS[0], 0, |numbers| numbers == NEWER);
+        let older = taker.join().unwrap();
+        keeper.join().unwrap();
+        assert!(older.is_none_or(|numbers| numbers == NUMBERS[0]));
+        assert!(newer.is_none_or(|numbers| numbers == NEWER));
+        let left = slots.take(KEYS[0], 0, |_| true);
+        assert!(left.is_none() || newer.is_none() || left == Some(NUMBERS[0]));
+        assert!(slots.is_empty());
+    });
+}
+
+#[test]
+fn what_is_old_is_thrown_away_once_and_nothing_else() {
+    model(|| {
+        let slots = contended();
+        let sweepers = [(); 2].map(|()| {
+            let slots = Arc::clone(&slots);
+            thread::spawn(move || slots.expire(EXPIRES_MS + 1))
+        });
+        slots.keep(KEYS[1], NUMBERS[1], LATE_MS);
+        sweepers.into_iter().for_each(|sweeper| sweeper.join().unwrap());
+        assert_eq!(slots.take(KEYS[0], EXPIRES_MS + 1, |_| true), None);
+        let kept = slots.take(KEYS[1], EXPIRES_MS + 1, |_| true);
+        assert!(kept.is_none_or(|numbers| numbers == NUMBERS[1]));
+        assert!(slots.is_empty());
+    });
+}
+
+const STATIONS: [Key; 2] = [Key { port: 1, high: 2, low: 3 }, Key { port: 1, high: 2, low: 4 }];
+const NOW: Instant = Instant::from_millis(1_000_000);
+
+fn mac_of(station: usize) -> MacAddr {
+    MacAddr::from_u64(0x0200_0000_0001 + station as u64)
+}
+
+/// What the slot says of a station, which is its own address or none; then it learns it.
+fn ask_and_tell(slot: &Slot, station: usize) {
+    let Some(found) = slot.holding(STATIONS[station]) else { return };
+    let (known, _) = found.resolve(NOW);
+    assert!(known.is_none_or(|mac| mac == mac_of(station)), "{station} has {known:?}");
+    found.learn(NOW, mac_of(station), true);
+}
+
+/// A slot with the first station and its address.
+fn inhabited() -> Arc<Slot> {
+    let slot = Slot::default();
+    slot.claim(STATIONS[0]).unwrap().learn(NOW, mac_of(0), true);
+    Arc::new(slot)
+}
+
+#[test]
+fn no_station_gets_anothers_address_while_a_slot_is_given_away() {
+    model(|| {
+        let slot = inhabited();
+        let giver = thread::spawn({
+            let slot = Arc::clone(&slot);
+            move || {
+                slot.claim(STATIONS[1]).unwrap();
+            }
+        });
+        let teller = thread::spawn({
+            let slot = Arc::clone(&slot);
+            move || ask_and_tell(&slot, 0)
+        });
+        ask_and_tell(&slot, 1);
+        giver.join().unwrap();
+        teller.join().unwrap();
+        ask_and_tell(&slot, 1);
+        assert!(slot.holding(STATIONS[0]).is_none());
+    });
+}
+
+#[test]
+fn a_slot_is_given_to_one_at_a_time() {
+    model(|| {
+        let slot = inhabited();
+        let other = thread::spawn({
+            let slot = Arc::clone(&slot);
+            move || slot.claim(STATIONS[0]).is_some()
+        });
+        let claimed = slot.claim(STATIONS[1]).is_some();
+        let others = other.join().unwrap();
+        assert!(claimed || others);
+        let held = STATIONS.map(|station| slot.holding(station).is_some());
+        assert_eq!(held.iter().filter(|held| **held).count(), 1, "its key is made of two");
+    });
+}
+
+#[test]
+fn one_question_is_asked_at_a_time() {
+    model(|| {
+        let neighbour = Arc::new(Neighbour::default());
+        let other = thread::spawn({
+            let neighbour = Arc::clone(&neighbour);
+            move || neighbour.resolve(NOW).1
+        });
+        let asks = [neighbour.resolve(NOW).1, other.join().unwrap()];
+        assert_eq!(asks.iter().filter(|asks| **asks).count(), 1);
+    });
+}
