@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use super::forward::chosen_target;
 use super::ingress::Packet;
 use super::lanes::{self, Up};
 use super::run::Run;
@@ -94,14 +95,20 @@ impl<O> Run<'_, O> {
         O: Output<F>,
     {
         let Error { quote, mtu, .. } = error;
+        let target = Endpoint { ip: quote.ip.dst, port: quote.dst_port };
         let (client, timestamps, less) = match &service.egress {
-            Egress::Transparent if self.snapshot.client_ok(quote.ip.src) => {
+            Egress::Transparent => {
                 let client = Endpoint { ip: quote.ip.src, port: quote.src_port };
-                let target = Endpoint { ip: quote.ip.dst, port: quote.dst_port };
+                if !self.snapshot.client_ok(client.ip) || client.port == 0 {
+                    return Err(DropReason::NotOurs);
+                }
                 self.note(Note::Passed { client, target });
+                // Clients may reach other targets by their own addresses, past the POP.
+                if chosen_target(service, client) != Some(target) {
+                    return Err(DropReason::NotOurs);
+                }
                 (client, Timestamps::Keep, 0)
             }
-            Egress::Transparent => return Err(DropReason::NotOurs),
             Egress::Pool { pool, permutation, .. } => {
                 let (Some((tag, _)), Seen::Timestamps(at)) = (quote.timestamps(), quote.seen)
                 else {
@@ -112,8 +119,12 @@ impl<O> Run<'_, O> {
                 let mut decoded = [Err(DecodeError::Walk)];
                 permutation.inverse(&[mapped], &mut decoded);
                 let client = self.checked_client(decoded[0])?;
-                let target = Endpoint { ip: quote.ip.dst, port: quote.dst_port };
                 self.note(Note::Mapped { client, mapped, egress_ip: quote.ip.src, target });
+                // No POP sent the segment if it is not to the target that they all choose.
+                let endpoint = Endpoint { ip: client.ip, port: client.port };
+                if chosen_target(service, endpoint) != Some(target) {
+                    return Err(DropReason::IcmpQuote);
+                }
                 let (timestamps, less) = match client.case {
                     Case::WithTimestamps => (Timestamps::SetValue(at, 0), 0),
                     Case::WithoutTimestamps => (Timestamps::Strip, INSERTED_LEN as u16),
@@ -185,7 +196,7 @@ impl<O> Run<'_, O> {
         let Error { quote, mtu, .. } = *error;
         let of = self.snapshot.service_at(quote.ip.src, quote.src_port);
         let client = Endpoint { ip: quote.ip.dst, port: quote.dst_port };
-        let Some(target) = super::forward::chosen_target(service, client) else {
+        let Some(target) = chosen_target(service, client) else {
             return self.drop(of, DropReason::IcmpQuote, frame);
         };
         self.note(Note::Passed { client, target });
@@ -311,7 +322,7 @@ impl<O> Run<'_, O> {
         O: Output<F>,
     {
         self.count_drop::<F>(packet.of, DropReason::TtlExceeded);
-        self.own_error(packet, frame, OwnError::TimeExceeded, ReplyKind::TimeExceeded);
+        self.own_error(packet, frame, OwnError::TimeExceeded);
     }
 
     /// A segment that does not fit, of which `fits` bytes would: its sender is told, if it has DF set.
@@ -321,22 +332,20 @@ impl<O> Run<'_, O> {
     {
         self.count_drop::<F>(packet.of, DropReason::TooBig);
         if packet.segment.ip.dont_fragment() {
-            let error = OwnError::FragmentationNeeded(fits);
-            self.own_error(packet, frame, error, ReplyKind::FragmentationNeeded);
+            self.own_error(packet, frame, OwnError::TooBig(fits));
         }
     }
 
     /// Turns `frame`, on which the verdict is given already, into an ICMP error to its sender.
-    fn own_error<F: Frame>(
-        &mut self,
-        packet: &Packet,
-        mut frame: F,
-        error: OwnError,
-        kind: ReplyKind,
-    ) where
+    fn own_error<F: Frame>(&mut self, packet: &Packet, mut frame: F, error: OwnError)
+    where
         O: Output<F>,
     {
         let Segment { l3, ip, .. } = packet.segment;
+        let kind = match error {
+            OwnError::TimeExceeded => ReplyKind::TimeExceeded,
+            OwnError::TooBig(_) => ReplyKind::FragmentationNeeded,
+        };
         if !self.admit_own_error(kind, Ipv4Addr::from_bits(ip.src).into()) {
             return;
         }

@@ -11,7 +11,8 @@ use crate::frame::Frame;
 use crate::relay::icmp::Quote6;
 use crate::tunnel::Family;
 use crate::verdict::{DropReason, ReplyKind};
-use crate::wire::icmpv6::{self, OwnError};
+use crate::wire::icmp::OwnError;
+use crate::wire::icmpv6;
 use crate::wire::tcp::field;
 use crate::wire::{ethernet, get_u16, ipv6};
 
@@ -77,7 +78,7 @@ impl<O> Run<'_, O> {
         O: Output<F>,
     {
         self.count_drop::<F>(packet.of, DropReason::TtlExceeded);
-        self.own_error6(packet, frame, OwnError::TimeExceeded, ReplyKind::TimeExceeded);
+        self.own_error6(packet, frame, OwnError::TimeExceeded);
     }
 
     /// A segment that does not fit, of which `fits` bytes would.
@@ -86,22 +87,21 @@ impl<O> Run<'_, O> {
         O: Output<F>,
     {
         self.count_drop::<F>(packet.of, DropReason::TooBig);
-        let error = OwnError::PacketTooBig(fits.max(ipv6::MTU_MIN as u32));
-        self.own_error6(packet, frame, error, ReplyKind::PacketTooBig);
+        let fits = fits.clamp(ipv6::MTU_MIN as u32, u16::MAX.into()) as u16;
+        self.own_error6(packet, frame, OwnError::TooBig(fits));
     }
 
     /// Turns `frame`, on which the verdict is given already, into an ICMPv6 error to its sender.
     #[cold]
     #[inline(never)]
-    fn own_error6<F: Frame>(
-        &mut self,
-        packet: &Packet,
-        mut frame: F,
-        error: OwnError,
-        kind: ReplyKind,
-    ) where
+    fn own_error6<F: Frame>(&mut self, packet: &Packet, mut frame: F, error: OwnError)
+    where
         O: Output<F>,
     {
+        let kind = match error {
+            OwnError::TimeExceeded => ReplyKind::TimeExceeded,
+            OwnError::TooBig(_) => ReplyKind::PacketTooBig,
+        };
         if !self.admit_own_error(kind, Ipv6Addr::from_bits(packet.ipv6.ip.src).into()) {
             return;
         }

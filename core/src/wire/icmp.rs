@@ -80,13 +80,13 @@ pub fn make_echo_reply(bytes: &mut [u8]) {
     write_checksum(bytes);
 }
 
-/// Errors that a POP sends itself.
+/// Errors that a POP sends itself, over IPv4 and IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OwnError {
-    /// Time exceeded in transit.
+    /// Time, or the hop limit, exceeded in transit.
     TimeExceeded,
-    /// Fragmentation needed and DF set, with the MTU in bytes that fits.
-    FragmentationNeeded(u16),
+    /// Fragmentation needed and DF set, or packet too big, with the MTU in bytes that fits.
+    TooBig(u16),
 }
 
 /// Writes the header of `error` at the start of `bytes`, the rest of which is the quote, and the
@@ -96,7 +96,7 @@ pub fn write_error(bytes: &mut [u8], error: OwnError) {
     *head = [0; HEADER_LEN];
     match error {
         OwnError::TimeExceeded => head[field::TYPE] = TIME_EXCEEDED,
-        OwnError::FragmentationNeeded(mtu) => {
+        OwnError::TooBig(mtu) => {
             head[field::TYPE] = UNREACHABLE;
             head[field::CODE] = CODE_FRAGMENTATION_NEEDED;
             put_u16(head, field::MTU, mtu);
@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn own_errors_parse() {
         let mut bytes = [7; HEADER_LEN + 28];
-        write_error(&mut bytes, OwnError::FragmentationNeeded(1400));
+        write_error(&mut bytes, OwnError::TooBig(1400));
         assert_eq!(parse(&bytes), Ok(Kind::Error { mtu: Some(1400) }));
         write_error(&mut bytes, OwnError::TimeExceeded);
         assert_eq!(parse(&bytes), Ok(Kind::Error { mtu: None }));

@@ -1,6 +1,6 @@
 //! ICMPv6 (RFC 4443): echo, errors, and which messages are for neighbour discovery.
 
-use super::icmp::IcmpError;
+use super::icmp::{IcmpError, OwnError};
 use super::ipv6::PROTOCOL_ICMPV6;
 use super::{get_u32, put_u16, put_u32};
 use crate::wire::checksum;
@@ -75,15 +75,6 @@ pub fn make_echo_reply(src: u128, dst: u128, bytes: &mut [u8]) {
     write_checksum(src, dst, bytes);
 }
 
-/// Errors that a POP sends itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OwnError {
-    /// Hop limit exceeded in transit.
-    TimeExceeded,
-    /// Packet too big, with the MTU in bytes that fits.
-    PacketTooBig(u32),
-}
-
 /// Writes the header of `error`, sent from `src` to `dst`, at the start of `bytes`, the rest of
 /// which is the quote, and the checksum over all of it.
 pub fn write_error(src: u128, dst: u128, bytes: &mut [u8], error: OwnError) {
@@ -91,9 +82,9 @@ pub fn write_error(src: u128, dst: u128, bytes: &mut [u8], error: OwnError) {
     *head = [0; HEADER_LEN];
     match error {
         OwnError::TimeExceeded => head[field::TYPE] = TIME_EXCEEDED,
-        OwnError::PacketTooBig(mtu) => {
+        OwnError::TooBig(mtu) => {
             head[field::TYPE] = PACKET_TOO_BIG;
-            put_u32(head, field::MTU, mtu);
+            put_u32(head, field::MTU, mtu.into());
         }
     }
     write_checksum(src, dst, bytes);
@@ -121,8 +112,8 @@ mod tests {
     #[test]
     fn own_errors_parse() {
         let mut bytes = [7; HEADER_LEN + 49];
-        write_error(SRC, DST, &mut bytes, OwnError::PacketTooBig(70_000));
-        assert_eq!(parse(SRC, DST, &bytes), Ok(Kind::Error { mtu: Some(70_000) }));
+        write_error(SRC, DST, &mut bytes, OwnError::TooBig(1400));
+        assert_eq!(parse(SRC, DST, &bytes), Ok(Kind::Error { mtu: Some(1400) }));
         write_error(SRC, DST, &mut bytes, OwnError::TimeExceeded);
         assert_eq!(parse(SRC, DST, &bytes), Ok(Kind::Error { mtu: None }));
         assert_eq!(parse(SRC, DST, &bytes[..7]), Err(IcmpError::Malformed));

@@ -385,6 +385,42 @@ fn an_error_that_fills_a_link_loses_the_end_of_its_quote() {
 }
 
 #[test]
+fn an_error_about_a_target_that_no_pop_chooses_is_refused() {
+    let mut world = World::new();
+    for number in 0..30 {
+        let client = (CLIENT.0 + number, CLIENT.1);
+        let targets = world.service("many").targets().to_vec();
+        let chosen = world.target("many", client);
+        for case in [0, 1] {
+            let (egress, port, tag) = world.egress("many", case, client);
+            for target in targets.iter().map(|target| (target.ip, target.port)) {
+                let quote = Tcp::new((egress, port), target, ACK).stamped(tag, 3).datagram();
+                let error = frag_needed(ROUTER, egress, 1400, &quote, 548);
+                if target == chosen {
+                    assert_eq!(world.datagram(LAN, &error).len(), 1);
+                } else {
+                    assert_eq!(world.dropped(LAN, &error), DropReason::IcmpQuote, "{client:?}");
+                }
+            }
+        }
+        // Past the POP: a client may speak with such a target by its own address.
+        let chosen = world.target("raw", client);
+        for target in RAW_TARGETS {
+            let quote = Tcp::new(client, target, ACK).datagram();
+            let error = frag_needed(ROUTER, client.0, 1400, &quote, 548);
+            if target == chosen {
+                assert_eq!(world.datagram(LAN, &error).len(), 1);
+            } else {
+                assert_eq!(world.dropped(LAN, &error), DropReason::NotOurs, "{client:?}");
+            }
+        }
+    }
+    let quote = Tcp::new((CLIENT.0, 0), world.target("raw", (CLIENT.0, 0)), ACK).datagram();
+    let error = frag_needed(ROUTER, CLIENT.0, 1400, &quote, 548);
+    assert_eq!(world.dropped(LAN, &error), DropReason::NotOurs);
+}
+
+#[test]
 fn errors_that_must_not_be_mapped_are_refused() {
     let mut world = World::new();
     let (egress, ..) = world.egress("web", 0, CLIENT);
