@@ -1,5 +1,5 @@
-//! Who may be a client or an agent, wherever an address can enter: as the source of a segment, decoded
-//! from what a target sends, in a token, or quoted in an ICMP error. Nothing is sent because of an
+//! Who may be a client or an agent, in every mode and wherever an address can enter: as the source of a
+//! segment, decoded from what a target sends, in a token, or quoted in an ICMP error. Nothing is sent because of an
 //! address that nobody outside can have; above all nothing to the POP itself, to a VIP or to a target.
 //!
 //! Every way is taken by a good address too, which something is sent for: else it would show nothing.
@@ -12,7 +12,7 @@ use anyrelay_core::verdict::PortIndex;
 use crate::*;
 
 /// No unicast, or the POP's own, its VIPs', its targets', its pools', or its links'.
-const BAD4: [&str; 22] = [
+const BAD4: [&str; 23] = [
     "0.0.0.0",
     "0.1.2.3",
     "127.0.0.1",
@@ -22,6 +22,7 @@ const BAD4: [&str; 22] = [
     "255.255.255.255",
     "203.0.113.10",
     "203.0.113.12",
+    "203.0.113.14",
     "203.0.113.20",
     "203.0.113.21",
     "100.64.8.0",
@@ -37,7 +38,7 @@ const BAD4: [&str; 22] = [
     "172.16.0.1",
 ];
 
-const BAD6: [&str; 13] = [
+const BAD6: [&str; 22] = [
     "::",
     "::1",
     "::c612:509",
@@ -51,6 +52,15 @@ const BAD6: [&str; 13] = [
     "2001:db8:f::20",
     "2001:db8:1::2",
     "2001:db8:1::",
+    "2001:db8:2::2",
+    "2001:db8:2::",
+    "2001:db8:f::10",
+    "2001:db8:5::1",
+    "2001:db8:5::21",
+    "2001:db8:5::40",
+    "2001:db8:5::41",
+    "2001:db8:64::",
+    "2001:db8:64::c612:509:0:1",
 ];
 
 const GOOD4: [&str; 2] = ["198.18.5.9", "9.9.9.9"];
@@ -61,16 +71,15 @@ const ROUTER4: u32 = 0x0909_0909;
 const ROUTER6: u128 = 0x2600_0009 << 96 | 9;
 
 fn world() -> World {
-    let ipv6 = |text: &str| {
-        text.replace(
-            "[\"192.0.2.2/24\"]",
-            "[\"192.0.2.2/24\", \"2001:db8:1::2/64\", \"fe80::a/64\"]",
-        )
-        .replace("[\"192.0.2.1\"]", "[\"192.0.2.1\", \"fe80::1\"]")
-        .replace("[\"02:00:00:00:01:01\"]", "[\"02:00:00:00:01:01\", \"02:00:00:00:01:01\"]")
-        .replace("id = 1\n", "id = 1\ntenants = \"tenants.toml\"\n")
-    };
-    let config = anyrelay_core::config::Config::parse("pop.toml", &(ipv6(CONFIG) + TUNNELS));
+    let edits = [
+        ("\"2001:db8:1::2/64\"]", "\"2001:db8:1::2/64\", \"fe80::a/64\"]"),
+        ("id = 1\n", "id = 1\ntenants = \"tenants.toml\"\n"),
+    ];
+    let config = edits.iter().fold(relay6_config(), |config, (from, to)| {
+        assert!(config.contains(from), "{from:?} is not in the config");
+        config.replace(from, to)
+    });
+    let config = anyrelay_core::config::Config::parse("pop.toml", &(config + TUNNELS));
     let mut world = World::keyed(config.unwrap(), KEYS, TENANTS);
     world.later(1_795_000_004_000 - 1_000_000);
     world
@@ -83,7 +92,14 @@ fn ways4(world: &mut World, client: u32) -> Vec<Way> {
     let at = (client, PORT);
     let mut ways: Vec<Way> = Vec::new();
     // The source of a segment.
-    for (name, vip) in [("pool", WEB), ("several targets", MANY), ("transparent", RAW)] {
+    let services = [
+        ("pool", WEB),
+        ("several targets", MANY),
+        ("transparent", RAW),
+        ("prefix", WEB6),
+        ("prefix, several targets", MANY6),
+    ];
+    for (name, vip) in services {
         for flags in [SYN, ACK, RST, FIN | ACK] {
             ways.push((name, WAN, Tcp::new(at, vip, flags).datagram()));
             ways.push((name, WAN, Tcp::new(at, vip, flags).stamped(7, 0).datagram()));
@@ -114,10 +130,10 @@ fn ways4(world: &mut World, client: u32) -> Vec<Way> {
         let up = Tcp::new((address, port), WEB_TARGET, ACK).stamped(tag, 0).datagram();
         ways.push(("quoted by egress", LAN, frag_needed(ROUTER4, address, 1400, &up, 548)));
     }
-    let up = Tcp::new(at, RAW_TARGETS[0], ACK).datagram();
+    let up = Tcp::new(at, world.target("raw", at), ACK).datagram();
     ways.push(("quoted as a source", LAN, frag_needed(ROUTER4, client, 1400, &up, 548)));
     // And from the client's.
-    for vip in [WEB, MANY, RAW] {
+    for vip in [WEB, MANY, RAW, WEB6, MANY6] {
         for options in [timestamps(1, 0), Vec::new()] {
             let down = Tcp::new(vip, at, ACK).options(&options).datagram();
             for quoted in [548, 28] {
@@ -126,8 +142,63 @@ fn ways4(world: &mut World, client: u32) -> Vec<Way> {
             }
         }
     }
+    ways.extend(prefix_ways(world, at));
     ways.extend(tunnel_ways(world, SocketAddr::new(Ipv4Addr::from_bits(client).into(), PORT)));
     ways
+}
+
+/// The ways for an IPv4 address to come in from IPv6 targets, in the addresses of a prefix.
+fn prefix_ways(world: &World, at: (u32, u16)) -> Vec<Way> {
+    let mut ways: Vec<Way> = Vec::new();
+    for service in ["web6", "many6"] {
+        let (egress, target) = (world.egress6(service, at), world.target4(service, at));
+        for flags in [SYN | ACK, ACK, RST, FIN | ACK] {
+            let down = over6(target, egress, &plain(flags));
+            ways.push(("decoded from a prefix", LAN, down));
+        }
+        let up = over6(egress, target, &plain(ACK));
+        ways.push(("quoted by a prefix's address", LAN, too_big(egress.0, &up)));
+        ways.push(("quoted shortly", LAN, too_big(egress.0, &up[..48])));
+    }
+    ways
+}
+
+/// Every way for the IPv6 address `client` to come in.
+fn ways6(world: &mut World, client: u128) -> Vec<Way> {
+    let at = (client, PORT);
+    let mut ways: Vec<Way> = Vec::new();
+    for flags in [SYN, ACK, RST, FIN | ACK] {
+        let up = over6(at, RAW6, &plain(flags));
+        ways.push(("transparent over IPv6", WAN, up.clone()));
+        // Behind destination options.
+        let segment = segment6(at, RAW6, &plain(flags));
+        let padding = [&[6, 0, 1, 4, 0, 0, 0, 0][..], &segment].concat();
+        let ip = Ip6 { next: 60, ..Ip6::new(client, RAW6.0) };
+        ways.push(("behind an extension header", WAN, ip.with(&padding)));
+    }
+    let mut last_hop = over6(at, RAW6, &plain(ACK));
+    last_hop[7] = 1;
+    ways.push(("own error", WAN, last_hop));
+    ways.push(("RST", WAN, over6(at, (RAW6.0, 9), &plain(SYN))));
+    for target in RAW6_TARGETS {
+        for flags in [SYN | ACK, ACK, RST] {
+            ways.push(("transparent down", LAN, over6(target, at, &plain(flags))));
+        }
+    }
+    let up = over6(at, world.target6("raw6", at), &plain(ACK));
+    ways.push(("quoted as a source", LAN, too_big(client, &up)));
+    let down = over6(RAW6, at, &plain(ACK));
+    for quoted in [down.len(), 48] {
+        ways.push(("quoted as a destination", WAN, too_big(RAW6.0, &down[..quoted])));
+    }
+    ways.extend(tunnel_ways(world, SocketAddr::new(Ipv6Addr::from_bits(client).into(), PORT)));
+    ways
+}
+
+/// A packet-too-big from a router, to `to`.
+fn too_big(to: u128, quoted: &[u8]) -> Vec<u8> {
+    let message = [&[2, 0, 0, 0, 0, 0, 5, 0x46][..], quoted].concat();
+    Ip6 { next: 58, ..Ip6::new(ROUTER6, to) }.with(&message)
 }
 
 /// Every way for an agent's address to come in.
@@ -201,10 +272,7 @@ fn down_of(world: &World, a: &Agent, up: &Outer, agent: SocketAddr, start: u32) 
 fn error_about(vip: SocketAddr, quoted: &[u8]) -> Vec<u8> {
     match vip {
         SocketAddr::V4(vip) => frag_needed(ROUTER4, vip.ip().to_bits(), 1350, quoted, 548),
-        SocketAddr::V6(vip) => {
-            let message = [&[2, 0, 0, 0, 0, 0, 5, 0x46][..], quoted].concat();
-            Ip6 { next: 58, ..Ip6::new(ROUTER6, vip.ip().to_bits()) }.with(&message)
-        }
+        SocketAddr::V6(vip) => too_big(vip.ip().to_bits(), quoted),
     }
 }
 
@@ -219,8 +287,7 @@ fn good_addresses_are_served_in_every_way() {
     }
     for good in GOOD6 {
         let mut world = world();
-        let agent = SocketAddr::new(Ipv6Addr::from_bits(ip6(good)).into(), PORT);
-        for way in tunnel_ways(&mut world, agent) {
+        for way in ways6(&mut world, ip6(good)) {
             let sent = world.datagram(way.1, &way.2);
             assert!(!sent.is_empty(), "{good}: {} {:?}", way.0, world.out.said);
         }
@@ -238,8 +305,7 @@ fn addresses_that_nobody_has_are_refused_in_every_way() {
     }
     for bad in BAD6 {
         let mut world = world();
-        let agent = SocketAddr::new(Ipv6Addr::from_bits(ip6(bad)).into(), PORT);
-        for way in tunnel_ways(&mut world, agent) {
+        for way in ways6(&mut world, ip6(bad)) {
             let sent = world.datagram(way.1, &way.2);
             assert!(sent.is_empty(), "{bad}: {} {:?}", way.0, world.out.said);
         }
@@ -264,6 +330,26 @@ fn no_land_packet_comes_out() {
                 let segment = Tcp::new(target, other, ACK);
                 assert!(world.datagram(port, &segment.datagram()).is_empty());
             }
+        }
+    }
+    for target in RAW6_TARGETS {
+        for port in [WAN, LAN] {
+            for flags in [SYN, ACK, RST] {
+                assert!(world.datagram(port, &over6(target, RAW6, &plain(flags))).is_empty());
+                // The VIP to itself.
+                assert!(world.datagram(port, &over6(RAW6, RAW6, &plain(flags))).is_empty());
+            }
+            for other in RAW6_TARGETS {
+                assert!(world.datagram(port, &over6(target, other, &plain(ACK))).is_empty());
+            }
+        }
+    }
+    // Out of IPv6 into IPv4: a target that answers an egress address which stands for the VIP.
+    for vip in [WEB6, MANY6, WEB, RAW] {
+        let egress = world.egress6("web6", vip);
+        for flags in [SYN | ACK, ACK, RST] {
+            let segment = over6(WEB6_TARGET, egress, &plain(flags));
+            assert!(world.datagram(LAN, &segment).is_empty());
         }
     }
 }
