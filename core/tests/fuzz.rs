@@ -95,4 +95,4 @@ macro_rules! tests {
     };
 }
 
-tests!(agent_packet agent_receive capture config_file key_files pop_handle quotes tunnel_message tunnel_token wire);
+tests!(agent_packet agent_receive capture config_file fragments key_files pop_handle quotes tunnel_message tunnel_token wire);

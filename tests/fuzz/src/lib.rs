@@ -7,6 +7,7 @@ pub mod agent_packet;
 pub mod agent_receive;
 pub mod capture;
 pub mod config_file;
+pub mod fragments;
 pub mod key_files;
 pub mod pop_handle;
 pub mod quotes;
@@ -18,11 +19,12 @@ pub mod wire;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them. Each has an entry in Cargo.toml, and a folder in `corpus/`.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     ("agent_packet", agent_packet::run),
     ("agent_receive", agent_receive::run),
     ("capture", capture::run),
     ("config_file", config_file::run),
+    ("fragments", fragments::run),
     ("key_files", key_files::run),
     ("pop_handle", pop_handle::run),
     ("quotes", quotes::run),

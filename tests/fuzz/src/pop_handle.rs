@@ -8,7 +8,8 @@
 //! - each frame that leaves is well-formed ([`check`], which uses no parser of the core's) and is sent by
 //!   the port's own station, from an address that is the POP's to use,
 //! - frames and counters add up: each frame that came in has a verdict, and each verdict is counted,
-//! - a POP that gets the same frames one by one sends the same, and so does one that has a past.
+//! - a POP that gets the same frames one by one sends the same, and so does one that has a past,
+//! - what would be set aside as a fragment, where datagrams are put together, goes no further alone.
 //!
 //! Input: the case, then for each frame: template 2, port and flags 1, edits 1, and so many edits of 4.
 
@@ -20,7 +21,7 @@ use std::sync::Arc;
 
 use anyrelay_core::counters::Counters;
 use anyrelay_core::frame::{ChecksumVerdict, Frame, HeapFrame};
-use anyrelay_core::pop::{BURST, Note, Output, Pop, SoftState};
+use anyrelay_core::pop::{Arrived, BURST, Note, Output, Pop, SoftState};
 use anyrelay_core::time::Now;
 use anyrelay_core::verdict::{AbsorbKind, DropReason, PortIndex, ReplyKind, Verdict};
 use arrayvec::ArrayVec;
@@ -91,6 +92,7 @@ fn together_and_one_by_one(case: &Case, frames: &[Input]) {
         for frame in group {
             single.handle(std::slice::from_ref(frame));
             check::all(case, frame.port, &frame.bytes, frame.verdict, &single.out.last);
+            single.set_aside(frame);
             // Soft state that the frames themselves made is the same in both.
             old.handle(std::slice::from_ref(frame));
         }
@@ -178,6 +180,23 @@ impl<'a> World<'a> {
             let after = Counts::of(&self.counters, self.case);
             self.add_up(group.len(), &before, &after);
             self.out.sent.extend(self.out.last.iter().cloned());
+        }
+    }
+
+    /// Checks a frame, which was handled, against what is done with fragments before that.
+    fn set_aside(&self, input: &Input) {
+        let mut frame = input.frame();
+        match self.pop.incoming(&self.case.snapshot, input.port, &mut frame) {
+            Arrived::Whole => assert_eq!(frame.bytes(), input.bytes),
+            Arrived::Fragment(fragment) => {
+                let len = fragment.l3 + fragment.headers_len + fragment.len;
+                assert_eq!(frame.bytes(), &input.bytes[..len]);
+                assert!(self.out.last.is_empty(), "{fragment:?} is sent on alone");
+            }
+            Arrived::Refused(reason) => {
+                assert_eq!(frame.bytes(), input.bytes);
+                assert!(self.out.last.is_empty(), "what is refused with {reason:?} is sent on");
+            }
         }
     }
 

@@ -99,16 +99,18 @@ fn read(bytes: &[u8]) -> Option<Datagram<'_>> {
             let payload = bytes[40..].get(..header.payload_length().into())?;
             // Extension headers, which a POP does not send, stand before the segment that came in.
             let (protocol, payload) = behind_extensions(header.next_header().0, payload)?;
-            if protocol == 44 {
-                let protocol = *payload.first()?;
-                return Some(Datagram {
-                    v6: true,
-                    ttl: header.hop_limit(),
-                    protocol,
-                    payload: None,
-                    holds: false,
-                });
-            }
+            let (protocol, payload) = match protocol {
+                // All of its datagram (RFC 6946).
+                44 if payload.len() >= 8 && word(payload, 2) & 0xfff9 == 0 => {
+                    behind_extensions(payload[0], &payload[8..])?
+                }
+                44 => {
+                    let protocol = *payload.first()?;
+                    let (ttl, holds) = (header.hop_limit(), false);
+                    return Some(Datagram { v6: true, ttl, protocol, payload: None, holds });
+                }
+                _ => (protocol, payload),
+            };
             Some(Datagram {
                 v6: true,
                 ttl: header.hop_limit(),
@@ -166,6 +168,7 @@ pub fn all(
         assert!(datagram.v6 || frame[at] == 0x45, "IPv4 options are sent");
         let next = if datagram.v6 { frame[at + 6] } else { datagram.protocol };
         let fragment = datagram.payload.is_none();
+        assert!(fragment || next != 44, "a fragment that is all of its datagram is sent");
         assert!(
             fragment || next == datagram.protocol || came.as_ref().is_some_and(|came| came.v6),
             "extension headers are put in"

@@ -1,0 +1,203 @@
+//! Fragments: reading them out of any frame, and the ledger that decides on each.
+//!
+//! A sequence of fragments of a few datagrams of both families, with pauses between them, goes to a
+//! ledger with small limits and to a slow [`twin`] that keeps every byte. After every step:
+//!
+//! - both decide the same, and count the same drops, each with its reason, at the same ports,
+//! - frames and datagrams are within their bounds, and the ledger's account of them is the twin's,
+//! - what is said to be whole has all of its bytes, each once, from one sender's datagram,
+//!
+//! and after its time all is forgotten, and there is room for as many datagrams as at first. What the
+//! bytes themselves say as a frame is read too, and compared with what `etherparse` reads.
+//!
+//! Input: limits 1, then for each step: what 1, datagram 1, offset 1, length 1, more 1, pause 1.
+
+mod read;
+mod twin;
+
+use anyrelay_core::config::{FragmentLimits, Side};
+use anyrelay_core::counters::Counters;
+use anyrelay_core::fragment::{Admitted, Arrival, Fragment, FragmentHash, Ledger};
+use anyrelay_core::keys::Secret;
+use anyrelay_core::time::Instant;
+use anyrelay_core::verdict::{DropReason, PortIndex};
+use anyrelay_core::wire::ethernet::Ethernet;
+
+use twin::{Decision, Piece, Twin};
+
+/// Runs one input.
+pub fn run(input: &[u8]) {
+    read::any_frame(input);
+    let Some((&limits, mut rest)) = input.split_first() else { return };
+    let mut desk = Desk::new(limits);
+    while let Some((step, more)) = rest.split_first_chunk() {
+        desk.step(step);
+        desk.compare();
+        rest = more;
+    }
+    desk.settle();
+}
+
+/// The ledger and its twin.
+struct Desk {
+    ledger: Ledger,
+    counters: Counters,
+    twin: Twin,
+    now_ms: u64,
+}
+
+impl Desk {
+    fn new(choice: u8) -> Desk {
+        let pick = |shift: u8| usize::from(choice >> shift & 3);
+        let limits = FragmentLimits {
+            datagrams: [1, 2, 5, 16][pick(0)],
+            per_datagram: [2, 3, 5, 8][pick(2)],
+            buffers: [2, 4, 16, 64][pick(4)],
+            timeout_ms: 100,
+        };
+        let frame_len_max = [600, 1518, 2048, 1 << 17][pick(6)];
+        let hash = FragmentHash::new(&Secret::new([7; 32])).unwrap();
+        Desk {
+            ledger: Ledger::new(limits, frame_len_max, hash),
+            counters: Counters::default(),
+            twin: Twin::new(limits, frame_len_max),
+            now_ms: 0,
+        }
+    }
+
+    fn step(&mut self, step: &[u8; 6]) {
+        let [what, .., pause] = *step;
+        self.now_ms += u64::from(pause & 0x7f) / 4;
+        let now = Instant::from_millis(self.now_ms);
+        if pause & 0x80 != 0 {
+            self.ledger.expire(now, &self.counters);
+            self.twin.expire(self.now_ms);
+        }
+        let piece = piece(step);
+        let frame = frame(&piece);
+        let read = Fragment::read(&Ethernet::parse(&frame).unwrap(), &frame);
+        if piece.offset == 0 && !piece.more {
+            assert_eq!(read, None, "a whole datagram is no fragment");
+            return;
+        }
+        let fragment = read.unwrap().unwrap();
+        read::same(&fragment, &piece);
+        if what & 7 == 7 {
+            // Whoever keeps frames refused one that was to wait.
+            self.ledger.refused(&fragment.key, &self.counters);
+            return self.twin.refused(piece.key);
+        }
+        let port = PortIndex(piece.port);
+        let at = Arrival { now, port, side: side(piece.port) };
+        let admitted = self.ledger.admit(at, &fragment, &self.counters);
+        match (admitted, self.twin.admit(self.now_ms, &piece)) {
+            (Admitted::Waits, Decision::Waits) | (Admitted::Refused, Decision::Refused) => {}
+            (Admitted::Completes(finished), Decision::Whole(whole)) => {
+                assert_eq!(finished.port, PortIndex(whole.port));
+                assert_eq!((finished.len, finished.fragments), (whole.len, whole.fragments));
+                assert_eq!(finished.is_marked, whole.is_marked);
+            }
+            (admitted, decision) => panic!("{admitted:?}, not {decision:?}: {piece:?}"),
+        }
+    }
+
+    /// Both say the same of themselves.
+    fn compare(&self) {
+        assert_eq!(self.ledger.kept(), self.twin.kept());
+        assert!(self.ledger.kept() <= self.twin.limits.buffers as usize);
+        assert_eq!(self.ledger.is_empty(), self.twin.is_empty());
+        for port in 0..PORTS {
+            for &reason in DropReason::ALL {
+                let (ours, twins) =
+                    (self.counters.drops(PortIndex(port), reason), self.twin.drops(port, reason));
+                assert_eq!(ours, twins, "drops with {reason:?} at {port}");
+            }
+        }
+    }
+
+    /// After its time all is forgotten and counted, and every place is free.
+    fn settle(&mut self) {
+        self.now_ms += u64::from(self.twin.limits.timeout_ms) + 1;
+        self.ledger.expire(Instant::from_millis(self.now_ms), &self.counters);
+        self.twin.expire(self.now_ms);
+        self.compare();
+        assert!(self.ledger.is_empty() && self.ledger.kept() == 0);
+        assert_eq!(self.twin.admitted, self.twin.passed + self.twin.dropped(), "all are accounted");
+        let (datagrams, buffers) = (self.twin.limits.datagrams, self.twin.limits.buffers);
+        for id in 0..=datagrams.min(buffers) {
+            let mut piece = piece(&[0, 0, 0, 4, 1, 0]);
+            piece.key.id = id;
+            let frame = frame(&piece);
+            let read = Fragment::read(&Ethernet::parse(&frame).unwrap(), &frame);
+            let now = Instant::from_millis(self.now_ms);
+            let at = Arrival { now, port: PortIndex(0), side: side(0) };
+            let admitted = self.ledger.admit(at, &read.unwrap().unwrap(), &self.counters);
+            let has_room = id < datagrams.min(buffers);
+            assert_eq!(admitted == Admitted::Waits, has_room, "{id} of {datagrams}");
+        }
+    }
+}
+
+/// Ports, two of which are on a side.
+const PORTS: u8 = 3;
+
+fn side(port: u8) -> Side {
+    if port == 2 { Side::Target } else { Side::Client }
+}
+
+/// The fragment that a step speaks of.
+fn piece(&[what, datagram, offset, len, more, _]: &[u8; 6]) -> Piece {
+    let is_six = datagram & 1 != 0;
+    let far = if datagram & 0x40 != 0 { 32 } else { 1 };
+    Piece {
+        key: twin::Key { is_six, id: u32::from(datagram >> 1 & 7), dst: datagram >> 4 & 1 },
+        port: (what >> 3 & 3).min(PORTS - 1),
+        protocol: if what >> 5 == 7 { 1 } else { 6 },
+        offset: usize::from(offset) * 8 * far % (1 << 16),
+        len: usize::from(len & 63) * 8 + usize::from(len >> 6),
+        more: more & 1 != 0,
+        ecn: more >> 1 & 3,
+        // Most TCP headers are whole in the first fragment.
+        header_words: if more & 0x80 != 0 { more >> 3 & 15 } else { 5 },
+        has_options: !is_six && more & 0x40 != 0,
+        is_tagged: datagram & 0x20 != 0,
+    }
+}
+
+/// Its frame, written by hand.
+fn frame(piece: &Piece) -> Vec<u8> {
+    let mut payload = vec![0; piece.len];
+    if let Some(byte) = payload.get_mut(12).filter(|_| piece.offset == 0) {
+        *byte = piece.header_words << 4;
+    }
+    let mut frame = vec![2; 12];
+    if piece.is_tagged {
+        frame.extend([0x81, 0x00, 0, 9]);
+    }
+    let word = piece.offset as u16;
+    if piece.key.is_six {
+        frame.extend([0x86, 0xdd, 0x60, piece.ecn << 4, 0, 0]);
+        frame.extend((8 + piece.len as u16).to_be_bytes());
+        frame.extend([44, 64]);
+        for last in [1, 8 + piece.key.dst] {
+            frame.extend([0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last]);
+        }
+        frame.extend([piece.protocol, 0]);
+        frame.extend((word | u16::from(piece.more)).to_be_bytes());
+        frame.extend(piece.key.id.to_be_bytes());
+    } else {
+        frame.extend([8, 0]);
+        let options = if piece.has_options { &[1; 4][..] } else { &[] };
+        let mut header = vec![0x45 + (options.len() / 4) as u8, piece.ecn];
+        header.extend((20 + options.len() as u16 + piece.len as u16).to_be_bytes());
+        header.extend((piece.key.id as u16).to_be_bytes());
+        header.extend((word >> 3 | u16::from(piece.more) << 13).to_be_bytes());
+        header.extend([64, piece.protocol, 0, 0, 10, 0, 0, 1, 10, 0, 0, 8 + piece.key.dst]);
+        header.extend(options);
+        let sum = read::checksum(&header).to_be_bytes();
+        header[10..12].copy_from_slice(&sum);
+        frame.extend(header);
+    }
+    frame.extend(payload);
+    frame
+}
