@@ -242,6 +242,10 @@ impl Twin {
         let longest = datagram.bytes.len().max(piece.end());
         datagram.bytes.resize(longest, 0);
         datagram.bytes[piece.offset..piece.end()].iter_mut().for_each(|count| *count += 1);
+        if piece.offset == 0 {
+            // The whole comes in where its header did.
+            datagram.port = piece.port;
+        }
         datagram.pieces.push(piece.clone());
         datagram.kept += 1;
         let is_whole = datagram.end() == Some(datagram.bytes.len())
