@@ -51,6 +51,15 @@ pub struct IpFragTableConfig {
     pub timeout: u64,
 }
 
+impl IpFragTableConfig {
+    /// Bytes of DPDK's memory that such a table takes, but for some hundred: two sets of buckets, whose
+    /// number is a power of two, of places with 256 bytes.
+    pub fn memory(&self) -> usize {
+        let buckets = self.datagrams.div_ceil(self.bucket).next_power_of_two();
+        2 * buckets as usize * self.bucket as usize * PLACE_LEN
+    }
+}
+
 /// Why a table was not made.
 #[derive(Debug, thiserror::Error)]
 pub enum IpFragTableError {
@@ -254,6 +263,9 @@ const IPV6_HEADERS_LEN: u16 = 48;
 const IPV6_FRAGMENT: u8 = 44;
 /// What an mbuf's field of 7 bits holds.
 const L2_LEN_MAX: u8 = 127;
+/// Bytes of a place: `struct ip_frag_pkt`, which DPDK does not export, is four cache lines long.
+const PLACE_LEN: usize = 256;
+
 const SIZE_MAX: u32 = 1 << 20;
 /// Frames that are fetched ahead of being freed.
 const PREFETCH: u32 = 3;

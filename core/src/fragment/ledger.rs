@@ -171,6 +171,12 @@ impl Ledger {
         }
     }
 
+    /// Bytes that a ledger with these limits takes.
+    pub fn memory(limits: &FragmentLimits) -> usize {
+        let (entries, heads) = (limits.datagrams.max(1), limits.datagrams.next_power_of_two());
+        entries as usize * size_of::<Entry>() + heads as usize * size_of::<u32>()
+    }
+
     /// Decides on a fragment, and counts all drops that follow.
     pub fn admit(&mut self, at: Arrival, fragment: &Fragment, counters: &Counters) -> Admitted {
         let refuse = |reason| {

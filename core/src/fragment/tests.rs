@@ -337,6 +337,16 @@ fn datagrams_frames_and_time_are_bounded() {
 }
 
 #[test]
+fn its_memory_is_what_the_documents_say() {
+    // docs/operations.md: about 110 bytes for each datagram.
+    for datagrams in [16, 1024, 65_536] {
+        let memory = Ledger::memory(&FragmentLimits { datagrams, ..LIMITS });
+        let each = memory as f64 / f64::from(datagrams);
+        assert!((100.0..120.0).contains(&each), "{each}");
+    }
+}
+
+#[test]
 fn what_the_table_of_frames_refuses_is_given_up() {
     let mut desk = Desk::new(LIMITS);
     let (first, second) = (ipv4(9, 0, 24, true), ipv4(9, 24, 48, true));

@@ -67,6 +67,14 @@ fn check_tells_every_mistake_with_file_key_and_reason() {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(stdout(&output).starts_with(&format!("{name}: ok, 1 services, digest ")));
 
+    assert!(!stdout(&output).contains("fragments"));
+
+    folder.write("pop.toml", good.replace("fragments = \"drop\"", "fragments = \"reassemble\""));
+    let output = anyrelay(&["check", "--config", name]);
+    let says = "\nfragments: for each of 1 workers 512 KiB of dpdk.memory_mb, ";
+    assert!(stdout(&output).contains(says), "{}{}", stdout(&output), stderr(&output));
+    assert!(stdout(&output).contains("up to 2048 of the 8192 frame buffers\n"));
+
     for (from, to, keys) in [
         ("mbufs = 8192", "mbufs = 8192\nmbuffs = 1", &["dpdk.mbuffs"][..]),
         ("net_null0,no-rx=1", "0000:01:00.9", &["port[0].device"]),

@@ -3,13 +3,15 @@
 
 use std::path::Path;
 
-use anyrelay_core::config::{Snapshot, Tunnel};
+use anyrelay_core::config::{Config, Fragments, Snapshot, Tunnel};
+use anyrelay_core::fragment::Ledger;
 use anyrelay_core::keys::format_time;
 use anyrelay_core::time::UnixTime;
 use anyrelay_core::tunnel::token::Lifetime;
 
 use super::{Failure, say};
 use crate::control::load;
+use crate::ports::FragmentTable;
 use crate::worker::unix_now;
 
 /// Checks the config at `path` and the files with secrets that it names.
@@ -24,6 +26,7 @@ pub(super) fn check(path: &Path) -> Result<(), Failure> {
     let path = path.display();
     say(format_args!("{path}: ok, {services} services{with_tunnels}, digest {digest}"))?;
     snapshot.tunnels.iter().map(tunnel).try_for_each(say)?;
+    fragments(&snapshot.config).into_iter().try_for_each(say)?;
     let now = unix_now(snapshot.config.pop.clock_offset_ms);
     token_epochs(&snapshot, now).into_iter().try_for_each(say)
 }
@@ -34,6 +37,19 @@ fn tunnel(tunnel: &Tunnel) -> String {
     let vips: Vec<_> = vips.map(|vip| vip.addr.to_string()).collect();
     let (tenants, agents) = (service.tenants.len(), service.agents.count_of(&service.tenants));
     format!("tunnel {name}: vip {}, {tenants} tenants, {agents} agents", vips.join(" "))
+}
+
+/// What putting datagrams together takes of the machine's memory, if it is the policy.
+fn fragments(config: &Config) -> Option<String> {
+    let Fragments::Reassemble(limits) = &config.pop.fragments else { return None };
+    let workers = config.workers.iter().filter(|worker| !worker.rx.is_empty()).count();
+    let table = FragmentTable::memory(limits).div_ceil(1024);
+    let ledger = Ledger::memory(limits).div_ceil(1024);
+    let (buffers, mbufs) = (limits.buffers, config.dpdk.mbufs);
+    Some(format!(
+        "fragments: for each of {workers} workers {table} KiB of dpdk.memory_mb, {ledger} KiB of the process, \
+         and up to {buffers} of the {mbufs} frame buffers"
+    ))
 }
 
 fn token_epochs(snapshot: &Snapshot, now: UnixTime) -> Vec<String> {

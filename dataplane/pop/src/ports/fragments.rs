@@ -30,12 +30,12 @@ impl FragmentTable {
     /// # Errors
     /// When DPDK's memory is short.
     pub fn new(pool: &FramePool, limits: &FragmentLimits) -> Result<Self, IpFragTableError> {
-        let config = IpFragTableConfig {
-            datagrams: limits.datagrams,
-            bucket: BUCKET,
-            timeout: u64::from(limits.timeout_ms) * 1_000_000,
-        };
-        Ok(FragmentTable(IpFragTable::new(&pool.eal.0, &config)?))
+        Ok(FragmentTable(IpFragTable::new(&pool.eal.0, &config(limits))?))
+    }
+
+    /// Bytes of DPDK's memory that a table with these limits takes.
+    pub fn memory(limits: &FragmentLimits) -> usize {
+        config(limits).memory()
     }
 
     /// Keeps the fragment in `frame`, which the ledger has admitted.
@@ -70,6 +70,14 @@ impl FragmentTable {
     #[inline]
     pub fn held(&self) -> usize {
         self.0.held()
+    }
+}
+
+fn config(limits: &FragmentLimits) -> IpFragTableConfig {
+    IpFragTableConfig {
+        datagrams: limits.datagrams,
+        bucket: BUCKET,
+        timeout: u64::from(limits.timeout_ms) * 1_000_000,
     }
 }
 
