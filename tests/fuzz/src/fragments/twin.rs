@@ -37,7 +37,7 @@ impl Piece {
 
     /// Why no datagram has such a fragment.
     fn refusal(&self, frame_len_max: usize) -> Option<DropReason> {
-        if self.len == 0 || (self.more && self.len % 8 != 0) {
+        if self.len == 0 || (self.more && !self.len.is_multiple_of(8)) {
             return Some(DropReason::FragmentMalformed);
         }
         let l3 = if self.is_tagged { 18 } else { 14 };
