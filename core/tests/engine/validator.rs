@@ -158,8 +158,9 @@ pub fn check(port: PortIndex, frame: &[u8], sent: &Sent) -> Checked {
         let wholes = sent.chunk_by(same).map(|fragments| {
             let frames: Vec<_> = fragments.iter().map(|(_, bytes)| bytes.clone()).collect();
             let mut whole = put_together(&frames, 1500);
-            // The ID is the POP's own.
+            // The ID is the POP's own, and fragments have the reserved bit clear, as kernels make them.
             whole[18..20].copy_from_slice(&frame[l3 + 4..l3 + 6]);
+            whole[20] |= frame[l3 + 6] & 0x80;
             whole[24..26].fill(0);
             let sum = internet_checksum(&[&whole[14..34]]);
             whole[24..26].copy_from_slice(&sum.to_be_bytes());
