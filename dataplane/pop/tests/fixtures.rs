@@ -117,13 +117,7 @@ fn run(case: &Case) {
     let config = folder.write("config.toml", config);
 
     let mut pop = Pop::start(&config, metrics, &[]);
-    let received =
-        |page: &Metrics| page.sum("anyrelay_port_packets_total", &[("direction", "rx")]) as usize;
-    pop.wait_for("to receive all frames", |pop| received(&pop.metrics()) == input.len());
-    // A turn of the loop that found nothing came after all that was received was handled.
-    let idle = |page: &Metrics| page.sum("anyrelay_polls_total", &[("state", "idle")]);
-    let before = idle(&pop.metrics());
-    pop.wait_for("to poll again", |pop| idle(&pop.metrics()) > before + 1);
+    pop.wait_for_frames(input.len());
     let page = pop.metrics();
     pop.stop();
 

@@ -43,6 +43,15 @@ impl Metrics {
         self.with(name, labels).sum::<f64>() as u64
     }
 
+    /// The sums of a metric's samples for each value of `label`.
+    pub fn by(&self, name: &str, label: &str) -> BTreeMap<&str, u64> {
+        let mut sums = BTreeMap::new();
+        for (_, labels, value) in self.samples.iter().filter(|(other, ..)| other == name) {
+            *sums.entry(labels[label].as_str()).or_default() += *value as u64;
+        }
+        sums
+    }
+
     /// Whether a metric has a sample with all of `labels`.
     pub fn has(&self, name: &str, labels: &[(&str, &str)]) -> bool {
         self.with(name, labels).next().is_some()

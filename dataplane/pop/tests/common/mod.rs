@@ -223,8 +223,18 @@ impl Pop {
     }
 
     /// Polls until `is_done`, for 20 s at most.
-    pub fn wait_for(&mut self, what: &str, mut is_done: impl FnMut(&mut Pop) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(20);
+    pub fn wait_for(&mut self, what: &str, is_done: impl FnMut(&mut Pop) -> bool) {
+        self.wait_up_to(Duration::from_secs(20), what, is_done);
+    }
+
+    /// Polls until `is_done`, for `limit` at most.
+    pub fn wait_up_to(
+        &mut self,
+        limit: Duration,
+        what: &str,
+        mut is_done: impl FnMut(&mut Pop) -> bool,
+    ) {
+        let deadline = Instant::now() + limit;
         while !is_done(self) {
             assert!(
                 Instant::now() < deadline,
@@ -233,6 +243,33 @@ impl Pop {
             );
             thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Waits until the POP received `frames` frames in all, and every worker is done with them.
+    pub fn wait_for_frames(&mut self, frames: usize) {
+        self.wait_for("to receive all frames", |pop| {
+            let rx = [("direction", "rx")];
+            let received = pop.metrics().sum("anyrelay_port_packets_total", &rx);
+            assert!(received <= frames as u64, "{received} frames came in");
+            received == frames as u64
+        });
+        // A frame is counted as received before anything is done with it, and two workers at most
+        // have it after the first: one that puts it together, one that sends it.
+        for _ in 0..3 {
+            self.wait_for_turns();
+        }
+    }
+
+    /// Waits until every worker went through a whole turn of its loop.
+    fn wait_for_turns(&mut self) {
+        let before = self.metrics();
+        let before = before.by("anyrelay_polls_total", "worker");
+        self.wait_for("to go on polling", |pop| {
+            let now = pop.metrics();
+            let now = now.by("anyrelay_polls_total", "worker");
+            // The first of two turns may have begun before.
+            before.iter().all(|(worker, turns)| now[worker] >= turns + 2)
+        });
     }
 
     /// Status and body of a page; nothing while nobody listens.
