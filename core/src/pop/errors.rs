@@ -326,10 +326,14 @@ impl<O> Run<'_, O> {
     }
 
     /// A segment that does not fit, of which `fits` bytes would: its sender is told, if it has DF set.
+    /// A damaged one is not answered: damage to its options may be what makes it grow.
     pub(super) fn too_big<F: Frame>(&mut self, packet: &Packet, frame: F, fits: u16)
     where
         O: Output<F>,
     {
+        if !self.tcp_checksum_holds(packet, &frame) {
+            return self.drop(packet.of, DropReason::TcpChecksum, frame);
+        }
         self.count_drop::<F>(packet.of, DropReason::TooBig);
         if packet.segment.ip.dont_fragment() {
             self.own_error(packet, frame, OwnError::TooBig(fits));

@@ -13,7 +13,7 @@ use crate::tunnel::Family;
 use crate::verdict::{DropReason, ReplyKind};
 use crate::wire::icmp::OwnError;
 use crate::wire::icmpv6;
-use crate::wire::tcp::field;
+use crate::wire::tcp::{self, field};
 use crate::wire::{ethernet, get_u16, ipv6};
 
 impl<O> Run<'_, O> {
@@ -81,11 +81,15 @@ impl<O> Run<'_, O> {
         self.own_error6(packet, frame, OwnError::TimeExceeded);
     }
 
-    /// A segment that does not fit, of which `fits` bytes would.
+    /// A segment that does not fit, of which `fits` bytes would. A damaged one is not answered.
     pub(super) fn too_big6<F: Frame>(&mut self, packet: &Packet, frame: F, fits: u32)
     where
         O: Output<F>,
     {
+        let ip = packet.ipv6.ip;
+        if !tcp::checksum_holds6(ip.src, ip.dst, packet.ipv6.message(packet, &frame)) {
+            return self.drop(packet.of, DropReason::TcpChecksum, frame);
+        }
         self.count_drop::<F>(packet.of, DropReason::TooBig);
         let fits = fits.clamp(ipv6::MTU_MIN as u32, u16::MAX.into()) as u16;
         self.own_error6(packet, frame, OwnError::TooBig(fits));

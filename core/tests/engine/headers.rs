@@ -150,6 +150,10 @@ fn assert_too_big(
         assert_eq!((seen.src, seen.dst), (ip(own), segment.ip.src));
         assert_eq!((kind, code, word as usize), (3, 4, *fits));
         assert_eq!(quote, big.datagram()[..548]);
+        // What is damaged is not answered.
+        let mut damaged = big.datagram();
+        *damaged.last_mut().unwrap() ^= 1;
+        assert_eq!(world.dropped(side, &damaged), DropReason::TcpChecksum);
         // Without DF nobody is told: it leaves in fragments.
         let may_fragment = big.edit(|segment| segment.ip.fragment = 0);
         assert_eq!(world.datagram(side, &may_fragment.datagram()).len(), 2);

@@ -382,6 +382,9 @@ fn who_sends_what_does_not_fit_is_told_in_his_family_what_would() {
     let message = told6(&mut world, WAN, &datagram(1341));
     assert_eq!(message[..8], [2, 0, 0, 0, 0, 0, 5, 120]);
     assert_eq!(message[8..], datagram(1341)[..1280 - 48]);
+    let mut damaged = datagram(1341);
+    *damaged.last_mut().unwrap() ^= 1;
+    assert_eq!(world.dropped(WAN, &damaged), DropReason::TcpChecksum);
 
     let wan = ("device = \"wan\"", "device = \"wan\"\nmtu = 1400");
     let mut world = relay6_world(&[wan]);
