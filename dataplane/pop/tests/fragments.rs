@@ -139,6 +139,8 @@ impl Run {
             metrics.sum("anyrelay_fragments_waiting", &[]) == 0
                 && metrics.sum("anyrelay_frame_buffers", &[("state", "used")]) == 0
         });
+        // What waited too long is freed all at once, but counted bit by bit.
+        self.pop.wait_until_idle();
     }
 
     /// Settles, and checks that every fragment became part of a datagram or was dropped.

@@ -42,7 +42,10 @@ fn a_pop_is_ready_shows_its_metrics_and_stops_with_0() {
         assert_eq!(metrics.label_names(name).as_deref(), Some(labels), "{name}");
     }
     assert_eq!(metrics.sum("anyrelay_ready", &[]), 1);
-    assert!(metrics.sum("anyrelay_polls_total", &[("state", "idle")]) > 0);
+    // A worker is at work before its first turn is over.
+    pop.wait_for("to poll", |pop| {
+        pop.metrics().sum("anyrelay_polls_total", &[("state", "idle")]) > 0
+    });
     assert!(metrics.label("anyrelay_build_info", "dpdk").unwrap().starts_with("DPDK "));
     let digest = metrics.label("anyrelay_config_info", "digest").unwrap();
     assert!(pop.log().contains(digest));
@@ -97,6 +100,10 @@ fn with_tunnels_a_pop_is_ready_only_if_its_clock_is_vouched_for() {
     // Vouched for by the operator, from the next reload on.
     fs::write(&path, text.replace("id = 1\n", "id = 1\nclock = \"trusted\"\n")).unwrap();
     pop.signal("-HUP");
+    // Where the clock is good it was ready before, too.
+    pop.wait_for("to reload", |pop| {
+        pop.metrics().sum("anyrelay_reloads_total", &[("result", "done")]) == 1
+    });
     pop.wait_for_status(200);
     assert_eq!(pop.metrics().label_names(clock.0), None);
     pop.stop();

@@ -19,12 +19,22 @@ fn a_target_without_timestamps_is_named_with_what_to_do_and_gets_a_rst() {
     let mut config = Config::new();
     config.lan = format!("net_pcap1,rx_pcap={},tx_pcap={}", input.display(), output.display());
     let mut pop = Pop::start(&folder.pop(&config), config.metrics, &[]);
-    pop.wait_for_log("sysctl net.ipv4.tcp_timestamps=1");
-    let log = pop.log();
-    let line = log.lines().find(|line| line.contains("target_without_timestamps")).unwrap();
-    for part in ["WARN", "service=\"web\"", "count=2"] {
-        assert!(line.contains(part), "{part} in {line}");
-    }
+    // Told of once, or, where the first is seen before the second is counted, of each.
+    pop.wait_for("to warn of both", |pop| {
+        let log = pop.log();
+        // The last line may still be on its way into the log.
+        let lines = log.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        let of_reason = lines.filter(|line| line.contains("target_without_timestamps"));
+        let counts = of_reason.map(|line| {
+            for part in ["WARN", "service=\"web\"", "sysctl net.ipv4.tcp_timestamps=1"] {
+                assert!(line.contains(part), "{part} in {line}");
+            }
+            let count = line.split_once("count=").unwrap().1;
+            count.split(' ').next().unwrap().trim().parse::<u64>().unwrap()
+        });
+        counts.sum::<u64>() == 2
+    });
+    pop.wait_for_frames(2);
     let metrics = pop.metrics();
     let reason = ("reason", "target_without_timestamps");
     assert_eq!(metrics.sum("anyrelay_service_drops_total", &[reason, ("service", "web")]), 2);

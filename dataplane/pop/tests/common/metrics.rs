@@ -52,6 +52,20 @@ impl Metrics {
         sums
     }
 
+    /// Whether workers did anything with frames between `before` and this page.
+    pub fn moved_since(&self, before: &Metrics) -> bool {
+        let is_of_frames = |name: &str| {
+            name == "anyrelay_fragments_waiting"
+                || name == "anyrelay_egress_queue_depth"
+                || (name.starts_with("anyrelay_") && name.ends_with("_total"))
+                    && name != "anyrelay_polls_total"
+        };
+        let of = |page: &Metrics| -> Vec<_> {
+            page.samples.iter().filter(|(name, ..)| is_of_frames(name)).cloned().collect()
+        };
+        of(self) != of(before)
+    }
+
     /// Whether a metric has a sample with all of `labels`.
     pub fn has(&self, name: &str, labels: &[(&str, &str)]) -> bool {
         self.with(name, labels).next().is_some()

@@ -8,10 +8,10 @@ pub mod pcap;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -175,9 +175,15 @@ pub fn service(name: &str, port: u16, target: &str, egress: &str) -> String {
     )
 }
 
-/// A loopback address with a port that is free now.
+/// A loopback address that is nobody else's: neither another test's nor one that the kernel gives to
+/// whoever asks for any port.
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+    static NUMBER: AtomicU16 = AtomicU16::new(0);
+    // Process numbers have 22 bits (proc(5), `pid_max`); that of a thread is no other process's.
+    let ip = Ipv4Addr::from_bits(0x7f40_0000 | std::process::id() & 0x003f_ffff);
+    // Below those that are given out by default (ip-sysctl, `ip_local_port_range`).
+    let port = 9100 + NUMBER.fetch_add(1, Ordering::Relaxed);
+    SocketAddr::from((ip, port))
 }
 
 /// A running POP; it is killed with the test.
@@ -222,9 +228,9 @@ impl Pop {
         text
     }
 
-    /// Polls until `is_done`, for 20 s at most.
+    /// Polls until `is_done`, for a minute at most.
     pub fn wait_for(&mut self, what: &str, is_done: impl FnMut(&mut Pop) -> bool) {
-        self.wait_up_to(Duration::from_secs(20), what, is_done);
+        self.wait_up_to(Duration::from_secs(60), what, is_done);
     }
 
     /// Polls until `is_done`, for `limit` at most.
@@ -253,11 +259,24 @@ impl Pop {
             assert!(received <= frames as u64, "{received} frames came in");
             received == frames as u64
         });
-        // A frame is counted as received before anything is done with it, and two workers at most
-        // have it after the first: one that puts it together, one that sends it.
-        for _ in 0..3 {
-            self.wait_for_turns();
-        }
+        // A frame is counted as received before anything is done with it.
+        self.wait_until_idle();
+    }
+
+    /// Waits until no worker has anything left to do.
+    pub fn wait_until_idle(&mut self) {
+        let mut before = self.metrics();
+        self.wait_for("to come to rest", |pop| {
+            // Two workers at most have a frame after the first: one that puts it together, one that
+            // sends it. Of what waits for them they take some each turn, and count it.
+            for _ in 0..3 {
+                pop.wait_for_turns();
+            }
+            let now = pop.metrics();
+            let moved = now.moved_since(&before);
+            before = now;
+            !moved
+        });
     }
 
     /// Waits until every worker went through a whole turn of its loop.
@@ -328,8 +347,9 @@ impl Drop for Pop {
 
 /// Status, head and body of the answer to a request.
 pub fn request(address: SocketAddr, text: &str) -> Option<(u16, String, String)> {
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    let limit = Duration::from_secs(20);
+    let mut stream = TcpStream::connect_timeout(&address, limit).ok()?;
+    stream.set_read_timeout(Some(limit)).ok()?;
     stream.write_all(text.as_bytes()).ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
