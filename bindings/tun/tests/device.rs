@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use linux_tun::{Tun, TunError};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
@@ -36,11 +37,16 @@ fn packets_go_in_and_out() {
         let socket = std::net::UdpSocket::bind("10.9.0.1:1000").unwrap();
         socket.send_to(b"hello", "10.9.0.2:2000").unwrap();
         let mut packet = [0; 2000];
-        // The kernel's router solicitations may come first.
-        let len = std::iter::from_fn(|| tun.read(&mut packet).unwrap().map(|len| (packet[0], len)))
-            .find(|(first, _)| *first == 0x45)
-            .unwrap()
-            .1;
+        // The kernel's router solicitations may come first, and keep it busy with them.
+        let end = Instant::now() + Duration::from_secs(60);
+        let len = loop {
+            match tun.read(&mut packet).unwrap() {
+                Some(len) if packet[0] == 0x45 => break len,
+                Some(_) => {}
+                None => std::thread::sleep(Duration::from_millis(1)),
+            }
+            assert!(Instant::now() < end, "no packet came");
+        };
         assert_eq!((len, &packet[28..len]), (33, &b"hello"[..]));
         assert_eq!(&packet[12..20], [10, 9, 0, 1, 10, 9, 0, 2]);
         // Turned round, it comes back as an answer: the sums stay right.
@@ -50,6 +56,7 @@ fn packets_go_in_and_out() {
         packet[20..24].copy_from_slice(&[2000u16.to_be_bytes(), 1000u16.to_be_bytes()].concat());
         tun.write(&packet[..33]).unwrap();
         let mut answer = [0; 100];
+        socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         assert_eq!(socket.recv(&mut answer).unwrap(), 5);
     });
 }

@@ -168,14 +168,14 @@ mod tests {
             format!("read line; echo \"$1 $line\" >{0}.new; mv {0}.new {0}", told.display());
         // The first one hangs for longer than the test may take, and nobody waits for it.
         let hung =
-            format!("for n in $(seq 400); do [ -e {} ] && sleep 0.05; done", folder.display());
+            format!("for n in $(seq 1500); do [ -e {} ] && sleep 0.05; done", folder.display());
         let hung = Target::Command(hung);
         let targets = vec![hung, Target::File(file.clone()), Target::Command(command)];
         let publisher = Publisher::start(targets).unwrap();
         for token in [crate::testing::token(1), crate::testing::token(2)] {
             publisher.publish(token);
             let wanted = format!("token:{token} token:{token}\n");
-            let until = Instant::now() + Duration::from_secs(10);
+            let until = Instant::now() + Duration::from_secs(30);
             let read = |path| std::fs::read_to_string(path).unwrap_or_default();
             while read(&told) != wanted || read(&file) != format!("token:{token}\n") {
                 assert!(Instant::now() < until, "not told {wanted}");

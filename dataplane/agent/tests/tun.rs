@@ -170,11 +170,16 @@ fn with_sides<T: Send>(
         wake_peer: Arc::clone(wake_peer),
     };
     let (end_1, end_2) = (end(1, 2, to_2, &waker_2), end(2, 1, to_1, &waker_1));
+    let open_sides = AtomicUsize::new(0);
     // A thread that is started in a namespace is in it.
     let start = |number, end, poller, waker, inbox| -> JoinHandle<Value> {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
         let side = open(number, v6);
-        thread::spawn(move || serve(side, end, poller, waker, inbox))
+        let serving = thread::spawn(move || serve(side, end, poller, waker, inbox));
+        // A handshake with a side that is not there yet would be begun again.
+        open_sides.fetch_add(1, Ordering::Relaxed);
+        wait_for(|| open_sides.load(Ordering::Relaxed) == 2);
+        serving
     };
     let world = &world;
     let (loops, results) = thread::scope(|scope| {
@@ -226,16 +231,16 @@ fn ping_of_both_families_and_path_mtu() {
         true,
         |world| {
             wait_for(|| run("ping -c 1 -W 1 10.9.0.2").status.success());
-            must("ping -c 5 -i 0.05 -W 2 10.9.0.2");
-            must("ping -6 -c 5 -i 0.05 -W 2 fd00:9::2");
+            must("ping -c 5 -i 0.05 -W 20 10.9.0.2");
+            must("ping -6 -c 5 -i 0.05 -W 20 fd00:9::2");
             // What does not fit is told by the kernel, and what is fragmented comes whole.
             let output = run("ping -c 1 -W 2 -M do -s 1261 10.9.0.2");
             assert!(
                 !output.status.success() && format!("{output:?}").contains("1288"),
                 "{output:?}"
             );
-            must("ping -c 1 -W 2 -M do -s 1260 10.9.0.2");
-            must("ping -c 1 -W 2 -s 8000 10.9.0.2");
+            must("ping -c 1 -W 20 -M do -s 1260 10.9.0.2");
+            must("ping -c 1 -W 20 -s 8000 10.9.0.2");
             world.stop.store(true, Ordering::Relaxed);
         },
         |world| wait_for(|| world.stop.load(Ordering::Relaxed)),

@@ -229,22 +229,24 @@ mod tests {
     use simple_dns::ResourceRecord;
     use simple_dns::rdata::TXT;
 
-    /// Answers one question on loopback with what `answer` makes of it.
+    /// Answers on loopback with what `answer` makes of a question, until the process ends.
     fn serve(answer: impl Fn(&mut Packet<'_>) + Send + 'static) -> SocketAddr {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
         std::thread::spawn(move || {
             let mut buffer = [0; 512];
-            let (len, from) = socket.recv_from(&mut buffer).unwrap();
-            let query = Packet::parse(&buffer[..len]).unwrap();
-            // Somebody who guesses comes first.
-            let mut wrong = Packet::new_reply(query.id() ^ 1);
-            wrong.questions.push(query.questions[0].clone());
-            socket.send_to(&wrong.build_bytes_vec().unwrap(), from).unwrap();
-            let mut reply = Packet::new_reply(query.id());
-            reply.questions.push(query.questions[0].clone());
-            answer(&mut reply);
-            socket.send_to(&reply.build_bytes_vec().unwrap(), from).unwrap();
+            // Whoever was answered too late asks again.
+            while let Ok((len, from)) = socket.recv_from(&mut buffer) {
+                let query = Packet::parse(&buffer[..len]).unwrap();
+                // Somebody who guesses comes first.
+                let mut wrong = Packet::new_reply(query.id() ^ 1);
+                wrong.questions.push(query.questions[0].clone());
+                let _ = socket.send_to(&wrong.build_bytes_vec().unwrap(), from);
+                let mut reply = Packet::new_reply(query.id());
+                reply.questions.push(query.questions[0].clone());
+                answer(&mut reply);
+                let _ = socket.send_to(&reply.build_bytes_vec().unwrap(), from);
+            }
         });
         address
     }
