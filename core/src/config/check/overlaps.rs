@@ -6,7 +6,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::super::{
-    Address, EgressConfig, Pool, PortConfig, Prefix, ServiceConfig, TunnelConfig, is_link_local6,
+    Address, EgressConfig, IpNet, Pool, PortConfig, Prefix, ServiceConfig, TunnelConfig,
+    is_link_local6,
 };
 use super::{Report, UNREAD};
 
@@ -33,6 +34,7 @@ pub(super) fn check(
     own_is_not_served::<u32>(report, ports, services, &vips, &reserved);
     let reserved = ["address of all routers on the link"];
     own_is_not_served::<u128>(report, ports, services, &vips, &reserved);
+    egress_is_routed(report, ports, services);
 }
 
 /// A VIP of either kind of service, and the key that names it.
@@ -194,6 +196,33 @@ fn egress_key(index: usize, service: &ServiceConfig) -> String {
             EgressConfig::Transparent => "",
         }
     )
+}
+
+/// Warns of a pool or a prefix within the network of a link: stations there ask the link for its
+/// addresses, and the POP answers for those of its ports alone. One that covers a network holds
+/// the port's own address, which is told as a mistake.
+fn egress_is_routed(report: &mut Report, ports: &[PortConfig], services: &[ServiceConfig]) {
+    for (index, service) in services.iter().enumerate() {
+        let (first, question) = match service.egress {
+            EgressConfig::Pool(pool) => (pool.first.ip(), "ARP"),
+            EgressConfig::Prefix(prefix) => (prefix.first.ip(), "neighbour discovery"),
+            EgressConfig::Transparent => continue,
+        };
+        for (port_index, port) in ports.iter().enumerate() {
+            let around = |net: &&IpNet| net.contains(first) && !service.egress.holds(net.ip());
+            for net in port.addresses.iter().filter(around) {
+                report.warn(
+                    egress_key(index, service),
+                    format!(
+                        "the {} is in {net} of port[{port_index}]: hosts on that link ask for its \
+                         addresses by {question}, which the POP does not answer; use one apart \
+                         from it, or route it to the POP on every host of the link",
+                        described(service.egress)
+                    ),
+                );
+            }
+        }
+    }
 }
 
 /// A pool or a prefix in messages.

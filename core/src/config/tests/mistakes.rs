@@ -282,10 +282,39 @@ fn what_is_doubtful_is_warned_of() {
             "port",
             "two ports have the MAC",
         ),
+        (
+            GOOD.replace("100.64.8.0/24", "10.1.0.64/26"),
+            "relay[1].egress.pool",
+            "the pool 10.1.0.64/26 is in 10.1.0.2/24 of port[1]: hosts on that link ask for its \
+             addresses by ARP, which the POP does not answer; use one apart from it, or route it \
+             to the POP on every host of the link",
+        ),
+        (
+            GOOD.replace("100.64.8.0/24", "192.0.2.128/26"),
+            "relay[0].egress.pool",
+            "is in 192.0.2.2/24 of port[0]",
+        ),
     ];
     for (text, key, reason) in warnings {
         let config = Config::parse("f", &text).unwrap();
         let told = |problem: &Problem| problem.key == key && problem.reason.contains(reason);
         assert!(config.warnings.iter().any(told), "{key}: {:?}", config.warnings);
+    }
+}
+
+#[test]
+fn egress_that_is_on_no_link_is_not_warned_of() {
+    for pool in ["10.1.2.0/24", "10.0.255.0/24", "192.0.3.0/24"] {
+        let config = Config::parse("f", &GOOD.replace("100.64.8.0/24", pool)).unwrap();
+        assert_eq!(config.warnings, [], "{pool}");
+    }
+}
+
+#[test]
+fn a_pool_that_covers_a_link_is_refused() {
+    for pool in ["10.1.0.0/24", "10.1.0.0/23", "10.1.1.0/24"] {
+        let told = Config::parse("f", &GOOD.replace("100.64.8.0/24", pool)).unwrap_err();
+        let told = told.to_string();
+        assert!(told.contains("is the own address of port[1]; use another"), "{pool}: {told}");
     }
 }

@@ -353,3 +353,19 @@ fn a_reload_is_free_or_told_why_not() {
     let new = Snapshot::build(&config, &new_keys, &tenants(), None).unwrap();
     assert_eq!(reload_conflicts(&old, &new, NOW)[0].problem.key, "pop.keys");
 }
+
+#[test]
+fn a_prefix_on_a_link_is_warned_of() {
+    let text = TEXT.replace("2001:db8:64::/64", "2001:db8:2:0:8000::/80");
+    let config = Config::parse("f", &text).unwrap();
+    let told: Vec<_> = config.warnings.iter().map(Problem::to_string).collect();
+    let expected = |index| {
+        format!(
+            "f: relay[{index}].egress.prefix: the prefix 2001:db8:2:0:8000::/80 is in \
+             2001:db8:2::2/64 of port[1]: hosts on that link ask for its addresses by neighbour \
+             discovery, which the POP does not answer; use one apart from it, or route it to the \
+             POP on every host of the link"
+        )
+    };
+    assert_eq!(told, [expected(1), expected(2)]);
+}
