@@ -69,14 +69,21 @@ pub enum Purpose {
     Icmp = 4,
     /// ICMP errors of a POP's own, by the network they go to; kinds are told apart like services.
     OwnIcmp = 5,
+    /// Fragments that wait for the others of their datagram, by the network they come from: not
+    /// buckets, but counts in as many places.
+    Fragments = 6,
 }
 
 impl Purpose {
     /// Bytes of an IPv4 and of an IPv6 address that networks are told apart by.
     const fn prefix_bytes(self) -> (usize, usize) {
         match self {
-            Purpose::SynAck | Purpose::Syn | Purpose::Icmp | Purpose::OwnIcmp => (3, 7),
             Purpose::KeepaliveMac => (4, 8),
+            Purpose::SynAck
+            | Purpose::Syn
+            | Purpose::Icmp
+            | Purpose::OwnIcmp
+            | Purpose::Fragments => (3, 7),
         }
     }
 }
@@ -127,6 +134,16 @@ impl BucketHash {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BucketPlace(u16);
 
+impl BucketPlace {
+    /// Some place.
+    pub(crate) const FIRST: BucketPlace = BucketPlace(0);
+
+    /// Which of [`BUCKETS`] places it is.
+    pub(crate) fn index(self) -> usize {
+        usize::from(self.0) % BUCKETS
+    }
+}
+
 /// Buckets for all networks there are: a fixed number, so that some networks share one.
 #[derive(Clone, Debug)]
 pub struct BucketTable(Box<[Bucket]>);
@@ -142,7 +159,7 @@ impl BucketTable {
 
     /// The bucket at `place`.
     pub fn at(&mut self, place: BucketPlace) -> Option<&mut Bucket> {
-        self.0.get_mut(usize::from(place.0) % BUCKETS)
+        self.0.get_mut(place.index())
     }
 }
 

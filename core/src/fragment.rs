@@ -9,11 +9,14 @@
 
 mod ledger;
 mod read;
+mod shares;
 #[cfg(test)]
 mod tests;
 
 pub use ledger::{Admitted, Arrival, EXPIRE_MAX, Finished, FragmentHash, Ledger, PER_DATAGRAM_MAX};
 pub use read::{Fragment, Key};
+pub(crate) use shares::LEFT_FOR_EACH;
+pub use shares::Waiting;
 
 use crate::frame::Frame;
 use crate::verdict::DropReason;

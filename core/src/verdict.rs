@@ -105,6 +105,7 @@ labelled! {
         FragmentDuplicate = "fragment_duplicate", "Fragment that was there already.";
         FragmentTooMany = "fragment_too_many", "Fragment of a datagram in more pieces than are put together.";
         FragmentTableFull = "fragment_table_full", "Fragment for which there was no place among those that wait.";
+        FragmentShare = "fragment_share", "Fragment of a network whose share of those that wait is used up.";
         FragmentTimeout = "fragment_timeout", "Fragment whose datagram did not become whole in time.";
         FragmentQueueFull = "fragment_queue_full", "Fragment for another worker, whose queue was full.";
         NotOurs = "not_ours", "To no address that this POP serves.";

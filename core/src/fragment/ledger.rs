@@ -8,12 +8,15 @@
 //!   up; an exact duplicate alone is refused;
 //! - so do two ends, bytes beyond the end, another protocol, CE beside Not-ECT, the other side's
 //!   port, and more fragments than a datagram may have;
-//! - time, datagrams and frames are bounded. A datagram's time begins with its first fragment, so
-//!   none can be kept alive.
+//! - time, datagrams and frames are bounded, and of the last two each network of clients has a share only
+//!   ([`Shares`]). A datagram's time begins with its first fragment, so none can be kept alive.
 //!
 //! Nothing here allocates once it is made. Datagrams are found by a keyed hash: nobody can choose
 //! ones that are hard to tell apart.
 
+use std::net::IpAddr;
+
+use crate::bucket::{BucketHash, BucketPlace, Purpose};
 use crate::config::{FragmentLimits, Side};
 use crate::counters::Counters;
 use crate::crypto::{Aes128, HkdfError};
@@ -22,6 +25,7 @@ use crate::time::Instant;
 use crate::verdict::{DropReason, PortIndex};
 
 use super::read::{Fragment, Key};
+use super::shares::{Shares, Waiting, refusal};
 
 /// Fragments of one datagram at most.
 pub const PER_DATAGRAM_MAX: usize = 8;
@@ -44,7 +48,7 @@ impl FragmentHash {
             state = self.0.encrypt_block(&(u128::from_be_bytes(state) ^ block).to_be_bytes());
         };
         match (key.src, key.dst) {
-            (std::net::IpAddr::V4(src), std::net::IpAddr::V4(dst)) => {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
                 let addresses = u128::from(src.to_bits()) << 32 | u128::from(dst.to_bits());
                 mix(4 << 120 | addresses << 32 | u128::from(key.id));
             }
@@ -63,10 +67,10 @@ impl FragmentHash {
     }
 }
 
-fn bits(ip: std::net::IpAddr) -> u128 {
+fn bits(ip: IpAddr) -> u128 {
     match ip {
-        std::net::IpAddr::V4(ip) => ip.to_bits().into(),
-        std::net::IpAddr::V6(ip) => ip.to_bits(),
+        IpAddr::V4(ip) => ip.to_bits().into(),
+        IpAddr::V6(ip) => ip.to_bits(),
     }
 }
 
@@ -122,6 +126,8 @@ enum State {
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     key: Key,
+    /// Where its source's network is counted.
+    network: [BucketPlace; 2],
     started: Instant,
     port: PortIndex,
     side: Side,
@@ -150,12 +156,21 @@ pub struct Ledger {
     free: u32,
     oldest: u32,
     newest: u32,
+    /// Datagrams, and the frames that are kept of them: all, and those of each network.
+    pub(super) count: usize,
     kept: usize,
+    networks: BucketHash,
+    pub(super) shares: Shares,
 }
 
 impl Ledger {
     /// Empty. Datagrams must fit, with all headers, into frames of `frame_len_max` bytes.
-    pub fn new(limits: FragmentLimits, frame_len_max: usize, hash: FragmentHash) -> Self {
+    pub fn new(
+        limits: FragmentLimits,
+        frame_len_max: usize,
+        hash: FragmentHash,
+        networks: BucketHash,
+    ) -> Self {
         let count = limits.datagrams.max(1);
         let entries = (1..=count).map(|next| Entry::free(if next < count { next } else { NONE }));
         Ledger {
@@ -167,14 +182,18 @@ impl Ledger {
             free: 0,
             oldest: NONE,
             newest: NONE,
+            count: 0,
             kept: 0,
+            networks,
+            shares: Shares::new(),
         }
     }
 
     /// Bytes that a ledger with these limits takes.
     pub fn memory(limits: &FragmentLimits) -> usize {
         let (entries, heads) = (limits.datagrams.max(1), limits.datagrams.next_power_of_two());
-        entries as usize * size_of::<Entry>() + heads as usize * size_of::<u32>()
+        let lists = entries as usize * size_of::<Entry>() + heads as usize * size_of::<u32>();
+        lists + Shares::memory()
     }
 
     /// Decides on a fragment, and counts all drops that follow.
@@ -195,26 +214,22 @@ impl Ledger {
                 if let Some(old) = found {
                     self.time_out(old, counters);
                 }
-                if self.is_full() {
-                    return refuse(DropReason::FragmentTableFull);
-                }
-                match self.insert(head, at, fragment) {
-                    Some(index) => index,
-                    None => return refuse(DropReason::FragmentTableFull),
+                match self.begin(head, at, fragment) {
+                    Ok(index) => index,
+                    Err(reason) => return refuse(reason),
                 }
             }
         };
-        let is_full = self.is_full();
+        let network = self.entries.get(index as usize).map(|entry| entry.network);
+        let no_room = network.and_then(|network| self.lacks_frames(at.side, network));
         let Some(entry) = self.entries.get_mut(index as usize) else {
             return refuse(DropReason::FragmentTableFull);
         };
-        match entry.add(at, fragment, usize::from(self.limits.per_datagram), is_full) {
-            Ok(None) => {
+        match entry.add(at, fragment, usize::from(self.limits.per_datagram), no_room) {
+            Ok(finished) => {
                 self.kept += 1;
-                Admitted::Waits
-            }
-            Ok(Some(finished)) => {
-                self.kept += 1;
+                self.shares.add(entry.network, Waiting { datagrams: 0, frames: 1 });
+                let Some(finished) = finished else { return Admitted::Waits };
                 self.remove(index);
                 Admitted::Completes(finished)
             }
@@ -235,6 +250,8 @@ impl Ledger {
         };
         entry.discard(DropReason::FragmentTableFull, counters);
         self.kept -= usize::from(entry.kept);
+        let frames = u32::from(entry.kept);
+        self.shares.remove(entry.network, Waiting { datagrams: 0, frames });
         entry.kept = 0;
     }
 
@@ -259,8 +276,32 @@ impl Ledger {
         self.kept
     }
 
-    fn is_full(&self) -> bool {
-        self.kept >= self.limits.buffers as usize
+    /// What waits of the network of `src`, by its own account: never less than there is, and more
+    /// where others share its places.
+    pub fn waiting_of(&self, src: IpAddr) -> Waiting {
+        self.shares.of(self.network(src))
+    }
+
+    fn network(&self, src: IpAddr) -> [BucketPlace; 2] {
+        self.networks.both(Purpose::Fragments, 0, src)
+    }
+
+    /// What a network is held to have. Where only targets are, of which few may send to very many
+    /// clients, none is short of its share.
+    fn charged(&self, side: Side, network: [BucketPlace; 2]) -> Waiting {
+        if side == Side::Target { Waiting::default() } else { self.shares.of(network) }
+    }
+
+    /// Why no frame more of the network may be kept, if so.
+    fn lacks_frames(&self, side: Side, network: [BucketPlace; 2]) -> Option<DropReason> {
+        let free = (self.limits.buffers as usize).saturating_sub(self.kept);
+        refusal(self.charged(side, network).frames, free)
+    }
+
+    /// Why no datagram more of the network may wait, if so.
+    fn lacks_datagrams(&self, side: Side, network: [BucketPlace; 2]) -> Option<DropReason> {
+        let free = self.entries.len().saturating_sub(self.count);
+        refusal(self.charged(side, network).datagrams, free)
     }
 
     fn is_over(&self, index: u32, now: Instant) -> bool {
@@ -285,13 +326,30 @@ impl Ledger {
         None
     }
 
-    fn insert(&mut self, head: usize, at: Arrival, fragment: &Fragment) -> Option<u32> {
+    /// Takes up a datagram of which nothing is known, if there is room for it.
+    fn begin(&mut self, head: usize, at: Arrival, fragment: &Fragment) -> Result<u32, DropReason> {
+        let network = self.network(fragment.key.src);
+        let lacks_frames = || self.lacks_frames(at.side, network);
+        match self.lacks_datagrams(at.side, network).or_else(lacks_frames) {
+            Some(reason) => Err(reason),
+            None => self.insert(head, at, fragment, network).ok_or(DropReason::FragmentTableFull),
+        }
+    }
+
+    fn insert(
+        &mut self,
+        head: usize,
+        at: Arrival,
+        fragment: &Fragment,
+        network: [BucketPlace; 2],
+    ) -> Option<u32> {
         let (index, newest) = (self.free, self.newest);
         let first = self.heads.get_mut(head)?;
         let entry = self.entries.get_mut(index as usize)?;
         self.free = entry.next;
         *entry = Entry {
             key: fragment.key,
+            network,
             started: at.now,
             port: at.port,
             side: at.side,
@@ -306,6 +364,8 @@ impl Ledger {
             None => self.oldest = index,
         }
         self.newest = index;
+        self.count += 1;
+        self.shares.add(network, Waiting { datagrams: 1, frames: 0 });
         Some(index)
     }
 
@@ -318,7 +378,10 @@ impl Ledger {
 
     fn remove(&mut self, index: u32) {
         let Some(&entry) = self.entries.get(index as usize) else { return };
+        self.count -= 1;
         self.kept -= usize::from(entry.kept);
+        let frames = u32::from(entry.kept);
+        self.shares.remove(entry.network, Waiting { datagrams: 1, frames });
         let head = self.head(&entry.key);
         let mut at = self.heads.get(head).copied().unwrap_or(NONE);
         if at == index {
@@ -359,9 +422,10 @@ enum Refusal {
 
 impl Entry {
     const fn free(next: u32) -> Entry {
-        let nobody = std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+        let nobody = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
         Entry {
             key: Key { src: nobody, dst: nobody, id: 0 },
+            network: [BucketPlace::FIRST; 2],
             started: Instant::from_nanos(0),
             port: PortIndex(0),
             side: Side::Both,
@@ -387,7 +451,7 @@ impl Entry {
         at: Arrival,
         fragment: &Fragment,
         per_datagram: usize,
-        is_full: bool,
+        no_room: Option<DropReason>,
     ) -> Result<Option<Finished>, Refusal> {
         if let State::Discarding(reason) = self.state {
             return Err(Refusal::Fragment(reason));
@@ -416,8 +480,8 @@ impl Entry {
         if ecn & (CE | NOT_ECT) == CE | NOT_ECT {
             return conflict;
         }
-        if is_full {
-            return Err(Refusal::Datagram(DropReason::FragmentTableFull));
+        if let Some(reason) = no_room {
+            return Err(Refusal::Datagram(reason));
         }
         // The first and the last one have a place, whenever they come.
         let kept = usize::from(self.kept);

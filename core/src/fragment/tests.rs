@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use proptest::prelude::*;
 
 use super::*;
+use crate::bucket::BucketHash;
 use crate::config::{FragmentLimits, Side};
 use crate::counters::Counters;
 use crate::frame::HeapFrame;
@@ -13,11 +14,15 @@ use crate::keys::Secret;
 use crate::time::Instant;
 use crate::verdict::PortIndex;
 
+mod shares;
+
 const LIMITS: FragmentLimits =
     FragmentLimits { datagrams: 16, per_datagram: 8, buffers: 64, timeout_ms: 100 };
 
 fn ledger(limits: FragmentLimits) -> Ledger {
-    Ledger::new(limits, 2048, FragmentHash::new(&Secret::new([7; 32])).unwrap())
+    let secret = Secret::new([7; 32]);
+    let (hash, networks) = (FragmentHash::new(&secret), BucketHash::new(&secret));
+    Ledger::new(limits, 2048, hash.unwrap(), networks.unwrap())
 }
 
 /// The IPv4 fragment `from..to` of the datagram `id` with that protocol, as a frame.
@@ -65,6 +70,13 @@ fn read(frame: &[u8]) -> Option<Result<Fragment, DropReason>> {
 
 fn ipv4(id: u16, from: usize, to: usize, more: bool) -> Fragment {
     read(&ipv4_frame(id, 6, from, to, more)).unwrap().unwrap()
+}
+
+/// A fragment of some host of the network 10.1.`network`.0/24.
+fn of_network(network: u8, id: u16, from: usize, to: usize, more: bool) -> Fragment {
+    let fragment = ipv4(id, from, to, more);
+    let src = Ipv4Addr::new(10, 1, network, id as u8).into();
+    Fragment { key: Key { src, ..fragment.key }, ..fragment }
 }
 
 #[test]
@@ -305,32 +317,35 @@ fn a_datagram_in_too_many_pieces_is_refused() {
 fn datagrams_frames_and_time_are_bounded() {
     // Datagrams.
     let mut desk = Desk::new(LIMITS);
-    for id in 0..1000 {
-        let admitted = desk.admit(&ipv4(id, 0, 24, true));
+    for id in 0..200 {
+        // Of a network each: one alone has a share only.
+        let admitted = desk.admit(&of_network(id as u8, id, 0, 24, true));
         assert_eq!(admitted == Admitted::Waits, id < 16, "{id}");
     }
-    assert_eq!((desk.ledger.kept(), desk.drops(DropReason::FragmentTableFull)), (16, 984));
+    assert_eq!((desk.ledger.kept(), desk.drops(DropReason::FragmentTableFull)), (16, 184));
     // At its time's end a datagram makes room, and what comes late begins anew.
     desk.now = 100;
     desk.expire();
     assert_eq!(desk.ledger.kept(), 16, "not yet");
     desk.now = 101;
-    assert_eq!(desk.admit(&ipv4(3, 24, 48, false)), Admitted::Waits);
+    assert_eq!(desk.admit(&of_network(3, 3, 24, 48, false)), Admitted::Waits);
     assert_eq!(desk.drops(DropReason::FragmentTimeout), 1);
     desk.expire();
     assert_eq!((desk.ledger.kept(), desk.drops(DropReason::FragmentTimeout)), (1, 16));
     // Frames.
     let mut desk = Desk::new(FragmentLimits { buffers: 4, ..LIMITS });
     for id in 0..4 {
-        assert_eq!(desk.admit(&ipv4(id, 0, 24, true)), Admitted::Waits);
+        assert_eq!(desk.admit(&of_network(id as u8, id, 0, 24, true)), Admitted::Waits);
     }
-    assert_eq!(desk.admit(&ipv4(4, 0, 24, true)), Admitted::Refused);
-    assert_eq!(desk.admit(&ipv4(0, 24, 48, false)), Admitted::Refused);
+    assert_eq!(desk.admit(&of_network(4, 4, 0, 24, true)), Admitted::Refused);
+    assert_eq!(desk.admit(&of_network(0, 0, 24, 48, false)), Admitted::Refused);
     assert_eq!(desk.drops(DropReason::FragmentTableFull), 3, "a datagram's first one with it");
     assert_eq!(desk.ledger.kept(), 4);
     // One call's work is bounded.
     let mut desk = Desk::new(FragmentLimits { datagrams: 100, buffers: 200, ..LIMITS });
-    (0..100).for_each(|id| assert_eq!(desk.admit(&ipv4(id, 0, 24, true)), Admitted::Waits));
+    for id in 0..100 {
+        assert_eq!(desk.admit(&of_network(id as u8, id, 0, 24, true)), Admitted::Waits);
+    }
     desk.now = 1000;
     desk.expire();
     assert_eq!(desk.ledger.kept(), 100 - EXPIRE_MAX);
@@ -338,10 +353,10 @@ fn datagrams_frames_and_time_are_bounded() {
 
 #[test]
 fn its_memory_is_what_the_documents_say() {
-    // docs/operations.md: about 110 bytes for each datagram.
+    // docs/operations.md: about 110 bytes for each datagram, and 64 KiB for the shares of networks.
     for datagrams in [16, 1024, 65_536] {
         let memory = Ledger::memory(&FragmentLimits { datagrams, ..LIMITS });
-        let each = memory as f64 / f64::from(datagrams);
+        let each = (memory - 64 * 1024) as f64 / f64::from(datagrams);
         assert!((100.0..120.0).contains(&each), "{each}");
     }
 }
@@ -477,7 +492,8 @@ proptest! {
             }
             let fresh = || Painted { started: desk.now, ..Painted::default() };
             let want = painted.entry(id).or_insert_with(fresh).add(from, to, more, 5);
-            let admitted = desk.admit(&ipv4(id, from, to, more));
+            // Of a network each, so that none is short of its share.
+            let admitted = desk.admit(&of_network(id as u8, id, from, to, more));
             let got = match admitted {
                 Admitted::Waits => Want::Waits,
                 Admitted::Completes(whole) => {

@@ -4,7 +4,8 @@
 //! ledger with small limits and to a slow [`twin`] that keeps every byte. After every step:
 //!
 //! - both decide the same, and count the same drops, each with its reason, at the same ports,
-//! - frames and datagrams are within their bounds, and the ledger's account of them is the twin's,
+//! - frames and datagrams are within their bounds, in all and of each network, and the ledger's account
+//!   of them is the twin's,
 //! - what is said to be whole has all of its bytes, each once, from one sender's datagram,
 //!
 //! and after its time all is forgotten, and there is room for as many datagrams as at first. What the
@@ -15,9 +16,12 @@
 mod read;
 mod twin;
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use anyrelay_core::bucket::BucketHash;
 use anyrelay_core::config::{FragmentLimits, Side};
 use anyrelay_core::counters::Counters;
-use anyrelay_core::fragment::{Admitted, Arrival, Fragment, FragmentHash, Ledger};
+use anyrelay_core::fragment::{Admitted, Arrival, Fragment, FragmentHash, Ledger, Waiting};
 use anyrelay_core::keys::Secret;
 use anyrelay_core::time::Instant;
 use anyrelay_core::verdict::{DropReason, PortIndex};
@@ -56,9 +60,10 @@ impl Desk {
             timeout_ms: 100,
         };
         let frame_len_max = [600, 1518, 2048, 1 << 17][pick(6)];
-        let hash = FragmentHash::new(&Secret::new([7; 32])).unwrap();
+        let secret = Secret::new([7; 32]);
+        let (hash, networks) = (FragmentHash::new(&secret), BucketHash::new(&secret));
         Desk {
-            ledger: Ledger::new(limits, frame_len_max, hash),
+            ledger: Ledger::new(limits, frame_len_max, hash.unwrap(), networks.unwrap()),
             counters: Counters::default(),
             twin: Twin::new(limits, frame_len_max),
             now_ms: 0,
@@ -82,6 +87,7 @@ impl Desk {
         }
         let fragment = read.unwrap().unwrap();
         read::same(&fragment, &piece);
+        assert_eq!(fragment.key.src, source(&piece.key));
         if what & 7 == 7 {
             // Whoever keeps frames refused one that was to wait.
             self.ledger.refused(&fragment.key, &self.counters);
@@ -106,6 +112,15 @@ impl Desk {
         assert_eq!(self.ledger.kept(), self.twin.kept());
         assert!(self.ledger.kept() <= self.twin.limits.buffers as usize);
         assert_eq!(self.ledger.is_empty(), self.twin.is_empty());
+        for (is_six, network) in [(false, 0), (false, 1), (true, 0), (true, 1)] {
+            let key = twin::Key { is_six, network, id: 0, dst: 0 };
+            let (datagrams, frames) = self.twin.waiting(key);
+            let (datagrams, frames) = (datagrams as u32, frames as u32);
+            assert_eq!(self.ledger.waiting_of(source(&key)), Waiting { datagrams, frames });
+            let of_targets = self.twin.of_targets(key);
+            assert!(of_targets || datagrams <= self.twin.limits.datagrams.div_ceil(4));
+            assert!(of_targets || frames <= self.twin.limits.buffers.div_ceil(4));
+        }
         for port in 0..PORTS {
             for &reason in DropReason::ALL {
                 let (ours, twins) =
@@ -126,7 +141,8 @@ impl Desk {
         let (datagrams, buffers) = (self.twin.limits.datagrams, self.twin.limits.buffers);
         for id in 0..=datagrams.min(buffers) {
             let mut piece = piece(&[0, 0, 0, 4, 1, 0]);
-            piece.key.id = id;
+            // Of a network each: one alone has a quarter.
+            piece.key.network = id as u8;
             let frame = frame(&piece);
             let read = Fragment::read(&Ethernet::parse(&frame).unwrap(), &frame);
             let now = Instant::from_millis(self.now_ms);
@@ -150,7 +166,12 @@ fn piece(&[what, datagram, offset, len, more, _]: &[u8; 6]) -> Piece {
     let is_six = datagram & 1 != 0;
     let far = if datagram & 0x40 != 0 { 32 } else { 1 };
     Piece {
-        key: twin::Key { is_six, id: u32::from(datagram >> 1 & 7), dst: datagram >> 4 & 1 },
+        key: twin::Key {
+            is_six,
+            network: datagram >> 7,
+            id: u32::from(datagram >> 1 & 7),
+            dst: datagram >> 4 & 1,
+        },
         port: (what >> 3 & 3).min(PORTS - 1),
         protocol: if what >> 5 == 7 { 1 } else { 6 },
         offset: usize::from(offset) * 8 * far % (1 << 16),
@@ -161,6 +182,17 @@ fn piece(&[what, datagram, offset, len, more, _]: &[u8; 6]) -> Piece {
         header_words: if more & 0x80 != 0 { more >> 3 & 15 } else { 5 },
         has_options: !is_six && more & 0x40 != 0,
         is_tagged: datagram & 0x20 != 0,
+    }
+}
+
+/// Where the datagram comes from: an address of an IPv4 /24 or an IPv6 /56.
+fn source(&twin::Key { is_six, network, id, .. }: &twin::Key) -> IpAddr {
+    // Senders of a network differ in their last byte, by the parity of what they send.
+    let host = 1 + (id & 1) as u8;
+    if is_six {
+        Ipv6Addr::new(0x2001, 0xdb8, 0, u16::from(network) << 8, 0, 0, 0, host.into()).into()
+    } else {
+        Ipv4Addr::new(10, 0, network, host).into()
     }
 }
 
@@ -179,9 +211,9 @@ fn frame(piece: &Piece) -> Vec<u8> {
         frame.extend([0x86, 0xdd, 0x60, piece.ecn << 4, 0, 0]);
         frame.extend((8 + piece.len as u16).to_be_bytes());
         frame.extend([44, 64]);
-        for last in [1, 8 + piece.key.dst] {
-            frame.extend([0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last]);
-        }
+        let dst = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, (8 + piece.key.dst).into());
+        let IpAddr::V6(src) = source(&piece.key) else { unreachable!("IPv6") };
+        [src, dst].iter().for_each(|ip| frame.extend(ip.octets()));
         frame.extend([piece.protocol, 0]);
         frame.extend((word | u16::from(piece.more)).to_be_bytes());
         frame.extend(piece.key.id.to_be_bytes());
@@ -192,7 +224,10 @@ fn frame(piece: &Piece) -> Vec<u8> {
         header.extend((20 + options.len() as u16 + piece.len as u16).to_be_bytes());
         header.extend((piece.key.id as u16).to_be_bytes());
         header.extend((word >> 3 | u16::from(piece.more) << 13).to_be_bytes());
-        header.extend([64, piece.protocol, 0, 0, 10, 0, 0, 1, 10, 0, 0, 8 + piece.key.dst]);
+        let IpAddr::V4(src) = source(&piece.key) else { unreachable!("IPv4") };
+        header.extend([64, piece.protocol, 0, 0]);
+        header.extend(src.octets());
+        header.extend([10, 1, 0, 8 + piece.key.dst]);
         header.extend(options);
         let sum = read::checksum(&header).to_be_bytes();
         header[10..12].copy_from_slice(&sum);

@@ -87,6 +87,7 @@ impl Account {
             "fragment_duplicate",
             "fragment_too_many",
             "fragment_table_full",
+            "fragment_share",
             "fragment_queue_full",
         ];
         let account = Self {

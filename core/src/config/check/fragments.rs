@@ -3,7 +3,7 @@
 use super::super::raw::{RawConfig, RawFragmentLimits, RawFragments};
 use super::super::{FragmentLimits, Fragments};
 use super::Report;
-use crate::fragment::PER_DATAGRAM_MAX;
+use crate::fragment::{LEFT_FOR_EACH, PER_DATAGRAM_MAX};
 
 pub(super) fn policy(report: &mut Report, raw: &RawConfig) -> Fragments {
     match (raw.pop.fragments, &raw.fragments) {
@@ -55,4 +55,7 @@ fn limits(report: &mut Report, raw: &RawConfig, limits: &RawFragmentLimits) -> F
 /// Frame buffers of a worker, where the config does not say: the datagrams of a burst and more, and
 /// no more of a small pool than half.
 const FRAMES_DEFAULT: i64 = 2048;
-const FRAMES_MIN: i64 = 16;
+const FRAMES_MIN: i64 = 32;
+
+// A datagram must fit into one network's share, however few the frames are.
+const _: () = assert!(FRAMES_MIN as usize >= (1 + LEFT_FOR_EACH) * PER_DATAGRAM_MAX);

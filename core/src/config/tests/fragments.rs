@@ -23,8 +23,8 @@ fn limits_have_defaults_that_leave_most_buffers_free() {
     assert_eq!(limits(&with("\"drop\"", "\"reassemble\"")), want, "without the table");
     let few = reassembling("").replace("mbufs = 8192", "mbufs = 2048");
     assert_eq!(limits(&few).buffers, 512);
-    let own = reassembling("datagrams = 16\nper_datagram = 2\nbuffers = 16\ntimeout_ms = 10");
-    let want = FragmentLimits { datagrams: 16, per_datagram: 2, buffers: 16, timeout_ms: 10 };
+    let own = reassembling("datagrams = 16\nper_datagram = 2\nbuffers = 32\ntimeout_ms = 10");
+    let want = FragmentLimits { datagrams: 16, per_datagram: 2, buffers: 32, timeout_ms: 10 };
     assert_eq!(limits(&own), want);
 }
 
@@ -35,7 +35,7 @@ fn limits_out_of_range_are_told() {
         ("datagrams = 65537", "fragments.datagrams", "16 to 65536"),
         ("per_datagram = 1", "fragments.per_datagram", "2 to 8"),
         ("per_datagram = 9", "fragments.per_datagram", "2 to 8"),
-        ("buffers = 15", "fragments.buffers", "16 to"),
+        ("buffers = 31", "fragments.buffers", "32 to"),
         ("buffers = 2049", "fragments.buffers", "more than half of dpdk.mbufs = 8192: take 2048"),
         ("timeout_ms = 9", "fragments.timeout_ms", "10 to 30000"),
         ("timeout_ms = 30001", "fragments.timeout_ms", "10 to 30000"),

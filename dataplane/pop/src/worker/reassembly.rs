@@ -192,9 +192,9 @@ impl Desk {
         limits: &FragmentLimits,
         counters: &Arc<Counters>,
     ) -> Result<Desk, PortsError> {
-        let hash = snapshot.fragment_hash.clone();
+        let (hash, networks) = (snapshot.fragment_hash.clone(), snapshot.bucket_hash.clone());
         Ok(Desk {
-            ledger: Ledger::new(*limits, pool.frame_len_max(), hash),
+            ledger: Ledger::new(*limits, pool.frame_len_max(), hash, networks),
             table: FragmentTable::new(pool, limits)?,
             wholes: Wholes::new(),
             counters: Arc::clone(counters),

@@ -58,8 +58,16 @@ impl Piece {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key {
     pub is_six: bool,
+    /// The network that the source is in.
+    pub network: u8,
     pub id: u32,
     pub dst: u8,
+}
+
+impl Key {
+    fn same_network(self, other: Key) -> bool {
+        (self.is_six, self.network) == (other.is_six, other.network)
+    }
 }
 
 /// What is to be done with a fragment.
@@ -152,6 +160,29 @@ impl Twin {
         self.drops.values().sum()
     }
 
+    /// Datagrams and frames that wait of the network that the key's source is in.
+    pub fn waiting(&self, key: Key) -> (usize, usize) {
+        let same = |of: &&Datagram| of.key.same_network(key);
+        let of_network = || self.datagrams.iter().filter(same);
+        (of_network().count(), of_network().map(|datagram| datagram.kept).sum())
+    }
+
+    /// Whether something waits of the network that came in where targets are.
+    pub fn of_targets(&self, key: Key) -> bool {
+        self.datagrams.iter().any(|of| of.key.same_network(key) && of.port == 2)
+    }
+
+    /// Why one more is refused to a network of which `waiting` are there, where `free` are left.
+    fn no_room(waiting: usize, free: usize) -> Option<DropReason> {
+        if free == 0 {
+            Some(DropReason::FragmentTableFull)
+        } else if waiting * 3 >= free {
+            Some(DropReason::FragmentShare)
+        } else {
+            None
+        }
+    }
+
     fn drop(&mut self, port: u8, reason: DropReason) -> Decision {
         *self.drops.entry((port, reason)).or_default() += 1;
         Decision::Refused
@@ -198,10 +229,13 @@ impl Twin {
             self.datagrams.remove(at);
             found = None;
         }
-        let is_full = self.kept() >= self.limits.buffers as usize;
+        // Targets are held to no share.
+        let (datagrams, frames) = if piece.port == 2 { (0, 0) } else { self.waiting(piece.key) };
+        let no_frame = Self::no_room(frames, self.limits.buffers as usize - self.kept());
         if found.is_none() {
-            if is_full || self.datagrams.len() >= self.limits.datagrams as usize {
-                return self.drop(piece.port, DropReason::FragmentTableFull);
+            let free = self.limits.datagrams as usize - self.datagrams.len();
+            if let Some(reason) = Self::no_room(datagrams, free).or(no_frame) {
+                return self.drop(piece.port, reason);
             }
             self.datagrams.push(Datagram {
                 key: piece.key,
@@ -228,8 +262,8 @@ impl Twin {
         let most = usize::from(self.limits.per_datagram);
         let reason = if datagram.contradicts(piece) {
             Some(DropReason::FragmentConflict)
-        } else if is_full {
-            Some(DropReason::FragmentTableFull)
+        } else if no_frame.is_some() {
+            no_frame
         } else if datagram.pieces.len() + 1 + datagram.missing_ends(piece) > most {
             Some(DropReason::FragmentTooMany)
         } else {
