@@ -406,8 +406,13 @@ fn a_flood_of_fragments_leaves_buffers_for_others() {
     assert_eq!(full + share, 1500 - 64, "{full}, {share}");
     assert!(share < 10, "{share}");
     assert_eq!(run.sum("anyrelay_service_packets_total"), 100);
-    // Ends with fragments in the table.
-    assert_eq!(run.end().len(), 100);
+    // Ends with fragments in the table, and says so.
+    run.pop.stop();
+    let log = run.pop.log();
+    let line = log.lines().find(|line| line.contains("stopped")).unwrap();
+    assert!(line.contains("unsent=0 fragments=64"), "{line}");
+    let sent = pcap::frames(&fs::read(run.folder.path("lan.pcap")).unwrap());
+    assert_eq!(sent.len(), 100);
 }
 
 #[test]

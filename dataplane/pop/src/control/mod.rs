@@ -251,18 +251,18 @@ impl Running {
     fn shut_down(self) -> Result<(), RunError> {
         self.telemetry.set_unready(vec!["stopped".to_owned()]);
         let result = start::stop_workers(self.workers);
-        for queue in &self.telemetry.queues {
-            queue.discard();
-        }
-        for queue in &self.fragment_queues {
-            queue.discard();
-        }
+        let unsent: usize = self.telemetry.queues.iter().map(|queue| queue.discard()).sum();
+        let handed_over: usize = self.fragment_queues.iter().map(|queue| queue.discard()).sum();
+        // What waited for the rest of its datagram went back with the worker.
+        let waited =
+            self.telemetry.counters.iter().map(|counters| counters.fragments.waiting.get());
+        let fragments = handed_over as u64 + waited.sum::<u64>();
         drop(self.ports);
         drop(self.pool);
         if result.is_ok() {
             let Totals { received, forwarded, sent, dropped } =
                 Totals::of(&self.telemetry.counters);
-            tracing::info!(received, forwarded, sent, dropped, "stopped");
+            tracing::info!(received, forwarded, sent, dropped, unsent, fragments, "stopped");
         }
         Ok(result?)
     }

@@ -41,15 +41,21 @@ impl EgressQueue {
         self.frames.len()
     }
 
-    /// Gives all waiting frames back to their pool: for the end, when no worker runs any more.
-    pub fn discard(&self) {
-        // Bounded: nobody adds any more, and the queue holds no more than this.
-        for _ in 0..QUEUE_FRAMES {
-            if self.frames.pop().is_none() {
-                return;
-            }
-        }
+    /// Frames that it holds at most.
+    pub fn capacity(&self) -> usize {
+        self.frames.capacity()
     }
+
+    /// Gives all waiting frames back to their pool: for the end, when no worker runs any more.
+    /// Returns how many.
+    pub fn discard(&self) -> usize {
+        discard(&self.frames)
+    }
+}
+
+/// Empties a queue that nobody adds to any more. Returns how much was in it.
+pub fn discard<T>(queue: &ArrayQueue<T>) -> usize {
+    (0..queue.capacity()).take_while(|_| queue.pop().is_some()).count()
 }
 
 /// How a worker reaches a port.
@@ -181,3 +187,18 @@ const QUEUE_FRAMES: usize = 2048;
 
 /// Frames that are taken from one queue in one turn of the loop.
 const COLLECT_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_discarded_is_counted() {
+        let queue = ArrayQueue::new(3);
+        for left in [0, 1, 3] {
+            (0..left).for_each(|number| queue.push(number).unwrap());
+            assert_eq!(discard(&queue), left);
+            assert!(queue.is_empty());
+        }
+    }
+}

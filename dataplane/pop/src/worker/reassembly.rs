@@ -17,6 +17,7 @@ use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
 
+use crate::egress;
 use crate::ports::{FragmentTable, FramePool, Frames, Kept, PopFrame, PortsError};
 
 /// Fragments that wait for the worker that puts their datagrams together.
@@ -28,14 +29,15 @@ impl FragmentQueue {
         Arc::new(FragmentQueue(CachePadded::new(ArrayQueue::new(QUEUE_FRAMES))))
     }
 
+    /// Frames that it holds at most.
+    pub fn capacity(&self) -> usize {
+        self.0.capacity()
+    }
+
     /// Gives all waiting frames back to their pool: for the end, when no worker runs any more.
-    pub fn discard(&self) {
-        // Bounded: nobody adds any more, and the queue holds no more than this.
-        for _ in 0..QUEUE_FRAMES {
-            if self.0.pop().is_none() {
-                return;
-            }
-        }
+    /// Returns how many.
+    pub fn discard(&self) -> usize {
+        egress::discard(&self.0)
     }
 }
 
