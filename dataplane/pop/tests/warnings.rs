@@ -45,3 +45,34 @@ fn a_target_without_timestamps_is_named_with_what_to_do_and_gets_a_rst() {
     assert_eq!(resets.len(), 2, "a RST for each");
     assert_eq!(resets[0][30..34], target.0.octets());
 }
+
+#[test]
+fn fewer_buffers_than_all_that_holds_some_are_warned_of() {
+    const WARNING: &str = "dpdk.mbufs: rings, caches, queues and fragments can hold more";
+    let folder = Folder::new();
+    let mut config = Config::new();
+    config.fragments = "reassemble";
+    config.layout = "pipeline";
+    config.workers = vec![r#""wan:0""#, r#""lan:0""#];
+    // A queue for each port, and for each worker: fragments, those on their way to it, its cache,
+    // and bursts of two ports out and one in.
+    let wanted = 2 * 2048 + 2 * (2048 + 1024 + 256 * 3 / 2 + 64 * 3);
+    for (mbufs, warns) in [(wanted - 1, true), (wanted, false)] {
+        config.mbufs = mbufs;
+        let mut pop = Pop::start(&folder.pop(&config), config.metrics, &[]);
+        pop.stop();
+        let log = pop.log();
+        let line = log.lines().find(|line| line.contains(WARNING));
+        assert_eq!(line.is_some(), warns, "{mbufs}: {log}");
+        let told = |line: &str| line.contains(&format!("has={mbufs} wanted={wanted}"));
+        assert!(line.is_none_or(told), "{line:?}");
+    }
+    // A worker alone hands nothing over.
+    config.workers = vec![r#""wan:0", "lan:0""#];
+    config.layout = "run-to-completion";
+    config.mbufs = 2 * 2048;
+    let mut pop = Pop::start(&folder.pop(&config), config.metrics, &[]);
+    pop.stop();
+    let wanted = 2048 + 256 * 3 / 2 + 64 * 3;
+    assert!(wanted <= config.mbufs && !pop.log().contains(WARNING), "{}", pop.log());
+}

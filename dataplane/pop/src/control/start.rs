@@ -15,7 +15,7 @@ use super::{RunError, RunOptions, Running, load, signals};
 use crate::egress::{self, Egress, Ownership};
 use crate::metrics::{self, Telemetry};
 use crate::ports::{self, FramePool, Opened, RxQueue};
-use crate::worker::{self, Clock, Reassembly, Worker, WorkerError, WorkerHandle};
+use crate::worker::{self, Clock, FragmentQueue, Reassembly, Worker, WorkerError, WorkerHandle};
 
 /// Does all that comes before the control loop.
 pub(super) fn start(options: RunOptions) -> Result<Running, RunError> {
@@ -32,7 +32,7 @@ pub(super) fn start(options: RunOptions) -> Result<Running, RunError> {
     let config = &snapshot.config;
     let rings = egress::rings_wanted(config.layout, config.workers.len());
     let opened = ports::open(config, rings)?;
-    warn_of_few_buffers(config, &opened);
+    let in_ports = opened.buffers_wanted(config.workers.len());
     let Opened { pool, ports, rx, tx } = opened;
     for port in &ports {
         tracing::info!(port = port.name, "open: {}", port.describe());
@@ -48,6 +48,8 @@ pub(super) fn start(options: RunOptions) -> Result<Running, RunError> {
     let clock = Clock::start(snapshot.config.pop.clock_offset_ms);
     let parts = Parts { snapshot: &snapshot, soft: &soft, counters: &counters, pool: &pool, clock };
     let (reassemblies, fragment_queues) = worker::assign_fragments(&snapshot, &pool, &counters)?;
+    let in_queues = queues.iter().map(|queue| queue.capacity()).sum::<usize>();
+    warn_of_few_buffers(config, in_ports + in_queues, &fragment_queues);
     let ways = egresses.into_iter().zip(reassemblies).collect();
     let workers = parts.start_workers(rx, ways)?;
 
@@ -218,18 +220,26 @@ fn log_start(snapshot: &Snapshot) {
     );
 }
 
-fn warn_of_few_buffers(config: &Config, opened: &Opened) {
-    let waiting = match config.pop.fragments {
+/// Warns where there are fewer frame buffers than all that holds some can hold: `elsewhere`, and
+/// what has to do with fragments.
+fn warn_of_few_buffers(config: &Config, elsewhere: usize, handed_over: &[Arc<FragmentQueue>]) {
+    let tables = match config.pop.fragments {
         Fragments::Drop => 0,
-        Fragments::Reassemble(limits) => limits.buffers as usize * config.workers.len(),
+        // A queue for each worker that has a table.
+        Fragments::Reassemble(limits) => limits.buffers as usize * handed_over.len(),
     };
-    let wanted = opened.buffers_wanted(config.workers.len()) + waiting;
+    let queues: usize = match handed_over {
+        // A worker alone hands nothing over.
+        [_] => 0,
+        queues => queues.iter().map(|queue| queue.capacity()).sum(),
+    };
+    let wanted = elsewhere + tables + queues;
     let has = config.dpdk.mbufs as usize;
     if has < wanted {
         tracing::warn!(
             has,
             wanted,
-            "dpdk.mbufs: rings, caches and fragments can hold more: raise it"
+            "dpdk.mbufs: rings, caches, queues and fragments can hold more: raise it"
         );
     }
 }
