@@ -114,6 +114,7 @@ pub struct Counters {
     ports: Box<[PortCounters]>,
     services: Box<[ServiceCounters]>,
     replies: [Counter; ReplyKind::COUNT],
+    withheld: [Counter; ReplyKind::COUNT],
     absorbed: [Counter; AbsorbKind::COUNT],
     foreign_born: Box<[Counter; 256]>,
     /// What came in in fragments, with the policy to put them together.
@@ -132,6 +133,7 @@ impl Default for Counters {
             ports: (0..MAX_PORTS).map(|_| PortCounters::default()).collect(),
             services: (0..MAX_SERVICES).map(|_| ServiceCounters::default()).collect(),
             replies: Default::default(),
+            withheld: Default::default(),
             absorbed: Default::default(),
             foreign_born: Box::new(std::array::from_fn(|_| Counter::default())),
             fragments: FragmentCounters::default(),
@@ -184,6 +186,17 @@ impl Counters {
     /// Answers of our own of that kind.
     pub fn replies(&self, kind: ReplyKind) -> u64 {
         self.replies[kind as usize].get()
+    }
+
+    /// Counts an answer of our own that a rate limit held back.
+    #[inline]
+    pub fn count_withheld(&self, kind: ReplyKind) {
+        self.withheld[kind as usize].add(1);
+    }
+
+    /// Answers of our own of that kind, one of [`ReplyKind::LIMITED`], that a rate limit held back.
+    pub fn withheld(&self, kind: ReplyKind) -> u64 {
+        self.withheld[kind as usize].get()
     }
 
     /// Counts a frame that was taken in.

@@ -143,6 +143,8 @@ pub enum Note<'a> {
     },
     /// The POP sent a frame of its own because of this one.
     Sent(ReplyKind),
+    /// It would have, but for a rate limit.
+    Withheld(ReplyKind),
     /// What became of the frame, or of one of the two variants it is sent in. What is sent because
     /// of a drop is told after it.
     Verdict(Verdict),

@@ -69,6 +69,20 @@ labelled! {
     }
 }
 
+impl ReplyKind {
+    /// Those that a rate limit may hold back. Keepalives beyond theirs are not looked at, so that
+    /// nobody knows whether they would be answered.
+    pub const LIMITED: &'static [ReplyKind] = &[
+        ReplyKind::Echo,
+        ReplyKind::UnservedPort,
+        ReplyKind::NoTimestamps,
+        ReplyKind::TimeExceeded,
+        ReplyKind::FragmentationNeeded,
+        ReplyKind::PacketTooBig,
+        ReplyKind::SynAck,
+    ];
+}
+
 labelled! {
     /// What was learned from a frame that ends here.
     AbsorbKind {

@@ -126,11 +126,13 @@ fn report(snapshot: &Snapshot, counters: &Counters) -> Value {
         (name.to_owned(), json!({"up": up, "down": down, "drops": drops}))
     });
     let replies = ReplyKind::ALL.iter().map(|&kind| (kind.label(), counters.replies(kind)));
+    let withheld = ReplyKind::LIMITED.iter().map(|&kind| (kind.label(), counters.withheld(kind)));
     let absorbed = AbsorbKind::ALL.iter().map(|&kind| (kind.label(), counters.absorbed(kind)));
     json!({
         "ports": ports.collect::<BTreeMap<_, _>>(),
         "services": services.collect::<BTreeMap<_, _>>(),
         "replies": non_zero(replies),
+        "withheld": non_zero(withheld),
         "absorbed": non_zero(absorbed),
     })
 }

@@ -42,7 +42,7 @@ impl<O> Run<'_, O> {
         if !is_unicast(src) || self.snapshot.classify(src) != Destination::Other {
             return self.drop(None, DropReason::SourceNotAllowed, frame);
         }
-        if !self.buckets.echo.take(self.now, self.snapshot.config.limits.echo_per_second) {
+        if !self.admit_reply::<F>(ReplyKind::Echo) {
             return self.drop(None, DropReason::RateEcho, frame);
         }
         let Segment { l3, ip, .. } = packet.segment;
@@ -79,7 +79,7 @@ impl<O> Run<'_, O> {
     where
         O: Output<F>,
     {
-        if !self.buckets.echo.take(self.now, self.snapshot.config.limits.echo_per_second) {
+        if !self.admit_reply::<F>(ReplyKind::Echo) {
             return self.drop(None, DropReason::RateEcho, frame);
         }
         let Ipv6Packet { ip, upper } = packet.ipv6;
@@ -115,7 +115,7 @@ impl<O> Run<'_, O> {
         if !self.tcp_checksum_holds(packet, &frame) {
             return self.drop(None, DropReason::TcpChecksum, frame);
         }
-        if !self.buckets.rst.take(self.now, self.snapshot.config.limits.rst_per_second) {
+        if !self.admit_reply::<F>(ReplyKind::UnservedPort) {
             return self.drop(None, DropReason::RateRst, frame);
         }
         let Segment { ip, tcp, .. } = packet.segment;
@@ -159,7 +159,7 @@ impl<O> Run<'_, O> {
         if !tcp.has(tcp::SYN | tcp::ACK) {
             return;
         }
-        if self.buckets.rst.take(self.now, self.snapshot.config.limits.rst_per_second) {
+        if self.admit_reply::<F>(ReplyKind::NoTimestamps) {
             self.reset_beside(packet, frame, tcp.ack, None, ReplyKind::NoTimestamps);
         }
     }

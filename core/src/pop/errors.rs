@@ -350,7 +350,7 @@ impl<O> Run<'_, O> {
             OwnError::TimeExceeded => ReplyKind::TimeExceeded,
             OwnError::TooBig(_) => ReplyKind::FragmentationNeeded,
         };
-        if !self.admit_own_error(kind, Ipv4Addr::from_bits(ip.src).into()) {
+        if !self.admit_own_error::<F>(kind, Ipv4Addr::from_bits(ip.src).into()) {
             return;
         }
         const HEAD_LEN: usize = ipv4::HEADER_LEN + icmp::HEADER_LEN;

@@ -106,7 +106,7 @@ impl<O> Run<'_, O> {
             OwnError::TimeExceeded => ReplyKind::TimeExceeded,
             OwnError::TooBig(_) => ReplyKind::PacketTooBig,
         };
-        if !self.admit_own_error(kind, Ipv6Addr::from_bits(packet.ipv6.ip.src).into()) {
+        if !self.admit_own_error::<F>(kind, Ipv6Addr::from_bits(packet.ipv6.ip.src).into()) {
             return;
         }
         const HEAD_LEN: usize = ipv6::HEADER_LEN + icmpv6::HEADER_LEN;

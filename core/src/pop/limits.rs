@@ -3,18 +3,19 @@
 
 use std::net::IpAddr;
 
-use super::Of;
 use super::run::Run;
+use super::{Of, Output};
 use crate::bucket::{Bucket, BucketSketch, BucketTable, Purpose};
 use crate::config::{MAX_SERVICES, ServiceSlot};
+use crate::frame::Frame;
 use crate::verdict::{DropReason, ReplyKind};
 
 /// A worker's token buckets. What each lets through is in `[limits]`.
 #[derive(Debug, Default)]
 pub(super) struct Buckets {
-    pub rst: Bucket,
+    rst: Bucket,
     pub variants: Bucket,
-    pub echo: Bucket,
+    echo: Bucket,
     pub syn_acks: BucketTable,
     pub keepalive_macs: BucketTable,
     syns: BucketSketch,
@@ -65,11 +66,39 @@ impl<O> Run<'_, O> {
         if taken { Ok(()) } else { Err(DropReason::RateIcmp) }
     }
 
+    /// Whether an echo reply or a RST of the POP's own may be sent: all share what there is of these.
+    pub(super) fn admit_reply<F: Frame>(&mut self, kind: ReplyKind) -> bool
+    where
+        O: Output<F>,
+    {
+        let limits = &self.snapshot.config.limits;
+        let (bucket, limit) = match kind {
+            ReplyKind::Echo => (&mut self.buckets.echo, limits.echo_per_second),
+            _ => (&mut self.buckets.rst, limits.rst_per_second),
+        };
+        let admitted = bucket.take(self.now, limit);
+        if !admitted {
+            self.count_withheld::<F>(kind);
+        }
+        admitted
+    }
+
     /// Whether an ICMP error of the POP's own may go to `to`. A network of clients has a share of what all
     /// may have: what is beyond that uses up nothing of theirs. Segments at their last hop, which anybody
     /// can send at no cost, keep nobody from learning what fits.
     #[cold]
-    pub(super) fn admit_own_error(&mut self, kind: ReplyKind, to: IpAddr) -> bool {
+    pub(super) fn admit_own_error<F: Frame>(&mut self, kind: ReplyKind, to: IpAddr) -> bool
+    where
+        O: Output<F>,
+    {
+        let admitted = self.take_own_error(kind, to);
+        if !admitted {
+            self.count_withheld::<F>(kind);
+        }
+        admitted
+    }
+
+    fn take_own_error(&mut self, kind: ReplyKind, to: IpAddr) -> bool {
         let limit = self.snapshot.config.limits.icmp_per_second;
         let (of_kind, place) = match kind {
             ReplyKind::TimeExceeded => (&mut self.buckets.times_exceeded, 0),

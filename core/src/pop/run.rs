@@ -92,6 +92,16 @@ impl<'a, O> Run<'a, O> {
         self.note(Note::Sent(kind));
     }
 
+    /// Counts an answer of our own to the frame in hand that a rate limit holds back.
+    #[cold]
+    pub fn count_withheld<F: Frame>(&mut self, kind: ReplyKind)
+    where
+        O: Output<F>,
+    {
+        self.counters.count_withheld(kind);
+        self.note(Note::Withheld(kind));
+    }
+
     /// Counts a datagram of `len` bytes that was sent on.
     #[inline(always)]
     pub fn count_forwarded(&self, slot: ServiceSlot, towards: Towards, len: usize) {

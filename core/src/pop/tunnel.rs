@@ -158,7 +158,7 @@ impl<O> Run<'_, O> {
         if O::EXPLAINS {
             explain::segment(&tunnel.service, self.unix, &segment, |note| self.out.explain(note));
         }
-        match self.judge(tunnel, &segment) {
+        match self.judge::<F>(tunnel, &segment) {
             Ok(Outcome::Taken) => self.absorb(AbsorbKind::TunnelAck, frame),
             Ok(Outcome::Keepalive(reply)) => self.keepalive(packet, frame, &outer, &reply),
             Ok(Outcome::SynAck(syn_ack)) => self.syn_ack(packet, frame, &outer, &syn_ack),
@@ -176,7 +176,7 @@ impl<O> Run<'_, O> {
         if !verified(&outer, segment) {
             return self.drop(None, DropReason::TcpChecksum, frame);
         }
-        if !self.buckets.rst.take(self.now, self.snapshot.config.limits.rst_per_second) {
+        if !self.admit_reply::<F>(ReplyKind::UnservedPort) {
             return self.drop(None, DropReason::RateRst, frame);
         }
         let ack = packet.segment.tcp.end(segment.len());
@@ -217,7 +217,14 @@ impl<O> Run<'_, O> {
     }
 
     #[inline]
-    fn judge(&mut self, tunnel: &Tunnel, segment: &Segment<'_>) -> Result<Outcome, DropReason> {
+    fn judge<F: Frame>(
+        &mut self,
+        tunnel: &Tunnel,
+        segment: &Segment<'_>,
+    ) -> Result<Outcome, DropReason>
+    where
+        O: Output<F>,
+    {
         let (service, now) = (&tunnel.service, self.unix);
         match Incoming::of(segment)? {
             // One whose form holds is not judged here, but has a lane.
@@ -233,6 +240,7 @@ impl<O> Run<'_, O> {
                 let place = hash.of(Purpose::SynAck, tunnel.slot.0, from);
                 let bucket = self.buckets.syn_acks.at(place);
                 if !bucket.is_some_and(|bucket| bucket.take(self.now, limit)) {
+                    self.count_withheld::<F>(ReplyKind::SynAck);
                     return Err(DropReason::RateSynAck);
                 }
                 handshake::syn_ack(service, now, segment).map(Outcome::SynAck)

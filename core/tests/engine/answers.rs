@@ -78,6 +78,7 @@ fn echo_is_limited_and_goes_to_nobody_who_cannot_have_asked() {
     // Stations with private addresses may ask, such as the gateway on the targets' side.
     assert_eq!(world.datagram(LAN, &echo(ip("10.1.0.1"), ip("10.1.0.2"), b"x")).len(), 1);
     assert_eq!(world.dropped(WAN, &echo(CLIENT.0, WEB.0, b"x")), DropReason::RateEcho);
+    assert_eq!(world.counters.withheld(ReplyKind::Echo), 1);
     assert_eq!(world.dropped(WAN, &echo(CLIENT.0, ip("100.64.8.9"), b"x")), DropReason::IcmpType);
     assert_eq!(world.dropped(WAN, &echo(CLIENT.0, ip("9.9.9.9"), b"x")), DropReason::NotOurs);
 }
@@ -117,6 +118,7 @@ fn nothing_else_to_an_unserved_port_is_reset() {
     assert_eq!(world.dropped(WAN, &from_target.datagram()), DropReason::SourceNotAllowed);
     assert_eq!(world.datagram(WAN, &syn.datagram()).len(), 1);
     assert_eq!(world.dropped(WAN, &syn.datagram()), DropReason::RateRst);
+    assert_eq!(world.counters.withheld(ReplyKind::UnservedPort), 1);
 }
 
 #[test]

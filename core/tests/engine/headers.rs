@@ -88,6 +88,8 @@ fn own_errors_are_limited_and_drops_are_counted_all_the_same() {
     assert_eq!(answers, [1, 1, 0, 0, 0]);
     assert_eq!(world.drops(WAN, DropReason::TtlExceeded), 5);
     assert_eq!(world.counters.replies(ReplyKind::TimeExceeded), 2);
+    assert_eq!(world.counters.withheld(ReplyKind::TimeExceeded), 3);
+    assert!(world.out.said.contains(&Said::Withheld(ReplyKind::TimeExceeded)));
     // Others are not kept from theirs, up to what all may have.
     let others = (1..20).map(|net| (CLIENT.0 + (net << 8), CLIENT.1));
     let answers: usize = others.map(|other| world.datagram(WAN, &expired(other)).len()).sum();
@@ -96,6 +98,7 @@ fn own_errors_are_limited_and_drops_are_counted_all_the_same() {
     let big = sized(&Tcp::new((CLIENT.0 + (99 << 8), 9), WEB, ACK), 1500).datagram();
     assert_eq!(world.datagram(WAN, &big).len(), 1);
     assert_eq!(world.counters.replies(ReplyKind::FragmentationNeeded), 1);
+    assert_eq!(world.counters.withheld(ReplyKind::FragmentationNeeded), 0);
     // Targets are few, and send to all clients.
     let (egress, port, tag) = world.egress("web", 0, CLIENT);
     let down = sized(&Tcp::new(WEB_TARGET, (egress, port), ACK).stamped(1, tag), 1501).datagram();

@@ -554,6 +554,9 @@ fn what_does_not_fit_on_the_way_down_is_told() {
         pair.world.snapshot = narrow(&[none]).snapshot;
         assert!(pair.world.datagram(WAN, &up).is_empty());
         assert_eq!(pair.world.reason(), DropReason::TooBig);
+        let kinds = [ReplyKind::FragmentationNeeded, ReplyKind::PacketTooBig];
+        let withheld = kinds.map(|kind| pair.world.counters.withheld(kind));
+        assert_eq!(withheld.iter().sum::<u64>(), 1, "{withheld:?}");
     }
 }
 

@@ -113,6 +113,7 @@ pub enum Said {
     Destination { holds: Return },
     TunnelQuote { agent: SocketAddr, vip: SocketAddr, sender: Option<SocketAddr> },
     Sent(ReplyKind),
+    Withheld(ReplyKind),
     Verdict(Verdict),
 }
 
@@ -239,6 +240,7 @@ impl<F: Made> Output<F> for Sink {
             Note::Destination { holds } => Said::Destination { holds },
             Note::TunnelQuote { agent, vip, sender } => Said::TunnelQuote { agent, vip, sender },
             Note::Sent(kind) => Said::Sent(kind),
+            Note::Withheld(kind) => Said::Withheld(kind),
             Note::Verdict(verdict) => Said::Verdict(verdict),
         });
     }

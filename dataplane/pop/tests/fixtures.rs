@@ -158,12 +158,14 @@ fn counters(page: &Metrics, expected: &Value) -> Value {
         (name, json!({"up": up, "down": down, "drops": drops}))
     });
     let replies = ReplyKind::ALL.iter().map(|kind| kind.label());
+    let limited = ReplyKind::LIMITED.iter().map(|kind| kind.label());
     let absorbed = AbsorbKind::ALL.iter().map(|kind| kind.label());
     let kinds = |name: &str, kind: &'static str| (kind, page.sum(name, &[("kind", kind)]));
     json!({
         "ports": ports.collect::<BTreeMap<_, _>>(),
         "services": services.collect::<BTreeMap<_, _>>(),
         "replies": non_zero(replies.map(|kind| kinds("anyrelay_replies_total", kind))),
+        "withheld": non_zero(limited.map(|kind| kinds("anyrelay_replies_withheld_total", kind))),
         "absorbed": non_zero(absorbed.map(|kind| kinds("anyrelay_absorbed_total", kind))),
     })
 }

@@ -28,6 +28,7 @@ fn a_pop_is_ready_shows_its_metrics_and_stops_with_0() {
         ("anyrelay_service_bytes_total", &["direction", "service", "worker"]),
         ("anyrelay_drops_total", &["port", "reason", "worker"]),
         ("anyrelay_replies_total", &["kind", "worker"]),
+        ("anyrelay_replies_withheld_total", &["kind", "worker"]),
         ("anyrelay_egress_queue_depth", &["port"]),
         ("anyrelay_egress_queue_overflow_total", &["port", "worker"]),
         ("anyrelay_polls_total", &["state", "worker"]),

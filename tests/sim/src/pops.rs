@@ -23,6 +23,8 @@ pub struct Sink {
     pub sent: Vec<(PortIndex, Vec<u8>)>,
     pub verdicts: Vec<Verdict>,
     pub replies: Vec<ReplyKind>,
+    /// Answers that a limit held back.
+    pub withheld: Vec<ReplyKind>,
     pub unresolved: bool,
     /// The service that the frame is of, if it is of one.
     pub service: Option<String>,
@@ -35,6 +37,7 @@ impl Sink {
         self.sent.clear();
         self.verdicts.clear();
         self.replies.clear();
+        self.withheld.clear();
         self.unresolved = false;
         self.service = None;
     }
@@ -58,6 +61,7 @@ impl Output<HeapFrame> for Sink {
                 self.verdicts.push(verdict);
             }
             Note::Sent(kind) => self.replies.push(kind),
+            Note::Withheld(kind) => self.withheld.push(kind),
             Note::Service(name) => self.service = Some(name.to_owned()),
             _ => {}
         }

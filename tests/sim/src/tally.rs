@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use anyrelay_core::config::ServiceSlot;
 use anyrelay_core::counters::Counters;
-use anyrelay_core::verdict::{DropReason, PortIndex, Verdict};
+use anyrelay_core::verdict::{DropReason, PortIndex, ReplyKind, Verdict};
 
 use crate::pops::Sink;
 use crate::setup::Port;
@@ -14,6 +14,8 @@ use crate::setup::Port;
 #[derive(Debug, Default)]
 pub struct Tally {
     drops: BTreeMap<(Port, &'static str), u64>,
+    /// Answers of its own, those that were sent and those that a limit held back.
+    answers: BTreeMap<(&'static str, bool), u64>,
     /// By service and what happened. An ICMP error is counted with the service of its quote, which is
     /// told to nobody: it is here without a name.
     services: BTreeMap<(Option<String>, &'static str), u64>,
@@ -22,6 +24,11 @@ pub struct Tally {
 impl Tally {
     /// Counts what came of a frame that came in through `port`.
     pub fn add(&mut self, port: Port, sink: &Sink) {
+        for (kinds, sent) in [(&sink.replies, true), (&sink.withheld, false)] {
+            for kind in kinds {
+                *self.answers.entry((kind.label(), sent)).or_default() += 1;
+            }
+        }
         for verdict in &sink.verdicts {
             let what = match verdict {
                 Verdict::Drop(reason) => {
@@ -47,6 +54,16 @@ impl Tally {
                 let counted = counters.drops(PortIndex(port as u8), *reason);
                 if counted != seen {
                     return Err(format!("{port:?}, {reason}: {counted}, but {seen} were seen"));
+                }
+            }
+        }
+        for &kind in ReplyKind::ALL {
+            for (counted, sent) in
+                [(counters.replies(kind), true), (counters.withheld(kind), false)]
+            {
+                let seen = self.answers.get(&(kind.label(), sent)).copied().unwrap_or(0);
+                if counted != seen {
+                    return Err(format!("{kind}, sent: {sent}: {counted}, but {seen} were seen"));
                 }
             }
         }

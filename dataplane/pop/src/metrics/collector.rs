@@ -155,6 +155,9 @@ impl Page {
         for &kind in ReplyKind::ALL {
             self.count(&REPLIES, &[kind.label(), worker], counters.replies(kind));
         }
+        for &kind in ReplyKind::LIMITED {
+            self.count(&REPLIES_WITHHELD, &[kind.label(), worker], counters.withheld(kind));
+        }
         for &kind in AbsorbKind::ALL {
             self.count(&ABSORBED, &[kind.label(), worker], counters.absorbed(kind));
         }
@@ -296,6 +299,11 @@ static REPLIES: Family = Family::new(
     &["kind", "worker"],
     "Frames that the POP answered itself.",
 );
+static REPLIES_WITHHELD: Family = Family::new(
+    "anyrelay_replies_withheld_total",
+    &["kind", "worker"],
+    "Answers of the POP's own that a rate limit held back.",
+);
 static ABSORBED: Family = Family::new(
     "anyrelay_absorbed_total",
     &["kind", "worker"],
@@ -404,6 +412,7 @@ static FAMILIES: &[&Family] = &[
     &DROPS,
     &SERVICE_DROPS,
     &REPLIES,
+    &REPLIES_WITHHELD,
     &ABSORBED,
     &FOREIGN_BORN,
     &TOKEN_EPOCH,

@@ -1,6 +1,6 @@
 //! Counters as one JSON document, the format of `--counters` and of the fixtures.
 //!
-//! Ports and services are all there, by name; drops, answers and what was taken in only where there
+//! Ports and services are all there, by name; drops, answers, those that a rate limit held back, and what was taken in only where there
 //! were any. Bytes are of frames at ports, from the IP header on at services, as in the metrics.
 
 use std::collections::BTreeMap;
@@ -18,6 +18,7 @@ pub struct Counts<'a> {
     ports: BTreeMap<&'a str, PortCounts>,
     services: BTreeMap<&'a str, ServiceCounts>,
     replies: ByLabel,
+    withheld: ByLabel,
     absorbed: ByLabel,
 }
 
@@ -63,11 +64,14 @@ impl<'a> Counts<'a> {
             (name, counts)
         });
         let replies = ReplyKind::ALL.iter().map(|&kind| (kind.label(), counters.replies(kind)));
+        let withheld =
+            ReplyKind::LIMITED.iter().map(|&kind| (kind.label(), counters.withheld(kind)));
         let absorbed = AbsorbKind::ALL.iter().map(|&kind| (kind.label(), counters.absorbed(kind)));
         Counts {
             ports: ports.collect(),
             services: services.collect(),
             replies: non_zero(replies),
+            withheld: non_zero(withheld),
             absorbed: non_zero(absorbed),
         }
     }
@@ -86,6 +90,8 @@ impl<'a> Counts<'a> {
             lines.extend(drops.map(|(why, count)| format!("  dropped {count} {why}")));
         }
         lines.extend(self.replies.iter().map(|(kind, count)| format!("answered {count} {kind}")));
+        let withheld = self.withheld.iter();
+        lines.extend(withheld.map(|(kind, count)| format!("held back {count} {kind}")));
         lines.extend(self.absorbed.iter().map(|(kind, count)| format!("kept {count} {kind}")));
         lines
     }

@@ -175,6 +175,7 @@ pub fn reason(line: &mut String, note: Note<'_>, port_name: impl Fn(u8) -> Strin
         | Note::Destination { .. }
         | Note::TunnelQuote { .. } => describe_tunnel::reason(line, &note),
         Note::Sent(kind) => write!(line, " | sends {kind}: {}", kind.text()),
+        Note::Withheld(kind) => write!(line, " | {kind} held back by its rate limit"),
         Note::Verdict(Verdict::Forward(port)) => {
             write!(line, " | forward to {}", port_name(port.0))
         }
