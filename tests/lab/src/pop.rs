@@ -214,4 +214,4 @@ impl Pop {
 }
 
 /// How long a reload may take.
-const RELOAD_LIMIT: Duration = Duration::from_secs(5);
+const RELOAD_LIMIT: Duration = Duration::from_secs(30);

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -31,6 +31,19 @@ impl Process {
         }
         let child = registry::spawn(command)?;
         Ok(Self { name: name.to_owned(), child, log: log.map(Path::to_owned) })
+    }
+
+    /// Starts a command to talk with: its input and output are pipes, its standard error is appended
+    /// to the log.
+    ///
+    /// # Errors
+    /// As [`Self::spawn`].
+    pub fn spawn_piped(name: &str, command: &mut Command, log: &Path) -> Result<Self> {
+        let file = File::options().create(true).append(true).open(log);
+        let file = file.map_err(LabError::io(format!("open {}", log.display())))?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(file);
+        let child = registry::spawn(command)?;
+        Ok(Self { name: name.to_owned(), child, log: Some(log.to_owned()) })
     }
 
     /// Its process id.

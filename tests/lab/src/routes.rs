@@ -1,12 +1,12 @@
 //! Which POP carries what: the routes in the two routers, moved while traffic flows.
 //!
 //! Each router has one long-lived `ip -batch -` that takes a line per change, so a move costs no
-//! process start. Spraying is done by policy routing: an nft rule of the router marks every packet
+//! process start; it is over when that has answered. Spraying is done by policy routing: an nft rule of the router marks every packet
 //! with a random slot, and while spraying is on, an `ip rule` per slot looks up that slot's table.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{ChildStdin, ChildStdout, Command};
 
 use crate::{LabError, Namespace, Process, Result, command};
 
@@ -114,6 +114,7 @@ pub(crate) struct Moving {
 pub(crate) struct Mover {
     process: Process,
     stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
     moving: Moving,
     current: Carriers,
 }
@@ -129,12 +130,13 @@ impl Mover {
         );
         command::run_with_input(router.command("nft").args(["-f", "-"]), &mark)?;
         let mut ip = Command::new("ip");
-        ip.args(["-n", router.name(), if moving.ipv6 { "-6" } else { "-4" }, "-batch", "-"]);
-        ip.stdin(Stdio::piped());
-        let mut process = Process::spawn("route mover", &mut ip, Some(log))?;
+        let family = if moving.ipv6 { "-6" } else { "-4" };
+        ip.args(["-n", router.name(), family, "-oneline", "-batch", "-"]);
+        let mut process = Process::spawn_piped("route mover", &mut ip, log)?;
         let stdin = process.stdin().ok_or(LabError::Unexpected("ip has no input".into()))?;
-        let current = Carriers::One(0);
-        let mut mover = Self { process, stdin, moving, current };
+        let stdout = process.stdout().ok_or(LabError::Unexpected("ip has no output".into()))?;
+        let (stdout, current) = (BufReader::new(stdout), Carriers::One(0));
+        let mut mover = Self { process, stdin, stdout, moving, current };
         mover.to(0)?;
         if let Some((number, interface)) = &mover.moving.interface {
             let table = mover.table();
@@ -179,10 +181,20 @@ impl Mover {
         Ok(self.moving.prefixes.iter().map(line).collect())
     }
 
+    /// Has lines carried out, and waits until they are: what comes last prints a line.
     fn send(&mut self, lines: &str) -> Result<()> {
-        self.stdin.write_all(lines.as_bytes()).map_err(|error| {
-            LabError::Unexpected(format!("ip ended ({error}): {}", self.process.log_tail(5)))
-        })
+        let lines = format!("{lines}link show dev lo\n");
+        let mut answer = String::new();
+        let outcome = self
+            .stdin
+            .write_all(lines.as_bytes())
+            .and_then(|()| self.stdout.read_line(&mut answer));
+        let what = match outcome {
+            Ok(_) if answer.contains("lo:") => return Ok(()),
+            Ok(_) => format!("{answer:?}"),
+            Err(error) => error.to_string(),
+        };
+        Err(LabError::Unexpected(format!("ip ended ({what}): {}", self.process.log_tail(5))))
     }
 
     /// Its table while it is not spraying.

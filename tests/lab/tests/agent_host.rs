@@ -17,7 +17,7 @@ use anyrelay_lab::tunnel::{Agent, Family, TunnelLab};
 use anyrelay_lab::{Namespace, Process, command};
 use common::{eventually, milliseconds};
 
-const READY: Duration = Duration::from_secs(20);
+const READY: Duration = Duration::from_secs(60);
 const TARGET: &str = "127.0.0.1:7000";
 const LISTEN: &str = "127.0.0.1:6000";
 
@@ -98,7 +98,7 @@ fn a_flushed_firewall_is_mended_and_a_crash_leaves_nothing() {
 
         let control = pair.lab.work().join(format!("{}.control", pair.connecting.name()));
         assert!(control.exists());
-        assert_eq!(pair.connecting.terminate(Duration::from_secs(5)).unwrap(), Some(0));
+        assert_eq!(pair.connecting.terminate(READY).unwrap(), Some(0));
         assert_eq!(tables(&host).unwrap(), [""; 0]);
         assert!(!control.exists());
     }
@@ -145,7 +145,7 @@ fn agents_share_a_host_but_not_a_port_or_table() {
     wait_ready(&lab, &mut [&mut first, &mut second]);
     assert!(second.log().contains("taking another"), "{}", second.log());
     assert_eq!(first.tables().unwrap().len(), 2);
-    assert_eq!(second.terminate(Duration::from_secs(5)).unwrap(), Some(0));
+    assert_eq!(second.terminate(READY).unwrap(), Some(0));
     assert_eq!(first.tables().unwrap().len(), 1);
     assert_eq!(first.status().unwrap()["state"], "ready");
 }

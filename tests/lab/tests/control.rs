@@ -3,9 +3,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod common;
+
 use std::time::Duration;
 
 use anyrelay_lab::{Direction, Forwarder, Lab, Nginx, command, topology};
+use common::eventually;
 
 #[test]
 fn haproxy_serves_calm_routes_and_breaks_when_they_move() {
@@ -15,16 +18,17 @@ fn haproxy_serves_calm_routes_and_breaks_when_they_move() {
     let url = format!("http://{}/files/body", topology::VIP);
     let curl = |extra: &[&str]| {
         let mut curl = lab.topology.client.command("curl");
-        curl.args(["-sS", "--max-time", "20", "-o", "/dev/null", "-w", "%{size_download}"]);
+        curl.args(["-sS", "-o", "/dev/null", "-w", "%{size_download}"]);
         curl.args(extra).arg(&url);
         curl
     };
     let accepted = nginx.accepts().unwrap();
-    assert_eq!(command::run(&mut curl(&[])).unwrap(), "300000000");
+    assert_eq!(command::run(&mut curl(&["--max-time", "100"])).unwrap(), "300000000");
     assert_eq!(nginx.accepts().unwrap(), accepted + 1, "one connection, one accept");
 
-    let mut slow = curl(&["--limit-rate", "50M"]);
+    let mut slow = curl(&["--max-time", "20", "--limit-rate", "20M"]);
     let transfer = std::thread::spawn(move || command::run(&mut slow));
+    eventually("it has begun", Duration::from_secs(10), || nginx.accepts().unwrap() > accepted + 1);
     std::thread::sleep(Duration::from_millis(500));
     lab.routes.to(Direction::Up, 1).unwrap();
     let outcome = transfer.join().unwrap();

@@ -73,7 +73,7 @@ struct Account {
 impl Account {
     /// When no fragment waits any more.
     fn of(lab: &Lab) -> Self {
-        eventually("all fragments are put together or given up", Duration::from_secs(5), || {
+        eventually("all fragments are put together or given up", Duration::from_secs(30), || {
             metric(lab, "anyrelay_fragments_waiting", &[]) == 0.0
         });
         let net = &lab.topology;

@@ -15,7 +15,9 @@ use anyrelay_lab::lab::LabBuilder;
 use anyrelay_lab::traffic::{Connection, Server};
 use anyrelay_lab::{Direction, Lab, Namespace, Service, command, topology};
 use common::flaps::{flip, kill_pops};
-use common::{Busy, LIMIT, connect_to, drops, eventually, full, milliseconds, socket_info};
+use common::{
+    Busy, LIMIT, connect_to, drops, eventually, full, milliseconds, netstat, socket_info,
+};
 
 const BYTES: usize = 3_000_000;
 
@@ -113,10 +115,10 @@ fn closed_ports_are_refused_at_once() {
         // At the target, whose RST is mapped; and at the VIP, where there is no service.
         for port in [VIP_PORT, 81] {
             let to = SocketAddr::new(service.vip.ip(), port);
-            let start = Instant::now();
             let outcome = Connection::open(&lab.topology.client, to, LIMIT).unwrap();
             assert_eq!(outcome.unwrap_err().kind(), ErrorKind::ConnectionRefused, "{to}");
-            assert!(start.elapsed() < milliseconds(500), "{to}: {:?}", start.elapsed());
+            let again = netstat(&lab.topology.client, "TCPSynRetrans");
+            assert_eq!(again, 0, "{to}: the first SYN was answered");
         }
     }
 }
@@ -205,7 +207,7 @@ fn a_gateway_that_is_not_found_is_asked_for_until_it_is() {
     let silence = Firewall::new(&router.target_router).unwrap();
     silence.rule("output", "icmpv6 type nd-neighbor-advert drop").unwrap();
     lab.pops[0].start().unwrap();
-    eventually("a question unanswered", Duration::from_secs(20), || {
+    eventually("a question unanswered", Duration::from_secs(40), || {
         let metrics = lab.pops[0].metrics();
         metrics.is_ok_and(|metrics| metrics.sum("anyrelay_ports", &[]) >= 0.0)
             && !lab.pops[0].is_ready()
@@ -215,7 +217,7 @@ fn a_gateway_that_is_not_found_is_asked_for_until_it_is() {
     assert_eq!(refused.unwrap().unwrap_err().kind(), ErrorKind::TimedOut);
     assert!(drops(&lab, "neighbour_unresolved") >= 2.0, "each SYN");
     silence.flush("output").unwrap();
-    lab.pops[0].wait_ready(Duration::from_secs(5)).unwrap();
+    lab.pops[0].wait_ready(Duration::from_secs(30)).unwrap();
     connect_to(&lab, service.vip).download(1, 100_000).unwrap();
 }
 
@@ -252,5 +254,5 @@ fn a_gateway_that_falls_silent_is_missed() {
     assert!(refused.unwrap().is_err());
     assert!(drops(&lab, "neighbour_unresolved") >= 1.0);
     silence.flush("output").unwrap();
-    eventually("ready again", Duration::from_secs(5), || lab.pops[0].is_ready());
+    eventually("ready again", Duration::from_secs(30), || lab.pops[0].is_ready());
 }

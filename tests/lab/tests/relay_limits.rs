@@ -87,7 +87,8 @@ fn live_connections_keep_newcomers_from_their_places() {
     assert_eq!(server.join().unwrap(), opened.len() - failed.len());
 }
 
-/// How long a connection takes to fetch a body, with the target sending SYN cookies or not.
+/// How long a connection takes to fetch a body, with the target sending SYN cookies or not: what else
+/// the machine does makes some take longer, and none shorter.
 fn fetch(timestamps: bool, cookies: bool, bytes: usize) -> Duration {
     let lab = Lab::builder().client_timestamps(timestamps).build().unwrap();
     let value = if cookies { "2" } else { "0" };
@@ -96,9 +97,12 @@ fn fetch(timestamps: bool, cookies: bool, bytes: usize) -> Duration {
     let mut connection = connect(&lab);
     // Both caches are warm, and windows have opened.
     connection.download(1, 100_000).unwrap();
-    let start = Instant::now();
-    connection.download(2, bytes).unwrap();
-    start.elapsed()
+    let once = |n| {
+        let start = Instant::now();
+        connection.download(n, bytes).unwrap();
+        start.elapsed()
+    };
+    (2..7).map(once).min().unwrap()
 }
 
 /// A target that sends SYN cookies forgets the window scale of clients without timestamps: it works,

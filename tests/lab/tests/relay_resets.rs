@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyrelay_lab::firewall::Firewall;
 use anyrelay_lab::traffic::Connection;
 use anyrelay_lab::{Lab, topology};
-use common::{LIMIT, TARGET, VIP, connect, drops, eventually, milliseconds, serve};
+use common::{LIMIT, TARGET, VIP, connect, drops, eventually, milliseconds, netstat, serve};
 use rustix::net::sockopt::set_socket_linger;
 
 fn listen(lab: &Lab) -> TcpListener {
@@ -34,11 +34,10 @@ fn closed_port_at_the_target_is_refused() {
 #[test]
 fn port_of_the_vip_without_service_is_refused_at_once() {
     let lab = Lab::builder().pops(1).build().unwrap();
-    let start = Instant::now();
     let unserved = SocketAddrV4::new(topology::VIP, 81);
     let outcome = Connection::open(&lab.topology.client, unserved, LIMIT).unwrap();
     assert_eq!(outcome.unwrap_err().kind(), ErrorKind::ConnectionRefused);
-    assert!(start.elapsed() < milliseconds(500), "{:?}", start.elapsed());
+    assert_eq!(netstat(&lab.topology.client, "TCPSynRetrans"), 0, "the first SYN was answered");
 }
 
 /// A target that has lost its socket, as after a crash, answers with a RST without timestamps.
@@ -87,7 +86,7 @@ fn target_without_timestamps_is_reported() {
     assert!(outcome.is_err(), "the connection cannot be mapped");
     assert!(router.packets("resets").unwrap() >= 1, "the target gets a RST");
     assert!(drops(&lab, "target_without_timestamps") >= 1.0);
-    eventually("a log line", Duration::from_secs(3), || {
+    eventually("a log line", Duration::from_secs(30), || {
         let log = lab.pops[0].log().to_lowercase();
         log.contains("timestamp") && log.contains("web")
     });

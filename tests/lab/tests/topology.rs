@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod common;
+
 use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
 use std::path::Path;
@@ -12,6 +14,7 @@ use anyrelay_lab::counters::InterfaceCounters;
 use anyrelay_lab::registry::{self, WorkDir};
 use anyrelay_lab::topology::{self, Shape};
 use anyrelay_lab::{Direction, Process, Routes, Topology, command};
+use common::eventually;
 
 struct Net {
     routes: Routes,
@@ -25,8 +28,6 @@ fn build(shape: &Shape) -> Net {
     let work = WorkDir::create(&id).unwrap();
     let topology = Topology::build(&id, shape).unwrap();
     let routes = topology.routes(shape, &work.path().join("routes.log")).unwrap();
-    // The lines written to `ip` so far are carried out within a few milliseconds.
-    std::thread::sleep(Duration::from_millis(100));
     Net { routes, topology, work }
 }
 
@@ -60,22 +61,18 @@ fn routes_move_and_spray_per_packet() {
     let mut net = build(&Shape { kernel_pops: true, ..Shape::default() });
     for pop in [1, 2, 0] {
         net.routes.to(Direction::Up, pop).unwrap();
-        std::thread::sleep(Duration::from_millis(50));
         let got = arrivals_up(&net, 200);
         // A few ARP frames beside the 200.
         assert!((200..220).contains(&got[pop]), "to {pop}: {got:?}");
         assert!(got.iter().sum::<u64>() < 230, "only to {pop}: {got:?}");
     }
     net.routes.spray(Direction::Up, &[0, 1, 2]).unwrap();
-    std::thread::sleep(Duration::from_millis(50));
     let got = arrivals_up(&net, 3000);
     assert!(got.iter().all(|n| (850..1150).contains(n)), "sprayed: {got:?}");
     net.routes.spray(Direction::Up, &[0, 2]).unwrap();
-    std::thread::sleep(Duration::from_millis(50));
     let got = arrivals_up(&net, 2000);
     assert!(got[1] < 10 && got[0] > 850 && got[2] > 850, "sprayed over two: {got:?}");
     net.routes.to(Direction::Up, 1).unwrap();
-    std::thread::sleep(Duration::from_millis(50));
     let got = arrivals_up(&net, 200);
     assert!(got[1] >= 200 && got[0] + got[2] < 10, "no longer sprayed: {got:?}");
 }
@@ -159,7 +156,11 @@ fn a_dead_run_is_swept_up() {
     std::fs::create_dir_all(&directory).unwrap();
     let mut sleep = Command::new("ip");
     let mut sleep = sleep.args(["netns", "exec", name, "sleep", "600"]).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(50));
+    // Until then nothing shows whose it is.
+    eventually("its process is there", Duration::from_secs(30), || {
+        let pids = command::run(Command::new("ip").args(["netns", "pids", name])).unwrap();
+        pids.split_whitespace().any(|pid| pid == sleep.id().to_string())
+    });
     registry::sweep();
     assert_eq!(leftovers(name), "");
     assert!(!directory.exists());

@@ -41,8 +41,12 @@ impl Thief {
     /// How many of 50 were forwarded: a copy of a datagram that was sent arrives as a duplicate.
     fn forwarded(&self, change: impl Fn(&mut Segment)) -> u64 {
         let before = self.flow.duplicates().0;
-        let mut stolen = self.tap.data_up(milliseconds(300));
-        assert!(stolen.len() >= 50, "{} segments", stolen.len());
+        let mut stolen = Vec::new();
+        eventually("50 segments are stolen", Duration::from_secs(30), || {
+            // All of one time: none is to be old.
+            stolen = self.tap.data_up(milliseconds(300));
+            stolen.len() >= 50
+        });
         for segment in stolen.iter_mut().take(50) {
             change(segment);
             self.outsider.send(&segment.datagram()).unwrap();
@@ -96,7 +100,7 @@ fn forged_data_down_does_not_move_the_ack() {
         assert!(ahead <= 0, "ack {ahead} ahead of what was received from a POP");
     }
     std::thread::sleep(milliseconds(2000));
-    tunnels.wait_for_arrivals(&flow, Duration::from_secs(2));
+    tunnels.wait_for_arrivals(&flow, Duration::from_secs(20));
     let (up, _) = flow.finish(TAIL);
     assert!(up.lost.is_empty(), "{}", tunnels.account());
 }
@@ -128,7 +132,7 @@ fn blind_injection_does_not_kill_the_flow() {
                 std::thread::sleep(milliseconds(2));
             }
         }
-        tunnels.wait_for_arrivals(&flow, Duration::from_secs(3));
+        tunnels.wait_for_arrivals(&flow, Duration::from_secs(20));
     }
     let (up, down) = flow.finish(TAIL);
     assert_eq!((up.corrupted, down.corrupted), (0, 0));
@@ -158,12 +162,14 @@ fn reset_with_the_exact_number_is_survived() {
         payload: Vec::new(),
     };
     outsider.send(&segment.datagram()).unwrap();
-    eventually("the agent saw it", Duration::from_secs(3), || {
+    eventually("the agent saw it", Duration::from_secs(30), || {
         tunnels.connecting[0].counter("resets").unwrap() >= 1
     });
     // Longer than the entry would live if nothing was done.
     std::thread::sleep(Duration::from_secs(if full() { 15 } else { 3 }));
-    tunnels.wait_for_arrivals(&flow, Duration::from_secs(5));
-    let entry = tunnels.lab.site(1).nat.entries().unwrap().pop().unwrap();
-    assert_eq!(entry.state, "ESTABLISHED", "{}", entry.line);
+    tunnels.wait_for_arrivals(&flow, Duration::from_secs(20));
+    eventually("the entry is open again", Duration::from_secs(30), || {
+        let entry = tunnels.lab.site(1).nat.entries().unwrap().pop();
+        entry.is_some_and(|entry| entry.state == "ESTABLISHED")
+    });
 }

@@ -233,11 +233,20 @@ impl Flow {
         self.shared.peers.lock().clone()
     }
 
-    /// Stops sending, waits for what is on its way, and says what became of all, up and down.
+    /// Stops sending, waits for what is on its way, until nothing has come for this time, and says
+    /// what became of all, up and down.
     #[must_use]
     pub fn finish(mut self, wait: Duration) -> (Report, Report) {
         self.sending.store(false, Ordering::Relaxed);
-        std::thread::sleep(wait);
+        let begun = Instant::now();
+        let (mut last, mut came) = (begun, (self.received(), self.duplicates()));
+        while last.elapsed() < wait && begun.elapsed() < FINISH_MAX {
+            std::thread::sleep(Duration::from_millis(10));
+            let now = (self.received(), self.duplicates());
+            if now != came {
+                (last, came) = (Instant::now(), now);
+            }
+        }
         self.end();
         (self.shared.up.lock().report(), self.shared.down.lock().report())
     }
@@ -413,6 +422,8 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
     builder.spawn(work).map_err(LabError::io("start a thread"))
 }
 
+/// How long what is on its way may take at most.
+const FINISH_MAX: Duration = Duration::from_secs(20);
 const UP: u8 = 0;
 const DOWN: u8 = 1;
 const HEADER_BYTES: usize = 13;

@@ -12,7 +12,7 @@ use super::{eventually, milliseconds};
 /// ready, the routes leave it, it ends by itself, and is started again. `lead_to` moves the routes, as
 /// BGP does for whoever announces.
 pub fn roll(pops: &mut [Pop], rounds: usize, mut lead_to: impl FnMut(usize)) {
-    const SOON: Duration = Duration::from_secs(10);
+    const SOON: Duration = Duration::from_secs(30);
     lead_to(0);
     for turn in 0..rounds * pops.len() {
         let next = (turn + 1) % pops.len();

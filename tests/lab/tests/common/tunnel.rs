@@ -17,7 +17,7 @@ use super::milliseconds;
 pub const TARGET: &str = "127.0.0.1:7000";
 pub const LISTEN: &str = "127.0.0.1:6000";
 /// How long an agent may take until it is ready: handshake, alignment, token.
-pub const READY: Duration = Duration::from_secs(15);
+pub const READY: Duration = Duration::from_secs(60);
 /// For what is on its way at the end.
 pub const TAIL: Duration = Duration::from_millis(500);
 
@@ -86,7 +86,7 @@ impl Tunnels {
     pub fn flow_of(&self, connecting: usize, plan: Plan) -> Flow {
         let host = &self.lab.site(connecting + 1).host;
         let flow = Flow::start(&self.server, host, address(LISTEN), plan).unwrap();
-        self.wait_for_arrivals(&flow, Duration::from_secs(5));
+        self.wait_for_arrivals(&flow, Duration::from_secs(20));
         flow
     }
 
