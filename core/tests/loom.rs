@@ -37,6 +37,15 @@ fn model(work: impl Fn() + Send + Sync + 'static) {
     builder.check(work);
 }
 
+/// Does `work` with what is shared on a thread of its own.
+fn beside<S: 'static, T: 'static>(
+    shared: &Arc<S>,
+    work: impl FnOnce(&S) -> T + 'static,
+) -> thread::JoinHandle<T> {
+    let shared = Arc::clone(shared);
+    thread::spawn(move || work(&shared))
+}
+
 /// A table of one slot, which all keys fight for, with the first one's numbers in it.
 fn contended() -> Arc<Slots> {
     let slots = Slots::new(1);
@@ -62,14 +71,8 @@ fn settle(slots: &Slots) -> usize {
 fn no_rst_is_given_for_another_ones() {
     model(|| {
         let slots = contended();
-        let keeper = thread::spawn({
-            let slots = Arc::clone(&slots);
-            move || slots.keep(KEYS[1], NUMBERS[1], EXPIRES_MS)
-        });
-        let taker = thread::spawn({
-            let slots = Arc::clone(&slots);
-            move || take(&slots, 0)
-        });
+        let keeper = beside(&slots, |slots| slots.keep(KEYS[1], NUMBERS[1], EXPIRES_MS));
+        let taker = beside(&slots, |slots| take(slots, 0));
         let taken = take(&slots, 1) + taker.join().unwrap();
         keeper.join().unwrap();
         assert!(taken + settle(&slots) <= 2);
@@ -80,10 +83,7 @@ fn no_rst_is_given_for_another_ones() {
 fn two_that_fight_for_a_slot_leave_one_of_them_whole() {
     model(|| {
         let slots = contended();
-        let keeper = thread::spawn({
-            let slots = Arc::clone(&slots);
-            move || slots.keep(KEYS[1], NUMBERS[1], EXPIRES_MS)
-        });
+        let keeper = beside(&slots, |slots| slots.keep(KEYS[1], NUMBERS[1], EXPIRES_MS));
         slots.keep(KEYS[2], NUMBERS[2], EXPIRES_MS);
         keeper.join().unwrap();
         assert_eq!(settle(&slots), 1);
@@ -94,10 +94,7 @@ fn two_that_fight_for_a_slot_leave_one_of_them_whole() {
 fn a_rst_is_given_once() {
     model(|| {
         let slots = contended();
-        let takers = [(); 2].map(|()| {
-            let slots = Arc::clone(&slots);
-            thread::spawn(move || take(&slots, 0))
-        });
+        let takers = [(); 2].map(|()| beside(&slots, |slots| take(slots, 0)));
         let taken: usize = takers.into_iter().map(|taker| taker.join().unwrap()).sum();
         // One of them has it: the other one leaves it alone only while it does.
         assert_eq!((taken, settle(&slots)), (1, 0));
@@ -109,15 +106,9 @@ fn one_that_is_kept_again_is_given_once_as_it_is_now() {
     const NEWER: u64 = 56;
     model(|| {
         let slots = contended();
-        let keeper = thread::spawn({
-            let slots = Arc::clone(&slots);
-            move || slots.keep(KEYS[0], NEWER, EXPIRES_MS)
-        });
+        let keeper = beside(&slots, |slots| slots.keep(KEYS[0], NEWER, EXPIRES_MS));
         // A segment that only the older one answers, and one that only the newer one does.
-        let taker = thread::spawn({
-            let slots = Arc::clone(&slots);
-            move || slots.take(KEYS[0], 0, |numbers| numbers == NUMBERS[0])
-        });
+        let taker = beside(&slots, |slots| slots.take(KEYS[0], 0, |numbers| numbers == NUMBERS[0]));
         let newer = slots.take(KEYS[0], 0, |numbers| numbers == NEWER);
         let older = taker.join().unwrap();
         keeper.join().unwrap();
@@ -133,10 +124,7 @@ fn one_that_is_kept_again_is_given_once_as_it_is_now() {
 fn what_is_old_is_thrown_away_once_and_nothing_else() {
     model(|| {
         let slots = contended();
-        let sweepers = [(); 2].map(|()| {
-            let slots = Arc::clone(&slots);
-            thread::spawn(move || slots.expire(EXPIRES_MS + 1))
-        });
+        let sweepers = [(); 2].map(|()| beside(&slots, |slots| slots.expire(EXPIRES_MS + 1)));
         slots.keep(KEYS[1], NUMBERS[1], LATE_MS);
         sweepers.into_iter().for_each(|sweeper| sweeper.join().unwrap());
         assert_eq!(slots.take(KEYS[0], EXPIRES_MS + 1, |_| true), None);
@@ -172,16 +160,10 @@ fn inhabited() -> Arc<Slot> {
 fn no_station_gets_anothers_address_while_a_slot_is_given_away() {
     model(|| {
         let slot = inhabited();
-        let giver = thread::spawn({
-            let slot = Arc::clone(&slot);
-            move || {
-                slot.claim(STATIONS[1]).unwrap();
-            }
+        let giver = beside(&slot, |slot| {
+            slot.claim(STATIONS[1]).unwrap();
         });
-        let teller = thread::spawn({
-            let slot = Arc::clone(&slot);
-            move || ask_and_tell(&slot, 0)
-        });
+        let teller = beside(&slot, |slot| ask_and_tell(slot, 0));
         ask_and_tell(&slot, 1);
         giver.join().unwrap();
         teller.join().unwrap();
@@ -194,10 +176,7 @@ fn no_station_gets_anothers_address_while_a_slot_is_given_away() {
 fn a_slot_is_given_to_one_at_a_time() {
     model(|| {
         let slot = inhabited();
-        let other = thread::spawn({
-            let slot = Arc::clone(&slot);
-            move || slot.claim(STATIONS[0]).is_some()
-        });
+        let other = beside(&slot, |slot| slot.claim(STATIONS[0]).is_some());
         let claimed = slot.claim(STATIONS[1]).is_some();
         let others = other.join().unwrap();
         assert!(claimed || others);
@@ -210,10 +189,7 @@ fn a_slot_is_given_to_one_at_a_time() {
 fn one_question_is_asked_at_a_time() {
     model(|| {
         let neighbour = Arc::new(Neighbour::default());
-        let other = thread::spawn({
-            let neighbour = Arc::clone(&neighbour);
-            move || neighbour.resolve(NOW).1
-        });
+        let other = beside(&neighbour, |neighbour| neighbour.resolve(NOW).1);
         let asks = [neighbour.resolve(NOW).1, other.join().unwrap()];
         assert_eq!(asks.iter().filter(|asks| **asks).count(), 1);
     });
