@@ -265,7 +265,6 @@ const IPV6_FRAGMENT: u8 = 44;
 const L2_LEN_MAX: u8 = 127;
 /// Bytes of a place: `struct ip_frag_pkt`, which DPDK does not export, is four cache lines long.
 const PLACE_LEN: usize = 256;
-
 const SIZE_MAX: u32 = 1 << 20;
 /// Frames that are fetched ahead of being freed.
 const PREFETCH: u32 = 3;
