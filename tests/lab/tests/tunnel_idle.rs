@@ -14,7 +14,7 @@ use common::{eventually, full, milliseconds};
 
 /// Seconds after which the NATs forget, and the length of a tick.
 fn times() -> (u32, u32) {
-    if full() { (15, 5000) } else { (3, 1000) }
+    if full() { (15, 5000) } else { (5, 1000) }
 }
 
 fn lab() -> TunnelLab {
@@ -40,7 +40,7 @@ fn keepalives_hold_the_entry_through_silence() {
     exchange(&tunnels);
     let before = [entry(&tunnels, 0).unwrap(), entry(&tunnels, 1).unwrap()];
     // Several times what the NATs remember.
-    let length = Duration::from_secs(if full() { 180 } else { 12 });
+    let length = Duration::from_secs(if full() { 180 } else { 15 });
     let start = std::time::Instant::now();
     while start.elapsed() < length {
         std::thread::sleep(milliseconds(500));

@@ -167,14 +167,14 @@ fn synproxy_answers_and_strips_window_scaling() {
 
 /// What the tunnels' tests send by, without a tunnel: if this loses any, they measure the machine.
 #[test]
-fn numbered_datagrams_arrive_at_the_stated_rate() {
+fn numbered_datagrams_arrive_while_the_link_is_up() {
     let net = build(Site::default(), Family::V4, 1);
     let mut at = Family::V4.vip();
     at.set_port(9000);
     let server = UdpServer::start(&net.topology.pops[0], at).unwrap();
     let host = &net.topology.sites[0].host;
     let flow = Flow::start(&server, host, at, Plan::both(10_000)).unwrap();
-    // Two seconds; what a busy machine does not send in time is left out.
+    // Two seconds, or more where the machine is busy.
     eventually("as many as that", Duration::from_secs(10), || flow.received().0 > 19_000);
     // What was sent after this may still be on its way when the link goes down.
     let down = flow.newest_arrived().0;
