@@ -19,7 +19,7 @@ use anyrelay_lab::firewall::Firewall;
 use anyrelay_lab::lab::LabBuilder;
 use anyrelay_lab::traffic::{Connection, Server};
 use anyrelay_lab::{Device, Direction, Lab, Layout, Service, link, topology};
-use common::{VIP, connect, connect_to, drops, eventually, metric, serve, snmp};
+use common::{VIP, connect, connect_to, drops, eventually, metric, narrow_ports, serve, snmp};
 
 const BYTES: usize = 3_000_000;
 /// Payload of a segment with timestamps over IPv4.
@@ -240,15 +240,7 @@ fn a_pop_fragments_what_no_longer_fits() {
     let _server = serve(&lab);
     let mut connection = connect(&lab);
     connection.download(1, 100_000).unwrap();
-    let pop = &mut lab.pops[0];
-    let text = std::fs::read_to_string(&pop.config).unwrap();
-    let mut config: toml::Table = text.parse().unwrap();
-    let ports = config["port"].as_array_mut().unwrap();
-    let narrow =
-        |port: &mut toml::Value| port.as_table_mut().unwrap().insert("mtu".to_owned(), 1000.into());
-    assert!(ports.iter_mut().map(narrow).all(|before| before.is_none()));
-    std::fs::write(&pop.config, toml::to_string(&config).unwrap()).unwrap();
-    pop.restart().unwrap();
+    narrow_ports(&mut lab, 1000);
     let routers = [&lab.topology.client_router, &lab.topology.target_router].map(|router| {
         let firewall = Firewall::new(router).unwrap();
         firewall.count("pieces", &format!("iifname pop1 {FRAGMENT}")).unwrap();

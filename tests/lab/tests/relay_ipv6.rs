@@ -16,7 +16,8 @@ use anyrelay_lab::traffic::{Connection, Server};
 use anyrelay_lab::{Direction, Lab, Namespace, Service, command, topology};
 use common::flaps::{flip, kill_pops};
 use common::{
-    Busy, LIMIT, connect_to, drops, eventually, full, milliseconds, netstat, socket_info,
+    Busy, LIMIT, connect_to, drops, eventually, full, metric, milliseconds, narrow_ports, netstat,
+    socket_info,
 };
 
 const BYTES: usize = 3_000_000;
@@ -166,6 +167,55 @@ fn clients_learn_the_mtu_towards_targets() {
         connection.upload(2, BYTES).unwrap();
         let route = route(&lab.topology.client, service.vip.ip());
         assert!(route.contains(learned), "{route}");
+    }
+}
+
+/// The ports of the POP itself become narrow under a live connection: the POP tells each sender, in
+/// the family that it sends in, how much fits.
+#[test]
+fn senders_learn_the_mtu_of_a_pop_from_itself() {
+    const NEEDED: &str = "icmp_fragmentation_needed";
+    const TOO_BIG: &str = "icmp_packet_too_big";
+    for (service, (client_learns, answer), target_learns) in [
+        // Between IPv4 and IPv6, a datagram is 20 bytes longer on the way up and shorter down.
+        (Service::prefix(), ("mtu 1280", NEEDED), "mtu 1320"),
+        (Service::transparent6(), ("mtu 1300", TOO_BIG), "mtu 1300"),
+    ] {
+        let mut lab = lab_of(&service).pops(1).build().unwrap();
+        let server = serve(&lab);
+        let mut connection = connect_to(&lab, service.vip);
+        connection.download(1, 100_000).unwrap();
+        connection.upload(2, 100_000).unwrap();
+        narrow_ports(&mut lab, 1300);
+        let routers = [&lab.topology.client_router, &lab.topology.target_router].map(|router| {
+            let firewall = Firewall::new(router).unwrap();
+            firewall.count("long", "iifname pop1 meta length > 1300").unwrap();
+            firewall
+        });
+        let sent = |kind| metric(&lab, "anyrelay_replies_total", &[("kind", kind)]);
+        let routes = || {
+            let client = route(&lab.topology.client, service.vip.ip());
+            (client, route(&lab.topology.target, server.peers()[0].ip()))
+        };
+        let (client, target) = routes();
+        assert!(!client.contains(client_learns) && !target.contains(target_learns));
+        assert_eq!(sent(NEEDED) + sent(TOO_BIG), 0.0);
+
+        connection.upload(3, BYTES).unwrap();
+        let client = routes().0;
+        assert!(client.contains(client_learns), "{client}");
+        let told = sent(answer);
+        assert!(told > 0.0, "{}", service.vip);
+
+        connection.download(4, BYTES).unwrap();
+        let target = routes().1;
+        assert!(target.contains(target_learns), "{target}");
+        let all = sent(NEEDED) + sent(TOO_BIG);
+        assert!(all > told && sent(TOO_BIG) > 0.0, "{}", service.vip);
+        assert!(drops(&lab, "too_big") >= all);
+        for router in routers {
+            assert_eq!(router.packets("long").unwrap(), 0, "{}: none is too long", service.vip);
+        }
     }
 }
 

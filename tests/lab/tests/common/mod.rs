@@ -141,6 +141,19 @@ pub fn drops(lab: &Lab, reason: &str) -> f64 {
         + metric(lab, "anyrelay_service_drops_total", &labels)
 }
 
+/// Starts the first POP again, with ports of this MTU: live connections do not know of it.
+pub fn narrow_ports(lab: &mut Lab, mtu: u32) {
+    let pop = &mut lab.pops[0];
+    let text = std::fs::read_to_string(&pop.config).unwrap();
+    let mut config: toml::Table = text.parse().unwrap();
+    for port in config["port"].as_array_mut().unwrap() {
+        let before = port.as_table_mut().unwrap().insert("mtu".to_owned(), mtu.into());
+        assert_eq!(before, None);
+    }
+    std::fs::write(&pop.config, toml::to_string(&config).unwrap()).unwrap();
+    pop.restart().unwrap();
+}
+
 /// Waits until something holds.
 pub fn eventually(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
     let start = std::time::Instant::now();
