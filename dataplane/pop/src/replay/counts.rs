@@ -1,7 +1,8 @@
 //! Counters as one JSON document, the format of `--counters` and of the fixtures.
 //!
-//! Ports and services are all there, by name; drops, answers, those that a rate limit held back, and what was taken in only where there
-//! were any. Bytes are of frames at ports, from the IP header on at services, as in the metrics.
+//! Ports and services are all there, by name; drops, answers, those that a rate limit held back, and
+//! what was taken in only where there were any. Bytes are of frames at ports, from the IP header on at
+//! services, as in the metrics.
 
 use std::collections::BTreeMap;
 
