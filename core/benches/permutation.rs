@@ -6,10 +6,11 @@
 
 use std::hint::black_box;
 
-use anyrelay_core::config::Endpoint;
+use anyrelay_core::config::PoolBits;
 use anyrelay_core::crypto::Key128;
+use anyrelay_core::net::Endpoint;
 use anyrelay_core::relay::permutation::{
-    Case, Client, DecodeError, Mapped, Permutation, PoolBits, WalkError,
+    Case, Client, DecodeError, Mapped, Permutation, WalkError,
 };
 use anyrelay_core::relay::rendezvous::Rendezvous;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};

@@ -8,12 +8,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use anyrelay_core::keys::{AgentKey, AgentKeys, KeyFile, Secret, Tenants};
+use anyrelay_core::net::Family;
 use anyrelay_core::predict::{self, Constants};
 use anyrelay_core::seq::SeqNum;
 use anyrelay_core::time::{Tick, UnixTime};
 use anyrelay_core::tunnel::message::KEEPALIVE_LEN_MAX;
 use anyrelay_core::tunnel::{
-    DataHeader, Family, KeepaliveRequest, Segment, Service, Vip, forward, handshake, keepalive,
+    DataHeader, KeepaliveRequest, Segment, Service, Vip, forward, handshake, keepalive,
 };
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 

@@ -5,8 +5,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::config::{MAX_PORTS, MAX_SERVICES, ServiceSlot};
-use crate::verdict::{AbsorbKind, DropReason, PortIndex, ReplyKind};
+use crate::net::PortIndex;
+use crate::net::{MAX_PORTS, MAX_SERVICES, ServiceSlot};
+use crate::verdict::{AbsorbKind, DropReason, ReplyKind};
 
 /// A count that one thread writes.
 #[derive(Debug, Default)]

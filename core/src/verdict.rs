@@ -1,8 +1,6 @@
 //! What the POP decided about a frame: forwarded, answered, kept, or dropped for a named reason.
 
-/// A port's place among the `[[port]]` tables of the config.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PortIndex(pub u8);
+use crate::net::PortIndex;
 
 /// What became of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

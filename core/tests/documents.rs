@@ -4,8 +4,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyrelay_core::config::{Config, Snapshot};
+use anyrelay_core::config::Config;
 use anyrelay_core::keys::{KeyFile, Tenants};
+use anyrelay_core::snapshot::Snapshot;
 use anyrelay_core::verdict::DropReason;
 
 fn repository() -> PathBuf {

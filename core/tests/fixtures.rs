@@ -8,13 +8,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyrelay_core::config::{Config, Snapshot};
+use anyrelay_core::config::Config;
 use anyrelay_core::counters::{Counters, Traffic};
 use anyrelay_core::frame::{Frame, HeapFrame};
 use anyrelay_core::keys::{KeyFile, Tenants};
+use anyrelay_core::net::PortIndex;
 use anyrelay_core::pop::{BURST, Output, Pop, SoftState};
+use anyrelay_core::snapshot::Snapshot;
 use anyrelay_core::time::{Instant, Now, UnixTime};
-use anyrelay_core::verdict::{AbsorbKind, DropReason, PortIndex, ReplyKind};
+use anyrelay_core::verdict::{AbsorbKind, DropReason, ReplyKind};
 use anyrelay_core::wire::MacAddr;
 use arrayvec::ArrayVec;
 use serde_json::{Value, json};

@@ -1,9 +1,10 @@
 //! What the permutation promises, for any client, key and pool.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a failed one ends the test")]
 
+use anyrelay_core::config::PoolBits;
 use anyrelay_core::crypto::Key128;
 use anyrelay_core::relay::permutation::{
-    BURST, Case, Client, DecodeError, Mapped, Permutation, PoolBits, WalkError, reference,
+    BURST, Case, Client, DecodeError, Mapped, Permutation, WalkError, reference,
 };
 use proptest::prelude::*;
 

@@ -4,18 +4,22 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use anyrelay_core::config::{Endpoint, MAPPING_VERSION};
+use anyrelay_core::config::PoolBits;
+use anyrelay_core::config::{Prefix, PrefixLen};
 use anyrelay_core::keys::{
     Secret, packet_id_key, permutation_key, prefix_check_key, rendezvous_key, rendezvous_key6,
 };
+use anyrelay_core::net::Endpoint;
+use anyrelay_core::net::Endpoint6;
 use anyrelay_core::relay::packet_id::PacketIds;
 use anyrelay_core::relay::permutation::{
-    Case, Client, DecodeError, Mapped, Permutation, PoolBits, WalkError,
+    Case, Client, DecodeError, Mapped, Permutation, WalkError,
 };
-use anyrelay_core::relay::prefix::{Prefix, PrefixLen, PrefixMap};
-use anyrelay_core::relay::rendezvous::{Endpoint6, Rendezvous};
+use anyrelay_core::relay::prefix::PrefixMap;
+use anyrelay_core::relay::rendezvous::Rendezvous;
 use anyrelay_core::relay::rendezvous6::Rendezvous6;
 use anyrelay_core::seq::SeqNum;
+use anyrelay_core::snapshot::MAPPING_VERSION;
 use serde_json::Value;
 
 fn vectors() -> Value {

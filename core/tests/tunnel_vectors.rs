@@ -8,12 +8,13 @@ use std::sync::Arc;
 use anyrelay_core::keys::{
     AgentEntry, AgentKeys, Epoch, Epochs, KeyFile, Secret, Tenant, Tenants, agent_key, sequence_key,
 };
+use anyrelay_core::net::Family;
 use anyrelay_core::predict::{self, Constants, Predictor};
 use anyrelay_core::seq::SeqNum;
 use anyrelay_core::time::{Tick, UnixTime};
 use anyrelay_core::tunnel::{
-    Family, KeepaliveReply, KeepaliveRequest, PublicToken, Return, Segment, Service, Token,
-    TokenKeys, Vip, forward, keepalive,
+    KeepaliveReply, KeepaliveRequest, PublicToken, Return, Segment, Service, Token, TokenKeys, Vip,
+    forward, keepalive,
 };
 use serde_json::Value;
 

@@ -5,44 +5,25 @@
 //! reading the files is the caller's. A mistake is told as a [`Problem`] with file, key and reason,
 //! and all mistakes are told at once.
 
-mod addresses;
 mod check;
-mod digest;
-mod meanings;
-mod net;
+mod egress;
 mod raw;
-mod relays6;
-mod reload;
-mod slots;
-mod snapshot;
-mod table;
 #[cfg(test)]
-mod tests;
-mod tunnels;
+pub(crate) mod tests;
 
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
+use crate::fragment::FragmentLimits;
+use crate::net::{Address, IpNet, Net, PortIndex, Side};
 use crate::predict::Constants;
-use crate::relay::permutation::PoolBits;
+use crate::problem::Problem;
 use crate::wire::MacAddr;
 
-pub use crate::relay::prefix::Prefix;
-pub use crate::relay::rendezvous::{Endpoint, Endpoint6, MAX_TARGETS};
-pub use crate::verdict::PortIndex;
-pub use digest::MAPPING_VERSION;
-pub use meanings::{is_link_local6, is_unicast, is_unicast6};
-pub use net::{Address, IpNet, Ipv4Net, Ipv6Net, Net};
-pub use relays6::{Mode6, Service6};
-pub use reload::{Conflict, ConflictKind, reload_conflicts};
-pub use slots::ServiceSlot;
-pub use snapshot::{Destination, Egress, PoolIndex, Service, ServiceIndex, Snapshot};
-pub use tunnels::Tunnel;
+pub use egress::{EgressConfig, Pool, PoolBits, Prefix, PrefixLen};
 
-/// Services of one POP, of both kinds together, and counter slots for them.
-pub const MAX_SERVICES: usize = 256;
-/// Ports of one POP.
-pub const MAX_PORTS: usize = 16;
+/// Targets of one service.
+pub const MAX_TARGETS: usize = 64;
+
 /// Workers of one POP.
 pub const MAX_WORKERS: usize = 64;
 /// RX queues of one port.
@@ -51,43 +32,6 @@ pub const MAX_QUEUES: usize = 64;
 pub const MAX_ADDRESSES: usize = 16;
 /// Gateways of one port.
 pub const MAX_GATEWAYS: usize = 16;
-
-/// A mistake, or something to be warned of, in a file of the operator's.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// The file's name, as the caller gave it.
-    pub file: String,
-    /// The key, such as `relay[0].vip`; indices count from 0 in the order of the file. Empty where
-    /// the problem is the whole file.
-    pub key: String,
-    /// What is wrong and what to do.
-    pub reason: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.key.is_empty() {
-            write!(f, "{}: {}", self.file, self.reason)
-        } else {
-            write!(f, "{}: {}: {}", self.file, self.key, self.reason)
-        }
-    }
-}
-
-/// All mistakes in a file; at least one. Printed one per line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problems(pub Vec<Problem>);
-
-impl fmt::Display for Problems {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.0.iter().enumerate() {
-            write!(f, "{}{problem}", if index == 0 { "" } else { "\n" })?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for Problems {}
 
 /// A config without mistakes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,7 +42,7 @@ pub struct Config {
     pub pop: PopConfig,
     /// How DPDK is started.
     pub dpdk: DpdkConfig,
-    /// The ports, in the order of the file: 1..=[`MAX_PORTS`].
+    /// The ports, in the order of the file: 1..=[`MAX_PORTS`](crate::net::MAX_PORTS).
     pub ports: Vec<PortConfig>,
     /// The workers, in the order of the file: 1..=[`MAX_WORKERS`].
     pub workers: Vec<WorkerConfig>,
@@ -108,7 +52,7 @@ pub struct Config {
     pub idle: Idle,
     /// Rate limits and table sizes.
     pub limits: Limits,
-    /// The relay services, in the order of the file: with the tunnels 0..=[`MAX_SERVICES`].
+    /// The relay services, in the order of the file: with the tunnels 0..=[`MAX_SERVICES`](crate::net::MAX_SERVICES).
     pub services: Vec<ServiceConfig>,
     /// The tunnel services, in the order of the file.
     pub tunnels: Vec<TunnelConfig>,
@@ -159,19 +103,6 @@ pub enum Fragments {
     Drop,
     /// Datagrams are put together, within these limits.
     Reassemble(FragmentLimits),
-}
-
-/// `[fragments]`: bounds of each worker that puts datagrams together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FragmentLimits {
-    /// Datagrams that are not whole at a time.
-    pub datagrams: u32,
-    /// Fragments of one datagram.
-    pub per_datagram: u8,
-    /// Frame buffers that they may hold in all.
-    pub buffers: u32,
-    /// How long a datagram may take from its first fragment on, in milliseconds.
-    pub timeout_ms: u32,
 }
 
 /// `[dpdk]`.
@@ -225,29 +156,6 @@ impl PortConfig {
     /// Whether `ip` is one of its own addresses.
     pub fn has_address<A: Address>(&self, ip: A) -> bool {
         self.nets::<A>().any(|net| net.address == ip)
-    }
-}
-
-/// Which frames are taken from a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// Those from clients.
-    Client,
-    /// Those from targets.
-    Target,
-    /// All.
-    Both,
-}
-
-impl Side {
-    /// Whether frames from clients are taken.
-    pub const fn takes_clients(self) -> bool {
-        matches!(self, Side::Client | Side::Both)
-    }
-
-    /// Whether frames from targets are taken.
-    pub const fn takes_targets(self) -> bool {
-        matches!(self, Side::Target | Side::Both)
     }
 }
 
@@ -360,66 +268,5 @@ impl TunnelConfig {
     pub fn vips(&self) -> impl Iterator<Item = SocketAddr> + use<> {
         let vip4 = self.vip4.map(SocketAddr::V4);
         vip4.into_iter().chain(self.vip6.map(SocketAddr::V6))
-    }
-}
-
-/// How a POP appears to targets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EgressConfig {
-    /// As the addresses of a pool.
-    Pool(Pool),
-    /// As the addresses of an IPv6 prefix.
-    Prefix(Prefix),
-    /// As the client itself.
-    Transparent,
-}
-
-impl EgressConfig {
-    /// Whether `ip` is one of its addresses.
-    pub fn holds(self, ip: IpAddr) -> bool {
-        match (self, ip) {
-            (EgressConfig::Pool(pool), IpAddr::V4(ip)) => {
-                (pool.first..=pool.last()).contains(&ip.to_bits())
-            }
-            (EgressConfig::Prefix(prefix), IpAddr::V6(ip)) => prefix.contains(ip.to_bits()),
-            _ => false,
-        }
-    }
-}
-
-/// A prefix of IPv4 egress addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pool {
-    /// The lowest address, as the number that its dotted form stands for.
-    pub first: u32,
-    /// How many there are.
-    pub bits: PoolBits,
-}
-
-impl Pool {
-    /// Bits of the prefix.
-    pub const fn prefix_len(self) -> u8 {
-        32 - self.bits.get()
-    }
-
-    /// The address with this index in the pool.
-    pub const fn address(self, index: u16) -> u32 {
-        self.first | index as u32
-    }
-
-    /// The index in the pool of an address that is in it.
-    pub const fn index(self, ip: u32) -> u16 {
-        (ip & (self.bits.addresses() - 1)) as u16
-    }
-
-    /// The highest address.
-    pub const fn last(self) -> u32 {
-        self.first | (self.bits.addresses() - 1)
-    }
-}
-
-impl fmt::Display for Pool {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", Ipv4Addr::from_bits(self.first), self.prefix_len())
     }
 }

@@ -5,7 +5,7 @@
 
 use serde::Deserialize;
 
-use super::{Problem, Problems};
+use crate::problem::{Problem, Problems};
 
 /// The whole file.
 #[derive(Debug, Deserialize)]

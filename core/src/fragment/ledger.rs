@@ -17,12 +17,14 @@
 use std::net::IpAddr;
 
 use crate::bucket::{BucketHash, BucketPlace, Purpose};
-use crate::config::{FragmentLimits, Side};
 use crate::counters::Counters;
 use crate::crypto::{Aes128, HkdfError};
+use crate::fragment::FragmentLimits;
 use crate::keys::Secret;
+use crate::net::PortIndex;
+use crate::net::Side;
 use crate::time::Instant;
-use crate::verdict::{DropReason, PortIndex};
+use crate::verdict::DropReason;
 
 use super::read::{Fragment, Key};
 use super::shares::{Shares, Waiting, refusal};

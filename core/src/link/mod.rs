@@ -10,9 +10,12 @@ mod neighbour;
 
 use std::net::IpAddr;
 
-use crate::config::{Address, PortConfig, Snapshot, is_link_local6};
+use crate::config::PortConfig;
+use crate::net::PortIndex;
+use crate::net::Towards;
+use crate::net::{Address, is_link_local6};
+use crate::snapshot::Snapshot;
 use crate::time::Instant;
-use crate::verdict::PortIndex;
 use crate::wire::MacAddr;
 
 use neighbour::{Neighbour, Stations};
@@ -25,15 +28,6 @@ pub const EXPIRE_MS: u64 = 60_000;
 pub const ASK_INTERVAL_MS: u64 = 1_000;
 /// On-link stations of each family, gateways aside, that are remembered at most.
 pub const HOSTS_MAX: usize = 4096;
-
-/// A side of the relay, as a direction to send to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Towards {
-    /// The clients.
-    Clients,
-    /// The targets.
-    Targets,
-}
 
 /// A port's part in sending.
 #[derive(Clone, Copy, Debug)]

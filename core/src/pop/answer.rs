@@ -6,11 +6,12 @@
 use super::ingress::{Ipv6Packet, Packet};
 use super::run::{Run, encapsulate};
 use super::{Note, Output};
-use crate::config::{Destination, is_unicast};
 use crate::frame::Frame;
+use crate::net::is_unicast;
 use crate::relay::pending_rst::{Place, Rst};
 use crate::relay::translate::Segment;
 use crate::seq::SeqNum;
+use crate::snapshot::Destination;
 use crate::verdict::{AbsorbKind, DropReason, ReplyKind, Verdict};
 use crate::wire::ipv4::{self, field};
 use crate::wire::tcp::{self, Reset};

@@ -6,13 +6,14 @@ use super::ingress::{Packet, Step};
 use super::lanes::{self, Lane, Lanes, Up};
 use super::run::Run;
 use super::{Note, Output};
-use crate::config::{Egress, Endpoint, Service};
 use crate::frame::Frame;
-use crate::link::Towards;
+use crate::net::Endpoint;
+use crate::net::Towards;
 use crate::relay::options::{INSERTED_LEN, MssRule, TimestampsOption};
 use crate::relay::pending_rst::{self, Place};
 use crate::relay::permutation::{Case, Client, DecodeError, Mapped};
 use crate::relay::translate::{self, Endpoints, Rewrite, Segment, Timestamps};
+use crate::snapshot::{Egress, Service};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::{ethernet, ipv4, tcp};
 

@@ -6,10 +6,11 @@
 use std::net::IpAddr;
 
 use super::Pop;
-use crate::config::{Destination, Snapshot};
 use crate::fragment::Fragment;
 use crate::frame::Frame;
-use crate::verdict::{DropReason, PortIndex};
+use crate::net::PortIndex;
+use crate::snapshot::{Destination, Snapshot};
+use crate::verdict::DropReason;
 use crate::wire::ethernet::{self, Ethernet};
 use crate::wire::{get_u16, ipv4, ipv6};
 

@@ -5,14 +5,15 @@ use std::net::Ipv4Addr;
 use super::lanes::{Lane, Lanes};
 use super::run::Run;
 use super::{Of, Output};
-use crate::config::{Destination, Egress, ServiceIndex};
 use crate::fragment;
 use crate::frame::{ChecksumVerdict, Frame};
+use crate::net::Family;
+use crate::net::ServiceIndex;
 use crate::relay::options::{self, TimestampsAt};
 use crate::relay::permutation::{Case, Client, Mapped};
 use crate::relay::translate::Segment;
 use crate::seq::SeqNum;
-use crate::tunnel::Family;
+use crate::snapshot::{Destination, Egress};
 use crate::verdict::DropReason;
 use crate::wire::ethernet::{self, Ethernet};
 use crate::wire::ipv4::{self, Ipv4, Ipv4Error, Options};
@@ -403,7 +404,7 @@ impl<O> Run<'_, O> {
     }
 
     #[inline]
-    fn side(&self) -> Option<crate::config::Side> {
+    fn side(&self) -> Option<crate::net::Side> {
         self.port_config().map(|port| port.side)
     }
 }

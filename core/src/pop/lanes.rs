@@ -7,8 +7,9 @@
 use arrayvec::ArrayVec;
 
 use super::BURST;
-use crate::config::{Egress, Endpoint, Service, ServiceIndex, Snapshot};
+use crate::net::{Endpoint, ServiceIndex};
 use crate::relay::permutation::{Client, DecodeError, Mapped, WalkError};
+use crate::snapshot::{Egress, Service, Snapshot};
 use crate::time::UnixTime;
 use crate::tunnel::forward::{self, Datagram, Opened};
 

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use super::run::Run;
 use super::{Of, Output};
 use crate::bucket::{Bucket, BucketSketch, BucketTable, Purpose};
-use crate::config::{MAX_SERVICES, ServiceSlot};
 use crate::frame::Frame;
+use crate::net::{MAX_SERVICES, ServiceSlot};
 use crate::verdict::{DropReason, ReplyKind};
 
 /// A worker's token buckets. What each lets through is in `[limits]`.

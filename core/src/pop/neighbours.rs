@@ -9,10 +9,11 @@ use super::Output;
 use super::answer::pad;
 use super::ingress::{Ipv6Packet, Packet};
 use super::run::{Run, encapsulate};
-use crate::config::{Address, PortConfig};
+use crate::config::PortConfig;
 use crate::counters::Counters;
 use crate::frame::Frame;
 use crate::link::{Link, Links, Question};
+use crate::net::Address;
 use crate::verdict::{AbsorbKind, DropReason, ReplyKind};
 use crate::wire::arp::{self, Arp, Operation};
 use crate::wire::nd::{self, Advertisement, Solicitation};
@@ -212,7 +213,7 @@ impl<O> Run<'_, O> {
     /// 4861, section 7.2.1).
     #[cold]
     pub(super) fn is_own_group(&self, mac: MacAddr) -> bool {
-        let own = |net: crate::config::Ipv6Net| nd::group_mac(nd::solicited_node(net.address));
+        let own = |net: crate::net::Ipv6Net| nd::group_mac(nd::solicited_node(net.address));
         let mut nets = self.port_config().into_iter().flat_map(PortConfig::nets::<u128>).peekable();
         let all_nodes = nets.peek().is_some() && mac == nd::group_mac(nd::ALL_NODES);
         all_nodes || nets.any(|net| own(net) == mac)

@@ -3,12 +3,16 @@
 use std::net::IpAddr;
 
 use super::{Buckets, Note, Of, Output, SoftState, neighbours};
-use crate::config::{Address, PortConfig, Service, ServiceIndex, ServiceSlot, Snapshot};
+use crate::config::PortConfig;
 use crate::counters::Counters;
 use crate::frame::Frame;
-use crate::link::{Hop, Link, NoHop, Resolved, Towards};
+use crate::link::{Hop, Link, NoHop, Resolved};
+use crate::net::PortIndex;
+use crate::net::Towards;
+use crate::net::{Address, ServiceIndex, ServiceSlot};
+use crate::snapshot::{Service, Snapshot};
 use crate::time::{Instant, UnixTime};
-use crate::verdict::{AbsorbKind, DropReason, PortIndex, ReplyKind, Verdict};
+use crate::verdict::{AbsorbKind, DropReason, ReplyKind, Verdict};
 use crate::wire::{MacAddr, ethernet};
 
 /// One call of `handle_burst`.

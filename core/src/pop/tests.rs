@@ -5,10 +5,11 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 
 use super::*;
-use crate::config::{Config, Egress};
+use crate::config::Config;
 use crate::frame::HeapFrame;
 use crate::keys::{KeyFile, Tenants};
 use crate::relay::permutation::Permutation;
+use crate::snapshot::Egress;
 use crate::verdict::DropReason;
 use crate::wire::{checksum, ethernet, ipv4, put_u16, put_u32};
 

@@ -9,8 +9,8 @@
 //! with K = HKDF(relay secret, "packet id", VIP, port). A POP keeps no count, so the ID comes from
 //! what differs from one segment of a connection to the next, and all POPs choose the same.
 
-use super::rendezvous::Endpoint;
 use crate::crypto::{Aes128, Key128};
+use crate::net::Endpoint;
 use crate::seq::SeqNum;
 
 /// The IDs of one service.

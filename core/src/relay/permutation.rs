@@ -22,6 +22,7 @@
 //! holds it. Changing it breaks live connections in a rolling upgrade.
 
 use super::feistel::{Direction, Feistel, lanes};
+use crate::config::PoolBits;
 use crate::crypto::Key128;
 
 pub use super::feistel::BURST;
@@ -74,37 +75,6 @@ pub enum DecodeError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the cycle walk was given up")]
 pub struct WalkError;
-
-/// The base-2 logarithm of a pool's number of addresses, 2..=16.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PoolBits(u8);
-
-impl PoolBits {
-    /// The smallest pool: 4 addresses, a /30.
-    pub const MIN: PoolBits = PoolBits(2);
-    /// The largest pool: 65,536 addresses, a /16.
-    pub const MAX: PoolBits = PoolBits(16);
-
-    /// `bits`, if it is in 2..=16.
-    pub const fn new(bits: u8) -> Option<Self> {
-        if bits >= Self::MIN.0 && bits <= Self::MAX.0 { Some(PoolBits(bits)) } else { None }
-    }
-
-    /// The number of bits.
-    pub const fn get(self) -> u8 {
-        self.0
-    }
-
-    /// The number of addresses.
-    pub const fn addresses(self) -> u32 {
-        1 << self.0
-    }
-
-    /// N: how many combinations of tag, port and address there are.
-    pub const fn combinations(self) -> u64 {
-        (TAGS * PORTS) << self.0
-    }
-}
 
 /// The mapping of one service.
 #[derive(Clone, Debug)]

@@ -14,64 +14,8 @@
 //! one address, so that a target can log it and limit its rate. An address that somebody made up
 //! passes with a chance of 2^-c at best.
 
-use std::fmt;
-use std::net::Ipv6Addr;
-
+use crate::config::Prefix;
 use crate::crypto::{Aes128, Key128};
-
-/// Bits of a prefix: 32..=80.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PrefixLen(u8);
-
-impl PrefixLen {
-    /// The shortest prefix.
-    pub const MIN: u8 = 32;
-    /// The longest prefix: it leaves 16 bits for the check.
-    pub const MAX: u8 = 80;
-
-    /// A prefix of `bits` bits, if it can have as many.
-    pub const fn new(bits: u8) -> Option<Self> {
-        if Self::MIN <= bits && bits <= Self::MAX { Some(PrefixLen(bits)) } else { None }
-    }
-
-    /// How many bits it has.
-    pub const fn get(self) -> u8 {
-        self.0
-    }
-
-    /// Bits of the check behind the client's address.
-    pub const fn check_bits(self) -> u32 {
-        let room = 96 - self.0 as u32;
-        if room < 32 { room } else { 32 }
-    }
-}
-
-/// A prefix of egress addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Prefix {
-    /// The lowest address: no bit behind the prefix is set.
-    pub first: u128,
-    /// Bits of the prefix.
-    pub len: PrefixLen,
-}
-
-impl Prefix {
-    /// The highest address.
-    pub const fn last(self) -> u128 {
-        self.first | (u128::MAX >> self.len.0)
-    }
-
-    /// Whether `ip` is in it.
-    pub const fn contains(self, ip: u128) -> bool {
-        self.first <= ip && ip <= self.last()
-    }
-}
-
-impl fmt::Display for Prefix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", Ipv6Addr::from_bits(self.first), self.len.0)
-    }
-}
 
 /// What stands for the clients of one service in its prefix.
 #[derive(Clone, Debug)]
@@ -112,6 +56,7 @@ impl PrefixMap {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::PrefixLen;
     use proptest::prelude::*;
 
     const KEY: Key128 = Key128::new(*b"prefix mode test");

@@ -9,8 +9,9 @@
 //! with K = HKDF(relay secret, "rendezvous", VIP, port), and the same rules for who wins. All clients
 //! of a service are of one family, so that no two of them have the same m.
 
-use super::rendezvous::{Endpoint, Endpoint6, MAX_TARGETS};
+use crate::config::MAX_TARGETS;
 use crate::crypto::{Block, Cmac, Key128};
+use crate::net::{Endpoint, Endpoint6};
 
 /// The choice among the IPv6 targets of one service.
 #[derive(Clone, Debug)]

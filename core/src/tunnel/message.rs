@@ -5,8 +5,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::token::{Family, Token};
+use super::token::Token;
 use crate::crypto::{Key128, hmac_sha256_128, hmac_sha256_128_holds};
+use crate::net::Family;
 use crate::predict::Constants;
 use crate::time::Tick;
 use crate::wire::{get_u16, get_u32, get_u64, put_u16, put_u32, put_u64};
@@ -304,26 +305,26 @@ impl DataHeader {
     /// header.
     #[inline]
     pub const fn own_token_at(&self) -> usize {
-        DATA_HEADER_LEN + self.destination.token_len()
+        DATA_HEADER_LEN + Token::len_of(self.destination)
     }
 
     /// Where the body begins on the way up.
     #[inline]
     pub const fn body_at_up(&self) -> usize {
-        self.own_token_at() + self.sender.token_len()
+        self.own_token_at() + Token::len_of(self.sender)
     }
 
     /// Where the body begins on the way down.
     #[inline]
     pub const fn body_at_down(&self) -> usize {
-        DATA_HEADER_LEN + self.sender.token_len()
+        DATA_HEADER_LEN + Token::len_of(self.sender)
     }
 }
 
 /// The longest body of a datagram up, from an agent of one family to one of another, when its IP
 /// datagram is to have at most `mtu` bytes; 0 when none fits.
 pub const fn body_max(mtu: u16, from: Family, to: Family) -> u16 {
-    let tokens = from.token_len() + to.token_len();
+    let tokens = Token::len_of(from) + Token::len_of(to);
     let around = from.ip_header_len() + crate::wire::tcp::HEADER_LEN + DATA_HEADER_LEN + tokens;
     mtu.saturating_sub(around as u16)
 }

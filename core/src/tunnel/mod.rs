@@ -21,6 +21,7 @@ mod tests;
 pub mod token;
 pub mod window;
 
+pub use crate::net::Family;
 pub use message::{DataHeader, KeepaliveReply, KeepaliveRequest, Malformed};
 pub use service::{Incoming, Segment, Service, Vip};
-pub use token::{Family, PublicToken, Return, Token, TokenKeys};
+pub use token::{PublicToken, Return, Token, TokenKeys};

@@ -11,7 +11,7 @@ use super::forward;
 use super::keepalive;
 use super::message::keepalive_len;
 use super::service::{Service, Vip};
-use super::token::Family;
+use crate::net::Family;
 use crate::predict;
 use crate::seq::SeqNum;
 use crate::time::Tick;

@@ -12,7 +12,8 @@ use super::forward::{ACK_BASE, aligned};
 use super::keepalive::{ACK_TICKS, is_acked};
 use super::message::{DATA_HEADER_LEN, DataHeader, MessageType};
 use super::service::Service;
-use super::token::{Family, Token};
+use super::token::Token;
+use crate::net::Family;
 use crate::predict;
 use crate::seq::SeqNum;
 use crate::time::{Tick, UnixTime};
@@ -193,7 +194,7 @@ fn sender(
 /// By how many bytes a datagram from an agent of family `from` is longer than the one that it becomes
 /// for an agent of family `to`: by that one's token, and by what their IP headers differ in.
 pub const fn longer_by(from: Family, to: Family) -> u16 {
-    (to.token_len() + from.ip_header_len() - to.ip_header_len()) as u16
+    (Token::len_of(to) + from.ip_header_len() - to.ip_header_len()) as u16
 }
 
 /// Where the ack number of a TCP header ends.

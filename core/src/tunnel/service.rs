@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::message::MessageType;
-use super::token::{Family, TokenKeys};
+use super::token::TokenKeys;
 use crate::crypto::HkdfError;
 use crate::keys::{AgentKeys, KeyFile};
+use crate::net::Family;
 use crate::predict::{Constants, Predictor};
 use crate::seq::SeqNum;
 use crate::time::{Tick, UnixTime};

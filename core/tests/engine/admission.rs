@@ -6,8 +6,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use anyrelay_core::tunnel::Family;
-use anyrelay_core::verdict::PortIndex;
+use anyrelay_core::net::Family;
+use anyrelay_core::net::PortIndex;
 
 use crate::*;
 

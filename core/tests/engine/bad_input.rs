@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 
+use anyrelay_core::net::PortIndex;
 use anyrelay_core::pop::{Pop, SoftState};
 use anyrelay_core::relay::pending_rst::LIFETIME_MS;
-use anyrelay_core::verdict::{DropReason, PortIndex};
+use anyrelay_core::verdict::DropReason;
 
 use crate::traffic::{Rng, Traffic};
 use crate::validator;

@@ -15,9 +15,9 @@ use std::sync::Arc;
 use anyrelay_core::config::Config;
 use anyrelay_core::counters::Counters;
 use anyrelay_core::frame::HeapFrame;
+use anyrelay_core::net::PortIndex;
 use anyrelay_core::pop::{BURST, Pop, SoftState};
 use anyrelay_core::relay::pending_rst::LIFETIME_MS;
-use anyrelay_core::verdict::PortIndex;
 use anyrelay_core::wire::MacAddr;
 
 use crate::traffic::{Rng, Run, Traffic};

@@ -1,7 +1,8 @@
 //! Segments that leave in fragments: put together again by a plain table of bytes, they are what
 //! leaves through a wide port.
 
-use anyrelay_core::verdict::{DropReason, PortIndex, Verdict};
+use anyrelay_core::net::PortIndex;
+use anyrelay_core::verdict::{DropReason, Verdict};
 use etherparse::Ipv4HeaderSlice;
 
 use super::*;

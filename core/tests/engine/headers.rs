@@ -5,9 +5,7 @@ use crate::*;
 use anyrelay_core::verdict::{DropReason, ReplyKind, Verdict};
 
 /// The only frame that was sent, an ICMP message of the POP's own: from, to, type, code, word, quote.
-fn own_icmp(
-    sent: &[(anyrelay_core::verdict::PortIndex, Vec<u8>)],
-) -> (Seen, (u8, u8, u32, Vec<u8>)) {
+fn own_icmp(sent: &[(anyrelay_core::net::PortIndex, Vec<u8>)]) -> (Seen, (u8, u8, u32, Vec<u8>)) {
     let [(_, frame)] = sent else { panic!("{sent:02x?}") };
     assert!(frame.len() >= 60);
     let seen = Seen::frame(frame);
@@ -66,7 +64,7 @@ fn a_port_without_an_address_tells_as_the_one_it_was_sent_to() {
     let text = edited(&[("rx = [\"wan:0\"", "rx = [\"in:0\", \"wan:0\"")]);
     let text = text.replace("[[worker]]", &format!("{receives}[[worker]]"));
     let mut world = World::of(&text);
-    let port = anyrelay_core::verdict::PortIndex(2);
+    let port = anyrelay_core::net::PortIndex(2);
     let segment = Tcp::new(CLIENT, WEB, ACK);
     // What comes in there goes out to the targets, and answers go back to where it came from.
     assert_eq!(world.forwarded(port, &segment).0, LAN);
@@ -140,7 +138,7 @@ fn what_does_not_fit_is_told_with_the_mtu_that_does() {
 
 fn assert_too_big(
     world: &mut World,
-    side: anyrelay_core::verdict::PortIndex,
+    side: anyrelay_core::net::PortIndex,
     cases: &[(Tcp, usize)],
     own: &str,
 ) {

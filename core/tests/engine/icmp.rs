@@ -1,6 +1,7 @@
 //! ICMP errors of others, mapped in all four ways and in transparent mode.
 
-use anyrelay_core::verdict::{DropReason, PortIndex, Verdict};
+use anyrelay_core::net::PortIndex;
+use anyrelay_core::verdict::{DropReason, Verdict};
 
 use crate::*;
 

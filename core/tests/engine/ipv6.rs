@@ -1,7 +1,8 @@
 //! IPv6 frames: what is answered, and what everything else is dropped for.
 
 use crate::*;
-use anyrelay_core::verdict::{DropReason, PortIndex, ReplyKind, Verdict};
+use anyrelay_core::net::PortIndex;
+use anyrelay_core::verdict::{DropReason, ReplyKind, Verdict};
 
 use crate::bad_input::Place;
 use crate::traffic::Rng;

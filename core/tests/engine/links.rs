@@ -2,7 +2,8 @@
 
 use crate::*;
 use anyrelay_core::link::{ASK_INTERVAL_MS, EXPIRE_MS, REFRESH_MS};
-use anyrelay_core::verdict::{AbsorbKind, DropReason, PortIndex, ReplyKind, Verdict};
+use anyrelay_core::net::PortIndex;
+use anyrelay_core::verdict::{AbsorbKind, DropReason, ReplyKind, Verdict};
 use etherparse::{ArpOperation, ArpPacketSlice};
 
 const BROADCAST: Mac = [0xff; 6];

@@ -1,8 +1,10 @@
 //! Neighbour discovery: what is answered, who is asked, who is believed.
 
 use crate::*;
-use anyrelay_core::link::{ASK_INTERVAL_MS, EXPIRE_MS, NoHop, Question, REFRESH_MS, Towards};
-use anyrelay_core::verdict::{AbsorbKind, DropReason, PortIndex, ReplyKind, Verdict};
+use anyrelay_core::link::{ASK_INTERVAL_MS, EXPIRE_MS, NoHop, Question, REFRESH_MS};
+use anyrelay_core::net::PortIndex;
+use anyrelay_core::net::Towards;
+use anyrelay_core::verdict::{AbsorbKind, DropReason, ReplyKind, Verdict};
 use anyrelay_core::wire::MacAddr;
 
 const STRANGER: Mac = [2, 0, 0, 0, 9, 9];

@@ -2,7 +2,8 @@
 
 use anyrelay_core::config::Config;
 use anyrelay_core::frame::{ChecksumVerdict, HeapFrame};
-use anyrelay_core::verdict::{DropReason, PortIndex};
+use anyrelay_core::net::PortIndex;
+use anyrelay_core::verdict::DropReason;
 
 use crate::*;
 

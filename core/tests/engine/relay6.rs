@@ -1,9 +1,10 @@
 //! Relay services with IPv6: segments both ways, each as `docs/protocol.md` says, and what is
 //! refused.
 
-use anyrelay_core::config::Endpoint;
 use anyrelay_core::frame::HeapFrame;
-use anyrelay_core::verdict::{DropReason, PortIndex, ReplyKind, Verdict};
+use anyrelay_core::net::Endpoint;
+use anyrelay_core::net::PortIndex;
+use anyrelay_core::verdict::{DropReason, ReplyKind, Verdict};
 
 use crate::*;
 

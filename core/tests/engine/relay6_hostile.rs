@@ -2,7 +2,7 @@
 //! from POPs with different histories.
 
 use anyrelay_core::frame::HeapFrame;
-use anyrelay_core::verdict::PortIndex;
+use anyrelay_core::net::PortIndex;
 
 use crate::bad_input::{self, Place};
 use crate::traffic::Rng;

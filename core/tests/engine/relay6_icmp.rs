@@ -1,6 +1,7 @@
 //! ICMP and ICMPv6 errors about segments of services with IPv6, mapped in all directions.
 
-use anyrelay_core::verdict::{DropReason, PortIndex};
+use anyrelay_core::net::PortIndex;
+use anyrelay_core::verdict::DropReason;
 
 use crate::*;
 

@@ -3,7 +3,8 @@
 
 use std::collections::HashSet;
 
-use anyrelay_core::verdict::{PortIndex, ReplyKind, Verdict};
+use anyrelay_core::net::PortIndex;
+use anyrelay_core::verdict::{ReplyKind, Verdict};
 
 use crate::*;
 

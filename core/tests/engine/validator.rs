@@ -1,7 +1,7 @@
 //! Rules that whatever a POP sends must keep, checked against the frame that it was sent for. Own
 //! rules and `etherparse`; nothing of the core's. For the config [`CONFIG`].
 
-use anyrelay_core::verdict::PortIndex;
+use anyrelay_core::net::PortIndex;
 use etherparse::Ipv4HeaderSlice;
 
 use crate::fragments::put_together;

@@ -2,7 +2,7 @@
 //! sent for. Own rules; nothing of the core's but which address and target a client has. For the
 //! config [`relay6_config`].
 
-use anyrelay_core::verdict::PortIndex;
+use anyrelay_core::net::PortIndex;
 
 use crate::validator::{
     Checked, Datagram, Segment, can_be_client, long, read_datagram, read_segment, read_tcp,

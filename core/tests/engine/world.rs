@@ -3,15 +3,18 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyrelay_core::config::{Config, Egress, Endpoint, Endpoint6, Service, Snapshot};
+use anyrelay_core::config::Config;
 use anyrelay_core::counters::Counters;
 use anyrelay_core::frame::{Frame, HeapFrame};
 use anyrelay_core::keys::{KeyFile, Tenants};
+use anyrelay_core::net::PortIndex;
+use anyrelay_core::net::{Endpoint, Endpoint6};
 use anyrelay_core::pop::{BURST, Note, Output, Pop, SoftState};
 use anyrelay_core::relay::permutation::{Case, Client, Mapped, WalkError};
+use anyrelay_core::snapshot::{Egress, Service, Snapshot};
 use anyrelay_core::time::Now;
 use anyrelay_core::tunnel::Return;
-use anyrelay_core::verdict::{DropReason, PortIndex, ReplyKind, Verdict};
+use anyrelay_core::verdict::{DropReason, ReplyKind, Verdict};
 use anyrelay_core::wire::MacAddr;
 use arrayvec::ArrayVec;
 

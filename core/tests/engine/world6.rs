@@ -1,7 +1,9 @@
 //! A POP whose relay services have IPv6, segments over IPv6 written by hand, and read back.
 
-use anyrelay_core::config::{Endpoint, Mode6, Service6};
-use anyrelay_core::verdict::{PortIndex, Verdict};
+use anyrelay_core::net::Endpoint;
+use anyrelay_core::net::PortIndex;
+use anyrelay_core::snapshot::{Mode6, Service6};
+use anyrelay_core::verdict::Verdict;
 use etherparse::{Ipv6HeaderSlice, TcpHeaderSlice};
 
 use super::frames::{Mac, Tcp};

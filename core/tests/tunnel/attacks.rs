@@ -1,12 +1,13 @@
 //! What others send to an agent: blind injection through its NAT and straight at it, and replies
 //! forged by those who know much but not its key.
 
+use anyrelay_core::net::Family;
 use anyrelay_core::predict::{self, Constants};
 use anyrelay_core::seq::SeqNum;
 use anyrelay_core::time::Tick;
+use anyrelay_core::tunnel::Token;
 use anyrelay_core::tunnel::agent::State;
 use anyrelay_core::tunnel::message::{KEEPALIVE_LEN_MAX, KeepaliveReply};
-use anyrelay_core::tunnel::{Family, Token};
 use anyrelay_core::wire::tcp::{ACK, FIN, RST, SYN};
 
 use crate::flows::{PLAIN, pair, seeds};

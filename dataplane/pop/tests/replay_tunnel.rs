@@ -8,10 +8,11 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 
 use anyrelay_core::keys::{AgentKey, KeyFile};
+use anyrelay_core::net::Family;
 use anyrelay_core::predict::{Constants, at};
 use anyrelay_core::time::{Tick, UnixTime};
 use anyrelay_core::tunnel::message::KEEPALIVE_LEN_MAX;
-use anyrelay_core::tunnel::{DataHeader, Family, KeepaliveRequest, PublicToken, Vip};
+use anyrelay_core::tunnel::{DataHeader, KeepaliveRequest, PublicToken, Vip};
 use common::pcap::{ACK, PSH_ACK, SYN, WITH_TIMESTAMPS, capture, data_segment};
 use common::{Config, Folder, WAN_MAC, anyrelay, stderr, stdout};
 

@@ -5,8 +5,9 @@
 
 use std::sync::OnceLock;
 
-use anyrelay_core::config::{Config, Destination, Snapshot, reload_conflicts};
+use anyrelay_core::config::Config;
 use anyrelay_core::keys::{KeyFile, Secret, Tenants};
+use anyrelay_core::snapshot::{Destination, Snapshot, reload_conflicts};
 use anyrelay_core::time::UnixTime;
 
 /// Runs one input.

@@ -8,12 +8,13 @@ use std::sync::{Arc, OnceLock};
 
 use anyrelay_core::crypto::Key128;
 use anyrelay_core::keys::{AgentKeys, KeyFile, Secret, Tenants};
+use anyrelay_core::net::Family;
 use anyrelay_core::predict::Constants;
 use anyrelay_core::seq::SeqNum;
 use anyrelay_core::time::UnixTime;
 use anyrelay_core::tunnel::message::{KEEPALIVE_LEN_MAX, MessageType};
 use anyrelay_core::tunnel::{
-    DataHeader, Family, Incoming, KeepaliveReply, KeepaliveRequest, Segment, Service, Vip, forward,
+    DataHeader, Incoming, KeepaliveReply, KeepaliveRequest, Segment, Service, Vip, forward,
     handshake, keepalive,
 };
 

@@ -7,8 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::OnceLock;
 
 use anyrelay_core::keys::{Epochs, Secret};
+use anyrelay_core::net::Family;
 use anyrelay_core::time::UnixTime;
-use anyrelay_core::tunnel::{Family, PublicToken, Return, Token, TokenKeys};
+use anyrelay_core::tunnel::{PublicToken, Return, Token, TokenKeys};
 
 const NOW: UnixTime = UnixTime::from_millis(1_795_341_988_025);
 

@@ -4,13 +4,15 @@
 
 use std::sync::Arc;
 
-use anyrelay_core::config::{Config, Snapshot, reload_conflicts};
+use anyrelay_core::config::Config;
 use anyrelay_core::counters::Counters;
 use anyrelay_core::frame::{Frame, HeapFrame};
 use anyrelay_core::keys::KeyFile;
+use anyrelay_core::net::PortIndex;
 use anyrelay_core::pop::{BURST, Note, Output, Pop, SoftState};
+use anyrelay_core::snapshot::{Snapshot, reload_conflicts};
 use anyrelay_core::time::{Instant, Now, UnixTime};
-use anyrelay_core::verdict::{DropReason, PortIndex, ReplyKind, Verdict};
+use anyrelay_core::verdict::{DropReason, ReplyKind, Verdict};
 use anyrelay_core::wire::MacAddr;
 use arrayvec::ArrayVec;
 

@@ -319,7 +319,7 @@ fn is_question(frame: &[u8]) -> bool {
 /// What POPs must agree on: all from the IP header on, but ICMP errors of their own and questions for
 /// their neighbours.
 fn relevant<'a>(
-    sent: &'a [(anyrelay_core::verdict::PortIndex, Vec<u8>)],
+    sent: &'a [(anyrelay_core::net::PortIndex, Vec<u8>)],
     packet: &Packet,
 ) -> impl Iterator<Item = (u8, &'a [u8])> {
     let passed_on = packet.reported.is_some();

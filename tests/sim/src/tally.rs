@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use anyrelay_core::config::ServiceSlot;
 use anyrelay_core::counters::Counters;
-use anyrelay_core::verdict::{DropReason, PortIndex, ReplyKind, Verdict};
+use anyrelay_core::net::PortIndex;
+use anyrelay_core::net::ServiceSlot;
+use anyrelay_core::verdict::{DropReason, ReplyKind, Verdict};
 
 use crate::pops::Sink;
 use crate::setup::Port;

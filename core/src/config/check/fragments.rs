@@ -1,8 +1,9 @@
 //! Checks the policy for fragments and the limits that go with it.
 
+use super::super::Fragments;
 use super::super::raw::{RawConfig, RawFragmentLimits, RawFragments};
-use super::super::{FragmentLimits, Fragments};
 use super::Report;
+use crate::fragment::FragmentLimits;
 use crate::fragment::{LEFT_FOR_EACH, PER_DATAGRAM_MAX};
 
 pub(super) fn policy(report: &mut Report, raw: &RawConfig) -> Fragments {

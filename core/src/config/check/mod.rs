@@ -13,10 +13,9 @@ mod tunnels;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use super::raw::{self, RawClock, RawConfig, RawIdle, RawLayoutKind};
-use super::{
-    Clock, Config, DpdkConfig, Idle, Layout, Limits, MAX_SERVICES, PopConfig, Problem, Problems,
-    is_unicast, is_unicast6,
-};
+use super::{Clock, Config, DpdkConfig, Idle, Layout, Limits, PopConfig};
+use crate::net::{MAX_SERVICES, is_unicast, is_unicast6};
+use crate::problem::{Problem, Problems};
 
 impl Config {
     /// Reads and checks the text of the file called `file`. On failure all mistakes are told, or,

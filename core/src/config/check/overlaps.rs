@@ -5,11 +5,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::super::{
-    Address, EgressConfig, IpNet, Pool, PortConfig, Prefix, ServiceConfig, TunnelConfig,
-    is_link_local6,
-};
+use super::super::{EgressConfig, Pool, PortConfig, Prefix, ServiceConfig, TunnelConfig};
 use super::{Report, UNREAD};
+use crate::net::{Address, IpNet, is_link_local6};
 
 pub(super) fn check(
     report: &mut Report,

@@ -4,11 +4,12 @@ use std::net::IpAddr;
 
 use super::super::raw::{RawConfig, RawPort, RawSide};
 use super::super::{
-    Address, Gateway, IpNet, MAX_ADDRESSES, MAX_GATEWAYS, MAX_PORTS, MAX_QUEUES, MAX_WORKERS, Net,
-    PortConfig, PortIndex, RxQueue, ServiceConfig, Side, TunnelConfig, WorkerConfig,
+    Gateway, MAX_ADDRESSES, MAX_GATEWAYS, MAX_QUEUES, MAX_WORKERS, PortConfig, RxQueue,
+    ServiceConfig, TunnelConfig, WorkerConfig,
 };
 use super::{Report, repeated};
-use crate::config::{is_link_local6, is_unicast, is_unicast6};
+use crate::net::{Address, IpNet, MAX_PORTS, Net, PortIndex, Side};
+use crate::net::{is_link_local6, is_unicast, is_unicast6};
 use crate::wire::{MacAddr, ipv6};
 
 pub(super) fn ports(report: &mut Report, raw: &RawConfig) -> Vec<PortConfig> {

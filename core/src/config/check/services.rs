@@ -3,12 +3,11 @@
 use std::net::SocketAddr;
 
 use super::super::raw::{RawConfig, RawEgress, RawRelay};
-use super::super::{
-    Address, EgressConfig, IpNet, MAX_TARGETS, Pool, PortConfig, Prefix, ServiceConfig,
-};
+use super::super::{EgressConfig, MAX_TARGETS, Pool, PortConfig, Prefix, ServiceConfig};
 use super::{Report, UNREAD, refuse_non_unicast, repeated};
-use crate::relay::permutation::PoolBits;
-use crate::relay::prefix::PrefixLen;
+use crate::config::PoolBits;
+use crate::config::PrefixLen;
+use crate::net::{Address, IpNet};
 
 pub(super) fn services(
     report: &mut Report,

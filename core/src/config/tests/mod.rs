@@ -2,18 +2,20 @@
 //! what a reload may change.
 
 mod fragments;
-mod lookups;
 mod mistakes;
 mod relay6;
-mod reload;
 mod tunnels;
+
+use std::net::Ipv4Addr;
 
 use super::*;
 use crate::keys::{KeyFile, Tenants};
+use crate::net::{MAX_SERVICES, ServiceIndex, ServiceSlot};
+use crate::snapshot::{ConflictKind, Destination, PoolIndex, Snapshot, reload_conflicts};
 use crate::time::UnixTime;
 
 /// A config without mistakes or warnings, that uses everything.
-const GOOD: &str = r#"
+pub(crate) const GOOD: &str = r#"
 [pop]
 name = "pop1"
 id = 1
@@ -89,11 +91,11 @@ egress = "transparent"
 listen = "127.0.0.1:9100"
 "#;
 
-fn good() -> Config {
+pub(crate) fn good() -> Config {
     Config::parse("pop.toml", GOOD).unwrap()
 }
 
-fn keys() -> KeyFile {
+pub(crate) fn keys() -> KeyFile {
     KeyFile::from_random([[1; 32], [2; 32], [3; 32]])
 }
 
@@ -117,23 +119,23 @@ name = "zorg"
 key = "0909090909090909090909090909090909090909090909090909090909090909"
 "#;
 
-fn tenants() -> Tenants {
+pub(crate) fn tenants() -> Tenants {
     Tenants::parse(TENANTS).unwrap()
 }
 
-const NOW: UnixTime = UnixTime::from_millis(1_800_000_000_000);
+pub(crate) const NOW: UnixTime = UnixTime::from_millis(1_800_000_000_000);
 
-fn snapshot(text: &str) -> Snapshot {
+pub(crate) fn snapshot(text: &str) -> Snapshot {
     Snapshot::build(&Config::parse("pop.toml", text).unwrap(), &keys(), &tenants(), None).unwrap()
 }
 
 /// `GOOD` with `from` replaced by `to`, which must be in it.
-fn with(from: &str, to: &str) -> String {
+pub(crate) fn with(from: &str, to: &str) -> String {
     assert!(GOOD.contains(from), "{from:?} is not in the config");
     GOOD.replacen(from, to, 1)
 }
 
-fn ip(text: &str) -> u32 {
+pub(crate) fn ip(text: &str) -> u32 {
     text.parse::<Ipv4Addr>().unwrap().to_bits()
 }
 

@@ -1,7 +1,7 @@
 //! Relay services with IPv6: what is read, what is refused, what a snapshot answers.
 
 use super::*;
-use crate::relay::prefix::PrefixLen;
+use crate::config::PrefixLen;
 
 /// A config without mistakes or warnings, with a service of each mode that has IPv6, and one
 /// without.

@@ -4,9 +4,9 @@
 use std::net::IpAddr;
 
 use super::{endpoints, endpoints6, ethertype};
-use crate::config::{Address, Destination, Endpoint, Mode6, Service6, ServiceIndex};
 use crate::frame::Frame;
-use crate::link::Towards;
+use crate::net::Towards;
+use crate::net::{Address, Endpoint, ServiceIndex};
 use crate::pop::errors::Error;
 use crate::pop::ingress::Packet;
 use crate::pop::run::Run;
@@ -14,6 +14,7 @@ use crate::pop::{Note, Output};
 use crate::relay::icmp::{
     Mapping4, Mapping6, Quote6, apply_4to6, apply_6to4, apply_6to6, mtu_for_ipv4, mtu_for_ipv6,
 };
+use crate::snapshot::{Destination, Mode6, Service6};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::ipv6;
 

@@ -7,12 +7,12 @@
 use std::net::IpAddr;
 
 use super::{ethertype, resize};
-use crate::config::ServiceIndex;
 use crate::frame::Frame;
+use crate::net::Family;
+use crate::net::ServiceIndex;
 use crate::pop::ingress::Packet;
 use crate::pop::run::Run;
 use crate::pop::{Note, Output};
-use crate::tunnel::Family;
 use crate::tunnel::handshake::WINDOW;
 use crate::tunnel::quote::{self, Concern, Quoted, Sent};
 use crate::verdict::{AbsorbKind, DropReason, Verdict};

@@ -1,13 +1,12 @@
 //! What a segment to a tunnel says, for whoever wants to be told. Nothing is decided here.
 
+use crate::net::Family;
 use crate::pop::Note;
 use crate::predict;
 use crate::seq::SeqNum;
 use crate::time::UnixTime;
 use crate::tunnel::numbers::Numbers;
-use crate::tunnel::{
-    DataHeader, Family, Incoming, KeepaliveRequest, Segment, Service, Token, message,
-};
+use crate::tunnel::{DataHeader, Incoming, KeepaliveRequest, Segment, Service, Token, message};
 
 /// Tells `note` of `segment` all that can be read of it.
 pub(super) fn segment(

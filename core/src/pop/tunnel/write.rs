@@ -133,7 +133,7 @@ mod tests {
     }
 
     fn outer(src: SocketAddr, dst: SocketAddr) -> Outer {
-        let family = crate::tunnel::Family::of(dst.ip());
+        let family = crate::net::Family::of(dst.ip());
         Outer { family, src, dst, l3: 0, tcp_at: 0, ttl: 9, tos: 3 }
     }
 

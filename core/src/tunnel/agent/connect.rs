@@ -4,8 +4,9 @@
 //! firewall which still has the flow finds it in its window, and tokens given out stay valid. A new
 //! port is taken when the old numbers are lost or of no use: then a new token must be published.
 
+use super::Problem;
 use super::segment::{Head, SYN_OPTIONS_LEN, syn_options};
-use super::{Agent, Outgoing, Problem};
+use super::{Agent, Outgoing};
 use crate::seq::SeqNum;
 use crate::time::{Instant, Tick};
 use crate::tunnel::window;

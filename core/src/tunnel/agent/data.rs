@@ -3,11 +3,12 @@
 use super::connect::Phase;
 use super::segment::PSH;
 use super::{Agent, Conversation, HEADROOM, Outgoing, Received, SendError};
+use crate::net::Family;
 use crate::predict::{self, OFFSET_STEP};
 use crate::seq::SeqNum;
 use crate::time::{Instant, Tick};
 use crate::tunnel::message::{DATA_HEADER_LEN, DataHeader, body_max, put};
-use crate::tunnel::token::{Family, PublicToken, Token};
+use crate::tunnel::token::{PublicToken, Token};
 use crate::tunnel::window::{
     self, ACK_BELOW, POP_AHEAD_TICKS_MAX, POP_BEHIND_TICKS_MAX, SKEW_TICKS_MAX,
 };
@@ -128,7 +129,7 @@ impl Agent {
         let own = self.family();
         // What POPs say is for a token of the own family; a longer one takes its room from the body.
         let more = match (own, to.token.family()) {
-            (Family::V4, Family::V6) => Family::V6.token_len() - Family::V4.token_len(),
+            (Family::V4, Family::V6) => Token::len_of(Family::V6) - Token::len_of(Family::V4),
             _ => 0,
         };
         let theirs = usize::from(self.body_max).saturating_sub(more);
@@ -214,4 +215,5 @@ impl Accepted {
     }
 }
 
-const _: () = assert!(HEADROOM == tcp::HEADER_LEN + DATA_HEADER_LEN + 2 * Family::V6.token_len());
+const _: () =
+    assert!(HEADROOM == tcp::HEADER_LEN + DATA_HEADER_LEN + 2 * Token::len_of(Family::V6));

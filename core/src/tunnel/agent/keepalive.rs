@@ -3,9 +3,10 @@
 
 use std::net::SocketAddr;
 
+use super::Problem;
 use super::connect::{Open, Phase};
 use super::segment::PSH;
-use super::{Agent, Outgoing, Problem};
+use super::{Agent, Outgoing};
 use crate::predict::{self, Constants};
 use crate::seq::SeqNum;
 use crate::time::{Instant, Tick};

@@ -126,7 +126,7 @@ fn own_tokens_that_are_not_ours_are_refused() {
     let (v4, other_v4, v6, _) = agents();
     for (from, to) in [(&v4, &other_v4), (&v6, &v4)] {
         let sent = from.data(&service, to.token(&service), 0, b"");
-        for at in sent.payload.len() - from.family().token_len()..sent.payload.len() {
+        for at in sent.payload.len() - Token::len_of(from.family())..sent.payload.len() {
             for bit in 0..8 {
                 assert_eq!(refused(&service, &flip(&sent, at, bit)), DropReason::OwnToken);
             }
@@ -267,7 +267,7 @@ fn destination_tokens_that_are_not_ours_are_refused() {
     let (v4, other_v4, v6, _) = agents();
     for (from, to) in [(&v4, &other_v4), (&v4, &v6)] {
         let sent = from.data(&service, to.token(&service), 0, b"");
-        for at in 12..12 + to.family().token_len() {
+        for at in 12..12 + Token::len_of(to.family()) {
             for bit in 0..8 {
                 let wrong = flip(&sent, at, bit);
                 assert_eq!(refused(&service, &wrong), DropReason::DestinationToken);

@@ -11,10 +11,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::message::{KEEPALIVE_LEN_MAX, body_max};
-use super::{
-    DataHeader, Family, KeepaliveReply, KeepaliveRequest, PublicToken, Segment, Service, Vip,
-};
+use super::{DataHeader, KeepaliveReply, KeepaliveRequest, PublicToken, Segment, Service, Vip};
 use crate::keys::{AgentKey, AgentKeys, Epoch, Epochs, KeyFile, Secret, Tenants};
+use crate::net::Family;
 use crate::predict::{self, Constants};
 use crate::seq::SeqNum;
 use crate::time::{Tick, UnixTime};

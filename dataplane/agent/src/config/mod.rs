@@ -18,7 +18,7 @@ use crate::inner::routes::Prefix;
 use crate::peers::PeerSource;
 use crate::publish::Target;
 
-pub use anyrelay_core::config::{Problem, Problems};
+pub use anyrelay_core::problem::{Problem, Problems};
 pub use load::{Loaded, LoadedLocal, load};
 
 /// A config without mistakes. Paths are as written: relative ones begin at the file's folder.

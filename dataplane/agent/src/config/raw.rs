@@ -3,7 +3,7 @@
 //! Numbers are wide and addresses are text here, so that a value out of its range is told of in
 //! our own words, beside all other mistakes of the file.
 
-use anyrelay_core::config::{Problem, Problems};
+use anyrelay_core::problem::{Problem, Problems};
 use serde::Deserialize;
 
 /// The whole file.

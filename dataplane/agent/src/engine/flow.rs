@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyrelay_core::time::Instant;
+use anyrelay_core::tunnel::Token;
 use anyrelay_core::tunnel::agent::{Agent, Conversation, HEADROOM, Outgoing, SendError};
 use anyrelay_core::tunnel::message::DATA_HEADER_LEN;
 use anyrelay_core::wire::tcp;
@@ -250,8 +251,10 @@ impl Tunnel for View<'_> {
     fn body_max(&self, to: &PublicToken) -> Option<usize> {
         let told = self.agent.body_max(to);
         let own = self.agent.token()?.token.family();
-        let around =
-            tcp::HEADER_LEN + DATA_HEADER_LEN + own.token_len() + to.token.family().token_len();
+        let around = tcp::HEADER_LEN
+            + DATA_HEADER_LEN
+            + Token::len_of(own)
+            + Token::len_of(to.token.family());
         let path = self.sender.as_ref().map_or(SEGMENT_LEN_MAX, |sender| sender.segment_max());
         Some(told.min(path.saturating_sub(around))).filter(|max| *max > 0)
     }

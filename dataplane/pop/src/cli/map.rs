@@ -8,7 +8,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use anyrelay_core::config::Snapshot;
+use anyrelay_core::snapshot::Snapshot;
 use anyrelay_core::tunnel::PublicToken;
 use anyrelay_core::verdict::DropReason;
 use clap::Args;

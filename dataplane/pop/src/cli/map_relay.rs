@@ -3,10 +3,9 @@
 
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 
-use anyrelay_core::config::{
-    Destination, Egress, Endpoint, Endpoint6, Mode6, Service, Service6, Snapshot,
-};
+use anyrelay_core::net::{Endpoint, Endpoint6};
 use anyrelay_core::relay::permutation::{Case, Client, DecodeError, Mapped, WalkError};
+use anyrelay_core::snapshot::{Destination, Egress, Mode6, Service, Service6, Snapshot};
 use anyrelay_core::verdict::DropReason;
 use serde::Serialize;
 

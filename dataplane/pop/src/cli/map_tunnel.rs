@@ -3,11 +3,12 @@
 
 use std::net::SocketAddr;
 
-use anyrelay_core::config::{Snapshot, Tunnel};
+use anyrelay_core::net::Family;
+use anyrelay_core::snapshot::{Snapshot, Tunnel};
 use anyrelay_core::time::{Tick, UnixTime};
 use anyrelay_core::tunnel::numbers::{ACK_TICKS, Numbers, SENT_TICKS};
 use anyrelay_core::tunnel::token::OpenError;
-use anyrelay_core::tunnel::{Family, PublicToken, Return, Vip};
+use anyrelay_core::tunnel::{PublicToken, Return, Vip};
 use anyrelay_core::verdict::DropReason;
 use serde::Serialize;
 

@@ -84,8 +84,8 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
-impl From<anyrelay_core::config::Problems> for Failure {
-    fn from(problems: anyrelay_core::config::Problems) -> Self {
+impl From<anyrelay_core::problem::Problems> for Failure {
+    fn from(problems: anyrelay_core::problem::Problems) -> Self {
         Failure::Config(problems.to_string())
     }
 }

@@ -4,8 +4,10 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anyrelay_core::config::{Config, Problem, Problems, Snapshot};
+use anyrelay_core::config::Config;
 use anyrelay_core::keys::{KeyFile, Mistake, Tenants};
+use anyrelay_core::problem::{Problem, Problems};
+use anyrelay_core::snapshot::Snapshot;
 use rustix::fs::Mode;
 
 use crate::ports::check_devices;

@@ -18,10 +18,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use anyrelay_core::config::{MAX_PORTS, MAX_SERVICES, Problems, ServiceSlot};
 use anyrelay_core::counters::Counters;
+use anyrelay_core::net::PortIndex;
+use anyrelay_core::net::{MAX_PORTS, MAX_SERVICES, ServiceSlot};
 use anyrelay_core::pop::SoftState;
-use anyrelay_core::verdict::{DropReason, PortIndex};
+use anyrelay_core::problem::Problems;
+use anyrelay_core::verdict::DropReason;
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 
 use crate::metrics::{Sample, Telemetry};

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyrelay_core::config::{ConflictKind, Problem, Problems, Snapshot, reload_conflicts};
+use anyrelay_core::problem::{Problem, Problems};
+use anyrelay_core::snapshot::{ConflictKind, Snapshot, reload_conflicts};
 
 use crate::worker::unix_now;
 

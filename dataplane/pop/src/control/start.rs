@@ -4,9 +4,10 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyrelay_core::config::{Config, Fragments, Snapshot};
+use anyrelay_core::config::{Config, Fragments};
 use anyrelay_core::counters::Counters;
 use anyrelay_core::pop::{Pop, SoftState};
+use anyrelay_core::snapshot::Snapshot;
 use anyrelay_core::wire::MacAddr;
 
 use super::reload::Published;

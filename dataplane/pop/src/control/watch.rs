@@ -7,9 +7,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyrelay_core::config::Snapshot;
 use anyrelay_core::counters::Counters;
-use anyrelay_core::verdict::{DropReason, PortIndex};
+use anyrelay_core::net::PortIndex;
+use anyrelay_core::snapshot::Snapshot;
+use anyrelay_core::verdict::DropReason;
 
 /// What a warning is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -9,8 +9,9 @@ mod plan;
 use std::sync::Arc;
 
 use anyrelay_core::counters::Counters;
+use anyrelay_core::net::PortIndex;
 use anyrelay_core::pop::Output;
-use anyrelay_core::verdict::{DropReason, PortIndex};
+use anyrelay_core::verdict::DropReason;
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
 

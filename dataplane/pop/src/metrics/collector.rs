@@ -7,11 +7,12 @@ use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use anyrelay_core::config::Snapshot;
 use anyrelay_core::counters::{Counters, Traffic};
+use anyrelay_core::net::PortIndex;
+use anyrelay_core::snapshot::Snapshot;
 use anyrelay_core::time::UnixTime;
 use anyrelay_core::tunnel::token::Lifetime;
-use anyrelay_core::verdict::{AbsorbKind, DropReason, PortIndex, ReplyKind};
+use anyrelay_core::verdict::{AbsorbKind, DropReason, ReplyKind};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 

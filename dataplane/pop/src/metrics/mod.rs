@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyrelay_core::config::Snapshot;
 use anyrelay_core::counters::Counters;
+use anyrelay_core::snapshot::Snapshot;
 use kernel_clock::KernelClock;
 use parking_lot::{Mutex, RwLock};
 use prometheus::{Registry, TEXT_FORMAT, TextEncoder};

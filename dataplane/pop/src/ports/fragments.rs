@@ -1,6 +1,6 @@
 //! The frames of datagrams that are not whole yet: librte_ip_frag's table behind the core's words.
 
-use anyrelay_core::config::FragmentLimits;
+use anyrelay_core::fragment::FragmentLimits;
 use anyrelay_core::fragment::{Fragment, PER_DATAGRAM_MAX};
 use anyrelay_core::time::Instant;
 use dpdk::{FragmentHeaders, IpFragTable, IpFragTableConfig, IpFragTableError, Mbuf, Offered};

@@ -10,8 +10,9 @@ mod fragments;
 mod frame;
 mod queue;
 
-use anyrelay_core::config::{Config, Problem, Problems};
-use anyrelay_core::verdict::PortIndex;
+use anyrelay_core::config::Config;
+use anyrelay_core::net::PortIndex;
+use anyrelay_core::problem::{Problem, Problems};
 use anyrelay_core::wire::MacAddr;
 use dpdk::{
     BURST_CAPACITY, Capabilities, Device, DeviceError, Eal, EalError, IpFragTableError, Mempool,

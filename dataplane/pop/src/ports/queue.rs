@@ -4,8 +4,9 @@
 //! take is dropped as `tx_full`.
 
 use anyrelay_core::counters::Counters;
+use anyrelay_core::net::PortIndex;
 use anyrelay_core::pop::BURST;
-use anyrelay_core::verdict::{DropReason, PortIndex};
+use anyrelay_core::verdict::DropReason;
 use arrayvec::ArrayVec;
 use dpdk::{BURST_CAPACITY, Burst, Mbuf};
 

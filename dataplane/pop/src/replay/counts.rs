@@ -6,9 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use anyrelay_core::config::Snapshot;
 use anyrelay_core::counters::{Counters, Traffic};
-use anyrelay_core::verdict::{AbsorbKind, DropReason, PortIndex, ReplyKind};
+use anyrelay_core::net::PortIndex;
+use anyrelay_core::snapshot::Snapshot;
+use anyrelay_core::verdict::{AbsorbKind, DropReason, ReplyKind};
 use serde::Serialize;
 
 type ByLabel = BTreeMap<&'static str, u64>;

@@ -17,12 +17,12 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyrelay_core::config::Snapshot;
 use anyrelay_core::counters::Counters;
 use anyrelay_core::frame::HeapFrame;
+use anyrelay_core::net::PortIndex;
 use anyrelay_core::pop::{BURST, Pop, SoftState};
+use anyrelay_core::snapshot::Snapshot;
 use anyrelay_core::time::{Instant, Now, UnixTime};
-use anyrelay_core::verdict::PortIndex;
 use anyrelay_core::wire::MacAddr;
 use anyrelay_core::wire::arp::Arp;
 use anyrelay_core::wire::ethernet::{self, Ethernet};

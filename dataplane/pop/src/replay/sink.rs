@@ -1,9 +1,9 @@
 //! Where the engine's frames and reasons go during a replay.
 
-use anyrelay_core::config::Snapshot;
 use anyrelay_core::frame::HeapFrame;
+use anyrelay_core::net::PortIndex;
 use anyrelay_core::pop::{Note, Output};
-use anyrelay_core::verdict::PortIndex;
+use anyrelay_core::snapshot::Snapshot;
 
 use super::{describe, port_name};
 

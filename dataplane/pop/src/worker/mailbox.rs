@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyrelay_core::config::Snapshot;
+use anyrelay_core::snapshot::Snapshot;
 use crossbeam::queue::ArrayQueue;
 
 /// Holds the newest snapshot that the worker has not taken yet, if there is one. Lock-free; nothing

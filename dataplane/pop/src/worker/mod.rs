@@ -15,9 +15,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyrelay_core::config::{Idle, Snapshot};
+use anyrelay_core::config::Idle;
 use anyrelay_core::counters::Counters;
 use anyrelay_core::pop::Pop;
+use anyrelay_core::snapshot::Snapshot;
 use anyrelay_core::time::{Instant, Now, UnixTime};
 use rustix::thread::{CpuSet, sched_setaffinity};
 

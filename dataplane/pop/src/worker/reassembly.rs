@@ -7,12 +7,16 @@
 
 use std::sync::Arc;
 
-use anyrelay_core::config::{FragmentLimits, Fragments, Side, Snapshot};
+use anyrelay_core::config::Fragments;
 use anyrelay_core::counters::Counters;
+use anyrelay_core::fragment::FragmentLimits;
 use anyrelay_core::fragment::{self, Admitted, Arrival, Fragment, FragmentHash, Ledger};
+use anyrelay_core::net::PortIndex;
+use anyrelay_core::net::Side;
 use anyrelay_core::pop::{Arrived, BURST, Pop};
+use anyrelay_core::snapshot::Snapshot;
 use anyrelay_core::time::Now;
-use anyrelay_core::verdict::{DropReason, PortIndex};
+use anyrelay_core::verdict::DropReason;
 use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;

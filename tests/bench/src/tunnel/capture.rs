@@ -11,10 +11,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use anyrelay_core::keys::{AgentKeys, KeyFile, Secret, Tenants};
+use anyrelay_core::net::Family;
 use anyrelay_core::predict::{self, Constants};
 use anyrelay_core::seq::SeqNum;
 use anyrelay_core::time::UnixTime;
-use anyrelay_core::tunnel::{DataHeader, Family, Service, Vip};
+use anyrelay_core::tunnel::{DataHeader, Service, Vip};
 use anyrelay_core::wire::checksum;
 
 use crate::packets::PACKETS;

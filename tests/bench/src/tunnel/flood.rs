@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use anyhow::ensure;
-use anyrelay_core::tunnel::Family;
+use anyrelay_core::net::Family;
 use serde_json::{Map, Value, json};
 
 use super::capture::{self, Maker};

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
-use anyrelay_core::tunnel::Family;
+use anyrelay_core::net::Family;
 use serde_json::{Map, Value, json};
 
 pub use capture::tenants;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use anyrelay_core::fragment::{self, Finished, Fragment};
 use anyrelay_core::frame::{Frame, HeapFrame};
-use anyrelay_core::verdict::PortIndex;
+use anyrelay_core::net::PortIndex;
 use anyrelay_core::wire::ethernet::Ethernet;
 use anyrelay_core::wire::ipv6::Ipv6;
 use etherparse::{Ipv4HeaderSlice, Ipv6FragmentHeaderSlice, Ipv6HeaderSlice};

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use anyrelay_core::config::FragmentLimits;
+use anyrelay_core::fragment::FragmentLimits;
 use anyrelay_core::verdict::DropReason;
 
 /// A fragment.

@@ -3,13 +3,15 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::OnceLock;
 
-use anyrelay_core::config::{Config, Snapshot};
+use anyrelay_core::config::Config;
 use anyrelay_core::keys::{KeyFile, Secret, Tenants, agent_key};
+use anyrelay_core::net::Family;
+use anyrelay_core::net::PortIndex;
 use anyrelay_core::seq::SeqNum;
+use anyrelay_core::snapshot::Snapshot;
 use anyrelay_core::time::Now;
 use anyrelay_core::tunnel::message::KEEPALIVE_LEN_MAX;
-use anyrelay_core::tunnel::{DataHeader, Family, KeepaliveRequest, PublicToken};
-use anyrelay_core::verdict::PortIndex;
+use anyrelay_core::tunnel::{DataHeader, KeepaliveRequest, PublicToken};
 use anyrelay_core::wire::MacAddr;
 
 use super::{Input, World, check, edit};

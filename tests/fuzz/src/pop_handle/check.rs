@@ -1,9 +1,9 @@
 //! What holds for any frame that leaves a POP. Read by hand and by `etherparse`; of the core, only what
 //! the config says an address means.
 
-use anyrelay_core::config::Destination;
 use anyrelay_core::frame::ChecksumVerdict;
-use anyrelay_core::verdict::PortIndex;
+use anyrelay_core::net::PortIndex;
+use anyrelay_core::snapshot::Destination;
 use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice, TcpHeaderSlice};
 
 use super::cases::Case;

@@ -14,16 +14,17 @@ use super::ingress::{Packet, Step};
 use super::lanes::Lanes;
 use super::run::Run;
 use super::{Note, Output};
-use crate::config::{Address, Endpoint, Endpoint6, Mode6, PoolIndex, Service6, ServiceIndex};
 use crate::frame::Frame;
-use crate::link::Towards;
+use crate::net::Family;
+use crate::net::Towards;
+use crate::net::{Address, Endpoint, Endpoint6, ServiceIndex};
 use crate::relay::fragment_id::FragmentIds;
 use crate::relay::options::MssRule;
 use crate::relay::translate::{Endpoints, Segment};
 use crate::relay::translate6::{
     self, Endpoints6, Rewrite4, Rewrite6, Segment6, apply_4to6, apply_6to4, apply_6to6,
 };
-use crate::tunnel::Family;
+use crate::snapshot::{Mode6, PoolIndex, Service6};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::tcp::{self, Tcp};
 use crate::wire::{ethernet, ipv4};

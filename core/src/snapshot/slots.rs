@@ -1,10 +1,8 @@
 //! The places of services' counters, which follow their names from snapshot to snapshot.
 
-use super::{Config, MAX_SERVICES, Snapshot};
-
-/// The place of a service's counters, below [`MAX_SERVICES`]: kept by its name over reloads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ServiceSlot(pub u16);
+use super::Snapshot;
+use crate::config::Config;
+use crate::net::{MAX_SERVICES, ServiceSlot};
 
 /// The slot of each service, relays first: its own of before, else one that was not in use, else one
 /// of a service that is gone.

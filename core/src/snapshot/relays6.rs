@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 
-use super::{
-    Config, EgressConfig, Endpoint, Endpoint6, PoolIndex, Prefix, ServiceConfig, ServiceSlot,
-};
+use super::PoolIndex;
+use crate::config::{Config, EgressConfig, Prefix, ServiceConfig};
 use crate::crypto::HkdfError;
 use crate::keys::{Secret, fragment_id_key, packet_id_key, prefix_check_key, rendezvous_key6};
+use crate::net::{Endpoint, Endpoint6, ServiceSlot};
 use crate::relay::fragment_id::FragmentIds;
 use crate::relay::packet_id::PacketIds;
 use crate::relay::prefix::PrefixMap;

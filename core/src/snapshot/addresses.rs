@@ -6,7 +6,7 @@
 
 use std::marker::PhantomData;
 
-use super::net::{Address, Net};
+use crate::net::{Address, Net};
 
 /// A map from addresses to 31-bit numbers; 0 for addresses that were not put in.
 #[derive(Clone, Debug)]

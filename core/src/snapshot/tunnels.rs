@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{Config, Problem, ServiceSlot, TunnelConfig};
+use crate::config::{Config, TunnelConfig};
 use crate::crypto::HkdfError;
 use crate::keys::{AgentKeys, KeyFile, Tenants};
+use crate::net::ServiceSlot;
+use crate::problem::Problem;
 use crate::tunnel;
 use crate::tunnel::service::Vip;
 

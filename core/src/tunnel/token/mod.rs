@@ -23,43 +23,9 @@ use arrayvec::ArrayVec;
 use super::message::{array_at, put};
 use crate::crypto::{Aes128, Aes128Inverse, Block, Cipher, CipherJob, Cmac, HkdfError};
 use crate::keys::{Epochs, token_key, token_keys_v6};
+use crate::net::Family;
 use crate::time::UnixTime;
 use crate::wire::get_u64;
-
-/// A family of addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-impl Family {
-    /// That of `ip`.
-    #[inline]
-    pub const fn of(ip: IpAddr) -> Self {
-        if ip.is_ipv4() { Family::V4 } else { Family::V6 }
-    }
-
-    /// Length of a token of agents of the family, in bytes.
-    #[inline]
-    pub const fn token_len(self) -> usize {
-        match self {
-            Family::V4 => TOKEN_LEN_V4,
-            Family::V6 => TOKEN_LEN_V6,
-        }
-    }
-
-    /// Length of the IP header without options, in bytes.
-    #[inline]
-    pub const fn ip_header_len(self) -> usize {
-        match self {
-            Family::V4 => 20,
-            Family::V6 => 40,
-        }
-    }
-}
 
 /// An agent's return address, sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -71,6 +37,15 @@ pub enum Token {
 }
 
 impl Token {
+    /// Length in bytes of the tokens of agents of `family`.
+    #[inline]
+    pub const fn len_of(family: Family) -> usize {
+        match family {
+            Family::V4 => TOKEN_LEN_V4,
+            Family::V6 => TOKEN_LEN_V6,
+        }
+    }
+
     /// The token of `family` that `bytes` begin with, if they are enough.
     #[inline]
     pub fn read(family: Family, bytes: &[u8]) -> Option<Self> {

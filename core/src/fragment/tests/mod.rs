@@ -7,12 +7,13 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::bucket::BucketHash;
-use crate::config::{FragmentLimits, Side};
 use crate::counters::Counters;
+use crate::fragment::FragmentLimits;
 use crate::frame::HeapFrame;
 use crate::keys::Secret;
+use crate::net::PortIndex;
+use crate::net::Side;
 use crate::time::Instant;
-use crate::verdict::PortIndex;
 
 mod shares;
 

@@ -8,8 +8,8 @@ pub(super) use slot::Neighbour;
 use slot::{Found, Key, Slot};
 
 use super::{ASK_INTERVAL_MS, EXPIRE_MS, HOSTS_MAX, REFRESH_MS};
-use crate::config::Address;
-use crate::verdict::PortIndex;
+use crate::net::Address;
+use crate::net::PortIndex;
 
 /// Stations on the links, found by port and address; a bounded table. When it is full, the station
 /// that was silent for longest makes room.

@@ -5,7 +5,8 @@
 
 use std::fmt::Write as _;
 
-use super::{Config, EgressConfig, Fragments, TunnelConfig, tunnels};
+use super::tunnels;
+use crate::config::{Config, EgressConfig, Fragments, TunnelConfig};
 use crate::crypto::{HkdfError, sha256};
 use crate::keys::{KeyFile, Tenant, Tenants};
 use crate::predict::Constants;

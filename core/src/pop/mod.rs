@@ -28,16 +28,18 @@ use arrayvec::ArrayVec;
 
 use std::net::SocketAddr;
 
-use crate::config::{Endpoint, Endpoint6, ServiceIndex, Snapshot};
 use crate::counters::Counters;
 use crate::frame::Frame;
 use crate::link::Links;
+use crate::net::PortIndex;
+use crate::net::{Endpoint, Endpoint6, ServiceIndex};
 use crate::relay::pending_rst::PendingRsts;
 use crate::relay::permutation::{self, Client, Mapped};
+use crate::snapshot::Snapshot;
 use crate::time::Now;
 use crate::time::Tick;
 use crate::tunnel::{Incoming, KeepaliveRequest, Return};
-use crate::verdict::{PortIndex, ReplyKind, Verdict};
+use crate::verdict::{ReplyKind, Verdict};
 use crate::wire::MacAddr;
 
 pub use incoming_fragments::Arrived;

@@ -7,8 +7,10 @@
 //! or tenant's key that its agents go by; and an end to private clients. Adding and removing
 //! services, tenants, agents and epochs, and everything else, is free.
 
+use super::Snapshot;
 use super::digest::{EpochFingerprint, Fingerprints};
-use super::{Config, EgressConfig, Problem, ServiceConfig, Snapshot, TunnelConfig};
+use crate::config::{Config, EgressConfig, Gateway, PortConfig, ServiceConfig, TunnelConfig};
+use crate::problem::Problem;
 use crate::time::UnixTime;
 
 /// A change that a reload refuses.
@@ -243,10 +245,6 @@ fn is_same(old: &TunnelConfig, new: &TunnelConfig) -> bool {
 }
 
 /// Whether `part` of all gateways is the same.
-fn same<T: PartialEq>(
-    old: &super::PortConfig,
-    new: &super::PortConfig,
-    part: impl Fn(&super::Gateway) -> T,
-) -> bool {
+fn same<T: PartialEq>(old: &PortConfig, new: &PortConfig, part: impl Fn(&Gateway) -> T) -> bool {
     old.gateways.iter().map(&part).eq(new.gateways.iter().map(&part))
 }

@@ -8,12 +8,14 @@
 //! header back ([`finish`]). The POP itself takes whole datagrams only.
 
 mod ledger;
+mod limits;
 mod read;
 mod shares;
 #[cfg(test)]
 mod tests;
 
 pub use ledger::{Admitted, Arrival, EXPIRE_MAX, Finished, FragmentHash, Ledger, PER_DATAGRAM_MAX};
+pub use limits::FragmentLimits;
 pub use read::{Fragment, Key};
 pub(crate) use shares::LEFT_FOR_EACH;
 pub use shares::Waiting;

@@ -6,31 +6,38 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::addresses::AddressMap;
-use super::digest::{self, Fingerprints};
-use super::meanings::{destination, meanings, meanings6};
-use super::relays6::{self, Mode6, Service6};
-use super::slots::{self, ServiceSlot};
-use super::table::Table;
-use super::tunnels::{self, Tunnel};
-use super::{
-    Config, EgressConfig, Endpoint, Endpoint6, MAX_SERVICES, Pool, Problem, Problems,
-    ServiceConfig, TunnelConfig,
-};
+mod addresses;
+mod digest;
+mod meanings;
+mod relays6;
+mod reload;
+mod slots;
+mod table;
+#[cfg(test)]
+mod tests;
+mod tunnels;
+
+use addresses::AddressMap;
+use digest::Fingerprints;
+use meanings::{destination, meanings, meanings6};
+use table::Table;
+
+pub use digest::MAPPING_VERSION;
+pub use relays6::{Mode6, Service6};
+pub use reload::{Conflict, ConflictKind, reload_conflicts};
+pub use tunnels::Tunnel;
+
 use crate::bucket::BucketHash;
+use crate::config::{Config, EgressConfig, Pool, ServiceConfig, TunnelConfig};
 use crate::crypto::HkdfError;
 use crate::fragment::FragmentHash;
 use crate::keys::{KeyFile, Secret, Tenants, fragment_id_key, permutation_key, rendezvous_key};
+use crate::net::{Endpoint, Endpoint6, MAX_SERVICES, PortIndex, ServiceIndex, ServiceSlot};
+use crate::problem::{Problem, Problems};
 use crate::relay::fragment_id::FragmentIds;
 use crate::relay::permutation::Permutation;
 use crate::relay::rendezvous::Rendezvous;
 use crate::tunnel::TokenKeys;
-use crate::verdict::PortIndex;
-
-/// A service's place: the relays between IPv4 and IPv4, then those with IPv6, then the tunnels, each
-/// in the order of the file. Another snapshot may have it elsewhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ServiceIndex(pub u16);
 
 /// A pool's place among the different pools of a snapshot, or a prefix's among the prefixes. Services
 /// that share one share its place.
@@ -222,7 +229,7 @@ impl Snapshot {
         &self.digest
     }
 
-    pub(super) fn fingerprints(&self) -> &Fingerprints {
+    fn fingerprints(&self) -> &Fingerprints {
         &self.fingerprints
     }
 

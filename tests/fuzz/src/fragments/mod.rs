@@ -19,12 +19,14 @@ mod twin;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyrelay_core::bucket::BucketHash;
-use anyrelay_core::config::{FragmentLimits, Side};
 use anyrelay_core::counters::Counters;
+use anyrelay_core::fragment::FragmentLimits;
 use anyrelay_core::fragment::{Admitted, Arrival, Fragment, FragmentHash, Ledger, Waiting};
 use anyrelay_core::keys::Secret;
+use anyrelay_core::net::PortIndex;
+use anyrelay_core::net::Side;
 use anyrelay_core::time::Instant;
-use anyrelay_core::verdict::{DropReason, PortIndex};
+use anyrelay_core::verdict::DropReason;
 use anyrelay_core::wire::ethernet::Ethernet;
 
 use twin::{Decision, Piece, Twin};

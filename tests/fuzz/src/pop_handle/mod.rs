@@ -21,9 +21,10 @@ use std::sync::Arc;
 
 use anyrelay_core::counters::Counters;
 use anyrelay_core::frame::{ChecksumVerdict, Frame, HeapFrame};
+use anyrelay_core::net::PortIndex;
 use anyrelay_core::pop::{Arrived, BURST, Note, Output, Pop, SoftState};
 use anyrelay_core::time::Now;
-use anyrelay_core::verdict::{AbsorbKind, DropReason, PortIndex, ReplyKind, Verdict};
+use anyrelay_core::verdict::{AbsorbKind, DropReason, ReplyKind, Verdict};
 use arrayvec::ArrayVec;
 
 use cases::Case;

@@ -8,11 +8,12 @@ mod translated;
 use std::sync::{Arc, OnceLock};
 
 use anyrelay_core::keys::{AgentKeys, KeyFile, Tenants};
+use anyrelay_core::net::Family;
 use anyrelay_core::predict::Constants;
 use anyrelay_core::relay::icmp::{Quote, Seen};
 use anyrelay_core::time::UnixTime;
 use anyrelay_core::tunnel::quote::{Quoted, concern};
-use anyrelay_core::tunnel::{Family, Service, Vip};
+use anyrelay_core::tunnel::{Service, Vip};
 
 const NOW: UnixTime = UnixTime::from_millis(1_795_341_988_025);
 

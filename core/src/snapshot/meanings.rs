@@ -1,8 +1,8 @@
 //! What addresses mean to the POP, as the numbers that the maps of a snapshot hold.
 
-use super::{
-    Address, Config, Destination, Ipv4Net, Ipv6Net, Net, Pool, PoolIndex, PortIndex, Prefix,
-};
+use super::{Destination, PoolIndex};
+use crate::config::{Config, Pool, Prefix};
+use crate::net::{Address, NOT_UNICAST, NOT_UNICAST6, Net, PRIVATE, PRIVATE6, PortIndex};
 
 #[inline]
 pub(super) fn destination(value: u32) -> Destination {
@@ -81,52 +81,3 @@ const NO_CLIENT: u32 = 1 << 28;
 const VIP: u32 = 2 << 28;
 const POOL: u32 = 3 << 28;
 const OWN: u32 = 4 << 28;
-
-/// Addresses that no host on the Internet has (RFC 6890): this network, loopback, link-local,
-/// multicast, reserved.
-const NOT_UNICAST: [Ipv4Net; 5] = [
-    Net { address: 0, prefix_len: 8 },
-    Net { address: 0x7f00_0000, prefix_len: 8 },
-    Net { address: 0xa9fe_0000, prefix_len: 16 },
-    Net { address: 0xe000_0000, prefix_len: 4 },
-    Net { address: 0xf000_0000, prefix_len: 4 },
-];
-
-/// Addresses that no host on the Internet has (RFC 6890, RFC 4291): unspecified, loopback and
-/// IPv4-compatible, IPv4-mapped, discard-only, link-local, site-local, multicast.
-const NOT_UNICAST6: [Ipv6Net; 6] = [
-    Net { address: 0, prefix_len: 96 },
-    Net { address: 0xffff_0000_0000, prefix_len: 96 },
-    Net { address: 0x0100 << 112, prefix_len: 64 },
-    LINK_LOCAL6,
-    Net { address: 0xfec0 << 112, prefix_len: 10 },
-    Net { address: 0xff00 << 112, prefix_len: 8 },
-];
-
-const LINK_LOCAL6: Ipv6Net = Net { address: 0xfe80 << 112, prefix_len: 10 };
-
-/// Whether a host of the Internet could have this address.
-pub fn is_unicast(ip: u32) -> bool {
-    !NOT_UNICAST.iter().any(|net| net.contains(ip))
-}
-
-/// Whether a host of the Internet could have this IPv6 address.
-pub fn is_unicast6(ip: u128) -> bool {
-    !NOT_UNICAST6.iter().any(|net| net.contains(ip))
-}
-
-/// Whether it is an IPv6 address of one link only.
-pub fn is_link_local6(ip: u128) -> bool {
-    LINK_LOCAL6.contains(ip)
-}
-
-/// Private addresses (RFC 1918, RFC 6598).
-const PRIVATE: [Ipv4Net; 4] = [
-    Net { address: 0x0a00_0000, prefix_len: 8 },
-    Net { address: 0x6440_0000, prefix_len: 10 },
-    Net { address: 0xac10_0000, prefix_len: 12 },
-    Net { address: 0xc0a8_0000, prefix_len: 16 },
-];
-
-/// Unique local addresses (RFC 4193).
-const PRIVATE6: [Ipv6Net; 1] = [Net { address: 0xfc00 << 112, prefix_len: 7 }];

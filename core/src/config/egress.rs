@@ -1,0 +1,153 @@
+//! How the POP appears to targets: as addresses of a pool or a prefix, or as the client.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// How a POP appears to targets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EgressConfig {
+    /// As the addresses of a pool.
+    Pool(Pool),
+    /// As the addresses of an IPv6 prefix.
+    Prefix(Prefix),
+    /// As the client itself.
+    Transparent,
+}
+
+impl EgressConfig {
+    /// Whether `ip` is one of its addresses.
+    pub fn holds(self, ip: IpAddr) -> bool {
+        match (self, ip) {
+            (EgressConfig::Pool(pool), IpAddr::V4(ip)) => {
+                (pool.first..=pool.last()).contains(&ip.to_bits())
+            }
+            (EgressConfig::Prefix(prefix), IpAddr::V6(ip)) => prefix.contains(ip.to_bits()),
+            _ => false,
+        }
+    }
+}
+
+/// A prefix of IPv4 egress addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// The lowest address, as the number that its dotted form stands for.
+    pub first: u32,
+    /// How many there are.
+    pub bits: PoolBits,
+}
+
+impl Pool {
+    /// Bits of the prefix.
+    pub const fn prefix_len(self) -> u8 {
+        32 - self.bits.get()
+    }
+
+    /// The address with this index in the pool.
+    pub const fn address(self, index: u16) -> u32 {
+        self.first | index as u32
+    }
+
+    /// The index in the pool of an address that is in it.
+    pub const fn index(self, ip: u32) -> u16 {
+        (ip & (self.bits.addresses() - 1)) as u16
+    }
+
+    /// The highest address.
+    pub const fn last(self) -> u32 {
+        self.first | (self.bits.addresses() - 1)
+    }
+}
+
+impl fmt::Display for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", Ipv4Addr::from_bits(self.first), self.prefix_len())
+    }
+}
+
+/// The base-2 logarithm of a pool's number of addresses, 2..=16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PoolBits(u8);
+
+impl PoolBits {
+    /// The smallest pool: 4 addresses, a /30.
+    pub const MIN: PoolBits = PoolBits(2);
+    /// The largest pool: 65,536 addresses, a /16.
+    pub const MAX: PoolBits = PoolBits(16);
+
+    /// `bits`, if it is in 2..=16.
+    pub const fn new(bits: u8) -> Option<Self> {
+        if bits >= Self::MIN.0 && bits <= Self::MAX.0 { Some(PoolBits(bits)) } else { None }
+    }
+
+    /// The number of bits.
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+
+    /// The number of addresses.
+    pub const fn addresses(self) -> u32 {
+        1 << self.0
+    }
+
+    /// N: how many combinations of tag, port and address there are.
+    pub const fn combinations(self) -> u64 {
+        (TAGS * PORTS) << self.0
+    }
+}
+
+/// Bits of a prefix: 32..=80.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrefixLen(u8);
+
+impl PrefixLen {
+    /// The shortest prefix.
+    pub const MIN: u8 = 32;
+    /// The longest prefix: it leaves 16 bits for the check.
+    pub const MAX: u8 = 80;
+
+    /// A prefix of `bits` bits, if it can have as many.
+    pub const fn new(bits: u8) -> Option<Self> {
+        if Self::MIN <= bits && bits <= Self::MAX { Some(PrefixLen(bits)) } else { None }
+    }
+
+    /// How many bits it has.
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+
+    /// Bits of the check behind the client's address.
+    pub const fn check_bits(self) -> u32 {
+        let room = 96 - self.0 as u32;
+        if room < 32 { room } else { 32 }
+    }
+}
+
+/// A prefix of egress addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefix {
+    /// The lowest address: no bit behind the prefix is set.
+    pub first: u128,
+    /// Bits of the prefix.
+    pub len: PrefixLen,
+}
+
+impl Prefix {
+    /// The highest address.
+    pub const fn last(self) -> u128 {
+        self.first | (u128::MAX >> self.len.0)
+    }
+
+    /// Whether `ip` is in it.
+    pub const fn contains(self, ip: u128) -> bool {
+        self.first <= ip && ip <= self.last()
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", Ipv6Addr::from_bits(self.first), self.len.0)
+    }
+}
+
+const TAGS: u64 = u32::MAX as u64;
+const PORTS: u64 = 64512;
