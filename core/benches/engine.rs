@@ -22,7 +22,7 @@ use anyrelay_core::net::Family;
 use anyrelay_core::net::PortIndex;
 use anyrelay_core::pop::{BURST, Output, Pop, SoftState};
 use anyrelay_core::predict;
-use anyrelay_core::relay::permutation::{Case, Client, WalkError};
+use anyrelay_core::relay::permutation::{Client, ClientTimestamps, CycleLimit};
 use anyrelay_core::seq::SeqNum;
 use anyrelay_core::snapshot::{Egress, Mode6, Snapshot};
 use anyrelay_core::time::Now;
@@ -181,12 +181,12 @@ impl Bench {
     }
 
     /// What stands for a client at the first service: egress address and port, and tag.
-    fn egress(&self, case: Case, client: (u32, u16)) -> ((u32, u16), u32) {
+    fn egress(&self, timestamps: ClientTimestamps, client: (u32, u16)) -> ((u32, u16), u32) {
         let Egress::Pool { pool, permutation, .. } = &self.snapshot.services[0].egress else {
             panic!("the first service has no pool")
         };
-        let mut mapped = [Err(WalkError)];
-        permutation.forward(&[Client { case, ip: client.0, port: client.1 }], &mut mapped);
+        let mut mapped = [Err(CycleLimit)];
+        permutation.forward(&[Client { timestamps, ip: client.0, port: client.1 }], &mut mapped);
         let mapped = mapped[0].unwrap();
         ((pool.address(mapped.index), mapped.port), mapped.tag)
     }
@@ -365,16 +365,16 @@ fn engine(criterion: &mut Criterion) {
         let segment = |client| Tcp::new(client, (ip(vip), port), ACK).options(options);
         clients().map(|client| framed(WAN, &segment(client))).collect()
     };
-    let down = |bench: &Bench, case| -> Vec<Vec<u8>> {
+    let down = |bench: &Bench, timestamps| -> Vec<Vec<u8>> {
         let segment = |client| {
-            let (egress, tag) = bench.egress(case, client);
+            let (egress, tag) = bench.egress(timestamps, client);
             Tcp::new((ip("198.51.100.10"), 8443), egress, ACK).stamped(7, tag)
         };
         clients().map(|client| framed(LAN, &segment(client))).collect()
     };
     let stamps = timestamps(7, 8);
-    let down_0 = down(&bench, Case::WithTimestamps);
-    let down_1 = down(&bench, Case::WithoutTimestamps);
+    let down_0 = down(&bench, ClientTimestamps::Present);
+    let down_1 = down(&bench, ClientTimestamps::Absent);
     let kinds = [
         ("up_case_0", WAN, up("203.0.113.10", 443, &stamps)),
         ("up_case_1", WAN, up("203.0.113.10", 443, &[])),

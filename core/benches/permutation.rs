@@ -10,7 +10,7 @@ use anyrelay_core::config::PoolBits;
 use anyrelay_core::crypto::Key128;
 use anyrelay_core::net::Endpoint;
 use anyrelay_core::relay::permutation::{
-    Case, Client, DecodeError, Mapped, Permutation, WalkError,
+    Client, ClientTimestamps, CycleLimit, DecodeError, Mapped, Permutation,
 };
 use anyrelay_core::relay::rendezvous::Rendezvous;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -23,7 +23,7 @@ const BURSTS: u32 = 512;
 fn clients(seed: u32, count: usize) -> Vec<Client> {
     let mix = |i: u32| (seed * 64 + i).wrapping_mul(0x9e37_79b1);
     let client = |i| Client {
-        case: if i % 2 == 0 { Case::WithTimestamps } else { Case::WithoutTimestamps },
+        timestamps: if i % 2 == 0 { ClientTimestamps::Present } else { ClientTimestamps::Absent },
         ip: mix(i),
         port: 1024 + (mix(i) >> 20) as u16,
     };
@@ -36,7 +36,7 @@ fn permutation(criterion: &mut Criterion) {
     for burst in [1, 4, 8, 16, 32, 64] {
         group.throughput(Throughput::Elements(burst as u64));
         let inputs: Vec<_> = (0..BURSTS).map(|seed| clients(seed, burst)).collect();
-        let mut mapped = vec![Err(WalkError); burst];
+        let mut mapped = vec![Err(CycleLimit); burst];
         let mut cycle = inputs.iter().cycle();
         group.bench_function(BenchmarkId::new("forward", burst), |bencher| {
             bencher.iter(|| {
@@ -51,7 +51,7 @@ fn permutation(criterion: &mut Criterion) {
                 mapped.iter().map(|mapped| mapped.unwrap()).collect()
             })
             .collect();
-        let mut found = vec![Err(DecodeError::Walk); burst];
+        let mut found = vec![Err(DecodeError::CycleLimit); burst];
         let mut cycle = images.iter().cycle();
         group.bench_function(BenchmarkId::new("inverse", burst), |bencher| {
             bencher.iter(|| {

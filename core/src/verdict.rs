@@ -135,7 +135,7 @@ labelled! {
         UnknownTarget = "unknown_target", "To an egress address, but from no target of a service there.";
         TargetWithoutTimestamps = "target_without_timestamps", "A target's segment without timestamps: it has no tag.";
         BadTag = "bad_tag", "The tag decodes to no client.";
-        Walk = "walk", "The mapping's walk passed its bound.";
+        CycleLimit = "cycle_limit", "The permutation exceeded its limit of cycle-walking steps.";
         TtlExceeded = "ttl_exceeded", "TTL used up.";
         TooBig = "too_big", "Does not fit the egress port's MTU.";
         IcmpMalformed = "icmp_malformed", "ICMP message shorter than its header.";

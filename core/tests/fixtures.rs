@@ -192,13 +192,13 @@ fn bursts_give_the_same() {
 }
 
 /// The fixtures reach every reason but those that only a driver, a full queue or a lack of memory
-/// gives, `walk`, which needs 64 unlucky steps, those of tunnels, and those of fragments that are put
-/// together, which the core does not do.
+/// gives, `cycle_limit`, which needs 64 unlucky steps, those of tunnels, and those of reassembly,
+/// which the core does not do.
 #[test]
 fn nearly_every_drop_reason_is_met() {
     use DropReason::*;
     let elsewhere =
-        [IcmpForged, NoRoute, NoRoom, NoBuffer, NotContiguous, EgressQueueFull, TxFull, Walk];
+        [IcmpForged, NoRoute, NoRoom, NoBuffer, NotContiguous, EgressQueueFull, TxFull, CycleLimit];
     let first_of_tunnels = RateSynAck as usize;
     let tunnels = &DropReason::ALL[first_of_tunnels..=DestinationNotAllowed as usize];
     let fragments = &DropReason::ALL[FragmentMalformed as usize..=FragmentQueueFull as usize];

@@ -4,7 +4,7 @@
 use anyrelay_core::config::PoolBits;
 use anyrelay_core::crypto::Key128;
 use anyrelay_core::relay::permutation::{
-    BURST, Case, Client, DecodeError, Mapped, Permutation, WalkError, reference,
+    BURST, Client, ClientTimestamps, CycleLimit, DecodeError, Mapped, Permutation, reference,
 };
 use proptest::prelude::*;
 
@@ -13,19 +13,19 @@ fn permutation(key: u128, bits: u8) -> Permutation {
 }
 
 fn forward(permutation: &Permutation, clients: &[Client]) -> Vec<Mapped> {
-    let mut out = vec![Err(WalkError); clients.len()];
+    let mut out = vec![Err(CycleLimit); clients.len()];
     permutation.forward(clients, &mut out);
     out.into_iter().map(Result::unwrap).collect()
 }
 
 fn inverse(permutation: &Permutation, mapped: &[Mapped]) -> Vec<Result<Client, DecodeError>> {
-    let mut out = vec![Err(DecodeError::Walk); mapped.len()];
+    let mut out = vec![Err(DecodeError::CycleLimit); mapped.len()];
     permutation.inverse(mapped, &mut out);
     out
 }
 
-fn case(with: bool) -> Case {
-    if with { Case::WithTimestamps } else { Case::WithoutTimestamps }
+fn client_timestamps(with: bool) -> ClientTimestamps {
+    if with { ClientTimestamps::Present } else { ClientTimestamps::Absent }
 }
 
 /// Numbers that look random and are always the same (splitmix64).
@@ -40,7 +40,7 @@ fn numbers(seed: u64) -> impl Iterator<Item = u64> {
 
 fn random_clients(seed: u64, count: usize) -> Vec<Client> {
     let client = |n: u64| Client {
-        case: case(n >> 63 == 0),
+        timestamps: client_timestamps(n >> 63 == 0),
         ip: n as u32,
         port: (n >> 32 & 0x7fff) as u16 * 2 + 1,
     };
@@ -49,7 +49,7 @@ fn random_clients(seed: u64, count: usize) -> Vec<Client> {
 
 prop_compose! {
     fn any_client()(with: bool, ip: u32, port in 1..=u16::MAX) -> Client {
-        Client { case: case(with), ip, port }
+        Client { timestamps: client_timestamps(with), ip, port }
     }
 }
 
@@ -110,11 +110,11 @@ proptest! {
 
 #[test]
 fn different_clients_never_share_an_image() {
-    // Neighbours, and clients that differ in the case only: a whole /18's worth.
+    // Neighbours, and clients that differ only in having timestamps: a whole /18's worth.
     let permutation = permutation(7, 2);
     let clients: Vec<_> = (0..1_u32 << 17)
         .map(|i| Client {
-            case: case(i & 1 == 0),
+            timestamps: client_timestamps(i & 1 == 0),
             ip: 0xc000_0200 + (i >> 9),
             port: (i >> 1) as u16 | 1,
         })
@@ -152,7 +152,10 @@ fn flip(client: Client, bit: u32) -> Client {
     match bit {
         0..16 => Client { port: client.port ^ 1 << bit, ..client },
         16..48 => Client { ip: client.ip ^ 1 << (bit - 16), ..client },
-        _ => Client { case: case(client.case != Case::WithTimestamps), ..client },
+        _ => Client {
+            timestamps: client_timestamps(client.timestamps != ClientTimestamps::Present),
+            ..client
+        },
     }
 }
 
@@ -189,7 +192,8 @@ fn what_no_client_can_have_is_a_bad_tag() {
         Mapped { index: 16, ..image },
         Mapped { index: u16::MAX, ..image },
         // A client with port 0 is mapped, but not taken back.
-        forward(&permutation, &[Client { port: 0, ip: 1, case: Case::WithTimestamps }])[0],
+        forward(&permutation, &[Client { port: 0, ip: 1, timestamps: ClientTimestamps::Present }])
+            [0],
     ];
     for (mapped, found) in bad.iter().zip(inverse(&permutation, &bad)) {
         assert_eq!(found, Err(DecodeError::BadTag), "{mapped:?}");
@@ -201,7 +205,7 @@ fn the_shorter_slice_says_how_many() {
     let permutation = permutation(5, 8);
     let clients = random_clients(4, 100);
     for (given, room) in [(100, 70), (70, 100), (64, 100), (0, 5), (5, 0), (65, 1)] {
-        let mut out = vec![Err(WalkError); room];
+        let mut out = vec![Err(CycleLimit); room];
         permutation.forward(&clients[..given], &mut out);
         let done = given.min(room);
         assert_eq!(out[..done].iter().filter(|out| out.is_ok()).count(), done, "{given} {room}");

@@ -13,7 +13,7 @@ use anyrelay_core::net::Endpoint;
 use anyrelay_core::net::Endpoint6;
 use anyrelay_core::relay::packet_id::PacketIds;
 use anyrelay_core::relay::permutation::{
-    Case, Client, DecodeError, Mapped, Permutation, WalkError,
+    Client, ClientTimestamps, CycleLimit, DecodeError, Mapped, Permutation,
 };
 use anyrelay_core::relay::prefix::PrefixMap;
 use anyrelay_core::relay::rendezvous::Rendezvous;
@@ -54,12 +54,12 @@ fn secret(vectors: &Value) -> Secret {
 
 fn client(value: &Value) -> Client {
     let Endpoint { ip, port } = endpoint(text(value, "client"));
-    let case = match value["case"].as_u64() {
-        Some(0) => Case::WithTimestamps,
-        Some(1) => Case::WithoutTimestamps,
+    let timestamps = match value["case"].as_u64() {
+        Some(0) => ClientTimestamps::Present,
+        Some(1) => ClientTimestamps::Absent,
         other => panic!("case {other:?}"),
     };
-    Client { case, ip, port }
+    Client { timestamps, ip, port }
 }
 
 fn mapped(value: &Value) -> Mapped {
@@ -83,15 +83,15 @@ fn the_permutation_is_the_frozen_one() {
         assert_eq!(mappings.len(), 200);
         let clients: Vec<_> = mappings.iter().map(client).collect();
         let expected: Vec<_> = mappings.iter().map(mapped).collect();
-        let mut forward = vec![Err(WalkError); clients.len()];
+        let mut forward = vec![Err(CycleLimit); clients.len()];
         permutation.forward(&clients, &mut forward);
         assert_eq!(forward, expected.iter().copied().map(Ok).collect::<Vec<_>>());
-        let mut inverse = vec![Err(DecodeError::Walk); clients.len()];
+        let mut inverse = vec![Err(DecodeError::CycleLimit); clients.len()];
         permutation.inverse(&expected, &mut inverse);
         assert_eq!(inverse, clients.iter().copied().map(Ok).collect::<Vec<_>>());
 
         for random in list(entry, "random_tags") {
-            let mut found = [Err(DecodeError::Walk)];
+            let mut found = [Err(DecodeError::CycleLimit)];
             permutation.inverse(&[mapped(random)], &mut found);
             let expected = &random["found"];
             let expected =

@@ -13,7 +13,7 @@ use crate::net::Family;
 use crate::net::Towards;
 use crate::relay::icmp::{self as mapped_icmp, Mapping, Quote, Seen};
 use crate::relay::options::{INSERTED_LEN, TimestampsOption};
-use crate::relay::permutation::{Case, Client, DecodeError, Mapped};
+use crate::relay::permutation::{Client, ClientTimestamps, DecodeError, Mapped};
 use crate::relay::translate::{Endpoints, Rewrite, Segment, Timestamps};
 use crate::snapshot::{Destination, Egress, Service};
 use crate::verdict::{DropReason, ReplyKind, Verdict};
@@ -117,7 +117,7 @@ impl<O> Run<'_, O> {
                 };
                 let index = pool.index(quote.ip.src);
                 let mapped = Mapped { tag, port: quote.src_port, index };
-                let mut decoded = [Err(DecodeError::Walk)];
+                let mut decoded = [Err(DecodeError::CycleLimit)];
                 permutation.inverse(&[mapped], &mut decoded);
                 let client = self.checked_client(decoded[0])?;
                 self.note(Note::Mapped { client, mapped, egress_ip: quote.ip.src, target });
@@ -126,9 +126,9 @@ impl<O> Run<'_, O> {
                 if chosen_target(service, endpoint) != Some(target) {
                     return Err(DropReason::IcmpQuote);
                 }
-                let (timestamps, less) = match client.case {
-                    Case::WithTimestamps => (Timestamps::SetValue(at, 0), 0),
-                    Case::WithoutTimestamps => (Timestamps::Strip, INSERTED_LEN as u16),
+                let (timestamps, less) = match client.timestamps {
+                    ClientTimestamps::Present => (Timestamps::SetValue(at, 0), 0),
+                    ClientTimestamps::Absent => (Timestamps::Strip, INSERTED_LEN as u16),
                 };
                 (Endpoint { ip: client.ip, port: client.port }, timestamps, less)
             }
@@ -165,22 +165,22 @@ impl<O> Run<'_, O> {
         if !self.snapshot.client_ok(quote.ip.dst) || quote.dst_port == 0 {
             return self.drop(of, DropReason::IcmpQuote, frame);
         }
-        let cases: &[Case] = match (&service.egress, quote.seen) {
+        let candidates: &[ClientTimestamps] = match (&service.egress, quote.seen) {
             (Egress::Transparent, _) => return self.error_to_transparent(error, frame, service),
-            (_, Seen::Timestamps(_)) => &[Case::WithTimestamps],
-            (_, Seen::None) => &[Case::WithoutTimestamps],
-            (_, Seen::CutOff) => &[Case::WithTimestamps, Case::WithoutTimestamps],
+            (_, Seen::Timestamps(_)) => &[ClientTimestamps::Present],
+            (_, Seen::None) => &[ClientTimestamps::Absent],
+            (_, Seen::CutOff) => &[ClientTimestamps::Present, ClientTimestamps::Absent],
         };
         let limit = self.snapshot.config.limits.variant_per_second;
-        if cases.len() > 1 && !self.buckets.variants.take(self.now, limit) {
+        if candidates.len() > 1 && !self.buckets.variants.take(self.now, limit) {
             return self.drop(of, DropReason::RateVariants, frame);
         }
-        let Some((last, others)) = cases.split_last() else { return };
-        for case in others {
+        let Some((last, others)) = candidates.split_last() else { return };
+        for client_timestamps in others {
             match self.copy(&frame) {
                 // What drops one variant would drop the other: it is counted once.
                 Some(copy) => {
-                    if !self.error_to_target(error, copy, of, service, *case) {
+                    if !self.error_to_target(error, copy, of, service, *client_timestamps) {
                         return;
                     }
                 }
@@ -219,7 +219,7 @@ impl<O> Run<'_, O> {
         frame: F,
         of: Of,
         service: &Service,
-        case: Case,
+        client_timestamps: ClientTimestamps,
     ) -> bool
     where
         O: Output<F>,
@@ -229,27 +229,28 @@ impl<O> Run<'_, O> {
             self.drop(of, DropReason::IcmpQuote, frame);
             return false;
         };
-        let client = Client { case, ip: quote.ip.dst, port: quote.dst_port };
+        let client =
+            Client { timestamps: client_timestamps, ip: quote.ip.dst, port: quote.dst_port };
         let mut up = [Up::NONE];
         lanes::map_up(service, &[client], &mut up);
         let target = service.targets().get(usize::from(up[0].target));
         let (Ok(mapped), Some(&target)) = (up[0].mapped, target) else {
-            self.drop(of, DropReason::Walk, frame);
+            self.drop(of, DropReason::CycleLimit, frame);
             return false;
         };
         let egress_ip = pool.address(mapped.index);
         self.note(Note::Mapped { client, mapped, egress_ip, target });
-        let (timestamps, more) = match (case, quote.seen) {
-            (Case::WithTimestamps, Seen::Timestamps(at)) => {
+        let (timestamps, more) = match (client_timestamps, quote.seen) {
+            (ClientTimestamps::Present, Seen::Timestamps(at)) => {
                 (Timestamps::SetEcho(at, mapped.tag), 0)
             }
-            (Case::WithTimestamps, _) => (Timestamps::Keep, 0),
+            (ClientTimestamps::Present, _) => (Timestamps::Keep, 0),
             // The target sent the segment with the timestamps that the client did not get.
-            (Case::WithoutTimestamps, Seen::None) => {
+            (ClientTimestamps::Absent, Seen::None) => {
                 let option = TimestampsOption { value: 0, echo: mapped.tag };
                 (Timestamps::Insert(option), INSERTED_LEN as u16)
             }
-            (Case::WithoutTimestamps, _) => (Timestamps::Keep, INSERTED_LEN as u16),
+            (ClientTimestamps::Absent, _) => (Timestamps::Keep, INSERTED_LEN as u16),
         };
         let endpoints = Endpoints {
             src: target.ip,

@@ -11,7 +11,7 @@ use crate::net::Endpoint;
 use crate::net::Towards;
 use crate::relay::options::{INSERTED_LEN, MssRule, TimestampsOption};
 use crate::relay::pending_rst::{self, Place};
-use crate::relay::permutation::{Case, Client, DecodeError, Mapped};
+use crate::relay::permutation::{Client, ClientTimestamps, DecodeError, Mapped};
 use crate::relay::translate::{self, Endpoints, Rewrite, Segment, Timestamps};
 use crate::snapshot::{Egress, Service};
 use crate::verdict::{DropReason, Verdict};
@@ -62,7 +62,7 @@ impl<O> Run<'_, O> {
     {
         let found = packet.of.and_then(|of| self.service(of)).zip(lanes.up_at(lane));
         let Some((service, (client, up))) = found else {
-            return self.drop(packet.of, DropReason::Walk, frame);
+            return self.drop(packet.of, DropReason::CycleLimit, frame);
         };
         self.up_mapped(packet, frame, service, client, up);
     }
@@ -81,7 +81,7 @@ impl<O> Run<'_, O> {
         O: Output<F>,
     {
         let Ok(rewrite) = up_rewrite(packet, service, client, up) else {
-            self.drop(packet.of, DropReason::Walk, frame);
+            self.drop(packet.of, DropReason::CycleLimit, frame);
             return false;
         };
         if O::EXPLAINS
@@ -124,8 +124,8 @@ impl<O> Run<'_, O> {
         Some(rst)
     }
 
-    /// A RST without timestamps may be of either case: it goes out in both, each where the
-    /// connection of that case is, if there is one.
+    /// A RST without timestamps may belong to a connection with or without them: it goes out in
+    /// two variants, each to the egress endpoint that the connection of that kind would have.
     fn up_both_cases<F: Frame>(&mut self, packet: &Packet, frame: F)
     where
         O: Output<F>,
@@ -137,8 +137,8 @@ impl<O> Run<'_, O> {
             return self.drop(packet.of, DropReason::RateVariants, frame);
         }
         let Segment { ip, tcp, .. } = packet.segment;
-        let client = |case| Client { case, ip: ip.src, port: tcp.src_port };
-        let clients = [client(Case::WithTimestamps), client(Case::WithoutTimestamps)];
+        let client = |timestamps| Client { timestamps, ip: ip.src, port: tcp.src_port };
+        let clients = [client(ClientTimestamps::Present), client(ClientTimestamps::Absent)];
         let mut ups = [Up::NONE; 2];
         lanes::map_up(service, &clients, &mut ups);
         match self.copy(&frame) {
@@ -173,7 +173,7 @@ impl<O> Run<'_, O> {
     {
         let found = packet.of.and_then(|of| self.service(of)).zip(lanes.down_at(lane));
         let Some((service, (mapped, decoded))) = found else {
-            return self.drop(packet.of, DropReason::Walk, frame);
+            return self.drop(packet.of, DropReason::CycleLimit, frame);
         };
         let client = match self.checked_client(decoded) {
             Ok(client) => client,
@@ -184,14 +184,14 @@ impl<O> Run<'_, O> {
             let target = Endpoint { ip: ip.src, port: tcp.src_port };
             self.note(Note::Mapped { client, mapped, egress_ip: ip.dst, target });
         }
-        let timestamps = match (client.case, packet.timestamps) {
-            (Case::WithTimestamps, Some(at)) => Timestamps::SetEcho(at, 0),
-            (Case::WithTimestamps, None) => Timestamps::Keep,
-            (Case::WithoutTimestamps, _) => Timestamps::Strip,
+        let timestamps = match (client.timestamps, packet.timestamps) {
+            (ClientTimestamps::Present, Some(at)) => Timestamps::SetEcho(at, 0),
+            (ClientTimestamps::Present, None) => Timestamps::Keep,
+            (ClientTimestamps::Absent, _) => Timestamps::Strip,
         };
-        let less = match client.case {
-            Case::WithTimestamps => 0,
-            Case::WithoutTimestamps => INSERTED_LEN as u16,
+        let less = match client.timestamps {
+            ClientTimestamps::Present => 0,
+            ClientTimestamps::Absent => INSERTED_LEN as u16,
         };
         let rewrite = Rewrite {
             endpoints: Endpoints {
@@ -214,7 +214,7 @@ impl<O> Run<'_, O> {
         match decoded {
             Ok(client) if self.snapshot.client_ok(client.ip) => Ok(client),
             Ok(_) | Err(DecodeError::BadTag) => Err(DropReason::BadTag),
-            Err(DecodeError::Walk) => Err(DropReason::Walk),
+            Err(DecodeError::CycleLimit) => Err(DropReason::CycleLimit),
         }
     }
 
@@ -365,10 +365,10 @@ fn up_rewrite(
     up: Up,
 ) -> Result<Rewrite, DropReason> {
     let Egress::Pool { pool, .. } = &service.egress else { return Err(DropReason::UnservedPort) };
-    let mapped = up.mapped.map_err(|_| DropReason::Walk)?;
+    let mapped = up.mapped.map_err(|_| DropReason::CycleLimit)?;
     let target = target(service, up).ok_or(DropReason::UnservedPort)?;
-    let timestamps = match (client.case, packet.timestamps) {
-        (Case::WithTimestamps, Some(at)) => Timestamps::SetValue(at, mapped.tag),
+    let timestamps = match (client.timestamps, packet.timestamps) {
+        (ClientTimestamps::Present, Some(at)) => Timestamps::SetValue(at, mapped.tag),
         _ => Timestamps::Insert(TimestampsOption { value: mapped.tag, echo: 0 }),
     };
     Ok(Rewrite {

@@ -10,7 +10,7 @@ use crate::frame::{ChecksumVerdict, Frame};
 use crate::net::Family;
 use crate::net::ServiceIndex;
 use crate::relay::options::{self, TimestampsAt};
-use crate::relay::permutation::{Case, Client, Mapped};
+use crate::relay::permutation::{Client, ClientTimestamps, Mapped};
 use crate::relay::translate::Segment;
 use crate::seq::SeqNum;
 use crate::snapshot::{Destination, Egress};
@@ -81,7 +81,7 @@ pub(super) enum Step {
     UnservedSyn6,
     /// A client's segment, mapped in a lane.
     Up(Lane),
-    /// A client's RST without timestamps: its case is not known.
+    /// A client's RST without timestamps: the connection may or may not have had them.
     UpBothCases,
     /// A client's segment of a transparent service.
     UpTransparent,
@@ -341,12 +341,12 @@ impl<O> Run<'_, O> {
         if let Egress::Transparent = service.egress {
             return Ok(Step::UpTransparent);
         }
-        let case = match packet.timestamps {
-            Some(_) => Case::WithTimestamps,
+        let timestamps = match packet.timestamps {
+            Some(_) => ClientTimestamps::Present,
             None if tcp.has(tcp::RST) => return Ok(Step::UpBothCases),
-            None => Case::WithoutTimestamps,
+            None => ClientTimestamps::Absent,
         };
-        Ok(Step::Up(lanes.up(index, Client { case, ip: ip.src, port: tcp.src_port })))
+        Ok(Step::Up(lanes.up(index, Client { timestamps, ip: ip.src, port: tcp.src_port })))
     }
 
     /// A segment from a target to an egress address.

@@ -8,7 +8,7 @@ use arrayvec::ArrayVec;
 
 use super::BURST;
 use crate::net::{Endpoint, ServiceIndex};
-use crate::relay::permutation::{Client, DecodeError, Mapped, WalkError};
+use crate::relay::permutation::{Client, CycleLimit, DecodeError, Mapped};
 use crate::snapshot::{Egress, Service, Snapshot};
 use crate::time::UnixTime;
 use crate::tunnel::forward::{self, Datagram, Opened};
@@ -21,14 +21,14 @@ pub struct Lane(u8);
 #[derive(Clone, Copy, Debug)]
 pub struct Up {
     /// What stands for the client.
-    pub mapped: Result<Mapped, WalkError>,
+    pub mapped: Result<Mapped, CycleLimit>,
     /// The target, as an index into the service's.
     pub target: u16,
 }
 
 impl Up {
     /// Before anything is mapped.
-    pub const NONE: Up = Up { mapped: Err(WalkError), target: 0 };
+    pub const NONE: Up = Up { mapped: Err(CycleLimit), target: 0 };
 }
 
 /// The segments of a burst that are to be mapped, and then what came out.
@@ -69,7 +69,7 @@ impl Lanes {
     pub fn down(&mut self, service: ServiceIndex, mapped: Mapped) -> Lane {
         let lane = Lane(self.mapped.len() as u8);
         let _ = self.mapped.try_push((service, mapped));
-        let _ = self.downs.try_push(Err(DecodeError::Walk));
+        let _ = self.downs.try_push(Err(DecodeError::CycleLimit));
         lane
     }
 
@@ -105,7 +105,7 @@ impl Lanes {
             else {
                 return;
             };
-            let mut downs = [Err(DecodeError::Walk); BURST];
+            let mut downs = [Err(DecodeError::CycleLimit); BURST];
             permutation.inverse(mapped, &mut downs);
             for (lane, down) in lanes.iter().zip(downs) {
                 if let Some(place) = self.downs.get_mut(usize::from(*lane)) {
@@ -140,7 +140,7 @@ impl Lanes {
 /// Maps clients of one service, at most [`BURST`], each with its target.
 pub fn map_up(service: &Service, clients: &[Client], ups: &mut [Up]) {
     let Egress::Pool { permutation, .. } = &service.egress else { return };
-    let mut mapped = [Err(WalkError); BURST];
+    let mut mapped = [Err(CycleLimit); BURST];
     permutation.forward(clients, &mut mapped);
     for (up, mapped) in ups.iter_mut().zip(mapped) {
         up.mapped = mapped;

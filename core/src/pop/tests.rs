@@ -1,4 +1,4 @@
-//! What no frame can bring about with a mapping that a config can have: a walk that is given up.
+//! A cycle walk beyond its limit: no frame brings it about with a mapping that a config can have.
 
 use std::sync::Arc;
 
@@ -82,5 +82,5 @@ fn a_walk_that_is_given_up_drops_the_frame() {
             .collect();
     let port = PortIndex(0);
     pop.handle_burst(Now::from_millis(5), &snapshot, port, &mut frames, &mut Nowhere);
-    assert_eq!(counters.drops(port, DropReason::Walk), 2);
+    assert_eq!(counters.drops(port, DropReason::CycleLimit), 2);
 }

@@ -5,12 +5,14 @@
 //!
 //! ```text
 //! N   = (2^32 - 1) * 64512 * 2^k
-//! x   = case << 48 | client_ip << 16 | client_port              (49 bits)
+//! x   = absent << 48 | client_ip << 16 | client_port            (49 bits)
 //! y   = P(x), P(P(x)), ... until y < N                          (at most 64 steps)
 //! tag = 1 + y % (2^32 - 1);  y /= 2^32 - 1
 //! egress_port = 1024 + y % 64512;  y /= 64512
 //! egress_index = y                                              (which address of the pool)
 //! ```
+//!
+//! `absent` is 1 for a client without TCP timestamps ([`ClientTimestamps`]), 0 for one with them.
 //!
 //! P is the Feistel network of [`super::feistel`] over n = 48 + k bits, A = the high floor(n/2)
 //! bits and B the rest, under K = HKDF(relay secret, "permutation", VIP, port). The way back
@@ -27,22 +29,23 @@ use crate::crypto::Key128;
 
 pub use super::feistel::BURST;
 
-/// Whether the client's segments carry timestamps.
+/// Whether the client's segments carry TCP timestamps (RFC 7323). The value is the bit that the
+/// mapping has for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
-pub enum Case {
-    /// They do: the tag takes the place of the client's own.
+pub enum ClientTimestamps {
+    /// The tag replaces the client's TSval.
     #[default]
-    WithTimestamps = 0,
-    /// They do not: the option that carries the tag is put in.
-    WithoutTimestamps = 1,
+    Present = 0,
+    /// The option that carries the tag is inserted.
+    Absent = 1,
 }
 
 /// A client as the mapping sees it: 49 bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Client {
     /// Whether its segments carry timestamps.
-    pub case: Case,
+    pub timestamps: ClientTimestamps,
     /// Its IPv4 address, as the number that the dotted form stands for.
     pub ip: u32,
     /// Its TCP port. Port 0 can be mapped, but is refused on the way back.
@@ -66,15 +69,15 @@ pub enum DecodeError {
     /// No client has this tag here.
     #[error("no client has this tag here")]
     BadTag,
-    /// The walk was given up.
-    #[error("the cycle walk was given up")]
-    Walk,
+    /// The cycle walk exceeded its limit of steps.
+    #[error("the cycle walk exceeded its limit of steps")]
+    CycleLimit,
 }
 
-/// The walk for a client was given up.
+/// The cycle walk for a client exceeded its limit of steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the cycle walk was given up")]
-pub struct WalkError;
+#[error("the cycle walk exceeded its limit of steps")]
+pub struct CycleLimit;
 
 /// The mapping of one service.
 #[derive(Clone, Debug)]
@@ -90,7 +93,7 @@ impl Permutation {
         Permutation { feistel, bits }
     }
 
-    /// A mapping whose every walk is given up, to see what becomes of frames then.
+    /// A mapping whose every cycle walk exceeds its limit: no config can bring that about.
     #[cfg(test)]
     pub(crate) fn endless(bits: PoolBits) -> Self {
         let key = Key128::new([0; 16]);
@@ -104,7 +107,7 @@ impl Permutation {
 
     /// Maps each of `clients` into the same place of `out`. The shorter of the two slices says how
     /// many; all are done, [`BURST`] at a time.
-    pub fn forward(&self, clients: &[Client], out: &mut [Result<Mapped, WalkError>]) {
+    pub fn forward(&self, clients: &[Client], out: &mut [Result<Mapped, CycleLimit>]) {
         for (clients, out) in clients.chunks(BURST).zip(out.chunks_mut(BURST)) {
             let mut numbers = [0; BURST];
             for (number, client) in numbers.iter_mut().zip(clients) {
@@ -113,7 +116,7 @@ impl Permutation {
             let count = clients.len().min(out.len());
             let failed = self.feistel.permute(Direction::Forward, &mut numbers, count);
             out.iter_mut().zip(numbers).take(count).for_each(|(out, y)| *out = Ok(split(y)));
-            mark(out, failed, Err(WalkError));
+            mark(out, failed, Err(CycleLimit));
         }
     }
 
@@ -134,7 +137,7 @@ impl Permutation {
             let count = mapped.len().min(out.len());
             let failed = self.feistel.permute(Direction::Inverse, &mut numbers, count);
             out.iter_mut().zip(numbers).take(count).for_each(|(out, x)| *out = to_client(x));
-            mark(out, failed, Err(DecodeError::Walk));
+            mark(out, failed, Err(DecodeError::CycleLimit));
             mark(out, bad, Err(DecodeError::BadTag));
         }
     }
@@ -153,15 +156,19 @@ fn mark<T: Copy>(out: &mut [T], which: u64, value: T) {
 /// x of a client.
 #[inline(always)]
 fn to_number(client: &Client) -> u64 {
-    (client.case as u64) << 48 | u64::from(client.ip) << 16 | u64::from(client.port)
+    (client.timestamps as u64) << 48 | u64::from(client.ip) << 16 | u64::from(client.port)
 }
 
 /// The client whose x it is, if it is one's.
 #[inline(always)]
 fn to_client(x: u64) -> Result<Client, DecodeError> {
     let (ip, port) = ((x >> 16) as u32, x as u16);
-    let case = if x >> 48 & 1 == 0 { Case::WithTimestamps } else { Case::WithoutTimestamps };
-    if x >> 49 == 0 && port != 0 { Ok(Client { case, ip, port }) } else { Err(DecodeError::BadTag) }
+    if x >> 49 != 0 || port == 0 {
+        return Err(DecodeError::BadTag);
+    }
+    let timestamps =
+        if x >> 48 & 1 == 0 { ClientTimestamps::Present } else { ClientTimestamps::Absent };
+    Ok(Client { timestamps, ip, port })
 }
 
 /// Tag, port and index of a y below N.
@@ -201,14 +208,15 @@ const _: () = assert!(TAGS * PORTS <= u64::MAX >> 16);
 
 /// The slow twin: one client at a time, by [`super::feistel::reference`].
 pub mod reference {
-    use super::{Client, DecodeError, Direction, Mapped, Permutation, WalkError};
+    use super::{Client, CycleLimit, DecodeError, Direction, Mapped, Permutation};
     use crate::relay::feistel::reference;
 
     /// What stands for `client`.
-    pub fn forward(permutation: &Permutation, client: Client) -> Result<Mapped, WalkError> {
-        let x = (client.case as u64) << 48 | u64::from(client.ip) << 16 | u64::from(client.port);
+    pub fn forward(permutation: &Permutation, client: Client) -> Result<Mapped, CycleLimit> {
+        let x =
+            (client.timestamps as u64) << 48 | u64::from(client.ip) << 16 | u64::from(client.port);
         let mut y =
-            reference::permute(&permutation.feistel, Direction::Forward, x).ok_or(WalkError)?;
+            reference::permute(&permutation.feistel, Direction::Forward, x).ok_or(CycleLimit)?;
         let tag = 1 + y % 0xffff_ffff;
         y /= 0xffff_ffff;
         let port = 1024 + y % 64512;
@@ -225,7 +233,7 @@ pub mod reference {
         let y = u64::from(index) * 64512 + u64::from(port - 1024);
         let y = y * 0xffff_ffff + u64::from(tag - 1);
         let x = reference::permute(&permutation.feistel, Direction::Inverse, y)
-            .ok_or(DecodeError::Walk)?;
+            .ok_or(DecodeError::CycleLimit)?;
         super::to_client(x)
     }
 }

@@ -8,7 +8,7 @@ use anyrelay_core::verdict::DropReason;
 use crate::*;
 
 /// A frame that is dropped, and for which reason; `None` for reasons that no frame of the engine's
-/// own has: those of the data plane, and the walk that is given up, which no config can bring
+/// own has: those of the data plane, and the cycle walk beyond its limit, which no config can bring
 /// about (`pop::tests` shows it with a mapping made for it).
 fn dropped_for(reason: DropReason) -> Option<(World, PortIndex, Vec<u8>)> {
     use DropReason::*;
@@ -109,7 +109,7 @@ fn dropped_for(reason: DropReason) -> Option<(World, PortIndex, Vec<u8>)> {
         }
         NoRoom => wan(to_client(&up.options(&[]).datagram())),
         NoBuffer => wan(to_client(&Tcp::new(CLIENT, WEB, RST).datagram())),
-        Walk | NotContiguous | EgressQueueFull | TxFull => None,
+        CycleLimit | NotContiguous | EgressQueueFull | TxFull => None,
         // Those of tunnels, to be met where there is one.
         _ => None,
     }
@@ -168,5 +168,5 @@ fn every_reason_is_hit_and_counted_once() {
     // Those of fragments that are put together are the ledger's and the workers'.
     let fragments = FragmentMalformed as usize..=FragmentQueueFull as usize;
     missed.retain(|reason| !fragments.contains(&(*reason as usize)));
-    assert_eq!(missed, [Walk, NotContiguous, EgressQueueFull, TxFull]);
+    assert_eq!(missed, [CycleLimit, NotContiguous, EgressQueueFull, TxFull]);
 }

@@ -273,7 +273,7 @@ fn traffic_meets_all_that_it_should() {
                     Said::Sent(kind) => drop(replies.insert(*kind)),
                     Said::Verdict(Verdict::Drop(reason)) => drop(drops.insert(*reason)),
                     Said::Verdict(Verdict::Forward(port)) => forwarded[usize::from(port.0)] += 1,
-                    Said::Mapped { client, .. } => drop(both_cases.insert(client.case)),
+                    Said::Mapped { client, .. } => drop(both_cases.insert(client.timestamps)),
                     _ => {}
                 }
             }

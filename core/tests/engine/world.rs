@@ -10,7 +10,7 @@ use anyrelay_core::keys::{KeyFile, Tenants};
 use anyrelay_core::net::PortIndex;
 use anyrelay_core::net::{Endpoint, Endpoint6};
 use anyrelay_core::pop::{BURST, Note, Output, Pop, SoftState};
-use anyrelay_core::relay::permutation::{Case, Client, Mapped, WalkError};
+use anyrelay_core::relay::permutation::{Client, ClientTimestamps, CycleLimit, Mapped};
 use anyrelay_core::snapshot::{Egress, Service, Snapshot};
 use anyrelay_core::time::Now;
 use anyrelay_core::tunnel::Return;
@@ -390,9 +390,10 @@ impl World {
         let Egress::Pool { pool, permutation, .. } = &self.service(service).egress else {
             panic!("{service} is not in pool mode")
         };
-        let case = if case == 0 { Case::WithTimestamps } else { Case::WithoutTimestamps };
-        let mut mapped = [Err(WalkError)];
-        permutation.forward(&[Client { case, ip: client.0, port: client.1 }], &mut mapped);
+        let timestamps =
+            if case == 0 { ClientTimestamps::Present } else { ClientTimestamps::Absent };
+        let mut mapped = [Err(CycleLimit)];
+        permutation.forward(&[Client { timestamps, ip: client.0, port: client.1 }], &mut mapped);
         let Mapped { tag, port, index } = mapped[0].unwrap();
         (pool.first + u32::from(index), port, tag)
     }

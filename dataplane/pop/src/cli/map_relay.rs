@@ -4,7 +4,9 @@
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use anyrelay_core::net::{Endpoint, Endpoint6};
-use anyrelay_core::relay::permutation::{Case, Client, DecodeError, Mapped, WalkError};
+use anyrelay_core::relay::permutation::{
+    Client, ClientTimestamps, CycleLimit, DecodeError, Mapped,
+};
 use anyrelay_core::snapshot::{Destination, Egress, Mode6, Service, Service6, Snapshot};
 use anyrelay_core::verdict::DropReason;
 use serde::Serialize;
@@ -145,10 +147,10 @@ fn forward4(
     };
     let mut mappings = Vec::new();
     for case in cases.iter().map(|&number| to_case(number)) {
-        let asked = [Client { case, ip: at.ip, port: at.port }];
-        let mut answer = [Err(WalkError)];
+        let asked = [Client { timestamps: case, ip: at.ip, port: at.port }];
+        let mut answer = [Err(CycleLimit)];
         permutation.forward(&asked, &mut answer);
-        let [Ok(mapped)] = answer else { return Err(DropReason::Walk) };
+        let [Ok(mapped)] = answer else { return Err(DropReason::CycleLimit) };
         let egress = Endpoint { ip: pool.address(mapped.index), port: mapped.port };
         let ends = Ends { client: at.into(), egress: egress.into(), target };
         mappings.push(mapping(relay, "pool", Some((case, mapped.tag)), ends));
@@ -221,14 +223,14 @@ fn backward4(
     let [found] = answer;
     let found = found.map_err(|error| match error {
         DecodeError::BadTag => DropReason::BadTag,
-        DecodeError::Walk => DropReason::Walk,
+        DecodeError::CycleLimit => DropReason::CycleLimit,
     })?;
     if !snapshot.client_ok(found.ip) {
         return Err(DropReason::BadTag);
     }
     let client = Endpoint { ip: found.ip, port: found.port };
     let ends = Ends { client: client.into(), egress: egress.into(), target: target.into() };
-    Ok(mapping(Relay::V4(service), "pool", Some((found.case, tag)), ends))
+    Ok(mapping(Relay::V4(service), "pool", Some((found.timestamps, tag)), ends))
 }
 
 fn backward6(
@@ -264,7 +266,7 @@ struct Ends {
 fn mapping(
     relay: Relay<'_>,
     mode: &'static str,
-    tagged: Option<(Case, u32)>,
+    tagged: Option<(ClientTimestamps, u32)>,
     ends: Ends,
 ) -> Mapping {
     let (service, vip) = relay.name_and_vip();
@@ -288,6 +290,6 @@ fn target(service: &Service, client: Endpoint) -> Endpoint {
     service.targets().get(usize::from(index)).copied().unwrap_or_default()
 }
 
-fn to_case(number: u8) -> Case {
-    if number == 0 { Case::WithTimestamps } else { Case::WithoutTimestamps }
+fn to_case(number: u8) -> ClientTimestamps {
+    if number == 0 { ClientTimestamps::Present } else { ClientTimestamps::Absent }
 }

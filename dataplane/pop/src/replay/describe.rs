@@ -7,7 +7,7 @@ use std::fmt;
 use std::net::Ipv4Addr;
 
 use anyrelay_core::pop::Note;
-use anyrelay_core::relay::permutation::Case;
+use anyrelay_core::relay::permutation::ClientTimestamps;
 use anyrelay_core::verdict::{AbsorbKind, Verdict};
 use anyrelay_core::wire::arp::{Arp, Operation};
 use anyrelay_core::wire::ethernet::{self, Ethernet};
@@ -148,9 +148,9 @@ pub fn reason(line: &mut String, note: Note<'_>, port_name: impl Fn(u8) -> Strin
     let _ = match note {
         Note::Service(name) => write!(line, " | service {name}"),
         Note::Mapped { client, mapped, egress_ip, target } => {
-            let case = match client.case {
-                Case::WithTimestamps => 0,
-                Case::WithoutTimestamps => 1,
+            let case = match client.timestamps {
+                ClientTimestamps::Present => 0,
+                ClientTimestamps::Absent => 1,
             };
             let (ip, egress) = (Ipv4Addr::from_bits(client.ip), Ipv4Addr::from_bits(egress_ip));
             let (port, tag) = (mapped.port, mapped.tag);
