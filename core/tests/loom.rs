@@ -18,7 +18,7 @@ mod slot;
 #[allow(dead_code)]
 mod slots;
 
-use slot::{Key, Neighbour, Slot};
+use slot::{HostKey, HostSlot, Neighbour};
 use slots::Slots;
 use time::Instant;
 use wire::MacAddr;
@@ -134,41 +134,42 @@ fn what_is_old_is_thrown_away_once_and_nothing_else() {
     });
 }
 
-const STATIONS: [Key; 2] = [Key { port: 1, high: 2, low: 3 }, Key { port: 1, high: 2, low: 4 }];
+const HOSTS: [HostKey; 2] =
+    [HostKey { port: 1, high: 2, low: 3 }, HostKey { port: 1, high: 2, low: 4 }];
 const NOW: Instant = Instant::from_millis(1_000_000);
 
-fn mac_of(station: usize) -> MacAddr {
-    MacAddr::from_u64(0x0200_0000_0001 + station as u64)
+fn mac_of(host: usize) -> MacAddr {
+    MacAddr::from_u64(0x0200_0000_0001 + host as u64)
 }
 
-/// What the slot says of a station, which is its own address or none; then it learns it.
-fn ask_and_tell(slot: &Slot, station: usize) {
-    let Some(found) = slot.holding(STATIONS[station]) else { return };
+/// Resolves a host, which finds its own address or none; then the slot learns its address.
+fn ask_and_tell(slot: &HostSlot, host: usize) {
+    let Some(found) = slot.holding(HOSTS[host]) else { return };
     let (known, _) = found.resolve(NOW);
-    assert!(known.is_none_or(|mac| mac == mac_of(station)), "{station} has {known:?}");
-    found.learn(NOW, mac_of(station), true);
+    assert!(known.is_none_or(|mac| mac == mac_of(host)), "{host} has {known:?}");
+    found.learn(NOW, mac_of(host), true);
 }
 
-/// A slot with the first station and its address.
-fn inhabited() -> Arc<Slot> {
-    let slot = Slot::default();
-    slot.claim(STATIONS[0]).unwrap().learn(NOW, mac_of(0), true);
+/// A slot with the first host and its address.
+fn inhabited() -> Arc<HostSlot> {
+    let slot = HostSlot::default();
+    slot.claim(HOSTS[0]).unwrap().learn(NOW, mac_of(0), true);
     Arc::new(slot)
 }
 
 #[test]
-fn no_station_gets_anothers_address_while_a_slot_is_given_away() {
+fn no_host_gets_the_address_of_another_while_a_slot_is_reused() {
     model(|| {
         let slot = inhabited();
         let giver = beside(&slot, |slot| {
-            slot.claim(STATIONS[1]).unwrap();
+            slot.claim(HOSTS[1]).unwrap();
         });
         let teller = beside(&slot, |slot| ask_and_tell(slot, 0));
         ask_and_tell(&slot, 1);
         giver.join().unwrap();
         teller.join().unwrap();
         ask_and_tell(&slot, 1);
-        assert!(slot.holding(STATIONS[0]).is_none());
+        assert!(slot.holding(HOSTS[0]).is_none());
     });
 }
 
@@ -176,17 +177,17 @@ fn no_station_gets_anothers_address_while_a_slot_is_given_away() {
 fn a_slot_is_given_to_one_at_a_time() {
     model(|| {
         let slot = inhabited();
-        let other = beside(&slot, |slot| slot.claim(STATIONS[0]).is_some());
-        let claimed = slot.claim(STATIONS[1]).is_some();
+        let other = beside(&slot, |slot| slot.claim(HOSTS[0]).is_some());
+        let claimed = slot.claim(HOSTS[1]).is_some();
         let others = other.join().unwrap();
         assert!(claimed || others);
-        let held = STATIONS.map(|station| slot.holding(station).is_some());
+        let held = HOSTS.map(|host| slot.holding(host).is_some());
         assert_eq!(held.iter().filter(|held| **held).count(), 1, "its key is made of two");
     });
 }
 
 #[test]
-fn one_question_is_asked_at_a_time() {
+fn one_query_is_sent_at_a_time() {
     model(|| {
         let neighbour = Arc::new(Neighbour::default());
         let other = beside(&neighbour, |neighbour| neighbour.resolve(NOW).1);

@@ -1,9 +1,9 @@
-//! The links of a POP: its own ports, and which station a datagram goes to next.
+//! The links of a POP: its own ports, and the next hop of a datagram.
 //!
 //! A destination on a port's own prefix is reached directly, everything else through the gateways
 //! of that side, spread by destination over those that are resolved. Hardware addresses are soft
-//! state, learned by ARP (RFC 826) and neighbour discovery (RFC 4861) only from stations that were
-//! asked for, so that nobody else's claims move traffic. All tables are bounded, allocated at start
+//! state, learned by ARP (RFC 826) and neighbour discovery (RFC 4861) only from hosts that the POP
+//! queried, so that unsolicited claims move no traffic. All tables are bounded, allocated at start
 //! and shared by the workers.
 
 mod neighbour;
@@ -11,30 +11,28 @@ mod neighbour;
 use std::net::IpAddr;
 
 use crate::config::PortConfig;
-use crate::net::PortIndex;
-use crate::net::Towards;
-use crate::net::{Address, is_link_local6};
+use crate::net::{Address, PortIndex, Towards, is_link_local6};
 use crate::snapshot::Snapshot;
 use crate::time::Instant;
 use crate::wire::MacAddr;
 
-use neighbour::{Neighbour, Stations};
+use neighbour::{Hosts, Neighbour};
 
-/// A neighbour is asked again when its last answer is older than this.
+/// A neighbour is queried again when its last answer is older than this.
 pub const REFRESH_MS: u64 = 20_000;
 /// A neighbour whose last answer is older than this is not used.
 pub const EXPIRE_MS: u64 = 60_000;
-/// A neighbour is asked at most once in this time.
+/// A neighbour is queried at most once in this time.
 pub const ASK_INTERVAL_MS: u64 = 1_000;
-/// On-link stations of each family, gateways aside, that are remembered at most.
+/// Most on-link hosts of each family that are remembered, besides gateways.
 pub const HOSTS_MAX: usize = 4096;
 
-/// A port's part in sending.
+/// A port, as far as sending needs it.
 #[derive(Clone, Copy, Debug)]
 pub struct Link {
     /// Hardware address of the port.
     pub mac: MacAddr,
-    /// VLAN of the frames that it sends and takes.
+    /// VLAN of the frames that it sends and accepts.
     pub vlan: Option<u16>,
     /// Largest IP datagram in bytes.
     pub mtu: u16,
@@ -44,7 +42,7 @@ pub struct Link {
     pub address6: u128,
 }
 
-/// The station a datagram goes to next.
+/// The next hop of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hop {
     /// Port to send through.
@@ -53,19 +51,19 @@ pub struct Hop {
     pub mac: MacAddr,
 }
 
-/// A question for a station's hardware address that is due.
+/// A query for the hardware address of a host: an ARP request or a neighbour solicitation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Question<A> {
-    /// Port to ask on.
+pub struct AddressQuery<A> {
+    /// Port to send it through.
     pub port: PortIndex,
-    /// Address to ask for.
+    /// Address whose hardware address is asked for.
     pub ip: A,
 }
 
-impl<A: Address> Question<A> {
-    /// The question with an address of either family.
-    pub fn of_either(self) -> Question<IpAddr> {
-        Question { port: self.port, ip: self.ip.ip() }
+impl<A: Address> AddressQuery<A> {
+    /// The query with an address of either family.
+    pub fn of_either(self) -> AddressQuery<IpAddr> {
+        AddressQuery { port: self.port, ip: self.ip.ip() }
     }
 }
 
@@ -74,39 +72,39 @@ impl<A: Address> Question<A> {
 pub enum NoHop {
     /// No prefix and no gateway leads there.
     NoRoute,
-    /// There is a station, but its hardware address is not known yet.
+    /// The hardware address of the next hop is not known yet.
     Unresolved,
 }
 
-/// The outcome of looking for a next hop, and a question to be sent in any case.
-pub type Resolved<A> = (Result<Hop, NoHop>, Option<Question<A>>);
+/// The outcome of looking for a next hop, and a query that is to be sent in either case.
+pub type Resolved<A> = (Result<Hop, NoHop>, Option<AddressQuery<A>>);
 
 /// Ports and next hops.
 #[derive(Debug)]
 pub struct Links {
     links: Box<[Link]>,
-    ipv4: Family<u32>,
-    ipv6: Family<u128>,
+    ipv4: NextHops<u32>,
+    ipv6: NextHops<u128>,
 }
 
-/// Next hops of one address family.
+/// The next hops of one address family.
 #[derive(Debug)]
-struct Family<A> {
+struct NextHops<A> {
     clients: Routes<A>,
     targets: Routes<A>,
-    hosts: Stations,
+    hosts: Hosts,
     // Targets on a port's own prefix, resolved ahead of traffic.
-    awaited: Box<[Question<A>]>,
+    targets_on_link: Box<[AddressQuery<A>]>,
 }
 
 #[derive(Debug)]
 struct Routes<A> {
-    prefixes: Vec<Prefix<A>>,
-    gateways: Vec<Gateway<A>>,
+    prefixes: Vec<OnLinkPrefix<A>>,
+    gateways: Vec<GatewayState<A>>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Prefix<A> {
+struct OnLinkPrefix<A> {
     port: PortIndex,
     address: A,
     network: A,
@@ -114,7 +112,7 @@ struct Prefix<A> {
 }
 
 #[derive(Debug)]
-struct Gateway<A> {
+struct GatewayState<A> {
     port: PortIndex,
     ip: A,
     fixed: Option<MacAddr>,
@@ -130,36 +128,35 @@ impl Links {
         let mac = |index| macs.get(index);
         Links {
             links: ports.iter().enumerate().map(|(at, port)| link(port, mac(at))).collect(),
-            ipv4: Family::new(ports, targets.map(|target| target.ip)),
-            ipv6: Family::new(ports, targets6.map(|target| target.ip)),
+            ipv4: NextHops::new(ports, targets.map(|target| target.ip)),
+            ipv6: NextHops::new(ports, targets6.map(|target| target.ip)),
         }
     }
 
-    /// A port's part in sending; `None` for an index that is no port's.
+    /// The port at `port`; `None` when no port has that index.
     #[inline]
     pub fn link(&self, port: PortIndex) -> Option<&Link> {
         self.links.get(usize::from(port.0))
     }
 
-    /// The port's own address to ask that station from: the one on its prefix, 0 when there is
-    /// none.
-    pub fn address_towards(&self, question: Question<u32>) -> u32 {
-        let prefixes = self.ipv4.prefixes_of(question.port);
-        let mut on_prefix = prefixes.filter(|prefix| prefix.holds(question.ip));
+    /// The source address of an ARP request: the port's own address on the prefix of the host, 0
+    /// when the port has none.
+    pub fn address_towards(&self, query: AddressQuery<u32>) -> u32 {
+        let prefixes = self.ipv4.prefixes_of(query.port);
+        let mut on_prefix = prefixes.filter(|prefix| prefix.holds(query.ip));
         on_prefix.next().map_or(0, |prefix| prefix.address)
     }
 
-    /// [`Links::address_towards`] for IPv6, where a link-local station can be asked from any
-    /// address: from a link-local one if there is one (RFC 4861, section 7.2.2).
-    pub fn address_towards6(&self, question: Question<u128>) -> u128 {
-        let link_local = is_link_local6(question.ip);
-        let fitness = |prefix: &&Prefix<u128>| {
+    /// The source address of a neighbour solicitation: as [`Links::address_towards`], but a
+    /// link-local host is queried from a link-local address if the port has one (RFC 4861, 7.2.2).
+    pub fn address_towards6(&self, query: AddressQuery<u128>) -> u128 {
+        let link_local = is_link_local6(query.ip);
+        let fitness = |prefix: &&OnLinkPrefix<u128>| {
             let same_scope = is_link_local6(prefix.address) == link_local;
-            (prefix.holds(question.ip), same_scope)
+            (prefix.holds(query.ip), same_scope)
         };
-        // Of equals the first counts.
-        let prefixes =
-            self.ipv6.prefixes_of(question.port).map(|prefix| (fitness(&prefix), prefix));
+        // Of prefixes that fit equally well the first is used.
+        let prefixes = self.ipv6.prefixes_of(query.port).map(|prefix| (fitness(&prefix), prefix));
         let best = prefixes.reduce(|best, other| if other.0 > best.0 { other } else { best });
         best.map_or(0, |(_, prefix)| prefix.address)
     }
@@ -176,13 +173,13 @@ impl Links {
         self.ipv6.resolve(now, towards, dst)
     }
 
-    /// Learns from an ARP packet received on `port`. False when nobody asked for that station.
+    /// Learns from an ARP packet received on `port`. False when the POP did not query that host.
     pub fn learn(&self, now: Instant, port: PortIndex, ip: u32, mac: MacAddr) -> bool {
-        self.ipv4.learn(now, Question { port, ip }, mac, true)
+        self.ipv4.learn(now, AddressQuery { port, ip }, mac, true)
     }
 
     /// Learns from neighbour discovery on `port`: an address that is in use stays unless the new
-    /// one `replaces` it. False when nobody asked for that station.
+    /// one `replaces` it. False when the POP did not query that host.
     pub fn learn6(
         &self,
         now: Instant,
@@ -191,17 +188,17 @@ impl Links {
         mac: MacAddr,
         replaces: bool,
     ) -> bool {
-        self.ipv6.learn(now, Question { port, ip }, mac, replaces)
+        self.ipv6.learn(now, AddressQuery { port, ip }, mac, replaces)
     }
 
-    /// Calls `ask` for every question that is due without traffic: for gateways, and for targets on
-    /// a port's own prefix.
-    pub fn due(&self, now: Instant, mut ask: impl FnMut(Question<IpAddr>)) {
-        self.ipv4.due(now, &mut ask);
-        self.ipv6.due(now, &mut ask);
+    /// Calls `send` for every query that is due without traffic: for gateways, and for targets on a
+    /// port's own prefix.
+    pub fn due(&self, now: Instant, mut send: impl FnMut(AddressQuery<IpAddr>)) {
+        self.ipv4.due(now, &mut send);
+        self.ipv6.due(now, &mut send);
     }
 
-    /// Gateways that can not be used now.
+    /// Gateways whose hardware address is not known now.
     pub fn unresolved_gateways(&self, now: Instant) -> Vec<(PortIndex, IpAddr)> {
         let mut unresolved = self.ipv4.unresolved(now);
         unresolved.extend(self.ipv6.unresolved(now));
@@ -211,7 +208,7 @@ impl Links {
     }
 }
 
-impl<A: Address> Family<A> {
+impl<A: Address> NextHops<A> {
     fn new(ports: &[PortConfig], targets: impl Iterator<Item = A>) -> Self {
         let routes = |takes: fn(&PortConfig) -> bool| {
             let mut routes = Routes { prefixes: Vec::new(), gateways: Vec::new() };
@@ -222,17 +219,17 @@ impl<A: Address> Family<A> {
         };
         let clients = routes(|port| port.side.takes_clients());
         let targets_side = routes(|port| port.side.takes_targets());
-        let awaited = targets
-            .filter_map(|ip| Some(Question { port: targets_side.on_link(ip)?.port, ip }))
+        let targets_on_link = targets
+            .filter_map(|ip| Some(AddressQuery { port: targets_side.on_link(ip)?.port, ip }))
             .collect();
-        Family { clients, targets: targets_side, hosts: Stations::new(), awaited }
+        NextHops { clients, targets: targets_side, hosts: Hosts::new(), targets_on_link }
     }
 
-    fn gateways(&self) -> impl Iterator<Item = &Gateway<A>> {
+    fn gateways(&self) -> impl Iterator<Item = &GatewayState<A>> {
         self.clients.gateways.iter().chain(&self.targets.gateways)
     }
 
-    fn prefixes_of(&self, port: PortIndex) -> impl Iterator<Item = &Prefix<A>> {
+    fn prefixes_of(&self, port: PortIndex) -> impl Iterator<Item = &OnLinkPrefix<A>> {
         let prefixes = self.clients.prefixes.iter().chain(&self.targets.prefixes);
         prefixes.filter(move |prefix| prefix.port == port)
     }
@@ -244,36 +241,36 @@ impl<A: Address> Family<A> {
             Towards::Targets => &self.targets,
         };
         if let Some(prefix) = routes.on_link(dst) {
-            return self.resolve_host(now, Question { port: prefix.port, ip: dst });
+            return self.resolve_host(now, AddressQuery { port: prefix.port, ip: dst });
         }
         let count = routes.gateways.len();
         let start = if count > 1 { dst.spread() as usize % count } else { 0 };
         let (after, before) = routes.gateways.split_at_checked(start).unwrap_or_default();
-        let mut question = None;
+        let mut query = None;
         for gateway in before.iter().chain(after) {
             let (mac, due) = gateway.resolve(now);
-            question = question.or(due.then_some(Question { port: gateway.port, ip: gateway.ip }));
+            query = query.or(due.then_some(AddressQuery { port: gateway.port, ip: gateway.ip }));
             if let Some(mac) = mac {
-                return (Ok(Hop { port: gateway.port, mac }), question);
+                return (Ok(Hop { port: gateway.port, mac }), query);
             }
         }
-        (Err(if count == 0 { NoHop::NoRoute } else { NoHop::Unresolved }), question)
+        (Err(if count == 0 { NoHop::NoRoute } else { NoHop::Unresolved }), query)
     }
 
-    fn resolve_host(&self, now: Instant, question: Question<A>) -> Resolved<A> {
-        let Question { port, ip } = question;
+    fn resolve_host(&self, now: Instant, query: AddressQuery<A>) -> Resolved<A> {
+        let AddressQuery { port, ip } = query;
         let host = self.hosts.find(port, ip).or_else(|| self.hosts.claim(port, ip));
         let Some(host) = host else { return (Err(NoHop::Unresolved), None) };
         let (mac, due) = host.resolve(now);
         let hop = mac.map(|mac| Hop { port, mac }).ok_or(NoHop::Unresolved);
-        (hop, due.then_some(question))
+        (hop, due.then_some(query))
     }
 
-    fn learn(&self, now: Instant, station: Question<A>, mac: MacAddr, replaces: bool) -> bool {
+    fn learn(&self, now: Instant, query: AddressQuery<A>, mac: MacAddr, replaces: bool) -> bool {
         if !mac.is_unicast() {
             return false;
         }
-        let Question { port, ip } = station;
+        let AddressQuery { port, ip } = query;
         let mut wanted = false;
         for gateway in self.gateways().filter(|gateway| gateway.port == port && gateway.ip == ip) {
             gateway.neighbour.learn(now, mac, replaces);
@@ -286,22 +283,23 @@ impl<A: Address> Family<A> {
         wanted
     }
 
-    fn due(&self, now: Instant, ask: &mut impl FnMut(Question<IpAddr>)) {
+    fn due(&self, now: Instant, send: &mut impl FnMut(AddressQuery<IpAddr>)) {
         for gateway in self.gateways() {
             if gateway.resolve(now).1 {
-                ask(Question { port: gateway.port, ip: gateway.ip.ip() });
+                send(AddressQuery { port: gateway.port, ip: gateway.ip.ip() });
             }
         }
-        for question in &self.awaited {
-            if let (_, Some(question)) = self.resolve_host(now, *question) {
-                ask(question.of_either());
+        for query in &self.targets_on_link {
+            if let (_, Some(query)) = self.resolve_host(now, *query) {
+                send(query.of_either());
             }
         }
     }
 
     fn unresolved(&self, now: Instant) -> Vec<(PortIndex, IpAddr)> {
-        let unknown =
-            |gateway: &&Gateway<A>| gateway.fixed.is_none() && !gateway.neighbour.is_known(now);
+        let unknown = |gateway: &&GatewayState<A>| {
+            gateway.fixed.is_none() && !gateway.neighbour.is_known(now)
+        };
         self.gateways().filter(unknown).map(|gateway| (gateway.port, gateway.ip.ip())).collect()
     }
 }
@@ -310,28 +308,28 @@ impl<A: Address> Routes<A> {
     fn add(&mut self, index: PortIndex, port: &PortConfig) {
         for net in port.nets::<A>() {
             let (address, network, mask) = (net.address, net.first(), net.mask());
-            self.prefixes.push(Prefix { port: index, address, network, mask });
+            self.prefixes.push(OnLinkPrefix { port: index, address, network, mask });
         }
         for (ip, fixed) in port.gateways_of::<A>() {
             let neighbour = Neighbour::default();
-            self.gateways.push(Gateway { port: index, ip, fixed, neighbour });
+            self.gateways.push(GatewayState { port: index, ip, fixed, neighbour });
         }
     }
 
     #[inline]
-    fn on_link(&self, ip: A) -> Option<&Prefix<A>> {
+    fn on_link(&self, ip: A) -> Option<&OnLinkPrefix<A>> {
         self.prefixes.iter().find(|prefix| prefix.holds(ip))
     }
 }
 
-impl<A: Address> Prefix<A> {
+impl<A: Address> OnLinkPrefix<A> {
     #[inline]
     fn holds(&self, ip: A) -> bool {
         ip & self.mask == self.network
     }
 }
 
-impl<A> Gateway<A> {
+impl<A> GatewayState<A> {
     #[inline(always)]
     fn resolve(&self, now: Instant) -> (Option<MacAddr>, bool) {
         match self.fixed {

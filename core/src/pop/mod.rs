@@ -234,7 +234,7 @@ impl Pop {
         let now = now.instant;
         self.soft.pending_rsts.expire(now);
         let links = &self.soft.links;
-        links.due(now, |question| neighbours::ask(links, &self.counters, question, out));
+        links.due(now, |query| neighbours::send_query(links, &self.counters, query, out));
     }
 }
 

@@ -12,7 +12,7 @@ use super::run::{Run, encapsulate};
 use crate::config::PortConfig;
 use crate::counters::Counters;
 use crate::frame::Frame;
-use crate::link::{Link, Links, Question};
+use crate::link::{AddressQuery, Link, Links};
 use crate::net::Address;
 use crate::verdict::{AbsorbKind, DropReason, ReplyKind};
 use crate::wire::arp::{self, Arp, Operation};
@@ -25,20 +25,20 @@ const ND_LEN: usize = ipv6::HEADER_LEN + nd::LEN;
 /// Sends an ARP request or a neighbour solicitation.
 #[cold]
 #[inline(never)]
-pub(super) fn ask<F: Frame, O: Output<F>>(
+pub(super) fn send_query<F: Frame, O: Output<F>>(
     links: &Links,
     counters: &Counters,
-    question: Question<IpAddr>,
+    query: AddressQuery<IpAddr>,
     out: &mut O,
 ) {
-    let port = question.port;
+    let port = query.port;
     let Some(link) = links.link(port) else { return };
     let Some(frame) = out.allocate() else {
         return counters.count_drop(port, None, DropReason::NoBuffer);
     };
-    let frame = match question.ip {
-        IpAddr::V4(ip) => arp_request(links, link, Question { port, ip: ip.to_bits() }, frame),
-        IpAddr::V6(ip) => solicitation(links, link, Question { port, ip: ip.to_bits() }, frame),
+    let frame = match query.ip {
+        IpAddr::V4(ip) => arp_request(links, link, AddressQuery { port, ip: ip.to_bits() }, frame),
+        IpAddr::V6(ip) => solicitation(links, link, AddressQuery { port, ip: ip.to_bits() }, frame),
     };
     match frame.map(pad) {
         Some(frame) => out.transmit(port, frame),
@@ -50,7 +50,7 @@ pub(super) fn ask<F: Frame, O: Output<F>>(
 fn arp_request<F: Frame>(
     links: &Links,
     link: &Link,
-    question: Question<u32>,
+    query: AddressQuery<u32>,
     mut frame: F,
 ) -> Option<F> {
     if !frame.append(arp::LEN) {
@@ -59,9 +59,9 @@ fn arp_request<F: Frame>(
     let request = Arp {
         operation: Operation::Request,
         sender_mac: link.mac,
-        sender_ip: links.address_towards(question),
+        sender_ip: links.address_towards(query),
         target_mac: MacAddr::default(),
-        target_ip: question.ip,
+        target_ip: query.ip,
     };
     request.write(frame.bytes_mut());
     encapsulate(frame, 0, MacAddr::BROADCAST, link, ethernet::TYPE_ARP)
@@ -71,15 +71,15 @@ fn arp_request<F: Frame>(
 fn solicitation<F: Frame>(
     links: &Links,
     link: &Link,
-    question: Question<u128>,
+    query: AddressQuery<u128>,
     mut frame: F,
 ) -> Option<F> {
     if !frame.append(ND_LEN) {
         return None;
     }
-    let (src, dst) = (links.address_towards6(question), nd::solicited_node(question.ip));
+    let (src, dst) = (links.address_towards6(query), nd::solicited_node(query.ip));
     let message = write_nd_header(frame.bytes_mut(), src, dst);
-    let solicitation = Solicitation { target: question.ip, source_mac: Some(link.mac) };
+    let solicitation = Solicitation { target: query.ip, source_mac: Some(link.mac) };
     solicitation.write(src, dst, message);
     encapsulate(frame, 0, nd::group_mac(dst), link, ethernet::TYPE_IPV6)
 }

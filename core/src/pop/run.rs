@@ -150,13 +150,13 @@ impl<'a, O> Run<'a, O> {
     #[inline(always)]
     fn resolved<F: Frame, A: Address>(
         &mut self,
-        (hop, question): Resolved<A>,
+        (hop, query): Resolved<A>,
     ) -> Result<Hop, DropReason>
     where
         O: Output<F>,
     {
-        if let Some(question) = question {
-            neighbours::ask(&self.soft.links, self.counters, question.of_either(), self.out);
+        if let Some(query) = query {
+            neighbours::send_query(&self.soft.links, self.counters, query.of_either(), self.out);
         }
         hop.map_err(|none| match none {
             NoHop::NoRoute => DropReason::NoRoute,

@@ -10,7 +10,7 @@ pub fn ip6(text: &str) -> u128 {
     text.parse::<std::net::Ipv6Addr>().unwrap().to_bits()
 }
 
-/// The addresses of the ports in [`CONFIG6`], and those of stations on their links.
+/// The addresses of the ports in [`CONFIG6`], and those of hosts on their links.
 pub const WAN_IP6: u128 = 0x2001_0db8_0001 << 80 | 2;
 pub const LAN_IP6: u128 = 0x2001_0db8_0002 << 80 | 2;
 pub const LINK_LOCAL: u128 = 0xfe80 << 112 | 0x0a;
@@ -136,7 +136,7 @@ pub fn solicitation(src: u128, target: u128, mac: Option<Mac>) -> Vec<u8> {
     Ip6::icmp(src, solicited_node(target)).with(&message)
 }
 
-/// The datagram by which a station tells `dst` that it has `src`; 0x60 is solicited and override.
+/// The datagram by which a host tells `dst` that it has `src`; 0x60 is solicited and override.
 pub fn advertisement(src: u128, dst: u128, flags: u8, mac: Mac) -> Vec<u8> {
     Ip6::icmp(src, dst).with(&nd(136, flags, src, Some((2, mac))))
 }

@@ -1,4 +1,4 @@
-//! ARP, gateways and on-link stations.
+//! ARP, gateways and on-link hosts.
 
 use crate::*;
 use anyrelay_core::link::{ASK_INTERVAL_MS, EXPIRE_MS, REFRESH_MS};
@@ -23,15 +23,15 @@ type SeenArp = (Mac, Mac, ArpOperation, (Mac, u32), (Mac, u32));
 fn seen_arp(frame: &[u8]) -> SeenArp {
     assert_eq!((frame.len(), &frame[12..14]), (60, &[8, 6][..]));
     let arp = ArpPacketSlice::from_slice(&frame[14..]).unwrap();
-    let station = |mac: &[u8], ip: &[u8]| {
+    let host = |mac: &[u8], ip: &[u8]| {
         (mac.try_into().unwrap(), u32::from_be_bytes(ip.try_into().unwrap()))
     };
     (
         frame[..6].try_into().unwrap(),
         frame[6..12].try_into().unwrap(),
         arp.operation(),
-        station(arp.sender_hw_addr(), arp.sender_protocol_addr()),
-        station(arp.target_hw_addr(), arp.target_protocol_addr()),
+        host(arp.sender_hw_addr(), arp.sender_protocol_addr()),
+        host(arp.target_hw_addr(), arp.target_protocol_addr()),
     )
 }
 
@@ -154,7 +154,7 @@ fn traffic_asks_for_the_gateway_that_it_needs() {
 }
 
 #[test]
-fn only_stations_that_were_asked_for_are_believed() {
+fn only_hosts_that_were_queried_are_believed() {
     let mut world = learning();
     asked(&mut world);
     let own = (WAN_MAC, ip("192.0.2.2"));

@@ -1,7 +1,7 @@
 //! Neighbour discovery: what is answered, who is asked, who is believed.
 
 use crate::*;
-use anyrelay_core::link::{ASK_INTERVAL_MS, EXPIRE_MS, NoHop, Question, REFRESH_MS};
+use anyrelay_core::link::{ASK_INTERVAL_MS, AddressQuery, EXPIRE_MS, NoHop, REFRESH_MS};
 use anyrelay_core::net::PortIndex;
 use anyrelay_core::net::Towards;
 use anyrelay_core::verdict::{AbsorbKind, DropReason, ReplyKind, Verdict};
@@ -39,7 +39,7 @@ fn solicited_in(world: &World, port: PortIndex, frame: &[u8]) -> u128 {
     target
 }
 
-/// A station tells that it has an address.
+/// A host tells that it has an address.
 fn tell(world: &mut World, port: PortIndex, mac: Mac, ip: u128) {
     let to = if port == WAN { WAN_IP6 } else { LAN_IP6 };
     let frame = framed(world.mac(port), mac, &advertisement(ip, to, 0x60, mac));
@@ -111,7 +111,7 @@ fn who_looks_whether_an_address_is_taken_is_told_through_the_group() {
 #[test]
 fn solicitations_for_other_addresses_are_not_answered() {
     let mut world = world6();
-    // Another station's, another port's, another port's link-local one, in the same group.
+    // Another host's, another port's, another port's link-local one, in the same group.
     for other in [NEIGHBOUR6, LAN_IP6, ip6("fe80::b"), WAN_IP6 ^ 1 << 64] {
         let frame = framed(WAN_MAC, STRANGER, &solicitation(NEIGHBOUR6, other, Some(STRANGER)));
         assert_eq!(world.dropped_bytes(WAN, &frame), DropReason::NdNotOurs, "{other:x}");
@@ -142,7 +142,7 @@ fn groups_of_others_are_not_heard() {
         let frame = framed(broadcast, STRANGER, &datagram);
         assert_eq!(world.dropped_bytes(WAN, &frame), DropReason::WrongMac);
     }
-    // What is for one station must not come to a group of them.
+    // What is for one host must not come to a group of them.
     for dst in [WAN_IP6, LINK_LOCAL, FAR6] {
         let frame = framed(group_mac(solicited_node(WAN_IP6)), STRANGER, &echo6(FAR6, dst, b""));
         assert_eq!(world.dropped_bytes(WAN, &frame), DropReason::WrongMac);
@@ -241,7 +241,7 @@ fn several_gateways_share_the_addresses() {
 }
 
 #[test]
-fn only_stations_that_were_asked_for_are_believed() {
+fn only_hosts_that_were_queried_are_believed() {
     let mut world = world6();
     asked(&mut world);
     let gateway = ip6("2001:db8:2::1");
@@ -289,23 +289,23 @@ fn a_static_address_is_neither_asked_for_nor_moved() {
 }
 
 #[test]
-fn a_station_on_the_link_is_reached_directly() {
+fn a_host_on_the_link_is_reached_directly() {
     let world = &mut world6();
-    let station = ip6("2001:db8:2::44");
+    let host = ip6("2001:db8:2::44");
     let ask =
-        |world: &World| world.soft.links.resolve6(world.now.instant, Towards::Targets, station).1;
-    assert_eq!(ask(world), Some(Question { port: LAN, ip: station }));
+        |world: &World| world.soft.links.resolve6(world.now.instant, Towards::Targets, host).1;
+    assert_eq!(ask(world), Some(AddressQuery { port: LAN, ip: host }));
     assert_eq!(ask(world), None, "asked just now");
-    // A station with the same last bytes on the same link is another one.
+    // A host with the same last bytes on the same link is another one.
     let similar = ip6("2001:db8:2:0:1::44");
     let told = advertisement(similar, LAN_IP6, 0x60, LAN_GATEWAY);
     let frame = framed(LAN_MAC, LAN_GATEWAY, &told);
     assert_eq!(world.dropped_bytes(LAN, &frame), DropReason::NdNotOurs);
-    tell(world, LAN, STRANGER, station);
-    assert_eq!(hop(world, station), Ok(STRANGER));
+    tell(world, LAN, STRANGER, host);
+    assert_eq!(hop(world, host), Ok(STRANGER));
     assert_eq!(hop(world, similar), Err(NoHop::Unresolved));
     world.later(EXPIRE_MS);
-    assert_eq!(hop(world, station), Err(NoHop::Unresolved));
+    assert_eq!(hop(world, host), Err(NoHop::Unresolved));
 }
 
 #[test]
@@ -316,7 +316,7 @@ fn a_link_local_gateway_is_asked_from_what_there_is() {
     ] {
         let text = config6().replace("\"2001:db8:2::2/64\", \"10.1.0.2/24\", \"fe80::b/64\"", "A");
         let world = World::of(&text.replace('A', &format!("{addresses}, \"10.1.0.2/24\"")));
-        let gateway = Question { port: LAN, ip: ip6("fe80::1") };
+        let gateway = AddressQuery { port: LAN, ip: ip6("fe80::1") };
         assert_eq!(world.soft.links.address_towards6(gateway), ip6(from));
     }
 }

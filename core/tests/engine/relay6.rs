@@ -477,18 +477,18 @@ fn without_room_or_a_way_nothing_is_sent() {
 fn targets_on_a_ports_own_link_are_asked_for_and_reached_directly() {
     let on_link = "\"[2001:db8:2::77]:8443\"";
     let mut world = relay6_world(&[("\"[2001:db8:5::1]:8443\"", on_link)]);
-    let station = [2, 0, 0, 0, 9, 9];
+    let host = [2, 0, 0, 0, 9, 9];
     let target = ip6("2001:db8:2::77");
     world.poll();
     let asked = std::mem::take(&mut world.out.sent);
     assert!(
         asked.iter().any(|(port, frame)| *port == LAN && frame[62..78] == target.to_be_bytes())
     );
-    let answer = advertisement(target, LAN_IP6, 0x60, station);
-    world.frame(LAN, HeapFrame::new(&ethernet(LAN_MAC, station, None, 0x86dd, &answer)));
+    let answer = advertisement(target, LAN_IP6, 0x60, host);
+    world.frame(LAN, HeapFrame::new(&ethernet(LAN_MAC, host, None, 0x86dd, &answer)));
     let (out, frame) = world.passed(WAN, &up(ACK).datagram());
     let seen = SeenTcp6::frame(&frame, 0);
-    assert_eq!((out, seen.dst_mac, seen.dst), (LAN, station, target));
+    assert_eq!((out, seen.dst_mac, seen.dst), (LAN, host, target));
 }
 
 #[test]

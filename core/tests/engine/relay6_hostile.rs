@@ -181,7 +181,7 @@ fn whatever_comes_in_what_goes_out_keeps_the_rules() {
             }
             let mut sent = world.bytes(port, &frame);
             world.later(1);
-            // Questions for stations on the links, to groups.
+            // Questions for hosts on the links, to groups.
             sent.retain(|(_, frame)| frame[0] & 1 == 0);
             if sent.is_empty() || is_of_others(&frame) || frame[12..14] == [8, 6] {
                 continue;

@@ -5,49 +5,48 @@ mod slot;
 use std::sync::atomic;
 
 pub(super) use slot::Neighbour;
-use slot::{Found, Key, Slot};
+use slot::{HostEntry, HostKey, HostSlot};
 
 use super::{ASK_INTERVAL_MS, EXPIRE_MS, HOSTS_MAX, REFRESH_MS};
-use crate::net::Address;
-use crate::net::PortIndex;
+use crate::net::{Address, PortIndex};
 
-/// Stations on the links, found by port and address; a bounded table. When it is full, the station
-/// that was silent for longest makes room.
+/// The hosts on the links by port and address: a bounded table. When a set is full, the host that
+/// was silent for longest is evicted.
 #[derive(Debug)]
-pub(super) struct Stations {
-    slots: Box<[Slot]>,
+pub(super) struct Hosts {
+    slots: Box<[HostSlot]>,
 }
 
-impl Key {
+impl HostKey {
     #[inline]
-    fn new<A: Address>(port: PortIndex, ip: A) -> Key {
+    fn new<A: Address>(port: PortIndex, ip: A) -> HostKey {
         let number = ip.number();
-        Key { port: u64::from(port.0) + 1, high: (number >> 64) as u64, low: number as u64 }
+        HostKey { port: u64::from(port.0) + 1, high: (number >> 64) as u64, low: number as u64 }
     }
 }
 
-impl Stations {
-    /// Room for [`HOSTS_MAX`] stations.
+impl Hosts {
+    /// An empty table of [`HOSTS_MAX`] slots.
     pub fn new() -> Self {
-        Stations { slots: (0..HOSTS_MAX).map(|_| Slot::default()).collect() }
+        Hosts { slots: (0..HOSTS_MAX).map(|_| HostSlot::default()).collect() }
     }
 
-    /// The station, if it was asked for.
+    /// The host, if the POP queried it.
     #[inline]
-    pub fn find<A: Address>(&self, port: PortIndex, ip: A) -> Option<Found<'_>> {
-        let key = Key::new(port, ip);
+    pub fn find<A: Address>(&self, port: PortIndex, ip: A) -> Option<HostEntry<'_>> {
+        let key = HostKey::new(port, ip);
         self.ways(key).iter().find_map(|slot| slot.holding(key))
     }
 
-    /// Makes room for the station; `None` when another worker is about the same slot.
-    pub fn claim<A: Address>(&self, port: PortIndex, ip: A) -> Option<Found<'_>> {
-        let key = Key::new(port, ip);
+    /// Evicts a host for this one; `None` when another worker is changing the same slot.
+    pub fn claim<A: Address>(&self, port: PortIndex, ip: A) -> Option<HostEntry<'_>> {
+        let key = HostKey::new(port, ip);
         self.ways(key).iter().min_by_key(|slot| slot.rank())?.claim(key)
     }
 
-    /// The slots that a station may be in.
+    /// The slots of the set that a host may be in.
     #[inline]
-    fn ways(&self, key: Key) -> &[Slot] {
+    fn ways(&self, key: HostKey) -> &[HostSlot] {
         let number = key.low ^ key.high.rotate_left(32) ^ key.port << 48;
         let hash = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
         let start = hash as usize % (HOSTS_MAX / WAYS) * WAYS;
@@ -55,7 +54,7 @@ impl Stations {
     }
 }
 
-/// Slots that an on-link station may be in.
+/// Slots in a set (associativity).
 const WAYS: usize = 8;
 
 const _: () = assert!(HOSTS_MAX.is_multiple_of(WAYS));
@@ -68,7 +67,7 @@ mod tests {
 
     const PORT: PortIndex = PortIndex(3);
 
-    /// A hardware address that only this station has.
+    /// A hardware address that only this host has.
     fn mac_of(ip: u128) -> MacAddr {
         MacAddr::from_u64(0x02 << 40 | (ip >> 64 ^ ip) as u64 & 0xffff_ffff)
     }
@@ -78,32 +77,32 @@ mod tests {
     }
 
     #[test]
-    fn a_station_is_found_by_all_of_its_key() {
-        let stations = Stations::new();
+    fn a_host_is_found_by_all_of_its_key() {
+        let hosts = Hosts::new();
         let ip = 0x2001_0db8_u128 << 96 | 7;
-        stations.claim(PORT, ip).unwrap().learn(at(0), mac_of(ip), true);
-        assert_eq!(stations.find(PORT, ip).unwrap().resolve(at(1)), (Some(mac_of(ip)), false));
-        assert!(stations.find(PortIndex(2), ip).is_none());
+        hosts.claim(PORT, ip).unwrap().learn(at(0), mac_of(ip), true);
+        assert_eq!(hosts.find(PORT, ip).unwrap().resolve(at(1)), (Some(mac_of(ip)), false));
+        assert!(hosts.find(PortIndex(2), ip).is_none());
         for bit in 0..128 {
-            assert!(stations.find(PORT, ip ^ 1 << bit).is_none(), "{bit}");
+            assert!(hosts.find(PORT, ip ^ 1 << bit).is_none(), "{bit}");
         }
     }
 
     #[test]
-    fn what_was_found_before_a_slot_was_given_away_teaches_nothing() {
-        let stations = Stations::new();
-        let old = stations.claim(PORT, 1_u32).unwrap();
-        let one = Key::new(PORT, 1_u32);
-        let slot = stations.ways(one).iter().find(|slot| slot.holding(one).is_some()).unwrap();
-        slot.claim(Key::new(PORT, 2_u32)).unwrap();
+    fn an_entry_found_before_its_slot_was_reused_learns_nothing() {
+        let hosts = Hosts::new();
+        let old = hosts.claim(PORT, 1_u32).unwrap();
+        let one = HostKey::new(PORT, 1_u32);
+        let slot = hosts.ways(one).iter().find(|slot| slot.holding(one).is_some()).unwrap();
+        slot.claim(HostKey::new(PORT, 2_u32)).unwrap();
         old.learn(at(0), mac_of(1), true);
-        let held = slot.holding(Key::new(PORT, 2_u32)).unwrap();
+        let held = slot.holding(HostKey::new(PORT, 2_u32)).unwrap();
         assert_eq!(held.resolve(at(0)), (None, true));
-        assert!(slot.holding(Key::new(PORT, 1_u32)).is_none());
+        assert!(slot.holding(HostKey::new(PORT, 1_u32)).is_none());
     }
 
     #[test]
-    fn an_address_in_use_is_replaced_only_by_who_says_so() {
+    fn an_address_in_use_is_replaced_only_by_an_answer_that_says_so() {
         let neighbour = Neighbour::default();
         neighbour.learn(at(0), mac_of(1), false);
         neighbour.learn(at(REFRESH_MS), mac_of(2), false);
@@ -117,27 +116,27 @@ mod tests {
         assert_eq!(found, (Some(mac_of(1)), false), "the old one was not in use");
     }
 
-    /// Threads that fight over one set of slots never see another station's hardware address.
+    /// Threads that contend for one set of slots never see another host's hardware address.
     #[test]
-    fn no_station_gets_anothers_address() {
-        let stations = Stations::new();
-        let first = Key::new(PORT, 0_u128);
-        // More stations than slots, all in the same set.
-        let home = stations.ways(first).as_ptr();
+    fn no_host_gets_the_address_of_another() {
+        let hosts = Hosts::new();
+        let first = HostKey::new(PORT, 0_u128);
+        // More hosts than slots, all in the same set.
+        let home = hosts.ways(first).as_ptr();
         let rivals: Vec<u128> = (0..1 << 20)
             .map(|number| (number << 64) | (number * 7919))
-            .filter(|ip| stations.ways(Key::new(PORT, *ip)).as_ptr() == home)
+            .filter(|ip| hosts.ways(HostKey::new(PORT, *ip)).as_ptr() == home)
             .take(3 * WAYS)
             .collect();
         assert_eq!(rivals.len(), 3 * WAYS);
         let seen: u64 = std::thread::scope(|scope| {
             let work = |thread: usize| {
-                let (stations, rivals) = (&stations, &rivals);
+                let (hosts, rivals) = (&hosts, &rivals);
                 move || {
                     let mut seen = 0;
                     for turn in 0..100_000 {
                         let ip = rivals[(turn * 7 + thread * 5) % rivals.len()];
-                        let found = stations.find(PORT, ip).or_else(|| stations.claim(PORT, ip));
+                        let found = hosts.find(PORT, ip).or_else(|| hosts.claim(PORT, ip));
                         let Some(found) = found else { continue };
                         if let (Some(mac), _) = found.resolve(at(0)) {
                             assert_eq!(mac, mac_of(ip));

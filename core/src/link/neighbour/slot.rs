@@ -1,39 +1,40 @@
-//! One hardware address, and a slot that is given to one station after another: words that workers
-//! share without a lock.
+//! One hardware address, and a slot that holds one host after another: words that workers share
+//! without a lock.
 //!
-//! A slot may be given to another station while others read it. Its word decides: it says who wrote
-//! last (a generation) and whether its key is being changed, so that nobody takes one station's
-//! hardware address for another's (a sequence lock as in Boehm, "Can seqlocks get along with
-//! programming language memory models?", but nobody ever waits).
+//! A slot may be reused for another host while other workers read it. The slot's word carries a
+//! generation and a bit that is set while the key changes, so that a reader never takes one host's
+//! hardware address for another's. This is a sequence lock (Boehm, "Can seqlocks get along with
+//! programming language memory models?") that never waits: a reader that meets a change finds no
+//! host.
 //!
-//! `core/tests/loom.rs` runs this file under every order of its loads and stores that the memory model
-//! allows; that is why it takes atomics from the module above.
+//! `core/tests/loom.rs` runs this file under every order of its loads and stores that the memory
+//! model allows; that is why it takes atomics from the module above.
 
 use super::atomic::{AtomicU64, Ordering};
 use super::{ASK_INTERVAL_MS, EXPIRE_MS, REFRESH_MS};
 use crate::time::Instant;
 use crate::wire::MacAddr;
 
-/// A station's hardware address, or the wish for it.
+/// A host's hardware address, or the state of the query for it.
 #[derive(Debug, Default)]
 pub struct Neighbour {
     // Hardware address in the low 48 bits, then the bits below.
     word: AtomicU64,
     seen_ms: AtomicU64,
-    // Time of the last question plus one, so that 0 is never.
+    // Time of the last query plus one; 0 when none was sent.
     asked_ms: AtomicU64,
 }
 
 /// The hardware address is known.
 const KNOWN: u64 = 1 << 48;
-/// The slot is being given to another station.
+/// The slot's key is being changed.
 const CLAIMED: u64 = 1 << 49;
-/// Counts to whom the slot was given, in the bits from here on.
+/// Counts the hosts that the slot has held, in the bits from here on.
 const GENERATION: u64 = 1 << 50;
 
 impl Neighbour {
-    /// The address, when it is known and not too old; and whether a question is due, which then
-    /// counts as sent.
+    /// The address, when it is known and not expired; and whether a query is due, which then counts
+    /// as sent.
     #[inline]
     pub fn resolve(&self, now: Instant) -> (Option<MacAddr>, bool) {
         self.resolve_word(now, self.word.load(Ordering::Acquire))
@@ -48,12 +49,12 @@ impl Neighbour {
         (known, self.ask(now))
     }
 
-    /// Whether the address is known and not too old.
+    /// Whether the address is known and not expired.
     pub fn is_known(&self, now: Instant) -> bool {
         self.known_word(now, self.word.load(Ordering::Acquire)).0.is_some()
     }
 
-    /// The address, when it is known and not too old; and its age.
+    /// The address, when it is known and not expired; and its age in milliseconds.
     #[inline]
     fn known_word(&self, now: Instant, word: u64) -> (Option<MacAddr>, u64) {
         let age_ms = now.as_millis().saturating_sub(self.seen_ms.load(Ordering::Relaxed));
@@ -61,7 +62,7 @@ impl Neighbour {
         (usable.then(|| MacAddr::from_u64(word)), age_ms)
     }
 
-    /// Whether a question may be sent now; then it counts as sent.
+    /// Whether a query may be sent now; then it counts as sent.
     fn ask(&self, now: Instant) -> bool {
         let asked = self.asked_ms.load(Ordering::Relaxed);
         if asked != 0 && now.as_millis() + 1 < asked + ASK_INTERVAL_MS {
@@ -73,7 +74,8 @@ impl Neighbour {
             .is_ok()
     }
 
-    /// Keeps what the station told. Unless it `replaces` another address, one that is in use stays.
+    /// Keeps the address of the host's answer. An address that is in use stays unless the answer
+    /// `replaces` it (the override flag of RFC 4861, 7.2.5).
     pub fn learn(&self, now: Instant, mac: MacAddr, replaces: bool) {
         self.learn_word(now, self.word.load(Ordering::Acquire), mac, replaces);
     }
@@ -85,15 +87,15 @@ impl Neighbour {
         }
         self.seen_ms.store(now.as_millis(), Ordering::Relaxed);
         let learned = word & !(GENERATION - 1) | KNOWN | mac.to_u64();
-        // Whoever was faster knows as much, or the slot is another station's by now.
+        // A failure means that another worker learned the same, or that the slot was reused.
         let _ = self.word.compare_exchange(word, learned, Ordering::AcqRel, Ordering::Relaxed);
     }
 }
 
-/// A place for a station, in a cache line of its own.
+/// The place of a host in the table, a cache line of its own.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-pub struct Slot {
+pub struct HostSlot {
     neighbour: Neighbour,
     // The port plus one; 0 when free.
     port: AtomicU64,
@@ -101,14 +103,14 @@ pub struct Slot {
     low: AtomicU64,
 }
 
-/// A slot of a station, as it was when it was found.
+/// A host's slot, at the generation in which it was found.
 #[derive(Clone, Copy, Debug)]
-pub struct Found<'a> {
+pub struct HostEntry<'a> {
     neighbour: &'a Neighbour,
     word: u64,
 }
 
-impl Found<'_> {
+impl HostEntry<'_> {
     /// See [`Neighbour::resolve`].
     #[inline]
     pub fn resolve(&self, now: Instant) -> (Option<MacAddr>, bool) {
@@ -121,9 +123,9 @@ impl Found<'_> {
     }
 }
 
-/// What a station is found by.
+/// The key of a host: its port and address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Key {
+pub struct HostKey {
     /// The port plus one.
     pub port: u64,
     /// High half of the address.
@@ -132,31 +134,31 @@ pub struct Key {
     pub low: u64,
 }
 
-impl Slot {
+impl HostSlot {
     /// The neighbour in this slot, if it is that of `key`.
     #[inline]
-    pub fn holding(&self, key: Key) -> Option<Found<'_>> {
+    pub fn holding(&self, key: HostKey) -> Option<HostEntry<'_>> {
         let word = self.neighbour.word.load(Ordering::Acquire);
-        let held = Key {
+        let held = HostKey {
             port: self.port.load(Ordering::Acquire),
             high: self.high.load(Ordering::Acquire),
             low: self.low.load(Ordering::Acquire),
         };
-        // Whoever reads a part of a new key sees, here, that the slot was given away.
+        // A reader that saw a part of a new key sees here that the slot was claimed.
         let again = self.neighbour.word.load(Ordering::Relaxed);
         let stayed = (word ^ again) & !(CLAIMED - 1) == 0 && word & CLAIMED == 0;
-        (held == key && stayed).then_some(Found { neighbour: &self.neighbour, word })
+        (held == key && stayed).then_some(HostEntry { neighbour: &self.neighbour, word })
     }
 
-    /// Whether it is in use, and when its station was last heard: who makes room is the least.
+    /// Whether it is in use, and when its host was last heard: the least is evicted first.
     pub fn rank(&self) -> (bool, u64) {
         let is_used = self.port.load(Ordering::Relaxed) != 0;
         (is_used, self.neighbour.seen_ms.load(Ordering::Relaxed))
     }
 
-    /// Gives the slot to `key`, unless somebody else is doing so.
-    pub fn claim(&self, key: Key) -> Option<Found<'_>> {
-        let Slot { neighbour, .. } = self;
+    /// Gives the slot to `key`; `None` when another worker is changing it.
+    pub fn claim(&self, key: HostKey) -> Option<HostEntry<'_>> {
+        let HostSlot { neighbour, .. } = self;
         let word = neighbour.word.load(Ordering::Acquire);
         if word & CLAIMED != 0 {
             return None;
@@ -164,13 +166,13 @@ impl Slot {
         let next = (word & !(GENERATION - 1)).wrapping_add(GENERATION);
         let claimed = next | CLAIMED;
         neighbour.word.compare_exchange(word, claimed, Ordering::AcqRel, Ordering::Relaxed).ok()?;
-        // From here to the last line nobody else writes the key.
+        // The claim bit is a try-lock: until the last store no other worker writes the key.
         self.port.store(key.port, Ordering::Release);
         self.high.store(key.high, Ordering::Release);
         self.low.store(key.low, Ordering::Release);
         neighbour.seen_ms.store(0, Ordering::Relaxed);
         neighbour.asked_ms.store(0, Ordering::Relaxed);
         neighbour.word.store(next, Ordering::Release);
-        Some(Found { neighbour, word: next })
+        Some(HostEntry { neighbour, word: next })
     }
 }
