@@ -117,7 +117,7 @@ pub struct Counters {
     replies: [Counter; ReplyKind::COUNT],
     withheld: [Counter; ReplyKind::COUNT],
     absorbed: [Counter; AbsorbKind::COUNT],
-    foreign_born: Box<[Counter; 256]>,
+    issued_elsewhere: Box<[Counter; 256]>,
     /// What came in in fragments, with the policy to put them together.
     pub fragments: FragmentCounters,
     /// Polls of all RX queues that found a frame.
@@ -136,7 +136,7 @@ impl Default for Counters {
             replies: Default::default(),
             withheld: Default::default(),
             absorbed: Default::default(),
-            foreign_born: Box::new(std::array::from_fn(|_| Counter::default())),
+            issued_elsewhere: Box::new(std::array::from_fn(|_| Counter::default())),
             fragments: FragmentCounters::default(),
             busy_polls: Counter::default(),
             idle_polls: Counter::default(),
@@ -206,17 +206,16 @@ impl Counters {
         self.absorbed[kind as usize].add(1);
     }
 
-    /// Counts a tunnel datagram of an agent whose token is from the POP numbered `pop`, which is
-    /// another one.
+    /// Counts a tunnel datagram whose sender's token was issued by `pop`, the number of another POP.
     #[inline]
-    pub fn count_foreign_born(&self, pop: u8) {
-        self.foreign_born[usize::from(pop)].add(1);
+    pub fn count_issued_elsewhere(&self, pop: u8) {
+        self.issued_elsewhere[usize::from(pop)].add(1);
     }
 
-    /// Tunnel datagrams of agents whose token is from the POP numbered `pop`, which is another one:
-    /// that is where their routes led before.
-    pub fn foreign_born(&self, pop: u8) -> u64 {
-        self.foreign_born[usize::from(pop)].get()
+    /// Tunnel datagrams whose sender's token was issued by `pop`, the number of another POP: the
+    /// sender's route led there before.
+    pub fn issued_elsewhere(&self, pop: u8) -> u64 {
+        self.issued_elsewhere[usize::from(pop)].get()
     }
 
     /// Frames of that kind that were taken in.

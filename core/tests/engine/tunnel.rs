@@ -216,7 +216,7 @@ fn pops_with_other_clocks_and_numbers_agree() {
             assert!(pop.out.said.contains(&sender), "{:?}", pop.out.said);
         }
     }
-    let counts = |world: &World| [1, 2, 3].map(|pop| world.counters.foreign_born(pop));
+    let counts = |world: &World| [1, 2, 3].map(|pop| world.counters.issued_elsewhere(pop));
     // All tokens are of the third POP; there they are its own.
     assert_eq!((counts(one), counts(two), counts(three)), ([0, 0, 3], [0, 0, 3], [0, 0, 0]));
 }

@@ -334,7 +334,7 @@ impl<O> Run<'_, O> {
         let counters = self.counters.service(tunnel.slot);
         counters.up.add(1, (frame.bytes().len() - outer.l3) as u64);
         if down.issued_by != self.snapshot.config.pop.id {
-            self.counters.count_foreign_born(down.issued_by);
+            self.counters.count_issued_elsewhere(down.issued_by);
         }
         if outer.ttl <= 1 {
             return match outer.family {

@@ -163,9 +163,9 @@ impl Page {
             self.count(&ABSORBED, &[kind.label(), worker], counters.absorbed(kind));
         }
         for pop in 0..=u8::MAX {
-            let packets = counters.foreign_born(pop);
+            let packets = counters.issued_elsewhere(pop);
             if packets > 0 {
-                self.count(&FOREIGN_BORN, &[&pop.to_string(), worker], packets);
+                self.count(&ISSUED_ELSEWHERE, &[&pop.to_string(), worker], packets);
             }
         }
         let fragments = &counters.fragments;
@@ -310,10 +310,10 @@ static ABSORBED: Family = Family::new(
     &["kind", "worker"],
     "Frames that ended here as soft state.",
 );
-static FOREIGN_BORN: Family = Family::new(
-    "anyrelay_tunnel_foreign_born_packets_total",
+static ISSUED_ELSEWHERE: Family = Family::new(
+    "anyrelay_tunnel_issued_elsewhere_packets_total",
     &["issued_by", "worker"],
-    "Tunnel datagrams of agents that last spoke to another POP, by its number: routes moved from there.",
+    "Tunnel datagrams whose sender's token another POP issued, by its number: routes moved from there.",
 );
 static TOKEN_EPOCH: Family = Family::new(
     "anyrelay_token_epoch_current",
@@ -415,7 +415,7 @@ static FAMILIES: &[&Family] = &[
     &REPLIES,
     &REPLIES_WITHHELD,
     &ABSORBED,
-    &FOREIGN_BORN,
+    &ISSUED_ELSEWHERE,
     &TOKEN_EPOCH,
     &TOKEN_EPOCH_START,
     &TOKEN_EPOCH_END,

@@ -51,7 +51,7 @@ pub struct Driver<'a> {
     pub dead_times: [DeadTimes; 2],
     dead: Vec<bool>,
     /// What POPs that were killed had counted of datagrams whose sender last spoke to another POP.
-    foreign_born_before: f64,
+    issued_elsewhere_before: f64,
 }
 
 impl<'a> Driver<'a> {
@@ -71,7 +71,7 @@ impl<'a> Driver<'a> {
             stuck: [None, None],
             dead_times: [Vec::new(), Vec::new()],
             dead,
-            foreign_born_before: 0.0,
+            issued_elsewhere_before: 0.0,
         }
     }
 
@@ -92,8 +92,8 @@ impl<'a> Driver<'a> {
     }
 
     /// How many datagrams POPs saw of agents that last spoke to another POP.
-    pub fn foreign_born(&self) -> f64 {
-        self.foreign_born_before + self.lab.metric(FOREIGN_BORN, &[])
+    pub fn issued_elsewhere(&self) -> f64 {
+        self.issued_elsewhere_before + self.lab.metric(ISSUED_ELSEWHERE, &[])
     }
 
     fn move_route(&mut self, direction: Direction, pop: usize) -> Result<()> {
@@ -126,8 +126,8 @@ impl<'a> Driver<'a> {
     }
 
     fn kill(&mut self, pop: usize) {
-        let foreign_born = self.lab.pops[pop].metric(FOREIGN_BORN, &[]);
-        self.foreign_born_before += foreign_born.unwrap_or(0.0);
+        let issued_elsewhere = self.lab.pops[pop].metric(ISSUED_ELSEWHERE, &[]);
+        self.issued_elsewhere_before += issued_elsewhere.unwrap_or(0.0);
         // All that was sent later than the newest that has arrived is on its way.
         let newest = self.flow.newest_arrived();
         let (now, killed) = (self.record.now(), Instant::now());
@@ -179,4 +179,4 @@ fn site_of(direction: Direction) -> usize {
     }
 }
 
-const FOREIGN_BORN: &str = "anyrelay_tunnel_foreign_born_packets_total";
+const ISSUED_ELSEWHERE: &str = "anyrelay_tunnel_issued_elsewhere_packets_total";

@@ -65,7 +65,7 @@ impl Demo {
             "re_syns": run.re_syns,
             "handshakes": run.handshakes,
             "agents": run.agents,
-            "foreign_born": run.foreign_born,
+            "issued_elsewhere": run.issued_elsewhere,
             "quic": {
                 "transfers": run.quic.transfers,
                 "broken": run.quic.broken,
@@ -174,7 +174,10 @@ impl Demo {
         line("plain TCP idle as long", plain.to_owned());
         line(&format!("handshakes of {} agents", run.agents), run.handshakes.to_string());
         line("  of them again (re-SYNs)", run.re_syns.to_string());
-        line("datagrams after a moved route (foreign-born)", format!("  {}", run.foreign_born));
+        line(
+            "datagrams after a moved route (issued elsewhere)",
+            format!("  {}", run.issued_elsewhere),
+        );
         for (place, carried) in ["serving", "connecting"].iter().zip(&run.carried) {
             let carried: Vec<String> = carried.iter().map(u64::to_string).collect();
             line(&format!("segments to POPs, {place} place"), carried.join("  "));

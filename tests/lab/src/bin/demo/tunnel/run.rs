@@ -58,7 +58,7 @@ pub struct Outcome {
     pub re_syns: u64,
     pub agents: usize,
     /// Datagrams at POPs whose sender last spoke to another POP.
-    pub foreign_born: u64,
+    pub issued_elsewhere: u64,
     /// What the router sent from each place to each POP.
     pub carried: Sent,
     /// Bytes per bucket, by kind.
@@ -140,7 +140,7 @@ pub fn run(script: &Script) -> Result<Outcome> {
         (followed, moved, wake.join().map_err(died))
     });
     followed.and(moved)?;
-    let (dead_times, foreign_born) = (driver.dead_times.clone(), driver.foreign_born());
+    let (dead_times, issued_elsewhere) = (driver.dead_times.clone(), driver.issued_elsewhere());
     let idle_outcome = idle_outcome??;
     let started = flow.started();
     let (up, down) = flow.finish(TAIL);
@@ -168,7 +168,7 @@ pub fn run(script: &Script) -> Result<Outcome> {
         handshakes: net.counter("handshakes")?,
         re_syns: net.counter("re_syns")?,
         agents: net.agents().count(),
-        foreign_born: foreign_born as u64,
+        issued_elsewhere: issued_elsewhere as u64,
         carried: arrivals.read()?,
         series: std::array::from_fn(|kind| record.series(kind)),
         drops: net.lab.drops_text(),
