@@ -52,8 +52,9 @@ pub struct Config {
     pub idle: Idle,
     /// Rate limits and table sizes.
     pub limits: Limits,
-    /// The relay services, in the order of the file: with the tunnels 0..=[`MAX_SERVICES`](crate::net::MAX_SERVICES).
-    pub services: Vec<ServiceConfig>,
+    /// The relays, in the order of the file; with the tunnels at most
+    /// [`MAX_SERVICES`](crate::net::MAX_SERVICES).
+    pub relays: Vec<RelayConfig>,
     /// The tunnel services, in the order of the file.
     pub tunnels: Vec<TunnelConfig>,
     /// Where metrics are served, if anywhere.
@@ -232,7 +233,7 @@ pub struct Limits {
 
 /// `[[relay]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServiceConfig {
+pub struct RelayConfig {
     /// Its name, unique.
     pub name: String,
     /// What clients connect to. An IPv6 VIP has transparent egress.

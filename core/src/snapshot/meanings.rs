@@ -43,9 +43,9 @@ pub(super) fn meanings6(config: &Config, prefixes: &[Prefix]) -> Meanings<u128> 
 
 /// Targets, and then VIPs of both kinds of services.
 fn served<A: Address>(config: &Config) -> impl Iterator<Item = (Net<A>, u32)> {
-    let targets = config.services.iter().flat_map(|service| &service.targets);
+    let targets = config.relays.iter().flat_map(|service| &service.targets);
     let targets = targets.filter_map(|target| Some((host(A::of(target.ip())?), NO_CLIENT)));
-    let relays = config.services.iter().map(|service| service.vip);
+    let relays = config.relays.iter().map(|service| service.vip);
     let vips = relays.chain(config.tunnels.iter().flat_map(|tunnel| tunnel.vips()));
     targets.chain(vips.filter_map(|vip| Some((host(A::of(vip.ip())?), VIP))))
 }

@@ -28,7 +28,7 @@ pub use reload::{Conflict, ConflictKind, reload_conflicts};
 pub use tunnels::Tunnel;
 
 use crate::bucket::BucketHash;
-use crate::config::{Config, EgressConfig, Pool, ServiceConfig, TunnelConfig};
+use crate::config::{Config, EgressConfig, Pool, RelayConfig, TunnelConfig};
 use crate::crypto::HkdfError;
 use crate::fragment::FragmentHash;
 use crate::keys::{KeyFile, Secret, Tenants, fragment_id_key, permutation_key, rendezvous_key};
@@ -84,7 +84,7 @@ impl Service {
 
     /// The service of `config`, if it is between IPv4 and IPv4.
     fn new(
-        config: &ServiceConfig,
+        config: &RelayConfig,
         slot: ServiceSlot,
         relay: &Secret,
         pools: &[Pool],
@@ -196,9 +196,9 @@ impl Snapshot {
         let (pools, prefixes) = (distinct_pools(config), relays6::distinct_prefixes(config));
         let slots = slots::assign(config, previous);
         let (slots, tunnel_slots) =
-            slots.split_at_checked(config.services.len()).unwrap_or((&slots, &[]));
+            slots.split_at_checked(config.relays.len()).unwrap_or((&slots, &[]));
         let (mut services, mut services6) = (Vec::new(), Vec::new());
-        for (service, &slot) in config.services.iter().zip(slots) {
+        for (service, &slot) in config.relays.iter().zip(slots) {
             match Service6::new(service, slot, &keys.relay, &prefixes)? {
                 Some(service6) => services6.push(service6),
                 None => services.extend(Service::new(service, slot, &keys.relay, &pools)?),
@@ -383,7 +383,7 @@ impl Snapshot {
 
 /// The targets of transparent services, ascending.
 fn passing_targets(config: &Config) -> Vec<IpAddr> {
-    let services = config.services.iter();
+    let services = config.relays.iter();
     let transparent = services.filter(|service| service.egress == EgressConfig::Transparent);
     let mut targets: Vec<_> =
         transparent.flat_map(|service| service.targets.iter().map(SocketAddr::ip)).collect();
@@ -395,7 +395,7 @@ fn passing_targets(config: &Config) -> Vec<IpAddr> {
 /// The different pools, in the order of the file.
 fn distinct_pools(config: &Config) -> Vec<Pool> {
     let mut pools = Vec::new();
-    for service in &config.services {
+    for service in &config.relays {
         if let EgressConfig::Pool(pool) = service.egress
             && !pools.contains(&pool)
         {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::PoolIndex;
-use crate::config::{Config, EgressConfig, Prefix, ServiceConfig};
+use crate::config::{Config, EgressConfig, Prefix, RelayConfig};
 use crate::crypto::HkdfError;
 use crate::keys::{Secret, fragment_id_key, packet_id_key, prefix_check_key, rendezvous_key6};
 use crate::net::{Endpoint, Endpoint6, ServiceSlot};
@@ -67,7 +67,7 @@ impl Service6 {
 
     /// The service of `config`, if it has IPv6 on a side.
     pub(super) fn new(
-        config: &ServiceConfig,
+        config: &RelayConfig,
         slot: ServiceSlot,
         relay: &Secret,
         prefixes: &[Prefix],
@@ -112,7 +112,7 @@ fn endpoint6(target: &SocketAddr) -> Option<Endpoint6> {
 /// The different prefixes, in the order of the file.
 pub(super) fn distinct_prefixes(config: &Config) -> Vec<Prefix> {
     let mut prefixes = Vec::new();
-    for service in &config.services {
+    for service in &config.relays {
         if let EgressConfig::Prefix(prefix) = service.egress
             && !prefixes.contains(&prefix)
         {

@@ -9,7 +9,7 @@
 
 use super::Snapshot;
 use super::digest::{EpochFingerprint, Fingerprints};
-use crate::config::{Config, EgressConfig, Gateway, PortConfig, ServiceConfig, TunnelConfig};
+use crate::config::{Config, EgressConfig, Gateway, PortConfig, RelayConfig, TunnelConfig};
 use crate::problem::Problem;
 use crate::time::UnixTime;
 
@@ -41,14 +41,14 @@ pub fn reload_conflicts(old: &Snapshot, new: &Snapshot, now: UnixTime) -> Vec<Co
         conflicts.breaks("pop.private_clients", "this cuts off clients with private addresses");
     }
     if old.fingerprints().relay != new.fingerprints().relay {
-        let live = |vip| old.config.services.iter().any(|service| service.vip == vip);
-        if new.config.services.iter().any(|service| live(service.vip)) {
+        let live = |vip| old.config.relays.iter().any(|service| service.vip == vip);
+        if new.config.relays.iter().any(|service| live(service.vip)) {
             let reason = "the relay secret in this file changed, which breaks every connection";
             conflicts.breaks("pop.keys", reason);
         }
     }
-    for (index, service) in new.config.services.iter().enumerate() {
-        if let Some(before) = old.config.services.iter().find(|old| old.vip == service.vip) {
+    for (index, service) in new.config.relays.iter().enumerate() {
+        if let Some(before) = old.config.relays.iter().find(|old| old.vip == service.vip) {
             conflicts.service(index, before, service);
         }
     }
@@ -128,7 +128,7 @@ impl Conflicts<'_> {
         }
     }
 
-    fn service(&mut self, index: usize, old: &ServiceConfig, new: &ServiceConfig) {
+    fn service(&mut self, index: usize, old: &RelayConfig, new: &RelayConfig) {
         if old.targets != new.targets {
             self.breaks(
                 &format!("relay[{index}].targets"),

@@ -8,7 +8,7 @@ use crate::net::{MAX_SERVICES, ServiceSlot};
 /// of a service that is gone.
 pub(super) fn assign(config: &Config, previous: Option<&Snapshot>) -> Vec<ServiceSlot> {
     let before: Vec<_> = previous.map(Snapshot::names).into_iter().flatten().collect();
-    let relays = config.services.iter().map(|service| service.name.as_str());
+    let relays = config.relays.iter().map(|service| service.name.as_str());
     let names: Vec<_> = relays.chain(config.tunnels.iter().map(|tunnel| &*tunnel.name)).collect();
     let kept = |name: &str| before.iter().find(|(old, _)| *old == name).map(|(_, slot)| *slot);
     let taken: Vec<_> = names.iter().filter_map(|name| kept(name)).collect();

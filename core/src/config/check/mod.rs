@@ -7,7 +7,7 @@
 mod fragments;
 mod overlaps;
 mod ports;
-mod services;
+mod relays;
 mod tunnels;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -81,13 +81,13 @@ impl Report<'_> {
 fn check(report: &mut Report, raw: &RawConfig) -> Config {
     let ports = ports::ports(report, raw);
     let workers = ports::workers(report, raw, &ports);
-    let services = services::services(report, raw, &ports);
+    let relays = relays::relays(report, raw, &ports);
     let tunnels = tunnels::tunnels(report, raw, &ports);
     names(report, raw);
     if !ports.is_empty() {
-        ports::gateway_families(report, &ports, &services, &tunnels);
+        ports::gateway_families(report, &ports, &relays, &tunnels);
     }
-    overlaps::check(report, &ports, &services, &tunnels);
+    overlaps::check(report, &ports, &relays, &tunnels);
     let layout = match raw.layout.kind {
         RawLayoutKind::RunToCompletion => Layout::RunToCompletion,
         RawLayoutKind::Pipeline => Layout::Pipeline,
@@ -111,7 +111,7 @@ fn check(report: &mut Report, raw: &RawConfig) -> Config {
             RawIdle::Backoff => Idle::Backoff,
         },
         limits: limits(report, raw),
-        services,
+        relays,
         tunnels,
         metrics_listen: metrics_listen(report, raw),
         warnings: Vec::new(),

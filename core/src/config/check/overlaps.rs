@@ -1,50 +1,50 @@
 //! What must not meet: VIPs, pools, prefixes, targets and own addresses.
 //!
 //! An address has one meaning, or the POP could not tell what a frame is; and what a target sends
-//! must lead to one service.
+//! must lead to one relay.
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::super::{EgressConfig, Pool, PortConfig, Prefix, ServiceConfig, TunnelConfig};
+use super::super::{EgressConfig, Pool, PortConfig, Prefix, RelayConfig, TunnelConfig};
 use super::{Report, UNREAD};
 use crate::net::{Address, IpNet, is_link_local6};
 
 pub(super) fn check(
     report: &mut Report,
     ports: &[PortConfig],
-    services: &[ServiceConfig],
+    relays: &[RelayConfig],
     tunnels: &[TunnelConfig],
 ) {
     own_addresses(report, ports);
-    let vips = vips(services, tunnels);
+    let vips = vips(relays, tunnels);
     vips_differ(report, &vips);
-    for (index, service) in services.iter().enumerate() {
-        let earlier = services.get(..index).unwrap_or_default();
+    for (index, relay) in relays.iter().enumerate() {
+        let earlier = relays.get(..index).unwrap_or_default();
         for (first, other) in earlier.iter().enumerate() {
-            pair(report, first, other, index, service);
+            pair(report, first, other, index, relay);
         }
-        targets_are_apart(report, index, service, services);
+        targets_are_apart(report, index, relay, relays);
     }
     for vip in &vips {
-        vip_is_apart(report, vip, services);
+        vip_is_apart(report, vip, relays);
     }
     let reserved = ["network address of the link", "broadcast address of the link"];
-    own_is_not_served::<u32>(report, ports, services, &vips, &reserved);
+    own_is_not_served::<u32>(report, ports, relays, &vips, &reserved);
     let reserved = ["address of all routers on the link"];
-    own_is_not_served::<u128>(report, ports, services, &vips, &reserved);
-    egress_is_routed(report, ports, services);
+    own_is_not_served::<u128>(report, ports, relays, &vips, &reserved);
+    egress_is_routed(report, ports, relays);
 }
 
-/// A VIP of either kind of service, and the key that names it.
+/// A VIP of a relay or a tunnel, and the key that names it.
 struct Vip {
     key: String,
     at: SocketAddr,
 }
 
 /// All VIPs, those of IPv4 first; one that could not be read has been told of.
-fn vips(services: &[ServiceConfig], tunnels: &[TunnelConfig]) -> Vec<Vip> {
-    let relays = services.iter().enumerate();
-    let relays = relays.map(|(i, service)| (format!("relay[{i}].vip"), service.vip));
+fn vips(relays: &[RelayConfig], tunnels: &[TunnelConfig]) -> Vec<Vip> {
+    let relays = relays.iter().enumerate();
+    let relays = relays.map(|(i, relay)| (format!("relay[{i}].vip"), relay.vip));
     let tunnels = tunnels.iter().enumerate().flat_map(|(i, tunnel)| {
         let vip4 = tunnel.vip4.map(|vip| (format!("tunnel[{i}].vip4"), SocketAddr::V4(vip)));
         let vip6 = tunnel.vip6.map(|vip| (format!("tunnel[{i}].vip6"), SocketAddr::V6(vip)));
@@ -88,17 +88,11 @@ fn own_addresses(report: &mut Report, ports: &[PortConfig]) {
     }
 }
 
-/// What two services must not share.
-fn pair(
-    report: &mut Report,
-    first: usize,
-    other: &ServiceConfig,
-    index: usize,
-    service: &ServiceConfig,
-) {
-    let shared = service.targets.iter().find(|target| other.targets.contains(target));
-    let same = other.egress == service.egress;
-    match (other.egress, service.egress, shared) {
+/// What two relays must not share.
+fn pair(report: &mut Report, first: usize, other: &RelayConfig, index: usize, relay: &RelayConfig) {
+    let shared = relay.targets.iter().find(|target| other.targets.contains(target));
+    let same = other.egress == relay.egress;
+    match (other.egress, relay.egress, shared) {
         (EgressConfig::Pool(a), EgressConfig::Pool(b), _) if !same && pools_overlap(a, b) => {
             report.error(
                 format!("relay[{index}].egress.pool"),
@@ -158,7 +152,7 @@ fn prefixes_overlap(a: Prefix, b: Prefix) -> bool {
 fn own_is_not_served<A: Address>(
     report: &mut Report,
     ports: &[PortConfig],
-    services: &[ServiceConfig],
+    relays: &[RelayConfig],
     vips: &[Vip],
     reserved: &[&'static str],
 ) {
@@ -171,10 +165,10 @@ fn own_is_not_served<A: Address>(
         for (ip, what) in own.into_iter().map(|(ip, what)| (ip.ip(), what)) {
             let mut clashes: Vec<_> =
                 vips.iter().filter(|vip| vip.at.ip() == ip).map(|vip| vip.key.clone()).collect();
-            for (index, service) in services.iter().enumerate() {
-                if service.egress.holds(ip) {
-                    clashes.push(egress_key(index, service));
-                } else if what == OWN_ADDRESS && has_target(service, ip) {
+            for (index, relay) in relays.iter().enumerate() {
+                if relay.egress.holds(ip) {
+                    clashes.push(egress_key(index, relay));
+                } else if what == OWN_ADDRESS && has_target(relay, ip) {
                     clashes.push(format!("relay[{index}].targets"));
                 }
             }
@@ -185,10 +179,10 @@ fn own_is_not_served<A: Address>(
     }
 }
 
-fn egress_key(index: usize, service: &ServiceConfig) -> String {
+fn egress_key(index: usize, relay: &RelayConfig) -> String {
     format!(
         "relay[{index}].egress{}",
-        match service.egress {
+        match relay.egress {
             EgressConfig::Pool(_) => ".pool",
             EgressConfig::Prefix(_) => ".prefix",
             EgressConfig::Transparent => "",
@@ -199,23 +193,23 @@ fn egress_key(index: usize, service: &ServiceConfig) -> String {
 /// Warns of a pool or a prefix within the network of a link: stations there ask the link for its
 /// addresses, and the POP answers for those of its ports alone. One that covers a network holds
 /// the port's own address, which is told as a mistake.
-fn egress_is_routed(report: &mut Report, ports: &[PortConfig], services: &[ServiceConfig]) {
-    for (index, service) in services.iter().enumerate() {
-        let (first, question) = match service.egress {
+fn egress_is_routed(report: &mut Report, ports: &[PortConfig], relays: &[RelayConfig]) {
+    for (index, relay) in relays.iter().enumerate() {
+        let (first, question) = match relay.egress {
             EgressConfig::Pool(pool) => (pool.first.ip(), "ARP"),
             EgressConfig::Prefix(prefix) => (prefix.first.ip(), "neighbour discovery"),
             EgressConfig::Transparent => continue,
         };
         for (port_index, port) in ports.iter().enumerate() {
-            let around = |net: &&IpNet| net.contains(first) && !service.egress.holds(net.ip());
+            let around = |net: &&IpNet| net.contains(first) && !relay.egress.holds(net.ip());
             for net in port.addresses.iter().filter(around) {
                 report.warn(
-                    egress_key(index, service),
+                    egress_key(index, relay),
                     format!(
                         "the {} is in {net} of port[{port_index}]: hosts on that link ask for its \
                          addresses by {question}, which the POP does not answer; use one apart \
                          from it, or route it to the POP on every host of the link",
-                        described(service.egress)
+                        described(relay.egress)
                     ),
                 );
             }
@@ -236,11 +230,11 @@ fn described(egress: EgressConfig) -> String {
 fn targets_are_apart(
     report: &mut Report,
     index: usize,
-    service: &ServiceConfig,
-    services: &[ServiceConfig],
+    relay: &RelayConfig,
+    relays: &[RelayConfig],
 ) {
-    for (other_index, other) in services.iter().enumerate() {
-        for target in service.targets.iter().filter(|target| other.egress.holds(target.ip())) {
+    for (other_index, other) in relays.iter().enumerate() {
+        for target in relay.targets.iter().filter(|target| other.egress.holds(target.ip())) {
             let egress = described(other.egress);
             report.error(
                 format!("relay[{index}].targets"),
@@ -251,9 +245,9 @@ fn targets_are_apart(
 }
 
 /// A VIP must be in no pool and no prefix, and be no target.
-fn vip_is_apart(report: &mut Report, vip: &Vip, services: &[ServiceConfig]) {
+fn vip_is_apart(report: &mut Report, vip: &Vip, relays: &[RelayConfig]) {
     let ip = vip.at.ip();
-    for (other_index, other) in services.iter().enumerate() {
+    for (other_index, other) in relays.iter().enumerate() {
         if other.egress.holds(ip) {
             let egress = described(other.egress);
             report.error(
@@ -270,8 +264,8 @@ fn vip_is_apart(report: &mut Report, vip: &Vip, services: &[ServiceConfig]) {
     }
 }
 
-fn has_target(service: &ServiceConfig, ip: IpAddr) -> bool {
-    service.targets.iter().any(|target| target.ip() == ip)
+fn has_target(relay: &RelayConfig, ip: IpAddr) -> bool {
+    relay.targets.iter().any(|target| target.ip() == ip)
 }
 
 const OWN_ADDRESS: &str = "own address";

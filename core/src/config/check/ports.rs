@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use super::super::raw::{RawConfig, RawPort, RawSide};
 use super::super::{
-    Gateway, MAX_ADDRESSES, MAX_GATEWAYS, MAX_QUEUES, MAX_WORKERS, PortConfig, RxQueue,
-    ServiceConfig, TunnelConfig, WorkerConfig,
+    Gateway, MAX_ADDRESSES, MAX_GATEWAYS, MAX_QUEUES, MAX_WORKERS, PortConfig, RelayConfig,
+    RxQueue, TunnelConfig, WorkerConfig,
 };
 use super::{Report, repeated};
 use crate::net::{Address, IpNet, MAX_PORTS, Net, PortIndex, Side};
@@ -70,7 +70,7 @@ fn routers(report: &mut Report, raw: &RawConfig, ports: &[PortConfig]) {
 pub(super) fn gateway_families(
     report: &mut Report,
     ports: &[PortConfig],
-    services: &[ServiceConfig],
+    relays: &[RelayConfig],
     tunnels: &[TunnelConfig],
 ) {
     type Takes = fn(Side) -> bool;
@@ -78,9 +78,9 @@ pub(super) fn gateway_families(
     let (ipv4, ipv6): (Missing, Missing) = (no_gateway_of::<u32>, no_gateway_of::<u128>);
     let clients: (&str, Takes) = ("clients", Side::takes_clients);
     let targets: (&str, Takes) = ("targets", Side::takes_targets);
-    let vips = |ipv6| services.iter().any(|service| service.vip.is_ipv6() == ipv6);
+    let vips = |ipv6| relays.iter().any(|relay| relay.vip.is_ipv6() == ipv6);
     let target =
-        |ipv6| services.iter().flat_map(|service| &service.targets).any(|at| at.is_ipv6() == ipv6);
+        |ipv6| relays.iter().flat_map(|relay| &relay.targets).any(|at| at.is_ipv6() == ipv6);
     let vip4 = tunnels.iter().any(|tunnel| tunnel.vip4.is_some()) && !vips(false);
     let vip6 = tunnels.iter().any(|tunnel| tunnel.vip6.is_some()) && !vips(true);
     let wanted = [

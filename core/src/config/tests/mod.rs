@@ -148,9 +148,9 @@ fn a_good_config_is_read_whole() {
     assert_eq!(config.ports[1].mtu, 1500);
     assert_eq!(config.workers[1].rx, [RxQueue { port: PortIndex(0), queue: 1 }]);
     assert_eq!(config.layout, Layout::Pipeline);
-    assert_eq!(config.services[0].mss, 1400);
-    assert_eq!(config.services[1].mss, 1460);
-    assert_eq!(config.services[0].targets[0], "198.51.100.9:8443".parse().unwrap());
+    assert_eq!(config.relays[0].mss, 1400);
+    assert_eq!(config.relays[1].mss, 1460);
+    assert_eq!(config.relays[0].targets[0], "198.51.100.9:8443".parse().unwrap());
     assert_eq!(config.metrics_listen, Some("127.0.0.1:9100".parse().unwrap()));
 }
 

@@ -77,7 +77,7 @@ const PREFIX: &str = "{ prefix = \"2001:db8:64::/64\" }\nmss";
 fn services_with_ipv6_are_read_whole() {
     let config = Config::parse("pop.toml", TEXT).unwrap();
     assert_eq!(config.warnings, []);
-    let [old, web, _, raw, _] = &config.services[..] else { panic!() };
+    let [old, web, _, raw, _] = &config.relays[..] else { panic!() };
     assert_eq!((old.mss, web.mss, raw.mss), (1460, 1400, 1440));
     assert_eq!(web.vip, "203.0.113.10:443".parse().unwrap());
     assert_eq!(web.targets[0], "[2001:db8:5::1]:8443".parse().unwrap());

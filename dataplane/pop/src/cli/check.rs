@@ -21,7 +21,7 @@ pub(super) fn check(path: &Path) -> Result<(), Failure> {
     for warning in &snapshot.config.warnings {
         eprintln!("{warning} (warning)");
     }
-    let (services, tunnels) = (snapshot.config.services.len(), snapshot.tunnels.len());
+    let (services, tunnels) = (snapshot.config.relays.len(), snapshot.tunnels.len());
     let with_tunnels = if tunnels > 0 { format!(", {tunnels} tunnels") } else { String::new() };
     let digest = snapshot.digest();
     let path = path.display();

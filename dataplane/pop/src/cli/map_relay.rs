@@ -73,7 +73,7 @@ fn relays(snapshot: &Snapshot) -> Vec<Relay<'_>> {
         let named6 = || snapshot.services6.iter().find(|service| service.name == name);
         named.map(Relay::V4).or_else(|| named6().map(Relay::V6))
     };
-    snapshot.config.services.iter().filter_map(|service| find(&service.name)).collect()
+    snapshot.config.relays.iter().filter_map(|service| find(&service.name)).collect()
 }
 
 /// The services asked for: the one named, or all that `client` can connect to.

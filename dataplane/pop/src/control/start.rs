@@ -214,7 +214,7 @@ fn log_start(snapshot: &Snapshot) {
         pop = config.pop.name,
         ports = config.ports.len(),
         workers = config.workers.len(),
-        services = config.services.len(),
+        services = config.relays.len(),
         tunnels = snapshot.tunnels.len(),
         digest = snapshot.digest(),
         "starting"

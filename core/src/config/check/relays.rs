@@ -3,27 +3,22 @@
 use std::net::SocketAddr;
 
 use super::super::raw::{RawConfig, RawEgress, RawRelay};
-use super::super::{EgressConfig, MAX_TARGETS, Pool, PortConfig, Prefix, ServiceConfig};
+use super::super::{EgressConfig, MAX_TARGETS, Pool, PortConfig, Prefix, RelayConfig};
 use super::{Report, UNREAD, refuse_non_unicast, repeated};
 use crate::config::PoolBits;
 use crate::config::PrefixLen;
 use crate::net::{Address, IpNet};
 
-pub(super) fn services(
+pub(super) fn relays(
     report: &mut Report,
     raw: &RawConfig,
     ports: &[PortConfig],
-) -> Vec<ServiceConfig> {
+) -> Vec<RelayConfig> {
     let relays = raw.relay.iter().enumerate();
-    relays.map(|(index, relay)| service(report, index, relay, ports)).collect()
+    relays.map(|(index, raw)| relay(report, index, raw, ports)).collect()
 }
 
-fn service(
-    report: &mut Report,
-    index: usize,
-    raw: &RawRelay,
-    ports: &[PortConfig],
-) -> ServiceConfig {
+fn relay(report: &mut Report, index: usize, raw: &RawRelay, ports: &[PortConfig]) -> RelayConfig {
     let key = |name: &str| format!("relay[{index}].{name}");
     report.name(&key("name"), &raw.name);
     let vip = endpoint(report, &key("vip"), "a VIP", &raw.vip);
@@ -42,7 +37,7 @@ fn service(
     }
     let has_ipv6 = vip.is_some_and(|vip| vip.is_ipv6()) || targets.iter().any(SocketAddr::is_ipv6);
     targets.sort_unstable();
-    ServiceConfig {
+    RelayConfig {
         name: raw.name.clone(),
         vip: vip.unwrap_or(UNREAD),
         mss: mss(report, &key("mss"), raw.mss, ports, has_ipv6),
