@@ -1,0 +1,9 @@
+//! The rules. Each takes the tree and returns what breaks it.
+
+pub mod circles;
+pub mod edges;
+pub mod leftovers;
+pub mod names;
+pub mod order;
+pub mod size;
+pub mod style;
