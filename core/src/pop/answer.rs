@@ -14,8 +14,8 @@ use crate::seq::SeqNum;
 use crate::snapshot::Destination;
 use crate::verdict::{AbsorbKind, DropReason, ReplyKind, Verdict};
 use crate::wire::ipv4::{self, field};
-use crate::wire::tcp::{self, Reset};
-use crate::wire::{MacAddr, checksum, ethernet, icmp, icmpv6, ipv6, put_u16, put_u32};
+
+use crate::wire::{MacAddr, checksum, ethernet, icmp, icmpv6, ipv6, put_u16, put_u32, tcp};
 
 /// Shortest Ethernet frame without its check sequence (IEEE 802.3, 3.2.8); shorter ones of our own
 /// are filled up, as some ports do not.
@@ -96,13 +96,13 @@ impl<O> Run<'_, O> {
         };
         let (src, dst) = (ip.dst, ip.src);
         icmpv6::make_echo_reply(src, dst, message);
-        let header = ipv6::Originated {
-            payload_len: message.len() as u16,
-            protocol: ipv6::PROTOCOL_ICMPV6,
-            hop_limit: ipv6::ORIGINATED_HOP_LIMIT,
+        let header = ipv6::Header {
             traffic_class: ip.traffic_class,
+            payload_len: message.len() as u16,
+            next_header: ipv6::PROTOCOL_ICMPV6,
             src,
             dst,
+            ..ipv6::ORIGINATED
         };
         header.write(datagram);
         self.reply(packet, frame, l3, ReplyKind::Echo, ethernet::TYPE_IPV6);
@@ -273,16 +273,24 @@ impl<O> Run<'_, O> {
 /// no segment with at least a header is.
 fn write_reset<F: Frame>(packet: &Packet, frame: &mut F, seq: SeqNum, ack: Option<SeqNum>) -> bool {
     let Segment { l3, ip, tcp } = packet.segment;
-    let reset = Reset {
-        src: ip.dst,
-        dst: ip.src,
+    const LEN: usize = ipv4::HEADER_LEN + tcp::HEADER_LEN;
+    frame.truncate(l3 + LEN);
+    let datagram = frame.bytes_mut().get_mut(l3..).and_then(<[u8]>::first_chunk_mut::<LEN>);
+    let Some(datagram) = datagram else { return false };
+    let (head, segment) = datagram.split_at_mut(ipv4::HEADER_LEN);
+    let (src, dst) = (ip.dst, ip.src);
+    let (total_len, protocol) = (LEN as u16, ipv4::PROTOCOL_TCP);
+    ipv4::Header { total_len, protocol, src, dst, ..ipv4::ORIGINATED }.write(head);
+    tcp::Header {
         src_port: tcp.dst_port,
         dst_port: tcp.src_port,
         seq,
-        ack,
-    };
-    frame.truncate(l3 + Reset::LEN);
-    let Some(datagram) = frame.bytes_mut().get_mut(l3..l3 + Reset::LEN) else { return false };
-    reset.write(datagram);
+        ack: ack.unwrap_or_default(),
+        flags: if ack.is_some() { tcp::RST | tcp::ACK } else { tcp::RST },
+        window: 0,
+        options: &[],
+    }
+    .write(segment);
+    tcp::write_checksum(src, dst, segment);
     true
 }

@@ -366,7 +366,7 @@ impl<O> Run<'_, O> {
         let Some(datagram) = frame.bytes_mut().get_mut(l3..) else { return };
         let total_len = datagram.len() as u16;
         let (protocol, dst) = (ipv4::PROTOCOL_ICMP, ip.src);
-        ipv4::Originated { total_len, protocol, src, dst }.write(datagram);
+        ipv4::Header { total_len, protocol, src, dst, ..ipv4::ORIGINATED }.write(datagram);
         icmp::write_error(datagram.get_mut(ipv4::HEADER_LEN..).unwrap_or_default(), error);
         self.reflect(packet, frame, l3, kind, ethernet::TYPE_IPV4);
     }

@@ -88,7 +88,7 @@ impl<O> Run<'_, O> {
         O: Output<F>,
     {
         let ip = packet.ipv6.ip;
-        if !tcp::checksum_holds6(ip.src, ip.dst, packet.ipv6.message(packet, &frame)) {
+        if !tcp::checksum_holds(ip.src, ip.dst, packet.ipv6.message(packet, &frame)) {
             return self.drop(packet.of, DropReason::TcpChecksum, frame);
         }
         self.count_drop::<F>(packet.of, DropReason::TooBig);
@@ -123,13 +123,12 @@ impl<O> Run<'_, O> {
         let datagram = frame.bytes_mut().get_mut(l3..).unwrap_or_default();
         let Some((head, message)) = datagram.split_at_mut_checked(ipv6::HEADER_LEN) else { return };
         icmpv6::write_error(src, dst, message, error);
-        let header = ipv6::Originated {
+        let header = ipv6::Header {
             payload_len: message.len() as u16,
-            protocol: ipv6::PROTOCOL_ICMPV6,
-            hop_limit: ipv6::ORIGINATED_HOP_LIMIT,
-            traffic_class: 0,
+            next_header: ipv6::PROTOCOL_ICMPV6,
             src,
             dst,
+            ..ipv6::ORIGINATED
         };
         header.write(head);
         self.reflect(packet, frame, l3, kind, ethernet::TYPE_IPV6);

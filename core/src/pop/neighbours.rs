@@ -86,13 +86,13 @@ fn solicitation<F: Frame>(
 
 /// Writes the IPv6 header at the start of `datagram`; gives back the rest.
 fn write_nd_header(datagram: &mut [u8], src: u128, dst: u128) -> &mut [u8] {
-    let header = ipv6::Originated {
+    let header = ipv6::Header {
         payload_len: nd::LEN as u16,
-        protocol: ipv6::PROTOCOL_ICMPV6,
+        next_header: ipv6::PROTOCOL_ICMPV6,
         hop_limit: nd::HOP_LIMIT,
-        traffic_class: 0,
         src,
         dst,
+        ..ipv6::ORIGINATED
     };
     header.write(datagram);
     datagram.get_mut(ipv6::HEADER_LEN..).unwrap_or_default()

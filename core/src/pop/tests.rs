@@ -53,7 +53,8 @@ fn segment(src: u32, dst: u32, ports: u32) -> HeapFrame {
     let mut frame = [0; 14 + 52];
     let mac = |last| MacAddr::new([2, 0, 0, 0, 0, last]);
     ethernet::write(&mut frame, mac(1), mac(2), None, ethernet::TYPE_IPV4);
-    let header = ipv4::Originated { total_len: 52, protocol: ipv4::PROTOCOL_TCP, src, dst };
+    let (total_len, protocol) = (52, ipv4::PROTOCOL_TCP);
+    let header = ipv4::Header { total_len, protocol, src, dst, ..ipv4::ORIGINATED };
     header.write(&mut frame[14..]);
     assert!(checksum::is_valid(&frame[14..34]));
     put_u32(&mut frame, 34, ports);

@@ -98,7 +98,7 @@ pub fn write_checksum(src: u128, dst: u128, bytes: &mut [u8]) {
 }
 
 fn sum(src: u128, dst: u128, bytes: &[u8]) -> u32 {
-    let pseudo = checksum::pseudo_header6(src, dst, PROTOCOL_ICMPV6, bytes.len() as u32);
+    let pseudo = checksum::pseudo_header(src, dst, PROTOCOL_ICMPV6, bytes.len());
     checksum::sum(pseudo, bytes)
 }
 

@@ -161,11 +161,19 @@ pub fn id(bytes: &[u8]) -> u16 {
     get_u16(bytes, field::ID)
 }
 
-/// A header of our own: no options, DF set, ID 0, as all datagrams that a POP originates.
-#[derive(Clone, Copy, Debug)]
-pub struct Originated {
+/// What an IPv4 header without options says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// DSCP and ECN.
+    pub tos: u8,
     /// Length of header and payload in bytes.
     pub total_len: u16,
+    /// Identification.
+    pub id: u16,
+    /// Flags and fragment offset as on the wire, such as [`DONT_FRAGMENT`].
+    pub fragment: u16,
+    /// Time to live in hops.
+    pub ttl: u8,
     /// Protocol of the payload.
     pub protocol: u8,
     /// Source address.
@@ -174,35 +182,52 @@ pub struct Originated {
     pub dst: u32,
 }
 
-impl Originated {
+/// The fields that are the same in all datagrams which a POP originates: DF set, ID 0
+/// (RFC 6864, section 4.1). Lengths, protocol and addresses are for the caller to fill in.
+pub const ORIGINATED: Header = Header {
+    tos: 0,
+    total_len: 0,
+    id: 0,
+    fragment: DONT_FRAGMENT,
+    ttl: ORIGINATED_TTL,
+    protocol: 0,
+    src: 0,
+    dst: 0,
+};
+
+impl Header {
+    /// Reads and checks the header at the start of `bytes`, as [`Ipv4::parse`] does. Options are
+    /// not part of what is returned.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Ipv4::parse`].
+    pub fn parse(bytes: &[u8]) -> Result<Header, Ipv4Error> {
+        let ip = Ipv4::parse(bytes)?;
+        Ok(Header {
+            tos: bytes.get(field::TOS).copied().unwrap_or_default(),
+            total_len: ip.total_len as u16,
+            id: id(bytes),
+            fragment: ip.fragment,
+            ttl: ip.ttl,
+            protocol: ip.protocol,
+            src: ip.src,
+            dst: ip.dst,
+        })
+    }
+
     /// Writes the header with its checksum at the start of `bytes`, which hold at least
     /// [`HEADER_LEN`] bytes; nothing is written when they do not.
+    #[inline]
     pub fn write(&self, bytes: &mut [u8]) {
-        self.write_passed(bytes, ORIGINATED_TTL, 0);
-    }
-
-    /// The same with this TTL, DSCP and ECN: for what a POP passes on under a header of its own.
-    #[inline]
-    pub fn write_passed(&self, bytes: &mut [u8], ttl: u8, tos: u8) {
-        self.write_whole(bytes, ttl, tos, DONT_FRAGMENT, 0);
-    }
-
-    /// The same with DF clear, so that routers may fragment it, and this ID for its fragments.
-    #[inline]
-    pub fn write_fragmentable(&self, bytes: &mut [u8], ttl: u8, tos: u8, id: u16) {
-        self.write_whole(bytes, ttl, tos, 0, id);
-    }
-
-    #[inline]
-    fn write_whole(&self, bytes: &mut [u8], ttl: u8, tos: u8, fragment: u16, id: u16) {
         let Some(head) = bytes.first_chunk_mut::<HEADER_LEN>() else { return };
         *head = [0; HEADER_LEN];
         head[field::VERSION_IHL] = 0x45;
+        head[field::TOS] = self.tos;
         put_u16(head, field::TOTAL_LEN, self.total_len);
-        put_u16(head, field::ID, id);
-        put_u16(head, field::FRAGMENT, fragment);
-        head[field::TOS] = tos;
-        head[field::TTL] = ttl;
+        put_u16(head, field::ID, self.id);
+        put_u16(head, field::FRAGMENT, self.fragment);
+        head[field::TTL] = self.ttl;
         head[field::PROTOCOL] = self.protocol;
         put_u32(head, field::SRC, self.src);
         put_u32(head, field::DST, self.dst);
@@ -261,11 +286,19 @@ const OPTION_SSRR: u8 = 137;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    const HEADER: Header = Header {
+        total_len: 24,
+        protocol: PROTOCOL_TCP,
+        src: 0x0102_0304,
+        dst: 0x0506_0708,
+        ..ORIGINATED
+    };
 
     fn header() -> [u8; 24] {
         let mut bytes = [0; 24];
-        let (src, dst) = (0x0102_0304, 0x0506_0708);
-        Originated { total_len: 24, protocol: PROTOCOL_TCP, src, dst }.write(&mut bytes);
+        HEADER.write(&mut bytes);
         bytes
     }
 
@@ -287,12 +320,25 @@ mod tests {
     #[test]
     fn a_header_to_be_fragmented_has_an_id_and_no_df() {
         let mut bytes = [0; 24];
-        let header = Originated { total_len: 24, protocol: PROTOCOL_TCP, src: 1, dst: 2 };
-        header.write_fragmentable(&mut bytes, 9, 0xb9, 0x1234);
+        Header { tos: 0xb9, id: 0x1234, fragment: 0, ttl: 9, ..HEADER }.write(&mut bytes);
         let parsed = Ipv4::parse(&bytes).unwrap();
         assert!(!parsed.dont_fragment() && !parsed.is_fragment());
         assert_eq!((parsed.ttl, bytes[field::TOS]), (9, 0xb9));
         assert_eq!(get_u16(&bytes, field::ID), 0x1234);
+    }
+
+    proptest! {
+        #[test]
+        fn parse_is_the_inverse_of_write(
+            (tos, id, fragment, ttl, protocol) in any::<(u8, u16, u16, u8, u8)>(), src: u32, dst: u32,
+            payload_len in 0u16..64,
+        ) {
+            let total_len = HEADER_LEN as u16 + payload_len;
+            let header = Header { tos, total_len, id, fragment, ttl, protocol, src, dst };
+            let mut bytes = vec![0xee; usize::from(total_len)];
+            header.write(&mut bytes);
+            prop_assert_eq!(Header::parse(&bytes), Ok(header));
+        }
     }
 
     #[test]

@@ -268,33 +268,61 @@ pub const fn is_extension(protocol: u8) -> bool {
     matches!(protocol, HOP_BY_HOP | ROUTING | PROTOCOL_FRAGMENT | DESTINATION)
 }
 
-/// A header of our own: no extension headers, flow label 0.
-#[derive(Clone, Copy, Debug)]
-pub struct Originated {
+/// What an IPv6 header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// DSCP and ECN.
+    pub traffic_class: u8,
+    /// Flow label (RFC 6437), 20 bits.
+    pub flow_label: u32,
     /// Length of what follows, in bytes.
     pub payload_len: u16,
     /// What follows.
-    pub protocol: u8,
+    pub next_header: u8,
     /// Hop limit.
     pub hop_limit: u8,
-    /// DSCP and ECN.
-    pub traffic_class: u8,
     /// Source address.
     pub src: u128,
     /// Destination address.
     pub dst: u128,
 }
 
-impl Originated {
+/// The fields that are the same in all datagrams which a POP originates: flow label 0. Length, next
+/// header and addresses are for the caller to fill in.
+pub const ORIGINATED: Header = Header {
+    traffic_class: 0,
+    flow_label: 0,
+    payload_len: 0,
+    next_header: 0,
+    hop_limit: ORIGINATED_HOP_LIMIT,
+    src: 0,
+    dst: 0,
+};
+
+impl Header {
+    /// Reads the header at the start of `bytes`, as [`Ipv6::parse`] does.
+    pub fn parse(bytes: &[u8]) -> Option<Header> {
+        let ip = Ipv6::parse(bytes)?;
+        Some(Header {
+            traffic_class: ip.traffic_class,
+            flow_label: get_u32(bytes, field::VERSION_CLASS_FLOW) & FLOW_LABEL,
+            payload_len: ip.payload_len as u16,
+            next_header: ip.next_header,
+            hop_limit: ip.hop_limit,
+            src: ip.src,
+            dst: ip.dst,
+        })
+    }
+
     /// Writes the header at the start of `bytes`, which hold at least [`HEADER_LEN`] bytes; nothing
     /// is written when they do not.
     #[inline]
     pub fn write(&self, bytes: &mut [u8]) {
         let Some(head) = bytes.first_chunk_mut::<HEADER_LEN>() else { return };
-        let first = 6 << 28 | u32::from(self.traffic_class) << 20;
-        put_u32(head, field::VERSION_CLASS_FLOW, first);
+        let class = u32::from(self.traffic_class) << 20;
+        put_u32(head, field::VERSION_CLASS_FLOW, 6 << 28 | class | self.flow_label & FLOW_LABEL);
         put_u16(head, field::PAYLOAD_LEN, self.payload_len);
-        head[field::NEXT_HEADER] = self.protocol;
+        head[field::NEXT_HEADER] = self.next_header;
         head[field::HOP_LIMIT] = self.hop_limit;
         put_address(head, field::SRC, self.src);
         put_address(head, field::DST, self.dst);
@@ -328,6 +356,9 @@ pub(crate) fn put_address(bytes: &mut [u8], at: usize, ip: u128) {
     put_u64(bytes, at + 8, ip as u64);
 }
 
+/// The flow label in the header's first 32 bits.
+const FLOW_LABEL: u32 = 0xf_ffff;
+
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const DESTINATION: u8 = 60;
@@ -355,11 +386,12 @@ mod tests {
         }
         payload.extend([0xee; 4]);
         let mut bytes = vec![0; HEADER_LEN];
-        Originated {
-            payload_len: payload.len() as u16,
-            protocol: extensions.first().map_or(protocol, |(kind, _)| *kind),
-            hop_limit: 9,
+        Header {
             traffic_class: 0xb9,
+            flow_label: 0xabcde,
+            payload_len: payload.len() as u16,
+            next_header: extensions.first().map_or(protocol, |(kind, _)| *kind),
+            hop_limit: 9,
             src: 1 << 100 | 1,
             dst: 1 << 100 | 2,
         }
@@ -529,6 +561,19 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn parse_is_the_inverse_of_write(
+            (traffic_class, next_header, hop_limit) in any::<(u8, u8, u8)>(), flow_label in 0..=FLOW_LABEL,
+            payload_len in 0u16..64, src: u128, dst: u128,
+        ) {
+            let header = Header {
+                traffic_class, flow_label, payload_len, next_header, hop_limit, src, dst,
+            };
+            let mut bytes = vec![0xee; HEADER_LEN + usize::from(payload_len)];
+            header.write(&mut bytes);
+            prop_assert_eq!(Header::parse(&bytes), Some(header));
+        }
+
         #[test]
         fn what_is_found_is_inside(
             mut bytes in proptest::collection::vec(any::<u8>(), HEADER_LEN..200),

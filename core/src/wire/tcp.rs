@@ -1,8 +1,9 @@
 //! TCP header and its options (RFC 9293; timestamps RFC 7323; SACK RFC 2018).
 
+use super::{checksum, ipv4, ipv6};
 use super::{get_u16, get_u32, put_u16, put_u32};
+use crate::net::Address;
 use crate::seq::SeqNum;
-use crate::wire::{checksum, ipv4, ipv6};
 
 /// Offsets from the start of the TCP header.
 pub mod field {
@@ -22,6 +23,8 @@ pub mod field {
     pub const WINDOW: usize = 14;
     /// Checksum.
     pub const CHECKSUM: usize = 16;
+    /// Urgent pointer.
+    pub const URGENT: usize = 18;
 }
 
 /// Length in bytes without options.
@@ -176,110 +179,152 @@ impl Iterator for Options<'_> {
     }
 }
 
-/// A RST without options and data (RFC 9293, section 3.10.7).
+/// What a TCP header says.
+///
+/// The checksum is none of it: it depends on addresses and data as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reset {
-    /// Source address.
-    pub src: u32,
-    /// Destination address.
-    pub dst: u32,
+pub struct Header<'a> {
     /// Source port.
     pub src_port: u16,
     /// Destination port.
     pub dst_port: u16,
     /// Sequence number.
     pub seq: SeqNum,
-    /// Acknowledgment number, for a RST|ACK.
-    pub ack: Option<SeqNum>,
+    /// Acknowledgment number; meaningless without [`ACK`].
+    pub ack: SeqNum,
+    /// Flags.
+    pub flags: u8,
+    /// Window, before scaling.
+    pub window: u16,
+    /// Options, padded to whole words of four bytes: at most [`OPTIONS_LEN_MAX`] bytes.
+    pub options: &'a [u8],
 }
 
-impl Reset {
-    /// Length in bytes of the IPv4 datagram.
-    pub const LEN: usize = ipv4::HEADER_LEN + HEADER_LEN;
+impl<'a> Header<'a> {
+    /// Reads the header of the segment that fills `bytes`; `None` when it is not whole. The urgent
+    /// pointer is not part of it.
+    pub fn parse(bytes: &'a [u8]) -> Option<Header<'a>> {
+        let Tcp { src_port, dst_port, seq, ack, flags, header_len } = Tcp::parse(bytes)?;
+        let window = get_u16(bytes, field::WINDOW);
+        let options = bytes.get(HEADER_LEN..header_len)?;
+        Some(Header { src_port, dst_port, seq, ack, flags, window, options })
+    }
 
-    /// Writes IPv4 and TCP header with their checksums at the start of `bytes`, which hold at
-    /// least [`Reset::LEN`] bytes; nothing is written when they do not.
-    pub fn write(&self, bytes: &mut [u8]) {
-        let Some(datagram) = bytes.first_chunk_mut::<{ Self::LEN }>() else { return };
-        let (head, segment) = datagram.split_at_mut(ipv4::HEADER_LEN);
-        let (src, dst) = (self.src, self.dst);
-        let total_len = Self::LEN as u16;
-        ipv4::Originated { total_len, protocol: ipv4::PROTOCOL_TCP, src, dst }.write(head);
-        segment.fill(0);
-        put_u16(segment, field::SRC_PORT, self.src_port);
-        put_u16(segment, field::DST_PORT, self.dst_port);
-        put_u32(segment, field::SEQ, self.seq.0);
-        put_u32(segment, field::ACK, self.ack.map_or(0, |ack| ack.0));
-        segment[field::DATA_OFFSET] = (HEADER_LEN as u8 / 4) << 4;
-        segment[field::FLAGS] = if self.ack.is_some() { RST | ACK } else { RST };
-        let sum = segment_checksum(src, dst, segment);
-        put_u16(segment, field::CHECKSUM, sum);
+    /// Length in bytes, options included.
+    #[inline]
+    pub const fn header_len(&self) -> usize {
+        HEADER_LEN + self.options.len()
+    }
+
+    /// Writes the header at the start of `segment`, with checksum and urgent pointer 0; nothing when
+    /// it is shorter than the header.
+    #[inline]
+    pub fn write(&self, segment: &mut [u8]) {
+        self.put(segment, 0);
+    }
+
+    /// Writes the header at the start of `segment`, urgent pointer 0; nothing when it is shorter
+    /// than the header. Its checksum is that of a segment whose pseudo header and data sum up to
+    /// `rest`.
+    #[inline]
+    pub fn write_with_checksum(&self, segment: &mut [u8], rest: u32) {
+        // Each is at most 16 bits wide, but for the options' sum, which is folded too.
+        let [seq, ack] = [self.seq.0, self.ack.0].map(|number| (number >> 16) + (number & 0xffff));
+        let fixed = u32::from(self.src_port)
+            + u32::from(self.dst_port)
+            + seq
+            + ack
+            + u32::from(self.offset_and_flags())
+            + u32::from(self.window);
+        let options = checksum::fold(checksum::sum(0, self.options));
+        let sum = u32::from(checksum::fold(rest)) + fixed + u32::from(options);
+        self.put(segment, !checksum::fold(sum));
+    }
+
+    #[inline]
+    fn put(&self, segment: &mut [u8], checksum: u16) {
+        let Some((header, _)) = segment.split_at_mut_checked(self.header_len()) else { return };
+        let Some((head, options)) = header.split_first_chunk_mut::<HEADER_LEN>() else { return };
+        put_u16(head, field::SRC_PORT, self.src_port);
+        put_u16(head, field::DST_PORT, self.dst_port);
+        put_u32(head, field::SEQ, self.seq.0);
+        put_u32(head, field::ACK, self.ack.0);
+        put_u16(head, field::DATA_OFFSET, self.offset_and_flags());
+        put_u16(head, field::WINDOW, self.window);
+        put_u16(head, field::CHECKSUM, checksum);
+        put_u16(head, field::URGENT, 0);
+        options.copy_from_slice(self.options);
+    }
+
+    /// The word of data offset and flags.
+    #[inline]
+    const fn offset_and_flags(&self) -> u16 {
+        ((self.header_len() / 4) << 12) as u16 | self.flags as u16
     }
 }
 
-/// The checksum field of `segment`, in which that field is zero, between two addresses.
-pub fn segment_checksum(src: u32, dst: u32, segment: &[u8]) -> u16 {
-    let pseudo = checksum::pseudo_header(src, dst, ipv4::PROTOCOL_TCP, segment.len() as u16);
-    !checksum::fold(checksum::sum(pseudo, segment))
-}
-
-/// Whether the checksum of `segment` between two addresses holds.
-pub fn checksum_holds(src: u32, dst: u32, segment: &[u8]) -> bool {
-    let pseudo = checksum::pseudo_header(src, dst, ipv4::PROTOCOL_TCP, segment.len() as u16);
-    checksum::fold(checksum::sum(pseudo, segment)) == 0xffff
-}
-
-/// [`segment_checksum`] between two IPv6 addresses.
+/// Computes the checksum of the segment that fills `segment`, between two addresses, and writes it.
 #[inline]
-pub fn segment_checksum6(src: u128, dst: u128, segment: &[u8]) -> u16 {
-    !checksum::fold(sum6(src, dst, segment))
+pub fn write_checksum<A: Address>(src: A, dst: A, segment: &mut [u8]) {
+    put_u16(segment, field::CHECKSUM, 0);
+    let sum = !checksum::fold(sum(src, dst, segment));
+    put_u16(segment, field::CHECKSUM, sum);
 }
 
-/// [`checksum_holds`] between two IPv6 addresses.
+/// Whether the checksum of the segment that fills `segment` holds between two addresses.
 #[inline]
-pub fn checksum_holds6(src: u128, dst: u128, segment: &[u8]) -> bool {
-    checksum::fold(sum6(src, dst, segment)) == 0xffff
+pub fn checksum_holds<A: Address>(src: A, dst: A, segment: &[u8]) -> bool {
+    checksum::fold(sum(src, dst, segment)) == 0xffff
 }
 
 #[inline]
-fn sum6(src: u128, dst: u128, segment: &[u8]) -> u32 {
-    let len = segment.len() as u32;
-    checksum::sum(checksum::pseudo_header6(src, dst, ipv6::PROTOCOL_TCP, len), segment)
+fn sum<A: Address>(src: A, dst: A, segment: &[u8]) -> u32 {
+    let pseudo = checksum::pseudo_header(src, dst, PROTOCOL, segment.len());
+    checksum::sum(pseudo, segment)
 }
+
+/// TCP's number as the protocol of IPv4 and the next header of IPv6.
+const PROTOCOL: u8 = ipv4::PROTOCOL_TCP;
+const _: () = assert!(PROTOCOL == ipv6::PROTOCOL_TCP);
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    #[test]
-    fn reset_parses_and_its_checksums_hold() {
-        let reset = Reset {
-            src: 1,
-            dst: 2,
-            src_port: 80,
-            dst_port: 4000,
-            seq: SeqNum(7),
-            ack: Some(SeqNum(9)),
-        };
-        let mut bytes = [0xee; Reset::LEN];
-        reset.write(&mut bytes);
-        assert!(ipv4::Ipv4::parse(&bytes).is_ok());
-        let tcp = Tcp::parse(&bytes[20..]).unwrap();
-        assert_eq!((tcp.seq, tcp.ack, tcp.flags), (SeqNum(7), SeqNum(9), RST | ACK));
-        assert!(checksum_holds(1, 2, &bytes[20..]));
+    fn checksums_hold_and_see_damage<A: Address>(src: A, dst: A, other: A) {
+        let mut segment = [0xd1; 33];
+        write_checksum(src, dst, &mut segment);
+        assert!(checksum_holds(src, dst, &segment));
+        assert!(!checksum_holds(src, other, &segment));
+        assert!(!checksum_holds(src, dst, &segment[..32]));
     }
 
     #[test]
-    fn checksums_hold_between_ipv6_addresses() {
-        let (src, dst) = (u128::MAX - 7, 1 << 100);
-        let mut segment = [0xd1; 33];
-        put_u16(&mut segment, field::CHECKSUM, 0);
-        let sum = segment_checksum6(src, dst, &segment);
-        put_u16(&mut segment, field::CHECKSUM, sum);
-        assert!(checksum_holds6(src, dst, &segment));
-        assert!(!checksum_holds6(src, dst + 1, &segment));
-        assert!(!checksum_holds6(src, dst, &segment[..32]));
+    fn checksums_hold_between_addresses_of_both_families() {
+        checksums_hold_and_see_damage(0xc000_0201u32, 0xcb00_7101, 0xcb00_7102);
+        checksums_hold_and_see_damage(u128::MAX - 7, 1 << 100, 1 << 101);
+    }
+
+    #[test]
+    fn a_short_slice_is_not_written() {
+        let header = Header {
+            src_port: 1,
+            dst_port: 2,
+            seq: SeqNum(3),
+            ack: SeqNum(4),
+            flags: SYN,
+            window: 5,
+            options: &[kind::MSS, 4, 5, 6],
+        };
+        let mut bytes = [0xee; 24];
+        header.write(&mut bytes[..23]);
+        assert_eq!(bytes, [0xee; 24]);
+        header.write(&mut bytes);
+        assert_eq!(
+            bytes,
+            [0, 1, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4, 0x60, 2, 0, 5, 0, 0, 0, 0, 2, 4, 5, 6]
+        );
     }
 
     #[test]
@@ -313,6 +358,29 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn parse_is_the_inverse_of_write(
+            (src_port, dst_port, seq, ack) in any::<(u16, u16, u32, u32)>(), flags: u8, window: u16,
+            options in proptest::collection::vec(any::<[u8; 4]>(), 0..=10),
+            data in proptest::collection::vec(any::<u8>(), 0..99), ips: [u128; 2],
+        ) {
+            let options = options.as_flattened();
+            let (seq, ack) = (SeqNum(seq), SeqNum(ack));
+            let header = Header { src_port, dst_port, seq, ack, flags, window, options };
+            let mut segment = vec![0xee; header.header_len()];
+            segment.extend(&data);
+            header.write(&mut segment);
+            prop_assert_eq!(Header::parse(&segment), Some(header));
+
+            // The slow twin of the derived checksum: the sum of all bytes.
+            write_checksum(ips[0], ips[1], &mut segment);
+            let mut derived = vec![0xee; header.header_len()];
+            derived.extend(&data);
+            let pseudo = checksum::pseudo_header(ips[0], ips[1], PROTOCOL, segment.len());
+            header.write_with_checksum(&mut derived, checksum::sum(pseudo, &data));
+            prop_assert_eq!(segment, derived);
+        }
+
         #[test]
         fn options_stay_inside(bytes in proptest::collection::vec(any::<u8>(), 0..=40)) {
             for option in Options::new(&bytes).take(64).flatten() {

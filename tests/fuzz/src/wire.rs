@@ -89,7 +89,7 @@ fn segment(input: &[u8]) {
         sum = (sum & 0xffff) + (sum >> 16);
     }
     let holds = sum == 0xffff;
-    assert_eq!(tcp::checksum_holds(0x0102_0304, 0x0506_0708, input), holds);
+    assert_eq!(tcp::checksum_holds(0x0102_0304u32, 0x0506_0708, input), holds);
 }
 
 fn tcp_options(bytes: &[u8]) {

@@ -32,12 +32,10 @@ fn ipv4_frame(id: u16, protocol: u8, from: usize, to: usize, more: bool) -> Vec<
     frame.extend([8, 0]);
     let (total_len, word) = ((20 + to - from) as u16, (from / 8) as u16);
     let mut header = [0; 20];
-    let originated = ipv4::Originated { total_len, protocol, src: 0x0a00_0001, dst: 0x0a00_0002 };
-    originated.write_fragmentable(&mut header, 64, 0, id);
-    put_u16(&mut header, 6, word | if more { ipv4::MORE_FRAGMENTS } else { 0 });
-    put_u16(&mut header, 10, 0);
-    let sum = checksum::checksum(&header);
-    put_u16(&mut header, 10, sum);
+    let fragment = word | if more { ipv4::MORE_FRAGMENTS } else { 0 };
+    let (src, dst) = (0x0a00_0001, 0x0a00_0002);
+    ipv4::Header { total_len, id, fragment, protocol, src, dst, ..ipv4::ORIGINATED }
+        .write(&mut header);
     frame.extend(header);
     // Payload whose thirteenth byte reads as a TCP header of 20 bytes.
     frame.extend((from..to).map(|_| 0x50));
@@ -49,13 +47,12 @@ fn ipv6_frame(id: u32, from: usize, to: usize, more: bool) -> Vec<u8> {
     frame.extend([0x86, 0xdd]);
     let mut datagram = vec![0; 48];
     let (src, dst) = (0x2001 << 112 | 1, 0x2001 << 112 | 2);
-    ipv6::Originated {
+    ipv6::Header {
         payload_len: (8 + to - from) as u16,
-        protocol: ipv6::PROTOCOL_FRAGMENT,
-        hop_limit: 64,
-        traffic_class: 0,
+        next_header: ipv6::PROTOCOL_FRAGMENT,
         src,
         dst,
+        ..ipv6::ORIGINATED
     }
     .write(&mut datagram);
     let header = ipv6::Fragment { at: 40, named_at: 6, next_header: 6, offset: from, more, id };

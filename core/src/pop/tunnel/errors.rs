@@ -208,14 +208,26 @@ fn write_error(datagram: &mut [u8], sent: &Sent, trouble: Trouble, ttl: u8) {
             head[icmp::field::TYPE] = kind;
             head[icmp::field::CODE] = code;
             put_u16(head, icmp::field::MTU, mtu);
-            let (protocol, total) = (ipv4::PROTOCOL_TCP, sent.total_len);
-            let quoted = ipv4::Originated { total_len: total, protocol, src: agent, dst: vip };
-            quoted.write_passed(quote, QUOTED_TTL, 0);
+            let quoted = ipv4::Header {
+                total_len: sent.total_len,
+                ttl: QUOTED_TTL,
+                protocol: ipv4::PROTOCOL_TCP,
+                src: agent,
+                dst: vip,
+                ..ipv4::ORIGINATED
+            };
+            quoted.write(quote);
             write_segment(quote.get_mut(ipv4::HEADER_LEN..).unwrap_or_default(), sent);
             icmp::write_checksum(message);
-            let (protocol, total_len) = (ipv4::PROTOCOL_ICMP, total_len as u16);
-            let header = ipv4::Originated { total_len, protocol, src: vip, dst: agent };
-            header.write_passed(outer, ttl, 0);
+            let header = ipv4::Header {
+                total_len: total_len as u16,
+                ttl,
+                protocol: ipv4::PROTOCOL_ICMP,
+                src: vip,
+                dst: agent,
+                ..ipv4::ORIGINATED
+            };
+            header.write(outer);
         }
         (IpAddr::V6(agent), IpAddr::V6(vip)) => {
             let (agent, vip) = (agent.to_bits(), vip.to_bits());
@@ -228,24 +240,24 @@ fn write_error(datagram: &mut [u8], sent: &Sent, trouble: Trouble, ttl: u8) {
             head[icmpv6::field::TYPE] = kind;
             head[icmpv6::field::CODE] = code;
             put_u32(head, icmpv6::field::MTU, mtu.into());
-            let quoted = ipv6::Originated {
+            let quoted = ipv6::Header {
                 payload_len: sent.total_len.saturating_sub(ipv6::HEADER_LEN as u16),
-                protocol: ipv6::PROTOCOL_TCP,
+                next_header: ipv6::PROTOCOL_TCP,
                 hop_limit: QUOTED_TTL,
-                traffic_class: 0,
                 src: agent,
                 dst: vip,
+                ..ipv6::ORIGINATED
             };
             quoted.write(quote);
             write_segment(quote.get_mut(ipv6::HEADER_LEN..).unwrap_or_default(), sent);
             icmpv6::write_checksum(vip, agent, message);
-            let header = ipv6::Originated {
+            let header = ipv6::Header {
                 payload_len: message.len() as u16,
-                protocol: ipv6::PROTOCOL_ICMPV6,
+                next_header: ipv6::PROTOCOL_ICMPV6,
                 hop_limit: ttl,
-                traffic_class: 0,
                 src: vip,
                 dst: agent,
+                ..ipv6::ORIGINATED
             };
             header.write(outer);
         }
@@ -254,17 +266,18 @@ fn write_error(datagram: &mut [u8], sent: &Sent, trouble: Trouble, ttl: u8) {
     }
 }
 
-/// Writes the TCP header of `sent`, without the checksum, which nobody knows.
+/// Writes the TCP header of `sent`, without its checksum, which is not known.
 fn write_segment(bytes: &mut [u8], sent: &Sent) {
-    let Some(head) = bytes.first_chunk_mut::<{ tcp::HEADER_LEN }>() else { return };
-    *head = [0; tcp::HEADER_LEN];
-    put_u16(head, tcp::field::SRC_PORT, sent.src.port());
-    put_u16(head, tcp::field::DST_PORT, sent.dst.port());
-    put_u32(head, tcp::field::SEQ, sent.seq.0);
-    put_u32(head, tcp::field::ACK, sent.ack.0);
-    head[tcp::field::DATA_OFFSET] = ((tcp::HEADER_LEN / 4) << 4) as u8;
-    head[tcp::field::FLAGS] = PSH | ACK;
-    put_u16(head, tcp::field::WINDOW, WINDOW);
+    tcp::Header {
+        src_port: sent.src.port(),
+        dst_port: sent.dst.port(),
+        seq: sent.seq,
+        ack: sent.ack,
+        flags: PSH | ACK,
+        window: WINDOW,
+        options: &[],
+    }
+    .write(bytes);
 }
 
 /// Length of an error with its quote.

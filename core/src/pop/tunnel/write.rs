@@ -9,8 +9,8 @@ use std::net::{IpAddr, SocketAddr};
 use super::Outer;
 use crate::seq::SeqNum;
 use crate::tunnel::handshake::WINDOW;
-use crate::wire::tcp::{HEADER_LEN, RST, field};
-use crate::wire::{checksum, ipv4, ipv6, put_u16, put_u32};
+use crate::wire::tcp::{self, HEADER_LEN, RST};
+use crate::wire::{checksum, ipv4, ipv6};
 
 /// The IP and TCP headers of a segment, but for its options.
 #[derive(Clone, Copy, Debug)]
@@ -38,48 +38,44 @@ impl Headers {
         HEADER_LEN + if self.dst.is_ipv4() { ipv4::HEADER_LEN } else { ipv6::HEADER_LEN }
     }
 
-    /// Writes them, and `options`, at the start of `datagram`, which fills its slice. The sum of what
-    /// comes behind is `behind`.
+    /// Writes them, and `options`, at the start of `datagram`, which fills its slice. The sum of the
+    /// segment's data is `data`.
     #[inline]
-    pub fn write(&self, datagram: &mut [u8], options: &[u8], behind: u32) {
+    pub fn write(&self, datagram: &mut [u8], options: &[u8], data: u32) {
         let total_len = datagram.len();
-        let Some((ip, tcp)) = datagram.split_at_mut_checked(self.len() - HEADER_LEN) else {
+        let Some((ip, segment)) = datagram.split_at_mut_checked(self.len() - HEADER_LEN) else {
             return;
         };
-        let segment_len = tcp.len();
-        let Some((head, rest)) = tcp.split_first_chunk_mut::<HEADER_LEN>() else { return };
-        put_u16(head, field::SRC_PORT, self.src.port());
-        put_u16(head, field::DST_PORT, self.dst.port());
-        put_u32(head, field::SEQ, self.seq.0);
-        put_u32(head, field::ACK, self.ack.0);
-        head[field::DATA_OFFSET] = (((HEADER_LEN + options.len()) / 4) << 4) as u8;
-        head[field::FLAGS] = self.flags;
-        put_u16(head, field::WINDOW, if self.flags & RST == 0 { WINDOW } else { 0 });
-        // The checksum, 0 until it is known, and no urgent pointer.
-        put_u32(head, field::CHECKSUM, 0);
-        if let Some(place) = rest.get_mut(..options.len()) {
-            place.copy_from_slice(options);
-        }
-        let sum = checksum::sum(pseudo(self.src, self.dst, segment_len), head);
-        let sum = checksum::sum(
-            checksum::sum(sum, options),
-            &u32::from(checksum::fold(behind)).to_be_bytes(),
-        );
-        put_u16(head, field::CHECKSUM, !checksum::fold(sum));
+        let pseudo = pseudo(self.src, self.dst, segment.len());
+        let header = tcp::Header {
+            src_port: self.src.port(),
+            dst_port: self.dst.port(),
+            seq: self.seq,
+            ack: self.ack,
+            flags: self.flags,
+            window: if self.flags & RST == 0 { WINDOW } else { 0 },
+            options,
+        };
+        header.write_with_checksum(segment, checksum::add(pseudo, data));
         match (self.src.ip(), self.dst.ip()) {
-            (IpAddr::V4(src), IpAddr::V4(dst)) => {
-                let (src, dst) = (src.to_bits(), dst.to_bits());
-                let (total_len, protocol) = (total_len as u16, ipv4::PROTOCOL_TCP);
-                let header = ipv4::Originated { total_len, protocol, src, dst };
-                header.write_passed(ip, self.ttl, self.tos);
-            }
-            (IpAddr::V6(src), IpAddr::V6(dst)) => ipv6::Originated {
-                payload_len: segment_len as u16,
-                protocol: ipv6::PROTOCOL_TCP,
-                hop_limit: self.ttl,
-                traffic_class: self.tos,
+            (IpAddr::V4(src), IpAddr::V4(dst)) => ipv4::Header {
+                tos: self.tos,
+                total_len: total_len as u16,
+                ttl: self.ttl,
+                protocol: ipv4::PROTOCOL_TCP,
                 src: src.to_bits(),
                 dst: dst.to_bits(),
+                ..ipv4::ORIGINATED
+            }
+            .write(ip),
+            (IpAddr::V6(src), IpAddr::V6(dst)) => ipv6::Header {
+                traffic_class: self.tos,
+                payload_len: segment.len() as u16,
+                next_header: ipv6::PROTOCOL_TCP,
+                hop_limit: self.ttl,
+                src: src.to_bits(),
+                dst: dst.to_bits(),
+                ..ipv6::ORIGINATED
             }
             .write(ip),
             // A VIP and its agents are of one family.
@@ -106,22 +102,13 @@ pub(super) fn sum_behind(outer: &Outer, replaced: &[u8], len: usize) -> u32 {
 /// The sum of the pseudo header of a segment of `len` bytes.
 #[inline]
 fn pseudo(src: SocketAddr, dst: SocketAddr, len: usize) -> u32 {
-    match (src.ip(), dst.ip()) {
-        (IpAddr::V4(src), IpAddr::V4(dst)) => {
-            let (src, dst) = (src.to_bits(), dst.to_bits());
-            checksum::pseudo_header(src, dst, ipv4::PROTOCOL_TCP, len as u16)
-        }
-        (IpAddr::V6(src), IpAddr::V6(dst)) => {
-            let (src, dst) = (src.to_bits(), dst.to_bits());
-            checksum::pseudo_header6(src, dst, ipv6::PROTOCOL_TCP, len as u32)
-        }
-        _ => 0,
-    }
+    checksum::pseudo_header_of(src.ip(), dst.ip(), ipv4::PROTOCOL_TCP, len)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::put_u16;
     use proptest::prelude::*;
 
     fn addr(v6: bool, ip: u128, port: u16) -> SocketAddr {

@@ -164,13 +164,14 @@ impl Outer {
         let (src, dst) = (quote.dst, quote.src);
         let message = frame.bytes_mut().get_mut(at..).unwrap_or_default();
         icmpv6::write_checksum(src, dst, message);
-        let header = ipv6::Originated {
-            payload_len: message.len() as u16,
-            protocol: ipv6::PROTOCOL_ICMPV6,
-            hop_limit: self.hops,
+        let header = ipv6::Header {
             traffic_class: self.class,
+            payload_len: message.len() as u16,
+            next_header: ipv6::PROTOCOL_ICMPV6,
+            hop_limit: self.hops,
             src,
             dst,
+            ..ipv6::ORIGINATED
         };
         let mut bytes = [0; ipv6::HEADER_LEN];
         header.write(&mut bytes);
@@ -189,14 +190,17 @@ impl Outer {
         let at = at.ok_or(DropReason::NoRoom)?;
         let message = frame.bytes_mut().get_mut(at..).unwrap_or_default();
         icmp::write_checksum(message);
-        let header = ipv4::Originated {
+        let header = ipv4::Header {
+            tos: self.class,
             total_len: (ipv4::HEADER_LEN + message.len()) as u16,
+            ttl: self.hops,
             protocol: ipv4::PROTOCOL_ICMP,
             src: quote.dst,
             dst: quote.src,
+            ..ipv4::ORIGINATED
         };
         let mut bytes = [0; ipv4::HEADER_LEN];
-        header.write_passed(&mut bytes, self.hops, self.class);
+        header.write(&mut bytes);
         frame::put_before(frame, at, &bytes).ok_or(DropReason::NoRoom)
     }
 }

@@ -193,13 +193,14 @@ impl Carried {
         to: &Endpoints6,
         syn: Option<MssRule>,
     ) -> Result<usize, DropReason> {
-        let header = ipv6::Originated {
-            payload_len: length(self.len)?,
-            protocol: ipv6::PROTOCOL_TCP,
-            hop_limit: self.hops,
+        let header = ipv6::Header {
             traffic_class: self.class,
+            payload_len: length(self.len)?,
+            next_header: ipv6::PROTOCOL_TCP,
+            hop_limit: self.hops,
             src: to.src,
             dst: to.dst,
+            ..ipv6::ORIGINATED
         };
         let mut bytes = [0; ipv6::HEADER_LEN];
         header.write(&mut bytes);
@@ -219,17 +220,18 @@ impl Carried {
         syn: Option<MssRule>,
         id: Option<u16>,
     ) -> Result<usize, DropReason> {
-        let header = ipv4::Originated {
+        let header = ipv4::Header {
+            tos: self.class,
             total_len: length(ipv4::HEADER_LEN + self.len)?,
+            id: id.unwrap_or(0),
+            fragment: if id.is_some() { 0 } else { ipv4::DONT_FRAGMENT },
+            ttl: self.hops,
             protocol: ipv4::PROTOCOL_TCP,
             src: to.src,
             dst: to.dst,
         };
         let mut bytes = [0; ipv4::HEADER_LEN];
-        match id {
-            Some(id) => header.write_fragmentable(&mut bytes, self.hops, self.class, id),
-            None => header.write_passed(&mut bytes, self.hops, self.class),
-        }
+        header.write(&mut bytes);
         let l3 = frame::put_before(frame, self.at, &bytes).ok_or(DropReason::NoRoom)?;
         let (src, dst) = (to.src.into(), to.dst.into());
         let ports = (to.src_port, to.dst_port);

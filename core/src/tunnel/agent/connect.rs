@@ -5,7 +5,7 @@
 //! port is taken when the old numbers are lost or of no use: then a new token must be published.
 
 use super::Problem;
-use super::segment::{Head, SYN_OPTIONS_LEN, syn_options};
+use super::segment::{SYN_OPTIONS_LEN, syn_options};
 use super::{Agent, Outgoing};
 use crate::seq::SeqNum;
 use crate::time::{Instant, Tick};
@@ -73,9 +73,8 @@ impl Agent {
         let isn = self.base.map_or(attempt.isn, |base| self.at(base, tick));
         let headers = if self.vip.is_ipv4() { 40 } else { 60 };
         let mut segment = [0; tcp::HEADER_LEN + SYN_OPTIONS_LEN];
-        self.head(isn, SeqNum(0), tcp::SYN, SYN_OPTIONS_LEN).write(&mut segment);
         let options = syn_options(self.mtu.saturating_sub(headers));
-        segment.iter_mut().skip(tcp::HEADER_LEN).zip(options).for_each(|(to, from)| *to = from);
+        self.header(isn, SeqNum(0), tcp::SYN, &options).write(&mut segment);
         out(Outgoing { port: self.port, segment: &mut segment });
         self.counters.syns_sent += 1;
         self.last_sent = now;
@@ -134,7 +133,7 @@ impl Agent {
         self.acked = None;
         let tick = self.clock.tick(now);
         let mut segment = [0; tcp::HEADER_LEN];
-        self.head(isn.plus(1), ack, tcp::ACK, 0).write(&mut segment);
+        self.header(isn.plus(1), ack, tcp::ACK, &[]).write(&mut segment);
         out(Outgoing { port: self.port, segment: &mut segment });
         self.note_sent(now, tick, ack);
         self.start_keepalive(now, out);
@@ -215,11 +214,6 @@ impl Agent {
     pub(super) fn answer_age(&mut self, now: Instant) -> Option<u64> {
         let Tick(tick) = self.clock.tick(now);
         self.server.map(|server| tick.saturating_sub(server.newest_tick.0))
-    }
-
-    /// The header of a segment to the VIP.
-    pub(super) fn head(&self, seq: SeqNum, ack: SeqNum, flags: u8, options_len: usize) -> Head {
-        Head { src_port: self.port, dst_port: self.vip.port(), seq, ack, flags, options_len }
     }
 }
 

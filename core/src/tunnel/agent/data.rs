@@ -1,7 +1,6 @@
 //! Datagrams: sent with predicted numbers, taken only when they bear numbers that a POP predicts.
 
 use super::connect::Phase;
-use super::segment::PSH;
 use super::{Agent, Conversation, HEADROOM, Outgoing, Received, SendError};
 use crate::net::Family;
 use crate::predict::{self, OFFSET_STEP};
@@ -61,7 +60,7 @@ impl Agent {
         let tick = self.clock.tick(now);
         let ack = self.data_ack().ok_or(SendError::NotReady)?;
         let seq = self.at(base, tick).plus(1).plus(offset);
-        self.head(seq, ack, tcp::ACK | PSH, 0).write(segment);
+        self.header(seq, ack, tcp::ACK | tcp::PSH, &[]).write(segment);
         let payload = segment.get_mut(tcp::HEADER_LEN..).unwrap_or_default();
         put(payload, 0, &header.write_up());
         put(payload, DATA_HEADER_LEN, to.token.as_bytes());

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 
 use super::Problem;
 use super::connect::{Open, Phase};
-use super::segment::PSH;
 use super::{Agent, Outgoing};
 use crate::predict::{self, Constants};
 use crate::seq::SeqNum;
@@ -145,7 +144,7 @@ impl Agent {
         let nonce = self.random.next();
         let mut segment = [0; tcp::HEADER_LEN + KEEPALIVE_LEN_MAX];
         let (head, payload) = segment.split_at_mut(tcp::HEADER_LEN);
-        self.head(seq, ack, tcp::ACK | PSH, 0).write(head);
+        self.header(seq, ack, tcp::ACK | tcp::PSH, &[]).write(head);
         let Some(payload) = payload.first_chunk_mut() else { return };
         let request = KeepaliveRequest { tenant: self.key.tenant, agent: self.key.agent, nonce };
         let len = tcp::HEADER_LEN + request.write(self.family(), &self.key.key, payload);

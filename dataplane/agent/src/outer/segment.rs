@@ -98,8 +98,8 @@ mod tests {
         for len in [20, 21, 74, 1380] {
             let mut segment: Vec<u8> = (0..len).map(|byte| (byte * 7) as u8).collect();
             header.fill(&mut segment);
-            assert!(tcp::checksum_holds(0xc000_0207, 0xcb00_7114, &segment));
-            assert!(tcp::checksum_holds(0xcb00_7114, 0xc000_0207, &segment));
+            assert!(tcp::checksum_holds(0xc000_0207u32, 0xcb00_7114, &segment));
+            assert!(tcp::checksum_holds(0xcb00_7114u32, 0xc000_0207, &segment));
             assert!(header.holds(&segment));
             segment[len / 2] ^= 1;
             assert!(!header.holds(&segment));

@@ -62,7 +62,7 @@ pub fn run(quote: &[u8]) {
 fn error4(kind: u8, code: u8, quote: &[u8]) -> (HeapFrame, Ipv4) {
     let mut bytes = [&[0; 14 + 28], quote].concat();
     let total_len = (28 + quote.len()) as u16;
-    let header = ipv4::Originated { total_len, protocol: 1, src: 1, dst: 2 };
+    let header = ipv4::Header { total_len, protocol: 1, src: 1, dst: 2, ..ipv4::ORIGINATED };
     header.write(&mut bytes[14..]);
     bytes[34..36].copy_from_slice(&[kind, code]);
     icmp::write_checksum(&mut bytes[34..]);
@@ -73,13 +73,13 @@ fn error4(kind: u8, code: u8, quote: &[u8]) -> (HeapFrame, Ipv4) {
 fn error6(kind: u8, code: u8, quote: &[u8]) -> (HeapFrame, Ipv6) {
     let mut bytes = [&[0; 14 + 48], quote].concat();
     let payload_len = (8 + quote.len()) as u16;
-    let header = ipv6::Originated {
+    let header = ipv6::Header {
         payload_len,
-        protocol: 58,
+        next_header: 58,
         hop_limit: 9,
-        traffic_class: 0,
         src: 1,
         dst: 2,
+        ..ipv6::ORIGINATED
     };
     header.write(&mut bytes[14..]);
     bytes[54..56].copy_from_slice(&[kind, code]);
