@@ -17,7 +17,8 @@ use crate::relay::permutation::{Client, ClientTimestamps, DecodeError, Mapped};
 use crate::relay::translate::{Endpoints, Rewrite, Segment, Timestamps};
 use crate::snapshot::{Destination, Egress, Service};
 use crate::verdict::{DropReason, ReplyKind, Verdict};
-use crate::wire::icmp::{self, OwnError};
+use crate::wire::icmp;
+use crate::wire::icmp_error::IcmpError;
 use crate::wire::{ethernet, ipv4};
 
 /// Bytes of a datagram that our own errors quote at most: with their headers they fit the 576
@@ -324,7 +325,7 @@ impl<O> Run<'_, O> {
         O: Output<F>,
     {
         self.count_drop::<F>(packet.of, DropReason::TtlExceeded);
-        self.own_error(packet, frame, OwnError::TimeExceeded);
+        self.own_error(packet, frame, IcmpError::TimeExceeded);
     }
 
     /// A segment that does not fit, of which `fits` bytes would: its sender is told, if it has DF set.
@@ -338,19 +339,20 @@ impl<O> Run<'_, O> {
         }
         self.count_drop::<F>(packet.of, DropReason::TooBig);
         if packet.segment.ip.dont_fragment() {
-            self.own_error(packet, frame, OwnError::TooBig(fits));
+            self.own_error(packet, frame, IcmpError::TooBig(fits));
         }
     }
 
     /// Turns `frame`, on which the verdict is given already, into an ICMP error to its sender.
-    fn own_error<F: Frame>(&mut self, packet: &Packet, mut frame: F, error: OwnError)
+    fn own_error<F: Frame>(&mut self, packet: &Packet, mut frame: F, error: IcmpError)
     where
         O: Output<F>,
     {
         let Segment { l3, ip, .. } = packet.segment;
         let kind = match error {
-            OwnError::TimeExceeded => ReplyKind::TimeExceeded,
-            OwnError::TooBig(_) => ReplyKind::FragmentationNeeded,
+            IcmpError::TooBig(_) => ReplyKind::FragmentationNeeded,
+            // The only other error about a segment in transit.
+            _ => ReplyKind::TimeExceeded,
         };
         if !self.admit_own_error::<F>(kind, Ipv4Addr::from_bits(ip.src).into()) {
             return;

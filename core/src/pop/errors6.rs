@@ -12,7 +12,7 @@ use crate::net::ServiceIndex;
 use crate::relay::icmp::Quote6;
 use crate::snapshot::Destination;
 use crate::verdict::{DropReason, ReplyKind};
-use crate::wire::icmp::OwnError;
+use crate::wire::icmp_error::IcmpError;
 use crate::wire::icmpv6;
 use crate::wire::tcp::{self, field};
 use crate::wire::{ethernet, get_u16, ipv6};
@@ -79,7 +79,7 @@ impl<O> Run<'_, O> {
         O: Output<F>,
     {
         self.count_drop::<F>(packet.of, DropReason::TtlExceeded);
-        self.own_error6(packet, frame, OwnError::TimeExceeded);
+        self.own_error6(packet, frame, IcmpError::TimeExceeded);
     }
 
     /// A segment that does not fit, of which `fits` bytes would. A damaged one is not answered.
@@ -93,19 +93,20 @@ impl<O> Run<'_, O> {
         }
         self.count_drop::<F>(packet.of, DropReason::TooBig);
         let fits = fits.clamp(ipv6::MTU_MIN as u32, u16::MAX.into()) as u16;
-        self.own_error6(packet, frame, OwnError::TooBig(fits));
+        self.own_error6(packet, frame, IcmpError::TooBig(fits));
     }
 
     /// Turns `frame`, on which the verdict is given already, into an ICMPv6 error to its sender.
     #[cold]
     #[inline(never)]
-    fn own_error6<F: Frame>(&mut self, packet: &Packet, mut frame: F, error: OwnError)
+    fn own_error6<F: Frame>(&mut self, packet: &Packet, mut frame: F, error: IcmpError)
     where
         O: Output<F>,
     {
         let kind = match error {
-            OwnError::TimeExceeded => ReplyKind::TimeExceeded,
-            OwnError::TooBig(_) => ReplyKind::PacketTooBig,
+            IcmpError::TooBig(_) => ReplyKind::PacketTooBig,
+            // The only other error about a segment in transit.
+            _ => ReplyKind::TimeExceeded,
         };
         if !self.admit_own_error::<F>(kind, Ipv6Addr::from_bits(packet.ipv6.ip.src).into()) {
             return;

@@ -255,8 +255,8 @@ impl<O> Run<'_, O> {
     ) -> Result<Step, DropReason> {
         let message = frame.bytes().get(packet.segment.l3 + packet.segment.ip.header_len..);
         let kind = icmp::parse(message.unwrap_or_default()).map_err(|error| match error {
-            icmp::IcmpError::Malformed => DropReason::IcmpMalformed,
-            icmp::IcmpError::Checksum => DropReason::IcmpChecksum,
+            icmp::ParseError::Malformed => DropReason::IcmpMalformed,
+            icmp::ParseError::Checksum => DropReason::IcmpChecksum,
         })?;
         match (kind, to) {
             (icmp::Kind::EchoRequest, Destination::Vip | Destination::Own(_))

@@ -12,7 +12,7 @@ use crate::relay::options;
 use crate::snapshot::Destination;
 use crate::verdict::DropReason;
 use crate::wire::ethernet::Ethernet;
-use crate::wire::icmp::IcmpError;
+use crate::wire::icmp::ParseError;
 use crate::wire::icmpv6::{self, Kind};
 use crate::wire::ipv6::{self, ExtensionError, Ipv6, Upper};
 use crate::wire::nd;
@@ -100,8 +100,8 @@ impl<O> Run<'_, O> {
         let ip = packet.ipv6.ip;
         let kind = icmpv6::parse(ip.src, ip.dst, packet.ipv6.message(packet, frame));
         let kind = kind.map_err(|error| match error {
-            IcmpError::Malformed => DropReason::IcmpMalformed,
-            IcmpError::Checksum => DropReason::IcmpChecksum,
+            ParseError::Malformed => DropReason::IcmpMalformed,
+            ParseError::Checksum => DropReason::IcmpChecksum,
         })?;
         match (kind, to) {
             (Kind::Solicitation, _) => Ok(Step::Solicited),

@@ -1,7 +1,8 @@
 //! ICMP (RFC 792; frag-needed RFC 1191): echo, and the errors that quote a datagram.
 
-use super::{get_u16, put_u16};
-use crate::wire::checksum;
+use super::icmp_error::IcmpError;
+use super::{checksum, get_u16, put_u16};
+use crate::net::Family;
 
 /// Offsets from the start of the ICMP message.
 pub mod field {
@@ -47,7 +48,7 @@ pub enum Kind {
 
 /// Why bytes are not an ICMP message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum IcmpError {
+pub enum ParseError {
     /// Shorter than a header.
     #[error("the ICMP message is shorter than its header")]
     Malformed,
@@ -57,10 +58,10 @@ pub enum IcmpError {
 }
 
 /// Reads and checks the message that fills `bytes`.
-pub fn parse(bytes: &[u8]) -> Result<Kind, IcmpError> {
-    let head: &[u8; HEADER_LEN] = bytes.first_chunk().ok_or(IcmpError::Malformed)?;
+pub fn parse(bytes: &[u8]) -> Result<Kind, ParseError> {
+    let head: &[u8; HEADER_LEN] = bytes.first_chunk().ok_or(ParseError::Malformed)?;
     if !checksum::is_valid(bytes) {
-        return Err(IcmpError::Checksum);
+        return Err(ParseError::Checksum);
     }
     Ok(match (head[field::TYPE], head[field::CODE]) {
         (ECHO_REQUEST, 0) => Kind::EchoRequest,
@@ -80,28 +81,11 @@ pub fn make_echo_reply(bytes: &mut [u8]) {
     write_checksum(bytes);
 }
 
-/// Errors that a POP sends itself, over IPv4 and IPv6.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OwnError {
-    /// Time, or the hop limit, exceeded in transit.
-    TimeExceeded,
-    /// Fragmentation needed and DF set, or packet too big, with the MTU in bytes that fits.
-    TooBig(u16),
-}
-
 /// Writes the header of `error` at the start of `bytes`, the rest of which is the quote, and the
 /// checksum over all of it.
-pub fn write_error(bytes: &mut [u8], error: OwnError) {
-    let Some(head) = bytes.first_chunk_mut::<HEADER_LEN>() else { return };
-    *head = [0; HEADER_LEN];
-    match error {
-        OwnError::TimeExceeded => head[field::TYPE] = TIME_EXCEEDED,
-        OwnError::TooBig(mtu) => {
-            head[field::TYPE] = UNREACHABLE;
-            head[field::CODE] = CODE_FRAGMENTATION_NEEDED;
-            put_u16(head, field::MTU, mtu);
-        }
-    }
+pub fn write_error(bytes: &mut [u8], error: IcmpError) {
+    let Some(head) = bytes.first_chunk_mut() else { return };
+    *head = error.header(Family::V4);
     write_checksum(bytes);
 }
 
@@ -119,13 +103,13 @@ mod tests {
     #[test]
     fn own_errors_parse() {
         let mut bytes = [7; HEADER_LEN + 28];
-        write_error(&mut bytes, OwnError::TooBig(1400));
+        write_error(&mut bytes, IcmpError::TooBig(1400));
         assert_eq!(parse(&bytes), Ok(Kind::Error { mtu: Some(1400) }));
-        write_error(&mut bytes, OwnError::TimeExceeded);
+        write_error(&mut bytes, IcmpError::TimeExceeded);
         assert_eq!(parse(&bytes), Ok(Kind::Error { mtu: None }));
         bytes[12] ^= 1;
-        assert_eq!(parse(&bytes), Err(IcmpError::Checksum));
-        assert_eq!(parse(&bytes[..7]), Err(IcmpError::Malformed));
+        assert_eq!(parse(&bytes), Err(ParseError::Checksum));
+        assert_eq!(parse(&bytes[..7]), Err(ParseError::Malformed));
     }
 
     #[test]

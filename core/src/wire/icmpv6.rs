@@ -1,9 +1,10 @@
 //! ICMPv6 (RFC 4443): echo, errors, and which messages are for neighbour discovery.
 
-use super::icmp::{IcmpError, OwnError};
+use super::icmp::ParseError;
+use super::icmp_error::IcmpError;
 use super::ipv6::PROTOCOL_ICMPV6;
-use super::{get_u32, put_u16, put_u32};
-use crate::wire::checksum;
+use super::{checksum, get_u32, put_u16};
+use crate::net::Family;
 
 /// Offsets from the start of the ICMPv6 message.
 pub mod field {
@@ -52,10 +53,10 @@ pub enum Kind {
 }
 
 /// Reads and checks the message that fills `bytes`, sent from `src` to `dst`.
-pub fn parse(src: u128, dst: u128, bytes: &[u8]) -> Result<Kind, IcmpError> {
-    let head: &[u8; HEADER_LEN] = bytes.first_chunk().ok_or(IcmpError::Malformed)?;
+pub fn parse(src: u128, dst: u128, bytes: &[u8]) -> Result<Kind, ParseError> {
+    let head: &[u8; HEADER_LEN] = bytes.first_chunk().ok_or(ParseError::Malformed)?;
     if checksum::fold(sum(src, dst, bytes)) != 0xffff {
-        return Err(IcmpError::Checksum);
+        return Err(ParseError::Checksum);
     }
     Ok(match (head[field::TYPE], head[field::CODE]) {
         (ECHO_REQUEST, 0) => Kind::EchoRequest,
@@ -77,16 +78,9 @@ pub fn make_echo_reply(src: u128, dst: u128, bytes: &mut [u8]) {
 
 /// Writes the header of `error`, sent from `src` to `dst`, at the start of `bytes`, the rest of
 /// which is the quote, and the checksum over all of it.
-pub fn write_error(src: u128, dst: u128, bytes: &mut [u8], error: OwnError) {
-    let Some(head) = bytes.first_chunk_mut::<HEADER_LEN>() else { return };
-    *head = [0; HEADER_LEN];
-    match error {
-        OwnError::TimeExceeded => head[field::TYPE] = TIME_EXCEEDED,
-        OwnError::TooBig(mtu) => {
-            head[field::TYPE] = PACKET_TOO_BIG;
-            put_u32(head, field::MTU, mtu.into());
-        }
-    }
+pub fn write_error(src: u128, dst: u128, bytes: &mut [u8], error: IcmpError) {
+    let Some(head) = bytes.first_chunk_mut() else { return };
+    *head = error.header(Family::V6);
     write_checksum(src, dst, bytes);
 }
 
@@ -112,11 +106,11 @@ mod tests {
     #[test]
     fn own_errors_parse() {
         let mut bytes = [7; HEADER_LEN + 49];
-        write_error(SRC, DST, &mut bytes, OwnError::TooBig(1400));
+        write_error(SRC, DST, &mut bytes, IcmpError::TooBig(1400));
         assert_eq!(parse(SRC, DST, &bytes), Ok(Kind::Error { mtu: Some(1400) }));
-        write_error(SRC, DST, &mut bytes, OwnError::TimeExceeded);
+        write_error(SRC, DST, &mut bytes, IcmpError::TimeExceeded);
         assert_eq!(parse(SRC, DST, &bytes), Ok(Kind::Error { mtu: None }));
-        assert_eq!(parse(SRC, DST, &bytes[..7]), Err(IcmpError::Malformed));
+        assert_eq!(parse(SRC, DST, &bytes[..7]), Err(ParseError::Malformed));
     }
 
     #[test]
@@ -126,15 +120,15 @@ mod tests {
         write_checksum(SRC, DST, &mut bytes);
         assert_eq!(parse(SRC, DST, &bytes), Ok(Kind::EchoRequest));
         for bit in 0..128 {
-            assert_eq!(parse(SRC ^ 1 << bit, DST, &bytes), Err(IcmpError::Checksum));
-            assert_eq!(parse(SRC, DST ^ 1 << bit, &bytes), Err(IcmpError::Checksum));
+            assert_eq!(parse(SRC ^ 1 << bit, DST, &bytes), Err(ParseError::Checksum));
+            assert_eq!(parse(SRC, DST ^ 1 << bit, &bytes), Err(ParseError::Checksum));
         }
         for bit in 0..160 {
             let mut wrong = bytes;
             wrong[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(parse(SRC, DST, &wrong), Err(IcmpError::Checksum));
+            assert_eq!(parse(SRC, DST, &wrong), Err(ParseError::Checksum));
         }
-        assert_eq!(parse(SRC, DST, &bytes[..18]), Err(IcmpError::Checksum));
+        assert_eq!(parse(SRC, DST, &bytes[..18]), Err(ParseError::Checksum));
     }
 
     #[test]

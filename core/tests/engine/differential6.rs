@@ -1,7 +1,7 @@
 //! The core's IPv6 parsers beside `etherparse`, on random and mutated datagrams. Where they differ on
 //! purpose, it says so here.
 
-use anyrelay_core::wire::icmp::IcmpError;
+use anyrelay_core::wire::icmp::ParseError;
 use anyrelay_core::wire::icmpv6::{self, Kind};
 use anyrelay_core::wire::ipv6::{EXTENSIONS_MAX, ExtensionError, Ipv6};
 use etherparse::{Icmpv6Slice, IpNumber, Ipv6HeaderSlice, Ipv6RawExtHeaderSlice};
@@ -78,7 +78,7 @@ fn compare(bytes: &[u8], met: &mut Met) {
     let message = &datagram[40 + at..];
     let ours = icmpv6::parse(ip.src, ip.dst, message);
     let theirs = Icmpv6Slice::from_slice(message);
-    assert_eq!(ours == Err(IcmpError::Malformed), theirs.is_err());
+    assert_eq!(ours == Err(ParseError::Malformed), theirs.is_err());
     let Ok(theirs) = theirs else { return };
     let holds = theirs.is_checksum_valid(ip.src.to_be_bytes(), ip.dst.to_be_bytes());
     // etherparse takes 0 and 0xffff for different sums.

@@ -1,0 +1,187 @@
+//! ICMP errors of both families by their meaning (RFC 792, RFC 4443).
+//!
+//! An error's header has eight bytes in both families, and the low 16 bits of an MTU are the last
+//! two of them, so one struct is written and read for both.
+
+use super::icmp::{self, CODE_FRAGMENTATION_NEEDED};
+use super::{get_u16, get_u32, icmpv6, put_u16};
+use crate::net::Family;
+
+/// Length in bytes of an error's header; the quoted datagram follows it.
+pub const HEADER_LEN: usize = icmp::HEADER_LEN;
+const _: () = assert!(HEADER_LEN == icmpv6::HEADER_LEN);
+
+/// The meaning of an ICMP error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IcmpError {
+    /// The datagram does not fit the next link, whose MTU in bytes this is: frag-needed (RFC 1191)
+    /// or packet-too-big.
+    TooBig(u16),
+    /// Destination unreachable.
+    Unreachable(Unreachable),
+    /// TTL or hop limit exceeded in transit.
+    TimeExceeded,
+    /// Not all fragments arrived in time.
+    ReassemblyTimeExceeded,
+}
+
+/// Why a destination is unreachable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreachable {
+    /// No route, no neighbour, or another reason.
+    Host,
+    /// Nothing listens on the port.
+    Port,
+    /// Prohibited by an administrator.
+    Prohibited,
+}
+
+impl IcmpError {
+    /// The error whose header is `head`; `None` for other types. An MTU of more than 65,535 bytes
+    /// reads as 65,535.
+    pub fn parse(family: Family, head: &[u8; HEADER_LEN]) -> Option<IcmpError> {
+        let [kind, code, ..] = *head;
+        Some(match family {
+            Family::V4 => match (kind, code) {
+                (icmp::UNREACHABLE, CODE_FRAGMENTATION_NEEDED) => {
+                    IcmpError::TooBig(get_u16(head, icmp::field::MTU))
+                }
+                (icmp::UNREACHABLE, CODE_PORT) => IcmpError::Unreachable(Unreachable::Port),
+                // Network, host, or all communication prohibited (RFC 1812, section 5.2.7.1).
+                (icmp::UNREACHABLE, 9 | 10 | CODE_PROHIBITED) => {
+                    IcmpError::Unreachable(Unreachable::Prohibited)
+                }
+                (icmp::UNREACHABLE, _) => IcmpError::Unreachable(Unreachable::Host),
+                (icmp::TIME_EXCEEDED, CODE_REASSEMBLY) => IcmpError::ReassemblyTimeExceeded,
+                (icmp::TIME_EXCEEDED, _) => IcmpError::TimeExceeded,
+                _ => return None,
+            },
+            Family::V6 => match (kind, code) {
+                (icmpv6::PACKET_TOO_BIG, _) => {
+                    let mtu = get_u32(head, icmpv6::field::MTU);
+                    IcmpError::TooBig(u16::try_from(mtu).unwrap_or(u16::MAX))
+                }
+                (icmpv6::UNREACHABLE, CODE_PORT6) => IcmpError::Unreachable(Unreachable::Port),
+                // Prohibited, source address failed policy, or reject route.
+                (icmpv6::UNREACHABLE, CODE_PROHIBITED6 | 5 | 6) => {
+                    IcmpError::Unreachable(Unreachable::Prohibited)
+                }
+                (icmpv6::UNREACHABLE, _) => IcmpError::Unreachable(Unreachable::Host),
+                (icmpv6::TIME_EXCEEDED, CODE_REASSEMBLY) => IcmpError::ReassemblyTimeExceeded,
+                (icmpv6::TIME_EXCEEDED, _) => IcmpError::TimeExceeded,
+                _ => return None,
+            },
+        })
+    }
+
+    /// The error's header in messages of `family`, with a checksum of zero.
+    pub fn header(self, family: Family) -> [u8; HEADER_LEN] {
+        let (kind, code, mtu) = match family {
+            Family::V4 => match self {
+                IcmpError::TooBig(mtu) => (icmp::UNREACHABLE, CODE_FRAGMENTATION_NEEDED, mtu),
+                IcmpError::Unreachable(why) => {
+                    let code = match why {
+                        Unreachable::Host => CODE_HOST,
+                        Unreachable::Port => CODE_PORT,
+                        Unreachable::Prohibited => CODE_PROHIBITED,
+                    };
+                    (icmp::UNREACHABLE, code, 0)
+                }
+                IcmpError::TimeExceeded => (icmp::TIME_EXCEEDED, 0, 0),
+                IcmpError::ReassemblyTimeExceeded => (icmp::TIME_EXCEEDED, CODE_REASSEMBLY, 0),
+            },
+            Family::V6 => match self {
+                IcmpError::TooBig(mtu) => (icmpv6::PACKET_TOO_BIG, 0, mtu),
+                IcmpError::Unreachable(why) => {
+                    let code = match why {
+                        Unreachable::Host => CODE_ADDRESS6,
+                        Unreachable::Port => CODE_PORT6,
+                        Unreachable::Prohibited => CODE_PROHIBITED6,
+                    };
+                    (icmpv6::UNREACHABLE, code, 0)
+                }
+                IcmpError::TimeExceeded => (icmpv6::TIME_EXCEEDED, 0, 0),
+                IcmpError::ReassemblyTimeExceeded => (icmpv6::TIME_EXCEEDED, CODE_REASSEMBLY, 0),
+            },
+        };
+        let mut head = [kind, code, 0, 0, 0, 0, 0, 0];
+        put_u16(&mut head, MTU_LOW, mtu);
+        head
+    }
+}
+
+/// Offset of the low 16 bits of the MTU, in both families.
+const MTU_LOW: usize = icmp::field::MTU;
+const _: () = assert!(MTU_LOW == icmpv6::field::MTU + 2);
+
+/// Code of time exceeded in both families: fragment reassembly time exceeded.
+const CODE_REASSEMBLY: u8 = 1;
+
+// Codes of destination unreachable.
+const CODE_HOST: u8 = 1;
+const CODE_PORT: u8 = 3;
+const CODE_PROHIBITED: u8 = 13;
+const CODE_PROHIBITED6: u8 = 1;
+const CODE_ADDRESS6: u8 = 3;
+const CODE_PORT6: u8 = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn errors() -> impl Strategy<Value = IcmpError> {
+        use Unreachable::{Host, Port, Prohibited};
+        prop_oneof![
+            any::<u16>().prop_map(IcmpError::TooBig),
+            prop::sample::select(vec![Host, Port, Prohibited]).prop_map(IcmpError::Unreachable),
+            Just(IcmpError::TimeExceeded),
+            Just(IcmpError::ReassemblyTimeExceeded),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn parse_is_the_inverse_of_header(error in errors()) {
+            for family in [Family::V4, Family::V6] {
+                prop_assert_eq!(IcmpError::parse(family, &error.header(family)), Some(error));
+            }
+        }
+
+        /// What is read keeps its meaning when it is written again, in either family.
+        #[test]
+        fn a_meaning_survives_translation(
+            kind in 0u8..13, code in 0u8..17, rest: [u8; 6], v6: bool,
+        ) {
+            let [a, b, c, d, e, f] = rest;
+            let family = if v6 { Family::V6 } else { Family::V4 };
+            if let Some(error) = IcmpError::parse(family, &[kind, code, a, b, c, d, e, f]) {
+                for family in [Family::V4, Family::V6] {
+                    prop_assert_eq!(IcmpError::parse(family, &error.header(family)), Some(error));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn headers_are_those_of_the_rfcs() {
+        for (error, v4, v6) in [
+            (IcmpError::TooBig(1400), [3, 4, 1400], [2, 0, 1400]),
+            (IcmpError::Unreachable(Unreachable::Host), [3, 1, 0], [1, 3, 0]),
+            (IcmpError::Unreachable(Unreachable::Port), [3, 3, 0], [1, 4, 0]),
+            (IcmpError::Unreachable(Unreachable::Prohibited), [3, 13, 0], [1, 1, 0]),
+            (IcmpError::TimeExceeded, [11, 0, 0], [3, 0, 0]),
+            (IcmpError::ReassemblyTimeExceeded, [11, 1, 0], [3, 1, 0]),
+        ] {
+            for (family, [kind, code, mtu]) in [(Family::V4, v4), (Family::V6, v6)] {
+                let [high, low] = u16::to_be_bytes(mtu);
+                let want = [kind as u8, code as u8, 0, 0, 0, 0, high, low];
+                assert_eq!(error.header(family), want, "{error:?} {family:?}");
+            }
+        }
+        let jumbo = [2, 0, 0, 0, 0, 1, 0, 0];
+        assert_eq!(IcmpError::parse(Family::V6, &jumbo), Some(IcmpError::TooBig(u16::MAX)));
+        assert_eq!(IcmpError::parse(Family::V4, &[8; 8]), None);
+        assert_eq!(IcmpError::parse(Family::V6, &[128; 8]), None);
+    }
+}
