@@ -5,7 +5,7 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// The libraries that the safe layer calls. Drivers are not among them: EAL loads those at run time.
+/// The libraries that the safe layer calls. EAL loads the drivers at run time.
 const LIBRARIES: &[&str] =
     &["rte_ip_frag", "rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring", "rte_eal"];
 
@@ -19,7 +19,9 @@ const FUNCTIONS: &[&str] = &[
     "rte_dev_(probe|remove)",
     "rte_pktmbuf_(pool_create|free_bulk)",
     "rte_mempool_(free|avail_count)",
-    "rte_eth_dev_(configure|start|stop|close|info_get|socket_id|get_port_by_name|adjust_nb_rx_tx_desc|default_mac_addr_set|(rx|tx)_offload_name|get_mtu|is_valid_port)",
+    "rte_eth_dev_(configure|start|stop|close|info_get|socket_id|get_port_by_name)",
+    "rte_eth_dev_(adjust_nb_rx_tx_desc|default_mac_addr_set|(rx|tx)_offload_name)",
+    "rte_eth_dev_(get_mtu|is_valid_port)",
     "rte_eth_(rx|tx)_queue_setup",
     "rte_eth_macaddr_get",
     "rte_eth_promiscuous_(enable|disable|get)",
@@ -42,7 +44,7 @@ const VALUES: &[&str] = &[
     "RTE_ETH_LINK_UP",
 ];
 
-/// Packed inside aligned, which Rust cannot express; nothing here reads them.
+/// Packed structs inside aligned ones, which Rust cannot express; nothing reads them.
 const OPAQUE: &[&str] =
     &["rte_arp_hdr", "rte_arp_ipv4", "rte_gtp_psc_generic_hdr", "rte_l2tpv2_combined_msg_hdr"];
 
@@ -79,7 +81,7 @@ fn pkg_config(option: &str) -> Result<Vec<String>, Box<dyn Error>> {
 
 fn compile_shims(flags: &[String]) {
     let mut build = cc::Build::new();
-    // Always optimised: these are the packet path, and debugging them means debugging DPDK's headers.
+    // Always optimised: the shims are the packet path, and inline code of DPDK's headers.
     build.file("c/shims.c").opt_level(3).debug(false).warnings(false).std("gnu11");
     for flag in flags {
         build.flag(flag);

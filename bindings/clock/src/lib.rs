@@ -1,35 +1,35 @@
-//! How good the kernel's wall clock is, as the kernel itself says.
+//! The kernel's own statement about the error of its wall clock.
 //!
-//! [`read`] only asks: it changes nothing and needs no capability. What it tells was told to the
-//! kernel by whoever disciplines the clock (chronyd, ntpd, systemd-timesyncd). Once nobody does
-//! any more, the kernel lets the maximum error grow, and calls its clock unsynchronised when that
-//! passes 16 s, which takes about nine hours.
+//! [`read`] is a read-only query and needs no capability. The values come from the daemon that
+//! disciplines the clock (chronyd, ntpd, systemd-timesyncd). When no daemon updates them, the
+//! kernel lets the maximum error grow, and reports the clock as unsynchronised once it exceeds 16
+//! s, which takes about nine hours.
 //!
 //! Source: adjtimex(2), and `kernel/time/ntp.c` of Linux.
 
 use std::io;
 use std::time::Duration;
 
-/// What the kernel says of its wall clock.
+/// The kernel's statement about its wall clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KernelClock {
-    /// Whether somebody disciplines it, and did so lately.
+    /// Whether a daemon disciplines the clock and did so recently.
     pub is_synchronised: bool,
-    /// By how much it is thought to be wrong.
+    /// The estimated error (`esterror`).
     pub estimated_error: Duration,
-    /// By how much it may be wrong at worst.
+    /// The bound of the error (`maxerror`).
     pub maximum_error: Duration,
 }
 
-/// Asks the kernel.
+/// Queries the kernel.
 ///
 /// # Errors
-/// The system's reason, such as `EPERM` where a system call filter forbids the question.
+/// The error of the system call, such as `EPERM` where a seccomp filter forbids it.
 pub fn read() -> io::Result<KernelClock> {
-    // SAFETY: `timex` is a C struct of integers alone, for which all zeros is a value.
+    // SAFETY: `timex` is a C struct of integers alone, so all zeros is a valid value.
     let mut timex: libc::timex = unsafe { std::mem::zeroed() };
-    // SAFETY: the pointer is to a live `timex` of our own, which the call fills and does not keep;
-    // its `modes` is 0, so nothing is set.
+    // SAFETY: the pointer is to a live local `timex`, which the call fills and does not keep; its
+    // `modes` is 0, so nothing is set.
     let state = unsafe { libc::adjtimex(&raw mut timex) };
     if state < 0 {
         return Err(io::Error::last_os_error());

@@ -1,5 +1,5 @@
-/* C bodies for DPDK's static inline functions. One call here handles a whole burst, so that the
- * price of leaving Rust is paid once per burst and not once per frame. */
+/* C bodies for DPDK's static inline functions. One call handles a whole burst, so that the cost of
+ * a call from Rust to C arises once per burst and not once per frame. */
 #include "shims.h"
 
 int dpdk_shim_errno(void)
@@ -46,7 +46,7 @@ int dpdk_shim_mbuf_linearize(struct rte_mbuf *mbuf)
 	return rte_pktmbuf_linearize(mbuf);
 }
 
-static struct rte_mbuf *whole(struct rte_mbuf *mbuf)
+static struct rte_mbuf *cleaned(struct rte_mbuf *mbuf)
 {
 	if (mbuf != NULL) {
 		mbuf->ol_flags &= ~(RTE_MBUF_F_TX_IP_CKSUM | RTE_MBUF_F_TX_IPV4 |
@@ -57,23 +57,25 @@ static struct rte_mbuf *whole(struct rte_mbuf *mbuf)
 }
 
 struct rte_mbuf *dpdk_shim_reassemble_ipv4(struct rte_ip_frag_tbl *table,
-	struct rte_ip_frag_death_row *row, struct rte_mbuf *mbuf, uint8_t l2_len, uint16_t l3_len, uint64_t now)
+	struct rte_ip_frag_death_row *row, struct rte_mbuf *mbuf, uint8_t l2_len, uint16_t l3_len,
+	uint64_t now)
 {
 	struct rte_ipv4_hdr *ip = rte_pktmbuf_mtod_offset(mbuf, struct rte_ipv4_hdr *, l2_len);
 
 	mbuf->l2_len = l2_len;
 	mbuf->l3_len = l3_len;
-	return whole(rte_ipv4_frag_reassemble_packet(table, row, mbuf, now, ip));
+	return cleaned(rte_ipv4_frag_reassemble_packet(table, row, mbuf, now, ip));
 }
 
 struct rte_mbuf *dpdk_shim_reassemble_ipv6(struct rte_ip_frag_tbl *table,
-	struct rte_ip_frag_death_row *row, struct rte_mbuf *mbuf, uint8_t l2_len, uint16_t l3_len, uint64_t now)
+	struct rte_ip_frag_death_row *row, struct rte_mbuf *mbuf, uint8_t l2_len, uint16_t l3_len,
+	uint64_t now)
 {
 	struct rte_ipv6_hdr *ip = rte_pktmbuf_mtod_offset(mbuf, struct rte_ipv6_hdr *, l2_len);
 
 	mbuf->l2_len = l2_len;
 	mbuf->l3_len = l3_len;
-	return whole(rte_ipv6_frag_reassemble_packet(table, row, mbuf, now, ip,
+	return cleaned(rte_ipv6_frag_reassemble_packet(table, row, mbuf, now, ip,
 		(struct rte_ipv6_fragment_ext *)(ip + 1)));
 }
 

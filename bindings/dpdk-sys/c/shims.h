@@ -1,4 +1,4 @@
-/* What bindgen reads: DPDK's headers, the shims, and macros whose values bindgen cannot work out. */
+/* The input of bindgen: DPDK's headers, the shims, and macros that bindgen cannot evaluate. */
 #ifndef DPDK_SYS_SHIMS_H
 #define DPDK_SYS_SHIMS_H
 
@@ -16,7 +16,7 @@
 
 /* rte_errno of the calling thread. */
 int dpdk_shim_errno(void);
-/* rte_lcore_id(): LCORE_ID_ANY in a thread that DPDK does not know. */
+/* rte_lcore_id(): LCORE_ID_ANY in a thread without an lcore. */
 unsigned int dpdk_shim_lcore_id(void);
 
 /* rte_eth_rx_burst(), then a prefetch of each frame's first cache line. */
@@ -30,15 +30,17 @@ struct rte_mbuf *dpdk_shim_mbuf_alloc(struct rte_mempool *pool);
 int dpdk_shim_mbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned int count);
 /* rte_pktmbuf_free(). */
 void dpdk_shim_mbuf_free(struct rte_mbuf *mbuf);
-/* rte_pktmbuf_linearize(): 0, or -1 and nothing done when the first segment has no room for all. */
+/* rte_pktmbuf_linearize(): 0, or -1 without a change when the first segment has too little room. */
 int dpdk_shim_mbuf_linearize(struct rte_mbuf *mbuf);
-/* rte_ipv4_frag_reassemble_packet() and rte_ipv6_frag_reassemble_packet() of the fragment whose IP header
- * is behind `l2_len` bytes and whose payload behind `l3_len` more. Of a datagram that is whole, what ports said of
- * its fragments and what the library asks of the sending port is forgotten. */
+/* rte_ipv4_frag_reassemble_packet() and rte_ipv6_frag_reassemble_packet() of a fragment whose IP
+ * header begins after `l2_len` bytes and whose payload after `l3_len` more. A complete datagram has
+ * neither the checksum flags of its fragments nor the TX offloads that the library sets. */
 struct rte_mbuf *dpdk_shim_reassemble_ipv4(struct rte_ip_frag_tbl *table,
-	struct rte_ip_frag_death_row *row, struct rte_mbuf *mbuf, uint8_t l2_len, uint16_t l3_len, uint64_t now);
+	struct rte_ip_frag_death_row *row, struct rte_mbuf *mbuf, uint8_t l2_len, uint16_t l3_len,
+	uint64_t now);
 struct rte_mbuf *dpdk_shim_reassemble_ipv6(struct rte_ip_frag_tbl *table,
-	struct rte_ip_frag_death_row *row, struct rte_mbuf *mbuf, uint8_t l2_len, uint16_t l3_len, uint64_t now);
+	struct rte_ip_frag_death_row *row, struct rte_mbuf *mbuf, uint8_t l2_len, uint16_t l3_len,
+	uint64_t now);
 /* Objects in the per-lcore caches of a pool. */
 unsigned int dpdk_shim_mempool_cached(const struct rte_mempool *pool);
 

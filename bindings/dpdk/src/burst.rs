@@ -1,4 +1,4 @@
-//! A fixed array of owned frames: what RX fills and TX drains.
+//! A fixed array of owned frames, filled by RX and drained by TX.
 
 use std::fmt;
 use std::mem::MaybeUninit;
@@ -6,11 +6,11 @@ use std::slice;
 
 use crate::mbuf::Mbuf;
 
-/// Frames that a [`Burst`] holds at most.
+/// The capacity of a [`Burst`], in frames.
 pub const BURST_CAPACITY: usize = 64;
 
-/// Up to [`BURST_CAPACITY`] frames, in order, without allocation. Frames left in it when it is
-/// dropped go back to their pools with one call.
+/// Up to [`BURST_CAPACITY`] frames, in order, without allocation. Dropping it frees the frames left
+/// in it with one call.
 pub struct Burst {
     /// The first `len` are initialised, the rest are not.
     mbufs: [MaybeUninit<Mbuf>; BURST_CAPACITY],
@@ -23,19 +23,19 @@ impl Burst {
         Burst { mbufs: [const { MaybeUninit::uninit() }; BURST_CAPACITY], len: 0 }
     }
 
-    /// Frames in it.
+    /// The number of frames.
     #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether it holds none.
+    /// Whether it has no frames.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Whether it holds [`BURST_CAPACITY`] frames.
+    /// Whether it has [`BURST_CAPACITY`] frames.
     #[inline]
     pub fn is_full(&self) -> bool {
         self.len == BURST_CAPACITY
@@ -48,14 +48,17 @@ impl Burst {
         unsafe { slice::from_raw_parts(self.mbufs.as_ptr().cast(), self.len) }
     }
 
-    /// The frames, writable. Swapping them is fine.
+    /// The frames, writable. They may be swapped.
     #[inline]
     pub fn as_mut_slice(&mut self) -> &mut [Mbuf] {
         // SAFETY: as in `as_slice`; `&mut self` makes the borrow exclusive.
         unsafe { slice::from_raw_parts_mut(self.mbufs.as_mut_ptr().cast(), self.len) }
     }
 
-    /// Adds a frame at the end; hands it back when the burst is full.
+    /// Adds a frame at the end.
+    ///
+    /// # Errors
+    /// Returns the frame when the burst is full.
     #[inline]
     pub fn push(&mut self, mbuf: Mbuf) -> Result<(), Mbuf> {
         match self.mbufs.get_mut(self.len) {
@@ -68,7 +71,7 @@ impl Burst {
         }
     }
 
-    /// Takes the last frame out.
+    /// Removes the last frame and returns it.
     #[inline]
     pub fn pop(&mut self) -> Option<Mbuf> {
         self.len = self.len.checked_sub(1)?;
@@ -77,21 +80,23 @@ impl Burst {
         self.mbufs.get(self.len).map(|slot| unsafe { slot.assume_init_read() })
     }
 
-    /// Takes every frame out, first to last. What the iterator is not asked for is freed with it.
+    /// Removes all frames, first to last. Dropping the iterator frees the frames that it did not
+    /// yield.
     #[inline]
     pub fn drain(&mut self) -> Drain<'_> {
         let end = self.len;
-        // Nothing is freed twice even if the iterator is leaked.
+        // A leaked iterator leaks its frames, but none is freed twice.
         self.len = 0;
         Drain { burst: self, next: 0, end }
     }
 
-    /// Moves frames from the front of `other` to the end of this one, as many as fit. Returns how
-    /// many.
+    /// Moves as many frames as fit from the front of `other` to the end of this burst. Returns
+    /// their number.
     pub fn append(&mut self, other: &mut Burst) -> usize {
         let count = other.len.min(BURST_CAPACITY - self.len);
-        // SAFETY: `count` initialised frames of `other`, and room for `count` behind `self.len`;
-        // two different bursts do not overlap. `remove_front` forgets the ones moved.
+        // SAFETY: `other` has `count` initialised frames, and this burst has `count` free slots
+        // after `self.len`; two bursts do not overlap. `remove_front` removes the moved frames from
+        // `other`.
         unsafe {
             let from = other.mbufs.as_ptr();
             from.copy_to_nonoverlapping(self.mbufs.as_mut_ptr().add(self.len), count);
@@ -101,7 +106,7 @@ impl Burst {
         count
     }
 
-    /// Gives every frame back to its pool, with one call.
+    /// Frees all frames, with one call.
     #[inline]
     pub fn clear(&mut self) {
         drop(self.drain());
@@ -113,26 +118,27 @@ impl Burst {
         self.mbufs.get_mut(self.len..).unwrap_or_default()
     }
 
-    /// Counts `count` slots more as frames.
+    /// Counts `count` more slots as frames.
     ///
     /// # Safety
-    /// The first `count` of [`Burst::spare`] were initialised with frames that nothing else owns.
+    /// The first `count` slots of [`Burst::spare`] are initialised with frames that have no other
+    /// owner.
     #[inline]
     pub(crate) unsafe fn grow(&mut self, count: usize) {
         self.len += count;
     }
 
-    /// The frames as C sees them, and how many there are.
+    /// The frames as a C array, and their number.
     #[inline]
     pub(crate) fn as_raw(&mut self) -> (*mut *mut dpdk_sys::rte_mbuf, usize) {
         // `Mbuf` is a transparent pointer to an mbuf.
         (self.mbufs.as_mut_ptr().cast(), self.len)
     }
 
-    /// Forgets the first `count` frames and moves the others to the front.
+    /// Removes the first `count` frames without freeing them, and moves the others to the front.
     ///
     /// # Safety
-    /// `count` is at most `len`, and those frames have another owner by now.
+    /// `count` is at most `len`, and another owner has taken over those frames.
     #[inline]
     pub(crate) unsafe fn remove_front(&mut self, count: usize) {
         let rest = self.len - count;
@@ -204,7 +210,7 @@ impl Drop for Drain<'_> {
             return;
         }
         let (base, _) = self.burst.as_raw();
-        // SAFETY: slots `next..end` hold frames that are ours alone; nothing reads them again.
+        // SAFETY: slots `next..end` hold frames that this iterator owns; nothing reads them again.
         unsafe { dpdk_sys::rte_pktmbuf_free_bulk(base.add(self.next), left as u32) };
     }
 }

@@ -1,4 +1,5 @@
-//! The environment abstraction layer: started once per process, cleaned up when its last user goes.
+//! The environment abstraction layer: started once per process, cleaned up when its last handle is
+//! dropped.
 //!
 //! Source: DPDK 22.11 `rte_eal.h`.
 
@@ -10,8 +11,8 @@ use std::thread::{self, ThreadId};
 
 use crate::errno::Errno;
 
-/// A handle on DPDK's environment. Clones are the same environment; pools, ports and thread guards
-/// hold one each. `rte_eal_cleanup` runs when the last handle goes.
+/// A handle on DPDK's environment. Clones share one environment; pools, ports and thread guards
+/// hold a clone each. Dropping the last handle runs `rte_eal_cleanup`.
 #[derive(Clone)]
 pub struct Eal {
     inner: Arc<Inner>,
@@ -19,23 +20,25 @@ pub struct Eal {
 
 struct Inner {
     init_thread: ThreadId,
-    /// Live [`crate::ThreadGuard`]s.
+    /// The number of live [`crate::ThreadGuard`]s.
     registered_threads: AtomicUsize,
-    /// Set when memory must outlive this handle: see [`Eal::keep_memory`].
+    /// Set when DPDK's memory must outlive this handle; see [`Eal::keep_memory`].
     keep_memory: AtomicBool,
-    /// Taken by everything that creates, changes or destroys pools and ports.
+    /// Held while pools and ports are created, changed or destroyed.
     control: Mutex<()>,
 }
 
 /// Why the environment did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum EalError {
-    /// `Eal::init` was called before in this process; DPDK starts once, even after its end.
+    /// `Eal::init` was called before in this process. DPDK cannot start twice, also not after its
+    /// end.
     #[error(
-        "EAL: already initialised in this process; DPDK can start only once, so share the first handle"
+        "EAL: already initialised in this process; DPDK can start only once, so share the first \
+         handle"
     )]
     AlreadyInitialised,
-    /// An argument has a NUL byte in it.
+    /// An argument contains a NUL byte.
     #[error("EAL: argument {argument:?} contains a NUL byte; remove it")]
     Argument {
         /// The argument.
@@ -43,7 +46,8 @@ pub enum EalError {
     },
     /// `rte_eal_init` failed.
     #[error(
-        "EAL: start with arguments {arguments:?} failed: {errno}; the lines that EAL wrote to stderr say why \
+        "EAL: start with arguments {arguments:?} failed: {errno}; the lines that EAL wrote to \
+         stderr say why \
          (without hugepages: --no-huge -m MEGABYTES)"
     )]
     Init {
@@ -54,18 +58,18 @@ pub enum EalError {
     },
 }
 
-/// DPDK starts once per process; this is what remembers that.
+/// Whether `Eal::init` was called in this process.
 static INITIALISED: AtomicBool = AtomicBool::new(false);
 
 impl Eal {
-    /// Starts DPDK (`rte_eal_init`) with EAL arguments, program name not included.
+    /// Starts DPDK (`rte_eal_init`) with EAL arguments, without the program name.
     ///
     /// The calling thread becomes the main lcore: EAL pins it to that lcore's cores, threads
-    /// started later inherit that, and every further lcore is a thread of its own. To float
-    /// instead, and have one lcore only, pass `--lcores 0@(0-1)` with the machine's cores.
+    /// started later inherit the affinity, and EAL starts a thread for each further lcore. To run
+    /// one lcore that is not pinned, pass `--lcores 0@(0-1)` with the machine's cores.
     ///
     /// # Errors
-    /// On the second call in a process, also after a failed first one, and whenever EAL refuses.
+    /// On the second call in a process, also after a failed first one, and whenever EAL fails.
     pub fn init(args: &[String]) -> Result<Eal, EalError> {
         let mut words = vec![c"dpdk".to_owned()];
         for argument in args {
@@ -82,7 +86,7 @@ impl Eal {
         pointers.push(std::ptr::null_mut());
         let argv = pointers.leak().as_mut_ptr();
         // SAFETY: `argv` holds `argc` writable NUL-terminated strings and a null pointer, none of
-        // them ever freed; INITIALISED makes this the process's only call.
+        // which is ever freed; INITIALISED makes this the only call in the process.
         let code = unsafe { dpdk_sys::rte_eal_init(argc, argv) };
         if code < 0 {
             return Err(EalError::Init { arguments: args.to_vec(), errno: Errno::last() });
@@ -96,28 +100,28 @@ impl Eal {
         Ok(Eal { inner: Arc::new(inner) })
     }
 
-    /// DPDK's version as the loaded library states it: `DPDK 22.11.11`.
+    /// DPDK's version as the loaded library states it, such as `DPDK 22.11.11`.
     pub fn version() -> String {
         // SAFETY: no preconditions; returns a static NUL-terminated string.
         let text = unsafe { CStr::from_ptr(dpdk_sys::rte_version()) };
         text.to_string_lossy().into_owned()
     }
 
-    /// Held while pools and ports are created, changed or destroyed: DPDK wants those calls one at
-    /// a time.
+    /// The lock for creating, changing and destroying pools and ports: DPDK requires that these
+    /// calls do not overlap.
     pub(crate) fn control(&self) -> MutexGuard<'_, ()> {
-        // The lock guards no data, so there is nothing that a panic could have left half done.
+        // The lock guards no data, so a panic cannot leave any inconsistent.
         self.inner.control.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether no other thread can be inside a mempool cache: memory may be freed only then, since
-    /// a thread that is just giving back a frame counts it as free before it is done.
-    pub(crate) fn is_quiet(&self) -> bool {
+    /// Whether no other thread can be inside a mempool cache. Memory may be freed only then: a
+    /// thread that returns a frame counts it as free before its last access to the cache.
+    pub(crate) fn no_thread_uses_caches(&self) -> bool {
         thread::current().id() == self.inner.init_thread
             && self.inner.registered_threads.load(Ordering::SeqCst) == 0
     }
 
-    /// Forgoes the cleanup at the end, because frames are out that live in DPDK's memory.
+    /// Skips the cleanup at the end, because frames in DPDK's memory are still in use.
     pub(crate) fn keep_memory(&self) {
         self.inner.keep_memory.store(true, Ordering::SeqCst);
     }
@@ -143,8 +147,8 @@ impl Drop for Inner {
         if *self.keep_memory.get_mut() || !on_init_thread {
             return;
         }
-        // SAFETY: init succeeded, every pool, port and thread guard held a handle and is gone, no
-        // frame is out (`keep_memory`), and this is the main lcore's thread.
+        // SAFETY: init succeeded; every pool, port and thread guard held a handle and is gone; no
+        // frame is in use (`keep_memory`); and this is the main lcore's thread.
         unsafe { dpdk_sys::rte_eal_cleanup() };
     }
 }

@@ -20,7 +20,7 @@ impl Errno {
         self.0
     }
 
-    /// From what a DPDK function returned: a negative error number.
+    /// The number in the return value of a DPDK function, which is negative.
     pub(crate) fn from_return(code: i32) -> Self {
         Errno(code.saturating_abs())
     }
@@ -31,7 +31,7 @@ impl Errno {
         Errno(unsafe { dpdk_sys::dpdk_shim_errno() })
     }
 
-    /// `Ok` for zero and above, else the error that `code` stands for.
+    /// `Ok` for zero and above, else the error in `code`.
     pub(crate) fn check(code: i32) -> Result<i32, Self> {
         if code < 0 { Err(Self::from_return(code)) } else { Ok(code) }
     }
@@ -40,7 +40,7 @@ impl Errno {
 impl fmt::Display for Errno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // SAFETY: `rte_strerror` takes any integer and returns a NUL-terminated text in a buffer of
-        // the calling thread, which stays untouched until this thread calls it again.
+        // the calling thread, which does not change until this thread calls it again.
         let text = unsafe { CStr::from_ptr(dpdk_sys::rte_strerror(self.0)) };
         write!(f, "{} (error {})", text.to_string_lossy(), self.0)
     }

@@ -1,15 +1,15 @@
-//! Fragments of IP datagrams, kept until they are whole.
+//! Reassembly of IP fragments.
 //!
-//! The table is bounded in datagrams and fragments, and allocated at start. A frame that it takes is
-//! either in it, handed back as a part of a whole datagram, or freed: nothing is lost or freed twice.
-//! The library puts frames that it gives up on a "death row" without looking whether there is room;
-//! that is why the row is emptied after every call here, and never leaves this module.
+//! The table is bounded in datagrams and fragments, and allocated at start. A frame passed to it is
+//! in the table, or is returned as a part of a complete datagram, or is freed: none is lost or
+//! freed twice. The library appends the frames that it gives up to a "death row" without checking
+//! for room, so the row is emptied after every call here, and never leaves this module.
 //!
-//! What the library does not do is the caller's business: it tells datagrams apart by addresses and
-//! ID only, not by protocol; it counts a datagram's bytes without looking for overlaps, and forgets
-//! all of a datagram's fragments where the count does not come out, so that later ones begin anew;
-//! it counts a duplicate twice; it takes sums beyond 65535; and it leaves IPv4's header checksum 0.
-//! What it does hand back is made of fragments that follow each other without hole or overlap.
+//! The library leaves to its caller: it distinguishes datagrams by addresses and ID only, not by
+//! protocol; it counts a datagram's bytes without checking for overlaps, and drops all fragments of
+//! a datagram whose count does not match, so that later fragments start anew; it counts a duplicate
+//! twice; it accepts totals beyond 65535; and it leaves IPv4's header checksum 0. A datagram that
+//! it returns consists of fragments that follow each other without gap or overlap.
 //!
 //! Source: DPDK 22.11 `rte_ip_frag.h`, and the programmer's guide, "IP Fragmentation and Reassembly
 //! Library".
@@ -23,10 +23,10 @@ use crate::eal::Eal;
 use crate::errno::Errno;
 use crate::mbuf::Mbuf;
 
-/// Fragments of one datagram that a table holds at most.
+/// The number of fragments of one datagram that a table can hold.
 pub const FRAGMENTS_MAX: usize = dpdk_sys::DPDK_FRAGMENTS_MAX as usize;
 
-/// A table of datagrams that are not whole yet; for one thread at a time.
+/// A table of incomplete datagrams; for one thread at a time.
 pub struct IpFragTable {
     table: NonNull<rte_ip_frag_tbl>,
     /// Empty between two calls.
@@ -35,43 +35,43 @@ pub struct IpFragTable {
     eal: Eal,
 }
 
-// SAFETY: neither the table nor the mbufs in it belong to a thread; `&mut self` makes the calls
-// one at a time.
+// SAFETY: neither the table nor its mbufs are bound to a thread; `&mut self` serialises the calls.
 unsafe impl Send for IpFragTable {}
 
-/// How large a table is.
+/// The size of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IpFragTableConfig {
-    /// Datagrams in it at most.
+    /// The maximum number of datagrams.
     pub datagrams: u32,
-    /// Places in a bucket, a power of two. A datagram can be in one of two buckets, which its
-    /// addresses and ID select.
+    /// Entries in a bucket, a power of two. A datagram's addresses and ID select two buckets, and
+    /// the datagram can be in either.
     pub bucket: u32,
-    /// How long a datagram may take, in the unit of the caller's clock.
+    /// Lifetime of an incomplete datagram, in the unit of the caller's clock.
     pub timeout: u64,
 }
 
 impl IpFragTableConfig {
-    /// Bytes of DPDK's memory that such a table takes, but for some hundred: two sets of buckets, whose
-    /// number is a power of two, of places with 256 bytes.
+    /// Bytes of DPDK's memory that such a table takes, within a few hundred: two sets of buckets,
+    /// whose number is a power of two, with entries of 256 bytes.
     pub fn memory(&self) -> usize {
         let buckets = self.datagrams.div_ceil(self.bucket).next_power_of_two();
         2 * buckets as usize * self.bucket as usize * PLACE_LEN
     }
 }
 
-/// Why a table was not made.
+/// Why a table was not created.
 #[derive(Debug, thiserror::Error)]
 pub enum IpFragTableError {
-    /// Values that cannot be.
+    /// Values out of range.
     #[error(
-        "fragment table: {datagrams} datagrams in buckets of {bucket}: both must be above 0, at most 1048576, \
+        "fragment table: {datagrams} datagrams in buckets of {bucket}: both must be above 0, at \
+         most 1048576, \
          and a bucket a power of two"
     )]
     Config {
-        /// Datagrams asked for.
+        /// Datagrams requested.
         datagrams: u32,
-        /// Places in a bucket asked for.
+        /// Entries in a bucket requested.
         bucket: u32,
     },
     /// `rte_ip_frag_table_create` failed.
@@ -79,41 +79,41 @@ pub enum IpFragTableError {
         "fragment table of {datagrams} datagrams: {errno}; give DPDK more memory (-m, or hugepages)"
     )]
     Create {
-        /// Datagrams asked for.
+        /// Datagrams requested.
         datagrams: u32,
         /// DPDK's reason.
         errno: Errno,
     },
 }
 
-/// Where a fragment's headers are: the IP header begins behind `l2_len` bytes of the frame, and the
+/// Where a fragment's headers are: the IP header begins after `l2_len` bytes of the frame, and the
 /// payload `l3_len` bytes after that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FragmentHeaders {
     /// An IPv4 fragment.
     V4 {
-        /// Bytes of the link's header.
+        /// Bytes of the link layer's header.
         l2_len: u8,
         /// Bytes of the IPv4 header, options included.
         l3_len: u8,
     },
     /// An IPv6 fragment, whose fragment header follows the fixed header.
     V6 {
-        /// Bytes of the link's header.
+        /// Bytes of the link layer's header.
         l2_len: u8,
     },
 }
 
-/// What became of a fragment.
+/// The outcome of offering a fragment.
 #[derive(Debug)]
-pub enum Offered {
-    /// It waits for others.
+pub enum Reassembly {
+    /// The datagram is incomplete; the table keeps the fragment.
     Pending,
-    /// It was the last one: its datagram, in several segments. IPv4's length and fragment word and
-    /// IPv6's length and next header are those of the whole, IPv6's fragment header is gone, and
-    /// IPv4's checksum is 0.
-    Whole(Mbuf),
-    /// It was freed, and all fragments of its datagram with it if there were any: there was no room,
+    /// The datagram is complete: here it is, in several segments. IPv4's length and fragment word
+    /// and IPv6's length and next header are those of the datagram, IPv6's fragment header is
+    /// removed, and IPv4's checksum is 0.
+    Complete(Mbuf),
+    /// The fragment was freed, and with it all fragments of its datagram: the table had no room,
     /// the headers do not fit the frame, or the datagram's fragments contradict each other.
     Refused,
 }
@@ -122,7 +122,7 @@ impl IpFragTable {
     /// An empty table.
     ///
     /// # Errors
-    /// When a value is out of range, or memory short.
+    /// When a value is out of range, or memory is short.
     pub fn new(eal: &Eal, config: &IpFragTableConfig) -> Result<IpFragTable, IpFragTableError> {
         let IpFragTableConfig { datagrams, bucket, timeout } = *config;
         let is_size = |size: u32| (1..=SIZE_MAX).contains(&size);
@@ -138,20 +138,20 @@ impl IpFragTable {
         };
         let table = NonNull::new(table)
             .ok_or_else(|| IpFragTableError::Create { datagrams, errno: Errno::last() })?;
-        // SAFETY: a count and pointers that are not read beyond it; all-zero is valid.
+        // SAFETY: a count, and pointers that are not read beyond it; all-zero is valid.
         let row = unsafe { Box::new(std::mem::zeroed()) };
         Ok(IpFragTable { table, row, held: 0, eal: eal.clone() })
     }
 
     /// Takes a fragment, at the time `now` of the caller's clock.
-    pub fn offer(&mut self, mbuf: Mbuf, headers: FragmentHeaders, now: u64) -> Offered {
-        let Some((l2_len, l3_len)) = headers.lengths_in(&mbuf) else { return Offered::Refused };
+    pub fn offer(&mut self, mbuf: Mbuf, headers: FragmentHeaders, now: u64) -> Reassembly {
+        let Some((l2_len, l3_len)) = headers.lengths_in(&mbuf) else { return Reassembly::Refused };
         let raw = mbuf.into_raw();
         let table = self.table.as_ptr();
-        // SAFETY: the table is ours and alive; the row is empty, and one call adds at most three
-        // times the fragments of a datagram and this one; the mbuf was ours, is in one piece, and
-        // `lengths_in` saw that its headers are there and its datagram ends where it ends. From
-        // here on it is the table's, or on the row, or in what is returned.
+        // SAFETY: the table is owned and alive; the row is empty, and one call adds at most three
+        // times the fragments of a datagram and this one; the mbuf is owned and contiguous, and
+        // `lengths_in` checked that it has its headers and ends with its datagram. From here on the
+        // table or the row owns it, or it is part of the returned datagram.
         let whole = unsafe {
             let reassemble = match headers {
                 FragmentHeaders::V4 { .. } => dpdk_sys::dpdk_shim_reassemble_ipv4,
@@ -164,38 +164,38 @@ impl IpFragTable {
         self.free_row();
         match NonNull::new(whole) {
             Some(whole) => {
-                // SAFETY: the library let go of the chain, whose segments were all ours.
+                // SAFETY: the library gave up the chain, whose segments were all owned here.
                 let whole = unsafe { Mbuf::from_raw(whole) };
                 self.held = self.held.saturating_sub(whole.segments());
-                Offered::Whole(whole)
+                Reassembly::Complete(whole)
             }
-            None if is_given_up => Offered::Refused,
-            None => Offered::Pending,
+            None if is_given_up => Reassembly::Refused,
+            None => Reassembly::Pending,
         }
     }
 
-    /// Frees datagrams whose time is up, as many as one death row holds: 32 of the largest. Returns
-    /// how many fragments that were.
+    /// Frees expired datagrams, as many as one death row holds: 32 of the largest. Returns the
+    /// number of their fragments.
     pub fn expire(&mut self, now: u64) -> usize {
         if self.held == 0 {
             return 0;
         }
         let table = self.table.as_ptr();
-        // SAFETY: the table is ours and alive, and the row empty.
+        // SAFETY: the table is owned and alive, and the row is empty.
         unsafe { dpdk_sys::rte_ip_frag_table_del_expired_entries(table, &mut *self.row, now) };
         self.free_row()
     }
 
-    /// Fragments in it.
+    /// The number of fragments in the table.
     #[inline]
     pub fn held(&self) -> usize {
         self.held
     }
 
-    /// The fragments on the row. Some may be chained: a datagram is put together until a hole is found.
+    /// The fragments on the row. Some may be chained: the library reassembles until it finds a gap.
     fn segments_on_row(&self) -> impl Iterator<Item = *mut rte_mbuf> {
         let next = |segment: &*mut rte_mbuf| {
-            // SAFETY: a segment of a frame on the row, which nobody frees or changes meanwhile.
+            // SAFETY: a segment of a frame on the row, which nothing frees or changes meanwhile.
             let next = unsafe { (**segment).next };
             (!next.is_null()).then_some(next)
         };
@@ -203,7 +203,7 @@ impl IpFragTable {
         frames.flat_map(move |&frame| std::iter::successors(Some(frame), next).take(FRAGMENTS_MAX))
     }
 
-    /// Frees what the last call gave up. Returns how many fragments that were.
+    /// Frees the fragments that the last call gave up. Returns their number.
     fn free_row(&mut self) -> usize {
         let count = self.segments_on_row().count();
         if count > 0 {
@@ -216,7 +216,8 @@ impl IpFragTable {
 }
 
 impl FragmentHeaders {
-    /// The lengths of both, if the frame is in one piece, has the headers, and ends with its datagram.
+    /// The lengths of both headers, if the frame is contiguous, has the headers, and ends with its
+    /// datagram.
     fn lengths_in(self, mbuf: &Mbuf) -> Option<(u8, u16)> {
         let (l2_len, header_len) = match self {
             FragmentHeaders::V4 { l2_len, l3_len } => (l2_len, u16::from(l3_len)),
@@ -249,27 +250,27 @@ impl fmt::Debug for IpFragTable {
 impl Drop for IpFragTable {
     fn drop(&mut self) {
         let _control = self.eal.control();
-        // SAFETY: the table is ours, alive, and gone after this; it frees the frames in it, whose
-        // pools cannot go while frames are out.
+        // SAFETY: the table is owned, alive, and gone after this call. It frees its frames, whose
+        // pools outlive them.
         unsafe { dpdk_sys::rte_ip_frag_table_destroy(self.table.as_ptr()) };
     }
 }
 
 const IPV4_HEADER_LEN_MIN: usize = 20;
 const IPV6_HEADER_LEN: usize = 40;
-/// The fixed header and the fragment header behind it.
+/// Bytes of the fixed header and the fragment header.
 const IPV6_HEADERS_LEN: u16 = 48;
-/// The fragment header's number.
+/// The protocol number of the fragment header.
 const IPV6_FRAGMENT: u8 = 44;
-/// What an mbuf's field of 7 bits holds.
+/// The largest value of the mbuf's field of 7 bits.
 const L2_LEN_MAX: u8 = 127;
-/// Bytes of a place: `struct ip_frag_pkt`, which DPDK does not export, is four cache lines long.
+/// Bytes of an entry: `struct ip_frag_pkt`, which DPDK does not export, is four cache lines long.
 const PLACE_LEN: usize = 256;
 const SIZE_MAX: u32 = 1 << 20;
-/// Frames that are fetched ahead of being freed.
+/// The number of frames to prefetch while freeing.
 const PREFETCH: u32 = 3;
 
-// One offer gives up an expired datagram for its own place, another for the table's bound, its own
-// datagram, and itself; a row has room for all of that.
+// One call may give up an expired datagram in the fragment's entry, another because the table is
+// full, the fragment's own datagram, and the fragment; a row has room for all of them.
 const _: () =
     assert!(3 * FRAGMENTS_MAX < dpdk_sys::RTE_IP_FRAG_DEATH_ROW_LEN as usize * (FRAGMENTS_MAX + 1));

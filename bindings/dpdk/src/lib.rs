@@ -1,17 +1,17 @@
-//! Safe layer over DPDK 22.11. It knows no protocol but what [`IpFragTable`] needs of IP headers.
+//! Safe layer over DPDK 22.11. It knows no protocol except the IP headers that [`IpFragTable`]
+//! needs.
 //!
-//! What it promises:
+//! Guarantees:
 //!
-//! - **Order of the end.** [`Mempool`], [`Port`], [`RxQueue`], [`TxQueue`], [`IpFragTable`] and
-//!   [`ThreadGuard`] each keep [`Eal`] alive, and a port keeps its pools, so nothing is freed under
-//!   something that uses it, in whatever order handles are dropped. Memory is given back only where
-//!   nothing can still be in it: a pool whose last handle goes while frames are out, while a
-//!   registered thread runs, or on another thread than the one that started EAL, is left in place
-//!   (and EAL with it) until the process ends.
-//! - **One owner.** A frame ([`Mbuf`]) has one owner and goes back to its pool when dropped; each
-//!   queue handle of a port is given out once.
-//! - **A quiet hot path.** [`RxQueue::receive`], [`TxQueue::send`], [`Burst`] and [`Mbuf`] neither
-//!   allocate, lock nor panic; RX, TX and freeing a burst leave Rust once per burst.
+//! - **Lifetimes.** [`Mempool`], [`Port`], [`RxQueue`], [`TxQueue`], [`IpFragTable`] and
+//!   [`ThreadGuard`] each keep [`Eal`] alive, and a port keeps its pools, so handles may be dropped
+//!   in any order. Memory is freed only where nothing can still use it: a pool whose last handle is
+//!   dropped while frames are in use, while a registered thread runs, or on another thread than the
+//!   one that started EAL, stays allocated (and EAL initialised) until the process ends.
+//! - **Ownership.** A frame ([`Mbuf`]) has one owner and returns to its pool when dropped; each
+//!   queue of a port has one handle.
+//! - **Packet path.** [`RxQueue::receive`], [`TxQueue::send`], [`Burst`] and [`Mbuf`] neither
+//!   allocate, lock nor panic; RX, TX and freeing a burst call C once per burst.
 //!
 //! ```no_run
 //! use dpdk::{Burst, Device, Eal, Mempool, MempoolConfig, Port, PortConfig};
@@ -26,12 +26,12 @@
 //! loop {
 //!     rx[0].receive(&mut burst);
 //!     tx[0].send(&mut burst);
-//!     burst.clear(); // what the port did not take
+//!     burst.clear(); // frees the frames that the port did not accept
 //! }
 //! # }
 //! ```
 //!
-//! Source: the DPDK 22.11 API reference; each item names the functions it stands on.
+//! Source: the DPDK 22.11 API reference; each item names the DPDK functions that it uses.
 
 mod burst;
 mod eal;
@@ -46,12 +46,12 @@ pub use burst::{BURST_CAPACITY, Burst, Drain};
 pub use eal::{Eal, EalError};
 pub use errno::Errno;
 pub use fragments::{
-    FRAGMENTS_MAX, FragmentHeaders, IpFragTable, IpFragTableConfig, IpFragTableError, Offered,
+    FRAGMENTS_MAX, FragmentHeaders, IpFragTable, IpFragTableConfig, IpFragTableError, Reassembly,
 };
 pub use mbuf::{ChecksumVerdict, HEADROOM, Mbuf};
 pub use mempool::{Mempool, MempoolConfig, MempoolError, data_room_for_mtu};
 pub use port::{
-    Capabilities, Device, DeviceError, Link, Offloads, Port, PortConfig, PortError, PortStats,
-    RssTypes, RxQueue, TxQueue,
+    Capabilities, Device, DeviceError, LinkStatus, Offloads, Port, PortConfig, PortError,
+    PortStats, RssTypes, RxQueue, TxQueue,
 };
 pub use thread::{ThreadError, ThreadGuard};

@@ -1,7 +1,6 @@
 //! One frame in DPDK's memory.
 //!
-//! Everything small reads the mbuf's own fields in Rust: no call leaves it per frame but the one
-//! that frees it.
+//! The accessors read the mbuf's fields in Rust; freeing is the only call into C per frame.
 //!
 //! Source: DPDK 22.11 `rte_mbuf.h`, `rte_mbuf_core.h`.
 
@@ -11,37 +10,37 @@ use std::ptr::NonNull;
 
 use dpdk_sys::rte_mbuf;
 
-/// Bytes free in front of a frame when it comes from a port or a pool.
+/// Free bytes before a frame's data when it comes from a port or a pool.
 pub const HEADROOM: u16 = dpdk_sys::DPDK_MBUF_HEADROOM;
 
-/// A frame with one owner; dropped, it goes back to its pool.
+/// A frame with one owner; dropping it returns it to its pool.
 ///
 /// The methods that read and change it act on its first segment, which is the whole frame wherever
 /// [`Mbuf::is_contiguous`] holds. [`crate::Port::open`] sets ports up so that it does.
 #[repr(transparent)]
 pub struct Mbuf(NonNull<rte_mbuf>);
 
-// SAFETY: an mbuf belongs to no thread; whoever holds the handle owns it, and pools take mbufs back
-// from any thread.
+// SAFETY: an mbuf is bound to no thread; the handle owns it, and pools accept mbufs from any
+// thread.
 unsafe impl Send for Mbuf {}
 
-/// What the receiving port said of a frame's TCP or UDP checksum.
+/// The receiving port's result for a frame's TCP or UDP checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChecksumVerdict {
-    /// The port does not check, could not tell, or found none.
+    /// The port does not check, could not tell, or found no checksum.
     Unknown,
-    /// The port found the checksum right.
+    /// The checksum is right.
     Good,
-    /// The port found the checksum wrong.
+    /// The checksum is wrong.
     Bad,
 }
 
 impl Mbuf {
-    /// Takes over an mbuf.
+    /// Takes ownership of an mbuf.
     ///
     /// # Safety
-    /// `raw` is a valid mbuf with a reference count of 1 that nothing else uses or frees, its
-    /// lengths and offsets lie within its buffer.
+    /// `raw` is a valid mbuf with a reference count of 1 that has no other owner, and its lengths
+    /// and offsets lie within its buffer.
     #[inline]
     pub(crate) unsafe fn from_raw(raw: NonNull<rte_mbuf>) -> Mbuf {
         Mbuf(raw)
@@ -50,9 +49,9 @@ impl Mbuf {
     /// The frame.
     #[inline]
     pub fn data(&self) -> &[u8] {
-        // SAFETY: `from_raw`'s contract, kept by every method here: data_off and data_len lie
-        // within the buffer, which is ours while `self` lives. DPDK's memory is mapped and
-        // zeroed or written before, so every byte is initialised.
+        // SAFETY: by the contract of `from_raw`, which every method here keeps, data_off and
+        // data_len lie within the buffer, which `self` owns. DPDK's memory is mapped and zeroed or
+        // written before, so every byte is initialised.
         unsafe { std::slice::from_raw_parts(self.start(), self.len()) }
     }
 
@@ -81,25 +80,25 @@ impl Mbuf {
         self.fields().pkt_len as usize
     }
 
-    /// Pieces that the frame is in.
+    /// The number of segments.
     #[inline]
     pub fn segments(&self) -> usize {
         usize::from(self.fields().nb_segs)
     }
 
-    /// Whether the frame is in one piece.
+    /// Whether the frame has one segment.
     #[inline]
     pub fn is_contiguous(&self) -> bool {
         self.fields().nb_segs == 1
     }
 
-    /// Bytes free in front.
+    /// Free bytes before the data.
     #[inline]
     pub fn headroom(&self) -> usize {
         usize::from(self.fields().data_off)
     }
 
-    /// Bytes free behind.
+    /// Free bytes after the data.
     #[inline]
     pub fn tailroom(&self) -> usize {
         let fields = self.fields();
@@ -107,8 +106,8 @@ impl Mbuf {
             .saturating_sub(usize::from(fields.data_off) + usize::from(fields.data_len))
     }
 
-    /// Grows the frame by `count` bytes at its front, contents undefined. False, and nothing done,
-    /// when there is no room.
+    /// Extends the frame by `count` bytes at its front, contents undefined. Returns false, and
+    /// changes nothing, when there is no room.
     #[inline]
     #[must_use]
     pub fn prepend(&mut self, count: usize) -> bool {
@@ -122,8 +121,8 @@ impl Mbuf {
         true
     }
 
-    /// Grows the frame by `count` bytes at its end, contents undefined. False, and nothing done,
-    /// when there is no room, or the frame is not in one piece.
+    /// Extends the frame by `count` bytes at its end, contents undefined. Returns false, and
+    /// changes nothing, when there is no room, or the frame has several segments.
     #[inline]
     #[must_use]
     pub fn append(&mut self, count: usize) -> bool {
@@ -136,8 +135,7 @@ impl Mbuf {
         true
     }
 
-    /// Removes `count` bytes at the front (`rte_pktmbuf_adj`); all of the first segment's when
-    /// there are fewer.
+    /// Removes `count` bytes at the front (`rte_pktmbuf_adj`), at most all of the first segment.
     #[inline]
     pub fn trim_front(&mut self, count: usize) {
         let count = count.min(self.len());
@@ -147,8 +145,8 @@ impl Mbuf {
         fields.pkt_len -= count as u32;
     }
 
-    /// Keeps only the first `len` bytes (`rte_pktmbuf_trim`); nothing happens when there are fewer,
-    /// or the frame is not in one piece.
+    /// Keeps the first `len` bytes (`rte_pktmbuf_trim`). Does nothing when the frame is shorter, or
+    /// has several segments.
     #[inline]
     pub fn truncate(&mut self, len: usize) {
         if len >= self.len() || !self.is_contiguous() {
@@ -159,27 +157,27 @@ impl Mbuf {
         fields.pkt_len = len as u32;
     }
 
-    /// Moves all of the frame into its first segment. False, and nothing done, when that has no room
-    /// for it.
+    /// Moves the whole frame into its first segment. Returns false, and changes nothing, when that
+    /// has no room for it.
     #[must_use]
     pub fn make_contiguous(&mut self) -> bool {
-        // SAFETY: `from_raw`: a valid mbuf, ours alone with all of its segments.
+        // SAFETY: `from_raw`: a valid mbuf, owned here with all of its segments.
         unsafe { dpdk_sys::dpdk_shim_mbuf_linearize(self.0.as_ptr()) == 0 }
     }
 
-    /// Gives up the handle: whoever takes the mbuf owns it.
+    /// Gives up the handle: the caller becomes the owner of the mbuf.
     #[inline]
     pub(crate) fn into_raw(self) -> NonNull<rte_mbuf> {
         ManuallyDrop::new(self).0
     }
 
-    /// The receiving port's verdict on the TCP or UDP checksum.
+    /// The receiving port's result for the TCP or UDP checksum.
     #[inline]
     pub fn l4_checksum(&self) -> ChecksumVerdict {
         match self.fields().ol_flags & dpdk_sys::DPDK_RX_L4_CKSUM_MASK {
             dpdk_sys::DPDK_RX_L4_CKSUM_GOOD => ChecksumVerdict::Good,
             dpdk_sys::DPDK_RX_L4_CKSUM_BAD => ChecksumVerdict::Bad,
-            // None of the flags is "unknown"; both are "no checksum in the packet, data intact".
+            // No flag means "unknown"; both flags mean "no checksum in the packet, data intact".
             _ => ChecksumVerdict::Unknown,
         }
     }
@@ -193,7 +191,7 @@ impl Mbuf {
 
     #[inline]
     fn fields(&self) -> &rte_mbuf {
-        // SAFETY: `from_raw`: a valid mbuf that is ours while `self` lives.
+        // SAFETY: `from_raw`: a valid mbuf that `self` owns.
         unsafe { self.0.as_ref() }
     }
 
@@ -207,7 +205,7 @@ impl Mbuf {
 impl Drop for Mbuf {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: `from_raw`: ours alone, and `self` is gone after this.
+        // SAFETY: `from_raw`: owned here, and `self` is gone after this.
         unsafe { dpdk_sys::dpdk_shim_mbuf_free(self.0.as_ptr()) };
     }
 }

@@ -12,45 +12,46 @@ use crate::eal::Eal;
 use crate::errno::Errno;
 use crate::mbuf::{HEADROOM, Mbuf};
 
-/// A pool of mbufs. Clones are the same pool; a port keeps the pools that it receives into.
+/// A pool of mbufs. Clones share one pool; a port keeps the pools that it receives into.
 #[derive(Clone)]
 pub struct Mempool {
     inner: Arc<Inner>,
 }
 
-/// How large a pool is.
+/// The size of a pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MempoolConfig {
-    /// Frames in the pool. Memory is used best at a power of two minus one.
+    /// Frames in the pool. A power of two minus one uses memory best.
     pub mbufs: u32,
     /// Frames that a thread's cache holds, 0 to 512, and at most two thirds of `mbufs`. Without a
-    /// cache every frame goes through the shared ring.
+    /// cache every frame passes through the shared ring.
     pub cache: u32,
-    /// Bytes that a frame can be long, [`HEADROOM`] not included.
+    /// The maximum length of a frame in bytes, [`HEADROOM`] not included.
     pub data_room: u16,
 }
 
 /// Why a pool was not created.
 #[derive(Debug, thiserror::Error)]
 pub enum MempoolError {
-    /// A value that DPDK cannot take.
+    /// A value that DPDK does not accept.
     #[error("mempool {pool}: {what}")]
     Config {
         /// The pool.
         pool: String,
-        /// The value, why it is wrong, and what is right.
+        /// The value, why it is wrong, and its valid range.
         what: String,
     },
     /// `rte_pktmbuf_pool_create` failed.
     #[error(
-        "mempool {pool}: {mbufs} mbufs of {data_room} bytes: {errno}; give DPDK more memory (-m, or hugepages) or take fewer mbufs"
+        "mempool {pool}: {mbufs} mbufs of {data_room} bytes: {errno}; give DPDK more memory (-m, \
+         or hugepages) or take fewer mbufs"
     )]
     Create {
         /// The pool.
         pool: String,
-        /// Frames asked for.
+        /// Frames requested.
         mbufs: u32,
-        /// Bytes per frame asked for.
+        /// Bytes per frame requested.
         data_room: u16,
         /// DPDK's reason.
         errno: Errno,
@@ -65,7 +66,7 @@ struct Inner {
 }
 
 // SAFETY: `raw` points at a multi-producer, multi-consumer mempool (the default of
-// `rte_pktmbuf_pool_create`), which DPDK lets any thread use; the rest is immutable.
+// `rte_pktmbuf_pool_create`), which DPDK lets any thread use; the other fields are immutable.
 unsafe impl Send for Inner {}
 // SAFETY: as above.
 unsafe impl Sync for Inner {}
@@ -76,8 +77,8 @@ impl Default for MempoolConfig {
     }
 }
 
-/// The least data room that takes frames of an MTU in one piece: Ethernet header, checksum and two
-/// VLAN tags on top, and 2048 bytes at least, since NICs count buffers in KiB.
+/// The least data room for contiguous frames of an MTU: Ethernet header, checksum and two VLAN tags
+/// on top, and 2048 bytes at least, since NICs count buffers in KiB.
 pub const fn data_room_for_mtu(mtu: u16) -> u16 {
     let room = mtu.saturating_add(26);
     if room <= 2048 { 2048 } else { room.saturating_add(1023) & !1023 }
@@ -87,7 +88,7 @@ impl Mempool {
     /// Allocates a pool; `name` is unique in the process and at most 25 bytes long.
     ///
     /// # Errors
-    /// When a value is out of range, the name taken, or memory short.
+    /// When a value is out of range, the name is taken, or memory is short.
     pub fn new(eal: &Eal, name: &str, config: &MempoolConfig) -> Result<Mempool, MempoolError> {
         let fault = |what: String| MempoolError::Config { pool: name.to_owned(), what };
         let c_name = CString::new(name)
@@ -95,7 +96,7 @@ impl Mempool {
         check(config).map_err(fault)?;
         let room = config.data_room + HEADROOM;
         let _control = eal.control();
-        // SAFETY: EAL runs, `c_name` is NUL-terminated and copied by DPDK; the socket is that of
+        // SAFETY: EAL runs; `c_name` is NUL-terminated and copied by DPDK; the socket is that of
         // the calling thread, or any.
         let raw = unsafe {
             let socket = dpdk_sys::rte_socket_id().cast_signed();
@@ -118,18 +119,18 @@ impl Mempool {
         Ok(Mempool { inner: Arc::new(inner) })
     }
 
-    /// Takes an empty frame; `None` when the pool has none left.
+    /// Allocates an empty frame; `None` when the pool is exhausted.
     #[inline]
     pub fn alloc(&self) -> Option<Mbuf> {
-        // SAFETY: the pool is alive; the mbuf returned is ours alone, or null.
+        // SAFETY: the pool is alive; the returned mbuf has no other owner, or is null.
         unsafe {
             NonNull::new(dpdk_sys::dpdk_shim_mbuf_alloc(self.inner.raw.as_ptr()))
                 .map(|raw| Mbuf::from_raw(raw))
         }
     }
 
-    /// Takes a frame with the contents `bytes`; `None` when the pool has none left or `bytes` do
-    /// not fit into one.
+    /// Allocates a frame with the contents `bytes`; `None` when the pool is exhausted or `bytes` is
+    /// too long for a frame.
     pub fn alloc_from(&self, bytes: &[u8]) -> Option<Mbuf> {
         let mut mbuf = self.alloc()?;
         if !mbuf.append(bytes.len()) {
@@ -139,16 +140,16 @@ impl Mempool {
         Some(mbuf)
     }
 
-    /// Adds `count` empty frames to a burst with one call. False, and nothing done, when the burst
-    /// has no room for all of them or the pool has too few left.
+    /// Adds `count` empty frames to a burst with one call. Returns false, and changes nothing, when
+    /// the burst has too little room or the pool too few frames.
     #[inline]
     #[must_use]
     pub fn alloc_bulk(&self, burst: &mut Burst, count: usize) -> bool {
         let spare = burst.spare();
         let Some(spare) = spare.get_mut(..count) else { return false };
         let count = count as u32; // at most BURST_CAPACITY
-        // SAFETY: the pool is alive; `spare` has room for `count` pointers, and each is an mbuf of
-        // ours alone when the call returns 0.
+        // SAFETY: the pool is alive; `spare` has room for `count` pointers, and when the call
+        // returns 0 each is an mbuf without another owner.
         unsafe {
             let pool = self.inner.raw.as_ptr();
             if dpdk_sys::dpdk_shim_mbuf_alloc_bulk(pool, spare.as_mut_ptr().cast(), count) != 0 {
@@ -164,24 +165,24 @@ impl Mempool {
         &self.inner.name
     }
 
-    /// How the pool was made.
+    /// The size of the pool.
     pub fn config(&self) -> &MempoolConfig {
         &self.inner.config
     }
 
-    /// Frames that can be taken, those in threads' caches included. Walks every lcore's cache, and
-    /// is a snapshot at best while others use the pool.
+    /// Free frames, those in threads' caches included. Reads every lcore's cache, and is
+    /// approximate while other threads use the pool.
     pub fn available(&self) -> u32 {
         // SAFETY: the pool is alive.
         unsafe { dpdk_sys::rte_mempool_avail_count(self.inner.raw.as_ptr()) }
     }
 
-    /// Frames that are out: in handles of ours, and in rings of ports.
+    /// Frames in use: in handles, and in rings of ports.
     pub fn in_use(&self) -> u32 {
         self.inner.config.mbufs.saturating_sub(self.available())
     }
 
-    /// Frames that lie in threads' caches.
+    /// Free frames in threads' caches.
     pub fn in_caches(&self) -> u32 {
         // SAFETY: the pool is alive; the counts read are plain integers of other threads' caches.
         unsafe { dpdk_sys::dpdk_shim_mempool_cached(self.inner.raw.as_ptr()) }
@@ -206,17 +207,17 @@ impl Drop for Inner {
         let _control = self.eal.control();
         // SAFETY: the pool is alive until `rte_mempool_free` below.
         let available = unsafe { dpdk_sys::rte_mempool_avail_count(self.raw.as_ptr()) };
-        if available != self.config.mbufs || !self.eal.is_quiet() {
+        if available != self.config.mbufs || !self.eal.no_thread_uses_caches() {
             self.eal.keep_memory();
             return;
         }
         // SAFETY: this was the last handle, all frames are back, ports that receive into the pool
-        // hold a handle, and no thread can still be busy in one of its caches (`is_quiet`).
+        // hold a handle, and no thread can be inside one of its caches (`no_thread_uses_caches`).
         unsafe { dpdk_sys::rte_mempool_free(self.raw.as_ptr()) };
     }
 }
 
-/// What DPDK would refuse with nothing but "invalid argument".
+/// Checks the values that DPDK would reject with nothing but "invalid argument".
 fn check(config: &MempoolConfig) -> Result<(), String> {
     let MempoolConfig { mbufs, cache, data_room } = *config;
     let cache_max = dpdk_sys::DPDK_MEMPOOL_CACHE_MAX;

@@ -1,4 +1,4 @@
-//! Own threads made known to DPDK, so that they get mempool caches.
+//! Registration of threads with DPDK, which gives them mempool caches.
 //!
 //! Source: DPDK 22.11 `rte_lcore.h`, `rte_thread_register`.
 
@@ -8,10 +8,11 @@ use std::marker::PhantomData;
 use crate::eal::Eal;
 use crate::errno::Errno;
 
-/// The calling thread's registration as a non-EAL lcore; ends when dropped, on the same thread.
+/// The calling thread's registration as a non-EAL lcore; dropping it, on the same thread, ends the
+/// registration.
 ///
-/// Without it every frame taken from or given back to a [`crate::Mempool`] goes through the pool's
-/// shared ring instead of a cache of the thread's own, which about halves throughput.
+/// Without it every frame taken from or returned to a [`crate::Mempool`] passes through the pool's
+/// shared ring instead of the thread's own cache, which about halves throughput.
 pub struct ThreadGuard {
     eal: Eal,
     lcore: u32,
@@ -22,7 +23,7 @@ pub struct ThreadGuard {
 /// Why a thread was not registered.
 #[derive(Debug, thiserror::Error)]
 pub enum ThreadError {
-    /// The thread has an lcore: it was registered before, or started EAL.
+    /// The thread already has an lcore: it was registered before, or started EAL.
     #[error("thread registration: this thread already is lcore {lcore}; register each thread once")]
     AlreadyRegistered {
         /// Its lcore.
@@ -40,13 +41,13 @@ impl ThreadGuard {
     /// Registers the calling thread.
     ///
     /// # Errors
-    /// When the thread has an lcore already, or DPDK has none left.
+    /// When the thread already has an lcore, or DPDK has none left.
     pub fn register(eal: &Eal) -> Result<ThreadGuard, ThreadError> {
         let lcore = current_lcore();
         if lcore != dpdk_sys::DPDK_LCORE_ID_ANY {
             return Err(ThreadError::AlreadyRegistered { lcore });
         }
-        // Counted before it happens, so that no pool is freed in between.
+        // Counted before the registration, so that no pool is freed in between.
         eal.thread_registered();
         // SAFETY: EAL runs (`eal` is alive) and the thread has no lcore yet.
         if unsafe { dpdk_sys::rte_thread_register() } < 0 {
@@ -57,7 +58,7 @@ impl ThreadGuard {
         Ok(ThreadGuard { eal: eal.clone(), lcore: current_lcore(), _not_send: PhantomData })
     }
 
-    /// The lcore that the thread was given.
+    /// The thread's lcore.
     pub fn lcore(&self) -> u32 {
         self.lcore
     }

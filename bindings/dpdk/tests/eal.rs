@@ -1,4 +1,4 @@
-//! EAL starts once; what it and ports are given wrong is named.
+//! EAL starts once; errors name the wrong arguments of EAL and of ports.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -20,7 +20,7 @@ fn eal_and_its_refusals() {
     bad_devices_are_named(&eal);
     bad_pools_are_named(&eal);
 
-    // It cannot be started again after its end either.
+    // EAL cannot be started again, also not after its end.
     drop(eal);
     assert!(matches!(Eal::init(&[]).unwrap_err(), EalError::AlreadyInitialised));
 }
@@ -56,7 +56,7 @@ fn bad_pools_are_named(eal: &Eal) {
         let error = Mempool::new(eal, name, &config).unwrap_err().to_string();
         assert!(error.contains(says), "{error:?} does not say {says:?}");
     }
-    // The name is free again once the pool is gone.
+    // Dropping the pool frees its name.
     drop(first);
     Mempool::new(eal, "twice", &good).unwrap();
 }

@@ -1,4 +1,4 @@
-//! Tables of fragments: what becomes whole, what is refused, and that every frame goes back.
+//! Tables of fragments: complete datagrams, refusals, and that every frame is freed.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use dpdk::{
     Eal, FRAGMENTS_MAX, FragmentHeaders, IpFragTable, IpFragTableConfig, IpFragTableError, Mbuf,
-    Mempool, Offered,
+    Mempool, Reassembly,
 };
 
 const TIMEOUT: u64 = 1000;
@@ -22,10 +22,10 @@ fn fragments() {
     let eal = common::eal();
     let pool = common::pool(&eal, "fragments", 1023);
     let cases: [(&str, Case); 10] = [
-        ("whole in any order", whole_in_any_order),
+        ("whole in any order", complete_in_any_order),
         ("IPv6", whole_over_ipv6),
         ("no room to be in one piece", no_room_to_be_in_one_piece),
-        ("flood", flood_of_datagrams_that_never_become_whole),
+        ("flood", flood_of_datagrams_that_are_never_complete),
         ("too many", too_many_fragments),
         ("overlaps", overlaps_give_nothing),
         ("headers", refuses_headers_that_do_not_fit),
@@ -44,7 +44,7 @@ fn table(eal: &Eal, datagrams: u32) -> IpFragTable {
     IpFragTable::new(eal, &IpFragTableConfig { datagrams, bucket: 16, timeout: TIMEOUT }).unwrap()
 }
 
-/// The byte at that place of a payload.
+/// The byte at offset `at` of a payload.
 fn byte(at: usize) -> u8 {
     (at * 7 + at / 251) as u8
 }
@@ -85,22 +85,22 @@ fn ipv6(pool: &Mempool, id: u32, from: usize, to: usize, more: bool) -> Mbuf {
     pool.alloc_from(&bytes).unwrap()
 }
 
-fn is_pending(offered: &Offered) -> bool {
-    matches!(offered, Offered::Pending)
+fn is_pending(result: &Reassembly) -> bool {
+    matches!(result, Reassembly::Pending)
 }
 
-fn whole(offered: Offered) -> Option<Mbuf> {
-    match offered {
-        Offered::Whole(mbuf) => Some(mbuf),
-        Offered::Pending | Offered::Refused => None,
+fn complete(result: Reassembly) -> Option<Mbuf> {
+    match result {
+        Reassembly::Complete(mbuf) => Some(mbuf),
+        Reassembly::Pending | Reassembly::Refused => None,
     }
 }
 
-fn is_refused(offered: &Offered) -> bool {
-    matches!(offered, Offered::Refused)
+fn is_refused(result: &Reassembly) -> bool {
+    matches!(result, Reassembly::Refused)
 }
 
-fn whole_in_any_order(eal: &Eal, pool: &Mempool) {
+fn complete_in_any_order(eal: &Eal, pool: &Mempool) {
     let pieces = [(0, 480), (480, 960), (960, 1440), (1440, 1460)];
     for order in permutations(&[0, 1, 2, 3]) {
         let mut table = table(eal, 16);
@@ -108,7 +108,7 @@ fn whole_in_any_order(eal: &Eal, pool: &Mempool) {
         for (place, &piece) in order.iter().enumerate() {
             let (from, to) = pieces[piece];
             match table.offer(ipv4(pool, 7, from, to, to != 1460), V4, 0) {
-                Offered::Whole(mbuf) => became = Some((place, mbuf)),
+                Reassembly::Complete(mbuf) => became = Some((place, mbuf)),
                 other => assert!(is_pending(&other), "{order:?}"),
             }
         }
@@ -141,7 +141,7 @@ fn whole_over_ipv6(eal: &Eal, pool: &Mempool) {
     let mut table = table(eal, 16);
     assert!(is_pending(&table.offer(ipv6(pool, 9, 1000, 1100, false), V6, 0)));
     assert!(is_pending(&table.offer(ipv6(pool, 8, 0, 1000, true), V6, 0)));
-    let mut mbuf = whole(table.offer(ipv6(pool, 9, 0, 1000, true), V6, 0)).unwrap();
+    let mut mbuf = complete(table.offer(ipv6(pool, 9, 0, 1000, true), V6, 0)).unwrap();
     assert!(mbuf.make_contiguous());
     assert_eq!(mbuf.data()[..14], [&[0xee; 12][..], &[0x86, 0xdd]].concat());
     let datagram = &mbuf.data()[14..];
@@ -153,19 +153,19 @@ fn whole_over_ipv6(eal: &Eal, pool: &Mempool) {
 fn no_room_to_be_in_one_piece(eal: &Eal, pool: &Mempool) {
     let mut table = table(eal, 16);
     assert!(is_pending(&table.offer(ipv4(pool, 7, 0, 1480, true), V4, 0)));
-    let mut mbuf = whole(table.offer(ipv4(pool, 7, 1480, 2960, false), V4, 0)).unwrap();
+    let mut mbuf = complete(table.offer(ipv4(pool, 7, 1480, 2960, false), V4, 0)).unwrap();
     assert!(!mbuf.make_contiguous());
     assert_eq!((mbuf.segments(), mbuf.frame_len()), (2, 34 + 2960));
 }
 
-fn flood_of_datagrams_that_never_become_whole(eal: &Eal, pool: &Mempool) {
+fn flood_of_datagrams_that_are_never_complete(eal: &Eal, pool: &Mempool) {
     let mut table = table(eal, 64);
     let taken = (0..600).filter(|&id| is_pending(&table.offer(ipv4(pool, id, 0, 8, true), V4, 5)));
     let taken = taken.count();
     assert!((32..=64).contains(&taken), "{taken} of a table for 64");
     assert_eq!((table.held(), pool.in_use() as usize), (taken, taken));
     assert_eq!(table.expire(5 + TIMEOUT), 0, "not yet");
-    // One datagram after another in the place of those whose time is up: the bound holds.
+    // New datagrams replace expired ones: the bound holds.
     for id in 1000..1200 {
         let _ = table.offer(ipv4(pool, id, 0, 8, true), V4, 6 + TIMEOUT);
         assert!(table.held() <= 64 && pool.in_use() as usize == table.held());
@@ -173,7 +173,7 @@ fn flood_of_datagrams_that_never_become_whole(eal: &Eal, pool: &Mempool) {
     let expired = table.expire(7 + 2 * TIMEOUT);
     assert!(expired > 0 && table.held() == 0, "{expired}");
 
-    // The largest datagrams, of which one call frees what a row holds.
+    // Datagrams of the largest size: one call frees as many as a row holds.
     for id in 0..64 {
         for piece in 0..FRAGMENTS_MAX - 1 {
             let _ = table.offer(ipv4(pool, id, piece * 8, piece * 8 + 8, true), V4, 0);
@@ -189,7 +189,7 @@ fn flood_of_datagrams_that_never_become_whole(eal: &Eal, pool: &Mempool) {
 
 fn too_many_fragments(eal: &Eal, pool: &Mempool) {
     let mut table = table(eal, 16);
-    // The places of the first and the last are kept free for them.
+    // The first and the last fragment have reserved entries.
     for piece in 1..FRAGMENTS_MAX - 1 {
         assert!(is_pending(&table.offer(ipv4(pool, 1, piece * 8, piece * 8 + 8, true), V4, 0)));
     }
@@ -200,26 +200,26 @@ fn too_many_fragments(eal: &Eal, pool: &Mempool) {
 
 fn overlaps_give_nothing(eal: &Eal, pool: &Mempool) {
     type Pieces = &'static [(usize, usize, bool)];
-    // (from, to, more): none of these may be taken for a whole datagram.
+    // (from, to, more): none of these may pass as a complete datagram.
     let attacks: [Pieces; 6] = [
-        // The second rewrites part of the first.
+        // The second overlaps the first.
         &[(0, 24, true), (16, 48, false)],
-        // Bytes come out right, but one piece is there twice and another is missing.
+        // The total is right, but one piece is a duplicate and another is missing.
         &[(0, 8, true), (8, 16, true), (8, 16, true), (24, 32, false)],
-        // The first one twice.
+        // The first piece twice.
         &[(0, 24, true), (0, 24, true), (24, 48, false)],
-        // Two ends.
+        // Two last fragments.
         &[(0, 8, true), (24, 32, false), (16, 24, false), (8, 16, true)],
         // A piece within another.
         &[(0, 32, true), (8, 16, true), (32, 40, false)],
-        // Beyond the end.
+        // A piece beyond the end.
         &[(0, 8, true), (16, 24, true), (8, 16, false)],
     ];
     for attack in attacks {
         let mut table = table(eal, 16);
         for &(from, to, more) in attack {
-            let offered = table.offer(ipv4(pool, 3, from, to, more), V4, 0);
-            assert!(!matches!(offered, Offered::Whole(_)), "{attack:?}");
+            let result = table.offer(ipv4(pool, 3, from, to, more), V4, 0);
+            assert!(!matches!(result, Reassembly::Complete(_)), "{attack:?}");
         }
         assert_eq!(table.held(), pool.in_use() as usize, "{attack:?}");
         let held = table.held();
@@ -247,7 +247,7 @@ fn refuses_headers_that_do_not_fit(eal: &Eal, pool: &Mempool) {
     cut.truncate(60);
     assert!(is_refused(&table.offer(cut, V6, 0)));
     assert!(is_refused(&table.offer(pool.alloc().unwrap(), V4, 0)));
-    // A fragment without payload is the library's to refuse.
+    // The library itself refuses a fragment without payload.
     assert!(is_refused(&table.offer(ipv4(pool, 1, 8, 8, true), V4, 0)));
     assert_eq!(table.held(), 0);
 }
@@ -257,11 +257,14 @@ fn a_late_fragment_meets_no_old_ones(eal: &Eal, pool: &Mempool) {
     assert!(is_pending(&table.offer(ipv4(pool, 7, 0, 80, true), V4, 0)));
     assert!(is_pending(&table.offer(ipv4(pool, 7, 80, 90, false), V4, TIMEOUT + 1)));
     assert_eq!((table.held(), pool.in_use()), (1, 1), "the first one's time was up");
-    assert!(matches!(table.offer(ipv4(pool, 7, 0, 80, true), V4, TIMEOUT + 2), Offered::Whole(_)));
+    assert!(matches!(
+        table.offer(ipv4(pool, 7, 0, 80, true), V4, TIMEOUT + 2),
+        Reassembly::Complete(_)
+    ));
 }
 
-/// Any fragments in any order: what comes out is the bytes of one datagram, in order, and all frames
-/// are where the table says.
+/// Random fragments in random order: each result is the bytes of one datagram, in order, and the
+/// table accounts for all frames.
 fn random_fragments_are_all_accounted_for(eal: &Eal, pool: &Mempool) {
     let seed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
     println!("seed {seed}");
@@ -283,7 +286,7 @@ fn random_fragments_are_all_accounted_for(eal: &Eal, pool: &Mempool) {
         }
         let before = table.held();
         match table.offer(ipv4(pool, id, from, to, more), V4, now / 10) {
-            Offered::Whole(mut mbuf) => {
+            Reassembly::Complete(mut mbuf) => {
                 wholes += 1;
                 assert_eq!(pool.in_use() as usize, table.held() + mbuf.segments());
                 assert!(mbuf.make_contiguous());
@@ -291,9 +294,9 @@ fn random_fragments_are_all_accounted_for(eal: &Eal, pool: &Mempool) {
                 assert_eq!(mbuf.data()[34..], payload(0, len));
                 assert!(ends[&id].contains(&len), "no fragment ended there");
             }
-            Offered::Pending => {}
-            // With all of its datagram, and of others whose time was up.
-            Offered::Refused => assert!(table.held() <= before),
+            Reassembly::Pending => {}
+            // Its datagram is freed too, and expired ones with it.
+            Reassembly::Refused => assert!(table.held() <= before),
         }
         if random(50) == 0 {
             table.expire(now / 10);

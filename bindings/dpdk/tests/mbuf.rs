@@ -1,4 +1,4 @@
-//! Mbufs and bursts: limits of growing and trimming, and who owns what.
+//! Mbufs and bursts: bounds of growing and trimming, and ownership.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;

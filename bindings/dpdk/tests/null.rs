@@ -1,5 +1,5 @@
-//! Ports of the driver net_null, which receives frames out of nowhere and swallows what it sends;
-//! and what a port reports and refuses.
+//! Ports of the driver net_null, which receives empty frames without end and discards those that it
+//! sends; and reports and refusals of ports.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -37,7 +37,7 @@ fn receives_and_sends(eal: &Eal, pool: &Mempool) {
     let stats = port.stats().unwrap();
     assert_eq!((stats.rx_frames, stats.tx_frames), (6400, 6400));
 
-    // Handles may go in any order; the port closes with the last of them.
+    // Handles may be dropped in any order; the port closes with the last of them.
     drop(port);
     drop(tx);
     assert_eq!(rx.receive(&mut burst), 64);
@@ -55,7 +55,7 @@ fn gives_each_queue_out_once(eal: &Eal, pool: &Mempool) {
 
     let again = Port::open(eal, &device, &config).unwrap_err();
     assert!(matches!(again, PortError::AlreadyOpen { .. }), "{again}");
-    // Not even while one queue is all that is left of the port.
+    // One queue handle alone keeps the port open.
     drop((port, tx));
     let last = rx.into_iter().next_back().unwrap();
     let again = Port::open(eal, &device, &config).unwrap_err();
@@ -114,7 +114,7 @@ fn refuses_what_cannot_work(eal: &Eal, pool: &Mempool) {
         let error = Port::open(eal, &device, &config).unwrap_err().to_string();
         assert!(error.contains(says), "{error:?} does not say {says:?}");
     }
-    // Each refusal left the device unplugged.
+    // Each refusal unplugged the device.
     let (port, ..) = Port::open(eal, &device, &good).unwrap();
     let error = port.set_mac([1, 0, 0, 0, 0, 1]).unwrap_err();
     assert!(error.to_string().contains("port net_null0: setting the Ethernet address failed"));

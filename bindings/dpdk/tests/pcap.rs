@@ -10,10 +10,10 @@ use std::path::PathBuf;
 use common::{contents, open, pool};
 use dpdk::Burst;
 
-/// Frames in the file: more than a burst, not a multiple of one.
+/// Frames in the file: more than a burst, and not a multiple of one.
 const FRAMES: u32 = 1000;
 
-/// A file of this test's own, gone when the value is.
+/// A file that is removed on drop.
 struct TempFile(PathBuf);
 
 impl TempFile {
@@ -43,11 +43,11 @@ fn pcap_file_in_and_out() {
     let (port, mut rx, mut tx) = open(&eal, &device, &pool);
     let mut burst = Burst::new();
     let mut forwarded = 0;
-    // The file ends; then nothing comes any more.
+    // No frames follow the end of the file.
     for _ in 0..FRAMES {
         rx.receive(&mut burst);
         for mbuf in burst.as_mut_slice() {
-            // Longer at the front, shorter at the end: the port must follow the mbuf's own bounds.
+            // Longer at the front, shorter at the end: the port must use the mbuf's own bounds.
             assert!(mbuf.prepend(4));
             mbuf.data_mut()[..4].copy_from_slice(b"mark");
             let len = mbuf.len();

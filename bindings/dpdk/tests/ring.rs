@@ -1,5 +1,5 @@
-//! Ports of the driver net_ring, whose TX ring is its RX ring: frames go in and come out through a
-//! forwarding loop between two of them.
+//! Ports of the driver net_ring, whose TX ring is its RX ring: frames pass through a forwarding
+//! loop between two of them.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -82,7 +82,7 @@ fn full_ring_hands_the_rest_back(pool: &Mempool, ring: &mut RingPort) {
     drop(rest);
     assert_eq!(pool.in_use(), accepted);
 
-    // Half of them comes out again; closing the port frees the others.
+    // Half of the frames are received again; closing the port frees the others.
     let mut burst = Burst::new();
     let mut next = 0;
     while next < accepted / 2 {

@@ -1,4 +1,4 @@
-//! Threads: registration gives a thread a mempool cache, frames and queues move between threads.
+//! Threads: registration gives a thread a mempool cache; frames and queues move between threads.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -28,7 +28,7 @@ fn main_thread_is_registered_by_eal(eal: &Eal) {
 }
 
 fn registration_makes_the_cache_used(eal: &Eal) {
-    // Frames that lie in caches after a thread took 20 and gave them back.
+    // Frames in caches after a thread allocated and freed 20.
     let cached_by_thread = |name: &str, register: bool| {
         let pool = pool(eal, name, 255);
         let (eal, in_thread) = (eal.clone(), pool.clone());
@@ -73,7 +73,7 @@ fn lcores_run_out_with_an_error(eal: &Eal) {
         drop(release);
         thread.join().unwrap();
     }
-    // Lcores come back with their threads.
+    // The end of a thread frees its lcore.
     let eal = eal.clone();
     thread::spawn(move || drop(ThreadGuard::register(&eal).unwrap())).join().unwrap();
 }
@@ -81,7 +81,7 @@ fn lcores_run_out_with_an_error(eal: &Eal) {
 /// One thread sends to a ring, one receives and hands single frames on, one checks and frees.
 fn frames_cross_threads(eal: &Eal, pool: &Mempool) {
     const FRAMES: u32 = 20_000;
-    // One thread's failure must not leave the others polling for ever.
+    // A failure of one thread must not leave the others polling for ever.
     let start = Instant::now();
     let in_time = || assert!(start.elapsed() < Duration::from_secs(120), "frames stopped coming");
     let (port, mut rx, mut tx) = open(eal, "net_ring0", pool);

@@ -1,4 +1,4 @@
-//! `struct ifreq` and the ioctls that take it: all of this crate's `unsafe`.
+//! `struct ifreq` and its ioctls: all `unsafe` code of this crate.
 #![allow(unsafe_code)]
 
 use std::os::fd::AsFd;
@@ -6,8 +6,8 @@ use std::os::fd::AsFd;
 use rustix::io::Errno;
 use rustix::ioctl::{Opcode, Updater, ioctl};
 
-/// `struct ifreq` of `linux/if.h`: a name, and a union that is 24 bytes long where pointers are 64
-/// bits and 16 bytes where they are 32; the longer does for both.
+/// `struct ifreq` of `linux/if.h`: a name, and a union of 24 bytes where pointers have 64 bits, and
+/// of 16 bytes where they have 32. The longer one serves both.
 #[repr(C, align(8))]
 #[derive(Debug)]
 pub struct Ifreq {
@@ -15,11 +15,11 @@ pub struct Ifreq {
     union: [u8; 24],
 }
 
-/// `IFNAMSIZ`, the terminating zero counted.
+/// `IFNAMSIZ`, the terminating zero included.
 pub const NAME_LEN: usize = 16;
 
 impl Ifreq {
-    /// A request for the device `name`; `None` when no device can have that name.
+    /// A request for the device `name`; `None` when that is not a valid name of a device.
     pub fn new(name: &str) -> Option<Ifreq> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
         if name.is_empty() || name.len() >= NAME_LEN || !name.bytes().all(allowed) {
@@ -39,28 +39,34 @@ impl Ifreq {
         self.union[..2].copy_from_slice(&[a, b]);
     }
 
-    /// Sets `ifr_mtu` or another of the union's integers.
+    /// Sets `ifr_mtu` or another integer of the union.
     pub fn set_int(&mut self, value: i32) {
         self.union[..4].copy_from_slice(&value.to_ne_bytes());
     }
 }
 
-/// Makes the file `device` the TUN device of `request`.
+/// Turns the open file `device` into the TUN device of `request` (TUNSETIFF).
+///
+/// # Errors
+/// The error of the system call.
 pub fn tunsetiff(device: impl AsFd, request: &mut Ifreq) -> Result<(), Errno> {
-    // SAFETY: the kernel takes TUNSETIFF's argument for a pointer to a `struct ifreq`, which it
-    // reads and writes whole; `request` is one, aligned, at least as long, and borrowed mutably
-    // for the call. Any bytes in it are valid for both sides. On a file that is no TUN device the
-    // call fails and touches nothing.
+    // SAFETY: TUNSETIFF's argument is a pointer to a `struct ifreq`, which the kernel reads and
+    // writes whole; `request` is one, aligned, at least as long, and borrowed mutably for the call.
+    // Any bytes in it are valid for both sides. On a file that is not a TUN device the call fails
+    // and changes nothing.
     unsafe { ioctl(device, Updater::<TUNSETIFF, Ifreq>::new(request)) }
 }
 
-/// Sets the MTU of the device that `request` names.
+/// Sets the MTU of the device that `request` names (SIOCSIFMTU).
+///
+/// # Errors
+/// The error of the system call.
 pub fn siocsifmtu(socket: impl AsFd, request: &mut Ifreq) -> Result<(), Errno> {
-    // SAFETY: as for TUNSETIFF: SIOCSIFMTU takes a pointer to a `struct ifreq`.
+    // SAFETY: as for TUNSETIFF: SIOCSIFMTU's argument is a pointer to a `struct ifreq`.
     unsafe { ioctl(socket, Updater::<SIOCSIFMTU, Ifreq>::new(request)) }
 }
 
-/// `_IOW('T', 202, int)`; what it really takes is a `struct ifreq`.
+/// `_IOW('T', 202, int)`, although its argument is a `struct ifreq`.
 const TUNSETIFF: Opcode = rustix::ioctl::opcode::write::<i32>(b'T', 202);
 const SIOCSIFMTU: Opcode = 0x8922;
 

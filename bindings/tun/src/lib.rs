@@ -1,8 +1,9 @@
-//! A TUN device of Linux: IP packets in and out of the kernel, one per read and write.
+//! A TUN device of Linux: reads and writes IP packets, one per call.
 //!
-//! Source: Linux `Documentation/networking/tuntap.rst`, `linux/if_tun.h`, netdevice(7). The device
-//! lives as long as its [`Tun`]. Reads and writes are plain system calls and safe; only the two
-//! ioctls, which take a `struct ifreq`, need `unsafe`.
+//! The device lives as long as its [`Tun`]. Reads and writes are plain, safe system calls; only the
+//! two ioctls on a `struct ifreq` need `unsafe`.
+//!
+//! Source: Linux `Documentation/networking/tuntap.rst`, `linux/if_tun.h`, netdevice(7).
 #![deny(unsafe_code)]
 
 mod ifreq;
@@ -19,19 +20,19 @@ use ifreq::Ifreq;
 /// The longest name of a network device, in bytes.
 pub const NAME_MAX: usize = ifreq::NAME_LEN - 1;
 
-/// A TUN device without packet information: what is read and written begins with the IP header.
+/// A TUN device without packet information: each packet begins with its IP header.
 #[derive(Debug)]
 pub struct Tun {
     device: OwnedFd,
-    /// Any socket: netdevice(7) wants one to name a device by.
+    /// Any socket, for the ioctls that name a device (netdevice(7)).
     socket: OwnedFd,
     name: String,
 }
 
-/// Why there is no device.
+/// Why a device was not opened.
 #[derive(Debug, thiserror::Error)]
 pub enum TunError {
-    /// No device can have this name.
+    /// The name is not valid for a device.
     #[error(
         "{name:?} cannot be the name of a network device: use 1 to {NAME_MAX} of A-Z a-z 0-9 _ . -"
     )]
@@ -39,10 +40,10 @@ pub enum TunError {
         /// The name.
         name: String,
     },
-    /// There is no `/dev/net/tun`.
+    /// `/dev/net/tun` does not exist.
     #[error("{PATH}: {errno}; load the kernel's module `tun`, or give the container the device")]
     NoDriver {
-        /// The system's reason.
+        /// The error of the system call.
         errno: Errno,
     },
     /// The capability is missing.
@@ -51,26 +52,26 @@ pub enum TunError {
         /// The name.
         name: String,
     },
-    /// Someone else has it.
+    /// Another process has it open.
     #[error("{name}: in use by another process, or no TUN device; choose another name")]
     InUse {
         /// The name.
         name: String,
     },
-    /// Something else.
+    /// Another error.
     #[error("{name}: {errno}")]
     Other {
         /// The name.
         name: String,
-        /// The system's reason.
+        /// The error of the system call.
         errno: Errno,
     },
 }
 
-/// Whether a device can have this name.
+/// Checks a name of a device.
 ///
 /// # Errors
-/// When it cannot.
+/// When no device can have this name.
 pub fn check_name(name: &str) -> Result<(), TunError> {
     match Ifreq::new(name) {
         Some(_) => Ok(()),
@@ -79,10 +80,10 @@ pub fn check_name(name: &str) -> Result<(), TunError> {
 }
 
 impl Tun {
-    /// Makes the device, or takes over one that was made to persist and that nobody has open.
+    /// Creates the device, or opens a persistent one that no process has open.
     ///
     /// # Errors
-    /// Why there is none.
+    /// See [`TunError`].
     pub fn open(name: &str) -> Result<Tun, TunError> {
         let mut request =
             Ifreq::new(name).ok_or_else(|| TunError::Name { name: name.to_owned() })?;
@@ -104,25 +105,25 @@ impl Tun {
         Ok(Tun { device, socket: socket.map_err(failed)?, name: name.to_owned() })
     }
 
-    /// Its name.
+    /// The device's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Sets its MTU, in bytes of IP. Below 1280 the kernel takes its IPv6 addresses away.
+    /// Sets its MTU, in bytes of IP. Below 1280 the kernel removes its IPv6 addresses.
     ///
     /// # Errors
-    /// The system's.
+    /// The error of the system call.
     pub fn set_mtu(&self, mtu: u16) -> io::Result<()> {
         let mut request = Ifreq::new(&self.name).ok_or(Errno::INVAL)?;
         request.set_int(mtu.into());
         Ok(ifreq::siocsifmtu(&self.socket, &mut request)?)
     }
 
-    /// Reads one packet; `None` when there is none now.
+    /// Reads one packet; `None` when no packet waits.
     ///
     /// # Errors
-    /// The system's; most of all when the device is down.
+    /// The error of the system call, most often because the device is down.
     pub fn read(&self, packet: &mut [u8]) -> io::Result<Option<usize>> {
         match rustix::io::read(&self.device, packet) {
             Ok(len) => Ok(Some(len)),
@@ -134,14 +135,15 @@ impl Tun {
     /// Writes one packet.
     ///
     /// # Errors
-    /// The system's: when the device is down, the packet is none, or there is no memory for it.
+    /// The error of the system call: the device is down, the packet is malformed, or memory is
+    /// short.
     pub fn write(&self, packet: &[u8]) -> io::Result<()> {
         rustix::io::write(&self.device, packet)?;
         Ok(())
     }
 }
 
-/// Why `/dev/net/tun` was not opened. Who may not open it has the driver all the same.
+/// The error of opening `/dev/net/tun`. Without permission to open it, the driver may well exist.
 fn not_opened(name: &str, errno: Errno) -> TunError {
     match errno {
         Errno::PERM | Errno::ACCESS => TunError::NotPermitted { name: name.to_owned() },

@@ -1,4 +1,4 @@
-//! A device in a network namespace of the test's own. Needs root.
+//! A device in the test's own network namespace. Needs root.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::process::Command;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use linux_tun::{Tun, TunError};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
-/// Runs `test` in a network namespace that nobody else is in.
+/// Runs `test` in a new network namespace.
 fn in_namespace(test: impl FnOnce() + Send + 'static) {
     let thread = std::thread::spawn(move || {
         // SAFETY: only the network namespace of this thread changes, which no memory depends on.
@@ -49,7 +49,8 @@ fn packets_go_in_and_out() {
         };
         assert_eq!((len, &packet[28..len]), (33, &b"hello"[..]));
         assert_eq!(&packet[12..20], [10, 9, 0, 1, 10, 9, 0, 2]);
-        // Turned round, it comes back as an answer: the sums stay right.
+        // Source and destination swapped, the packet returns as the answer: the checksums stay
+        // right.
         packet.copy_within(12..20, 40);
         packet[12..16].copy_from_slice(&[10, 9, 0, 2]);
         packet[16..20].copy_from_slice(&[10, 9, 0, 1]);

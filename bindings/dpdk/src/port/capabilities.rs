@@ -1,19 +1,19 @@
-//! What a port can do, and what of that is in use.
+//! The capabilities of a port, and those in use.
 
 use std::fmt;
 
-/// What a port can do, and what of that is in use.
+/// The capabilities of a port, and those in use.
 #[derive(Clone, Debug)]
 pub struct Capabilities {
-    /// RX queues at most.
+    /// The maximum number of RX queues.
     pub max_rx_queues: u16,
-    /// TX queues at most.
+    /// The maximum number of TX queues.
     pub max_tx_queues: u16,
-    /// Descriptors that each RX queue was given.
+    /// Descriptors of each RX queue.
     pub rx_descriptors: u16,
-    /// Descriptors that each TX queue was given.
+    /// Descriptors of each TX queue.
     pub tx_descriptors: u16,
-    /// The smallest MTU, in bytes.
+    /// The least MTU, in bytes.
     pub min_mtu: u16,
     /// The largest MTU, in bytes.
     pub max_mtu: u16,
@@ -25,9 +25,10 @@ pub struct Capabilities {
     pub tx_offloads_offered: Offloads,
     /// TX offloads in use.
     pub tx_offloads_set: Offloads,
-    /// What the driver can hash to spread frames over RX queues.
+    /// The header fields that the driver can hash to spread frames over RX queues.
     pub rss_offered: RssTypes,
-    /// What it hashes; none with one RX queue, or when not asked for.
+    /// The header fields that it hashes; none with one RX queue, or without
+    /// [`super::PortConfig::rss`].
     pub rss_set: RssTypes,
 }
 
@@ -58,12 +59,12 @@ impl Offloads {
         self.bits
     }
 
-    /// Whether the port checks the TCP checksum of what it receives.
+    /// Whether the port checks the TCP checksum of received frames.
     pub fn has_rx_tcp_checksum(self) -> bool {
         self.direction == Direction::Rx && self.bits & dpdk_sys::DPDK_RX_OFFLOAD_TCP_CKSUM != 0
     }
 
-    /// DPDK's names of the offloads: `TCP_CKSUM`.
+    /// DPDK's names of the offloads, such as `TCP_CKSUM`.
     pub fn names(self) -> Vec<String> {
         let bits = (0..u64::BITS).map(|shift| 1 << shift).filter(|bit| self.bits & bit != 0);
         bits.map(|bit| self.name(bit)).collect()
@@ -91,14 +92,14 @@ impl fmt::Debug for Offloads {
 pub struct RssTypes(u64);
 
 impl RssTypes {
-    /// What a port is asked for: addresses of IPv4 and IPv6, and TCP ports with them.
+    /// The fields to hash: addresses of IPv4 and IPv6, and TCP ports with them.
     pub(super) const WANTED: RssTypes = RssTypes(
         dpdk_sys::DPDK_RSS_IPV4
             | dpdk_sys::DPDK_RSS_IPV6
             | dpdk_sys::DPDK_RSS_TCP_IPV4
             | dpdk_sys::DPDK_RSS_TCP_IPV6,
     );
-    /// Nothing.
+    /// No fields.
     pub(super) const NONE: RssTypes = RssTypes(0);
 
     pub(super) fn from_bits(bits: u64) -> RssTypes {
@@ -154,17 +155,17 @@ impl fmt::Debug for RssTypes {
 
 /// The state of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Link {
-    /// Whether frames can pass.
+pub struct LinkStatus {
+    /// Whether the link is up.
     pub up: bool,
     /// Speed in Mbit/s; `None` when the driver does not know.
     pub speed_mbit_s: Option<u32>,
 }
 
-impl Link {
-    pub(super) fn from_raw(link: &dpdk_sys::rte_eth_link) -> Link {
+impl LinkStatus {
+    pub(super) fn from_raw(link: &dpdk_sys::rte_eth_link) -> LinkStatus {
         let known = link.link_speed != 0 && link.link_speed != u32::MAX;
-        Link {
+        LinkStatus {
             up: u32::from(link.link_status()) == dpdk_sys::RTE_ETH_LINK_UP,
             speed_mbit_s: known.then_some(link.link_speed),
         }

@@ -1,4 +1,4 @@
-//! Which device, and how its port is set up.
+//! Names of devices, and the settings of a port.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,7 +19,7 @@ pub enum Device {
     Pci {
         /// The address with its domain, in lower case.
         address: String,
-        /// What follows the first comma; may be empty.
+        /// The text after the first comma; may be empty.
         arguments: String,
     },
 }
@@ -27,43 +27,44 @@ pub enum Device {
 /// Why a string names no device.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
-    "device {device:?}: {what}; write a virtual device (net_af_packet0,iface=eth1) or a PCI address (0000:01:00.0)"
+    "device {device:?}: {what}; write a virtual device (net_af_packet0,iface=eth1) or a PCI \
+     address (0000:01:00.0)"
 )]
 pub struct DeviceError {
     /// The string.
     pub device: String,
-    /// What is wrong with it.
+    /// The reason.
     pub what: &'static str,
 }
 
-/// How a port is set up.
+/// The settings of a port.
 #[derive(Clone, Debug)]
 pub struct PortConfig {
-    /// RX queues, 1 at least.
+    /// The number of RX queues, at least 1.
     pub rx_queues: u16,
-    /// TX queues, 1 at least.
+    /// The number of TX queues, at least 1.
     pub tx_queues: u16,
-    /// Descriptors per RX queue; brought into the driver's range.
+    /// Descriptors per RX queue; adjusted to the driver's range.
     pub rx_descriptors: u16,
-    /// Descriptors per TX queue; brought into the driver's range.
+    /// Descriptors per TX queue; adjusted to the driver's range.
     pub tx_descriptors: u16,
-    /// Bytes that a frame may carry behind its Ethernet header.
+    /// The largest payload of an Ethernet frame, in bytes.
     pub mtu: u16,
-    /// Whether frames are spread over the RX queues by a hash of addresses and TCP ports, where
-    /// the driver can. [`crate::Capabilities::rss_set`] says what came of it.
+    /// Whether to spread frames over the RX queues by a hash of addresses and TCP ports, where the
+    /// driver can. [`crate::Capabilities::rss_set`] has the result.
     pub rss: bool,
-    /// Whether the port checks TCP checksums, where the driver can.
-    /// [`crate::Capabilities::rx_offloads_set`] says what came of it.
+    /// Whether the port is to check TCP checksums, where the driver can.
+    /// [`crate::Capabilities::rx_offloads_set`] has the result.
     pub rx_checksum: bool,
-    /// Whether frames for other Ethernet addresses are taken too, where the driver can.
+    /// Whether to receive frames for other Ethernet addresses too, where the driver can.
     pub promiscuous: bool,
-    /// Where received frames come from: one pool for all RX queues, or one for each.
+    /// The pools of received frames: one for all RX queues, or one for each.
     pub pools: Vec<Mempool>,
 }
 
 impl PortConfig {
-    /// One queue each way, 1024 descriptors, MTU 1500, everything that the driver can check and
-    /// spread, all RX queues on one pool.
+    /// One queue each way, 1024 descriptors, MTU 1500, all checks and hashes that the driver
+    /// offers, and one pool for all RX queues.
     pub fn new(pool: Mempool) -> PortConfig {
         PortConfig {
             rx_queues: 1,

@@ -1,25 +1,25 @@
-//! What can go wrong with a port.
+//! The errors of ports.
 
 use crate::errno::Errno;
 
-/// Why a port did not do what it was asked: each names the port, what was tried and what to do.
+/// Why an operation on a port failed. Each names the port, the operation and the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum PortError {
-    /// A value that no port could take.
+    /// A value that no port accepts.
     #[error("port {port}: {what}")]
     Config {
         /// The port.
         port: String,
-        /// The value, why it is wrong, and what is right.
+        /// The value, why it is wrong, and its valid range.
         what: String,
     },
-    /// The port is in use in this process.
+    /// The port is already open in this process.
     #[error("port {port}: already open; keep the handles of the first open, or drop them all")]
     AlreadyOpen {
         /// The port.
         port: String,
     },
-    /// No driver took the device.
+    /// No driver accepted the device.
     #[error("port {port}: no device from {device:?}: {errno}; {advice}")]
     Probe {
         /// The port.
@@ -28,7 +28,7 @@ pub enum PortError {
         device: String,
         /// DPDK's reason.
         errno: Errno,
-        /// What to do about it.
+        /// The remedy.
         advice: &'static str,
     },
     /// More queues than the port has.
@@ -43,34 +43,35 @@ pub enum PortError {
         driver: String,
         /// RX or TX.
         direction: &'static str,
-        /// What the configuration asks for.
+        /// The number requested.
         asked: u16,
-        /// What the port has at most.
+        /// The port's maximum.
         offered: u16,
     },
-    /// The MTU is outside of what the driver can do.
+    /// The MTU is outside the driver's range.
     #[error("port {port}: MTU {mtu}, driver {driver} can do {min} to {max}")]
     Mtu {
         /// The port.
         port: String,
         /// The driver.
         driver: String,
-        /// What the configuration asks for, in bytes.
+        /// The MTU requested, in bytes.
         mtu: u16,
-        /// The least that the driver can do.
+        /// The driver's least MTU.
         min: u16,
-        /// The most that the driver can do.
+        /// The driver's largest MTU.
         max: u16,
     },
     /// Frames of that MTU would be scattered over several mbufs.
     #[error(
-        "port {port}: frames of MTU {mtu} take {needed} bytes, an mbuf of pool {pool} holds {data_room}; \
+        "port {port}: frames of MTU {mtu} take {needed} bytes, an mbuf of pool {pool} holds \
+         {data_room}; \
          give the pool a data room of {needed} bytes or more"
     )]
     DataRoom {
         /// The port.
         port: String,
-        /// What the configuration asks for, in bytes.
+        /// The MTU requested, in bytes.
         mtu: u16,
         /// The pool that is too small.
         pool: String,
@@ -84,7 +85,7 @@ pub enum PortError {
     Call {
         /// The port.
         port: String,
-        /// What was tried.
+        /// The operation.
         action: &'static str,
         /// DPDK's reason.
         errno: Errno,
@@ -92,7 +93,7 @@ pub enum PortError {
 }
 
 impl PortError {
-    /// Whether the driver said that it cannot do this at all.
+    /// Whether the driver does not support the operation at all.
     pub fn is_not_supported(&self) -> bool {
         matches!(self, PortError::Call { errno, .. } if *errno == Errno::ENOTSUP)
     }

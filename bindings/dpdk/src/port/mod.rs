@@ -1,4 +1,4 @@
-//! Ethernet ports: opened with their queues, stopped and closed when the last handle goes.
+//! Ethernet ports: opened with their queues, stopped and closed when the last handle is dropped.
 //!
 //! Source: DPDK 22.11 `rte_ethdev.h`, `rte_dev.h`.
 
@@ -15,7 +15,7 @@ use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub use capabilities::{Capabilities, Link, Offloads, RssTypes};
+pub use capabilities::{Capabilities, LinkStatus, Offloads, RssTypes};
 pub use config::{Device, DeviceError, PortConfig};
 pub use error::PortError;
 pub use queue::{RxQueue, TxQueue};
@@ -25,14 +25,14 @@ use crate::eal::Eal;
 use crate::errno::Errno;
 use crate::mempool::Mempool;
 
-/// An open, started port: what is known and asked of it off the packet path. Clones are the same
-/// port. It is stopped and closed when the last of its handles, queues included, is dropped.
+/// An open, started port, without its queues. Clones share one port, which is stopped and closed
+/// when the last of its handles, queues included, is dropped.
 #[derive(Clone)]
 pub struct Port {
     inner: Arc<Inner>,
 }
 
-/// What every handle of a port shares.
+/// The state that all handles of a port share.
 pub(crate) struct Inner {
     id: u16,
     name: String,
@@ -47,11 +47,11 @@ pub(crate) struct Inner {
 
 impl Port {
     /// Opens a port, sets up its queues and starts it: plugs in a virtual device, or takes a PCI
-    /// device that EAL found (or probes it now). The handles of all queues are given out here and
-    /// nowhere else, in order of queue number.
+    /// device that EAL found (or probes it now). Returns the only handles of all queues, in order
+    /// of queue number.
     ///
     /// # Errors
-    /// [`PortError`] names the port, what failed and what to do.
+    /// [`PortError`] names the port, the failed operation and the remedy.
     pub fn open(
         eal: &Eal,
         device: &Device,
@@ -78,7 +78,7 @@ impl Port {
         &self.inner.driver
     }
 
-    /// What the port can do, and what of that is in use.
+    /// The port's capabilities, and those in use.
     pub fn capabilities(&self) -> &Capabilities {
         &self.inner.capabilities
     }
@@ -96,11 +96,11 @@ impl Port {
         Ok(address.addr_bytes)
     }
 
-    /// Sets the port's Ethernet address. Drivers on top of a kernel interface set that one's, and it
-    /// stays so after the port is closed.
+    /// Sets the port's Ethernet address. Drivers on top of a kernel interface set the interface's
+    /// address, which outlives the port.
     ///
     /// # Errors
-    /// When the address is a group's or zero, or the driver cannot
+    /// When the address is a group address or zero, or the driver cannot set it
     /// ([`PortError::is_not_supported`]).
     pub fn set_mac(&self, mac: [u8; 6]) -> Result<(), PortError> {
         let mut address = dpdk_sys::rte_ether_addr { addr_bytes: mac };
@@ -124,27 +124,27 @@ impl Port {
         Ok(mtu)
     }
 
-    /// Whether the port takes frames for other Ethernet addresses too. Virtual ports without an
-    /// address filter of their own may say no and do so nevertheless.
+    /// Whether the port receives frames for other Ethernet addresses too. Virtual ports without an
+    /// address filter may return false and receive them nevertheless.
     pub fn is_promiscuous(&self) -> bool {
         let _control = self.inner.eal.control();
         // SAFETY: an open port.
         unsafe { dpdk_sys::rte_eth_promiscuous_get(self.inner.id) == 1 }
     }
 
-    /// The state of the link, without waiting for it. Most virtual drivers say "up" whatever the
-    /// interface below them does, `net_af_packet` among them.
+    /// The state of the link, without waiting for it. Most virtual drivers report it as up,
+    /// whatever the state of the interface below them, `net_af_packet` among them.
     ///
     /// # Errors
     /// When the driver fails.
-    pub fn link(&self) -> Result<Link, PortError> {
+    pub fn link(&self) -> Result<LinkStatus, PortError> {
         // SAFETY: plain integers, for which zero is a valid value.
         let mut link: dpdk_sys::rte_eth_link = unsafe { std::mem::zeroed() };
         let _control = self.inner.eal.control();
         // SAFETY: an open port; `link` is written only during the call.
         let code = unsafe { dpdk_sys::rte_eth_link_get_nowait(self.inner.id, &mut link) };
         self.inner.check("reading the link state", code)?;
-        Ok(Link::from_raw(&link))
+        Ok(LinkStatus::from_raw(&link))
     }
 }
 
@@ -205,16 +205,16 @@ impl Drop for Inner {
 }
 
 impl Inner {
-    /// Takes and frees what waits in the port's rings. The driver net_ring closes without doing so,
-    /// and the frames would be lost to their pools.
+    /// Frees the frames that wait in the port's rings. The driver net_ring does not free them on
+    /// close, and the pool would lose them.
     fn free_queued_frames(&self) {
         const BURST: u16 = 32;
         for queue in 0..self.rx_queues {
-            // A ring of that driver holds fewer frames than the loop can take.
+            // The bound of the loop exceeds the size of that driver's rings.
             for _ in 0..1024 {
                 let mut mbufs = [ptr::null_mut(); BURST as usize];
-                // SAFETY: a started port and an existing queue without a handle left; the frames
-                // taken are ours alone and freed at once.
+                // SAFETY: a started port, and an existing queue without a handle; the received
+                // frames have no other owner and are freed at once.
                 let count = unsafe {
                     let base = mbufs.as_mut_ptr();
                     let count = dpdk_sys::dpdk_shim_rx_burst(self.id, queue, base, BURST);
@@ -233,7 +233,7 @@ impl Inner {
     }
 }
 
-/// A string that DPDK keeps; empty for none.
+/// A string that DPDK keeps; empty for null.
 ///
 /// # Safety
 /// `text` is null or NUL-terminated and stays so during the call.

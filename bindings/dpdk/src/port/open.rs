@@ -1,5 +1,5 @@
-//! How a port is opened: find or plug in the device, check the configuration against it, set up
-//! queues, start.
+//! Opening a port: find or plug in the device, check the configuration against it, set up queues,
+//! start.
 
 use std::ffi::CString;
 use std::sync::atomic::AtomicBool;
@@ -13,10 +13,10 @@ use crate::errno::Errno;
 
 /// Bytes of an Ethernet header and its checksum.
 const ETHERNET_OVERHEAD: u32 = 18;
-/// Bytes of the two VLAN tags that drivers allow for in their scatter decision.
+/// Bytes of the two VLAN tags that drivers count when they decide on scattering.
 const VLAN_TAGS: u32 = 8;
 
-/// Opens and starts a port. Whatever was done is undone when a later step fails.
+/// Opens and starts a port. When a step fails, the previous ones are undone.
 pub(super) fn open(eal: &Eal, device: &Device, config: &PortConfig) -> Result<Inner, PortError> {
     check_config(device.name(), config)?;
     let id = find_or_probe(eal, device)?;
@@ -40,7 +40,7 @@ pub(super) fn open(eal: &Eal, device: &Device, config: &PortConfig) -> Result<In
         eal: eal.clone(),
     };
     check_against_device(&inner, &info, config)?;
-    // Declared after `inner`: on an error the lock is free before `inner` takes it to close.
+    // Declared after `inner`: on an error the lock is released before `inner` takes it to close.
     let _control = eal.control();
     configure(&mut inner, config)?;
     set_up_queues(&inner, config)?;
@@ -63,7 +63,7 @@ pub(super) fn open(eal: &Eal, device: &Device, config: &PortConfig) -> Result<In
     Ok(inner)
 }
 
-/// What is wrong with a configuration whatever the device.
+/// Checks a configuration without regard to the device.
 fn check_config(port: &str, config: &PortConfig) -> Result<(), PortError> {
     let fault = |what: String| PortError::Config { port: port.to_owned(), what };
     if config.rx_queues == 0 || config.tx_queues == 0 {
@@ -82,7 +82,7 @@ fn check_config(port: &str, config: &PortConfig) -> Result<(), PortError> {
     Ok(())
 }
 
-/// The number of the device's port, plugged in if it is not there yet.
+/// The number of the device's port; plugs the device in if needed.
 fn find_or_probe(eal: &Eal, device: &Device) -> Result<u16, PortError> {
     let port = device.name().to_owned();
     let text = device.to_string();
@@ -91,7 +91,7 @@ fn find_or_probe(eal: &Eal, device: &Device) -> Result<u16, PortError> {
     let c_text = CString::new(text.as_str()).map_err(|_| fault("NUL byte in the device string"))?;
     let _control = eal.control();
     if let Some(id) = port_by_name(&c_name) {
-        // EAL's start probes PCI devices; a virtual one is there only because it is open.
+        // EAL's start probes PCI devices; a virtual device exists only while it is open.
         if matches!(device, Device::Virtual { .. }) || is_configured(id) {
             return Err(PortError::AlreadyOpen { port });
         }
@@ -115,7 +115,8 @@ fn probe_advice(device: &Device) -> &'static str {
             "check the driver's name and its arguments; the driver's own message is on stderr"
         }
         Device::Pci { .. } => {
-            "check the address, that the NIC is bound to vfio-pci, and that EAL has neither --no-pci nor another -a"
+            "check the address, that the NIC is bound to vfio-pci, and that EAL has neither \
+             --no-pci nor another -a"
         }
     }
 }
@@ -127,7 +128,7 @@ fn port_by_name(name: &CString) -> Option<u16> {
     (code == 0).then_some(id)
 }
 
-/// Whether someone has set up queues on the port.
+/// Whether the port has queues already.
 fn is_configured(id: u16) -> bool {
     device_info(id).is_ok_and(|info| info.nb_rx_queues > 0 || info.nb_tx_queues > 0)
 }
@@ -141,7 +142,7 @@ fn device_info(id: u16) -> Result<dpdk_sys::rte_eth_dev_info, Errno> {
     }
 }
 
-/// What the driver offers, and what of that this configuration uses.
+/// The driver's capabilities, and those that this configuration uses.
 fn capabilities(info: &dpdk_sys::rte_eth_dev_info, config: &PortConfig) -> Capabilities {
     let wanted = if config.rx_checksum { dpdk_sys::DPDK_RX_OFFLOAD_TCP_CKSUM } else { 0 };
     let rss_offered = RssTypes::from_bits(info.flow_type_rss_offloads);
@@ -166,13 +167,13 @@ fn capabilities(info: &dpdk_sys::rte_eth_dev_info, config: &PortConfig) -> Capab
     }
 }
 
-/// The largest MTU: what the driver states, or its longest frame less the overhead.
+/// The largest MTU: the driver's, or its longest frame less the overhead.
 fn max_mtu(info: &dpdk_sys::rte_eth_dev_info) -> u16 {
     let by_frame = info.max_rx_pktlen.saturating_sub(overhead(info));
     info.max_mtu.min(u16::try_from(by_frame).unwrap_or(u16::MAX))
 }
 
-/// Bytes that the driver counts on top of the MTU, as ethdev itself works them out.
+/// Bytes that the driver counts on top of the MTU, calculated like ethdev does.
 fn overhead(info: &dpdk_sys::rte_eth_dev_info) -> u32 {
     let stated = info.max_rx_pktlen.checked_sub(u32::from(info.max_mtu));
     match stated {
@@ -211,7 +212,8 @@ fn check_against_device(
     Ok(())
 }
 
-/// Sets queue counts, MTU, RSS and offloads, and brings the descriptor counts into range.
+/// Sets queue counts, MTU, RSS and offloads, and adjusts the descriptor counts to the driver's
+/// range.
 fn configure(inner: &mut Inner, config: &PortConfig) -> Result<(), PortError> {
     // SAFETY: plain integers and null pointers, which ethdev takes as its defaults.
     let mut conf: dpdk_sys::rte_eth_conf = unsafe { std::mem::zeroed() };

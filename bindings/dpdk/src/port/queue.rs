@@ -6,16 +6,16 @@ use std::sync::Arc;
 use super::Inner;
 use crate::burst::Burst;
 
-/// A receive queue. There is one handle for each queue of a port, so whoever holds it is the only
-/// one to poll it.
+/// A receive queue. Each queue of a port has one handle, so its holder is the only thread to poll
+/// it.
 pub struct RxQueue {
     port: u16,
     queue: u16,
     inner: Arc<Inner>,
 }
 
-/// A transmit queue. There is one handle for each queue of a port, so whoever holds it is the only
-/// one to send on it.
+/// A transmit queue. Each queue of a port has one handle, so its holder is the only thread to send
+/// on it.
 pub struct TxQueue {
     port: u16,
     queue: u16,
@@ -27,15 +27,15 @@ impl RxQueue {
         RxQueue { port: inner.id, queue, inner: Arc::clone(inner) }
     }
 
-    /// Adds frames that have arrived to the end of `burst`, as many as it has room for, and asks
-    /// the CPU for the first cache line of each. Returns how many; never waits.
+    /// Appends received frames to `burst`, as many as fit, and prefetches the first cache line of
+    /// each. Returns their number; never waits.
     #[inline]
     pub fn receive(&mut self, burst: &mut Burst) -> usize {
         self.receive_up_to(burst, usize::MAX)
     }
 
-    /// As [`RxQueue::receive`], but `most` frames at most. Drivers with vector code want multiples
-    /// of 4 or 8.
+    /// Like [`RxQueue::receive`], but at most `most` frames. Vectorised drivers want multiples of 4
+    /// or 8.
     #[inline]
     pub fn receive_up_to(&mut self, burst: &mut Burst, most: usize) -> usize {
         let spare = burst.spare();
@@ -67,9 +67,9 @@ impl TxQueue {
         TxQueue { port: inner.id, queue, inner: Arc::clone(inner) }
     }
 
-    /// Hands the frames of `burst` to the port, first to last, and takes those out of it that the
-    /// port accepted. Returns how many; never waits. What stays in `burst` is the caller's still, in
-    /// order: to be tried again, or dropped and counted.
+    /// Sends the frames of `burst`, first to last, and removes those that the port accepted.
+    /// Returns their number; never waits. The caller still owns the others, in order, and may retry
+    /// them, or drop and count them.
     #[inline]
     pub fn send(&mut self, burst: &mut Burst) -> usize {
         let (base, len) = burst.as_raw();

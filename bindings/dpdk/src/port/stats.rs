@@ -1,10 +1,10 @@
-//! Counters that ports keep themselves.
+//! The counters of a port's driver.
 
 use super::Port;
 use super::error::PortError;
 
-/// What every driver counts (`rte_eth_stats`); frames and bytes since the port was opened or its
-/// counters were reset.
+/// The counters of every driver (`rte_eth_stats`); frames and bytes since the port was opened or
+/// its counters were reset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PortStats {
     /// Frames received.
@@ -17,11 +17,11 @@ pub struct PortStats {
     pub tx_bytes: u64,
     /// Frames dropped because no RX descriptor was free.
     pub rx_missed: u64,
-    /// Frames received damaged.
+    /// Frames received with errors.
     pub rx_errors: u64,
-    /// Frames that failed to be sent.
+    /// Frames that were not sent because of errors.
     pub tx_errors: u64,
-    /// Times that no mbuf was free for reception.
+    /// Failed mbuf allocations of reception.
     pub rx_no_mbuf: u64,
 }
 

@@ -1,10 +1,10 @@
-//! What the tests share: one EAL per process without hugepages, and numbered frames.
+//! Shared by the tests: one EAL per process without hugepages, and numbered frames.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use dpdk::{Burst, Device, Eal, Mempool, MempoolConfig, Port, PortConfig, RxQueue, TxQueue};
 
-/// Starts EAL with a file prefix of this process, so that test binaries can run side by side.
+/// Starts EAL with a file prefix of this process, so that test binaries can run in parallel.
 pub fn eal() -> Eal {
     let prefix = format!("--file-prefix=dpdk-test-{}", std::process::id());
     let args = ["--no-huge", "-m", "128", "--no-pci", "--no-shconf", "--no-telemetry", "--lcores"];
@@ -13,8 +13,8 @@ pub fn eal() -> Eal {
     Eal::init(&args).unwrap()
 }
 
-/// The cores that this process may run on, as EAL takes them: `0-1`. The one lcore floats over all
-/// of them, so that tests side by side do not share the first.
+/// The cores that this process may run on, in EAL's notation, such as `0-1`. The one lcore may run
+/// on any of them, so that parallel tests do not share the first.
 fn allowed_cores() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
@@ -35,7 +35,7 @@ pub fn open(eal: &Eal, device: &str, pool: &Mempool) -> (Port, RxQueue, TxQueue)
     (port, rx.pop().unwrap(), tx.pop().unwrap())
 }
 
-/// The contents of frame `number`: its number, then bytes and a length that follow from it.
+/// The contents of frame `number`: the number, then bytes and a length derived from it.
 pub fn contents(number: u32) -> Vec<u8> {
     let len = 60 + number as usize % 1400;
     let mut bytes = number.to_be_bytes().to_vec();

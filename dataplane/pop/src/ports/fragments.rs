@@ -3,7 +3,7 @@
 use anyrelay_core::fragment::FragmentLimits;
 use anyrelay_core::fragment::{Fragment, PER_DATAGRAM_MAX};
 use anyrelay_core::time::Instant;
-use dpdk::{FragmentHeaders, IpFragTable, IpFragTableConfig, IpFragTableError, Mbuf, Offered};
+use dpdk::{FragmentHeaders, IpFragTable, IpFragTableConfig, IpFragTableError, Mbuf, Reassembly};
 
 use super::{FramePool, PopFrame};
 
@@ -49,9 +49,9 @@ impl FragmentTable {
             FragmentHeaders::V6 { l2_len }
         };
         match self.0.offer(Mbuf::from(frame), headers, now.as_nanos()) {
-            Offered::Pending => Kept::Waits,
-            Offered::Refused => Kept::Refused,
-            Offered::Whole(mut mbuf) => {
+            Reassembly::Pending => Kept::Waits,
+            Reassembly::Refused => Kept::Refused,
+            Reassembly::Complete(mut mbuf) => {
                 if mbuf.make_contiguous() {
                     Kept::Whole(PopFrame::from(mbuf))
                 } else {
