@@ -6,10 +6,6 @@
 //! relayed one, from runs that take turns. `receive` is what the others spend on filling their frames, as a port would.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a failed one ends the bench")]
 
-#[allow(dead_code, reason = "the tests use all of it")]
-#[path = "../tests/engine/frames.rs"]
-mod frames;
-
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,9 +24,9 @@ use anyrelay_core::snapshot::{Egress, Mode6, Snapshot};
 use anyrelay_core::time::Now;
 use anyrelay_core::tunnel::DataHeader;
 use anyrelay_core::wire::MacAddr;
+use anyrelay_kit::frames::{ACK, Mac, PSH, SYN, Segment, Tcp, framed, ip, timestamps};
 use arrayvec::ArrayVec;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use frames::{ACK, Mac, PSH, SYN, Tcp, ethernet, internet_checksum, ip, timestamps};
 
 const CONFIG: &str = r#"
 [pop]
@@ -96,6 +92,7 @@ vip6 = "[2001:db8::20]:443"
 const WAN: PortIndex = PortIndex(0);
 const LAN: PortIndex = PortIndex(1);
 const MACS: [Mac; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
+const GATEWAYS: [Mac; 2] = [[2, 0, 0, 0, 1, 1], [2, 0, 0, 0, 1, 2]];
 /// Packets of a burst, as DPDK's examples have it.
 const PACKETS: usize = 32;
 /// Clients, each with one frame: they do not fit a first-level cache.
@@ -270,9 +267,9 @@ impl Bench {
         };
         let target = "[2001:db8:5::1]:8443".parse().unwrap();
         let segment = |(ip, port)| {
-            let egress = Ipv6Addr::from_bits(map.address(ip)).into();
-            let frame = tunnel_frame(target, SocketAddr::new(egress, port), ACK, (1, 2), &[]);
-            ethernet(MACS[1], [2, 0, 0, 0, 1, 2], None, 0x86dd, &frame[14..])
+            let egress = Ipv6Addr::from_bits(map.address(ip));
+            let segment = Segment { ack: 2, ..Segment::new(target, (egress, port).into(), ACK) };
+            framed(MACS[1], GATEWAYS[1], None, &segment.datagram())
         };
         clients().map(segment).collect()
     }
@@ -305,30 +302,8 @@ fn tunnel_frame(
     (seq, ack): (u32, u32),
     data: &[u8],
 ) -> Vec<u8> {
-    let mut tcp = Tcp::new((0, src.port()), (0, dst.port()), flags).numbers(seq, ack).data(data);
-    let (ethertype, datagram) = match (src.ip(), dst.ip()) {
-        (IpAddr::V4(src), IpAddr::V4(dst)) => {
-            (tcp.ip.src, tcp.ip.dst) = (src.to_bits(), dst.to_bits());
-            (0x0800, tcp.datagram())
-        }
-        (IpAddr::V6(src), IpAddr::V6(dst)) => {
-            let mut segment = tcp.segment();
-            segment[16..18].fill(0);
-            let mut pseudo = [src.octets(), dst.octets()].concat();
-            pseudo.extend((segment.len() as u32).to_be_bytes());
-            pseudo.extend([0, 0, 0, 6]);
-            let sum = internet_checksum(&[&pseudo, &segment]);
-            segment[16..18].copy_from_slice(&sum.to_be_bytes());
-            let mut datagram = vec![0x60, 0, 0, 0];
-            datagram.extend((segment.len() as u16).to_be_bytes());
-            datagram.extend([6, 57]);
-            datagram.extend([src.octets(), dst.octets()].concat());
-            datagram.extend(segment);
-            (0x86dd, datagram)
-        }
-        _ => panic!("of two families"),
-    };
-    ethernet(MACS[0], [2, 0, 0, 0, 1, 1], None, ethertype, &datagram)
+    let segment = Segment { seq, ack, data: data.to_vec(), ..Segment::new(src, dst, flags) };
+    framed(MACS[0], GATEWAYS[0], None, &segment.datagram())
 }
 
 /// What a packet of each kind costs, in packets of `kinds[0]`, from runs that take turns.
@@ -354,23 +329,23 @@ fn ratios(bench: &mut Bench, kinds: &[(&str, PortIndex, Vec<Vec<u8>>)]) {
     }
 }
 
-fn framed(port: PortIndex, segment: &Tcp) -> Vec<u8> {
-    let gateway = [2, 0, 0, 0, 1, 1 + port.0];
-    ethernet(MACS[usize::from(port.0)], gateway, None, 0x0800, &segment.datagram())
+fn received(port: PortIndex, segment: &Tcp) -> Vec<u8> {
+    let port = usize::from(port.0);
+    framed(MACS[port], GATEWAYS[port], None, &segment.datagram())
 }
 
 fn engine(criterion: &mut Criterion) {
     let mut bench = Bench::new();
     let up = |vip: &str, port, options: &[u8]| -> Vec<Vec<u8>> {
         let segment = |client| Tcp::new(client, (ip(vip), port), ACK).options(options);
-        clients().map(|client| framed(WAN, &segment(client))).collect()
+        clients().map(|client| received(WAN, &segment(client))).collect()
     };
     let down = |bench: &Bench, timestamps| -> Vec<Vec<u8>> {
         let segment = |client| {
             let (egress, tag) = bench.egress(timestamps, client);
             Tcp::new((ip("198.51.100.10"), 8443), egress, ACK).stamped(7, tag)
         };
-        clients().map(|client| framed(LAN, &segment(client))).collect()
+        clients().map(|client| received(LAN, &segment(client))).collect()
     };
     let stamps = timestamps(7, 8);
     let down_0 = down(&bench, ClientTimestamps::Present);

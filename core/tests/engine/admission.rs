@@ -173,7 +173,7 @@ fn ways6(world: &mut World, client: u128) -> Vec<Way> {
         // Behind destination options.
         let segment = segment6(at, RAW6, &plain(flags));
         let padding = [&[6, 0, 1, 4, 0, 0, 0, 0][..], &segment].concat();
-        let ip = Ip6 { next: 60, ..Ip6::new(client, RAW6.0) };
+        let ip = Ipv6Header { next: 60, ..Ipv6Header::new(client, RAW6.0) };
         ways.push(("behind an extension header", WAN, ip.with(&padding)));
     }
     let mut last_hop = over6(at, RAW6, &plain(ACK));
@@ -198,7 +198,7 @@ fn ways6(world: &mut World, client: u128) -> Vec<Way> {
 /// A packet-too-big from a router, to `to`.
 fn too_big(to: u128, quoted: &[u8]) -> Vec<u8> {
     let message = [&[2, 0, 0, 0, 0, 0, 5, 0x46][..], quoted].concat();
-    Ip6 { next: 58, ..Ip6::new(ROUTER6, to) }.with(&message)
+    Ipv6Header { next: 58, ..Ipv6Header::new(ROUTER6, to) }.with(&message)
 }
 
 /// Every way for an agent's address to come in.
@@ -206,7 +206,7 @@ fn tunnel_ways(world: &mut World, agent: SocketAddr) -> Vec<Way> {
     let mut ways: Vec<Way> = Vec::new();
     let family = Family::of(agent.ip());
     let vip = if agent.is_ipv4() { VIP4 } else { VIP6 }.parse().unwrap();
-    ways.push(("SYN of an agent", WAN, Outer::new(agent, vip, SYN).datagram()));
+    ways.push(("SYN of an agent", WAN, Segment::new(agent, vip, SYN).datagram()));
     let a = Agent::connected(world, 1, 1, "198.18.5.1:40001");
     let b = Agent::connected(world, 1, 2, "198.18.5.2:40002");
     // What a POP whose config was another has given it.
@@ -243,19 +243,16 @@ fn tunnel_ways(world: &mut World, agent: SocketAddr) -> Vec<Way> {
     down[40] = 0x40 | u8::from(!agent.is_ipv4()) << 2 | token.epoch & 1;
     down.extend(&token.bytes);
     down.extend(tail);
-    let total_len = (down.len() as u16).to_be_bytes();
-    down[2..4].copy_from_slice(&total_len);
-    down[10..12].fill(0);
-    let sum = internet_checksum(&[&down[..20]]).to_be_bytes();
-    down[10..12].copy_from_slice(&sum);
+    set_length(&mut down);
+    repair_header(&mut down);
     ways.push(("sender in an error", WAN, error_about(a.vip, &down)));
     ways
 }
 
 /// The segment to `agent`, with the base of 0x1234, that a datagram of `a` becomes, written by hand.
-fn down_of(world: &World, a: &Agent, up: &Outer, agent: SocketAddr, start: u32) -> Vec<u8> {
+fn down_of(world: &World, a: &Agent, up: &Segment, agent: SocketAddr, start: u32) -> Vec<u8> {
     let vip = if agent.is_ipv4() { VIP4 } else { VIP6 }.parse().unwrap();
-    Outer::new(vip, agent, PSH | ACK)
+    Segment::new(vip, agent, PSH | ACK)
         .edit(|down| {
             let tick = tick(world);
             down.seq = start.wrapping_add(STRIDE.wrapping_mul(tick)).wrapping_add(1 + 9 * 64);

@@ -1,13 +1,12 @@
 //! Agents of tunnels, as plain as can be: they write their messages by hand and learn the POPs'
 //! numbers and their own tokens from what they are sent, as real ones do.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use anyrelay_core::config::Config;
 use anyrelay_core::crypto::{Key128, hmac_sha256_128};
 use anyrelay_core::keys::{Secret, agent_key};
 use anyrelay_core::verdict::{DropReason, ReplyKind, Verdict};
-use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice, TcpHeaderSlice};
 
 use super::*;
 
@@ -76,117 +75,6 @@ pub fn tick(world: &World) -> u32 {
     (world.now.unix.as_millis() / 8000) as u32
 }
 
-/// A segment of either family, to be written or as it was read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outer {
-    pub src: SocketAddr,
-    pub dst: SocketAddr,
-    pub ttl: u8,
-    pub tos: u8,
-    pub seq: u32,
-    pub ack: u32,
-    pub flags: u8,
-    pub window: u16,
-    pub options: Vec<u8>,
-    pub data: Vec<u8>,
-}
-
-impl Outer {
-    pub fn new(src: SocketAddr, dst: SocketAddr, flags: u8) -> Outer {
-        let (options, data) = (Vec::new(), Vec::new());
-        Outer { src, dst, ttl: 57, tos: 0xb9, seq: 1, ack: 0, flags, window: 65535, options, data }
-    }
-
-    pub fn edit(&self, edit: impl FnOnce(&mut Outer)) -> Outer {
-        let mut outer = self.clone();
-        edit(&mut outer);
-        outer
-    }
-
-    /// The datagram, checksums right.
-    pub fn datagram(&self) -> Vec<u8> {
-        let mut tcp = Tcp::new((0, self.src.port()), (0, self.dst.port()), self.flags);
-        tcp.options.clone_from(&self.options);
-        tcp.data.clone_from(&self.data);
-        (tcp.seq, tcp.ack, tcp.window) = (self.seq, self.ack, self.window);
-        match (self.src.ip(), self.dst.ip()) {
-            (IpAddr::V4(src), IpAddr::V4(dst)) => {
-                let ip = Ip::new(src.to_bits(), dst.to_bits());
-                tcp.ip = Ip { ttl: self.ttl, tos: self.tos, ..ip };
-                tcp.datagram()
-            }
-            (IpAddr::V6(src), IpAddr::V6(dst)) => {
-                let (src, dst) = (src.to_bits(), dst.to_bits());
-                let mut segment = tcp.segment();
-                segment[16..18].fill(0);
-                let sum = checksum6(src, dst, 6, &segment);
-                segment[16..18].copy_from_slice(&sum.to_be_bytes());
-                let ip = Ip6 { hop_limit: self.ttl, traffic_class: self.tos, ..Ip6::new(src, dst) };
-                ip.with(&segment)
-            }
-            _ => panic!("of two families"),
-        }
-    }
-
-    /// Takes an untagged frame apart; panics when a length or checksum is wrong, or something is set
-    /// that a POP leaves alone.
-    pub fn frame(frame: &[u8]) -> Outer {
-        assert!(frame.len() >= 60);
-        assert_eq!((&frame[..6], &frame[6..12]), (&WAN_GATEWAY[..], &WAN_MAC[..]));
-        match frame[12..14] {
-            [0x08, 0x00] => Outer::ipv4(&frame[14..]),
-            [0x86, 0xdd] => Outer::ipv6(&frame[14..]),
-            _ => panic!("neither IPv4 nor IPv6: {frame:02x?}"),
-        }
-    }
-
-    fn ipv4(datagram: &[u8]) -> Outer {
-        // etherparse knows nothing of the reserved bit.
-        assert_eq!(internet_checksum(&[&datagram[..20]]), 0, "{datagram:02x?}");
-        let seen = Seen::datagram(datagram);
-        let tcp = seen.tcp();
-        assert!(seen.dont_fragment && seen.id == 0 && seen.ip_options.is_empty());
-        let header = Ipv4HeaderSlice::from_slice(datagram).unwrap();
-        assert_eq!(header.slice().len(), 20);
-        let at = |ip: u32, port| SocketAddr::new(Ipv4Addr::from_bits(ip).into(), port);
-        Outer {
-            src: at(seen.src, tcp.sport),
-            dst: at(seen.dst, tcp.dport),
-            ttl: seen.ttl,
-            tos: seen.tos,
-            seq: tcp.seq,
-            ack: tcp.ack,
-            flags: tcp.flags,
-            window: tcp.window,
-            options: tcp.options,
-            data: tcp.data,
-        }
-    }
-
-    fn ipv6(datagram: &[u8]) -> Outer {
-        let header = Ipv6HeaderSlice::from_slice(datagram).unwrap().to_header();
-        assert_eq!((header.next_header.0, header.flow_label.value()), (6, 0));
-        let segment = &datagram[40..40 + usize::from(header.payload_length)];
-        let tcp = TcpHeaderSlice::from_slice(segment).unwrap();
-        let data = &segment[tcp.slice().len()..];
-        let sum = tcp.calc_checksum_ipv6_raw(header.source, header.destination, data).unwrap();
-        assert_eq!(tcp.checksum(), sum, "{datagram:02x?}");
-        let at = |ip: [u8; 16], port| SocketAddr::new(Ipv6Addr::from(ip).into(), port);
-        Outer {
-            src: at(header.source, tcp.source_port()),
-            dst: at(header.destination, tcp.destination_port()),
-            ttl: header.hop_limit,
-            tos: header.traffic_class,
-            seq: tcp.sequence_number(),
-            ack: tcp.acknowledgment_number(),
-            flags: tcp.slice()[13],
-            window: tcp.window_size(),
-            options: tcp.options().to_vec(),
-            data: data.to_vec(),
-        }
-    }
-}
-
 /// An agent's token with the epoch of its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentToken {
@@ -243,8 +131,8 @@ impl Agent {
         self.start.wrapping_add(STRIDE.wrapping_mul(tick(world))).wrapping_add(1)
     }
 
-    pub fn syn(&self, world: &World) -> Outer {
-        let syn = Outer::new(self.addr, self.vip, SYN);
+    pub fn syn(&self, world: &World) -> Segment {
+        let syn = Segment::new(self.addr, self.vip, SYN);
         syn.edit(|syn| {
             syn.seq = self.seq(world);
             syn.options = vec![2, 4, 5, 0xb4, 4, 2, 1, 1, 1, 3, 3, 8];
@@ -252,15 +140,15 @@ impl Agent {
     }
 
     /// A segment with `data`, numbered as it should be.
-    pub fn segment(&self, world: &World, data: Vec<u8>) -> Outer {
-        Outer::new(self.addr, self.vip, PSH | ACK).edit(|segment| {
+    pub fn segment(&self, world: &World, data: Vec<u8>) -> Segment {
+        Segment::new(self.addr, self.vip, PSH | ACK).edit(|segment| {
             segment.seq = self.seq(world).wrapping_add(1);
             segment.ack = self.ack(world);
             segment.data = data;
         })
     }
 
-    pub fn keepalive(&self, world: &World) -> Outer {
+    pub fn keepalive(&self, world: &World) -> Segment {
         let len = if self.addr.is_ipv4() { 74 } else { 102 };
         let mut data = vec![0x10, 1];
         data.extend(self.tenant.to_be_bytes());
@@ -273,7 +161,7 @@ impl Agent {
     }
 
     /// A datagram to the agent with the token `to`, `steps` of 64 bytes in front of the tick.
-    pub fn data(&self, world: &World, to: &AgentToken, steps: u8, body: &[u8]) -> Outer {
+    pub fn data(&self, world: &World, to: &AgentToken, steps: u8, body: &[u8]) -> Segment {
         let own = self.token.as_ref().unwrap();
         let flags = u8::from(to.bytes.len() == 32) << 3
             | u8::from(own.bytes.len() == 32) << 2
@@ -308,24 +196,24 @@ pub fn read_token(reply: &[u8], v6: bool) -> Option<AgentToken> {
 }
 
 /// What `world` answers to `segment`; it must be one frame of that kind, back to where it is from.
-pub fn answer(world: &mut World, segment: &Outer, kind: ReplyKind) -> Outer {
+pub fn answer(world: &mut World, segment: &Segment, kind: ReplyKind) -> Segment {
     let sent = world.datagram(WAN, &segment.datagram());
     let [(WAN, frame)] = &sent[..] else { panic!("{sent:02x?} {:?}", world.out.said) };
     assert_eq!(world.verdict(), Verdict::Reply(kind));
-    let seen = Outer::frame(frame);
+    let seen = outer(frame);
     assert_eq!((seen.src, seen.dst, seen.ttl), (segment.dst, segment.src, 64));
     seen
 }
 
 /// What `world` sends on because of `segment`.
-pub fn sent_on(world: &mut World, segment: &Outer) -> Outer {
+pub fn sent_on(world: &mut World, segment: &Segment) -> Segment {
     let sent = world.datagram(WAN, &segment.datagram());
     let [(WAN, frame)] = &sent[..] else { panic!("{sent:02x?} {:?}", world.out.said) };
     assert_eq!(world.verdict(), Verdict::Forward(WAN));
-    Outer::frame(frame)
+    outer(frame)
 }
 
 /// Why `world` drops `segment`, without an answer.
-pub fn refused(world: &mut World, segment: &Outer) -> DropReason {
+pub fn refused(world: &mut World, segment: &Segment) -> DropReason {
     world.dropped(WAN, &segment.datagram())
 }

@@ -33,7 +33,12 @@ fn endpoints(seen: &Seen, tcp: &SeenTcp) -> ((u32, u16), (u32, u16)) {
 }
 
 fn echo(src: u32, dst: u32, payload: &[u8]) -> Vec<u8> {
-    Ip { protocol: 1, ..Ip::new(src, dst) }.with(&icmp(8, 0, [0xab, 0xcd, 0, 7], payload))
+    Ipv4Header { protocol: 1, ..Ipv4Header::new(src, dst) }.with(&icmp(
+        8,
+        0,
+        [0xab, 0xcd, 0, 7],
+        payload,
+    ))
 }
 
 #[test]
@@ -50,7 +55,8 @@ fn echo_requests_to_vips_and_ports_are_answered() {
             assert_eq!(seen.icmp(), (0, 0, 0xabcd_0007, payload.to_vec()));
         }
     }
-    let with_options = Ip { protocol: 1, options: vec![148, 4, 0, 0], ..Ip::new(CLIENT.0, WEB.0) };
+    let with_options =
+        Ipv4Header { protocol: 1, options: vec![148, 4, 0, 0], ..Ipv4Header::new(CLIENT.0, WEB.0) };
     let sent = world.datagram(WAN, &with_options.with(&icmp(8, 0, [1, 2, 3, 4], b"abc")));
     let seen = Seen::frame(&sent[0].1);
     assert!(seen.ip_options.is_empty());

@@ -10,7 +10,7 @@ use anyrelay_core::pop::{Pop, SoftState};
 use anyrelay_core::relay::pending_rst::LIFETIME_MS;
 use anyrelay_core::verdict::DropReason;
 
-use crate::traffic::{Rng, Traffic};
+use crate::traffic::Traffic;
 use crate::validator;
 use crate::*;
 
@@ -48,7 +48,7 @@ fn samples(world: &World) -> Vec<(PortIndex, Vec<u8>)> {
         frame(WAN, Tcp::new(CLIENT, (WEB.0, 9), SYN).datagram()),
         frame(WAN, up.clone().edit(|segment| segment.ip.options = vec![1; 12]).datagram()),
         frame(WAN, up.clone().edit(|segment| segment.ip.ttl = 1).datagram()),
-        frame(WAN, Ip { protocol: 1, ..Ip::new(CLIENT.0, WEB.0) }.with(&echo)),
+        frame(WAN, Ipv4Header { protocol: 1, ..Ipv4Header::new(CLIENT.0, WEB.0) }.with(&echo)),
         frame(WAN, quote(&down, LAN)),
         frame(LAN, quote(&up, WAN)),
         frame(LAN, quote(&up.clone().options(&[]), WAN)),
@@ -58,35 +58,6 @@ fn samples(world: &World) -> Vec<(PortIndex, Vec<u8>)> {
         frame(LAN, Tcp::new(WEB_TARGET, (egress, port), SYN | ACK).datagram()),
         (WAN, ethernet([0xff; 6], WAN_GATEWAY, None, 0x0806, &request)),
     ]
-}
-
-fn repair_ip(frame: &mut [u8]) {
-    let header_len = usize::from(frame[14] & 15) * 4;
-    if frame.len() >= 14 + header_len && header_len >= 20 {
-        frame[24..26].fill(0);
-        let sum = internet_checksum(&[&frame[14..14 + header_len]]);
-        frame[24..26].copy_from_slice(&sum.to_be_bytes());
-    }
-}
-
-fn repair_payload(frame: &mut [u8]) {
-    let at = 14 + usize::from(frame[14] & 15) * 4;
-    let end = frame.len().min(14 + usize::from(validator::word(frame, 16)));
-    let field = match frame[23] {
-        6 => 16,
-        1 => 2,
-        _ => return,
-    };
-    if at + field + 2 > end {
-        return;
-    }
-    let (src, dst) = (validator::long(frame, 26), validator::long(frame, 30));
-    frame[at + field..at + field + 2].fill(0);
-    let sum = match frame[23] {
-        6 => tcp_checksum(src, dst, &frame[at..end]),
-        _ => internet_checksum(&[&frame[at..end]]),
-    };
-    frame[at + field..at + field + 2].copy_from_slice(&sum.to_be_bytes());
 }
 
 #[test]
@@ -112,9 +83,9 @@ fn truncated_at_every_byte() {
             if len >= 34 && frame[12] == 8 && frame[13] == 0 {
                 let mut frame = frame[..len].to_vec();
                 frame[16..18].copy_from_slice(&((len - 14) as u16).to_be_bytes());
-                repair_ip(&mut frame);
+                repair_header(&mut frame[14..]);
                 checked(&mut world, port, &frame);
-                repair_payload(&mut frame);
+                repair_payload(&mut frame[14..]);
                 checked(&mut world, port, &frame);
             }
         }
@@ -130,20 +101,20 @@ fn lengths_that_lie() {
             for version in [4, 0, 5, 6, 15] {
                 let mut lying = frame.clone();
                 lying[14] = version << 4 | ihl;
-                repair_ip(&mut lying);
+                repair_header(&mut lying[14..]);
                 let sent = checked(&mut world, port, &lying);
                 assert!(sent == 0 || (version == 4 && ihl >= 5));
-                repair_payload(&mut lying);
+                repair_payload(&mut lying[14..]);
                 checked(&mut world, port, &lying);
             }
         }
         for claimed in (0..=total_len + 64).chain([0x4000, 0x8000, 0xffff]) {
             let mut lying = frame.clone();
             lying[16..18].copy_from_slice(&claimed.to_be_bytes());
-            repair_ip(&mut lying);
+            repair_header(&mut lying[14..]);
             let sent = checked(&mut world, port, &lying);
             assert!(sent == 0 || claimed <= total_len, "{claimed} of {total_len}");
-            repair_payload(&mut lying);
+            repair_payload(&mut lying[14..]);
             checked(&mut world, port, &lying);
         }
         // Offset, flags, every option length; in the quotes of errors too.
@@ -152,7 +123,7 @@ fn lengths_that_lie() {
                 let mut lying = frame.clone();
                 lying[at] = value;
                 checked(&mut world, port, &lying);
-                repair_payload(&mut lying);
+                repair_payload(&mut lying[14..]);
                 checked(&mut world, port, &lying);
             }
         }
@@ -188,21 +159,21 @@ impl Drop for Place {
 
 /// A few bytes of a good frame become others; often the checksums are made right again.
 pub fn mutate(rng: &mut Rng, frame: &mut Vec<u8>) {
-    for _ in 0..rng.below(4) {
+    for _ in 0..rng.index(4) {
         // Headers rather than data, and rather not the Ethernet header.
         let from = if rng.chance(1, 20) { 0 } else { 14 };
         let most = if rng.chance(3, 4) { 80 } else { 1600 };
-        let at = from + rng.below(most);
-        match (rng.below(6), frame.get_mut(at)) {
-            (0..=1, Some(byte)) => *byte ^= 1 << rng.below(8),
+        let at = from + rng.index(most);
+        match (rng.index(6), frame.get_mut(at)) {
+            (0..=1, Some(byte)) => *byte ^= 1 << rng.index(8),
             (2, Some(byte)) => *byte = rng.next() as u8,
             (3, Some(byte)) => {
                 *byte = rng.pick(&[0, 1, 2, 4, 5, 8, 10, 34, 0x45, 0x50, 0xf0, 0xff])
             }
             (4, Some(_)) => frame.truncate(at),
             (5, _) => {
-                let more = rng.below(40);
-                let more = rng.bytes(more);
+                let more = rng.index(40);
+                let more = rng.vec(more);
                 frame.extend(more);
             }
             _ => {}
@@ -216,28 +187,28 @@ pub fn mutate(rng: &mut Rng, frame: &mut Vec<u8>) {
         frame[16..18].copy_from_slice(&total_len.to_be_bytes());
     }
     if rng.chance(3, 4) {
-        repair_ip(frame);
+        repair_header(&mut frame[14..]);
     }
     if rng.chance(1, 2) {
-        repair_payload(frame);
+        repair_payload(&mut frame[14..]);
     }
 }
 
 /// Random bytes under good addresses.
 pub fn random(rng: &mut Rng, world: &World, port: PortIndex) -> Vec<u8> {
-    let len = rng.below(120);
-    let payload = rng.bytes(len);
+    let len = rng.index(120);
+    let payload = rng.vec(len);
     let mut frame = world.framed(port, &payload);
     if rng.chance(1, 2) && frame.len() >= 34 {
-        frame[14] = 0x45 + rng.below(3) as u8;
+        frame[14] = 0x45 + rng.index(3) as u8;
         let total_len = (frame.len() - 14) as u16;
         frame[16..18].copy_from_slice(&total_len.to_be_bytes());
         frame[20..22].fill(0);
         frame[23] = rng.pick(&[1, 6]);
         frame[30..34].copy_from_slice(&rng.pick(&[WEB.0, RAW.0, 0x6440_0807]).to_be_bytes());
-        repair_ip(&mut frame);
+        repair_header(&mut frame[14..]);
         if rng.chance(1, 2) {
-            repair_payload(&mut frame);
+            repair_payload(&mut frame[14..]);
         }
     }
     frame

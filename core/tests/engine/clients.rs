@@ -168,7 +168,7 @@ fn segments_of_no_target_or_to_nobody_are_refused() {
             assert_eq!(world.dropped(side, &segment.datagram()), DropReason::NotOurs);
         }
     }
-    let udp = |dst| Ip { protocol: 17, ..Ip::new(CLIENT.0, dst) }.with(&[0; 20]);
+    let udp = |dst| Ipv4Header { protocol: 17, ..Ipv4Header::new(CLIENT.0, dst) }.with(&[0; 20]);
     assert_eq!(world.dropped(WAN, &udp(WEB.0)), DropReason::Protocol);
     assert_eq!(world.dropped(WAN, &udp(egress)), DropReason::Protocol);
     assert_eq!(world.dropped(WAN, &udp(CLIENT.0 + 1)), DropReason::NotOurs);

@@ -14,7 +14,8 @@ use etherparse::{
 };
 
 use crate::bad_input::{mutate, random};
-use crate::traffic::{Rng, Traffic};
+
+use crate::traffic::Traffic;
 use crate::*;
 
 /// How often both accepted.
@@ -212,7 +213,7 @@ fn parsers_agree_with_etherparse() {
     let request = arp(1, ([2; 6], 1), ([0; 6], 2));
     for number in 0..if full { 3_000_000 } else { 150_000u32 } {
         let port = rng.pick(&[WAN, LAN]);
-        let mut frame = match rng.below(8) {
+        let mut frame = match rng.index(8) {
             0 => random(&mut rng, &world, port),
             1 => ethernet(WAN_MAC, WAN_GATEWAY, None, 0x0806, &request),
             2 => {
@@ -235,7 +236,7 @@ fn parsers_agree_with_etherparse() {
 fn options_agree_with_etherparse() {
     let (mut rng, mut accepted) = (Rng(7), Accepted::default());
     for _ in 0..200_000 {
-        let words = rng.below(11);
+        let words = rng.index(11);
         let mut segment = Tcp::new(CLIENT, WEB, ACK).options(&vec![1; 4 * words]).segment();
         // Kinds and lengths rather than any bytes.
         for byte in segment.iter_mut().skip(20) {
@@ -244,7 +245,7 @@ fn options_agree_with_etherparse() {
             }
         }
         if rng.chance(1, 2) && words >= 3 {
-            let at = 20 + rng.below(4 * words - 10);
+            let at = 20 + rng.index(4 * words - 10);
             segment[at..at + 2].copy_from_slice(&[8, 10]);
         }
         compare_tcp(&segment, &mut accepted);
@@ -260,7 +261,7 @@ fn updated_checksums_agree_with_full_ones_at_the_edges() {
     let mut rng = Rng(8);
     let mut seen_out = [0; 2];
     for number in 0..60_000u32 {
-        let client = (CLIENT.0 + rng.below(5) as u32, 1 + rng.below(65535) as u16);
+        let client = (CLIENT.0 + rng.index(5) as u32, 1 + rng.index(65535) as u16);
         let stamps = if rng.chance(1, 2) { timestamps(1, rng.next() as u32) } else { Vec::new() };
         let want = [0x0000, 0xffff, 0x0001, 0xfffe][number as usize % 4];
         let aimed_out = number % 3 == 0;

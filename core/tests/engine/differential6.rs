@@ -6,7 +6,6 @@ use anyrelay_core::wire::icmpv6::{self, Kind};
 use anyrelay_core::wire::ipv6::{EXTENSIONS_MAX, ExtensionError, Ipv6};
 use etherparse::{Icmpv6Slice, IpNumber, Ipv6HeaderSlice, Ipv6RawExtHeaderSlice};
 
-use crate::traffic::Rng;
 use crate::*;
 
 /// How often both accepted, and what else was met.
@@ -105,7 +104,7 @@ fn parsers_agree_with_etherparse() {
     let (mut rng, mut met) = (Rng(12), Met::default());
     for _ in 0..if full { 3_000_000 } else { 150_000 } {
         let kinds = [0, 6, 43, 44, 58, 58, 60, 60, 60];
-        let count = rng.below(4) * rng.below(4);
+        let count = rng.index(4) * rng.index(4);
         let first = if rng.chance(1, 3) { 0 } else { rng.pick(&kinds) };
         let mut payload: Vec<u8> = (0..count)
             .flat_map(|_| {
@@ -113,12 +112,12 @@ fn parsers_agree_with_etherparse() {
                 [next, 0, rng.pick(&[0, 1, 1, 5]), 4, 0, 0, 0, 0]
             })
             .collect();
-        let message = match rng.below(3) {
+        let message = match rng.index(3) {
             0 => echo6(FAR6, WAN_IP6, b"payload")[40..].to_vec(),
             1 => solicitation(NEIGHBOUR6, WAN_IP6, Some([2; 6]))[40..].to_vec(),
             _ => {
-                let len = rng.below(60);
-                rng.bytes(len)
+                let len = rng.index(60);
+                rng.vec(len)
             }
         };
         if let Some(last) = payload.len().checked_sub(8) {
@@ -126,16 +125,16 @@ fn parsers_agree_with_etherparse() {
         }
         payload.extend(message);
         let first = if count == 0 { 58 } else { first };
-        let mut datagram = Ip6::new(FAR6, WAN_IP6).after(first, &payload);
-        for _ in 0..rng.below(3) {
-            let at = rng.below(datagram.len().min(120));
+        let mut datagram = Ipv6Header::new(FAR6, WAN_IP6).after(first, &payload);
+        for _ in 0..rng.index(3) {
+            let at = rng.index(datagram.len().min(120));
             datagram[at] = rng.next() as u8;
         }
         if rng.chance(3, 4) {
-            repair_icmp6(&mut datagram, 40 + 8 * count);
+            repair_at(&mut datagram, ICMPV6, 40 + 8 * count);
         }
         if rng.chance(1, 8) {
-            let len = rng.below(datagram.len());
+            let len = rng.index(datagram.len());
             datagram.truncate(len);
         }
         compare(&datagram, &mut met);

@@ -20,7 +20,7 @@ use anyrelay_core::pop::{BURST, Pop, SoftState};
 use anyrelay_core::relay::pending_rst::LIFETIME_MS;
 use anyrelay_core::wire::MacAddr;
 
-use crate::traffic::{Rng, Run, Traffic};
+use crate::traffic::{Run, Traffic};
 use crate::*;
 
 /// How one of the POPs came to where it is.
@@ -110,19 +110,19 @@ impl Subject {
         let mut sent = Vec::new();
         let mut left = &run.datagrams[..];
         while !left.is_empty() {
-            let count = if self.history.bursts { 1 + self.rng.below(BURST) } else { 1 };
+            let count = if self.history.bursts { 1 + self.rng.index(BURST) } else { 1 };
             let (now, later) = left.split_at(count.min(left.len()));
             left = later;
-            let worker = self.rng.below(self.workers.len());
+            let worker = self.rng.index(self.workers.len());
             std::mem::swap(&mut self.world.pop, &mut self.workers[worker]);
             let of = if self.history.used { burst::<Used> } else { burst::<HeapFrame> };
             sent.extend(of(&mut self.world, run.port, now));
             std::mem::swap(&mut self.world.pop, &mut self.workers[worker]);
-            self.world.later(self.rng.below(3) as u64);
+            self.world.later(self.rng.index(3) as u64);
         }
         let restarts = self.history.restarts;
         // A restart forgets RSTs that wait: not between a RST and the segment that it answers.
-        if restarts > 0 && run.port == WAN && self.rng.chance(1, restarts) {
+        if restarts > 0 && run.port == WAN && self.rng.chance(1, restarts as u64) {
             self.start();
         }
         sent.into_iter().map(|(port, frame)| (port, frame[14..].to_vec())).collect()
@@ -203,9 +203,9 @@ fn tunnels_get_the_same_from_pops_with_different_histories() {
         let known = agents(&mut plain);
         let frame = |rng: &mut Rng, world: &World| {
             let mut segment = good(rng, world, &known);
-            match rng.below(6) {
+            match rng.index(6) {
                 0 => segment = random(rng),
-                1 => segment = known[rng.below(4)].syn(world),
+                1 => segment = known[rng.index(4)].syn(world),
                 2 => drop(mutate(rng, &mut segment)),
                 _ => {}
             }
@@ -214,14 +214,14 @@ fn tunnels_get_the_same_from_pops_with_different_histories() {
         // Another past, at another time.
         let mut other = tunnel_world(1);
         other.later(3_600_000);
-        for _ in 0..rng.below(300) {
+        for _ in 0..rng.index(300) {
             let earlier = frame(&mut rng, &other);
             other.bytes(WAN, &earlier);
-            other.later(rng.below(50) as u64);
+            other.later(rng.index(50) as u64);
         }
         other.now.unix = plain.now.unix;
         for run in 0..50 {
-            let count = 1 + rng.below(BURST);
+            let count = 1 + rng.index(BURST);
             let frames: Vec<_> = (0..count).map(|_| frame(&mut rng, &plain)).collect();
             let one_by_one: Sent =
                 frames.iter().flat_map(|frame| plain.bytes(WAN, frame)).collect();
@@ -238,7 +238,7 @@ fn tunnels_get_the_same_from_pops_with_different_histories() {
             for (place, (left, right)) in one_by_one.iter().zip(&in_a_burst).enumerate() {
                 assert_eq!(left, right, "seed {seed}, run {run}, output {place}");
             }
-            let ms = rng.below(3000) as u64;
+            let ms = rng.index(3000) as u64;
             plain.later(ms);
             other.later(ms);
         }

@@ -3,50 +3,8 @@
 
 use anyrelay_core::net::PortIndex;
 use anyrelay_core::verdict::{DropReason, Verdict};
-use etherparse::Ipv4HeaderSlice;
 
 use super::*;
-
-/// The frames of one datagram in fragments, put together; also what each fragment must be.
-pub fn put_together(fragments: &[Vec<u8>], mtu: usize) -> Vec<u8> {
-    let mut whole: Vec<u8> = Vec::new();
-    let mut there: Vec<bool> = Vec::new();
-    let mut end = None;
-    let first = Ipv4HeaderSlice::from_slice(&fragments[0][14..]).unwrap().to_header();
-    for frame in fragments {
-        assert_eq!(frame[..14], fragments[0][..14], "the same Ethernet header");
-        let header = Ipv4HeaderSlice::from_slice(&frame[14..]).unwrap().to_header();
-        assert_eq!(header.header_checksum, header.calc_header_checksum());
-        let len = usize::from(header.total_len);
-        assert!(len <= mtu && frame.len() == 14 + len, "{len} bytes");
-        assert!(!header.dont_fragment && header.is_fragmenting_payload());
-        let same = |header: &etherparse::Ipv4Header| {
-            let addresses = (header.source, header.destination, header.identification);
-            (addresses, header.time_to_live, header.dscp, header.ecn, header.protocol)
-        };
-        assert_eq!(same(&header), same(&first));
-        let (from, payload) = (usize::from(header.fragment_offset.value()) * 8, &frame[34..]);
-        let to = from + payload.len();
-        assert!(!header.more_fragments || payload.len() % 8 == 0);
-        whole.resize(whole.len().max(to), 0);
-        there.resize(whole.len(), false);
-        assert!(there[from..to].iter().all(|there| !there), "an overlap");
-        whole[from..to].copy_from_slice(payload);
-        there[from..to].fill(true);
-        if !header.more_fragments {
-            assert_eq!(end.replace(to), None, "two ends");
-        }
-    }
-    assert!(end == Some(whole.len()) && there.iter().all(|there| *there), "a hole");
-    let mut frame = fragments[0][..34].to_vec();
-    frame[16..18].copy_from_slice(&((20 + whole.len()) as u16).to_be_bytes());
-    frame[20..22].fill(0);
-    frame.extend(whole);
-    frame[24..26].fill(0);
-    let sum = internet_checksum(&[&frame[14..34]]);
-    frame[24..26].copy_from_slice(&sum.to_be_bytes());
-    frame
-}
 
 /// A World whose ports have these MTUs.
 fn world(wan: u16, lan: u16) -> World {
@@ -108,7 +66,7 @@ fn what_may_be_fragmented_is_sent_in_as_few_pieces_as_can_be() {
                 }
                 let step = (mtu - 20) / 8 * 8;
                 assert_eq!(frames.len(), (total_len - 20).div_ceil(step), "{total_len} of {mtu}");
-                let mut together = put_together(&frames, mtu);
+                let mut together = reassemble(&frames, mtu);
                 assert_ne!(together[18..20], whole[18..20], "the ID is the POP's");
                 ids.insert((mtu, together[18..20].to_vec()));
                 count += 1;
@@ -172,7 +130,7 @@ fn damage_stays_visible_through_fragments() {
     datagram[700] ^= 0x10;
     let frames: Vec<_> =
         narrow.datagram(WAN, &datagram).into_iter().map(|(_, frame)| frame).collect();
-    let together = put_together(&frames, 600);
+    let together = reassemble(&frames, 600);
     let (src, dst) = (validator::long(&together, 26), validator::long(&together, 30));
     assert_ne!(tcp_checksum(src, dst, &together[34..]), 0);
 }

@@ -12,10 +12,7 @@ const ROUTER: u32 = 0x0a09_0909; // 10.9.9.9
 fn on_its_way(datagram: &[u8]) -> Vec<u8> {
     let mut bytes = datagram.to_vec();
     bytes[8] = 41;
-    bytes[10..12].fill(0);
-    let header_len = usize::from(bytes[0] & 15) * 4;
-    let sum = internet_checksum(&[&bytes[..header_len]]);
-    bytes[10..12].copy_from_slice(&sum.to_be_bytes());
+    repair_header(&mut bytes);
     bytes
 }
 
@@ -131,7 +128,7 @@ fn extensions_stay_only_behind_a_quote_that_keeps_its_length() {
             for (port, to, quoted, out) in [(LAN, egress, up, WAN), (WAN, WEB.0, down, LAN)] {
                 // 32 words of quote.
                 let payload = [&quoted[..128], &EXTENSION].concat();
-                let error = Ip { protocol: 1, ..Ip::new(ROUTER, to) };
+                let error = Ipv4Header { protocol: 1, ..Ipv4Header::new(ROUTER, to) };
                 let error = error.with(&icmp(kind, 0, [0, 32, 0, 0], &payload));
                 let sent = world.datagram(port, &error);
                 let mapped = one(&world, &sent, out);
@@ -232,7 +229,7 @@ fn other_errors_pass_with_their_second_word() {
         let (egress, ..) = world.egress("web", 0, CLIENT);
         let (_, quoted) = gone_up(&mut world, 0, b"abc");
         let message = icmp(kind, code, u32::to_be_bytes(word), &quoted);
-        let error = Ip { protocol: 1, ..Ip::new(ROUTER, egress) }.with(&message);
+        let error = Ipv4Header { protocol: 1, ..Ipv4Header::new(ROUTER, egress) }.with(&message);
         let sent = world.datagram(LAN, &error);
         let mapped = one(&world, &sent, WAN);
         assert_eq!((mapped.kind, mapped.word), ((kind, code), word));
@@ -247,8 +244,8 @@ fn ipv4_options_of_the_error_go() {
             let (egress, ..) = world.egress("web", case, CLIENT);
             let (_, quoted) = gone_up(&mut world, case, b"abc");
             let message = icmp(3, 4, [0, 0, 5, 0x78], &quoted);
-            let plain = Ip { protocol: 1, ..Ip::new(ROUTER, egress) };
-            let with = Ip { options: vec![1; 4 * words], ..plain.clone() };
+            let plain = Ipv4Header { protocol: 1, ..Ipv4Header::new(ROUTER, egress) };
+            let with = Ipv4Header { options: vec![1; 4 * words], ..plain.clone() };
             let sent = world.datagram(LAN, &plain.with(&message));
             let want = one(&world, &sent, WAN).seen.datagram;
             let sent = world.datagram(LAN, &with.with(&message));
@@ -256,8 +253,8 @@ fn ipv4_options_of_the_error_go() {
 
             let (_, quoted) = gone_down(&mut world, case, b"abc");
             let message = icmp(3, 4, [0, 0, 5, 0x78], &quoted);
-            let plain = Ip { protocol: 1, ..Ip::new(ROUTER, WEB.0) };
-            let with = Ip { options: vec![1; 4 * words], ..plain.clone() };
+            let plain = Ipv4Header { protocol: 1, ..Ipv4Header::new(ROUTER, WEB.0) };
+            let with = Ipv4Header { options: vec![1; 4 * words], ..plain.clone() };
             let sent = world.datagram(WAN, &plain.with(&message));
             let want = one(&world, &sent, LAN).seen.datagram;
             let sent = world.datagram(WAN, &with.with(&message));
@@ -432,21 +429,22 @@ fn errors_that_must_not_be_mapped_are_refused() {
         let error = frag_needed(ip(src), egress, 1400, &quoted, 548);
         assert_eq!(world.dropped(LAN, &error), DropReason::SourceNotAllowed, "{src}");
     }
-    let expired = Ip { protocol: 1, ttl: 1, ..Ip::new(ROUTER, egress) };
+    let expired = Ipv4Header { protocol: 1, ttl: 1, ..Ipv4Header::new(ROUTER, egress) };
     let expired = expired.with(&icmp(3, 4, [0, 0, 5, 0], &quoted));
     assert_eq!(world.dropped(LAN, &expired), DropReason::TtlExceeded);
     let (_, seen) = gone_down(&mut world, 0, b"abc");
-    let expired = Ip { protocol: 1, ttl: 1, ..Ip::new(ROUTER, WEB.0) };
+    let expired = Ipv4Header { protocol: 1, ttl: 1, ..Ipv4Header::new(ROUTER, WEB.0) };
     let expired = expired.with(&icmp(3, 4, [0, 0, 5, 0], &seen[..28]));
     assert_eq!(world.dropped(WAN, &expired), DropReason::TtlExceeded);
     assert_eq!(world.drops(WAN, DropReason::TtlExceeded), 1, "both variants count once");
     let mut damaged = error.clone();
     damaged[40] ^= 1;
     assert_eq!(world.dropped(LAN, &damaged), DropReason::IcmpChecksum);
-    let short = Ip { protocol: 1, ..Ip::new(ROUTER, egress) }.with(&icmp(3, 4, [0; 4], &[])[..7]);
+    let short = Ipv4Header { protocol: 1, ..Ipv4Header::new(ROUTER, egress) }
+        .with(&icmp(3, 4, [0; 4], &[])[..7]);
     assert_eq!(world.dropped(LAN, &short), DropReason::IcmpMalformed);
     for kind in [0, 4, 5, 9, 13, 40] {
-        let other = Ip { protocol: 1, ..Ip::new(ROUTER, egress) };
+        let other = Ipv4Header { protocol: 1, ..Ipv4Header::new(ROUTER, egress) };
         let other = other.with(&icmp(kind, 0, [0; 4], &quoted));
         assert_eq!(world.dropped(LAN, &other), DropReason::IcmpType);
     }

@@ -1,11 +1,10 @@
 //! IPv6 frames: what is answered, and what everything else is dropped for.
 
-use crate::*;
 use anyrelay_core::net::PortIndex;
 use anyrelay_core::verdict::{DropReason, ReplyKind, Verdict};
 
 use crate::bad_input::Place;
-use crate::traffic::Rng;
+use crate::*;
 
 fn framed(datagram: &[u8]) -> Vec<u8> {
     ethernet(WAN_MAC, WAN_GATEWAY, None, 0x86dd, datagram)
@@ -60,7 +59,7 @@ fn echo_is_answered_without_extension_headers_and_padding() {
             payload.extend(options);
         }
         payload.extend(request);
-        let mut frame = framed(&Ip6::new(FAR6, WAN_IP6).after(kinds[0], &payload));
+        let mut frame = framed(&Ipv6Header::new(FAR6, WAN_IP6).after(kinds[0], &payload));
         frame.extend(vec![0xee; extra]);
         let sent = world.bytes(WAN, &frame);
         assert_echoed(&sent, WAN_IP6, FAR6, b"payload");
@@ -101,9 +100,9 @@ fn echo_requests_to_a_tunnels_vip_are_answered() {
     let request = echo6(vip, WAN_IP6, b"");
     assert_eq!(dropped(&mut world, &request), DropReason::SourceNotAllowed);
     let big = [&[2, 0, 0, 0, 0, 0, 5, 0][..], &[0; 60]].concat();
-    let error = Ip6::icmp(FAR6, vip).with(&big);
+    let error = Ipv6Header::icmp(FAR6, vip).with(&big);
     assert_eq!(dropped(&mut world, &error), DropReason::IcmpQuote);
-    let error = Ip6::icmp(FAR6, WAN_IP6).with(&big);
+    let error = Ipv6Header::icmp(FAR6, WAN_IP6).with(&big);
     assert_eq!(dropped(&mut world, &error), DropReason::IcmpType);
 }
 
@@ -129,32 +128,36 @@ fn everything_else_is_dropped_for_what_it_is() {
     let mut world = world6();
     let segment = Tcp::new(CLIENT, WEB, SYN).segment();
     for dst in [WAN_IP6, LINK_LOCAL, NEIGHBOUR6, FAR6, 0, 1] {
-        assert_eq!(dropped(&mut world, &Ip6::new(FAR6, dst).with(&segment)), DropReason::NotOurs);
+        assert_eq!(
+            dropped(&mut world, &Ipv6Header::new(FAR6, dst).with(&segment)),
+            DropReason::NotOurs
+        );
     }
-    let cut = Ip6::new(FAR6, WAN_IP6).with(&segment[..19]);
+    let cut = Ipv6Header::new(FAR6, WAN_IP6).with(&segment[..19]);
     assert_eq!(dropped(&mut world, &cut), DropReason::TcpMalformed);
     let mut no_flags = segment.clone();
     no_flags[13] = 0;
-    let no_flags = Ip6::new(FAR6, WAN_IP6).with(&no_flags);
+    let no_flags = Ipv6Header::new(FAR6, WAN_IP6).with(&no_flags);
     assert_eq!(dropped(&mut world, &no_flags), DropReason::TcpFlags);
     // UDP, AH, ESP, no next header.
     for protocol in [17, 51, 50, 59] {
         for (dst, reason) in [(WAN_IP6, DropReason::Protocol), (FAR6, DropReason::NotOurs)] {
-            let datagram = Ip6 { next: protocol, ..Ip6::new(FAR6, dst) }.with(&[0; 30]);
+            let datagram =
+                Ipv6Header { next: protocol, ..Ipv6Header::new(FAR6, dst) }.with(&[0; 30]);
             assert_eq!(dropped(&mut world, &datagram), reason);
         }
     }
     // Errors, replies, router discovery, redirect, multicast listeners.
     for kind in [1, 2, 3, 4, 129, 133, 134, 137, 130, 143] {
         let message = [&[kind, 0, 0, 0][..], &[0; 60]].concat();
-        let to_us = Ip6::icmp(NEIGHBOUR6, WAN_IP6).with(&message);
+        let to_us = Ipv6Header::icmp(NEIGHBOUR6, WAN_IP6).with(&message);
         assert_eq!(dropped(&mut world, &to_us), DropReason::IcmpType, "{kind}");
         let all = group_mac(ip6("ff02::1"));
-        let to_all = Ip6::icmp(ip6("fe80::1"), ip6("ff02::1")).with(&message);
+        let to_all = Ipv6Header::icmp(ip6("fe80::1"), ip6("ff02::1")).with(&message);
         let to_all = ethernet(all, WAN_GATEWAY, None, 0x86dd, &to_all);
         assert_eq!(world.dropped_bytes(WAN, &to_all), DropReason::NotOurs, "{kind}");
     }
-    let short = Ip6::icmp(FAR6, WAN_IP6).with(&[128, 0, 0, 0, 0, 0, 0]);
+    let short = Ipv6Header::icmp(FAR6, WAN_IP6).with(&[128, 0, 0, 0, 0, 0, 0]);
     assert_eq!(dropped(&mut world, &short), DropReason::IcmpMalformed);
 }
 
@@ -175,12 +178,12 @@ fn routing_and_fragment_headers_are_refused_before_anything_looks_behind_them() 
         (44, [0xff, 0xf9, 0, 0, 0, 9], DropReason::Fragment),
     ] {
         let payload = [&header(58, rest)[..], behind].concat();
-        let datagram = Ip6::new(FAR6, WAN_IP6).after(kind, &payload);
+        let datagram = Ipv6Header::new(FAR6, WAN_IP6).after(kind, &payload);
         assert_eq!(dropped(&mut world, &datagram), reason);
         let mut padding = padding.clone();
         padding[0] = kind;
         let payload = [&padding[..], &payload].concat();
-        let datagram = Ip6::new(FAR6, WAN_IP6).after(60, &payload);
+        let datagram = Ipv6Header::new(FAR6, WAN_IP6).after(60, &payload);
         assert_eq!(dropped(&mut world, &datagram), reason);
     }
 }
@@ -193,7 +196,7 @@ fn atomic_fragments_are_whole() {
     assert_eq!(want.len(), 1);
     let behind = &whole[40..];
     let atomic = [&[58, 0, 0, 0, 0xca, 0xfe, 0xba, 0xbe][..], behind].concat();
-    let ip = Ip6 { next: 58, ..Ip6::new(FAR6, WAN_IP6) };
+    let ip = Ipv6Header { next: 58, ..Ipv6Header::new(FAR6, WAN_IP6) };
     // Alone, behind options, and with reserved bits.
     let mut alone = ip.after(44, &atomic);
     let padding = |next: u8| [next, 0, 1, 4, 0, 0, 0, 0];
@@ -231,7 +234,7 @@ fn chains_of_extension_headers_end() {
             payload.extend([next, 0, 1, 4, 0, 0, 0, 0]);
         }
         payload.extend(&echo6(FAR6, WAN_IP6, b"data")[40..]);
-        Ip6::new(FAR6, WAN_IP6).after(60, &payload)
+        Ipv6Header::new(FAR6, WAN_IP6).after(60, &payload)
     };
     for count in 1..=8 {
         assert_eq!(world.bytes(WAN, &framed(&chain(count, 58))).len(), 1, "{count}");
@@ -248,7 +251,7 @@ fn chains_of_extension_headers_end() {
 fn samples() -> Vec<(PortIndex, Vec<u8>)> {
     let padding = [58, 0, 1, 4, 0, 0, 0, 0];
     let request = echo6(FAR6, WAN_IP6, b"payload");
-    let extended = Ip6::new(FAR6, WAN_IP6).after(0, &[&padding, &request[40..]].concat());
+    let extended = Ipv6Header::new(FAR6, WAN_IP6).after(0, &[&padding, &request[40..]].concat());
     let answer = advertisement(ip6("2001:db8:2::1"), LAN_IP6, 0x60, LAN_GATEWAY);
     let group = group_mac(solicited_node(WAN_IP6));
     let asking = |mac| solicitation(NEIGHBOUR6, WAN_IP6, mac);
@@ -303,7 +306,7 @@ fn truncated_at_every_byte() {
                 cut[18..20].copy_from_slice(&((len - 54) as u16).to_be_bytes());
                 checked(&mut world, port, &cut);
                 let at = if frame[20] == 58 { 40 } else { 48 };
-                repair_icmp6(&mut cut[14..], at);
+                repair_at(&mut cut[14..], ICMPV6, at);
                 checked(&mut world, port, &cut);
             }
         }
@@ -332,7 +335,7 @@ fn lengths_that_lie() {
                 lying[at] = value;
                 checked(&mut world, port, &lying);
                 let end = lying.len() - 14;
-                repair_icmp6(&mut lying[14..][..end], 40);
+                repair_at(&mut lying[14..][..end], ICMPV6, 40);
                 checked(&mut world, port, &lying);
             }
         }
@@ -349,27 +352,27 @@ fn random_and_mutated_frames() {
     let (mut sent, mut place) = (0, Place { seed, number: 0 });
     for number in 0..count {
         place.number = number;
-        let (port, mut frame) = samples[rng.below(samples.len())].clone();
+        let (port, mut frame) = samples[rng.index(samples.len())].clone();
         if rng.chance(1, 10) {
             // A chain of extension headers and what may be behind it.
             let kinds = [0, 6, 43, 44, 58, 58, 60, 60];
-            let chain: Vec<u8> = (0..rng.below(12))
+            let chain: Vec<u8> = (0..rng.index(12))
                 .flat_map(|_| [rng.pick(&kinds), rng.pick(&[0, 0, 0, 1]), 1, 4, 0, 0, 0, 0])
                 .collect();
-            frame = framed(&Ip6::new(FAR6, WAN_IP6).after(rng.pick(&kinds), &chain));
+            frame = framed(&Ipv6Header::new(FAR6, WAN_IP6).after(rng.pick(&kinds), &chain));
         }
-        for _ in 0..rng.below(4) {
-            let at = 12 + rng.below(frame.len() - 12);
+        for _ in 0..rng.index(4) {
+            let at = 12 + rng.index(frame.len() - 12);
             frame[at] = rng.next() as u8;
         }
         if rng.chance(1, 8) {
-            let len = 14 + rng.below(frame.len() - 14);
+            let len = 14 + rng.index(frame.len() - 14);
             frame.truncate(len);
         }
         if frame.len() >= 54 && rng.chance(1, 2) {
             let payload_len = (frame.len() - 54) as u16;
             frame[18..20].copy_from_slice(&payload_len.to_be_bytes());
-            repair_icmp6(&mut frame[14..], 40);
+            repair_at(&mut frame[14..], ICMPV6, 40);
         }
         if frame.get(12..14) != Some(&[0x86, 0xdd]) {
             continue;

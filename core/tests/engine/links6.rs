@@ -62,7 +62,7 @@ fn solicitations_for_the_ports_addresses_are_answered() {
         for src in [NEIGHBOUR6, ip6("fe80::77")] {
             let with = solicitation(src, own, Some(STRANGER));
             let without = solicitation(src, own, None);
-            let alone = Ip6::icmp(src, own).with(&nd(135, 0, own, Some((1, STRANGER))));
+            let alone = Ipv6Header::icmp(src, own).with(&nd(135, 0, own, Some((1, STRANGER))));
             let group = group_mac(solicited_node(own));
             for (datagram, to) in
                 [(&with, group), (&without, group), (&with, WAN_MAC), (&alone, WAN_MAC)]
@@ -101,7 +101,7 @@ fn who_looks_whether_an_address_is_taken_is_told_through_the_group() {
         world.dropped_bytes(WAN, &framed(group, STRANGER, &telling)),
         DropReason::NdMalformed
     );
-    let alone = Ip6::icmp(0, WAN_IP6).with(&nd(135, 0, WAN_IP6, None));
+    let alone = Ipv6Header::icmp(0, WAN_IP6).with(&nd(135, 0, WAN_IP6, None));
     assert_eq!(
         world.dropped_bytes(WAN, &framed(WAN_MAC, STRANGER, &alone)),
         DropReason::NdMalformed
@@ -117,7 +117,7 @@ fn solicitations_for_other_addresses_are_not_answered() {
         assert_eq!(world.dropped_bytes(WAN, &frame), DropReason::NdNotOurs, "{other:x}");
     }
     // In a group that is not the target's.
-    let odd = Ip6::icmp(NEIGHBOUR6, ALL_NODES).with(&nd(135, 0, WAN_IP6, None));
+    let odd = Ipv6Header::icmp(NEIGHBOUR6, ALL_NODES).with(&nd(135, 0, WAN_IP6, None));
     assert_eq!(world.dropped_bytes(WAN, &framed(WAN_MAC, STRANGER, &odd)), DropReason::NdNotOurs);
     for src in [WAN_IP6, LAN_IP6, LINK_LOCAL, 1, ip6("ff02::1"), ip6("::ffff:1.2.3.4")] {
         let frame = framed(WAN_MAC, STRANGER, &solicitation(src, WAN_IP6, Some(STRANGER)));
@@ -168,7 +168,7 @@ fn messages_that_were_forwarded_or_lie_are_refused() {
             edit(&mut wrong);
             let len = (wrong.len() - 54) as u16;
             wrong[18..20].copy_from_slice(&len.to_be_bytes());
-            repair_icmp6(&mut wrong[14..], 40);
+            repair_at(&mut wrong[14..], ICMPV6, 40);
             assert_eq!(world.dropped_bytes(WAN, &wrong), DropReason::NdMalformed, "{wrong:02x?}");
         };
         for hop_limit in [0, 1, 64, 254] {
@@ -252,9 +252,15 @@ fn only_hosts_that_were_queried_are_believed() {
         (WAN, advertisement(gateway, WAN_IP6, 0x60, STRANGER)),
         (LAN, advertisement(gateway, ip6("2001:db8:2::9"), 0x60, STRANGER)),
         (LAN, advertisement(gateway, LAN_IP6, 0x60, group)),
-        (LAN, Ip6::icmp(LAN_IP6, LAN_IP6).with(&nd(136, 0x60, gateway, Some((2, STRANGER))))),
-        (LAN, Ip6::icmp(gateway, LAN_IP6).with(&nd(136, 0x60, gateway, None))),
-        (LAN, Ip6::icmp(gateway, LAN_IP6).with(&nd(136, 0x60, gateway, Some((1, STRANGER))))),
+        (
+            LAN,
+            Ipv6Header::icmp(LAN_IP6, LAN_IP6).with(&nd(136, 0x60, gateway, Some((2, STRANGER)))),
+        ),
+        (LAN, Ipv6Header::icmp(gateway, LAN_IP6).with(&nd(136, 0x60, gateway, None))),
+        (
+            LAN,
+            Ipv6Header::icmp(gateway, LAN_IP6).with(&nd(136, 0x60, gateway, Some((1, STRANGER)))),
+        ),
     ] {
         let frame = framed(world.mac(port), STRANGER, &datagram);
         assert_eq!(world.dropped_bytes(port, &frame), DropReason::NdNotOurs, "{datagram:02x?}");

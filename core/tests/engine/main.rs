@@ -1,15 +1,17 @@
 //! The engine, end to end: frames in, frames out, each as `docs/protocol.md` says.
 //!
-//! `frames` writes frames by hand, `seen` reads outputs back with `etherparse` and verifies every
-//! checksum, `world` holds a POP with all that it needs. None of them uses the core's own parsers
-//! or writers. One program, for it is built in a fraction of the time of one per file.
+//! `anyrelay-kit` writes the frames, `world` and `world6` hold a POP with all that it needs. The
+//! oracle reads what comes out and judges it: `seen`, `seen6`, `reassembly` and the validators, on
+//! `etherparse` alone, independent of both the core and the kit. All tests are one program, because
+//! that builds in a fraction of the time of one per file.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod admission;
 mod agents;
-mod frames;
 mod frames6;
+mod reassembly;
 mod seen;
+mod seen6;
 mod traffic;
 mod validator;
 mod validator6;
@@ -41,8 +43,11 @@ mod tunnel_icmp;
 mod tunnel_refusals;
 
 use agents::*;
-use frames::*;
+use anyrelay_kit::frames::*;
+use anyrelay_kit::rng::Rng;
 use frames6::*;
-use seen::*;
+use reassembly::*;
+use seen::{Seen, SeenTcp, upper_checksum};
+use seen6::*;
 use world::*;
 use world6::*;

@@ -21,9 +21,11 @@ fn dropped_for(reason: DropReason) -> Option<(World, PortIndex, Vec<u8>)> {
     let to_client = |datagram: &[u8]| ethernet(WAN_MAC, WAN_GATEWAY, None, 0x0800, datagram);
     let typed =
         |ethertype, payload: &[u8]| ethernet(WAN_MAC, WAN_GATEWAY, None, ethertype, payload);
-    let with_ip = |edit: fn(&mut Ip)| to_client(&up.clone().edit(|s| edit(&mut s.ip)).datagram());
-    let icmp_up =
-        |message: &[u8]| to_client(&Ip { protocol: 1, ..Ip::new(CLIENT.0, WEB.0) }.with(message));
+    let with_ip =
+        |edit: fn(&mut Ipv4Header)| to_client(&up.clone().edit(|s| edit(&mut s.ip)).datagram());
+    let icmp_up = |message: &[u8]| {
+        to_client(&Ipv4Header { protocol: 1, ..Ipv4Header::new(CLIENT.0, WEB.0) }.with(message))
+    };
     let wan = |frame: Vec<u8>| Some((World::new(), WAN, frame));
     let lan = |segment: &Tcp| Some((World::new(), LAN, world.framed(LAN, &segment.datagram())));
     let limited = |limit: &str, datagram: &[u8]| {
@@ -43,10 +45,11 @@ fn dropped_for(reason: DropReason) -> Option<(World, PortIndex, Vec<u8>)> {
         WrongVlan => wan(ethernet(WAN_MAC, WAN_GATEWAY, Some(9), 0x0800, &up.datagram())),
         Ethertype => wan(typed(0x88cc, &[0; 50])),
         Ipv6Malformed => wan(typed(0x86dd, &[0x60; 50])),
-        Ipv6Options => wan(typed(0x86dd, &Ip6::new(NEIGHBOUR6, WAN_IP6).after(60, &[6, 9]))),
-        NdMalformed => {
-            wan(typed(0x86dd, &Ip6::icmp(NEIGHBOUR6, WAN_IP6).with(&[135, 0, 0, 0, 9, 9, 9, 9])))
-        }
+        Ipv6Options => wan(typed(0x86dd, &Ipv6Header::new(NEIGHBOUR6, WAN_IP6).after(60, &[6, 9]))),
+        NdMalformed => wan(typed(
+            0x86dd,
+            &Ipv6Header::icmp(NEIGHBOUR6, WAN_IP6).with(&[135, 0, 0, 0, 9, 9, 9, 9]),
+        )),
         NdNotOurs => wan(typed(0x86dd, &solicitation(NEIGHBOUR6, WAN_IP6 + 1, None))),
         ArpMalformed => wan(typed(0x0806, &[0; 28])),
         ArpNotOurs => wan(typed(0x0806, &arp(1, ([2; 6], 1), ([0; 6], 2)))),
@@ -62,7 +65,7 @@ fn dropped_for(reason: DropReason) -> Option<(World, PortIndex, Vec<u8>)> {
         NotOurs => wan(with_ip(|ip| ip.dst = 0x0808_0808)),
         WrongSide => lan(&up),
         Protocol => wan(with_ip(|ip| ip.protocol = 17)),
-        TcpMalformed => wan(to_client(&Ip::new(CLIENT.0, WEB.0).with(&up.segment()[..19]))),
+        TcpMalformed => wan(to_client(&Ipv4Header::new(CLIENT.0, WEB.0).with(&up.segment()[..19]))),
         TcpChecksum => Some((World::new(), WAN, to_client(&up.datagram()))),
         TcpFlags => wan(to_client(&up.edit(|segment| segment.flags = 0).datagram())),
         TcpOptions => wan(to_client(&up.options(&[8, 0, 0, 0]).datagram())),
@@ -95,7 +98,8 @@ fn dropped_for(reason: DropReason) -> Option<(World, PortIndex, Vec<u8>)> {
         RateVariants => limited("variant_per_second", &Tcp::new(CLIENT, WEB, RST).datagram()),
         RateEcho => {
             let request = icmp(8, 0, [0; 4], &[]);
-            let request = Ip { protocol: 1, ..Ip::new(CLIENT.0, WEB.0) }.with(&request);
+            let request =
+                Ipv4Header { protocol: 1, ..Ipv4Header::new(CLIENT.0, WEB.0) }.with(&request);
             limited("echo_per_second", &request)
         }
         RateSynPrefix => full("syn_per_prefix_per_second"),

@@ -84,7 +84,7 @@ fn an_ipv6_targets_segments_reach_its_ipv4_client() {
         let syn = options.first() == Some(&2);
         let segment = plain(if syn { SYN | ACK } else { ACK | PSH }).options(&options).data(data);
         let bytes = segment6(WEB6_TARGET, egress, &segment);
-        let ip = Ip6::new(WEB6_TARGET.0, egress.0);
+        let ip = Ipv6Header::new(WEB6_TARGET.0, egress.0);
         let datagram = match extended {
             true => ip.after(60, &[&padding, &bytes[..]].concat()),
             false => ip.with(&bytes),
@@ -149,7 +149,7 @@ fn ipv6_clients_and_targets_meet_in_transparent_mode() {
 
     // Extension headers stay, as routers leave them.
     let padding = [&[6u8, 0, 1, 4, 0, 0, 0, 0], &segment6(target, CLIENT6, &segment)[..]].concat();
-    let (_, frame) = world.passed(LAN, &Ip6::new(target.0, CLIENT6.0).after(60, &padding));
+    let (_, frame) = world.passed(LAN, &Ipv6Header::new(target.0, CLIENT6.0).after(60, &padding));
     let seen = SeenTcp6::frame(&frame, 8);
     assert_eq!((&seen.extensions[..], seen.src), (&padding[..8], RAW6.0));
 }
@@ -187,10 +187,8 @@ fn damage_stays_visible() {
         let datagram = validator::read_datagram(&frame[14..]).unwrap();
         validator::read_segment(&datagram).unwrap().checksum_holds
     };
-    let holds6 = |frame: &[u8]| {
-        let address = |at: usize| u128::from_be_bytes(frame[at..at + 16].try_into().unwrap());
-        checksum6(address(22), address(38), 6, &frame[54..]) == 0
-    };
+    let holds6 =
+        |frame: &[u8]| upper_checksum(&frame[22..38], &frame[38..54], 6, &frame[54..]) == 0;
     for (at, bit) in [(4, 1), (13, 0x20), (16, 0x80), (21, 1)] {
         let mut datagram = up(ACK).data(b"some data").datagram();
         datagram[20 + at] ^= bit;
@@ -355,7 +353,7 @@ fn who_sends_what_is_at_its_last_hop_is_told_in_his_family() {
         for (port, from, to) in
             [(LAN, WEB6_TARGET, egress), (WAN, CLIENT6, RAW6), (LAN, RAW6_TARGETS[0], CLIENT6)]
         {
-            let ip = Ip6 { hop_limit: ttl, ..Ip6::new(from.0, to.0) };
+            let ip = Ipv6Header { hop_limit: ttl, ..Ipv6Header::new(from.0, to.0) };
             let datagram = ip.with(&segment6(from, to, &plain(ACK)));
             let message = told6(&mut world, port, &datagram);
             assert_eq!((message[..2].to_vec(), &message[8..]), (vec![3, 0], &datagram[..]));
@@ -408,7 +406,7 @@ fn what_may_be_fragmented_goes_on_in_fragments() {
         let (_, whole) = wide.passed(WAN, &datagram);
         let sent = narrow.datagram(WAN, &datagram);
         assert_eq!((sent.len(), narrow.verdict()), (2, Verdict::Forward(LAN)));
-        let (together, id) = put_together6(&sent).unwrap();
+        let (together, id) = reassemble6(&sent).unwrap();
         assert_eq!(together, whole);
         ids.push(id);
     }
@@ -440,7 +438,7 @@ fn small_segments_to_ipv4_clients_may_be_fragmented() {
         let sent = narrow.datagram(LAN, &datagram);
         let frames: Vec<_> = sent.into_iter().map(|(_, frame)| frame).collect();
         assert_eq!(frames.len(), 2);
-        assert_eq!(fragments::put_together(&frames, 1000), whole);
+        assert_eq!(reassemble(&frames, 1000), whole);
     }
     // A longer one has DF set: its target can send smaller ones, and is told.
     let datagram = over6(WEB6_TARGET, egress, &plain(ACK).data(&[3; 1221]));

@@ -5,7 +5,7 @@ use anyrelay_core::frame::HeapFrame;
 use anyrelay_core::net::PortIndex;
 
 use crate::bad_input::{self, Place};
-use crate::traffic::Rng;
+
 use crate::validator6::{check6, is_of_others};
 use crate::*;
 
@@ -22,14 +22,14 @@ impl Traffic6 {
 
     fn client4(&mut self) -> (u32, u16) {
         let odd = [ip("127.0.0.1"), WEB6.0, ip("10.0.0.1"), ip("192.0.2.2"), CLIENT.0];
-        let some = CLIENT.0 + self.rng.below(50) as u32;
+        let some = CLIENT.0 + self.rng.index(50) as u32;
         let ip = if self.rng.chance(1, 20) { self.rng.pick(&odd) } else { some };
         (ip, self.rng.pick(&[0, 1, 1023, 40_001, 40_001, 40_002, 65_535]))
     }
 
     fn client6(&mut self) -> End6 {
         let odd = [RAW6.0, RAW6_TARGETS[0].0, WAN_IP6, ip6("fd00::1"), ip6("::1"), PREFIX6 | 7];
-        let some = CLIENT6.0 + self.rng.below(50) as u128;
+        let some = CLIENT6.0 + self.rng.index(50) as u128;
         let ip = if self.rng.chance(1, 20) { self.rng.pick(&odd) } else { some };
         (ip, self.rng.pick(&[0, 1, 40_001, 40_001, 40_002, 65_535]))
     }
@@ -38,7 +38,7 @@ impl Traffic6 {
     fn segment(&mut self) -> Tcp {
         let flags = [ACK, ACK | PSH, SYN, SYN | ACK, RST, RST | ACK, FIN | ACK, SYN | 0xc0, 0];
         let flags = self.rng.pick(&flags);
-        let options: Vec<u8> = match self.rng.below(6) {
+        let options: Vec<u8> = match self.rng.index(6) {
             0 => linux_syn_options(self.rng.pick(&[536, 1440, 1441, 1460, 9000]), 1, 2),
             1 => timestamps(self.rng.next() as u32, 9),
             2 => vec![34, 10, 1, 2, 3, 4, 5, 6, 7, 8, 30, 4, 0, 0, 1, 1],
@@ -46,8 +46,8 @@ impl Traffic6 {
             _ => Vec::new(),
         };
         let most = self.rng.pick(&[1, 9, 1300, 1461]);
-        let len = self.rng.below(most);
-        let data = self.rng.bytes(len);
+        let len = self.rng.index(most);
+        let data = self.rng.vec(len);
         let (seq, ack) = (self.rng.next() as u32, self.rng.next() as u32);
         plain(flags).options(&options).data(&data).numbers(seq, ack)
     }
@@ -58,9 +58,9 @@ impl Traffic6 {
 
     /// Puts a segment into its datagram over IPv6.
     fn framed6(&mut self, from: End6, to: End6, segment: &Tcp) -> Vec<u8> {
-        let ip = Ip6 { hop_limit: self.hops(), ..Ip6::new(from.0, to.0) };
+        let ip = Ipv6Header { hop_limit: self.hops(), ..Ipv6Header::new(from.0, to.0) };
         let bytes = segment6(from, to, segment);
-        match self.rng.below(8) {
+        match self.rng.index(8) {
             0 => ip.after(60, &[&[6, 0, 1, 4, 0, 0, 0, 0], &bytes[..]].concat()),
             1 => ip.after(0, &[&[6, 0, 5, 2, 0, 0, 1, 0], &bytes[..]].concat()),
             _ => ip.with(&bytes),
@@ -72,12 +72,12 @@ impl Traffic6 {
         let segment = self.segment();
         let service = self.rng.pick(&["web6", "many6"]);
         let (client, client6) = (self.client4(), self.client6());
-        match self.rng.below(4) {
+        match self.rng.index(4) {
             0 => {
                 let to = self.rng.pick(&[WEB6, WEB6, MANY6, (WEB6.0, 7)]);
                 let (ttl, fragment) = (self.hops(), self.rng.pick(&[0x4000, 0x4000, 0]));
                 let up = segment.edit(|s| {
-                    (s.ip, s.sport, s.dport) = (Ip::new(client.0, to.0), client.1, to.1);
+                    (s.ip, s.sport, s.dport) = (Ipv4Header::new(client.0, to.0), client.1, to.1);
                     (s.ip.ttl, s.ip.fragment) = (ttl, fragment);
                 });
                 (WAN, up.datagram())
@@ -117,7 +117,7 @@ impl Traffic6 {
             let word = if kind == 2 { u32::from(mtu) } else { 0 };
             let head = [&[kind, code, 0, 0][..], &word.to_be_bytes()].concat();
             let sender = validator6::address(&became, 8);
-            let ip = Ip6 { hop_limit: self.hops(), ..Ip6::icmp(FAR6, sender) };
+            let ip = Ipv6Header { hop_limit: self.hops(), ..Ipv6Header::icmp(FAR6, sender) };
             ip.with(&[&head, quote].concat())
         } else {
             let kinds = [(3, 1), (3, 3), (3, 4), (3, 4), (3, 14), (11, 0), (12, 0), (12, 1)];
@@ -126,7 +126,8 @@ impl Traffic6 {
             let [high, low] = mtu.to_be_bytes();
             let message = icmp(kind, code, [0, 0, high, low], quote);
             let sender = validator::long(&became, 12);
-            Ip { protocol: 1, ttl: self.hops(), ..Ip::new(FAR4, sender) }.with(&message)
+            Ipv4Header { protocol: 1, ttl: self.hops(), ..Ipv4Header::new(FAR4, sender) }
+                .with(&message)
         };
         (port, datagram)
     }
@@ -137,10 +138,10 @@ fn mutate(rng: &mut Rng, frame: &mut Vec<u8>) {
     if frame[12..14] != [0x86, 0xdd] {
         return bad_input::mutate(rng, frame);
     }
-    for _ in 0..rng.below(4) {
-        let at = 14 + rng.below(110);
-        match (rng.below(8), frame.get_mut(at)) {
-            (0..=4, Some(byte)) => *byte ^= 1 << rng.below(8),
+    for _ in 0..rng.index(4) {
+        let at = 14 + rng.index(110);
+        match (rng.index(8), frame.get_mut(at)) {
+            (0..=4, Some(byte)) => *byte ^= 1 << rng.index(8),
             (5, Some(byte)) => *byte = rng.pick(&[0, 1, 2, 6, 43, 44, 58, 60, 0xff]),
             (6, Some(_)) => frame.truncate(at),
             _ => frame.extend([0xee; 7]),
@@ -151,7 +152,7 @@ fn mutate(rng: &mut Rng, frame: &mut Vec<u8>) {
         frame[18..20].copy_from_slice(&payload_len.to_be_bytes());
     }
     if frame.len() > 60 && frame[20] == 58 {
-        repair_icmp6(&mut frame[14..], 40);
+        repair_at(&mut frame[14..], ICMPV6, 40);
     }
 }
 
@@ -213,7 +214,7 @@ fn pops_with_different_histories_give_the_same_output() {
         let mut sent = 0;
         for run in 0..60 {
             let port = traffic.rng.pick(&[WAN, LAN]);
-            let count = 1 + traffic.rng.below(64);
+            let count = 1 + traffic.rng.index(64);
             let of_port =
                 std::iter::repeat_with(|| traffic.datagram()).filter(|(at, _)| *at == port);
             let frames: Vec<_> =

@@ -16,9 +16,7 @@ fn on_its_way(frame: &[u8]) -> Vec<u8> {
         bytes[7] = 41;
     } else {
         bytes[8] = 41;
-        bytes[10..12].fill(0);
-        let sum = internet_checksum(&[&bytes[..20]]);
-        bytes[10..12].copy_from_slice(&sum.to_be_bytes());
+        repair_header(&mut bytes);
     }
     bytes
 }
@@ -27,8 +25,8 @@ fn on_its_way(frame: &[u8]) -> Vec<u8> {
 fn error6(kind: (u8, u8), word: u32, datagram: &[u8], len: usize) -> Vec<u8> {
     let quote = &datagram[..len.min(datagram.len())];
     let message = [&[kind.0, kind.1, 0, 0][..], &word.to_be_bytes(), quote].concat();
-    let ip = Ip6::icmp(ROUTER6, validator6::address(datagram, 8));
-    let ip = Ip6 { hop_limit: 57, flow: 0, ..ip };
+    let ip = Ipv6Header::icmp(ROUTER6, validator6::address(datagram, 8));
+    let ip = Ipv6Header { hop_limit: 57, flow: 0, ..ip };
     ip.with(&message)
 }
 
@@ -36,7 +34,7 @@ fn error6(kind: (u8, u8), word: u32, datagram: &[u8], len: usize) -> Vec<u8> {
 fn error4(kind: (u8, u8), word: u32, datagram: &[u8], len: usize) -> Vec<u8> {
     let quote = &datagram[..len.min(datagram.len())];
     let message = icmp(kind.0, kind.1, word.to_be_bytes(), quote);
-    let ip = Ip { protocol: 1, ..Ip::new(ROUTER, validator::long(datagram, 12)) };
+    let ip = Ipv4Header { protocol: 1, ..Ipv4Header::new(ROUTER, validator::long(datagram, 12)) };
     ip.with(&message)
 }
 
@@ -197,7 +195,7 @@ fn quoted_extension_headers_are_not_taken_for_the_port_of_a_tunnel() {
     let target = world.target6("raw6", CLIENT6);
     let segment = segment6(target, CLIENT6, &plain(ACK).stamped(1, 2).data(&[3; 700]));
     let padded = [&[6u8, 0, 1, 4, 0, 0, 0, 0], &segment[..]].concat();
-    let down = Ip6::new(target.0, CLIENT6.0).after(60, &padded);
+    let down = Ipv6Header::new(target.0, CLIENT6.0).after(60, &padded);
     let went_down = on_its_way(&world.passed(LAN, &down).1);
     for len in [56, 80, 500] {
         let sent = world.datagram(WAN, &error6(TOO_BIG6, 1400, &went_down, len));
@@ -226,7 +224,7 @@ fn quotes_that_are_not_of_segments_of_ours_are_refused() {
     let from = |ip: u128, error: &[u8]| {
         let mut error = error.to_vec();
         error[8..24].copy_from_slice(&ip.to_be_bytes());
-        repair_icmp6(&mut error, 40);
+        repair_at(&mut error, ICMPV6, 40);
         error
     };
     let (web6, many6, raw6) = (Some("web6"), Some("many6"), Some("raw6"));
@@ -257,7 +255,7 @@ fn quotes_that_are_not_of_segments_of_ours_are_refused() {
             {
                 let mut error = big6(&went_up);
                 error[40 + 8 + 23] ^= 1;
-                repair_icmp6(&mut error, 40);
+                repair_at(&mut error, ICMPV6, 40);
                 error
             },
             IcmpQuote,
@@ -305,9 +303,7 @@ fn errors_at_their_last_hop_end_and_nobody_is_told() {
     assert_eq!(world.dropped(LAN, &error), DropReason::TtlExceeded);
     let mut error = error4(TOO_BIG4, 1400, &went_down, 500);
     error[8] = 1;
-    error[10..12].fill(0);
-    let sum = internet_checksum(&[&error[..20]]);
-    error[10..12].copy_from_slice(&sum.to_be_bytes());
+    repair_header(&mut error);
     assert_eq!(world.dropped(WAN, &error), DropReason::TtlExceeded);
 }
 

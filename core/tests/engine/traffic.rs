@@ -8,37 +8,6 @@ use anyrelay_core::verdict::{ReplyKind, Verdict};
 
 use crate::*;
 
-/// SplitMix64 (Steele, Lea, Flood 2014).
-#[derive(Clone, Debug)]
-pub struct Rng(pub u64);
-
-impl Rng {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, count: usize) -> usize {
-        (self.next() % count as u64) as usize
-    }
-
-    /// True `count` times in `of`.
-    pub fn chance(&mut self, count: usize, of: usize) -> bool {
-        self.below(of) < count
-    }
-
-    pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len())]
-    }
-
-    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
-        (0..count).map(|_| self.next() as u8).collect()
-    }
-}
-
 /// Datagrams that come in through a port, one after the other.
 #[derive(Clone, Debug)]
 pub struct Run {
@@ -66,7 +35,7 @@ impl Traffic {
     pub fn run(&mut self) -> Run {
         let port = if self.rng.chance(1, 2) { WAN } else { LAN };
         let most = if self.rng.chance(1, 3) { 150 } else { 12 };
-        let count = 1 + self.rng.below(most);
+        let count = 1 + self.rng.index(most);
         let mut datagrams: Vec<_> = (0..count).map(|_| self.datagram(port)).collect();
         if port == WAN {
             datagrams.extend(self.answering.drain(..).map(|segment| segment.datagram()));
@@ -75,7 +44,7 @@ impl Traffic {
     }
 
     pub fn datagram(&mut self, port: PortIndex) -> Vec<u8> {
-        let kind = self.rng.below(20);
+        let kind = self.rng.index(20);
         if port == WAN { self.on_wan(kind) } else { self.on_lan(kind) }
     }
 
@@ -89,7 +58,7 @@ impl Traffic {
             17 => {
                 let to = self.rng.pick(&[WEB.0, RAW.0, 0xc000_0202]);
                 let payload = self.payload();
-                Ip { protocol: 1, ..Ip::new(CLIENT.0, to) }.with(&icmp(
+                Ipv4Header { protocol: 1, ..Ipv4Header::new(CLIENT.0, to) }.with(&icmp(
                     8,
                     0,
                     [1, 2, 3, 4],
@@ -114,35 +83,35 @@ impl Traffic {
 
     /// One of few, so that all kinds of segments come from the same clients.
     fn client(&mut self) -> (u32, u16) {
-        (CLIENT.0 + self.rng.below(8) as u32, 2000 + self.rng.below(8) as u16)
+        (CLIENT.0 + self.rng.index(8) as u32, 2000 + self.rng.index(8) as u16)
     }
 
     fn payload(&mut self) -> Vec<u8> {
-        let len = match self.rng.below(8) {
+        let len = match self.rng.index(8) {
             0..=2 => 0,
-            3..=5 => self.rng.below(64),
-            6 => self.rng.below(1400),
-            _ => 1388 + self.rng.below(90),
+            3..=5 => self.rng.index(64),
+            6 => self.rng.index(1400),
+            _ => 1388 + self.rng.index(90),
         };
-        self.rng.bytes(len)
+        self.rng.vec(len)
     }
 
     fn options(&mut self, stamp: Option<(u32, u32)>, syn: bool) -> Vec<u8> {
         let mut options = stamp.map_or(Vec::new(), |(value, echo)| timestamps(value, echo));
-        let mss = [536, 1200, 1460, 8960][self.rng.below(4)];
-        match (syn, stamp, self.rng.below(8)) {
+        let mss = [536, 1200, 1460, 8960][self.rng.index(4)];
+        match (syn, stamp, self.rng.index(8)) {
             (true, Some((value, echo)), 0..=3) => options = linux_syn_options(mss, value, echo),
             (true, ..) => {
                 let (kind, more) =
-                    (self.rng.pick(&[19, 29, 30, 34, 77, 253, 254]), self.rng.bytes(6));
+                    (self.rng.pick(&[19, 29, 30, 34, 77, 253, 254]), self.rng.vec(6));
                 options.extend(plain_syn_options(mss));
                 options.extend([kind, 8]);
                 options.extend(more);
             }
             (false, _, 0..=1) => {
-                let blocks = 1 + self.rng.below(3);
+                let blocks = 1 + self.rng.index(3);
                 options.extend([1, 1, 5, 2 + 8 * blocks as u8]);
-                options.extend(self.rng.bytes(8 * blocks));
+                options.extend(self.rng.vec(8 * blocks));
             }
             (false, Some((value, echo)), 2) => {
                 options = [vec![8, 10], timestamps(value, echo)[4..].to_vec(), vec![0, 0]].concat();
@@ -169,11 +138,11 @@ impl Traffic {
         let (client, service) = (self.client(), self.rng.pick(&SERVICES));
         let flags = self.rng.pick(&[SYN | ACK, ACK, ACK | PSH, ACK | PSH, ACK | FIN, RST | ACK]);
         let targets = self.oracle.service(service).targets().to_vec();
-        let target = targets[self.rng.below(targets.len())];
+        let target = targets[self.rng.index(targets.len())];
         let (to, stamp) = if service == "raw" {
             (client, self.rng.chance(1, 2).then_some((5, 6)))
         } else {
-            let case = self.rng.below(2) as u8;
+            let case = self.rng.index(2) as u8;
             let (egress, port, mut tag) = self.oracle.egress(service, case, client);
             if self.rng.chance(1, 20) {
                 tag = self.rng.next() as u32;
@@ -192,8 +161,8 @@ impl Traffic {
         segment.ip.id = self.rng.next() as u16;
         segment.ip.tos = self.rng.next() as u8;
         segment.window = self.rng.next() as u16;
-        match self.rng.below(40) {
-            0 => segment.ip.ttl = self.rng.below(3) as u8,
+        match self.rng.index(40) {
+            0 => segment.ip.ttl = self.rng.index(3) as u8,
             1 => segment.ip.options = vec![148, 4, 0, 0, 1, 1, 1, 0],
             2 => segment.ip.fragment = self.rng.next() as u16,
             3 => segment.ip.src = self.rng.next() as u32,
@@ -209,7 +178,7 @@ impl Traffic {
 
     /// A target's segment without timestamps. After a RST comes the segment that it answers.
     fn untagged(&mut self) -> Vec<u8> {
-        let (client, case) = (self.client(), self.rng.below(2) as u8);
+        let (client, case) = (self.client(), self.rng.index(2) as u8);
         let (egress, port, _) = self.oracle.egress("web", case, client);
         let flags = self.rng.pick(&[RST, RST, RST | ACK, RST | ACK, SYN | ACK, ACK]);
         let (seq, ack) = (self.rng.next() as u32, self.rng.next() as u32);
@@ -241,19 +210,19 @@ impl Traffic {
         let Some((_, frame)) = quoted.first() else { return self.stray() };
         let datagram = frame.get(14..).unwrap_or_default();
         let to = datagram.get(12..16).map_or(0, |ip| u32::from_be_bytes(ip.try_into().unwrap()));
-        let quoted = [28, 40, 52, 60, 548][self.rng.below(5)];
-        let mtu = [0, 500, 1280, 1400][self.rng.below(4)];
+        let quoted = [28, 40, 52, 60, 548][self.rng.index(5)];
+        let mtu = [0, 500, 1280, 1400][self.rng.index(4)];
         frag_needed(0x0909_0909, to, mtu, datagram, quoted)
     }
 
     /// What no service wants.
     fn stray(&mut self) -> Vec<u8> {
-        let len = self.rng.below(80);
+        let len = self.rng.index(80);
         let (src, dst) = (self.rng.next() as u32, self.rng.next() as u32);
         let to = self.rng.pick(&[dst, WEB.0, RAW.0, 0x6440_0801]);
         let protocol = self.rng.pick(&[1, 6, 17, 58]);
-        let payload = self.rng.bytes(len);
-        Ip { protocol, ..Ip::new(src, to) }.with(&payload)
+        let payload = self.rng.vec(len);
+        Ipv4Header { protocol, ..Ipv4Header::new(src, to) }.with(&payload)
     }
 }
 

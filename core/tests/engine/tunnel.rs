@@ -18,7 +18,7 @@ fn a_syn_is_answered_with_a_predicted_number() {
         let syn = agent.syn(&world);
         let first = answer(&mut world, &syn, ReplyKind::SynAck);
         let [high, low] = mss.to_be_bytes();
-        let want = Outer::new(agent.vip, agent.addr, SYN | ACK).edit(|want| {
+        let want = Segment::new(agent.vip, agent.addr, SYN | ACK).edit(|want| {
             (want.ttl, want.tos, want.seq) = (64, 0, first.seq);
             want.ack = syn.seq.wrapping_add(1);
             want.options = vec![2, 4, high, low, 1, 3, 3, 8];
@@ -49,11 +49,11 @@ fn a_syn_is_answered_with_a_predicted_number() {
 #[test]
 fn the_smallest_syn_is_answered_though_its_answer_is_longer() {
     let mut world = tunnel_world(1);
-    let syn = Outer::new(A4.parse().unwrap(), VIP4.parse().unwrap(), SYN);
+    let syn = Segment::new(A4.parse().unwrap(), VIP4.parse().unwrap(), SYN);
     let frame = world.framed(WAN, &syn.datagram());
     assert_eq!(frame.len(), 54);
     let sent = world.frame(WAN, Used::made(&frame));
-    assert_eq!(Outer::frame(&sent[0].1).options.len(), 4);
+    assert_eq!(outer(&sent[0].1).options.len(), 4);
     assert!(world.frame(WAN, Tight::made(&frame)).is_empty());
     assert_eq!(world.reason(), DropReason::NoRoom);
 }
@@ -124,7 +124,7 @@ fn assert_sent_on(world: &mut World, from: &Agent, to: &Agent, steps: u8, body: 
     data.extend(SESSION);
     data.extend(&from.token().bytes);
     data.extend(body);
-    let want = Outer::new(to.vip, to.addr, PSH | ACK).edit(|want| {
+    let want = Segment::new(to.vip, to.addr, PSH | ACK).edit(|want| {
         (want.ttl, want.tos, want.data) = (up.ttl - 1, up.tos, data);
         want.seq = to.ack(world).wrapping_add(offset);
         // Six ticks behind what the receiver has sent: LAG of them, and 0x2000.
@@ -176,11 +176,8 @@ fn buffers_as_ports_have_them_do() {
             let mut datagram = up.datagram();
             datagram[0] = 0x46;
             datagram.splice(20..20, [1, 1, 1, 0]);
-            let len = (datagram.len() as u16).to_be_bytes();
-            datagram[2..4].copy_from_slice(&len);
-            datagram[10..12].fill(0);
-            let sum = internet_checksum(&[&datagram[..24]]).to_be_bytes();
-            datagram[10..12].copy_from_slice(&sum);
+            set_length(&mut datagram);
+            repair_header(&mut datagram);
             datagram
         };
         assert_eq!(world.datagram(WAN, &optioned), sent);

@@ -6,7 +6,7 @@
 use anyrelay_core::verdict::{ReplyKind, Verdict};
 
 use crate::bad_input::{self, Place};
-use crate::traffic::Rng;
+
 use crate::*;
 
 const ADDRESSES: [&str; 4] =
@@ -18,14 +18,14 @@ pub fn agents(world: &mut World) -> [Agent; 4] {
 }
 
 /// A segment of one of the agents that is answered or sent on as it is.
-pub fn good(rng: &mut Rng, world: &World, agents: &[Agent; 4]) -> Outer {
-    let from = &agents[rng.below(4)];
+pub fn good(rng: &mut Rng, world: &World, agents: &[Agent; 4]) -> Segment {
+    let from = &agents[rng.index(4)];
     if rng.chance(1, 4) {
         return from.keepalive(world);
     }
-    let body = rng.below(64);
-    let body = rng.bytes(body);
-    from.data(world, agents[rng.below(4)].token(), rng.below(200) as u8, &body)
+    let body = rng.index(64);
+    let body = rng.vec(body);
+    from.data(world, agents[rng.index(4)].token(), rng.index(200) as u8, &body)
 }
 
 /// Whether a number that was moved is still one of those that are taken: of another tick.
@@ -34,7 +34,7 @@ fn near(was: u32, is: u32, ticks: std::ops::RangeInclusive<i32>) -> bool {
 }
 
 /// Changes something that must not be changed. False when the change happens to be harmless.
-pub fn mutate(rng: &mut Rng, segment: &mut Outer) -> bool {
+pub fn mutate(rng: &mut Rng, segment: &mut Segment) -> bool {
     let was = segment.clone();
     let keepalive = segment.data[0] >> 4 == 1;
     // In a datagram the body, its length, channel and session are the agents' own.
@@ -42,23 +42,23 @@ pub fn mutate(rng: &mut Rng, segment: &mut Outer) -> bool {
         + if was.data[0] & 8 != 0 { 32 } else { 16 }
         + if was.data[0] & 4 != 0 { 32 } else { 16 };
     let bound = if keepalive { was.data.len() } else { tokens };
-    match rng.below(8) {
+    match rng.index(8) {
         0 => segment.seq = rng.next() as u32,
         1 => segment.ack = rng.next() as u32,
-        2 => segment.seq ^= 1 << rng.below(32),
-        3 => segment.ack ^= 1 << rng.below(32),
+        2 => segment.seq ^= 1 << rng.index(32),
+        3 => segment.ack ^= 1 << rng.index(32),
         4 => segment.src.set_port(rng.next() as u16 | 1),
         5 => segment.flags = rng.pick(&[FIN | ACK, RST, RST | ACK, PSH, 0x3f, 0]),
         _ => {
-            for _ in 0..=rng.below(3) {
-                let at = rng.below(bound);
+            for _ in 0..=rng.index(3) {
+                let at = rng.index(bound);
                 if keepalive || !(2..12).contains(&at) {
                     // 64 steps of the offset are a stride: the number of another tick.
-                    segment.data[at] ^= 1 << rng.below(if at == 1 { 6 } else { 8 });
+                    segment.data[at] ^= 1 << rng.index(if at == 1 { 6 } else { 8 });
                 }
             }
             if rng.chance(1, 8) {
-                segment.data.truncate(rng.below(bound).max(1));
+                segment.data.truncate(rng.index(bound).max(1));
             }
         }
     }
@@ -75,36 +75,36 @@ pub fn mutate(rng: &mut Rng, segment: &mut Outer) -> bool {
 }
 
 /// Bytes that mean nothing, from anywhere, to one of the VIPs.
-pub fn random(rng: &mut Rng) -> Outer {
+pub fn random(rng: &mut Rng) -> Segment {
     let v6 = rng.chance(1, 2);
     let src = match v6 {
         true => format!(
             "[2600:{:x}::{:x}]:{}",
-            rng.below(65536),
-            rng.below(65536),
-            1 + rng.below(65535)
+            rng.index(65536),
+            rng.index(65536),
+            1 + rng.index(65535)
         ),
-        false => format!("198.18.{}.{}:{}", rng.below(256), rng.below(256), 1 + rng.below(65535)),
+        false => format!("198.18.{}.{}:{}", rng.index(256), rng.index(256), 1 + rng.index(65535)),
     };
     let vip = if v6 { VIP6 } else { VIP4 }.parse().unwrap();
-    let mut segment = Outer::new(src.parse().unwrap(), vip, rng.next() as u8);
+    let mut segment = Segment::new(src.parse().unwrap(), vip, rng.next() as u8);
     (segment.seq, segment.ack) = (rng.next() as u32, rng.next() as u32);
     segment.ttl = rng.next() as u8;
     let len = rng.pick(&[0, 1, 12, 44, 60, 74, 76, 102, 200]);
-    segment.data = rng.bytes(len);
+    segment.data = rng.vec(len);
     if let Some(first) = segment.data.first_mut()
         && rng.chance(3, 4)
     {
         *first = rng.pick(&[0x10, 0x30, 0x31, 0x34, 0x3c, 0x3f]);
     }
     if rng.chance(1, 4) {
-        segment.options = rng.bytes(12);
+        segment.options = rng.vec(12);
     }
     segment
 }
 
 /// That nothing but a cookie comes of a segment.
-fn assert_harmless(world: &mut World, segment: &Outer) -> bool {
+fn assert_harmless(world: &mut World, segment: &Segment) -> bool {
     let sent = world.datagram(WAN, &segment.datagram());
     if sent.is_empty() {
         return false;
@@ -116,7 +116,7 @@ fn assert_harmless(world: &mut World, segment: &Outer) -> bool {
         world.out.said
     );
     assert_eq!((sent.len(), segment.flags & (SYN | ACK)), (1, SYN), "{segment:02x?}");
-    let seen = Outer::frame(&sent[0].1);
+    let seen = outer(&sent[0].1);
     assert_eq!((seen.src, seen.dst, seen.flags), (segment.dst, segment.src, SYN | ACK));
     assert_eq!((seen.ack, seen.data.len()), (segment.seq.wrapping_add(1), 0));
     true
@@ -224,7 +224,7 @@ fn check(input: &[u8], sent: &Sent, agents: &[Agent; 4]) -> Result<(), &'static 
         return require(frame.len() == 60, "a RST that is not bare");
     }
     // Panics where lengths, checksums, or fields that are always the same are wrong.
-    let seen = Outer::frame(frame);
+    let seen = outer(frame);
     let vips = [VIP4, VIP6, "203.0.113.21:443"].map(|vip| vip.parse().unwrap());
     require(vips.contains(&seen.src), "not from a VIP")?;
     require(seen.window == 65535, "another window")?;
@@ -265,7 +265,7 @@ fn whatever_comes_out_keeps_the_rules() {
     for number in 0..count {
         place.number = number;
         let segment = if rng.chance(1, 8) {
-            agents[rng.below(4)].syn(&world)
+            agents[rng.index(4)].syn(&world)
         } else {
             good(&mut rng, &world, &agents)
         };

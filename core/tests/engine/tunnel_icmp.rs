@@ -57,11 +57,11 @@ impl Pair {
         match self.b.vip.ip() {
             IpAddr::V4(vip) => {
                 let message = icmp(kind, code, word, quote);
-                Ip { protocol: 1, ..Ip::new(ROUTER4, vip.to_bits()) }.with(&message)
+                Ipv4Header { protocol: 1, ..Ipv4Header::new(ROUTER4, vip.to_bits()) }.with(&message)
             }
             IpAddr::V6(vip) => {
                 let message = [&[kind, code, 0, 0], &word[..], quote].concat();
-                Ip6 { next: 58, ..Ip6::new(ROUTER6, vip.to_bits()) }.with(&message)
+                Ipv6Header { next: 58, ..Ipv6Header::new(ROUTER6, vip.to_bits()) }.with(&message)
             }
         }
     }
@@ -140,7 +140,7 @@ impl Told {
                     (&vip.octets()[..], &agent.octets()[..])
                 );
                 let message = datagram[40..].to_vec();
-                assert_eq!(checksum6(vip.to_bits(), agent.to_bits(), 58, &message), 0);
+                assert_eq!(upper_checksum(&vip.octets(), &agent.octets(), 58, &message), 0);
                 let quote = &message[8..];
                 assert_eq!((quote[0], quote[6]), (0x60, 6));
                 assert_eq!(
@@ -415,9 +415,7 @@ fn errors_that_are_wrong_themselves_are_refused() {
         match v4 {
             true => {
                 last_hop[8] = 1;
-                last_hop[10..12].fill(0);
-                let sum = internet_checksum(&[&last_hop[..20]]);
-                last_hop[10..12].copy_from_slice(&sum.to_be_bytes());
+                repair_header(&mut last_hop);
             }
             false => last_hop[7] = 1,
         }
@@ -435,18 +433,21 @@ fn errors_that_are_wrong_themselves_are_refused() {
             let message = match v4 {
                 true => {
                     let message = icmp(3, 4, [0, 0, 5, 0x46], &quote);
-                    Ip { protocol: 1, ..Ip::new(ip(src), ip("203.0.113.20")) }.with(&message)
+                    Ipv4Header { protocol: 1, ..Ipv4Header::new(ip(src), ip("203.0.113.20")) }
+                        .with(&message)
                 }
                 false => {
                     let message = [&[2, 0, 0, 0, 0, 0, 5, 0x46][..], &quote].concat();
-                    Ip6 { next: 58, ..Ip6::new(ip6(src), ip6("2001:db8:f::20")) }.with(&message)
+                    Ipv6Header { next: 58, ..Ipv6Header::new(ip6(src), ip6("2001:db8:f::20")) }
+                        .with(&message)
                 }
             };
             assert_eq!(pair.world.dropped(WAN, &message), DropReason::SourceNotAllowed, "{src}");
         }
         if v4 {
             let message = icmp(3, 4, [0, 0, 5, 0x46], &quote);
-            let other = Ip { protocol: 1, ..Ip::new(ROUTER4, ip("203.0.113.21")) }.with(&message);
+            let other = Ipv4Header { protocol: 1, ..Ipv4Header::new(ROUTER4, ip("203.0.113.21")) }
+                .with(&message);
             assert_eq!(pair.world.dropped(WAN, &other), DropReason::IcmpQuote);
         }
     }
@@ -543,7 +544,10 @@ fn what_does_not_fit_on_the_way_down_is_told() {
                 assert_eq!((datagram.len(), datagram[6]), (1280, 58));
                 assert_eq!(&datagram[24..40], &addr.ip().octets()[..]);
                 let message = &datagram[40..];
-                assert_eq!(checksum6(WAN_IP6, addr.ip().to_bits(), 58, message), 0);
+                assert_eq!(
+                    upper_checksum(&WAN_IP6.to_be_bytes(), &addr.ip().octets(), 58, message),
+                    0
+                );
                 assert_eq!((message[0], message[1]), (2, 0));
                 assert_eq!(validator::long(message, 4), u32::from(1300 + longer_by));
                 assert_eq!(message[8..], up[..1232]);

@@ -24,13 +24,13 @@ impl Pair {
         Pair { world, a, b }
     }
 
-    fn data(&self) -> Outer {
+    fn data(&self) -> Segment {
         self.a.data(&self.world, self.b.token(), 9, b"body")
     }
 
     /// That `segment` is refused for `reason`, and counted as that once, at the port and at the
     /// service, and as nothing else.
-    fn refuses(&mut self, segment: &Outer, reason: DropReason) {
+    fn refuses(&mut self, segment: &Segment, reason: DropReason) {
         let slot = self.world.snapshot.tunnel_at(segment.dst).map(|tunnel| tunnel.slot);
         let counts = |world: &World| -> Vec<_> {
             let counters = &world.counters;
@@ -343,13 +343,13 @@ fn who_may_not_come_at_all() {
         for source in
             ["127.0.0.1:5", "10.0.0.1:5", "203.0.113.20:5", "198.51.100.10:5", "192.0.2.2:5"]
         {
-            let syn = Outer::new(source.parse().unwrap(), VIP4.parse().unwrap(), SYN);
+            let syn = Segment::new(source.parse().unwrap(), VIP4.parse().unwrap(), SYN);
             pair.refuses(&syn, DropReason::SourceNotAllowed);
         }
         for source in
             ["[::1]:5", "[fd00::1]:5", "[fe80::9]:5", "[2001:db8:f::20]:5", "[2001:db8:1::2]:5"]
         {
-            let syn = Outer::new(source.parse().unwrap(), VIP6.parse().unwrap(), SYN);
+            let syn = Segment::new(source.parse().unwrap(), VIP6.parse().unwrap(), SYN);
             pair.refuses(&syn, DropReason::SourceNotAllowed);
         }
         let syn = pair.a.syn(&pair.world).edit(|syn| syn.src.set_port(0));

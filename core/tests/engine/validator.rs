@@ -4,7 +4,8 @@
 use anyrelay_core::net::PortIndex;
 use etherparse::Ipv4HeaderSlice;
 
-use crate::fragments::put_together;
+use crate::reassembly::{fill_header_checksum, reassemble};
+use crate::seen::{checksum, upper_checksum};
 use crate::*;
 
 /// What a rule says against a frame.
@@ -38,7 +39,7 @@ pub fn read_datagram(bytes: &[u8]) -> Option<Datagram<'_>> {
     }
     let total_len = usize::from(word(bytes, 2));
     let whole = total_len >= header_len && total_len <= bytes.len();
-    if !whole || internet_checksum(&[&bytes[..header_len]]) != 0 || word(bytes, 6) & 0x3fff != 0 {
+    if !whole || checksum(&[&bytes[..header_len]]) != 0 || word(bytes, 6) & 0x3fff != 0 {
         return None;
     }
     Some(Datagram {
@@ -66,7 +67,7 @@ pub struct Segment<'a> {
 }
 
 pub fn read_segment<'a>(ip: &Datagram<'a>) -> Option<Segment<'a>> {
-    let holds = tcp_checksum(ip.src, ip.dst, ip.payload) == 0;
+    let holds = upper_checksum(&ip.src.to_be_bytes(), &ip.dst.to_be_bytes(), 6, ip.payload) == 0;
     (ip.protocol == 6).then(|| read_tcp(ip.payload, holds)).flatten()
 }
 
@@ -157,13 +158,11 @@ pub fn check(port: PortIndex, frame: &[u8], sent: &Sent) -> Checked {
         };
         let wholes = sent.chunk_by(same).map(|fragments| {
             let frames: Vec<_> = fragments.iter().map(|(_, bytes)| bytes.clone()).collect();
-            let mut whole = put_together(&frames, 1500);
+            let mut whole = reassemble(&frames, 1500);
             // The ID is the POP's own, and fragments have the reserved bit clear, as kernels make them.
             whole[18..20].copy_from_slice(&frame[l3 + 4..l3 + 6]);
             whole[20] |= frame[l3 + 6] & 0x80;
-            whole[24..26].fill(0);
-            let sum = internet_checksum(&[&whole[14..34]]);
-            whole[24..26].copy_from_slice(&sum.to_be_bytes());
+            fill_header_checksum(&mut whole);
             (fragments[0].0, whole)
         });
         return check_within(9000, port, frame, &wholes.collect());
@@ -253,12 +252,12 @@ fn check_own_reset(input: &Datagram<'_>, output: &Datagram<'_>) -> Checked {
 
 fn check_own_icmp(port: PortIndex, input: &Datagram<'_>, output: &Datagram<'_>) -> Checked {
     let message = output.payload;
-    require(internet_checksum(&[message]) == 0, "wrong ICMP checksum")?;
+    require(checksum(&[message]) == 0, "wrong ICMP checksum")?;
     require((output.dst, output.ttl) == (input.src, 64), "wrong header of an ICMP answer")?;
     if message[0] == 0 {
         require(input.protocol == 1 && input.payload[0] == 8, "no echo request is answered")?;
         require(output.src == input.dst && input.payload[4..] == message[4..], "wrong echo reply")?;
-        return require(internet_checksum(&[input.payload]) == 0, "a damaged echo is answered");
+        return require(checksum(&[input.payload]) == 0, "a damaged echo is answered");
     }
     let own = if port == WAN { ip("192.0.2.2") } else { ip("10.1.0.2") };
     require(input.protocol == 6 && output.src == own, "wrong source of an error")?;
@@ -346,8 +345,8 @@ fn check_options(out: PortIndex, pool_mode: bool, from: &Segment<'_>, to: &Segme
 fn check_error(out: PortIndex, input: &Datagram<'_>, output: &Datagram<'_>) -> Checked {
     let (from, to) = (input.payload, output.payload);
     require(input.protocol == 1 && from.len() >= 36, "no error is sent on as one")?;
-    require(internet_checksum(&[from]) == 0, "a damaged error is sent on")?;
-    require(internet_checksum(&[to]) == 0, "wrong ICMP checksum")?;
+    require(checksum(&[from]) == 0, "a damaged error is sent on")?;
+    require(checksum(&[to]) == 0, "wrong ICMP checksum")?;
     require(from[..2] == to[..2] && [3, 11, 12].contains(&to[0]), "type or code is changed")?;
     require(input.ttl > 1 && output.ttl == input.ttl - 1, "TTL is not one less")?;
     let target = services().iter().any(|service| service.2.iter().any(|t| t.0 == output.dst));
@@ -356,8 +355,8 @@ fn check_error(out: PortIndex, input: &Datagram<'_>, output: &Datagram<'_>) -> C
     require(quote.len() >= 28 && quote[0] == 0x45, "a quote without headers")?;
     require(long(quote, 12) == output.dst, "a quote of somebody else's segment")?;
     require(long(quote, 16) == output.src, "not from the endpoint's own peer")?;
-    let held = from[8] == 0x45 && internet_checksum(&[&from[8..28]]) == 0;
-    require(!held || internet_checksum(&[&quote[..20]]) == 0, "wrong checksum in the quote")?;
+    let held = from[8] == 0x45 && checksum(&[&from[8..28]]) == 0;
+    require(!held || checksum(&[&quote[..20]]) == 0, "wrong checksum in the quote")?;
     let mtu = if to[..2] == [3, 4] { word(to, 6) } else { 552 };
     require(mtu >= 540, "an MTU below the floor")
 }

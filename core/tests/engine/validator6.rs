@@ -4,6 +4,7 @@
 
 use anyrelay_core::net::PortIndex;
 
+use crate::seen::{checksum, upper_checksum};
 use crate::validator::{
     Checked, Datagram, Segment, can_be_client, long, read_datagram, read_segment, read_tcp,
     walk_options, word,
@@ -56,10 +57,7 @@ impl<'a> Any<'a> {
     }
 
     fn segment(&self) -> Option<Segment<'a>> {
-        let holds = match self.ipv6 {
-            true => checksum6(self.src, self.dst, 6, self.payload) == 0,
-            false => tcp_checksum(self.src as u32, self.dst as u32, self.payload) == 0,
-        };
+        let holds = self.checksum(6) == 0;
         let tcp = self.protocol == 6;
         tcp.then(|| read_tcp(self.payload, holds)).flatten()
     }
@@ -67,10 +65,17 @@ impl<'a> Any<'a> {
     /// Whether it is an ICMP message of its family, undamaged.
     fn is_icmp(&self) -> bool {
         match (self.ipv6, self.protocol) {
-            (false, 1) => internet_checksum(&[self.payload]) == 0,
-            (true, 58) => checksum6(self.src, self.dst, 58, self.payload) == 0,
+            (false, 1) => checksum(&[self.payload]) == 0,
+            (true, 58) => self.checksum(58) == 0,
             _ => false,
         }
+    }
+
+    /// The checksum with the pseudo header; 0 where the field in the payload is right.
+    fn checksum(&self, protocol: u8) -> u16 {
+        let (src, dst) = (self.src.to_be_bytes(), self.dst.to_be_bytes());
+        let from = if self.ipv6 { 0 } else { 12 };
+        upper_checksum(&src[from..], &dst[from..], protocol, self.payload)
     }
 }
 
@@ -112,7 +117,7 @@ pub fn check6(world: &World, port: PortIndex, frame: &[u8], sent: &Sent) -> Chec
             .map_or(Ok(()), |(out, bytes)| check_one(world, port, frame, (*out, bytes)));
     }
     // Fragments of one segment, out of one that says that it may be.
-    let (whole, _) = put_together6(sent).ok_or("more frames than one, and no fragments")?;
+    let (whole, _) = reassemble6(sent).ok_or("more frames than one, and no fragments")?;
     let l3 = if word(frame, 12) == 0x8100 { 18 } else { 14 };
     let may = frame[l3] >> 4 == 4 && frame[l3 + 6] & 0x40 == 0;
     require(may && whole.len() > 1514, "fragments of what must stay whole, or fits")?;

@@ -16,9 +16,9 @@ use anyrelay_core::time::Now;
 use anyrelay_core::tunnel::Return;
 use anyrelay_core::verdict::{DropReason, ReplyKind, Verdict};
 use anyrelay_core::wire::MacAddr;
+use anyrelay_kit::frames::{Mac, Tcp, framed, ip};
 use arrayvec::ArrayVec;
 
-use super::frames::{Mac, Tcp, ethernet, ip};
 use super::seen::Seen;
 
 pub const WAN: PortIndex = PortIndex(0);
@@ -335,8 +335,7 @@ impl World {
     pub fn framed(&self, port: PortIndex, datagram: &[u8]) -> Vec<u8> {
         let peer = if port == WAN { WAN_GATEWAY } else { LAN_GATEWAY };
         let vlan = self.snapshot.config.ports[usize::from(port.0)].vlan;
-        let ethertype = if datagram.first().is_some_and(|b| b >> 4 == 6) { 0x86dd } else { 0x0800 };
-        ethernet(self.mac(port), peer, vlan, ethertype, datagram)
+        framed(self.mac(port), peer, vlan, datagram)
     }
 
     /// Hands over a segment that is forwarded; gives back what it became and where it left.

@@ -4,12 +4,9 @@ use anyrelay_core::net::Endpoint;
 use anyrelay_core::net::PortIndex;
 use anyrelay_core::snapshot::{Mode6, Service6};
 use anyrelay_core::verdict::Verdict;
-use etherparse::{Ipv6HeaderSlice, TcpHeaderSlice};
+use anyrelay_kit::frames::{Tcp, ip, ip6};
 
-use super::frames::{Mac, Tcp};
-use super::frames6::{Ip6, checksum6, ip6};
-use super::seen::SeenTcp;
-use super::world::{CONFIG, Sent, World};
+use super::world::{CONFIG, World};
 
 /// An IPv6 address and a port.
 pub type End6 = (u128, u16);
@@ -116,107 +113,9 @@ impl World {
     }
 }
 
-/// The datagram of `segment` over IPv6 from `src` to `dst`; what it says of IPv4 does not matter.
-pub fn over6(src: End6, dst: End6, segment: &Tcp) -> Vec<u8> {
-    Ip6::new(src.0, dst.0).with(&segment6(src, dst, segment))
-}
-
-/// The segment alone, from `src` to `dst`, its checksum right for IPv6.
-pub fn segment6(src: End6, dst: End6, segment: &Tcp) -> Vec<u8> {
-    let segment = segment.clone().edit(|s| (s.sport, s.dport) = (src.1, dst.1));
-    let mut bytes = segment.segment();
-    bytes[16..18].fill(0);
-    let sum = checksum6(src.0, dst.0, 6, &bytes);
-    bytes[16..18].copy_from_slice(&sum.to_be_bytes());
-    bytes
-}
-
 /// A segment with these flags; where it goes is for [`over6`] to say.
 pub fn plain(flags: u8) -> Tcp {
     Tcp::new((0, 1), (0, 1), flags)
-}
-
-/// A frame whose datagram is IPv6 with a TCP segment, taken apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SeenTcp6 {
-    pub dst_mac: Mac,
-    pub src_mac: Mac,
-    pub src: u128,
-    pub dst: u128,
-    pub hop_limit: u8,
-    pub traffic_class: u8,
-    pub flow: u32,
-    /// What stands between the IPv6 and the TCP header.
-    pub extensions: Vec<u8>,
-    pub tcp: SeenTcp,
-    pub datagram: Vec<u8>,
-}
-
-impl SeenTcp6 {
-    /// Takes an untagged frame apart, whose TCP header is `extensions` bytes behind the IPv6 header;
-    /// panics when lengths or checksum are wrong.
-    pub fn frame(frame: &[u8], extensions: usize) -> SeenTcp6 {
-        assert!(frame[12..14] == [0x86, 0xdd], "{frame:02x?}");
-        let datagram = &frame[14..];
-        let header = Ipv6HeaderSlice::from_slice(datagram).unwrap().to_header();
-        assert_eq!(datagram.len(), 40 + usize::from(header.payload_length), "{frame:02x?}");
-        assert_eq!(header.next_header.0 == 6, extensions == 0, "{frame:02x?}");
-        let (extensions, segment) = datagram[40..].split_at(extensions);
-        let tcp = TcpHeaderSlice::from_slice(segment).unwrap();
-        let data = &segment[tcp.slice().len()..];
-        let sum = tcp.calc_checksum_ipv6_raw(header.source, header.destination, data).unwrap();
-        assert_eq!(tcp.checksum(), sum, "{frame:02x?}");
-        SeenTcp6 {
-            dst_mac: frame[..6].try_into().unwrap(),
-            src_mac: frame[6..12].try_into().unwrap(),
-            src: u128::from_be_bytes(header.source),
-            dst: u128::from_be_bytes(header.destination),
-            hop_limit: header.hop_limit,
-            traffic_class: header.traffic_class,
-            flow: header.flow_label.value(),
-            extensions: extensions.to_vec(),
-            tcp: SeenTcp {
-                sport: tcp.source_port(),
-                dport: tcp.destination_port(),
-                seq: tcp.sequence_number(),
-                ack: tcp.acknowledgment_number(),
-                flags: tcp.slice()[13],
-                window: tcp.window_size(),
-                options: tcp.options().to_vec(),
-                data: data.to_vec(),
-            },
-            datagram: datagram.to_vec(),
-        }
-    }
-}
-
-/// The frame of the IPv6 datagram that these are the fragments of, and their ID; none when they are
-/// not.
-pub fn put_together6(fragments: &Sent) -> Option<(Vec<u8>, u32)> {
-    let (_, first) = fragments.first()?;
-    let (mut payload, mut ended) = (Vec::<u8>::new(), false);
-    for (_, frame) in fragments {
-        let same = frame[..18] == first[..18] && frame[20..54] == first[20..54];
-        let header = frame.get(54..62)?;
-        let word = u16::from_be_bytes([header[2], header[3]]);
-        let (offset, more) = (usize::from(word & !7), word & 1 != 0);
-        let len = 54 + usize::from(u16::from_be_bytes([frame[18], frame[19]]));
-        // No router cuts it again, so it must fit any link.
-        let fits = frame.len() == len && len <= 14 + 1280 && frame[20] == 44 && header[0] == 6;
-        let apart = header[1] == 0 && word & 6 == 0 && header[4..] == first[58..62];
-        let whole_units = !more || (frame.len() - 62) % 8 == 0;
-        if !same || !fits || !apart || ended || offset != payload.len() || !whole_units {
-            return None;
-        }
-        ended = !more;
-        payload.extend(&frame[62..]);
-    }
-    let mut whole = first[..54].to_vec();
-    whole[18..20].copy_from_slice(&(payload.len() as u16).to_be_bytes());
-    whole[20] = 6;
-    whole.extend(payload);
-    let id = u32::from_be_bytes(first[58..62].try_into().unwrap());
-    (ended && fragments.len() > 1).then_some((whole, id))
 }
 
 #[test]
@@ -229,5 +128,5 @@ fn constants_are_what_they_say() {
     assert_eq!(RAW6, end("[2001:db8:f::10]:443"));
     assert_eq!(RAW6_TARGETS, [end("[2001:db8:5::40]:8443"), end("[2001:db8:5::41]:8443")]);
     assert_eq!((PREFIX6, CLIENT6.0), (ip6("2001:db8:64::"), ip6("2600::5")));
-    assert_eq!(WEB6.0, super::frames::ip("203.0.113.14"));
+    assert_eq!(WEB6.0, ip("203.0.113.14"));
 }
