@@ -369,7 +369,7 @@ impl<O> Run<'_, O> {
         let total_len = datagram.len() as u16;
         let (protocol, dst) = (ipv4::PROTOCOL_ICMP, ip.src);
         ipv4::Header { total_len, protocol, src, dst, ..ipv4::ORIGINATED }.write(datagram);
-        icmp::write_error(datagram.get_mut(ipv4::HEADER_LEN..).unwrap_or_default(), error);
+        error.write_icmp(datagram.get_mut(ipv4::HEADER_LEN..).unwrap_or_default());
         self.reflect(packet, frame, l3, kind, ethernet::TYPE_IPV4);
     }
 }

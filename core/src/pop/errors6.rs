@@ -123,7 +123,7 @@ impl<O> Run<'_, O> {
         let (src, dst) = (if own == 0 { ip.dst } else { own }, ip.src);
         let datagram = frame.bytes_mut().get_mut(l3..).unwrap_or_default();
         let Some((head, message)) = datagram.split_at_mut_checked(ipv6::HEADER_LEN) else { return };
-        icmpv6::write_error(src, dst, message, error);
+        error.write_icmpv6(src, dst, message);
         let header = ipv6::Header {
             payload_len: message.len() as u16,
             next_header: ipv6::PROTOCOL_ICMPV6,

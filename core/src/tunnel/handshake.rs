@@ -42,7 +42,33 @@ pub fn syn_ack(
     })
 }
 
+/// Options of a SYN or SYN|ACK: MSS and window scale. The first [`MSS_LEN`] bytes are the MSS alone.
+pub const fn options(mss: u16) -> [u8; OPTIONS_LEN] {
+    let [high, low] = mss.to_be_bytes();
+    [kind::MSS, MSS_LEN as u8, high, low, kind::NOP, kind::WINDOW_SCALE, 3, WINDOW_SCALE]
+}
+
+/// Length in bytes of [`options`].
+pub const OPTIONS_LEN: usize = 8;
+/// Length in bytes of an MSS option.
+pub const MSS_LEN: usize = 4;
+
 /// The window of all that a POP sends. On a SYN|ACK it is not scaled.
 pub const WINDOW: u16 = 65_535;
 /// The window scale of POPs and agents.
 pub const WINDOW_SCALE: u8 = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_mss_and_window_scale() {
+        let bytes = options(1360);
+        assert_eq!(bytes, [2, 4, 5, 0x50, 1, 3, 3, 8]);
+        let kinds =
+            |bytes| Options::new(bytes).map(|found| found.unwrap().kind).collect::<Vec<_>>();
+        assert_eq!(kinds(&bytes[..]), [kind::MSS, kind::WINDOW_SCALE]);
+        assert_eq!(kinds(&bytes[..MSS_LEN]), [kind::MSS]);
+    }
+}

@@ -1,8 +1,6 @@
 //! ICMP (RFC 792; frag-needed RFC 1191): echo, and the errors that quote a datagram.
 
-use super::icmp_error::IcmpError;
 use super::{checksum, get_u16, put_u16};
-use crate::net::Family;
 
 /// Offsets from the start of the ICMP message.
 pub mod field {
@@ -81,14 +79,6 @@ pub fn make_echo_reply(bytes: &mut [u8]) {
     write_checksum(bytes);
 }
 
-/// Writes the header of `error` at the start of `bytes`, the rest of which is the quote, and the
-/// checksum over all of it.
-pub fn write_error(bytes: &mut [u8], error: IcmpError) {
-    let Some(head) = bytes.first_chunk_mut() else { return };
-    *head = error.header(Family::V4);
-    write_checksum(bytes);
-}
-
 /// Computes the checksum over all of `bytes` and writes it.
 pub fn write_checksum(bytes: &mut [u8]) {
     put_u16(bytes, field::CHECKSUM, 0);
@@ -99,18 +89,6 @@ pub fn write_checksum(bytes: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn own_errors_parse() {
-        let mut bytes = [7; HEADER_LEN + 28];
-        write_error(&mut bytes, IcmpError::TooBig(1400));
-        assert_eq!(parse(&bytes), Ok(Kind::Error { mtu: Some(1400) }));
-        write_error(&mut bytes, IcmpError::TimeExceeded);
-        assert_eq!(parse(&bytes), Ok(Kind::Error { mtu: None }));
-        bytes[12] ^= 1;
-        assert_eq!(parse(&bytes), Err(ParseError::Checksum));
-        assert_eq!(parse(&bytes[..7]), Err(ParseError::Malformed));
-    }
 
     #[test]
     fn echo_is_answered_in_place() {

@@ -108,6 +108,22 @@ impl IcmpError {
         put_u16(&mut head, MTU_LOW, mtu);
         head
     }
+
+    /// Writes the header of an ICMP message at the start of `message`, the rest of which is the
+    /// quote, and the checksum over all of it.
+    pub fn write_icmp(self, message: &mut [u8]) {
+        let Some(head) = message.first_chunk_mut() else { return };
+        *head = self.header(Family::V4);
+        icmp::write_checksum(message);
+    }
+
+    /// Writes the header of an ICMPv6 message from `src` to `dst` at the start of `message`, the
+    /// rest of which is the quote, and the checksum over all of it.
+    pub fn write_icmpv6(self, src: u128, dst: u128, message: &mut [u8]) {
+        let Some(head) = message.first_chunk_mut() else { return };
+        *head = self.header(Family::V6);
+        icmpv6::write_checksum(src, dst, message);
+    }
 }
 
 /// Offset of the low 16 bits of the MTU, in both families.
@@ -142,10 +158,29 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parse_is_the_inverse_of_header(error in errors()) {
-            for family in [Family::V4, Family::V6] {
-                prop_assert_eq!(IcmpError::parse(family, &error.header(family)), Some(error));
-            }
+        fn parse_is_the_inverse_of_write(
+            error in errors(), quote in proptest::collection::vec(any::<u8>(), 0..99),
+            src: u128, dst: u128,
+        ) {
+            let mut message = [&[0xee; HEADER_LEN][..], &quote].concat();
+            let mtu = match error {
+                IcmpError::TooBig(mtu) => Some(mtu),
+                _ => None,
+            };
+
+            error.write_icmp(&mut message);
+            prop_assert_eq!(icmp::parse(&message), Ok(icmp::Kind::Error { mtu }));
+            let head = message.first_chunk().unwrap();
+            prop_assert_eq!(IcmpError::parse(Family::V4, head), Some(error));
+            prop_assert_eq!(&message[HEADER_LEN..], &quote);
+
+            error.write_icmpv6(src, dst, &mut message);
+            let mtu = mtu.map(u32::from);
+            let kind = icmpv6::parse(src, dst, &message);
+            prop_assert_eq!(kind, Ok(icmpv6::Kind::Error { mtu }));
+            let head = message.first_chunk().unwrap();
+            prop_assert_eq!(IcmpError::parse(Family::V6, head), Some(error));
+            prop_assert_eq!(&message[HEADER_LEN..], &quote);
         }
 
         /// What is read keeps its meaning when it is written again, in either family.

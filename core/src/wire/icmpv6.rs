@@ -1,10 +1,8 @@
 //! ICMPv6 (RFC 4443): echo, errors, and which messages are for neighbour discovery.
 
 use super::icmp::ParseError;
-use super::icmp_error::IcmpError;
 use super::ipv6::PROTOCOL_ICMPV6;
 use super::{checksum, get_u32, put_u16};
-use crate::net::Family;
 
 /// Offsets from the start of the ICMPv6 message.
 pub mod field {
@@ -76,14 +74,6 @@ pub fn make_echo_reply(src: u128, dst: u128, bytes: &mut [u8]) {
     write_checksum(src, dst, bytes);
 }
 
-/// Writes the header of `error`, sent from `src` to `dst`, at the start of `bytes`, the rest of
-/// which is the quote, and the checksum over all of it.
-pub fn write_error(src: u128, dst: u128, bytes: &mut [u8], error: IcmpError) {
-    let Some(head) = bytes.first_chunk_mut() else { return };
-    *head = error.header(Family::V6);
-    write_checksum(src, dst, bytes);
-}
-
 /// Computes the checksum of the message that fills `bytes`, and writes it.
 pub fn write_checksum(src: u128, dst: u128, bytes: &mut [u8]) {
     put_u16(bytes, field::CHECKSUM, 0);
@@ -102,16 +92,6 @@ mod tests {
 
     const SRC: u128 = 0x2001_0db8 << 96 | 0xffff_ffff;
     const DST: u128 = 0xfe80 << 112 | 9;
-
-    #[test]
-    fn own_errors_parse() {
-        let mut bytes = [7; HEADER_LEN + 49];
-        write_error(SRC, DST, &mut bytes, IcmpError::TooBig(1400));
-        assert_eq!(parse(SRC, DST, &bytes), Ok(Kind::Error { mtu: Some(1400) }));
-        write_error(SRC, DST, &mut bytes, IcmpError::TimeExceeded);
-        assert_eq!(parse(SRC, DST, &bytes), Ok(Kind::Error { mtu: None }));
-        assert_eq!(parse(SRC, DST, &bytes[..7]), Err(ParseError::Malformed));
-    }
 
     #[test]
     fn the_checksum_covers_addresses_and_every_bit() {

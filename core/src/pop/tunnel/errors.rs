@@ -18,7 +18,7 @@ use crate::tunnel::quote::{self, Concern, Quoted, Sent};
 use crate::verdict::{AbsorbKind, DropReason, Verdict};
 use crate::wire::icmp_error::{HEADER_LEN, IcmpError};
 use crate::wire::tcp::{self, ACK, PSH};
-use crate::wire::{icmp, icmpv6, ipv4, ipv6};
+use crate::wire::{ipv4, ipv6};
 
 impl<O> Run<'_, O> {
     /// An ICMP error of `family` to a VIP of the tunnel `of`, which announces `mtu`, raised to the floor,
@@ -160,7 +160,7 @@ fn write_error(datagram: &mut [u8], sent: &Sent, error: IcmpError, ttl: u8) {
             };
             quoted.write(quote);
             write_segment(quote.get_mut(ipv4::HEADER_LEN..).unwrap_or_default(), sent);
-            icmp::write_error(message, error);
+            error.write_icmp(message);
             let header = ipv4::Header {
                 total_len: total_len as u16,
                 ttl,
@@ -187,7 +187,7 @@ fn write_error(datagram: &mut [u8], sent: &Sent, error: IcmpError, ttl: u8) {
             };
             quoted.write(quote);
             write_segment(quote.get_mut(ipv6::HEADER_LEN..).unwrap_or_default(), sent);
-            icmpv6::write_error(vip, agent, message, error);
+            error.write_icmpv6(vip, agent, message);
             let header = ipv6::Header {
                 payload_len: message.len() as u16,
                 next_header: ipv6::PROTOCOL_ICMPV6,

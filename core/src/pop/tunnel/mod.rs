@@ -24,11 +24,11 @@ use crate::net::Towards;
 use crate::seq::SeqNum;
 use crate::snapshot::Tunnel;
 use crate::tunnel::forward::{Datagram, Down};
-use crate::tunnel::handshake::{SynAck, WINDOW_SCALE};
+use crate::tunnel::handshake::{MSS_LEN, SynAck};
 use crate::tunnel::keepalive::Reply;
 use crate::tunnel::{Incoming, Segment, forward, handshake, keepalive};
 use crate::verdict::{AbsorbKind, DropReason, ReplyKind, Verdict};
-use crate::wire::tcp::{ACK, HEADER_LEN, PSH, RST, SYN, kind};
+use crate::wire::tcp::{ACK, HEADER_LEN, PSH, RST, SYN};
 use crate::wire::{ethernet, ipv4};
 
 use write::{Headers, sum_behind, verified};
@@ -277,9 +277,8 @@ impl<O> Run<'_, O> {
     where
         O: Output<F>,
     {
-        let [high, low] = syn_ack.mss.to_be_bytes();
-        let options = [kind::MSS, 4, high, low, kind::NOP, kind::WINDOW_SCALE, 3, WINDOW_SCALE];
-        let options = if syn_ack.window_scale { &options[..] } else { &options[..4] };
+        let options = handshake::options(syn_ack.mss);
+        let options = if syn_ack.window_scale { &options[..] } else { &options[..MSS_LEN] };
         let headers = Headers::answer(outer, syn_ack.seq, syn_ack.ack, SYN | ACK);
         self.answer(packet, frame, outer, &headers, options, &[], ReplyKind::SynAck);
     }

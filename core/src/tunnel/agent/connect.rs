@@ -5,10 +5,10 @@
 //! port is taken when the old numbers are lost or of no use: then a new token must be published.
 
 use super::Problem;
-use super::segment::{SYN_OPTIONS_LEN, syn_options};
 use super::{Agent, Outgoing};
 use crate::seq::SeqNum;
 use crate::time::{Instant, Tick};
+use crate::tunnel::handshake::{self, OPTIONS_LEN, WINDOW};
 use crate::tunnel::window;
 use crate::wire::tcp::{self, Tcp};
 
@@ -72,8 +72,8 @@ impl Agent {
         let tick = self.clock.tick(now);
         let isn = self.base.map_or(attempt.isn, |base| self.at(base, tick));
         let headers = if self.vip.is_ipv4() { 40 } else { 60 };
-        let mut segment = [0; tcp::HEADER_LEN + SYN_OPTIONS_LEN];
-        let options = syn_options(self.mtu.saturating_sub(headers));
+        let mut segment = [0; tcp::HEADER_LEN + OPTIONS_LEN];
+        let options = handshake::options(self.mtu.saturating_sub(headers));
         self.header(isn, SeqNum(0), tcp::SYN, &options).write(&mut segment);
         out(Outgoing { port: self.port, segment: &mut segment });
         self.counters.syns_sent += 1;
@@ -208,6 +208,20 @@ impl Agent {
     pub(super) fn slept(&mut self, now: Instant) -> bool {
         let max = u64::from(window::sleep_max(&self.constants));
         self.answer_age(now).is_some_and(|age| age > max)
+    }
+
+    /// The header of a segment to the VIP. Its checksum is left to the caller, as it depends on the
+    /// local address.
+    #[inline]
+    pub(super) fn header<'a>(
+        &self,
+        seq: SeqNum,
+        ack: SeqNum,
+        flags: u8,
+        options: &'a [u8],
+    ) -> tcp::Header<'a> {
+        let (src_port, dst_port) = (self.port, self.vip.port());
+        tcp::Header { src_port, dst_port, seq, ack, flags, window: WINDOW, options }
     }
 
     /// Ticks since the newest answered keepalive of this flow.

@@ -17,7 +17,6 @@ mod data;
 mod keepalive;
 mod random;
 mod saved;
-mod segment;
 mod status;
 
 use std::fmt;
