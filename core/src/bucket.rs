@@ -1,4 +1,4 @@
-//! Token buckets: bounds on what a POP sends of its own accord.
+//! Token buckets: bounds on the work and the packets that others can cause at a POP.
 
 use std::net::IpAddr;
 
@@ -8,10 +8,10 @@ use crate::time::Instant;
 
 const NANOS: u64 = 1_000_000_000;
 
-/// Lets through `rate` events a second, and as many at once after a second of rest.
+/// Allows a rate of events per second, and a second's worth at once.
 ///
-/// The state is the time at which the bucket would be full again (the "virtual scheduling" form of
-/// ITU-T I.371's GCRA), so an idle bucket costs nothing. A rate of 0 lets nothing through.
+/// The state is the time at which the bucket is full again (the virtual scheduling form of the GCRA
+/// of ITU-T I.371), so that an idle bucket costs nothing. A rate of 0 allows no event.
 #[derive(Clone, Copy, Debug)]
 pub struct Bucket {
     full_at_ns: u64,
@@ -23,7 +23,7 @@ impl Bucket {
         Bucket { full_at_ns: 0 }
     }
 
-    /// Takes a token; false when there is none.
+    /// Takes a token; false when the bucket is empty.
     pub fn take(&mut self, now: Instant, rate_per_second: u32) -> bool {
         match self.after(now, rate_per_second) {
             Some(full_at_ns) => {
@@ -34,12 +34,13 @@ impl Bucket {
         }
     }
 
-    /// Whether there is a token to take.
+    /// Whether the bucket has a token.
     pub fn has(&self, now: Instant, rate_per_second: u32) -> bool {
         self.after(now, rate_per_second).is_some()
     }
 
-    /// When the bucket would be full again once a token was taken, if there is one.
+    /// The time at which the bucket would be full again after a token was taken; `None` when it is
+    /// empty.
     fn after(&self, now: Instant, rate_per_second: u32) -> Option<u64> {
         let each = NANOS.checked_div(u64::from(rate_per_second))?;
         let full_at = self.full_at_ns.max(now.as_nanos()).saturating_add(each);
@@ -53,29 +54,30 @@ impl Default for Bucket {
     }
 }
 
-/// What the buckets of one [`BucketTable`] are for, so that networks share them differently from
-/// table to table.
+/// The purpose of a [`BucketTable`]. It is hashed, so that networks that share a bucket in one
+/// table do not in another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Purpose {
-    /// SYN-ACKs of tunnels, by the network they go to.
+    /// SYN-ACKs of tunnels, by the network of their destination.
     SynAck = 1,
-    /// Keepalive requests with a wrong MAC, by the host they come from: its address is proven by
-    /// then, and its neighbours shall not suffer for it.
+    /// Keepalive requests with a wrong MAC, by the host of their source: its address is proven, so
+    /// that its neighbours need not share the limit.
     KeepaliveMac = 2,
-    /// SYNs to relay services, by the network they come from.
+    /// SYNs to relays, by the network of their source.
     Syn = 3,
-    /// ICMP errors that are passed on, by the network of the client or agent they are about.
+    /// ICMP errors that are passed on, by the network of the client or agent that they concern.
     Icmp = 4,
-    /// ICMP errors of a POP's own, by the network they go to; kinds are told apart like services.
+    /// ICMP errors that the POP originates, by the network of their destination; each kind has the
+    /// place of a service.
     OwnIcmp = 5,
-    /// Fragments that wait for the others of their datagram, by the network they come from: not
-    /// buckets, but counts in as many places.
+    /// Fragments of incomplete datagrams, by the network of their source: not buckets, but counts
+    /// in as many places.
     Fragments = 6,
 }
 
 impl Purpose {
-    /// Bytes of an IPv4 and of an IPv6 address that networks are told apart by.
+    /// The lengths of the prefix that is a network, of IPv4 and of IPv6, in bytes.
     const fn prefix_bytes(self) -> (usize, usize) {
         match self {
             Purpose::KeepaliveMac => (4, 8),
@@ -88,19 +90,22 @@ impl Purpose {
     }
 }
 
-/// Which bucket a network has. Nobody without the key can find networks that share one with
-/// another's, to use up its tokens.
+/// A keyed hash from a network to its bucket. Nobody without the key can find a network that shares
+/// a bucket with another, to use up its tokens.
 #[derive(Clone, Debug)]
 pub struct BucketHash(Aes128);
 
 impl BucketHash {
-    /// The hash under a key made of `secret`.
+    /// The hash under a key that is derived from `secret`.
+    ///
+    /// # Errors
+    /// When HKDF fails, which it does not for keys of this length.
     pub fn new(secret: &Secret) -> Result<Self, HkdfError> {
         Ok(BucketHash(Aes128::new(&secret.derive("buckets", &[])?)))
     }
 
-    /// The place of the network of `ip` at the service whose counters are in `slot`: an IPv4 /32 or
-    /// an IPv6 /64 for [`Purpose::KeepaliveMac`], a /24 or a /56 for the others.
+    /// The place of the network of `ip` for the service whose counters are in `slot`. A network is
+    /// an IPv4 /32 or IPv6 /64 for [`Purpose::KeepaliveMac`], a /24 or a /56 for the others.
     pub fn of(&self, purpose: Purpose, slot: u16, ip: IpAddr) -> BucketPlace {
         let [place, _] = self.both(purpose, slot, ip);
         place
@@ -135,24 +140,24 @@ impl BucketHash {
 pub struct BucketPlace(u16);
 
 impl BucketPlace {
-    /// Some place.
+    /// The place of an unused entry.
     pub(crate) const FIRST: BucketPlace = BucketPlace(0);
 
-    /// Which of [`BUCKETS`] places it is.
+    /// Its index, below [`BUCKETS`].
     pub(crate) fn index(self) -> usize {
         usize::from(self.0) % BUCKETS
     }
 }
 
-/// Buckets for all networks there are: a fixed number, so that some networks share one.
+/// Buckets for all networks: a fixed number, so that some networks share one.
 #[derive(Clone, Debug)]
 pub struct BucketTable(Box<[Bucket]>);
 
-/// Buckets of a [`BucketTable`].
+/// The number of buckets of a [`BucketTable`].
 pub const BUCKETS: usize = 4096;
 
 impl BucketTable {
-    /// [`BUCKETS`] full ones.
+    /// [`BUCKETS`] full buckets.
     pub fn new() -> Self {
         BucketTable(vec![Bucket::new(); BUCKETS].into_boxed_slice())
     }
@@ -169,17 +174,17 @@ impl Default for BucketTable {
     }
 }
 
-/// Buckets for all networks there are, so that hardly one suffers for another's flood.
+/// Buckets for all networks, of which hardly one is limited because of another's flood.
 ///
-/// Each network has a bucket in either of two tables, and takes from both, but needs only one that is
-/// not empty: it suffers where both are shared with networks that exceed their rate (a count-min
-/// sketch of two rows). With n of those among [`BUCKETS`] in each table, that is a chance of
-/// (n / 4096)^2: 1 in 1,700 for 100 of them, instead of 1 in 41.
+/// Each network has a bucket in each of two tables and takes from both, but needs only one that is
+/// not empty (a count-min sketch of two rows). It is limited wrongly only where both buckets are
+/// shared with networks that exceed their rate. With n such networks among [`BUCKETS`], the chance
+/// is (n / 4096)^2: 1 in 1,700 for 100 of them, instead of 1 in 41 with one table.
 #[derive(Clone, Debug, Default)]
 pub struct BucketSketch([BucketTable; 2]);
 
 impl BucketSketch {
-    /// Takes a token of the network at `places`; false when it has none.
+    /// Takes a token for the network at `places`; false when both of its buckets are empty.
     pub fn take(&mut self, places: [BucketPlace; 2], now: Instant, rate_per_second: u32) -> bool {
         let mut taken = false;
         for (table, place) in self.0.iter_mut().zip(places) {
@@ -254,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn services_purposes_and_keys_part_networks() {
+    fn services_purposes_and_keys_separate_networks() {
         let ip = "192.0.2.1".parse().unwrap();
         let base = hash().of(Purpose::SynAck, 3, ip);
         assert_ne!(base, hash().of(Purpose::SynAck, 4, ip));
@@ -275,7 +280,7 @@ mod tests {
             let place = hash().of(Purpose::SynAck, 0, ip.into());
             table.at(place).is_some_and(|bucket| bucket.take(now, 1))
         });
-        // Buckets that none of 4 times as many networks hit: a share of e^-4, 1.8%.
+        // The share of buckets that none of 4 times as many networks has is e^-4, 1.8%.
         let hit = taken.count() as f64 / BUCKETS as f64;
         assert!((0.97..0.995).contains(&hit), "{hit}");
     }

@@ -1,26 +1,25 @@
 //! A worker's counters: written by that worker alone, read by anyone at any time.
 //!
-//! There is one [`Counters`] for each worker, allocated at start. Adding is a plain load and store,
-//! for there is a single writer; a scrape sums over the workers.
+//! Each worker has one [`Counters`], allocated at start. To add is a plain load and store, because
+//! there is a single writer; a scrape sums over the workers.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::net::PortIndex;
-use crate::net::{MAX_PORTS, MAX_SERVICES, ServiceSlot};
+use crate::net::{MAX_PORTS, MAX_SERVICES, PortIndex, ServiceSlot};
 use crate::verdict::{AbsorbKind, DropReason, ReplyKind};
 
-/// A count that one thread writes.
+/// A count that one thread increases.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// Adds `count`. Only the owning worker may call it: two writers would lose counts.
+    /// Adds `count`. Only the worker that owns the counter may call it: two writers lose counts.
     #[inline]
     pub fn add(&self, count: u64) {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
     }
 
-    /// The count now.
+    /// The present count.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -31,28 +30,28 @@ impl Counter {
 pub struct Level(AtomicU64);
 
 impl Level {
-    /// Sets it.
+    /// Sets the number.
     #[inline]
     pub fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
     }
 
-    /// The number now.
+    /// The present number.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Counts of what came in in fragments. Those that were dropped are among the drops.
+/// Counts of reassembly. Dropped fragments are among the drops of their port.
 #[derive(Debug, Default)]
 pub struct FragmentCounters {
-    /// Datagrams that were put together.
+    /// Reassembled datagrams.
     pub datagrams: Counter,
-    /// Fragments that they came in.
+    /// Fragments of those datagrams.
     pub fragments: Counter,
-    /// Fragments that were handed over to the worker that puts their datagram together.
+    /// Fragments handed over to the worker that reassembles their datagram.
     pub handed_over: Counter,
-    /// Fragments that wait for others now.
+    /// Frames that hold fragments of incomplete datagrams.
     pub waiting: Level,
 }
 
@@ -61,7 +60,7 @@ pub struct FragmentCounters {
 pub struct Traffic {
     /// Packets.
     pub packets: Counter,
-    /// Bytes: of frames at ports, from the IP header on at services.
+    /// Bytes: of whole frames at ports, from the IP header on at services.
     pub bytes: Counter,
 }
 
@@ -89,9 +88,9 @@ impl Default for Drops {
 pub struct PortCounters {
     /// Received frames.
     pub rx: Traffic,
-    /// Frames that the port took for sending.
+    /// Frames that the port accepted for sending.
     pub tx: Traffic,
-    /// Frames lost because the queue to the TX ring's owner was full.
+    /// Frames dropped because the queue to the TX ring's owner was full.
     pub queue_overflow: Counter,
     drops: Drops,
 }
@@ -108,7 +107,7 @@ pub struct ServiceCounters {
 
 /// All counts of one worker.
 ///
-/// Aligned to two cache lines (which x86 fetches in pairs), so that workers do not share any.
+/// Aligned to two cache lines, which x86 fetches in pairs, so that workers share none.
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct Counters {
@@ -118,11 +117,11 @@ pub struct Counters {
     withheld: [Counter; ReplyKind::COUNT],
     absorbed: [Counter; AbsorbKind::COUNT],
     issued_elsewhere: Box<[Counter; 256]>,
-    /// What came in in fragments, with the policy to put them together.
+    /// Reassembly; all zero with the policy to drop fragments.
     pub fragments: FragmentCounters,
-    /// Polls of all RX queues that found a frame.
+    /// Turns of the worker's loop that received a frame.
     pub busy_polls: Counter,
-    /// Polls of all RX queues that found none.
+    /// Turns of the worker's loop that received none.
     pub idle_polls: Counter,
     spare: PortCounters,
     spare_service: ServiceCounters,
@@ -159,7 +158,7 @@ impl Counters {
         self.services.get(usize::from(slot.0)).unwrap_or(&self.spare_service)
     }
 
-    /// Counts a drop of a frame that came in, or should have gone out, through `port`.
+    /// Counts a drop of a frame that arrived on `port` or was to leave through it.
     #[inline]
     pub fn count_drop(&self, port: PortIndex, service: Option<ServiceSlot>, reason: DropReason) {
         self.port(port).drops.0[reason as usize].add(1);
@@ -178,35 +177,36 @@ impl Counters {
         self.service(slot).drops.0[reason as usize].get()
     }
 
-    /// Counts an answer of our own.
+    /// Counts a reply that the POP sent itself.
     #[inline]
     pub fn count_reply(&self, kind: ReplyKind) {
         self.replies[kind as usize].add(1);
     }
 
-    /// Answers of our own of that kind.
+    /// Replies of that kind.
     pub fn replies(&self, kind: ReplyKind) -> u64 {
         self.replies[kind as usize].get()
     }
 
-    /// Counts an answer of our own that a rate limit held back.
+    /// Counts a reply that a rate limit withheld.
     #[inline]
     pub fn count_withheld(&self, kind: ReplyKind) {
         self.withheld[kind as usize].add(1);
     }
 
-    /// Answers of our own of that kind, one of [`ReplyKind::LIMITED`], that a rate limit held back.
+    /// Replies of that kind, one of [`ReplyKind::LIMITED`], that a rate limit withheld.
     pub fn withheld(&self, kind: ReplyKind) -> u64 {
         self.withheld[kind as usize].get()
     }
 
-    /// Counts a frame that was taken in.
+    /// Counts a frame that was absorbed.
     #[inline]
     pub fn count_absorbed(&self, kind: AbsorbKind) {
         self.absorbed[kind as usize].add(1);
     }
 
-    /// Counts a tunnel datagram whose sender's token was issued by `pop`, the number of another POP.
+    /// Counts a tunnel datagram whose sender's token was issued by `pop`, the number of another
+    /// POP.
     #[inline]
     pub fn count_issued_elsewhere(&self, pop: u8) {
         self.issued_elsewhere[usize::from(pop)].add(1);
@@ -218,7 +218,7 @@ impl Counters {
         self.issued_elsewhere[usize::from(pop)].get()
     }
 
-    /// Frames of that kind that were taken in.
+    /// Absorbed frames of that kind.
     pub fn absorbed(&self, kind: AbsorbKind) -> u64 {
         self.absorbed[kind as usize].get()
     }

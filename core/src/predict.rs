@@ -1,4 +1,4 @@
-//! The server's sequence numbers of a tunnel, which every POP predicts from a key and the clock
+//! The server's sequence numbers of a tunnel, which every POP computes from a key and the clock
 //! (the draft, section 1.3: an agreed interval, from which the sequence number is calculated).
 //!
 //! ```text
@@ -16,26 +16,26 @@ use crate::keys::{Secret, sequence_key};
 use crate::seq::SeqNum;
 use crate::time::Tick;
 
-/// What POPs and agents of a tunnel agree on; agents learn it from keepalive replies. A change
-/// drops every tunnel.
+/// The constants that the POPs and agents of a tunnel share; agents learn them from keepalive
+/// replies. A change ends every tunnel of the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Constants {
     /// T, the length of a tick, in milliseconds.
     pub tick_ms: u32,
-    /// STRIDE, how far sequence numbers move in a tick.
+    /// STRIDE, the distance of the sequence numbers of successive ticks, in bytes.
     pub stride: u32,
-    /// LAG, how many ticks the acks of data stay behind.
+    /// LAG, the number of ticks that the acks of data stay behind.
     pub lag: u16,
-    /// OFFSET, the room in front of a tick's number that data moves in, in bytes.
+    /// OFFSET, the range beyond a tick's number that sequence numbers of data vary in, in bytes.
     pub offset: u16,
 }
 
 impl Constants {
-    /// Whether every one of them is in its range, datagrams of up to `payload_max` bytes of TCP
-    /// payload fit into OFFSET, and all of it into the window.
+    /// Checks that each constant is in its range, that `payload_max`, the largest TCP payload in
+    /// bytes, fits into OFFSET, and that the sum of all fits into the window.
     ///
     /// # Errors
-    /// Names the first that is not.
+    /// The first condition that does not hold.
     pub const fn check(&self, payload_max: u16) -> Result<(), ConstantsError> {
         let Constants { tick_ms, stride, lag, offset } = *self;
         if tick_ms < TICK_MS_MIN || tick_ms > TICK_MS_MAX {
@@ -57,9 +57,10 @@ impl Constants {
         if sum > WINDOW { Err(ConstantsError::Window { sum }) } else { Ok(()) }
     }
 
-    /// How far ahead of an agent's last ack a segment can end, at worst: the agent was silent for
-    /// LAG + [`SILENT_TICKS`] ticks, the POP's clock is [`SKEW_TICKS`] ahead, the ack was LAG strides
-    /// behind, and the segment ends where offsets do. Firewalls drop it when that passes the window.
+    /// The greatest distance of the end of a segment from the agent's last ack, in bytes: the agent
+    /// was silent for LAG + [`SILENT_TICKS`] ticks, the POP's clock is [`SKEW_TICKS`] ahead, the
+    /// ack was LAG strides behind, and the segment ends at OFFSET. Firewalls drop segments that end
+    /// beyond the window.
     pub const fn window_sum(&self) -> u32 {
         let ticks = 2 * self.lag as u32 + SILENT_TICKS + SKEW_TICKS;
         ticks.saturating_mul(self.stride).saturating_add(self.offset as u32)
@@ -72,7 +73,7 @@ impl Default for Constants {
     }
 }
 
-/// Constants that cannot work.
+/// Constants that do not work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConstantsError {
     /// T out of its range.
@@ -93,10 +94,10 @@ pub enum ConstantsError {
         /// That payload, in bytes.
         payload_max: u16,
     },
-    /// The window is too small for all of it.
+    /// The window is too small for the sum.
     #[error(
-        "(2 * lag + {}) * stride + offset is {sum}, beyond the window of {WINDOW} that firewalls keep; \
-         make lag, stride or offset smaller",
+        "(2 * lag + {}) * stride + offset is {sum}, beyond the window of {WINDOW} that firewalls \
+         keep; make lag, stride or offset smaller",
         SILENT_TICKS + SKEW_TICKS
     )]
     Window {
@@ -105,27 +106,30 @@ pub enum ConstantsError {
     },
 }
 
-/// Predicts the sequence numbers at one VIP.
+/// Predicts the sequence numbers of one VIP.
 #[derive(Clone, Debug)]
 pub struct Predictor(Cmac);
 
 impl Predictor {
     /// The predictor of `vip`.
+    ///
+    /// # Errors
+    /// When HKDF fails, which it does not for keys of this length.
     pub fn new(sequence: &Secret, vip: SocketAddr) -> Result<Self, HkdfError> {
         Ok(Predictor(Cmac::new(&sequence_key(sequence, vip)?)))
     }
 
-    /// H: where the numbers towards `agent` start, at tick 0.
+    /// H: the sequence number towards `agent` at tick 0.
     #[inline]
     pub fn start(&self, agent: SocketAddr) -> SeqNum {
         self.starts::<1>(&[agent]).first().copied().unwrap_or_default()
     }
 
-    /// [`Predictor::start`] of each of `agents`, of the first `N` at most.
+    /// [`Predictor::start`] of each of `agents`, at most of the first `N`.
     #[inline]
     pub fn starts<const N: usize>(&self, agents: &[SocketAddr]) -> ArrayVec<SeqNum, N> {
         let mut starts = ArrayVec::new();
-        // Side by side as far as they are of one family: at a VIP, all are.
+        // MACs of one family are computed side by side; at one VIP, all are of one family.
         for agents in agents.chunk_by(|a, b| a.is_ipv4() == b.is_ipv4()) {
             match agents.first() {
                 Some(SocketAddr::V4(_)) => self.side_by_side(agents, padded4, &mut starts),
@@ -151,13 +155,13 @@ impl Predictor {
     }
 }
 
-/// Address and port of an IPv4 agent, as [`Cmac::macs_of_padded`] wants them.
+/// Address and port of an IPv4 agent, padded for [`Cmac::macs_of_padded`].
 #[inline]
 fn padded4(agent: &SocketAddr) -> [u128; 1] {
     [address(agent) << 96 | u128::from(agent.port()) << 80 | 0x80 << 72]
 }
 
-/// Address and port of an IPv6 agent.
+/// Address and port of an IPv6 agent, padded for [`Cmac::macs_of_padded`].
 #[inline]
 fn padded6(agent: &SocketAddr) -> [u128; 2] {
     [address(agent), u128::from(agent.port()) << 112 | 0x80 << 104]
@@ -171,14 +175,14 @@ fn address(agent: &SocketAddr) -> u128 {
     }
 }
 
-/// S(n): the number of tick `n`, of numbers that begin at `start`.
+/// S(n): the sequence number of tick `n`, where that of tick 0 is `start`.
 #[inline]
 pub const fn at(start: SeqNum, stride: u32, n: Tick) -> SeqNum {
-    // Modulo 2^32 the high half of the tick makes no difference.
+    // The product is modulo 2^32, so that the high half of the tick does not matter.
     start.plus(stride.wrapping_mul(n.0 as u32))
 }
 
-/// The k for which `seq` = `expected` + `stride` * k, the one nearest to 0; `None` when there is none, or
+/// The k nearest to 0 for which `seq` = `expected` + `stride` * k; `None` when there is none, or
 /// `stride` is 0.
 #[inline]
 pub const fn ticks_between(seq: SeqNum, expected: SeqNum, stride: u32) -> Option<i32> {
@@ -187,27 +191,27 @@ pub const fn ticks_between(seq: SeqNum, expected: SeqNum, stride: u32) -> Option
     if stride == 0 || distance % stride != 0 { None } else { Some((distance / stride) as i32) }
 }
 
-/// Bounds of T: shorter is for tests only, longer than NATs keep idle flows for.
+/// The shortest T, which is for tests only.
 pub const TICK_MS_MIN: u32 = 100;
-/// The longest T.
+/// The longest T: NATs forget idle flows after longer.
 pub const TICK_MS_MAX: u32 = 60_000;
-/// The smallest STRIDE: more than the longest keepalive, so that an ack tells one tick from another.
+/// The smallest STRIDE: more than the longest keepalive, so that each tick has acks of its own.
 pub const STRIDE_MIN: u32 = 128;
-/// The largest STRIDE: eight of them are half of the 2^16 numbers that a token does not hold.
+/// The largest STRIDE: eight strides are half of the 2^16 numbers that a token omits.
 pub const STRIDE_MAX: u32 = 4096;
 /// The smallest LAG.
 pub const LAG_MIN: u16 = 1;
 /// The largest LAG.
 pub const LAG_MAX: u16 = 8;
-/// Offsets are multiples of this, in bytes.
+/// Offsets are multiples of this number of bytes.
 pub const OFFSET_STEP: u16 = 64;
-/// The largest OFFSET: a byte holds the number of steps.
+/// The largest OFFSET: one byte holds the number of steps.
 pub const OFFSET_MAX: u16 = 256 * OFFSET_STEP;
-/// The window that remains where a firewall's proxy strips window scaling.
+/// The largest window without window scaling, which a firewall's proxy may strip.
 pub const WINDOW: u32 = 65_535;
-/// Ticks of an agent's silence beyond LAG that a tunnel outlives.
+/// Ticks of an agent's silence beyond LAG that a tunnel survives.
 pub const SILENT_TICKS: u32 = 2;
-/// Ticks that POPs' clocks may be apart.
+/// Ticks that the clocks of POPs may differ by.
 pub const SKEW_TICKS: u32 = 1;
 
 const _: () =
@@ -267,7 +271,7 @@ mod tests {
     }
 
     proptest! {
-        /// The slow twin: one MAC after the other, of bytes.
+        /// The slow twin computes one MAC after the other, of bytes.
         #[test]
         fn starts_are_macs_of_addresses(
             agents in proptest::collection::vec(any::<(bool, u128, u16)>(), 0..40), mixed: bool,
@@ -287,13 +291,14 @@ mod tests {
             };
             let expected: Vec<SeqNum> = agents.iter().map(slow).collect();
             prop_assert_eq!(&predictor.starts::<64>(&agents)[..], &expected[..]);
-            prop_assert_eq!(&predictor.starts::<7>(&agents)[..], &expected[..expected.len().min(7)]);
+            let first = &expected[..expected.len().min(7)];
+            prop_assert_eq!(&predictor.starts::<7>(&agents)[..], first);
             for (agent, expected) in agents.iter().zip(&expected) {
                 prop_assert_eq!(predictor.start(*agent), *expected);
             }
         }
 
-        /// Ticks count the same before and after the numbers have wrapped.
+        /// Ticks count the same before and after sequence numbers wrap.
         #[test]
         fn ticks_are_matched_over_the_wrap(
             start: u32, n in 0u64..1 << 40, k in -1000i32..1000,
@@ -301,7 +306,8 @@ mod tests {
         ) {
             let expected = at(SeqNum(start), stride, Tick(n));
             let other = Tick(n.wrapping_add_signed(k.into()));
-            prop_assert_eq!(ticks_between(at(SeqNum(start), stride, other), expected, stride), Some(k));
+            let seq = at(SeqNum(start), stride, other);
+            prop_assert_eq!(ticks_between(seq, expected, stride), Some(k));
             for off in 1..8 {
                 let beside = at(SeqNum(start), stride, other).plus(off);
                 prop_assert_eq!(ticks_between(beside, expected, stride), None);
@@ -310,7 +316,8 @@ mod tests {
 
         #[test]
         fn a_tick_is_a_stride(start: u32, n in 0u64..u64::MAX, stride in STRIDE_MIN..=STRIDE_MAX) {
-            let (one, next) = (at(SeqNum(start), stride, Tick(n)), at(SeqNum(start), stride, Tick(n + 1)));
+            let number = |n| at(SeqNum(start), stride, Tick(n));
+            let (one, next) = (number(n), number(n + 1));
             prop_assert_eq!(next.distance_from(one), stride as i32);
             prop_assert!(next.after(one));
         }

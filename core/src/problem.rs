@@ -1,16 +1,16 @@
-//! Mistakes in files of the operator's, told all at once.
+//! Mistakes in the operator's files, reported all at once.
 
 use std::fmt;
 
-/// A mistake, or something to be warned of, in a file of the operator's.
+/// A mistake in a file of the operator's, or a reason for a warning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The file's name, as the caller gave it.
     pub file: String,
     /// The key, such as `relay[0].vip`; indices count from 0 in the order of the file. Empty where
-    /// the problem is the whole file.
+    /// the problem concerns the whole file.
     pub key: String,
-    /// What is wrong and what to do.
+    /// The mistake and its remedy.
     pub reason: String,
 }
 
@@ -24,7 +24,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All mistakes in a file; at least one. Printed one per line.
+/// All mistakes in a file, at least one. Displayed one per line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 

@@ -102,7 +102,7 @@ pub enum Clock {
 pub enum Fragments {
     /// They are dropped and counted.
     Drop,
-    /// Datagrams are put together, within these limits.
+    /// Datagrams are reassembled, within these limits.
     Reassemble(FragmentLimits),
 }
 

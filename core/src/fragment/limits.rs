@@ -1,14 +1,14 @@
 //! The bounds of reassembly.
 
-/// `[fragments]`: bounds of each worker that puts datagrams together.
+/// `[fragments]`: bounds of each worker that reassembles datagrams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FragmentLimits {
-    /// Datagrams that are not whole at a time.
+    /// Incomplete datagrams at a time.
     pub datagrams: u32,
     /// Fragments of one datagram.
     pub per_datagram: u8,
-    /// Frame buffers that they may hold in all.
+    /// Frame buffers that incomplete datagrams may hold in all.
     pub buffers: u32,
-    /// How long a datagram may take from its first fragment on, in milliseconds.
+    /// Time from a datagram's first fragment until it expires, in milliseconds.
     pub timeout_ms: u32,
 }

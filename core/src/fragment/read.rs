@@ -1,4 +1,4 @@
-//! Reads one fragment, and refuses what no fragment of a segment looks like (RFC 791; RFC 8200,
+//! Reads one fragment, and refuses those that no sender makes of a TCP segment (RFC 791; RFC 8200,
 //! section 4.5; RFC 1858; RFC 3128).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -7,47 +7,47 @@ use crate::verdict::DropReason;
 use crate::wire::ethernet::{self, Ethernet};
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::ipv6::{self, Ipv6};
-use crate::wire::nd;
-use crate::wire::tcp;
+use crate::wire::{nd, tcp};
 
-/// What tells a sender's datagrams apart. IPv4's protocol is not among it: two datagrams that differ
-/// in nothing else are refused instead of told apart.
+/// Identifies a datagram. The protocol, which RFC 791 adds for IPv4, is not part of it: two
+/// datagrams that differ in nothing else are refused as a conflict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Key {
+pub struct DatagramKey {
     /// Source address.
     pub src: IpAddr,
     /// Destination address.
     pub dst: IpAddr,
-    /// IPv4's 16 bits, or IPv6's 32.
+    /// The identification: 16 bits of IPv4, 32 of IPv6.
     pub id: u32,
 }
 
-/// A fragment whose datagram is not whole, and where it is in its frame.
+/// A fragment, and its place in its frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fragment {
-    /// Its datagram.
-    pub key: Key,
-    /// What the datagram carries: the protocol, or IPv6's next header.
+    /// The datagram that it belongs to.
+    pub key: DatagramKey,
+    /// The protocol of IPv4, or the next header of IPv6's fragment header.
     pub protocol: u8,
-    /// Where in the datagram's payload it belongs, in bytes.
+    /// The offset of its payload within the datagram's, in bytes.
     pub offset: usize,
-    /// Bytes of payload in it.
+    /// The length of its payload in bytes.
     pub len: usize,
-    /// Whether it is not the last.
+    /// The flag MF: it is not the last.
     pub more: bool,
-    /// The codepoint in its header (RFC 3168).
+    /// The ECN codepoint in its header (RFC 3168).
     pub ecn: u8,
-    /// Where its IP header begins in the frame.
+    /// The offset of its IP header in the frame.
     pub l3: usize,
-    /// Bytes from there to its payload.
+    /// The length of its headers from there to its payload, in bytes.
     pub headers_len: usize,
-    /// Whether it has the whole TCP header, if it is the first.
+    /// For a first fragment of TCP: whether it has the whole TCP header.
     pub(super) is_header_whole: bool,
 }
 
 impl Fragment {
-    /// The fragment in the frame `bytes`, whose Ethernet header is `ethernet`; `None` when it holds
-    /// no fragment, or one that is refused for another reason than that it is one.
+    /// The fragment in the frame `bytes`, whose Ethernet header is `ethernet`. `None` when the
+    /// frame holds no fragment, or one that the POP drops for a reason that also applies to whole
+    /// datagrams.
     pub fn read(ethernet: &Ethernet, bytes: &[u8]) -> Option<Result<Fragment, DropReason>> {
         let l3 = ethernet.header_len;
         let datagram = bytes.get(l3..)?;
@@ -66,7 +66,7 @@ impl Fragment {
         }
         let payload = datagram.get(ip.header_len..ip.total_len)?;
         Some(Fragment {
-            key: Key {
+            key: DatagramKey {
                 src: Ipv4Addr::from_bits(ip.src).into(),
                 dst: Ipv4Addr::from_bits(ip.dst).into(),
                 id: ipv4::id(datagram).into(),
@@ -92,11 +92,11 @@ impl Fragment {
         let payload = datagram.get(headers_len..ip.total_len())?;
         let is_icmpv6 = header.next_header == ipv6::PROTOCOL_ICMPV6 && header.offset == 0;
         if is_icmpv6 && payload.first().is_some_and(|kind| nd::is_discovery(*kind)) {
-            // Neighbours are not believed what came in fragments (RFC 6980, section 5).
+            // Neighbour discovery in fragments is ignored (RFC 6980, section 5).
             return Some(Err(DropReason::NdMalformed));
         }
         Some(Ok(Fragment {
-            key: Key {
+            key: DatagramKey {
                 src: Ipv6Addr::from_bits(ip.src).into(),
                 dst: Ipv6Addr::from_bits(ip.dst).into(),
                 id: header.id,
@@ -112,24 +112,27 @@ impl Fragment {
         }))
     }
 
-    /// Where its payload ends in that of the datagram.
+    /// The end of its payload within the datagram's, in bytes.
     pub const fn end(&self) -> usize {
         self.offset + self.len
     }
 
     /// Whether it can be a part of a datagram that fits a frame of `frame_len_max` bytes.
+    ///
+    /// # Errors
+    /// Why it cannot.
     pub fn check(&self, frame_len_max: usize) -> Result<(), DropReason> {
         if self.len == 0 || (self.more && !self.len.is_multiple_of(8)) {
             return Err(DropReason::FragmentMalformed);
         }
-        // IPv4 counts its header among the 65,535, IPv6 its extension headers.
+        // IPv4's header counts towards the 65,535 bytes; IPv6's fragment header does not remain.
         let counted = if self.key.dst.is_ipv4() { self.headers_len } else { 0 };
         if counted + self.end() > usize::from(u16::MAX)
             || self.l3 + self.headers_len + self.end() > frame_len_max
         {
             return Err(DropReason::FragmentTooLong);
         }
-        // The ports and flags of a segment are in its first fragment, nothing of them in another.
+        // The first fragment has the whole TCP header, and no other has a part of it.
         let is_tcp = self.protocol == ipv4::PROTOCOL_TCP;
         let is_tiny =
             if self.offset == 0 { !self.is_header_whole } else { self.offset < tcp::HEADER_LEN };
@@ -140,7 +143,7 @@ impl Fragment {
     }
 }
 
-/// Whether `payload`, if it is the beginning of a segment, has the TCP header with its options.
+/// Whether `payload`, if it begins a TCP segment, has the whole header with its options.
 fn is_tcp_header_whole(protocol: u8, payload: &[u8]) -> bool {
     if protocol != ipv4::PROTOCOL_TCP {
         return true;
@@ -150,5 +153,5 @@ fn is_tcp_header_whole(protocol: u8, payload: &[u8]) -> bool {
     payload.len() >= header_len.max(tcp::HEADER_LEN)
 }
 
-/// The bits of ECN in IPv4's TOS and IPv6's traffic class.
+/// The bits of ECN in the TOS of IPv4 and the traffic class of IPv6.
 pub(super) const ECN_MASK: u8 = 3;

@@ -1,43 +1,43 @@
-//! How much of what waits each network has, so that none has so much that others have no room.
+//! The share of each network in the reassembly table, so that no network takes the room of others.
 //!
-//! A network (an IPv4 /24, an IPv6 /56) gets no more once it has a third of what is left for all (the
-//! dynamic thresholds of shared buffers: Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2),
-//! 1998). So one network has a quarter at most, and each that comes after takes a quarter of the rest:
-//! of N, n networks leave (3/4)^n * (N + 3) - 3 or more. Four that each had a quarter for its own
-//! would leave nothing.
+//! A network (an IPv4 /24, an IPv6 /56) gets no more once it has a third of what is free (dynamic
+//! thresholds of shared buffers: Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2),
+//! 1998). So one network has at most a quarter, and each later one a quarter of the rest: of N, n
+//! networks leave (3/4)^n * (N + 3) - 3 or more. Fixed quarters would leave nothing after four
+//! networks.
 //!
 //! Networks are counted in two tables, at places that nobody without the key can choose, and the
-//! smaller count is theirs (a count-min sketch): it is never too small, and too large only where both
-//! places are shared with others that have something waiting.
+//! smaller of the two counts is used (a count-min sketch). It is never too small, and too large
+//! only for a network that shares both places with others that have fragments waiting.
 
 use crate::bucket::{BUCKETS, BucketPlace};
 use crate::verdict::DropReason;
 
-/// What waits of a network.
+/// What a network has waiting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Waiting {
-    /// Datagrams that are not whole, refused ones whose time is not up among them.
+    /// Incomplete datagrams, with those that were given up and have not expired.
     pub datagrams: u32,
-    /// Frames that are kept of them.
+    /// Frames of them that are kept.
     pub frames: u32,
 }
 
-/// What waits of all networks there are.
+/// What each network has waiting.
 #[derive(Debug)]
 pub(super) struct Shares([Box<[Waiting]>; 2]);
 
 impl Shares {
-    /// Nothing waits.
+    /// No network has anything waiting.
     pub(super) fn new() -> Self {
         Shares([(); 2].map(|()| vec![Waiting::default(); BUCKETS].into_boxed_slice()))
     }
 
-    /// Bytes that they take.
+    /// Bytes that the tables take.
     pub(super) const fn memory() -> usize {
         2 * BUCKETS * size_of::<Waiting>()
     }
 
-    /// What waits of the network at `places`, or more.
+    /// What the network at `places` has waiting, or more.
     pub(super) fn of(&self, places: [BucketPlace; 2]) -> Waiting {
         let [one, other] = &self.0;
         let [at, other_at] = places.map(BucketPlace::index);
@@ -49,7 +49,7 @@ impl Shares {
         }
     }
 
-    /// More waits of the network.
+    /// Adds `more` to the network's account.
     pub(super) fn add(&mut self, places: [BucketPlace; 2], more: Waiting) {
         self.each(places, |waiting| {
             waiting.datagrams += more.datagrams;
@@ -57,7 +57,7 @@ impl Shares {
         });
     }
 
-    /// No longer waits what was added before.
+    /// Removes `gone`, which was added before.
     pub(super) fn remove(&mut self, places: [BucketPlace; 2], gone: Waiting) {
         self.each(places, |waiting| {
             waiting.datagrams -= gone.datagrams;
@@ -73,7 +73,7 @@ impl Shares {
         }
     }
 
-    /// What each table has in all.
+    /// The sum of each table.
     #[cfg(test)]
     pub(super) fn sums(&self) -> [Waiting; 2] {
         [0, 1].map(|table: usize| Waiting {
@@ -83,10 +83,10 @@ impl Shares {
     }
 }
 
-/// Of what is left, for each that a network has: its share of N is N / (1 + this).
+/// How many must be free for each that a network has: alone, it gets at most N / (1 + this) of N.
 pub(crate) const LEFT_FOR_EACH: usize = 3;
 
-/// Why a network that has `waiting` gets no more, if so, where `free` are left for all.
+/// The reason that a network with `waiting` gets no more while `free` are left, if there is one.
 pub(super) fn refusal(waiting: u32, free: usize) -> Option<DropReason> {
     match free {
         0 => Some(DropReason::FragmentTableFull),

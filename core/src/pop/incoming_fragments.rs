@@ -19,8 +19,7 @@ use crate::wire::{get_u16, ipv4, ipv6};
 pub enum Arrived {
     /// [`Pop::handle_burst`] is to have it: it is no fragment, or is dropped for another reason.
     Whole,
-    /// A fragment of a datagram that is to be put together. What was behind it in the frame, which is
-    /// Ethernet's padding, is cut off.
+    /// A fragment of a datagram that is to be reassembled. Ethernet's padding behind it is cut off.
     Fragment(Fragment),
     /// A fragment that is not to be kept.
     Refused(DropReason),

@@ -169,7 +169,7 @@ fn every_reason_is_hit_and_counted_once() {
     }
     let tunnels = RateSynAck as usize..=DestinationNotAllowed as usize;
     missed.retain(|reason| !tunnels.contains(&(*reason as usize)) && *reason != IcmpForged);
-    // Those of fragments that are put together are the ledger's and the workers'.
+    // Those of reassembly are the reassembly table's and the workers'.
     let fragments = FragmentMalformed as usize..=FragmentQueueFull as usize;
     missed.retain(|reason| !fragments.contains(&(*reason as usize)));
     assert_eq!(missed, [CycleLimit, NotContiguous, EgressQueueFull, TxFull]);

@@ -215,7 +215,7 @@ fn fragments_meet_on_one_worker() {
 
 #[test]
 fn fragments_meet_on_one_worker_of_a_pipeline() {
-    // The third worker only sends: no datagram is put together there.
+    // The third worker only sends: it reassembles no datagram.
     sprayed("pipeline", vec![r#""wan:0", "lan:0""#, r#""wan:1""#, ""]);
 }
 
@@ -359,8 +359,8 @@ fn attacks_over_ipv6_yield_nothing() {
     assert_eq!(frames[0][86..], frame[86..]);
 }
 
-/// A flood of datagrams of one network that never become whole takes nothing from others': those are
-/// put together meanwhile.
+/// A flood of incomplete datagrams of one network takes no room from other networks, whose datagrams
+/// are reassembled meanwhile.
 #[test]
 fn a_flood_from_one_network_leaves_places_for_others() {
     let mut frames = Vec::new();

@@ -37,7 +37,7 @@ pub enum Layout {
 /// What a POP's ports are: ways of DPDK to an interface of the kernel's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Device {
-    /// A packet socket with a ring. The kernel puts IPv4 fragments together before the POP sees them.
+    /// A packet socket with a ring. The kernel reassembles IPv4 datagrams before the POP sees them.
     AfPacket,
     /// An XDP socket: frames as they are on the link.
     AfXdp,

@@ -62,7 +62,7 @@ struct Account {
     /// By routers and boxes.
     made: u64,
     /// By the POPs, into datagrams.
-    put_together: u64,
+    reassembled: u64,
     datagrams: u64,
     /// Given up, for want of others.
     timed_out: u64,
@@ -73,7 +73,7 @@ struct Account {
 impl Account {
     /// When no fragment waits any more.
     fn of(lab: &Lab) -> Self {
-        eventually("all fragments are put together or given up", Duration::from_secs(30), || {
+        eventually("all fragments are reassembled or given up", Duration::from_secs(30), || {
             metric(lab, "anyrelay_fragments_waiting", &[]) == 0.0
         });
         let net = &lab.topology;
@@ -93,14 +93,14 @@ impl Account {
         let account = Self {
             made: routers.map(|router| snmp(router, "FragCreates")).iter().sum::<u64>()
                 + net.boxes.iter().map(|cutter| cutter.done().fragments).sum::<u64>(),
-            put_together: metric(lab, "anyrelay_reassembled_fragments_total", &[]) as u64,
+            reassembled: metric(lab, "anyrelay_reassembled_fragments_total", &[]) as u64,
             datagrams: metric(lab, "anyrelay_reassembled_datagrams_total", &[]) as u64,
             timed_out: drops(lab, "fragment_timeout") as u64,
             refused: refused.iter().map(|reason| drops(lab, reason) as u64).sum(),
         };
         println!("{account:?}");
         assert_eq!(account.refused, 0, "{account:?}");
-        let seen = account.put_together + account.timed_out;
+        let seen = account.reassembled + account.timed_out;
         // Queues of a machine that is busy with other things may lose a few.
         assert!(seen <= account.made && seen * 100 >= account.made * 95, "{account:?}");
         account
@@ -108,7 +108,7 @@ impl Account {
 }
 
 /// Every segment of two transfers comes in fragments, and every one goes on.
-fn all_are_put_together(device: Device, layout: Layout, service: &Service) {
+fn all_are_reassembled(device: Device, layout: Layout, service: &Service) {
     let builder = Lab::builder().pops(1).device(device).layout(layout).overlay(REASSEMBLE);
     let lab = fragmenting(builder, service);
     let _server = serve_all(&lab, service);
@@ -129,31 +129,31 @@ fn all_are_put_together(device: Device, layout: Layout, service: &Service) {
 }
 
 #[test]
-fn datagrams_are_put_together_of_ipv4() {
-    all_are_put_together(Device::Pcap, Layout::RunToCompletion, &Service::default());
+fn datagrams_of_ipv4_are_reassembled() {
+    all_are_reassembled(Device::Pcap, Layout::RunToCompletion, &Service::default());
 }
 
 #[test]
-fn datagrams_are_put_together_by_two_workers() {
-    all_are_put_together(Device::Pcap, Layout::Pipeline, &Service::default());
+fn datagrams_are_reassembled_by_two_workers() {
+    all_are_reassembled(Device::Pcap, Layout::Pipeline, &Service::default());
 }
 
 #[test]
-fn datagrams_are_put_together_on_xdp_sockets() {
-    all_are_put_together(Device::AfXdp, Layout::RunToCompletion, &Service::default());
+fn datagrams_are_reassembled_on_xdp_sockets() {
+    all_are_reassembled(Device::AfXdp, Layout::RunToCompletion, &Service::default());
 }
 
-/// The kernel puts none of IPv6 together for packet sockets.
+/// The kernel does not reassemble IPv6 for packet sockets.
 #[test]
-fn datagrams_are_put_together_of_ipv6() {
+fn datagrams_of_ipv6_are_reassembled() {
     let service = Service::transparent6();
-    all_are_put_together(Device::AfPacket, Layout::RunToCompletion, &service);
+    all_are_reassembled(Device::AfPacket, Layout::RunToCompletion, &service);
 }
 
 /// Up of IPv4, which go on over IPv6; down of IPv6, which go on over IPv4.
 #[test]
-fn datagrams_are_put_together_between_families() {
-    all_are_put_together(Device::Pcap, Layout::Pipeline, &Service::prefix());
+fn datagrams_are_reassembled_between_families() {
+    all_are_reassembled(Device::Pcap, Layout::Pipeline, &Service::prefix());
 }
 
 /// One packet in twelve goes to another POP than the rest: about one datagram in six is whole at

@@ -1,10 +1,10 @@
-//! `check`: every mistake and warning of a config and its keys, one per line; without a mistake, what
-//! the POP would serve.
+//! `check`: every mistake and warning of a config and its keys, one per line; without a mistake,
+//! the services of the POP.
 
 use std::path::Path;
 
 use anyrelay_core::config::{Config, Fragments};
-use anyrelay_core::fragment::Ledger;
+use anyrelay_core::fragment::ReassemblyTable;
 use anyrelay_core::keys::format_time;
 use anyrelay_core::snapshot::{Snapshot, Tunnel};
 use anyrelay_core::time::UnixTime;
@@ -15,7 +15,7 @@ use crate::control::load;
 use crate::ports::FragmentTable;
 use crate::worker::unix_now;
 
-/// Checks the config at `path` and the files with secrets that it names.
+/// Checks the config at `path`, its key file and its tenants file.
 pub(super) fn check(path: &Path) -> Result<(), Failure> {
     let snapshot = load(path, None)?;
     for warning in &snapshot.config.warnings {
@@ -40,16 +40,16 @@ fn tunnel(tunnel: &Tunnel) -> String {
     format!("tunnel {name}: vip {}, {tenants} tenants, {agents} agents", vips.join(" "))
 }
 
-/// What putting datagrams together takes of the machine's memory, if it is the policy.
+/// The memory that reassembly takes, if it is the policy.
 fn fragments(config: &Config) -> Option<String> {
     let Fragments::Reassemble(limits) = &config.pop.fragments else { return None };
     let workers = config.workers.iter().filter(|worker| !worker.rx.is_empty()).count();
     let table = FragmentTable::memory(limits).div_ceil(1024);
-    let ledger = Ledger::memory(limits).div_ceil(1024);
+    let process = ReassemblyTable::memory(limits).div_ceil(1024);
     let (buffers, mbufs) = (limits.buffers, config.dpdk.mbufs);
     Some(format!(
-        "fragments: for each of {workers} workers {table} KiB of dpdk.memory_mb, {ledger} KiB of the process, \
-         and up to {buffers} of the {mbufs} frame buffers"
+        "fragments: for each of {workers} workers {table} KiB of dpdk.memory_mb, {process} KiB of \
+         the process, and up to {buffers} of the {mbufs} frame buffers"
     ))
 }
 

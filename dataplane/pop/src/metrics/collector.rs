@@ -343,22 +343,22 @@ static QUEUE_OVERFLOW: Family = Family::new(
 static REASSEMBLED: Family = Family::new(
     "anyrelay_reassembled_datagrams_total",
     &["worker"],
-    "Datagrams put together out of fragments.",
+    "Datagrams that were reassembled.",
 );
 static REASSEMBLED_FRAGMENTS: Family = Family::new(
     "anyrelay_reassembled_fragments_total",
     &["worker"],
-    "Fragments that became part of such a datagram.",
+    "Fragments of the datagrams that were reassembled.",
 );
 static FRAGMENTS_HANDED_OVER: Family = Family::new(
     "anyrelay_fragments_handed_over_total",
     &["worker"],
-    "Fragments handed over to the worker that puts their datagram together.",
+    "Fragments handed over to the worker that reassembles their datagram.",
 );
 static FRAGMENTS_WAITING: Family = Family::new(
     "anyrelay_fragments_waiting",
     &["worker"],
-    "Frame buffers that hold fragments of datagrams that are not whole.",
+    "Frame buffers that hold fragments of incomplete datagrams.",
 );
 static POLLS: Family = Family::new(
     "anyrelay_polls_total",

@@ -1,26 +1,25 @@
-//! The frames of datagrams that are not whole yet: librte_ip_frag's table behind the core's words.
+//! The frames of incomplete datagrams, in a table of librte_ip_frag.
 
-use anyrelay_core::fragment::FragmentLimits;
-use anyrelay_core::fragment::{Fragment, PER_DATAGRAM_MAX};
+use anyrelay_core::fragment::{Fragment, FragmentLimits, PER_DATAGRAM_MAX};
 use anyrelay_core::time::Instant;
 use dpdk::{FragmentHeaders, IpFragTable, IpFragTableConfig, IpFragTableError, Mbuf, Reassembly};
 
 use super::{FramePool, PopFrame};
 
-/// What became of a fragment.
+/// The outcome for a fragment.
 #[derive(Debug)]
 pub enum Kept {
-    /// It waits for others.
+    /// It waits for the other fragments.
     Waits,
-    /// Its datagram is whole, and in one frame.
+    /// Its datagram is complete, and in one frame.
     Whole(PopFrame),
-    /// Its datagram is whole, but no frame holds it; it is gone.
+    /// Its datagram is complete, but too long for one frame, and was freed.
     TooLong,
-    /// It is gone, with all of its datagram: the table had no place.
+    /// The table had no room; all fragments of the datagram were freed.
     Refused,
 }
 
-/// A worker's table of frames.
+/// The frames of one worker's incomplete datagrams.
 #[derive(Debug)]
 pub struct FragmentTable(IpFragTable);
 
@@ -28,7 +27,7 @@ impl FragmentTable {
     /// An empty table.
     ///
     /// # Errors
-    /// When DPDK's memory is short.
+    /// When DPDK has too little memory.
     pub fn new(pool: &FramePool, limits: &FragmentLimits) -> Result<Self, IpFragTableError> {
         Ok(FragmentTable(IpFragTable::new(&pool.eal.0, &config(limits))?))
     }
@@ -38,9 +37,9 @@ impl FragmentTable {
         config(limits).memory()
     }
 
-    /// Keeps the fragment in `frame`, which the ledger has admitted.
+    /// Keeps the fragment in `frame`, which the core's reassembly table has admitted.
     pub fn keep(&mut self, frame: PopFrame, fragment: &Fragment, now: Instant) -> Kept {
-        // What does not fit a byte was not read from a header; the table refuses it.
+        // A length beyond a byte is no length of a header; the table refuses it.
         let l2_len = u8::try_from(fragment.l3).unwrap_or(u8::MAX);
         let headers = if fragment.key.dst.is_ipv4() {
             let l3_len = u8::try_from(fragment.headers_len).unwrap_or(0);
@@ -61,7 +60,7 @@ impl FragmentTable {
         }
     }
 
-    /// Frees frames of datagrams whose time is up, a bounded number.
+    /// Frees the frames of expired datagrams, a bounded number.
     pub fn expire(&mut self, now: Instant) {
         self.0.expire(now.as_nanos());
     }
@@ -81,8 +80,8 @@ fn config(limits: &FragmentLimits) -> IpFragTableConfig {
     }
 }
 
-/// Places in a bucket of the table. It has twice as many places as datagrams, and each may be in one of
-/// two buckets, so that hardly one is full before the ledger is.
+/// Entries of a bucket. The table has twice as many entries as datagrams, and each datagram may be
+/// in one of two buckets, so that a bucket is hardly ever full before the core's table is.
 const BUCKET: u32 = 16;
 
 const _: () = assert!(PER_DATAGRAM_MAX <= dpdk::FRAGMENTS_MAX);

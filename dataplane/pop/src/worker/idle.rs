@@ -1,8 +1,9 @@
-//! What a worker does when its queues are empty.
+//! The policy of a worker whose queues are empty.
 //!
-//! `spin` polls on. `backoff` polls on for [`POLLS_BEFORE_NAP`] turns, so that a burst's tail is not
-//! slept away, then naps for a microsecond between turns, and for 200 from [`POLLS_BEFORE_SLEEP`] on:
-//! several POPs can share a core, at a cost of 200 microseconds and the timer's slack in latency.
+//! With `spin` it polls without a pause. With `backoff` it polls without a pause for
+//! [`POLLS_BEFORE_NAP`] turns, so that it does not sleep through the tail of a burst, then sleeps
+//! for a microsecond between turns, and for 200 from [`POLLS_BEFORE_SLEEP`] on. Several POPs can
+//! then share a core, for a latency of up to 200 microseconds and the timer's slack.
 
 use std::num::NonZeroU64;
 use std::thread;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use anyrelay_core::config::Idle;
 
-/// Counts empty turns, and sleeps when there were enough of them.
+/// Counts empty turns, and sleeps after enough of them.
 #[derive(Debug)]
 pub struct IdlePolicy {
     empty_polls: u32,
@@ -18,24 +19,24 @@ pub struct IdlePolicy {
 }
 
 impl IdlePolicy {
-    /// The policy for the calling thread, whose timer slack it lowers so that a nap of a microsecond
-    /// is not one of fifty.
+    /// The policy for the calling thread. It lowers the thread's timer slack, so that a sleep of
+    /// one microsecond does not take fifty.
     pub fn new(idle: Idle) -> Self {
         let backs_off = idle == Idle::Backoff;
         if backs_off {
-            // Where the kernel refuses, naps are longer; nothing else changes.
+            // If the kernel refuses, sleeps are longer.
             let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(TIMER_SLACK_NS));
         }
         IdlePolicy { empty_polls: 0, backs_off }
     }
 
-    /// There was work.
+    /// The turn had work.
     #[inline]
     pub fn reset(&mut self) {
         self.empty_polls = 0;
     }
 
-    /// There was none.
+    /// The turn had no work.
     #[inline]
     pub fn wait(&mut self) {
         if !self.backs_off {
@@ -49,7 +50,7 @@ impl IdlePolicy {
     }
 }
 
-/// How long to sleep after so many empty polls in a row.
+/// How long to sleep after `empty_polls` in a row.
 fn pause(empty_polls: u32) -> Option<Duration> {
     if empty_polls <= POLLS_BEFORE_NAP {
         None

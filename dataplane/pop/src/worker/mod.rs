@@ -1,10 +1,10 @@
 //! Poll-mode workers: a thread per `[[worker]]`, pinned to its CPU.
 //!
 //! Each turn of a worker's loop reads the clocks once, takes a new snapshot if control posted one,
-//! hands a burst of each of its RX queues to the core, with datagrams in the place of fragments where
-//! they are put together, moves what others handed over, and sends.
-//! In the loop nothing allocates, locks, logs, waits for another worker or panics; what cannot go
-//! on is dropped and counted. A worker ends when it is told to stop, and gives its ports back then.
+//! passes a burst of each of its RX queues to the core, with reassembled datagrams in place of
+//! fragments if that is the policy, moves frames that other workers handed over, and sends. Nothing
+//! in the loop allocates, locks, logs, waits for another worker or panics; frames that cannot go on
+//! are dropped and counted. A worker ends when it is told to stop, and returns its ports then.
 
 mod idle;
 mod mailbox;
@@ -29,13 +29,13 @@ pub use idle::IdlePolicy;
 pub use mailbox::Mailbox;
 pub use reassembly::{FragmentQueue, Reassembly, assign as assign_fragments};
 
-/// Why a worker did not run.
+/// The reason that a worker did not run.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
     /// The thread was not started.
     #[error("worker[{worker}]: no thread: {source}")]
     Thread {
-        /// The worker's number.
+        /// The worker's index in the config.
         worker: usize,
         /// The system's reason.
         source: std::io::Error,
@@ -46,9 +46,9 @@ pub enum WorkerError {
          this process may run on (taskset -p, AllowedCPUs)"
     )]
     Pin {
-        /// The worker's number.
+        /// The worker's index in the config.
         worker: usize,
-        /// The CPU asked for.
+        /// The configured CPU.
         core: u16,
         /// The system's reason.
         source: rustix::io::Errno,
@@ -56,20 +56,20 @@ pub enum WorkerError {
     /// DPDK refused the thread.
     #[error("worker[{worker}]: {source}")]
     Register {
-        /// The worker's number.
+        /// The worker's index in the config.
         worker: usize,
         /// DPDK's reason.
         source: RegistrationError,
     },
-    /// The thread panicked, which is a bug.
+    /// The thread panicked: a bug.
     #[error("worker[{worker}]: the thread panicked")]
     Panicked {
-        /// The worker's number.
+        /// The worker's index in the config.
         worker: usize,
     },
 }
 
-/// The clocks of a process: the monotonic one from one start for all workers, and the wall clock.
+/// The clocks of the process: a monotonic clock with one start for all workers, and the wall clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: std::time::Instant,
@@ -77,12 +77,13 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Clocks that start now. `offset_ms` is added to the system's wall clock.
+    /// Starts the monotonic clock. `offset_ms` is added to the system's wall clock, in
+    /// milliseconds.
     pub fn start(offset_ms: i64) -> Self {
         Clock { start: std::time::Instant::now(), offset_ms }
     }
 
-    /// What both say now.
+    /// The present time by both clocks.
     #[inline]
     pub fn now(&self) -> Now {
         let instant = Instant::from_nanos(self.start.elapsed().as_nanos() as u64);
@@ -90,39 +91,39 @@ impl Clock {
     }
 }
 
-/// The system's wall clock, with `offset_ms` added.
+/// The system's wall clock, with `offset_ms` milliseconds added.
 #[inline]
 pub fn unix_now(offset_ms: i64) -> UnixTime {
-    // A system whose clock says that it is before 1970 is in tick 0.
+    // A system whose clock is before 1970 is in tick 0.
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     UnixTime::from_millis((since_1970.as_millis() as u64).saturating_add_signed(offset_ms))
 }
 
-/// All that a worker works with. It is moved into the worker's thread.
+/// A worker and all that it owns. It is moved into the worker's thread.
 pub struct Worker {
-    /// Its number: its place in the config.
+    /// Its index in the config.
     pub number: usize,
     /// The CPU that it is pinned to.
     pub core: u16,
     /// The queues that it polls.
     pub rx: Vec<RxQueue>,
-    /// Its ways out.
+    /// Where it sends.
     pub egress: Egress,
-    /// The engine.
+    /// The core's POP.
     pub pop: Pop,
-    /// What the engine goes by until control posts a newer one.
+    /// The snapshot in use until control posts a newer one.
     pub snapshot: Arc<Snapshot>,
-    /// What it puts together out of fragments, if anything.
+    /// Its reassembly, if it reassembles datagrams.
     pub reassembly: Option<Reassembly>,
     /// Where it counts.
     pub counters: Arc<Counters>,
-    /// What it does when nothing arrives.
+    /// The policy while nothing arrives.
     pub idle: Idle,
-    /// Whether it runs the POP's timers; one worker does.
+    /// Whether it runs the POP's timers, which one worker does.
     pub has_timers: bool,
     /// The clock of all workers.
     pub clock: Clock,
-    /// DPDK, to register with.
+    /// The pool of DPDK that the thread registers with.
     pub pool: FramePool,
 }
 
@@ -134,7 +135,7 @@ pub struct WorkerHandle {
     thread: JoinHandle<Result<(), WorkerError>>,
 }
 
-/// What control and a worker's thread share.
+/// The state that control and a worker's thread share.
 #[derive(Debug, Default)]
 struct Shared {
     is_running: AtomicBool,
@@ -153,21 +154,21 @@ impl WorkerHandle {
         self.thread.is_finished()
     }
 
-    /// Posts a snapshot; the worker takes it between two bursts. The caller keeps a handle on the
-    /// snapshot before, until the worker has let go of it.
+    /// Posts a snapshot, which the worker takes between two bursts. The caller must hold the
+    /// previous snapshot until the worker has released it.
     pub fn post(&self, snapshot: Arc<Snapshot>) {
         self.shared.mailbox.post(snapshot);
     }
 
-    /// Tells the worker to stop; it does so at its next turn.
+    /// Tells the worker to stop at its next turn.
     pub fn stop(&self) {
         self.shared.stop.store(true, Ordering::Release);
     }
 
-    /// Waits for the thread's end.
+    /// Waits for the thread to end.
     ///
     /// # Errors
-    /// Why it did not run, or that it panicked.
+    /// The reason that the worker did not run, or that it panicked.
     pub fn join(self) -> Result<(), WorkerError> {
         let worker = self.number;
         self.thread.join().unwrap_or(Err(WorkerError::Panicked { worker }))
@@ -178,7 +179,7 @@ impl Worker {
     /// Starts the worker's thread.
     ///
     /// # Errors
-    /// When the system gives no thread. What happens later is told by [`WorkerHandle::join`].
+    /// When the system starts no thread. Later errors are returned by [`WorkerHandle::join`].
     pub fn spawn(self) -> Result<WorkerHandle, WorkerError> {
         let number = self.number;
         let shared = Arc::new(Shared::default());
@@ -201,7 +202,7 @@ impl Worker {
         shared.is_running.store(true, Ordering::Release);
         self.poll_until_stopped(shared, &mut idle);
         self.egress.flush();
-        // Frames and queues go back while DPDK still knows the thread.
+        // Frames and queues are returned while DPDK still knows the thread.
         drop(self);
         drop(registration);
         Ok(())
@@ -212,7 +213,7 @@ impl Worker {
         let mut timers_due = self.clock.now().instant;
         while !shared.stop.load(Ordering::Relaxed) {
             if let Some(snapshot) = shared.mailbox.take() {
-                // Control keeps the one before, so nothing is freed here.
+                // Control keeps the previous one, so that nothing is freed here.
                 self.snapshot = snapshot;
             }
             let now = self.clock.now();
@@ -232,7 +233,7 @@ impl Worker {
         }
     }
 
-    /// One burst of each RX queue, through the engine. Returns the number of frames.
+    /// Passes one burst of each RX queue to the core. Returns the number of frames.
     #[inline]
     fn receive(&mut self, now: Now, frames: &mut Frames) -> usize {
         let mut received = 0;
@@ -245,39 +246,39 @@ impl Worker {
                     reassembly.take(now, &self.pop, &self.snapshot, port, frames);
                 }
                 self.pop.handle_burst(now, &self.snapshot, port, frames, &mut self.egress);
-                // The engine drains them all; were it ever not to, they must not pile up.
+                // The core drains all of them; if it ever did not, they must not accumulate.
                 frames.clear();
             }
             received += count;
-            self.handle_wholes(now, frames);
+            self.handle_reassembled(now, frames);
         }
         received
     }
 
-    /// Takes fragments that other workers handed over, and gives up those that waited too long.
-    /// Returns how many there were.
+    /// Accepts fragments that other workers handed over, and removes expired ones. Returns the
+    /// number of the former.
     #[inline]
     fn collect_fragments(&mut self, now: Now, frames: &mut Frames) -> usize {
         let Some(reassembly) = &mut self.reassembly else { return 0 };
         let count = reassembly.collect(now, &self.pop, &self.snapshot);
-        self.handle_wholes(now, frames);
+        self.handle_reassembled(now, frames);
         count
     }
 
-    /// Datagrams that were put together, through the engine. `frames` is empty before and after.
+    /// Passes reassembled datagrams to the core. `frames` is empty before and after.
     #[inline]
-    fn handle_wholes(&mut self, now: Now, frames: &mut Frames) {
+    fn handle_reassembled(&mut self, now: Now, frames: &mut Frames) {
         let Some(reassembly) = &mut self.reassembly else { return };
-        let wholes = reassembly.wholes();
-        // Each turn takes out all that came in through one port.
-        while let Some(&(port, _)) = wholes.first() {
-            for at in (0..wholes.len()).rev() {
-                if wholes.get(at).is_some_and(|(other, _)| *other == port) {
-                    let (_, frame) = wholes.remove(at);
+        let reassembled = reassembly.reassembled();
+        // Each turn removes all datagrams that enter through one port.
+        while let Some(&(port, _)) = reassembled.first() {
+            for at in (0..reassembled.len()).rev() {
+                if reassembled.get(at).is_some_and(|(other, _)| *other == port) {
+                    let (_, frame) = reassembled.remove(at);
                     let _ = frames.try_push(frame);
                 }
             }
-            // Backwards out, and forwards in again: in the order in which they became whole.
+            // They were removed backwards; the core gets them in the order of their completion.
             frames.reverse();
             self.pop.handle_burst(now, &self.snapshot, port, frames, &mut self.egress);
             frames.clear();
@@ -305,7 +306,7 @@ mod tests {
 
     #[test]
     fn a_cpu_that_does_not_exist_is_refused() {
-        // The test's own affinity must survive: pin a thread of its own.
+        // The test's own affinity must not change, so that another thread is pinned.
         let result = thread::spawn(|| pin(1000)).join().unwrap();
         assert_eq!(result, Err(rustix::io::Errno::INVAL));
         assert_eq!(thread::spawn(|| pin(u16::MAX)).join().unwrap(), Err(rustix::io::Errno::INVAL));

@@ -1,18 +1,19 @@
-//! Puts datagrams together out of fragments, in front of the engine, which sees whole ones only.
+//! Reassembles datagrams before the core, which accepts whole datagrams only.
 //!
-//! All fragments of a datagram meet on one worker, whatever ports and queues they came in through: a
-//! keyed hash of the datagram says on which. A worker that receives another's fragment hands it over
-//! through that one's bounded lock-free queue; a full queue drops and counts. The ledger decides on
-//! each fragment, the table holds the frames; both are bounded and allocated at start.
+//! All fragments of a datagram meet on one worker, whatever ports and queues they arrived on: a
+//! keyed hash of the datagram names it. A worker that receives another's fragment hands it over
+//! through that worker's bounded lock-free queue; when the queue is full, the fragment is dropped
+//! and counted. The core's reassembly table decides on each fragment, a table of DPDK holds the
+//! frames; both are bounded and allocated at start.
 
 use std::sync::Arc;
 
 use anyrelay_core::config::Fragments;
 use anyrelay_core::counters::Counters;
-use anyrelay_core::fragment::FragmentLimits;
-use anyrelay_core::fragment::{self, Admitted, Arrival, Fragment, FragmentHash, Ledger};
-use anyrelay_core::net::PortIndex;
-use anyrelay_core::net::Side;
+use anyrelay_core::fragment::{
+    self, Admitted, Arrival, Fragment, FragmentHash, FragmentLimits, ReassemblyTable,
+};
+use anyrelay_core::net::{PortIndex, Side};
 use anyrelay_core::pop::{Arrived, BURST, Pop};
 use anyrelay_core::snapshot::Snapshot;
 use anyrelay_core::time::Now;
@@ -24,7 +25,7 @@ use crossbeam::utils::CachePadded;
 use crate::egress;
 use crate::ports::{FragmentTable, FramePool, Frames, Kept, PopFrame, PortsError};
 
-/// Fragments that wait for the worker that puts their datagrams together.
+/// Fragments on their way to the worker that reassembles their datagrams.
 #[derive(Debug)]
 pub struct FragmentQueue(CachePadded<ArrayQueue<(PortIndex, PopFrame)>>);
 
@@ -33,46 +34,45 @@ impl FragmentQueue {
         Arc::new(FragmentQueue(CachePadded::new(ArrayQueue::new(QUEUE_FRAMES))))
     }
 
-    /// Frames that it holds at most.
+    /// The most frames that it holds.
     pub fn capacity(&self) -> usize {
         self.0.capacity()
     }
 
-    /// Gives all waiting frames back to their pool: for the end, when no worker runs any more.
-    /// Returns how many.
+    /// Returns all frames to their pool, and how many they were: for shutdown, when no worker runs.
     pub fn discard(&self) -> usize {
         egress::discard(&self.0)
     }
 }
 
-/// Datagrams that became whole, each with the port that it came in through.
-pub type Wholes = ArrayVec<(PortIndex, PopFrame), BURST>;
+/// Reassembled datagrams, each with the port that it enters through.
+pub type ReassembledFrames = ArrayVec<(PortIndex, PopFrame), BURST>;
 
-/// A worker's part in putting datagrams together.
+/// The reassembly of one worker, and its queues to and from the others.
 #[derive(Debug)]
 pub struct Reassembly {
     hash: FragmentHash,
-    /// Those of all workers that put datagrams together.
+    /// The queues of all workers that reassemble datagrams.
     queues: Arc<[Arc<FragmentQueue>]>,
-    /// Its place among them.
+    /// The index of this worker's queue.
     number: usize,
-    desk: Desk,
+    reassembler: Reassembler,
 }
 
-/// What belongs together: the ledger, and the frames that it admitted.
+/// The decisions on fragments, and the frames that they admitted.
 #[derive(Debug)]
-struct Desk {
-    ledger: Ledger,
-    table: FragmentTable,
-    wholes: Wholes,
+struct Reassembler {
+    table: ReassemblyTable,
+    frames: FragmentTable,
+    reassembled: ReassembledFrames,
     counters: Arc<Counters>,
 }
 
-/// The part of each worker, for those that have one, and the queues between them.
-pub type Parts = (Vec<Option<Reassembly>>, Vec<Arc<FragmentQueue>>);
+/// The reassembly of each worker that has one, and the queues between them.
+pub type Assigned = (Vec<Option<Reassembly>>, Vec<Arc<FragmentQueue>>);
 
-/// What each worker has to do with fragments, in the order of `counters`: those that receive put
-/// datagrams together, if that is the policy.
+/// Assigns reassembly to each worker that receives, if that is the policy; in the order of
+/// `counters`.
 ///
 /// # Errors
 /// When DPDK's memory is short.
@@ -80,7 +80,7 @@ pub fn assign(
     snapshot: &Snapshot,
     pool: &FramePool,
     counters: &[Arc<Counters>],
-) -> Result<Parts, PortsError> {
+) -> Result<Assigned, PortsError> {
     let Fragments::Reassemble(limits) = snapshot.config.pop.fragments else {
         return Ok((counters.iter().map(|_| None).collect(), Vec::new()));
     };
@@ -93,17 +93,17 @@ pub fn assign(
         assigned.push(if worker.rx.is_empty() {
             None
         } else {
-            let desk = Desk::new(snapshot, pool, &limits, counters)?;
+            let reassembler = Reassembler::new(snapshot, pool, &limits, counters)?;
             let (hash, queues) = (snapshot.fragment_hash.clone(), Arc::clone(&queues));
-            Some(Reassembly { hash, queues, number, desk })
+            Some(Reassembly { hash, queues, number, reassembler })
         });
     }
     Ok((assigned, queues.to_vec()))
 }
 
 impl Reassembly {
-    /// Takes the fragments out of a burst that came in through `port`, those of other workers'
-    /// datagrams for handing over.
+    /// Removes the fragments from a burst that arrived on `port`, and hands over those that other
+    /// workers reassemble.
     #[inline]
     pub fn take(
         &mut self,
@@ -119,7 +119,7 @@ impl Reassembly {
                 Arrived::Whole => at += 1,
                 Arrived::Refused(reason) => {
                     drop(frames.remove(at));
-                    self.desk.counters.count_drop(port, None, reason);
+                    self.reassembler.counters.count_drop(port, None, reason);
                 }
                 Arrived::Fragment(fragment) => {
                     let frame = frames.remove(at);
@@ -139,9 +139,9 @@ impl Reassembly {
     ) {
         let owner = self.hash.worker(&fragment.key, self.queues.len());
         if owner == self.number {
-            return self.desk.put(arrival(now, snapshot, port), frame, fragment);
+            return self.reassembler.put(arrival(now, snapshot, port), frame, fragment);
         }
-        let counters = &self.desk.counters;
+        let counters = &self.reassembler.counters;
         let Some(queue) = self.queues.get(owner) else { return };
         match queue.0.push((port, frame)) {
             Ok(()) => counters.fragments.handed_over.add(1),
@@ -149,8 +149,8 @@ impl Reassembly {
         }
     }
 
-    /// Takes what other workers handed over, a burst at most, and gives up datagrams whose time is up.
-    /// Returns how many frames were handed over.
+    /// Accepts at most a burst of the fragments that other workers handed over, and removes expired
+    /// datagrams. Returns the number of fragments.
     #[inline]
     pub fn collect(&mut self, now: Now, pop: &Pop, snapshot: &Snapshot) -> usize {
         let mut count = 0;
@@ -160,28 +160,29 @@ impl Reassembly {
                 && let Some((port, mut frame)) = queue.0.pop()
             {
                 count += 1;
-                // Read again: a reload may have come in between, and it is cheaper than to carry it.
+                // To read the fragment again costs less than to queue it parsed, and a reload may
+                // have changed the answer.
                 match pop.incoming(snapshot, port, &mut frame) {
                     Arrived::Fragment(fragment) => {
-                        self.desk.put(arrival(now, snapshot, port), frame, &fragment);
+                        self.reassembler.put(arrival(now, snapshot, port), frame, &fragment);
                     }
                     Arrived::Refused(reason) => {
-                        self.desk.counters.count_drop(port, None, reason);
+                        self.reassembler.counters.count_drop(port, None, reason);
                     }
                     Arrived::Whole => {
-                        self.desk.counters.count_drop(port, None, DropReason::Fragment);
+                        self.reassembler.counters.count_drop(port, None, DropReason::Fragment);
                     }
                 }
             }
         }
-        self.desk.expire(now);
+        self.reassembler.expire(now);
         count
     }
 
-    /// The datagrams that became whole since they were last taken out.
+    /// The datagrams that were reassembled since the caller last removed them.
     #[inline]
-    pub fn wholes(&mut self) -> &mut Wholes {
-        &mut self.desk.wholes
+    pub fn reassembled(&mut self) -> &mut ReassembledFrames {
+        &mut self.reassembler.reassembled
     }
 }
 
@@ -191,18 +192,18 @@ fn arrival(now: Now, snapshot: &Snapshot, port: PortIndex) -> Arrival {
     Arrival { now: now.instant, port, side }
 }
 
-impl Desk {
+impl Reassembler {
     fn new(
         snapshot: &Snapshot,
         pool: &FramePool,
         limits: &FragmentLimits,
         counters: &Arc<Counters>,
-    ) -> Result<Desk, PortsError> {
+    ) -> Result<Reassembler, PortsError> {
         let (hash, networks) = (snapshot.fragment_hash.clone(), snapshot.bucket_hash.clone());
-        Ok(Desk {
-            ledger: Ledger::new(*limits, pool.frame_len_max(), hash, networks),
-            table: FragmentTable::new(pool, limits)?,
-            wholes: Wholes::new(),
+        Ok(Reassembler {
+            table: ReassemblyTable::new(*limits, pool.frame_len_max(), hash, networks),
+            frames: FragmentTable::new(pool, limits)?,
+            reassembled: ReassembledFrames::new(),
             counters: Arc::clone(counters),
         })
     }
@@ -210,29 +211,30 @@ impl Desk {
     /// Decides on a fragment, and keeps or frees it.
     fn put(&mut self, at: Arrival, frame: PopFrame, fragment: &Fragment) {
         let counters = &self.counters;
-        let finished = match self.ledger.admit(at, fragment, counters) {
+        let reassembled = match self.table.admit(at, fragment, counters) {
             Admitted::Refused => return,
             Admitted::Waits => None,
-            Admitted::Completes(finished) => Some(finished),
+            Admitted::Completes(reassembled) => Some(reassembled),
         };
-        let kept = self.table.keep(frame, fragment, at.now);
-        let Some(finished) = finished else {
+        let kept = self.frames.keep(frame, fragment, at.now);
+        let Some(reassembled) = reassembled else {
             match kept {
                 Kept::Waits => {}
-                // Nothing is passed on that the ledger did not find whole.
+                // DPDK's table may not call a datagram whole that the core does not.
                 Kept::Refused | Kept::Whole(_) | Kept::TooLong => {
-                    self.ledger.refused(&fragment.key, counters);
+                    self.table.discard(&fragment.key, counters);
                 }
             }
             return;
         };
         let reason = match kept {
             Kept::Whole(mut frame) => {
-                if fragment::finish(&mut frame, &finished) {
+                if fragment::complete_header(&mut frame, &reassembled) {
                     counters.fragments.datagrams.add(1);
-                    counters.fragments.fragments.add(finished.fragments as u64);
-                    // Emptied before every burst, and each frame of one makes one whole at most.
-                    let _ = self.wholes.try_push((finished.port, frame));
+                    counters.fragments.fragments.add(reassembled.fragments as u64);
+                    // It is emptied before every burst, and each frame completes one datagram at
+                    // most, so that there is room.
+                    let _ = self.reassembled.try_push((reassembled.port, frame));
                     return;
                 }
                 DropReason::FragmentConflict
@@ -240,21 +242,21 @@ impl Desk {
             Kept::TooLong => DropReason::FragmentTooLong,
             Kept::Waits | Kept::Refused => DropReason::FragmentTableFull,
         };
-        for _ in 0..finished.fragments {
-            counters.count_drop(finished.port, None, reason);
+        for _ in 0..reassembled.fragments {
+            counters.count_drop(reassembled.port, None, reason);
         }
     }
 
-    /// Frees what waited too long: each turn, busy or idle, a bounded number.
+    /// Frees expired datagrams, a bounded number in each turn.
     #[inline]
     fn expire(&mut self, now: Now) {
-        if !self.ledger.is_empty() || self.table.held() > 0 {
-            self.ledger.expire(now.instant, &self.counters);
-            self.table.expire(now.instant);
+        if !self.table.is_empty() || self.frames.held() > 0 {
+            self.table.expire(now.instant, &self.counters);
+            self.frames.expire(now.instant);
         }
-        self.counters.fragments.waiting.set(self.table.held() as u64);
+        self.counters.fragments.waiting.set(self.frames.held() as u64);
     }
 }
 
-/// Frames that a queue holds: 16 bursts.
+/// The most frames in a queue: 16 bursts.
 const QUEUE_FRAMES: usize = 1024;

@@ -1,10 +1,10 @@
-//! Fragments: reading them out of any frame, and the ledger that decides on each.
+//! Fragments: reading them from any frame, and the reassembly table's decision on each.
 //!
 //! A sequence of fragments of a few datagrams of both families, with pauses between them, goes to a
-//! ledger with small limits and to a slow [`twin`] that keeps every byte. After every step:
+//! table with small limits and to a slow [`twin`] that keeps every byte. After every step:
 //!
 //! - both decide the same, and count the same drops, each with its reason, at the same ports,
-//! - frames and datagrams are within their bounds, in all and of each network, and the ledger's account
+//! - frames and datagrams are within their bounds, in all and of each network, and the table's account
 //!   of them is the twin's,
 //! - what is said to be whole has all of its bytes, each once, from one sender's datagram,
 //!
@@ -20,8 +20,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyrelay_core::bucket::BucketHash;
 use anyrelay_core::counters::Counters;
-use anyrelay_core::fragment::FragmentLimits;
-use anyrelay_core::fragment::{Admitted, Arrival, Fragment, FragmentHash, Ledger, Waiting};
+use anyrelay_core::fragment::{
+    Admitted, Arrival, Fragment, FragmentHash, FragmentLimits, ReassemblyTable, Waiting,
+};
 use anyrelay_core::keys::Secret;
 use anyrelay_core::net::PortIndex;
 use anyrelay_core::net::Side;
@@ -35,25 +36,25 @@ use twin::{Decision, Piece, Twin};
 pub fn run(input: &[u8]) {
     read::any_frame(input);
     let Some((&limits, mut rest)) = input.split_first() else { return };
-    let mut desk = Desk::new(limits);
+    let mut both = Both::new(limits);
     while let Some((step, more)) = rest.split_first_chunk() {
-        desk.step(step);
-        desk.compare();
+        both.step(step);
+        both.compare();
         rest = more;
     }
-    desk.settle();
+    both.settle();
 }
 
-/// The ledger and its twin.
-struct Desk {
-    ledger: Ledger,
+/// The table and its twin.
+struct Both {
+    table: ReassemblyTable,
     counters: Counters,
     twin: Twin,
     now_ms: u64,
 }
 
-impl Desk {
-    fn new(choice: u8) -> Desk {
+impl Both {
+    fn new(choice: u8) -> Both {
         let pick = |shift: u8| usize::from(choice >> shift & 3);
         let limits = FragmentLimits {
             datagrams: [1, 2, 5, 16][pick(0)],
@@ -64,8 +65,8 @@ impl Desk {
         let frame_len_max = [600, 1518, 2048, 1 << 17][pick(6)];
         let secret = Secret::new([7; 32]);
         let (hash, networks) = (FragmentHash::new(&secret), BucketHash::new(&secret));
-        Desk {
-            ledger: Ledger::new(limits, frame_len_max, hash.unwrap(), networks.unwrap()),
+        Both {
+            table: ReassemblyTable::new(limits, frame_len_max, hash.unwrap(), networks.unwrap()),
             counters: Counters::default(),
             twin: Twin::new(limits, frame_len_max),
             now_ms: 0,
@@ -77,7 +78,7 @@ impl Desk {
         self.now_ms += u64::from(pause & 0x7f) / 4;
         let now = Instant::from_millis(self.now_ms);
         if pause & 0x80 != 0 {
-            self.ledger.expire(now, &self.counters);
+            self.table.expire(now, &self.counters);
             self.twin.expire(self.now_ms);
         }
         let piece = piece(step);
@@ -91,19 +92,19 @@ impl Desk {
         read::same(&fragment, &piece);
         assert_eq!(fragment.key.src, source(&piece.key));
         if what & 7 == 7 {
-            // Whoever keeps frames refused one that was to wait.
-            self.ledger.refused(&fragment.key, &self.counters);
-            return self.twin.refused(piece.key);
+            // The owner of the frames has no room for an admitted fragment.
+            self.table.discard(&fragment.key, &self.counters);
+            return self.twin.discard(piece.key);
         }
         let port = PortIndex(piece.port);
         let at = Arrival { now, port, side: side(piece.port) };
-        let admitted = self.ledger.admit(at, &fragment, &self.counters);
+        let admitted = self.table.admit(at, &fragment, &self.counters);
         match (admitted, self.twin.admit(self.now_ms, &piece)) {
             (Admitted::Waits, Decision::Waits) | (Admitted::Refused, Decision::Refused) => {}
-            (Admitted::Completes(finished), Decision::Whole(whole)) => {
-                assert_eq!(finished.port, PortIndex(whole.port));
-                assert_eq!((finished.len, finished.fragments), (whole.len, whole.fragments));
-                assert_eq!(finished.is_marked, whole.is_marked);
+            (Admitted::Completes(reassembled), Decision::Whole(whole)) => {
+                assert_eq!(reassembled.port, PortIndex(whole.port));
+                assert_eq!((reassembled.len, reassembled.fragments), (whole.len, whole.fragments));
+                assert_eq!(reassembled.is_marked, whole.is_marked);
             }
             (admitted, decision) => panic!("{admitted:?}, not {decision:?}: {piece:?}"),
         }
@@ -111,14 +112,14 @@ impl Desk {
 
     /// Both say the same of themselves.
     fn compare(&self) {
-        assert_eq!(self.ledger.kept(), self.twin.kept());
-        assert!(self.ledger.kept() <= self.twin.limits.buffers as usize);
-        assert_eq!(self.ledger.is_empty(), self.twin.is_empty());
+        assert_eq!(self.table.kept(), self.twin.kept());
+        assert!(self.table.kept() <= self.twin.limits.buffers as usize);
+        assert_eq!(self.table.is_empty(), self.twin.is_empty());
         for (is_six, network) in [(false, 0), (false, 1), (true, 0), (true, 1)] {
             let key = twin::Key { is_six, network, id: 0, dst: 0 };
             let (datagrams, frames) = self.twin.waiting(key);
             let (datagrams, frames) = (datagrams as u32, frames as u32);
-            assert_eq!(self.ledger.waiting_of(source(&key)), Waiting { datagrams, frames });
+            assert_eq!(self.table.waiting_of(source(&key)), Waiting { datagrams, frames });
             let of_targets = self.twin.of_targets(key);
             assert!(of_targets || datagrams <= self.twin.limits.datagrams.div_ceil(4));
             assert!(of_targets || frames <= self.twin.limits.buffers.div_ceil(4));
@@ -135,10 +136,10 @@ impl Desk {
     /// After its time all is forgotten and counted, and every place is free.
     fn settle(&mut self) {
         self.now_ms += u64::from(self.twin.limits.timeout_ms) + 1;
-        self.ledger.expire(Instant::from_millis(self.now_ms), &self.counters);
+        self.table.expire(Instant::from_millis(self.now_ms), &self.counters);
         self.twin.expire(self.now_ms);
         self.compare();
-        assert!(self.ledger.is_empty() && self.ledger.kept() == 0);
+        assert!(self.table.is_empty() && self.table.kept() == 0);
         assert_eq!(self.twin.admitted, self.twin.passed + self.twin.dropped(), "all are accounted");
         let (datagrams, buffers) = (self.twin.limits.datagrams, self.twin.limits.buffers);
         for id in 0..=datagrams.min(buffers) {
@@ -149,7 +150,7 @@ impl Desk {
             let read = Fragment::read(&Ethernet::parse(&frame).unwrap(), &frame);
             let now = Instant::from_millis(self.now_ms);
             let at = Arrival { now, port: PortIndex(0), side: side(0) };
-            let admitted = self.ledger.admit(at, &read.unwrap().unwrap(), &self.counters);
+            let admitted = self.table.admit(at, &read.unwrap().unwrap(), &self.counters);
             let has_room = id < datagrams.min(buffers);
             assert_eq!(admitted == Admitted::Waits, has_room, "{id} of {datagrams}");
         }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use anyrelay_core::fragment::{self, Finished, Fragment};
+use anyrelay_core::fragment::{self, Fragment, Reassembled};
 use anyrelay_core::frame::{Frame, HeapFrame};
 use anyrelay_core::net::PortIndex;
 use anyrelay_core::wire::ethernet::Ethernet;
@@ -49,9 +49,9 @@ pub fn any_frame(bytes: &[u8]) {
     // What a table of frames hands back may be anything.
     let len = datagram.len();
     for (is_marked, len) in [(false, len.saturating_sub(20)), (true, len.saturating_sub(40))] {
-        let finished = Finished { port: PortIndex(0), fragments: 2, len, is_marked };
+        let reassembled = Reassembled { port: PortIndex(0), fragments: 2, len, is_marked };
         let mut frame = HeapFrame::new(bytes);
-        if fragment::finish(&mut frame, &finished) {
+        if fragment::complete_header(&mut frame, &reassembled) {
             assert_eq!(frame.bytes().len(), bytes.len());
             let made = Fragment::read(&ethernet, frame.bytes());
             assert!(made.is_none() || ethernet.ethertype == 0x86dd, "made of fragments, and one");

@@ -1,4 +1,4 @@
-//! What the ledger's rules say, slowly: every datagram is a table of its bytes, and is searched for
+//! The reassembly table's rules, slowly: every datagram is a table of its bytes, and is searched for
 //! one by one.
 
 use std::collections::HashMap;
@@ -126,7 +126,7 @@ impl Datagram {
     }
 }
 
-/// The slow ledger.
+/// The slow reassembly table.
 pub struct Twin {
     pub limits: FragmentLimits,
     frame_len_max: usize,
@@ -211,7 +211,7 @@ impl Twin {
         }
     }
 
-    pub fn refused(&mut self, key: Key) {
+    pub fn discard(&mut self, key: Key) {
         if let Some(at) = self.datagrams.iter().position(|datagram| datagram.key == key) {
             self.spoil(at, DropReason::FragmentTableFull);
             self.datagrams[at].kept = 0;

@@ -9,7 +9,7 @@
 //!   the port's own station, from an address that is the POP's to use,
 //! - frames and counters add up: each frame that came in has a verdict, and each verdict is counted,
 //! - a POP that gets the same frames one by one sends the same, and so does one that has a past,
-//! - what would be set aside as a fragment, where datagrams are put together, goes no further alone.
+//! - what would be set aside as a fragment, where datagrams are reassembled, goes no further alone.
 //!
 //! Input: the case, then for each frame: template 2, port and flags 1, edits 1, and so many edits of 4.
 
