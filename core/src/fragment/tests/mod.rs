@@ -14,7 +14,7 @@ use crate::net::{PortIndex, Side};
 use crate::time::Instant;
 use crate::wire::ethernet::Ethernet;
 use crate::wire::ipv4::{self, Ipv4};
-use crate::wire::{checksum, ipv6, put_u16};
+use crate::wire::{ipv6, put_u16};
 
 mod hash;
 mod header;
