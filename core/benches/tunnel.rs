@@ -14,7 +14,8 @@ use anyrelay_core::seq::SeqNum;
 use anyrelay_core::time::{Tick, UnixTime};
 use anyrelay_core::tunnel::message::KEEPALIVE_LEN_MAX;
 use anyrelay_core::tunnel::{
-    DataHeader, KeepaliveRequest, Segment, Service, Vip, forward, handshake, keepalive,
+    DataHeader, KeepaliveRequest, TunnelSegment, TunnelService, TunnelVip, forward, handshake,
+    keepalive,
 };
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
@@ -23,7 +24,7 @@ const AGENTS: u32 = 512;
 const NOW: UnixTime = UnixTime::from_millis(1_795_341_988_025);
 
 struct Bench {
-    service: Service,
+    service: TunnelService,
     key: AgentKey,
 }
 
@@ -36,8 +37,8 @@ struct Sent {
 }
 
 impl Sent {
-    fn segment(&self) -> Segment<'_> {
-        Segment {
+    fn segment(&self) -> TunnelSegment<'_> {
+        TunnelSegment {
             src: self.src,
             dst: self.dst,
             seq: self.seq,
@@ -53,11 +54,11 @@ impl Sent {
 impl Bench {
     fn new() -> Self {
         let keys = KeyFile::from_random([[1; 32], [2; 32], [3; 32]]);
-        let vip = |text: &str| Some(Vip::new(text.parse().unwrap(), &keys).unwrap());
+        let vip = |text: &str| Some(TunnelVip::new(text.parse().unwrap(), &keys).unwrap());
         let mut tenants = Tenants::default();
         let tenant = tenants.add("acme", Secret::new([4; 32])).unwrap();
         let key = tenants.issue("acme", "agent").unwrap();
-        let service = Service {
+        let service = TunnelService {
             constants: Constants::default(),
             tunnel_mtu: 1400,
             vip4: vip("203.0.113.20:443"),

@@ -13,8 +13,8 @@ use anyrelay_core::predict::{self, Constants, Predictor};
 use anyrelay_core::seq::SeqNum;
 use anyrelay_core::time::{Tick, UnixTime};
 use anyrelay_core::tunnel::{
-    KeepaliveReply, KeepaliveRequest, PublicToken, Return, Segment, Service, Token, TokenKeys, Vip,
-    forward, keepalive,
+    KeepaliveReply, KeepaliveRequest, PublicToken, Return, Token, TokenKeys, TunnelSegment,
+    TunnelService, TunnelVip, forward, keepalive,
 };
 use serde_json::Value;
 
@@ -85,7 +85,7 @@ fn vips(vectors: &Value) -> [SocketAddr; 2] {
     [&vectors["vips"][0], &vectors["vips"][1]].map(|vip| vip.as_str().unwrap().parse().unwrap())
 }
 
-fn service(vectors: &Value) -> Service {
+fn service(vectors: &Value) -> TunnelService {
     let mut keys = KeyFile::from_random([[1; 32], [2; 32], [3; 32]]);
     keys.sequence = secret(vectors, "sequence_secret");
     keys.tokens = epochs(vectors);
@@ -95,7 +95,7 @@ fn service(vectors: &Value) -> Service {
     let mut ids: Vec<u16> =
         list(vectors, "tenants").iter().map(|tenant| number(tenant, "id")).collect();
     ids.sort_unstable();
-    Service {
+    TunnelService {
         constants: Constants {
             tick_ms: constants[0] as u32,
             stride: constants[1] as u32,
@@ -103,15 +103,20 @@ fn service(vectors: &Value) -> Service {
             offset: constants[3] as u16,
         },
         tunnel_mtu: number(vectors, "tunnel_mtu"),
-        vip4: Some(Vip::new(vip4, &keys).unwrap()),
-        vip6: Some(Vip::new(vip6, &keys).unwrap()),
+        vip4: Some(TunnelVip::new(vip4, &keys).unwrap()),
+        vip6: Some(TunnelVip::new(vip6, &keys).unwrap()),
         tenants: ids.into(),
         agents: Arc::new(AgentKeys::new(&tenants(vectors)).unwrap()),
     }
 }
 
-fn segment<'a>(value: &Value, src: SocketAddr, dst: SocketAddr, payload: &'a [u8]) -> Segment<'a> {
-    Segment {
+fn segment<'a>(
+    value: &Value,
+    src: SocketAddr,
+    dst: SocketAddr,
+    payload: &'a [u8],
+) -> TunnelSegment<'a> {
+    TunnelSegment {
         src,
         dst,
         seq: SeqNum(number(value, "seq")),

@@ -22,7 +22,7 @@ struct Piece {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum PartialState {
     Collecting,
     /// The datagram was given up for this reason: no fragment of it is kept any more.
     Discarding(DropReason),
@@ -43,13 +43,13 @@ pub(super) struct Partial {
     protocol: u8,
     /// A bit for each ECN codepoint seen.
     ecn: u8,
-    phase: Phase,
+    state: PartialState,
     pieces: [Piece; PER_DATAGRAM_MAX],
     end: Option<u16>,
 }
 
 /// Why a fragment is refused, and how much with it.
-pub(super) enum Refusal {
+pub(super) enum AddError {
     /// The fragment alone.
     Fragment(DropReason),
     /// All of its datagram.
@@ -69,7 +69,7 @@ impl Partial {
             side: Side::Both,
             protocol: 0,
             ecn: 0,
-            phase: Phase::Collecting,
+            state: PartialState::Collecting,
             pieces: [Piece { from: 0, to: 0 }; PER_DATAGRAM_MAX],
             end: None,
         }
@@ -104,25 +104,25 @@ impl Partial {
         fragment: &Fragment,
         per_datagram: usize,
         no_room: Option<DropReason>,
-    ) -> Result<Option<Reassembled>, Refusal> {
-        if let Phase::Discarding(reason) = self.phase {
-            return Err(Refusal::Fragment(reason));
+    ) -> Result<Option<Reassembled>, AddError> {
+        if let PartialState::Discarding(reason) = self.state {
+            return Err(AddError::Fragment(reason));
         }
         let piece = Piece { from: fragment.offset as u16, to: fragment.end() as u16 };
         let ends_here = self.end == Some(piece.to);
         if self.pieces().contains(&piece) && ends_here != fragment.more {
-            return Err(Refusal::Fragment(DropReason::FragmentDuplicate));
+            return Err(AddError::Fragment(DropReason::FragmentDuplicate));
         }
         let ecn = self.ecn | 1 << fragment.ecn;
         let is_other = self.protocol != fragment.protocol || self.side != at.side;
         if is_other || self.contradicts(piece, fragment.more) || is_ecn_conflict(ecn) {
-            return Err(Refusal::Datagram(DropReason::FragmentConflict));
+            return Err(AddError::Datagram(DropReason::FragmentConflict));
         }
         if let Some(reason) = no_room {
-            return Err(Refusal::Datagram(reason));
+            return Err(AddError::Datagram(reason));
         }
         if !self.keep(piece, fragment.more, per_datagram) {
-            return Err(Refusal::Datagram(DropReason::FragmentTooMany));
+            return Err(AddError::Datagram(DropReason::FragmentTooMany));
         }
         if piece.from == 0 {
             // The datagram gets the Ethernet header of its first fragment, and so must enter
@@ -179,11 +179,11 @@ impl Partial {
 
     /// Gives the datagram up and counts its fragments. Their frames stay kept until it expires.
     pub(super) fn discard(&mut self, reason: DropReason, counters: &Counters) {
-        if self.phase == Phase::Collecting {
+        if self.state == PartialState::Collecting {
             for _ in self.pieces() {
                 counters.count_drop(self.port, None, reason);
             }
-            self.phase = Phase::Discarding(reason);
+            self.state = PartialState::Discarding(reason);
         }
     }
 }

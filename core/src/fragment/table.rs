@@ -19,7 +19,7 @@ use std::net::IpAddr;
 use super::FragmentLimits;
 use super::entries::Entries;
 use super::hash::FragmentHash;
-use super::partial::{Partial, Refusal};
+use super::partial::{AddError, Partial};
 use super::read::{DatagramKey, Fragment};
 use super::shares::{Shares, Waiting, refusal};
 use crate::bucket::{BucketHash, BucketPlace, Purpose};
@@ -129,8 +129,8 @@ impl ReassemblyTable {
                 self.remove(index);
                 Admitted::Completes(reassembled)
             }
-            Err(Refusal::Fragment(reason)) => refuse(reason),
-            Err(Refusal::Datagram(reason)) => {
+            Err(AddError::Fragment(reason)) => refuse(reason),
+            Err(AddError::Datagram(reason)) => {
                 partial.discard(reason, counters);
                 refuse(reason)
             }

@@ -11,7 +11,7 @@ use crate::net::{Endpoint, ServiceIndex};
 use crate::relay::permutation::{Client, CycleLimit, DecodeError, Mapped};
 use crate::snapshot::{Egress, Service, Snapshot};
 use crate::time::UnixTime;
-use crate::tunnel::forward::{self, Datagram, Opened};
+use crate::tunnel::forward::{self, DataUp, OpenedTokens};
 
 /// A lane's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +39,8 @@ pub struct Lanes {
     mapped: ArrayVec<(ServiceIndex, Mapped), BURST>,
     downs: ArrayVec<Result<Client, DecodeError>, BURST>,
     tunnels: ArrayVec<(ServiceIndex, ()), BURST>,
-    datagrams: ArrayVec<Datagram, BURST>,
-    opened: ArrayVec<Opened, BURST>,
+    datagrams: ArrayVec<DataUp, BURST>,
+    opened: ArrayVec<OpenedTokens, BURST>,
 }
 
 impl Lanes {
@@ -75,11 +75,11 @@ impl Lanes {
 
     /// Takes a lane for a datagram of a tunnel.
     #[inline]
-    pub fn datagram(&mut self, tunnel: ServiceIndex, datagram: Datagram) -> Lane {
+    pub fn datagram(&mut self, tunnel: ServiceIndex, datagram: DataUp) -> Lane {
         let lane = Lane(self.datagrams.len() as u8);
         let _ = self.tunnels.try_push((tunnel, ()));
         let _ = self.datagrams.try_push(datagram);
-        let _ = self.opened.try_push(Opened::NOT);
+        let _ = self.opened.try_push(OpenedTokens::NOT);
         lane
     }
 
@@ -131,7 +131,7 @@ impl Lanes {
 
     /// The datagram in `lane`, and its tokens opened.
     #[inline]
-    pub fn datagram_at(&self, lane: Lane) -> Option<(&Datagram, &Opened)> {
+    pub fn datagram_at(&self, lane: Lane) -> Option<(&DataUp, &OpenedTokens)> {
         let at = usize::from(lane.0);
         Some((self.datagrams.get(at)?, self.opened.get(at)?))
     }

@@ -38,7 +38,7 @@ use crate::relay::permutation::{self, Client, Mapped};
 use crate::snapshot::Snapshot;
 use crate::time::Now;
 use crate::time::Tick;
-use crate::tunnel::{Incoming, KeepaliveRequest, Return};
+use crate::tunnel::{KeepaliveRequest, Return, SegmentKind};
 use crate::verdict::{ReplyKind, Verdict};
 use crate::wire::MacAddr;
 
@@ -115,7 +115,7 @@ pub enum Note<'a> {
         /// The POP's tick.
         tick: Tick,
         /// What the segment is, if it is something.
-        incoming: Option<Incoming>,
+        incoming: Option<SegmentKind>,
         /// The tick that its ack number is of, as a difference from the POP's; `None` when it is of
         /// none, and for what is not checked.
         acked: Option<i32>,

@@ -9,7 +9,7 @@ use crate::keys::{AgentKeys, KeyFile, Tenants};
 use crate::net::ServiceSlot;
 use crate::problem::Problem;
 use crate::tunnel;
-use crate::tunnel::service::Vip;
+use crate::tunnel::service::TunnelVip;
 
 /// A tunnel service, ready for use.
 #[derive(Clone, Debug)]
@@ -19,7 +19,7 @@ pub struct Tunnel {
     /// The place of its counters.
     pub slot: ServiceSlot,
     /// What its segments are answered with.
-    pub service: tunnel::Service,
+    pub service: tunnel::TunnelService,
 }
 
 /// The tunnels of `config`, with the slots of their counters.
@@ -30,12 +30,12 @@ pub(super) fn tunnels(
     slots: &[ServiceSlot],
 ) -> Result<Vec<Tunnel>, HkdfError> {
     let agents = Arc::new(AgentKeys::new(tenants)?);
-    let vip = |vip: Option<SocketAddr>| vip.map(|vip| Vip::new(vip, keys)).transpose();
+    let vip = |vip: Option<SocketAddr>| vip.map(|vip| TunnelVip::new(vip, keys)).transpose();
     let tunnel = |(tunnel, slot): (&TunnelConfig, &ServiceSlot)| {
         Ok(Tunnel {
             name: tunnel.name.clone(),
             slot: *slot,
-            service: tunnel::Service {
+            service: tunnel::TunnelService {
                 constants: tunnel.constants,
                 tunnel_mtu: tunnel.tunnel_mtu,
                 vip4: vip(tunnel.vip4.map(SocketAddr::V4))?,

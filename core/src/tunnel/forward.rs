@@ -7,7 +7,7 @@ use arrayvec::ArrayVec;
 
 use super::keepalive::{ALIGNED, is_acked};
 use super::message::{DATA_HEADER_LEN, DataHeader};
-use super::service::{Segment, Service};
+use super::service::{TunnelSegment, TunnelService};
 use super::token::{OpenError, Return, Token};
 use crate::net::Family;
 use crate::predict;
@@ -15,10 +15,10 @@ use crate::seq::SeqNum;
 use crate::time::{Tick, UnixTime};
 use crate::verdict::DropReason;
 
-/// What a datagram becomes on its way down: a PSH|ACK segment of the [`header`](Down::header) and
-/// all of the payload from [`body_at`](Down::body_at) on.
+/// What a datagram becomes on its way down: a PSH|ACK segment of the [`header`](DataDown::header) and
+/// all of the payload from [`body_at`](DataDown::body_at) on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Down {
+pub struct DataDown {
     /// The VIP of the destination's family.
     pub src: SocketAddr,
     /// The agent that it is for.
@@ -37,7 +37,7 @@ pub struct Down {
 
 /// A datagram up whose form holds, with its tokens still sealed.
 #[derive(Clone, Copy, Debug)]
-pub struct Datagram {
+pub struct DataUp {
     src: SocketAddr,
     seq: SeqNum,
     ack: SeqNum,
@@ -46,13 +46,13 @@ pub struct Datagram {
     to: Token,
 }
 
-impl Datagram {
+impl DataUp {
     /// That in `segment`.
     ///
     /// # Errors
     /// When its form, its size or the family of its sender is wrong.
     #[inline]
-    pub fn read(service: &Service, segment: &Segment<'_>) -> Result<Self, DropReason> {
+    pub fn read(service: &TunnelService, segment: &TunnelSegment<'_>) -> Result<Self, DropReason> {
         let payload = segment.payload;
         let header = DataHeader::parse_up(payload).map_err(|_| DropReason::TunnelMalformed)?;
         if segment.datagram_len > usize::from(service.tunnel_mtu) {
@@ -68,7 +68,7 @@ impl Datagram {
             let token = payload.get(at..).and_then(|bytes| Token::read(family, bytes));
             token.ok_or(DropReason::TunnelMalformed)
         };
-        Ok(Datagram {
+        Ok(DataUp {
             src: segment.src,
             seq: segment.seq,
             ack: segment.ack,
@@ -82,27 +82,29 @@ impl Datagram {
 /// What the tokens of a datagram hold, and where the numbers towards both agents start. Of a token
 /// that cannot be opened the number means nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Opened {
-    own: End,
-    to: End,
+pub struct OpenedTokens {
+    own: OpenedToken,
+    to: OpenedToken,
 }
 
-type End = (Result<Return, OpenError>, SeqNum);
+type OpenedToken = (Result<Return, OpenError>, SeqNum);
 
-impl Opened {
+impl OpenedTokens {
     /// Before any token was opened, and where the service has no VIP of a token's family.
-    pub const NOT: Opened =
-        Opened { own: (Err(OpenError::Epoch), SeqNum(0)), to: (Err(OpenError::Epoch), SeqNum(0)) };
+    pub const NOT: OpenedTokens = OpenedTokens {
+        own: (Err(OpenError::Epoch), SeqNum(0)),
+        to: (Err(OpenError::Epoch), SeqNum(0)),
+    };
 
     /// The slow twin of [`open_all`]: one after the other.
-    pub fn one(service: &Service, now: UnixTime, datagram: &Datagram) -> Opened {
+    pub fn one(service: &TunnelService, now: UnixTime, datagram: &DataUp) -> OpenedTokens {
         let open = |family, odd, token| {
-            let Some(vip) = service.vip(family) else { return Opened::NOT.own };
+            let Some(vip) = service.vip(family) else { return OpenedTokens::NOT.own };
             let found = vip.tokens.open(now, odd, token);
             (found, found.map_or(SeqNum(0), |found| vip.predictor.start(found.agent)))
         };
-        let Datagram { header, own, to, .. } = datagram;
-        Opened {
+        let DataUp { header, own, to, .. } = datagram;
+        OpenedTokens {
             own: open(header.sender, header.sender_odd, own),
             to: open(header.destination, header.destination_odd, to),
         }
@@ -112,11 +114,11 @@ impl Opened {
 /// Opens the tokens of those of `datagrams` that `lanes` names, [`MANY`] at most, side by side,
 /// into the same places of `opened`.
 pub fn open_all(
-    service: &Service,
+    service: &TunnelService,
     now: UnixTime,
-    datagrams: &[Datagram],
+    datagrams: &[DataUp],
     lanes: &[u8],
-    opened: &mut [Opened],
+    opened: &mut [OpenedTokens],
 ) {
     for family in [Family::V4, Family::V6] {
         let Some(vip) = service.vip(family) else { continue };
@@ -135,7 +137,7 @@ pub fn open_all(
                 tokens.push((header.destination_odd, datagram.to));
             }
         }
-        let mut place = |(lane, own): (u8, bool), put: &mut dyn FnMut(&mut End)| {
+        let mut place = |(lane, own): (u8, bool), put: &mut dyn FnMut(&mut OpenedToken)| {
             if let Some(opened) = opened.get_mut(usize::from(lane)) {
                 put(if own { &mut opened.own } else { &mut opened.to });
             }
@@ -160,25 +162,25 @@ pub fn open_all(
 /// Checks a datagram up, and says what becomes of it. `client_ok` tells whether an address can be
 /// an agent's.
 pub fn accept(
-    service: &Service,
+    service: &TunnelService,
     now: UnixTime,
-    segment: &Segment<'_>,
+    segment: &TunnelSegment<'_>,
     client_ok: impl Fn(IpAddr) -> bool,
-) -> Result<Down, DropReason> {
-    let datagram = Datagram::read(service, segment)?;
-    let opened = Opened::one(service, now, &datagram);
+) -> Result<DataDown, DropReason> {
+    let datagram = DataUp::read(service, segment)?;
+    let opened = OpenedTokens::one(service, now, &datagram);
     decide(service, now, &datagram, &opened, client_ok)
 }
 
 /// Says what becomes of a datagram whose tokens were opened at the same `now`.
 #[inline]
 pub fn decide(
-    service: &Service,
+    service: &TunnelService,
     now: UnixTime,
-    datagram: &Datagram,
-    opened: &Opened,
+    datagram: &DataUp,
+    opened: &OpenedTokens,
     client_ok: impl Fn(IpAddr) -> bool,
-) -> Result<Down, DropReason> {
+) -> Result<DataDown, DropReason> {
     let header = &datagram.header;
     // The sender first: who is not one of ours learns nothing of any other token.
     if service.vip(header.sender).is_none() {
@@ -218,7 +220,7 @@ pub fn decide(
     }
     let behind = Tick(tick.0.wrapping_sub(service.constants.lag.into()));
     let behind = predict::at(SeqNum(u32::from(to.base_high) << 16 | ACK_BASE), stride, behind);
-    Ok(Down {
+    Ok(DataDown {
         src: vip.addr,
         dst: to.agent,
         seq: predict::at(*to_start, stride, tick).plus(1 + header.offset()),

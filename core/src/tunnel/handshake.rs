@@ -1,6 +1,6 @@
 //! The handshake: a SYN is answered with the number that any POP would answer it with.
 
-use super::service::{Segment, Service};
+use super::service::{TunnelSegment, TunnelService};
 use crate::predict;
 use crate::seq::SeqNum;
 use crate::time::UnixTime;
@@ -22,9 +22,9 @@ pub struct SynAck {
 
 /// The answer to a SYN: stateless, so that a flood of them costs a hash each.
 pub fn syn_ack(
-    service: &Service,
+    service: &TunnelService,
     now: UnixTime,
-    segment: &Segment<'_>,
+    segment: &TunnelSegment<'_>,
 ) -> Result<SynAck, DropReason> {
     let family = segment.family();
     let vip = service.vip(family).ok_or(DropReason::NotOurs)?;

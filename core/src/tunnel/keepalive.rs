@@ -7,7 +7,7 @@
 use arrayvec::ArrayVec;
 
 use super::message::{self, KEEPALIVE_LEN_MAX, KeepaliveReply, KeepaliveRequest, keepalive_len};
-use super::service::{Segment, Service, Vip};
+use super::service::{TunnelSegment, TunnelService, TunnelVip};
 use crate::crypto::Key128;
 use crate::predict::{self, Constants};
 use crate::seq::SeqNum;
@@ -17,9 +17,9 @@ use crate::verdict::DropReason;
 /// A request whose ack number fits, of an agent that is known. Whether that agent sent it, its MAC
 /// has yet to show.
 #[derive(Clone, Copy, Debug)]
-pub struct Known<'a> {
-    service: &'a Service,
-    vip: &'a Vip,
+pub struct UnverifiedRequest<'a> {
+    service: &'a TunnelService,
+    vip: &'a TunnelVip,
     now: UnixTime,
     tick: Tick,
     // S(n).
@@ -30,7 +30,7 @@ pub struct Known<'a> {
 
 /// The reply, in a segment from the VIP to the agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
+pub struct ReplySegment {
     /// Sequence number: S(n) + 1.
     pub seq: SeqNum,
     /// Acknowledgment number: exactly the end of the request.
@@ -42,10 +42,10 @@ pub struct Reply {
 /// Checks a request, in the order of what the checks cost: its form, its ack number, whether the
 /// agent is known.
 pub fn check<'a>(
-    service: &'a Service,
+    service: &'a TunnelService,
     now: UnixTime,
-    segment: &Segment<'_>,
-) -> Result<Known<'a>, DropReason> {
+    segment: &TunnelSegment<'_>,
+) -> Result<UnverifiedRequest<'a>, DropReason> {
     let family = segment.family();
     let request = KeepaliveRequest::parse(segment.payload, family)
         .map_err(|_| DropReason::TunnelMalformed)?;
@@ -61,13 +61,17 @@ pub fn check<'a>(
     let KeepaliveRequest { tenant, agent, .. } = request;
     let key = service.agents.get(tenant, agent).filter(|_| service.has_tenant(tenant));
     let key = key.ok_or(DropReason::UnknownAgent)?;
-    Ok(Known { service, vip, now, tick, expected, request, key })
+    Ok(UnverifiedRequest { service, vip, now, tick, expected, request, key })
 }
 
 /// Checks the MAC of the request in `segment`, which `known` was made of, and answers it as the POP
 /// with the number `pop`.
-pub fn reply(known: &Known<'_>, pop: u8, segment: &Segment<'_>) -> Result<Reply, DropReason> {
-    let Known { service, vip, now, tick, expected, request, key } = *known;
+pub fn reply(
+    known: &UnverifiedRequest<'_>,
+    pop: u8,
+    segment: &TunnelSegment<'_>,
+) -> Result<ReplySegment, DropReason> {
+    let UnverifiedRequest { service, vip, now, tick, expected, request, key } = *known;
     if !KeepaliveRequest::mac_holds(segment.payload, key) {
         return Err(DropReason::KeepaliveMac);
     }
@@ -94,7 +98,7 @@ pub fn reply(known: &Known<'_>, pop: u8, segment: &Segment<'_>) -> Result<Reply,
     let len = message.write(key, &mut whole);
     let mut payload = ArrayVec::from(whole);
     payload.truncate(len);
-    Ok(Reply {
+    Ok(ReplySegment {
         seq: expected.plus(1),
         ack: segment.seq.plus(segment.payload.len() as u32),
         payload,

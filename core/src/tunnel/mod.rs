@@ -3,7 +3,7 @@
 //! ([`crate::predict`]), and a token that travels with the data tells it where to send them and
 //! with which numbers.
 //!
-//! The POP's side works on one segment and knows no frames: [`service::Incoming::of`] says what a
+//! The POP's side works on one segment and knows no frames: [`service::SegmentKind::of`] says what a
 //! segment is, then [`handshake`], [`keepalive`] and [`forward`] say what to do, and
 //! [`quote`] whom an ICMP error concerns. [`message`] and
 //! [`token`] are the formats, which agents share. All of it is described in docs/protocol-tunnel.md.
@@ -23,5 +23,5 @@ pub mod window;
 
 pub use crate::net::Family;
 pub use message::{DataHeader, KeepaliveReply, KeepaliveRequest, Malformed};
-pub use service::{Incoming, Segment, Service, Vip};
+pub use service::{SegmentKind, TunnelSegment, TunnelService, TunnelVip};
 pub use token::{PublicToken, Return, Token, TokenKeys};

@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 use super::forward;
 use super::keepalive;
 use super::message::keepalive_len;
-use super::service::{Service, Vip};
+use super::service::{TunnelService, TunnelVip};
 use crate::net::Family;
 use crate::predict;
 use crate::seq::SeqNum;
@@ -49,8 +49,8 @@ pub struct OfToken {
 impl Numbers {
     /// Those between `vip` of `service` and `agent` at `tick`; `base_high` is that of its token.
     pub fn new(
-        service: &Service,
-        vip: &Vip,
+        service: &TunnelService,
+        vip: &TunnelVip,
         agent: SocketAddr,
         base_high: Option<u16>,
         tick: Tick,
@@ -89,14 +89,14 @@ mod tests {
     use crate::predict::Constants;
     use crate::time::UnixTime;
     use crate::tunnel::message::KEEPALIVE_LEN_MAX;
-    use crate::tunnel::{DataHeader, KeepaliveRequest, Segment, handshake};
+    use crate::tunnel::{DataHeader, KeepaliveRequest, TunnelSegment, handshake};
     use crate::verdict::DropReason;
     use crate::wire::tcp::{ACK, PSH, SYN};
 
     const NOW: UnixTime = UnixTime::from_millis(1_795_341_988_025);
 
     struct Test {
-        service: Service,
+        service: TunnelService,
         key: AgentKey,
     }
 
@@ -105,9 +105,9 @@ mod tests {
         let mut tenants = Tenants::default();
         let tenant = tenants.add("acme", Secret::new([4; 32])).unwrap();
         let key = tenants.issue("acme", "laptop").unwrap();
-        let vip = Vip::new(vip.parse().unwrap(), &keys).unwrap();
+        let vip = TunnelVip::new(vip.parse().unwrap(), &keys).unwrap();
         let (vip4, vip6) = if vip.addr.is_ipv4() { (Some(vip), None) } else { (None, Some(vip)) };
-        let service = Service {
+        let service = TunnelService {
             constants: Constants::default(),
             tunnel_mtu: 1400,
             vip4,
@@ -123,9 +123,18 @@ mod tests {
         flags: u8,
         (seq, ack): (SeqNum, SeqNum),
         payload: &'a [u8],
-    ) -> Segment<'a> {
+    ) -> TunnelSegment<'a> {
         let (src, dst) = ends;
-        Segment { src, dst, seq, ack, flags, options: &[], payload, datagram_len: payload.len() }
+        TunnelSegment {
+            src,
+            dst,
+            seq,
+            ack,
+            flags,
+            options: &[],
+            payload,
+            datagram_len: payload.len(),
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::forward::{ACK_BASE, aligned};
 use super::keepalive::{ACK_TICKS, is_acked};
 use super::message::{DATA_HEADER_LEN, DataHeader, MessageType};
-use super::service::Service;
+use super::service::TunnelService;
 use super::token::Token;
 use crate::net::Family;
 use crate::predict;
@@ -88,12 +88,12 @@ pub enum Concern {
     /// A POP: the segment answered a SYN or a keepalive request.
     Answer,
     /// The agent whose datagram it brought.
-    Sender(Sent),
+    Sender(SentSegment),
 }
 
 /// The segment that an agent sent, as far as it can be told from what became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sent {
+pub struct SentSegment {
     /// The agent.
     pub src: SocketAddr,
     /// The VIP that it was sent to.
@@ -114,7 +114,7 @@ pub struct Sent {
 /// # Errors
 /// When too little of it is seen, or it is none that POPs sent.
 pub fn concern(
-    service: &Service,
+    service: &TunnelService,
     now: UnixTime,
     quoted: &Quoted<'_>,
     client_ok: impl Fn(IpAddr) -> bool,
@@ -143,12 +143,12 @@ pub fn concern(
 /// The segment that became the datagram down in `quoted`, where the number at offset 0 of the POP's tick
 /// is one more than `syn_ack`.
 fn sender(
-    service: &Service,
+    service: &TunnelService,
     now: UnixTime,
     syn_ack: SeqNum,
     quoted: &Quoted<'_>,
     client_ok: impl Fn(IpAddr) -> bool,
-) -> Result<Sent, DropReason> {
+) -> Result<SentSegment, DropReason> {
     let (tick, constants) = (service.tick(now), &service.constants);
     let stride = constants.stride;
     let payload = quoted.payload;
@@ -181,7 +181,7 @@ fn sender(
     let longer_by = longer_by(header.sender, Family::of(quoted.dst.ip()));
     let total_len = quoted.total_len.checked_add(longer_by).ok_or(DropReason::IcmpForged)?;
     let up = predict::at(aligned(own.base_high), stride, sent_at);
-    Ok(Sent {
+    Ok(SentSegment {
         src: own.agent,
         dst: from.addr,
         seq: up.plus(1 + header.offset()),

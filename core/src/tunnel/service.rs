@@ -16,25 +16,25 @@ use crate::wire::tcp::{ACK, FIN, RST, SYN};
 
 /// A tunnel service.
 #[derive(Clone, Debug)]
-pub struct Service {
+pub struct TunnelService {
     /// What POPs and agents agree on.
     pub constants: Constants,
     /// The largest IP datagram between agents and POPs, in bytes.
     pub tunnel_mtu: u16,
     /// Where IPv4 agents come.
-    pub vip4: Option<Vip>,
+    pub vip4: Option<TunnelVip>,
     /// Where IPv6 agents come.
-    pub vip6: Option<Vip>,
+    pub vip6: Option<TunnelVip>,
     /// The numbers of the tenants that may use it, ascending.
     pub tenants: Box<[u16]>,
     /// The keys of agents: of these tenants at least.
     pub agents: Arc<AgentKeys>,
 }
 
-impl Service {
+impl TunnelService {
     /// The VIP of `family`, if it has one.
     #[inline]
-    pub fn vip(&self, family: Family) -> Option<&Vip> {
+    pub fn vip(&self, family: Family) -> Option<&TunnelVip> {
         match family {
             Family::V4 => self.vip4.as_ref(),
             Family::V6 => self.vip6.as_ref(),
@@ -56,7 +56,7 @@ impl Service {
 
 /// One of a service's VIPs, with its keys.
 #[derive(Clone, Debug)]
-pub struct Vip {
+pub struct TunnelVip {
     /// Its address and port.
     pub addr: SocketAddr,
     /// The numbers that agents there expect.
@@ -65,18 +65,18 @@ pub struct Vip {
     pub tokens: TokenKeys,
 }
 
-impl Vip {
+impl TunnelVip {
     /// The VIP `addr`, with its keys.
     pub fn new(addr: SocketAddr, keys: &KeyFile) -> Result<Self, HkdfError> {
         let predictor = Predictor::new(&keys.sequence, addr)?;
         let tokens = TokenKeys::new(&keys.tokens, addr)?;
-        Ok(Vip { addr, predictor, tokens })
+        Ok(TunnelVip { addr, predictor, tokens })
     }
 }
 
 /// A TCP segment to a tunnel's VIP, whose checksum holds.
 #[derive(Clone, Copy, Debug)]
-pub struct Segment<'a> {
+pub struct TunnelSegment<'a> {
     /// The agent as the POP sees it.
     pub src: SocketAddr,
     /// The VIP.
@@ -95,7 +95,7 @@ pub struct Segment<'a> {
     pub datagram_len: usize,
 }
 
-impl Segment<'_> {
+impl TunnelSegment<'_> {
     /// The family of both addresses.
     #[inline]
     pub(super) fn family(&self) -> Family {
@@ -105,7 +105,7 @@ impl Segment<'_> {
 
 /// What a segment to a tunnel's VIP is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Incoming {
+pub enum SegmentKind {
     /// The start of a handshake: [`super::handshake`].
     Syn,
     /// Nothing to be done: the end of a handshake, or of a connection.
@@ -116,26 +116,26 @@ pub enum Incoming {
     Data,
 }
 
-impl Incoming {
+impl SegmentKind {
     /// What `segment` is, judged by its flags and the type of its message alone.
     ///
     /// # Errors
     /// When it is nothing that an agent sends.
     #[inline]
-    pub fn of(segment: &Segment<'_>) -> Result<Self, DropReason> {
+    pub fn of(segment: &TunnelSegment<'_>) -> Result<Self, DropReason> {
         if segment.flags & SYN != 0 {
             let ack = segment.flags & ACK != 0;
-            return if ack { Err(DropReason::SynAckFromClient) } else { Ok(Incoming::Syn) };
+            return if ack { Err(DropReason::SynAckFromClient) } else { Ok(SegmentKind::Syn) };
         }
         if segment.payload.is_empty() {
-            return Ok(Incoming::Empty);
+            return Ok(SegmentKind::Empty);
         }
         if segment.flags & ACK == 0 || segment.flags & (RST | FIN) != 0 {
             return Err(DropReason::TunnelMalformed);
         }
         match MessageType::of(segment.payload) {
-            Some(MessageType::KeepaliveRequest) => Ok(Incoming::Keepalive),
-            Some(MessageType::DataUp) => Ok(Incoming::Data),
+            Some(MessageType::KeepaliveRequest) => Ok(SegmentKind::Keepalive),
+            Some(MessageType::DataUp) => Ok(SegmentKind::Data),
             _ => Err(DropReason::TunnelMalformed),
         }
     }

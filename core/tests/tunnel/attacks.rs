@@ -6,7 +6,7 @@ use anyrelay_core::predict::{self, Constants};
 use anyrelay_core::seq::SeqNum;
 use anyrelay_core::time::Tick;
 use anyrelay_core::tunnel::Token;
-use anyrelay_core::tunnel::agent::State;
+use anyrelay_core::tunnel::agent::FlowState;
 use anyrelay_core::tunnel::message::{KEEPALIVE_LEN_MAX, KeepaliveReply};
 use anyrelay_core::wire::tcp::{ACK, FIN, RST, SYN};
 
@@ -214,7 +214,7 @@ fn forged_replies_are_refused() {
         let after = *world.sites[a].agent.counters();
         assert_eq!(after.keepalives_answered, before.keepalives_answered + 1, "seed {seed}");
         world.run(20_000);
-        assert_eq!(world.sites[a].agent.status(world.instant()).state, State::Ready);
+        assert_eq!(world.sites[a].agent.status(world.instant()).state, FlowState::Ready);
         still_works(&mut world, seed, a, b);
         world.assert_clean(seed);
     }

@@ -1,7 +1,7 @@
 //! Anything may happen, in any order: it ends well.
 
 use anyrelay_core::predict::Constants;
-use anyrelay_core::tunnel::agent::State;
+use anyrelay_core::tunnel::agent::FlowState;
 use anyrelay_core::wire::tcp::{ACK, FIN, RST};
 
 use crate::attacks::from_vip;
@@ -98,7 +98,7 @@ fn whatever_happens_ends_well() {
             world.sites[site].received.clear();
             world.sites[site].invalid.clear();
             let status = world.sites[site].agent.status(world.instant());
-            assert_eq!(status.state, State::Ready, "seed {seed}: {status:#?}");
+            assert_eq!(status.state, FlowState::Ready, "seed {seed}: {status:#?}");
         }
         world.drops.clear();
         let sent = world.exchange(a, b, 300, 100);

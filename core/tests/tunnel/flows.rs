@@ -1,7 +1,7 @@
 //! Whole flows: no firewall may find anything INVALID in them, and what is sent arrives.
 
 use anyrelay_core::predict::{self, Constants};
-use anyrelay_core::tunnel::agent::State;
+use anyrelay_core::tunnel::agent::FlowState;
 
 use crate::conntrack::{Rules, Upper};
 use crate::site::Boxes;
@@ -43,7 +43,7 @@ fn all_arrive(world: &mut World, seed: u64, (a, b): (usize, usize), rounds: u64)
     assert_eq!(world.arrived() - before, sent, "seed {seed}: {:?}", world.drops);
     for site in [a, b] {
         let status = world.sites[site].agent.status(world.instant());
-        assert_eq!(status.state, State::Ready, "seed {seed}: {status:#?}");
+        assert_eq!(status.state, FlowState::Ready, "seed {seed}: {status:#?}");
         let counters = status.counters;
         assert_eq!((counters.re_syns, counters.new_ports), (0, 0), "seed {seed}: {status:#?}");
     }

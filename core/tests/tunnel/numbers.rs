@@ -1,7 +1,7 @@
 //! Rules on single numbers, which a firewall's verdict alone would not show.
 
 use anyrelay_core::predict::Constants;
-use anyrelay_core::tunnel::agent::{SendError, State};
+use anyrelay_core::tunnel::agent::{FlowState, SendError};
 
 use crate::flows::{PLAIN, pair, seeds};
 use crate::world::World;
@@ -47,7 +47,7 @@ fn of_two_syn_acks_the_lower_one_is_acked() {
         world.deliver(a, &first);
         world.run(300);
         let status = world.sites[a].agent.status(world.instant());
-        assert_eq!(status.state, State::Ready, "seed {seed}: {status:#?}");
+        assert_eq!(status.state, FlowState::Ready, "seed {seed}: {status:#?}");
         assert_eq!(status.counters.handshakes, 1, "seed {seed}");
     }
 }

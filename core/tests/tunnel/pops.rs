@@ -6,7 +6,9 @@ use anyrelay_core::keys::{AgentKeys, KeyFile, Tenants};
 use anyrelay_core::predict::Constants;
 use anyrelay_core::seq::SeqNum;
 use anyrelay_core::time::UnixTime;
-use anyrelay_core::tunnel::{Incoming, Segment, Service, Vip, forward, handshake, keepalive};
+use anyrelay_core::tunnel::{
+    SegmentKind, TunnelSegment, TunnelService, TunnelVip, forward, handshake, keepalive,
+};
 use anyrelay_core::verdict::DropReason;
 use anyrelay_core::wire::tcp::{ACK, SYN};
 
@@ -15,9 +17,9 @@ use crate::world::{VIP4, VIP6};
 
 const PSH: u8 = 8;
 
-pub fn service(keys: &KeyFile, tenants: &Tenants, constants: Constants) -> Service {
-    let vip = |addr: &str| Some(Vip::new(addr.parse().unwrap(), keys).unwrap());
-    Service {
+pub fn service(keys: &KeyFile, tenants: &Tenants, constants: Constants) -> TunnelService {
+    let vip = |addr: &str| Some(TunnelVip::new(addr.parse().unwrap(), keys).unwrap());
+    TunnelService {
         constants,
         tunnel_mtu: 1400,
         vip4: vip(VIP4),
@@ -29,13 +31,13 @@ pub fn service(keys: &KeyFile, tenants: &Tenants, constants: Constants) -> Servi
 
 /// What a POP does with a segment.
 pub fn answer(
-    service: &Service,
+    service: &TunnelService,
     now: UnixTime,
     pop: u8,
     packet: &Packet,
 ) -> Result<Option<Packet>, DropReason> {
     let head = packet.head();
-    let segment = Segment {
+    let segment = TunnelSegment {
         src: packet.src,
         dst: packet.dst,
         seq: head.seq,
@@ -45,8 +47,8 @@ pub fn answer(
         payload: packet.payload(),
         datagram_len: packet.tcp.len() + if packet.src.is_ipv4() { 20 } else { 40 },
     };
-    Ok(match Incoming::of(&segment)? {
-        Incoming::Syn => {
+    Ok(match SegmentKind::of(&segment)? {
+        SegmentKind::Syn => {
             let answer = handshake::syn_ack(service, now, &segment)?;
             let [high, low] = answer.mss.to_be_bytes();
             let mut options = vec![2, 4, high, low];
@@ -55,13 +57,13 @@ pub fn answer(
             }
             Some(back(packet, (answer.seq, answer.ack), SYN | ACK, &options, &[]))
         }
-        Incoming::Empty => None,
-        Incoming::Keepalive => {
+        SegmentKind::Empty => None,
+        SegmentKind::Keepalive => {
             let known = keepalive::check(service, now, &segment)?;
             let reply = keepalive::reply(&known, pop, &segment)?;
             Some(back(packet, (reply.seq, reply.ack), ACK | PSH, &[], &reply.payload))
         }
-        Incoming::Data => {
+        SegmentKind::Data => {
             let down = forward::accept(service, now, &segment, |_| true)?;
             let payload = [&down.header[..], &segment.payload[down.body_at..]].concat();
             let tcp = tcp(down.src.port(), down.dst.port(), (down.seq, down.ack), &payload);

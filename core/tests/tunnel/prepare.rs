@@ -8,7 +8,7 @@ use anyrelay_core::keys::KeyFile;
 use anyrelay_core::predict::Constants;
 use anyrelay_core::seq::SeqNum;
 use anyrelay_core::time::{Now, UnixTime};
-use anyrelay_core::tunnel::agent::{Agent, AgentConfig, Saved};
+use anyrelay_core::tunnel::agent::{Agent, AgentSetup, Saved};
 
 use crate::pops;
 use crate::world::World;
@@ -54,7 +54,7 @@ impl World {
         let vip = self.sites[site].vip;
         let key = self.agent_key(site as u32);
         let now = Now { instant: self.instant(), unix: UnixTime::from_millis(unix_ms) };
-        let config = AgentConfig { saved, ..AgentConfig::new(vip, key, seed) };
+        let config = AgentSetup { saved, ..AgentSetup::new(vip, key, seed) };
         self.sites[site].agent = Agent::new(config, now);
     }
 

@@ -3,7 +3,7 @@
 
 use anyrelay_core::keys::{Epoch, Epochs, Secret};
 use anyrelay_core::predict::Constants;
-use anyrelay_core::tunnel::agent::{Problem, Saved, SendError, State};
+use anyrelay_core::tunnel::agent::{FlowProblem, FlowState, Saved, SendError};
 use anyrelay_core::wire::tcp::{ACK, FIN, RST};
 
 use crate::conntrack::{Invalid, Side};
@@ -90,7 +90,7 @@ fn after_a_long_sleep_the_old_token_still_works() {
             let refused = world.send(a, &token, b"too early");
             assert_eq!(refused, Err(SendError::NotReady), "seed {seed}");
             world.run(1000);
-            assert_eq!(world.sites[a].agent.status(world.instant()).state, State::Ready);
+            assert_eq!(world.sites[a].agent.status(world.instant()).state, FlowState::Ready);
             assert_eq!(world.sites[a].agent.port(), port);
             assert_eq!(world.sites[a].agent.token_version(), version);
             assert_eq!(world.sites[a].agent.counters().re_syns, 1, "seed {seed}");
@@ -136,8 +136,8 @@ fn a_lost_handshake_is_repeated() {
             world.sites[a].cut[way] = true;
             world.run(5000);
             let status = world.sites[a].agent.status(world.instant());
-            assert_eq!(status.problem, Some(Problem::NoHandshake), "seed {seed}");
-            assert_eq!(status.state, State::Connecting);
+            assert_eq!(status.problem, Some(FlowProblem::NoHandshake), "seed {seed}");
+            assert_eq!(status.state, FlowState::Connecting);
             world.sites[a].cut[way] = false;
             world.run_until_ready(a);
             world.run(60_000);
@@ -233,7 +233,7 @@ fn a_nat_that_forgot_is_told_anew_and_a_new_token_is_announced() {
         world.sites[a].flows.clear();
         world.run(20_000);
         let status = world.sites[a].agent.status(world.instant());
-        assert_eq!(status.state, State::Ready, "seed {seed}: {status:#?}");
+        assert_eq!(status.state, FlowState::Ready, "seed {seed}: {status:#?}");
         assert_ne!(status.public, public);
         assert!(world.sites[a].agent.token_version() > version);
         assert_eq!((status.counters.re_syns, status.counters.new_ports), (1, 0), "seed {seed}");
@@ -319,7 +319,7 @@ fn a_proxy_that_keeps_old_numbers_leads_to_a_new_port() {
         // The model's NAT would find the spoilt ack INVALID: here that stands for the proxy.
         world.run(120_000);
         let status = world.sites[a].agent.status(world.instant());
-        assert_eq!(status.state, State::Ready, "seed {seed}: {status:#?}");
+        assert_eq!(status.state, FlowState::Ready, "seed {seed}: {status:#?}");
         assert_eq!(status.port % 2, 0);
     }
 }
@@ -331,7 +331,7 @@ fn a_wrong_key_is_told_and_does_not_flood() {
         let config = world.config(false);
         let key = world.agent_key(9).key;
         let a = world.add_agent(
-            anyrelay_core::tunnel::agent::AgentConfig {
+            anyrelay_core::tunnel::agent::AgentSetup {
                 key: anyrelay_core::keys::AgentKey { key, ..config.key },
                 ..config
             },
@@ -339,7 +339,7 @@ fn a_wrong_key_is_told_and_does_not_flood() {
         );
         world.run(3600 * 1000);
         let status = world.sites[a].agent.status(world.instant());
-        assert_eq!(status.problem, Some(Problem::NoAnswer), "seed {seed}: {status:#?}");
+        assert_eq!(status.problem, Some(FlowProblem::NoAnswer), "seed {seed}: {status:#?}");
         assert!(status.counters.new_ports <= 70, "seed {seed}: {status:#?}");
         assert!(world.sites[a].agent.token().is_none());
     }

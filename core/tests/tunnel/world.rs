@@ -10,9 +10,9 @@ use anyrelay_core::keys::{AgentEntry, AgentKey, AgentKeys, KeyFile, Secret, Tena
 use anyrelay_core::predict::Constants;
 use anyrelay_core::time::{Instant, Now, UnixTime};
 use anyrelay_core::tunnel::agent::{
-    Agent, AgentConfig, Conversation, HEADROOM, Outgoing, SendError, State,
+    Agent, AgentSetup, Conversation, FlowState, HEADROOM, OutgoingSegment, SendError,
 };
-use anyrelay_core::tunnel::{PublicToken, Service};
+use anyrelay_core::tunnel::{PublicToken, TunnelService};
 
 use crate::packet::{Packet, Rng};
 use crate::pops;
@@ -55,7 +55,7 @@ pub struct World {
     pub rng: Rng,
     pub now_us: u64,
     pub unix_ms: u64,
-    pub service: Arc<Service>,
+    pub service: Arc<TunnelService>,
     pub keys: KeyFile,
     pub tenants: Tenants,
     pub pops: Vec<Pop>,
@@ -129,10 +129,10 @@ impl World {
         AgentKey { tenant: tenant.id, agent: id, key: keys.get(tenant.id, id).unwrap().clone() }
     }
 
-    pub fn config(&mut self, v6: bool) -> AgentConfig {
+    pub fn config(&mut self, v6: bool) -> AgentSetup {
         let vip = if v6 { VIP6 } else { VIP4 }.parse().unwrap();
         let key = self.agent_key(self.sites.len() as u32);
-        AgentConfig::new(vip, key, self.rng.bytes())
+        AgentSetup::new(vip, key, self.rng.bytes())
     }
 
     /// A site with an IPv4 agent; returns its number.
@@ -141,7 +141,7 @@ impl World {
         self.add_agent(config, boxes)
     }
 
-    pub fn add_agent(&mut self, config: AgentConfig, boxes: Boxes) -> usize {
+    pub fn add_agent(&mut self, config: AgentSetup, boxes: Boxes) -> usize {
         let number = self.sites.len();
         let v6 = config.vip.is_ipv6();
         let address = |v4: &str, v6_text: &str| -> IpAddr {
@@ -238,7 +238,7 @@ impl World {
     /// Runs until the agent is ready; panics after a simulated minute.
     pub fn run_until_ready(&mut self, site: usize) {
         for _ in 0..6000 {
-            if self.sites[site].agent.status(self.instant()).state == State::Ready {
+            if self.sites[site].agent.status(self.instant()).state == FlowState::Ready {
                 return;
             }
             self.run(10);
@@ -418,6 +418,6 @@ impl World {
 }
 
 /// Collects what an agent sends.
-pub fn collect(out: &mut Vec<(u16, Vec<u8>)>) -> impl FnMut(Outgoing<'_>) {
+pub fn collect(out: &mut Vec<(u16, Vec<u8>)>) -> impl FnMut(OutgoingSegment<'_>) {
     |outgoing| out.push((outgoing.port, outgoing.segment.to_vec()))
 }

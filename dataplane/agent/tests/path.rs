@@ -106,7 +106,7 @@ fn only_who_knows_the_numbers_lowers_the_path_mtu() {
             assert_eq!(told(68, PORT, SeqNum(1), later), (first, 2, 3), "{vip}: it is forgotten");
             // The kernel itself has believed none of it: it sends what the interface takes.
             let segment = &mut vec![0; first.min(1500 - header_len)][..];
-            let outgoing = anyrelay_core::tunnel::agent::Outgoing { port: PORT, segment };
+            let outgoing = anyrelay_core::tunnel::agent::OutgoingSegment { port: PORT, segment };
             sender.push(&outgoing);
             sender.flush();
             assert_eq!((sender.counts().sent, sender.counts().too_big), (1, 0), "{vip}");

@@ -9,7 +9,7 @@ use std::process::Output;
 use anyrelay_core::keys::KeyFile;
 use anyrelay_core::predict::{Constants, at};
 use anyrelay_core::time::{Tick, UnixTime};
-use anyrelay_core::tunnel::{PublicToken, Vip};
+use anyrelay_core::tunnel::{PublicToken, TunnelVip};
 use common::{Config, Folder, anyrelay, stderr, stdout};
 use serde_json::{Value, json};
 
@@ -40,9 +40,9 @@ impl Test {
         Test { folder }
     }
 
-    fn vip(&self, addr: &str) -> Vip {
+    fn vip(&self, addr: &str) -> TunnelVip {
         let keys = fs::read_to_string(self.folder.path("keys.toml")).unwrap();
-        Vip::new(addr.parse().unwrap(), &KeyFile::parse(&keys).unwrap()).unwrap()
+        TunnelVip::new(addr.parse().unwrap(), &KeyFile::parse(&keys).unwrap()).unwrap()
     }
 
     /// A token that the POP 5 made for `agent` of the tenant `tenant` at the VIP `vip`.

@@ -12,7 +12,7 @@ use anyrelay_core::net::Family;
 use anyrelay_core::predict::{Constants, at};
 use anyrelay_core::time::{Tick, UnixTime};
 use anyrelay_core::tunnel::message::KEEPALIVE_LEN_MAX;
-use anyrelay_core::tunnel::{DataHeader, KeepaliveRequest, PublicToken, Vip};
+use anyrelay_core::tunnel::{DataHeader, KeepaliveRequest, PublicToken, TunnelVip};
 use common::pcap::{ACK, PSH_ACK, SYN, WITH_TIMESTAMPS, capture, data_segment};
 use common::{Config, Folder, WAN_MAC, anyrelay, stderr, stdout};
 
@@ -33,7 +33,7 @@ fn done(arguments: &[&str]) -> String {
 /// A POP with one tunnel, an agent of its tenant 1, and the tunnel's VIP.
 struct Test {
     folder: Folder,
-    vip: Vip,
+    vip: TunnelVip,
     key: AgentKey,
 }
 
@@ -52,7 +52,11 @@ impl Test {
         let keys = fs::read_to_string(folder.path("keys.toml")).unwrap();
         let keys = KeyFile::parse(&keys).unwrap();
         let key = AgentKey::parse(&fs::read_to_string(key).unwrap()).unwrap();
-        Test { folder, vip: Vip::new("203.0.113.20:443".parse().unwrap(), &keys).unwrap(), key }
+        Test {
+            folder,
+            vip: TunnelVip::new("203.0.113.20:443".parse().unwrap(), &keys).unwrap(),
+            key,
+        }
     }
 
     /// S(n) towards the agent. A capture of `common` begins in 1970: the POP's tick is 0.

@@ -10,8 +10,10 @@ use std::sync::{Arc, OnceLock};
 use anyrelay_core::keys::{AgentKey, AgentKeys, KeyFile, Secret, Tenants};
 use anyrelay_core::predict::Constants;
 use anyrelay_core::time::Now;
-use anyrelay_core::tunnel::agent::{Agent, AgentConfig, State};
-use anyrelay_core::tunnel::{Incoming, Segment, Service, Vip, handshake, keepalive};
+use anyrelay_core::tunnel::agent::{Agent, AgentSetup, FlowState};
+use anyrelay_core::tunnel::{
+    SegmentKind, TunnelSegment, TunnelService, TunnelVip, handshake, keepalive,
+};
 use anyrelay_core::wire::tcp::Tcp;
 
 /// Runs one input.
@@ -24,7 +26,7 @@ pub fn run(input: &[u8]) {
     };
     let (vip, local): (SocketAddr, SocketAddr) = (vip.parse().unwrap(), local.parse().unwrap());
     let mut now = Now::from_millis(1_795_341_988_025);
-    let mut agent = Agent::new(AgentConfig::new(vip, site.key.clone(), [choices; 32]), now);
+    let mut agent = Agent::new(AgentSetup::new(vip, site.key.clone(), [choices; 32]), now);
     let mut last = Vec::new();
     // Up to a token, or some way there.
     for _ in 0..choices >> 4 {
@@ -63,7 +65,7 @@ pub fn run(input: &[u8]) {
             assert!(segment.len() <= 1400);
         }
         assert!(
-            agent.next_timer() > now.instant || agent.status(now.instant).state != State::Ready
+            agent.next_timer() > now.instant || agent.status(now.instant).state != FlowState::Ready
         );
     }
     // A token comes from a POP only: nobody else knows the key.
@@ -77,7 +79,7 @@ pub fn run(input: &[u8]) {
 }
 
 struct Site {
-    service: Service,
+    service: TunnelService,
     key: AgentKey,
 }
 
@@ -88,8 +90,8 @@ fn site() -> &'static Site {
         let mut tenants = Tenants::default();
         let tenant = tenants.add("acme", Secret::new([4; 32])).unwrap();
         let key = tenants.issue("acme", "agent").unwrap();
-        let vip = |text: &str| Some(Vip::new(text.parse().unwrap(), &keys).unwrap());
-        let service = Service {
+        let vip = |text: &str| Some(TunnelVip::new(text.parse().unwrap(), &keys).unwrap());
+        let service = TunnelService {
             constants: Constants::default(),
             tunnel_mtu: 1400,
             vip4: vip(VIP4),
@@ -103,14 +105,14 @@ fn site() -> &'static Site {
 
 /// What a POP answers.
 fn answer(
-    service: &Service,
+    service: &TunnelService,
     now: Now,
     src: SocketAddr,
     dst: SocketAddr,
     bytes: &[u8],
 ) -> Option<Vec<u8>> {
     let tcp = Tcp::parse(bytes)?;
-    let segment = Segment {
+    let segment = TunnelSegment {
         src,
         dst,
         seq: tcp.seq,
@@ -120,18 +122,18 @@ fn answer(
         payload: &bytes[tcp.header_len..],
         datagram_len: bytes.len() + 40,
     };
-    let (seq, ack, flags, options, payload) = match Incoming::of(&segment).ok()? {
-        Incoming::Syn => {
+    let (seq, ack, flags, options, payload) = match SegmentKind::of(&segment).ok()? {
+        SegmentKind::Syn => {
             let answer = handshake::syn_ack(service, now.unix, &segment).ok()?;
             let options = vec![2, 4, 5, 0x50, 1, 3, 3, 8];
             (answer.seq, answer.ack, 0x12, options, Vec::new())
         }
-        Incoming::Keepalive => {
+        SegmentKind::Keepalive => {
             let known = keepalive::check(service, now.unix, &segment).ok()?;
             let reply = keepalive::reply(&known, 1, &segment).ok()?;
             (reply.seq, reply.ack, 0x18, Vec::new(), reply.payload.to_vec())
         }
-        Incoming::Empty | Incoming::Data => return None,
+        SegmentKind::Empty | SegmentKind::Data => return None,
     };
     let mut out = [dst.port().to_be_bytes(), src.port().to_be_bytes()].concat();
     out.extend(seq.0.to_be_bytes());

@@ -14,8 +14,8 @@ use anyrelay_core::seq::SeqNum;
 use anyrelay_core::time::UnixTime;
 use anyrelay_core::tunnel::message::{KEEPALIVE_LEN_MAX, MessageType};
 use anyrelay_core::tunnel::{
-    DataHeader, Incoming, KeepaliveReply, KeepaliveRequest, Segment, Service, Vip, forward,
-    handshake, keepalive,
+    DataHeader, KeepaliveReply, KeepaliveRequest, SegmentKind, TunnelSegment, TunnelService,
+    TunnelVip, forward, handshake, keepalive,
 };
 
 const KEY: Key128 = Key128::new([7; 16]);
@@ -31,7 +31,7 @@ pub fn run(input: &[u8]) {
     read_and_write(payload, family);
 
     let (src, dst) = if six { ("[2001:db8::7]:7", VIP6) } else { ("192.0.2.7:7", VIP4) };
-    let segment = Segment {
+    let segment = TunnelSegment {
         src: src.parse().unwrap(),
         dst: dst.parse().unwrap(),
         seq: SeqNum(u32::from_be_bytes([a, b, c, d])),
@@ -71,33 +71,33 @@ fn read_and_write(payload: &[u8], family: Family) {
     );
 }
 
-fn meet(segment: &Segment<'_>) {
+fn meet(segment: &TunnelSegment<'_>) {
     let service = service();
-    match Incoming::of(segment) {
-        Ok(Incoming::Syn) => assert!(handshake::syn_ack(service, NOW, segment).is_ok()),
-        Ok(Incoming::Keepalive) => {
+    match SegmentKind::of(segment) {
+        Ok(SegmentKind::Syn) => assert!(handshake::syn_ack(service, NOW, segment).is_ok()),
+        Ok(SegmentKind::Keepalive) => {
             if let Ok(known) = keepalive::check(service, NOW, segment) {
                 assert!(keepalive::reply(&known, 1, segment).is_err());
             }
         }
-        Ok(Incoming::Data) => assert!(forward::accept(service, NOW, segment, |_| true).is_err()),
-        Ok(Incoming::Empty) => assert!(segment.payload.is_empty()),
+        Ok(SegmentKind::Data) => assert!(forward::accept(service, NOW, segment, |_| true).is_err()),
+        Ok(SegmentKind::Empty) => assert!(segment.payload.is_empty()),
         Err(_) => {}
     }
 }
 
-fn service() -> &'static Service {
-    static SERVICE: OnceLock<Service> = OnceLock::new();
+fn service() -> &'static TunnelService {
+    static SERVICE: OnceLock<TunnelService> = OnceLock::new();
     SERVICE.get_or_init(|| {
         let keys = KeyFile::from_random([[1; 32], [2; 32], [3; 32]]);
         let vip = |text: &str| {
             let addr: SocketAddr = text.parse().unwrap();
-            Some(Vip::new(addr, &keys).unwrap())
+            Some(TunnelVip::new(addr, &keys).unwrap())
         };
         let mut tenants = Tenants::default();
         let tenant = tenants.add("acme", Secret::new([4; 32])).unwrap();
         tenants.issue("acme", "agent").unwrap();
-        Service {
+        TunnelService {
             constants: Constants::default(),
             tunnel_mtu: 1400,
             vip4: vip(VIP4),

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyrelay_core::keys::{AgentKey, AgentKeys};
 use anyrelay_core::time::{Instant, Now, UnixTime};
 use anyrelay_core::tunnel::PublicToken;
-use anyrelay_core::tunnel::agent::{Agent, AgentConfig, Conversation, HEADROOM, Outgoing};
+use anyrelay_core::tunnel::agent::{Agent, AgentSetup, Conversation, HEADROOM, OutgoingSegment};
 
 use crate::conntrack::{Rules, summary};
 use crate::network::Packet;
@@ -89,7 +89,7 @@ impl World {
             instant: Instant::from_millis(0),
             unix: UnixTime::from_millis(self.unix_ms - 120_000 + wrong_ms),
         };
-        let config = AgentConfig::new(vip, key, self.rng.bytes());
+        let config = AgentSetup::new(vip, key, self.rng.bytes());
         let boxes = Boxes {
             rules: Rules::default(),
             strips_scale: self.rng.happens(300),
@@ -279,7 +279,7 @@ fn content(number: u32, at: usize) -> u8 {
 }
 
 /// Collects what an agent sends.
-fn collect(out: &mut Vec<(u16, Vec<u8>)>) -> impl FnMut(Outgoing<'_>) {
+fn collect(out: &mut Vec<(u16, Vec<u8>)>) -> impl FnMut(OutgoingSegment<'_>) {
     |outgoing| out.push((outgoing.port, outgoing.segment.to_vec()))
 }
 

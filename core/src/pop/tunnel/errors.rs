@@ -14,7 +14,7 @@ use crate::pop::ingress::Packet;
 use crate::pop::run::Run;
 use crate::pop::{Note, Output};
 use crate::tunnel::handshake::WINDOW;
-use crate::tunnel::quote::{self, Concern, Quoted, Sent};
+use crate::tunnel::quote::{self, Concern, Quoted, SentSegment};
 use crate::verdict::{AbsorbKind, DropReason, Verdict};
 use crate::wire::icmp_error::{HEADER_LEN, IcmpError};
 use crate::wire::tcp::{self, ACK, PSH};
@@ -56,7 +56,7 @@ impl<O> Run<'_, O> {
         of: ServiceIndex,
         family: Family,
         mtu: Option<u16>,
-    ) -> Result<Option<(IcmpError, Sent)>, DropReason>
+    ) -> Result<Option<(IcmpError, SentSegment)>, DropReason>
     where
         O: Output<F>,
     {
@@ -96,7 +96,7 @@ impl<O> Run<'_, O> {
         mut frame: F,
         of: ServiceIndex,
         error: IcmpError,
-        sent: &Sent,
+        sent: &SentSegment,
         ttl: u8,
     ) where
         O: Output<F>,
@@ -140,7 +140,7 @@ fn for_sender(error: IcmpError, family: Family, longer_by: u16) -> IcmpError {
 }
 
 /// Writes the error about `sent` that fills `datagram`.
-fn write_error(datagram: &mut [u8], sent: &Sent, error: IcmpError, ttl: u8) {
+fn write_error(datagram: &mut [u8], sent: &SentSegment, error: IcmpError, ttl: u8) {
     let total_len = datagram.len();
     let error = for_sender(error, Family::of(sent.src.ip()), sent.longer_by);
     match (sent.src.ip(), sent.dst.ip()) {
@@ -204,7 +204,7 @@ fn write_error(datagram: &mut [u8], sent: &Sent, error: IcmpError, ttl: u8) {
 }
 
 /// Writes the TCP header of `sent`, without its checksum, which is not known.
-fn write_segment(bytes: &mut [u8], sent: &Sent) {
+fn write_segment(bytes: &mut [u8], sent: &SentSegment) {
     tcp::Header {
         src_port: sent.src.port(),
         dst_port: sent.dst.port(),

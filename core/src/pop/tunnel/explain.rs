@@ -6,37 +6,39 @@ use crate::predict;
 use crate::seq::SeqNum;
 use crate::time::UnixTime;
 use crate::tunnel::numbers::Numbers;
-use crate::tunnel::{DataHeader, Incoming, KeepaliveRequest, Segment, Service, Token, message};
+use crate::tunnel::{
+    DataHeader, KeepaliveRequest, SegmentKind, Token, TunnelSegment, TunnelService, message,
+};
 
 /// Tells `note` of `segment` all that can be read of it.
 pub(super) fn segment(
-    service: &Service,
+    service: &TunnelService,
     now: UnixTime,
-    segment: &Segment<'_>,
+    segment: &TunnelSegment<'_>,
     mut note: impl FnMut(Note<'_>),
 ) {
     let family = Family::of(segment.dst.ip());
     let Some(vip) = service.vip(family) else { return };
     let tick = now.tick(service.constants.tick_ms);
     let numbers = Numbers::new(service, vip, segment.src, None, tick);
-    let incoming = Incoming::of(segment).ok();
+    let incoming = SegmentKind::of(segment).ok();
     let stride = service.constants.stride;
     let ticks = |seq: SeqNum, expected: SeqNum| predict::ticks_between(seq, expected, stride);
     let acked = match incoming {
-        Some(Incoming::Keepalive) => {
+        Some(SegmentKind::Keepalive) => {
             numbers.keepalive_acks.iter().find_map(|&expected| ticks(segment.ack, expected))
         }
-        Some(Incoming::Data) => ticks(segment.ack, numbers.data_ack),
-        Some(Incoming::Syn | Incoming::Empty) | None => None,
+        Some(SegmentKind::Data) => ticks(segment.ack, numbers.data_ack),
+        Some(SegmentKind::Syn | SegmentKind::Empty) | None => None,
     };
     note(Note::Tunnelled { agent: segment.src, vip: segment.dst, tick, incoming, acked });
     match incoming {
-        Some(Incoming::Keepalive) => {
+        Some(SegmentKind::Keepalive) => {
             if let Ok(request) = KeepaliveRequest::parse(segment.payload, family) {
                 note(Note::Keepalive(request));
             }
         }
-        Some(Incoming::Data) => {
+        Some(SegmentKind::Data) => {
             let Ok(header) = DataHeader::parse_up(segment.payload) else { return };
             let token = |family, at: usize| Token::read(family, segment.payload.get(at..)?);
             let own = token(family, header.own_token_at()).filter(|_| header.sender == family);
@@ -58,6 +60,6 @@ pub(super) fn segment(
                 note(Note::Destination { holds });
             }
         }
-        Some(Incoming::Syn | Incoming::Empty) | None => {}
+        Some(SegmentKind::Syn | SegmentKind::Empty) | None => {}
     }
 }

@@ -23,10 +23,10 @@ use crate::net::ServiceIndex;
 use crate::net::Towards;
 use crate::seq::SeqNum;
 use crate::snapshot::Tunnel;
-use crate::tunnel::forward::{Datagram, Down};
+use crate::tunnel::forward::{DataDown, DataUp};
 use crate::tunnel::handshake::{MSS_LEN, SynAck};
-use crate::tunnel::keepalive::Reply;
-use crate::tunnel::{Incoming, Segment, forward, handshake, keepalive};
+use crate::tunnel::keepalive::ReplySegment;
+use crate::tunnel::{SegmentKind, TunnelSegment, forward, handshake, keepalive};
 use crate::verdict::{AbsorbKind, DropReason, ReplyKind, Verdict};
 use crate::wire::tcp::{ACK, HEADER_LEN, PSH, RST, SYN};
 use crate::wire::{ethernet, ipv4};
@@ -63,11 +63,11 @@ impl Outer {
 
     /// The segment in `frame`, if its header is there.
     #[inline]
-    fn segment<'a, F: Frame>(&self, packet: &Packet, frame: &'a F) -> Option<Segment<'a>> {
+    fn segment<'a, F: Frame>(&self, packet: &Packet, frame: &'a F) -> Option<TunnelSegment<'a>> {
         let tcp = packet.segment.tcp;
         let (header, payload) =
             frame.bytes().get(self.tcp_at..)?.split_at_checked(tcp.header_len)?;
-        Some(Segment {
+        Some(TunnelSegment {
             src: self.src,
             dst: self.dst,
             seq: tcp.seq,
@@ -113,7 +113,7 @@ impl Outer {
 /// What becomes of a segment: all that is needed, apart from its frame.
 enum Outcome {
     SynAck(SynAck),
-    Keepalive(Reply),
+    Keepalive(ReplySegment),
     Taken,
 }
 
@@ -135,11 +135,11 @@ impl<O> Run<'_, O> {
         if !verified(&outer, frame.bytes().get(outer.tcp_at..).unwrap_or_default()) {
             return Err(DropReason::TcpChecksum);
         }
-        if Incoming::of(&segment) != Ok(Incoming::Data) {
+        if SegmentKind::of(&segment) != Ok(SegmentKind::Data) {
             return Ok(Step::Tunnel(family));
         }
         // What is wrong with a datagram's form is found again, and told, when it is judged.
-        Ok(match Datagram::read(&tunnel.service, &segment) {
+        Ok(match DataUp::read(&tunnel.service, &segment) {
             Ok(datagram) => Step::Datagram(family, lanes.datagram(index, datagram)),
             Err(_) => Step::Tunnel(family),
         })
@@ -223,21 +223,23 @@ impl<O> Run<'_, O> {
     fn judge<F: Frame>(
         &mut self,
         tunnel: &Tunnel,
-        segment: &Segment<'_>,
+        segment: &TunnelSegment<'_>,
     ) -> Result<Outcome, DropReason>
     where
         O: Output<F>,
     {
         let (service, now) = (&tunnel.service, self.unix);
-        match Incoming::of(segment)? {
+        match SegmentKind::of(segment)? {
             // One whose form holds is not judged here, but has a lane.
-            Incoming::Data => match Datagram::read(service, segment) {
+            SegmentKind::Data => match DataUp::read(service, segment) {
                 Ok(_) => Err(DropReason::TunnelMalformed),
                 Err(reason) => Err(reason),
             },
-            Incoming::Empty => Ok(Outcome::Taken),
-            Incoming::Keepalive => self.answer_keepalive(tunnel, segment).map(Outcome::Keepalive),
-            Incoming::Syn => {
+            SegmentKind::Empty => Ok(Outcome::Taken),
+            SegmentKind::Keepalive => {
+                self.answer_keepalive(tunnel, segment).map(Outcome::Keepalive)
+            }
+            SegmentKind::Syn => {
                 let limit = self.snapshot.config.limits.syn_ack_per_second;
                 let (hash, from) = (&self.snapshot.bucket_hash, segment.src.ip());
                 let place = hash.of(Purpose::SynAck, tunnel.slot.0, from);
@@ -256,8 +258,8 @@ impl<O> Run<'_, O> {
     fn answer_keepalive(
         &mut self,
         tunnel: &Tunnel,
-        segment: &Segment<'_>,
-    ) -> Result<Reply, DropReason> {
+        segment: &TunnelSegment<'_>,
+    ) -> Result<ReplySegment, DropReason> {
         let known = keepalive::check(&tunnel.service, self.unix, segment)?;
         let limit = self.snapshot.config.limits.keepalive_mac_per_second;
         let (hash, from) = (&self.snapshot.bucket_hash, segment.src.ip());
@@ -283,8 +285,13 @@ impl<O> Run<'_, O> {
         self.answer(packet, frame, outer, &headers, options, &[], ReplyKind::SynAck);
     }
 
-    fn keepalive<F: Frame>(&mut self, packet: &Packet, frame: F, outer: &Outer, reply: &Reply)
-    where
+    fn keepalive<F: Frame>(
+        &mut self,
+        packet: &Packet,
+        frame: F,
+        outer: &Outer,
+        reply: &ReplySegment,
+    ) where
         O: Output<F>,
     {
         let headers = Headers::answer(outer, reply.seq, reply.ack, PSH | ACK);
@@ -326,7 +333,7 @@ impl<O> Run<'_, O> {
         tunnel: &Tunnel,
         outer: &Outer,
         payload_at: usize,
-        down: &Down,
+        down: &DataDown,
     ) where
         O: Output<F>,
     {

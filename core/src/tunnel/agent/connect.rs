@@ -4,8 +4,8 @@
 //! firewall which still has the flow finds it in its window, and tokens given out stay valid. A new
 //! port is taken when the old numbers are lost or of no use: then a new token must be published.
 
-use super::Problem;
-use super::{Agent, Outgoing};
+use super::FlowProblem;
+use super::{Agent, OutgoingSegment};
 use crate::seq::SeqNum;
 use crate::time::{Instant, Tick};
 use crate::tunnel::handshake::{self, OPTIONS_LEN, WINDOW};
@@ -48,7 +48,7 @@ pub(super) struct Open {
 }
 
 impl Agent {
-    pub(super) fn poll_connect(&mut self, now: Instant, out: &mut impl FnMut(Outgoing<'_>)) {
+    pub(super) fn poll_connect(&mut self, now: Instant, out: &mut impl FnMut(OutgoingSegment<'_>)) {
         match self.phase {
             Phase::Idle { at } if now >= at => {
                 // The same as in earlier attempts from this port: a firewall that saw one of them
@@ -58,8 +58,9 @@ impl Agent {
                 self.send_syn(now, Attempt { isn, sent: 0, wait_ms, retry_at: now }, out);
             }
             Phase::SynSent(attempt) if now >= attempt.retry_at => {
-                if attempt.sent >= SYNS_UNTIL_PROBLEM && self.problem != Some(Problem::Refused) {
-                    self.problem = Some(Problem::NoHandshake);
+                if attempt.sent >= SYNS_UNTIL_PROBLEM && self.problem != Some(FlowProblem::Refused)
+                {
+                    self.problem = Some(FlowProblem::NoHandshake);
                 }
                 let wait_ms = (attempt.wait_ms * 2).min(SYN_WAIT_MS_MAX);
                 self.send_syn(now, Attempt { wait_ms, ..attempt }, out);
@@ -68,14 +69,19 @@ impl Agent {
         }
     }
 
-    fn send_syn(&mut self, now: Instant, attempt: Attempt, out: &mut impl FnMut(Outgoing<'_>)) {
+    fn send_syn(
+        &mut self,
+        now: Instant,
+        attempt: Attempt,
+        out: &mut impl FnMut(OutgoingSegment<'_>),
+    ) {
         let tick = self.clock.tick(now);
         let isn = self.base.map_or(attempt.isn, |base| self.at(base, tick));
         let headers = if self.vip.is_ipv4() { 40 } else { 60 };
         let mut segment = [0; tcp::HEADER_LEN + OPTIONS_LEN];
         let options = handshake::options(self.mtu.saturating_sub(headers));
         self.header(isn, SeqNum(0), tcp::SYN, &options).write(&mut segment);
-        out(Outgoing { port: self.port, segment: &mut segment });
+        out(OutgoingSegment { port: self.port, segment: &mut segment });
         self.counters.syns_sent += 1;
         self.last_sent = now;
         let retry_at = now.plus_millis(attempt.wait_ms);
@@ -88,7 +94,7 @@ impl Agent {
         &mut self,
         now: Instant,
         tcp: &Tcp,
-        out: &mut impl FnMut(Outgoing<'_>),
+        out: &mut impl FnMut(OutgoingSegment<'_>),
     ) {
         if tcp.has(tcp::RST) {
             return self.receive_reset(now, tcp, out);
@@ -123,7 +129,7 @@ impl Agent {
         now: Instant,
         isn: SeqNum,
         server_isn: SeqNum,
-        out: &mut impl FnMut(Outgoing<'_>),
+        out: &mut impl FnMut(OutgoingSegment<'_>),
     ) {
         let ack = server_isn.plus(1);
         let floor = Some(ack);
@@ -134,7 +140,7 @@ impl Agent {
         let tick = self.clock.tick(now);
         let mut segment = [0; tcp::HEADER_LEN];
         self.header(isn.plus(1), ack, tcp::ACK, &[]).write(&mut segment);
-        out(Outgoing { port: self.port, segment: &mut segment });
+        out(OutgoingSegment { port: self.port, segment: &mut segment });
         self.note_sent(now, tick, ack);
         self.start_keepalive(now, out);
     }
@@ -142,13 +148,18 @@ impl Agent {
     /// A RST can be a middlebox's, or forged. One that is exactly at our last ack has closed the
     /// flow in the firewalls that saw it: only a handshake opens it again. Any other has at most
     /// shortened their patience, which a keepalive restores.
-    fn receive_reset(&mut self, now: Instant, tcp: &Tcp, out: &mut impl FnMut(Outgoing<'_>)) {
+    fn receive_reset(
+        &mut self,
+        now: Instant,
+        tcp: &Tcp,
+        out: &mut impl FnMut(OutgoingSegment<'_>),
+    ) {
         self.counters.resets += 1;
         match self.phase {
             Phase::Idle { .. } => {}
             Phase::SynSent(attempt) => {
                 if tcp.has(tcp::ACK) && tcp.ack == attempt.isn.plus(1) {
-                    self.problem = Some(Problem::Refused);
+                    self.problem = Some(FlowProblem::Refused);
                 }
             }
             Phase::Open(_) => {
@@ -175,14 +186,18 @@ impl Agent {
     }
 
     /// Makes the handshake again from the same port.
-    pub(super) fn connect_again(&mut self, now: Instant, out: &mut impl FnMut(Outgoing<'_>)) {
+    pub(super) fn connect_again(
+        &mut self,
+        now: Instant,
+        out: &mut impl FnMut(OutgoingSegment<'_>),
+    ) {
         self.counters.re_syns += 1;
         self.forget_flow(now);
         self.poll_connect(now, out);
     }
 
     /// Takes a new port, and numbers that nobody knows.
-    pub(super) fn connect_anew(&mut self, now: Instant, out: &mut impl FnMut(Outgoing<'_>)) {
+    pub(super) fn connect_anew(&mut self, now: Instant, out: &mut impl FnMut(OutgoingSegment<'_>)) {
         self.counters.new_ports += 1;
         self.forget_flow(now);
         self.port = self.random_port();

@@ -1,7 +1,7 @@
 //! Datagrams: sent with predicted numbers, taken only when they bear numbers that a POP predicts.
 
 use super::connect::Phase;
-use super::{Agent, Conversation, HEADROOM, Outgoing, Received, SendError};
+use super::{Agent, Conversation, HEADROOM, OutgoingSegment, ReceivedDatagram, SendError};
 use crate::net::Family;
 use crate::predict::{self, OFFSET_STEP};
 use crate::seq::SeqNum;
@@ -32,8 +32,8 @@ impl Agent {
         conversation: Conversation,
         buffer: &'b mut [u8],
         body_at: usize,
-        out: &mut impl FnMut(Outgoing<'_>),
-    ) -> Result<Outgoing<'b>, SendError> {
+        out: &mut impl FnMut(OutgoingSegment<'_>),
+    ) -> Result<OutgoingSegment<'b>, SendError> {
         let (own, base) = self.ready_to_send(now, out)?;
         let body_len = buffer.len().checked_sub(body_at).ok_or(SendError::NoHeadroom)?;
         let max = self.body_room(to);
@@ -68,7 +68,7 @@ impl Agent {
         self.note_sent(now, tick, ack);
         self.counters.datagrams_sent += 1;
         self.counters.bytes_sent += body_len as u64;
-        Ok(Outgoing { port: self.port, segment })
+        Ok(OutgoingSegment { port: self.port, segment })
     }
 
     /// The agent's token and base, when data may go now. What stands in the way is begun to be
@@ -77,7 +77,7 @@ impl Agent {
     fn ready_to_send(
         &mut self,
         now: Instant,
-        out: &mut impl FnMut(Outgoing<'_>),
+        out: &mut impl FnMut(OutgoingSegment<'_>),
     ) -> Result<(PublicToken, SeqNum), SendError> {
         let max = u64::from(window::data_age_max(&self.constants));
         match (self.token, self.base, self.answer_age(now)) {
@@ -164,7 +164,7 @@ impl Agent {
         &mut self,
         tcp: &Tcp,
         payload: &'s [u8],
-    ) -> Option<Received<'s>> {
+    ) -> Option<ReceivedDatagram<'s>> {
         let Some(accepted) = self.accepted else {
             self.counters.refused_data_early += 1;
             return None;
@@ -192,7 +192,7 @@ impl Agent {
         let epoch = if (own % 2 == 1) == header.sender_odd { own } else { own.wrapping_add(1) };
         let from = PublicToken { epoch, token };
         let DataHeader { session, channel, .. } = header;
-        Some(Received { conversation: Conversation { session, channel }, from, body })
+        Some(ReceivedDatagram { conversation: Conversation { session, channel }, from, body })
     }
 }
 

@@ -3,9 +3,9 @@
 
 use std::net::SocketAddr;
 
-use super::Problem;
+use super::FlowProblem;
 use super::connect::{Open, Phase};
-use super::{Agent, Outgoing};
+use super::{Agent, OutgoingSegment};
 use crate::predict::{self, Constants};
 use crate::seq::SeqNum;
 use crate::time::{Instant, Tick};
@@ -84,7 +84,11 @@ impl Timer {
 }
 
 impl Agent {
-    pub(super) fn poll_keepalive(&mut self, now: Instant, out: &mut impl FnMut(Outgoing<'_>)) {
+    pub(super) fn poll_keepalive(
+        &mut self,
+        now: Instant,
+        out: &mut impl FnMut(OutgoingSegment<'_>),
+    ) {
         match self.timer.round {
             None if now >= self.timer.next_at => self.start_keepalive(now, out),
             Some(round) if now >= round.at && round.sent < SENT_MAX => self.repeat(now, round, out),
@@ -102,21 +106,25 @@ impl Agent {
     }
 
     /// Two keepalives stayed without an answer.
-    fn give_up(&mut self, now: Instant, out: &mut impl FnMut(Outgoing<'_>)) {
+    fn give_up(&mut self, now: Instant, out: &mut impl FnMut(OutgoingSegment<'_>)) {
         if self.server.is_some() {
             return self.connect_again(now, out);
         }
         // The handshake went through and nothing else does: a proxy on the way keeps the numbers
         // that the flow had before, or the POPs do not know the agent.
-        if !matches!(self.problem, Some(Problem::Version { .. })) {
-            self.problem = Some(Problem::NoAnswer);
+        if !matches!(self.problem, Some(FlowProblem::Version { .. })) {
+            self.problem = Some(FlowProblem::NoAnswer);
         }
         self.timer.fruitless = self.timer.fruitless.saturating_add(1);
         self.connect_anew(now, out);
     }
 
     /// Sends a keepalive now, repeating the one under way if there is one.
-    pub(super) fn start_keepalive(&mut self, now: Instant, out: &mut impl FnMut(Outgoing<'_>)) {
+    pub(super) fn start_keepalive(
+        &mut self,
+        now: Instant,
+        out: &mut impl FnMut(OutgoingSegment<'_>),
+    ) {
         let at = now.plus_millis(self.repeat_ms());
         match self.timer.round {
             Some(_) => {}
@@ -125,7 +133,7 @@ impl Agent {
         self.send_keepalive(now, out);
     }
 
-    fn repeat(&mut self, now: Instant, round: Round, out: &mut impl FnMut(Outgoing<'_>)) {
+    fn repeat(&mut self, now: Instant, round: Round, out: &mut impl FnMut(OutgoingSegment<'_>)) {
         let wait_ms = self.repeat_ms() << round.sent;
         let sent = round.sent + 1;
         self.timer.round = Some(Round { sent, at: now.plus_millis(wait_ms), ..round });
@@ -136,7 +144,7 @@ impl Agent {
         REPEAT_MS.min(u64::from(self.constants.tick_ms) / 4).max(1)
     }
 
-    fn send_keepalive(&mut self, now: Instant, out: &mut impl FnMut(Outgoing<'_>)) {
+    fn send_keepalive(&mut self, now: Instant, out: &mut impl FnMut(OutgoingSegment<'_>)) {
         let Phase::Open(open) = self.phase else { return };
         let ack = open.keepalive_ack(self.server, keepalive_len(self.family()) as u32);
         let tick = self.clock.tick(now);
@@ -153,7 +161,7 @@ impl Agent {
             self.outstanding.remove(0);
         }
         self.outstanding.push(Outstanding { nonce, seq, tick, sent: now });
-        out(Outgoing { port: self.port, segment });
+        out(OutgoingSegment { port: self.port, segment });
         self.counters.keepalives_sent += 1;
         self.note_sent(now, tick, ack);
     }
@@ -164,14 +172,14 @@ impl Agent {
         now: Instant,
         tcp: &Tcp,
         payload: &[u8],
-        out: &mut impl FnMut(Outgoing<'_>),
+        out: &mut impl FnMut(OutgoingSegment<'_>),
     ) {
         let Some((asked, reply)) = self.authenticate(payload) else { return };
         let Phase::Open(open) = self.phase else { return };
         let Constants { tick_ms, stride, .. } = reply.constants;
         if reply.constants.check(0).is_err() {
             self.counters.refused_reply_constants += 1;
-            self.problem = Some(Problem::Constants);
+            self.problem = Some(FlowProblem::Constants);
             return;
         }
         // The MAC does not cover TCP's numbers, as NATs may rewrite them: they must fit by
@@ -224,7 +232,7 @@ impl Agent {
             Some(&theirs) if theirs != VERSION => {
                 // Not authenticated: it is only shown.
                 self.counters.refused_reply_version += 1;
-                self.problem = Some(Problem::Version { theirs, ours: VERSION });
+                self.problem = Some(FlowProblem::Version { theirs, ours: VERSION });
                 return None;
             }
             _ => {}
@@ -270,7 +278,7 @@ impl Agent {
         now: Instant,
         asked: &Outstanding,
         reply: &KeepaliveReply,
-        out: &mut impl FnMut(Outgoing<'_>),
+        out: &mut impl FnMut(OutgoingSegment<'_>),
     ) -> bool {
         // The base as this request had it, with the POP's tick, and what a middlebox made of it.
         let stride = self.constants.stride;

@@ -27,9 +27,9 @@ use arrayvec::ArrayVec;
 use self::clock::TickClock;
 use self::connect::Phase;
 use self::keepalive::{Outstanding, Server, Timer};
-use self::random::Random;
+use self::random::SeededRandom;
 pub use self::saved::{Saved, SavedError};
-pub use self::status::{AgentCounters, Problem, State, Status};
+pub use self::status::{AgentCounters, FlowProblem, FlowState, Status};
 use super::message::MessageType;
 use super::token::PublicToken;
 use crate::keys::AgentKey;
@@ -41,7 +41,7 @@ use crate::wire::tcp::{self, Tcp};
 
 /// What an agent is started with.
 #[derive(Clone)]
-pub struct AgentConfig {
+pub struct AgentSetup {
     /// The service.
     pub vip: SocketAddr,
     /// Who the agent is.
@@ -57,10 +57,10 @@ pub struct AgentConfig {
 }
 
 /// Shows nothing of the seed.
-impl fmt::Debug for AgentConfig {
+impl fmt::Debug for AgentSetup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let AgentConfig { vip, key, saved, seed: _, ports, mtu } = self;
-        f.debug_struct("AgentConfig")
+        let AgentSetup { vip, key, saved, seed: _, ports, mtu } = self;
+        f.debug_struct("AgentSetup")
             .field("vip", vip)
             .field("key", key)
             .field("saved", saved)
@@ -70,16 +70,16 @@ impl fmt::Debug for AgentConfig {
     }
 }
 
-impl AgentConfig {
+impl AgentSetup {
     /// With ports above those that Linux chooses by itself, and the default MTU.
     pub fn new(vip: SocketAddr, key: AgentKey, seed: [u8; 32]) -> Self {
-        AgentConfig { vip, key, saved: None, seed, ports: PORTS, mtu: MTU }
+        AgentSetup { vip, key, saved: None, seed, ports: PORTS, mtu: MTU }
     }
 }
 
 /// A segment to be sent to the VIP.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Outgoing<'a> {
+pub struct OutgoingSegment<'a> {
     /// The port it comes from.
     pub port: u16,
     /// TCP header and payload. The checksum field is zero: the caller fills it in.
@@ -97,7 +97,7 @@ pub struct Conversation {
 
 /// A datagram from another agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Received<'a> {
+pub struct ReceivedDatagram<'a> {
     /// The conversation that it belongs to.
     pub conversation: Conversation,
     /// The sender's token: where answers go. Of its epoch only the parity is known here, which is
@@ -135,7 +135,7 @@ pub struct Agent {
     key: AgentKey,
     ports: (u16, u16),
     mtu: u16,
-    random: Random,
+    random: SeededRandom,
     port: u16,
     /// Our first number while there is no base.
     first_isn: SeqNum,
@@ -170,15 +170,15 @@ pub struct Agent {
     pop: Option<u8>,
     body_max: u16,
     round_trip_us: Option<u64>,
-    problem: Option<Problem>,
+    problem: Option<FlowProblem>,
     counters: AgentCounters,
 }
 
 impl Agent {
     /// An agent that has sent nothing yet: the first [`Agent::poll`] sends its SYN. The wall clock
     /// of `now` may be wrong; it serves only until the first answer.
-    pub fn new(config: AgentConfig, now: Now) -> Self {
-        let AgentConfig { vip, key, saved, seed, ports, mtu } = config;
+    pub fn new(config: AgentSetup, now: Now) -> Self {
+        let AgentSetup { vip, key, saved, seed, ports, mtu } = config;
         let saved = saved.filter(|saved| saved.vip == vip);
         let defaults = Constants::default();
         let constants = saved.map_or(defaults, |saved| Constants {
@@ -191,7 +191,7 @@ impl Agent {
             key,
             ports,
             mtu,
-            random: Random::new(seed),
+            random: SeededRandom::new(seed),
             port: 0,
             first_isn: SeqNum(0),
             base: saved.map(|saved| SeqNum(saved.base)),
@@ -224,7 +224,7 @@ impl Agent {
     }
 
     /// Does what is due at `now`: handshakes, keepalives and their repetitions.
-    pub fn poll(&mut self, now: Instant, out: &mut impl FnMut(Outgoing<'_>)) {
+    pub fn poll(&mut self, now: Instant, out: &mut impl FnMut(OutgoingSegment<'_>)) {
         if self.slept(now) {
             return self.connect_again(now, out);
         }
@@ -248,8 +248,8 @@ impl Agent {
         &mut self,
         now: Instant,
         segment: &'s [u8],
-        out: &mut impl FnMut(Outgoing<'_>),
-    ) -> Option<Received<'s>> {
+        out: &mut impl FnMut(OutgoingSegment<'_>),
+    ) -> Option<ReceivedDatagram<'s>> {
         let Some(tcp) = Tcp::parse(segment).filter(|tcp| self.is_ours(tcp)) else {
             self.counters.refused_malformed += 1;
             return None;
@@ -282,8 +282,8 @@ impl Agent {
         conversation: Conversation,
         buffer: &'b mut [u8],
         body_at: usize,
-        out: &mut impl FnMut(Outgoing<'_>),
-    ) -> Result<Outgoing<'b>, SendError> {
+        out: &mut impl FnMut(OutgoingSegment<'_>),
+    ) -> Result<OutgoingSegment<'b>, SendError> {
         self.send_data(now, to, conversation, buffer, body_at, out)
     }
 
@@ -318,12 +318,12 @@ impl Agent {
 
     /// The host's address changed: NATs on the new way know nothing of the flow. Port and numbers
     /// stay, the public address may not.
-    pub fn rebound(&mut self, now: Instant, out: &mut impl FnMut(Outgoing<'_>)) {
+    pub fn rebound(&mut self, now: Instant, out: &mut impl FnMut(OutgoingSegment<'_>)) {
         self.connect_again(now, out);
     }
 
     /// The host's kernel uses the port for something else: take another.
-    pub fn port_taken(&mut self, now: Instant, out: &mut impl FnMut(Outgoing<'_>)) {
+    pub fn port_taken(&mut self, now: Instant, out: &mut impl FnMut(OutgoingSegment<'_>)) {
         self.connect_anew(now, out);
     }
 
@@ -354,12 +354,12 @@ impl Agent {
     }
 
     /// How far the way to the POPs is open.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> FlowState {
         match (&self.phase, self.server, self.token) {
-            (Phase::Idle { .. } | Phase::SynSent(_), _, _) => State::Connecting,
-            (Phase::Open(_), None, _) => State::Confirming,
-            (Phase::Open(_), Some(_), None) => State::Aligning,
-            (Phase::Open(_), Some(_), Some(_)) => State::Ready,
+            (Phase::Idle { .. } | Phase::SynSent(_), _, _) => FlowState::Connecting,
+            (Phase::Open(_), None, _) => FlowState::Confirming,
+            (Phase::Open(_), Some(_), None) => FlowState::Aligning,
+            (Phase::Open(_), Some(_), Some(_)) => FlowState::Ready,
         }
     }
 

@@ -5,25 +5,28 @@ use std::fmt;
 use crate::crypto::{Aes128, Key128};
 
 /// Numbers that nobody without the seed can tell.
-pub(super) struct Random {
+pub(super) struct SeededRandom {
     aes: Aes128,
     counter: u128,
 }
 
 /// Shows nothing of the seed.
-impl fmt::Debug for Random {
+impl fmt::Debug for SeededRandom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Random(..)")
+        f.write_str("SeededRandom(..)")
     }
 }
 
-impl Random {
+impl SeededRandom {
     /// Half of the seed is the key, half the first counter.
     pub(super) fn new(seed: [u8; 32]) -> Self {
         let number = |at: usize| {
             seed.iter().skip(at).take(16).fold(0u128, |sum, byte| sum << 8 | u128::from(*byte))
         };
-        Random { aes: Aes128::new(&Key128::new(number(0).to_be_bytes())), counter: number(16) }
+        SeededRandom {
+            aes: Aes128::new(&Key128::new(number(0).to_be_bytes())),
+            counter: number(16),
+        }
     }
 
     /// The next 64 bits.
@@ -42,21 +45,21 @@ impl Random {
 mod tests {
     use super::*;
     use crate::keys::AgentKey;
-    use crate::tunnel::agent::AgentConfig;
+    use crate::tunnel::agent::AgentSetup;
 
     #[test]
     fn debug_hides_the_seed() {
-        assert_eq!(format!("{:?}", Random::new([0x5a; 32])), "Random(..)");
+        assert_eq!(format!("{:?}", SeededRandom::new([0x5a; 32])), "SeededRandom(..)");
         let vip = "203.0.113.20:443".parse().unwrap();
         let key = AgentKey { tenant: 1, agent: 2, key: Key128::new([0x5a; 16]) };
-        let config = format!("{:?}", AgentConfig::new(vip, key, [0x5a; 32]));
+        let config = format!("{:?}", AgentSetup::new(vip, key, [0x5a; 32]));
         assert!(config.contains("203.0.113.20:443") && !config.contains("90"), "{config}");
     }
 
     #[test]
     fn the_seed_decides_all_of_it() {
         let numbers = |seed: [u8; 32]| {
-            let mut random = Random::new(seed);
+            let mut random = SeededRandom::new(seed);
             [random.next(), random.next(), random.next()]
         };
         let first = numbers([1; 32]);
@@ -71,7 +74,7 @@ mod tests {
 
     #[test]
     fn below_stays_below_and_reaches_all() {
-        let mut random = Random::new([7; 32]);
+        let mut random = SeededRandom::new([7; 32]);
         let mut seen = [0; 5];
         (0..1000).for_each(|_| seen[random.below(5) as usize] += 1);
         assert!(seen.iter().all(|count| *count > 150), "{seen:?}");

@@ -8,7 +8,7 @@ use crate::tunnel::token::PublicToken;
 
 /// How far the way to the POPs is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum FlowState {
     /// A handshake is under way.
     Connecting,
     /// The handshake is done; no keepalive was answered since.
@@ -19,19 +19,19 @@ pub enum State {
     Ready,
 }
 
-impl State {
+impl FlowState {
     /// Its name in `status`.
     pub const fn label(self) -> &'static str {
         match self {
-            State::Connecting => "connecting",
-            State::Confirming => "confirming",
-            State::Aligning => "aligning",
-            State::Ready => "ready",
+            FlowState::Connecting => "connecting",
+            FlowState::Confirming => "confirming",
+            FlowState::Aligning => "aligning",
+            FlowState::Ready => "ready",
         }
     }
 }
 
-impl fmt::Display for State {
+impl fmt::Display for FlowState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.label())
     }
@@ -39,7 +39,7 @@ impl fmt::Display for State {
 
 /// What stands in the way, if anything does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Problem {
+pub enum FlowProblem {
     /// Nothing comes back for a SYN.
     #[error(
         "no answer to SYNs: is the VIP right, is the network up, and does a firewall let TCP through?"
@@ -148,9 +148,9 @@ counters! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
     /// How far the way is open.
-    pub state: State,
+    pub state: FlowState,
     /// What stands in the way.
-    pub problem: Option<Problem>,
+    pub problem: Option<FlowProblem>,
     /// The service.
     pub vip: SocketAddr,
     /// The agent's port.

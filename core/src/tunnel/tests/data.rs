@@ -4,23 +4,23 @@ use std::net::IpAddr;
 
 use super::*;
 use crate::tunnel::Token;
-use crate::tunnel::forward::{Down, accept};
+use crate::tunnel::forward::{DataDown, accept};
 use crate::verdict::DropReason;
 
 fn anyone(_: IpAddr) -> bool {
     true
 }
 
-fn forward(service: &Service, now: UnixTime, sent: &Sent) -> Result<Down, DropReason> {
+fn forward(service: &TunnelService, now: UnixTime, sent: &Sent) -> Result<DataDown, DropReason> {
     accept(service, now, &sent.segment(), anyone)
 }
 
-fn refused(service: &Service, sent: &Sent) -> DropReason {
+fn refused(service: &TunnelService, sent: &Sent) -> DropReason {
     forward(service, NOW, sent).unwrap_err()
 }
 
 /// A datagram between two IPv4 agents, and who they are.
-fn good(service: &Service) -> (Agent, Agent, Sent) {
+fn good(service: &TunnelService) -> (Agent, Agent, Sent) {
     let (from, to, ..) = agents();
     let sent = from.data(service, to.token(service), 3, b"the body");
     assert!(forward(service, NOW, &sent).is_ok());
@@ -132,9 +132,13 @@ fn own_tokens_that_are_not_ours_are_refused() {
             }
         }
         // The same agent's, of a service at another VIP, with other secrets, of another epoch.
-        let elsewhere = Service {
-            vip4: Some(Vip::new(addr("203.0.113.20:444"), &key_file(two_epochs(NOW))).unwrap()),
-            vip6: Some(Vip::new(addr("[2001:db8::21]:443"), &key_file(two_epochs(NOW))).unwrap()),
+        let elsewhere = TunnelService {
+            vip4: Some(
+                TunnelVip::new(addr("203.0.113.20:444"), &key_file(two_epochs(NOW))).unwrap(),
+            ),
+            vip6: Some(
+                TunnelVip::new(addr("[2001:db8::21]:443"), &key_file(two_epochs(NOW))).unwrap(),
+            ),
             ..service_with(two_epochs(NOW))
         };
         let own = PublicToken { epoch: 0, ..from.token(&elsewhere) };
@@ -274,9 +278,9 @@ fn destination_tokens_that_are_not_ours_are_refused() {
             }
         }
         let keys = KeyFile::from_random([[1; 32], [2; 32], [3; 32]]);
-        let elsewhere = Service {
-            vip4: Some(Vip::new(addr("203.0.113.20:444"), &keys).unwrap()),
-            vip6: Some(Vip::new(addr("[2001:db8::21]:443"), &keys).unwrap()),
+        let elsewhere = TunnelService {
+            vip4: Some(TunnelVip::new(addr("203.0.113.20:444"), &keys).unwrap()),
+            vip6: Some(TunnelVip::new(addr("[2001:db8::21]:443"), &keys).unwrap()),
             ..super::service()
         };
         let foreign = from.data(&service, to.token(&elsewhere), 0, b"");

@@ -1,7 +1,7 @@
 //! What a segment is, and the answer to a SYN.
 
 use super::*;
-use crate::tunnel::Incoming;
+use crate::tunnel::SegmentKind;
 use crate::tunnel::handshake::{SynAck, syn_ack};
 use crate::verdict::DropReason;
 use crate::wire::tcp::{FIN, RST, SYN};
@@ -11,16 +11,17 @@ fn segments_are_what_their_flags_and_type_say() {
     let (service, agent) = (service(), acme("192.0.2.1:40000"));
     let keepalive = agent.keepalive(&service);
     let data = agent.data(&service, agent.token(&service), 0, b"body");
-    let with = |sent: &Sent, flags| Incoming::of(&sent.edit(|sent| sent.flags = flags).segment());
+    let with =
+        |sent: &Sent, flags| SegmentKind::of(&sent.edit(|sent| sent.flags = flags).segment());
     let empty = keepalive.edit(|sent| sent.payload.clear());
 
-    assert_eq!(Incoming::of(&keepalive.segment()), Ok(Incoming::Keepalive));
-    assert_eq!(Incoming::of(&data.segment()), Ok(Incoming::Data));
+    assert_eq!(SegmentKind::of(&keepalive.segment()), Ok(SegmentKind::Keepalive));
+    assert_eq!(SegmentKind::of(&data.segment()), Ok(SegmentKind::Data));
     for flags in [ACK, ACK | FIN, RST, RST | ACK, ACK | PSH] {
-        assert_eq!(with(&empty, flags), Ok(Incoming::Empty));
+        assert_eq!(with(&empty, flags), Ok(SegmentKind::Empty));
     }
     for sent in [&empty, &data, &keepalive] {
-        assert_eq!(with(sent, SYN), Ok(Incoming::Syn));
+        assert_eq!(with(sent, SYN), Ok(SegmentKind::Syn));
         assert_eq!(with(sent, SYN | ACK), Err(DropReason::SynAckFromClient));
     }
     for flags in [PSH, ACK | FIN, ACK | RST, RST] {
@@ -29,7 +30,7 @@ fn segments_are_what_their_flags_and_type_say() {
     }
     for kind in (0..16).filter(|kind| ![1, 3].contains(kind)) {
         let other = data.edit(|sent| sent.payload[0] = kind << 4);
-        assert_eq!(Incoming::of(&other.segment()), Err(DropReason::TunnelMalformed), "{kind}");
+        assert_eq!(SegmentKind::of(&other.segment()), Err(DropReason::TunnelMalformed), "{kind}");
     }
 }
 
@@ -74,6 +75,6 @@ fn a_syn_is_answered_with_the_number_of_the_tick() {
 fn a_vip_that_is_not_there_answers_nobody() {
     let full = service();
     let syn = acme("192.0.2.1:40000").segment(&full, Vec::new());
-    let without = Service { vip4: None, ..full };
+    let without = TunnelService { vip4: None, ..full };
     assert_eq!(syn_ack(&without, NOW, &syn.segment()), Err(DropReason::NotOurs));
 }

@@ -1,18 +1,18 @@
 //! Keepalives: the reply, alignment, and every refusal.
 
 use super::*;
-use crate::tunnel::keepalive::{self, Reply};
+use crate::tunnel::keepalive::{self, ReplySegment};
 use crate::tunnel::{Return, Token};
 use crate::verdict::DropReason;
 
 /// The answer of the POP with the number 5.
-fn answer(service: &Service, now: UnixTime, sent: &Sent) -> Result<Reply, DropReason> {
+fn answer(service: &TunnelService, now: UnixTime, sent: &Sent) -> Result<ReplySegment, DropReason> {
     let segment = sent.segment();
     keepalive::reply(&keepalive::check(service, now, &segment)?, 5, &segment)
 }
 
 /// What the reply to `sent` says, of which `agent` checked the MAC.
-fn told(service: &Service, now: UnixTime, agent: &Agent, sent: &Sent) -> KeepaliveReply {
+fn told(service: &TunnelService, now: UnixTime, agent: &Agent, sent: &Sent) -> KeepaliveReply {
     let reply = answer(service, now, sent).unwrap();
     assert!(KeepaliveReply::mac_holds(&reply.payload, &agent.key.key));
     KeepaliveReply::parse(&reply.payload, agent.family()).unwrap()
@@ -166,7 +166,7 @@ fn what_is_no_request_is_refused() {
 #[test]
 fn agents_that_are_not_known_are_refused() {
     let service = service();
-    let with = |service: &Service, tenant, agent| {
+    let with = |service: &TunnelService, tenant, agent| {
         let mut unknown = agents().0;
         unknown.key = AgentKey { tenant, agent, ..unknown.key };
         answer(service, NOW, &unknown.keepalive(service)).map(drop)
@@ -178,7 +178,7 @@ fn agents_that_are_not_known_are_refused() {
         assert_eq!(with(&service, tenant, agent), Err(DropReason::UnknownAgent));
     }
     assert_eq!(with(&service, 1, 1), Ok(()));
-    let narrow = Service { tenants: vec![2].into(), ..service };
+    let narrow = TunnelService { tenants: vec![2].into(), ..service };
     assert_eq!(with(&narrow, 1, 1), Err(DropReason::UnknownAgent));
 }
 

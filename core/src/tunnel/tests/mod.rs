@@ -11,7 +11,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::message::{KEEPALIVE_LEN_MAX, body_max};
-use super::{DataHeader, KeepaliveReply, KeepaliveRequest, PublicToken, Segment, Service, Vip};
+use super::{
+    DataHeader, KeepaliveReply, KeepaliveRequest, PublicToken, TunnelSegment, TunnelService,
+    TunnelVip,
+};
 use crate::keys::{AgentKey, AgentKeys, Epoch, Epochs, KeyFile, Secret, Tenants};
 use crate::net::Family;
 use crate::predict::{self, Constants};
@@ -59,24 +62,24 @@ fn tenants() -> Tenants {
 }
 
 /// A service for both families and tenants.
-fn service_with(epochs: Epochs) -> Service {
+fn service_with(epochs: Epochs) -> TunnelService {
     let keys = key_file(epochs);
-    Service {
+    TunnelService {
         constants: Constants::default(),
         tunnel_mtu: 1400,
-        vip4: Some(Vip::new(addr("203.0.113.20:443"), &keys).unwrap()),
-        vip6: Some(Vip::new(addr("[2001:db8::20]:443"), &keys).unwrap()),
+        vip4: Some(TunnelVip::new(addr("203.0.113.20:443"), &keys).unwrap()),
+        vip6: Some(TunnelVip::new(addr("[2001:db8::20]:443"), &keys).unwrap()),
         tenants: vec![1, 2].into(),
         agents: Arc::new(AgentKeys::new(&tenants()).unwrap()),
     }
 }
 
-fn service() -> Service {
+fn service() -> TunnelService {
     service_with(Epochs::single(Secret::new([3; 32])))
 }
 
 /// S(n) towards `agent`, `ticks` after [`N`].
-fn number(service: &Service, agent: SocketAddr, ticks: i64) -> SeqNum {
+fn number(service: &TunnelService, agent: SocketAddr, ticks: i64) -> SeqNum {
     let start = service.vip(Family::of(agent.ip())).unwrap().predictor.start(agent);
     predict::at(start, service.constants.stride, Tick(N.wrapping_add_signed(ticks)))
 }
@@ -107,13 +110,13 @@ impl Agent {
     }
 
     /// Its token, as a POP of `service` with the number 5 gives it.
-    fn token(&self, service: &Service) -> PublicToken {
+    fn token(&self, service: &TunnelService) -> PublicToken {
         let tokens = &service.vip(self.family()).unwrap().tokens;
         let high = (self.base >> 16) as u16;
         tokens.seal(NOW, self.addr, high, self.key.tenant, 5).unwrap()
     }
 
-    fn segment(&self, service: &Service, payload: Vec<u8>) -> Sent {
+    fn segment(&self, service: &TunnelService, payload: Vec<u8>) -> Sent {
         let around = self.family().ip_header_len() + 20;
         Sent {
             src: self.addr,
@@ -128,7 +131,7 @@ impl Agent {
     }
 
     /// A keepalive request with the nonce 99.
-    fn keepalive(&self, service: &Service) -> Sent {
+    fn keepalive(&self, service: &TunnelService) -> Sent {
         let request =
             KeepaliveRequest { tenant: self.key.tenant, agent: self.key.agent, nonce: 99 };
         let mut payload = [0xff; KEEPALIVE_LEN_MAX];
@@ -137,7 +140,7 @@ impl Agent {
     }
 
     /// The header of a datagram to `to`.
-    fn header(&self, service: &Service, to: PublicToken, offset_steps: u8) -> DataHeader {
+    fn header(&self, service: &TunnelService, to: PublicToken, offset_steps: u8) -> DataHeader {
         DataHeader {
             destination: to.token.family(),
             sender: self.family(),
@@ -150,14 +153,20 @@ impl Agent {
     }
 
     /// A datagram to `to` with this body.
-    fn data(&self, service: &Service, to: PublicToken, offset_steps: u8, body: &[u8]) -> Sent {
+    fn data(
+        &self,
+        service: &TunnelService,
+        to: PublicToken,
+        offset_steps: u8,
+        body: &[u8],
+    ) -> Sent {
         let header = self.header(service, to, offset_steps);
         self.data_with(service, &header, to, self.token(service), body)
     }
 
     fn data_with(
         &self,
-        service: &Service,
+        service: &TunnelService,
         header: &DataHeader,
         to: PublicToken,
         own: PublicToken,
@@ -184,8 +193,8 @@ struct Sent {
 }
 
 impl Sent {
-    fn segment(&self) -> Segment<'_> {
-        Segment {
+    fn segment(&self) -> TunnelSegment<'_> {
+        TunnelSegment {
             src: self.src,
             dst: self.dst,
             seq: self.seq,

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::tunnel::forward::{Datagram, MANY, Opened, open_all};
+use crate::tunnel::forward::{DataUp, MANY, OpenedTokens, open_all};
 
 proptest! {
     #[test]
@@ -17,7 +17,7 @@ proptest! {
         let (a, b, c, d) = agents();
         let agents = [a, b, c, d];
         let now = later(now);
-        let datagrams: Vec<Datagram> = sent.iter().map(|&(from, to, harmed, bit, maker)| {
+        let datagrams: Vec<DataUp> = sent.iter().map(|&(from, to, harmed, bit, maker)| {
             let count = if one_family { 2 } else { agents.len() };
             let (from, to) =
                 (&agents[usize::from(from) % count], &agents[usize::from(to) % count]);
@@ -45,7 +45,7 @@ proptest! {
                 let bit = usize::from(bit) % ((sent.payload.len() - 12) * 8);
                 sent.payload[12 + bit / 8] ^= 1 << (bit % 8);
             }
-            Datagram::read(&service, &sent.segment()).unwrap()
+            DataUp::read(&service, &sent.segment()).unwrap()
         }).collect();
         match missing {
             1 => service.vip4 = None,
@@ -54,12 +54,12 @@ proptest! {
         }
         // Every third lane is another service's, and stays as it is.
         let lanes: Vec<u8> = (0..datagrams.len() as u8).filter(|lane| lane % 3 != 2).collect();
-        let mut opened = vec![Opened::NOT; datagrams.len()];
+        let mut opened = vec![OpenedTokens::NOT; datagrams.len()];
         open_all(&service, now, &datagrams, &lanes, &mut opened);
         for (lane, (datagram, opened)) in datagrams.iter().zip(&opened).enumerate() {
             let expected = match lane % 3 {
-                2 => Opened::NOT,
-                _ => Opened::one(&service, now, datagram),
+                2 => OpenedTokens::NOT,
+                _ => OpenedTokens::one(&service, now, datagram),
             };
             prop_assert_eq!(opened, &expected, "lane {}", lane);
         }

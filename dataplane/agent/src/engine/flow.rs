@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyrelay_core::time::Instant;
 use anyrelay_core::tunnel::Token;
-use anyrelay_core::tunnel::agent::{Agent, Conversation, HEADROOM, Outgoing, SendError};
+use anyrelay_core::tunnel::agent::{Agent, Conversation, HEADROOM, OutgoingSegment, SendError};
 use anyrelay_core::tunnel::message::DATA_HEADER_LEN;
 use anyrelay_core::wire::tcp;
 
@@ -116,7 +116,7 @@ impl Flow {
         let Some(link) = &mut self.link else { return };
         for (port, mut segment) in strays {
             if port == link.local().port() {
-                link.sender.push(&Outgoing { port, segment: &mut segment });
+                link.sender.push(&OutgoingSegment { port, segment: &mut segment });
             }
         }
         link.sender.flush();
@@ -220,7 +220,10 @@ impl Flow {
         self.watcher.iter().flat_map(Watcher::found).collect()
     }
 
-    fn with_out(&mut self, work: impl FnOnce(&mut Agent, Instant, &mut dyn FnMut(Outgoing<'_>))) {
+    fn with_out(
+        &mut self,
+        work: impl FnOnce(&mut Agent, Instant, &mut dyn FnMut(OutgoingSegment<'_>)),
+    ) {
         let sender = &mut self.link;
         work(&mut self.agent, self.now, &mut |outgoing| {
             if let Some(link) = sender {
@@ -242,7 +245,7 @@ impl Tunnel for View<'_> {
         let (agent, now) = (&mut *self.agent, self.now);
         let conversation = Conversation { session, channel };
         sender.compose(HEADROOM, body, |buffer, aside| {
-            let out = &mut |outgoing: Outgoing<'_>| aside.take(&outgoing);
+            let out = &mut |outgoing: OutgoingSegment<'_>| aside.take(&outgoing);
             let made = agent.send(now, to, conversation, buffer, HEADROOM, out)?;
             Ok(made.segment.len())
         })
@@ -289,7 +292,7 @@ mod tests {
     use anyrelay_core::crypto::Key128;
     use anyrelay_core::keys::AgentKey;
     use anyrelay_core::time::Now;
-    use anyrelay_core::tunnel::agent::AgentConfig;
+    use anyrelay_core::tunnel::agent::AgentSetup;
 
     use super::*;
 
@@ -314,7 +317,7 @@ mod tests {
             let vip = "203.0.113.20:443".parse().unwrap();
             let key = AgentKey { tenant: 1, agent: 2, key: Key128::new([1; 16]) };
             let now = Now::default();
-            let agent = Agent::new(AgentConfig::new(vip, key, [7; 32]), now);
+            let agent = Agent::new(AgentSetup::new(vip, key, [7; 32]), now);
             let way = Way { vip, own_device: Some("own0".to_owned()) };
             let mut flow = Flow::new(agent, way, now.instant);
             let (good, broken) = (Poller::new().unwrap(), Poller::broken());

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use anyrelay_core::keys::AgentKey;
 use anyrelay_core::time::{Instant, Now, UnixTime};
-use anyrelay_core::tunnel::agent::{Agent, AgentConfig, Problem, State};
+use anyrelay_core::tunnel::agent::{Agent, AgentSetup, FlowProblem, FlowState};
 use rustix::time::{ClockId, clock_gettime};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -116,7 +116,7 @@ struct Engine<L> {
     publisher: Publisher,
     published: u64,
     state: StateFile,
-    told: Option<(State, Option<Problem>)>,
+    told: Option<(FlowState, Option<FlowProblem>)>,
     peers: Vec<PeerState>,
     flow: Flow,
     local: L,
@@ -141,7 +141,7 @@ impl<L: LocalSide> Engine<L> {
             None => None,
         };
         let state = StateFile::open(state)?;
-        let mut config = AgentConfig::new(vip, key, random()?);
+        let mut config = AgentSetup::new(vip, key, random()?);
         config.saved = state.saved();
         // How large datagrams may be is the POPs' say: their tunnel_mtu.
         config.mtu = TUNNEL_MTU_MAX;
@@ -283,7 +283,7 @@ impl<L: LocalSide> Engine<L> {
 
     /// Tells the local side when the tunnel has come up.
     fn tell_ready(&mut self) {
-        let ready = self.flow.agent.state() == State::Ready;
+        let ready = self.flow.agent.state() == FlowState::Ready;
         if ready && !self.was_ready {
             self.local.ready(&mut self.flow.tunnel());
         }

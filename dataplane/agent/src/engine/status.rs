@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{Engine, PeerState};
 use crate::local::LocalSide;
 use crate::outer::Counts;
-use anyrelay_core::tunnel::agent::Problem;
+use anyrelay_core::tunnel::agent::FlowProblem;
 
 impl<L: LocalSide> Engine<L> {
     pub(super) fn status(&self) -> Value {
@@ -41,7 +41,7 @@ impl<L: LocalSide> Engine<L> {
     }
 
     /// What stands in the way: on this host first, then beyond it.
-    fn problem(&self, beyond: Option<Problem>) -> Option<String> {
+    fn problem(&self, beyond: Option<FlowProblem>) -> Option<String> {
         match &self.flow.link {
             None => Some(format!("this host has no way to the VIP {}", self.flow.way.vip)),
             Some(_) => beyond.map(|problem| problem.to_string()),

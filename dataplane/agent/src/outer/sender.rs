@@ -24,7 +24,7 @@ use super::segment::{self, PseudoHeader};
 use super::{BATCH, Ends, SEGMENT_LEN_MAX};
 use anyrelay_core::seq::SeqNum;
 use anyrelay_core::time::Instant;
-use anyrelay_core::tunnel::agent::Outgoing;
+use anyrelay_core::tunnel::agent::OutgoingSegment;
 use anyrelay_core::wire::{ipv4, ipv6};
 
 /// Sends segments to the VIP.
@@ -62,7 +62,7 @@ pub struct Aside(Vec<(u16, Vec<u8>)>);
 
 impl Aside {
     /// Takes `outgoing` for later.
-    pub fn take(&mut self, outgoing: &Outgoing<'_>) {
+    pub fn take(&mut self, outgoing: &OutgoingSegment<'_>) {
         if self.0.len() < ASIDE_MAX {
             self.0.push((outgoing.port, outgoing.segment.to_vec()));
         }
@@ -189,7 +189,7 @@ impl Sender {
 
     /// Adds a segment and writes its checksum. A full batch goes out by itself; what comes from
     /// another port than this sender's is put aside.
-    pub fn push(&mut self, outgoing: &Outgoing<'_>) {
+    pub fn push(&mut self, outgoing: &OutgoingSegment<'_>) {
         if outgoing.port == self.port {
             self.add(outgoing.segment);
         } else {

@@ -8,7 +8,7 @@ use anyrelay_core::snapshot::{Snapshot, Tunnel};
 use anyrelay_core::time::{Tick, UnixTime};
 use anyrelay_core::tunnel::numbers::{ACK_TICKS, Numbers, SENT_TICKS};
 use anyrelay_core::tunnel::token::OpenError;
-use anyrelay_core::tunnel::{PublicToken, Return, Vip};
+use anyrelay_core::tunnel::{PublicToken, Return, TunnelVip};
 use anyrelay_core::verdict::DropReason;
 use serde::Serialize;
 
@@ -137,7 +137,7 @@ fn of_token(tunnels: &[&Tunnel], token: PublicToken, moment: Moment) -> Result<A
 impl Answer {
     fn new(
         tunnel: &Tunnel,
-        vip: &Vip,
+        vip: &TunnelVip,
         agent: SocketAddr,
         holds: Option<Return>,
         moment: Moment,

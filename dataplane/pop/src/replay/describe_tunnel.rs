@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use anyrelay_core::pop::Note;
 use anyrelay_core::time::Tick;
-use anyrelay_core::tunnel::{Incoming, KeepaliveRequest, Return};
+use anyrelay_core::tunnel::{KeepaliveRequest, Return, SegmentKind};
 
 /// Adds what `note` says of a tunnel to a line; nothing for notes on other things.
 pub(super) fn reason(line: &mut String, note: &Note<'_>) -> fmt::Result {
@@ -38,19 +38,19 @@ fn segment(
     line: &mut String,
     (agent, vip): (SocketAddr, SocketAddr),
     Tick(tick): Tick,
-    incoming: Option<Incoming>,
+    incoming: Option<SegmentKind>,
     acked: Option<i32>,
 ) -> fmt::Result {
     let what = match incoming {
-        Some(Incoming::Syn) => "SYN",
-        Some(Incoming::Empty) => "no data",
-        Some(Incoming::Keepalive) => "keepalive",
-        Some(Incoming::Data) => "datagram",
+        Some(SegmentKind::Syn) => "SYN",
+        Some(SegmentKind::Empty) => "no data",
+        Some(SegmentKind::Keepalive) => "keepalive",
+        Some(SegmentKind::Data) => "datagram",
         None => "no message",
     };
     write!(line, " | {what} of agent {agent} at {vip}, tick {tick}")?;
     match incoming {
-        Some(Incoming::Keepalive | Incoming::Data) => write!(line, ", acks {}", Ticks(acked)),
+        Some(SegmentKind::Keepalive | SegmentKind::Data) => write!(line, ", acks {}", Ticks(acked)),
         _ => Ok(()),
     }
 }

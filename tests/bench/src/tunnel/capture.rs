@@ -15,7 +15,7 @@ use anyrelay_core::net::Family;
 use anyrelay_core::predict::{self, Constants};
 use anyrelay_core::seq::SeqNum;
 use anyrelay_core::time::UnixTime;
-use anyrelay_core::tunnel::{DataHeader, Service, Vip};
+use anyrelay_core::tunnel::{DataHeader, TunnelService, TunnelVip};
 use anyrelay_core::wire::checksum;
 
 use crate::packets::PACKETS;
@@ -23,7 +23,7 @@ use crate::relay;
 
 /// Makes segments that the POP of the bench takes.
 pub struct Maker {
-    service: Service,
+    service: TunnelService,
     tenant: u16,
     now: UnixTime,
 }
@@ -36,8 +36,9 @@ impl Maker {
     pub fn new() -> anyhow::Result<Self> {
         let keys = KeyFile::parse(&relay::keys())?;
         let tenants = tenants()?;
-        let vip = |text: &str| -> anyhow::Result<_> { Ok(Some(Vip::new(text.parse()?, &keys)?)) };
-        let service = Service {
+        let vip =
+            |text: &str| -> anyhow::Result<_> { Ok(Some(TunnelVip::new(text.parse()?, &keys)?)) };
+        let service = TunnelService {
             constants: Constants { tick_ms: TICK_MS, ..Constants::default() },
             tunnel_mtu: 1400,
             vip4: vip(VIP4)?,

@@ -13,7 +13,7 @@ use anyrelay_core::predict::Constants;
 use anyrelay_core::relay::icmp::{Quote, Seen};
 use anyrelay_core::time::UnixTime;
 use anyrelay_core::tunnel::quote::{Quoted, concern};
-use anyrelay_core::tunnel::{Service, Vip};
+use anyrelay_core::tunnel::{TunnelService, TunnelVip};
 
 const NOW: UnixTime = UnixTime::from_millis(1_795_341_988_025);
 
@@ -42,12 +42,12 @@ pub fn run(input: &[u8]) {
     }
 }
 
-fn service() -> &'static Service {
-    static SERVICE: OnceLock<Service> = OnceLock::new();
+fn service() -> &'static TunnelService {
+    static SERVICE: OnceLock<TunnelService> = OnceLock::new();
     SERVICE.get_or_init(|| {
         let keys = KeyFile::from_random([[1; 32], [2; 32], [3; 32]]);
-        let vip = |text: &str| Some(Vip::new(text.parse().unwrap(), &keys).unwrap());
-        Service {
+        let vip = |text: &str| Some(TunnelVip::new(text.parse().unwrap(), &keys).unwrap());
+        TunnelService {
             constants: Constants::default(),
             tunnel_mtu: 1400,
             vip4: vip(VIP4),
