@@ -75,7 +75,7 @@ pub struct PopConfig {
     /// The path of the tenants file, relative to this file's folder; there when there is a tunnel.
     pub tenants: Option<String>,
     /// Whether the system's clock is believed.
-    pub clock: Clock,
+    pub clock: ClockTrust,
     /// Added to the system's wall clock, in milliseconds.
     pub clock_offset_ms: i64,
     /// Whether clients may have private addresses (RFC 1918, RFC 6598).
@@ -90,7 +90,7 @@ pub struct PopConfig {
 
 /// Whether the system's wall clock, which tunnels go by, is believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Clock {
+pub enum ClockTrust {
     /// Where the kernel says that it is synchronised.
     Kernel,
     /// Always.
@@ -175,12 +175,12 @@ pub struct WorkerConfig {
     /// The CPU that it is pinned to.
     pub core: u16,
     /// The RX queues that it polls.
-    pub rx: Vec<RxQueue>,
+    pub rx: Vec<PortQueue>,
 }
 
 /// An RX queue of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct RxQueue {
+pub struct PortQueue {
     /// The port.
     pub port: PortIndex,
     /// The queue of that port.

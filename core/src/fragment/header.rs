@@ -14,7 +14,7 @@ use crate::wire::{checksum, get_u16, put_u16};
 /// begins at `l3`. Returns false, and changes nothing, for other datagrams.
 pub fn remove_atomic<F: Frame>(frame: &mut F, l3: usize, ip: &Ipv6) -> bool {
     let datagram = frame.bytes().get(l3..).unwrap_or_default();
-    let Some(header) = ip.fragment(datagram).filter(ipv6::Fragment::is_atomic) else {
+    let Some(header) = ip.fragment(datagram).filter(ipv6::FragmentHeader::is_atomic) else {
         return false;
     };
     let Some(datagram) = frame.bytes_mut().get_mut(l3..) else { return false };

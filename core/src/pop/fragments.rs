@@ -96,7 +96,7 @@ impl<O> Run<'_, O> {
         let (at, named_at) = (ipv6::HEADER_LEN, ipv6::field::NEXT_HEADER);
         let write = |headers: &mut [u8], offset: usize, len: usize, more: bool| {
             put_u16(headers, ipv6::field::PAYLOAD_LEN, (ipv6::FRAGMENT_LEN + len) as u16);
-            ipv6::Fragment { at, named_at, next_header, offset, more, id }.write(headers);
+            ipv6::FragmentHeader { at, named_at, next_header, offset, more, id }.write(headers);
         };
         self.send_cut(&cut, hop, ethernet::TYPE_IPV6, write)
     }

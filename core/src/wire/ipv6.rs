@@ -120,7 +120,7 @@ impl Ipv6 {
     /// The first fragment header of the datagram at the start of `bytes`, which this header was read
     /// from; `None` when there is none, it is not whole, or what is in front of it cannot be passed
     /// over.
-    pub fn fragment(&self, bytes: &[u8]) -> Option<Fragment> {
+    pub fn fragment(&self, bytes: &[u8]) -> Option<FragmentHeader> {
         self.walked(bytes).ok()?.fragment
     }
 
@@ -132,7 +132,7 @@ impl Ipv6 {
 
 /// A fragment header (RFC 8200, section 4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fragment {
+pub struct FragmentHeader {
     /// Where it begins, in bytes from the start of the datagram.
     pub at: usize,
     /// Where the byte is that says that it follows.
@@ -147,7 +147,7 @@ pub struct Fragment {
     pub id: u32,
 }
 
-impl Fragment {
+impl FragmentHeader {
     /// Whether it is all of its datagram (RFC 6946).
     pub const fn is_atomic(&self) -> bool {
         self.offset == 0 && !self.more
@@ -161,10 +161,10 @@ impl Fragment {
         put_u32(datagram, self.at + 4, self.id);
     }
 
-    fn read(datagram: &[u8], at: usize, named_at: usize) -> Option<Fragment> {
+    fn read(datagram: &[u8], at: usize, named_at: usize) -> Option<FragmentHeader> {
         let header: &[u8; FRAGMENT_LEN] = datagram.get(at..)?.first_chunk()?;
         let word = get_u16(header, 2);
-        Some(Fragment {
+        Some(FragmentHeader {
             at,
             named_at,
             next_header: header[0],
@@ -203,7 +203,7 @@ pub enum ExtensionError {
 struct Walked {
     upper: Upper,
     /// The fragment header that ended it, if it is whole.
-    fragment: Option<Fragment>,
+    fragment: Option<FragmentHeader>,
 }
 
 impl Walked {
@@ -226,7 +226,7 @@ fn walk(datagram: &[u8], mut upper: Upper) -> Result<Walked, ExtensionError> {
             HOP_BY_HOP | DESTINATION => {}
             ROUTING => return Err(ExtensionError::Routing),
             PROTOCOL_FRAGMENT => {
-                let fragment = Fragment::read(datagram, upper.at, named_at);
+                let fragment = FragmentHeader::read(datagram, upper.at, named_at);
                 return Ok(Walked { upper, fragment });
             }
             _ => return Ok(Walked { upper, fragment: None }),
@@ -466,7 +466,7 @@ mod tests {
             let parsed = Ipv6::parse(&bytes).unwrap();
             let fragment = parsed.fragment(&bytes).unwrap();
             let (offset, id) = (0x1238, 0xcafe_babe);
-            let want = Fragment { at, named_at, next_header: 6, offset, more: true, id };
+            let want = FragmentHeader { at, named_at, next_header: 6, offset, more: true, id };
             assert_eq!(fragment, want);
             assert!(!fragment.is_atomic());
             let before = bytes.clone();

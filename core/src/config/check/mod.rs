@@ -13,7 +13,7 @@ mod tunnels;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use super::raw::{self, RawClock, RawConfig, RawIdle, RawLayoutKind};
-use super::{Clock, Config, DpdkConfig, Idle, Layout, Limits, PopConfig};
+use super::{ClockTrust, Config, DpdkConfig, Idle, Layout, Limits, PopConfig};
 use crate::net::{MAX_SERVICES, is_unicast, is_unicast6};
 use crate::problem::{Problem, Problems};
 
@@ -159,8 +159,8 @@ fn pop(report: &mut Report, raw: &RawConfig) -> PopConfig {
         keys: pop.keys.clone(),
         tenants: pop.tenants.clone(),
         clock: match pop.clock {
-            RawClock::Kernel => Clock::Kernel,
-            RawClock::Trusted => Clock::Trusted,
+            RawClock::Kernel => ClockTrust::Kernel,
+            RawClock::Trusted => ClockTrust::Trusted,
         },
         clock_offset_ms: report
             .number("pop.clock_offset_ms", pop.clock_offset_ms, -CLOCK_OFFSET_MAX, CLOCK_OFFSET_MAX)

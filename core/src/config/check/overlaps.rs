@@ -36,13 +36,13 @@ pub(super) fn check(
 }
 
 /// A VIP of a relay or a tunnel, and the key that names it.
-struct Vip {
+struct NamedVip {
     key: String,
     at: SocketAddr,
 }
 
 /// All VIPs, those of IPv4 first; one that could not be read has been told of.
-fn vips(relays: &[RelayConfig], tunnels: &[TunnelConfig]) -> Vec<Vip> {
+fn vips(relays: &[RelayConfig], tunnels: &[TunnelConfig]) -> Vec<NamedVip> {
     let relays = relays.iter().enumerate();
     let relays = relays.map(|(i, relay)| (format!("relay[{i}].vip"), relay.vip));
     let tunnels = tunnels.iter().enumerate().flat_map(|(i, tunnel)| {
@@ -50,14 +50,14 @@ fn vips(relays: &[RelayConfig], tunnels: &[TunnelConfig]) -> Vec<Vip> {
         let vip6 = tunnel.vip6.map(|vip| (format!("tunnel[{i}].vip6"), SocketAddr::V6(vip)));
         [vip4, vip6].into_iter().flatten()
     });
-    let vips = relays.chain(tunnels).map(|(key, at)| Vip { key, at });
+    let vips = relays.chain(tunnels).map(|(key, at)| NamedVip { key, at });
     let mut vips: Vec<_> = vips.filter(|vip| vip.at != UNREAD).collect();
     vips.sort_by_key(|vip| vip.at.is_ipv6());
     vips
 }
 
 /// No two services are at the same address and port.
-fn vips_differ(report: &mut Report, vips: &[Vip]) {
+fn vips_differ(report: &mut Report, vips: &[NamedVip]) {
     for (place, vip) in vips.iter().enumerate() {
         let earlier = vips.iter().take(place).find(|other| other.at == vip.at);
         if let Some((owner, _)) = earlier.and_then(|other| other.key.split_once('.')) {
@@ -153,7 +153,7 @@ fn own_is_not_served<A: Address>(
     report: &mut Report,
     ports: &[PortConfig],
     relays: &[RelayConfig],
-    vips: &[Vip],
+    vips: &[NamedVip],
     reserved: &[&'static str],
 ) {
     for (port_index, port) in ports.iter().enumerate() {
@@ -245,7 +245,7 @@ fn targets_are_apart(
 }
 
 /// A VIP must be in no pool and no prefix, and be no target.
-fn vip_is_apart(report: &mut Report, vip: &Vip, relays: &[RelayConfig]) {
+fn vip_is_apart(report: &mut Report, vip: &NamedVip, relays: &[RelayConfig]) {
     let ip = vip.at.ip();
     for (other_index, other) in relays.iter().enumerate() {
         if other.egress.holds(ip) {

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use super::super::raw::{RawConfig, RawPort, RawSide};
 use super::super::{
-    Gateway, MAX_ADDRESSES, MAX_GATEWAYS, MAX_QUEUES, MAX_WORKERS, PortConfig, RelayConfig,
-    RxQueue, TunnelConfig, WorkerConfig,
+    Gateway, MAX_ADDRESSES, MAX_GATEWAYS, MAX_QUEUES, MAX_WORKERS, PortConfig, PortQueue,
+    RelayConfig, TunnelConfig, WorkerConfig,
 };
 use super::{Report, repeated};
 use crate::net::{Address, IpNet, MAX_PORTS, Net, PortIndex, Side};
@@ -74,8 +74,9 @@ pub(super) fn gateway_families(
     tunnels: &[TunnelConfig],
 ) {
     type Takes = fn(Side) -> bool;
-    type Missing = fn(&[PortConfig], &str, Takes, &str) -> Option<String>;
-    let (ipv4, ipv6): (Missing, Missing) = (no_gateway_of::<u32>, no_gateway_of::<u128>);
+    type MissingGateway = fn(&[PortConfig], &str, Takes, &str) -> Option<String>;
+    let (ipv4, ipv6): (MissingGateway, MissingGateway) =
+        (no_gateway_of::<u32>, no_gateway_of::<u128>);
     let clients: (&str, Takes) = ("clients", Side::takes_clients);
     let targets: (&str, Takes) = ("targets", Side::takes_targets);
     let vips = |ipv6| relays.iter().any(|relay| relay.vip.is_ipv6() == ipv6);
@@ -316,7 +317,7 @@ pub(super) fn workers(
             .error("worker", "there is no worker; add a [[worker]] with a core and its rx queues");
     }
     report.at_most("worker", "workers", raw.worker.len(), MAX_WORKERS);
-    let mut pollers: Vec<(RxQueue, usize)> = Vec::new();
+    let mut pollers: Vec<(PortQueue, usize)> = Vec::new();
     let mut workers = Vec::new();
     for (index, worker) in raw.worker.iter().enumerate() {
         let mut rx = Vec::new();
@@ -343,7 +344,7 @@ pub(super) fn workers(
     workers
 }
 
-fn rx_queue(report: &mut Report, key: &str, text: &str, ports: &[PortConfig]) -> Option<RxQueue> {
+fn rx_queue(report: &mut Report, key: &str, text: &str, ports: &[PortConfig]) -> Option<PortQueue> {
     let parsed = text.rsplit_once(':').and_then(|(name, queue)| Some((name, queue.parse().ok()?)));
     let Some((name, queue)) = parsed else {
         report.error(key, format!("{text:?} is not PORT:QUEUE; write it as \"wan:0\""));
@@ -362,7 +363,7 @@ fn rx_queue(report: &mut Report, key: &str, text: &str, ports: &[PortConfig]) ->
         );
         return None;
     }
-    Some(RxQueue { port: PortIndex(u8::try_from(place).ok()?), queue })
+    Some(PortQueue { port: PortIndex(u8::try_from(place).ok()?), queue })
 }
 
 fn cores(report: &mut Report, workers: &[WorkerConfig]) {
@@ -375,10 +376,10 @@ fn cores(report: &mut Report, workers: &[WorkerConfig]) {
     }
 }
 
-fn unpolled(report: &mut Report, ports: &[PortConfig], pollers: &[(RxQueue, usize)]) {
+fn unpolled(report: &mut Report, ports: &[PortConfig], pollers: &[(PortQueue, usize)]) {
     for (place, port) in (0..).zip(ports) {
         for queue in 0..port.queues {
-            let wanted = RxQueue { port: PortIndex(place), queue };
+            let wanted = PortQueue { port: PortIndex(place), queue };
             if !pollers.iter().any(|(polled, _)| *polled == wanted) {
                 report.error(
                     format!("port[{place}].queues"),

@@ -146,7 +146,7 @@ fn a_good_config_is_read_whole() {
     assert_eq!(config.ports.len(), 2);
     assert_eq!(config.ports[0].gateways[0].mac, Some(MacAddr::new([2, 0, 0, 0, 1, 1])));
     assert_eq!(config.ports[1].mtu, 1500);
-    assert_eq!(config.workers[1].rx, [RxQueue { port: PortIndex(0), queue: 1 }]);
+    assert_eq!(config.workers[1].rx, [PortQueue { port: PortIndex(0), queue: 1 }]);
     assert_eq!(config.layout, Layout::Pipeline);
     assert_eq!(config.relays[0].mss, 1400);
     assert_eq!(config.relays[1].mss, 1460);

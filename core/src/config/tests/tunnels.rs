@@ -44,13 +44,13 @@ fn a_tunnel_is_read_whole() {
     assert_eq!((second.vip6, &second.tenants), (None, &None));
     assert_eq!((second.constants, second.tunnel_mtu), (Constants::default(), 1400));
     assert_eq!(config.pop.tenants.as_deref(), Some("tenants.toml"));
-    assert_eq!((config.pop.clock, config.pop.clock_offset_ms), (Clock::Kernel, 0));
+    assert_eq!((config.pop.clock, config.pop.clock_offset_ms), (ClockTrust::Kernel, 0));
     let (macs, syn_acks) =
         (config.limits.keepalive_mac_per_second, config.limits.syn_ack_per_second);
     assert_eq!((syn_acks, macs), (100, 1000));
     let lab = edited("id = 1\n", "id = 1\nclock = \"trusted\"\nclock_offset_ms = -8000\n");
     let pop = Config::parse("f", &lab).unwrap().pop;
-    assert_eq!((pop.clock, pop.clock_offset_ms), (Clock::Trusted, -8000));
+    assert_eq!((pop.clock, pop.clock_offset_ms), (ClockTrust::Trusted, -8000));
 }
 
 #[test]

@@ -61,7 +61,8 @@ fn ipv6_frame(id: u32, from: usize, to: usize, more: bool) -> Vec<u8> {
         ..ipv6::ORIGINATED
     }
     .write(&mut datagram);
-    let header = ipv6::Fragment { at: 40, named_at: 6, next_header: 6, offset: from, more, id };
+    let header =
+        ipv6::FragmentHeader { at: 40, named_at: 6, next_header: 6, offset: from, more, id };
     header.write(&mut datagram);
     datagram.extend((from..to).map(|_| 0x50));
     frame.extend(datagram);

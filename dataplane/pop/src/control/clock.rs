@@ -7,12 +7,12 @@
 use std::io;
 use std::time::Duration;
 
-use anyrelay_core::config::{Clock, Config};
+use anyrelay_core::config::{ClockTrust, Config};
 use kernel_clock::KernelClock;
 
 /// Asks the kernel, where the config wants it asked.
 pub(super) fn ask(config: &Config) -> Option<io::Result<KernelClock>> {
-    let is_wanted = config.pop.clock == Clock::Kernel && !config.tunnels.is_empty();
+    let is_wanted = config.pop.clock == ClockTrust::Kernel && !config.tunnels.is_empty();
     is_wanted.then(kernel_clock::read)
 }
 

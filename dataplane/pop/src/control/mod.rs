@@ -31,7 +31,7 @@ use crate::ports::{FramePool, PortHandle, PortsError};
 use crate::worker::{Clock, FragmentQueue, WorkerError, WorkerHandle};
 use reload::Published;
 use signals::Event;
-use watch::Watch;
+use watch::DropWatch;
 
 pub use load::{FILE_MAX, load, parse_keys, parse_tenants, read};
 
@@ -106,7 +106,7 @@ struct Running {
     soft: Arc<SoftState>,
     clock: Clock,
     telemetry: Arc<Telemetry>,
-    watch: Watch,
+    watch: DropWatch,
     /// Why the wall clock is not good enough.
     clock_doubt: Option<String>,
     workers: Vec<WorkerHandle>,

@@ -10,19 +10,19 @@ use crate::worker::unix_now;
 
 /// Why the running config stays in place.
 #[derive(Debug)]
-pub enum Refusal {
+pub enum ReloadRefusal {
     /// The files on disk do not check.
     Mistakes(Problems),
     /// Something in them cannot change while the POP runs, or breaks connections.
     Conflicts(Vec<Problem>),
 }
 
-impl Refusal {
+impl ReloadRefusal {
     /// Each reason with its file and key.
     pub fn problems(&self) -> &[Problem] {
         match self {
-            Refusal::Mistakes(problems) => &problems.0,
-            Refusal::Conflicts(problems) => problems,
+            ReloadRefusal::Mistakes(problems) => &problems.0,
+            ReloadRefusal::Conflicts(problems) => problems,
         }
     }
 }
@@ -32,8 +32,12 @@ impl Refusal {
 ///
 /// # Errors
 /// Everything that speaks against it.
-pub fn prepare(path: &Path, running: &Snapshot, may_break: bool) -> Result<Snapshot, Refusal> {
-    let next = super::load(path, Some(running)).map_err(Refusal::Mistakes)?;
+pub fn prepare(
+    path: &Path,
+    running: &Snapshot,
+    may_break: bool,
+) -> Result<Snapshot, ReloadRefusal> {
+    let next = super::load(path, Some(running)).map_err(ReloadRefusal::Mistakes)?;
     let now = unix_now(running.config.pop.clock_offset_ms);
     let conflicts = reload_conflicts(running, &next, now);
     let refused: Vec<Problem> = conflicts
@@ -47,7 +51,7 @@ pub fn prepare(path: &Path, running: &Snapshot, may_break: bool) -> Result<Snaps
             problem
         })
         .collect();
-    if refused.is_empty() { Ok(next) } else { Err(Refusal::Conflicts(refused)) }
+    if refused.is_empty() { Ok(next) } else { Err(ReloadRefusal::Conflicts(refused)) }
 }
 
 /// The snapshots that workers may still read: the newest and those before it.

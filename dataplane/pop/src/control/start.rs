@@ -11,12 +11,14 @@ use anyrelay_core::snapshot::Snapshot;
 use anyrelay_core::wire::MacAddr;
 
 use super::reload::Published;
-use super::watch::Watch;
+use super::watch::DropWatch;
 use super::{RunError, RunOptions, Running, load, signals};
-use crate::egress::{self, Egress, Ownership};
+use crate::egress::{self, Ownership, WorkerEgress};
 use crate::metrics::{self, Telemetry};
-use crate::ports::{self, FramePool, Opened, RxQueue};
-use crate::worker::{self, Clock, FragmentQueue, Reassembly, Worker, WorkerError, WorkerHandle};
+use crate::ports::{self, FramePool, OpenedPorts, RxQueue};
+use crate::worker::{
+    self, Clock, FragmentQueue, Worker, WorkerError, WorkerHandle, WorkerReassembly,
+};
 
 /// Does all that comes before the control loop.
 pub(super) fn start(options: RunOptions) -> Result<Running, RunError> {
@@ -34,7 +36,7 @@ pub(super) fn start(options: RunOptions) -> Result<Running, RunError> {
     let rings = egress::rings_wanted(config.layout, config.workers.len());
     let opened = ports::open(config, rings)?;
     let in_ports = opened.buffers_wanted(config.workers.len());
-    let Opened { pool, ports, rx, tx } = opened;
+    let OpenedPorts { pool, ports, rx, tx } = opened;
     for port in &ports {
         tracing::info!(port = port.name, "open: {}", port.describe());
     }
@@ -65,7 +67,7 @@ pub(super) fn start(options: RunOptions) -> Result<Running, RunError> {
         soft,
         clock,
         telemetry,
-        watch: Watch::default(),
+        watch: DropWatch::default(),
         clock_doubt: None,
         workers,
         fragment_queues,
@@ -121,7 +123,7 @@ impl Parts<'_> {
     fn start_workers(
         &self,
         rx: Vec<Vec<RxQueue>>,
-        ways: Vec<(Egress, Option<Reassembly>)>,
+        ways: Vec<(WorkerEgress, Option<WorkerReassembly>)>,
     ) -> Result<Vec<WorkerHandle>, RunError> {
         let mut handles = Vec::new();
         let assigned = assign_queues(&self.snapshot.config, rx);
@@ -147,8 +149,8 @@ impl Parts<'_> {
         &self,
         number: usize,
         rx: Vec<RxQueue>,
-        egress: Egress,
-        reassembly: Option<Reassembly>,
+        egress: WorkerEgress,
+        reassembly: Option<WorkerReassembly>,
     ) -> Worker {
         let config = &self.snapshot.config;
         let counters = self.counters.get(number).cloned().unwrap_or_default();
@@ -173,7 +175,7 @@ impl Parts<'_> {
 fn assign_queues(config: &Config, rx: Vec<Vec<RxQueue>>) -> Vec<Vec<RxQueue>> {
     let mut rx: Vec<Vec<Option<RxQueue>>> =
         rx.into_iter().map(|queues| queues.into_iter().map(Some).collect()).collect();
-    let mut take = |wanted: &anyrelay_core::config::RxQueue| {
+    let mut take = |wanted: &anyrelay_core::config::PortQueue| {
         let queues = rx.get_mut(usize::from(wanted.port.0))?;
         queues.get_mut(usize::from(wanted.queue))?.take()
     };

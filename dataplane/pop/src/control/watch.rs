@@ -50,17 +50,17 @@ impl Warning {
 
 /// Remembers what was warned of.
 #[derive(Debug, Default)]
-pub struct Watch {
-    seen: HashMap<(Subject, DropReason), Seen>,
+pub struct DropWatch {
+    seen: HashMap<(Subject, DropReason), Warned>,
 }
 
 #[derive(Debug, Default)]
-struct Seen {
+struct Warned {
     warned_of: u64,
     warned_at: Option<Instant>,
 }
 
-impl Watch {
+impl DropWatch {
     /// The warnings that are due: to be asked about once a second.
     pub fn due(
         &mut self,
@@ -103,7 +103,7 @@ impl Watch {
         if count < at_least || is_early {
             return None;
         }
-        *seen = Seen { warned_of: total, warned_at: Some(now) };
+        *seen = Warned { warned_of: total, warned_at: Some(now) };
         Some(Warning { subject, reason, count, advice })
     }
 }
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_warning_comes_at_once_and_is_repeated_with_all_that_came_since() {
-        let mut watch = Watch::default();
+        let mut watch = DropWatch::default();
         let subject = Subject::Port("wan".to_owned());
         let start = Instant::now();
         let mut check = |seconds, total| {

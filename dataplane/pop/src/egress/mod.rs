@@ -77,7 +77,7 @@ struct OwnedRing {
 
 /// A worker's ways out of all ports; the core's output.
 #[derive(Debug)]
-pub struct Egress {
+pub struct WorkerEgress {
     routes: Vec<Route>,
     rings: Vec<OwnedRing>,
     pool: FramePool,
@@ -91,14 +91,14 @@ pub fn assign(
     ownerships: &[Ownership],
     pool: &FramePool,
     counters: &[Arc<Counters>],
-) -> (Vec<Egress>, Vec<Arc<EgressQueue>>) {
-    let new = |counters: &Arc<Counters>| Egress {
+) -> (Vec<WorkerEgress>, Vec<Arc<EgressQueue>>) {
+    let new = |counters: &Arc<Counters>| WorkerEgress {
         routes: Vec::new(),
         rings: Vec::new(),
         pool: pool.clone(),
         counters: Arc::clone(counters),
     };
-    let mut workers: Vec<Egress> = counters.iter().map(new).collect();
+    let mut workers: Vec<WorkerEgress> = counters.iter().map(new).collect();
     let mut queues = Vec::new();
     let is_alone = workers.len() == 1;
     for (index, (rings, ownership)) in (0..).zip(rings.into_iter().zip(ownerships)) {
@@ -126,7 +126,7 @@ pub fn assign(
     (workers, queues)
 }
 
-impl Egress {
+impl WorkerEgress {
     fn own(&mut self, ring: TxRing, inbound: Option<Arc<EgressQueue>>) {
         self.routes.push(Route::Ring(self.rings.len()));
         self.rings.push(OwnedRing { ring, inbound });
@@ -157,7 +157,7 @@ impl Egress {
     }
 }
 
-impl Output<PopFrame> for Egress {
+impl Output<PopFrame> for WorkerEgress {
     #[inline]
     fn transmit(&mut self, port: PortIndex, frame: PopFrame) {
         match self.routes.get(usize::from(port.0)) {

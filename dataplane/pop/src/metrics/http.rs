@@ -68,9 +68,9 @@ fn answer(mut stream: TcpStream, handler: &Handler) -> io::Result<()> {
     let deadline = Instant::now() + DEADLINE;
     let mut head = [0; HEAD_MAX];
     let (response, with_body) = match read_head(&mut stream, &mut head, deadline)? {
-        Head::TooLong => (Response::text(431, "request head too long\n"), true),
-        Head::Closed => return Ok(()),
-        Head::Complete(head) => respond(head, handler),
+        RequestHead::TooLong => (Response::text(431, "request head too long\n"), true),
+        RequestHead::Closed => return Ok(()),
+        RequestHead::Complete(head) => respond(head, handler),
     };
     write_response(&mut stream, &response, with_body, deadline)?;
     stream.shutdown(std::net::Shutdown::Write)?;
@@ -86,7 +86,7 @@ fn answer(mut stream: TcpStream, handler: &Handler) -> io::Result<()> {
     Ok(())
 }
 
-enum Head<'a> {
+enum RequestHead<'a> {
     Complete(&'a [u8]),
     TooLong,
     Closed,
@@ -96,23 +96,23 @@ fn read_head<'a>(
     stream: &mut TcpStream,
     head: &'a mut [u8; HEAD_MAX],
     deadline: Instant,
-) -> io::Result<Head<'a>> {
+) -> io::Result<RequestHead<'a>> {
     let mut len = 0;
     loop {
         let Some(room) = head.get_mut(len..).filter(|room| !room.is_empty()) else {
-            return Ok(Head::TooLong);
+            return Ok(RequestHead::TooLong);
         };
         set_timeout(stream, deadline)?;
         let count = stream.read(room)?;
         if count == 0 {
-            return Ok(Head::Closed);
+            return Ok(RequestHead::Closed);
         }
         // The blank line may straddle two reads.
         let from = len.saturating_sub(3);
         len += count;
         let fresh = head.get(from..len).unwrap_or_default();
         if fresh.windows(4).any(|four| four == b"\r\n\r\n") {
-            return Ok(Head::Complete(head.get(..len).unwrap_or_default()));
+            return Ok(RequestHead::Complete(head.get(..len).unwrap_or_default()));
         }
     }
 }

@@ -171,7 +171,7 @@ impl PortHandle {
 
 /// All that [`open`] opened.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenedPorts {
     /// The frames.
     pub pool: FramePool,
     /// The ports, in the order of the config.
@@ -187,7 +187,7 @@ pub struct Opened {
 ///
 /// # Errors
 /// When DPDK, the pool or a port does not start; what was opened is closed again.
-pub fn open(config: &Config, tx_rings: u16) -> Result<Opened, PortsError> {
+pub fn open(config: &Config, tx_rings: u16) -> Result<OpenedPorts, PortsError> {
     let devices = devices(config)?;
     let eal = Eal::init(&eal::arguments(&config.dpdk, &devices))?;
     let mtu = config.ports.iter().map(|port| port.mtu).max().unwrap_or(1500);
@@ -200,7 +200,7 @@ pub fn open(config: &Config, tx_rings: u16) -> Result<Opened, PortsError> {
         data_room: data_room_for_mtu(mtu),
     };
     let pool = Mempool::new(&eal, "frames", &pool_config)?;
-    let mut opened = Opened {
+    let mut opened = OpenedPorts {
         pool: FramePool { eal: EalHandle(eal), pool },
         ports: Vec::new(),
         rx: Vec::new(),
@@ -214,7 +214,7 @@ pub fn open(config: &Config, tx_rings: u16) -> Result<Opened, PortsError> {
     Ok(opened)
 }
 
-impl Opened {
+impl OpenedPorts {
     /// Frame buffers that rings and caches can hold, and the workers' bursts on top: with fewer in
     /// the pool, ports can run dry. Virtual ports hold none in their RX rings.
     pub fn buffers_wanted(&self, workers: usize) -> usize {

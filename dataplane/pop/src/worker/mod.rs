@@ -22,12 +22,12 @@ use anyrelay_core::snapshot::Snapshot;
 use anyrelay_core::time::{Instant, Now, UnixTime};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-use crate::egress::Egress;
+use crate::egress::WorkerEgress;
 use crate::ports::{FramePool, Frames, RegistrationError, RxQueue};
 
 pub use idle::IdlePolicy;
 pub use mailbox::Mailbox;
-pub use reassembly::{FragmentQueue, Reassembly, assign as assign_fragments};
+pub use reassembly::{FragmentQueue, WorkerReassembly, assign as assign_fragments};
 
 /// The reason that a worker did not run.
 #[derive(Debug, thiserror::Error)]
@@ -108,13 +108,13 @@ pub struct Worker {
     /// The queues that it polls.
     pub rx: Vec<RxQueue>,
     /// Where it sends.
-    pub egress: Egress,
+    pub egress: WorkerEgress,
     /// The core's POP.
     pub pop: Pop,
     /// The snapshot in use until control posts a newer one.
     pub snapshot: Arc<Snapshot>,
     /// Its reassembly, if it reassembles datagrams.
-    pub reassembly: Option<Reassembly>,
+    pub reassembly: Option<WorkerReassembly>,
     /// Where it counts.
     pub counters: Arc<Counters>,
     /// The policy while nothing arrives.
@@ -131,13 +131,13 @@ pub struct Worker {
 #[derive(Debug)]
 pub struct WorkerHandle {
     number: usize,
-    shared: Arc<Shared>,
+    shared: Arc<WorkerState>,
     thread: JoinHandle<Result<(), WorkerError>>,
 }
 
 /// The state that control and a worker's thread share.
 #[derive(Debug, Default)]
-struct Shared {
+struct WorkerState {
     is_running: AtomicBool,
     stop: AtomicBool,
     mailbox: Mailbox,
@@ -182,7 +182,7 @@ impl Worker {
     /// When the system starts no thread. Later errors are returned by [`WorkerHandle::join`].
     pub fn spawn(self) -> Result<WorkerHandle, WorkerError> {
         let number = self.number;
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(WorkerState::default());
         let of_thread = Arc::clone(&shared);
         let thread = thread::Builder::new()
             .name(format!("worker-{number}"))
@@ -191,7 +191,7 @@ impl Worker {
         Ok(WorkerHandle { number, shared, thread })
     }
 
-    fn run(mut self, shared: &Shared) -> Result<(), WorkerError> {
+    fn run(mut self, shared: &WorkerState) -> Result<(), WorkerError> {
         let worker = self.number;
         pin(self.core).map_err(|source| WorkerError::Pin { worker, core: self.core, source })?;
         let registration = self
@@ -208,7 +208,7 @@ impl Worker {
         Ok(())
     }
 
-    fn poll_until_stopped(&mut self, shared: &Shared, idle: &mut IdlePolicy) {
+    fn poll_until_stopped(&mut self, shared: &WorkerState, idle: &mut IdlePolicy) {
         let mut frames = Frames::new();
         let mut timers_due = self.clock.now().instant;
         while !shared.stop.load(Ordering::Relaxed) {

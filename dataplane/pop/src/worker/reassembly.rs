@@ -50,7 +50,7 @@ pub type ReassembledFrames = ArrayVec<(PortIndex, PopFrame), BURST>;
 
 /// The reassembly of one worker, and its queues to and from the others.
 #[derive(Debug)]
-pub struct Reassembly {
+pub struct WorkerReassembly {
     hash: FragmentHash,
     /// The queues of all workers that reassemble datagrams.
     queues: Arc<[Arc<FragmentQueue>]>,
@@ -69,7 +69,7 @@ struct Reassembler {
 }
 
 /// The reassembly of each worker that has one, and the queues between them.
-pub type Assigned = (Vec<Option<Reassembly>>, Vec<Arc<FragmentQueue>>);
+pub type Assigned = (Vec<Option<WorkerReassembly>>, Vec<Arc<FragmentQueue>>);
 
 /// Assigns reassembly to each worker that receives, if that is the policy; in the order of
 /// `counters`.
@@ -95,13 +95,13 @@ pub fn assign(
         } else {
             let reassembler = Reassembler::new(snapshot, pool, &limits, counters)?;
             let (hash, queues) = (snapshot.fragment_hash.clone(), Arc::clone(&queues));
-            Some(Reassembly { hash, queues, number, reassembler })
+            Some(WorkerReassembly { hash, queues, number, reassembler })
         });
     }
     Ok((assigned, queues.to_vec()))
 }
 
-impl Reassembly {
+impl WorkerReassembly {
     /// Removes the fragments from a burst that arrived on `port`, and hands over those that other
     /// workers reassemble.
     #[inline]
