@@ -1,5 +1,5 @@
-//! What an inner packet costs: routed, sealed and framed on one side; looked up, opened and checked
-//! on the other. `cargo bench -p anyrelay-agent --bench inner`.
+//! The cost of an inner packet: routed, sealed and framed on one side; looked up, opened and
+//! checked on the other. `cargo bench -p anyrelay-agent --bench inner`.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a bench fails by panicking")]
 
 use std::hint::black_box;
@@ -9,7 +9,7 @@ use anyrelay_agent::inner::{Inner, PeerConfig};
 use anyrelay_core::time::Now;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
-/// Side 0 or 1, which has the other for its peer and is at the place of its number.
+/// Side 0 or 1 with the other one as its peer; the locator of a side is its number.
 fn side(number: u8) -> Inner<u8> {
     let private = |number: u8| PrivateKey::new([number + 1; 32]);
     let peer = PeerConfig {
@@ -60,7 +60,7 @@ fn bench(criterion: &mut Criterion) {
         });
         group.bench_function(format!("open/{len}"), |bencher| {
             let [mut one, mut two] = pair(now);
-            // Each is taken once, so there must be a new one for each turn: sealed before.
+            // Each packet opens once, so each turn needs new ones, sealed before the measurement.
             bencher.iter_batched_ref(
                 || {
                     let mut bodies = Vec::with_capacity(BATCH);
@@ -85,7 +85,7 @@ fn bench(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Packets that are opened in one measured turn: the time shown is that of all.
+/// Packets opened in one measured turn, whose time is shown.
 const BATCH: usize = 100;
 
 criterion_group!(benches, bench);

@@ -1,4 +1,4 @@
-//! The control socket: whoever connects is told the agent's status as JSON, and nothing else.
+//! The control socket: every connection gets the agent's status as JSON.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -11,7 +11,7 @@ use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
-/// The agent's end; the socket's file is removed when dropped.
+/// The agent's end of the socket. Dropping it removes the socket's file.
 #[derive(Debug)]
 pub struct Control {
     listener: UnixListener,
@@ -19,18 +19,18 @@ pub struct Control {
 }
 
 impl Control {
-    /// Listens at `path`, in place of a socket that a crash left behind. Its mode is 0660.
+    /// Listens at `path` with mode 0660, and replaces a socket that a crash left behind.
     ///
     /// # Errors
-    /// When a running agent answers there, or the socket cannot be made.
+    /// When a running agent answers there, or the socket cannot be created.
     pub fn listen(path: &Path) -> io::Result<Self> {
         match look(path) {
-            // Its queue may be full: somebody listens all the same.
+            // EAGAIN: its queue of connections is full, so a process listens.
             Ok(()) | Err(Errno::AGAIN) => {
                 let text = "another agent answers at this control socket";
                 return Err(io::Error::new(ErrorKind::AddrInUse, text));
             }
-            // A file that is no socket refuses connections too: it is not ours to remove.
+            // A file that is not a socket refuses connections too, and must not be removed.
             Err(Errno::CONNREFUSED) if !is_socket(path) => {
                 let text =
                     "a file that is no socket is there; give the control socket another path";
@@ -39,7 +39,7 @@ impl Control {
             Err(Errno::CONNREFUSED) => std::fs::remove_file(path)?,
             Err(_) => {}
         }
-        // It has its mode from the first moment on: nobody else can connect before it is set.
+        // The umask applies from the socket's creation on: no other user can connect in between.
         let before = rustix::process::umask(Mode::from_raw_mode(0o117));
         let listener = UnixListener::bind(path);
         rustix::process::umask(before);
@@ -48,12 +48,12 @@ impl Control {
         Ok(Control { listener, path: path.to_owned() })
     }
 
-    /// Tells `status` to everybody who asks by now.
+    /// Answers all waiting connections with `status`.
     pub fn answer(&self, status: &serde_json::Value) {
         let text = status.to_string();
         for _ in 0..ANSWERS_MAX {
             let Ok((mut stream, _)) = self.listener.accept() else { return };
-            // A status fits the socket's buffer; who does not read it misses the rest.
+            // A status fits the socket's buffer; a client that does not read misses the rest.
             let _ = stream.set_nonblocking(true);
             let _ = stream.write_all(text.as_bytes());
         }
@@ -72,10 +72,10 @@ impl Drop for Control {
     }
 }
 
-/// Asks the agent at `path` for its status.
+/// Requests the status of the agent at `path`.
 ///
 /// # Errors
-/// When none answers there.
+/// When no agent answers there.
 pub fn ask(path: &Path) -> io::Result<serde_json::Value> {
     let mut stream = UnixStream::connect(path)?;
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
@@ -84,7 +84,7 @@ pub fn ask(path: &Path) -> io::Result<serde_json::Value> {
     serde_json::from_str(&text).map_err(io::Error::other)
 }
 
-/// Whether anybody listens at `path`; an agent that hangs is not waited for.
+/// Whether a process listens at `path`. Does not wait for an agent that hangs.
 fn look(path: &Path) -> Result<(), Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(asked.join().unwrap(), status);
         drop(control);
         assert!(!path.exists());
-        // What a crash leaves: a socket's file and nobody behind it.
+        // A crash leaves the socket's file, without a listener.
         drop(UnixListener::bind(&path).unwrap());
         drop(Control::listen(&path).unwrap());
         assert_eq!(ask(&path).unwrap_err().kind(), ErrorKind::NotFound);
@@ -142,7 +142,7 @@ mod tests {
     fn an_agent_that_hangs_is_not_waited_for() {
         let path = std::env::temp_dir().join(format!("anyrelay-ctl-full-{}", std::process::id()));
         let listener = UnixListener::bind(&path).unwrap();
-        // Nobody accepts: connections queue up, until one that waited would wait for ever.
+        // Without accept, connections queue up until a blocking one would wait for ever.
         let mut queued = Vec::new();
         while look(&path) == Ok(()) {
             let socket =

@@ -1,12 +1,22 @@
-//! The agent: what the binary `anyrelay-agent` is made of.
+//! The agent as a library, from which the binary `anyrelay-agent` is built.
 //!
-//! Rooms: [`outer`] (the segments between this host and the VIP: sockets, port, firewall table),
-//! [`local`] (what a local side must do), [`udp`] (UDP forwarding, one local side), [`inner`] (IP
-//! packets, sealed end to end between peers, the other), [`engine`] (the loop that joins the two),
-//! [`control`] (what `status` asks), [`peers`] (where a peer is: token, file or DNS), [`publish`]
-//! (telling others where we are), [`limits`] (how often others may have something done), [`config`] (the file of `run`), [`state`] (what outlives the process) and [`cli`] (the command
-//! line). What goes into a segment is the core's business: these rooms move bytes, and hold no
-//! state of the protocol.
+//! Modules:
+//!
+//! - [`outer`]: segments between this host and the VIP: sockets, port, firewall table
+//! - [`local`]: the interface of a local side
+//! - [`udp`]: a local side that forwards UDP
+//! - [`inner`]: a local side that carries IP packets of a TUN device, encrypted end to end
+//! - [`engine`]: the event loop that joins a local side to the tunnel
+//! - [`control`]: the socket that answers `status`
+//! - [`peers`]: location of peers: token, file or DNS
+//! - [`publish`]: publication of the agent's own token
+//! - [`limits`]: rate limits per sender
+//! - [`config`]: the config file of `run`
+//! - [`state`]: the state file, which outlives the process
+//! - [`cli`]: the command line
+//!
+//! The protocol of the segments, with its state, is in `anyrelay_core::tunnel`; the agent moves
+//! bytes.
 #![deny(unsafe_code)]
 
 pub mod cli;

@@ -1,9 +1,9 @@
-//! How often others may have something done: buckets for each sender, and one for all.
+//! Rate limits for work that peers cause: a bucket for each sender, and one for all of them.
 //!
-//! A POP vouches for the token that a datagram came from, so nobody can use up another's share of the
-//! first kind. Who has many tokens could use up the second: so a sender that wasted what was done for
-//! it may be shut out for a while, and whoever would keep others out needs ever new tokens. Senders
-//! are told apart by a keyed hash, in bounded tables.
+//! POPs authenticate the token that a datagram came from, so no sender can use up another's bucket.
+//! A sender with many tokens could use up the common bucket; so a sender whose work was wasted may
+//! be banned for a while, and a flood needs ever new tokens. A keyed hash maps senders to bounded
+//! tables.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 
@@ -21,7 +21,7 @@ pub struct Limits {
     all_places: u32,
 }
 
-/// A sender, and until when nothing is done for it.
+/// A banned sender, and the end of the ban.
 #[derive(Clone, Copy, Debug, Default)]
 struct ShutOut {
     place: u64,
@@ -29,29 +29,28 @@ struct ShutOut {
 }
 
 impl Limits {
-    /// Full buckets: `per_place` a second for each sender, `all_places` for all together.
+    /// Full buckets: `per_sender` a second for each sender, `all_senders` for all together.
     pub fn new(per_place: u32, all_places: u32) -> Self {
         let places = Box::new([Bucket::new(); SLOTS]);
-        // Keyed by the standard library from the system: which places share a bucket must not be
-        // known outside, and matters for nothing else.
+        // A random key from the system: other hosts must not know which senders share a bucket.
         let hasher = RandomState::new();
         let shut_out = Box::new([ShutOut::default(); SHUT_OUT_SLOTS]);
         Limits { all: Bucket::new(), places, shut_out, hasher, per_place, all_places }
     }
 
-    /// Whether one more from `place` may be done.
+    /// Takes one token from the buckets of `sender`; false if it is banned or a bucket is empty.
     pub fn take(&mut self, now: Instant, place: impl Hash) -> bool {
         let place = self.hasher.hash_one(place);
         if self.shut_out.get(shut_out_slot(place)).is_some_and(|out| out.holds(now, place)) {
             return false;
         }
         let slot = (place % SLOTS as u64) as usize;
-        // Its own bucket first, so that one place alone cannot empty the one for all.
+        // The sender's own bucket first, so that one sender alone cannot empty the common one.
         self.places.get_mut(slot).is_some_and(|bucket| bucket.take(now, self.per_place))
             && self.all.take(now, self.all_places)
     }
 
-    /// What was done for `place` was in vain: nothing is done for it for a while.
+    /// Bans `sender` for [`BAN_MS`], because the work that it caused was wasted.
     pub fn shut_out(&mut self, now: Instant, place: impl Hash) {
         let place = self.hasher.hash_one(place);
         if let Some(out) = self.shut_out.get_mut(shut_out_slot(place)) {
@@ -66,13 +65,13 @@ impl ShutOut {
     }
 }
 
-/// By other bits than those that choose a bucket.
+/// Uses other bits of the hash than the choice of the bucket.
 fn shut_out_slot(place: u64) -> usize {
     (place >> 32) as usize % SHUT_OUT_SLOTS
 }
 
 const SLOTS: usize = 256;
-/// More than can be shut out in [`SHUT_OUT_MS`] at a hundred a second would need.
+/// More than the bans of [`BAN_MS`] at a hundred a second.
 const SHUT_OUT_SLOTS: usize = 16_384;
 const SHUT_OUT_MS: u64 = 60_000;
 

@@ -1,4 +1,4 @@
-//! The agent's binary: reads the command line and leaves with the command's exit code.
+//! The agent's binary: runs the command line and exits with its code.
 #![deny(unsafe_code)]
 
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! Waiting for many descriptors at once: a thin layer over epoll(7), level-triggered.
+//! Waits for many descriptors: a thin layer over epoll(7), level-triggered.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 
-/// A set of descriptors; each has a key that tells it apart.
+/// A set of descriptors, each with a key that identifies it.
 #[derive(Debug)]
 pub struct Poller {
     epoll: OwnedFd,
@@ -17,38 +17,38 @@ impl Poller {
     /// An empty set.
     ///
     /// # Errors
-    /// When the system has no descriptor left.
+    /// When the process has no descriptor left.
     pub fn new() -> io::Result<Self> {
         Ok(Poller { epoll: epoll::create(CreateFlags::CLOEXEC)? })
     }
 
-    /// One that waits for nothing.
+    /// A poller to which no descriptor can be added.
     #[cfg(test)]
     pub(crate) fn broken() -> Self {
-        // No epoll descriptor, so nothing can be added.
+        // An eventfd is not an epoll descriptor, so adding fails.
         Poller { epoll: eventfd(0, EventfdFlags::CLOEXEC).unwrap() }
     }
 
-    /// Waits for `fd` to be readable from now on.
+    /// Starts waiting for `fd` to become readable.
     ///
     /// # Errors
-    /// The system's.
+    /// The error of the system call.
     pub fn add(&self, fd: impl AsFd, key: u64) -> io::Result<()> {
         Ok(epoll::add(&self.epoll, fd, EventData::new_u64(key), EventFlags::IN)?)
     }
 
-    /// Waits for `fd` no more. Closing a descriptor does the same.
+    /// Stops waiting for `fd`. Closing a descriptor does the same.
     ///
     /// # Errors
-    /// The system's.
+    /// The error of the system call.
     pub fn remove(&self, fd: impl AsFd) -> io::Result<()> {
         Ok(epoll::delete(&self.epoll, fd)?)
     }
 
-    /// Waits at most `timeout` and puts the keys of readable descriptors into `ready`.
+    /// Waits at most `timeout` and stores the keys of readable descriptors in `ready`.
     ///
     /// # Errors
-    /// The system's. A signal is none: nothing is ready then.
+    /// The error of the system call. A signal is not an error: `ready` is empty then.
     pub fn wait(&self, timeout: Duration, ready: &mut Vec<u64>) -> io::Result<()> {
         let mut events = [NO_EVENT; EVENTS_MAX];
         let timeout = Timespec {
@@ -72,10 +72,10 @@ pub struct Waker {
 }
 
 impl Waker {
-    /// A waker whose descriptor is `key` in `poller`.
+    /// A waker whose descriptor has the key `key` in `poller`.
     ///
     /// # Errors
-    /// When the system has no descriptor left.
+    /// When the process has no descriptor left.
     pub fn new(poller: &Poller, key: u64) -> io::Result<Self> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         poller.add(&event, key)?;
@@ -84,11 +84,11 @@ impl Waker {
 
     /// Makes the descriptor readable.
     pub fn wake(&self) {
-        // It can only fail when it is readable already.
+        // Writing fails only when the descriptor is readable already.
         let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
     }
 
-    /// Makes it unreadable again, before what it announced is looked at.
+    /// Makes it unreadable again. Call it before handling the event, so that no wake-up is missed.
     pub fn clear(&self) {
         let _ = rustix::io::read(&self.event, &mut [0; 8]);
     }

@@ -1,7 +1,7 @@
-//! Telling others where this agent is, now and whenever that changes.
+//! Publication of the agent's own token, at start and at each change.
 //!
-//! Into a file, atomically; or to a command, which gets the token as its argument and on its
-//! standard input, to put it into DNS for instance. Either has the form that `--peer` takes.
+//! The target is a file, written atomically, or a command, which gets the token as its argument and
+//! on its standard input, for instance to update DNS. Both get the form that `--peer` takes.
 
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
@@ -17,16 +17,16 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use crate::local::PublicToken;
 use crate::state::write_atomically;
 
-/// Where a token goes.
+/// A target of publication.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// Into this file.
+    /// This file.
     File(PathBuf),
-    /// To this command, run by `sh -c`; `$1` is the token.
+    /// This command, run by `sh -c`; `$1` is the token.
     Command(String),
 }
 
-/// It says nothing.
+/// The text names no target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("give a path, file:PATH or command:COMMAND")]
 pub struct TargetError;
@@ -47,18 +47,18 @@ impl FromStr for Target {
     }
 }
 
-/// Publishes tokens, each target on a thread of its own, so that neither the tunnel nor another
-/// target ever waits for a disk or a command.
+/// Publishes tokens. Each target has a thread, so that neither the tunnel nor another target waits
+/// for a disk or a command.
 #[derive(Debug)]
 pub struct Publisher {
     targets: Vec<Sender<PublicToken>>,
 }
 
 impl Publisher {
-    /// Starts; nothing is told before [`Publisher::publish`].
+    /// Starts the threads.
     ///
     /// # Errors
-    /// When no thread can be started.
+    /// When a thread cannot be started.
     pub fn start(targets: Vec<Target>) -> io::Result<Self> {
         let start = |target: Target| {
             let (tokens, news) = channel();
@@ -68,7 +68,7 @@ impl Publisher {
         Ok(Publisher { targets: targets.into_iter().map(start).collect::<io::Result<_>>()? })
     }
 
-    /// Publishes `token`. What fails is tried again until it works or there is a newer token.
+    /// Publishes `token`. A failure is retried until it succeeds or there is a newer token.
     pub fn publish(&self, token: PublicToken) {
         for target in &self.targets {
             let _ = target.send(token);
@@ -79,7 +79,7 @@ impl Publisher {
 fn run(target: &Target, news: &Receiver<PublicToken>) {
     let Ok(mut token) = news.recv() else { return };
     loop {
-        // Only the newest counts.
+        // Older tokens are obsolete.
         token = news.try_iter().last().unwrap_or(token);
         let wait = match target.tell(&token) {
             Ok(()) => Duration::MAX,
@@ -115,12 +115,12 @@ fn run_command(command: &str, text: &str) -> Result<(), String> {
         .args(["-c", command, "anyrelay-agent", text])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
-        // A group of its own, so that what the shell started ends with it.
+        // Its own process group, so that processes started by the shell are killed with it.
         .process_group(0)
         .spawn()
         .map_err(|error| error.to_string())?;
     if let Some(mut stdin) = child.stdin.take() {
-        // A command that looks at its argument only need not read.
+        // A command that uses its argument alone need not read.
         let _ = stdin.write_all(format!("{text}\n").as_bytes());
     }
     let until = Instant::now() + COMMAND_MAX;
@@ -130,7 +130,7 @@ fn run_command(command: &str, text: &str) -> Result<(), String> {
             Ok(Some(status)) => return Err(format!("ended with {status}")),
             Ok(None) if Instant::now() < until => thread::sleep(COMMAND_POLL),
             Ok(None) => {
-                // Not waited for yet, so the number is still its own.
+                // Not waited for yet, so its process ID cannot belong to another process.
                 let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
                 let _ = child.wait();
                 return Err(format!("killed after {} s", COMMAND_MAX.as_secs()));
@@ -140,7 +140,7 @@ fn run_command(command: &str, text: &str) -> Result<(), String> {
     }
 }
 
-/// No more often than the log may say so.
+/// At most one log line a minute.
 const RETRY: Duration = Duration::from_secs(60);
 const COMMAND_MAX: Duration = Duration::from_secs(60);
 const COMMAND_POLL: Duration = Duration::from_millis(20);
@@ -166,7 +166,7 @@ mod tests {
         let (file, told) = (folder.join("file"), folder.join("told"));
         let command =
             format!("read line; echo \"$1 $line\" >{0}.new; mv {0}.new {0}", told.display());
-        // The first one hangs for longer than the test may take, and nobody waits for it.
+        // The first target hangs longer than the test, which does not wait for it.
         let hung =
             format!("for n in $(seq 1500); do [ -e {} ] && sleep 0.05; done", folder.display());
         let hung = Target::Command(hung);

@@ -1,9 +1,10 @@
-//! What outlives the process, so that the tokens given out stay valid: a small TOML file.
+//! The state file: a small TOML file that outlives the process, so that published tokens stay
+//! valid.
 //!
-//! It is written atomically, and only when something in it changed. Whoever reads it can aim
-//! at the flow, so only its owner may. Two agents with the same port and numbers would take turns in
-//! tearing down each other's flow: a lock (flock(2)) on a file beside it keeps the second one out. It
-//! goes with the process, however that ends; its file stays.
+//! It is written atomically, and only after a change. Its readers could forge segments of the flow,
+//! so it is readable by its owner alone. Two agents with the same port and sequence numbers would
+//! reset each other's flow in turns; a lock (flock(2)) on a second file prevents that. The lock
+//! ends with the process; its file stays.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -13,17 +14,17 @@ use std::time::{Duration, Instant};
 
 use anyrelay_core::tunnel::agent::Saved;
 
-/// The state file; without a path nothing is kept.
+/// The state file; without a path it keeps nothing.
 #[derive(Debug)]
 pub struct StateFile {
     path: Option<PathBuf>,
     last: Option<Saved>,
-    /// Not before this, as it failed.
+    /// No attempt before this time, after a failure.
     again_at: Option<Instant>,
     _lock: Option<File>,
 }
 
-/// Another agent has the state file.
+/// Another agent holds the lock.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: another agent runs with this state file; give each a file of its own", path = .path.display())]
 pub struct StateInUse {
@@ -32,11 +33,11 @@ pub struct StateInUse {
 }
 
 impl StateFile {
-    /// Reads the file at `path`. One that is not there, or damaged, is no error: the agent gets a
-    /// new port and base, and the log says so.
+    /// Reads the file at `path`. A missing or damaged file is not an error: the agent gets a new
+    /// port and base, and the log says so.
     ///
     /// # Errors
-    /// When another agent has it.
+    /// When another agent holds the lock.
     pub fn open(path: Option<PathBuf>) -> Result<Self, StateInUse> {
         let _lock = match &path {
             Some(path) => lock(path)?,
@@ -55,19 +56,19 @@ impl StateFile {
         Ok(file)
     }
 
-    /// What was saved last.
+    /// The last saved state.
     pub fn saved(&self) -> Option<Saved> {
         self.last
     }
 
-    /// Saves `now` at the end, even when that failed a moment ago.
+    /// Saves `now` before the process ends, also shortly after a failure.
     pub fn save_last(&mut self, now: Saved) {
         self.again_at = None;
         self.save(now);
     }
 
-    /// Saves `now` if it differs from what was saved last. It may be called often. A failure is
-    /// logged, and what failed tried again after a minute: the tunnel works without.
+    /// Saves `now` if it differs from the last saved state. May be called often. A failure is
+    /// logged, and retried after a minute: the tunnel works without the file.
     pub fn save(&mut self, now: Saved) {
         if self.last == Some(now) || self.again_at.is_some_and(|at| Instant::now() < at) {
             return;
@@ -87,8 +88,8 @@ impl StateFile {
     }
 }
 
-/// Locks the file beside `path`. One that cannot be made is no reason not to run: the state file cannot
-/// be written then either, and the log says so.
+/// Locks the file beside `path`. A failure to create it does not stop the agent: the state file
+/// cannot be written then either, and the log says so.
 fn lock(path: &Path) -> Result<Option<File>, StateInUse> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".lock");
@@ -113,11 +114,11 @@ fn lock(path: &Path) -> Result<Option<File>, StateInUse> {
 
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// Writes `text` beside `path` and renames it there, so that a reader sees the old or the new
-/// whole. The mode is `mode` whatever the umask is.
+/// Writes `text` to a file beside `path` and renames it, so that readers see the old text or the
+/// new one. Sets the mode to `mode` whatever the umask is.
 ///
 /// # Errors
-/// The system's.
+/// The error of the system call.
 pub fn write_atomically(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::PermissionsExt;
@@ -126,7 +127,7 @@ pub fn write_atomically(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     beside.push(format!(".{}.new", std::process::id()));
     let beside = PathBuf::from(beside);
     let mut options = std::fs::OpenOptions::new();
-    // Always a new file: one that is there may be somebody else's link to a third one.
+    // Always a new file: an existing one may be another user's link to a third file.
     options.write(true).create_new(true).mode(mode);
     let mut file = match options.open(&beside) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -150,8 +151,8 @@ pub fn write_atomically(path: &Path, text: &str, mode: u32) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// Opens a file that nobody has. A program that another test starts has the descriptors of all
-    /// until it is the program.
+    /// Opens an unlocked file. A process that another test starts holds all descriptors until its
+    /// exec.
     fn open_again(path: &Path) -> StateFile {
         let end = Instant::now() + Duration::from_secs(30);
         loop {
@@ -180,7 +181,7 @@ mod tests {
             stride: 4096,
         };
         file.save(saved);
-        // The lock goes with the agent.
+        // Dropping the agent's handle releases the lock.
         drop(file);
         assert_eq!(open_again(&path).saved(), Some(saved));
         std::fs::write(&path, "port = 70000\n").unwrap();
@@ -200,7 +201,7 @@ mod tests {
         write_atomically(&path, "new", 0o666).unwrap();
         assert_eq!(std::fs::read_to_string(&other).unwrap(), "somebody else's");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
-        // No umask takes from it.
+        // The umask does not apply.
         let meta = std::fs::symlink_metadata(&path).unwrap();
         assert!(meta.is_file() && meta.permissions().mode() & 0o777 == 0o666, "{meta:?}");
         std::fs::remove_dir_all(&folder).unwrap();

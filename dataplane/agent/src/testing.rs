@@ -2,7 +2,7 @@
 
 use anyrelay_core::tunnel::token::{PublicToken, Token};
 
-/// A token like no other number's.
+/// A token that differs for each number.
 pub fn token(number: u8) -> PublicToken {
     PublicToken { epoch: 1, token: Token::V4([number; 16]) }
 }

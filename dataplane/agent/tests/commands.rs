@@ -1,11 +1,11 @@
-//! The commands that only read and write files, through the binary.
+//! The commands that only read and write files, run as the binary.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// A folder that goes with the test.
+/// A folder that is removed on drop.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -55,7 +55,7 @@ fn a_private_key_is_made_once_and_for_its_owner_alone() {
     assert_eq!(again.status.code(), Some(1));
     assert!(text(&again.stderr).contains("left as it is"), "{again:?}");
     assert_eq!(std::fs::read(&file).unwrap(), before);
-    // The public key is no secret; the private one is not shown.
+    // The public key is not secret; the private one is not printed.
     let secret = text(&before).lines().last().unwrap().split('"').nth(1).unwrap();
     assert!(!text(&made.stdout).contains(secret));
 }
@@ -88,7 +88,7 @@ fn check_tells_all_mistakes_and_exits_2() {
     let good = folder.write("good.toml", &config(&other, "tun.key"));
     let output = agent(&["check", "--config"], &good);
     assert!(output.status.success(), "{output:?}");
-    // The agent's own key for the peer's, a key of the wrong kind, and a file that is not there.
+    // The agent's own key as the peer's, a key of the wrong kind, and a missing file.
     for (public, private, reason) in [
         (&public, "tun.key", "peer[0].public_key: this is the public key of this agent itself"),
         (&other, "peer.psk", "a preshared key, but a private one is needed"),

@@ -1,5 +1,5 @@
-//! What routers, and those who pretend to be one, can do to the way to the VIP: with a real kernel, in
-//! a network namespace of the test's own. Needs root.
+//! Effects of genuine and forged ICMP errors on the path MTU: with a real kernel, in the test's own
+//! network namespace. Needs root.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::SocketAddr;
@@ -13,10 +13,10 @@ use anyrelay_core::wire::checksum;
 use socket2::{Domain, Protocol, Socket, Type};
 
 const PORT: u16 = 61_000;
-/// The number that the flow bears.
+/// The sequence number of the flow.
 const OWN: SeqNum = SeqNum(0x0102_0304);
 
-/// An ICMP error from the VIP to the agent that quotes 28 bytes from `port` with `seq`.
+/// Sends an ICMP error from the VIP to the agent that quotes 28 bytes from `port` with `seq`.
 fn send_too_big(ends: &Ends, mtu: u16, port: u16, seq: SeqNum) {
     let ports = [port.to_be_bytes(), 443u16.to_be_bytes()].concat();
     let segment = [&ports[..], &seq.0.to_be_bytes()].concat();
@@ -57,7 +57,7 @@ fn ip(arguments: &str) {
 #[test]
 fn only_who_knows_the_numbers_lowers_the_path_mtu() {
     std::thread::spawn(|| {
-        // This thread's namespace alone; programs that it starts have it too.
+        // The namespace of this thread and of its child processes.
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
         ip("link set lo mtu 1500 up");
         for address in ["192.0.2.7/32", "203.0.113.20/32"] {
@@ -81,8 +81,8 @@ fn only_who_knows_the_numbers_lowers_the_path_mtu() {
                     (counts.icmp_taken, counts.icmp_refused)
                 };
                 let before = errors(&sender);
-                // The kernel may have others to serve before it hands the error over, and one that was
-                // sent when the addresses were new may be lost.
+                // The kernel may delay the error, and may lose one that was sent soon after the
+                // addresses were added.
                 for _ in 0..10 {
                     send_too_big(&ends, mtu, port, seq);
                     let end = std::time::Instant::now() + Duration::from_secs(3);
@@ -96,15 +96,15 @@ fn only_who_knows_the_numbers_lowers_the_path_mtu() {
                 let (taken, refused) = errors(&sender);
                 (sender.segment_max(), taken, refused)
             };
-            // The port of another program, and a number that was guessed.
+            // The port of another program, and a guessed sequence number.
             assert_eq!(told(1300, PORT + 1, OWN, now), (first, 0, 1), "{vip}");
             assert_eq!(told(1300, PORT, SeqNum(0x0202_0304), now), (first, 0, 2), "{vip}");
             assert_eq!(told(1300, PORT, OWN, now), (1300 - header_len, 1, 2), "{vip}");
-            // Nobody gets it below what every path takes.
+            // It does not fall below the minimum of all paths.
             assert_eq!(told(68, PORT, OWN, now), (least - header_len, 2, 2), "{vip}");
             let later = now.plus_millis(600_000);
             assert_eq!(told(68, PORT, SeqNum(1), later), (first, 2, 3), "{vip}: it is forgotten");
-            // The kernel itself has believed none of it: it sends what the interface takes.
+            // The kernel itself has used none of it: it sends up to the interface's MTU.
             let segment = &mut vec![0; first.min(1500 - header_len)][..];
             let outgoing = anyrelay_core::tunnel::agent::OutgoingSegment { port: PORT, segment };
             sender.push(&outgoing);

@@ -1,5 +1,5 @@
-//! Two TUN sides in network namespaces of their own, joined by a channel in place of the tunnel:
-//! real kernels, ping and TCP over the devices. Needs root.
+//! Two TUN sides, each in a network namespace, joined by a channel in place of the tunnel: real
+//! kernels, ping and TCP over the devices. Needs root.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{Read, Write};
@@ -24,7 +24,7 @@ use serde_json::Value;
 /// A datagram between the two, with the sender's token.
 type Datagram = (PublicToken, u16, Vec<u8>);
 
-/// What both sides have in common.
+/// Shared by both sides.
 struct World {
     start: Instant,
     body_max: AtomicUsize,
@@ -53,7 +53,7 @@ impl Tunnel for End {
             return Err(SendError::TooBig { max });
         }
         if to.token == self.peer.token && to.epoch % 2 == self.peer.epoch % 2 {
-            // Of a sender's epoch a datagram tells the parity only.
+            // A datagram carries only the parity of its sender's epoch.
             let from = PublicToken { epoch: self.own.epoch & 1, ..self.own };
             let _ = self.out.send((from, channel, body.to_vec()));
             self.wake_peer.wake();
@@ -108,7 +108,7 @@ fn open(side: u8, v6: bool) -> TunSide {
     TunSide::open(&device, private(side), peers, random).unwrap()
 }
 
-/// The loop of an agent, as far as a local side sees it. Returns the status at its end.
+/// The event loop of an agent, as a local side sees it. Returns the status at its end.
 fn serve(
     mut side: TunSide,
     mut end: End,
@@ -118,7 +118,7 @@ fn serve(
 ) -> Value {
     side.start(&poller).unwrap();
     if end.own == token(1) {
-        // Side 2 learns where side 1 is from what it hears.
+        // Side 2 learns side 1's locator from its packets.
         side.located(local::PeerIndex(0), token(2), &mut end);
     }
     let mut ready = Vec::new();
@@ -171,12 +171,12 @@ fn with_sides<T: Send>(
     };
     let (end_1, end_2) = (end(1, 2, to_2, &waker_2), end(2, 1, to_1, &waker_1));
     let open_sides = AtomicUsize::new(0);
-    // A thread that is started in a namespace is in it.
+    // A new thread inherits the namespace.
     let start = |number, end, poller, waker, inbox| -> JoinHandle<Value> {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
         let side = open(number, v6);
         let serving = thread::spawn(move || serve(side, end, poller, waker, inbox));
-        // A handshake with a side that is not there yet would be begun again.
+        // A handshake with a side that is not open yet would be repeated.
         open_sides.fetch_add(1, Ordering::Relaxed);
         wait_for(|| open_sides.load(Ordering::Relaxed) == 2);
         serving
@@ -216,7 +216,7 @@ fn mtu() -> String {
     text.split_whitespace().skip_while(|word| *word != "mtu").nth(1).unwrap().to_owned()
 }
 
-/// The peer's kernel may not be there yet.
+/// The peer's kernel may not be ready yet.
 fn wait_for(mut done: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(60);
     while !done() {
@@ -233,7 +233,7 @@ fn ping_of_both_families_and_path_mtu() {
             wait_for(|| run("ping -c 1 -W 1 10.9.0.2").status.success());
             must("ping -c 5 -i 0.05 -W 20 10.9.0.2");
             must("ping -6 -c 5 -i 0.05 -W 20 fd00:9::2");
-            // What does not fit is told by the kernel, and what is fragmented comes whole.
+            // The kernel reports packets that are too big; fragmented ones arrive whole.
             let output = run("ping -c 1 -W 2 -M do -s 1261 10.9.0.2");
             assert!(
                 !output.status.success() && format!("{output:?}").contains("1288"),
@@ -262,7 +262,7 @@ fn the_mtu_follows_what_the_tunnel_carries() {
                 let _ = run("ping -c 1 -W 1 10.9.0.2");
                 mtu() == "1272"
             });
-            // The other side sees it with the first packet that does not fit.
+            // The other side notices it with the first packet that does not fit.
             wait_for(|| run("ping -c 1 -W 1 -s 4000 10.9.0.2").status.success());
             world.stop.store(true, Ordering::Relaxed);
         },
@@ -290,7 +290,7 @@ fn a_tcp_stream_comes_whole() {
                 stream.write_all(&block).unwrap();
             }
             stream.shutdown(std::net::Shutdown::Write).unwrap();
-            // The other side closes when it has everything.
+            // The other side closes when it has received everything.
             assert_eq!(stream.read(&mut block).unwrap(), 0);
             sum
         },
@@ -317,7 +317,7 @@ fn a_tcp_stream_comes_whole() {
     assert_eq!(received.len, u64::from(BLOCKS) << 16);
     for status in [one, two] {
         let drops = status["drops"].as_object().unwrap();
-        // The first SYN may wait longer than it is kept; nothing else goes wrong.
+        // The first SYN may wait too long for the peer's locator; no other packet is dropped.
         assert!(drops.keys().all(|reason| reason == "no_place"), "{status:#}");
     }
 }
@@ -352,7 +352,7 @@ fn a_route_of_the_host_is_left_alone_and_a_removed_device_is_noticed() {
     wait_for(|| turn(&mut side).is_some_and(|text| text.contains("inner0 was removed")));
 }
 
-/// Length and order of bytes, in a number.
+/// Length of a byte string, and a hash of it.
 #[derive(Debug, Default, PartialEq)]
 struct Sum {
     len: u64,

@@ -10,8 +10,8 @@ use anyhow::{Context, bail};
 use super::say;
 use crate::inner::keys::{PresharedKey, PrivateKey};
 
-/// Makes a key. With a file, writes it there, readable by its owner alone from the first moment on,
-/// and tells the public key; a file that is there already stays as it is. Without one, prints it.
+/// Generates a key. With a file, writes it there, created with mode 0600, and prints the public
+/// key; an existing file stays as it is. Without a file, prints the key.
 pub(super) fn keygen(file: Option<&Path>, preshared: bool) -> anyhow::Result<()> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).context("no random numbers from the system")?;
@@ -39,7 +39,7 @@ pub(super) fn keygen(file: Option<&Path>, preshared: bool) -> anyhow::Result<()>
     }
 }
 
-/// Prints the public key of the private key in `file`, or in what comes on standard input.
+/// Prints the public key of the private key in `file`, or on standard input.
 pub(super) fn pubkey(file: Option<&Path>) -> anyhow::Result<()> {
     let (name, text) = match file {
         Some(path) => (path.display().to_string(), std::fs::read_to_string(path)),

@@ -1,7 +1,7 @@
 //! The command line: `connect`, `serve`, `run`, `check`, `status`, `keygen`, `pubkey`.
 //!
-//! Exit codes: 0 done, 1 failed at run time, 2 wrong usage or a config that does not check. What a
-//! command answers goes to stdout; mistakes, warnings and the log go to stderr.
+//! Exit codes: 0 success, 1 failure at run time, 2 wrong usage or an invalid config. Results go to
+//! stdout; errors, warnings and the log go to stderr.
 
 mod keygen;
 mod run;
@@ -38,14 +38,14 @@ enum Command {
     Connect {
         #[command(flatten)]
         outer: OuterArguments,
-        /// Where the peer is: token:TOKEN, file:PATH or dns:NAME.
+        /// The source of the peer's location: token:TOKEN, file:PATH or dns:NAME.
         #[arg(long, value_name = "SOURCE")]
         peer: PeerSource,
-        /// Where programs on this host send their datagrams; each source gets its own channel.
+        /// The address that programs on this host send datagrams to; each source gets a channel.
         #[arg(long, value_name = "ADDRESS:PORT")]
         udp_listen: SocketAddr,
     },
-    /// Forward datagrams from peers to a UDP server, each channel from a socket of its own.
+    /// Forward datagrams from peers to a UDP server, each channel from its own socket.
     Serve {
         #[command(flatten)]
         outer: OuterArguments,
@@ -53,23 +53,23 @@ enum Command {
         #[arg(long, value_name = "ADDRESS:PORT", value_parser = address)]
         udp_target: SocketAddr,
     },
-    /// Run an agent as a config file says; the TUN device is only had in this way.
+    /// Run an agent from a config file. The TUN device is available only in this way.
     Run {
         /// The agent's config.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Check a config and its keys; every mistake is told as FILE: KEY: REASON.
+    /// Check a config and its keys; all problems are printed as FILE: KEY: REASON.
     Check {
         /// The agent's config.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Make a private key for the TUN side and print its public key. Never overwrites a file.
+    /// Generate a private key for the TUN side and print its public key. Never overwrites a file.
     Keygen {
-        /// Where to write it, readable by its owner alone; without it, it is printed.
+        /// The file to write, readable by its owner alone; without it, the key is printed.
         file: Option<PathBuf>,
-        /// Make a pre-shared key for two peers instead.
+        /// Generate a pre-shared key for two peers instead.
         #[arg(long)]
         preshared: bool,
     },
@@ -78,18 +78,18 @@ enum Command {
         /// The private key file; without it, standard input.
         file: Option<PathBuf>,
     },
-    /// Show how a running agent is.
+    /// Show the status of a running agent.
     Status {
         /// The agent's control socket.
         #[arg(long, value_name = "SOCKET")]
         control: PathBuf,
-        /// Answer in JSON.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
 }
 
-/// How a command ended, but for success.
+/// Why a command failed.
 #[derive(Debug)]
 enum Failure {
     /// At run time: exit code 1.
@@ -104,7 +104,7 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     }
 }
 
-/// What every agent needs towards the POPs.
+/// The options of every agent towards the POPs.
 #[derive(Debug, Args)]
 struct OuterArguments {
     /// The POPs' address and port for tunnels.
@@ -113,11 +113,12 @@ struct OuterArguments {
     /// The agent's key file, as `anyrelay agent issue` writes it.
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
-    /// Tell the own token, at each change: into a file (PATH or file:PATH), or to a command
-    /// (command:COMMAND, where $1 and standard input are the token). May be given several times.
+    /// Publish the agent's own token, at start and at each change: to a file (PATH or file:PATH),
+    /// or to a command (command:COMMAND, which gets the token as $1 and on standard input). May be
+    /// repeated.
     #[arg(long, value_name = "TARGET")]
     publish: Vec<Target>,
-    /// Keep port and base in this file, so that tokens given out stay valid over a restart.
+    /// Keep port and base in this file, so that published tokens stay valid over a restart.
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
     /// Answer `status` on this socket.
@@ -125,12 +126,12 @@ struct OuterArguments {
     control: Option<PathBuf>,
 }
 
-/// Reads the process's command line and does what it says.
+/// Runs the command in the process's arguments.
 pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Help and version are not errors; clap knows where each goes.
+            // Help and version are not errors; clap knows the stream of each.
             let code = if error.use_stderr() { USAGE_OR_CONFIG } else { 0 };
             let _ = error.print();
             return ExitCode::from(code);
@@ -180,7 +181,7 @@ impl OuterArguments {
     }
 }
 
-/// Reads an agent's key file, and warns when others can read it too.
+/// Reads an agent's key file, and warns when other users can read it.
 fn read_key(path: &Path) -> anyhow::Result<AgentKey> {
     use std::os::unix::fs::PermissionsExt;
     let name = path.display();
@@ -194,7 +195,7 @@ fn read_key(path: &Path) -> anyhow::Result<AgentKey> {
     Ok(key)
 }
 
-/// Writes a line to stdout. A reader that has gone, such as `head`, wants no more and is no error.
+/// Writes a line to stdout. A reader that has ended, such as `head`, is not an error.
 fn say(line: impl std::fmt::Display) -> anyhow::Result<()> {
     match writeln!(std::io::stdout(), "{line}") {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -204,13 +205,13 @@ fn say(line: impl std::fmt::Display) -> anyhow::Result<()> {
     }
 }
 
-/// Where to send something.
+/// Parses an address with a port that is not 0.
 fn address(text: &str) -> Result<SocketAddr, String> {
     let address = text.parse().ok().filter(|address: &SocketAddr| address.port() != 0);
     address.ok_or_else(|| "not ADDRESS:PORT, such as 192.0.2.1:443 or [2001:db8::1]:443".to_owned())
 }
 
-/// Where POPs may be.
+/// Parses the address of a VIP.
 fn vip(text: &str) -> Result<SocketAddr, String> {
     check_vip(address(text)?).map_err(str::to_owned)
 }

@@ -1,4 +1,4 @@
-//! `run` and `check`: an agent as a config file says.
+//! `run` and `check`: an agent from a config file.
 
 use std::path::Path;
 
@@ -11,14 +11,14 @@ use crate::inner::TunSide;
 use crate::outer::capability;
 use crate::udp::{UdpConnect, UdpServe};
 
-/// Runs an agent until a signal comes.
+/// Runs an agent until a signal arrives.
 pub(super) fn run(config: &Path) -> Result<(), Failure> {
     let Loaded { options, local, exposed } = checked(config)?;
     for path in exposed {
         let name = path.display();
         tracing::warn!("{name}: other users can read this key; set the file's mode to 0600");
     }
-    // Before the device is made, which needs one of them and would say less.
+    // Before the device is created, whose error would be less helpful.
     capability::check()?;
     match local {
         LoadedLocal::Tun { device, private, peers } => {
@@ -37,7 +37,7 @@ pub(super) fn run(config: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Checks a config and the files that it names; touches nothing else.
+/// Checks a config and the files that it names; changes nothing.
 pub(super) fn check(config: &Path) -> Result<(), Failure> {
     let loaded = checked(config)?;
     for path in loaded.exposed {

@@ -1,4 +1,4 @@
-//! `status`: what a running agent says of itself.
+//! `status`: shows the status of a running agent.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::control;
 
-/// Asks the agent behind the socket at `path` and prints its answer.
+/// Requests the status of the agent at the socket `path` and prints it.
 pub(super) fn status(path: &Path, json: bool) -> anyhow::Result<()> {
     let status = control::ask(path)
         .with_context(|| format!("{}: no agent answers there", path.display()))?;
@@ -17,7 +17,7 @@ pub(super) fn status(path: &Path, json: bool) -> anyhow::Result<()> {
     std::io::stdout().write_all(text.as_bytes()).context("stdout")
 }
 
-/// The status as lines for people: what matters first, counters that are not 0 last.
+/// The status as text: the most important lines first, counters that are not 0 last.
 fn human(status: &Value) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
@@ -42,7 +42,7 @@ fn human(status: &Value) -> String {
     for group in ["local_side", "outer", "counters"] {
         for (name, value) in status[group].as_object().into_iter().flatten() {
             match value {
-                // Reasons and their counts: one line each, like the counters.
+                // Counters by reason: one line each, like the other counters.
                 Value::Object(inner) => {
                     for (reason, count) in inner {
                         line(&format!("{name}.{reason}"), plain(count));
@@ -60,7 +60,7 @@ fn human(status: &Value) -> String {
     text
 }
 
-/// The peers of a TUN side, one in a line.
+/// The peers of a TUN side, one per line.
 fn peer_table(peers: &[Value]) -> String {
     let head = ["name", "session", "heard", "sent", "received", "sessions", "key"];
     let rows = peers.iter().map(|peer| {

@@ -1,7 +1,6 @@
-//! From what is written to what is meant: every mistake is found, and told with its key, the
-//! reason, and what to do.
+//! From the raw config to the checked one: each problem is reported with key, reason and remedy.
 //!
-//! A value that is wrong is left out and checking goes on, so that one run tells of all mistakes.
+//! A wrong value is skipped and checking continues, so that one run reports all problems.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -19,11 +18,10 @@ use crate::outer::check_vip;
 use crate::peers::PeerSource;
 
 impl Config {
-    /// Reads and checks the text of the file called `file`. On failure all mistakes are told, or,
-    /// where the text cannot be read at all, the first.
+    /// Parses and checks the text of the file called `file`.
     ///
     /// # Errors
-    /// The mistakes.
+    /// All problems, or the first one if the text cannot be parsed at all.
     pub fn parse(file: &str, text: &str) -> Result<Config, Problems> {
         let raw = raw::parse(file, text)?;
         let mut report = Report { file, problems: Vec::new() };
@@ -37,7 +35,7 @@ impl Config {
     }
 }
 
-/// Where mistakes are collected.
+/// Collects problems.
 struct Report<'a> {
     file: &'a str,
     problems: Vec<Problem>,
@@ -49,7 +47,7 @@ impl Report<'_> {
         self.problems.push(Problem { file, key, reason });
     }
 
-    /// What `text` says, or a mistake.
+    /// The parsed `text`, or a problem.
     fn parse<T: FromStr<Err: Display>>(&mut self, key: &str, text: &str) -> Option<T> {
         text.parse().map_err(|error| self.error(key, format!("{text:?}: {error}"))).ok()
     }
@@ -162,7 +160,7 @@ fn tun_side(
     let peers: Vec<_> = indexed.map(|(at, peer)| self::peer(report, at, peer)).collect();
     check_peers(report, raw_peers, &peers, &addresses);
     let allowed = || peers.iter().flatten().flat_map(|peer| peer.allowed.iter().copied());
-    // A route to everything would take the tunnel's own segments too: that one the operator makes.
+    // A default route would capture the tunnel's own segments, so the operator must make it.
     let routes: Vec<_> = allowed().filter(|prefix| tun.routes && prefix.bits() > 0).collect();
     if let Some((vip, prefix)) = vip.and_then(|vip| {
         routes.iter().find(|prefix| prefix.contains(vip)).map(|prefix| (vip, prefix))
@@ -211,7 +209,7 @@ fn addresses(report: &mut Report<'_>, tun: &RawTun) -> Vec<(IpAddr, u8)> {
     addresses
 }
 
-/// The prefix that is on the link of an address.
+/// The prefix on the link of an address.
 fn on_link(address: IpAddr, bits: u8) -> Option<Prefix> {
     match format!("{address}/{bits}").parse() {
         Ok(prefix) | Err(ParsePrefixError::HostBits(prefix)) => Some(prefix),
@@ -222,7 +220,7 @@ fn on_link(address: IpAddr, bits: u8) -> Option<Prefix> {
 fn address(text: &str) -> Option<(IpAddr, u8)> {
     let (address, bits) = text.split_once('/')?;
     let address: IpAddr = address.parse().ok()?;
-    // The rules for the bits are those of a prefix.
+    // The prefix parser checks the bits.
     let whole = if address.is_ipv4() { "0.0.0.0/" } else { "::/" };
     let bits = format!("{whole}{bits}").parse::<Prefix>().ok()?.bits();
     let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
@@ -264,8 +262,8 @@ fn peer(report: &mut Report<'_>, at: usize, peer: &RawPeer) -> Option<PeerEntry>
     })
 }
 
-/// What must differ between peers: names, keys, prefixes. A prefix within another's is no mistake:
-/// the longer one wins, as in every routing table.
+/// Checks that names, keys and prefixes differ between peers. Nested prefixes are fine: the longer
+/// one wins, as in routing tables.
 fn check_peers(
     report: &mut Report<'_>,
     raw: &[RawPeer],
@@ -302,7 +300,7 @@ fn check_peers(
 }
 
 const NAME_MAX: usize = 32;
-/// What every IPv4 host takes (RFC 791), and every IPv6 link (RFC 8200).
+/// The minimum of IPv4 hosts (RFC 791), and that of IPv6 links (RFC 8200).
 const LEAST_V4: u16 = 576;
 const LEAST_V6: u16 = 1280;
 const _: () = assert!(MAX_PACKET + OVERHEAD < u16::MAX as usize);

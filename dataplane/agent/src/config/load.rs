@@ -1,4 +1,4 @@
-//! A config together with the files that it names, ready to be run.
+//! Loads a config together with the files that it names.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -15,30 +15,30 @@ use crate::inner::{PeerConfig, TunPeers};
 use crate::peers::PeerSource;
 use crate::publish::Target;
 
-/// What `run` needs.
+/// The settings of `run`.
 #[derive(Debug)]
 pub struct Loaded {
-    /// For the loop.
+    /// Of the event loop.
     pub options: Options,
-    /// For the local side.
+    /// Of the local side.
     pub local: LoadedLocal,
-    /// Key files that others than their owner can read.
+    /// Key files that other users can read.
     pub exposed: Vec<PathBuf>,
 }
 
-/// A local side, not opened yet.
+/// The settings of a local side.
 #[derive(Debug)]
 pub enum LoadedLocal {
     /// A TUN device.
     Tun {
         /// The device.
         device: DeviceConfig,
-        /// Who this agent is to its peers.
+        /// The private key, which identifies this agent to its peers.
         private: PrivateKey,
         /// The peers.
         peers: TunPeers,
     },
-    /// A UDP socket that programs on this host send to.
+    /// A local UDP address that programs on this host send to.
     UdpListen(SocketAddr),
     /// A UDP server.
     UdpTarget(SocketAddr),
@@ -47,7 +47,7 @@ pub enum LoadedLocal {
 /// Reads the config at `path` and the files that it names.
 ///
 /// # Errors
-/// All mistakes that can be found at once.
+/// All problems that can be found at once.
 pub fn load(path: &Path) -> Result<Loaded, Problems> {
     let file = path.display().to_string();
     let text = fs::read_to_string(path).map_err(|error| {
@@ -114,7 +114,7 @@ fn tun_side(files: &mut Files<'_>, tun: TunConfig) -> (Option<LoadedLocal>, Vec<
     (local, sources)
 }
 
-/// Files that a config names.
+/// Reads the files that a config names.
 struct Files<'a> {
     file: String,
     folder: &'a Path,
@@ -127,7 +127,7 @@ impl Files<'_> {
         self.problems.push(Problem { file: self.file.clone(), key, reason });
     }
 
-    /// Reads a key file. An error never shows what is in it.
+    /// Reads a key file. An error never quotes the file.
     fn read<T, E: std::fmt::Display>(
         &mut self,
         key: &str,

@@ -1,7 +1,7 @@
-//! The config file of `anyrelay-agent run`: what a service needs to say, in one place.
+//! The config file of `anyrelay-agent run`.
 //!
-//! [`Config::parse`] is pure; reading the files that it names is the caller's. All mistakes are
-//! told at once, each with file, key and reason. docs/agent.md describes every key.
+//! [`Config::parse`] is pure; [`load`] reads the files that it names. All problems are reported at
+//! once, each with file, key and reason. docs/agent.md describes every key.
 
 mod check;
 mod load;
@@ -21,12 +21,12 @@ use crate::publish::Target;
 pub use anyrelay_core::problem::{Problem, Problems};
 pub use load::{Loaded, LoadedLocal, load};
 
-/// A config without mistakes. Paths are as written: relative ones begin at the file's folder.
+/// A checked config. Paths are as written: relative ones start at the file's folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Towards the POPs.
+    /// The side of the POPs.
     pub agent: AgentConfig,
-    /// Towards this host.
+    /// The side of this host.
     pub local: LocalConfig,
 }
 
@@ -37,11 +37,11 @@ pub struct AgentConfig {
     pub vip: SocketAddr,
     /// The agent's key file, as `anyrelay agent issue` writes it.
     pub key: PathBuf,
-    /// Where port and base are kept.
+    /// The state file, with port and base.
     pub state: Option<PathBuf>,
-    /// Where the own token is told.
+    /// Targets for the agent's own token.
     pub publish: Vec<Target>,
-    /// Where `status` is answered.
+    /// The control socket, which answers `status`.
     pub control: Option<PathBuf>,
 }
 
@@ -52,9 +52,9 @@ pub enum LocalConfig {
     Tun(TunConfig),
     /// `[udp]` with `listen` and `peer`.
     UdpListen {
-        /// Where programs on this host send.
+        /// The local address that programs on this host send to.
         listen: SocketAddr,
-        /// Where the peer is.
+        /// The source of the peer's location.
         peer: PeerSource,
     },
     /// `[udp]` with `target`.
@@ -75,16 +75,16 @@ pub struct TunConfig {
 /// `[[peer]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerEntry {
-    /// Its name, for people.
+    /// Its name, for display.
     pub name: String,
-    /// Who it is.
+    /// Its public key, which identifies it.
     pub public_key: PublicKey,
     /// The file with the secret shared with it, if any.
     pub preshared_key: Option<PathBuf>,
-    /// Where it is; without it, it must come by itself.
+    /// The source of its location; without one, the peer must make the first contact.
     pub at: Option<PeerSource>,
-    /// The inner addresses that it may have.
+    /// The inner addresses that it may use.
     pub allowed: Vec<Prefix>,
-    /// After how much silence a keepalive is sent; 0 for never.
+    /// The idle time after which a keepalive is sent; 0 for never.
     pub keepalive_seconds: u16,
 }

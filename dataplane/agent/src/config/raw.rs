@@ -1,7 +1,7 @@
-//! The config file as it is written: names, nesting and types, but no meaning yet.
+//! The config file as written: names, nesting and types, before any check.
 //!
-//! Numbers are wide and addresses are text here, so that a value out of its range is told of in
-//! our own words, beside all other mistakes of the file.
+//! Numbers are wide and addresses are text here, so that a value out of range is reported like all
+//! other problems.
 
 use anyrelay_core::problem::{Problem, Problems};
 use serde::Deserialize;
@@ -63,7 +63,7 @@ fn yes() -> bool {
     true
 }
 
-/// Reads the text of a config file.
+/// Parses the text of a config file.
 pub(super) fn parse(file: &str, text: &str) -> Result<RawConfig, Problems> {
     let line_of =
         |offset: usize| 1 + text.bytes().take(offset).filter(|&byte| byte == b'\n').count();
@@ -77,7 +77,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<RawConfig, Problems> {
     let reader =
         toml::Deserializer::parse(text).map_err(|error| problems(String::new(), &error))?;
     serde_path_to_error::deserialize(reader).map_err(|error| {
-        // The path of a whole file is a dot.
+        // The path of the whole file is a dot.
         let key = error.path().to_string().trim_end_matches(['.', '?']).to_owned();
         problems(key, &error.into_inner())
     })

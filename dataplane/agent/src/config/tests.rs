@@ -1,4 +1,4 @@
-//! The example reads, and each mistake is told with its key.
+//! The example config is valid, and each problem is reported with its key.
 
 use std::net::IpAddr;
 
@@ -15,7 +15,7 @@ fn problems(text: &str) -> Vec<String> {
     }
 }
 
-/// A good config with a line put in place of another.
+/// A valid config with one line replaced.
 fn with(line: &str, other: &str) -> String {
     let good = good();
     assert!(good.contains(line), "{line}");
@@ -149,7 +149,7 @@ fn routes_can_be_left_to_the_operator() {
     let text = with("mtu = 1288", "routes = false").replace("10.9.0.0/16", "203.0.0.0/8");
     let LocalConfig::Tun(tun) = Config::parse("f", &text).unwrap().local else { panic!("a TUN") };
     assert_eq!(tun.device.routes, []);
-    // A default route is never made, but allowed.
+    // A default route is allowed, but never created.
     let text = with("10.9.0.0/16", "0.0.0.0/0");
     let LocalConfig::Tun(tun) = Config::parse("f", &text).unwrap().local else { panic!("a TUN") };
     assert_eq!(tun.device.routes.len(), 2);

@@ -1,4 +1,4 @@
-//! The tunnel's half of the loop: the core's state machine and the way to the VIP.
+//! The tunnel's half of the event loop: the core's state machine and its uplink to the VIP.
 
 use std::time::Duration;
 
@@ -15,23 +15,23 @@ use crate::outer::{Counts, FirewallError, Link, LinkError, SEGMENT_LEN_MAX, Send
 use crate::peers::{Found, Watcher};
 use crate::poller::Poller;
 
-/// The state machine, the way, and where peers are looked for.
+/// The state machine, the uplink, and the lookups of peers.
 pub(super) struct Flow {
     pub(super) agent: Agent,
     pub(super) way: Way,
-    /// The way to the VIP; none while the host has no network.
+    /// The uplink to the VIP; `None` while the host has no network.
     pub(super) link: Option<Link>,
-    /// What ways counted that are closed.
+    /// Counters of closed uplinks.
     closed: Counts,
     watcher: Option<Watcher>,
-    /// What is wrong with the way, and with what comes by it.
+    /// Limit the log lines on errors of the uplink, and of receiving.
     way_log: Gate,
     receive_log: Gate,
-    /// The time of this turn of the loop.
+    /// The time of this turn of the event loop.
     pub(super) now: Instant,
 }
 
-/// What a local side gets to see of it.
+/// The tunnel as a local side sees it.
 pub(super) struct View<'a> {
     agent: &'a mut Agent,
     sender: Option<&'a mut Sender>,
@@ -59,7 +59,7 @@ impl Flow {
         }
     }
 
-    /// Takes a batch of segments off the way and hands `each` the datagrams among them.
+    /// Receives a batch of segments and calls `each` with the datagrams among them.
     pub(super) fn receive(&mut self, mut each: impl FnMut(&Received<'_>, &mut View<'_>)) {
         let Flow { agent, link, watcher, now, .. } = self;
         let Some(Link { receiver, sender, .. }) = link else { return };
@@ -84,14 +84,14 @@ impl Flow {
         }
     }
 
-    /// Does what is due in the state machine.
+    /// Runs the timers of the state machine that are due.
     pub(super) fn poll(&mut self) {
         if self.now >= self.agent.next_timer() {
             self.with_out(|agent, now, out| agent.poll(now, &mut |outgoing| out(outgoing)));
         }
     }
 
-    /// The way has changed: the state machine begins again from the same port.
+    /// The uplink has changed: the state machine starts again from the same port.
     pub(super) fn rebound(&mut self) {
         self.with_out(|agent, now, out| agent.rebound(now, &mut |outgoing| out(outgoing)));
     }
@@ -102,7 +102,7 @@ impl Flow {
         }
     }
 
-    /// Moves to the state machine's port, if it has taken another.
+    /// Moves the uplink to the state machine's port, if that has changed.
     pub(super) fn settle(&mut self, poller: &Poller) {
         let port = self.link.as_ref().map(|link| link.local().port());
         if port.is_none_or(|port| port == self.agent.port()) {
@@ -122,11 +122,11 @@ impl Flow {
         link.sender.flush();
     }
 
-    /// Opens the way from the state machine's port, or from another if that one is taken.
+    /// Opens the uplink from the state machine's port, or from another if that one is in use.
     pub(super) fn open_link(&mut self, poller: &Poller) -> Result<(), LinkError> {
         let mut tries = 0;
-        // A port that tokens were given out for is worth waiting for; any other is as good as the
-        // next.
+        // Published tokens depend on a saved port, so it is worth waiting for; any other can be
+        // replaced.
         let mut patience =
             if self.agent.saved().is_some() { PORT_PATIENCE } else { Duration::ZERO };
         let link = loop {
@@ -136,7 +136,7 @@ impl Flow {
                     tries += 1;
                     patience = Duration::ZERO;
                     tracing::warn!("{error}; taking another, so peers need the new token");
-                    // It sends its SYN once more when there is a way.
+                    // The state machine sends its SYN again once the uplink is open.
                     self.agent.port_taken(self.now, &mut |_| {});
                 }
                 Err(error) => return Err(error),
@@ -168,16 +168,16 @@ impl Flow {
                 self.link = None;
                 self.log_way(&error);
             }
-            // The old sockets are there still, and the route is looked at again in a second.
+            // The old sockets still work, and the route is checked again in a second.
             Err(error) => self.log_way(&error),
         }
     }
 
-    /// The way has new sockets.
+    /// Registers the uplink's new sockets.
     fn moved(&mut self, poller: &Poller) {
         let Some(link) = &self.link else { return };
         if let Err(error) = register(link, poller) {
-            // Nobody would hear what comes by them: the whole way is opened anew, in a second.
+            // Nothing would be received through them: the uplink is opened again in a second.
             self.closed = self.counts();
             self.link = None;
             return self.log_way(&error);
@@ -186,7 +186,7 @@ impl Flow {
         self.rebound();
     }
 
-    /// What is wrong with the way: once, and then once a minute.
+    /// Logs an error of the uplink, then the same one at most once a minute.
     pub(super) fn log_way(&mut self, error: &LinkError) {
         if let Some(text) = self.way_log.pass(self.now, error) {
             match error.is_passing() {
@@ -200,7 +200,7 @@ impl Flow {
         self.link.as_ref().map_or(self.closed, Link::counts)
     }
 
-    /// Takes what routers say of segments that were too big for them.
+    /// Handles ICMP errors about segments that were too big for the path.
     pub(super) fn take_errors(&mut self) {
         let Flow { agent, link, now, .. } = self;
         if let Some(link) = link {
@@ -300,7 +300,7 @@ mod tests {
         assert!(Command::new("ip").args(arguments.split(' ')).status().unwrap().success());
     }
 
-    /// With a real kernel, in a network namespace of the test's own. Needs root.
+    /// With a real kernel, in the test's own network namespace. Needs root.
     #[test]
     fn a_move_whose_sockets_cannot_be_waited_for_is_made_again() {
         std::thread::spawn(|| {
@@ -330,12 +330,12 @@ mod tests {
             assert_eq!(local(&flow), None, "it would be deaf");
             flow.follow_route(&good);
             assert_eq!(local(&flow).as_deref(), Some("198.51.100.7"));
-            // Its receiver is waited for: adding it once more fails.
+            // The poller has its receiver: adding it again fails.
             let link = flow.link.as_ref().unwrap();
             assert!(good.add(&link.receiver, RECEIVER).is_err());
 
-            // The uplink is lost, and what is left is a default route into the agent's own device;
-            // whatever the source address is.
+            // The host's own uplink is lost, and a default route into the agent's own device is
+            // left, with any source address.
             for hint in ["", " src 10.9.0.1", " src 198.51.100.7"] {
                 if hint.is_empty() {
                     ip("link add own0 type veth peer name own1");

@@ -1,8 +1,8 @@
-//! The loop that joins a local side to the tunnel.
+//! The event loop that joins a local side to the tunnel.
 //!
-//! One thread: it takes batches off the VIP's packet socket and the local side's descriptors, runs
-//! the core's state machine over them, and hands batches back. Files, DNS and commands are other
-//! threads' business. The time is that of CLOCK_BOOTTIME, which goes on while the host sleeps.
+//! One thread receives batches from the VIP's packet socket and from the local side's descriptors,
+//! runs the core's state machine over them, and sends batches. Files, DNS and commands have threads
+//! of their own. Its clock is CLOCK_BOOTTIME, which advances while the host sleeps.
 
 mod flow;
 mod status;
@@ -31,22 +31,23 @@ use crate::poller::{Poller, Waker};
 use crate::publish::{Publisher, Target};
 use crate::state::{StateFile, StateInUse};
 
-/// What an agent is started with, whatever its local side.
+/// The settings of an agent, except those of its local side.
 #[derive(Debug)]
 pub struct Options {
-    /// The POPs' address.
+    /// The address of the POPs.
     pub vip: SocketAddr,
-    /// Who this agent is.
+    /// The agent's key.
     pub key: AgentKey,
-    /// Where to tell the own token.
+    /// Targets for the agent's own token.
     pub publish: Vec<Target>,
-    /// Where to keep port and base.
+    /// The state file, with port and base.
     pub state: Option<PathBuf>,
-    /// Where to answer `status`.
+    /// The control socket, which answers `status`.
     pub control: Option<PathBuf>,
-    /// The TUN device of the local side, if it has one: no way to the VIP leads through it.
+    /// The TUN device of the local side, if any: a route through it does not lead to the VIP.
     pub own_device: Option<String>,
-    /// Where peers are; a local side knows them by their place in this list.
+    /// Sources of the peers' locations; a local side refers to them by
+    /// [`crate::local::SourceIndex`].
     pub peers: Vec<PeerSource>,
 }
 
@@ -56,7 +57,7 @@ pub enum RunError {
     /// A capability is missing.
     #[error(transparent)]
     Capability(#[from] capability::CapabilityError),
-    /// The way to the VIP cannot be opened.
+    /// The uplink to the VIP cannot be opened.
     #[error(transparent)]
     Link(#[from] LinkError),
     /// The control socket cannot be opened.
@@ -64,27 +65,27 @@ pub enum RunError {
     Control {
         /// The socket.
         path: PathBuf,
-        /// The system's words.
+        /// The error of the system call.
         source: io::Error,
     },
-    /// Another agent has the state file.
+    /// Another agent uses the state file.
     #[error(transparent)]
     State(#[from] StateInUse),
-    /// The local side does not start.
+    /// The local side did not start.
     #[error("the local side does not start: {0}")]
     Local(io::Error),
-    /// The local side cannot go on.
+    /// The local side stopped.
     #[error("the local side cannot go on: {0}")]
     Stopped(io::Error),
     /// No random numbers.
     #[error("no random numbers from the system: {0}")]
     Random(getrandom::Error),
-    /// The system refused something else.
+    /// Another system call failed.
     #[error("{what}: {source}")]
     System {
-        /// What was tried.
+        /// The operation.
         what: &'static str,
-        /// Its words.
+        /// The error of the system call.
         source: io::Error,
     },
 }
@@ -92,8 +93,8 @@ pub enum RunError {
 /// Runs an agent until SIGTERM, SIGINT or SIGHUP.
 ///
 /// # Errors
-/// When it does not start, or the system no longer works for it. The firewall table and the
-/// control socket are gone in any case.
+/// When it does not start, or a system call fails that it cannot do without. The firewall table and
+/// the control socket are removed in any case.
 pub fn run(options: Options, local: impl LocalSide) -> Result<(), RunError> {
     capability::check()?;
     Firewall::remove_stale(options.vip);
@@ -110,7 +111,7 @@ struct PeerState {
 struct Engine<L> {
     poller: Poller,
     waker: Arc<Waker>,
-    /// Readable when a signal has come.
+    /// Readable after a signal.
     _signals: UnixStream,
     control: Option<Control>,
     publisher: Publisher,
@@ -143,7 +144,7 @@ impl<L: LocalSide> Engine<L> {
         let state = StateFile::open(state)?;
         let mut config = AgentSetup::new(vip, key, random()?);
         config.saved = state.saved();
-        // How large datagrams may be is the POPs' say: their tunnel_mtu.
+        // The POPs limit the size of datagrams, by their tunnel_mtu.
         config.mtu = TUNNEL_MTU_MAX;
         let now = clock();
         let way = Way { vip, own_device };
@@ -170,7 +171,7 @@ impl<L: LocalSide> Engine<L> {
             leak_log: Gate::default(),
             warnings: Warnings::default(),
         };
-        // What will not mend itself stops the agent here; a network that is not up yet does not.
+        // A permanent error stops the agent here; a missing network does not.
         match engine.flow.open_link(&engine.poller) {
             Err(error) if error.is_passing() => engine.flow.log_way(&error),
             other => other?,
@@ -178,7 +179,7 @@ impl<L: LocalSide> Engine<L> {
         Ok(engine)
     }
 
-    /// Turns until a signal comes.
+    /// Runs the loop until a signal arrives.
     fn serve(mut self) -> Result<(), RunError> {
         let mut ready = Vec::new();
         loop {
@@ -228,8 +229,8 @@ impl<L: LocalSide> Engine<L> {
         self.local.flush(&mut self.flow.tunnel());
     }
 
-    /// The kernel's TCP has seen segments: somebody flushed the firewall's rules. The RST that it
-    /// answered with may have closed the flow in firewalls on the way.
+    /// Restores the firewall table if the kernel's TCP has received segments, because the table was
+    /// flushed. The kernel's RST may have closed the flow in firewalls on the path.
     fn look_for_leaks(&mut self) {
         if !self.flow.saw_leak() || self.flow.now < self.next_restore {
             return;
@@ -281,7 +282,7 @@ impl<L: LocalSide> Engine<L> {
         }
     }
 
-    /// Tells the local side when the tunnel has come up.
+    /// Notifies the local side when the tunnel comes up.
     fn tell_ready(&mut self) {
         let ready = self.flow.agent.state() == FlowState::Ready;
         if ready && !self.was_ready {
@@ -290,7 +291,7 @@ impl<L: LocalSide> Engine<L> {
         self.was_ready = ready;
     }
 
-    /// Publishes the own token when it has changed.
+    /// Publishes the agent's own token after a change.
     fn tell_token(&mut self) {
         let version = self.flow.agent.token_version();
         if version == self.published {
@@ -302,13 +303,13 @@ impl<L: LocalSide> Engine<L> {
             if let Some(saved) = self.flow.agent.saved() {
                 self.state.save(saved);
             }
-            // The one thing on stdout, in the form that `--peer` takes.
+            // The only output to stdout, in the form that `--peer` takes.
             let _ = writeln!(io::stdout(), "token:{token}");
             self.publisher.publish(token);
         }
     }
 
-    /// Logs how the way has changed.
+    /// Logs changes of the tunnel's state.
     fn log_state(&mut self) {
         let status = self.flow.agent.status(self.flow.now);
         let (state, problem) = (status.state, status.problem);
@@ -342,7 +343,7 @@ impl<L: LocalSide> Engine<L> {
 fn signals() -> io::Result<UnixStream> {
     let (told, tell) = UnixStream::pair()?;
     for signal in [SIGTERM, SIGINT, SIGHUP] {
-        // nohup(1) has the end of its terminal ignored: so be it.
+        // nohup(1) makes the process ignore SIGHUP; that stays so.
         if signal != SIGHUP || !is_ignored(SIGHUP) {
             signal_hook::low_level::pipe::register(signal, tell.try_clone()?)?;
         }
@@ -350,7 +351,7 @@ fn signals() -> io::Result<UnixStream> {
     Ok(told)
 }
 
-/// Whether whoever started this process has it ignore `signal` (proc_pid_status(5)).
+/// Whether this process was started with `signal` ignored (proc_pid_status(5)).
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -377,7 +378,7 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> RunError {
     move |source| RunError::System { what, source }
 }
 
-/// What the clocks say.
+/// The current time of both clocks.
 fn clock() -> Now {
     let nanos = |id| {
         let time = clock_gettime(id);
@@ -395,6 +396,6 @@ const WAKER: u64 = LOCAL_KEYS_END + 2;
 const CONTROL: u64 = LOCAL_KEYS_END + 3;
 const SIGNALS: u64 = LOCAL_KEYS_END + 4;
 const SECOND_MS: u64 = 1000;
-/// The largest tunnel_mtu that POPs take; its segments fit the buffers here.
+/// The largest tunnel_mtu of POPs; the buffers here hold its segments.
 const TUNNEL_MTU_MAX: u16 = 9216;
 const _: () = assert!(TUNNEL_MTU_MAX as usize <= SEGMENT_LEN_MAX);

@@ -40,7 +40,7 @@ impl<L: LocalSide> Engine<L> {
         })
     }
 
-    /// What stands in the way: on this host first, then beyond it.
+    /// The problem to show: one of this host before one beyond it.
     fn problem(&self, beyond: Option<FlowProblem>) -> Option<String> {
         match &self.flow.link {
             None => Some(format!("this host has no way to the VIP {}", self.flow.way.vip)),
@@ -76,7 +76,7 @@ fn peer(peer: &PeerState) -> Value {
     json!({ "source": peer.source.to_string(), "token": token, "error": error })
 }
 
-/// The share of keepalives without an answer. The newest may still be on its way.
+/// The share of keepalives without an answer. The newest one may still be answered.
 fn loss(sent: u64, answered: u64) -> f64 {
     let waited_for = sent.saturating_sub(1).max(answered);
     if waited_for == 0 { 0.0 } else { 1.0 - answered as f64 / waited_for as f64 }

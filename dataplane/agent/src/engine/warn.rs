@@ -1,4 +1,4 @@
-//! How often the log says what goes on being wrong: at once when it is new, then at most once a minute.
+//! Rate limits for log lines: a new text at once, a repeated one at most once a minute.
 
 use std::fmt::Display;
 
@@ -6,14 +6,14 @@ use anyrelay_core::time::Instant;
 
 use crate::outer::sender::SendCounts;
 
-/// Lets through a text that is not the one before, or that was told a minute ago.
+/// Admits a text that differs from the last one, or that was last logged a minute ago.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     told: Option<(String, Instant)>,
 }
 
 impl Gate {
-    /// The text, if it is to be told.
+    /// The text, if it is to be logged.
     pub(super) fn pass(&mut self, now: Instant, text: impl Display) -> Option<String> {
         let text = text.to_string();
         let told = self.told.as_ref();
@@ -24,13 +24,13 @@ impl Gate {
         Some(text)
     }
 
-    /// All is well again: the next text is new.
+    /// The problem is over: the next text counts as new.
     pub(super) fn reset(&mut self) {
         self.told = None;
     }
 }
 
-/// What is told of segments that never left this host: what, why, and how many.
+/// Warnings about segments that were not sent: reasons and numbers.
 #[derive(Debug, Default)]
 pub(super) struct Warnings {
     seen: SendCounts,
@@ -38,7 +38,7 @@ pub(super) struct Warnings {
 }
 
 impl Warnings {
-    /// What to tell at `now`, if anything.
+    /// The warnings due at `now`.
     pub(super) fn due(&mut self, now: Instant, counts: &SendCounts) -> Vec<String> {
         if now < self.quiet_until {
             return Vec::new();

@@ -1,43 +1,43 @@
-//! What did not get through the inner side, each with its reason.
+//! Reasons for drops of the inner side, with a counter each.
 
 /// Why a packet or message was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InnerDrop {
-    /// From the TUN device: no IP packet, or one whose length lies. From a peer: no message of ours.
+    /// From the TUN device: not an IP packet, or a wrong length. From a peer: not a valid message.
     Malformed,
-    /// From the TUN device: no peer is allowed this destination.
+    /// From the TUN device: no peer has the destination among its allowed prefixes.
     NoRoute,
-    /// From the TUN device: longer than the path takes.
+    /// From the TUN device: longer than [`super::MAX_PACKET`].
     TooBig,
-    /// From the TUN device: more packets wait for a handshake than are kept.
+    /// From the TUN device: the queue of packets that wait for a handshake is full.
     QueueFull,
-    /// Waited for a handshake that did not come about.
+    /// A packet that waited for a handshake, which failed.
     NoHandshake,
-    /// A handshake could not begin: nobody has said yet where the peer is.
+    /// A handshake could not start: the peer's locator is unknown.
     NoPlace,
-    /// A handshake could not begin or be answered: the system gave no random numbers.
+    /// A handshake could not start or be answered: the system gave no random numbers.
     NoRandom,
-    /// More handshakes than are looked at.
+    /// A handshake beyond the rate limit.
     RateLimited,
-    /// A handshake not made with the right keys.
+    /// A handshake made with wrong keys.
     HandshakeNotAuthentic,
-    /// A handshake by someone who is not in the config.
+    /// A handshake with a public key that is not in the config.
     UnknownPeer,
     /// A handshake with a pre-shared key where the config has none for this peer, or the reverse.
     PresharedKeyMismatch,
-    /// An initiation that is not newer than the newest: replayed, or overtaken.
+    /// An initiation that is not newer than the newest one: replayed or reordered.
     OldInitiation,
-    /// For a session or handshake that is not, or no longer, known here.
+    /// A message of an unknown or forgotten session or handshake.
     UnknownSession,
-    /// For a session that is too old.
+    /// A packet of an expired session.
     Expired,
-    /// A packet that came before, or comes too late to tell.
+    /// A packet whose counter was seen before, or is too old for the replay window.
     Replayed,
     /// A packet that was not sealed with the session's key.
     NotAuthentic,
-    /// What was sealed is no IP packet.
+    /// A packet with wrong contents: not an IP packet.
     InnerMalformed,
-    /// The inner source is not one that this peer is allowed.
+    /// A packet whose source is not among the peer's allowed prefixes.
     SourceNotAllowed,
 }
 
@@ -64,7 +64,7 @@ impl InnerDrop {
         InnerDrop::SourceNotAllowed,
     ];
 
-    /// Its name in `status`.
+    /// The reason's name in `status`.
     pub const fn name(self) -> &'static str {
         match self {
             InnerDrop::Malformed => "malformed",
@@ -89,22 +89,22 @@ impl InnerDrop {
     }
 }
 
-/// How often each reason was the case.
+/// A counter for each reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Drops([u64; InnerDrop::ALL.len()]);
 
 impl Drops {
-    /// How often `reason` was the case.
+    /// The count of `reason`.
     pub fn get(&self, reason: InnerDrop) -> u64 {
         self.0.get(reason as usize).copied().unwrap_or_default()
     }
 
-    /// Counts one.
+    /// Counts one drop.
     pub fn count(&mut self, reason: InnerDrop) {
         self.add(reason, 1);
     }
 
-    /// Counts some.
+    /// Counts `number` drops.
     pub fn add(&mut self, reason: InnerDrop, number: u64) {
         if let Some(count) = self.0.get_mut(reason as usize) {
             *count = count.wrapping_add(number);

@@ -1,7 +1,7 @@
-//! The TUN device of an agent: made, given its addresses and routes, brought up.
+//! The TUN device of an agent: creation, addresses, routes.
 //!
-//! Addresses and routes are set by the program `ip` (iproute2), as an operator would; they go with
-//! the device when the agent ends.
+//! The program `ip` (iproute2) sets addresses and routes, which the kernel removes with the device
+//! when the agent ends.
 
 use std::net::IpAddr;
 
@@ -10,23 +10,23 @@ use linux_tun::{Tun, TunError};
 use super::routes::Prefix;
 use crate::outer::capability;
 
-/// What the device is to be.
+/// Settings of the device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceConfig {
     /// Its name.
     pub name: String,
-    /// The inner addresses of this host, each with the length of the prefix that is on the link.
+    /// The inner addresses of this host, each with the prefix length of its link.
     pub addresses: Vec<(IpAddr, u8)>,
-    /// Its MTU; without one it follows what the tunnel carries.
+    /// The MTU; without one it follows the tunnel's.
     pub mtu: Option<u16>,
-    /// What is routed to it beside the links of its addresses.
+    /// Prefixes routed to the device, beside the links of its addresses.
     pub routes: Vec<Prefix>,
 }
 
-/// Why there is no device.
+/// Why the device was not created.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
-    /// It cannot be made.
+    /// It cannot be created.
     #[error("TUN device: {0}")]
     Tun(#[from] TunError),
     /// Its MTU cannot be set.
@@ -36,40 +36,40 @@ pub enum DeviceError {
         name: String,
         /// The MTU.
         mtu: u16,
-        /// The system's reason.
+        /// The error of the system call.
         error: std::io::Error,
     },
-    /// `ip` cannot be run.
+    /// `ip` cannot be started.
     #[error("`ip` cannot be run: {0}; install iproute2")]
     NoProgram(std::io::Error),
     /// `ip` failed.
     #[error("`ip {arguments}` failed: {output}")]
     Program {
-        /// With what it was run.
+        /// Its arguments.
         arguments: String,
-        /// What it said.
+        /// Its error output.
         output: String,
     },
 }
 
-/// Makes the device with `mtu` and brings it up.
+/// Creates the device with `mtu` and brings it up.
 ///
 /// # Errors
-/// Why there is none. What was made of it is gone then.
+/// When a step fails; the device is removed then.
 pub fn open(config: &DeviceConfig, mtu: u16) -> Result<Tun, DeviceError> {
     let tun = Tun::open(&config.name)?;
     let name = tun.name();
     tun.set_mtu(mtu).map_err(|error| DeviceError::Mtu { name: name.to_owned(), mtu, error })?;
     if config.addresses.iter().all(|(address, _)| address.is_ipv4()) {
-        // Without this the kernel sends router solicitations to nobody. A kernel without IPv6
-        // refuses it, and sends none.
+        // Without this the kernel sends router solicitations, which nothing would answer. A kernel
+        // without IPv6 rejects the command, and sends none.
         let _ = ip(&["link", "set", "dev", name, "addrgenmode", "none"]);
     }
     for (address, bits) in &config.addresses {
         let address = format!("{address}/{bits}");
         let mut arguments = vec!["address", "add", &address, "dev", name];
         if address.contains(':') {
-            // There is nobody on this link who could have the same one.
+            // No other host is on this link, so the address needs no duplicate address detection.
             arguments.push("nodad");
         }
         ip(&arguments)?;
@@ -81,14 +81,14 @@ pub fn open(config: &DeviceConfig, mtu: u16) -> Result<Tun, DeviceError> {
     Ok(tun)
 }
 
-/// Routes `prefix` to the device. A route that another device has already is the host's, such as
-/// that of the network it is on: replaced, it would be lost for good.
+/// Routes `prefix` to the device. A route through another device belongs to the host, such as that
+/// of its own network, and would be lost if it were replaced.
 fn route(name: &str, prefix: &str, family: &str) -> Result<(), DeviceError> {
     let Err(error) = ip(&[family, "route", "add", prefix, "dev", name]) else { return Ok(()) };
     let there = run(&[family, "route", "show", "exact", prefix])?;
     let own = |line: &str| line.split_whitespace().any(|word| word == name);
     match there.lines().find(|line| !line.trim().is_empty()) {
-        // That of the device's own link.
+        // The route of the device's own link.
         Some(_) if there.lines().any(own) => Ok(()),
         Some(line) => {
             tracing::warn!(
@@ -106,7 +106,7 @@ fn ip(arguments: &[&str]) -> Result<(), DeviceError> {
     run(arguments).map(drop)
 }
 
-/// What `ip` printed.
+/// The output of `ip`.
 fn run(arguments: &[&str]) -> Result<String, DeviceError> {
     let output = capability::run("ip", arguments, "").map_err(DeviceError::NoProgram)?;
     if output.status.success() {

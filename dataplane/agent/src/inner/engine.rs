@@ -1,4 +1,4 @@
-//! The inner side as a state machine: packets, messages and the time in; packets and messages out.
+//! The inner side as a state machine: takes and emits packets and messages; time is an argument.
 
 use anyrelay_core::time::{Instant, Now};
 
@@ -12,7 +12,7 @@ use super::routes::{PeerIndex, Routes};
 use super::shared::{MAX_PACKET, Random, Shared};
 use crate::limits::Limits;
 
-/// The most peers of one agent.
+/// The maximum number of peers.
 pub const MAX_PEERS: usize = 256;
 
 /// The inner side of one agent.
@@ -24,7 +24,7 @@ pub struct Inner<P> {
     shared: Shared,
 }
 
-/// Why an inner side cannot be.
+/// Why an inner side cannot be created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InnerError {
     /// More than [`MAX_PEERS`] peers.
@@ -36,8 +36,11 @@ pub enum InnerError {
 }
 
 impl<P: Place> Inner<P> {
-    /// An inner side with this private key and these peers, whose keys and allowed prefixes are
-    /// all different. `random` must be the system's random number generator.
+    /// An inner side with this private key and these peers, whose keys and allowed prefixes are all
+    /// different. `random` must be the system's random number generator.
+    ///
+    /// # Errors
+    /// See [`InnerError`].
     pub fn new(
         private: PrivateKey,
         peers: Vec<PeerConfig<P>>,
@@ -61,44 +64,44 @@ impl<P: Place> Inner<P> {
         })
     }
 
-    /// Who this side is.
+    /// The public key of this side.
     pub fn public_key(&self) -> PublicKey {
         self.shared.public
     }
 
-    /// What was dropped since the start.
+    /// The drops since the start.
     pub fn drops(&self) -> &Drops {
         &self.shared.drops
     }
 
-    /// What is known of each peer, in the order of the config.
+    /// The status of each peer, in the order of the config.
     pub fn status(&self, now: Instant) -> Vec<PeerStatus<P>> {
         self.peers.iter().map(|peer| peer.status(now)).collect()
     }
 
-    /// Where peers are.
+    /// The known locators of peers.
     pub fn places(&self) -> impl Iterator<Item = P> {
         self.peers.iter().filter_map(Peer::place)
     }
 
-    /// Peers that do not answer, or that nobody has said where to find.
+    /// Peers that do not answer, or whose locator is unknown.
     pub fn unanswering(&self) -> impl Iterator<Item = PeerIndex> {
         self.peers.iter().filter(|peer| peer.is_unanswering()).map(Peer::number)
     }
 
-    /// Where a peer is, as a file or the DNS says now.
+    /// Sets a peer's locator, which a file or DNS supplied.
     pub fn set_place(&mut self, now: Now, peer: PeerIndex, place: Option<P>) {
         if let Some(peer) = self.peers.get_mut(usize::from(peer.0)) {
             peer.set_configured(now, place);
         }
     }
 
-    /// The tunnel is up, and was not: handshakes go on at once.
+    /// The tunnel came up: pending handshakes are retried at once.
     pub fn hurry(&mut self, now: Instant) {
         self.peers.iter_mut().for_each(|peer| peer.hurry(now));
     }
 
-    /// Takes a packet from the TUN device, seals it and sends it to the peer that it is for.
+    /// Seals a packet from the TUN device and sends it to its peer.
     pub fn send(&mut self, now: Now, packet: &[u8], out: &mut Out<'_, P>) {
         let Some(addresses) = Addresses::parse(packet) else {
             return self.shared.drops.count(InnerDrop::Malformed);
@@ -113,7 +116,7 @@ impl<P: Place> Inner<P> {
         }
     }
 
-    /// Takes a message that came from `from`; returns the packet for the TUN device in it, if any.
+    /// Handles a message from `from`; returns the packet in it for the TUN device, if any.
     pub fn receive(
         &mut self,
         now: Now,
@@ -136,18 +139,18 @@ impl<P: Place> Inner<P> {
         None
     }
 
-    /// Does what is due.
+    /// Runs the timers that are due.
     pub fn poll(&mut self, now: Now, out: &mut Out<'_, P>) {
         for peer in &mut self.peers {
             peer.poll(&mut self.shared, now, out);
         }
-        // Handshakes that nobody answers leave theirs behind.
+        // Unanswered handshakes leave indices behind.
         if self.shared.indices.len() > MAX_PEERS + INDICES_PER_PEER * self.peers.len() {
             self.forget_indices();
         }
     }
 
-    /// When [`Inner::poll`] has something to do next.
+    /// The time of the next call of [`Inner::poll`].
     pub fn next_timer(&self) -> Option<Instant> {
         self.peers.iter().filter_map(Peer::next_timer).min()
     }
@@ -220,7 +223,7 @@ impl<P: Place> Inner<P> {
                 }
             }
         };
-        // No peer of ours: it must not use up what peers need that come from somewhere new.
+        // Not a peer: it must not use up the budget of peers that come from a new locator.
         self.limits.shut_out(now.instant, from);
         self.shared.drops.count(drop);
     }
@@ -248,7 +251,7 @@ impl<P: Place> Inner<P> {
         }
     }
 
-    /// Whether a handshake message from `from` is looked at.
+    /// Takes a token from the rate limit for handshakes from `from`.
     fn take_handshake(&mut self, now: Now, from: P) -> bool {
         let taken = match self.peers.iter_mut().find(|peer| peer.is_at(from)) {
             Some(peer) => peer.take_handshake(now.instant, PER_PEER),
@@ -260,7 +263,7 @@ impl<P: Place> Inner<P> {
         taken
     }
 
-    /// Forgets the indices of sessions that are no more. A handshake costs far more than this.
+    /// Removes the indices of ended sessions. A handshake costs far more than this.
     fn forget_indices(&mut self) {
         let peers = &self.peers;
         self.shared.indices.retain(|index, number| {
@@ -269,10 +272,10 @@ impl<P: Place> Inner<P> {
     }
 }
 
-/// Sessions and handshakes that a peer has in the ordinary course of things.
+/// The usual number of sessions and handshakes of a peer.
 const INDICES_PER_PEER: usize = 4;
-/// Handshake messages per second that are looked at from the place of a peer, from any one other
-/// place, and from all other places together: at 0.4 ms each, 4% of a core.
+/// Handshake messages per second from the locator of a peer, from any one other locator, and from
+/// all other locators together: at 0.4 ms each, 4% of a core.
 const PER_PEER: u32 = 10;
 const PER_PLACE: u32 = 5;
 const ALL_PLACES: u32 = 100;

@@ -1,23 +1,23 @@
 //! Static keys, pre-shared keys, and the files that hold them.
 //!
-//! A key is written as 64 hex digits. A file holds one key under the name of its kind, so that one
-//! kind is not taken for another. Neither `Debug` nor an error shows a secret or a part of one.
+//! A key is written as 64 hex digits. A file holds one key under the name of its kind, so that
+//! kinds cannot be confused. Neither `Debug` nor an error shows a secret or a part of one.
 
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 use super::noise;
 
-/// A static X25519 key: who this agent is to its peers.
+/// A static X25519 key, which identifies this agent to its peers.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PrivateKey([u8; 32]);
 
-/// A secret of two peers, mixed into their handshakes.
+/// A secret of two peers, which their handshakes use too.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PresharedKey([u8; 32]);
 
-/// The public half of a [`PrivateKey`], which names a peer. The order of two public keys decides
-/// whose handshake stands when both begin at once.
+/// The public half of a [`PrivateKey`], which identifies a peer. When both sides start a handshake
+/// at once, the one of the smaller public key wins.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublicKey([u8; 32]);
 
@@ -37,7 +37,10 @@ impl PrivateKey {
         noise::public_key(self)
     }
 
-    /// Reads the text of a private key file.
+    /// Parses the text of a private key file.
+    ///
+    /// # Errors
+    /// When the text is not such a file.
     pub fn parse_file(text: &str) -> Result<Self, KeyFileError> {
         parse_file(text, PRIVATE).map(PrivateKey)
     }
@@ -64,7 +67,10 @@ impl PresharedKey {
         &self.0
     }
 
-    /// Reads the text of a pre-shared key file.
+    /// Parses the text of a pre-shared key file.
+    ///
+    /// # Errors
+    /// When the text is not such a file.
     pub fn parse_file(text: &str) -> Result<Self, KeyFileError> {
         parse_file(text, PRESHARED).map(PresharedKey)
     }
@@ -91,7 +97,7 @@ impl PublicKey {
     }
 }
 
-/// The text of a key is not what it should be; the text is not quoted, as it may be a secret.
+/// The text is not a key. The error does not quote it, as it may be a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not 64 hex digits, as `anyrelay-agent pubkey` prints them")]
 pub struct ParseKeyError;
@@ -128,10 +134,10 @@ impl fmt::Debug for PresharedKey {
     }
 }
 
-/// What is wrong with a key file. Never quotes the file.
+/// Why a key file is not valid. Never quotes the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyFileError {
-    /// Not what such a file looks like.
+    /// The syntax is wrong.
     #[error(
         "not a file of this kind: its one line but for comments must be {name} = \"64 hex digits\""
     )]
@@ -139,15 +145,15 @@ pub enum KeyFileError {
         /// The name that the key must have.
         name: &'static str,
     },
-    /// The key of another kind.
+    /// The file holds a key of the other kind.
     #[error("this file holds a {found} key, but a {name} one is needed here")]
     OtherKind {
-        /// The kind that is needed.
+        /// The required kind.
         name: &'static str,
-        /// The kind that is there.
+        /// The kind in the file.
         found: &'static str,
     },
-    /// All zeros, which no generator makes.
+    /// The key is all zeros, which no generator produces.
     #[error(
         "the key is all zeros, which is nobody's secret; make one with `anyrelay-agent keygen`"
     )]
@@ -155,7 +161,7 @@ pub enum KeyFileError {
 }
 
 fn parse_file(text: &str, name: &'static str) -> Result<[u8; 32], KeyFileError> {
-    // The TOML crate's own message would quote the line.
+    // The error of the TOML crate would quote the line.
     let table: toml::Table = toml::from_str(text).map_err(|_| KeyFileError::Form { name })?;
     let other = [PRIVATE, PRESHARED].into_iter().find(|other| *other != name);
     if let Some(found) = other.filter(|other| table.contains_key(*other)) {

@@ -1,10 +1,10 @@
-//! The framing of what one inner side tells another, in the body of a DATA message.
+//! The format of messages between inner sides, in the body of a DATA message.
 //!
-//! Source: docs/agent.md, "Inner packets". All integers big-endian. A message starts with its type
-//! and the receiver's index in one word; an initiation, whose receiver has no index yet, carries
+//! Source: docs/agent.md, "Inner packets". All integers are big-endian. A message starts with a
+//! word of its type and the receiver's index; an initiation, whose receiver has no index yet, has
 //! the sender's instead.
 
-/// Bytes that sealing adds to an inner packet: word, counter, tag.
+/// Bytes that sealing adds to an inner packet: word, counter and tag.
 pub const OVERHEAD: usize = TRANSPORT_HEADER + TAG;
 /// Bytes before the sealed packet.
 pub const TRANSPORT_HEADER: usize = 12;
@@ -12,12 +12,12 @@ pub const TRANSPORT_HEADER: usize = 12;
 pub const INITIATION_LEN: usize = WORD + INITIATION_NOISE;
 /// Bytes of a response.
 pub const RESPONSE_LEN: usize = 2 * WORD + RESPONSE_NOISE;
-/// Bytes of the payload of an initiation: its time stamp.
+/// Bytes of an initiation's payload, which is a time stamp.
 pub const STAMP_LEN: usize = 8;
-/// The channel of DATA messages that carry inner packets; the UDP side never uses it.
+/// The channel of DATA messages with inner packets; the UDP side never uses it.
 pub const CHANNEL: u16 = u16::MAX;
 
-/// Bytes that prove a sealed packet authentic.
+/// Bytes of the authentication tag.
 pub const TAG: usize = 16;
 
 const WORD: usize = 4;
@@ -32,7 +32,7 @@ const INITIATION_PRESHARED: u8 = 2;
 const RESPONSE: u8 = 3;
 const TRANSPORT: u8 = 4;
 
-/// The number by which an inner side knows one of its sessions: 24 bits, random, never 0.
+/// The random number of a session or handshake at its receiver: 24 bits, never 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Index(u32);
 
@@ -46,19 +46,19 @@ impl Index {
     }
 }
 
-/// A message, as far as it can be read without a key.
+/// A message, parsed without a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message<'a> {
     /// The first message of a handshake.
     Initiation {
-        /// Whether the pattern is the one with a pre-shared key.
+        /// Whether it uses the pattern with a pre-shared key.
         preshared: bool,
-        /// The initiator's index of the session to be.
+        /// The initiator's index of the new session.
         sender: Index,
         /// Noise's message.
         noise: &'a [u8; INITIATION_NOISE],
     },
-    /// The answer to it.
+    /// The second message of a handshake.
     Response {
         /// The initiator's index.
         receiver: Index,
@@ -67,7 +67,7 @@ pub enum Message<'a> {
         /// Noise's message.
         noise: &'a [u8; RESPONSE_NOISE],
     },
-    /// A sealed packet, or nothing sealed: a keepalive.
+    /// A sealed packet; an empty one is a keepalive.
     Transport {
         /// The receiver's index.
         receiver: Index,
@@ -79,7 +79,7 @@ pub enum Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// Reads a body; `None` when it is none of ours.
+    /// Parses a body; `None` when it is not a valid message.
     pub fn parse(body: &'a [u8]) -> Option<Message<'a>> {
         let (word, rest) = body.split_first_chunk::<WORD>()?;
         let index = Index::from_low_bits(u32::from_be_bytes(*word))?;
@@ -112,12 +112,12 @@ impl<'a> Message<'a> {
     }
 }
 
-/// The start of an initiation.
+/// The header of an initiation.
 pub fn initiation_head(preshared: bool, sender: Index) -> [u8; WORD] {
     word(if preshared { INITIATION_PRESHARED } else { INITIATION }, sender)
 }
 
-/// The start of a response.
+/// The header of a response.
 pub fn response_head(receiver: Index, sender: Index) -> [u8; 2 * WORD] {
     let mut head = [0; 2 * WORD];
     head[..WORD].copy_from_slice(&word(RESPONSE, receiver));
@@ -125,7 +125,7 @@ pub fn response_head(receiver: Index, sender: Index) -> [u8; 2 * WORD] {
     head
 }
 
-/// The start of a sealed packet.
+/// The header of a sealed packet.
 pub fn transport_head(receiver: Index, counter: u64) -> [u8; TRANSPORT_HEADER] {
     let mut head = [0; TRANSPORT_HEADER];
     head[..WORD].copy_from_slice(&word(TRANSPORT, receiver));

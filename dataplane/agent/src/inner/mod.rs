@@ -1,10 +1,10 @@
-//! The inner side: IP packets of a TUN device, sealed end to end between peers that are pinned by
-//! their static keys.
+//! The inner side: IP packets of a TUN device, encrypted end to end between peers that are
+//! identified by static keys.
 //!
-//! [`Inner`] is a state machine without I/O: the time, packets and messages are passed in, and so
-//! is randomness (`snow` draws none, see [`noise`]). [`TunSide`] joins it to a TUN device and to the
-//! tunnel. What goes on the wire is in docs/agent.md, "Inner packets". A POP and everyone on the
-//! way sees sealed bytes and their lengths.
+//! [`Inner`] is a state machine without I/O: time, packets, messages and random numbers are
+//! arguments (see [`noise`]). [`TunSide`] joins it to a TUN device and to the tunnel.
+//! docs/agent.md, "Inner packets", describes the messages. POPs and networks on the path see
+//! ciphertexts and their lengths.
 
 pub mod counters;
 pub mod device;

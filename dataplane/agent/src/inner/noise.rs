@@ -1,9 +1,9 @@
-//! The handshake and the cipher between two inner sides: the only file that names `snow` and `ring`.
+//! The handshake and the cipher between two inner sides. Only this file names `snow` and `ring`.
 //!
 //! Noise_IK_25519_ChaChaPoly_BLAKE2s, or Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s with a pre-shared
 //! key (The Noise Protocol Framework, revision 34), with the prologue "anyrelay inner v1". `snow`
-//! draws no random numbers here: each handshake is given its ephemeral key by the caller. The cipher
-//! is `ring`'s, whose assembly takes a third to a tenth of the time of `snow`'s default one.
+//! generates no random numbers here: the caller supplies the ephemeral key of each handshake. The
+//! cipher is `ring`'s, whose assembly is three to ten times as fast as `snow`'s default one.
 
 use std::fmt;
 
@@ -19,13 +19,13 @@ use super::message::{INITIATION_LEN, RESPONSE_LEN, STAMP_LEN, TAG};
 /// An ephemeral private key, from the system's random number generator, used once.
 pub type Ephemeral = [u8; 32];
 
-/// A handshake or a sealed packet that is not what it should be: forged, damaged, of another
-/// session, or made with other keys. Which of these, nobody can tell.
+/// A handshake or sealed packet is not authentic: forged, damaged, of another session, or made with
+/// other keys. These cases cannot be distinguished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a handshake or packet that was not made with the keys of this peer")]
 pub struct NotAuthentic;
 
-/// Keys of one side: who it is, and the pre-shared key with the peer.
+/// The keys of one side: its own, and the one shared with the peer.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity<'a> {
     /// The private key of this side.
@@ -34,12 +34,15 @@ pub struct Identity<'a> {
     pub preshared: Option<&'a PresharedKey>,
 }
 
-/// A handshake that was begun here and waits for the response.
+/// A handshake of this side, which waits for the response.
 pub struct Initiator(HandshakeState);
 
 impl Initiator {
-    /// Begins a handshake with `peer` and writes Noise's first message, which holds `stamp`, to
-    /// `out`; its length is returned too.
+    /// Starts a handshake with `peer` and writes Noise's first message, which holds `stamp`, to
+    /// `out`. Returns the handshake and the length of the message.
+    ///
+    /// # Errors
+    /// When `out` is too short or `peer` is not a valid key.
     pub fn begin(
         identity: Identity<'_>,
         peer: &PublicKey,
@@ -58,31 +61,40 @@ impl Initiator {
         Ok((Initiator(state), len))
     }
 
-    /// Reads the response. After a failure the right one may still come.
+    /// Reads the response. After an error the authentic one may still follow.
+    ///
+    /// # Errors
+    /// When the response is not authentic.
     pub fn read(&mut self, response: &[u8]) -> Result<(), NotAuthentic> {
         self.0.read_message(response, &mut [0; RESPONSE_LEN])?;
         Ok(())
     }
 
-    /// The session, once the response was read.
+    /// The session, after the response was read.
+    ///
+    /// # Errors
+    /// When the response was not read.
     pub fn finish(self) -> Result<Transport, NotAuthentic> {
         Ok(Transport(self.0.into_stateless_transport_mode()?))
     }
 }
 
-/// A handshake that a peer began.
+/// A handshake that a peer started.
 pub struct Responder {
     state: HandshakeState,
-    /// The peer, as it proved.
+    /// The peer's authenticated key.
     pub peer: PublicKey,
-    /// Whether it began the pattern with a pre-shared key.
+    /// Whether the peer uses the pattern with a pre-shared key.
     pub preshared: bool,
-    /// What it sent along.
+    /// The peer's time stamp.
     pub stamp: [u8; STAMP_LEN],
 }
 
 impl Responder {
     /// Reads Noise's first message. The ephemeral key is for the response.
+    ///
+    /// # Errors
+    /// When the message is not authentic.
     pub fn read(
         private: &PrivateKey,
         preshared: bool,
@@ -101,7 +113,10 @@ impl Responder {
         Ok(Responder { state, peer, preshared, stamp })
     }
 
-    /// Writes Noise's second message to `out`; returns its length and the session.
+    /// Writes Noise's second message to `out`; returns the session and the length of the message.
+    ///
+    /// # Errors
+    /// When `out` is too short or the pre-shared key is missing.
     pub fn respond(
         mut self,
         preshared: Option<&PresharedKey>,
@@ -115,22 +130,28 @@ impl Responder {
     }
 }
 
-/// The keys of a session. Counters are the caller's: one is never sealed with twice.
+/// The keys of a session. The caller must not seal twice with one counter.
 pub struct Transport(StatelessTransportState);
 
 impl Transport {
     /// Seals `packet` into `out`; returns the length.
+    ///
+    /// # Errors
+    /// When `out` is too short.
     pub fn seal(&self, counter: u64, packet: &[u8], out: &mut [u8]) -> Result<usize, NotAuthentic> {
         Ok(self.0.write_message(counter, packet, out)?)
     }
 
     /// Opens `sealed` into `out`; returns the length.
+    ///
+    /// # Errors
+    /// When `sealed` is not authentic, or `out` is too short.
     pub fn open(&self, counter: u64, sealed: &[u8], out: &mut [u8]) -> Result<usize, NotAuthentic> {
         Ok(self.0.read_message(counter, sealed, out)?)
     }
 }
 
-/// The public key of a private one.
+/// The public key of a private one; `None` if X25519 is missing from the build.
 pub fn public_key(private: &PrivateKey) -> Option<PublicKey> {
     let mut dh = DefaultResolver.resolve_dh(&DHChoice::Curve25519)?;
     dh.set(private.as_bytes());
@@ -171,7 +192,7 @@ fn builder<'a>(preshared: bool, ephemeral: Ephemeral) -> Result<Builder<'a>, Not
     Ok(Builder::with_resolver(params, Box::new(Resolver { ephemeral })).prologue(PROLOGUE)?)
 }
 
-/// The default primitives, but random numbers from the caller and the cipher of `ring`.
+/// The default primitives, but the caller's random numbers and the cipher of `ring`.
 struct Resolver {
     ephemeral: Ephemeral,
 }
@@ -197,7 +218,7 @@ impl CryptoResolver for Resolver {
     }
 }
 
-/// Hands out the ephemeral key once: a handshake that asked for more would get the same again.
+/// Yields the ephemeral key once: a second request must not get the same key.
 struct Once(Option<Ephemeral>);
 
 impl Random for Once {
@@ -229,7 +250,7 @@ impl Cipher for ChaChaPoly {
         self.0 = UnboundKey::new(&CHACHA20_POLY1305, key).ok().map(LessSafeKey::new);
     }
 
-    /// Without a key, or without room, nothing is written; `snow` sees to both before.
+    /// Writes nothing without a key or without room; `snow` checks both before.
     fn encrypt(&self, nonce: u64, authtext: &[u8], plaintext: &[u8], out: &mut [u8]) -> usize {
         let room = out.split_at_mut_checked(plaintext.len());
         let (Some(key), Some((text, rest))) = (&self.0, room) else {
@@ -245,7 +266,7 @@ impl Cipher for ChaChaPoly {
                 plaintext.len() + TAG
             }
             Err(_) => {
-                // Not sealed: it must not go out as it is.
+                // Not sealed: the plaintext must not be sent.
                 text.fill(0);
                 0
             }
@@ -260,7 +281,7 @@ impl Cipher for ChaChaPoly {
         out: &mut [u8],
     ) -> Result<usize, snow::Error> {
         let key = self.0.as_ref().ok_or(snow::Error::Decrypt)?;
-        // The tag is looked at where it is, so that `out` need not hold it.
+        // The tag is checked in place, so that `out` needs no room for it.
         let (text, tag) = ciphertext.split_last_chunk::<TAG>().ok_or(snow::Error::Decrypt)?;
         let out = out.get_mut(..text.len()).ok_or(snow::Error::Decrypt)?;
         out.copy_from_slice(text);
@@ -272,7 +293,7 @@ impl Cipher for ChaChaPoly {
 }
 
 const PROLOGUE: &[u8] = b"anyrelay inner v1";
-/// Where IKpsk2 mixes the pre-shared key in: at the end of the second message.
+/// The place of the pre-shared key in IKpsk2: at the end of the second message.
 const PSK_PLACE: u8 = 2;
 
 #[cfg(test)]
@@ -287,7 +308,7 @@ mod tests {
         PresharedKey::new([byte; 32])
     }
 
-    /// A handshake from key 1 to key 2, with these pre-shared keys on either side.
+    /// A handshake from key 1 to key 2, with the pre-shared keys of both sides.
     fn handshake(ours: Option<u8>, theirs: Option<u8>) -> Result<[Transport; 2], NotAuthentic> {
         let (alice, bob) = (private(1), private(2));
         let (ours, theirs) = (ours.map(psk), theirs.map(psk));
@@ -351,7 +372,7 @@ mod tests {
 
     #[test]
     fn a_public_key_is_that_of_another_implementation() {
-        // By RFC 7748's ladder written out in Python.
+        // Calculated with RFC 7748's ladder in Python.
         let expected = "a4e09292b651c278b9772c569f5fa9bb13d906b46ab68c9df9dc2b4409f8a209";
         assert_eq!(public_key(&private(1)).unwrap().to_string(), expected);
     }

@@ -1,4 +1,4 @@
-//! What of an inner IP packet matters here: whence, whereto, and that its length does not lie.
+//! The addresses of an inner IP packet, and a check of its length.
 //!
 //! Sources: RFC 791, RFC 8200.
 
@@ -7,15 +7,15 @@ use std::net::IpAddr;
 /// The addresses of an IP packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Addresses {
-    /// Whence.
+    /// The source.
     pub src: IpAddr,
-    /// Whereto.
+    /// The destination.
     pub dst: IpAddr,
 }
 
 impl Addresses {
-    /// Reads the header of a packet that fills `bytes` exactly; `None` when it does not, or is no
-    /// IP packet.
+    /// Parses the header of a packet that fills `bytes` exactly; `None` for other lengths, and for
+    /// bytes that are not an IP packet.
     pub fn parse(bytes: &[u8]) -> Option<Addresses> {
         match bytes.first()? >> 4 {
             4 => {

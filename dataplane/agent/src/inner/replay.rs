@@ -1,11 +1,11 @@
-//! Which counters of a session were seen: each is taken once, and none that is too far behind.
+//! The replay window of a session: accepts each counter once, and none that is too old.
 //!
-//! Source: RFC 6479, a ring of words that is cleared word by word as the greatest counter moves on.
+//! Source: RFC 6479, a ring of words, cleared word by word as the greatest counter advances.
 
-/// How far behind the greatest counter one may be and still be taken.
+/// The size of the window: counters further behind the greatest one are refused.
 pub const WINDOW: u64 = 2048;
 
-/// The counters seen of one direction of one session.
+/// The counters seen in one direction of one session.
 #[derive(Clone, Debug)]
 pub struct ReplayWindow {
     /// The greatest counter seen, plus one; 0 before the first.
@@ -14,27 +14,27 @@ pub struct ReplayWindow {
     ring: [u64; WORDS],
 }
 
-/// How a counter stands to those seen.
+/// The state of a counter before its packet is authenticated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// Greater than all seen.
+    /// Greater than all seen counters.
     Newest,
-    /// Behind the greatest, but not seen.
+    /// Less than the greatest counter, but not seen.
     Late,
-    /// Seen, or too far behind to tell.
+    /// Seen, or older than the window.
     Refused,
 }
 
 impl ReplayWindow {
-    /// Nothing seen.
+    /// An empty window.
     pub const fn new() -> Self {
         ReplayWindow { next: 0, ring: [0; WORDS] }
     }
 
-    /// How `counter` stands; nothing is noted, as the packet is not authenticated yet.
+    /// The state of `counter`. Changes nothing, as the packet is not authenticated yet.
     pub fn standing(&self, counter: u64) -> Standing {
         if counter == u64::MAX {
-            // Noise keeps this one for itself (section 5.1), and `next` could not pass it.
+            // Noise reserves this counter (section 5.1), and `next` could not exceed it.
             return Standing::Refused;
         }
         if counter >= self.next {
@@ -45,11 +45,12 @@ impl ReplayWindow {
         if seen || self.next - counter > WINDOW { Standing::Refused } else { Standing::Late }
     }
 
-    /// Notes a counter whose standing was not [`Standing::Refused`] and whose packet is authentic.
+    /// Marks a counter as seen, which must not be [`CounterState::Refused`], and whose packet is
+    /// authentic.
     pub fn note(&mut self, counter: u64) {
         if counter >= self.next {
-            // The words from the one after the greatest's to the counter's own hold what is now
-            // too far behind.
+            // The words after that of the greatest counter, up to that of `counter`, hold counters
+            // that are now older than the window.
             let first = self.next.div_ceil(BITS);
             let last = counter / BITS;
             let stale = last.saturating_add(1).saturating_sub(first).min(WORDS as u64);
@@ -78,7 +79,7 @@ fn place(counter: u64) -> (usize, u64) {
 }
 
 const BITS: u64 = u64::BITS as u64;
-/// One word more than the window holds, as the greatest's own word is seldom full.
+/// One word more than the window holds, as the word of the greatest counter is seldom full.
 const WORDS: usize = (WINDOW / BITS) as usize + 1;
 
 #[cfg(test)]
@@ -87,7 +88,7 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
-    /// The slow twin: every counter ever seen.
+    /// The slow reference: a set of all seen counters.
     #[derive(Default)]
     struct Twin(BTreeSet<u64>);
 

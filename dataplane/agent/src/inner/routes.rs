@@ -1,6 +1,6 @@
-//! Which peer an inner address belongs to: the longest allowed prefix that holds it.
+//! The peer of an inner address: the one with the longest allowed prefix that contains it.
 //!
-//! Looked up for each packet, for its destination on the way out and its source on the way in.
+//! Each packet is looked up: an outgoing one by its destination, an incoming one by its source.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use std::str::FromStr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerIndex(pub u16);
 
-/// A prefix of inner addresses, without bits past its length.
+/// A prefix of inner addresses, with all bits after its length 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Prefix {
     first: IpAddr,
@@ -23,12 +23,12 @@ impl Prefix {
         self.first
     }
 
-    /// Bits of the prefix.
+    /// The length in bits.
     pub const fn bits(self) -> u8 {
         self.len
     }
 
-    /// Whether `ip` is in it.
+    /// Whether the prefix contains `ip`.
     pub fn contains(self, ip: IpAddr) -> bool {
         self.first.is_ipv4() == ip.is_ipv4() && masked(ip, self.len) == number(self.first)
     }
@@ -40,13 +40,13 @@ impl fmt::Display for Prefix {
     }
 }
 
-/// What is wrong with the text of a prefix.
+/// Why a text is not a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParsePrefixError {
-    /// It is none.
+    /// The syntax is wrong.
     #[error("not ADDRESS/BITS, such as 10.9.0.2/32 or fd00::2/128")]
     Form,
-    /// The address has bits past the prefix.
+    /// The address has bits after the prefix length.
     #[error("the address has bits past the prefix; {0} is meant, or another length")]
     HostBits(Prefix),
 }
@@ -66,14 +66,14 @@ impl FromStr for Prefix {
     }
 }
 
-/// All allowed prefixes of all peers.
+/// The allowed prefixes of all peers.
 #[derive(Clone, Debug, Default)]
 pub struct Routes {
     v4: Table,
     v6: Table,
 }
 
-/// One address family's prefixes: longest first; within a length by address.
+/// The prefixes of one address family: longest first, and by address within a length.
 #[derive(Clone, Debug, Default)]
 struct Table(Vec<(u8, Vec<(u128, PeerIndex)>)>);
 
@@ -98,7 +98,7 @@ impl Routes {
         routes
     }
 
-    /// The peer that `ip` belongs to.
+    /// The peer of `ip`.
     pub fn peer_of(&self, ip: IpAddr) -> Option<PeerIndex> {
         let Table(lengths) = if ip.is_ipv4() { &self.v4 } else { &self.v6 };
         lengths.iter().find_map(|(len, entries)| {

@@ -1,4 +1,4 @@
-//! One session with a peer: keys, counters, age.
+//! A session with a peer: keys, counters and age.
 
 use anyrelay_core::time::Instant;
 
@@ -6,14 +6,14 @@ use super::message::{Index, TRANSPORT_HEADER, transport_head};
 use super::noise::{NotAuthentic, Transport};
 use super::replay::{ReplayWindow, Standing};
 
-/// From this age on, the side that began a session begins the next.
+/// From this age on, the initiator starts the next session.
 pub const REKEY_MS: u64 = 120_000;
-/// From this age on, the other side does, in case the first cannot.
+/// From this age on, the responder does, in case the initiator cannot.
 pub const REKEY_LATE_MS: u64 = 135_000;
-/// From this age on, nothing is sealed any more.
+/// From this age on, nothing is sealed with the session.
 pub const SEND_MS: u64 = 180_000;
-/// From this age on, nothing is opened any more. Later than [`SEND_MS`], as the two sides begin to
-/// count one round trip apart, and packets take their time.
+/// From this age on, nothing is opened with the session. Later than [`SEND_MS`], as the ages of the
+/// two sides differ by a round trip, and packets take time.
 pub const ACCEPT_MS: u64 = 190_000;
 
 const _: () = assert!(REKEY_MS < REKEY_LATE_MS && REKEY_LATE_MS < SEND_MS && SEND_MS < ACCEPT_MS);
@@ -21,15 +21,14 @@ const _: () = assert!(REKEY_MS < REKEY_LATE_MS && REKEY_LATE_MS < SEND_MS && SEN
 /// Keys, counters and age.
 #[derive(Debug)]
 pub struct Session {
-    /// By which index the peer calls it.
+    /// The index that the peer sends to.
     pub local: Index,
-    /// Whether the handshake was begun here.
+    /// Whether this side was the initiator.
     pub initiated: bool,
-    /// Whether the peer is known to have the keys, so that it may be sent on. The initiator knows
-    /// from the response; the responder only from the first packet, as an initiation might be
-    /// replayed.
+    /// Whether the peer is known to have the keys, so that packets may be sent. The initiator knows
+    /// it from the response; the responder from the first packet, as an initiation may be a replay.
     pub confirmed: bool,
-    /// When it came to be.
+    /// The time of the handshake.
     pub since: Instant,
     transport: Transport,
     remote: Index,
@@ -42,14 +41,14 @@ pub struct Session {
 pub enum Refusal {
     /// The session is too old.
     Expired,
-    /// Its counter was seen, or is too far behind.
+    /// The counter was seen, or is older than the window.
     Replayed,
-    /// It was not sealed with the session's key.
+    /// The packet was not sealed with the session's key.
     NotAuthentic,
 }
 
 impl Session {
-    /// A session whose handshake was done at `since`.
+    /// A session from a handshake at `since`.
     pub fn new(
         transport: Transport,
         local: Index,
@@ -70,33 +69,39 @@ impl Session {
         }
     }
 
-    /// Whether it may be sent on.
+    /// Whether packets may be sent.
     pub fn may_send(&self, now: Instant) -> bool {
         self.confirmed && now.millis_since(self.since) < SEND_MS
     }
 
-    /// Whether nothing may be opened with it any more.
+    /// Whether the session is too old for any packet.
     pub fn is_over(&self, now: Instant) -> bool {
         now.millis_since(self.since) >= ACCEPT_MS
     }
 
-    /// Whether this side should begin the next one.
+    /// Whether this side should start the next session.
     pub fn wants_rekey(&self, now: Instant) -> bool {
         let due = if self.initiated { REKEY_MS } else { REKEY_LATE_MS };
         now.millis_since(self.since) >= due
     }
 
     /// Writes the message that carries `packet`; returns its length.
+    ///
+    /// # Errors
+    /// When `out` is too short.
     pub fn seal(&mut self, packet: &[u8], out: &mut [u8]) -> Result<usize, NotAuthentic> {
         let (head, rest) = out.split_first_chunk_mut::<TRANSPORT_HEADER>().ok_or(NotAuthentic)?;
         *head = transport_head(self.remote, self.sealed);
         let len = self.transport.seal(self.sealed, packet, rest)?;
-        // 2^64 packets are not sealed in three minutes.
+        // A session does not seal 2^64 packets in three minutes.
         self.sealed = self.sealed.saturating_add(1);
         Ok(TRANSPORT_HEADER + len)
     }
 
-    /// Opens a message into `out`; returns its length, and how its counter stood.
+    /// Opens a message into `out`; returns its length, and the state of its counter.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
     pub fn open(
         &mut self,
         now: Instant,

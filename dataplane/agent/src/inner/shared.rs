@@ -1,4 +1,4 @@
-//! What all peers of one inner side use together.
+//! The state that all peers of an inner side share.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,22 +11,22 @@ use super::message::{Index, OVERHEAD};
 use super::noise::Ephemeral;
 use super::routes::PeerIndex;
 
-/// Fills its argument from the system's random number generator; false when that fails. Keys are
-/// made of it.
+/// Fills its argument from the system's random number generator; false on failure. Keys are made of
+/// it.
 pub type Random = Box<dyn FnMut(&mut [u8]) -> bool + Send>;
 
 /// The longest inner packet, in bytes.
 pub const MAX_PACKET: usize = 9000;
 
-/// Keys, randomness, buffers, and whose sessions indices are.
+/// Keys, randomness, buffers, and the peer of each index.
 pub(super) struct Shared {
     pub(super) private: PrivateKey,
     pub(super) public: PublicKey,
     pub(super) indices: HashMap<Index, PeerIndex>,
     pub(super) drops: Drops,
-    /// Where a message is written.
+    /// Buffer for a sealed message.
     pub(super) sealed: Box<[u8]>,
-    /// Where a packet is opened to.
+    /// Buffer for an opened packet.
     pub(super) opened: Box<[u8]>,
     random: Random,
     last_stamp: u64,
@@ -52,7 +52,7 @@ impl Shared {
         (self.random)(&mut bytes).then_some(bytes)
     }
 
-    /// A random byte where any will do.
+    /// A random byte, for jitter; 0 on failure.
     pub(super) fn random_byte(&mut self) -> u8 {
         let mut byte = [0];
         (self.random)(&mut byte);
@@ -77,7 +77,8 @@ impl Shared {
         None
     }
 
-    /// The stamp of an initiation: the wall clock's milliseconds, but always greater than before.
+    /// The time stamp of an initiation: the wall clock's milliseconds, but always greater than the
+    /// last.
     pub(super) fn stamp(&mut self, now: Now) -> u64 {
         self.last_stamp = now.unix.as_millis().max(self.last_stamp.saturating_add(1));
         self.last_stamp
@@ -90,5 +91,5 @@ impl fmt::Debug for Shared {
     }
 }
 
-/// Of 2^24 indices a few thousand are taken at most: more tries mean broken random numbers.
+/// At most a few thousand of 2^24 indices are in use: more tries would mean broken random numbers.
 const INDEX_TRIES: usize = 16;

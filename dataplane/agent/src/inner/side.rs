@@ -1,5 +1,5 @@
-//! The TUN device as an agent's local side: packets from the device are sealed and sent, what comes
-//! from peers is opened and written to it.
+//! The TUN device as an agent's local side: seals and sends packets from the device, and writes
+//! opened packets from peers to it.
 
 use std::hash::{Hash, Hasher};
 use std::io;
@@ -20,8 +20,8 @@ use super::shared::{MAX_PACKET, Random};
 use crate::local::{self, LocalSide, PublicToken, Received, SendError, Tunnel};
 use crate::poller::Poller;
 
-/// Where a peer is. Two are the same when the token and the parity of its epoch are: a datagram
-/// tells no more of its sender's epoch, and an answer needs no more.
+/// The locator of a peer. Two are equal if the tokens and the parities of their epochs are: a
+/// datagram carries only the parity of its sender's epoch, and answers need no more.
 #[derive(Clone, Copy, Debug)]
 pub struct TokenPlace(pub PublicToken);
 
@@ -42,52 +42,52 @@ impl Hash for TokenPlace {
 /// The peers of a TUN side.
 #[derive(Clone, Debug)]
 pub struct TunPeers {
-    /// All of them.
+    /// All peers.
     pub all: Vec<PeerConfig<TokenPlace>>,
-    /// Those that the agent looks for, in the order in which it numbers them.
+    /// The peers that have a source of their locator, in the order of [`SourceIndex`].
     pub sought: Vec<PeerIndex>,
 }
 
-/// A TUN device with the inner side behind it.
+/// A TUN device with its inner side.
 #[derive(Debug)]
 pub struct TunSide {
     tun: Tun,
     inner: Inner<TokenPlace>,
     sought: Vec<PeerIndex>,
-    /// The session of all that this process sends.
+    /// The session of all messages of this process.
     session: u64,
     packet: Box<[u8]>,
-    /// Whether the MTU follows what the tunnel carries.
+    /// Whether the MTU follows the tunnel's.
     follow: bool,
-    /// Whether the device has IPv6 addresses, which need an MTU of 1280 at least.
+    /// Whether the device has IPv6 addresses, which need an MTU of at least 1280.
     v6: bool,
     mtu: u16,
     mtu_looked_at: Option<Instant>,
-    /// Whether the log says already that the MTU is too large.
+    /// Whether the warning of a too large MTU was logged.
     warned: bool,
     lost: Lost,
-    /// The device was removed: reading it would fail for ever, at once.
+    /// The device was removed, so every read fails at once.
     gone: bool,
 }
 
-/// What was lost between the inner side and the world.
+/// Losses between the inner side and the tunnel or the device.
 #[derive(Clone, Copy, Debug, Default)]
 struct Lost {
-    /// Longer than the tunnel carries.
+    /// Longer than the tunnel's limit.
     too_big: u64,
-    /// While the tunnel was not up, or for another reason of its own.
+    /// The tunnel was not up, or failed.
     tunnel: u64,
-    /// Not taken by the device.
+    /// The device failed.
     device: u64,
 }
 
-/// Why there is no TUN side.
+/// Why the TUN side was not created.
 #[derive(Debug, thiserror::Error)]
 pub enum TunSideError {
-    /// No device.
+    /// The device failed.
     #[error(transparent)]
     Device(#[from] DeviceError),
-    /// No inner side.
+    /// The inner side failed.
     #[error(transparent)]
     Inner(#[from] InnerError),
     /// No random numbers.
@@ -96,10 +96,10 @@ pub enum TunSideError {
 }
 
 impl TunSide {
-    /// Makes the device. `random` must be the system's random number generator.
+    /// Creates the device. `random` must be the system's random number generator.
     ///
     /// # Errors
-    /// Why there is none.
+    /// See [`TunSideError`].
     pub fn open(
         device: &DeviceConfig,
         private: PrivateKey,
@@ -129,8 +129,8 @@ impl TunSide {
         })
     }
 
-    /// Lets the device's MTU be what the tunnel carries to the peer that it carries least to, so
-    /// that the kernel tells senders, and packets that do not fit are not made.
+    /// Sets the device's MTU to the least that the tunnel carries to any peer, so that the kernel
+    /// informs senders, and programs make no packets that do not fit.
     fn tend_mtu(&mut self, tunnel: &dyn Tunnel) {
         let now = tunnel.now();
         if self.mtu_looked_at.is_some_and(|at| now.millis_since(at) < MTU_EVERY_MS) {
@@ -186,7 +186,7 @@ impl LocalSide for TunSide {
                 }
                 Ok(None) => break,
                 Err(error) => {
-                    // While it is only down, the operator may bring it up again.
+                    // A device that is only down may be brought up again by the operator.
                     self.gone |= error.raw_os_error() == Some(Errno::BADFD.raw_os_error());
                     lost.device = lost.device.wrapping_add(1);
                     break;
@@ -194,7 +194,7 @@ impl LocalSide for TunSide {
             }
         }
         if self.lost.too_big != too_big {
-            // The tunnel carries less than it did.
+            // The tunnel's limit has fallen.
             self.mtu_looked_at = None;
         }
         self.tend_mtu(tunnel);
@@ -306,7 +306,7 @@ fn peer_status(peer: &PeerStatus<TokenPlace>) -> Value {
     })
 }
 
-/// The tunnel's time, and the wall clock's for the stamps of initiations.
+/// The tunnel's time, and the wall clock's for the time stamps of initiations.
 fn now(tunnel: &dyn Tunnel) -> Now {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
@@ -314,14 +314,14 @@ fn now(tunnel: &dyn Tunnel) -> Now {
 }
 
 const KEY: u64 = 0;
-/// Packets of the device that are taken before others get their turn.
+/// Packets read from the device before other work gets its turn.
 const BATCH: usize = 64;
-/// What fits a tunnel with the default tunnel_mtu between IPv4 agents: 1400 - 84 - [`OVERHEAD`].
+/// The MTU with the default tunnel_mtu between IPv4 agents: 1400 - 84 - [`OVERHEAD`].
 const FIRST_MTU: u16 = 1400 - 84 - OVERHEAD as u16;
 const _: () = assert!(FIRST_MTU >= V6_MTU && OVERHEAD == 28);
-/// The least MTU of a link that IPv6 is used on (RFC 8200, section 5).
+/// The minimum MTU of IPv6 links (RFC 8200, section 5).
 const V6_MTU: u16 = 1280;
-/// What every IPv4 host takes (RFC 791).
+/// The minimum of IPv4 hosts (RFC 791).
 const LEAST_MTU: u16 = 576;
 const MTU_EVERY_MS: u64 = 1000;
 

@@ -1,4 +1,5 @@
-//! The two capabilities that an agent needs (capabilities(7)), and handing them on to `nft` and `ip`.
+//! The two capabilities that an agent needs (capabilities(7)), and their inheritance by `nft` and
+//! `ip`.
 
 use std::io::Write;
 use std::process::{Child, Command, Output, Stdio};
@@ -12,19 +13,19 @@ use rustix::thread::{
     CapabilitySet, capabilities, configure_capability_in_ambient_set, set_capabilities,
 };
 
-/// What is missing.
+/// The capabilities are not sufficient.
 #[derive(Debug, thiserror::Error)]
 pub enum CapabilityError {
-    /// A capability.
+    /// A capability is missing.
     #[error(
         "missing {names}: run as root, from the systemd unit, or after \
          `setcap cap_net_raw,cap_net_admin+ep anyrelay-agent`"
     )]
     Missing {
-        /// Which ones.
+        /// Its name, or both names.
         names: String,
     },
-    /// The kernel's answer.
+    /// The system call failed.
     #[error("the capabilities of this process cannot be read: {0}")]
     Read(Errno),
 }
@@ -32,7 +33,7 @@ pub enum CapabilityError {
 /// Checks that this thread may open raw sockets and change firewall tables.
 ///
 /// # Errors
-/// With the names of what is missing.
+/// Names the missing capabilities.
 pub fn check() -> Result<(), CapabilityError> {
     let sets = capabilities(None).map_err(CapabilityError::Read)?;
     let names: Vec<_> = NEEDED
@@ -46,14 +47,15 @@ pub fn check() -> Result<(), CapabilityError> {
     Err(CapabilityError::Missing { names: names.join(" and ") })
 }
 
-/// Runs the system's program `program` with CAP_NET_ADMIN and hands it `input`; what it said.
+/// Runs the system's program `program` with CAP_NET_ADMIN and the standard input `input`; returns
+/// its output.
 ///
-/// It is looked for in the system's folders alone: whoever may start an agent that has its
-/// capabilities from its file must not choose what gets them.
+/// It is searched in the system's folders alone: a user who may start an agent with file
+/// capabilities must not choose a program that inherits them.
 ///
 /// # Errors
-/// When there is no such program, it cannot be run, or it does not end within [`RUN_MAX`]: the tunnel
-/// stands still meanwhile.
+/// When the program does not exist, cannot be started, or does not end within [`RUN_MAX`]: the
+/// tunnel waits for it.
 pub fn run(program: &str, arguments: &[&str], input: &str) -> std::io::Result<Output> {
     run_within(program, arguments, input, RUN_MAX)
 }
@@ -74,13 +76,13 @@ fn run_within(
     let input = input.to_owned();
     thread::Builder::new().name("program".to_owned()).spawn(move || {
         if let Some(mut stdin) = stdin {
-            // It may end without having read all of it; its exit code says why.
+            // It may end before it has read all input; its exit code has the reason.
             let _ = stdin.write_all(input.as_bytes());
         }
         let _ = tell.send(child.wait_with_output());
     })?;
     told.recv_timeout(most).unwrap_or_else(|_| {
-        // Not waited for yet, so the number is still its own.
+        // Not waited for yet, so its process ID cannot belong to another process.
         let _ = kill_process(pid, Signal::KILL);
         let text = format!("{program} did not end within {} s and was killed", most.as_secs());
         Err(std::io::Error::new(std::io::ErrorKind::TimedOut, text))
@@ -98,26 +100,26 @@ fn spawn(program: &str, arguments: &[&str]) -> std::io::Result<Child> {
         .spawn()
 }
 
-/// Lets programs that this thread starts have CAP_NET_ADMIN. Root's have it anyway; those of an
-/// ordinary user with file capabilities only get it from the ambient set.
+/// Lets child processes of this thread have CAP_NET_ADMIN. Root's have it anyway; those of a user
+/// with file capabilities get it only from the ambient set.
 fn hand_on_net_admin() {
     let Ok(mut sets) = capabilities(None) else { return };
     sets.inheritable |= CapabilitySet::NET_ADMIN;
     if set_capabilities(None, sets).is_ok() {
-        // Refused where a security module forbids it: the program says then what it misses.
+        // A security module may forbid this; the program then reports the missing capability.
         let _ = configure_capability_in_ambient_set(CapabilitySet::NET_ADMIN, true);
     }
 }
 
-/// Undoes [`hand_on_net_admin`], so that no other program gets it: those that tokens are published
-/// by need none, nor the CAP_NET_RAW that a service manager may have put into the set.
+/// Empties the ambient set, so that other programs do not inherit it: commands that publish tokens
+/// need no capability, also not a CAP_NET_RAW that a service manager put into the set.
 fn keep_net_admin() {
     for (capability, _) in NEEDED {
         let _ = configure_capability_in_ambient_set(capability, false);
     }
 }
 
-/// How long `nft` and `ip` may take.
+/// The time limit for `nft` and `ip`.
 pub const RUN_MAX: Duration = Duration::from_secs(5);
 const SYSTEM_FOLDERS: &str =
     "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin";

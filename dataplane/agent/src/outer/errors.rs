@@ -1,8 +1,8 @@
-//! ICMP errors about what this host sent to the VIP, from a raw socket's error queue (ip(7),
-//! IP_RECVERR; ipv6(7), IPV6_RECVERR).
+//! ICMP errors about segments sent to the VIP, from a raw socket's error queue (ip(7), IP_RECVERR;
+//! ipv6(7), IPV6_RECVERR).
 //!
-//! The kernel has seen to it that what is quoted went from this socket's address to the VIP, and no
-//! more than that: which segment is quoted, its owner must judge.
+//! The kernel has checked that the quoted packet went from this socket's address to the VIP, and
+//! nothing else: the caller checks the quoted port and sequence number.
 
 use std::io::IoSliceMut;
 use std::os::fd::{AsFd, AsRawFd};
@@ -12,20 +12,19 @@ use nix::errno::Errno;
 use nix::libc::{SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
-/// A router's word that a segment was longer than the next link takes: "fragmentation needed"
-/// (RFC 1191) or "packet too big" (RFC 8201).
+/// An ICMP error "fragmentation needed" (RFC 1191) or "packet too big" (RFC 8201).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooBig {
-    /// What the link takes, in bytes of IP. A router of before RFC 1191 says 0.
+    /// The MTU of the next link, in bytes of IP; 0 from routers that predate RFC 1191.
     pub mtu: usize,
-    /// The source port of the segment that is quoted.
+    /// The source port of the quoted segment.
     pub port: u16,
-    /// Its sequence number.
+    /// The sequence number of the quoted segment.
     pub seq: SeqNum,
 }
 
-/// Takes errors off the queue of `socket`, a bounded number of them, and hands `each` those that say
-/// that something was too big. Others need no answer.
+/// Reads a bounded number of errors from the queue of `socket` and calls `each` with those about a
+/// packet that was too big. Ignores others.
 pub fn take(socket: impl AsFd, is_v4: bool, mut each: impl FnMut(TooBig)) {
     let fd = socket.as_fd().as_raw_fd();
     let (mut quote, mut control) = ([0; QUOTE_MAX], [0; CONTROL_MAX]);
@@ -56,16 +55,17 @@ fn mtu_in(message: &ControlMessageOwned) -> Option<usize> {
     (found == wanted).then(|| usize::try_from(error.ee_info).unwrap_or(usize::MAX))
 }
 
-/// Port and number of the quoted segment. A socket that makes its own IPv4 header is shown that too.
+/// Source port and sequence number of the quoted segment. With a socket that writes its own IPv4
+/// header, the quote begins with that header.
 fn quoted(quote: &[u8], is_v4: bool) -> Option<(u16, SeqNum)> {
     let header_len = if is_v4 { usize::from(quote.first()? & 0x0f) * 4 } else { 0 };
     let [a, b, _, _, c, d, e, f] = *quote.get(header_len..)?.first_chunk()?;
     Some((u16::from_be_bytes([a, b]), SeqNum(u32::from_be_bytes([c, d, e, f]))))
 }
 
-/// The longest IPv4 header, and the ports and number of a segment.
+/// The longest IPv4 header, and the ports and sequence number of a segment.
 const QUOTE_MAX: usize = 60 + 8;
-/// Room for one extended error with an IPv6 address, and some more.
+/// Room for one extended error with an IPv6 address, and to spare.
 const CONTROL_MAX: usize = 256;
 const ERRORS_MAX: usize = 64;
 

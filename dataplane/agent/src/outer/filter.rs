@@ -1,8 +1,8 @@
-//! The filter of the packet socket: classic BPF (bpf(4), Linux's socket filters) that lets through
-//! whole TCP segments from the VIP to the agent's port and nothing else.
+//! The filter of the packet socket: classic BPF (bpf(4), Linux's socket filters) that accepts
+//! unfragmented TCP segments from the VIP to the agent's port alone.
 //!
-//! It runs in the kernel for each packet that the host receives, so it looks first at what tells
-//! most packets apart. It starts at the IP header, as packet sockets of type SOCK_DGRAM do.
+//! The kernel runs it for each packet that the host receives, so the most selective fields come
+//! first. It starts at the IP header, as packet sockets of type SOCK_DGRAM do.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,7 +10,7 @@ use socket2::SockFilter;
 
 use super::Ends;
 
-/// One test of a field: what is not equal is not let through.
+/// A comparison of one field: packets with another value are rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Test {
     load: u16,
@@ -18,12 +18,12 @@ struct Test {
     equals: u32,
 }
 
-/// The filter for the segments from `ends.vip` to `ends.local`.
+/// The filter for segments from `endpoints.vip` to `endpoints.local`.
 pub fn program(ends: &Ends) -> Vec<SockFilter> {
     code(ends).into_iter().map(|(code, jt, jf, k)| SockFilter::new(code, jt, jf, k)).collect()
 }
 
-/// As numbers, which tests can read.
+/// The instructions as numbers, which tests can read.
 fn code(ends: &Ends) -> Vec<(u16, u8, u8, u32)> {
     let Ends { local, vip } = ends;
     let mut tests = vec![Test { load: LD_WORD, at: PACKET_TYPE, equals: PACKET_HOST }];
@@ -41,7 +41,7 @@ fn code(ends: &Ends) -> Vec<(u16, u8, u8, u32)> {
     }
     let ports = u32::from(vip.port()) << 16 | u32::from(local.port());
     let mut program = Vec::new();
-    // Each test is two instructions; a failed one jumps to the last of all.
+    // Each comparison takes two instructions; a failed one jumps to the last instruction.
     let tail = if is_v4(vip) { 7 } else { 4 };
     let len = tests.len() * 2 + tail;
     for test in tests {
@@ -50,7 +50,7 @@ fn code(ends: &Ends) -> Vec<(u16, u8, u8, u32)> {
         program.push((JUMP_EQUAL, 0, to_end, test.equals));
     }
     if is_v4(vip) {
-        // No fragments; and the header's length is in the header.
+        // Rejects fragments; then loads the header length, which the ports follow.
         program.push((LD_HALF, 0, 0, 6));
         program.push((JUMP_SET, (len - 2 - program.len()) as u8, 0, FRAGMENT));
         program.push((LDX_HEADER_LEN, 0, 0, 0));
@@ -64,7 +64,7 @@ fn code(ends: &Ends) -> Vec<(u16, u8, u8, u32)> {
     program
 }
 
-/// The four words of an IPv6 address.
+/// The four words of an IPv6 address, at offset `at`.
 fn words(address: IpAddr, at: u32) -> impl Iterator<Item = Test> {
     let bytes = match address {
         IpAddr::V6(address) => address.octets(),
@@ -92,11 +92,11 @@ const LDX_HEADER_LEN: u16 = 0xb1;
 const JUMP_EQUAL: u16 = 0x15;
 const JUMP_SET: u16 = 0x45;
 const RETURN: u16 = 0x06;
-/// SKF_AD_OFF + SKF_AD_PKTTYPE: whom the packet is for, as linux/filter.h has it.
+/// SKF_AD_OFF + SKF_AD_PKTTYPE (linux/filter.h): whether the packet is for this host.
 const PACKET_TYPE: u32 = 0xffff_f000 + 4;
 const PACKET_HOST: u32 = 0;
 const TCP: u32 = 6;
-/// More fragments, and the offset.
+/// The flag "more fragments", and the fragment offset.
 const FRAGMENT: u32 = 0x3fff;
 const IPV6_HEADER_LEN: u32 = 40;
 const ALL: u32 = u32::MAX;
@@ -105,7 +105,7 @@ const ALL: u32 = u32::MAX;
 mod tests {
     use super::*;
 
-    /// A second opinion: runs the program over a packet as the kernel does.
+    /// Reference implementation: runs the program over a packet as the kernel does.
     fn lets_through(program: &[(u16, u8, u8, u32)], packet: &[u8], kind: u32) -> bool {
         let (mut a, mut x, mut at) = (0u32, 0u32, 0usize);
         let load = |at: u32, len: usize| {

@@ -1,10 +1,10 @@
 //! The agent's own nftables table.
 //!
-//! It keeps the VIP's segments from the kernel's TCP, which knows no such connection and would
-//! answer each with a RST, and drops any such RST that gets made all the same. The input chain is
-//! behind connection tracking, so that a firewall on this host sees the flow as it is, and before
-//! TCP. The table is named after the port, so that agents on one host do not collide; nobody but
-//! the port's owner touches it, so one whose port is free was left behind by a crash.
+//! It keeps the VIP's segments from the kernel's TCP, which does not know the flow and would answer
+//! each with a RST, and drops any such RST. The input chain comes after connection tracking, so
+//! that a firewall on this host tracks the flow, and before TCP. The table is named after the port,
+//! so that agents on one host do not collide. Only the port's owner changes it, so a table whose
+//! port is free was left behind by a crash.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use std::process::Output;
 
 use super::{Port, capability};
 
-/// The table for one port; removed when dropped.
+/// The table for one port. Dropping it removes the table.
 #[derive(Debug)]
 pub struct Firewall {
     vip: SocketAddr,
@@ -22,44 +22,44 @@ pub struct Firewall {
 /// The table could not be changed.
 #[derive(Debug, thiserror::Error)]
 pub enum FirewallError {
-    /// There is no `nft`.
+    /// `nft` is not installed.
     #[error(
         "the program nft was not found: install the package nftables. It keeps the kernel from \
          resetting the tunnel"
     )]
     Missing,
-    /// It did not run.
+    /// `nft` cannot be started.
     #[error("nft cannot be run: {0}")]
     Run(std::io::Error),
-    /// It refused.
+    /// `nft` failed.
     #[error("nft could not make table {table}: {output}{}", hint(.output))]
     Refused {
-        /// Which.
+        /// The table.
         table: String,
-        /// Its words.
+        /// The first line of its error output.
         output: String,
     },
 }
 
 impl Firewall {
-    /// Makes the table for `port`, in place of one that a crash left behind.
+    /// Creates the table for `port`, and replaces one that a crash left behind.
     ///
     /// # Errors
-    /// When `nft` is missing or refuses.
+    /// When `nft` is missing or fails.
     pub fn install(vip: SocketAddr, port: &Port) -> Result<Self, FirewallError> {
         let firewall = Firewall { vip, port: port.number() };
         if let Err(error) = firewall.restore() {
-            // There is no table to be removed.
+            // No table exists, so none must be removed.
             std::mem::forget(firewall);
             return Err(error);
         }
         Ok(firewall)
     }
 
-    /// Makes the table again, after somebody flushed the host's rules.
+    /// Creates the table again, after the host's rules were flushed.
     ///
     /// # Errors
-    /// When `nft` refuses.
+    /// When `nft` fails.
     pub fn restore(&self) -> Result<(), FirewallError> {
         let output = nft(&["-f", "-"], &self.ruleset())?;
         if output.status.success() {
@@ -68,17 +68,17 @@ impl Firewall {
         Err(FirewallError::Refused { table: self.table(), output: first_line(&output.stderr) })
     }
 
-    /// The table's family and name, as `nft list table` takes them.
+    /// The table's family and name in the syntax of `nft list table`.
     pub fn table(&self) -> String {
         format!("{} {PREFIX}{}", family(self.vip), self.port)
     }
 
-    /// Removes tables that crashed agents left behind: those whose port nobody keeps.
+    /// Removes the tables of crashed agents: those whose port no process reserves.
     pub fn remove_stale(vip: SocketAddr) {
         let family = family(vip);
         let Ok(output) = nft(&["list", "tables", family], "") else { return };
         for port in ports_of_tables(family, &String::from_utf8_lossy(&output.stdout)) {
-            // While we keep it nobody else can start with this port.
+            // While this process reserves the port, no other agent can start with it.
             let Ok(port) = Port::keep(vip, port) else { continue };
             let firewall = Firewall { vip, port: port.number() };
             tracing::info!(table = firewall.table(), "removing the table of an agent that is gone");
@@ -89,8 +89,8 @@ impl Firewall {
     fn ruleset(&self) -> String {
         let (table, port, vip_port) = (self.table(), self.port, self.vip.port());
         let (family, vip) = (family(self.vip), self.vip.ip());
-        // Declaring a table before deleting it makes this work whether it is there or not; all of
-        // it is one transaction.
+        // The declaration before the deletion makes this work whether the table exists or not. All
+        // of it is one transaction.
         format!(
             "table {table}\n\
              delete table {table}\n\
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn names_table_and_addresses_by_family() {
         let firewall = |vip: &str| Firewall { vip: vip.parse().unwrap(), port: 40000 };
-        // Forgotten, not dropped: there is no table to be removed.
+        // Forgotten, not dropped: no table exists.
         let (v4, v6) = (firewall("203.0.113.20:443"), firewall("[2001:db8::20]:443"));
         let (four, six) = (v4.ruleset(), v6.ruleset());
         std::mem::forget((v4, v6));

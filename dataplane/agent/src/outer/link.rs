@@ -1,4 +1,4 @@
-//! All that the outer side holds for one port on one address of the host, and moving to another.
+//! The uplink: port, firewall table and sockets of the agent on one address of the host.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -9,52 +9,52 @@ use anyrelay_core::time::Instant;
 use super::sender::SendCounts;
 use super::{Ends, Firewall, FirewallError, Port, PortError, Receiver, Sender, route};
 
-/// Whereto, and which way not.
+/// The destination of an uplink, and the device that it must not use.
 #[derive(Clone, Debug)]
 pub struct Way {
     /// The VIP.
     pub vip: SocketAddr,
-    /// The TUN device that this agent has made. A route into it is none: after the loss of the uplink
-    /// there may be no other.
+    /// The agent's own TUN device. A route into it does not count: after the loss of the host's
+    /// network it may be the only one left.
     pub own_device: Option<String>,
 }
 
-/// The way to the VIP: port, firewall table and sockets.
+/// The uplink to the VIP: port, firewall table and sockets.
 pub struct Link {
     way: Way,
     local: IpAddr,
-    /// Segments from the VIP.
+    /// Receives segments from the VIP.
     pub receiver: Receiver,
-    /// Segments to the VIP.
+    /// Sends segments to the VIP.
     pub sender: Sender,
-    /// What earlier sockets of this way counted.
+    /// Counters of earlier sockets and uplinks.
     before: Counts,
-    // Dropped in this order: nobody else may have the port while its table is there.
+    // Dropped in this order: the port stays reserved as long as its table exists.
     firewall: Firewall,
     port: Port,
 }
 
-/// What a way has counted since the agent was started.
+/// Counters of the uplinks since the agent's start.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
     /// Segments to the VIP.
     pub sender: SendCounts,
-    /// Segments from it whose lengths or checksum did not hold.
+    /// Segments from the VIP with a wrong length or checksum.
     pub damaged: u64,
 }
 
-/// The way to the VIP cannot be opened.
+/// Why the uplink cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    /// No route.
+    /// No route leads to the VIP.
     #[error("no route to the VIP {vip}: {source}")]
     Route {
         /// The VIP.
         vip: SocketAddr,
-        /// The system's words.
+        /// The error of the system call.
         source: io::Error,
     },
-    /// The route is one into this agent's own TUN device, in which the tunnel would carry itself.
+    /// The route leads into this agent's own TUN device, so the tunnel would carry itself.
     #[error(
         "no route to the VIP {vip} but into {device}, this agent's own TUN device: is the uplink \
          down? Give {vip} a route of its own beside that default route"
@@ -65,38 +65,38 @@ pub enum LinkError {
         /// The device.
         device: String,
     },
-    /// The port is somebody else's.
+    /// The port cannot be reserved.
     #[error(transparent)]
     Port(#[from] PortError),
-    /// No firewall table.
+    /// The firewall table cannot be created.
     #[error(transparent)]
     Firewall(#[from] FirewallError),
-    /// No packet socket.
+    /// The packet socket cannot be opened.
     #[error("no packet socket to receive by: {0}")]
     Receiver(io::Error),
-    /// No raw socket.
+    /// The raw socket cannot be opened.
     #[error("no raw socket to send by: {0}")]
     Sender(io::Error),
 }
 
 impl LinkError {
-    /// Whether another port would do.
+    /// Whether another port would help.
     pub fn port_in_use(&self) -> bool {
         matches!(self, LinkError::Port(error) if error.in_use())
     }
 
-    /// Whether it may be better in a moment: the host is not on a network.
+    /// Whether the error may be temporary, because the host is not on a network.
     pub fn is_passing(&self) -> bool {
         matches!(self, LinkError::Route { .. } | LinkError::OwnDevice { .. })
     }
 }
 
 impl Link {
-    /// Opens the way from port `port`, for which it waits up to `patience`; `before` is
-    /// what earlier ways counted.
+    /// Opens the uplink from port `port`, for which it waits up to `patience`. `before` are the
+    /// counters of earlier uplinks.
     ///
     /// # Errors
-    /// What is missing.
+    /// When there is no route, or a port, table or socket cannot be had.
     pub fn open(
         way: &Way,
         port: u16,
@@ -118,7 +118,7 @@ impl Link {
         (self.local, self.port.number()).into()
     }
 
-    /// What it and earlier ways counted.
+    /// The counters of this uplink and earlier ones.
     pub fn counts(&self) -> Counts {
         Counts {
             sender: self.before.sender.and(self.sender.counts()),
@@ -126,12 +126,12 @@ impl Link {
         }
     }
 
-    /// Looks whether the host still reaches the VIP from the same address, and moves to the new
-    /// one if not; whether it moved. While there is no route all stays as it is.
+    /// Moves to the source address that the host uses towards the VIP, if it has changed; returns
+    /// whether it moved. Without a route nothing changes.
     ///
     /// # Errors
-    /// When the new sockets cannot be opened: all stays as it is. When the route leads into the own
-    /// device, the way is to be given up: what is sent by it would come back.
+    /// When the new sockets cannot be opened; nothing changes then. When the route leads into the
+    /// agent's own device, the uplink must be closed: its segments would return into the tunnel.
     pub fn follow_route(&mut self, now: Instant) -> Result<bool, LinkError> {
         self.sender.look_at_path(now);
         let Ok(local) = route::keep_or_move(self.local, self.way.vip) else {
@@ -147,20 +147,20 @@ impl Link {
         Ok(true)
     }
 
-    /// Makes the firewall table again.
+    /// Creates the firewall table again.
     ///
     /// # Errors
-    /// When `nft` refuses.
+    /// When `nft` fails.
     pub fn restore_firewall(&self) -> Result<(), FirewallError> {
         self.firewall.restore()
     }
 }
 
 impl Way {
-    /// Whether segments from `local` leave this host, and not by the own device.
+    /// Checks that segments from `local` do not leave through the agent's own device.
     fn check(&self, local: IpAddr) -> Result<(), LinkError> {
         let Some(device) = &self.own_device else { return Ok(()) };
-        // A kernel that does not tell is taken at its best: the address alone says that there is a way.
+        // A kernel that does not answer counts as a pass: the address shows that a route exists.
         match (route::device_towards(local, self.vip.ip()), route::index_of(device)) {
             (Ok(used), Ok(own)) if used == own => {
                 Err(LinkError::OwnDevice { vip: self.vip, device: device.clone() })
@@ -172,7 +172,7 @@ impl Way {
 
 fn sockets(vip: SocketAddr, local: IpAddr, port: u16) -> Result<(Receiver, Sender), LinkError> {
     let ends = Ends { local: (local, port).into(), vip };
-    // The receiver first: an answer never comes before there is someone to take it.
+    // The receiver first, so that it misses no answer.
     let receiver = Receiver::open(&ends).map_err(LinkError::Receiver)?;
     let sender = Sender::open(&ends).map_err(LinkError::Sender)?;
     Ok((receiver, sender))

@@ -1,11 +1,11 @@
-//! The outer side: segments between this host and the VIP, past the kernel's own TCP.
+//! The outer side: segments between this host and the VIP, without the kernel's own TCP.
 //!
-//! The kernel must neither see these segments (it would answer each with a RST) nor use their port
-//! for a connection of its own. So: [`Port`] keeps the port, [`Firewall`] keeps the segments from
-//! the kernel's TCP after its connection tracking has seen them, [`Receiver`] takes them off before
-//! that by a packet socket with a filter, and [`Sender`] sends them by a raw socket.
+//! The kernel must neither process these segments (it would answer each with a RST) nor use their
+//! port for its own connections. [`ReservedPort`] reserves the port, [`Firewall`] drops the
+//! segments before the kernel's TCP and after its connection tracking, [`Receiver`] receives them
+//! before that through a packet socket with a filter, and [`Sender`] sends through a raw socket.
 //!
-//! Only CAP_NET_RAW and CAP_NET_ADMIN are needed: [`capability::check`] names the one missing.
+//! This takes CAP_NET_RAW and CAP_NET_ADMIN alone: [`capability::check`] names a missing one.
 
 pub mod capability;
 pub mod errors;
@@ -27,10 +27,10 @@ pub use sender::Sender;
 
 use std::net::{IpAddr, SocketAddr};
 
-/// Why nothing can be a VIP at `address`.
+/// Checks that `address` can be a VIP.
 ///
 /// # Errors
-/// In words, with what to do.
+/// The reason and the remedy.
 pub fn check_vip(address: SocketAddr) -> Result<SocketAddr, &'static str> {
     let ip = address.ip();
     if address.port() == 0 {
@@ -50,19 +50,19 @@ pub fn check_vip(address: SocketAddr) -> Result<SocketAddr, &'static str> {
     }
 }
 
-/// The two ends of the segments as this host sees them: before any NAT on the way.
+/// The endpoints of the segments as this host sees them, before any NAT on the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ends {
     /// This host's address and the agent's port.
     pub local: SocketAddr,
-    /// The VIP. Of the same family.
+    /// The VIP, of the same family.
     pub vip: SocketAddr,
 }
 
-/// A segment whole, header and payload: longer ones are not received. A jumbo frame holds it.
+/// The longest segment with its header, in bytes; longer ones are not received. Fits a jumbo frame.
 pub const SEGMENT_LEN_MAX: usize = 9216;
 
-/// Segments sent or received by one call to the system.
+/// Segments sent or received by one system call.
 pub const BATCH: usize = 64;
 
 #[cfg(test)]

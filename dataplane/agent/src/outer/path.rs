@@ -1,8 +1,7 @@
-//! What the path to the VIP takes, as routers told it (RFC 1191, RFC 8201).
+//! The MTU of the path to the VIP, learned from ICMP errors (RFC 1191, RFC 8201).
 //!
-//! Promises: it never falls below what every path takes, so that no error, however it came about,
-//! stops keepalives or short datagrams; and what was told is forgotten after ten minutes, so that a
-//! path that has become wider is used again.
+//! It never falls below the minimum of all paths, so that no error, also no forged one, stops
+//! keepalives or short datagrams. It expires after ten minutes, so that an increase is used.
 
 use anyrelay_core::time::Instant;
 
@@ -14,13 +13,13 @@ pub struct PathMtu {
 }
 
 impl PathMtu {
-    /// Of a path that nothing was told of yet.
+    /// A path without any ICMP error so far.
     pub fn new(is_v4: bool) -> Self {
         PathMtu { least: if is_v4 { LEAST_V4 } else { LEAST_V6 }, told: None }
     }
 
-    /// A router said that the path takes no more than `mtu`. Only a lower one counts: what was sent
-    /// fitted the one before.
+    /// Handles an ICMP error with this MTU. Only a lower one counts: the reported packet fitted the
+    /// previous one.
     pub fn lower(&mut self, now: Instant, mtu: usize) {
         let mtu = mtu.max(self.least);
         if self.get(now).is_none_or(|before| mtu < before) {
@@ -28,16 +27,16 @@ impl PathMtu {
         }
     }
 
-    /// What the path takes; `None` when no router said anything lately.
+    /// The path MTU; `None` without a recent ICMP error.
     pub fn get(&self, now: Instant) -> Option<usize> {
         self.told.filter(|(_, until)| now < *until).map(|(mtu, _)| mtu)
     }
 }
 
-/// What every IPv4 host takes whole (RFC 791), and every IPv6 link (RFC 8200).
+/// The minimum of IPv4 hosts (RFC 791), and that of IPv6 links (RFC 8200).
 const LEAST_V4: usize = 576;
 const LEAST_V6: usize = 1280;
-/// RFC 1191, section 6.3, and RFC 8201, section 5.3: ten minutes.
+/// Lifetime: RFC 1191, section 6.3, and RFC 8201, section 5.3: ten minutes.
 const KEPT_MS: u64 = 600_000;
 
 #[cfg(test)]
@@ -55,7 +54,7 @@ mod tests {
             assert_eq!(path.get(at(1)), Some(1400), "a higher one says nothing");
             path.lower(at(1000), 0);
             assert_eq!(path.get(at(1000)), Some(least));
-            // One that is not lower does not make it last longer.
+            // An MTU that is not lower does not extend the lifetime.
             path.lower(at(500_000), 0);
             assert_eq!(path.get(at(600_999)), Some(least));
             assert_eq!(path.get(at(601_000)), None);

@@ -1,8 +1,8 @@
-//! The agent's port, kept from the host's own connections.
+//! The agent's port, reserved against the host's own connections.
 //!
-//! A TCP socket bound to it and never listening does that: the kernel gives the port to nobody
-//! else, and a second agent on the host that wants it is refused. It also shows whether the agent
-//! that once made a firewall table for that port still runs.
+//! A TCP socket that is bound to the port and never listens reserves it: the kernel gives the port
+//! to no other socket, and a second agent with the same port fails. It also shows whether the agent
+//! that created a port's firewall table still runs.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -11,44 +11,45 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-/// A port that is this process's.
+/// A port that this process reserves.
 #[derive(Debug)]
 pub struct Port {
     number: u16,
     _socket: Socket,
 }
 
-/// The port is not to be had.
+/// The port cannot be reserved.
 #[derive(Debug, thiserror::Error)]
 #[error("port {number} cannot be kept for the agent: {source}")]
 pub struct PortError {
-    /// Which; 0 for any.
+    /// The port; 0 for any.
     pub number: u16,
-    /// The system's reason.
+    /// The error of the system call.
     pub source: io::Error,
 }
 
 impl PortError {
-    /// Whether somebody else has it.
+    /// Whether another process uses it.
     pub fn in_use(&self) -> bool {
         self.source.kind() == io::ErrorKind::AddrInUse
     }
 }
 
 impl Port {
-    /// Keeps port `number` of the family of `vip`; any port that is free when it is 0.
+    /// Reserves port `number` of the family of `vip`, or any free port if it is 0.
     ///
     /// # Errors
-    /// Above all when somebody else has it.
+    /// Mostly because another process uses it.
     pub fn keep(vip: SocketAddr, number: u16) -> Result<Self, PortError> {
         Self::bind(vip, number).map_err(|source| PortError { number, source })
     }
 
-    /// The same, but waits up to `patience` for somebody else to give it up: another agent on this
-    /// host that is starting keeps the ports of crashed ones for a moment to remove their tables.
+    /// Like [`ReservedPort::reserve`], but waits up to `patience` for another process to release
+    /// the port: a starting agent reserves the ports of crashed ones for a moment to remove their
+    /// tables.
     ///
     /// # Errors
-    /// As [`Port::keep`].
+    /// As [`ReservedPort::reserve`].
     pub fn keep_within(
         vip: SocketAddr,
         number: u16,
@@ -73,7 +74,7 @@ impl Port {
         let any = match vip {
             SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, number)),
             SocketAddr::V6(_) => {
-                // The same port for IPv4 may be somebody else's.
+                // Another process may use the same port of IPv4.
                 socket.set_only_v6(true)?;
                 SocketAddr::from((Ipv6Addr::UNSPECIFIED, number))
             }

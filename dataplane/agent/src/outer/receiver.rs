@@ -1,8 +1,8 @@
-//! Taking the VIP's segments off the host: a packet socket with a filter (packet(7)).
+//! Receives segments from the VIP through a packet socket with a filter (packet(7)).
 //!
-//! It belongs to no interface, so it needs no address of one and keeps working when the host moves
-//! to another; it sees packets before the firewall drops them. What it hands out is a whole TCP
-//! segment whose checksum holds.
+//! The socket is bound to no interface, so it keeps working when the host moves to another one. It
+//! gets packets before the firewall drops them. It yields whole TCP segments with a correct
+//! checksum.
 
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -39,10 +39,10 @@ impl Turn {
 }
 
 impl Receiver {
-    /// Receives what the VIP sends to this host from now on.
+    /// Receives segments that arrive from now on.
     ///
     /// # Errors
-    /// The system's; above all when CAP_NET_RAW is missing.
+    /// The error of the system call, mostly because CAP_NET_RAW is missing.
     pub fn open(ends: &Ends) -> io::Result<Self> {
         let ether_type: u16 = if ends.vip.is_ipv4() { 0x0800 } else { 0x86dd };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -52,7 +52,7 @@ impl Receiver {
         );
         let socket = socket_with(AddressFamily::PACKET, SocketType::DGRAM, flags, Some(protocol))?;
         SockRef::from(&socket).attach_filter(&filter::program(ends))?;
-        // The kernel's limit for ordinary sockets does not hold for CAP_NET_ADMIN.
+        // CAP_NET_ADMIN allows more than the kernel's limit for ordinary sockets.
         if sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER).is_err() {
             sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER)?;
         }
@@ -67,10 +67,10 @@ impl Receiver {
         Ok(receiver)
     }
 
-    /// Hands `each` the segments that are there, [`BATCH`] of them at most.
+    /// Calls `each` with the segments that have arrived, at most [`BATCH`] of them.
     ///
     /// # Errors
-    /// The system's, but for "nothing there".
+    /// The error of the system call; an empty queue is not an error.
     pub fn receive(&mut self, mut each: impl FnMut(&[u8])) -> io::Result<Turn> {
         let mut lens = [0; BATCH];
         let packets = self.fill(&mut lens)?;
@@ -88,7 +88,7 @@ impl Receiver {
         Ok(Turn { packets })
     }
 
-    /// Segments thrown away because a length or checksum did not hold.
+    /// Segments discarded because of a wrong length or checksum.
     pub fn damaged(&self) -> u64 {
         self.damaged
     }
@@ -99,7 +99,7 @@ impl Receiver {
         let results = match recvmmsg(fd, &mut self.headers, slices.iter_mut(), flags, None) {
             Ok(results) => results,
             Err(Errno::EAGAIN | Errno::EINTR) => return Ok(0),
-            // The interface went away or went down: the socket lives on.
+            // The interface was removed or is down: the socket still works.
             Err(Errno::ENETDOWN) => return Ok(0),
             Err(error) => return Err(error.into()),
         };
@@ -111,7 +111,7 @@ impl Receiver {
         Ok(count)
     }
 
-    /// What came between making the socket and setting the filter is not for us.
+    /// Discards packets that arrived before the filter was attached.
     fn discard_unfiltered(&mut self) -> io::Result<()> {
         for _ in 0..DISCARD_TURNS_MAX {
             if self.fill(&mut [0; BATCH])? == 0 {

@@ -1,5 +1,5 @@
-//! Which of this host's addresses reaches the VIP, and by which device: what the kernel's routing says
-//! right now. The device is asked for by rtnetlink(7); the rest of it needs no more than a socket.
+//! The kernel's route to the VIP: source address and device. The device comes from rtnetlink(7),
+//! the address from a UDP socket.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -10,10 +10,10 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with,
 };
 
-/// The source address that the kernel chooses towards `vip`. Nothing is sent.
+/// The source address that the kernel chooses towards `vip`. Sends nothing.
 ///
 /// # Errors
-/// When there is no route, or the family is turned off.
+/// When no route exists, or the family is disabled.
 pub fn source_towards(vip: SocketAddr) -> io::Result<IpAddr> {
     let any: SocketAddr = match vip {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
@@ -22,9 +22,9 @@ pub fn source_towards(vip: SocketAddr) -> io::Result<IpAddr> {
     from(any, vip)
 }
 
-/// The source address to use from now on: `current` stays as long as it may. Only a host that
-/// moved takes another, not one whose IPv6 privacy address was replaced (RFC 8981): then the old
-/// one lives on beside it, in the same /64.
+/// The source address from now on: `current` as long as possible. A host that moved takes another
+/// one, but a host whose IPv6 privacy address was replaced (RFC 8981) does not: the old address
+/// stays valid beside the new one, in the same /64.
 ///
 /// # Errors
 /// As [`source_towards`].
@@ -40,10 +40,10 @@ pub fn keep_or_move(current: IpAddr, vip: SocketAddr) -> io::Result<IpAddr> {
     Ok(chosen)
 }
 
-/// The index of the device that segments from `from` to `vip` leave by.
+/// The index of the device through which segments from `from` to `vip` leave.
 ///
 /// # Errors
-/// When there is no route, or the kernel does not tell.
+/// When no route exists, or the kernel does not answer.
 pub fn device_towards(from: IpAddr, vip: IpAddr) -> io::Result<u32> {
     let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
     sendto(&socket, &question(from, vip), SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
@@ -52,16 +52,16 @@ pub fn device_towards(from: IpAddr, vip: IpAddr) -> io::Result<u32> {
     device_in(answer.get(..len).unwrap_or_default())
 }
 
-/// The index of the device called `name`.
+/// The index of the device `name`.
 ///
 /// # Errors
-/// When there is none.
+/// When it does not exist.
 pub fn index_of(name: &str) -> io::Result<u32> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     Ok(name_to_index(&socket, name)?)
 }
 
-/// RTM_GETROUTE: by which route do packets from `from` go to `to`?
+/// RTM_GETROUTE for packets from `from` to `to`.
 fn question(from: IpAddr, to: IpAddr) -> Vec<u8> {
     let bytes = |ip: IpAddr| match ip {
         IpAddr::V4(ip) => ip.octets().to_vec(),
@@ -70,7 +70,7 @@ fn question(from: IpAddr, to: IpAddr) -> Vec<u8> {
     let (from, to) = (bytes(from), bytes(to));
     let bits = (to.len() * 8) as u8;
     let family = if to.len() == 4 { AddressFamily::INET } else { AddressFamily::INET6 };
-    // struct rtmsg: family, lengths of destination and source, no more than that.
+    // struct rtmsg: family, lengths of destination and source; the rest is zero.
     let mut body = vec![family.as_raw() as u8, bits, bits, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     for (kind, address) in [(RTA_DST, to), (RTA_SRC, from)] {
         body.extend(((ATTRIBUTE_HEADER + address.len()) as u16).to_ne_bytes());
@@ -86,7 +86,7 @@ fn question(from: IpAddr, to: IpAddr) -> Vec<u8> {
     message
 }
 
-/// The device in the answer to a [`question`].
+/// The device in the answer to a [`route_request`].
 fn device_in(answer: &[u8]) -> io::Result<u32> {
     let short = || io::Error::from(io::ErrorKind::InvalidData);
     let word = |at: usize| {
@@ -154,7 +154,7 @@ mod tests {
             let ip = ip.parse().unwrap();
             assert_eq!(device_towards(ip, ip).unwrap(), loopback);
         }
-        // Nobody's address cannot be a source.
+        // An address that this host does not have cannot be a source.
         let (from, to) = (IpAddr::from([192, 0, 2, 77]), IpAddr::from([192, 0, 2, 78]));
         assert!(device_towards(from, to).is_err());
         assert!(index_of("no-such-device").is_err());

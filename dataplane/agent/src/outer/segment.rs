@@ -1,5 +1,5 @@
-//! What the kernel leaves to whoever makes and takes TCP segments himself: the checksum, and the
-//! way from the IP header to the segment (RFC 9293, section 3.1; RFC 8200, section 8.1).
+//! Checksums of TCP segments, and their place in an IP packet (RFC 9293, section 3.1; RFC 8200,
+//! section 8.1). The kernel does neither for raw and packet sockets.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -7,14 +7,14 @@ use anyrelay_core::wire::{checksum, ipv4, tcp};
 
 use super::Ends;
 
-/// The sum of a pseudo header but for the length: it is the same in both directions.
+/// The sum of a pseudo header without the length, which is the same in both directions.
 #[derive(Clone, Copy, Debug)]
 pub struct PseudoHeader {
     sum: u32,
 }
 
 impl PseudoHeader {
-    /// Of segments between `ends`.
+    /// The sum for segments between `endpoints`.
     pub fn new(ends: &Ends) -> Self {
         let addresses = [ends.local.ip(), ends.vip.ip()].into_iter().fold(0, |sum, ip| match ip {
             IpAddr::V4(ip) => checksum::sum(sum, &ip.octets()),
@@ -31,8 +31,8 @@ impl PseudoHeader {
         put(segment, value);
     }
 
-    /// Whether the checksum of `segment` holds, or is one that a NIC was still to complete: then
-    /// it never left this machine, and its field is the sum of the pseudo header alone.
+    /// Whether the checksum of `segment` is correct, or was left to a NIC: then the segment never
+    /// left this machine, and its field has the sum of the pseudo header alone.
     pub fn holds(&self, segment: &[u8]) -> bool {
         checksum::fold(checksum::sum(self.with_len(segment), segment)) == 0xffff
             || self.is_partial(segment)
@@ -50,16 +50,16 @@ impl PseudoHeader {
     }
 }
 
-/// The header of datagrams that are never fragmented, for a raw socket that fills in length and
-/// checksum (raw(7)). So that the kernel need not choose an identification, there is one, and always
-/// the same: it means nothing where there are no fragments (RFC 6864, section 4.1).
+/// An IPv4 header without fragmentation, for a raw socket, which fills in length and checksum
+/// (raw(7)). A constant identification spares the kernel the choice of one; without fragments it
+/// has no meaning (RFC 6864, section 4.1).
 pub fn ipv4_header(src: Ipv4Addr, dst: Ipv4Addr, ttl: u8) -> [u8; ipv4::HEADER_LEN] {
     let ([a, b, c, d], [e, f, g, h]) = (src.octets(), dst.octets());
     [0x45, 0, 0, 0, 0, 1, 0x40, 0, ttl, ipv4::PROTOCOL_TCP, 0, 0, a, b, c, d, e, f, g, h]
 }
 
-/// The segment in an IP packet without padding, extension headers or fragments; `None` when it is
-/// no such packet.
+/// The segment in an IP packet, without padding, extension headers and fragments; `None` for other
+/// packets.
 pub fn of_packet(packet: &[u8]) -> Option<&[u8]> {
     match packet.first()? >> 4 {
         4 => {

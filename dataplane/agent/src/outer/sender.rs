@@ -1,12 +1,13 @@
-//! Sending segments to the VIP: a raw socket (raw(7), ipv6(7)). They go out in batches, with the
-//! don't-fragment rule of a TCP connection.
+//! Sends segments to the VIP through a raw socket (raw(7), ipv6(7)), in batches, with
+//! don't-fragment as TCP sets it.
 //!
-//! The header of IPv4 is made here: that is the kernel's shortest way from a raw socket to the wire,
-//! and it sums up no checksum that nobody asked for.
+//! The IPv4 header is written here: that is the kernel's shortest path from a raw socket to the
+//! wire, and avoids a redundant checksum.
 //!
-//! The kernel would lower its path MTU for whoever quotes the right two addresses: a raw socket has no
-//! numbers that it could compare. So it is told to go by the interface alone (IP_PMTUDISC_INTERFACE),
-//! and the ICMP errors are judged here, by the port and number of the segment that they quote.
+//! By default the kernel lowers its path MTU on any ICMP error that quotes the right two addresses:
+//! a raw socket has no sequence numbers to compare. So it uses the interface's MTU alone
+//! (IP_PMTUDISC_INTERFACE), and this module checks the port and sequence number in the quotes of
+//! ICMP errors.
 
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
@@ -32,17 +33,17 @@ pub struct Sender {
     socket: Socket,
     port: u16,
     pseudo: PseudoHeader,
-    /// Before each segment of IPv4; the kernel fills in length and checksum.
+    /// Precedes each segment of IPv4; the kernel fills in length and checksum.
     ip_header: Option<[u8; ipv4::HEADER_LEN]>,
-    /// What routers said of the way.
+    /// The path MTU, learned from ICMP errors.
     path: PathMtu,
-    /// The longest segment that the way takes, as far as is known.
+    /// The longest segment that fits the known path.
     segment_max: usize,
     headers: MultiHeaders<SockaddrStorage>,
     buffers: Vec<u8>,
-    /// Slots taken since the last flush.
+    /// Slots used since the last flush.
     taken: usize,
-    /// What goes out next, in this order.
+    /// The segments of the next flush, in this order.
     entries: Vec<Entry>,
     /// Segments made while another is being made, and those from another port.
     aside: Aside,
@@ -56,12 +57,12 @@ struct Entry {
     len: usize,
 }
 
-/// Segments put aside: few, and seldom, so they may be allocated.
+/// Deferred segments. They are few and rare, so they may be allocated.
 #[derive(Debug, Default)]
 pub struct Aside(Vec<(u16, Vec<u8>)>);
 
 impl Aside {
-    /// Takes `outgoing` for later.
+    /// Defers `outgoing`.
     pub fn take(&mut self, outgoing: &OutgoingSegment<'_>) {
         if self.0.len() < ASIDE_MAX {
             self.0.push((outgoing.port, outgoing.segment.to_vec()));
@@ -69,27 +70,27 @@ impl Aside {
     }
 }
 
-/// What became of segments.
+/// Outcomes of sending.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SendCounts {
-    /// The kernel took them.
+    /// Accepted by the kernel.
     pub sent: u64,
-    /// The way to the VIP takes only smaller ones (path MTU).
+    /// Longer than the path MTU.
     pub too_big: u64,
-    /// The send queue stayed full.
+    /// Dropped because the send queue stayed full.
     pub queue_full: u64,
-    /// The kernel refused them for another reason.
+    /// Refused by the kernel for another reason.
     pub refused: u64,
-    /// That reason, the last time.
+    /// The last such reason.
     pub last_error: Option<Errno>,
-    /// Words of routers on what the way takes, about segments of this flow.
+    /// ICMP errors about the size of segments of this flow.
     pub icmp_taken: u64,
-    /// The same about segments that are none of this flow: forged, or about another program's.
+    /// ICMP errors about the size of other segments: forged, or another program's.
     pub icmp_refused: u64,
 }
 
 impl SendCounts {
-    /// Both together; the later one's last error.
+    /// The sums of both, with the last error of the later one.
     pub fn and(self, later: SendCounts) -> SendCounts {
         SendCounts {
             sent: self.sent + later.sent,
@@ -104,14 +105,14 @@ impl SendCounts {
 }
 
 impl Sender {
-    /// Sends from `ends.local` to `ends.vip`.
+    /// Sends from `endpoints.local` to `endpoints.vip`.
     ///
     /// # Errors
-    /// The system's; above all when CAP_NET_RAW is missing.
+    /// The error of the system call, mostly because CAP_NET_RAW is missing.
     pub fn open(ends: &Ends) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(ends.vip), Type::RAW, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
-        // The port of an address of a raw socket means nothing, and IPv6 wants it to be 0.
+        // The port in the address of a raw socket has no meaning, and must be 0 for IPv6.
         socket.bind(&SocketAddr::new(ends.local.ip(), 0).into())?;
         socket.connect(&SocketAddr::new(ends.vip.ip(), 0).into())?;
         socket.attach_filter(&only_to_port(ends.local.port(), ends.vip.is_ipv4()))?;
@@ -148,10 +149,10 @@ impl Sender {
         Ok(sender)
     }
 
-    /// Looks what the way to the VIP takes now. To be called now and then: what routers said is
-    /// forgotten after a while, and the route may lead over another interface.
+    /// Updates the longest segment of the path. Call it regularly: a learned path MTU expires, and
+    /// the route may change to another interface.
     pub fn look_at_path(&mut self, now: Instant) {
-        // With IPv6 the kernel knows the interface, and refuses what is too long for it.
+        // For IPv6 the kernel checks against the interface's MTU itself.
         let interface = self.ip_header.and_then(|_| {
             let mtu = getsockopt(&self.socket, nix::sys::socket::sockopt::IpMtu).ok()?;
             usize::try_from(mtu).ok()
@@ -161,8 +162,8 @@ impl Sender {
         self.segment_max = mtu.map_or(SEGMENT_LEN_MAX, |mtu| mtu.saturating_sub(header_len));
     }
 
-    /// Takes what routers said of segments that were too big for them, about those whose numbers
-    /// `bears` knows as this flow's.
+    /// Handles the ICMP errors about the size of segments whose sequence numbers `bears` recognises
+    /// as this flow's.
     pub fn take_errors(&mut self, now: Instant, bears: impl Fn(SeqNum) -> bool) {
         let is_v4 = self.is_v4();
         let Sender { socket, port: own, path, counts, .. } = self;
@@ -177,18 +178,18 @@ impl Sender {
         self.look_at_path(now);
     }
 
-    /// The longest segment that the way takes, as far as is known.
+    /// The longest segment that fits the known path, in bytes.
     pub fn segment_max(&self) -> usize {
         self.segment_max
     }
 
-    /// What routers said that the way takes, in bytes of IP.
+    /// The learned path MTU, in bytes of IP.
     pub fn path_mtu(&self, now: Instant) -> Option<usize> {
         self.path.get(now)
     }
 
-    /// Adds a segment and writes its checksum. A full batch goes out by itself; what comes from
-    /// another port than this sender's is put aside.
+    /// Adds a segment and writes its checksum. A full batch is sent first; a segment from another
+    /// port than this sender's is deferred.
     pub fn push(&mut self, outgoing: &OutgoingSegment<'_>) {
         if outgoing.port == self.port {
             self.add(outgoing.segment);
@@ -197,12 +198,12 @@ impl Sender {
         }
     }
 
-    /// Makes a segment in place: `make` gets a buffer with `body` at `headroom`, writes what comes
-    /// before it, and returns the length of the segment that ends with the body. What it puts
-    /// aside goes out before it.
+    /// Makes a segment in place: `make` gets a buffer with `body` at `headroom`, writes the headers
+    /// before it, and returns the length of the segment, which ends with the body. Segments that it
+    /// defers are sent first.
     ///
     /// # Errors
-    /// What `make` returns; nothing is sent then but what it put aside.
+    /// The error of `make`; only the deferred segments are sent then.
     pub fn compose<E>(
         &mut self,
         headroom: usize,
@@ -235,7 +236,7 @@ impl Sender {
         Ok(())
     }
 
-    /// Segments from another port, put aside because the agent has changed its port.
+    /// Removes the deferred segments from other ports; the agent has changed its port.
     pub fn strays(&mut self) -> Vec<(u16, Vec<u8>)> {
         self.add_put_aside();
         std::mem::take(&mut self.aside.0)
@@ -246,8 +247,8 @@ impl Sender {
         !self.aside.0.is_empty()
     }
 
-    /// Hands the batch to the kernel. What it does not take is lost, and counted, like anything
-    /// on the wire.
+    /// Sends the batch. Segments that the kernel does not accept are lost and counted, as on the
+    /// wire.
     pub fn flush(&mut self) {
         let (mut done, mut tries) = (0, 0);
         while done < self.entries.len() {
@@ -256,7 +257,7 @@ impl Sender {
                     self.counts.sent += count as u64;
                     (done, tries) = (done + count, 0);
                 }
-                // The first may be the echo of an ICMP error, which can be forged: see below.
+                // The first error may report an earlier ICMP error, which can be forged; see below.
                 Err(Errno::EMSGSIZE) if tries > 0 => {
                     self.counts.too_big += 1;
                     (done, tries) = (done + 1, 0);
@@ -270,7 +271,7 @@ impl Sender {
                     self.counts.queue_full += (self.entries.len() - done) as u64;
                     break;
                 }
-                // The first may be the echo of an ICMP error, and then nothing was sent.
+                // The first error may report an earlier ICMP error, and then nothing was sent.
                 Err(_) if tries == 0 => tries = 1,
                 Err(error) => {
                     self.counts.refused += 1;
@@ -283,13 +284,13 @@ impl Sender {
         self.taken = 0;
     }
 
-    /// What became of segments so far.
+    /// The counters so far.
     pub fn counts(&self) -> SendCounts {
         self.counts
     }
 
-    /// Takes off what the kernel gave this socket although the firewall table should have dropped
-    /// it before; whether there was anything. That is how a flushed table shows.
+    /// Drains the segments that the kernel passed to this socket although the firewall table should
+    /// have dropped them; returns whether there were any, which means that the table was flushed.
     pub fn saw_leak(&mut self) -> bool {
         let mut byte = [0];
         let mut leaked = false;
@@ -297,7 +298,7 @@ impl Sender {
             match rustix::net::recv(&self.socket, &mut byte, rustix::net::RecvFlags::DONTWAIT) {
                 Ok(_) => leaked = true,
                 Err(rustix::io::Errno::AGAIN) => break,
-                // An ICMP error, told once: the next call goes on.
+                // An ICMP error, reported once: the next call goes on.
                 Err(_) => {}
             }
         }
@@ -371,8 +372,8 @@ impl AsFd for Sender {
     }
 }
 
-/// Lets through segments to the agent's port: raw sockets of IPv4 see the IP header, those of IPv6
-/// do not.
+/// Accepts segments to the agent's port: raw sockets of IPv4 get the IP header, those of IPv6 do
+/// not.
 fn only_to_port(port: u16, is_v4: bool) -> [SockFilter; 5] {
     const LDX_HEADER_LEN: u16 = 0xb1;
     const LDX_NUMBER: u16 = 0x01;
@@ -389,9 +390,9 @@ fn only_to_port(port: u16, is_v4: bool) -> [SockFilter; 5] {
     ]
 }
 
-/// A segment, and what is left before it when its tokens are short.
+/// A segment, and the headroom that short tokens leave unused.
 const SLOT: usize = SEGMENT_LEN_MAX + 64;
-/// Some more than a batch, for what goes before a segment that is being made.
+/// More than a batch, for segments that precede one that is being made.
 const SLOTS: usize = BATCH + ASIDE_MAX;
 const ASIDE_MAX: usize = 4;
 const SEND_BUFFER: usize = 4 << 20;

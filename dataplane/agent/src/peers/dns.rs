@@ -1,9 +1,9 @@
-//! A TXT record from the name servers of resolv.conf(5) (RFC 1035; the message format is
-//! `simple_dns`'s).
+//! Lookup of a TXT record at the name servers of resolv.conf(5) (RFC 1035; `simple_dns` parses the
+//! messages).
 //!
-//! A question goes to each server in turn, over UDP and, when the answer is cut off, over TCP. An
-//! answer is taken only from the server asked, for the question asked. DNS only locates a peer:
-//! what a forged answer can do is to keep a peer from being found.
+//! Servers are queried in turn, over UDP and, after a truncated response, over TCP. A response
+//! counts only from the queried server, with the question that was sent. DNS only locates a peer: a
+//! forged response can do no more than prevent that.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
@@ -15,7 +15,7 @@ use simple_dns::{CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, Question, RCODE
 use super::token_in;
 use crate::local::PublicToken;
 
-/// What a TXT record says, and how long it holds.
+/// The token in a TXT record, and its lifetime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The peer's token.
@@ -24,10 +24,10 @@ pub struct Answer {
     pub ttl: Duration,
 }
 
-/// Why a name says nothing.
+/// Why a lookup failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DnsError {
-    /// No question can be made of it.
+    /// The name cannot be queried.
     #[error("dns:{0}: not a host name")]
     Name(String),
     /// No server answered.
@@ -35,9 +35,9 @@ pub enum DnsError {
     NoAnswer {
         /// The name.
         name: String,
-        /// Who was asked.
+        /// The queried servers.
         servers: String,
-        /// What the last one said.
+        /// The error of the last one.
         last: String,
     },
     /// The name has no TXT record with a token.
@@ -45,35 +45,35 @@ pub enum DnsError {
     NoToken {
         /// The name.
         name: String,
-        /// What there is instead.
+        /// The reason.
         reason: String,
     },
 }
 
-/// Whether `text` can be asked for.
+/// Whether `text` is a name that can be queried.
 pub fn is_name(text: &str) -> bool {
     let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     !text.is_empty() && text.bytes().all(good) && Name::new(text).is_ok()
 }
 
-/// Asks the servers of /etc/resolv.conf for the token at `name`. Takes seconds when they are
-/// silent.
+/// Queries the servers of /etc/resolv.conf for the token at `name`. Takes seconds when they do not
+/// answer.
 ///
 /// # Errors
-/// Why there is none.
+/// See [`DnsError`].
 pub fn lookup(name: &str) -> Result<Answer, DnsError> {
     let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     ask_all(name, &servers(&text))
 }
 
-/// Asks `servers`, each [`ROUNDS`] times at most.
+/// Queries `servers`, each at most [`ROUNDS`] times.
 fn ask_all(name: &str, servers: &[SocketAddr]) -> Result<Answer, DnsError> {
     let mut last = String::new();
     for _ in 0..ROUNDS {
         for server in servers {
             match ask(name, *server) {
                 Ok(Ok(answer)) => return Ok(answer),
-                // The name is known not to help: another server says the same.
+                // The name has no token; other servers would say the same.
                 Ok(Err(reason)) => {
                     return Err(DnsError::NoToken { name: name.to_owned(), reason });
                 }
@@ -111,7 +111,7 @@ fn ask(name: &str, server: SocketAddr) -> Result<Result<Answer, String>, Ask> {
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
     let socket = UdpSocket::bind((any, 0))?;
-    // The kernel then drops what comes from anybody else.
+    // The kernel then drops datagrams from other addresses.
     socket.connect(server)?;
     socket.send(&query)?;
     let until = Instant::now() + TIMEOUT;
@@ -127,7 +127,7 @@ fn ask(name: &str, server: SocketAddr) -> Result<Result<Answer, String>, Ask> {
             Reply::Answer(answer) => return Ok(answer),
             Reply::Truncated => break,
             Reply::Failed(error) => return Err(Ask::Failed(error)),
-            // An answer to another question, or rubbish: wait on.
+            // Not a response to this query: keep waiting.
             Reply::Other => {}
         }
     }
@@ -188,7 +188,7 @@ fn read(id: u16, name: &str, bytes: &[u8]) -> Reply {
         other => return Reply::Failed(format!("the server says {other:?}")),
     }
     let mut reason = "it has no TXT record".to_owned();
-    // Behind a CNAME the record has another name: the resolver has followed it.
+    // After a CNAME the record has another name: the resolver has followed it.
     for record in &packet.answers {
         let RData::TXT(text) = &record.rdata else { continue };
         let Ok(text) = String::try_from(text.clone()) else { continue };
@@ -229,16 +229,16 @@ mod tests {
     use simple_dns::ResourceRecord;
     use simple_dns::rdata::TXT;
 
-    /// Answers on loopback with what `answer` makes of a question, until the process ends.
+    /// A server on loopback that responds with the result of `answer`, until the process ends.
     fn serve(answer: impl Fn(&mut Packet<'_>) + Send + 'static) -> SocketAddr {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
         std::thread::spawn(move || {
             let mut buffer = [0; 512];
-            // Whoever was answered too late asks again.
+            // A client whose response is late asks again.
             while let Ok((len, from)) = socket.recv_from(&mut buffer) {
                 let query = Packet::parse(&buffer[..len]).unwrap();
-                // Somebody who guesses comes first.
+                // A forged response with a wrong ID comes first.
                 let mut wrong = Packet::new_reply(query.id() ^ 1);
                 wrong.questions.push(query.questions[0].clone());
                 let _ = socket.send_to(&wrong.build_bytes_vec().unwrap(), from);

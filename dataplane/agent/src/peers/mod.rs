@@ -1,8 +1,8 @@
-//! Where a peer is. A token locates it and proves nothing about it.
+//! Location of peers. A token locates a peer and does not authenticate it.
 //!
-//! `token:TOKEN` says it once and for all; `file:PATH` is read again whenever the file changes;
-//! `dns:NAME` is a TXT record, asked for again when it expires or the peer does not answer. A
-//! thread of its own waits for files, and one for each name, so that the tunnel never does.
+//! `token:TOKEN` is constant; `file:PATH` is read again whenever the file changes; `dns:NAME` is a
+//! TXT record, queried again when it expires or the peer does not answer. One thread watches files,
+//! and each name has its own thread, so that the tunnel never waits.
 
 pub mod dns;
 mod watch;
@@ -15,30 +15,30 @@ use crate::local::PublicToken;
 
 pub use watch::{Found, Watcher};
 
-/// How to find a peer.
+/// A source of a peer's location.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerSource {
-    /// Here.
+    /// The token itself.
     Token(PublicToken),
-    /// In a file.
+    /// A file with the token.
     File(PathBuf),
-    /// In a TXT record of this name.
+    /// A TXT record of this name.
     Dns(String),
 }
 
-/// It says nowhere to look.
+/// The text is not a source.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PeerSourceError {
-    /// No known start.
+    /// No known prefix.
     #[error("give token:TOKEN, file:PATH or dns:NAME")]
     Kind,
-    /// The token is none.
+    /// The token is not valid.
     #[error("token: {0}")]
     Token(String),
-    /// No path.
+    /// The path is missing.
     #[error("file: the path is missing")]
     Path,
-    /// The name is none.
+    /// The name is not valid.
     #[error("dns: not a host name")]
     Name,
 }
@@ -75,7 +75,7 @@ impl fmt::Display for PeerSource {
 /// (`#`), with or without `token:` before it.
 ///
 /// # Errors
-/// What is wrong with it.
+/// When there is no such line, or it is not a token.
 pub fn token_in(text: &str) -> Result<PublicToken, String> {
     let mut lines = text.lines().map(str::trim);
     let line = lines.find(|line| !line.is_empty() && !line.starts_with('#'));
@@ -86,7 +86,7 @@ pub fn token_in(text: &str) -> Result<PublicToken, String> {
 /// The token in the file at `path`.
 ///
 /// # Errors
-/// Why there is none, with the path.
+/// When the file cannot be read or has no token; the error names the path.
 pub fn token_in_file(path: &Path) -> Result<PublicToken, String> {
     use std::io::Read;
     let name = path.display();
@@ -103,7 +103,7 @@ const FILE_MAX: u64 = 1 << 16;
 mod tests {
     use super::*;
 
-    /// Epoch 1 and sixteen bytes of 1.
+    /// Epoch 1, and sixteen bytes of 1.
     const TOKEN: &str = "AQEBAQEBAQEBAQEBAQEBAQE";
 
     #[test]

@@ -1,4 +1,4 @@
-//! The thread that watches files and asks DNS.
+//! The threads that watch files and query DNS.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,37 +10,37 @@ use super::{PeerSource, dns, token_in_file};
 use crate::local::{PeerIndex, PublicToken};
 use crate::poller::Waker;
 
-/// What a look for a peer brought.
+/// The result of a lookup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// Which peer.
+    /// The source.
     pub peer: PeerIndex,
-    /// Where it is, or why that is not known.
+    /// The peer's token, or the error.
     pub result: Result<PublicToken, String>,
 }
 
-/// Watches the sources of all peers. Dropped, it stops.
+/// Watches all sources. Dropping it ends its threads.
 #[derive(Debug)]
 pub struct Watcher {
-    /// Asks the threads that look for names, by the peer's number. A thread ends when its asker is
-    /// gone.
+    /// Requests to the threads of names, by the source's number. A thread ends when its sender is
+    /// dropped.
     asks: Vec<Option<SyncSender<()>>>,
-    /// Files are looked at all the time: nobody asks for that.
+    /// The thread of files polls without requests; it ends when this is dropped.
     _files: SyncSender<()>,
     found: Receiver<Found>,
 }
 
 impl Watcher {
-    /// Starts looking for the peers at `sources`; `waker` wakes the loop when there is news.
+    /// Starts lookups at `sources`; `waker` wakes the event loop on each result.
     ///
-    /// One thread looks at all tokens and files. Each name has its own: a question to DNS may take
-    /// long, and nobody else shall wait for it.
+    /// One thread handles all tokens and files. Each name has its own: a DNS query may take long,
+    /// and must not delay other lookups.
     ///
     /// # Errors
-    /// When no thread can be started.
+    /// When a thread cannot be started.
     pub fn start(sources: Vec<PeerSource>, waker: Arc<Waker>) -> std::io::Result<Self> {
         let (tell, found) = channel();
-        // One question that waits is as good as many: whoever asks more often is not kept.
+        // One pending request is enough: further ones are dropped.
         let (_files, asked_files) = sync_channel(1);
         let (mut files, mut asks) = (Vec::new(), Vec::new());
         for (index, source) in sources.into_iter().enumerate() {
@@ -61,12 +61,12 @@ impl Watcher {
         Ok(Watcher { asks, _files, found })
     }
 
-    /// What was found since the last call.
+    /// The results since the last call.
     pub fn found(&self) -> impl Iterator<Item = Found> + '_ {
         self.found.try_iter()
     }
 
-    /// Asks to look for a peer again soon: at most once in [`LOCATE_INTERVAL`].
+    /// Requests another lookup soon, at most once in [`LOCATE_INTERVAL`].
     pub fn locate(&self, peer: PeerIndex) {
         if let Some(Some(ask)) = self.asks.get(peer.0) {
             let _ = ask.try_send(());
@@ -74,7 +74,7 @@ impl Watcher {
     }
 }
 
-/// The process does not wait for it at its end: a question to DNS may be under way.
+/// The process does not wait for the thread at its end: a DNS query may be in progress.
 fn spawn(mut watch: Watch, asked: Receiver<()>) -> std::io::Result<()> {
     thread::Builder::new().name("peers".to_owned()).spawn(move || watch.run(&asked)).map(drop)
 }
@@ -93,7 +93,7 @@ struct Peer {
     due: Instant,
 }
 
-/// Tells whether a file changed.
+/// Changes when the file changes.
 type Stamp = (PathBuf, Option<SystemTime>, u64, u64);
 
 impl Peer {
@@ -123,7 +123,7 @@ impl Watch {
             match asked.recv_timeout(FILE_INTERVAL) {
                 Ok(()) => {
                     self.peers.iter_mut().for_each(|(_, peer)| peer.look_soon());
-                    // It may be asked for each packet.
+                    // Requests may come with each packet.
                     thread::sleep(ASKED_PAUSE);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -139,7 +139,7 @@ impl Peer {
         self.due = self.due.min(earliest);
     }
 
-    /// Where the peer is, if this is the time to look.
+    /// The result of a lookup, if one is due.
     fn look(&mut self, now: Instant) -> Option<Result<PublicToken, String>> {
         match &self.source {
             PeerSource::Token(token) => self.told.is_none().then_some(Ok(*token)),
@@ -149,7 +149,7 @@ impl Peer {
                     return None;
                 }
                 let result = token_in_file(path);
-                // A file caught half written, or not there yet, is looked at again.
+                // A file that is missing or half written is read again.
                 self.seen = result.is_ok().then_some(stamp);
                 Some(result)
             }
@@ -175,7 +175,7 @@ fn stamp(path: &std::path::Path) -> Stamp {
     (path.to_owned(), modified, inode, len)
 }
 
-/// How soon a peer that does not answer is looked for again.
+/// The minimum interval of lookups of a peer that does not answer.
 pub const LOCATE_INTERVAL: Duration = Duration::from_secs(5);
 const ASKED_PAUSE: Duration = Duration::from_millis(100);
 const FILE_INTERVAL: Duration = Duration::from_millis(500);

@@ -1,7 +1,7 @@
-//! Datagrams of UDP sockets in batches: one call to the system for up to [`BATCH`] of them.
+//! Batches of UDP datagrams: one system call for up to [`BATCH`] of them.
 //!
-//! Datagrams of one length to one place are handed over as one large one that the kernel cuts apart
-//! at the latest point there is (UDP_SEGMENT, udp(7)): they go through its stack once.
+//! Datagrams of one length and destination are passed to the kernel as one buffer, which it
+//! segments as late as possible (UDP_SEGMENT, udp(7)), so that they traverse its stack once.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
@@ -14,16 +14,16 @@ use nix::sys::socket::{
 
 use crate::outer::BATCH;
 
-/// Datagrams taken off a socket.
+/// Datagrams received from a socket.
 pub(super) struct Incoming {
     headers: MultiHeaders<SockaddrStorage>,
     buffers: Vec<u8>,
-    /// Length and source of each.
+    /// Length and source of each datagram.
     list: Vec<(usize, Option<SocketAddr>)>,
 }
 
 impl Incoming {
-    /// Room for a batch.
+    /// An empty batch.
     pub(super) fn new() -> Self {
         Incoming {
             headers: MultiHeaders::preallocate(BATCH, None),
@@ -32,10 +32,11 @@ impl Incoming {
         }
     }
 
-    /// Takes a batch off `socket`, in place of the one before; how many there are.
+    /// Replaces the batch by one received from `socket`; returns the number of datagrams.
     ///
     /// # Errors
-    /// The system's, but for "nothing there". An ICMP error is told once.
+    /// The error of the system call; an empty queue is not an error. An ICMP error is reported
+    /// once.
     pub(super) fn fill(&mut self, socket: &UdpSocket) -> Result<usize, Errno> {
         self.list.clear();
         let mut slots = self.buffers.chunks_exact_mut(SLOT);
@@ -60,27 +61,27 @@ impl Incoming {
     }
 }
 
-/// Datagrams kept back to be sent together.
+/// Datagrams to be sent together.
 pub(super) struct Outgoing {
     headers: MultiHeaders<SockaddrStorage>,
     buffers: Vec<u8>,
     list: Vec<usize>,
     to: [Option<SockaddrStorage>; BATCH],
-    /// Whether the kernel and the way there know UDP_SEGMENT, as far as is known.
+    /// Whether UDP_SEGMENT works, as far as known.
     segments: bool,
 }
 
-/// What became of datagrams.
+/// Outcomes of sending.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
-    /// The kernel took them.
+    /// Accepted by the kernel.
     pub(super) sent: u64,
-    /// It did not: a full queue, or nobody listens there.
+    /// Refused: a full queue, or a port without a listener.
     pub(super) refused: u64,
 }
 
 impl Outgoing {
-    /// Room for a batch.
+    /// An empty batch.
     pub(super) fn new() -> Self {
         Outgoing {
             headers: MultiHeaders::preallocate(BATCH, None),
@@ -91,17 +92,17 @@ impl Outgoing {
         }
     }
 
-    /// Whether the next datagram needs a flush before it.
+    /// Whether the batch must be flushed before the next datagram.
     pub(super) fn is_full(&self) -> bool {
         self.list.len() == BATCH
     }
 
-    /// Whether nothing is kept back.
+    /// Whether the batch is empty.
     pub(super) fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// Adds a datagram to `to`, or to where the socket is connected. One too many is lost.
+    /// Adds a datagram to `to`, or to the socket's peer. Drops it if the batch is full.
     pub(super) fn push(&mut self, to: Option<SocketAddr>, body: &[u8]) {
         let index = self.list.len();
         let Some(slot) = self.buffers.get_mut(index * SLOT..(index + 1) * SLOT) else { return };
@@ -114,10 +115,10 @@ impl Outgoing {
         self.list.push(body.len());
     }
 
-    /// Sends all through `socket`. What it does not take is lost and counted.
+    /// Sends the batch through `socket`. Datagrams that the kernel refuses are lost and counted.
     pub(super) fn flush(&mut self, socket: &UdpSocket, counts: &mut Counts) {
         let (mut done, mut tries) = (0, 0);
-        // Up to here datagrams go one by one, as they were refused together.
+        // Datagrams before this one are sent one by one, as they were refused together.
         let mut singly = 0;
         while done < self.list.len() {
             let run = if self.segments && done >= singly { self.run_at(done) } else { 1 };
@@ -131,11 +132,12 @@ impl Outgoing {
                     counts.sent += count as u64;
                     (done, tries) = (done + count, 0);
                 }
-                // The first may be the echo of an ICMP error, and then nothing was sent.
+                // The first error may report an earlier ICMP error, and then nothing was sent.
                 Err(_) if tries == 0 => tries = 1,
                 Err(error) if run > 1 => {
-                    // They may be longer than the MTU, and must be fragmented then, or more than
-                    // fits into the queue. Anything else will be so the next time.
+                    // EINVAL and EIO mean that UDP_SEGMENT does not work at all. Other errors
+                    // concern these datagrams: they exceed the MTU and need fragmentation, or the
+                    // queue is too full for all of them.
                     self.segments = !matches!(error, Errno::EINVAL | Errno::EIO);
                     (singly, tries) = (done + run, 0);
                 }
@@ -148,11 +150,11 @@ impl Outgoing {
         self.list.clear();
     }
 
-    /// How many datagrams from `first` on can go as one: all of one length and to one place, but
-    /// for the last, which may be shorter.
+    /// The number of datagrams from `first` on that can be sent as one buffer: all of one length
+    /// and destination; the last may be shorter.
     fn run_at(&self, first: usize) -> usize {
         let (Some(&len), Some(to)) = (self.list.get(first), self.to.get(first)) else { return 1 };
-        // An empty one would vanish.
+        // An empty datagram would disappear.
         if len == 0 {
             return 1;
         }
@@ -171,7 +173,7 @@ impl Outgoing {
         run.max(1)
     }
 
-    /// How many datagrams from `first` on are to go one by one.
+    /// The number of datagrams from `first` on to send one by one.
     fn singles_at(&self, first: usize, singly: usize) -> usize {
         let is_run = |at: &usize| self.segments && *at >= singly && self.run_at(*at) > 1;
         (first + 1..self.list.len()).find(is_run).unwrap_or(self.list.len()) - first
@@ -215,9 +217,9 @@ fn from_storage(storage: SockaddrStorage) -> Option<SocketAddr> {
     v4.or_else(|| storage.as_sockaddr_in6().map(|address| SocketAddrV6::from(*address).into()))
 }
 
-/// The longest body that any link carries; a longer datagram is cut, and refused by the tunnel.
+/// The longest body of any link; a longer datagram is truncated, and then refused by the tunnel.
 const SLOT: usize = crate::outer::SEGMENT_LEN_MAX;
-/// What a UDP datagram holds, less an IPv6 header.
+/// The largest UDP payload, with room for an IPv6 header.
 const RUN_BYTES_MAX: usize = 65_535 - 8 - 40;
 
 #[cfg(test)]
@@ -231,7 +233,7 @@ mod tests {
             let (mut out, mut counts) = (Outgoing::new(), Counts::default());
             let mut incoming = Incoming::new();
             assert_eq!(incoming.fill(&b), Ok(0));
-            // Twice: the system wrote into the headers of the first batch.
+            // Twice: the kernel wrote into the headers of the first batch.
             for turn in 0..2u8 {
                 for byte in 0..BATCH as u8 {
                     assert!(!out.is_full());
@@ -294,7 +296,7 @@ mod tests {
             5,
             "past those that were refused together, up to the next run"
         );
-        // No more than a datagram holds.
+        // At most one UDP payload.
         let mut out = Outgoing::new();
         (0..BATCH).for_each(|_| out.push(None, &[1; 9000]));
         assert_eq!(out.run_at(0), 7);

@@ -1,9 +1,10 @@
-//! The channels of a serving agent, and how peers share them.
+//! The channels of a serving agent, and the shares of its peers.
 //!
-//! Anyone in the tenant may send, and whoever sends chooses session and channel. So that nobody takes
-//! the others' channels from them, each sender opens a bounded number a second, all together do, and
-//! when no slot is free the sender that has the most channels gives one up. A sender is known by its
-//! token, which POPs vouch for; an agent with many addresses or ports has many.
+//! Every agent of the tenant may send, and chooses session and channel. Limits keep senders from
+//! taking each other's channels: each sender, and all together, may open a bounded number of
+//! channels a second; and when all slots are in use, the sender with the most channels loses one. A
+//! sender is identified by its token, which POPs authenticate; an agent with many addresses or
+//! ports has many tokens.
 
 use std::collections::HashMap;
 
@@ -17,25 +18,25 @@ use crate::local::PublicToken;
 /// A session and a channel in it.
 pub(super) type Key = (u64, u16);
 
-/// Channels, each with something of its own, and the sessions that they belong to.
+/// Channels, each with a value, and their sessions.
 #[derive(Debug)]
 pub(super) struct Channels<T> {
     table: Lru<Key, T>,
     sessions: HashMap<u64, Session>,
-    /// How many channels each token has.
+    /// The number of channels of each token.
     shares: HashMap<Token, usize>,
     limits: Limits,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Session {
-    /// The newest token: where answers go.
+    /// The token of the newest datagram, which answers go to.
     newest: PublicToken,
     channels: usize,
 }
 
 impl<T> Channels<T> {
-    /// Room for `capacity` channels.
+    /// A table for `capacity` channels.
     pub(super) fn new(capacity: usize) -> Self {
         Channels {
             table: Lru::new(capacity),
@@ -45,30 +46,30 @@ impl<T> Channels<T> {
         }
     }
 
-    /// How many channels there are.
+    /// The number of channels.
     pub(super) fn len(&self) -> usize {
         self.table.len()
     }
 
-    /// How many sessions there are.
+    /// The number of sessions.
     pub(super) fn sessions(&self) -> usize {
         self.sessions.len()
     }
 
-    /// The slot of a channel that is known; it becomes the newest, and `from` is where answers of its
-    /// session go.
+    /// The slot of a known channel, which becomes the newest; answers of its session go to `from`
+    /// from now on.
     pub(super) fn find(&mut self, key: Key, from: PublicToken) -> Option<usize> {
         let place = self.table.find(&key)?;
         self.note(key.0, from);
         Some(place)
     }
 
-    /// Whether `from` may open one more channel now.
+    /// Takes a token from the limit for new channels of `from`.
     pub(super) fn may_open(&mut self, now: Instant, from: PublicToken) -> bool {
         self.limits.take(now, from.token)
     }
 
-    /// Opens a channel that is not known. What had its slot is dropped.
+    /// Opens an unknown channel. Drops the previous owner of its slot.
     pub(super) fn open(&mut self, key: Key, from: PublicToken, value: T) -> usize {
         self.note(key.0, from);
         let victim = if self.table.is_full() { self.victim() } else { None };
@@ -86,7 +87,7 @@ impl<T> Channels<T> {
         place
     }
 
-    /// Where answers of a channel go.
+    /// The channel of a slot, and the destination of its answers.
     pub(super) fn answer_to(&self, place: usize) -> Option<(Key, PublicToken)> {
         let key = self.table.key(place)?;
         Some((key, self.sessions.get(&key.0)?.newest))
@@ -108,7 +109,7 @@ impl<T> Channels<T> {
         self.table.touch(place);
     }
 
-    /// Answers of a session go to `from` from now on, who has its channels.
+    /// Answers of a session go to `from` from now on, whose share includes its channels.
     fn note(&mut self, session: u64, from: PublicToken) {
         let Some(session) = self.sessions.get_mut(&session) else { return };
         let before = std::mem::replace(&mut session.newest, from);
@@ -119,7 +120,7 @@ impl<T> Channels<T> {
         }
     }
 
-    /// A channel of `session` is no more.
+    /// Removes one channel of `session` from the accounts.
     fn close_in(&mut self, session: u64) {
         let Some(owner) = self.sessions.get_mut(&session) else { return };
         owner.channels -= owner.channels.min(1);
@@ -138,7 +139,7 @@ impl<T> Channels<T> {
         }
     }
 
-    /// The channel unused longest among those of senders that have the most.
+    /// The least recently used channel among those of the senders with the most channels.
     fn victim(&self) -> Option<usize> {
         let most = self.shares.values().copied().max()?;
         self.table.oldest_of(|(session, _)| {
@@ -166,7 +167,8 @@ mod tests {
     #[test]
     fn who_has_the_most_makes_room() {
         let mut table = channels(8);
-        // Three small senders, the first of which was silent longest; then one that wants it all.
+        // Three small senders, the first of which was idle longest; then one that opens a thousand
+        // channels.
         for number in 1..4 {
             table.open((number.into(), 0), token(number), 0);
         }
@@ -203,7 +205,7 @@ mod tests {
         table.find((1, 0), token(2)).unwrap();
         assert_eq!(table.answer_to(0), Some(((1, 0), token(2))));
         assert_eq!(table.shares, HashMap::from([(token(2).token, 3)]));
-        // Full, and the fifth: the mover has the most.
+        // The table is full: the session that moved has the most channels.
         table.open((5, 0), token(5), 0);
         table.open((6, 0), token(6), 0);
         assert!(table.find((1, 1), token(2)).is_none(), "the one unused longest");

@@ -1,4 +1,4 @@
-//! The connecting side: from sources at a local address to one peer, and back.
+//! The connecting side: forwards between sources at a local address and one peer.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -13,10 +13,10 @@ use crate::inner::message::CHANNEL as INNER_CHANNEL;
 use crate::local::{LocalSide, PeerIndex, PublicToken, Received, Tunnel};
 use crate::poller::Poller;
 
-/// Forwards what arrives at a local UDP address to a peer.
+/// Forwards datagrams from a local UDP address to a peer.
 pub struct UdpConnect {
     socket: UdpSocket,
-    /// Random: answers to an earlier process are not ours.
+    /// Random, so that answers to an earlier process are recognised.
     session: u64,
     peer: Option<PublicToken>,
     sources: Sources,
@@ -26,7 +26,7 @@ pub struct UdpConnect {
     not_sent: u64,
     too_big: u64,
     refused: u64,
-    /// Since when there were only datagrams to the peer and none from it.
+    /// The time of the first datagram to the peer since the last one from it.
     unanswered_since: Option<Instant>,
 }
 
@@ -34,7 +34,7 @@ impl UdpConnect {
     /// Listens at `listen`.
     ///
     /// # Errors
-    /// When the address is not to be had.
+    /// When the address cannot be bound.
     pub fn new(listen: SocketAddr, session: u64) -> io::Result<Self> {
         let socket = UdpSocket::bind(listen)?;
         socket.set_nonblocking(true)?;
@@ -76,7 +76,7 @@ impl UdpConnect {
         self.ask_where_it_is(tunnel);
     }
 
-    /// A peer that does not answer for a while may be somewhere else by now.
+    /// Requests the location of a peer that has been silent for a while, as it may have moved.
     fn ask_where_it_is(&mut self, tunnel: &mut dyn Tunnel) {
         let now = tunnel.now();
         let since = *self.unanswered_since.get_or_insert(now);
@@ -90,7 +90,7 @@ impl UdpConnect {
 /// The sources of datagrams, and the channel of each.
 struct Sources {
     by_address: Lru<SocketAddr, u16>,
-    /// Which slot of `by_address` a channel is.
+    /// The slot in `by_address` of each channel.
     channels: Vec<Option<u32>>,
     next: u16,
 }
@@ -109,8 +109,8 @@ impl Sources {
         if let Some(place) = self.by_address.find(&source) {
             return self.by_address.get(place).copied().unwrap_or(0);
         }
-        // Numbers go round, so that late answers to a source that was forgotten meet nobody. One in
-        // use is skipped: there are far more numbers than sources.
+        // Numbers are used in a cycle, so that late answers to a forgotten source reach no other
+        // source. Channels in use are skipped: there are far more numbers than sources.
         let mut channel = self.next;
         while channel == INNER_CHANNEL || self.place_of(channel).is_some() {
             channel = channel.wrapping_add(1);
@@ -134,7 +134,7 @@ impl Sources {
         }
     }
 
-    /// Whose channel this is; it becomes the newest.
+    /// The source of a channel, which becomes the newest.
     fn source(&mut self, channel: u16) -> Option<SocketAddr> {
         let place = self.place_of(channel)? as usize;
         self.by_address.touch(place);
@@ -149,14 +149,14 @@ impl LocalSide for UdpConnect {
     }
 
     fn readable(&mut self, _: u64, _: &Poller, tunnel: &mut dyn Tunnel) {
-        // An error is the echo of an answer to a program that is gone: nothing to do.
+        // An ICMP error about an answer to a program that has ended needs no action.
         if self.incoming.fill(&self.socket).is_ok_and(|count| count > 0) {
             self.forward(tunnel);
         }
     }
 
     fn received(&mut self, datagram: &Received<'_>, _: &Poller, _: &mut dyn Tunnel) {
-        // Only the peer and those that it told know the session.
+        // Only the peer, and agents that it told, know the session.
         let ours = datagram.session == self.session;
         let Some(source) = ours.then(|| self.sources.source(datagram.channel)).flatten() else {
             self.refused += 1;

@@ -1,9 +1,9 @@
-//! A bounded map that forgets what was used least recently.
+//! A bounded map that evicts the least recently used entry.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// At most `capacity` values, each in a slot with a small stable number.
+/// At most `capacity` values, each in a slot with a small, stable number.
 #[derive(Debug)]
 pub(super) struct Lru<K, V> {
     slots: Vec<Slot<K, V>>,
@@ -17,9 +17,9 @@ pub(super) struct Lru<K, V> {
 struct Slot<K, V> {
     key: K,
     value: V,
-    /// Towards the newest.
+    /// The slot used next after this one.
     newer: usize,
-    /// Towards the oldest.
+    /// The slot used last before this one.
     older: usize,
 }
 
@@ -35,7 +35,7 @@ impl<K: Copy + Eq + Hash, V> Lru<K, V> {
         }
     }
 
-    /// How many values it holds.
+    /// The number of values.
     pub(super) fn len(&self) -> usize {
         self.slots.len()
     }
@@ -52,7 +52,7 @@ impl<K: Copy + Eq + Hash, V> Lru<K, V> {
         self.slots.get(place).map(|slot| &slot.value)
     }
 
-    /// The value in a slot, to be changed.
+    /// The value in a slot, mutable.
     pub(super) fn get_mut(&mut self, place: usize) -> Option<&mut V> {
         self.slots.get_mut(place).map(|slot| &mut slot.value)
     }
@@ -62,13 +62,13 @@ impl<K: Copy + Eq + Hash, V> Lru<K, V> {
         self.slots.get(place).map(|slot| slot.key)
     }
 
-    /// Whether the next key takes the place of another.
+    /// Whether the next key evicts another one.
     pub(super) fn is_full(&self) -> bool {
         self.slots.len() >= self.capacity
     }
 
-    /// Puts in a key that is not there, in place of the oldest when it is full; the slot, and what
-    /// was in it.
+    /// Inserts a key that is not in the map, and evicts the oldest one if it is full. Returns the
+    /// slot, and its previous entry.
     pub(super) fn insert(&mut self, key: K, value: V) -> (usize, Option<(K, V)>) {
         if self.is_full() {
             return (self.oldest, self.replace(self.oldest, key, value));
@@ -80,7 +80,7 @@ impl<K: Copy + Eq + Hash, V> Lru<K, V> {
         (place, None)
     }
 
-    /// Puts a key that is not there into a slot; what was in it.
+    /// Stores a key that is not in the map in a slot; returns the slot's previous entry.
     pub(super) fn replace(&mut self, place: usize, key: K, value: V) -> Option<(K, V)> {
         self.unlink(place);
         let slot = self.slots.get_mut(place)?;
@@ -91,7 +91,7 @@ impl<K: Copy + Eq + Hash, V> Lru<K, V> {
         Some((old.key, old.value))
     }
 
-    /// The slot used least recently among those whose key is `wanted`.
+    /// The least recently used slot among those whose key is `wanted`.
     pub(super) fn oldest_of(&self, wanted: impl Fn(&K) -> bool) -> Option<usize> {
         let mut place = self.oldest;
         loop {
@@ -103,7 +103,7 @@ impl<K: Copy + Eq + Hash, V> Lru<K, V> {
         }
     }
 
-    /// Makes a slot the newest.
+    /// Makes a slot the most recently used one.
     pub(super) fn touch(&mut self, place: usize) {
         if self.newest != place && place < self.slots.len() {
             self.unlink(place);
@@ -137,14 +137,14 @@ impl<K: Copy + Eq + Hash, V> Lru<K, V> {
     }
 }
 
-/// No slot has this number.
+/// The number of no slot.
 const NONE: usize = usize::MAX;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The slow twin: a list in order of use.
+    /// The slow reference: a list in order of use.
     #[test]
     fn agrees_with_a_list() {
         let mut state = 0x9e37_79b9_7f4a_7c15u64;

@@ -1,4 +1,4 @@
-//! The serving side: from peers to one UDP server, and back.
+//! The serving side: forwards between peers and one UDP server.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -12,20 +12,20 @@ use super::{CHANNELS_MAX, enlarge_buffers};
 use crate::local::{LocalSide, PeerIndex, PublicToken, Received, SendError, Tunnel};
 use crate::poller::Poller;
 
-/// Forwards what peers send to a UDP server.
+/// Forwards datagrams from peers to a UDP server.
 pub struct UdpServe {
     target: SocketAddr,
     /// A socket for each session and channel.
     channels: Channels<Channel>,
     incoming: Incoming,
     outgoing: Outgoing,
-    /// Which channel the datagrams kept back are for.
+    /// The channel of the datagrams in `outgoing`.
     kept_for: usize,
     counts: Counts,
     not_sent: u64,
     too_big: u64,
     no_socket: u64,
-    /// Datagrams on channels that their senders may not open yet.
+    /// Datagrams of new channels beyond the rate limit of their sender.
     refused_new_channel: u64,
 }
 
@@ -52,14 +52,14 @@ impl UdpServe {
         }
     }
 
-    /// The slot of the channel of a datagram; a new socket for a new one, or one that was idle for
-    /// long.
+    /// The slot of a datagram's channel. A new channel gets a new socket, and so does one that was
+    /// idle for long.
     fn channel(&mut self, datagram: &Received<'_>, now: Instant, poller: &Poller) -> Option<usize> {
         let (key, from) = ((datagram.session, datagram.channel), datagram.from);
         if let Some(place) = self.channels.find(key, from) {
             let channel = self.channels.get_mut(place)?;
             if now.millis_since(channel.used) > IDLE_MS {
-                // By now the number may stand for another source.
+                // By now the number may belong to another source.
                 channel.socket = open(self.target).ok()?;
                 poller.add(&channel.socket, place as u64).ok()?;
             }
@@ -73,7 +73,7 @@ impl UdpServe {
         let socket = match open(self.target) {
             Ok(socket) => socket,
             Err(error) => {
-                // Once, not for each datagram: the status counts these.
+                // Logged once, not for each datagram: the status has the count.
                 if self.no_socket == 0 {
                     tracing::warn!("no socket towards {}: {error}", self.target);
                 }
@@ -81,7 +81,7 @@ impl UdpServe {
                 return None;
             }
         };
-        // The socket that made room is closed, and with that out of the poller.
+        // The evicted socket is closed, which removes it from the poller.
         let place = self.channels.open(key, from, Channel { socket, used: now });
         poller.add(&self.channels.get(place)?.socket, place as u64).ok()?;
         Some(place)
@@ -104,7 +104,7 @@ impl LocalSide for UdpServe {
         let place = key as usize;
         let Some(flow) = self.channels.get_mut(place) else { return };
         flow.used = tunnel.now();
-        // An error is an ICMP message: the server is not there. Its clients find out by themselves.
+        // An ICMP error: the server is not running. Its clients detect that themselves.
         if self.incoming.fill(&flow.socket).unwrap_or(0) == 0 {
             return;
         }
@@ -122,7 +122,7 @@ impl LocalSide for UdpServe {
     fn received(&mut self, datagram: &Received<'_>, poller: &Poller, tunnel: &mut dyn Tunnel) {
         let key = (datagram.session, datagram.channel);
         let before = self.kept_for;
-        // What is kept back goes out before its socket can be closed to make room.
+        // Delayed datagrams are sent before their socket can be evicted.
         if self.channels.key(before) != Some(key) {
             self.send_kept();
         }
@@ -176,7 +176,7 @@ fn open(target: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-/// How many sockets this process may open for channels: raises its limit as far as it may.
+/// Raises the limit of descriptors as far as possible; returns the number of sockets for channels.
 fn descriptors() -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
@@ -185,6 +185,6 @@ fn descriptors() -> usize {
     usize::try_from(now).unwrap_or(usize::MAX).saturating_sub(DESCRIPTORS_ELSEWHERE)
 }
 
-/// A channel unused for this long gets a new socket: longer than NATs keep a UDP mapping.
+/// A channel idle for longer gets a new socket: longer than NATs keep a UDP mapping.
 const IDLE_MS: u64 = 300_000;
 const DESCRIPTORS_ELSEWHERE: usize = 64;

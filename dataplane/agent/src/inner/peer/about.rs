@@ -1,55 +1,55 @@
-//! What a peer is said to be, and what is known of it.
+//! Config and status of a peer.
 
 use crate::inner::keys::{PresharedKey, PublicKey};
 use crate::inner::routes::Prefix;
 
-/// What the config says of a peer.
+/// The config of a peer.
 #[derive(Clone, Debug)]
 pub struct PeerConfig<P> {
-    /// Its name, for people.
+    /// Its name, for display.
     pub name: String,
-    /// Who it is.
+    /// Its public key, which identifies it.
     pub public_key: PublicKey,
     /// The secret shared with it, if any.
     pub preshared_key: Option<PresharedKey>,
-    /// Where it is, if that is known already.
+    /// Its locator, if known at start.
     pub place: Option<P>,
-    /// The inner addresses that it may have.
+    /// The inner addresses that it may use.
     pub allowed: Vec<Prefix>,
-    /// After how much silence of ours a keepalive is sent; 0 for never.
+    /// The idle time after which a keepalive is sent; 0 for never.
     pub keepalive_seconds: u16,
 }
 
-/// What is known of a peer.
+/// The status of a peer.
 #[derive(Clone, Debug)]
 pub struct PeerStatus<P> {
     /// Its name.
     pub name: String,
-    /// Who it is.
+    /// Its public key, which identifies it.
     pub public_key: PublicKey,
-    /// Where it was last heard from, or is said to be.
+    /// Its locator: that of its last packet, or the configured one.
     pub place: Option<P>,
-    /// How old the session is that would be sent on, in milliseconds.
+    /// The age of the current session, in milliseconds.
     pub session_age_ms: Option<u64>,
-    /// Whether a handshake is under way.
+    /// Whether a handshake is in progress.
     pub handshaking: bool,
-    /// How long ago something authentic came from it, in milliseconds.
+    /// The time since the last authentic message, in milliseconds.
     pub heard_ms_ago: Option<u64>,
-    /// Packets and bytes, without what sealing adds.
+    /// Packets and bytes, without the overhead of sealing.
     pub traffic: Traffic,
 }
 
 /// Packets and bytes to and from a peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// Packets to it, keepalives not counted.
+    /// Packets sent, without keepalives.
     pub sent_packets: u64,
-    /// Bytes of these.
+    /// Bytes of these packets.
     pub sent_bytes: u64,
-    /// Packets from it, keepalives not counted.
+    /// Packets received, without keepalives.
     pub received_packets: u64,
-    /// Bytes of these.
+    /// Bytes of these packets.
     pub received_bytes: u64,
-    /// Sessions that came to be.
+    /// Sessions established.
     pub sessions: u64,
 }

@@ -1,7 +1,7 @@
-//! How sessions with a peer come to be.
+//! Handshakes with a peer.
 //!
-//! At most one handshake of ours is under way. When both sides begin at once, that of the smaller
-//! public key stands.
+//! At most one handshake of this side is in progress. When both sides start at once, the one of the
+//! smaller public key wins.
 
 use anyrelay_core::time::{Instant, Now};
 
@@ -12,18 +12,18 @@ use crate::inner::noise::{Identity, Initiator, Responder};
 use crate::inner::session::Session;
 use crate::inner::shared::Shared;
 
-/// The wish for a session, from the first initiation until there is one.
+/// The attempts to establish a session, from the first initiation until it is established.
 #[derive(Debug)]
 pub(super) struct Effort {
     pub(super) since: Instant,
     pub(super) attempts: u32,
     pub(super) next: Instant,
-    /// The handshake whose response is waited for.
+    /// The handshake that waits for a response.
     pub(super) pending: Option<(Initiator, Index)>,
 }
 
 impl<P: Place> Peer<P> {
-    /// Takes an initiation that this peer has proved to have made.
+    /// Handles an authenticated initiation of this peer.
     pub(in crate::inner) fn initiation(
         &mut self,
         shared: &mut Shared,
@@ -54,18 +54,18 @@ impl<P: Place> Peer<P> {
         if *self.public_key() < shared.public
             && let Some(effort) = &mut self.effort
         {
-            // Both have begun: the handshake of the smaller key stands. Ours is begun again only
-            // if nothing comes of it.
+            // Both sides have started: the handshake of the smaller key wins. This side retries
+            // only if that one fails.
             effort.pending = None;
             effort.next = effort.next.max(now.instant.plus_millis(RETRY_MS));
         }
-        // The peer begins anew only when it has given up the one before.
+        // The peer starts again only after it has given up its last handshake.
         self.others.retain(|session| session.confirmed);
         self.keep(Session::new(transport, local, remote, false, now.instant));
         out(from, &message);
     }
 
-    /// Takes a response to the handshake with the index `local`.
+    /// Handles a response to the handshake with the index `local`.
     pub(in crate::inner) fn response(
         &mut self,
         shared: &mut Shared,
@@ -91,13 +91,13 @@ impl<P: Place> Peer<P> {
         self.place = Some(from);
         self.heard(now);
         if !self.established(shared, now, out) {
-            // The peer does not use the session before it has heard something on it.
+            // The peer does not use the session before it has received a packet of it.
             self.emit(shared, now, &[], out);
         }
     }
 
-    /// Begins a handshake with a peer that seems to hold a session which is not known here: this
-    /// side has started anew, and the peer would find out only by our silence.
+    /// Starts a handshake with a peer that sent a packet of an unknown session: this side has
+    /// restarted, and the peer would detect it only by a timeout.
     pub(in crate::inner) fn remind(&mut self, shared: &mut Shared, now: Now, out: &mut Out<'_, P>) {
         if self.current.is_none() && self.others.is_empty() {
             self.want(shared, now, out);
@@ -110,7 +110,7 @@ impl<P: Place> Peer<P> {
         }
     }
 
-    /// Begins to strive for a session, if that is not being done.
+    /// Starts to establish a session, unless that is in progress.
     pub(super) fn want(&mut self, shared: &mut Shared, now: Now, out: &mut Out<'_, P>) {
         if self.effort.is_some() {
             return;
@@ -134,10 +134,11 @@ impl<P: Place> Peer<P> {
             self.effort = None;
             return;
         }
-        // The wait doubles, and varies by up to a quarter so that two sides get out of step.
+        // Exponential backoff, with a jitter of up to a quarter so that the two sides do not
+        // synchronise.
         let wait = (RETRY_MS << effort.attempts.min(MAX_DOUBLINGS)).min(RETRY_MAX_MS);
         effort.next = now.instant.plus_millis(wait + wait * u64::from(shared.random_byte()) / 1024);
-        // The peer may have moved from where it was heard, or the config may be behind.
+        // The last known locator may be outdated, and so may the configured one.
         let place =
             if effort.attempts % 2 == 1 { self.configured.or(self.place) } else { self.place };
         effort.attempts += 1;
@@ -163,7 +164,7 @@ impl<P: Place> Peer<P> {
         out(place, &message);
     }
 
-    /// The peer has the keys of the session `local`: it is sent on from now on.
+    /// The peer has the keys of the session `local`, which becomes the current one.
     pub(super) fn confirm(&mut self, local: Index) {
         let Some(at) = self.others.iter().position(|session| session.local == local) else {
             return;
@@ -175,7 +176,7 @@ impl<P: Place> Peer<P> {
         }
     }
 
-    /// There is a new session: what waited for it is sent. Whether something did.
+    /// Sends the queued packets on a new session; returns whether there were any.
     pub(super) fn established(
         &mut self,
         shared: &mut Shared,
@@ -194,7 +195,7 @@ impl<P: Place> Peer<P> {
         sent
     }
 
-    /// Keeps a session beside the current one, in place of the oldest if need be.
+    /// Keeps a session beside the current one; removes the oldest if necessary.
     fn keep(&mut self, session: Session) {
         if self.others.is_full() {
             let oldest = self.others.iter().enumerate().min_by_key(|(_, other)| other.since);
@@ -202,16 +203,16 @@ impl<P: Place> Peer<P> {
                 self.others.remove(at);
             }
         }
-        // There is room now.
+        // The loop above made room.
         let _ = self.others.try_push(session);
     }
 }
 
-/// The first wait for a response, and the least time between two initiations to one peer.
+/// The first timeout of a response, and the minimum interval of initiations to one peer.
 const RETRY_MS: u64 = 1000;
 const RETRY_MAX_MS: u64 = 8000;
 const MAX_DOUBLINGS: u32 = 3;
-/// After this time without a response, the next packet begins anew.
+/// After this time without a response, the next packet starts a new attempt.
 const GIVE_UP_MS: u64 = 90_000;
 const INITIATION_HEAD: usize = 4;
 const RESPONSE_HEAD: usize = 8;

@@ -1,7 +1,7 @@
-//! One peer: its sessions, its handshakes, where it is.
+//! A peer: its sessions, its handshakes and its locator.
 //!
-//! Promises: at most one handshake of ours at a time; sessions overlap, so that nothing that is on
-//! the way is lost when keys change; a packet is sent on the session that the peer confirmed last.
+//! At most one handshake of this side is in progress. Sessions overlap, so that a change of keys
+//! loses no packet in flight. Packets are sent on the session that the peer confirmed last.
 
 mod about;
 mod handshake;
@@ -24,36 +24,36 @@ use handshake::Effort;
 
 pub use about::{PeerConfig, PeerStatus, Traffic};
 
-/// Where a peer may be: the outer side's address of an agent.
+/// The locator of a peer, to which messages are sent.
 pub trait Place: Copy + Eq + Hash {}
 impl<T: Copy + Eq + Hash> Place for T {}
 
-/// Takes a message and whereto it is to be sent.
+/// Sends a message to a locator.
 pub type Out<'a, P> = dyn FnMut(P, &[u8]) + 'a;
 
-/// A peer and all that is remembered of it.
+/// A peer and its state.
 #[derive(Debug)]
 pub(super) struct Peer<P> {
     number: PeerIndex,
     config: PeerConfig<P>,
-    /// Where it is: said by the config, or heard from since.
+    /// The current locator: the configured one, or that of the last packet.
     place: Option<P>,
-    /// Where the config last said that it is.
+    /// The last configured locator.
     configured: Option<P>,
     /// The greatest time stamp of its initiations.
     greatest_stamp: u64,
     /// The session to send on.
     current: Option<Session>,
-    /// Those before it, and those that the peer has not confirmed.
+    /// Previous sessions, and those that the peer has not confirmed.
     others: ArrayVec<Session, OTHERS>,
     effort: Option<Effort>,
-    /// No initiation before this.
+    /// The earliest time of the next initiation.
     not_before: Instant,
     /// Packets that wait for a session.
     queue: VecDeque<Vec<u8>>,
-    /// When a packet was sent that nothing was heard after.
+    /// The time of the first sent packet since the last received message.
     unanswered: Option<Instant>,
-    /// When a packet came that nothing was sent after.
+    /// The time of the first received packet since the last sent message.
     owed: Option<Instant>,
     sent_at: Option<Instant>,
     heard_at: Option<Instant>,
@@ -103,12 +103,12 @@ impl<P: Place> Peer<P> {
         self.place == Some(place) || self.configured == Some(place)
     }
 
-    /// Takes a token from the bucket for handshakes from where this peer is known to be.
+    /// Takes a token from the bucket of handshakes from this peer's locators.
     pub(super) fn take_handshake(&mut self, now: Instant, per_second: u32) -> bool {
         self.bucket.take(now, per_second)
     }
 
-    /// Whether `index` is that of a session or handshake of this peer.
+    /// Whether `index` belongs to a session or handshake of this peer.
     pub(super) fn has(&self, index: Index) -> bool {
         self.is_pending(index) || self.sessions().any(|session| session.local == index)
     }
@@ -118,9 +118,9 @@ impl<P: Place> Peer<P> {
         pending.is_some_and(|(_, local)| *local == index)
     }
 
-    /// Learns from outside where the peer is; `None` when that is not known any more. Where the peer
-    /// is heard from counts more: files and DNS are behind. Should it fall silent, the next handshakes
-    /// go to both places.
+    /// Sets the configured locator; `None` when it is no longer known. The locator of received
+    /// packets has precedence, as files and DNS lag behind. If the peer falls silent, the next
+    /// handshakes use both.
     pub(super) fn set_configured(&mut self, now: Now, place: Option<P>) {
         if self.configured == place {
             return;
@@ -129,13 +129,13 @@ impl<P: Place> Peer<P> {
         if place.is_some() && !self.is_live(now.instant) {
             self.place = place;
             if let Some(effort) = &mut self.effort {
-                // The handshake was on its way to where the peer is not.
+                // The handshake was sent to an outdated locator.
                 effort.next = self.not_before.max(now.instant);
             }
         }
     }
 
-    /// There is a way to peers again: what waits does not wait for its next turn.
+    /// The tunnel came up: the next attempt is due at once.
     pub(super) fn hurry(&mut self, now: Instant) {
         if let Some(effort) = &mut self.effort {
             effort.attempts = 0;
@@ -144,7 +144,7 @@ impl<P: Place> Peer<P> {
         }
     }
 
-    /// Whether there is a session that the peer answers on, as far as is known.
+    /// Whether there is a session on which the peer answers.
     fn is_live(&self, now: Instant) -> bool {
         self.current.as_ref().is_some_and(|session| session.may_send(now)) && !self.is_unanswering()
     }
@@ -162,7 +162,7 @@ impl<P: Place> Peer<P> {
         }
     }
 
-    /// Seals and sends a packet, or keeps it until there is a session.
+    /// Seals and sends a packet, or queues it until there is a session.
     pub(super) fn send(
         &mut self,
         shared: &mut Shared,
@@ -183,7 +183,7 @@ impl<P: Place> Peer<P> {
         self.want(shared, now, out);
     }
 
-    /// Opens a packet of the session `local`; it is then the first bytes of `shared.opened`.
+    /// Opens a packet of the session `local` into `shared.opened`; returns its length.
     pub(super) fn transport(
         &mut self,
         shared: &mut Shared,
@@ -228,14 +228,14 @@ impl<P: Place> Peer<P> {
         if first {
             self.established(shared, now, out);
         }
-        // Only the side that began does this on what it hears: both would begin at once.
+        // Only the initiator rekeys on received packets: otherwise both sides would start at once.
         if self.current.as_ref().is_some_and(|session| session.initiated) {
             self.rekey_if_due(shared, now, out);
         }
         Some(len)
     }
 
-    /// Does what is due.
+    /// Runs the timers that are due.
     pub(super) fn poll(&mut self, shared: &mut Shared, now: Now, out: &mut Out<'_, P>) {
         let due = |at: Option<Instant>, after_ms: u64| {
             at.is_some_and(|at| now.instant >= at.plus_millis(after_ms))
@@ -265,7 +265,7 @@ impl<P: Place> Peer<P> {
         }
     }
 
-    /// When [`Peer::poll`] has something to do next.
+    /// The time of the next call of [`Peer::poll`].
     pub(super) fn next_timer(&self) -> Option<Instant> {
         let after = |at: Option<Instant>, ms| at.map(|at| at.plus_millis(ms));
         let over = self.sessions().map(|session| session.since.plus_millis(ACCEPT_MS)).min();
@@ -291,7 +291,7 @@ impl<P: Place> Peer<P> {
         (seconds > 0).then_some(seconds * 1000)
     }
 
-    /// Seals `packet` and sends it; false when there is no session to send it on.
+    /// Seals `packet` and sends it; false without a usable session.
     fn emit(&mut self, shared: &mut Shared, now: Now, packet: &[u8], out: &mut Out<'_, P>) -> bool {
         let session = self.current.as_mut().filter(|session| session.may_send(now.instant));
         let (Some(session), Some(place)) = (session, self.place) else {
@@ -317,14 +317,14 @@ impl<P: Place> Peer<P> {
     }
 }
 
-/// How long a packet may be unanswered before a new handshake is begun: the peer may have started
-/// anew. More than [`ANSWER_MS`] and a round trip.
+/// The time without an answer after which a new handshake starts, as the peer may have restarted.
+/// More than [`ANSWER_MS`] and a round trip.
 const DEAD_MS: u64 = 10_000;
-/// How long a packet from the peer goes without an answer before a keepalive is sent.
+/// The time after a received packet when a keepalive is sent for want of an answer.
 const ANSWER_MS: u64 = 5000;
 const _: () = assert!(ANSWER_MS + 2000 < DEAD_MS);
-/// Packets that wait for a session.
+/// Packets queued for a session.
 const QUEUE: usize = 64;
-/// Sessions beside the current one: the one before, one that is not confirmed, and one more for
-/// when both sides begin at once.
+/// Sessions beside the current one: the previous one, an unconfirmed one, and one more for when
+/// both sides start at once.
 const OTHERS: usize = 3;

@@ -1,4 +1,4 @@
-//! Sessions come to be, change and come back.
+//! Sessions are established, rekeyed and re-established.
 
 use std::collections::HashSet;
 
@@ -7,7 +7,7 @@ use super::world::*;
 use crate::inner::counters::InnerDrop;
 use crate::inner::routes::PeerIndex;
 
-/// Sends a packet each way every `every_ms`, for `ms`; returns how many each way.
+/// Sends a packet each way every `every_ms`, for `ms`; returns the number of packets each way.
 fn talk(world: &mut World, start: u64, ms: u64, every_ms: u64) -> u64 {
     let count = ms / every_ms;
     for number in start..start + count {
@@ -26,7 +26,7 @@ fn the_first_packets_wait_for_the_handshake_and_arrive_in_order() {
     }
     world.run_ms(100);
     assert_eq!(world.numbers(1), (0..10).collect::<Vec<_>>());
-    // The responder may send from the first packet on that it heard.
+    // The responder may send from the first received packet on.
     world.send(1, &packet(1, 0, 77));
     world.run_ms(30);
     assert_eq!(world.numbers(0), [77]);
@@ -87,7 +87,7 @@ fn when_both_begin_at_once_one_handshake_stands() {
     world.run_ms(1000);
     assert_eq!((world.numbers(0), world.numbers(1)), (vec![2], vec![1]));
     assert_eq!((world.sessions(0), world.sessions(1)), (1, 1));
-    // The one of the smaller public key: its side is the one that begins the next.
+    // The handshake of the smaller public key wins: its side is the next initiator too.
     let smaller = usize::from(public(1) < public(0));
     let before = world.log.len();
     world.run_ms(120_000);
@@ -111,7 +111,7 @@ fn beginning_at_once_settles_on_any_network() {
             world.run_ms(jitter);
             world.send(1, &packet(1, 0, 2 * round));
             world.run_ms(20_000);
-            // A session counts at the responder when it hears something on it.
+            // The responder counts a session when it receives a packet on it.
             talk(&mut world, 50, 500, 20);
             world.numbers(0);
             world.numbers(1);
@@ -129,13 +129,13 @@ fn a_side_that_starts_anew_is_heard_again() {
     with_seeds(|seed| {
         let mut world = World::pair(seed, PERFECT);
         talk(&mut world, 0, 2000, 20);
-        // The side that has something to say begins.
+        // The side that has a packet to send starts.
         world.restart(1, vec![peer(0, Some(100))]);
         world.numbers(0);
         world.send(1, &packet(1, 0, 900));
         world.run_ms(100);
         assert_eq!(world.numbers(0), [900]);
-        // The side that knows where the others are reminds them when it hears of an old session.
+        // A side that knows the peer's locator starts on a packet of an unknown session.
         world.restart(0, vec![peer(1, Some(101))]);
         world.send(1, &packet(1, 0, 901));
         world.run_ms(100);
@@ -143,7 +143,7 @@ fn a_side_that_starts_anew_is_heard_again() {
         world.send(1, &packet(1, 0, 902));
         world.run_ms(30);
         assert_eq!(world.numbers(0), [902]);
-        // The side that does not is found dead by its silence.
+        // A side that does not know it is detected by a timeout.
         world.restart(1, vec![peer(0, None)]);
         talk(&mut world, 1000, 11_000, 20);
         assert_eq!(world.drops(1, InnerDrop::NoHandshake), 0);
@@ -162,7 +162,7 @@ fn a_peer_that_moves_is_answered_where_it_was_last_heard() {
     world.places.remove(&101);
     world.places.insert(201, 1);
     world.numbers(1);
-    // Nothing was heard from the new place yet.
+    // No message came from the new locator yet.
     world.send(0, &packet(0, 1, 500));
     world.run_ms(50);
     assert_eq!(world.numbers(1), NOTHING);
@@ -171,7 +171,7 @@ fn a_peer_that_moves_is_answered_where_it_was_last_heard() {
     world.send(0, &packet(0, 1, 502));
     world.run_ms(50);
     assert_eq!(world.numbers(1), [502]);
-    // A packet of before the move that comes late changes nothing, nor does a replayed one.
+    // A late packet from before the move changes nothing, nor does a replayed one.
     let mut old = world.log.iter().filter(|(from, _, body)| *from == 101 && body[0] == 4);
     let old = old.next_back().unwrap().2.clone();
     world.inject(999, 0, &old);
@@ -191,7 +191,7 @@ fn a_new_place_from_outside_is_tried_at_once() {
     world.sides[0].set_place(now, PeerIndex(0), Some(101));
     world.run_ms(100);
     assert_eq!(world.numbers(1), [1]);
-    // The responder has learned the place of the initiator.
+    // The responder has learned the locator of the initiator.
     world.send(1, &packet(1, 0, 2));
     world.run_ms(50);
     assert_eq!(world.numbers(0), [2]);
@@ -231,12 +231,12 @@ fn keepalives_come_when_asked_for_and_answer_what_is_heard() {
     let before = world.log.len();
     world.run_ms(60_000);
     assert_eq!(world.log.len() - before, 4);
-    // A packet without an answer of its own gets a keepalive, which is not answered.
+    // An unanswered packet gets a keepalive, which is not answered.
     let before = world.log.len();
     world.send(1, &packet(1, 0, 1));
     world.run_ms(6000);
     assert_eq!(world.log.len() - before, 2);
-    // Over a day there is always a session, and no more than one rekey each two minutes.
+    // A session exists all the time, with at most one rekey every two minutes.
     let before = world.sessions(0);
     world.run_ms(3_600_000);
     let sessions = world.sessions(0) - before;
@@ -260,7 +260,7 @@ fn news_from_outside_does_not_override_where_a_peer_is_heard_from() {
     world.send(0, &packet(0, 1, 1));
     world.run_ms(200);
     assert_eq!(world.numbers(1), [1]);
-    // Side 1 moves, and is heard from its new place; then a file says where it was long ago.
+    // Side 1 moves and sends from its new locator; then a file supplies an outdated one.
     world.places.insert(201, 1);
     world.send(1, &packet(1, 0, 2));
     world.run_ms(200);
@@ -279,7 +279,7 @@ fn news_from_outside_counts_when_the_peer_is_silent() {
     let mut world = World::pair(32, PERFECT);
     world.send(0, &packet(0, 1, 1));
     world.run_ms(200);
-    // It moves without a word: what is sent to its old place is lost, until the news comes.
+    // It moves silently: packets to its old locator are lost, until the new one is configured.
     world.places.remove(&101);
     world.places.insert(201, 1);
     world.send(0, &packet(0, 1, 2));
@@ -296,7 +296,7 @@ fn when_the_tunnel_is_up_again_nobody_waits_for_the_next_turn() {
     let mut world = World::pair(33, PERFECT);
     world.network.loss_percent = 100;
     world.send(0, &packet(0, 1, 1));
-    // Into the wait of 8 s.
+    // Into the timeout of 8 s.
     world.run_ms(16_000);
     world.network.loss_percent = 0;
     let now = world.now().instant;

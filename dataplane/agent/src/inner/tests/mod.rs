@@ -1,10 +1,10 @@
-//! Whole inner sides against each other.
+//! Complete inner sides against each other.
 
 mod handshakes;
 mod refusals;
 mod world;
 
-/// Runs `test` with several seeds and names the one that failed; `ANYRELAY_SEED=N` runs one.
+/// Runs `test` with several seeds and prints the one that failed; `ANYRELAY_SEED=N` runs one.
 fn with_seeds(test: impl Fn(u64)) {
     let one = std::env::var("ANYRELAY_SEED").ok().and_then(|seed| seed.parse().ok());
     let seeds = one.map_or(1..=8, |seed: u64| seed..=seed);

@@ -1,4 +1,4 @@
-//! What must not get through does not, each for its own reason.
+//! Invalid messages are dropped, each for its own reason.
 
 use super::world::*;
 use crate::inner::counters::InnerDrop;
@@ -15,7 +15,7 @@ fn connected(seed: u64) -> World {
     world
 }
 
-/// The last message of a kind from a place.
+/// The last message of a kind from a locator.
 fn last(world: &World, from: Place, kind: u8) -> Vec<u8> {
     let mut all = world.log.iter().rev();
     all.find(|(at, _, body)| *at == from && body[0] == kind).unwrap().2.clone()
@@ -43,7 +43,7 @@ fn a_replayed_initiation_moves_nothing_even_after_a_restart() {
     let mut world = connected(2);
     let initiation = last(&world, 100, 1);
     world.restart(1, vec![peer(0, Some(100))]);
-    // The stamp is forgotten: it is answered, but the answer is of no use without the key.
+    // The time stamp is forgotten: it is answered, but the answer is useless without the key.
     world.inject(666, 1, &initiation);
     assert_eq!(world.log.last().unwrap().1, 666);
     world.send(1, &packet(1, 0, 5));
@@ -78,7 +78,7 @@ fn a_changed_handshake_is_noticed_and_does_not_spoil_the_right_one() {
     world.network.loss_percent = 100;
     world.send(0, &packet(0, 1, 1));
     let initiation = last(&world, 100, 1);
-    // The kind and the sender's index are not sealed: they change what comes of it, not whether.
+    // The kind and the sender's index are not sealed: changing them does not break the handshake.
     for at in 4..initiation.len() {
         let mut changed = initiation.clone();
         changed[at] ^= 1;
@@ -108,11 +108,11 @@ fn only_peers_of_the_config_are_answered() {
     let mut world = World::new(5, PERFECT, peers);
     world.send(2, &packet(2, 1, 1));
     world.run_ms(5000);
-    // Having been found out, it is not listened to for a while.
+    // Its key is unknown, so it is banned for a while.
     assert_eq!(world.drops(1, InnerDrop::UnknownPeer), 1);
     assert!(world.drops(1, InnerDrop::RateLimited) >= 1);
     assert!(world.log.iter().all(|(from, _, _)| *from == 102));
-    // Side 0 takes side 2 for side 1: the initiation is for another key.
+    // Side 0 confuses side 2 with side 1: the initiation is for another key.
     let now = world.now();
     world.sides[0].set_place(now, crate::inner::routes::PeerIndex(0), Some(102));
     world.send(0, &packet(0, 1, 2));
@@ -150,13 +150,13 @@ fn a_preshared_key_must_be_the_same_on_both_sides() {
 #[test]
 fn a_peer_may_only_send_from_its_own_addresses() {
     let mut peers = vec![vec![peer(1, Some(101))], vec![peer(0, Some(100))]];
-    // Side 0 sends to 10.9.0.1 as anyone.
+    // Side 0 sends to 10.9.0.1 from several sources.
     let mut third = peer(2, None);
     third.allowed = vec!["0.0.0.0/0".parse().unwrap()];
     peers[1].push(third);
     let mut world = World::new(7, PERFECT, peers);
     world.send(0, &packet(0, 1, 1));
-    // An address of nobody else's, and one that only the longer prefix keeps from the third.
+    // An address of no peer, and one of the third peer, whose longer prefix wins.
     world.send(0, &packet(77, 1, 2));
     world.send(0, &packet(2, 1, 3));
     world.run_ms(100);
@@ -192,13 +192,13 @@ fn a_flood_of_handshakes_is_bounded_and_does_not_keep_peers_out() {
     let looked_at = |world: &World| world.drops(1, InnerDrop::HandshakeNotAuthentic);
     for _ in 0..5 {
         for source in 0..3000u64 {
-            // 2000 other agents, one of which sends a third of it.
+            // 2000 other agents, one of which sends a third of the messages.
             let place = if source % 3 == 0 { 1000 } else { 2000 + source as u32 };
             world.inject(place, 1, &forged);
         }
         world.run_ms(1000);
     }
-    // Once each: who was found out is shut out for a minute.
+    // Once each: an unknown key is banned for a minute.
     assert!(looked_at(&world) <= 100 * 6, "{} in 5 s", looked_at(&world));
     assert!(world.drops(1, InnerDrop::RateLimited) > 14_000);
     world.inject(1000, 1, &forged);
@@ -210,8 +210,8 @@ fn a_flood_of_handshakes_is_bounded_and_does_not_keep_peers_out() {
     assert_eq!(world.numbers(1), [1]);
 }
 
-/// Someone in the tenant with 2000 tokens keeps all budgets empty; a peer that comes from a place
-/// where it never was gets through all the same.
+/// An agent of the tenant with 2000 tokens keeps all budgets empty; a peer from a new locator still
+/// succeeds.
 #[test]
 fn a_flood_from_many_tokens_does_not_keep_a_peer_out_that_moved() {
     let mut world = World::pair(19, PERFECT);
@@ -226,7 +226,7 @@ fn a_flood_from_many_tokens_does_not_keep_a_peer_out_that_moved() {
             world.run_ms(1);
         }
     };
-    // Within half a minute the flooder has spent its tokens.
+    // Within half a minute all tokens of the flooder are banned.
     flood(&mut world, 30_000);
     world.places.insert(555, 0);
     world.send(0, &packet(0, 1, 1));

@@ -1,4 +1,4 @@
-//! Inner sides joined by a network that loses, delays, reorders and duplicates, from a seed.
+//! Inner sides on a network that loses, delays, reorders and duplicates, from a seed.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -9,13 +9,13 @@ use crate::inner::counters::InnerDrop;
 use crate::inner::keys::{PresharedKey, PrivateKey, PublicKey};
 use crate::inner::{Inner, PeerConfig};
 
-/// No numbers; literals do not say of what they are empty.
+/// No numbers, with the type that comparisons need.
 pub const NOTHING: [u64; 0] = [];
 
-/// Where a side is.
+/// The locator of a side.
 pub type Place = u32;
 
-/// Small, fast, and the same everywhere (SplitMix64).
+/// Small, fast, and the same on all machines (SplitMix64).
 #[derive(Clone)]
 pub struct Rng(pub u64);
 
@@ -37,7 +37,7 @@ impl Rng {
     }
 }
 
-/// What the network does.
+/// The faults of the network.
 #[derive(Clone, Copy)]
 pub struct Network {
     pub loss_percent: u64,
@@ -51,7 +51,7 @@ pub const PERFECT: Network =
 pub const BAD: Network =
     Network { loss_percent: 20, duplicate_percent: 10, delay_ms: 20, jitter_ms: 60 };
 
-/// A message on its way.
+/// A message in flight.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Flying {
     at_ms: u64,
@@ -66,11 +66,11 @@ pub struct World {
     pub network: Network,
     pub rng: Rng,
     pub sides: Vec<Inner<Place>>,
-    /// Which side is where.
+    /// The side at each locator.
     pub places: HashMap<Place, usize>,
-    /// Packets that came out of each side's tunnel.
+    /// Packets delivered to each side's device.
     pub delivered: Vec<Vec<Vec<u8>>>,
-    /// Every message that was ever sent, with whence and whereto.
+    /// All messages ever sent, with source and destination.
     pub log: Vec<(Place, Place, Vec<u8>)>,
     flying: BinaryHeap<Reverse<Flying>>,
     order: u64,
@@ -100,7 +100,7 @@ pub fn shared(byte: u8) -> Option<PresharedKey> {
     Some(PresharedKey::new([byte; 32]))
 }
 
-/// A packet from side `src` to side `dst` that holds a number.
+/// A packet from side `src` to side `dst` with a number.
 pub fn packet(src: usize, dst: usize, number: u64) -> Vec<u8> {
     let mut bytes = vec![0; 28];
     bytes[0] = 0x45;
@@ -116,7 +116,7 @@ pub fn number_of(packet: &[u8]) -> u64 {
 }
 
 impl World {
-    /// Sides 0, 1, ... at places 100, 101, ..., each with its peers.
+    /// Sides 0, 1, ... at locators 100, 101, ..., each with its peers.
     pub fn new(seed: u64, network: Network, peers: Vec<Vec<PeerConfig<Place>>>) -> World {
         let mut world = World {
             now_ms: 1_000_000,
@@ -137,7 +137,7 @@ impl World {
         world
     }
 
-    /// Two sides that know each other and where the other is.
+    /// Two sides that have each other's key and locator.
     pub fn pair(seed: u64, network: Network) -> World {
         World::new(seed, network, vec![vec![peer(1, Some(101))], vec![peer(0, Some(100))]])
     }
@@ -151,7 +151,7 @@ impl World {
         Inner::new(private(side), peers, Box::new(random)).unwrap()
     }
 
-    /// A side forgets everything, as a process does that is started anew.
+    /// Replaces a side by a new one without state, like a restarted process.
     pub fn restart(&mut self, side: usize, peers: Vec<PeerConfig<Place>>) {
         self.sides[side] = self.side(side, peers);
     }
@@ -172,7 +172,7 @@ impl World {
         self.with(side, |inner, now, out| inner.send(now, packet, out));
     }
 
-    /// Lets a message arrive that nobody may have sent.
+    /// Delivers a message, which may be forged.
     pub fn inject(&mut self, from: Place, side: usize, body: &[u8]) {
         let mut delivered = None;
         self.with(side, |inner, now, out| {
@@ -181,7 +181,7 @@ impl World {
         self.delivered[side].extend(delivered);
     }
 
-    /// Lets time pass, in steps of a millisecond.
+    /// Advances the time in steps of a millisecond.
     pub fn run_ms(&mut self, ms: u64) {
         for _ in 0..ms {
             self.now_ms += 1;
@@ -210,7 +210,7 @@ impl World {
         self.sides[side].status(self.now().instant)[0].traffic.sessions
     }
 
-    /// The numbers that came out at `side` since last asked.
+    /// The numbers delivered to `side` since the last call.
     pub fn numbers(&mut self, side: usize) -> Vec<u64> {
         let packets = std::mem::take(&mut self.delivered[side]);
         packets.iter().map(|packet| number_of(packet)).collect()
