@@ -16,7 +16,7 @@ fn side(number: u8) -> Inner<u8> {
         name: "peer".to_owned(),
         public_key: private(1 - number).public().unwrap(),
         preshared_key: None,
-        place: Some(1 - number),
+        locator: Some(1 - number),
         allowed: vec![format!("10.9.0.{}/32", 1 - number).parse().unwrap()],
         keepalive_seconds: 0,
     };

@@ -24,7 +24,7 @@ impl Control {
     /// # Errors
     /// When a running agent answers there, or the socket cannot be created.
     pub fn listen(path: &Path) -> io::Result<Self> {
-        match look(path) {
+        match probe(path) {
             // EAGAIN: its queue of connections is full, so a process listens.
             Ok(()) | Err(Errno::AGAIN) => {
                 let text = "another agent answers at this control socket";
@@ -85,7 +85,7 @@ pub fn ask(path: &Path) -> io::Result<serde_json::Value> {
 }
 
 /// Whether a process listens at `path`. Does not wait for an agent that hangs.
-fn look(path: &Path) -> Result<(), Errno> {
+fn probe(path: &Path) -> Result<(), Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     connect(&socket, &SocketAddrUnix::new(path)?)
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_socket_is_left_alone() {
+    fn a_regular_file_is_not_replaced() {
         let path = std::env::temp_dir().join(format!("anyrelay-ctl-file-{}", std::process::id()));
         std::fs::write(&path, "a key").unwrap();
         assert_eq!(Control::listen(&path).unwrap_err().kind(), ErrorKind::AlreadyExists);
@@ -139,12 +139,12 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_that_hangs_is_not_waited_for() {
+    fn listening_does_not_wait_for_an_agent_that_hangs() {
         let path = std::env::temp_dir().join(format!("anyrelay-ctl-full-{}", std::process::id()));
         let listener = UnixListener::bind(&path).unwrap();
         // Without accept, connections queue up until a blocking one would wait for ever.
         let mut queued = Vec::new();
-        while look(&path) == Ok(()) {
+        while probe(&path) == Ok(()) {
             let socket =
                 socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::NONBLOCK, None);
             let socket = socket.unwrap();

@@ -14,7 +14,7 @@ pub use anyrelay_core::tunnel::token::PublicToken;
 
 /// A datagram from the tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Received<'a> {
+pub struct TunnelDatagram<'a> {
     /// The session, chosen by the connecting agent.
     pub session: u64,
     /// The channel in the session.
@@ -50,12 +50,12 @@ pub trait Tunnel {
 
     /// Requests that a peer be located again, because it does not answer. May be called often:
     /// lookups limit their own rate.
-    fn locate(&mut self, peer: PeerIndex);
+    fn locate(&mut self, peer: SourceIndex);
 }
 
 /// The number of a peer source in the list given at start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PeerIndex(pub usize);
+pub struct SourceIndex(pub usize);
 
 /// A local side: UDP forwarding or a TUN device.
 ///
@@ -72,13 +72,13 @@ pub trait LocalSide {
     fn readable(&mut self, key: u64, poller: &Poller, tunnel: &mut dyn Tunnel);
 
     /// Handles a datagram from the tunnel. Its delivery may be delayed until [`LocalSide::flush`].
-    fn received(&mut self, datagram: &Received<'_>, poller: &Poller, tunnel: &mut dyn Tunnel);
+    fn received(&mut self, datagram: &TunnelDatagram<'_>, poller: &Poller, tunnel: &mut dyn Tunnel);
 
     /// Delivers the datagrams that [`LocalSide::received`] delayed. Called after each batch.
     fn flush(&mut self, tunnel: &mut dyn Tunnel);
 
     /// A peer was located, for the first time or at a new place.
-    fn located(&mut self, peer: PeerIndex, token: PublicToken, tunnel: &mut dyn Tunnel);
+    fn located(&mut self, peer: SourceIndex, token: PublicToken, tunnel: &mut dyn Tunnel);
 
     /// The tunnel is up, for the first time or after an outage.
     fn ready(&mut self, _tunnel: &mut dyn Tunnel) {}

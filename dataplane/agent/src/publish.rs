@@ -19,7 +19,7 @@ use crate::state::write_atomically;
 
 /// A target of publication.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
+pub enum PublishTarget {
     /// This file.
     File(PathBuf),
     /// This command, run by `sh -c`; `$1` is the token.
@@ -29,20 +29,20 @@ pub enum Target {
 /// The text names no target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("give a path, file:PATH or command:COMMAND")]
-pub struct TargetError;
+pub struct PublishTargetError;
 
-impl FromStr for Target {
-    type Err = TargetError;
+impl FromStr for PublishTarget {
+    type Err = PublishTargetError;
 
-    fn from_str(text: &str) -> Result<Self, TargetError> {
+    fn from_str(text: &str) -> Result<Self, PublishTargetError> {
         match text.split_once(':') {
             Some(("command", command)) if !command.trim().is_empty() => {
-                Ok(Target::Command(command.to_owned()))
+                Ok(PublishTarget::Command(command.to_owned()))
             }
-            Some(("file", path)) if !path.is_empty() => Ok(Target::File(path.into())),
-            Some(("command" | "file", _)) => Err(TargetError),
-            _ if text.is_empty() => Err(TargetError),
-            _ => Ok(Target::File(text.into())),
+            Some(("file", path)) if !path.is_empty() => Ok(PublishTarget::File(path.into())),
+            Some(("command" | "file", _)) => Err(PublishTargetError),
+            _ if text.is_empty() => Err(PublishTargetError),
+            _ => Ok(PublishTarget::File(text.into())),
         }
     }
 }
@@ -59,11 +59,13 @@ impl Publisher {
     ///
     /// # Errors
     /// When a thread cannot be started.
-    pub fn start(targets: Vec<Target>) -> io::Result<Self> {
-        let start = |target: Target| {
-            let (tokens, news) = channel();
-            thread::Builder::new().name("publish".to_owned()).spawn(move || run(&target, &news))?;
-            Ok(tokens)
+    pub fn start(targets: Vec<PublishTarget>) -> io::Result<Self> {
+        let start = |target: PublishTarget| {
+            let (sender, tokens) = channel();
+            thread::Builder::new()
+                .name("publish".to_owned())
+                .spawn(move || run(&target, &tokens))?;
+            Ok(sender)
         };
         Ok(Publisher { targets: targets.into_iter().map(start).collect::<io::Result<_>>()? })
     }
@@ -76,12 +78,12 @@ impl Publisher {
     }
 }
 
-fn run(target: &Target, news: &Receiver<PublicToken>) {
-    let Ok(mut token) = news.recv() else { return };
+fn run(target: &PublishTarget, tokens: &Receiver<PublicToken>) {
+    let Ok(mut token) = tokens.recv() else { return };
     loop {
         // Older tokens are obsolete.
-        token = news.try_iter().last().unwrap_or(token);
-        let wait = match target.tell(&token) {
+        token = tokens.try_iter().last().unwrap_or(token);
+        let wait = match target.publish(&token) {
             Ok(()) => Duration::MAX,
             Err(error) => {
                 let seconds = RETRY.as_secs();
@@ -89,7 +91,7 @@ fn run(target: &Target, news: &Receiver<PublicToken>) {
                 RETRY
             }
         };
-        match news.recv_timeout(wait) {
+        match tokens.recv_timeout(wait) {
             Ok(newer) => token = newer,
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
@@ -97,13 +99,13 @@ fn run(target: &Target, news: &Receiver<PublicToken>) {
     }
 }
 
-impl Target {
-    fn tell(&self, token: &PublicToken) -> Result<(), String> {
+impl PublishTarget {
+    fn publish(&self, token: &PublicToken) -> Result<(), String> {
         let text = format!("token:{token}");
         match self {
-            Target::File(path) => write_atomically(path, &format!("{text}\n"), 0o644)
+            PublishTarget::File(path) => write_atomically(path, &format!("{text}\n"), 0o644)
                 .map_err(|error| format!("{}: {error}", path.display())),
-            Target::Command(command) => {
+            PublishTarget::Command(command) => {
                 run_command(command, &text).map_err(|error| format!("{command}: {error}"))
             }
         }
@@ -150,12 +152,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn targets_are_paths_unless_they_say_otherwise() {
-        assert_eq!("/run/token".parse(), Ok(Target::File("/run/token".into())));
-        assert_eq!("file:token".parse(), Ok(Target::File("token".into())));
-        assert_eq!("command:cat >x".parse(), Ok(Target::Command("cat >x".into())));
+    fn targets_are_paths_without_a_prefix() {
+        assert_eq!("/run/token".parse(), Ok(PublishTarget::File("/run/token".into())));
+        assert_eq!("file:token".parse(), Ok(PublishTarget::File("token".into())));
+        assert_eq!("command:cat >x".parse(), Ok(PublishTarget::Command("cat >x".into())));
         for text in ["", "command: ", "file:"] {
-            assert_eq!(text.parse::<Target>(), Err(TargetError), "{text}");
+            assert_eq!(text.parse::<PublishTarget>(), Err(PublishTargetError), "{text}");
         }
     }
 
@@ -169,8 +171,9 @@ mod tests {
         // The first target hangs longer than the test, which does not wait for it.
         let hung =
             format!("for n in $(seq 1500); do [ -e {} ] && sleep 0.05; done", folder.display());
-        let hung = Target::Command(hung);
-        let targets = vec![hung, Target::File(file.clone()), Target::Command(command)];
+        let hung = PublishTarget::Command(hung);
+        let targets =
+            vec![hung, PublishTarget::File(file.clone()), PublishTarget::Command(command)];
         let publisher = Publisher::start(targets).unwrap();
         for token in [crate::testing::token(1), crate::testing::token(2)] {
             publisher.publish(token);
@@ -186,8 +189,9 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_fails_is_told() {
-        let error = Target::Command("exit 3".into()).tell(&crate::testing::token(1)).unwrap_err();
+    fn the_failure_of_a_command_is_reported() {
+        let error =
+            PublishTarget::Command("exit 3".into()).publish(&crate::testing::token(1)).unwrap_err();
         assert!(error.contains("exit 3: ended with exit status: 3"), "{error}");
     }
 }

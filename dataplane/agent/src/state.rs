@@ -20,13 +20,16 @@ pub struct StateFile {
     path: Option<PathBuf>,
     last: Option<Saved>,
     /// No attempt before this time, after a failure.
-    again_at: Option<Instant>,
+    retry_at: Option<Instant>,
     _lock: Option<File>,
 }
 
 /// Another agent holds the lock.
 #[derive(Debug, thiserror::Error)]
-#[error("{path}: another agent runs with this state file; give each a file of its own", path = .path.display())]
+#[error(
+    "{path}: another agent runs with this state file; give each a file of its own",
+    path = .path.display()
+)]
 pub struct StateInUse {
     /// The state file.
     pub path: PathBuf,
@@ -43,7 +46,7 @@ impl StateFile {
             Some(path) => lock(path)?,
             None => None,
         };
-        let mut file = StateFile { path, last: None, again_at: None, _lock };
+        let mut file = StateFile { path, last: None, retry_at: None, _lock };
         let Some(path) = &file.path else { return Ok(file) };
         match std::fs::read_to_string(path) {
             Ok(text) => match Saved::parse(&text) {
@@ -63,22 +66,22 @@ impl StateFile {
 
     /// Saves `now` before the process ends, also shortly after a failure.
     pub fn save_last(&mut self, now: Saved) {
-        self.again_at = None;
+        self.retry_at = None;
         self.save(now);
     }
 
     /// Saves `now` if it differs from the last saved state. May be called often. A failure is
     /// logged, and retried after a minute: the tunnel works without the file.
     pub fn save(&mut self, now: Saved) {
-        if self.last == Some(now) || self.again_at.is_some_and(|at| Instant::now() < at) {
+        if self.last == Some(now) || self.retry_at.is_some_and(|at| Instant::now() < at) {
             return;
         }
         let Some(path) = &self.path else { return };
         match write_atomically(path, &now.serialize(), 0o600) {
-            Ok(()) => (self.last, self.again_at) = (Some(now), None),
+            Ok(()) => (self.last, self.retry_at) = (Some(now), None),
             Err(error) => {
-                self.again_at = Some(Instant::now() + AGAIN);
-                let (path, seconds) = (path.display(), AGAIN.as_secs());
+                self.retry_at = Some(Instant::now() + RETRY);
+                let (path, seconds) = (path.display(), RETRY.as_secs());
                 tracing::warn!(
                     "{path}: cannot be written, once more in {seconds} s: {error}; until then a \
                      restart costs the token, and peers need a new one"
@@ -112,7 +115,7 @@ fn lock(path: &Path) -> Result<Option<File>, StateInUse> {
     }
 }
 
-const AGAIN: Duration = Duration::from_secs(60);
+const RETRY: Duration = Duration::from_secs(60);
 
 /// Writes `text` to a file beside `path` and renames it, so that readers see the old text or the
 /// new one. Sets the mode to `mode` whatever the umask is.
@@ -164,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_what_was_saved() {
+    fn saved_state_is_read_again() {
         let folder = std::env::temp_dir().join(format!("anyrelay-state-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("agent.state");
@@ -191,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_where_the_new_file_goes_is_not_followed() {
+    fn a_link_in_place_of_the_new_file_is_not_followed() {
         use std::os::unix::fs::{PermissionsExt, symlink};
         let folder = std::env::temp_dir().join(format!("anyrelay-beside-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
@@ -208,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_saved_is_not_taken_for_saved() {
+    fn a_failed_save_is_retried() {
         let folder = std::env::temp_dir().join(format!("anyrelay-later-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
         let mut file = StateFile::open(Some(folder.join("agent.state"))).unwrap();
@@ -224,7 +227,7 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         file.save(saved);
         assert!(!folder.join("agent.state").exists(), "not at once");
-        file.again_at = Some(Instant::now());
+        file.retry_at = Some(Instant::now());
         file.save(saved);
         assert!(folder.join("agent.state").exists());
         std::fs::remove_dir_all(&folder).unwrap();

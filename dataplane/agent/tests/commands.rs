@@ -41,7 +41,7 @@ fn text(bytes: &[u8]) -> &str {
 }
 
 #[test]
-fn a_private_key_is_made_once_and_for_its_owner_alone() {
+fn keygen_creates_a_private_file_and_never_overwrites_it() {
     let folder = Folder::new("keygen");
     let file = folder.file("tun.key");
     let made = agent(&["keygen"], &file);
@@ -61,7 +61,7 @@ fn a_private_key_is_made_once_and_for_its_owner_alone() {
 }
 
 #[test]
-fn without_a_file_a_key_goes_from_pipe_to_pipe() {
+fn without_a_file_keys_pass_through_pipes() {
     let binary = env!("CARGO_BIN_EXE_anyrelay-agent");
     let script = format!("{binary} keygen | {binary} pubkey");
     let output = Command::new("sh").args(["-c", &script]).output().unwrap();
@@ -69,7 +69,7 @@ fn without_a_file_a_key_goes_from_pipe_to_pipe() {
 }
 
 #[test]
-fn check_tells_all_mistakes_and_exits_2() {
+fn check_reports_problems_and_exits_2() {
     let folder = Folder::new("check");
     let key = folder.file("tun.key");
     let public = text(&agent(&["keygen"], &key).stdout).trim().to_owned();

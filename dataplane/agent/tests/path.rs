@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
-use anyrelay_agent::outer::{Ends, Sender};
+use anyrelay_agent::outer::{Endpoints, Sender};
 use anyrelay_core::seq::SeqNum;
 use anyrelay_core::time::Instant;
 use anyrelay_core::wire::checksum;
@@ -17,10 +17,10 @@ const PORT: u16 = 61_000;
 const OWN: SeqNum = SeqNum(0x0102_0304);
 
 /// Sends an ICMP error from the VIP to the agent that quotes 28 bytes from `port` with `seq`.
-fn send_too_big(ends: &Ends, mtu: u16, port: u16, seq: SeqNum) {
+fn send_too_big(endpoints: &Endpoints, mtu: u16, port: u16, seq: SeqNum) {
     let ports = [port.to_be_bytes(), 443u16.to_be_bytes()].concat();
     let segment = [&ports[..], &seq.0.to_be_bytes()].concat();
-    match (ends.local, ends.vip) {
+    match (endpoints.local, endpoints.vip) {
         (SocketAddr::V4(local), SocketAddr::V4(vip)) => {
             let mut icmp = vec![3, 4, 0, 0, 0, 0];
             icmp.extend(mtu.to_be_bytes());
@@ -55,7 +55,7 @@ fn ip(arguments: &str) {
 }
 
 #[test]
-fn only_who_knows_the_numbers_lowers_the_path_mtu() {
+fn only_quotes_with_the_flows_numbers_lower_the_path_mtu() {
     std::thread::spawn(|| {
         // The namespace of this thread and of its child processes.
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
@@ -71,8 +71,8 @@ fn only_who_knows_the_numbers_lowers_the_path_mtu() {
             ("2001:db8:1::7", "[2001:db8::20]:443", 40, 1280),
         ] {
             let local = SocketAddr::new(local.parse().unwrap(), PORT);
-            let ends = Ends { local, vip: vip.parse().unwrap() };
-            let mut sender = Sender::open(&ends).unwrap();
+            let endpoints = Endpoints { local, vip: vip.parse().unwrap() };
+            let mut sender = Sender::open(&endpoints).unwrap();
             let (now, bears) = (Instant::from_millis(1000), |seq| seq == OWN);
             let first = sender.segment_max();
             let mut told = |mtu, port, seq, at| {
@@ -84,10 +84,10 @@ fn only_who_knows_the_numbers_lowers_the_path_mtu() {
                 // The kernel may delay the error, and may lose one that was sent soon after the
                 // addresses were added.
                 for _ in 0..10 {
-                    send_too_big(&ends, mtu, port, seq);
+                    send_too_big(&endpoints, mtu, port, seq);
                     let end = std::time::Instant::now() + Duration::from_secs(3);
                     while errors(&sender) == before && std::time::Instant::now() < end {
-                        sender.take_errors(at, bears);
+                        sender.handle_errors(at, bears);
                     }
                     if errors(&sender) != before {
                         break;

@@ -1,4 +1,4 @@
-//! Two TUN sides, each in a network namespace, joined by a channel in place of the tunnel: real
+//! Two TUN sides, each in a network namespace, joined by a channel in locator of the tunnel: real
 //! kernels, ping and TCP over the devices. Needs root.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -11,11 +11,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyrelay_agent::inner::device::DeviceConfig;
+use anyrelay_agent::inner::device::TunDeviceConfig;
 use anyrelay_agent::inner::keys::PrivateKey;
 use anyrelay_agent::inner::routes::PeerIndex;
 use anyrelay_agent::inner::{PeerConfig, TunPeers, TunSide};
-use anyrelay_agent::local::{self, LocalSide, PublicToken, Received, SendError, Tunnel};
+use anyrelay_agent::local::{self, LocalSide, PublicToken, SendError, Tunnel, TunnelDatagram};
 use anyrelay_agent::poller::{Poller, Waker};
 use anyrelay_core::time;
 use anyrelay_core::tunnel::token::Token;
@@ -73,7 +73,7 @@ impl Tunnel for End {
         time::Instant::from_nanos(self.world.start.elapsed().as_nanos() as u64)
     }
 
-    fn locate(&mut self, _peer: local::PeerIndex) {}
+    fn locate(&mut self, _peer: local::SourceIndex) {}
 }
 
 fn token(side: u8) -> PublicToken {
@@ -94,16 +94,16 @@ fn open(side: u8, v6: bool) -> TunSide {
         allowed.push(format!("fd00:9::{peer}/128").parse().unwrap());
     }
     let routes = allowed.clone();
-    let device = DeviceConfig { name: "inner0".to_owned(), addresses, mtu: None, routes };
+    let device = TunDeviceConfig { name: "inner0".to_owned(), addresses, mtu: None, routes };
     let peer = PeerConfig {
         name: "peer".to_owned(),
         public_key: private(peer).public().unwrap(),
         preshared_key: None,
-        place: None,
+        locator: None,
         allowed,
         keepalive_seconds: 0,
     };
-    let peers = TunPeers { all: vec![peer], sought: vec![PeerIndex(0)] };
+    let peers = TunPeers { all: vec![peer], source_peers: vec![PeerIndex(0)] };
     let random = Box::new(|bytes: &mut [u8]| getrandom::fill(bytes).is_ok());
     TunSide::open(&device, private(side), peers, random).unwrap()
 }
@@ -119,7 +119,7 @@ fn serve(
     side.start(&poller).unwrap();
     if end.own == token(1) {
         // Side 2 learns side 1's locator from its packets.
-        side.located(local::PeerIndex(0), token(2), &mut end);
+        side.located(local::SourceIndex(0), token(2), &mut end);
     }
     let mut ready = Vec::new();
     while !end.world.stop.load(Ordering::Relaxed) {
@@ -131,7 +131,7 @@ fn serve(
             }
             own.clear();
             while let Ok((from, channel, body)) = inbox.try_recv() {
-                let datagram = Received { session: 5, channel, from, body: &body };
+                let datagram = TunnelDatagram { session: 5, channel, from, body: &body };
                 side.received(&datagram, &poller, &mut end);
             }
             side.flush(&mut end);
@@ -271,7 +271,7 @@ fn the_mtu_follows_what_the_tunnel_carries() {
 }
 
 #[test]
-fn a_tcp_stream_comes_whole() {
+fn a_tcp_stream_arrives_complete() {
     let ([sent, received], [one, two]) = with_sides(
         false,
         |_| {
@@ -323,7 +323,7 @@ fn a_tcp_stream_comes_whole() {
 }
 
 #[test]
-fn a_route_of_the_host_is_left_alone_and_a_removed_device_is_noticed() {
+fn the_hosts_routes_stay_and_a_removed_device_is_an_error() {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
     must("ip link set dev lo up");
     must("ip route add 10.9.0.2/32 dev lo");

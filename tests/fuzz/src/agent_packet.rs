@@ -15,8 +15,8 @@ mod packet;
 #[path = "../../../dataplane/agent/src/outer/segment.rs"]
 mod segment;
 
-/// The two ends of the segments.
-pub struct Ends {
+/// The two endpoints of the segments.
+pub struct Endpoints {
     pub local: SocketAddr,
     pub vip: SocketAddr,
 }
@@ -29,8 +29,8 @@ pub fn run(input: &[u8]) {
         for (local, vip) in
             [("192.0.2.7:7", "203.0.113.20:443"), ("[2600::7]:7", "[2001:db8::20]:443")]
         {
-            let ends = Ends { local: local.parse().unwrap(), vip: vip.parse().unwrap() };
-            let pseudo = segment::PseudoHeader::new(&ends);
+            let endpoints = Endpoints { local: local.parse().unwrap(), vip: vip.parse().unwrap() };
+            let pseudo = segment::PseudoHeader::new(&endpoints);
             let _ = pseudo.holds(found);
             let mut filled = found.to_vec();
             pseudo.fill(&mut filled);

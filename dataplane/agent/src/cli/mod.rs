@@ -17,10 +17,10 @@ use anyrelay_core::keys::AgentKey;
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::engine::{self, Options};
+use crate::engine::{self, AgentOptions};
 use crate::outer::check_vip;
 use crate::peers::PeerSource;
-use crate::publish::Target;
+use crate::publish::PublishTarget;
 use crate::udp::{UdpConnect, UdpServe};
 
 /// An agent of an anycast tunnel: datagrams to other agents, through any POP, in what looks like
@@ -117,7 +117,7 @@ struct OuterArguments {
     /// or to a command (command:COMMAND, which gets the token as $1 and on standard input). May be
     /// repeated.
     #[arg(long, value_name = "TARGET")]
-    publish: Vec<Target>,
+    publish: Vec<PublishTarget>,
     /// Keep port and base in this file, so that published tokens stay valid over a restart.
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
@@ -174,10 +174,10 @@ fn dispatch(command: Command) -> Result<(), Failure> {
 }
 
 impl OuterArguments {
-    fn into_options(self, peers: Vec<PeerSource>) -> Result<Options, Failure> {
+    fn into_options(self, peers: Vec<PeerSource>) -> Result<AgentOptions, Failure> {
         let OuterArguments { vip, key, publish, state, control } = self;
         let key = read_key(&key).map_err(Failure::Usage)?;
-        Ok(Options { vip, key, publish, state, control, own_device: None, peers })
+        Ok(AgentOptions { vip, key, publish, state, control, own_device: None, peers })
     }
 }
 

@@ -113,7 +113,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn people_see_what_is_there_and_dashes_for_the_rest() {
+    fn missing_values_are_shown_as_dashes() {
         let text = human(&json!({
             "state": "ready", "problem": null, "pop": 2, "round_trip_us": 1500, "silent_ms": 40,
             "keepalive_loss": 0.25, "peers": [{"source": "dns:a", "token": null, "error": "gone"}],

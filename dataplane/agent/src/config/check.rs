@@ -9,10 +9,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::raw::{self, RawConfig, RawPeer, RawTun, RawUdp};
-use super::{AgentConfig, Config, LocalConfig, PeerEntry, Problem, Problems, TunConfig};
-use crate::inner::device::DeviceConfig;
+use super::{AgentSection, Config, LocalConfig, PeerEntry, Problem, Problems, TunConfig};
+use crate::inner::device::TunDeviceConfig;
 use crate::inner::message::OVERHEAD;
-use crate::inner::routes::{ParsePrefixError, Prefix};
+use crate::inner::routes::{IpPrefix, ParsePrefixError};
 use crate::inner::{MAX_PACKET, MAX_PEERS};
 use crate::outer::check_vip;
 use crate::peers::PeerSource;
@@ -79,7 +79,7 @@ impl Report<'_> {
     }
 }
 
-fn agent(report: &mut Report<'_>, raw: &RawConfig) -> Option<AgentConfig> {
+fn agent(report: &mut Report<'_>, raw: &RawConfig) -> Option<AgentSection> {
     let agent = &raw.agent;
     let vip = report.socket_address("agent.vip", &agent.vip).and_then(|vip| {
         let checked = check_vip(vip);
@@ -94,7 +94,7 @@ fn agent(report: &mut Report<'_>, raw: &RawConfig) -> Option<AgentConfig> {
     let publish = publish
         .filter_map(|(at, text)| report.parse(&format!("agent.publish[{at}]"), text))
         .collect();
-    Some(AgentConfig { vip: vip?, key: key?, state, publish, control })
+    Some(AgentSection { vip: vip?, key: key?, state, publish, control })
 }
 
 fn local(report: &mut Report<'_>, raw: &RawConfig, vip: Option<IpAddr>) -> Option<LocalConfig> {
@@ -183,7 +183,7 @@ fn tun_side(
             report.error(key, reason);
         }
     }
-    let device = DeviceConfig { name: tun.name.clone(), addresses, mtu, routes };
+    let device = TunDeviceConfig { name: tun.name.clone(), addresses, mtu, routes };
     let peers = peers.into_iter().collect::<Option<Vec<_>>>();
     Some(TunConfig { device, private_key: private_key?, peers: peers? })
 }
@@ -210,7 +210,7 @@ fn addresses(report: &mut Report<'_>, tun: &RawTun) -> Vec<(IpAddr, u8)> {
 }
 
 /// The prefix on the link of an address.
-fn on_link(address: IpAddr, bits: u8) -> Option<Prefix> {
+fn on_link(address: IpAddr, bits: u8) -> Option<IpPrefix> {
     match format!("{address}/{bits}").parse() {
         Ok(prefix) | Err(ParsePrefixError::HostBits(prefix)) => Some(prefix),
         Err(ParsePrefixError::Form) => None,
@@ -222,7 +222,7 @@ fn address(text: &str) -> Option<(IpAddr, u8)> {
     let address: IpAddr = address.parse().ok()?;
     // The prefix parser checks the bits.
     let whole = if address.is_ipv4() { "0.0.0.0/" } else { "::/" };
-    let bits = format!("{whole}{bits}").parse::<Prefix>().ok()?.bits();
+    let bits = format!("{whole}{bits}").parse::<IpPrefix>().ok()?.bits();
     let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
     let bad = address.is_unspecified() || address.is_multicast() || broadcast;
     (!bad).then_some((address, bits))

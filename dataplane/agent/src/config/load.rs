@@ -7,19 +7,19 @@ use std::path::{Path, PathBuf};
 use anyrelay_core::keys::AgentKey;
 
 use super::{Config, LocalConfig, PeerEntry, Problem, Problems, TunConfig};
-use crate::engine::Options;
-use crate::inner::device::DeviceConfig;
+use crate::engine::AgentOptions;
+use crate::inner::device::TunDeviceConfig;
 use crate::inner::keys::{PresharedKey, PrivateKey};
 use crate::inner::routes::PeerIndex;
 use crate::inner::{PeerConfig, TunPeers};
 use crate::peers::PeerSource;
-use crate::publish::Target;
+use crate::publish::PublishTarget;
 
 /// The settings of `run`.
 #[derive(Debug)]
 pub struct Loaded {
     /// Of the event loop.
-    pub options: Options,
+    pub options: AgentOptions,
     /// Of the local side.
     pub local: LoadedLocal,
     /// Key files that other users can read.
@@ -32,7 +32,7 @@ pub enum LoadedLocal {
     /// A TUN device.
     Tun {
         /// The device.
-        device: DeviceConfig,
+        device: TunDeviceConfig,
         /// The private key, which identifies this agent to its peers.
         private: PrivateKey,
         /// The peers.
@@ -70,10 +70,10 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
         return Err(Problems(files.problems));
     };
     let publish = agent.publish.into_iter().map(|target| match target {
-        Target::File(path) => Target::File(folder.join(path)),
-        command @ Target::Command(_) => command,
+        PublishTarget::File(path) => PublishTarget::File(folder.join(path)),
+        command @ PublishTarget::Command(_) => command,
     });
-    let options = Options {
+    let options = AgentOptions {
         vip: agent.vip,
         key,
         publish: publish.collect(),
@@ -91,7 +91,7 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
 fn tun_side(files: &mut Files<'_>, tun: TunConfig) -> (Option<LoadedLocal>, Vec<PeerSource>) {
     let private = files.read("tun.private_key", &tun.private_key, PrivateKey::parse_file);
     let own = private.as_ref().and_then(PrivateKey::public);
-    let (mut all, mut sought, mut sources) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut all, mut source_peers, mut sources) = (Vec::new(), Vec::new(), Vec::new());
     for (at, peer) in (0..).zip(tun.peers) {
         let PeerEntry { name, public_key, preshared_key, at: source, allowed, keepalive_seconds } =
             peer;
@@ -103,13 +103,20 @@ fn tun_side(files: &mut Files<'_>, tun: TunConfig) -> (Option<LoadedLocal>, Vec<
             files.read(&format!("peer[{at}].preshared_key"), &path, PresharedKey::parse_file)
         });
         if let Some(source) = source {
-            sought.push(PeerIndex(at));
+            source_peers.push(PeerIndex(at));
             sources.push(files.source(source));
         }
-        let place = None;
-        all.push(PeerConfig { name, public_key, preshared_key, place, allowed, keepalive_seconds });
+        let locator = None;
+        all.push(PeerConfig {
+            name,
+            public_key,
+            preshared_key,
+            locator,
+            allowed,
+            keepalive_seconds,
+        });
     }
-    let peers = TunPeers { all, sought };
+    let peers = TunPeers { all, source_peers };
     let local = private.map(|private| LoadedLocal::Tun { device: tun.device, private, peers });
     (local, sources)
 }

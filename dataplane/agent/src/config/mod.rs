@@ -12,11 +12,11 @@ mod tests;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::inner::device::DeviceConfig;
+use crate::inner::device::TunDeviceConfig;
 use crate::inner::keys::PublicKey;
-use crate::inner::routes::Prefix;
+use crate::inner::routes::IpPrefix;
 use crate::peers::PeerSource;
-use crate::publish::Target;
+use crate::publish::PublishTarget;
 
 pub use anyrelay_core::problem::{Problem, Problems};
 pub use load::{Loaded, LoadedLocal, load};
@@ -25,14 +25,14 @@ pub use load::{Loaded, LoadedLocal, load};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The side of the POPs.
-    pub agent: AgentConfig,
+    pub agent: AgentSection,
     /// The side of this host.
     pub local: LocalConfig,
 }
 
 /// `[agent]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AgentConfig {
+pub struct AgentSection {
     /// The POPs' address and port for tunnels.
     pub vip: SocketAddr,
     /// The agent's key file, as `anyrelay agent issue` writes it.
@@ -40,7 +40,7 @@ pub struct AgentConfig {
     /// The state file, with port and base.
     pub state: Option<PathBuf>,
     /// Targets for the agent's own token.
-    pub publish: Vec<Target>,
+    pub publish: Vec<PublishTarget>,
     /// The control socket, which answers `status`.
     pub control: Option<PathBuf>,
 }
@@ -65,7 +65,7 @@ pub enum LocalConfig {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TunConfig {
     /// The device.
-    pub device: DeviceConfig,
+    pub device: TunDeviceConfig,
     /// The private key file, as `anyrelay-agent keygen` writes it.
     pub private_key: PathBuf,
     /// The peers, in the order of the file.
@@ -84,7 +84,7 @@ pub struct PeerEntry {
     /// The source of its location; without one, the peer must make the first contact.
     pub at: Option<PeerSource>,
     /// The inner addresses that it may use.
-    pub allowed: Vec<Prefix>,
+    pub allowed: Vec<IpPrefix>,
     /// The idle time after which a keepalive is sent; 0 for never.
     pub keepalive_seconds: u16,
 }

@@ -50,7 +50,7 @@ allowed = ["10.9.0.0/16"]
 }
 
 #[test]
-fn a_good_one_says_what_it_says() {
+fn a_valid_config_is_parsed() {
     let config = Config::parse("agent.toml", &good()).unwrap();
     let LocalConfig::Tun(tun) = config.local else { panic!("a TUN side") };
     let v6: IpAddr = "fd00:9::1".parse().unwrap();
@@ -60,11 +60,11 @@ fn a_good_one_says_what_it_says() {
     assert_eq!(tun.peers.len(), 2);
     assert_eq!(tun.peers[0].keepalive_seconds, 25);
     assert_eq!(tun.peers[1].at, None);
-    assert_eq!(config.agent.publish, [Target::File("token".into())]);
+    assert_eq!(config.agent.publish, [PublishTarget::File("token".into())]);
 }
 
 #[test]
-fn the_example_has_no_mistake_and_names_every_key() {
+fn the_example_is_valid_and_has_every_key() {
     let config = Config::parse("agent.toml", EXAMPLE).unwrap();
     assert!(matches!(config.local, LocalConfig::Tun(_)));
     let keys = "agent.vip agent.key agent.state agent.publish agent.control tun.name \
@@ -83,7 +83,7 @@ fn the_example_has_no_mistake_and_names_every_key() {
 const AGENT_MD: &str = include_str!("../../../../docs/agent.md");
 
 #[test]
-fn a_udp_side_is_one_of_two() {
+fn a_udp_side_either_listens_or_has_a_target() {
     let agent = "[agent]\nvip = \"[2001:db8::20]:443\"\nkey = \"k\"\n";
     let udp = |keys: &str| Config::parse("f", &format!("{agent}[udp]\n{keys}"));
     let listen = udp("listen = \"127.0.0.1:5000\"\npeer = \"dns:home.example.net\"").unwrap();
@@ -99,7 +99,7 @@ fn a_udp_side_is_one_of_two() {
 }
 
 #[test]
-fn each_mistake_is_told_with_its_key() {
+fn each_problem_is_reported_with_its_key() {
     let other_peer = format!("public_key = \"{OTHER}\"");
     let cases = [
         ("vip = \"203.0.113.20:443\"", "vip = \"203.0.113.20\"", "agent.vip"),
@@ -137,7 +137,7 @@ fn each_mistake_is_told_with_its_key() {
 }
 
 #[test]
-fn all_mistakes_are_told_at_once() {
+fn all_problems_are_reported_at_once() {
     let text = with("mtu = 1288", "mtu = 1").replace("203.0.113.20:443", "x").replace(KEY, "y");
     assert_eq!(problems(&text).len(), 3);
     let problems = problems("[agent]\nvip = 1");

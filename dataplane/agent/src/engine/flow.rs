@@ -8,31 +8,33 @@ use anyrelay_core::tunnel::agent::{Agent, Conversation, HEADROOM, OutgoingSegmen
 use anyrelay_core::tunnel::message::DATA_HEADER_LEN;
 use anyrelay_core::wire::tcp;
 
-use super::warn::Gate;
+use super::log_limit::LogLimiter;
 use super::{RECEIVER, SENDER};
-use crate::local::{PeerIndex, PublicToken, Received, Tunnel};
-use crate::outer::{Counts, FirewallError, Link, LinkError, SEGMENT_LEN_MAX, Sender, Way};
-use crate::peers::{Found, Watcher};
+use crate::local::{PublicToken, SourceIndex, Tunnel, TunnelDatagram};
+use crate::outer::{
+    FirewallError, SEGMENT_LEN_MAX, Sender, Uplink, UplinkConfig, UplinkCounts, UplinkError,
+};
+use crate::peers::{LookupResult, Watcher};
 use crate::poller::Poller;
 
 /// The state machine, the uplink, and the lookups of peers.
 pub(super) struct Flow {
     pub(super) agent: Agent,
-    pub(super) way: Way,
+    pub(super) uplink_config: UplinkConfig,
     /// The uplink to the VIP; `None` while the host has no network.
-    pub(super) link: Option<Link>,
+    pub(super) uplink: Option<Uplink>,
     /// Counters of closed uplinks.
-    closed: Counts,
+    closed: UplinkCounts,
     watcher: Option<Watcher>,
     /// Limit the log lines on errors of the uplink, and of receiving.
-    way_log: Gate,
-    receive_log: Gate,
+    uplink_log: LogLimiter,
+    receive_log: LogLimiter,
     /// The time of this turn of the event loop.
     pub(super) now: Instant,
 }
 
 /// The tunnel as a local side sees it.
-pub(super) struct View<'a> {
+pub(super) struct TunnelView<'a> {
     agent: &'a mut Agent,
     sender: Option<&'a mut Sender>,
     watcher: Option<&'a Watcher>,
@@ -40,44 +42,56 @@ pub(super) struct View<'a> {
 }
 
 impl Flow {
-    pub(super) fn new(agent: Agent, way: Way, now: Instant) -> Self {
-        let (way_log, receive_log) = (Gate::default(), Gate::default());
-        let closed = Counts::default();
-        Flow { agent, way, link: None, closed, watcher: None, way_log, receive_log, now }
+    pub(super) fn new(agent: Agent, uplink_config: UplinkConfig, now: Instant) -> Self {
+        let (uplink_log, receive_log) = (LogLimiter::default(), LogLimiter::default());
+        let closed = UplinkCounts::default();
+        Flow {
+            agent,
+            uplink_config,
+            uplink: None,
+            closed,
+            watcher: None,
+            uplink_log,
+            receive_log,
+            now,
+        }
     }
 
     pub(super) fn watching(self, watcher: Watcher) -> Self {
         Flow { watcher: Some(watcher), ..self }
     }
 
-    pub(super) fn tunnel(&mut self) -> View<'_> {
-        View {
+    pub(super) fn tunnel(&mut self) -> TunnelView<'_> {
+        TunnelView {
             agent: &mut self.agent,
-            sender: self.link.as_mut().map(|link| &mut link.sender),
+            sender: self.uplink.as_mut().map(|uplink| &mut uplink.sender),
             watcher: self.watcher.as_ref(),
             now: self.now,
         }
     }
 
     /// Receives a batch of segments and calls `each` with the datagrams among them.
-    pub(super) fn receive(&mut self, mut each: impl FnMut(&Received<'_>, &mut View<'_>)) {
-        let Flow { agent, link, watcher, now, .. } = self;
-        let Some(Link { receiver, sender, .. }) = link else { return };
+    pub(super) fn receive(
+        &mut self,
+        mut each: impl FnMut(&TunnelDatagram<'_>, &mut TunnelView<'_>),
+    ) {
+        let Flow { agent, uplink, watcher, now, .. } = self;
+        let Some(Uplink { receiver, sender, .. }) = uplink else { return };
         let (now, watcher) = (*now, watcher.as_ref());
         let result = receiver.receive(|segment| {
             let received = agent.receive(now, segment, &mut |outgoing| sender.push(&outgoing));
             if let Some(datagram) = received {
                 let Conversation { session, channel } = datagram.conversation;
                 let (from, body) = (datagram.from, datagram.body);
-                let datagram = Received { session, channel, from, body };
+                let datagram = TunnelDatagram { session, channel, from, body };
                 let (agent, sender) = (&mut *agent, Some(&mut *sender));
-                each(&datagram, &mut View { agent, sender, watcher, now });
+                each(&datagram, &mut TunnelView { agent, sender, watcher, now });
             }
         });
         match result {
-            Ok(_) => self.receive_log.reset(),
+            Ok(()) => self.receive_log.reset(),
             Err(error) => {
-                if let Some(text) = self.receive_log.pass(now, error) {
+                if let Some(text) = self.receive_log.admit(now, error) {
                     tracing::warn!("receiving from the VIP: {text}");
                 }
             }
@@ -97,41 +111,42 @@ impl Flow {
     }
 
     pub(super) fn flush(&mut self) {
-        if let Some(link) = &mut self.link {
-            link.sender.flush();
+        if let Some(uplink) = &mut self.uplink {
+            uplink.sender.flush();
         }
     }
 
     /// Moves the uplink to the state machine's port, if that has changed.
-    pub(super) fn settle(&mut self, poller: &Poller) {
-        let port = self.link.as_ref().map(|link| link.local().port());
+    pub(super) fn follow_port(&mut self, poller: &Poller) {
+        let port = self.uplink.as_ref().map(|uplink| uplink.local().port());
         if port.is_none_or(|port| port == self.agent.port()) {
             return;
         }
         self.closed = self.counts();
-        let strays = self.link.take().map(|mut link| link.sender.strays()).unwrap_or_default();
-        if let Err(error) = self.open_link(poller) {
-            return self.log_way(&error);
+        let deferred =
+            self.uplink.take().map(|mut uplink| uplink.sender.take_deferred()).unwrap_or_default();
+        if let Err(error) = self.open_uplink(poller) {
+            return self.log_uplink_error(&error);
         }
-        let Some(link) = &mut self.link else { return };
-        for (port, mut segment) in strays {
-            if port == link.local().port() {
-                link.sender.push(&OutgoingSegment { port, segment: &mut segment });
+        let Some(uplink) = &mut self.uplink else { return };
+        for (port, mut segment) in deferred {
+            if port == uplink.local().port() {
+                uplink.sender.push(&OutgoingSegment { port, segment: &mut segment });
             }
         }
-        link.sender.flush();
+        uplink.sender.flush();
     }
 
     /// Opens the uplink from the state machine's port, or from another if that one is in use.
-    pub(super) fn open_link(&mut self, poller: &Poller) -> Result<(), LinkError> {
+    pub(super) fn open_uplink(&mut self, poller: &Poller) -> Result<(), UplinkError> {
         let mut tries = 0;
         // Published tokens depend on a saved port, so it is worth waiting for; any other can be
         // replaced.
         let mut patience =
             if self.agent.saved().is_some() { PORT_PATIENCE } else { Duration::ZERO };
-        let link = loop {
-            match Link::open(&self.way, self.agent.port(), patience, self.closed) {
-                Ok(link) => break link,
+        let uplink = loop {
+            match Uplink::open(&self.uplink_config, self.agent.port(), patience, self.closed) {
+                Ok(uplink) => break uplink,
                 Err(error) if error.port_in_use() && tries < PORT_TRIES => {
                     tries += 1;
                     patience = Duration::ZERO;
@@ -142,98 +157,99 @@ impl Flow {
                 Err(error) => return Err(error),
             }
         };
-        register(&link, poller)?;
-        tracing::info!(local = %link.local(), vip = %self.way.vip, "the way to the VIP is open");
-        self.link = Some(link);
+        register(&uplink, poller)?;
+        let (local, vip) = (uplink.local(), self.uplink_config.vip);
+        tracing::info!(%local, %vip, "the way to the VIP is open");
+        self.uplink = Some(uplink);
         Ok(())
     }
 
     /// Follows the host to another network; called once a second.
     pub(super) fn follow_route(&mut self, poller: &Poller) {
-        let Some(link) = &mut self.link else {
-            match self.open_link(poller) {
+        let Some(uplink) = &mut self.uplink else {
+            match self.open_uplink(poller) {
                 Ok(()) => {
-                    self.way_log.reset();
+                    self.uplink_log.reset();
                     self.rebound();
                 }
-                Err(error) => self.log_way(&error),
+                Err(error) => self.log_uplink_error(&error),
             }
             return;
         };
-        match link.follow_route(self.now) {
-            Ok(false) => self.way_log.reset(),
+        match uplink.follow_route(self.now) {
+            Ok(false) => self.uplink_log.reset(),
             Ok(true) => self.moved(poller),
-            Err(error @ LinkError::OwnDevice { .. }) => {
+            Err(error @ UplinkError::OwnDevice { .. }) => {
                 self.closed = self.counts();
-                self.link = None;
-                self.log_way(&error);
+                self.uplink = None;
+                self.log_uplink_error(&error);
             }
             // The old sockets still work, and the route is checked again in a second.
-            Err(error) => self.log_way(&error),
+            Err(error) => self.log_uplink_error(&error),
         }
     }
 
     /// Registers the uplink's new sockets.
     fn moved(&mut self, poller: &Poller) {
-        let Some(link) = &self.link else { return };
-        if let Err(error) = register(link, poller) {
+        let Some(uplink) = &self.uplink else { return };
+        if let Err(error) = register(uplink, poller) {
             // Nothing would be received through them: the uplink is opened again in a second.
             self.closed = self.counts();
-            self.link = None;
-            return self.log_way(&error);
+            self.uplink = None;
+            return self.log_uplink_error(&error);
         }
-        tracing::info!(local = %link.local(), "this host's address has changed");
+        tracing::info!(local = %uplink.local(), "this host's address has changed");
         self.rebound();
     }
 
     /// Logs an error of the uplink, then the same one at most once a minute.
-    pub(super) fn log_way(&mut self, error: &LinkError) {
-        if let Some(text) = self.way_log.pass(self.now, error) {
-            match error.is_passing() {
+    pub(super) fn log_uplink_error(&mut self, error: &UplinkError) {
+        if let Some(text) = self.uplink_log.admit(self.now, error) {
+            match error.is_temporary() {
                 true => tracing::warn!("{text}; waiting for one"),
                 false => tracing::error!("{text}; trying again"),
             }
         }
     }
 
-    pub(super) fn counts(&self) -> Counts {
-        self.link.as_ref().map_or(self.closed, Link::counts)
+    pub(super) fn counts(&self) -> UplinkCounts {
+        self.uplink.as_ref().map_or(self.closed, Uplink::counts)
     }
 
     /// Handles ICMP errors about segments that were too big for the path.
-    pub(super) fn take_errors(&mut self) {
-        let Flow { agent, link, now, .. } = self;
-        if let Some(link) = link {
-            link.sender.take_errors(*now, |seq| agent.bears(seq));
+    pub(super) fn handle_errors(&mut self) {
+        let Flow { agent, uplink, now, .. } = self;
+        if let Some(uplink) = uplink {
+            uplink.sender.handle_errors(*now, |seq| agent.bears(seq));
         }
     }
 
-    pub(super) fn saw_leak(&mut self) -> bool {
-        self.link.as_mut().is_some_and(|link| link.sender.saw_leak())
+    pub(super) fn drain_leaks(&mut self) -> bool {
+        self.uplink.as_mut().is_some_and(|uplink| uplink.sender.drain_leaks())
     }
 
     pub(super) fn restore_firewall(&self) -> Result<(), FirewallError> {
-        self.link.as_ref().map_or(Ok(()), Link::restore_firewall)
+        self.uplink.as_ref().map_or(Ok(()), Uplink::restore_firewall)
     }
 
-    pub(super) fn found(&self) -> Vec<Found> {
-        self.watcher.iter().flat_map(Watcher::found).collect()
+    pub(super) fn results(&self) -> Vec<LookupResult> {
+        self.watcher.iter().flat_map(Watcher::results).collect()
     }
 
     fn with_out(
         &mut self,
         work: impl FnOnce(&mut Agent, Instant, &mut dyn FnMut(OutgoingSegment<'_>)),
     ) {
-        let sender = &mut self.link;
+        let uplink = &mut self.uplink;
         work(&mut self.agent, self.now, &mut |outgoing| {
-            if let Some(link) = sender {
-                link.sender.push(&outgoing);
+            if let Some(uplink) = uplink {
+                uplink.sender.push(&outgoing);
             }
         });
     }
 }
 
-impl Tunnel for View<'_> {
+impl Tunnel for TunnelView<'_> {
     fn send(
         &mut self,
         to: &PublicToken,
@@ -244,22 +260,22 @@ impl Tunnel for View<'_> {
         let Some(sender) = &mut self.sender else { return Err(SendError::NotReady) };
         let (agent, now) = (&mut *self.agent, self.now);
         let conversation = Conversation { session, channel };
-        sender.compose(HEADROOM, body, |buffer, aside| {
-            let out = &mut |outgoing: OutgoingSegment<'_>| aside.take(&outgoing);
+        sender.compose(HEADROOM, body, |buffer, deferred| {
+            let out = &mut |outgoing: OutgoingSegment<'_>| deferred.push(&outgoing);
             let made = agent.send(now, to, conversation, buffer, HEADROOM, out)?;
             Ok(made.segment.len())
         })
     }
 
     fn body_max(&self, to: &PublicToken) -> Option<usize> {
-        let told = self.agent.body_max(to);
+        let agreed = self.agent.body_max(to);
         let own = self.agent.token()?.token.family();
         let around = tcp::HEADER_LEN
             + DATA_HEADER_LEN
             + Token::len_of(own)
             + Token::len_of(to.token.family());
         let path = self.sender.as_ref().map_or(SEGMENT_LEN_MAX, |sender| sender.segment_max());
-        Some(told.min(path.saturating_sub(around))).filter(|max| *max > 0)
+        Some(agreed.min(path.saturating_sub(around))).filter(|max| *max > 0)
     }
 
     fn own_token(&self) -> Option<PublicToken> {
@@ -270,16 +286,16 @@ impl Tunnel for View<'_> {
         self.now
     }
 
-    fn locate(&mut self, peer: PeerIndex) {
+    fn locate(&mut self, peer: SourceIndex) {
         if let Some(watcher) = self.watcher {
             watcher.locate(peer);
         }
     }
 }
 
-fn register(link: &Link, poller: &Poller) -> Result<(), LinkError> {
-    poller.add(&link.receiver, RECEIVER).map_err(LinkError::Receiver)?;
-    poller.add(&link.sender, SENDER).map_err(LinkError::Sender)
+fn register(uplink: &Uplink, poller: &Poller) -> Result<(), UplinkError> {
+    poller.add(&uplink.receiver, RECEIVER).map_err(UplinkError::Receiver)?;
+    poller.add(&uplink.sender, SENDER).map_err(UplinkError::Sender)
 }
 
 const PORT_TRIES: u32 = 16;
@@ -302,7 +318,7 @@ mod tests {
 
     /// With a real kernel, in the test's own network namespace. Needs root.
     #[test]
-    fn a_move_whose_sockets_cannot_be_waited_for_is_made_again() {
+    fn a_move_is_repeated_when_its_sockets_cannot_be_registered() {
         std::thread::spawn(|| {
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
             for command in [
@@ -318,11 +334,12 @@ mod tests {
             let key = AgentKey { tenant: 1, agent: 2, key: Key128::new([1; 16]) };
             let now = Now::default();
             let agent = Agent::new(AgentSetup::new(vip, key, [7; 32]), now);
-            let way = Way { vip, own_device: Some("own0".to_owned()) };
-            let mut flow = Flow::new(agent, way, now.instant);
+            let uplink_config = UplinkConfig { vip, own_device: Some("own0".to_owned()) };
+            let mut flow = Flow::new(agent, uplink_config, now.instant);
             let (good, broken) = (Poller::new().unwrap(), Poller::broken());
-            flow.open_link(&good).unwrap();
-            let local = |flow: &Flow| flow.link.as_ref().map(|link| link.local().ip().to_string());
+            flow.open_uplink(&good).unwrap();
+            let local =
+                |flow: &Flow| flow.uplink.as_ref().map(|uplink| uplink.local().ip().to_string());
             ip("address del 192.0.2.7/24 dev up0");
             ip("address add 198.51.100.7/24 dev up0");
             ip("route replace default dev up0");
@@ -331,8 +348,8 @@ mod tests {
             flow.follow_route(&good);
             assert_eq!(local(&flow).as_deref(), Some("198.51.100.7"));
             // The poller has its receiver: adding it again fails.
-            let link = flow.link.as_ref().unwrap();
-            assert!(good.add(&link.receiver, RECEIVER).is_err());
+            let uplink = flow.uplink.as_ref().unwrap();
+            assert!(good.add(&uplink.receiver, RECEIVER).is_err());
 
             // The host's own uplink is lost, and a default route into the agent's own device is
             // left, with any source address.

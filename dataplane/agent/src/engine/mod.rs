@@ -4,9 +4,11 @@
 //! runs the core's state machine over them, and sends batches. Files, DNS and commands have threads
 //! of their own. Its clock is CLOCK_BOOTTIME, which advances while the host sleeps.
 
+mod error;
 mod flow;
+mod log_limit;
+mod signals;
 mod status;
-mod warn;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -19,27 +21,28 @@ use anyrelay_core::keys::AgentKey;
 use anyrelay_core::time::{Instant, Now, UnixTime};
 use anyrelay_core::tunnel::agent::{Agent, AgentSetup, FlowProblem, FlowState};
 use rustix::time::{ClockId, clock_gettime};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+pub use self::error::RunError;
+use self::error::system;
 use self::flow::Flow;
-use self::warn::{Gate, Warnings};
+use self::log_limit::{LogLimiter, SendWarnings};
 use crate::control::Control;
 use crate::local::{LOCAL_KEYS_END, LocalSide, PublicToken};
-use crate::outer::{Firewall, LinkError, SEGMENT_LEN_MAX, Way, capability};
-use crate::peers::{Found, PeerSource, Watcher};
+use crate::outer::{Firewall, SEGMENT_LEN_MAX, UplinkConfig, capability};
+use crate::peers::{LookupResult, PeerSource, Watcher};
 use crate::poller::{Poller, Waker};
-use crate::publish::{Publisher, Target};
-use crate::state::{StateFile, StateInUse};
+use crate::publish::{PublishTarget, Publisher};
+use crate::state::StateFile;
 
 /// The settings of an agent, except those of its local side.
 #[derive(Debug)]
-pub struct Options {
+pub struct AgentOptions {
     /// The address of the POPs.
     pub vip: SocketAddr,
     /// The agent's key.
     pub key: AgentKey,
     /// Targets for the agent's own token.
-    pub publish: Vec<Target>,
+    pub publish: Vec<PublishTarget>,
     /// The state file, with port and base.
     pub state: Option<PathBuf>,
     /// The control socket, which answers `status`.
@@ -51,51 +54,12 @@ pub struct Options {
     pub peers: Vec<PeerSource>,
 }
 
-/// Why an agent did not start, or stopped.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// A capability is missing.
-    #[error(transparent)]
-    Capability(#[from] capability::CapabilityError),
-    /// The uplink to the VIP cannot be opened.
-    #[error(transparent)]
-    Link(#[from] LinkError),
-    /// The control socket cannot be opened.
-    #[error("{path}: {source}", path = .path.display())]
-    Control {
-        /// The socket.
-        path: PathBuf,
-        /// The error of the system call.
-        source: io::Error,
-    },
-    /// Another agent uses the state file.
-    #[error(transparent)]
-    State(#[from] StateInUse),
-    /// The local side did not start.
-    #[error("the local side does not start: {0}")]
-    Local(io::Error),
-    /// The local side stopped.
-    #[error("the local side cannot go on: {0}")]
-    Stopped(io::Error),
-    /// No random numbers.
-    #[error("no random numbers from the system: {0}")]
-    Random(getrandom::Error),
-    /// Another system call failed.
-    #[error("{what}: {source}")]
-    System {
-        /// The operation.
-        what: &'static str,
-        /// The error of the system call.
-        source: io::Error,
-    },
-}
-
 /// Runs an agent until SIGTERM, SIGINT or SIGHUP.
 ///
 /// # Errors
 /// When it does not start, or a system call fails that it cannot do without. The firewall table and
 /// the control socket are removed in any case.
-pub fn run(options: Options, local: impl LocalSide) -> Result<(), RunError> {
+pub fn run(options: AgentOptions, local: impl LocalSide) -> Result<(), RunError> {
     capability::check()?;
     Firewall::remove_stale(options.vip);
     Engine::start(options, local)?.serve()
@@ -117,7 +81,7 @@ struct Engine<L> {
     publisher: Publisher,
     published: u64,
     state: StateFile,
-    told: Option<(FlowState, Option<FlowProblem>)>,
+    logged: Option<(FlowState, Option<FlowProblem>)>,
     peers: Vec<PeerState>,
     flow: Flow,
     local: L,
@@ -125,30 +89,30 @@ struct Engine<L> {
     next_second: Instant,
     next_restore: Instant,
     leaks: u64,
-    leak_log: Gate,
-    warnings: Warnings,
+    leak_log: LogLimiter,
+    warnings: SendWarnings,
 }
 
 impl<L: LocalSide> Engine<L> {
-    fn start(options: Options, mut local: L) -> Result<Self, RunError> {
-        let Options { vip, key, publish, state, control, own_device, peers } = options;
+    fn start(options: AgentOptions, mut local: L) -> Result<Self, RunError> {
+        let AgentOptions { vip, key, publish, state, control, own_device, peers } = options;
         let poller = Poller::new().map_err(system("no epoll"))?;
         let waker = Waker::new(&poller, WAKER).map_err(system("no eventfd"))?;
         let waker = Arc::new(waker);
-        let signals = signals().map_err(system("signal handlers"))?;
+        let signals = signals::signals().map_err(system("signal handlers"))?;
         poller.add(&signals, SIGNALS).map_err(system("signal handlers"))?;
         let control = match control {
             Some(path) => Some(listen(&path, &poller)?),
             None => None,
         };
         let state = StateFile::open(state)?;
-        let mut config = AgentSetup::new(vip, key, random()?);
-        config.saved = state.saved();
+        let mut agent = AgentSetup::new(vip, key, random()?);
+        agent.saved = state.saved();
         // The POPs limit the size of datagrams, by their tunnel_mtu.
-        config.mtu = TUNNEL_MTU_MAX;
+        agent.mtu = TUNNEL_MTU_MAX;
         let now = clock();
-        let way = Way { vip, own_device };
-        let flow = Flow::new(Agent::new(config, now), way, now.instant);
+        let config = UplinkConfig { vip, own_device };
+        let flow = Flow::new(Agent::new(agent, now), config, now.instant);
         let watcher = Watcher::start(peers.clone(), Arc::clone(&waker));
         let publisher = Publisher::start(publish).map_err(system("no thread"))?;
         local.start(&poller).map_err(RunError::Local)?;
@@ -160,7 +124,7 @@ impl<L: LocalSide> Engine<L> {
             publisher,
             published: 0,
             state,
-            told: None,
+            logged: None,
             peers: peers.into_iter().map(|source| PeerState { source, found: None }).collect(),
             flow: flow.watching(watcher.map_err(system("no thread"))?),
             local,
@@ -168,12 +132,12 @@ impl<L: LocalSide> Engine<L> {
             next_second: now.instant.plus_millis(SECOND_MS),
             next_restore: now.instant,
             leaks: 0,
-            leak_log: Gate::default(),
-            warnings: Warnings::default(),
+            leak_log: LogLimiter::default(),
+            warnings: SendWarnings::default(),
         };
         // A permanent error stops the agent here; a missing network does not.
-        match engine.flow.open_link(&engine.poller) {
-            Err(error) if error.is_passing() => engine.flow.log_way(&error),
+        match engine.flow.open_uplink(&engine.poller) {
+            Err(error) if error.is_temporary() => engine.flow.log_uplink_error(&error),
             other => other?,
         }
         Ok(engine)
@@ -190,11 +154,11 @@ impl<L: LocalSide> Engine<L> {
                 match key {
                     RECEIVER => self.receive(),
                     SENDER => {
-                        self.flow.take_errors();
-                        self.look_for_leaks();
+                        self.flow.handle_errors();
+                        self.check_leaks();
                     }
                     WAKER => self.locate_peers(),
-                    CONTROL => self.tell_status(),
+                    CONTROL => self.answer_status(),
                     SIGNALS => {
                         self.stop();
                         return Ok(());
@@ -208,11 +172,11 @@ impl<L: LocalSide> Engine<L> {
                 self.stop();
                 return Err(RunError::Stopped(error));
             }
-            self.tell_ready();
+            self.notify_ready();
             self.run_timers();
             self.flow.flush();
-            self.flow.settle(&self.poller);
-            self.tell_token();
+            self.flow.follow_port(&self.poller);
+            self.publish_token();
         }
     }
 
@@ -231,8 +195,8 @@ impl<L: LocalSide> Engine<L> {
 
     /// Restores the firewall table if the kernel's TCP has received segments, because the table was
     /// flushed. The kernel's RST may have closed the flow in firewalls on the path.
-    fn look_for_leaks(&mut self) {
-        if !self.flow.saw_leak() || self.flow.now < self.next_restore {
+    fn check_leaks(&mut self) {
+        if !self.flow.drain_leaks() || self.flow.now < self.next_restore {
             return;
         }
         self.next_restore = self.flow.now.plus_millis(SECOND_MS);
@@ -241,7 +205,7 @@ impl<L: LocalSide> Engine<L> {
             Ok(()) => "the firewall table was gone, and is there again".to_owned(),
             Err(error) => format!("the firewall table is gone: {error}"),
         };
-        if let Some(text) = self.leak_log.pass(self.flow.now, text) {
+        if let Some(text) = self.leak_log.admit(self.flow.now, text) {
             tracing::warn!("{text}");
         }
         self.flow.rebound();
@@ -249,12 +213,12 @@ impl<L: LocalSide> Engine<L> {
 
     fn locate_peers(&mut self) {
         self.waker.clear();
-        for Found { peer, result } in self.flow.found() {
-            let Some(state) = self.peers.get_mut(peer.0) else { continue };
+        for LookupResult { source: index, result } in self.flow.results() {
+            let Some(state) = self.peers.get_mut(index.0) else { continue };
             match &result {
                 Ok(token) => {
                     tracing::info!(peer = %state.source, "the peer is at {token}");
-                    self.local.located(peer, *token, &mut self.flow.tunnel());
+                    self.local.located(index, *token, &mut self.flow.tunnel());
                 }
                 Err(error) => tracing::warn!(peer = %state.source, "not found: {error}"),
             }
@@ -283,7 +247,7 @@ impl<L: LocalSide> Engine<L> {
     }
 
     /// Notifies the local side when the tunnel comes up.
-    fn tell_ready(&mut self) {
+    fn notify_ready(&mut self) {
         let ready = self.flow.agent.state() == FlowState::Ready;
         if ready && !self.was_ready {
             self.local.ready(&mut self.flow.tunnel());
@@ -292,7 +256,7 @@ impl<L: LocalSide> Engine<L> {
     }
 
     /// Publishes the agent's own token after a change.
-    fn tell_token(&mut self) {
+    fn publish_token(&mut self) {
         let version = self.flow.agent.token_version();
         if version == self.published {
             return;
@@ -313,10 +277,10 @@ impl<L: LocalSide> Engine<L> {
     fn log_state(&mut self) {
         let status = self.flow.agent.status(self.flow.now);
         let (state, problem) = (status.state, status.problem);
-        if self.told == Some((state, problem)) {
+        if self.logged == Some((state, problem)) {
             return;
         }
-        self.told = Some((state, problem));
+        self.logged = Some((state, problem));
         match problem {
             Some(problem) => tracing::warn!(%state, "{problem}"),
             None => {
@@ -326,7 +290,7 @@ impl<L: LocalSide> Engine<L> {
         }
     }
 
-    fn tell_status(&self) {
+    fn answer_status(&self) {
         if let Some(control) = &self.control {
             control.answer(&self.status());
         }
@@ -338,25 +302,6 @@ impl<L: LocalSide> Engine<L> {
             self.state.save_last(saved);
         }
     }
-}
-
-fn signals() -> io::Result<UnixStream> {
-    let (told, tell) = UnixStream::pair()?;
-    for signal in [SIGTERM, SIGINT, SIGHUP] {
-        // nohup(1) makes the process ignore SIGHUP; that stays so.
-        if signal != SIGHUP || !is_ignored(SIGHUP) {
-            signal_hook::low_level::pipe::register(signal, tell.try_clone()?)?;
-        }
-    }
-    Ok(told)
-}
-
-/// Whether this process was started with `signal` ignored (proc_pid_status(5)).
-fn is_ignored(signal: i32) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
-    mask >> (signal - 1) & 1 == 1
 }
 
 fn listen(path: &Path, poller: &Poller) -> Result<Control, RunError> {
@@ -372,10 +317,6 @@ fn random() -> Result<[u8; 32], RunError> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(RunError::Random)?;
     Ok(seed)
-}
-
-fn system(what: &'static str) -> impl FnOnce(io::Error) -> RunError {
-    move |source| RunError::System { what, source }
 }
 
 /// The current time of both clocks.

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Engine, PeerState};
 use crate::local::LocalSide;
-use crate::outer::Counts;
+use crate::outer::UplinkCounts;
 use anyrelay_core::tunnel::agent::FlowProblem;
 
 impl<L: LocalSide> Engine<L> {
@@ -15,14 +15,14 @@ impl<L: LocalSide> Engine<L> {
             status.counters.iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
         let (sent, answered) =
             (status.counters.keepalives_sent, status.counters.keepalives_answered);
-        let link = self.flow.link.as_ref();
+        let uplink = self.flow.uplink.as_ref();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "pid": std::process::id(),
             "state": status.state.label(),
             "problem": self.problem(status.problem),
             "vip": status.vip.to_string(),
-            "local": link.map(|link| link.local().to_string()),
+            "local": uplink.map(|uplink| uplink.local().to_string()),
             "public": status.public.map(|address| address.to_string()),
             "tick": status.tick.map(|tick| tick.0),
             "tick_uncertainty_ms": status.tick_uncertainty_ms,
@@ -42,16 +42,18 @@ impl<L: LocalSide> Engine<L> {
 
     /// The problem to show: one of this host before one beyond it.
     fn problem(&self, beyond: Option<FlowProblem>) -> Option<String> {
-        match &self.flow.link {
-            None => Some(format!("this host has no way to the VIP {}", self.flow.way.vip)),
+        match &self.flow.uplink {
+            None => {
+                Some(format!("this host has no way to the VIP {}", self.flow.uplink_config.vip))
+            }
             Some(_) => beyond.map(|problem| problem.to_string()),
         }
     }
 
     fn outer(&self) -> Value {
-        let Counts { sender: counts, damaged } = self.flow.counts();
-        let link = self.flow.link.as_ref();
-        let path = link.and_then(|link| link.sender.path_mtu(self.flow.now));
+        let UplinkCounts { sender: counts, damaged } = self.flow.counts();
+        let uplink = self.flow.uplink.as_ref();
+        let path = uplink.and_then(|uplink| uplink.sender.path_mtu(self.flow.now));
         json!({
             "sent": counts.sent,
             "too_big": counts.too_big,

@@ -14,7 +14,7 @@ pub enum InnerDrop {
     /// A packet that waited for a handshake, which failed.
     NoHandshake,
     /// A handshake could not start: the peer's locator is unknown.
-    NoPlace,
+    NoLocator,
     /// A handshake could not start or be answered: the system gave no random numbers.
     NoRandom,
     /// A handshake beyond the rate limit.
@@ -49,7 +49,7 @@ impl InnerDrop {
         InnerDrop::TooBig,
         InnerDrop::QueueFull,
         InnerDrop::NoHandshake,
-        InnerDrop::NoPlace,
+        InnerDrop::NoLocator,
         InnerDrop::NoRandom,
         InnerDrop::RateLimited,
         InnerDrop::HandshakeNotAuthentic,
@@ -72,7 +72,7 @@ impl InnerDrop {
             InnerDrop::TooBig => "too_big",
             InnerDrop::QueueFull => "queue_full",
             InnerDrop::NoHandshake => "no_handshake",
-            InnerDrop::NoPlace => "no_place",
+            InnerDrop::NoLocator => "no_place",
             InnerDrop::NoRandom => "no_random",
             InnerDrop::RateLimited => "rate_limited",
             InnerDrop::HandshakeNotAuthentic => "handshake_not_authentic",
@@ -91,9 +91,9 @@ impl InnerDrop {
 
 /// A counter for each reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Drops([u64; InnerDrop::ALL.len()]);
+pub struct InnerDrops([u64; InnerDrop::ALL.len()]);
 
-impl Drops {
+impl InnerDrops {
     /// The count of `reason`.
     pub fn get(&self, reason: InnerDrop) -> u64 {
         self.0.get(reason as usize).copied().unwrap_or_default()
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn every_reason_has_its_own_slot_and_name() {
-        let mut drops = Drops::default();
+        let mut drops = InnerDrops::default();
         for reason in InnerDrop::ALL {
             drops.count(reason);
         }

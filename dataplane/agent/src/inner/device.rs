@@ -7,12 +7,12 @@ use std::net::IpAddr;
 
 use linux_tun::{Tun, TunError};
 
-use super::routes::Prefix;
+use super::routes::IpPrefix;
 use crate::outer::capability;
 
 /// Settings of the device.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeviceConfig {
+pub struct TunDeviceConfig {
     /// Its name.
     pub name: String,
     /// The inner addresses of this host, each with the prefix length of its link.
@@ -20,12 +20,12 @@ pub struct DeviceConfig {
     /// The MTU; without one it follows the tunnel's.
     pub mtu: Option<u16>,
     /// Prefixes routed to the device, beside the links of its addresses.
-    pub routes: Vec<Prefix>,
+    pub routes: Vec<IpPrefix>,
 }
 
 /// Why the device was not created.
 #[derive(Debug, thiserror::Error)]
-pub enum DeviceError {
+pub enum TunDeviceError {
     /// It cannot be created.
     #[error("TUN device: {0}")]
     Tun(#[from] TunError),
@@ -56,10 +56,10 @@ pub enum DeviceError {
 ///
 /// # Errors
 /// When a step fails; the device is removed then.
-pub fn open(config: &DeviceConfig, mtu: u16) -> Result<Tun, DeviceError> {
+pub fn open(config: &TunDeviceConfig, mtu: u16) -> Result<Tun, TunDeviceError> {
     let tun = Tun::open(&config.name)?;
     let name = tun.name();
-    tun.set_mtu(mtu).map_err(|error| DeviceError::Mtu { name: name.to_owned(), mtu, error })?;
+    tun.set_mtu(mtu).map_err(|error| TunDeviceError::Mtu { name: name.to_owned(), mtu, error })?;
     if config.addresses.iter().all(|(address, _)| address.is_ipv4()) {
         // Without this the kernel sends router solicitations, which nothing would answer. A kernel
         // without IPv6 rejects the command, and sends none.
@@ -83,7 +83,7 @@ pub fn open(config: &DeviceConfig, mtu: u16) -> Result<Tun, DeviceError> {
 
 /// Routes `prefix` to the device. A route through another device belongs to the host, such as that
 /// of its own network, and would be lost if it were replaced.
-fn route(name: &str, prefix: &str, family: &str) -> Result<(), DeviceError> {
+fn route(name: &str, prefix: &str, family: &str) -> Result<(), TunDeviceError> {
     let Err(error) = ip(&[family, "route", "add", prefix, "dev", name]) else { return Ok(()) };
     let there = run(&[family, "route", "show", "exact", prefix])?;
     let own = |line: &str| line.split_whitespace().any(|word| word == name);
@@ -102,17 +102,17 @@ fn route(name: &str, prefix: &str, family: &str) -> Result<(), DeviceError> {
     }
 }
 
-fn ip(arguments: &[&str]) -> Result<(), DeviceError> {
+fn ip(arguments: &[&str]) -> Result<(), TunDeviceError> {
     run(arguments).map(drop)
 }
 
 /// The output of `ip`.
-fn run(arguments: &[&str]) -> Result<String, DeviceError> {
-    let output = capability::run("ip", arguments, "").map_err(DeviceError::NoProgram)?;
+fn run(arguments: &[&str]) -> Result<String, TunDeviceError> {
+    let output = capability::run("ip", arguments, "").map_err(TunDeviceError::NoProgram)?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
     let output = if said.is_empty() { output.status.to_string() } else { said };
-    Err(DeviceError::Program { arguments: arguments.join(" "), output })
+    Err(TunDeviceError::Program { arguments: arguments.join(" "), output })
 }

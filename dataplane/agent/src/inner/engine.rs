@@ -2,15 +2,15 @@
 
 use anyrelay_core::time::{Instant, Now};
 
-use super::counters::{Drops, InnerDrop};
+use super::counters::{InnerDrop, InnerDrops};
 use super::keys::{PrivateKey, PublicKey};
 use super::message::{Index, Message, TAG};
 use super::noise::Responder;
 use super::packet::Addresses;
-use super::peer::{Out, Peer, PeerConfig, PeerStatus, Place};
-use super::routes::{PeerIndex, Routes};
-use super::shared::{MAX_PACKET, Random, Shared};
-use crate::limits::Limits;
+use super::peer::{Locator, Out, Peer, PeerConfig, PeerStatus};
+use super::routes::{PeerIndex, PeerRoutes};
+use super::shared::{MAX_PACKET, RandomSource, Shared};
+use crate::limits::SenderLimits;
 
 /// The maximum number of peers.
 pub const MAX_PEERS: usize = 256;
@@ -19,8 +19,8 @@ pub const MAX_PEERS: usize = 256;
 #[derive(Debug)]
 pub struct Inner<P> {
     peers: Vec<Peer<P>>,
-    routes: Routes,
-    limits: Limits,
+    routes: PeerRoutes,
+    limits: SenderLimits,
     shared: Shared,
 }
 
@@ -35,7 +35,7 @@ pub enum InnerError {
     NoPublicKey,
 }
 
-impl<P: Place> Inner<P> {
+impl<P: Locator> Inner<P> {
     /// An inner side with this private key and these peers, whose keys and allowed prefixes are all
     /// different. `random` must be the system's random number generator.
     ///
@@ -44,7 +44,7 @@ impl<P: Place> Inner<P> {
     pub fn new(
         private: PrivateKey,
         peers: Vec<PeerConfig<P>>,
-        random: Random,
+        random: RandomSource,
     ) -> Result<Self, InnerError> {
         if peers.len() > MAX_PEERS {
             return Err(InnerError::TooManyPeers(peers.len()));
@@ -52,14 +52,14 @@ impl<P: Place> Inner<P> {
         let public = private.public().ok_or(InnerError::NoPublicKey)?;
         let numbered = || (0..).map(PeerIndex).zip(&peers);
         let routes =
-            Routes::new(numbered().flat_map(|(number, peer)| {
+            PeerRoutes::new(numbered().flat_map(|(number, peer)| {
                 peer.allowed.iter().map(move |prefix| (*prefix, number))
             }));
         let peers = (0..).map(PeerIndex).zip(peers);
         Ok(Inner {
             peers: peers.map(|(number, peer)| Peer::new(number, peer)).collect(),
             routes,
-            limits: Limits::new(PER_PLACE, ALL_PLACES),
+            limits: SenderLimits::new(PER_LOCATOR, ALL_LOCATORS),
             shared: Shared::new(private, public, random),
         })
     }
@@ -70,7 +70,7 @@ impl<P: Place> Inner<P> {
     }
 
     /// The drops since the start.
-    pub fn drops(&self) -> &Drops {
+    pub fn drops(&self) -> &InnerDrops {
         &self.shared.drops
     }
 
@@ -80,25 +80,25 @@ impl<P: Place> Inner<P> {
     }
 
     /// The known locators of peers.
-    pub fn places(&self) -> impl Iterator<Item = P> {
-        self.peers.iter().filter_map(Peer::place)
+    pub fn locators(&self) -> impl Iterator<Item = P> {
+        self.peers.iter().filter_map(Peer::locator)
     }
 
     /// Peers that do not answer, or whose locator is unknown.
-    pub fn unanswering(&self) -> impl Iterator<Item = PeerIndex> {
-        self.peers.iter().filter(|peer| peer.is_unanswering()).map(Peer::number)
+    pub fn unresponsive(&self) -> impl Iterator<Item = PeerIndex> {
+        self.peers.iter().filter(|peer| peer.is_unresponsive()).map(Peer::number)
     }
 
     /// Sets a peer's locator, which a file or DNS supplied.
-    pub fn set_place(&mut self, now: Now, peer: PeerIndex, place: Option<P>) {
+    pub fn set_locator(&mut self, now: Now, peer: PeerIndex, locator: Option<P>) {
         if let Some(peer) = self.peers.get_mut(usize::from(peer.0)) {
-            peer.set_configured(now, place);
+            peer.set_configured(now, locator);
         }
     }
 
     /// The tunnel came up: pending handshakes are retried at once.
-    pub fn hurry(&mut self, now: Instant) {
-        self.peers.iter_mut().for_each(|peer| peer.hurry(now));
+    pub fn retry_now(&mut self, now: Instant) {
+        self.peers.iter_mut().for_each(|peer| peer.retry_now(now));
     }
 
     /// Seals a packet from the TUN device and sends it to its peer.
@@ -170,7 +170,7 @@ impl<P: Place> Inner<P> {
         else {
             self.shared.drops.count(InnerDrop::UnknownSession);
             if let Some(peer) = self.peers.iter_mut().find(|peer| peer.is_at(from)) {
-                peer.remind(&mut self.shared, now, out);
+                peer.on_unknown_session(&mut self.shared, now, out);
             }
             return None;
         };
@@ -224,7 +224,7 @@ impl<P: Place> Inner<P> {
             }
         };
         // Not a peer: it must not use up the budget of peers that come from a new locator.
-        self.limits.shut_out(now.instant, from);
+        self.limits.ban(now.instant, from);
         self.shared.drops.count(drop);
     }
 
@@ -277,5 +277,5 @@ const INDICES_PER_PEER: usize = 4;
 /// Handshake messages per second from the locator of a peer, from any one other locator, and from
 /// all other locators together: at 0.4 ms each, 4% of a core.
 const PER_PEER: u32 = 10;
-const PER_PLACE: u32 = 5;
-const ALL_PLACES: u32 = 100;
+const PER_LOCATOR: u32 = 5;
+const ALL_LOCATORS: u32 = 100;

@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_there_and_back() {
+    fn key_files_round_trip() {
         let key = PrivateKey::new([0xa7; 32]);
         assert_eq!(PrivateKey::parse_file(&key.serialize()), Ok(key.clone()));
         assert!(key.serialize().contains(&key.public().unwrap().to_string()));
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn no_error_and_no_debug_shows_a_secret() {
+    fn errors_and_debug_output_show_no_secret() {
         let secret = "a7".repeat(32);
         let bad = [
             format!("private = \"{secret}00\""),
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_public_key_there_and_back() {
+    fn public_keys_round_trip_as_text() {
         let key = PrivateKey::new([1; 32]).public().unwrap();
         assert_eq!(key.to_string().parse(), Ok(key));
         assert_eq!("xy".repeat(32).parse::<PublicKey>(), Err(ParseKeyError));

@@ -148,7 +148,7 @@ mod tests {
     const RECEIVER: Index = Index(0xff_fefd);
 
     #[test]
-    fn what_is_written_is_read() {
+    fn messages_round_trip() {
         for preshared in [false, true] {
             let body = [&initiation_head(preshared, SENDER)[..], &[7; INITIATION_NOISE]].concat();
             assert_eq!(body.len(), INITIATION_LEN);
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn every_wrong_length_kind_and_index_is_refused() {
+    fn wrong_lengths_kinds_and_indices_are_refused() {
         let bodies = [
             [&initiation_head(false, SENDER)[..], &[7; INITIATION_NOISE]].concat(),
             [&response_head(RECEIVER, SENDER)[..], &[8; RESPONSE_NOISE]].concat(),

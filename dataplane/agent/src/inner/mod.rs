@@ -23,6 +23,6 @@ mod side;
 mod tests;
 
 pub use engine::{Inner, InnerError, MAX_PEERS};
-pub use peer::{Out, PeerConfig, PeerStatus, Place, Traffic};
-pub use shared::{MAX_PACKET, Random};
-pub use side::{TokenPlace, TunPeers, TunSide, TunSideError};
+pub use peer::{Locator, Out, PeerConfig, PeerStatus, Traffic};
+pub use shared::{MAX_PACKET, RandomSource};
+pub use side::{TokenLocator, TunPeers, TunSide, TunSideError};

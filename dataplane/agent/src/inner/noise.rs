@@ -341,14 +341,14 @@ mod tests {
     }
 
     #[test]
-    fn other_preshared_keys_do_not_agree() {
+    fn different_preshared_keys_fail() {
         for (ours, theirs) in [(None, Some(5)), (Some(5), None), (Some(5), Some(6))] {
             assert_eq!(handshake(ours, theirs).err(), Some(NotAuthentic), "{ours:?} {theirs:?}");
         }
     }
 
     #[test]
-    fn the_cipher_is_that_of_another_implementation() {
+    fn the_cipher_agrees_with_another_implementation() {
         let mut ours = ChaChaPoly(None);
         assert_eq!(ours.encrypt(0, &[], b"secret", &mut [0; 22]), 0, "without a key");
         let mut other = DefaultResolver.resolve_cipher(&CipherChoice::ChaChaPoly).unwrap();
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn a_public_key_is_that_of_another_implementation() {
+    fn public_keys_agree_with_another_implementation() {
         // Calculated with RFC 7748's ladder in Python.
         let expected = "a4e09292b651c278b9772c569f5fa9bb13d906b46ab68c9df9dc2b4409f8a209";
         assert_eq!(public_key(&private(1)).unwrap().to_string(), expected);

@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_both_versions_and_refuses_every_lie() {
+    fn parses_both_versions_and_refuses_wrong_lengths() {
         let mut v4 = [0; 24];
         v4[0] = 0x45;
         v4[3] = 24;

@@ -16,7 +16,7 @@ pub struct ReplayWindow {
 
 /// The state of a counter before its packet is authenticated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum CounterState {
     /// Greater than all seen counters.
     Newest,
     /// Less than the greatest counter, but not seen.
@@ -32,36 +32,40 @@ impl ReplayWindow {
     }
 
     /// The state of `counter`. Changes nothing, as the packet is not authenticated yet.
-    pub fn standing(&self, counter: u64) -> Standing {
+    pub fn state(&self, counter: u64) -> CounterState {
         if counter == u64::MAX {
             // Noise reserves this counter (section 5.1), and `next` could not exceed it.
-            return Standing::Refused;
+            return CounterState::Refused;
         }
         if counter >= self.next {
-            return Standing::Newest;
+            return CounterState::Newest;
         }
-        let (word, bit) = place(counter);
+        let (word, bit) = position(counter);
         let seen = self.ring.get(word).is_none_or(|word| word & bit != 0);
-        if seen || self.next - counter > WINDOW { Standing::Refused } else { Standing::Late }
+        if seen || self.next - counter > WINDOW {
+            CounterState::Refused
+        } else {
+            CounterState::Late
+        }
     }
 
     /// Marks a counter as seen, which must not be [`CounterState::Refused`], and whose packet is
     /// authentic.
-    pub fn note(&mut self, counter: u64) {
+    pub fn mark_seen(&mut self, counter: u64) {
         if counter >= self.next {
             // The words after that of the greatest counter, up to that of `counter`, hold counters
             // that are now older than the window.
             let first = self.next.div_ceil(BITS);
             let last = counter / BITS;
             let stale = last.saturating_add(1).saturating_sub(first).min(WORDS as u64);
-            for word in (0..stale).map(|back| place((last - back) * BITS).0) {
+            for word in (0..stale).map(|back| position((last - back) * BITS).0) {
                 if let Some(word) = self.ring.get_mut(word) {
                     *word = 0;
                 }
             }
             self.next = counter.saturating_add(1);
         }
-        let (word, bit) = place(counter);
+        let (word, bit) = position(counter);
         if let Some(word) = self.ring.get_mut(word) {
             *word |= bit;
         }
@@ -74,7 +78,7 @@ impl Default for ReplayWindow {
     }
 }
 
-fn place(counter: u64) -> (usize, u64) {
+fn position(counter: u64) -> (usize, u64) {
     ((counter / BITS % WORDS as u64) as usize, 1 << (counter % BITS))
 }
 
@@ -93,18 +97,18 @@ mod tests {
     struct Twin(BTreeSet<u64>);
 
     impl Twin {
-        fn standing(&self, counter: u64) -> Standing {
+        fn state(&self, counter: u64) -> CounterState {
             let greatest = self.0.last().copied();
             match greatest {
-                _ if counter == u64::MAX => Standing::Refused,
+                _ if counter == u64::MAX => CounterState::Refused,
                 Some(greatest) if counter <= greatest => {
                     if self.0.contains(&counter) || greatest - counter >= WINDOW {
-                        Standing::Refused
+                        CounterState::Refused
                     } else {
-                        Standing::Late
+                        CounterState::Late
                     }
                 }
-                _ => Standing::Newest,
+                _ => CounterState::Newest,
             }
         }
     }
@@ -115,7 +119,7 @@ mod tests {
         let step = prop_oneof![
             8 => -200i64..200,
             4 => -2200i64..2200,
-            2 => prop_oneof![Just(-2049i64), Just(-2048), Just(-2047), Just(63), Just(64), Just(65)],
+            2 => prop::sample::select(vec![-2049i64, -2048, -2047, 63, 64, 65]),
             1 => -1_000_000i64..1_000_000,
         ];
         (start, prop::collection::vec(step, 1..400)).prop_map(|(start, steps)| {
@@ -132,13 +136,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn stands_as_the_slow_twin_says(counters in counters()) {
+        fn agrees_with_the_slow_reference(counters in counters()) {
             let (mut window, mut twin) = (ReplayWindow::new(), Twin::default());
             for counter in counters {
-                let standing = window.standing(counter);
-                prop_assert_eq!(standing, twin.standing(counter), "counter {}", counter);
-                if standing != Standing::Refused {
-                    window.note(counter);
+                let state = window.state(counter);
+                prop_assert_eq!(state, twin.state(counter), "counter {}", counter);
+                if state != CounterState::Refused {
+                    window.mark_seen(counter);
                     twin.0.insert(counter);
                 }
             }
@@ -146,15 +150,15 @@ mod tests {
     }
 
     #[test]
-    fn the_edges() {
+    fn the_bounds_of_the_window() {
         let mut window = ReplayWindow::new();
-        assert_eq!(window.standing(0), Standing::Newest);
-        window.note(0);
-        assert_eq!(window.standing(0), Standing::Refused);
-        window.note(WINDOW);
-        assert_eq!(window.standing(0), Standing::Refused);
-        assert_eq!(window.standing(1), Standing::Late);
-        assert_eq!(window.standing(u64::MAX - 1), Standing::Newest);
-        assert_eq!(window.standing(u64::MAX), Standing::Refused);
+        assert_eq!(window.state(0), CounterState::Newest);
+        window.mark_seen(0);
+        assert_eq!(window.state(0), CounterState::Refused);
+        window.mark_seen(WINDOW);
+        assert_eq!(window.state(0), CounterState::Refused);
+        assert_eq!(window.state(1), CounterState::Late);
+        assert_eq!(window.state(u64::MAX - 1), CounterState::Newest);
+        assert_eq!(window.state(u64::MAX), CounterState::Refused);
     }
 }

@@ -12,12 +12,12 @@ pub struct PeerIndex(pub u16);
 
 /// A prefix of inner addresses, with all bits after its length 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Prefix {
+pub struct IpPrefix {
     first: IpAddr,
     len: u8,
 }
 
-impl Prefix {
+impl IpPrefix {
     /// The lowest address.
     pub const fn first(self) -> IpAddr {
         self.first
@@ -34,7 +34,7 @@ impl Prefix {
     }
 }
 
-impl fmt::Display for Prefix {
+impl fmt::Display for IpPrefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.first, self.len)
     }
@@ -48,10 +48,10 @@ pub enum ParsePrefixError {
     Form,
     /// The address has bits after the prefix length.
     #[error("the address has bits past the prefix; {0} is meant, or another length")]
-    HostBits(Prefix),
+    HostBits(IpPrefix),
 }
 
-impl FromStr for Prefix {
+impl FromStr for IpPrefix {
     type Err = ParsePrefixError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -61,14 +61,14 @@ impl FromStr for Prefix {
         let digits = !len.is_empty() && len.bytes().all(|byte| byte.is_ascii_digit());
         let len = len.parse().ok().filter(|&len: &u8| digits && len <= max);
         let len = len.ok_or(ParsePrefixError::Form)?;
-        let prefix = Prefix { first: from_number(masked(address, len), address.is_ipv4()), len };
+        let prefix = IpPrefix { first: from_number(masked(address, len), address.is_ipv4()), len };
         if prefix.first == address { Ok(prefix) } else { Err(ParsePrefixError::HostBits(prefix)) }
     }
 }
 
 /// The allowed prefixes of all peers.
 #[derive(Clone, Debug, Default)]
-pub struct Routes {
+pub struct PeerRoutes {
     v4: Table,
     v6: Table,
 }
@@ -77,10 +77,10 @@ pub struct Routes {
 #[derive(Clone, Debug, Default)]
 struct Table(Vec<(u8, Vec<(u128, PeerIndex)>)>);
 
-impl Routes {
+impl PeerRoutes {
     /// The routes to these peers. Of two equal prefixes one wins; a checked config has none.
-    pub fn new(prefixes: impl IntoIterator<Item = (Prefix, PeerIndex)>) -> Routes {
-        let mut routes = Routes::default();
+    pub fn new(prefixes: impl IntoIterator<Item = (IpPrefix, PeerIndex)>) -> PeerRoutes {
+        let mut routes = PeerRoutes::default();
         for (prefix, peer) in prefixes {
             let Table(lengths) =
                 if prefix.first.is_ipv4() { &mut routes.v4 } else { &mut routes.v6 };
@@ -142,10 +142,10 @@ mod tests {
         })
     }
 
-    fn prefix() -> impl Strategy<Value = Prefix> {
+    fn prefix() -> impl Strategy<Value = IpPrefix> {
         (address(), 0..=128u8).prop_map(|(address, len)| {
             let len = if address.is_ipv4() { len / 4 } else { len };
-            Prefix { first: from_number(masked(address, len), address.is_ipv4()), len }
+            IpPrefix { first: from_number(masked(address, len), address.is_ipv4()), len }
         })
     }
 
@@ -156,7 +156,7 @@ mod tests {
             addresses in prop::collection::vec(address(), 1..30),
         ) {
             let all: Vec<_> = prefixes.into_iter().zip((0..).map(PeerIndex)).collect();
-            let routes = Routes::new(all.iter().copied());
+            let routes = PeerRoutes::new(all.iter().copied());
             for ip in addresses {
                 let slow = all.iter().filter(|(prefix, _)| prefix.contains(ip));
                 let slow = slow.max_by_key(|(prefix, _)| prefix.len).map(|(_, peer)| *peer);
@@ -165,23 +165,23 @@ mod tests {
         }
 
         #[test]
-        fn text_there_and_back(prefix in prefix()) {
+        fn prefixes_round_trip_as_text(prefix in prefix()) {
             prop_assert_eq!(prefix.to_string().parse(), Ok(prefix));
         }
     }
 
     #[test]
-    fn refuses_what_is_no_prefix() {
+    fn refuses_texts_that_are_not_prefixes() {
         for text in ["", "10.0.0.0", "10.0.0.0/33", "10.0.0.0/+8", "::/129", "x/8", "10.0.0.0/"] {
-            assert_eq!(text.parse::<Prefix>(), Err(ParsePrefixError::Form), "{text}");
+            assert_eq!(text.parse::<IpPrefix>(), Err(ParsePrefixError::Form), "{text}");
         }
-        let error = "10.9.0.2/24".parse::<Prefix>().unwrap_err();
+        let error = "10.9.0.2/24".parse::<IpPrefix>().unwrap_err();
         assert!(error.to_string().contains("10.9.0.0/24"), "{error}");
     }
 
     #[test]
     fn families_do_not_mix() {
-        let routes = Routes::new([("::/0".parse().unwrap(), PeerIndex(1))]);
+        let routes = PeerRoutes::new([("::/0".parse().unwrap(), PeerIndex(1))]);
         assert_eq!(routes.peer_of([10, 0, 0, 1].into()), None);
         assert_eq!(routes.peer_of("fd00::1".parse().unwrap()), Some(PeerIndex(1)));
     }

@@ -4,7 +4,7 @@ use anyrelay_core::time::Instant;
 
 use super::message::{Index, TRANSPORT_HEADER, transport_head};
 use super::noise::{NotAuthentic, Transport};
-use super::replay::{ReplayWindow, Standing};
+use super::replay::{CounterState, ReplayWindow};
 
 /// From this age on, the initiator starts the next session.
 pub const REKEY_MS: u64 = 120_000;
@@ -38,7 +38,7 @@ pub struct Session {
 
 /// Why a packet was not opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum OpenError {
     /// The session is too old.
     Expired,
     /// The counter was seen, or is older than the window.
@@ -108,16 +108,16 @@ impl Session {
         counter: u64,
         sealed: &[u8],
         out: &mut [u8],
-    ) -> Result<(usize, Standing), Refusal> {
+    ) -> Result<(usize, CounterState), OpenError> {
         if self.is_over(now) {
-            return Err(Refusal::Expired);
+            return Err(OpenError::Expired);
         }
-        let standing = self.seen.standing(counter);
-        if standing == Standing::Refused {
-            return Err(Refusal::Replayed);
+        let state = self.seen.state(counter);
+        if state == CounterState::Refused {
+            return Err(OpenError::Replayed);
         }
-        let len = self.transport.open(counter, sealed, out).map_err(|_| Refusal::NotAuthentic)?;
-        self.seen.note(counter);
-        Ok((len, standing))
+        let len = self.transport.open(counter, sealed, out).map_err(|_| OpenError::NotAuthentic)?;
+        self.seen.mark_seen(counter);
+        Ok((len, state))
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use anyrelay_core::time::Now;
 
-use super::counters::Drops;
+use super::counters::InnerDrops;
 use super::keys::{PrivateKey, PublicKey};
 use super::message::{Index, OVERHEAD};
 use super::noise::Ephemeral;
@@ -13,7 +13,7 @@ use super::routes::PeerIndex;
 
 /// Fills its argument from the system's random number generator; false on failure. Keys are made of
 /// it.
-pub type Random = Box<dyn FnMut(&mut [u8]) -> bool + Send>;
+pub type RandomSource = Box<dyn FnMut(&mut [u8]) -> bool + Send>;
 
 /// The longest inner packet, in bytes.
 pub const MAX_PACKET: usize = 9000;
@@ -23,22 +23,22 @@ pub(super) struct Shared {
     pub(super) private: PrivateKey,
     pub(super) public: PublicKey,
     pub(super) indices: HashMap<Index, PeerIndex>,
-    pub(super) drops: Drops,
+    pub(super) drops: InnerDrops,
     /// Buffer for a sealed message.
     pub(super) sealed: Box<[u8]>,
     /// Buffer for an opened packet.
     pub(super) opened: Box<[u8]>,
-    random: Random,
+    random: RandomSource,
     last_stamp: u64,
 }
 
 impl Shared {
-    pub(super) fn new(private: PrivateKey, public: PublicKey, random: Random) -> Self {
+    pub(super) fn new(private: PrivateKey, public: PublicKey, random: RandomSource) -> Self {
         Shared {
             private,
             public,
             indices: HashMap::new(),
-            drops: Drops::default(),
+            drops: InnerDrops::default(),
             sealed: vec![0; MAX_PACKET + OVERHEAD].into_boxed_slice(),
             opened: vec![0; MAX_PACKET + OVERHEAD].into_boxed_slice(),
             random,
@@ -46,7 +46,7 @@ impl Shared {
         }
     }
 
-    /// Random bytes for a key.
+    /// RandomSource bytes for a key.
     pub(super) fn random(&mut self) -> Option<Ephemeral> {
         let mut bytes = [0; 32];
         (self.random)(&mut bytes).then_some(bytes)

@@ -10,30 +10,30 @@ use linux_tun::Tun;
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
-use super::device::{self, DeviceConfig, DeviceError};
+use super::device::{self, TunDeviceConfig, TunDeviceError};
 use super::engine::{Inner, InnerError};
 use super::keys::PrivateKey;
 use super::message::{CHANNEL, OVERHEAD};
 use super::peer::{PeerConfig, PeerStatus};
 use super::routes::PeerIndex;
-use super::shared::{MAX_PACKET, Random};
-use crate::local::{self, LocalSide, PublicToken, Received, SendError, Tunnel};
+use super::shared::{MAX_PACKET, RandomSource};
+use crate::local::{self, LocalSide, PublicToken, SendError, Tunnel, TunnelDatagram};
 use crate::poller::Poller;
 
 /// The locator of a peer. Two are equal if the tokens and the parities of their epochs are: a
 /// datagram carries only the parity of its sender's epoch, and answers need no more.
 #[derive(Clone, Copy, Debug)]
-pub struct TokenPlace(pub PublicToken);
+pub struct TokenLocator(pub PublicToken);
 
-impl PartialEq for TokenPlace {
+impl PartialEq for TokenLocator {
     fn eq(&self, other: &Self) -> bool {
         self.0.token == other.0.token && (self.0.epoch ^ other.0.epoch) & 1 == 0
     }
 }
 
-impl Eq for TokenPlace {}
+impl Eq for TokenLocator {}
 
-impl Hash for TokenPlace {
+impl Hash for TokenLocator {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.0.token.hash(state);
     }
@@ -43,36 +43,36 @@ impl Hash for TokenPlace {
 #[derive(Clone, Debug)]
 pub struct TunPeers {
     /// All peers.
-    pub all: Vec<PeerConfig<TokenPlace>>,
+    pub all: Vec<PeerConfig<TokenLocator>>,
     /// The peers that have a source of their locator, in the order of [`SourceIndex`].
-    pub sought: Vec<PeerIndex>,
+    pub source_peers: Vec<PeerIndex>,
 }
 
 /// A TUN device with its inner side.
 #[derive(Debug)]
 pub struct TunSide {
     tun: Tun,
-    inner: Inner<TokenPlace>,
-    sought: Vec<PeerIndex>,
+    inner: Inner<TokenLocator>,
+    source_peers: Vec<PeerIndex>,
     /// The session of all messages of this process.
     session: u64,
     packet: Box<[u8]>,
     /// Whether the MTU follows the tunnel's.
-    follow: bool,
+    follows_tunnel: bool,
     /// Whether the device has IPv6 addresses, which need an MTU of at least 1280.
     v6: bool,
     mtu: u16,
-    mtu_looked_at: Option<Instant>,
+    mtu_checked_at: Option<Instant>,
     /// Whether the warning of a too large MTU was logged.
     warned: bool,
-    lost: Lost,
+    losses: Losses,
     /// The device was removed, so every read fails at once.
-    gone: bool,
+    removed: bool,
 }
 
 /// Losses between the inner side and the tunnel or the device.
 #[derive(Clone, Copy, Debug, Default)]
-struct Lost {
+struct Losses {
     /// Longer than the tunnel's limit.
     too_big: u64,
     /// The tunnel was not up, or failed.
@@ -86,7 +86,7 @@ struct Lost {
 pub enum TunSideError {
     /// The device failed.
     #[error(transparent)]
-    Device(#[from] DeviceError),
+    Device(#[from] TunDeviceError),
     /// The inner side failed.
     #[error(transparent)]
     Inner(#[from] InnerError),
@@ -101,10 +101,10 @@ impl TunSide {
     /// # Errors
     /// See [`TunSideError`].
     pub fn open(
-        device: &DeviceConfig,
+        device: &TunDeviceConfig,
         private: PrivateKey,
         peers: TunPeers,
-        mut random: Random,
+        mut random: RandomSource,
     ) -> Result<TunSide, TunSideError> {
         let mut session = [0; 8];
         if !random(&mut session) {
@@ -116,33 +116,33 @@ impl TunSide {
         Ok(TunSide {
             tun: device::open(device, mtu)?,
             inner,
-            sought: peers.sought,
+            source_peers: peers.source_peers,
             session: u64::from_be_bytes(session),
             packet: vec![0; MAX_PACKET].into_boxed_slice(),
-            follow: device.mtu.is_none(),
+            follows_tunnel: device.mtu.is_none(),
             v6,
             mtu,
-            mtu_looked_at: None,
+            mtu_checked_at: None,
             warned: false,
-            lost: Lost::default(),
-            gone: false,
+            losses: Losses::default(),
+            removed: false,
         })
     }
 
     /// Sets the device's MTU to the least that the tunnel carries to any peer, so that the kernel
     /// informs senders, and programs make no packets that do not fit.
-    fn tend_mtu(&mut self, tunnel: &dyn Tunnel) {
+    fn update_mtu(&mut self, tunnel: &dyn Tunnel) {
         let now = tunnel.now();
-        if self.mtu_looked_at.is_some_and(|at| now.millis_since(at) < MTU_EVERY_MS) {
+        if self.mtu_checked_at.is_some_and(|at| now.millis_since(at) < MTU_EVERY_MS) {
             return;
         }
-        self.mtu_looked_at = Some(now);
-        let bodies = self.inner.places().filter_map(|place| tunnel.body_max(&place.0));
+        self.mtu_checked_at = Some(now);
+        let bodies = self.inner.locators().filter_map(|locator| tunnel.body_max(&locator.0));
         let Some(most) = bodies.min().map(|body| body.saturating_sub(OVERHEAD)) else {
             return;
         };
         let most = u16::try_from(most.min(MAX_PACKET)).unwrap_or(u16::MAX);
-        if !self.follow || (self.v6 && most < V6_MTU) {
+        if !self.follows_tunnel || (self.v6 && most < V6_MTU) {
             if most < self.mtu && !self.warned {
                 self.warned = true;
                 tracing::warn!(
@@ -174,62 +174,67 @@ impl LocalSide for TunSide {
 
     fn readable(&mut self, _key: u64, _poller: &Poller, tunnel: &mut dyn Tunnel) {
         let now = now(tunnel);
-        let TunSide { tun, inner, packet, lost, session, .. } = self;
-        let too_big = lost.too_big;
+        let TunSide { tun, inner, packet, losses, session, .. } = self;
+        let too_big = losses.too_big;
         for _ in 0..BATCH {
             match tun.read(packet) {
                 Ok(Some(len)) => {
                     let packet = packet.get(..len).unwrap_or_default();
                     inner.send(now, packet, &mut |to, body| {
-                        lost.send(tunnel, to, *session, body);
+                        losses.send(tunnel, to, *session, body);
                     });
                 }
                 Ok(None) => break,
                 Err(error) => {
                     // A device that is only down may be brought up again by the operator.
-                    self.gone |= error.raw_os_error() == Some(Errno::BADFD.raw_os_error());
-                    lost.device = lost.device.wrapping_add(1);
+                    self.removed |= error.raw_os_error() == Some(Errno::BADFD.raw_os_error());
+                    losses.device = losses.device.wrapping_add(1);
                     break;
                 }
             }
         }
-        if self.lost.too_big != too_big {
+        if self.losses.too_big != too_big {
             // The tunnel's limit has fallen.
-            self.mtu_looked_at = None;
+            self.mtu_checked_at = None;
         }
-        self.tend_mtu(tunnel);
+        self.update_mtu(tunnel);
     }
 
-    fn received(&mut self, datagram: &Received<'_>, _poller: &Poller, tunnel: &mut dyn Tunnel) {
+    fn received(
+        &mut self,
+        datagram: &TunnelDatagram<'_>,
+        _poller: &Poller,
+        tunnel: &mut dyn Tunnel,
+    ) {
         if datagram.channel != CHANNEL {
             return;
         }
         let now = now(tunnel);
-        let TunSide { tun, inner, lost, session, .. } = self;
+        let TunSide { tun, inner, losses, session, .. } = self;
         let packet =
-            inner.receive(now, TokenPlace(datagram.from), datagram.body, &mut |to, body| {
-                lost.send(tunnel, to, *session, body);
+            inner.receive(now, TokenLocator(datagram.from), datagram.body, &mut |to, body| {
+                losses.send(tunnel, to, *session, body);
             });
         if let Some(packet) = packet
             && tun.write(packet).is_err()
         {
-            lost.device = lost.device.wrapping_add(1);
+            losses.device = losses.device.wrapping_add(1);
         }
     }
 
     fn flush(&mut self, _tunnel: &mut dyn Tunnel) {}
 
-    fn located(&mut self, peer: local::PeerIndex, token: PublicToken, tunnel: &mut dyn Tunnel) {
-        if let Some(peer) = self.sought.get(peer.0) {
-            self.inner.set_place(now(tunnel), *peer, Some(TokenPlace(token)));
+    fn located(&mut self, peer: local::SourceIndex, token: PublicToken, tunnel: &mut dyn Tunnel) {
+        if let Some(peer) = self.source_peers.get(peer.0) {
+            self.inner.set_locator(now(tunnel), *peer, Some(TokenLocator(token)));
         }
-        self.mtu_looked_at = None;
+        self.mtu_checked_at = None;
         self.timers(tunnel);
     }
 
     fn ready(&mut self, tunnel: &mut dyn Tunnel) {
-        self.inner.hurry(tunnel.now());
-        self.mtu_looked_at = None;
+        self.inner.retry_now(tunnel.now());
+        self.mtu_checked_at = None;
         self.timers(tunnel);
     }
 
@@ -239,27 +244,27 @@ impl LocalSide for TunSide {
 
     fn timers(&mut self, tunnel: &mut dyn Tunnel) {
         let now = now(tunnel);
-        let TunSide { inner, lost, session, .. } = self;
-        inner.poll(now, &mut |to, body| lost.send(tunnel, to, *session, body));
-        for peer in self.inner.unanswering() {
-            if let Some(at) = self.sought.iter().position(|sought| *sought == peer) {
-                tunnel.locate(local::PeerIndex(at));
+        let TunSide { inner, losses, session, .. } = self;
+        inner.poll(now, &mut |to, body| losses.send(tunnel, to, *session, body));
+        for peer in self.inner.unresponsive() {
+            if let Some(at) = self.source_peers.iter().position(|number| *number == peer) {
+                tunnel.locate(local::SourceIndex(at));
             }
         }
-        self.tend_mtu(tunnel);
+        self.update_mtu(tunnel);
     }
 
     fn failure(&mut self) -> Option<io::Error> {
         let name = self.tun.name();
         let text = || format!("the TUN device {name} was removed; start the agent again");
-        self.gone.then(|| io::Error::new(io::ErrorKind::NotFound, text()))
+        self.removed.then(|| io::Error::new(io::ErrorKind::NotFound, text()))
     }
 
     fn status(&self, now: Instant) -> Value {
         let drops = self.inner.drops().iter().filter(|(_, count)| *count > 0);
         let mut drops: serde_json::Map<_, _> =
             drops.map(|(reason, count)| (reason.name().to_owned(), count.into())).collect();
-        let Lost { too_big, tunnel, device } = self.lost;
+        let Losses { too_big, tunnel, device } = self.losses;
         for (name, count) in
             [("too_big_for_tunnel", too_big), ("tunnel_not_up", tunnel), ("device", device)]
         {
@@ -278,8 +283,8 @@ impl LocalSide for TunSide {
     }
 }
 
-impl Lost {
-    fn send(&mut self, tunnel: &mut dyn Tunnel, to: TokenPlace, session: u64, body: &[u8]) {
+impl Losses {
+    fn send(&mut self, tunnel: &mut dyn Tunnel, to: TokenLocator, session: u64, body: &[u8]) {
         let count = match tunnel.send(&to.0, session, CHANNEL, body) {
             Ok(()) => return,
             Err(SendError::TooBig { .. }) => &mut self.too_big,
@@ -289,12 +294,12 @@ impl Lost {
     }
 }
 
-fn peer_status(peer: &PeerStatus<TokenPlace>) -> Value {
+fn peer_status(peer: &PeerStatus<TokenLocator>) -> Value {
     let traffic = &peer.traffic;
     json!({
         "name": peer.name,
         "public_key": peer.public_key.to_string(),
-        "token": peer.place.map(|place| place.0.to_string()),
+        "token": peer.locator.map(|locator| locator.0.to_string()),
         "session_age_ms": peer.session_age_ms,
         "handshaking": peer.handshaking,
         "heard_ms_ago": peer.heard_ms_ago,
@@ -331,10 +336,10 @@ mod tests {
     use crate::testing::token;
 
     #[test]
-    fn a_place_is_the_token_and_the_parity_of_its_epoch() {
-        let place = |epoch, number| TokenPlace(PublicToken { epoch, ..token(number) });
-        assert_eq!(place(7, 1), place(1, 1));
-        assert_ne!(place(7, 1), place(6, 1));
-        assert_ne!(place(7, 1), place(7, 2));
+    fn locators_compare_token_and_parity_of_the_epoch() {
+        let locator = |epoch, number| TokenLocator(PublicToken { epoch, ..token(number) });
+        assert_eq!(locator(7, 1), locator(1, 1));
+        assert_ne!(locator(7, 1), locator(6, 1));
+        assert_ne!(locator(7, 1), locator(7, 2));
     }
 }

@@ -66,22 +66,22 @@ fn run_within(
     input: &str,
     most: Duration,
 ) -> std::io::Result<Output> {
-    hand_on_net_admin();
+    raise_ambient();
     let child = spawn(program, arguments);
-    keep_net_admin();
+    clear_ambient();
     let mut child = child?;
     let stdin = child.stdin.take();
     let pid = Pid::from_child(&child);
-    let (tell, told) = channel();
+    let (sender, receiver) = channel();
     let input = input.to_owned();
     thread::Builder::new().name("program".to_owned()).spawn(move || {
         if let Some(mut stdin) = stdin {
             // It may end before it has read all input; its exit code has the reason.
             let _ = stdin.write_all(input.as_bytes());
         }
-        let _ = tell.send(child.wait_with_output());
+        let _ = sender.send(child.wait_with_output());
     })?;
-    told.recv_timeout(most).unwrap_or_else(|_| {
+    receiver.recv_timeout(most).unwrap_or_else(|_| {
         // Not waited for yet, so its process ID cannot belong to another process.
         let _ = kill_process(pid, Signal::KILL);
         let text = format!("{program} did not end within {} s and was killed", most.as_secs());
@@ -102,7 +102,7 @@ fn spawn(program: &str, arguments: &[&str]) -> std::io::Result<Child> {
 
 /// Lets child processes of this thread have CAP_NET_ADMIN. Root's have it anyway; those of a user
 /// with file capabilities get it only from the ambient set.
-fn hand_on_net_admin() {
+fn raise_ambient() {
     let Ok(mut sets) = capabilities(None) else { return };
     sets.inheritable |= CapabilitySet::NET_ADMIN;
     if set_capabilities(None, sets).is_ok() {
@@ -113,7 +113,7 @@ fn hand_on_net_admin() {
 
 /// Empties the ambient set, so that other programs do not inherit it: commands that publish tokens
 /// need no capability, also not a CAP_NET_RAW that a service manager put into the set.
-fn keep_net_admin() {
+fn clear_ambient() {
     for (capability, _) in NEEDED {
         let _ = configure_capability_in_ambient_set(capability, false);
     }
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn programs_come_from_the_system_and_are_told_and_tell() {
+    fn programs_come_from_system_folders_and_get_input() {
         let output = run("cat", &[], "hello").unwrap();
         assert_eq!(output.stdout, b"hello");
         let output = run("sh", &["-c", "echo $PATH $LC_ALL"], "").unwrap();
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_hangs_is_killed() {
+    fn a_program_that_hangs_is_killed() {
         let begun = std::time::Instant::now();
         let error = run_within("sleep", &["60"], "", Duration::from_secs(1)).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);

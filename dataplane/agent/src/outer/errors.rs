@@ -25,7 +25,7 @@ pub struct TooBig {
 
 /// Reads a bounded number of errors from the queue of `socket` and calls `each` with those about a
 /// packet that was too big. Ignores others.
-pub fn take(socket: impl AsFd, is_v4: bool, mut each: impl FnMut(TooBig)) {
+pub fn drain(socket: impl AsFd, is_v4: bool, mut each: impl FnMut(TooBig)) {
     let fd = socket.as_fd().as_raw_fd();
     let (mut quote, mut control) = ([0; QUOTE_MAX], [0; CONTROL_MAX]);
     for _ in 0..ERRORS_MAX {
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ports_and_numbers_are_found_behind_the_header() {
+    fn ports_and_sequence_numbers_follow_the_header() {
         let segment = [0xee, 0x48, 0x01, 0xbb, 1, 2, 3, 4];
         let wanted = Some((61_000, SeqNum(0x0102_0304)));
         assert_eq!(quoted(&segment, false), wanted);

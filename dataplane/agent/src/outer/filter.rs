@@ -1,40 +1,54 @@
-//! The filter of the packet socket: classic BPF (bpf(4), Linux's socket filters) that accepts
-//! unfragmented TCP segments from the VIP to the agent's port alone.
+//! The filters of the packet socket and of the raw socket: classic BPF (bpf(4), Linux's socket
+//! filters).
 //!
-//! The kernel runs it for each packet that the host receives, so the most selective fields come
-//! first. It starts at the IP header, as packet sockets of type SOCK_DGRAM do.
+//! That of the packet socket accepts unfragmented TCP segments from the VIP to the agent's port
+//! alone. The kernel runs it for each packet that the host receives, so the most selective fields
+//! come first. It starts at the IP header, as packet sockets of type SOCK_DGRAM do.
 
 use std::net::{IpAddr, SocketAddr};
 
 use socket2::SockFilter;
 
-use super::Ends;
+use super::Endpoints;
 
 /// A comparison of one field: packets with another value are rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Test {
+struct FieldTest {
     load: u16,
     at: u32,
     equals: u32,
 }
 
 /// The filter for segments from `endpoints.vip` to `endpoints.local`.
-pub fn program(ends: &Ends) -> Vec<SockFilter> {
-    code(ends).into_iter().map(|(code, jt, jf, k)| SockFilter::new(code, jt, jf, k)).collect()
+pub fn program(endpoints: &Endpoints) -> Vec<SockFilter> {
+    code(endpoints).into_iter().map(|(code, jt, jf, k)| SockFilter::new(code, jt, jf, k)).collect()
+}
+
+/// The filter of the raw socket: accepts segments to the agent's port. Raw sockets of IPv4 get the
+/// IP header, those of IPv6 do not.
+pub fn to_port(port: u16, is_v4: bool) -> [SockFilter; 5] {
+    let start = if is_v4 { LDX_HEADER_LEN } else { LDX_NUMBER };
+    [
+        SockFilter::new(start, 0, 0, 0),
+        SockFilter::new(LD_HALF_INDEXED, 0, 0, 2),
+        SockFilter::new(JUMP_EQUAL, 0, 1, port.into()),
+        SockFilter::new(RETURN, 0, 0, ALL),
+        SockFilter::new(RETURN, 0, 0, 0),
+    ]
 }
 
 /// The instructions as numbers, which tests can read.
-fn code(ends: &Ends) -> Vec<(u16, u8, u8, u32)> {
-    let Ends { local, vip } = ends;
-    let mut tests = vec![Test { load: LD_WORD, at: PACKET_TYPE, equals: PACKET_HOST }];
+fn code(endpoints: &Endpoints) -> Vec<(u16, u8, u8, u32)> {
+    let Endpoints { local, vip } = endpoints;
+    let mut tests = vec![FieldTest { load: LD_WORD, at: PACKET_TYPE, equals: PACKET_HOST }];
     match (vip.ip(), local.ip()) {
         (IpAddr::V4(vip), IpAddr::V4(local)) => {
-            tests.push(Test { load: LD_BYTE, at: 9, equals: TCP });
-            tests.push(Test { load: LD_WORD, at: 12, equals: vip.to_bits() });
-            tests.push(Test { load: LD_WORD, at: 16, equals: local.to_bits() });
+            tests.push(FieldTest { load: LD_BYTE, at: 9, equals: TCP });
+            tests.push(FieldTest { load: LD_WORD, at: 12, equals: vip.to_bits() });
+            tests.push(FieldTest { load: LD_WORD, at: 16, equals: local.to_bits() });
         }
         (vip, local) => {
-            tests.push(Test { load: LD_BYTE, at: 6, equals: TCP });
+            tests.push(FieldTest { load: LD_BYTE, at: 6, equals: TCP });
             tests.extend(words(vip, 8));
             tests.extend(words(local, 24));
         }
@@ -65,14 +79,14 @@ fn code(ends: &Ends) -> Vec<(u16, u8, u8, u32)> {
 }
 
 /// The four words of an IPv6 address, at offset `at`.
-fn words(address: IpAddr, at: u32) -> impl Iterator<Item = Test> {
+fn words(address: IpAddr, at: u32) -> impl Iterator<Item = FieldTest> {
     let bytes = match address {
         IpAddr::V6(address) => address.octets(),
         IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
     };
     let (words, _) = bytes.as_chunks::<4>();
     let words: Vec<_> = words.iter().map(|word| u32::from_be_bytes(*word)).collect();
-    words.into_iter().zip(0..).map(move |(equals, word)| Test {
+    words.into_iter().zip(0..).map(move |(equals, word)| FieldTest {
         load: LD_WORD,
         at: at + 4 * word,
         equals,
@@ -88,6 +102,8 @@ const LD_WORD: u16 = 0x20;
 const LD_HALF: u16 = 0x28;
 const LD_BYTE: u16 = 0x30;
 const LD_WORD_INDEXED: u16 = 0x40;
+const LD_HALF_INDEXED: u16 = 0x48;
+const LDX_NUMBER: u16 = 0x01;
 const LDX_HEADER_LEN: u16 = 0xb1;
 const JUMP_EQUAL: u16 = 0x15;
 const JUMP_SET: u16 = 0x45;
@@ -142,8 +158,8 @@ mod tests {
         panic!("the program does not end");
     }
 
-    fn ends(local: &str, vip: &str) -> Ends {
-        Ends { local: local.parse().unwrap(), vip: vip.parse().unwrap() }
+    fn endpoints(local: &str, vip: &str) -> Endpoints {
+        Endpoints { local: local.parse().unwrap(), vip: vip.parse().unwrap() }
     }
 
     fn packet(from: SocketAddr, to: SocketAddr, options: usize) -> Vec<u8> {
@@ -173,22 +189,23 @@ mod tests {
     }
 
     #[test]
-    fn lets_through_these_segments_and_no_others() {
+    fn accepts_segments_of_the_flow_alone() {
         for (local, vip) in [
             ("192.0.2.7:40000", "203.0.113.20:443"),
             ("[2001:db8:1::7]:40000", "[2001:db8::20]:443"),
         ] {
-            let ends = ends(local, vip);
-            let program = code(&ends);
-            let good = packet(ends.vip, ends.local, 0);
+            let endpoints = endpoints(local, vip);
+            let program = code(&endpoints);
+            let good = packet(endpoints.vip, endpoints.local, 0);
             assert!(lets_through(&program, &good, 0));
-            if ends.vip.is_ipv4() {
-                assert!(lets_through(&program, &packet(ends.vip, ends.local, 8), 0));
+            if endpoints.vip.is_ipv4() {
+                assert!(lets_through(&program, &packet(endpoints.vip, endpoints.local, 8), 0));
             }
             assert!(!lets_through(&program, &good, 3), "for another host");
-            assert!(!lets_through(&program, &packet(ends.local, ends.vip, 0), 0));
+            assert!(!lets_through(&program, &packet(endpoints.local, endpoints.vip, 0), 0));
             let header_len = good.len() - 20;
-            let (protocol, addresses) = if ends.vip.is_ipv4() { (9, 12..20) } else { (6, 8..40) };
+            let (protocol, addresses) =
+                if endpoints.vip.is_ipv4() { (9, 12..20) } else { (6, 8..40) };
             for byte in addresses.chain([protocol]).chain(header_len..header_len + 4) {
                 let mut other = good.clone();
                 other[byte] ^= 1;
@@ -201,12 +218,12 @@ mod tests {
     }
 
     #[test]
-    fn fragments_are_not_let_through() {
-        let ends = ends("192.0.2.7:40000", "203.0.113.20:443");
+    fn fragments_are_rejected() {
+        let endpoints = endpoints("192.0.2.7:40000", "203.0.113.20:443");
         for (byte, value) in [(6, 0x20), (6, 0x01), (7, 0x10)] {
-            let mut fragment = packet(ends.vip, ends.local, 0);
+            let mut fragment = packet(endpoints.vip, endpoints.local, 0);
             fragment[byte] = value;
-            assert!(!lets_through(&code(&ends), &fragment, 0));
+            assert!(!lets_through(&code(&endpoints), &fragment, 0));
         }
     }
 }

@@ -10,7 +10,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::process::Output;
 
-use super::{Port, capability};
+use super::{ReservedPort, capability};
 
 /// The table for one port. Dropping it removes the table.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl Firewall {
     ///
     /// # Errors
     /// When `nft` is missing or fails.
-    pub fn install(vip: SocketAddr, port: &Port) -> Result<Self, FirewallError> {
+    pub fn install(vip: SocketAddr, port: &ReservedPort) -> Result<Self, FirewallError> {
         let firewall = Firewall { vip, port: port.number() };
         if let Err(error) = firewall.restore() {
             // No table exists, so none must be removed.
@@ -79,7 +79,7 @@ impl Firewall {
         let Ok(output) = nft(&["list", "tables", family], "") else { return };
         for port in ports_of_tables(family, &String::from_utf8_lossy(&output.stdout)) {
             // While this process reserves the port, no other agent can start with it.
-            let Ok(port) = Port::keep(vip, port) else { continue };
+            let Ok(port) = ReservedPort::reserve(vip, port) else { continue };
             let firewall = Firewall { vip, port: port.number() };
             tracing::info!(table = firewall.table(), "removing the table of an agent that is gone");
             drop(firewall);

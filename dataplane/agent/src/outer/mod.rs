@@ -8,22 +8,25 @@
 //! This takes CAP_NET_RAW and CAP_NET_ADMIN alone: [`capability::check`] names a missing one.
 
 pub mod capability;
+pub mod counts;
+pub mod deferred;
 pub mod errors;
 pub mod filter;
 pub mod firewall;
-pub mod link;
 pub mod path;
 pub mod port;
 pub mod receiver;
 pub mod route;
 pub mod segment;
 pub mod sender;
+pub mod uplink;
 
+pub use counts::UplinkCounts;
 pub use firewall::{Firewall, FirewallError};
-pub use link::{Counts, Link, LinkError, Way};
-pub use port::{Port, PortError};
+pub use port::{ReservePortError, ReservedPort};
 pub use receiver::Receiver;
 pub use sender::Sender;
+pub use uplink::{Uplink, UplinkConfig, UplinkError};
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -52,7 +55,7 @@ pub fn check_vip(address: SocketAddr) -> Result<SocketAddr, &'static str> {
 
 /// The endpoints of the segments as this host sees them, before any NAT on the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ends {
+pub struct Endpoints {
     /// This host's address and the agent's port.
     pub local: SocketAddr,
     /// The VIP, of the same family.
@@ -70,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_a_vip_is_refused() {
+    fn invalid_vips_are_refused() {
         for (text, reason) in [
             ("192.0.2.1:0", "port 0"),
             ("0.0.0.0:443", "no address at all"),

@@ -9,13 +9,13 @@ use anyrelay_core::time::Instant;
 #[derive(Clone, Copy, Debug)]
 pub struct PathMtu {
     least: usize,
-    told: Option<(usize, Instant)>,
+    learned: Option<(usize, Instant)>,
 }
 
 impl PathMtu {
     /// A path without any ICMP error so far.
     pub fn new(is_v4: bool) -> Self {
-        PathMtu { least: if is_v4 { LEAST_V4 } else { LEAST_V6 }, told: None }
+        PathMtu { least: if is_v4 { LEAST_V4 } else { LEAST_V6 }, learned: None }
     }
 
     /// Handles an ICMP error with this MTU. Only a lower one counts: the reported packet fitted the
@@ -23,13 +23,13 @@ impl PathMtu {
     pub fn lower(&mut self, now: Instant, mtu: usize) {
         let mtu = mtu.max(self.least);
         if self.get(now).is_none_or(|before| mtu < before) {
-            self.told = Some((mtu, now.plus_millis(KEPT_MS)));
+            self.learned = Some((mtu, now.plus_millis(KEPT_MS)));
         }
     }
 
     /// The path MTU; `None` without a recent ICMP error.
     pub fn get(&self, now: Instant) -> Option<usize> {
-        self.told.filter(|(_, until)| now < *until).map(|(mtu, _)| mtu)
+        self.learned.filter(|(_, until)| now < *until).map(|(mtu, _)| mtu)
     }
 }
 
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_falls_to_the_floor_and_no_further_and_comes_back() {
+    fn the_path_mtu_has_a_minimum_and_expires() {
         let at = Instant::from_millis;
         for (is_v4, least) in [(true, 576), (false, 1280)] {
             let mut path = PathMtu::new(is_v4);

@@ -13,7 +13,7 @@ use socket2::{Domain, Socket, Type};
 
 /// A port that this process reserves.
 #[derive(Debug)]
-pub struct Port {
+pub struct ReservedPort {
     number: u16,
     _socket: Socket,
 }
@@ -21,27 +21,27 @@ pub struct Port {
 /// The port cannot be reserved.
 #[derive(Debug, thiserror::Error)]
 #[error("port {number} cannot be kept for the agent: {source}")]
-pub struct PortError {
+pub struct ReservePortError {
     /// The port; 0 for any.
     pub number: u16,
     /// The error of the system call.
     pub source: io::Error,
 }
 
-impl PortError {
+impl ReservePortError {
     /// Whether another process uses it.
     pub fn in_use(&self) -> bool {
         self.source.kind() == io::ErrorKind::AddrInUse
     }
 }
 
-impl Port {
+impl ReservedPort {
     /// Reserves port `number` of the family of `vip`, or any free port if it is 0.
     ///
     /// # Errors
     /// Mostly because another process uses it.
-    pub fn keep(vip: SocketAddr, number: u16) -> Result<Self, PortError> {
-        Self::bind(vip, number).map_err(|source| PortError { number, source })
+    pub fn reserve(vip: SocketAddr, number: u16) -> Result<Self, ReservePortError> {
+        Self::bind(vip, number).map_err(|source| ReservePortError { number, source })
     }
 
     /// Like [`ReservedPort::reserve`], but waits up to `patience` for another process to release
@@ -50,15 +50,15 @@ impl Port {
     ///
     /// # Errors
     /// As [`ReservedPort::reserve`].
-    pub fn keep_within(
+    pub fn reserve_within(
         vip: SocketAddr,
         number: u16,
         patience: Duration,
-    ) -> Result<Self, PortError> {
+    ) -> Result<Self, ReservePortError> {
         let until = Instant::now() + patience;
         loop {
-            match Self::keep(vip, number) {
-                Err(error) if error.in_use() && Instant::now() < until => thread::sleep(AGAIN),
+            match Self::reserve(vip, number) {
+                Err(error) if error.in_use() && Instant::now() < until => thread::sleep(RETRY),
                 other => return other,
             }
         }
@@ -81,41 +81,41 @@ impl Port {
         };
         socket.bind(&any.into())?;
         let bound = socket.local_addr()?.as_socket().map_or(0, |address| address.port());
-        Ok(Port { number: bound, _socket: socket })
+        Ok(ReservedPort { number: bound, _socket: socket })
     }
 }
 
-const AGAIN: Duration = Duration::from_millis(20);
+const RETRY: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_port_belongs_to_one_until_dropped() {
+    fn a_port_has_one_owner_until_dropped() {
         for vip in ["127.0.0.1:443", "[::1]:443"] {
             let vip = vip.parse().unwrap();
-            let port = Port::keep(vip, 0).unwrap();
+            let port = ReservedPort::reserve(vip, 0).unwrap();
             assert_ne!(port.number(), 0);
-            assert!(Port::keep(vip, port.number()).unwrap_err().in_use());
+            assert!(ReservedPort::reserve(vip, port.number()).unwrap_err().in_use());
             let number = port.number();
             drop(port);
-            assert_eq!(Port::keep(vip, number).unwrap().number(), number);
+            assert_eq!(ReservedPort::reserve(vip, number).unwrap().number(), number);
         }
     }
 
     #[test]
-    fn a_port_that_is_soon_free_is_waited_for() {
+    fn reserving_waits_for_a_port_to_become_free() {
         let vip = "127.0.0.1:443".parse().unwrap();
-        let port = Port::keep(vip, 0).unwrap();
+        let port = ReservedPort::reserve(vip, 0).unwrap();
         let number = port.number();
-        let keep = |ms| Port::keep_within(vip, number, Duration::from_millis(ms));
-        assert!(keep(50).unwrap_err().in_use());
+        let reserve = |ms| ReservedPort::reserve_within(vip, number, Duration::from_millis(ms));
+        assert!(reserve(50).unwrap_err().in_use());
         let other = thread::spawn(move || {
             thread::sleep(Duration::from_millis(200));
             drop(port);
         });
-        assert_eq!(keep(20_000).unwrap().number(), number);
+        assert_eq!(reserve(20_000).unwrap().number(), number);
         other.join().unwrap();
     }
 }

@@ -13,7 +13,7 @@ use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, socket_with,
 use socket2::SockRef;
 
 use super::segment::{self, PseudoHeader};
-use super::{BATCH, Ends, SEGMENT_LEN_MAX, filter};
+use super::{BATCH, Endpoints, SEGMENT_LEN_MAX, filter};
 
 /// Receives segments from the VIP.
 pub struct Receiver {
@@ -24,41 +24,27 @@ pub struct Receiver {
     damaged: u64,
 }
 
-/// What one turn of [`Receiver::receive`] did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Turn {
-    /// Packets taken off the socket.
-    pub packets: usize,
-}
-
-impl Turn {
-    /// Whether there may be more to receive at once.
-    pub fn is_full(&self) -> bool {
-        self.packets == BATCH
-    }
-}
-
 impl Receiver {
     /// Receives segments that arrive from now on.
     ///
     /// # Errors
     /// The error of the system call, mostly because CAP_NET_RAW is missing.
-    pub fn open(ends: &Ends) -> io::Result<Self> {
-        let ether_type: u16 = if ends.vip.is_ipv4() { 0x0800 } else { 0x86dd };
+    pub fn open(endpoints: &Endpoints) -> io::Result<Self> {
+        let ether_type: u16 = if endpoints.vip.is_ipv4() { 0x0800 } else { 0x86dd };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let protocol = Protocol::from_raw(
             std::num::NonZeroU32::new(u32::from(ether_type.to_be()))
                 .ok_or(io::ErrorKind::InvalidInput)?,
         );
         let socket = socket_with(AddressFamily::PACKET, SocketType::DGRAM, flags, Some(protocol))?;
-        SockRef::from(&socket).attach_filter(&filter::program(ends))?;
+        SockRef::from(&socket).attach_filter(&filter::program(endpoints))?;
         // CAP_NET_ADMIN allows more than the kernel's limit for ordinary sockets.
         if sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER).is_err() {
             sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER)?;
         }
         let mut receiver = Receiver {
             socket,
-            pseudo: PseudoHeader::new(ends),
+            pseudo: PseudoHeader::new(endpoints),
             headers: MultiHeaders::preallocate(BATCH, None),
             buffers: vec![0; BATCH * SLOT],
             damaged: 0,
@@ -71,7 +57,7 @@ impl Receiver {
     ///
     /// # Errors
     /// The error of the system call; an empty queue is not an error.
-    pub fn receive(&mut self, mut each: impl FnMut(&[u8])) -> io::Result<Turn> {
+    pub fn receive(&mut self, mut each: impl FnMut(&[u8])) -> io::Result<()> {
         let mut lens = [0; BATCH];
         let packets = self.fill(&mut lens)?;
         for (buffer, &len) in self.buffers.chunks_exact(SLOT).zip(&lens).take(packets) {
@@ -85,7 +71,7 @@ impl Receiver {
                 self.damaged += 1;
             }
         }
-        Ok(Turn { packets })
+        Ok(())
     }
 
     /// Segments discarded because of a wrong length or checksum.

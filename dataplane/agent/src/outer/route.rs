@@ -46,10 +46,10 @@ pub fn keep_or_move(current: IpAddr, vip: SocketAddr) -> io::Result<IpAddr> {
 /// When no route exists, or the kernel does not answer.
 pub fn device_towards(from: IpAddr, vip: IpAddr) -> io::Result<u32> {
     let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
-    sendto(&socket, &question(from, vip), SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
+    sendto(&socket, &route_request(from, vip), SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
     let mut answer = [0; ANSWER_MAX];
     let (len, _) = recv(&socket, &mut answer, RecvFlags::empty())?;
-    device_in(answer.get(..len).unwrap_or_default())
+    device_in_reply(answer.get(..len).unwrap_or_default())
 }
 
 /// The index of the device `name`.
@@ -62,7 +62,7 @@ pub fn index_of(name: &str) -> io::Result<u32> {
 }
 
 /// RTM_GETROUTE for packets from `from` to `to`.
-fn question(from: IpAddr, to: IpAddr) -> Vec<u8> {
+fn route_request(from: IpAddr, to: IpAddr) -> Vec<u8> {
     let bytes = |ip: IpAddr| match ip {
         IpAddr::V4(ip) => ip.octets().to_vec(),
         IpAddr::V6(ip) => ip.octets().to_vec(),
@@ -87,7 +87,7 @@ fn question(from: IpAddr, to: IpAddr) -> Vec<u8> {
 }
 
 /// The device in the answer to a [`route_request`].
-fn device_in(answer: &[u8]) -> io::Result<u32> {
+fn device_in_reply(answer: &[u8]) -> io::Result<u32> {
     let short = || io::Error::from(io::ErrorKind::InvalidData);
     let word = |at: usize| {
         let bytes = answer.get(at..)?.first_chunk()?;
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_cut_short_are_no_answers() {
+    fn truncated_replies_are_errors() {
         let mut answer = vec![0; MESSAGE_HEADER + ROUTE_HEADER];
         answer[4..6].copy_from_slice(&RTM_NEWROUTE.to_ne_bytes());
         for (kind, value) in [(RTA_DST, 1u32), (RTA_OIF, 77)] {
@@ -169,9 +169,9 @@ mod tests {
             answer.extend(kind.to_ne_bytes());
             answer.extend(value.to_ne_bytes());
         }
-        assert_eq!(device_in(&answer).unwrap(), 77);
+        assert_eq!(device_in_reply(&answer).unwrap(), 77);
         for len in 0..answer.len() {
-            assert!(device_in(&answer[..len]).is_err(), "{len} bytes");
+            assert!(device_in_reply(&answer[..len]).is_err(), "{len} bytes");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use anyrelay_core::wire::{checksum, ipv4, tcp};
 
-use super::Ends;
+use super::Endpoints;
 
 /// The sum of a pseudo header without the length, which is the same in both directions.
 #[derive(Clone, Copy, Debug)]
@@ -15,11 +15,12 @@ pub struct PseudoHeader {
 
 impl PseudoHeader {
     /// The sum for segments between `endpoints`.
-    pub fn new(ends: &Ends) -> Self {
-        let addresses = [ends.local.ip(), ends.vip.ip()].into_iter().fold(0, |sum, ip| match ip {
-            IpAddr::V4(ip) => checksum::sum(sum, &ip.octets()),
-            IpAddr::V6(ip) => checksum::sum(sum, &ip.octets()),
-        });
+    pub fn new(endpoints: &Endpoints) -> Self {
+        let addresses =
+            [endpoints.local.ip(), endpoints.vip.ip()].into_iter().fold(0, |sum, ip| match ip {
+                IpAddr::V4(ip) => checksum::sum(sum, &ip.octets()),
+                IpAddr::V6(ip) => checksum::sum(sum, &ip.octets()),
+            });
         let folded = u32::from(checksum::fold(addresses));
         PseudoHeader { sum: folded + u32::from(ipv4::PROTOCOL_TCP) }
     }
@@ -88,13 +89,13 @@ const IPV6_HEADER_LEN: usize = 40;
 mod tests {
     use super::*;
 
-    fn ends(local: &str, vip: &str) -> Ends {
-        Ends { local: local.parse().unwrap(), vip: vip.parse().unwrap() }
+    fn endpoints(local: &str, vip: &str) -> Endpoints {
+        Endpoints { local: local.parse().unwrap(), vip: vip.parse().unwrap() }
     }
 
     #[test]
-    fn agrees_with_core_and_sees_damage() {
-        let header = PseudoHeader::new(&ends("192.0.2.7:40000", "203.0.113.20:443"));
+    fn checksums_agree_with_core_and_detect_damage() {
+        let header = PseudoHeader::new(&endpoints("192.0.2.7:40000", "203.0.113.20:443"));
         for len in [20, 21, 74, 1380] {
             let mut segment: Vec<u8> = (0..len).map(|byte| (byte * 7) as u8).collect();
             header.fill(&mut segment);
@@ -107,12 +108,12 @@ mod tests {
     }
 
     #[test]
-    fn a_checksum_left_to_the_nic_is_taken() {
+    fn a_checksum_left_to_the_nic_is_accepted() {
         for (local, vip) in [
             ("192.0.2.7:40000", "203.0.113.20:443"),
             ("[2001:db8:1::7]:40000", "[2001:db8::20]:443"),
         ] {
-            let header = PseudoHeader::new(&ends(local, vip));
+            let header = PseudoHeader::new(&endpoints(local, vip));
             let mut segment = vec![0x55; 60];
             let partial = checksum::fold(header.with_len(&segment));
             put(&mut segment, partial);
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn the_header_of_ipv4_is_one() {
+    fn the_ipv4_header_is_valid() {
         let (src, dst) = (Ipv4Addr::new(192, 0, 2, 7), Ipv4Addr::new(203, 0, 113, 20));
         let mut packet = ipv4_header(src, dst, 61).to_vec();
         packet.extend([7; 20]);
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn padding_is_no_part_of_the_segment() {
+    fn padding_is_not_part_of_the_segment() {
         let mut six = vec![0u8; 40 + 20 + 6];
         (six[0], six[5], six[6]) = (0x60, 20, 6);
         assert_eq!(of_packet(&six).map(<[u8]>::len), Some(20));

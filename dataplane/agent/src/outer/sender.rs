@@ -17,12 +17,14 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, getsockopt, sendmmsg, setsockopt};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
-use socket2::{Domain, Protocol, SockFilter, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
+use super::counts::SendCounts;
+use super::deferred::{DEFERRED_MAX, Deferred};
 use super::errors::{self, TooBig};
 use super::path::PathMtu;
 use super::segment::{self, PseudoHeader};
-use super::{BATCH, Ends, SEGMENT_LEN_MAX};
+use super::{BATCH, Endpoints, SEGMENT_LEN_MAX, filter};
 use anyrelay_core::seq::SeqNum;
 use anyrelay_core::time::Instant;
 use anyrelay_core::tunnel::agent::OutgoingSegment;
@@ -46,7 +48,7 @@ pub struct Sender {
     /// The segments of the next flush, in this order.
     entries: Vec<Entry>,
     /// Segments made while another is being made, and those from another port.
-    aside: Aside,
+    deferred: Deferred,
     counts: SendCounts,
 }
 
@@ -57,67 +59,21 @@ struct Entry {
     len: usize,
 }
 
-/// Deferred segments. They are few and rare, so they may be allocated.
-#[derive(Debug, Default)]
-pub struct Aside(Vec<(u16, Vec<u8>)>);
-
-impl Aside {
-    /// Defers `outgoing`.
-    pub fn take(&mut self, outgoing: &OutgoingSegment<'_>) {
-        if self.0.len() < ASIDE_MAX {
-            self.0.push((outgoing.port, outgoing.segment.to_vec()));
-        }
-    }
-}
-
-/// Outcomes of sending.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SendCounts {
-    /// Accepted by the kernel.
-    pub sent: u64,
-    /// Longer than the path MTU.
-    pub too_big: u64,
-    /// Dropped because the send queue stayed full.
-    pub queue_full: u64,
-    /// Refused by the kernel for another reason.
-    pub refused: u64,
-    /// The last such reason.
-    pub last_error: Option<Errno>,
-    /// ICMP errors about the size of segments of this flow.
-    pub icmp_taken: u64,
-    /// ICMP errors about the size of other segments: forged, or another program's.
-    pub icmp_refused: u64,
-}
-
-impl SendCounts {
-    /// The sums of both, with the last error of the later one.
-    pub fn and(self, later: SendCounts) -> SendCounts {
-        SendCounts {
-            sent: self.sent + later.sent,
-            too_big: self.too_big + later.too_big,
-            queue_full: self.queue_full + later.queue_full,
-            refused: self.refused + later.refused,
-            last_error: later.last_error.or(self.last_error),
-            icmp_taken: self.icmp_taken + later.icmp_taken,
-            icmp_refused: self.icmp_refused + later.icmp_refused,
-        }
-    }
-}
-
 impl Sender {
     /// Sends from `endpoints.local` to `endpoints.vip`.
     ///
     /// # Errors
     /// The error of the system call, mostly because CAP_NET_RAW is missing.
-    pub fn open(ends: &Ends) -> io::Result<Self> {
-        let socket = Socket::new(Domain::for_address(ends.vip), Type::RAW, Some(Protocol::TCP))?;
+    pub fn open(endpoints: &Endpoints) -> io::Result<Self> {
+        let socket =
+            Socket::new(Domain::for_address(endpoints.vip), Type::RAW, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         // The port in the address of a raw socket has no meaning, and must be 0 for IPv6.
-        socket.bind(&SocketAddr::new(ends.local.ip(), 0).into())?;
-        socket.connect(&SocketAddr::new(ends.vip.ip(), 0).into())?;
-        socket.attach_filter(&only_to_port(ends.local.port(), ends.vip.is_ipv4()))?;
+        socket.bind(&SocketAddr::new(endpoints.local.ip(), 0).into())?;
+        socket.connect(&SocketAddr::new(endpoints.vip.ip(), 0).into())?;
+        socket.attach_filter(&filter::to_port(endpoints.local.port(), endpoints.vip.is_ipv4()))?;
         let mut ip_header = None;
-        if let (IpAddr::V4(local), IpAddr::V4(vip)) = (ends.local.ip(), ends.vip.ip()) {
+        if let (IpAddr::V4(local), IpAddr::V4(vip)) = (endpoints.local.ip(), endpoints.vip.ip()) {
             sockopt::set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::INTERFACE)?;
             setsockopt(&socket, nix::sys::socket::sockopt::Ipv4RecvErr, &true)?;
             socket.set_header_included_v4(true)?;
@@ -133,25 +89,25 @@ impl Sender {
         }
         let mut sender = Sender {
             socket,
-            port: ends.local.port(),
-            pseudo: PseudoHeader::new(ends),
+            port: endpoints.local.port(),
+            pseudo: PseudoHeader::new(endpoints),
             ip_header,
-            path: PathMtu::new(ends.vip.is_ipv4()),
+            path: PathMtu::new(endpoints.vip.is_ipv4()),
             segment_max: SEGMENT_LEN_MAX,
             headers: MultiHeaders::preallocate(BATCH, None),
             buffers: vec![0; SLOTS * SLOT],
             taken: 0,
             entries: Vec::with_capacity(SLOTS),
-            aside: Aside::default(),
+            deferred: Deferred::default(),
             counts: SendCounts::default(),
         };
-        sender.look_at_path(Instant::default());
+        sender.update_path(Instant::default());
         Ok(sender)
     }
 
     /// Updates the longest segment of the path. Call it regularly: a learned path MTU expires, and
     /// the route may change to another interface.
-    pub fn look_at_path(&mut self, now: Instant) {
+    pub fn update_path(&mut self, now: Instant) {
         // For IPv6 the kernel checks against the interface's MTU itself.
         let interface = self.ip_header.and_then(|_| {
             let mtu = getsockopt(&self.socket, nix::sys::socket::sockopt::IpMtu).ok()?;
@@ -164,10 +120,10 @@ impl Sender {
 
     /// Handles the ICMP errors about the size of segments whose sequence numbers `bears` recognises
     /// as this flow's.
-    pub fn take_errors(&mut self, now: Instant, bears: impl Fn(SeqNum) -> bool) {
+    pub fn handle_errors(&mut self, now: Instant, bears: impl Fn(SeqNum) -> bool) {
         let is_v4 = self.is_v4();
         let Sender { socket, port: own, path, counts, .. } = self;
-        errors::take(&*socket, is_v4, |TooBig { mtu, port, seq }| {
+        errors::drain(&*socket, is_v4, |TooBig { mtu, port, seq }| {
             if port == *own && bears(seq) {
                 counts.icmp_taken += 1;
                 path.lower(now, mtu);
@@ -175,7 +131,7 @@ impl Sender {
                 counts.icmp_refused += 1;
             }
         });
-        self.look_at_path(now);
+        self.update_path(now);
     }
 
     /// The longest segment that fits the known path, in bytes.
@@ -194,7 +150,7 @@ impl Sender {
         if outgoing.port == self.port {
             self.add(outgoing.segment);
         } else {
-            self.aside.take(outgoing);
+            self.deferred.push(outgoing);
         }
     }
 
@@ -208,7 +164,7 @@ impl Sender {
         &mut self,
         headroom: usize,
         body: &[u8],
-        make: impl FnOnce(&mut [u8], &mut Aside) -> Result<usize, E>,
+        make: impl FnOnce(&mut [u8], &mut Deferred) -> Result<usize, E>,
     ) -> Result<(), E> {
         self.make_room();
         let at = self.taken * SLOT;
@@ -222,9 +178,9 @@ impl Sender {
             self.counts.too_big += 1;
             return Ok(());
         };
-        let made = make(whole, &mut self.aside);
+        let made = make(whole, &mut self.deferred);
         self.taken += 1;
-        self.add_put_aside();
+        self.add_deferred();
         let len = made?;
         if len > self.segment_max {
             self.counts.too_big += 1;
@@ -237,14 +193,9 @@ impl Sender {
     }
 
     /// Removes the deferred segments from other ports; the agent has changed its port.
-    pub fn strays(&mut self) -> Vec<(u16, Vec<u8>)> {
-        self.add_put_aside();
-        std::mem::take(&mut self.aside.0)
-    }
-
-    /// Whether there are any.
-    pub fn has_strays(&self) -> bool {
-        !self.aside.0.is_empty()
+    pub fn take_deferred(&mut self) -> Vec<(u16, Vec<u8>)> {
+        self.add_deferred();
+        self.deferred.take_all()
     }
 
     /// Sends the batch. Segments that the kernel does not accept are lost and counted, as on the
@@ -291,7 +242,7 @@ impl Sender {
 
     /// Drains the segments that the kernel passed to this socket although the firewall table should
     /// have dropped them; returns whether there were any, which means that the table was flushed.
-    pub fn saw_leak(&mut self) -> bool {
+    pub fn drain_leaks(&mut self) -> bool {
         let mut byte = [0];
         let mut leaked = false;
         for _ in 0..LEAKS_MAX {
@@ -333,15 +284,8 @@ impl Sender {
         self.entries.push(Entry { at, len: segment.len() });
     }
 
-    fn add_put_aside(&mut self) {
-        if self.aside.0.is_empty() {
-            return;
-        }
-        let port = self.port;
-        let (own, others) = self.aside.0.drain(..).partition(|(from, _)| *from == port);
-        self.aside.0 = others;
-        let own: Vec<(u16, Vec<u8>)> = own;
-        for (_, segment) in own {
+    fn add_deferred(&mut self) {
+        for segment in self.deferred.take_from(self.port) {
             self.add(&segment);
         }
     }
@@ -372,29 +316,10 @@ impl AsFd for Sender {
     }
 }
 
-/// Accepts segments to the agent's port: raw sockets of IPv4 get the IP header, those of IPv6 do
-/// not.
-fn only_to_port(port: u16, is_v4: bool) -> [SockFilter; 5] {
-    const LDX_HEADER_LEN: u16 = 0xb1;
-    const LDX_NUMBER: u16 = 0x01;
-    const LD_HALF_INDEXED: u16 = 0x48;
-    const JUMP_EQUAL: u16 = 0x15;
-    const RETURN: u16 = 0x06;
-    let start = if is_v4 { LDX_HEADER_LEN } else { LDX_NUMBER };
-    [
-        SockFilter::new(start, 0, 0, 0),
-        SockFilter::new(LD_HALF_INDEXED, 0, 0, 2),
-        SockFilter::new(JUMP_EQUAL, 0, 1, port.into()),
-        SockFilter::new(RETURN, 0, 0, u32::MAX),
-        SockFilter::new(RETURN, 0, 0, 0),
-    ]
-}
-
 /// A segment, and the headroom that short tokens leave unused.
 const SLOT: usize = SEGMENT_LEN_MAX + 64;
 /// More than a batch, for segments that precede one that is being made.
-const SLOTS: usize = BATCH + ASIDE_MAX;
-const ASIDE_MAX: usize = 4;
+const SLOTS: usize = BATCH + DEFERRED_MAX;
 const SEND_BUFFER: usize = 4 << 20;
 const QUEUE_TRIES: u32 = 5;
 const ROOM_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 2_000_000 };

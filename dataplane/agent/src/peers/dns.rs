@@ -17,7 +17,7 @@ use crate::local::PublicToken;
 
 /// The token in a TXT record, and its lifetime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct TokenRecord {
     /// The peer's token.
     pub token: PublicToken,
     /// The record's time to live.
@@ -61,24 +61,24 @@ pub fn is_name(text: &str) -> bool {
 ///
 /// # Errors
 /// See [`DnsError`].
-pub fn lookup(name: &str) -> Result<Answer, DnsError> {
+pub fn lookup(name: &str) -> Result<TokenRecord, DnsError> {
     let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    ask_all(name, &servers(&text))
+    query_all(name, &servers(&text))
 }
 
 /// Queries `servers`, each at most [`ROUNDS`] times.
-fn ask_all(name: &str, servers: &[SocketAddr]) -> Result<Answer, DnsError> {
+fn query_all(name: &str, servers: &[SocketAddr]) -> Result<TokenRecord, DnsError> {
     let mut last = String::new();
     for _ in 0..ROUNDS {
         for server in servers {
-            match ask(name, *server) {
+            match query_server(name, *server) {
                 Ok(Ok(answer)) => return Ok(answer),
                 // The name has no token; other servers would say the same.
                 Ok(Err(reason)) => {
                     return Err(DnsError::NoToken { name: name.to_owned(), reason });
                 }
-                Err(Ask::Name) => return Err(DnsError::Name(name.to_owned())),
-                Err(Ask::Failed(error)) => last = error,
+                Err(QueryError::Name) => return Err(DnsError::Name(name.to_owned())),
+                Err(QueryError::Failed(error)) => last = error,
             }
         }
     }
@@ -87,25 +87,25 @@ fn ask_all(name: &str, servers: &[SocketAddr]) -> Result<Answer, DnsError> {
     Err(DnsError::NoAnswer { name, servers, last })
 }
 
-enum Ask {
+enum QueryError {
     Name,
     Failed(String),
 }
 
-impl From<io::Error> for Ask {
+impl From<io::Error> for QueryError {
     fn from(error: io::Error) -> Self {
-        Ask::Failed(match error.kind() {
+        QueryError::Failed(match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "timed out".to_owned(),
             _ => error.to_string(),
         })
     }
 }
 
-fn ask(name: &str, server: SocketAddr) -> Result<Result<Answer, String>, Ask> {
+fn query_server(name: &str, server: SocketAddr) -> Result<Result<TokenRecord, String>, QueryError> {
     let mut id = [0; 2];
-    getrandom::fill(&mut id).map_err(|error| Ask::Failed(error.to_string()))?;
+    getrandom::fill(&mut id).map_err(|error| QueryError::Failed(error.to_string()))?;
     let id = u16::from_be_bytes(id);
-    let query = query(id, name).ok_or(Ask::Name)?;
+    let query = build_query(id, name).ok_or(QueryError::Name)?;
     let any: IpAddr = match server {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -119,22 +119,24 @@ fn ask(name: &str, server: SocketAddr) -> Result<Result<Answer, String>, Ask> {
     loop {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(Ask::Failed("timed out".to_owned()));
+            return Err(QueryError::Failed("timed out".to_owned()));
         }
         socket.set_read_timeout(Some(left))?;
         let len = socket.recv(&mut buffer)?;
-        match read(id, name, buffer.get(..len).unwrap_or_default()) {
-            Reply::Answer(answer) => return Ok(answer),
-            Reply::Truncated => break,
-            Reply::Failed(error) => return Err(Ask::Failed(error)),
+        match parse_response(id, name, buffer.get(..len).unwrap_or_default()) {
+            Response::Answer(answer) => return Ok(answer),
+            Response::Truncated => break,
+            Response::Failed(error) => return Err(QueryError::Failed(error)),
             // Not a response to this query: keep waiting.
-            Reply::Other => {}
+            Response::Other => {}
         }
     }
-    match read(id, name, &over_tcp(&query, server)?) {
-        Reply::Answer(answer) => Ok(answer),
-        Reply::Failed(error) => Err(Ask::Failed(error)),
-        Reply::Truncated | Reply::Other => Err(Ask::Failed("no usable answer".to_owned())),
+    match parse_response(id, name, &over_tcp(&query, server)?) {
+        Response::Answer(answer) => Ok(answer),
+        Response::Failed(error) => Err(QueryError::Failed(error)),
+        Response::Truncated | Response::Other => {
+            Err(QueryError::Failed("no usable answer".to_owned()))
+        }
     }
 }
 
@@ -151,7 +153,7 @@ fn over_tcp(query: &[u8], server: SocketAddr) -> io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-fn query(id: u16, name: &str) -> Option<Vec<u8>> {
+fn build_query(id: u16, name: &str) -> Option<Vec<u8>> {
     let mut packet = Packet::new_query(id);
     packet.set_flags(PacketFlag::RECURSION_DESIRED);
     let name = Name::new(name).ok()?;
@@ -160,15 +162,15 @@ fn query(id: u16, name: &str) -> Option<Vec<u8>> {
     packet.build_bytes_vec().ok()
 }
 
-enum Reply {
-    Answer(Result<Answer, String>),
+enum Response {
+    Answer(Result<TokenRecord, String>),
     Truncated,
     Failed(String),
     Other,
 }
 
-fn read(id: u16, name: &str, bytes: &[u8]) -> Reply {
-    let Ok(packet) = Packet::parse(bytes) else { return Reply::Other };
+fn parse_response(id: u16, name: &str, bytes: &[u8]) -> Response {
+    let Ok(packet) = Packet::parse(bytes) else { return Response::Other };
     let asked = Name::new(name).is_ok_and(|name| {
         let same = |question: &Question<'_>| {
             let (a, b) = (question.qname.to_string(), name.to_string());
@@ -177,15 +179,15 @@ fn read(id: u16, name: &str, bytes: &[u8]) -> Reply {
         matches!(packet.questions.as_slice(), [question] if same(question))
     });
     if packet.id() != id || !packet.has_flags(PacketFlag::RESPONSE) || !asked {
-        return Reply::Other;
+        return Response::Other;
     }
     if packet.has_flags(PacketFlag::TRUNCATION) {
-        return Reply::Truncated;
+        return Response::Truncated;
     }
     match packet.rcode() {
         RCODE::NoError => {}
-        RCODE::NameError => return Reply::Answer(Err("there is no such name".to_owned())),
-        other => return Reply::Failed(format!("the server says {other:?}")),
+        RCODE::NameError => return Response::Answer(Err("there is no such name".to_owned())),
+        other => return Response::Failed(format!("the server says {other:?}")),
     }
     let mut reason = "it has no TXT record".to_owned();
     // After a CNAME the record has another name: the resolver has followed it.
@@ -195,12 +197,12 @@ fn read(id: u16, name: &str, bytes: &[u8]) -> Reply {
         match token_in(&text) {
             Ok(token) => {
                 let ttl = Duration::from_secs(record.ttl.into());
-                return Reply::Answer(Ok(Answer { token, ttl }));
+                return Response::Answer(Ok(TokenRecord { token, ttl }));
             }
             Err(error) => reason = format!("its TXT record is not a token: {error}"),
         }
     }
-    Reply::Answer(Err(reason))
+    Response::Answer(Err(reason))
 }
 
 /// The name servers in the text of a resolv.conf; the local one when it names none.
@@ -258,20 +260,20 @@ mod tests {
     }
 
     #[test]
-    fn a_txt_record_says_where_a_peer_is() {
+    fn a_txt_record_locates_a_peer() {
         let token = crate::testing::token(3);
         let server = serve(move |reply| {
             txt(reply, "v=spf1 -all");
             txt(reply, &format!("token:{token}"));
         });
-        let answer = ask_all("Home.example.net", &[server]).unwrap();
-        assert_eq!(answer, Answer { token, ttl: Duration::from_secs(77) });
+        let answer = query_all("Home.example.net", &[server]).unwrap();
+        assert_eq!(answer, TokenRecord { token, ttl: Duration::from_secs(77) });
     }
 
     #[test]
-    fn what_a_server_says_instead_is_told() {
+    fn errors_of_a_server_are_reported() {
         let error = |answer: fn(&mut Packet<'_>)| {
-            ask_all("home.example.net", &[serve(answer)]).unwrap_err().to_string()
+            query_all("home.example.net", &[serve(answer)]).unwrap_err().to_string()
         };
         let start = "dns:home.example.net: ";
         assert_eq!(error(|_| {}), format!("{start}it has no TXT record"));

@@ -13,7 +13,7 @@ use std::str::FromStr;
 
 use crate::local::PublicToken;
 
-pub use watch::{Found, Watcher};
+pub use watch::{LookupResult, Watcher};
 
 /// A source of a peer's location.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_named() {
+    fn errors_name_the_mistake() {
         let error = |text: &str| text.parse::<PeerSource>().unwrap_err().to_string();
         assert_eq!(error("home.example.net"), "give token:TOKEN, file:PATH or dns:NAME");
         assert_eq!(error("ip:192.0.2.1"), "give token:TOKEN, file:PATH or dns:NAME");

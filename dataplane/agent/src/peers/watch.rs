@@ -7,14 +7,14 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::{PeerSource, dns, token_in_file};
-use crate::local::{PeerIndex, PublicToken};
+use crate::local::{PublicToken, SourceIndex};
 use crate::poller::Waker;
 
 /// The result of a lookup.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct LookupResult {
     /// The source.
-    pub peer: PeerIndex,
+    pub source: SourceIndex,
     /// The peer's token, or the error.
     pub result: Result<PublicToken, String>,
 }
@@ -24,10 +24,10 @@ pub struct Found {
 pub struct Watcher {
     /// Requests to the threads of names, by the source's number. A thread ends when its sender is
     /// dropped.
-    asks: Vec<Option<SyncSender<()>>>,
+    requests: Vec<Option<SyncSender<()>>>,
     /// The thread of files polls without requests; it ends when this is dropped.
     _files: SyncSender<()>,
-    found: Receiver<Found>,
+    results: Receiver<LookupResult>,
 }
 
 impl Watcher {
@@ -39,88 +39,92 @@ impl Watcher {
     /// # Errors
     /// When a thread cannot be started.
     pub fn start(sources: Vec<PeerSource>, waker: Arc<Waker>) -> std::io::Result<Self> {
-        let (tell, found) = channel();
+        let (sender, results) = channel();
         // One pending request is enough: further ones are dropped.
-        let (_files, asked_files) = sync_channel(1);
-        let (mut files, mut asks) = (Vec::new(), Vec::new());
+        let (_files, file_requests) = sync_channel(1);
+        let (mut files, mut requests) = (Vec::new(), Vec::new());
         for (index, source) in sources.into_iter().enumerate() {
             let by_name = matches!(source, PeerSource::Dns(_));
-            let peer = (PeerIndex(index), Peer::new(source));
+            let peer = (SourceIndex(index), WatchedSource::new(source));
             if by_name {
-                let (ask, asked) = sync_channel(1);
-                spawn(Watch::new(vec![peer], &tell, &waker), asked)?;
-                asks.push(Some(ask));
+                let (request, receiver) = sync_channel(1);
+                spawn(WatchThread::new(vec![peer], &sender, &waker), receiver)?;
+                requests.push(Some(request));
             } else {
                 files.push(peer);
-                asks.push(None);
+                requests.push(None);
             }
         }
         if !files.is_empty() {
-            spawn(Watch::new(files, &tell, &waker), asked_files)?;
+            spawn(WatchThread::new(files, &sender, &waker), file_requests)?;
         }
-        Ok(Watcher { asks, _files, found })
+        Ok(Watcher { requests, _files, results })
     }
 
     /// The results since the last call.
-    pub fn found(&self) -> impl Iterator<Item = Found> + '_ {
-        self.found.try_iter()
+    pub fn results(&self) -> impl Iterator<Item = LookupResult> + '_ {
+        self.results.try_iter()
     }
 
     /// Requests another lookup soon, at most once in [`LOCATE_INTERVAL`].
-    pub fn locate(&self, peer: PeerIndex) {
-        if let Some(Some(ask)) = self.asks.get(peer.0) {
-            let _ = ask.try_send(());
+    pub fn locate(&self, peer: SourceIndex) {
+        if let Some(Some(request)) = self.requests.get(peer.0) {
+            let _ = request.try_send(());
         }
     }
 }
 
 /// The process does not wait for the thread at its end: a DNS query may be in progress.
-fn spawn(mut watch: Watch, asked: Receiver<()>) -> std::io::Result<()> {
-    thread::Builder::new().name("peers".to_owned()).spawn(move || watch.run(&asked)).map(drop)
+fn spawn(mut watch: WatchThread, requests: Receiver<()>) -> std::io::Result<()> {
+    thread::Builder::new().name("peers".to_owned()).spawn(move || watch.run(&requests)).map(drop)
 }
 
-struct Watch {
-    peers: Vec<(PeerIndex, Peer)>,
-    tell: Sender<Found>,
+struct WatchThread {
+    peers: Vec<(SourceIndex, WatchedSource)>,
+    results: Sender<LookupResult>,
     waker: Arc<Waker>,
 }
 
-struct Peer {
+struct WatchedSource {
     source: PeerSource,
-    seen: Option<Stamp>,
-    told: Option<Result<PublicToken, String>>,
+    seen: Option<FileStamp>,
+    reported: Option<Result<PublicToken, String>>,
     asked_at: Option<Instant>,
     due: Instant,
 }
 
 /// Changes when the file changes.
-type Stamp = (PathBuf, Option<SystemTime>, u64, u64);
+type FileStamp = (PathBuf, Option<SystemTime>, u64, u64);
 
-impl Peer {
+impl WatchedSource {
     fn new(source: PeerSource) -> Self {
-        Peer { source, seen: None, told: None, asked_at: None, due: Instant::now() }
+        WatchedSource { source, seen: None, reported: None, asked_at: None, due: Instant::now() }
     }
 }
 
-impl Watch {
-    fn new(peers: Vec<(PeerIndex, Peer)>, tell: &Sender<Found>, waker: &Arc<Waker>) -> Self {
-        Watch { peers, tell: tell.clone(), waker: Arc::clone(waker) }
+impl WatchThread {
+    fn new(
+        peers: Vec<(SourceIndex, WatchedSource)>,
+        results: &Sender<LookupResult>,
+        waker: &Arc<Waker>,
+    ) -> Self {
+        WatchThread { peers, results: results.clone(), waker: Arc::clone(waker) }
     }
 
-    fn run(&mut self, asked: &Receiver<()>) {
+    fn run(&mut self, requests: &Receiver<()>) {
         loop {
             let now = Instant::now();
             for (index, peer) in &mut self.peers {
-                let Some(result) = peer.look(now) else { continue };
-                if peer.told.as_ref() == Some(&result) {
+                let Some(result) = peer.look_up(now) else { continue };
+                if peer.reported.as_ref() == Some(&result) {
                     continue;
                 }
-                peer.told = Some(result.clone());
-                if self.tell.send(Found { peer: *index, result }).is_ok() {
+                peer.reported = Some(result.clone());
+                if self.results.send(LookupResult { source: *index, result }).is_ok() {
                     self.waker.wake();
                 }
             }
-            match asked.recv_timeout(FILE_INTERVAL) {
+            match requests.recv_timeout(FILE_INTERVAL) {
                 Ok(()) => {
                     self.peers.iter_mut().for_each(|(_, peer)| peer.look_soon());
                     // Requests may come with each packet.
@@ -133,16 +137,16 @@ impl Watch {
     }
 }
 
-impl Peer {
+impl WatchedSource {
     fn look_soon(&mut self) {
         let earliest = self.asked_at.map_or(self.due, |at| at + LOCATE_INTERVAL);
         self.due = self.due.min(earliest);
     }
 
     /// The result of a lookup, if one is due.
-    fn look(&mut self, now: Instant) -> Option<Result<PublicToken, String>> {
+    fn look_up(&mut self, now: Instant) -> Option<Result<PublicToken, String>> {
         match &self.source {
-            PeerSource::Token(token) => self.told.is_none().then_some(Ok(*token)),
+            PeerSource::Token(token) => self.reported.is_none().then_some(Ok(*token)),
             PeerSource::File(path) => {
                 let stamp = stamp(path);
                 if self.seen.as_ref() == Some(&stamp) {
@@ -167,7 +171,7 @@ impl Peer {
     }
 }
 
-fn stamp(path: &std::path::Path) -> Stamp {
+fn stamp(path: &std::path::Path) -> FileStamp {
     use std::os::unix::fs::MetadataExt;
     let meta = std::fs::metadata(path).ok();
     let modified = meta.as_ref().and_then(|meta| meta.modified().ok());
@@ -187,13 +191,13 @@ mod tests {
     use super::*;
     use crate::poller::Poller;
 
-    fn wait_for(watcher: &Watcher, poller: &Poller, waker: &Waker) -> Found {
+    fn wait_for(watcher: &Watcher, poller: &Poller, waker: &Waker) -> LookupResult {
         let mut ready = Vec::new();
         let end = Instant::now() + Duration::from_secs(60);
         while Instant::now() < end {
             poller.wait(Duration::from_millis(100), &mut ready).unwrap();
             waker.clear();
-            if let Some(found) = watcher.found().next() {
+            if let Some(found) = watcher.results().next() {
                 return found;
             }
         }
@@ -214,7 +218,7 @@ mod tests {
         for token in [first, second] {
             crate::state::write_atomically(&path, &format!("token:{token}\n"), 0o644).unwrap();
             let found = wait_for(&watcher, &poller, &waker);
-            assert_eq!(found, Found { peer: PeerIndex(0), result: Ok(token) });
+            assert_eq!(found, LookupResult { source: SourceIndex(0), result: Ok(token) });
         }
         std::fs::remove_file(&path).unwrap();
     }

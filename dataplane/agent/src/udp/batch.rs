@@ -15,17 +15,17 @@ use nix::sys::socket::{
 use crate::outer::BATCH;
 
 /// Datagrams received from a socket.
-pub(super) struct Incoming {
+pub(super) struct ReceiveBatch {
     headers: MultiHeaders<SockaddrStorage>,
     buffers: Vec<u8>,
     /// Length and source of each datagram.
     list: Vec<(usize, Option<SocketAddr>)>,
 }
 
-impl Incoming {
+impl ReceiveBatch {
     /// An empty batch.
     pub(super) fn new() -> Self {
-        Incoming {
+        ReceiveBatch {
             headers: MultiHeaders::preallocate(BATCH, None),
             buffers: vec![0; BATCH * SLOT],
             list: Vec::with_capacity(BATCH),
@@ -62,7 +62,7 @@ impl Incoming {
 }
 
 /// Datagrams to be sent together.
-pub(super) struct Outgoing {
+pub(super) struct SendBatch {
     headers: MultiHeaders<SockaddrStorage>,
     buffers: Vec<u8>,
     list: Vec<usize>,
@@ -73,17 +73,17 @@ pub(super) struct Outgoing {
 
 /// Outcomes of sending.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Counts {
+pub(super) struct DatagramCounts {
     /// Accepted by the kernel.
     pub(super) sent: u64,
     /// Refused: a full queue, or a port without a listener.
     pub(super) refused: u64,
 }
 
-impl Outgoing {
+impl SendBatch {
     /// An empty batch.
     pub(super) fn new() -> Self {
-        Outgoing {
+        SendBatch {
             headers: MultiHeaders::preallocate(BATCH, None),
             buffers: vec![0; BATCH * SLOT],
             list: Vec::with_capacity(BATCH),
@@ -116,7 +116,7 @@ impl Outgoing {
     }
 
     /// Sends the batch through `socket`. Datagrams that the kernel refuses are lost and counted.
-    pub(super) fn flush(&mut self, socket: &UdpSocket, counts: &mut Counts) {
+    pub(super) fn flush(&mut self, socket: &UdpSocket, counts: &mut DatagramCounts) {
         let (mut done, mut tries) = (0, 0);
         // Datagrams before this one are sent one by one, as they were refused together.
         let mut singly = 0;
@@ -230,8 +230,8 @@ mod tests {
     fn batches_go_from_socket_to_socket() {
         for host in ["127.0.0.1:0", "[::1]:0"] {
             let (a, b) = (UdpSocket::bind(host).unwrap(), UdpSocket::bind(host).unwrap());
-            let (mut out, mut counts) = (Outgoing::new(), Counts::default());
-            let mut incoming = Incoming::new();
+            let (mut out, mut counts) = (SendBatch::new(), DatagramCounts::default());
+            let mut incoming = ReceiveBatch::new();
             assert_eq!(incoming.fill(&b), Ok(0));
             // Twice: the kernel wrote into the headers of the first batch.
             for turn in 0..2u8 {
@@ -248,17 +248,17 @@ mod tests {
                     assert_eq!(from, a.local_addr().ok());
                 }
             }
-            assert_eq!(counts, Counts { sent: 2 * BATCH as u64, refused: 0 });
+            assert_eq!(counts, DatagramCounts { sent: 2 * BATCH as u64, refused: 0 });
         }
     }
 
     #[test]
-    fn runs_of_one_length_and_others_arrive_as_they_were() {
+    fn datagrams_of_all_lengths_arrive_unchanged() {
         let a = UdpSocket::bind("127.0.0.1:0").unwrap();
         let to = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
         let sizes = [0, 1, 3, 7, 7, 7, 5, 5, 0, 0, 9, 9, 4, 8, 8, 8, 8, 0, 2, 1200, 1200, 9000];
         for segments in [true, false] {
-            let (mut out, mut counts) = (Outgoing::new(), Counts::default());
+            let (mut out, mut counts) = (SendBatch::new(), DatagramCounts::default());
             out.segments = segments;
             let mut expected = [const { Vec::new() }; 2];
             for (byte, &len) in (0..BATCH as u8).zip(sizes.iter().cycle()) {
@@ -268,10 +268,10 @@ mod tests {
                 expected[which].push(body);
             }
             out.flush(&a, &mut counts);
-            assert_eq!(counts, Counts { sent: BATCH as u64, refused: 0 });
+            assert_eq!(counts, DatagramCounts { sent: BATCH as u64, refused: 0 });
             assert_eq!(out.segments, segments, "loopback knows it");
             for (socket, expected) in to.iter().zip(expected) {
-                let mut incoming = Incoming::new();
+                let mut incoming = ReceiveBatch::new();
                 assert_eq!(incoming.fill(socket), Ok(expected.len()));
                 let bodies: Vec<_> = incoming.iter().map(|(body, _)| body.to_vec()).collect();
                 assert_eq!(bodies, expected, "segments: {segments}");
@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     fn runs_have_one_length_and_end_with_a_shorter_one() {
-        let mut out = Outgoing::new();
+        let mut out = SendBatch::new();
         let to = ["127.0.0.1:1", "127.0.0.1:2"].map(|to| to.parse::<SocketAddr>().unwrap());
         let all = [(5, 0), (5, 0), (3, 0), (3, 0), (4, 0), (4, 1), (4, 1), (0, 1), (0, 1)];
         for (len, which) in all {
@@ -297,23 +297,23 @@ mod tests {
             "past those that were refused together, up to the next run"
         );
         // At most one UDP payload.
-        let mut out = Outgoing::new();
+        let mut out = SendBatch::new();
         (0..BATCH).for_each(|_| out.push(None, &[1; 9000]));
         assert_eq!(out.run_at(0), 7);
     }
 
     #[test]
-    fn nobody_there_is_counted_and_stops_nothing() {
+    fn a_closed_port_is_counted_and_stops_nothing() {
         let (a, b) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0"));
         let b = b.unwrap();
         a.connect(b.local_addr().unwrap()).unwrap();
-        let (mut out, mut counts) = (Outgoing::new(), Counts::default());
+        let (mut out, mut counts) = (SendBatch::new(), DatagramCounts::default());
         for _ in 0..4 {
             out.push(None, b"x");
         }
         out.flush(&a, &mut counts);
         assert_eq!(counts.sent, 4);
-        let mut incoming = Incoming::new();
+        let mut incoming = ReceiveBatch::new();
         assert_eq!(incoming.fill(&b), Ok(4));
         drop(b);
         for _ in 0..3 {

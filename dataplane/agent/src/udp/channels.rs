@@ -12,24 +12,24 @@ use anyrelay_core::time::Instant;
 use anyrelay_core::tunnel::token::Token;
 
 use super::lru::Lru;
-use crate::limits::Limits;
+use crate::limits::SenderLimits;
 use crate::local::PublicToken;
 
 /// A session and a channel in it.
-pub(super) type Key = (u64, u16);
+pub(super) type ChannelKey = (u64, u16);
 
 /// Channels, each with a value, and their sessions.
 #[derive(Debug)]
 pub(super) struct Channels<T> {
-    table: Lru<Key, T>,
-    sessions: HashMap<u64, Session>,
+    table: Lru<ChannelKey, T>,
+    sessions: HashMap<u64, SessionEntry>,
     /// The number of channels of each token.
     shares: HashMap<Token, usize>,
-    limits: Limits,
+    limits: SenderLimits,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Session {
+struct SessionEntry {
     /// The token of the newest datagram, which answers go to.
     newest: PublicToken,
     channels: usize,
@@ -42,7 +42,7 @@ impl<T> Channels<T> {
             table: Lru::new(capacity),
             sessions: HashMap::new(),
             shares: HashMap::new(),
-            limits: Limits::new(NEW_PER_TOKEN, NEW_OF_ALL),
+            limits: SenderLimits::new(NEW_PER_TOKEN, NEW_OF_ALL),
         }
     }
 
@@ -58,10 +58,10 @@ impl<T> Channels<T> {
 
     /// The slot of a known channel, which becomes the newest; answers of its session go to `from`
     /// from now on.
-    pub(super) fn find(&mut self, key: Key, from: PublicToken) -> Option<usize> {
-        let place = self.table.find(&key)?;
+    pub(super) fn find(&mut self, key: ChannelKey, from: PublicToken) -> Option<usize> {
+        let slot = self.table.find(&key)?;
         self.note(key.0, from);
-        Some(place)
+        Some(slot)
     }
 
     /// Takes a token from the limit for new channels of `from`.
@@ -70,43 +70,43 @@ impl<T> Channels<T> {
     }
 
     /// Opens an unknown channel. Drops the previous owner of its slot.
-    pub(super) fn open(&mut self, key: Key, from: PublicToken, value: T) -> usize {
+    pub(super) fn open(&mut self, key: ChannelKey, from: PublicToken, value: T) -> usize {
         self.note(key.0, from);
         let victim = if self.table.is_full() { self.victim() } else { None };
-        let (place, gone) = match victim {
-            Some(place) => (place, self.table.replace(place, key, value)),
+        let (slot, gone) = match victim {
+            Some(slot) => (slot, self.table.replace(slot, key, value)),
             None => self.table.insert(key, value),
         };
         if let Some(((session, _), _)) = gone {
             self.close_in(session);
         }
         let session = self.sessions.entry(key.0);
-        let session = session.or_insert(Session { newest: from, channels: 0 });
+        let session = session.or_insert(SessionEntry { newest: from, channels: 0 });
         session.channels += 1;
         *self.shares.entry(session.newest.token).or_default() += 1;
-        place
+        slot
     }
 
     /// The channel of a slot, and the destination of its answers.
-    pub(super) fn answer_to(&self, place: usize) -> Option<(Key, PublicToken)> {
-        let key = self.table.key(place)?;
+    pub(super) fn answer_to(&self, slot: usize) -> Option<(ChannelKey, PublicToken)> {
+        let key = self.table.key(slot)?;
         Some((key, self.sessions.get(&key.0)?.newest))
     }
 
-    pub(super) fn key(&self, place: usize) -> Option<Key> {
-        self.table.key(place)
+    pub(super) fn key(&self, slot: usize) -> Option<ChannelKey> {
+        self.table.key(slot)
     }
 
-    pub(super) fn get(&self, place: usize) -> Option<&T> {
-        self.table.get(place)
+    pub(super) fn get(&self, slot: usize) -> Option<&T> {
+        self.table.get(slot)
     }
 
-    pub(super) fn get_mut(&mut self, place: usize) -> Option<&mut T> {
-        self.table.get_mut(place)
+    pub(super) fn get_mut(&mut self, slot: usize) -> Option<&mut T> {
+        self.table.get_mut(slot)
     }
 
-    pub(super) fn touch(&mut self, place: usize) {
-        self.table.touch(place);
+    pub(super) fn touch(&mut self, slot: usize) {
+        self.table.touch(slot);
     }
 
     /// Answers of a session go to `from` from now on, whose share includes its channels.
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_the_most_makes_room() {
+    fn the_sender_with_the_most_channels_loses_one() {
         let mut table = channels(8);
         // Three small senders, the first of which was idle longest; then one that opens a thousand
         // channels.
@@ -176,8 +176,8 @@ mod tests {
             table.open((99, channel), token(99), 0);
         }
         for number in 1..4 {
-            let place = table.find((number.into(), 0), token(number)).unwrap();
-            assert_eq!(table.answer_to(place), Some(((number.into(), 0), token(number))));
+            let slot = table.find((number.into(), 0), token(number)).unwrap();
+            assert_eq!(table.answer_to(slot), Some(((number.into(), 0), token(number))));
         }
         let left: Vec<_> =
             (0..1000).filter(|channel| table.find((99, *channel), token(99)).is_some()).collect();
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_takes_its_channels_to_its_new_token() {
+    fn a_session_keeps_its_channels_when_its_token_changes() {
         let mut table = channels(4);
         for channel in 0..3 {
             table.open((1, channel), token(1), 0);
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sender_opens_some_a_second_and_leaves_the_rest_to_others() {
+    fn new_channels_are_rate_limited_per_sender() {
         let (mut table, now) = (channels(4), Instant::from_millis(5000));
         let opened = (0..10_000).filter(|_| table.may_open(now, token(1))).count();
         assert_eq!(opened, NEW_PER_TOKEN as usize);

@@ -6,11 +6,11 @@ use std::net::{SocketAddr, UdpSocket};
 use anyrelay_core::time::Instant;
 use serde_json::json;
 
-use super::batch::{Counts, Incoming, Outgoing};
+use super::batch::{DatagramCounts, ReceiveBatch, SendBatch};
 use super::lru::Lru;
 use super::{CHANNELS_MAX, enlarge_buffers};
 use crate::inner::message::CHANNEL as INNER_CHANNEL;
-use crate::local::{LocalSide, PeerIndex, PublicToken, Received, Tunnel};
+use crate::local::{LocalSide, PublicToken, SourceIndex, Tunnel, TunnelDatagram};
 use crate::poller::Poller;
 
 /// Forwards datagrams from a local UDP address to a peer.
@@ -20,9 +20,9 @@ pub struct UdpConnect {
     session: u64,
     peer: Option<PublicToken>,
     sources: Sources,
-    incoming: Incoming,
-    outgoing: Outgoing,
-    counts: Counts,
+    incoming: ReceiveBatch,
+    outgoing: SendBatch,
+    counts: DatagramCounts,
     not_sent: u64,
     too_big: u64,
     refused: u64,
@@ -44,9 +44,9 @@ impl UdpConnect {
             session,
             peer: None,
             sources: Sources::new(CHANNELS_MAX),
-            incoming: Incoming::new(),
-            outgoing: Outgoing::new(),
-            counts: Counts::default(),
+            incoming: ReceiveBatch::new(),
+            outgoing: SendBatch::new(),
+            counts: DatagramCounts::default(),
             not_sent: 0,
             too_big: 0,
             refused: 0,
@@ -73,11 +73,11 @@ impl UdpConnect {
                 Err(_) => self.not_sent += 1,
             }
         }
-        self.ask_where_it_is(tunnel);
+        self.locate_if_silent(tunnel);
     }
 
     /// Requests the location of a peer that has been silent for a while, as it may have moved.
-    fn ask_where_it_is(&mut self, tunnel: &mut dyn Tunnel) {
+    fn locate_if_silent(&mut self, tunnel: &mut dyn Tunnel) {
         let now = tunnel.now();
         let since = *self.unanswered_since.get_or_insert(now);
         if now.millis_since(since) >= SILENCE_MS {
@@ -106,39 +106,39 @@ impl Sources {
 
     /// The channel of an address; a new one for a new source.
     fn channel(&mut self, source: SocketAddr) -> u16 {
-        if let Some(place) = self.by_address.find(&source) {
-            return self.by_address.get(place).copied().unwrap_or(0);
+        if let Some(slot) = self.by_address.find(&source) {
+            return self.by_address.get(slot).copied().unwrap_or(0);
         }
         // Numbers are used in a cycle, so that late answers to a forgotten source reach no other
         // source. Channels in use are skipped: there are far more numbers than sources.
         let mut channel = self.next;
-        while channel == INNER_CHANNEL || self.place_of(channel).is_some() {
+        while channel == INNER_CHANNEL || self.slot_of(channel).is_some() {
             channel = channel.wrapping_add(1);
         }
         self.next = channel.wrapping_add(1);
-        let (place, gone) = self.by_address.insert(source, channel);
+        let (slot, gone) = self.by_address.insert(source, channel);
         if let Some((_, old)) = gone {
-            self.set_place(old, None);
+            self.set_slot(old, None);
         }
-        self.set_place(channel, u32::try_from(place).ok());
+        self.set_slot(channel, u32::try_from(slot).ok());
         channel
     }
 
-    fn place_of(&self, channel: u16) -> Option<u32> {
+    fn slot_of(&self, channel: u16) -> Option<u32> {
         self.channels.get(usize::from(channel)).copied().flatten()
     }
 
-    fn set_place(&mut self, channel: u16, place: Option<u32>) {
+    fn set_slot(&mut self, channel: u16, slot: Option<u32>) {
         if let Some(entry) = self.channels.get_mut(usize::from(channel)) {
-            *entry = place;
+            *entry = slot;
         }
     }
 
     /// The source of a channel, which becomes the newest.
     fn source(&mut self, channel: u16) -> Option<SocketAddr> {
-        let place = self.place_of(channel)? as usize;
-        self.by_address.touch(place);
-        self.by_address.key(place)
+        let slot = self.slot_of(channel)? as usize;
+        self.by_address.touch(slot);
+        self.by_address.key(slot)
     }
 }
 
@@ -155,7 +155,7 @@ impl LocalSide for UdpConnect {
         }
     }
 
-    fn received(&mut self, datagram: &Received<'_>, _: &Poller, _: &mut dyn Tunnel) {
+    fn received(&mut self, datagram: &TunnelDatagram<'_>, _: &Poller, _: &mut dyn Tunnel) {
         // Only the peer, and agents that it told, know the session.
         let ours = datagram.session == self.session;
         let Some(source) = ours.then(|| self.sources.source(datagram.channel)).flatten() else {
@@ -175,7 +175,7 @@ impl LocalSide for UdpConnect {
         }
     }
 
-    fn located(&mut self, _: PeerIndex, token: PublicToken, _: &mut dyn Tunnel) {
+    fn located(&mut self, _: SourceIndex, token: PublicToken, _: &mut dyn Tunnel) {
         self.peer = Some(token);
     }
 
@@ -200,7 +200,7 @@ impl LocalSide for UdpConnect {
     }
 }
 
-const PEER: PeerIndex = PeerIndex(0);
+const PEER: SourceIndex = SourceIndex(0);
 const KEY: u64 = 0;
 const SILENCE_MS: u64 = 10_000;
 
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn channels_go_round_and_skip_those_in_use() {
+    fn channel_numbers_wrap_and_skip_those_in_use() {
         let mut sources = Sources::new(2);
         let address = |port: u32| SocketAddr::from(([127, 0, (port >> 16) as u8, 1], port as u16));
         let first = sources.channel(address(0));

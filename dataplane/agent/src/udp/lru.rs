@@ -7,7 +7,7 @@ use std::hash::Hash;
 #[derive(Debug)]
 pub(super) struct Lru<K, V> {
     slots: Vec<Slot<K, V>>,
-    places: HashMap<K, usize>,
+    indices: HashMap<K, usize>,
     newest: usize,
     oldest: usize,
     capacity: usize,
@@ -28,7 +28,7 @@ impl<K: Copy + Eq + Hash, V> Lru<K, V> {
     pub(super) fn new(capacity: usize) -> Self {
         Lru {
             slots: Vec::new(),
-            places: HashMap::new(),
+            indices: HashMap::new(),
             newest: NONE,
             oldest: NONE,
             capacity: capacity.max(1),
@@ -42,24 +42,24 @@ impl<K: Copy + Eq + Hash, V> Lru<K, V> {
 
     /// The slot of `key`, which becomes the newest.
     pub(super) fn find(&mut self, key: &K) -> Option<usize> {
-        let place = *self.places.get(key)?;
-        self.touch(place);
-        Some(place)
+        let index = *self.indices.get(key)?;
+        self.touch(index);
+        Some(index)
     }
 
     /// The value in a slot.
-    pub(super) fn get(&self, place: usize) -> Option<&V> {
-        self.slots.get(place).map(|slot| &slot.value)
+    pub(super) fn get(&self, index: usize) -> Option<&V> {
+        self.slots.get(index).map(|slot| &slot.value)
     }
 
     /// The value in a slot, mutable.
-    pub(super) fn get_mut(&mut self, place: usize) -> Option<&mut V> {
-        self.slots.get_mut(place).map(|slot| &mut slot.value)
+    pub(super) fn get_mut(&mut self, index: usize) -> Option<&mut V> {
+        self.slots.get_mut(index).map(|slot| &mut slot.value)
     }
 
     /// The key of a slot.
-    pub(super) fn key(&self, place: usize) -> Option<K> {
-        self.slots.get(place).map(|slot| slot.key)
+    pub(super) fn key(&self, index: usize) -> Option<K> {
+        self.slots.get(index).map(|slot| slot.key)
     }
 
     /// Whether the next key evicts another one.
@@ -73,46 +73,46 @@ impl<K: Copy + Eq + Hash, V> Lru<K, V> {
         if self.is_full() {
             return (self.oldest, self.replace(self.oldest, key, value));
         }
-        let place = self.slots.len();
+        let index = self.slots.len();
         self.slots.push(Slot { key, value, newer: NONE, older: NONE });
-        self.places.insert(key, place);
-        self.link(place);
-        (place, None)
+        self.indices.insert(key, index);
+        self.link(index);
+        (index, None)
     }
 
     /// Stores a key that is not in the map in a slot; returns the slot's previous entry.
-    pub(super) fn replace(&mut self, place: usize, key: K, value: V) -> Option<(K, V)> {
-        self.unlink(place);
-        let slot = self.slots.get_mut(place)?;
+    pub(super) fn replace(&mut self, index: usize, key: K, value: V) -> Option<(K, V)> {
+        self.unlink(index);
+        let slot = self.slots.get_mut(index)?;
         let old = std::mem::replace(slot, Slot { key, value, newer: NONE, older: NONE });
-        self.places.remove(&old.key);
-        self.places.insert(key, place);
-        self.link(place);
+        self.indices.remove(&old.key);
+        self.indices.insert(key, index);
+        self.link(index);
         Some((old.key, old.value))
     }
 
     /// The least recently used slot among those whose key is `wanted`.
     pub(super) fn oldest_of(&self, wanted: impl Fn(&K) -> bool) -> Option<usize> {
-        let mut place = self.oldest;
+        let mut index = self.oldest;
         loop {
-            let slot = self.slots.get(place)?;
+            let slot = self.slots.get(index)?;
             if wanted(&slot.key) {
-                return Some(place);
+                return Some(index);
             }
-            place = slot.newer;
+            index = slot.newer;
         }
     }
 
     /// Makes a slot the most recently used one.
-    pub(super) fn touch(&mut self, place: usize) {
-        if self.newest != place && place < self.slots.len() {
-            self.unlink(place);
-            self.link(place);
+    pub(super) fn touch(&mut self, index: usize) {
+        if self.newest != index && index < self.slots.len() {
+            self.unlink(index);
+            self.link(index);
         }
     }
 
-    fn unlink(&mut self, place: usize) {
-        let Some(slot) = self.slots.get(place) else { return };
+    fn unlink(&mut self, index: usize) {
+        let Some(slot) = self.slots.get(index) else { return };
         let (newer, older) = (slot.newer, slot.older);
         match self.slots.get_mut(newer) {
             Some(slot) => slot.older = older,
@@ -124,16 +124,16 @@ impl<K: Copy + Eq + Hash, V> Lru<K, V> {
         }
     }
 
-    fn link(&mut self, place: usize) {
+    fn link(&mut self, index: usize) {
         let newest = self.newest;
-        if let Some(slot) = self.slots.get_mut(place) {
+        if let Some(slot) = self.slots.get_mut(index) {
             (slot.newer, slot.older) = (NONE, newest);
         }
         match self.slots.get_mut(newest) {
-            Some(slot) => slot.newer = place,
-            None => self.oldest = place,
+            Some(slot) => slot.newer = index,
+            None => self.oldest = index,
         }
-        self.newest = place;
+        self.newest = index;
     }
 }
 
@@ -155,7 +155,7 @@ mod tests {
                 let key = (state >> 33) % 12;
                 let at = list.iter().position(|(known, _)| *known == key);
                 let found = lru.find(&key);
-                let value = found.and_then(|place| lru.get(place)).copied();
+                let value = found.and_then(|index| lru.get(index)).copied();
                 assert_eq!(value, at.map(|at| list[at].1), "capacity {capacity} step {step}");
                 if let Some(at) = at {
                     let pair = list.remove(at);
@@ -163,14 +163,14 @@ mod tests {
                     continue;
                 }
                 if let Some(&(odd, _)) = list.iter().find(|(key, _)| key % 2 == 1) {
-                    let place = lru.oldest_of(|key| key % 2 == 1);
-                    assert_eq!(place.and_then(|place| lru.key(place)), Some(odd));
+                    let index = lru.oldest_of(|key| key % 2 == 1);
+                    assert_eq!(index.and_then(|index| lru.key(index)), Some(odd));
                 }
                 let gone = (list.len() == capacity).then(|| list.remove(0));
                 list.push((key, step));
-                let (place, evicted) = lru.insert(key, step);
+                let (index, evicted) = lru.insert(key, step);
                 assert_eq!(evicted, gone, "capacity {capacity} step {step}");
-                assert_eq!((lru.key(place), lru.len()), (Some(key), list.len()));
+                assert_eq!((lru.key(index), lru.len()), (Some(key), list.len()));
             }
         }
     }

@@ -6,10 +6,10 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use anyrelay_core::time::Instant;
 use serde_json::json;
 
-use super::batch::{Counts, Incoming, Outgoing};
+use super::batch::{DatagramCounts, ReceiveBatch, SendBatch};
 use super::channels::Channels;
 use super::{CHANNELS_MAX, enlarge_buffers};
-use crate::local::{LocalSide, PeerIndex, PublicToken, Received, SendError, Tunnel};
+use crate::local::{LocalSide, PublicToken, SendError, SourceIndex, Tunnel, TunnelDatagram};
 use crate::poller::Poller;
 
 /// Forwards datagrams from peers to a UDP server.
@@ -17,11 +17,11 @@ pub struct UdpServe {
     target: SocketAddr,
     /// A socket for each session and channel.
     channels: Channels<Channel>,
-    incoming: Incoming,
-    outgoing: Outgoing,
+    incoming: ReceiveBatch,
+    outgoing: SendBatch,
     /// The channel of the datagrams in `outgoing`.
-    kept_for: usize,
-    counts: Counts,
+    batch_slot: usize,
+    counts: DatagramCounts,
     not_sent: u64,
     too_big: u64,
     no_socket: u64,
@@ -41,10 +41,10 @@ impl UdpServe {
         UdpServe {
             target,
             channels: Channels::new(CHANNELS_MAX.min(descriptors())),
-            incoming: Incoming::new(),
-            outgoing: Outgoing::new(),
-            kept_for: usize::MAX,
-            counts: Counts::default(),
+            incoming: ReceiveBatch::new(),
+            outgoing: SendBatch::new(),
+            batch_slot: usize::MAX,
+            counts: DatagramCounts::default(),
             not_sent: 0,
             too_big: 0,
             no_socket: 0,
@@ -54,17 +54,22 @@ impl UdpServe {
 
     /// The slot of a datagram's channel. A new channel gets a new socket, and so does one that was
     /// idle for long.
-    fn channel(&mut self, datagram: &Received<'_>, now: Instant, poller: &Poller) -> Option<usize> {
+    fn channel(
+        &mut self,
+        datagram: &TunnelDatagram<'_>,
+        now: Instant,
+        poller: &Poller,
+    ) -> Option<usize> {
         let (key, from) = ((datagram.session, datagram.channel), datagram.from);
-        if let Some(place) = self.channels.find(key, from) {
-            let channel = self.channels.get_mut(place)?;
+        if let Some(slot) = self.channels.find(key, from) {
+            let channel = self.channels.get_mut(slot)?;
             if now.millis_since(channel.used) > IDLE_MS {
                 // By now the number may belong to another source.
                 channel.socket = open(self.target).ok()?;
-                poller.add(&channel.socket, place as u64).ok()?;
+                poller.add(&channel.socket, slot as u64).ok()?;
             }
             channel.used = now;
-            return Some(place);
+            return Some(slot);
         }
         if !self.channels.may_open(now, from) {
             self.refused_new_channel += 1;
@@ -82,13 +87,13 @@ impl UdpServe {
             }
         };
         // The evicted socket is closed, which removes it from the poller.
-        let place = self.channels.open(key, from, Channel { socket, used: now });
-        poller.add(&self.channels.get(place)?.socket, place as u64).ok()?;
-        Some(place)
+        let slot = self.channels.open(key, from, Channel { socket, used: now });
+        poller.add(&self.channels.get(slot)?.socket, slot as u64).ok()?;
+        Some(slot)
     }
 
-    fn send_kept(&mut self) {
-        if let Some(channel) = self.channels.get(self.kept_for) {
+    fn send_batch(&mut self) {
+        if let Some(channel) = self.channels.get(self.batch_slot) {
             self.outgoing.flush(&channel.socket, &mut self.counts);
         }
     }
@@ -101,15 +106,15 @@ impl LocalSide for UdpServe {
     }
 
     fn readable(&mut self, key: u64, _: &Poller, tunnel: &mut dyn Tunnel) {
-        let place = key as usize;
-        let Some(flow) = self.channels.get_mut(place) else { return };
-        flow.used = tunnel.now();
+        let slot = key as usize;
+        let Some(channel) = self.channels.get_mut(slot) else { return };
+        channel.used = tunnel.now();
         // An ICMP error: the server is not running. Its clients detect that themselves.
-        if self.incoming.fill(&flow.socket).unwrap_or(0) == 0 {
+        if self.incoming.fill(&channel.socket).unwrap_or(0) == 0 {
             return;
         }
-        self.channels.touch(place);
-        let Some(((session, channel), to)) = self.channels.answer_to(place) else { return };
+        self.channels.touch(slot);
+        let Some(((session, channel), to)) = self.channels.answer_to(slot) else { return };
         for (body, _) in self.incoming.iter() {
             match tunnel.send(&to, session, channel, body) {
                 Ok(()) => {}
@@ -119,28 +124,33 @@ impl LocalSide for UdpServe {
         }
     }
 
-    fn received(&mut self, datagram: &Received<'_>, poller: &Poller, tunnel: &mut dyn Tunnel) {
+    fn received(
+        &mut self,
+        datagram: &TunnelDatagram<'_>,
+        poller: &Poller,
+        tunnel: &mut dyn Tunnel,
+    ) {
         let key = (datagram.session, datagram.channel);
-        let before = self.kept_for;
+        let before = self.batch_slot;
         // Delayed datagrams are sent before their socket can be evicted.
         if self.channels.key(before) != Some(key) {
-            self.send_kept();
+            self.send_batch();
         }
-        let Some(place) = self.channel(datagram, tunnel.now(), poller) else { return };
-        self.kept_for = place;
+        let Some(slot) = self.channel(datagram, tunnel.now(), poller) else { return };
+        self.batch_slot = slot;
         if self.outgoing.is_full() {
-            self.send_kept();
+            self.send_batch();
         }
         self.outgoing.push(None, datagram.body);
     }
 
     fn flush(&mut self, _: &mut dyn Tunnel) {
         if !self.outgoing.is_empty() {
-            self.send_kept();
+            self.send_batch();
         }
     }
 
-    fn located(&mut self, _: PeerIndex, _: PublicToken, _: &mut dyn Tunnel) {}
+    fn located(&mut self, _: SourceIndex, _: PublicToken, _: &mut dyn Tunnel) {}
 
     fn next_timer(&self) -> Option<Instant> {
         None

@@ -5,7 +5,7 @@
 
 use anyrelay_core::time::{Instant, Now};
 
-use super::{Out, Peer, Place};
+use super::{Locator, Out, Peer};
 use crate::inner::counters::InnerDrop;
 use crate::inner::message::{INITIATION_LEN, Index, RESPONSE_LEN, initiation_head, response_head};
 use crate::inner::noise::{Identity, Initiator, Responder};
@@ -14,7 +14,7 @@ use crate::inner::shared::Shared;
 
 /// The attempts to establish a session, from the first initiation until it is established.
 #[derive(Debug)]
-pub(super) struct Effort {
+pub(super) struct Handshaking {
     pub(super) since: Instant,
     pub(super) attempts: u32,
     pub(super) next: Instant,
@@ -22,7 +22,7 @@ pub(super) struct Effort {
     pub(super) pending: Option<(Initiator, Index)>,
 }
 
-impl<P: Place> Peer<P> {
+impl<P: Locator> Peer<P> {
     /// Handles an authenticated initiation of this peer.
     pub(in crate::inner) fn initiation(
         &mut self,
@@ -52,16 +52,16 @@ impl<P: Place> Peer<P> {
         };
         self.greatest_stamp = stamp;
         if *self.public_key() < shared.public
-            && let Some(effort) = &mut self.effort
+            && let Some(handshaking) = &mut self.handshaking
         {
             // Both sides have started: the handshake of the smaller key wins. This side retries
             // only if that one fails.
-            effort.pending = None;
-            effort.next = effort.next.max(now.instant.plus_millis(RETRY_MS));
+            handshaking.pending = None;
+            handshaking.next = handshaking.next.max(now.instant.plus_millis(RETRY_MS));
         }
         // The peer starts again only after it has given up its last handshake.
         self.others.retain(|session| session.confirmed);
-        self.keep(Session::new(transport, local, remote, false, now.instant));
+        self.retain_session(Session::new(transport, local, remote, false, now.instant));
         out(from, &message);
     }
 
@@ -75,75 +75,90 @@ impl<P: Place> Peer<P> {
         noise: &[u8],
         out: &mut Out<'_, P>,
     ) {
-        let pending = self.effort.as_mut().and_then(|effort| {
+        let pending = self.handshaking.as_mut().and_then(|handshaking| {
             let right = |(initiator, index): &mut (Initiator, Index)| {
                 *index == local && initiator.read(noise).is_ok()
             };
-            effort.pending.take_if(right)
+            handshaking.pending.take_if(right)
         });
         let Some(Ok(transport)) = pending.map(|(initiator, _)| initiator.finish()) else {
             return shared.drops.count(InnerDrop::HandshakeNotAuthentic);
         };
         let session = Session::new(transport, local, remote, true, now.instant);
         if let Some(before) = self.current.replace(session) {
-            self.keep(before);
+            self.retain_session(before);
         }
-        self.place = Some(from);
+        self.locator = Some(from);
         self.heard(now);
         if !self.established(shared, now, out) {
             // The peer does not use the session before it has received a packet of it.
-            self.emit(shared, now, &[], out);
+            self.seal_and_send(shared, now, &[], out);
         }
     }
 
     /// Starts a handshake with a peer that sent a packet of an unknown session: this side has
     /// restarted, and the peer would detect it only by a timeout.
-    pub(in crate::inner) fn remind(&mut self, shared: &mut Shared, now: Now, out: &mut Out<'_, P>) {
+    pub(in crate::inner) fn on_unknown_session(
+        &mut self,
+        shared: &mut Shared,
+        now: Now,
+        out: &mut Out<'_, P>,
+    ) {
         if self.current.is_none() && self.others.is_empty() {
-            self.want(shared, now, out);
+            self.establish(shared, now, out);
         }
     }
 
     pub(super) fn rekey_if_due(&mut self, shared: &mut Shared, now: Now, out: &mut Out<'_, P>) {
         if self.current.as_ref().is_some_and(|session| session.wants_rekey(now.instant)) {
-            self.want(shared, now, out);
+            self.establish(shared, now, out);
         }
     }
 
     /// Starts to establish a session, unless that is in progress.
-    pub(super) fn want(&mut self, shared: &mut Shared, now: Now, out: &mut Out<'_, P>) {
-        if self.effort.is_some() {
+    pub(super) fn establish(&mut self, shared: &mut Shared, now: Now, out: &mut Out<'_, P>) {
+        if self.handshaking.is_some() {
             return;
         }
         let next = self.not_before.max(now.instant);
-        self.effort = Some(Effort { since: now.instant, attempts: 0, next, pending: None });
+        self.handshaking =
+            Some(Handshaking { since: now.instant, attempts: 0, next, pending: None });
         if next == now.instant {
-            self.attempt(shared, now, out);
+            self.attempt_handshake(shared, now, out);
         }
     }
 
     /// Sends an initiation, or gives up.
-    pub(super) fn attempt(&mut self, shared: &mut Shared, now: Now, out: &mut Out<'_, P>) {
-        let Some(effort) = &mut self.effort else {
+    pub(super) fn attempt_handshake(
+        &mut self,
+        shared: &mut Shared,
+        now: Now,
+        out: &mut Out<'_, P>,
+    ) {
+        let Some(handshaking) = &mut self.handshaking else {
             return;
         };
-        if now.instant.millis_since(effort.since) >= GIVE_UP_MS {
+        if now.instant.millis_since(handshaking.since) >= GIVE_UP_MS {
             shared.drops.add(InnerDrop::NoHandshake, self.queue.len() as u64);
             self.queue.clear();
-            self.unanswered = None;
-            self.effort = None;
+            self.unanswered_since = None;
+            self.handshaking = None;
             return;
         }
         // Exponential backoff, with a jitter of up to a quarter so that the two sides do not
         // synchronise.
-        let wait = (RETRY_MS << effort.attempts.min(MAX_DOUBLINGS)).min(RETRY_MAX_MS);
-        effort.next = now.instant.plus_millis(wait + wait * u64::from(shared.random_byte()) / 1024);
+        let wait = (RETRY_MS << handshaking.attempts.min(MAX_DOUBLINGS)).min(RETRY_MAX_MS);
+        handshaking.next =
+            now.instant.plus_millis(wait + wait * u64::from(shared.random_byte()) / 1024);
         // The last known locator may be outdated, and so may the configured one.
-        let place =
-            if effort.attempts % 2 == 1 { self.configured.or(self.place) } else { self.place };
-        effort.attempts += 1;
-        let Some(place) = place else {
-            return shared.drops.count(InnerDrop::NoPlace);
+        let locator = if handshaking.attempts % 2 == 1 {
+            self.configured.or(self.locator)
+        } else {
+            self.locator
+        };
+        handshaking.attempts += 1;
+        let Some(locator) = locator else {
+            return shared.drops.count(InnerDrop::NoLocator);
         };
         let (Some(ephemeral), Some(local)) = (shared.random(), shared.new_index(self.number))
         else {
@@ -159,9 +174,9 @@ impl<P: Place> Peer<P> {
         let Ok((initiator, _)) = begun else {
             return shared.drops.count(InnerDrop::HandshakeNotAuthentic);
         };
-        effort.pending = Some((initiator, local));
+        handshaking.pending = Some((initiator, local));
         self.not_before = now.instant.plus_millis(RETRY_MS);
-        out(place, &message);
+        out(locator, &message);
     }
 
     /// The peer has the keys of the session `local`, which becomes the current one.
@@ -172,7 +187,7 @@ impl<P: Place> Peer<P> {
         let mut session = self.others.remove(at);
         session.confirmed = true;
         if let Some(before) = self.current.replace(session) {
-            self.keep(before);
+            self.retain_session(before);
         }
     }
 
@@ -183,20 +198,20 @@ impl<P: Place> Peer<P> {
         now: Now,
         out: &mut Out<'_, P>,
     ) -> bool {
-        self.effort = None;
+        self.handshaking = None;
         self.traffic.sessions = self.traffic.sessions.wrapping_add(1);
         let mut sent = false;
         while let Some(packet) = self.queue.pop_front() {
-            sent |= self.emit(shared, now, &packet, out);
+            sent |= self.seal_and_send(shared, now, &packet, out);
         }
         if sent {
-            self.unanswered.get_or_insert(now.instant);
+            self.unanswered_since.get_or_insert(now.instant);
         }
         sent
     }
 
     /// Keeps a session beside the current one; removes the oldest if necessary.
-    fn keep(&mut self, session: Session) {
+    fn retain_session(&mut self, session: Session) {
         if self.others.is_full() {
             let oldest = self.others.iter().enumerate().min_by_key(|(_, other)| other.since);
             if let Some(at) = oldest.map(|(at, _)| at) {

@@ -3,7 +3,7 @@
 //! At most one handshake of this side is in progress. Sessions overlap, so that a change of keys
 //! loses no packet in flight. Packets are sent on the session that the peer confirmed last.
 
-mod about;
+mod config;
 mod handshake;
 
 use std::collections::VecDeque;
@@ -16,17 +16,17 @@ use arrayvec::ArrayVec;
 use super::counters::InnerDrop;
 use super::keys::PublicKey;
 use super::message::Index;
-use super::replay::Standing;
+use super::replay::CounterState;
 use super::routes::PeerIndex;
-use super::session::{ACCEPT_MS, Refusal, Session};
+use super::session::{ACCEPT_MS, OpenError, Session};
 use super::shared::Shared;
-use handshake::Effort;
+use handshake::Handshaking;
 
-pub use about::{PeerConfig, PeerStatus, Traffic};
+pub use config::{PeerConfig, PeerStatus, Traffic};
 
 /// The locator of a peer, to which messages are sent.
-pub trait Place: Copy + Eq + Hash {}
-impl<T: Copy + Eq + Hash> Place for T {}
+pub trait Locator: Copy + Eq + Hash {}
+impl<T: Copy + Eq + Hash> Locator for T {}
 
 /// Sends a message to a locator.
 pub type Out<'a, P> = dyn FnMut(P, &[u8]) + 'a;
@@ -37,7 +37,7 @@ pub(super) struct Peer<P> {
     number: PeerIndex,
     config: PeerConfig<P>,
     /// The current locator: the configured one, or that of the last packet.
-    place: Option<P>,
+    locator: Option<P>,
     /// The last configured locator.
     configured: Option<P>,
     /// The greatest time stamp of its initiations.
@@ -46,36 +46,36 @@ pub(super) struct Peer<P> {
     current: Option<Session>,
     /// Previous sessions, and those that the peer has not confirmed.
     others: ArrayVec<Session, OTHERS>,
-    effort: Option<Effort>,
+    handshaking: Option<Handshaking>,
     /// The earliest time of the next initiation.
     not_before: Instant,
     /// Packets that wait for a session.
     queue: VecDeque<Vec<u8>>,
     /// The time of the first sent packet since the last received message.
-    unanswered: Option<Instant>,
+    unanswered_since: Option<Instant>,
     /// The time of the first received packet since the last sent message.
-    owed: Option<Instant>,
+    unacked_since: Option<Instant>,
     sent_at: Option<Instant>,
     heard_at: Option<Instant>,
     bucket: Bucket,
     traffic: Traffic,
 }
 
-impl<P: Place> Peer<P> {
+impl<P: Locator> Peer<P> {
     pub(super) fn new(number: PeerIndex, config: PeerConfig<P>) -> Self {
         Peer {
             number,
-            place: config.place,
-            configured: config.place,
+            locator: config.locator,
+            configured: config.locator,
             config,
             greatest_stamp: 0,
             current: None,
             others: ArrayVec::new(),
-            effort: None,
+            handshaking: None,
             not_before: Instant::default(),
             queue: VecDeque::new(),
-            unanswered: None,
-            owed: None,
+            unanswered_since: None,
+            unacked_since: None,
             sent_at: None,
             heard_at: None,
             bucket: Bucket::new(),
@@ -91,16 +91,18 @@ impl<P: Place> Peer<P> {
         self.number
     }
 
-    pub(super) fn place(&self) -> Option<P> {
-        self.place
+    pub(super) fn locator(&self) -> Option<P> {
+        self.locator
     }
 
-    pub(super) fn is_unanswering(&self) -> bool {
-        self.effort.as_ref().is_some_and(|effort| effort.attempts > 1 || self.place.is_none())
+    pub(super) fn is_unresponsive(&self) -> bool {
+        self.handshaking
+            .as_ref()
+            .is_some_and(|handshaking| handshaking.attempts > 1 || self.locator.is_none())
     }
 
-    pub(super) fn is_at(&self, place: P) -> bool {
-        self.place == Some(place) || self.configured == Some(place)
+    pub(super) fn is_at(&self, locator: P) -> bool {
+        self.locator == Some(locator) || self.configured == Some(locator)
     }
 
     /// Takes a token from the bucket of handshakes from this peer's locators.
@@ -114,39 +116,41 @@ impl<P: Place> Peer<P> {
     }
 
     pub(super) fn is_pending(&self, index: Index) -> bool {
-        let pending = self.effort.as_ref().and_then(|effort| effort.pending.as_ref());
+        let pending =
+            self.handshaking.as_ref().and_then(|handshaking| handshaking.pending.as_ref());
         pending.is_some_and(|(_, local)| *local == index)
     }
 
     /// Sets the configured locator; `None` when it is no longer known. The locator of received
     /// packets has precedence, as files and DNS lag behind. If the peer falls silent, the next
     /// handshakes use both.
-    pub(super) fn set_configured(&mut self, now: Now, place: Option<P>) {
-        if self.configured == place {
+    pub(super) fn set_configured(&mut self, now: Now, locator: Option<P>) {
+        if self.configured == locator {
             return;
         }
-        self.configured = place;
-        if place.is_some() && !self.is_live(now.instant) {
-            self.place = place;
-            if let Some(effort) = &mut self.effort {
+        self.configured = locator;
+        if locator.is_some() && !self.is_live(now.instant) {
+            self.locator = locator;
+            if let Some(handshaking) = &mut self.handshaking {
                 // The handshake was sent to an outdated locator.
-                effort.next = self.not_before.max(now.instant);
+                handshaking.next = self.not_before.max(now.instant);
             }
         }
     }
 
     /// The tunnel came up: the next attempt is due at once.
-    pub(super) fn hurry(&mut self, now: Instant) {
-        if let Some(effort) = &mut self.effort {
-            effort.attempts = 0;
-            effort.since = now;
-            effort.next = self.not_before.max(now);
+    pub(super) fn retry_now(&mut self, now: Instant) {
+        if let Some(handshaking) = &mut self.handshaking {
+            handshaking.attempts = 0;
+            handshaking.since = now;
+            handshaking.next = self.not_before.max(now);
         }
     }
 
     /// Whether there is a session on which the peer answers.
     fn is_live(&self, now: Instant) -> bool {
-        self.current.as_ref().is_some_and(|session| session.may_send(now)) && !self.is_unanswering()
+        self.current.as_ref().is_some_and(|session| session.may_send(now))
+            && !self.is_unresponsive()
     }
 
     pub(super) fn status(&self, now: Instant) -> PeerStatus<P> {
@@ -154,9 +158,9 @@ impl<P: Place> Peer<P> {
         PeerStatus {
             name: self.config.name.clone(),
             public_key: self.config.public_key,
-            place: self.place,
+            locator: self.locator,
             session_age_ms: current.map(|session| now.millis_since(session.since)),
-            handshaking: self.effort.is_some(),
+            handshaking: self.handshaking.is_some(),
             heard_ms_ago: self.heard_at.map(|at| now.millis_since(at)),
             traffic: self.traffic,
         }
@@ -170,8 +174,8 @@ impl<P: Place> Peer<P> {
         packet: &[u8],
         out: &mut Out<'_, P>,
     ) {
-        if self.emit(shared, now, packet, out) {
-            self.unanswered.get_or_insert(now.instant);
+        if self.seal_and_send(shared, now, packet, out) {
+            self.unanswered_since.get_or_insert(now.instant);
             self.rekey_if_due(shared, now, out);
             return;
         }
@@ -180,7 +184,7 @@ impl<P: Place> Peer<P> {
             shared.drops.count(InnerDrop::QueueFull);
         }
         self.queue.push_back(packet.to_vec());
-        self.want(shared, now, out);
+        self.establish(shared, now, out);
     }
 
     /// Opens a packet of the session `local` into `shared.opened`; returns its length.
@@ -199,13 +203,13 @@ impl<P: Place> Peer<P> {
             shared.drops.count(InnerDrop::UnknownSession);
             return None;
         };
-        let (len, standing) = match session.open(now.instant, counter, sealed, &mut shared.opened) {
+        let (len, state) = match session.open(now.instant, counter, sealed, &mut shared.opened) {
             Ok(opened) => opened,
-            Err(refusal) => {
-                shared.drops.count(match refusal {
-                    Refusal::Expired => InnerDrop::Expired,
-                    Refusal::Replayed => InnerDrop::Replayed,
-                    Refusal::NotAuthentic => InnerDrop::NotAuthentic,
+            Err(error) => {
+                shared.drops.count(match error {
+                    OpenError::Expired => InnerDrop::Expired,
+                    OpenError::Replayed => InnerDrop::Replayed,
+                    OpenError::NotAuthentic => InnerDrop::NotAuthentic,
                 });
                 return None;
             }
@@ -215,13 +219,13 @@ impl<P: Place> Peer<P> {
             self.confirm(local);
         }
         self.heard(now);
-        if standing == Standing::Newest
+        if state == CounterState::Newest
             && self.current.as_ref().is_some_and(|current| current.local == local)
         {
-            self.place = Some(from);
+            self.locator = Some(from);
         }
         if len > 0 {
-            self.owed.get_or_insert(now.instant);
+            self.unacked_since.get_or_insert(now.instant);
             self.traffic.received_packets = self.traffic.received_packets.wrapping_add(1);
             self.traffic.received_bytes = self.traffic.received_bytes.wrapping_add(len as u64);
         }
@@ -242,25 +246,25 @@ impl<P: Place> Peer<P> {
         };
         self.others.retain(|session| !session.is_over(now.instant));
         self.current.take_if(|session| session.is_over(now.instant));
-        if self.effort.as_ref().is_some_and(|effort| now.instant >= effort.next) {
-            self.attempt(shared, now, out);
+        if self.handshaking.as_ref().is_some_and(|handshaking| now.instant >= handshaking.next) {
+            self.attempt_handshake(shared, now, out);
         }
-        if due(self.unanswered, DEAD_MS) {
-            self.unanswered = None;
-            self.want(shared, now, out);
+        if due(self.unanswered_since, DEAD_MS) {
+            self.unanswered_since = None;
+            self.establish(shared, now, out);
         }
-        if due(self.owed, ANSWER_MS) {
-            self.owed = None;
-            self.emit(shared, now, &[], out);
+        if due(self.unacked_since, ANSWER_MS) {
+            self.unacked_since = None;
+            self.seal_and_send(shared, now, &[], out);
         }
         if let Some(after_ms) = self.keepalive_ms()
             && self.sent_at.is_none_or(|at| now.instant >= at.plus_millis(after_ms))
         {
-            if self.emit(shared, now, &[], out) {
+            if self.seal_and_send(shared, now, &[], out) {
                 self.rekey_if_due(shared, now, out);
             } else {
                 self.sent_at = Some(now.instant);
-                self.want(shared, now, out);
+                self.establish(shared, now, out);
             }
         }
     }
@@ -271,9 +275,9 @@ impl<P: Place> Peer<P> {
         let over = self.sessions().map(|session| session.since.plus_millis(ACCEPT_MS)).min();
         let keepalive = self.keepalive_ms().map(|ms| after(self.sent_at, ms).unwrap_or_default());
         [
-            self.effort.as_ref().map(|effort| effort.next),
-            after(self.unanswered, DEAD_MS),
-            after(self.owed, ANSWER_MS),
+            self.handshaking.as_ref().map(|handshaking| handshaking.next),
+            after(self.unanswered_since, DEAD_MS),
+            after(self.unacked_since, ANSWER_MS),
             keepalive,
             over,
         ]
@@ -292,17 +296,23 @@ impl<P: Place> Peer<P> {
     }
 
     /// Seals `packet` and sends it; false without a usable session.
-    fn emit(&mut self, shared: &mut Shared, now: Now, packet: &[u8], out: &mut Out<'_, P>) -> bool {
+    fn seal_and_send(
+        &mut self,
+        shared: &mut Shared,
+        now: Now,
+        packet: &[u8],
+        out: &mut Out<'_, P>,
+    ) -> bool {
         let session = self.current.as_mut().filter(|session| session.may_send(now.instant));
-        let (Some(session), Some(place)) = (session, self.place) else {
+        let (Some(session), Some(locator)) = (session, self.locator) else {
             return false;
         };
         let sealed = session.seal(packet, &mut shared.sealed).ok();
         let Some(message) = sealed.and_then(|len| shared.sealed.get(..len)) else {
             return false;
         };
-        out(place, message);
-        self.owed = None;
+        out(locator, message);
+        self.unacked_since = None;
         self.sent_at = Some(now.instant);
         if !packet.is_empty() {
             self.traffic.sent_packets = self.traffic.sent_packets.wrapping_add(1);
@@ -312,7 +322,7 @@ impl<P: Place> Peer<P> {
     }
 
     fn heard(&mut self, now: Now) {
-        self.unanswered = None;
+        self.unanswered_since = None;
         self.heard_at = Some(now.instant);
     }
 }

@@ -34,7 +34,7 @@ fn the_first_packets_wait_for_the_handshake_and_arrive_in_order() {
 }
 
 #[test]
-fn a_rekey_under_load_loses_nothing_though_packets_overtake_each_other() {
+fn a_rekey_under_load_and_reordering_loses_no_packet() {
     with_seeds(|seed| {
         // No loss but much reordering and many duplicates, over more than two rekeys.
         let network = Network { loss_percent: 0, duplicate_percent: 30, ..BAD };
@@ -58,7 +58,7 @@ fn a_rekey_under_load_loses_nothing_though_packets_overtake_each_other() {
 }
 
 #[test]
-fn on_a_bad_network_only_what_the_network_lost_is_lost() {
+fn on_a_bad_network_no_packet_is_lost_but_by_the_network() {
     with_seeds(|seed| {
         let mut world = World::pair(seed, BAD);
         world.send(0, &packet(0, 1, 0));
@@ -80,7 +80,7 @@ fn on_a_bad_network_only_what_the_network_lost_is_lost() {
 }
 
 #[test]
-fn when_both_begin_at_once_one_handshake_stands() {
+fn of_simultaneous_handshakes_one_wins() {
     let mut world = World::pair(1, PERFECT);
     world.send(0, &packet(0, 1, 1));
     world.send(1, &packet(1, 0, 2));
@@ -100,7 +100,7 @@ fn when_both_begin_at_once_one_handshake_stands() {
 }
 
 #[test]
-fn beginning_at_once_settles_on_any_network() {
+fn simultaneous_handshakes_settle_on_any_network() {
     with_seeds(|seed| {
         let mut world = World::pair(seed, BAD);
         for round in 0..5 {
@@ -125,7 +125,7 @@ fn beginning_at_once_settles_on_any_network() {
 }
 
 #[test]
-fn a_side_that_starts_anew_is_heard_again() {
+fn a_restarted_side_gets_a_new_session() {
     with_seeds(|seed| {
         let mut world = World::pair(seed, PERFECT);
         talk(&mut world, 0, 2000, 20);
@@ -155,12 +155,12 @@ fn a_side_that_starts_anew_is_heard_again() {
 }
 
 #[test]
-fn a_peer_that_moves_is_answered_where_it_was_last_heard() {
+fn answers_go_to_the_last_locator_of_a_peer_that_moves() {
     let mut world = World::pair(3, PERFECT);
     talk(&mut world, 0, 1000, 20);
     world.run_ms(100);
-    world.places.remove(&101);
-    world.places.insert(201, 1);
+    world.locators.remove(&101);
+    world.locators.insert(201, 1);
     world.numbers(1);
     // No message came from the new locator yet.
     world.send(0, &packet(0, 1, 500));
@@ -181,14 +181,14 @@ fn a_peer_that_moves_is_answered_where_it_was_last_heard() {
 }
 
 #[test]
-fn a_new_place_from_outside_is_tried_at_once() {
+fn a_new_configured_locator_is_used_at_once() {
     let mut world = World::new(4, PERFECT, vec![vec![peer(1, None)], vec![peer(0, None)]]);
     world.send(0, &packet(0, 1, 1));
     world.run_ms(3000);
     assert!(world.log.is_empty());
-    assert!(world.drops(0, InnerDrop::NoPlace) > 0);
+    assert!(world.drops(0, InnerDrop::NoLocator) > 0);
     let now = world.now();
-    world.sides[0].set_place(now, PeerIndex(0), Some(101));
+    world.sides[0].set_locator(now, PeerIndex(0), Some(101));
     world.run_ms(100);
     assert_eq!(world.numbers(1), [1]);
     // The responder has learned the locator of the initiator.
@@ -198,10 +198,10 @@ fn a_new_place_from_outside_is_tried_at_once() {
 }
 
 #[test]
-fn nobody_there_is_given_up_and_begun_anew_by_the_next_packet() {
+fn an_absent_peer_is_given_up_until_the_next_packet() {
     let mut world = World::pair(5, PERFECT);
-    world.places.remove(&101);
-    world.places.insert(555, 1);
+    world.locators.remove(&101);
+    world.locators.insert(555, 1);
     for number in 0..100 {
         world.send(0, &packet(0, 1, number));
     }
@@ -212,16 +212,16 @@ fn nobody_there_is_given_up_and_begun_anew_by_the_next_packet() {
     assert_eq!(world.drops(0, InnerDrop::NoHandshake), 64);
     world.run_ms(120_000);
     assert_eq!(world.log.len(), sent, "it goes on for ever");
-    world.places.insert(101, 1);
+    world.locators.insert(101, 1);
     world.send(0, &packet(0, 1, 7));
     world.run_ms(100);
     assert_eq!(world.numbers(1), [7]);
 }
 
 #[test]
-fn keepalives_come_when_asked_for_and_answer_what_is_heard() {
-    let keep = |side, place| {
-        let mut peer = peer(side, Some(place));
+fn keepalives_are_periodic_and_answer_packets() {
+    let keep = |side, locator| {
+        let mut peer = peer(side, Some(locator));
         peer.keepalive_seconds = 15;
         peer
     };
@@ -244,7 +244,7 @@ fn keepalives_come_when_asked_for_and_answer_what_is_heard() {
 }
 
 #[test]
-fn silence_is_silent() {
+fn an_idle_side_sends_nothing() {
     let mut world = World::pair(7, PERFECT);
     talk(&mut world, 0, 1000, 20);
     world.run_ms(10_000);
@@ -255,18 +255,18 @@ fn silence_is_silent() {
 }
 
 #[test]
-fn news_from_outside_does_not_override_where_a_peer_is_heard_from() {
+fn the_locator_of_received_packets_has_precedence() {
     let mut world = World::pair(31, PERFECT);
     world.send(0, &packet(0, 1, 1));
     world.run_ms(200);
     assert_eq!(world.numbers(1), [1]);
     // Side 1 moves and sends from its new locator; then a file supplies an outdated one.
-    world.places.insert(201, 1);
+    world.locators.insert(201, 1);
     world.send(1, &packet(1, 0, 2));
     world.run_ms(200);
     assert_eq!(world.numbers(0), [2]);
     let now = world.now();
-    world.sides[0].set_place(now, PeerIndex(0), Some(999));
+    world.sides[0].set_locator(now, PeerIndex(0), Some(999));
     world.log.clear();
     world.send(0, &packet(0, 1, 3));
     world.run_ms(200);
@@ -275,16 +275,16 @@ fn news_from_outside_does_not_override_where_a_peer_is_heard_from() {
 }
 
 #[test]
-fn news_from_outside_counts_when_the_peer_is_silent() {
+fn the_configured_locator_is_used_when_the_peer_is_silent() {
     let mut world = World::pair(32, PERFECT);
     world.send(0, &packet(0, 1, 1));
     world.run_ms(200);
     // It moves silently: packets to its old locator are lost, until the new one is configured.
-    world.places.remove(&101);
-    world.places.insert(201, 1);
+    world.locators.remove(&101);
+    world.locators.insert(201, 1);
     world.send(0, &packet(0, 1, 2));
     let now = world.now();
-    world.sides[0].set_place(now, PeerIndex(0), Some(201));
+    world.sides[0].set_locator(now, PeerIndex(0), Some(201));
     world.run_ms(15_000);
     world.send(0, &packet(0, 1, 3));
     world.run_ms(200);
@@ -292,7 +292,7 @@ fn news_from_outside_counts_when_the_peer_is_silent() {
 }
 
 #[test]
-fn when_the_tunnel_is_up_again_nobody_waits_for_the_next_turn() {
+fn pending_handshakes_are_retried_when_the_tunnel_comes_up() {
     let mut world = World::pair(33, PERFECT);
     world.network.loss_percent = 100;
     world.send(0, &packet(0, 1, 1));
@@ -300,7 +300,7 @@ fn when_the_tunnel_is_up_again_nobody_waits_for_the_next_turn() {
     world.run_ms(16_000);
     world.network.loss_percent = 0;
     let now = world.now().instant;
-    world.sides[0].hurry(now);
+    world.sides[0].retry_now(now);
     world.run_ms(1100);
     assert_eq!(world.numbers(1), [1]);
 }

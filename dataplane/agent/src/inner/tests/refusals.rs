@@ -16,17 +16,17 @@ fn connected(seed: u64) -> World {
 }
 
 /// The last message of a kind from a locator.
-fn last(world: &World, from: Place, kind: u8) -> Vec<u8> {
+fn last(world: &World, from: Locator, kind: u8) -> Vec<u8> {
     let mut all = world.log.iter().rev();
     all.find(|(at, _, body)| *at == from && body[0] == kind).unwrap().2.clone()
 }
 
 #[test]
-fn every_message_counts_once() {
+fn replayed_messages_are_dropped() {
     let mut world = connected(1);
     let messages = std::mem::take(&mut world.log);
     for (from, to, body) in &messages {
-        let side = world.places[to];
+        let side = world.locators[to];
         world.inject(*from, side, body);
     }
     assert_eq!(world.numbers(0), NOTHING);
@@ -39,7 +39,7 @@ fn every_message_counts_once() {
 }
 
 #[test]
-fn a_replayed_initiation_moves_nothing_even_after_a_restart() {
+fn a_replayed_initiation_changes_no_locator_even_after_a_restart() {
     let mut world = connected(2);
     let initiation = last(&world, 100, 1);
     world.restart(1, vec![peer(0, Some(100))]);
@@ -53,7 +53,7 @@ fn a_replayed_initiation_moves_nothing_even_after_a_restart() {
 }
 
 #[test]
-fn any_changed_byte_is_noticed() {
+fn any_modified_byte_is_detected() {
     let mut world = connected(3);
     world.network.loss_percent = 100;
     world.send(0, &packet(0, 1, 9));
@@ -73,7 +73,7 @@ fn any_changed_byte_is_noticed() {
 }
 
 #[test]
-fn a_changed_handshake_is_noticed_and_does_not_spoil_the_right_one() {
+fn a_modified_handshake_is_refused_and_the_authentic_one_still_works() {
     let mut world = World::pair(4, PERFECT);
     world.network.loss_percent = 100;
     world.send(0, &packet(0, 1, 1));
@@ -114,7 +114,7 @@ fn only_peers_of_the_config_are_answered() {
     assert!(world.log.iter().all(|(from, _, _)| *from == 102));
     // Side 0 confuses side 2 with side 1: the initiation is for another key.
     let now = world.now();
-    world.sides[0].set_place(now, crate::inner::routes::PeerIndex(0), Some(102));
+    world.sides[0].set_locator(now, crate::inner::routes::PeerIndex(0), Some(102));
     world.send(0, &packet(0, 1, 2));
     world.run_ms(1000);
     assert_eq!(world.drops(2, InnerDrop::HandshakeNotAuthentic), 1);
@@ -166,7 +166,7 @@ fn a_peer_may_only_send_from_its_own_addresses() {
 }
 
 #[test]
-fn what_the_device_gives_is_looked_at() {
+fn packets_from_the_device_are_checked() {
     let mut world = connected(8);
     world.send(0, &packet(0, 77, 1));
     assert_eq!(world.drops(0, InnerDrop::NoRoute), 1);
@@ -185,7 +185,7 @@ fn what_the_device_gives_is_looked_at() {
 }
 
 #[test]
-fn a_flood_of_handshakes_is_bounded_and_does_not_keep_peers_out() {
+fn a_flood_of_handshakes_is_bounded_and_does_not_block_peers() {
     let mut world = World::pair(9, PERFECT);
     let mut forged = vec![7; 108];
     forged[0] = 1;
@@ -193,8 +193,8 @@ fn a_flood_of_handshakes_is_bounded_and_does_not_keep_peers_out() {
     for _ in 0..5 {
         for source in 0..3000u64 {
             // 2000 other agents, one of which sends a third of the messages.
-            let place = if source % 3 == 0 { 1000 } else { 2000 + source as u32 };
-            world.inject(place, 1, &forged);
+            let locator = if source % 3 == 0 { 1000 } else { 2000 + source as u32 };
+            world.inject(locator, 1, &forged);
         }
         world.run_ms(1000);
     }
@@ -213,22 +213,22 @@ fn a_flood_of_handshakes_is_bounded_and_does_not_keep_peers_out() {
 /// An agent of the tenant with 2000 tokens keeps all budgets empty; a peer from a new locator still
 /// succeeds.
 #[test]
-fn a_flood_from_many_tokens_does_not_keep_a_peer_out_that_moved() {
+fn a_flood_from_many_tokens_does_not_block_a_peer_that_moved() {
     let mut world = World::pair(19, PERFECT);
     let mut forged = vec![7; 108];
     forged[0] = 1;
     let flood = |world: &mut World, ms| {
         for _ in 0..ms {
             for _ in 0..2 {
-                let place = 2000 + world.rng.below(2000) as Place;
-                world.inject(place, 1, &forged);
+                let locator = 2000 + world.rng.below(2000) as Locator;
+                world.inject(locator, 1, &forged);
             }
             world.run_ms(1);
         }
     };
     // Within half a minute all tokens of the flooder are banned.
     flood(&mut world, 30_000);
-    world.places.insert(555, 0);
+    world.locators.insert(555, 0);
     world.send(0, &packet(0, 1, 1));
     flood(&mut world, 5000);
     assert_eq!(world.numbers(1), [1]);
@@ -236,7 +236,7 @@ fn a_flood_from_many_tokens_does_not_keep_a_peer_out_that_moved() {
 }
 
 #[test]
-fn noise_of_all_lengths_does_nothing() {
+fn random_bytes_of_all_lengths_are_dropped() {
     let mut world = connected(10);
     let before = world.log.len();
     for round in 0..20_000u64 {

@@ -13,7 +13,7 @@ use crate::inner::{Inner, PeerConfig};
 pub const NOTHING: [u64; 0] = [];
 
 /// The locator of a side.
-pub type Place = u32;
+pub type Locator = u32;
 
 /// Small, fast, and the same on all machines (SplitMix64).
 #[derive(Clone)]
@@ -56,8 +56,8 @@ pub const BAD: Network =
 struct Flying {
     at_ms: u64,
     order: u64,
-    from: Place,
-    to: Place,
+    from: Locator,
+    to: Locator,
     body: Vec<u8>,
 }
 
@@ -65,13 +65,13 @@ pub struct World {
     pub now_ms: u64,
     pub network: Network,
     pub rng: Rng,
-    pub sides: Vec<Inner<Place>>,
+    pub sides: Vec<Inner<Locator>>,
     /// The side at each locator.
-    pub places: HashMap<Place, usize>,
+    pub locators: HashMap<Locator, usize>,
     /// Packets delivered to each side's device.
     pub delivered: Vec<Vec<Vec<u8>>>,
     /// All messages ever sent, with source and destination.
-    pub log: Vec<(Place, Place, Vec<u8>)>,
+    pub log: Vec<(Locator, Locator, Vec<u8>)>,
     flying: BinaryHeap<Reverse<Flying>>,
     order: u64,
 }
@@ -85,12 +85,12 @@ pub fn public(side: usize) -> PublicKey {
 }
 
 /// Side `side` owns 10.9.0.`side`.
-pub fn peer(side: usize, place: Option<Place>) -> PeerConfig<Place> {
+pub fn peer(side: usize, locator: Option<Locator>) -> PeerConfig<Locator> {
     PeerConfig {
         name: format!("side-{side}"),
         public_key: public(side),
         preshared_key: None,
-        place,
+        locator,
         allowed: vec![format!("10.9.0.{side}/32").parse().unwrap()],
         keepalive_seconds: 0,
     }
@@ -117,13 +117,13 @@ pub fn number_of(packet: &[u8]) -> u64 {
 
 impl World {
     /// Sides 0, 1, ... at locators 100, 101, ..., each with its peers.
-    pub fn new(seed: u64, network: Network, peers: Vec<Vec<PeerConfig<Place>>>) -> World {
+    pub fn new(seed: u64, network: Network, peers: Vec<Vec<PeerConfig<Locator>>>) -> World {
         let mut world = World {
             now_ms: 1_000_000,
             network,
             rng: Rng(seed),
             sides: Vec::new(),
-            places: HashMap::new(),
+            locators: HashMap::new(),
             delivered: vec![Vec::new(); peers.len()],
             log: Vec::new(),
             flying: BinaryHeap::new(),
@@ -132,7 +132,7 @@ impl World {
         for (side, peers) in peers.into_iter().enumerate() {
             let inner = world.side(side, peers);
             world.sides.push(inner);
-            world.places.insert(100 + side as Place, side);
+            world.locators.insert(100 + side as Locator, side);
         }
         world
     }
@@ -142,7 +142,7 @@ impl World {
         World::new(seed, network, vec![vec![peer(1, Some(101))], vec![peer(0, Some(100))]])
     }
 
-    pub fn side(&mut self, side: usize, peers: Vec<PeerConfig<Place>>) -> Inner<Place> {
+    pub fn side(&mut self, side: usize, peers: Vec<PeerConfig<Locator>>) -> Inner<Locator> {
         let mut rng = Rng(self.rng.next());
         let random = move |bytes: &mut [u8]| {
             bytes.fill_with(|| rng.next() as u8);
@@ -152,7 +152,7 @@ impl World {
     }
 
     /// Replaces a side by a new one without state, like a restarted process.
-    pub fn restart(&mut self, side: usize, peers: Vec<PeerConfig<Place>>) {
+    pub fn restart(&mut self, side: usize, peers: Vec<PeerConfig<Locator>>) {
         self.sides[side] = self.side(side, peers);
     }
 
@@ -163,8 +163,8 @@ impl World {
         }
     }
 
-    pub fn place_of(&self, side: usize) -> Place {
-        let here = self.places.iter().filter(|(_, at)| **at == side).map(|(place, _)| *place);
+    pub fn locator_of(&self, side: usize) -> Locator {
+        let here = self.locators.iter().filter(|(_, at)| **at == side).map(|(locator, _)| *locator);
         here.max().unwrap()
     }
 
@@ -173,7 +173,7 @@ impl World {
     }
 
     /// Delivers a message, which may be forged.
-    pub fn inject(&mut self, from: Place, side: usize, body: &[u8]) {
+    pub fn inject(&mut self, from: Locator, side: usize, body: &[u8]) {
         let mut delivered = None;
         self.with(side, |inner, now, out| {
             delivered = inner.receive(now, from, body, out).map(<[u8]>::to_vec);
@@ -187,7 +187,7 @@ impl World {
             self.now_ms += 1;
             while self.flying.peek().is_some_and(|Reverse(next)| next.at_ms <= self.now_ms) {
                 let Reverse(next) = self.flying.pop().unwrap();
-                if let Some(&side) = self.places.get(&next.to) {
+                if let Some(&side) = self.locators.get(&next.to) {
                     self.inject(next.from, side, &next.body);
                 }
             }
@@ -219,9 +219,9 @@ impl World {
     fn with(
         &mut self,
         side: usize,
-        act: impl FnOnce(&mut Inner<Place>, Now, &mut crate::inner::Out<'_, Place>),
+        act: impl FnOnce(&mut Inner<Locator>, Now, &mut crate::inner::Out<'_, Locator>),
     ) {
-        let (now, from) = (self.now(), self.place_of(side));
+        let (now, from) = (self.now(), self.locator_of(side));
         let mut sent = Vec::new();
         act(&mut self.sides[side], now, &mut |to, body: &[u8]| sent.push((to, body.to_vec())));
         for (to, body) in sent {

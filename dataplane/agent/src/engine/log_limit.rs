@@ -4,40 +4,40 @@ use std::fmt::Display;
 
 use anyrelay_core::time::Instant;
 
-use crate::outer::sender::SendCounts;
+use crate::outer::counts::SendCounts;
 
 /// Admits a text that differs from the last one, or that was last logged a minute ago.
 #[derive(Debug, Default)]
-pub(super) struct Gate {
-    told: Option<(String, Instant)>,
+pub(super) struct LogLimiter {
+    logged: Option<(String, Instant)>,
 }
 
-impl Gate {
+impl LogLimiter {
     /// The text, if it is to be logged.
-    pub(super) fn pass(&mut self, now: Instant, text: impl Display) -> Option<String> {
+    pub(super) fn admit(&mut self, now: Instant, text: impl Display) -> Option<String> {
         let text = text.to_string();
-        let told = self.told.as_ref();
-        if told.is_some_and(|(before, at)| *before == text && now.millis_since(*at) < QUIET_MS) {
+        let logged = self.logged.as_ref();
+        if logged.is_some_and(|(before, at)| *before == text && now.millis_since(*at) < QUIET_MS) {
             return None;
         }
-        self.told = Some((text.clone(), now));
+        self.logged = Some((text.clone(), now));
         Some(text)
     }
 
     /// The problem is over: the next text counts as new.
     pub(super) fn reset(&mut self) {
-        self.told = None;
+        self.logged = None;
     }
 }
 
-/// Warnings about segments that were not sent: reasons and numbers.
+/// SendWarnings about segments that were not sent: reasons and numbers.
 #[derive(Debug, Default)]
-pub(super) struct Warnings {
+pub(super) struct SendWarnings {
     seen: SendCounts,
     quiet_until: Instant,
 }
 
-impl Warnings {
+impl SendWarnings {
     /// The warnings due at `now`.
     pub(super) fn due(&mut self, now: Instant, counts: &SendCounts) -> Vec<String> {
         if now < self.quiet_until {
@@ -79,8 +79,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_what_is_new_once_a_minute() {
-        let mut warnings = Warnings::default();
+    fn new_losses_are_logged_once_a_minute() {
+        let mut warnings = SendWarnings::default();
         let at = Instant::from_millis;
         let mut counts = SendCounts::default();
         assert!(warnings.due(at(0), &counts).is_empty());
@@ -96,16 +96,16 @@ mod tests {
     }
 
     #[test]
-    fn what_stays_wrong_is_told_once_a_minute() {
-        let mut gate = Gate::default();
-        let told = (0..180).filter(|second| {
-            gate.pass(Instant::from_millis(second * 1000), "no route; trying again").is_some()
+    fn a_lasting_problem_is_logged_once_a_minute() {
+        let mut limiter = LogLimiter::default();
+        let logged = (0..180).filter(|second| {
+            limiter.admit(Instant::from_millis(second * 1000), "no route; trying again").is_some()
         });
-        assert_eq!(told.collect::<Vec<_>>(), [0, 60, 120]);
+        assert_eq!(logged.collect::<Vec<_>>(), [0, 60, 120]);
         let at = Instant::from_millis(180_500);
-        assert!(gate.pass(at, "another reason").is_some(), "at once");
-        assert!(gate.pass(at, "another reason").is_none());
-        gate.reset();
-        assert!(gate.pass(at, "another reason").is_some(), "it was well meanwhile");
+        assert!(limiter.admit(at, "another reason").is_some(), "at once");
+        assert!(limiter.admit(at, "another reason").is_none());
+        limiter.reset();
+        assert!(limiter.admit(at, "another reason").is_some(), "it was well meanwhile");
     }
 }

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use anyrelay_core::time::Instant;
 
-use super::sender::SendCounts;
-use super::{Ends, Firewall, FirewallError, Port, PortError, Receiver, Sender, route};
+use super::counts::UplinkCounts;
+use super::{
+    Endpoints, Firewall, FirewallError, Receiver, ReservePortError, ReservedPort, Sender, route,
+};
 
 /// The destination of an uplink, and the device that it must not use.
 #[derive(Clone, Debug)]
-pub struct Way {
+pub struct UplinkConfig {
     /// The VIP.
     pub vip: SocketAddr,
     /// The agent's own TUN device. A route into it does not count: after the loss of the host's
@@ -20,32 +22,23 @@ pub struct Way {
 }
 
 /// The uplink to the VIP: port, firewall table and sockets.
-pub struct Link {
-    way: Way,
+pub struct Uplink {
+    config: UplinkConfig,
     local: IpAddr,
     /// Receives segments from the VIP.
     pub receiver: Receiver,
     /// Sends segments to the VIP.
     pub sender: Sender,
     /// Counters of earlier sockets and uplinks.
-    before: Counts,
+    before: UplinkCounts,
     // Dropped in this order: the port stays reserved as long as its table exists.
     firewall: Firewall,
-    port: Port,
-}
-
-/// Counters of the uplinks since the agent's start.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Counts {
-    /// Segments to the VIP.
-    pub sender: SendCounts,
-    /// Segments from the VIP with a wrong length or checksum.
-    pub damaged: u64,
+    port: ReservedPort,
 }
 
 /// Why the uplink cannot be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum LinkError {
+pub enum UplinkError {
     /// No route leads to the VIP.
     #[error("no route to the VIP {vip}: {source}")]
     Route {
@@ -67,7 +60,7 @@ pub enum LinkError {
     },
     /// The port cannot be reserved.
     #[error(transparent)]
-    Port(#[from] PortError),
+    Port(#[from] ReservePortError),
     /// The firewall table cannot be created.
     #[error(transparent)]
     Firewall(#[from] FirewallError),
@@ -79,38 +72,38 @@ pub enum LinkError {
     Sender(io::Error),
 }
 
-impl LinkError {
+impl UplinkError {
     /// Whether another port would help.
     pub fn port_in_use(&self) -> bool {
-        matches!(self, LinkError::Port(error) if error.in_use())
+        matches!(self, UplinkError::Port(error) if error.in_use())
     }
 
     /// Whether the error may be temporary, because the host is not on a network.
-    pub fn is_passing(&self) -> bool {
-        matches!(self, LinkError::Route { .. } | LinkError::OwnDevice { .. })
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, UplinkError::Route { .. } | UplinkError::OwnDevice { .. })
     }
 }
 
-impl Link {
+impl Uplink {
     /// Opens the uplink from port `port`, for which it waits up to `patience`. `before` are the
     /// counters of earlier uplinks.
     ///
     /// # Errors
     /// When there is no route, or a port, table or socket cannot be had.
     pub fn open(
-        way: &Way,
+        config: &UplinkConfig,
         port: u16,
         patience: Duration,
-        before: Counts,
-    ) -> Result<Self, LinkError> {
-        let vip = way.vip;
+        before: UplinkCounts,
+    ) -> Result<Self, UplinkError> {
+        let vip = config.vip;
         let local =
-            route::source_towards(vip).map_err(|source| LinkError::Route { vip, source })?;
-        way.check(local)?;
-        let port = Port::keep_within(vip, port, patience)?;
+            route::source_towards(vip).map_err(|source| UplinkError::Route { vip, source })?;
+        config.check(local)?;
+        let port = ReservedPort::reserve_within(vip, port, patience)?;
         let firewall = Firewall::install(vip, &port)?;
         let (receiver, sender) = sockets(vip, local, port.number())?;
-        Ok(Link { way: way.clone(), local, receiver, sender, before, firewall, port })
+        Ok(Uplink { config: config.clone(), local, receiver, sender, before, firewall, port })
     }
 
     /// The host's address and the agent's port.
@@ -119,8 +112,8 @@ impl Link {
     }
 
     /// The counters of this uplink and earlier ones.
-    pub fn counts(&self) -> Counts {
-        Counts {
+    pub fn counts(&self) -> UplinkCounts {
+        UplinkCounts {
             sender: self.before.sender.and(self.sender.counts()),
             damaged: self.before.damaged + self.receiver.damaged(),
         }
@@ -132,16 +125,16 @@ impl Link {
     /// # Errors
     /// When the new sockets cannot be opened; nothing changes then. When the route leads into the
     /// agent's own device, the uplink must be closed: its segments would return into the tunnel.
-    pub fn follow_route(&mut self, now: Instant) -> Result<bool, LinkError> {
-        self.sender.look_at_path(now);
-        let Ok(local) = route::keep_or_move(self.local, self.way.vip) else {
+    pub fn follow_route(&mut self, now: Instant) -> Result<bool, UplinkError> {
+        self.sender.update_path(now);
+        let Ok(local) = route::keep_or_move(self.local, self.config.vip) else {
             return Ok(false);
         };
-        self.way.check(local)?;
+        self.config.check(local)?;
         if local == self.local {
             return Ok(false);
         }
-        let (receiver, sender) = sockets(self.way.vip, local, self.port.number())?;
+        let (receiver, sender) = sockets(self.config.vip, local, self.port.number())?;
         self.before = self.counts();
         (self.receiver, self.sender, self.local) = (receiver, sender, local);
         Ok(true)
@@ -156,24 +149,24 @@ impl Link {
     }
 }
 
-impl Way {
+impl UplinkConfig {
     /// Checks that segments from `local` do not leave through the agent's own device.
-    fn check(&self, local: IpAddr) -> Result<(), LinkError> {
+    fn check(&self, local: IpAddr) -> Result<(), UplinkError> {
         let Some(device) = &self.own_device else { return Ok(()) };
         // A kernel that does not answer counts as a pass: the address shows that a route exists.
         match (route::device_towards(local, self.vip.ip()), route::index_of(device)) {
             (Ok(used), Ok(own)) if used == own => {
-                Err(LinkError::OwnDevice { vip: self.vip, device: device.clone() })
+                Err(UplinkError::OwnDevice { vip: self.vip, device: device.clone() })
             }
             _ => Ok(()),
         }
     }
 }
 
-fn sockets(vip: SocketAddr, local: IpAddr, port: u16) -> Result<(Receiver, Sender), LinkError> {
-    let ends = Ends { local: (local, port).into(), vip };
+fn sockets(vip: SocketAddr, local: IpAddr, port: u16) -> Result<(Receiver, Sender), UplinkError> {
+    let endpoints = Endpoints { local: (local, port).into(), vip };
     // The receiver first, so that it misses no answer.
-    let receiver = Receiver::open(&ends).map_err(LinkError::Receiver)?;
-    let sender = Sender::open(&ends).map_err(LinkError::Sender)?;
+    let receiver = Receiver::open(&endpoints).map_err(UplinkError::Receiver)?;
+    let sender = Sender::open(&endpoints).map_err(UplinkError::Sender)?;
     Ok((receiver, sender))
 }

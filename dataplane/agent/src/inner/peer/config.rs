@@ -1,7 +1,7 @@
 //! Config and status of a peer.
 
 use crate::inner::keys::{PresharedKey, PublicKey};
-use crate::inner::routes::Prefix;
+use crate::inner::routes::IpPrefix;
 
 /// The config of a peer.
 #[derive(Clone, Debug)]
@@ -13,9 +13,9 @@ pub struct PeerConfig<P> {
     /// The secret shared with it, if any.
     pub preshared_key: Option<PresharedKey>,
     /// Its locator, if known at start.
-    pub place: Option<P>,
+    pub locator: Option<P>,
     /// The inner addresses that it may use.
-    pub allowed: Vec<Prefix>,
+    pub allowed: Vec<IpPrefix>,
     /// The idle time after which a keepalive is sent; 0 for never.
     pub keepalive_seconds: u16,
 }
@@ -28,7 +28,7 @@ pub struct PeerStatus<P> {
     /// Its public key, which identifies it.
     pub public_key: PublicKey,
     /// Its locator: that of its last packet, or the configured one.
-    pub place: Option<P>,
+    pub locator: Option<P>,
     /// The age of the current session, in milliseconds.
     pub session_age_ms: Option<u64>,
     /// Whether a handshake is in progress.
