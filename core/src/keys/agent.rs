@@ -1,4 +1,4 @@
-//! An agent's key: the file that it gets, and the keys of all agents as a POP looks them up.
+//! An agent's key file, and the keys of all agents by number.
 //!
 //! ```toml
 //! tenant = 1
@@ -11,19 +11,22 @@
 use super::{Tenants, agent_key, from_hex, line_of, to_hex};
 use crate::crypto::{HkdfError, Key128};
 
-/// What an agent's key file holds.
+/// The contents of an agent's key file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentKey {
     /// The tenant's number.
     pub tenant: u16,
-    /// The agent's number among the tenant's.
+    /// The agent's number within the tenant.
     pub agent: u32,
     /// Its key.
     pub key: Key128,
 }
 
 impl AgentKey {
-    /// Reads the text of an agent's key file. An error never quotes the text.
+    /// Reads the text of an agent's key file.
+    ///
+    /// # Errors
+    /// The first mistake. It never quotes the text.
     pub fn parse(text: &str) -> Result<Self, AgentKeyError> {
         let table: toml::Table = toml::from_str(text).map_err(|error: toml::de::Error| {
             AgentKeyError::Syntax { line: line_of(text, &error) }
@@ -39,7 +42,7 @@ impl AgentKey {
         })
     }
 
-    /// The text of the file. It must be written where nobody else can read it.
+    /// The text of the file. It holds a secret: only its owner may be able to read it.
     pub fn serialize(&self) -> String {
         format!(
             "# An anyrelay agent's key: for one agent, on one host; mode 0600.\n\
@@ -51,7 +54,7 @@ impl AgentKey {
     }
 }
 
-/// What is wrong with an agent's key file.
+/// A mistake in an agent's key file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AgentKeyError {
     /// It is not TOML.
@@ -60,18 +63,18 @@ pub enum AgentKeyError {
         /// The line, from 1.
         line: usize,
     },
-    /// It holds a name that is none of the three.
+    /// It has an unknown name.
     #[error("it holds something else than tenant, agent and key; is it an agent's key file?")]
     UnknownName,
     /// A number is missing or out of its range.
     #[error("{name}: must be there, a whole number 0..={max}")]
     NotNumber {
-        /// Which.
+        /// The name of the number.
         name: &'static str,
-        /// The highest that it can be.
+        /// The highest valid number.
         max: u32,
     },
-    /// The key is missing or not 16 bytes in hex.
+    /// The key is missing, or not 16 bytes in hex.
     #[error("key: must be there, 32 hex digits in quotes; `anyrelay agent issue` writes the file")]
     NotHex,
 }
@@ -84,15 +87,18 @@ fn number(table: &toml::Table, name: &'static str, max: u32) -> Result<u32, Agen
 
 const NAMES: [&str; 3] = ["tenant", "agent", "key"];
 
-/// The keys of all agents that are not revoked, ready to be looked up.
+/// The keys of all agents that are not revoked, by number.
 #[derive(Clone, Debug, Default)]
 pub struct AgentKeys {
-    // Ascending by (tenant, agent), joined to one number.
+    // Ascending by tenant and agent, joined to one number.
     keys: Vec<(u64, Key128)>,
 }
 
 impl AgentKeys {
-    /// Those of `tenants`.
+    /// The keys of the agents of `tenants`.
+    ///
+    /// # Errors
+    /// When HKDF fails, which it does not for keys of this length.
     pub fn new(tenants: &Tenants) -> Result<Self, HkdfError> {
         let mut keys = Vec::new();
         for tenant in &tenants.tenants {
@@ -104,25 +110,25 @@ impl AgentKeys {
         Ok(AgentKeys { keys })
     }
 
-    /// The key of the agent, if it is known.
+    /// The key of the agent, if it is listed and not revoked.
     pub fn get(&self, tenant: u16, agent: u32) -> Option<&Key128> {
         let place = place(tenant, agent);
         let index = self.keys.binary_search_by_key(&place, |(place, _)| *place).ok()?;
         self.keys.get(index).map(|(_, key)| key)
     }
 
-    /// How many there are of `tenants`, which are ascending.
+    /// The number of agents of `tenants`, which are ascending.
     pub fn count_of(&self, tenants: &[u16]) -> usize {
         let is_wanted = |place: u64| tenants.binary_search(&((place >> 32) as u16)).is_ok();
         self.keys.iter().filter(|(place, _)| is_wanted(*place)).count()
     }
 
-    /// How many there are.
+    /// The number of agents.
     pub fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// Whether there are none.
+    /// Whether there is no agent.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
@@ -147,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn every_error_says_what_and_shows_no_secret() {
+    fn every_error_has_a_reason_and_shows_no_secret() {
         let good = sample().serialize();
         for (text, reason) in [
             (good.replace("key = \"", "key = "), "line 4"),

@@ -1,14 +1,14 @@
-//! Times in files and on the command line: RFC 3339, which TOML's offset date-times are.
+//! Times in files and on the command line: RFC 3339, as in TOML's offset date-times.
 
 use crate::time::UnixTime;
 
-/// The time that `text` names, such as `2026-11-22T10:00:00Z` or `2026-11-22 11:00:00+01:00`.
-/// `None` when it is not RFC 3339, has no offset from UTC, or lies before 1970.
+/// The time of `text`, such as `2026-11-22T10:00:00Z` or `2026-11-22 11:00:00+01:00`.
+/// `None` when it is not RFC 3339, has no offset from UTC, or is before 1970.
 pub fn parse_time(text: &str) -> Option<UnixTime> {
     from_toml(&text.parse().ok()?)
 }
 
-/// The time that a TOML date-time names, if it says all of it: date, time and offset.
+/// The time of a TOML date-time that has a date, a time and an offset.
 pub(super) fn from_toml(datetime: &toml::value::Datetime) -> Option<UnixTime> {
     let (date, time) = (datetime.date?, datetime.time?);
     let offset_minutes = match datetime.offset? {
@@ -33,7 +33,7 @@ pub fn format_time(time: UnixTime) -> String {
 
 /// Days from 1970-01-01 to a day of the Gregorian calendar.
 ///
-/// Years begin in March here, so that the leap day is the last of its year (Hinnant,
+/// Years begin in March here, so that a leap day is the last day of its year (Hinnant,
 /// "chrono-Compatible Low-Level Date Algorithms").
 fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
@@ -43,7 +43,7 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
         - DAYS_TO_1970
 }
 
-/// Year, month and day of the day that is `days` after 1970-01-01.
+/// Year, month and day of the day `days` after 1970-01-01.
 fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let days = days + DAYS_TO_1970;
     let (era, day_of_era) = (days.div_euclid(DAYS_OF_ERA), days.rem_euclid(DAYS_OF_ERA));
@@ -56,8 +56,9 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     (era * 400 + year_of_era + i64::from(month <= 2), month, day)
 }
 
-/// Days of 400 years, and from 0000-03-01 to 1970-01-01.
+/// Days of 400 years.
 const DAYS_OF_ERA: i64 = 146_097;
+/// Days from 0000-03-01 to 1970-01-01.
 const DAYS_TO_1970: i64 = 719_468;
 
 #[cfg(test)]
@@ -96,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_moment_is_refused() {
+    fn texts_without_a_full_time_are_refused() {
         for text in
             ["", "2026-11-22", "10:00:00", "2026-11-22T10:00:00", "1969-12-31T23:59:59Z", "soon"]
         {

@@ -1,24 +1,25 @@
-//! Epochs of token secrets: how tokens are renewed without a gap.
+//! Epochs of token secrets, which renew tokens without a gap.
 //!
-//! Epochs are numbered 0..=255 and around again, and at most two are there at a time. New tokens are
-//! made with the current one. The next is current from its `not_before` on, but its tokens are
-//! accepted as soon as it is in the file, as POPs' clocks differ. The one before is accepted for 24
-//! hours more ([`EPOCH_GRACE_MS`]), so that whoever looked up a token of it has time to look again.
+//! Epochs are numbered 0..=255 and wrap, and a file has at most two. New tokens are sealed under
+//! the current one. The next epoch is current from its `not_before` on, but its tokens are accepted
+//! as soon as it is in the file, because the clocks of POPs differ. The previous epoch is accepted
+//! for 24 hours more ([`EPOCH_GRACE_MS`]), so that agents that looked up one of its tokens have
+//! time to look it up again.
 
 use super::Secret;
 use crate::time::UnixTime;
 
-/// How long an epoch is still accepted when its successor is current, in milliseconds: 24 hours.
+/// How long an epoch is accepted after its successor became current, in milliseconds: 24 hours.
 pub const EPOCH_GRACE_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// A token secret and when it becomes current.
+/// A token secret, and the time from which it is current.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Epoch {
     /// Its number.
     pub number: u8,
     /// Its secret.
     pub secret: Secret,
-    /// When it becomes current; 1970 where that was never said.
+    /// The time from which it is current; 1970 where the file has none.
     pub not_before: UnixTime,
 }
 
@@ -30,7 +31,7 @@ pub struct Epochs {
 }
 
 impl Epochs {
-    /// `first` and, if given, the one after it.
+    /// `first` and, if given, its successor.
     ///
     /// # Errors
     /// When their numbers do not follow each other (0 follows 255), or their times do not.
@@ -57,13 +58,13 @@ impl Epochs {
         std::iter::once(&self.first).chain(&self.next)
     }
 
-    /// The epoch that new tokens are made with. The first is, also before its own time, as long as
-    /// no other is.
+    /// The epoch of new tokens. The first epoch is current, also before its own time, as long as
+    /// the second is not.
     pub fn current(&self, now: UnixTime) -> &Epoch {
         self.next.as_ref().filter(|next| next.not_before <= now).unwrap_or(&self.first)
     }
 
-    /// From when on tokens of `epoch`, one of these, are no longer accepted, if that is known.
+    /// The time from which tokens of `epoch`, one of these, are not accepted, if it is known.
     pub fn accepted_before(&self, epoch: &Epoch) -> Option<UnixTime> {
         let successor = self.next.as_ref().filter(|next| next.number != epoch.number)?;
         Some(successor.not_before.plus_millis(EPOCH_GRACE_MS))
@@ -75,12 +76,12 @@ impl Epochs {
         epoch.is_some_and(|epoch| self.accepted_before(epoch).is_none_or(|end| now < end))
     }
 
-    /// These, with `secret` as the next epoch, which becomes current at `not_before`. An epoch that
-    /// is no longer accepted is left out.
+    /// These epochs with another one, of `secret`, which becomes current at `not_before`. An epoch
+    /// that is not accepted any more is removed.
     ///
     /// # Errors
-    /// When two epochs are still in use, or `not_before` is not later than the newest one's, or so
-    /// long ago that the one before would be refused at once.
+    /// When two epochs are still in use, or `not_before` is not later than that of the newest, or
+    /// is so long ago that the previous epoch would be refused at once.
     pub fn rotated(
         &self,
         secret: Secret,
@@ -107,49 +108,52 @@ impl Epochs {
     }
 }
 
-/// Two epochs that do not go together.
+/// Two epochs that do not follow each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EpochsError {
-    /// Their numbers.
-    #[error("epoch {next} does not follow epoch {first}: the next one is {}", first.wrapping_add(1))]
+    /// Their numbers are not consecutive.
+    #[error(
+        "epoch {next} does not follow epoch {first}: the next one is {}",
+        first.wrapping_add(1)
+    )]
     NotConsecutive {
-        /// The number of the first.
+        /// The number of the first epoch.
         first: u8,
-        /// The number of the second.
+        /// The number of the second epoch.
         next: u8,
     },
-    /// Their times.
+    /// Their times are not ascending.
     #[error("the second epoch must become current later than the first")]
     NotLater,
 }
 
-/// Why no epoch can be added.
+/// The reason that no epoch can be added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RotateError {
-    /// Both are in use.
+    /// Two epochs are in use.
     #[error(
         "tokens of epoch {epoch} are still accepted, and two epochs at most can be: wait until {}",
         super::format_time(*until)
     )]
     TooEarly {
-        /// The older one.
+        /// The older epoch.
         epoch: u8,
-        /// How long it is.
+        /// The time until which it is accepted.
         until: UnixTime,
     },
-    /// It would be current before the one that it follows.
+    /// The new epoch would be current before its predecessor.
     #[error("the new epoch must become current later than the one before it")]
     NotLater,
-    /// The epoch that it follows would be over, and all tokens that agents have with it.
+    /// Its predecessor, and with it the tokens of all agents, would expire at once.
     #[error(
-        "the new epoch would have been current for 24 hours already, and the tokens of epoch {epoch}, \
-         which all agents have, would be refused at once; name a later time"
+        "the new epoch would have been current for 24 hours already, and the tokens of epoch \
+         {epoch}, which all agents have, would be refused at once; name a later time"
     )]
     LongAgo {
-        /// The one that it follows.
+        /// The predecessor.
         epoch: u8,
     },
-    /// The secret is not new.
+    /// The secret is in use.
     #[error("the new secret is one that the file has already")]
     SameSecret,
 }
@@ -185,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_is_accepted_early_and_the_one_before_a_day_longer() {
+    fn the_next_is_accepted_early_and_the_previous_a_day_longer() {
         let epochs = two(255);
         let end = START.plus_millis(24 * 3600 * 1000);
         for now in [UnixTime::default(), before(START), START, before(end)] {
@@ -206,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn rotation_adds_the_next_and_drops_what_is_expired() {
+    fn rotation_adds_the_next_and_drops_the_expired_epoch() {
         let secret = |byte| Secret::new([byte; 32]);
         let one = Epochs::single(secret(100));
         let two = one.rotated(secret(101), START, UnixTime::default()).unwrap();
@@ -221,7 +225,7 @@ mod tests {
         assert_eq!(three.iter().map(|epoch| epoch.number).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(three.current(later).secret, secret(102));
         assert_eq!(two.rotated(secret(102), START, end), Err(RotateError::NotLater));
-        // Tokens of the epoch before must live on.
+        // Tokens of the previous epoch must stay valid.
         assert!(one.rotated(secret(101), START, before(end)).is_ok());
         assert_eq!(one.rotated(secret(101), START, end), Err(RotateError::LongAgo { epoch: 0 }));
         assert_eq!(two.rotated(secret(101), later, end), Err(RotateError::SameSecret));

@@ -6,36 +6,39 @@
 //! [[token]]                              # one, or two that follow each other
 //! epoch = 0
 //! secret = "64 hex digits"
-//! not_before = 2026-11-22T10:00:00Z      # the first may be without
+//! not_before = 2026-11-22T10:00:00Z      # optional for the first
 //! ```
 //!
-//! Files of before epochs have `token = "64 hex digits"` instead, which is epoch 0.
+//! Older files have `token = "64 hex digits"` instead, which is epoch 0.
 
 use super::datetime::from_toml;
 use super::{Epoch, Epochs, EpochsError, Secret, format_time, line_of};
 use crate::time::UnixTime;
 
-/// What a key file holds.
+/// The contents of a key file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyFile {
-    /// For the permutation, the prefix check and the choice among targets.
+    /// The secret of relays: the permutation, the prefix check and the choice among targets.
     pub relay: Secret,
-    /// For predicted sequence numbers.
+    /// The secret of predicted sequence numbers.
     pub sequence: Secret,
-    /// For tokens.
+    /// The secrets of tokens.
     pub tokens: Epochs,
 }
 
 impl KeyFile {
-    /// Three secrets made of `random`, which must come from the system's random number generator.
+    /// Three secrets of `random`, which must come from the system's random number generator.
     pub fn from_random(random: [[u8; 32]; 3]) -> Self {
         let [relay, sequence, token] = random.map(Secret);
         KeyFile { relay, sequence, tokens: Epochs::single(token) }
     }
 
-    /// Reads the text of a key file. An error never quotes the text.
+    /// Reads the text of a key file.
+    ///
+    /// # Errors
+    /// The first mistake. It never quotes the text.
     pub fn parse(text: &str) -> Result<Self, KeyFileError> {
-        // The TOML crate's own message would quote the line: only its place is told.
+        // The TOML crate's own message would quote the line: only its number is kept.
         let table: toml::Table = toml::from_str(text).map_err(|error: toml::de::Error| {
             KeyFileError::Syntax { line: line_of(text, &error) }
         })?;
@@ -54,7 +57,7 @@ impl KeyFile {
         Ok(keys)
     }
 
-    /// The text of a key file with these secrets. It must be written where nobody else can read it.
+    /// The text of a key file with these secrets: only its owner may be able to read it.
     pub fn serialize(&self) -> String {
         let mut text = format!(
             "# anyrelay keys. The same file on every POP; mode 0600; keep a copy.\n\
@@ -77,64 +80,65 @@ impl KeyFile {
     }
 }
 
-/// What is wrong with a key file.
+/// A mistake in a key file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyFileError {
     /// It is not TOML.
     #[error(
-        "line {line} is not TOML: each line is NAME = \"64 hex digits\" (not quoted here, as it may hold a secret)"
+        "line {line} is not TOML: each line is NAME = \"64 hex digits\" (not quoted here, as it \
+         may hold a secret)"
     )]
     Syntax {
         /// The line, from 1.
         line: usize,
     },
-    /// It holds a name that is none of ours.
+    /// It has an unknown name.
     #[error("entry {position} in alphabetical order is none of {}; remove it", names.join(", "))]
     UnknownName {
-        /// Which entry in alphabetical order, from 1.
+        /// The position of the entry in alphabetical order, from 1.
         position: usize,
-        /// Those that can be there.
+        /// The known names.
         names: &'static [&'static str],
     },
-    /// One that must be there is not.
+    /// A required entry is missing.
     #[error("missing; `anyrelay keygen` writes a whole file")]
     Missing {
-        /// Which.
+        /// The name of the entry.
         name: &'static str,
     },
     /// A secret is not a string.
     #[error("must be a string of 64 hex digits in quotes")]
     NotText {
-        /// Which.
+        /// The name of the entry.
         name: &'static str,
     },
     /// A secret is not 32 bytes in hex.
     #[error("must be 64 hex digits (32 bytes); it has {len} characters{}", bad_digits(.len))]
     NotHex {
-        /// Which.
+        /// The name of the entry.
         name: &'static str,
-        /// Characters it has.
+        /// Its length in characters.
         len: usize,
     },
-    /// Neither one nor two epochs.
+    /// The file has neither one nor two epochs.
     #[error("must be one or two [[token]] tables, each an epoch; there are {count}")]
     EpochCount {
-        /// How many there are.
+        /// The number of epochs.
         count: usize,
     },
-    /// An epoch's number is none.
+    /// An epoch's number is out of range.
     #[error("must be a whole number, 0..=255")]
     NotEpoch {
-        /// Which.
+        /// The name of the entry.
         name: &'static str,
     },
-    /// A time is none.
+    /// A time is malformed.
     #[error("must be a time with its offset and without quotes, such as 2026-11-22T10:00:00Z")]
     NotTime {
-        /// Which.
+        /// The name of the entry.
         name: &'static str,
     },
-    /// The two epochs do not go together.
+    /// The two epochs do not follow each other.
     #[error(transparent)]
     Epochs(#[from] EpochsError),
     /// Two secrets are the same.
@@ -143,7 +147,7 @@ pub enum KeyFileError {
 }
 
 impl KeyFileError {
-    /// The name in the file that the error is about, where it is about one.
+    /// The name in the file that the error concerns, if it concerns one.
     pub fn name(&self) -> Option<&'static str> {
         match self {
             KeyFileError::Missing { name }
@@ -163,8 +167,7 @@ fn bad_digits(len: &usize) -> &'static str {
     if *len == 64 { ", some of which are not hex digits" } else { "" }
 }
 
-/// Refuses names that are not `names`. They are not shown: one of them could be a secret put in the
-/// wrong place.
+/// Refuses names other than `names`. They are not quoted: one could be a misplaced secret.
 fn only(table: &toml::Table, names: &'static [&'static str]) -> Result<(), KeyFileError> {
     let mut sorted: Vec<_> = table.keys().collect();
     sorted.sort_unstable();
@@ -174,7 +177,7 @@ fn only(table: &toml::Table, names: &'static [&'static str]) -> Result<(), KeyFi
     }
 }
 
-/// The secret called `key` in `table`, and `name` in an error.
+/// The secret called `key` in `table`, which an error calls `name`.
 fn secret(table: &toml::Table, key: &str, name: &'static str) -> Result<Secret, KeyFileError> {
     let text = table.get(key).ok_or(KeyFileError::Missing { name })?;
     let text = text.as_str().ok_or(KeyFileError::NotText { name })?;
@@ -233,7 +236,7 @@ fn epoch(entry: &toml::Value, names: &EpochNames) -> Result<RawEpoch, KeyFileErr
     })
 }
 
-/// What the entries of an epoch are called in errors.
+/// The names of the entries of an epoch in errors.
 struct EpochNames {
     epoch: &'static str,
     secret: &'static str,
@@ -278,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_capital_digits_and_the_form_before_epochs() {
+    fn reads_capital_digits_and_the_form_without_epochs() {
         let old = format!(
             "relay = \"{}\"\nsequence = \"{}\"\ntoken = \"{}\"\n",
             "11".repeat(32),
@@ -289,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn every_error_says_what_and_shows_no_secret() {
+    fn every_error_has_a_reason_and_shows_no_secret() {
         let good = rotated().serialize();
         let one = sample().serialize();
         let hex = "11".repeat(32);

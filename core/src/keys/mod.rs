@@ -1,9 +1,9 @@
 //! The operator's secrets, the files that hold them, and the keys derived from them.
 //!
 //! Every key is HKDF-SHA256(secret, salt "anyrelay v1", info = label | 0 | fields big-endian). The
-//! `relay` and `sequence` secrets are never changed under a live VIP: that would break every
-//! connection. Token secrets change by epochs. Neither `Debug` nor an error ever shows a secret or
-//! a part of one.
+//! `relay` and `sequence` secrets must not change under a live VIP: that would break every
+//! connection. Token secrets change by epochs. Neither `Debug` nor an error shows a secret or a
+//! part of one.
 
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
@@ -35,12 +35,18 @@ impl Secret {
     }
 
     /// The key for `label` and `fields`, which the caller writes big-endian.
+    ///
+    /// # Errors
+    /// When HKDF fails, which it does not for keys of this length.
     pub fn derive(&self, label: &str, fields: &[u8]) -> Result<Key128, HkdfError> {
         let info = [label.as_bytes(), &[0], fields].concat();
         hkdf_sha256(&self.0, SALT, &info)
     }
 
-    /// 16 bytes that tell two secrets apart without telling anything else of them.
+    /// 16 bytes that distinguish two secrets and reveal nothing else of them.
+    ///
+    /// # Errors
+    /// When HKDF fails, which it does not for keys of this length.
     pub fn fingerprint(&self) -> Result<[u8; 16], HkdfError> {
         Ok(*self.derive("fingerprint", &[])?.as_bytes())
     }
@@ -60,62 +66,92 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The key of the permutation of the service at the VIP `ip`:`port`.
+/// The key of the permutation of the relay at the VIP `ip`:`port`.
+///
+/// # Errors
+/// When HKDF fails, which it does not for keys of this length.
 pub fn permutation_key(relay: &Secret, ip: u32, port: u16) -> Result<Key128, HkdfError> {
     relay.derive("permutation", &vip_fields(ip, port))
 }
 
-/// The key of the choice among the targets of the service at the VIP `ip`:`port`.
+/// The key of the choice among the targets of the relay at the VIP `ip`:`port`.
+///
+/// # Errors
+/// When HKDF fails, which it does not for keys of this length.
 pub fn rendezvous_key(relay: &Secret, ip: u32, port: u16) -> Result<Key128, HkdfError> {
     relay.derive("rendezvous", &vip_fields(ip, port))
 }
 
-/// The key of the choice among the IPv6 targets of the service at `vip`.
+/// The key of the choice among the IPv6 targets of the relay at `vip`.
+///
+/// # Errors
+/// When HKDF fails, which it does not for keys of this length.
 pub fn rendezvous_key6(relay: &Secret, vip: SocketAddr) -> Result<Key128, HkdfError> {
     relay.derive("rendezvous", &endpoint_fields(vip))
 }
 
-/// The key of the check in the egress addresses of the service in prefix mode at `vip`.
+/// The key of the check in the egress addresses of the relay in prefix mode at `vip`.
+///
+/// # Errors
+/// When HKDF fails, which it does not for keys of this length.
 pub fn prefix_check_key(relay: &Secret, vip: SocketAddr) -> Result<Key128, HkdfError> {
     relay.derive("prefix check", &endpoint_fields(vip))
 }
 
-/// The key of the IDs of IPv4 datagrams of the service in prefix mode at `vip`.
+/// The key of the IDs of IPv4 datagrams of the relay in prefix mode at `vip`.
+///
+/// # Errors
+/// When HKDF fails, which it does not for keys of this length.
 pub fn packet_id_key(relay: &Secret, vip: SocketAddr) -> Result<Key128, HkdfError> {
     relay.derive("packet id", &endpoint_fields(vip))
 }
 
-/// The key of the IDs of datagrams that are sent in fragments, of the service at the VIP `ip`:`port`.
+/// The key of the IDs of fragmented datagrams of the relay at the VIP `ip`:`port`.
+///
+/// # Errors
+/// When HKDF fails, which it does not for keys of this length.
 pub fn fragment_id_key(relay: &Secret, ip: u32, port: u16) -> Result<Key128, HkdfError> {
     relay.derive("fragment id", &vip_fields(ip, port))
 }
 
-/// The key of the predicted sequence numbers at a tunnel's `vip`.
+/// The key of the predicted sequence numbers of the tunnel at `vip`.
+///
+/// # Errors
+/// When HKDF fails, which it does not for keys of this length.
 pub fn sequence_key(sequence: &Secret, vip: SocketAddr) -> Result<Key128, HkdfError> {
     sequence.derive("sequence", &endpoint_fields(vip))
 }
 
 /// The key of an epoch's tokens of IPv4 agents of the tunnel at `vip`.
+///
+/// # Errors
+/// When HKDF fails, which it does not for keys of this length.
 pub fn token_key(token: &Secret, vip: SocketAddr) -> Result<Key128, HkdfError> {
     token.derive("token", &endpoint_fields(vip))
 }
 
 /// The two keys, for the check and for the mask, of an epoch's tokens of IPv6 agents of the tunnel
 /// at `vip`.
+///
+/// # Errors
+/// When HKDF fails, which it does not for keys of this length.
 pub fn token_keys_v6(token: &Secret, vip: SocketAddr) -> Result<(Key128, Key128), HkdfError> {
     let fields = endpoint_fields(vip);
     Ok((token.derive("token mac", &fields)?, token.derive("token mask", &fields)?))
 }
 
 /// The key of the agent with the number `agent` of the tenant with the key `tenant`.
+///
+/// # Errors
+/// When HKDF fails, which it does not for keys of this length.
 pub fn agent_key(tenant: &Secret, agent: u32) -> Result<Key128, HkdfError> {
     tenant.derive("agent", &agent.to_be_bytes())
 }
 
-/// An address of 4 or 16 bytes and its port of 2.
+/// An address in 4 or 16 bytes and its port in 2.
 pub(crate) fn endpoint_fields(endpoint: SocketAddr) -> ArrayVec<u8, 18> {
     let mut fields = ArrayVec::new();
-    // All of it fits: 18 bytes are the longest.
+    // 18 bytes are the longest, so that all of it fits.
     let _ = match endpoint.ip() {
         IpAddr::V4(ip) => fields.try_extend_from_slice(&ip.octets()),
         IpAddr::V6(ip) => fields.try_extend_from_slice(&ip.octets()),
@@ -129,7 +165,7 @@ fn vip_fields(ip: u32, port: u16) -> [u8; 6] {
     [a, b, c, d, e, f]
 }
 
-/// The bytes that `text` is the hex form of, if it is that of `N` bytes.
+/// The `N` bytes whose hex form is `text`, if it is that.
 fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     if text.len() != 2 * N {
@@ -150,8 +186,8 @@ fn to_hex(bytes: &[u8]) -> String {
     })
 }
 
-/// The line that an error of the TOML crate is about, from 1. Its own message would quote the line,
-/// and with it perhaps a secret.
+/// The line that an error of the TOML crate concerns, from 1. The crate's own message would quote
+/// the line, which may hold a secret.
 fn line_of(text: &str, error: &toml::de::Error) -> usize {
     let start = error.span().map_or(0, |span| span.start);
     1 + text.bytes().take(start).filter(|&byte| byte == b'\n').count()
