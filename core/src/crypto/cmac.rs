@@ -32,8 +32,8 @@ impl Cmac {
         mac
     }
 
-    /// Writes the MAC of each of `messages` into the same place of `macs`, all computed in parallel;
-    /// the shorter of the two slices sets their number.
+    /// Writes the MAC of each of `messages` into the same place of `macs`, all computed in
+    /// parallel; the shorter of the two slices sets their number.
     ///
     /// Each message ends within its last block, and the caller has padded it: blocks are big-endian
     /// numbers, and the message is followed by one bit that is set and then zeros.

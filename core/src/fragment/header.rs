@@ -20,7 +20,7 @@ pub fn remove_atomic<F: Frame>(frame: &mut F, l3: usize, ip: &Ipv6) -> bool {
     let Some(datagram) = frame.bytes_mut().get_mut(l3..) else { return false };
     let payload_len = ip.payload_len - ipv6::FRAGMENT_LEN;
     put_u16(datagram, ipv6::field::PAYLOAD_LEN, payload_len as u16);
-    if let Some(name) = datagram.get_mut(header.named_at) {
+    if let Some(name) = datagram.get_mut(header.next_header_at) {
         *name = header.next_header;
     }
     // The header is in the frame, so there is room for the bytes that move onto it.

@@ -93,10 +93,11 @@ impl<O> Run<'_, O> {
             std::mem::replace(&mut headers[ipv6::field::NEXT_HEADER], ipv6::PROTOCOL_FRAGMENT);
         let mtu = self.mtu(hop.port).min(ipv6::MTU_MIN);
         let cut = Cut::new(&headers, payload, mtu).ok_or(DropReason::TooBig)?;
-        let (at, named_at) = (ipv6::HEADER_LEN, ipv6::field::NEXT_HEADER);
+        let (at, next_header_at) = (ipv6::HEADER_LEN, ipv6::field::NEXT_HEADER);
         let write = |headers: &mut [u8], offset: usize, len: usize, more: bool| {
             put_u16(headers, ipv6::field::PAYLOAD_LEN, (ipv6::FRAGMENT_LEN + len) as u16);
-            ipv6::FragmentHeader { at, named_at, next_header, offset, more, id }.write(headers);
+            ipv6::FragmentHeader { at, next_header_at, next_header, offset, more, id }
+                .write(headers);
         };
         self.send_cut(&cut, hop, ethernet::TYPE_IPV6, write)
     }

@@ -62,7 +62,7 @@ fn ipv6_frame(id: u32, from: usize, to: usize, more: bool) -> Vec<u8> {
     }
     .write(&mut datagram);
     let header =
-        ipv6::FragmentHeader { at: 40, named_at: 6, next_header: 6, offset: from, more, id };
+        ipv6::FragmentHeader { at: 40, next_header_at: 6, next_header: 6, offset: from, more, id };
     header.write(&mut datagram);
     datagram.extend((from..to).map(|_| 0x50));
     frame.extend(datagram);
