@@ -18,6 +18,7 @@ use anyrelay_core::snapshot::Snapshot;
 use anyrelay_core::time::{Instant, Now, UnixTime};
 use anyrelay_core::verdict::{AbsorbKind, DropReason, ReplyKind};
 use anyrelay_core::wire::MacAddr;
+use anyrelay_kit::pcap;
 use arrayvec::ArrayVec;
 use serde_json::{Value, json};
 
@@ -51,10 +52,10 @@ impl Case {
         let config = Config::parse(&name, &text("config.toml")).unwrap();
         let keys = KeyFile::parse(&text("keys.toml")).unwrap();
         let snapshot = Snapshot::build(&config, &keys, &Tenants::default(), None).unwrap();
-        let input = read_pcap(&folder.join("in.pcap"));
-        let output = read_pcap(&folder.join("out.pcap")).into_iter().map(|(_, bytes)| bytes);
+        let input = pcap::read(&fs::read(folder.join("in.pcap")).unwrap());
+        let output = pcap::frames(&fs::read(folder.join("out.pcap")).unwrap());
         let counters = serde_json::from_str(&text("counters.json")).unwrap();
-        Case { name, snapshot, input, output: output.collect(), counters }
+        Case { name, snapshot, input, output, counters }
     }
 
     /// The port that a frame is addressed to, else the first.
@@ -141,21 +142,6 @@ fn report(snapshot: &Snapshot, counters: &Counters) -> Value {
 
 fn non_zero(counts: impl Iterator<Item = (&'static str, u64)>) -> BTreeMap<&'static str, u64> {
     counts.filter(|(_, count)| *count > 0).collect()
-}
-
-/// Time in nanoseconds and bytes of each frame of a little-endian pcap with microseconds.
-fn read_pcap(path: &Path) -> Vec<(u64, Vec<u8>)> {
-    let file = fs::read(path).unwrap();
-    let word = |at: usize| u32::from_le_bytes(file[at..at + 4].try_into().unwrap());
-    assert_eq!((word(0), word(20)), (0xa1b2_c3d4, 1), "{}", path.display());
-    let (mut at, mut frames) = (24, Vec::new());
-    while at < file.len() {
-        let (time, len) = (u64::from(word(at)) * 1_000_000 + u64::from(word(at + 4)), word(at + 8));
-        let end = at + 16 + len as usize;
-        frames.push((time * 1000, file[at + 16..end].to_vec()));
-        at = end;
-    }
-    frames
 }
 
 fn assert_equal_frames(name: &str, got: &[Vec<u8>], expected: &[Vec<u8>]) {

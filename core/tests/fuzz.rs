@@ -1,15 +1,14 @@
-//! The fuzz targets of `tests/fuzz` without libFuzzer: the corpus through each, every input whole and with
-//! some of its bytes changed. `scripts/fuzz` runs them for long.
+//! The fuzz targets of `tests/fuzz` without libFuzzer: each gets its corpus, every input as it is
+//! and with some bytes changed. `scripts/fuzz` runs them for long.
 //!
 //! `ANYRELAY_FULL=1` changes each input more often; `ANYRELAY_SEED=N` begins with another seed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::{Path, PathBuf};
 
-#[path = "../../tests/fuzz/src/lib.rs"]
-mod targets;
+use anyrelay_fuzz_cases::TARGETS;
 
-/// Tells which input it was when a target panics.
+/// Prints the input when a target panics.
 struct Place<'a> {
     file: &'a Path,
     seed: u64,
@@ -56,7 +55,7 @@ fn change(input: &mut Vec<u8>, state: &mut u64) {
 }
 
 fn run(target: &str) {
-    let &(_, run) = targets::TARGETS.iter().find(|(name, _)| *name == target).unwrap();
+    let &(_, run) = TARGETS.iter().find(|(name, _)| *name == target).unwrap();
     let first = std::env::var("ANYRELAY_SEED").map_or(1, |seed| seed.parse().unwrap());
     let times = if std::env::var_os("ANYRELAY_FULL").is_some() { 2000 } else { 200 };
     let files = corpus(target);
@@ -66,7 +65,7 @@ fn run(target: &str) {
         let seed = first + number;
         let mut state = (seed << 20) | 1;
         for _ in 0..=times {
-            // The file itself comes last, and then what is next to it is in the caches.
+            // The file itself comes last.
             let mut input = good.clone();
             change(&mut input, &mut state);
             let _place = Place { file, seed, input: &input };
@@ -87,12 +86,15 @@ macro_rules! tests {
         #[test]
         fn every_target_is_here() {
             let here = [$(stringify!($target)),+];
-            assert_eq!(targets::TARGETS.map(|(name, _)| name), here);
+            assert_eq!(TARGETS.map(|(name, _)| name), here);
             let text = include_str!("../../tests/fuzz/Cargo.toml");
-            let bins = text.split("[[bin]]\nname = \"").skip(1).map(|rest| rest.split('"').next().unwrap());
-            assert!(bins.eq(here));
+            let bins = text.split("[[bin]]\nname = \"").skip(1);
+            assert!(bins.map(|rest| rest.split('"').next().unwrap()).eq(here));
         }
     };
 }
 
-tests!(agent_packet agent_receive capture config_file fragments key_files pop_handle quotes tunnel_message tunnel_token wire);
+tests!(
+    agent_packet agent_receive capture config_file fragments key_files pop_handle quotes
+    tunnel_message tunnel_token wire
+);

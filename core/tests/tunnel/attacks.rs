@@ -9,11 +9,10 @@ use anyrelay_core::tunnel::Token;
 use anyrelay_core::tunnel::agent::FlowState;
 use anyrelay_core::tunnel::message::{KEEPALIVE_LEN_MAX, KeepaliveReply};
 use anyrelay_core::wire::tcp::{ACK, FIN, RST, SYN};
+use anyrelay_kit::nat::{Boxes, Packet};
 
 use crate::flows::{PLAIN, pair, seeds};
-use crate::packet::Packet;
 use crate::pops;
-use crate::site::Boxes;
 use crate::world::World;
 
 /// A segment from the VIP to the site's public address with these numbers.

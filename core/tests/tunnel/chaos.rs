@@ -3,11 +3,11 @@
 use anyrelay_core::predict::Constants;
 use anyrelay_core::tunnel::agent::FlowState;
 use anyrelay_core::wire::tcp::{ACK, FIN, RST};
+use anyrelay_kit::nat::Boxes;
+use anyrelay_kit::rng::Rng;
 
 use crate::attacks::from_vip;
 use crate::flows::{PLAIN, seeds};
-use crate::packet::Rng;
-use crate::site::Boxes;
 use crate::world::{Weather, World};
 
 /// Something happens to one of the sites, or to all.

@@ -7,10 +7,9 @@ use anyrelay_core::predict::{self, Constants, WINDOW};
 use anyrelay_core::seq::SeqNum;
 use anyrelay_core::tunnel::window;
 use anyrelay_core::wire::tcp::ACK;
+use anyrelay_kit::nat::{Boxes, Connection, Invalid, Rules, Seen, Side, Upper};
 
-use crate::conntrack::{Connection, Invalid, Rules, Seen, Side, Upper};
 use crate::flows::{PLAIN, STRICT, pair, seeds};
-use crate::site::Boxes;
 use crate::world::World;
 
 const L: u32 = 74;

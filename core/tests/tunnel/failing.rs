@@ -2,11 +2,10 @@
 
 use anyrelay_core::predict::Constants;
 use anyrelay_core::seq::SeqNum;
+use anyrelay_kit::nat::{Boxes, Invalid, Packet, Rules, Side, Spoil};
+use anyrelay_kit::rng::Rng;
 
-use crate::conntrack::{Invalid, Rules, Side};
 use crate::flows::{PLAIN, pair, seeds};
-use crate::packet::{Packet, Rng};
-use crate::site::{Boxes, Spoil};
 use crate::world::World;
 
 /// What is INVALID at the first of two sites when this is done to what comes to it from outside.

@@ -2,9 +2,8 @@
 
 use anyrelay_core::predict::{self, Constants};
 use anyrelay_core::tunnel::agent::FlowState;
+use anyrelay_kit::nat::{Boxes, Rules, Upper};
 
-use crate::conntrack::{Rules, Upper};
-use crate::site::Boxes;
 use crate::world::{Weather, World};
 
 /// The seeds to run.

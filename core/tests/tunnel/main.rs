@@ -5,11 +5,8 @@
 //! agent behind it, `world` all sites and POPs.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod conntrack;
-mod packet;
 mod pops;
 mod prepare;
-mod site;
 mod world;
 
 mod attacks;

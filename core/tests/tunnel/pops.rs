@@ -11,8 +11,8 @@ use anyrelay_core::tunnel::{
 };
 use anyrelay_core::verdict::DropReason;
 use anyrelay_core::wire::tcp::{ACK, SYN};
+use anyrelay_kit::nat::Packet;
 
-use crate::packet::Packet;
 use crate::world::{VIP4, VIP6};
 
 const PSH: u8 = 8;

@@ -5,12 +5,11 @@ use anyrelay_core::keys::{Epoch, Epochs, Secret};
 use anyrelay_core::predict::Constants;
 use anyrelay_core::tunnel::agent::{FlowProblem, FlowState, Saved, SendError};
 use anyrelay_core::wire::tcp::{ACK, FIN, RST};
+use anyrelay_kit::nat::{Boxes, Invalid, Packet, Side};
+use anyrelay_kit::rng::Rng;
 
-use crate::conntrack::{Invalid, Side};
 use crate::flows::{PLAIN, pair, seeds};
-use crate::packet::{Packet, Rng};
 use crate::pops;
-use crate::site::Boxes;
 use crate::world::World;
 
 fn two_pops(seed: u64) -> World {
@@ -306,9 +305,8 @@ fn a_rewriter_that_changes_its_mind_leads_to_a_new_port() {
 #[test]
 fn a_proxy_that_keeps_old_numbers_leads_to_a_new_port() {
     fn mistranslate(_: &mut Rng, packet: &mut Packet) -> bool {
-        let head = packet.head();
-        if head.src_port % 2 == 1 && packet.payload().len() > 1 {
-            packet.set_ack(head.ack.plus(12_345));
+        if packet.src.port() % 2 == 1 && packet.payload().len() > 1 {
+            packet.set_ack(packet.head().ack.plus(12_345));
         }
         true
     }

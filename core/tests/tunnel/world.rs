@@ -13,10 +13,10 @@ use anyrelay_core::tunnel::agent::{
     Agent, AgentSetup, Conversation, FlowState, HEADROOM, OutgoingSegment, SendError,
 };
 use anyrelay_core::tunnel::{PublicToken, TunnelService};
+use anyrelay_kit::nat::{Boxes, Packet, Site, summary};
+use anyrelay_kit::rng::Rng;
 
-use crate::packet::{Packet, Rng};
 use crate::pops;
-use crate::site::{Boxes, Site};
 
 /// What the ways are like.
 #[derive(Clone, Copy, Debug)]
@@ -156,29 +156,9 @@ impl World {
             unix: UnixTime::from_millis(self.unix_ms + self.now_us / 1000 - 120_000 + wrong),
         };
         let next_port = 20_000 + self.rng.below(20_000) as u16;
-        self.sites.push(Site {
-            agent: Agent::new(config, now),
-            boxes,
-            local: address("10.0.0.1", "fd00::1"),
-            vip,
-            public_ip: address("192.0.2.1", "2001:db8:1::1"),
-            next_port,
-            flows: Vec::new(),
-            rewriters: [HashMap::new(), HashMap::new()],
-            invalid: Vec::new(),
-            strays: 0,
-            received: Vec::new(),
-            asleep_until_ms: 0,
-            cut: [false; 2],
-            route: None,
-            spoil_up: None,
-            spoil_down: None,
-            strange: 0,
-            deaf: false,
-            caught: None,
-            last_keepalive: None,
-            last_data: None,
-        });
+        let addresses = [address("10.0.0.1", "fd00::1"), address("192.0.2.1", "2001:db8:1::1")];
+        let agent = Agent::new(config, now);
+        self.sites.push(Site::new(agent, boxes, addresses, vip, next_port));
         number
     }
 
@@ -382,7 +362,7 @@ impl World {
             assert!(
                 site.invalid.is_empty() && site.strange == 0,
                 "seed {seed}: site {number}: {:?}; first {:?}\n{:#?}",
-                crate::conntrack::summary(&site.invalid),
+                summary(&site.invalid),
                 site.invalid.first(),
                 site.agent.status(self.instant()),
             );

@@ -1,4 +1,4 @@
-//! libFuzzer's entry to [`anyrelay_fuzz::agent_packet`].
+//! libFuzzer's entry to [`anyrelay_fuzz_cases::agent_packet`].
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| anyrelay_fuzz::agent_packet::run(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| anyrelay_fuzz_cases::agent_packet::run(input));

@@ -1,4 +1,4 @@
-//! libFuzzer's entry to [`anyrelay_fuzz::agent_receive`].
+//! libFuzzer's entry to [`anyrelay_fuzz_cases::agent_receive`].
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| anyrelay_fuzz::agent_receive::run(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| anyrelay_fuzz_cases::agent_receive::run(input));

@@ -1,4 +1,4 @@
-//! libFuzzer's entry to [`anyrelay_fuzz::capture`].
+//! libFuzzer's entry to [`anyrelay_fuzz_cases::capture`].
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| anyrelay_fuzz::capture::run(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| anyrelay_fuzz_cases::capture::run(input));

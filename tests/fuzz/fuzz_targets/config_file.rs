@@ -1,4 +1,4 @@
-//! libFuzzer's entry to [`anyrelay_fuzz::config_file`].
+//! libFuzzer's entry to [`anyrelay_fuzz_cases::config_file`].
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| anyrelay_fuzz::config_file::run(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| anyrelay_fuzz_cases::config_file::run(input));

@@ -1,4 +1,4 @@
-//! libFuzzer's entry to [`anyrelay_fuzz::fragments`].
+//! libFuzzer's entry to [`anyrelay_fuzz_cases::fragments`].
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| anyrelay_fuzz::fragments::run(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| anyrelay_fuzz_cases::fragments::run(input));

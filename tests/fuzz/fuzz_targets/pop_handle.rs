@@ -1,4 +1,4 @@
-//! libFuzzer's entry to [`anyrelay_fuzz::pop_handle`].
+//! libFuzzer's entry to [`anyrelay_fuzz_cases::pop_handle`].
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| anyrelay_fuzz::pop_handle::run(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| anyrelay_fuzz_cases::pop_handle::run(input));

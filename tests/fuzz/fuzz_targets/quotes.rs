@@ -1,4 +1,4 @@
-//! libFuzzer's entry to [`anyrelay_fuzz::quotes`].
+//! libFuzzer's entry to [`anyrelay_fuzz_cases::quotes`].
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| anyrelay_fuzz::quotes::run(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| anyrelay_fuzz_cases::quotes::run(input));

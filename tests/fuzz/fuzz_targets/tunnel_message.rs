@@ -1,4 +1,4 @@
-//! libFuzzer's entry to [`anyrelay_fuzz::tunnel_message`].
+//! libFuzzer's entry to [`anyrelay_fuzz_cases::tunnel_message`].
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| anyrelay_fuzz::tunnel_message::run(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| anyrelay_fuzz_cases::tunnel_message::run(input));

@@ -1,4 +1,4 @@
-//! libFuzzer's entry to [`anyrelay_fuzz::tunnel_token`].
+//! libFuzzer's entry to [`anyrelay_fuzz_cases::tunnel_token`].
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| anyrelay_fuzz::tunnel_token::run(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| anyrelay_fuzz_cases::tunnel_token::run(input));

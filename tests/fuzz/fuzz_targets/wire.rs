@@ -1,4 +1,4 @@
-//! libFuzzer's entry to [`anyrelay_fuzz::wire`].
+//! libFuzzer's entry to [`anyrelay_fuzz_cases::wire`].
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| anyrelay_fuzz::wire::run(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| anyrelay_fuzz_cases::wire::run(input));

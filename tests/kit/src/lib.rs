@@ -1,7 +1,9 @@
 //! What the tests, benches and fuzz targets share, once each.
 //!
-//! - [`frames`]: frames and datagrams from their fields, and checksums, independent of the core
-//! - [`rng`]: reproducible random numbers
+//! - [`frames`] writes frames and datagrams from their fields, and checksums, without the core.
+//! - [`nat`] models a NAT with a strict firewall in front of an agent.
+//! - [`pcap`] reads and writes captures.
+//! - [`rng`] has reproducible random numbers.
 //!
 //! Apart from the parts that drive the core, nothing here uses the core's parsers or writers: a
 //! mistake of the core must not be made again by the test that looks for it.
@@ -13,4 +15,6 @@
 )]
 
 pub mod frames;
+pub mod nat;
+pub mod pcap;
 pub mod rng;

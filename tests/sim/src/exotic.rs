@@ -2,9 +2,9 @@
 //! out, of SYNs and of IPv4, and IPv6 extension headers, which they pass over, or refuse.
 
 use anyrelay_core::verdict::DropReason;
+use anyrelay_kit::rng::Rng;
 
 use crate::network::Packet;
-use crate::packet::Rng;
 use crate::setup::MTU;
 use crate::wire::{
     self, ACK, DESTINATION_OPTIONS, Datagram, EXTENSIONS_MAX, HOP_BY_HOP, ROUTING, SYN,

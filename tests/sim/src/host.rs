@@ -5,6 +5,8 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
+use anyrelay_kit::rng::Rng;
+
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
@@ -12,7 +14,6 @@ use smoltcp::time::Instant;
 use smoltcp::wire::{HardwareAddress, IpCidr};
 
 use crate::app::{self, Ending, Gone, NUMBER_LEN, Plan, Progress, Way};
-use crate::packet::Rng;
 use crate::stamps::Stamps;
 use crate::wire::{self, ACK, Datagram, FIN, Segment, TCP};
 

@@ -29,18 +29,6 @@ mod tunnel;
 mod wire;
 mod world;
 
-// The model of a firewall with NAT, and the random numbers, are those of the core's own tests of
-// tunnels: one file each, not two that drift apart.
-#[allow(dead_code, clippy::expect_used)]
-#[path = "../../../core/tests/tunnel/conntrack.rs"]
-mod conntrack;
-#[allow(dead_code, clippy::expect_used)]
-#[path = "../../../core/tests/tunnel/packet.rs"]
-mod packet;
-#[allow(dead_code)]
-#[path = "../../../core/tests/tunnel/site.rs"]
-mod site;
-
 pub use report::{Counts, Record};
 
 use app::{Plan, Progress};

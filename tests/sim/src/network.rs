@@ -2,9 +2,9 @@
 //! datagrams, and sends each one wherever it likes.
 
 use anyrelay_core::verdict::DropReason;
+use anyrelay_kit::rng::Rng;
 
 use crate::errors::Reported;
-use crate::packet::Rng;
 use crate::stamps::Origin;
 use crate::wire::{self, put_word, word};
 

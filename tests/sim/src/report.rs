@@ -1,7 +1,9 @@
 //! What a run leaves behind: counts, a digest of all frames, and on demand the frames themselves.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::Write;
+
+use anyrelay_kit::pcap;
 
 /// What happened in a run, or in several.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -142,25 +144,13 @@ impl Record {
         self.frames
     }
 
-    /// Writes the frames that were kept as a capture of Ethernet (pcap, microseconds). Which POP and
-    /// port a frame is of is in its MAC addresses.
-    pub fn write_pcap(&self, out: &mut impl Write) -> io::Result<()> {
-        let mut header = Vec::new();
-        header.extend_from_slice(&0xa1b2_c3d4_u32.to_le_bytes());
-        header.extend_from_slice(&2u16.to_le_bytes());
-        header.extend_from_slice(&4u16.to_le_bytes());
-        for word in [0u32, 0, 65_535, 1] {
-            header.extend_from_slice(&word.to_le_bytes());
-        }
-        out.write_all(&header)?;
-        for (at_us, bytes) in self.kept.iter().flatten() {
-            let (seconds, micros) = (at_us / 1_000_000, at_us % 1_000_000);
-            let len = bytes.len() as u32;
-            for word in [seconds as u32, micros as u32, len, len] {
-                out.write_all(&word.to_le_bytes())?;
-            }
-            out.write_all(bytes)?;
-        }
-        out.flush()
+    /// Writes the frames that were kept as a capture (pcap, microseconds). Their MAC addresses say
+    /// which POP and port each belongs to.
+    ///
+    /// # Errors
+    /// When writing fails.
+    pub fn write_pcap(&self, out: &mut impl Write) -> anyhow::Result<()> {
+        let kept = self.kept.iter().flatten();
+        Ok(pcap::write(out, kept.map(|(at_us, bytes)| (*at_us, bytes)))?)
     }
 }

@@ -2,10 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use anyrelay_kit::rng::Rng;
+
 use crate::app::{Ending, NUMBER_LEN, Plan};
 use crate::host::Traits;
 use crate::network::Weather;
-use crate::packet::Rng;
 use crate::setup::{Setup, Targets};
 
 /// How the network chooses the POP for a datagram.

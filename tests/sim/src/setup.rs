@@ -4,8 +4,8 @@ use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyrelay_core::keys::{AgentEntry, Epochs, KeyFile, Secret, Tenant, Tenants};
+use anyrelay_kit::rng::Rng;
 
-use crate::packet::Rng;
 use crate::wire::Mac;
 
 /// How a POP appears to a service's targets.

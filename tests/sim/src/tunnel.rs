@@ -1,19 +1,15 @@
-//! The agents' part of a run: each behind the model of a strict firewall with NAT that the core's
-//! own tests have (`core/tests/tunnel/conntrack.rs`).
+//! The agents' part of a run: each behind the kit's model of a NAT with a strict firewall.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyrelay_core::keys::{AgentKey, AgentKeys};
 use anyrelay_core::time::{Instant, Now, UnixTime};
 use anyrelay_core::tunnel::PublicToken;
 use anyrelay_core::tunnel::agent::{Agent, AgentSetup, Conversation, HEADROOM, OutgoingSegment};
+use anyrelay_kit::nat::{self, Boxes, Rules, Site, summary};
 
-use crate::conntrack::{Rules, summary};
 use crate::network::Packet;
-use crate::packet;
 use crate::setup::{Port, TUNNEL4, TUNNEL6};
-use crate::site::{Boxes, Site};
 use crate::stamps::Origin;
 use crate::wire::{self, Segment, TCP};
 use crate::world::{Event, World};
@@ -96,29 +92,8 @@ impl World {
             rewrites: self.rng.happens(200),
             rewrites_before: self.rng.happens(200),
         };
-        Site {
-            agent: Agent::new(config, now),
-            boxes,
-            local,
-            vip,
-            public_ip,
-            next_port: 20_000 + self.rng.below(20_000) as u16,
-            flows: Vec::new(),
-            rewriters: [HashMap::new(), HashMap::new()],
-            invalid: Vec::new(),
-            strays: 0,
-            received: Vec::new(),
-            asleep_until_ms: 0,
-            cut: [false; 2],
-            route: None,
-            spoil_up: None,
-            spoil_down: None,
-            strange: 0,
-            deaf: false,
-            caught: None,
-            last_keepalive: None,
-            last_data: None,
-        }
+        let next_port = 20_000 + self.rng.below(20_000) as u16;
+        Site::new(Agent::new(config, now), boxes, [local, public_ip], vip, next_port)
     }
 
     fn instant(&self) -> Instant {
@@ -143,7 +118,7 @@ impl World {
         for (number, (port, tcp)) in (1..).zip(segments) {
             let here = &mut self.tunnels.sites[site];
             let src = std::net::SocketAddr::new(here.local, port);
-            let segment = packet::Packet { src, dst: here.vip, tcp };
+            let segment = nat::Packet { src, dst: here.vip, tcp };
             let Some(segment) = here.outwards(now_ms, &mut self.rng, segment) else {
                 self.judge_site(site);
                 continue;
@@ -209,8 +184,7 @@ impl World {
         let now_ms = self.now_us / 1000;
         let tcp = packet.bytes[packet.bytes.len() - segment_len(segment)..].to_vec();
         let here = &mut self.tunnels.sites[site];
-        let inside =
-            here.inwards(now_ms, packet::Packet { src: segment.src, dst: segment.dst, tcp });
+        let inside = here.inwards(now_ms, nat::Packet { src: segment.src, dst: segment.dst, tcp });
         self.judge_site(site);
         let Some(inside) = inside else { return self.excuse(packet) };
         let now = self.instant();

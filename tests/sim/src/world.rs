@@ -5,13 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyrelay_core::keys::Secret;
 use anyrelay_core::time::UnixTime;
+use anyrelay_kit::rng::Rng;
 
 use crate::app::{Ending, Gone, Plan, Progress};
 use crate::checks::Memory;
 use crate::host::Stack;
 use crate::limits::Syns;
 use crate::network::{Packet, Weather};
-use crate::packet::Rng;
 use crate::pops::{SimPop, Sink};
 use crate::report::{Counts, Record};
 use crate::scenario::{Deed, Routing, Scenario};

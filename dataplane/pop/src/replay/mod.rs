@@ -5,7 +5,6 @@
 //! order of the capture, and what it sends carries the time stamp of the frame in hand. Neighbours
 //! come from the config or from ARP replies in the capture. Memory does not grow with the capture.
 
-mod capture;
 mod counts;
 mod describe;
 mod describe_ipv6;
@@ -28,7 +27,7 @@ use anyrelay_core::wire::arp::Arp;
 use anyrelay_core::wire::ethernet::{self, Ethernet};
 use arrayvec::ArrayVec;
 
-pub use capture::{CaptureError, Reader, Record, Resolution, Writer};
+pub use anyrelay_capture::{CaptureError, Reader, Record, Resolution, Writer};
 pub use counts::Counts;
 pub use describe::Described;
 use sink::Sink;

@@ -63,8 +63,8 @@ pub fn repair_header(datagram: &mut [u8]) {
     put_word(datagram, 10, sum);
 }
 
-/// Corrects the checksum of the TCP segment or ICMP message in a datagram, as far as its header says
-/// that it reaches.
+/// Corrects the checksum of the TCP segment or ICMP message in a datagram, as far as its header
+/// says that it reaches.
 pub fn repair_payload(datagram: &mut [u8]) {
     let Some((protocol, at)) = upper(datagram) else { return };
     let claimed = match datagram[0] >> 4 {

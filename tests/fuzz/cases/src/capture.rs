@@ -1,13 +1,9 @@
-//! Captures, as `anyrelay replay` reads them: any file is read to its end or refused, and what is read is
-//! read again from what is written.
+//! Captures, as `anyrelay replay` reads them: any file is read to its end or refused, and a written
+//! capture reads as it was written.
 //!
 //! Input: the file.
 
-#[allow(dead_code)]
-#[path = "../../../dataplane/pop/src/replay/capture.rs"]
-mod reader;
-
-use reader::{Reader, Writer};
+use anyrelay_capture::{Reader, Writer};
 
 /// Runs one input.
 pub fn run(input: &[u8]) {

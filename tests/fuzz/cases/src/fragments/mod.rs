@@ -4,12 +4,12 @@
 //! table with small limits and to a slow [`twin`] that keeps every byte. After every step:
 //!
 //! - both decide the same, and count the same drops, each with its reason, at the same ports,
-//! - frames and datagrams are within their bounds, in all and of each network, and the table's account
-//!   of them is the twin's,
-//! - what is said to be whole has all of its bytes, each once, from one sender's datagram,
+//! - frames and datagrams are within their bounds, in all and for each network, and the table
+//!   counts as many as the twin,
+//! - a datagram that is reported whole has all of its bytes, each once, from one sender's datagram.
 //!
-//! and after its time all is forgotten, and there is room for as many datagrams as at first. What the
-//! bytes themselves say as a frame is read too, and compared with what `etherparse` reads.
+//! After the timeout all is forgotten, and as many datagrams fit as at first. The input is also
+//! read as a frame, and compared with what `etherparse` reads.
 //!
 //! Input: limits 1, then for each step: what 1, datagram 1, offset 1, length 1, more 1, pause 1.
 

@@ -1,5 +1,5 @@
-//! Key files, tenants files and an agent's saved state: any text is read or refused, and what is read is
-//! read again from what is written.
+//! Key files, tenants files and an agent's saved state: any text is read or refused, and a written
+//! file reads as it was written.
 //!
 //! Input: the text.
 

@@ -1,7 +1,8 @@
-//! Every parser of headers, on the same bytes: what is read lies within them, and is what `etherparse`
-//! reads, or what is written again.
+//! Every parser of headers on the same bytes: what it reads lies within them, and agrees with
+//! `etherparse` or writes the same bytes again.
 //!
-//! Input: a frame, a datagram, a segment, options or a message: each parser takes it for its own.
+//! Input: a frame, a datagram, a segment, options or a message; each parser takes it as its own
+//! kind.
 
 use anyrelay_core::relay::options::{self, MssRule, TimestampsOption};
 use anyrelay_core::wire::arp::Arp;

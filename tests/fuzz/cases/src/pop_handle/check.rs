@@ -1,5 +1,5 @@
-//! What holds for any frame that leaves a POP. Read by hand and by `etherparse`; of the core, only what
-//! the config says an address means.
+//! Rules for any frame that leaves a POP, read by hand and by `etherparse`. Of the core, they use
+//! only how the config classifies an address.
 
 use anyrelay_core::frame::ChecksumVerdict;
 use anyrelay_core::net::PortIndex;
@@ -12,7 +12,8 @@ pub fn word(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
 
-/// The Internet checksum of RFC 1071 over `start` and `bytes`, the plain way; 0 where the field is right.
+/// The Internet checksum of RFC 1071 over `start` and `bytes`, the plain way; 0 where the field is
+/// right.
 pub fn checksum(start: u64, bytes: &[u8]) -> u16 {
     let mut sum = start;
     for pair in bytes.chunks(2) {
@@ -38,7 +39,8 @@ pub fn pseudo6(ip: &[u8], protocol: u8, len: usize) -> u64 {
     words(&ip[8..40]) + u64::from(protocol) + len as u64
 }
 
-/// Where the IP header of a frame begins, of which 40 bytes may not be there; `None` when it has none.
+/// Where the IP header of a frame begins, of which 40 bytes may not be there; `None` when it has
+/// none.
 pub fn l3(frame: &[u8]) -> Option<usize> {
     let at = if frame.get(12..14)? == [0x81, 0x00] { 18 } else { 14 };
     let ethertype = frame.get(at - 2..at)?;

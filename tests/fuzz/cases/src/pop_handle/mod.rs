@@ -1,17 +1,20 @@
-//! The whole POP: bursts of frames that were good once, through `Pop::handle_burst`.
+//! The whole POP: bursts of changed good frames through `Pop::handle_burst`.
 //!
-//! A real frame (of the fixtures, or of agents) is picked, bytes and fields of it are changed, cut, grown
-//! and swapped, lengths and checksums made right again or not, and it comes in through any port, with
-//! any verdict of the NIC. Whatever it is:
+//! Each frame starts as a good one (of the fixtures, or of agents). Some of its bytes and fields
+//! are changed, cut, grown or swapped, its lengths and checksums are repaired or not, and it comes
+//! in through any port, with any verdict of the NIC. In every case:
 //!
 //! - nothing panics,
-//! - each frame that leaves is well-formed ([`check`], which uses no parser of the core's) and is sent by
-//!   the port's own station, from an address that is the POP's to use,
-//! - frames and counters add up: each frame that came in has a verdict, and each verdict is counted,
-//! - a POP that gets the same frames one by one sends the same, and so does one that has a past,
-//! - what would be set aside as a fragment, where datagrams are reassembled, goes no further alone.
+//! - each frame that leaves is well-formed ([`check`], which uses no parser of the core), and has
+//!   the port's own MAC address and a source address that the POP may use,
+//! - frames and counters add up: each frame that came in has a verdict, and each verdict is
+//!   counted,
+//! - a POP that takes the same frames one by one sends the same, and so does one with other earlier
+//!   traffic,
+//! - a frame that reassembly would take as a fragment leaves no other way.
 //!
-//! Input: the case, then for each frame: template 2, port and flags 1, edits 1, and so many edits of 4.
+//! Input: the case, then for each frame: template 2, port and flags 1, number of edits 1, edits of
+//! 4 bytes each.
 
 mod cases;
 mod check;

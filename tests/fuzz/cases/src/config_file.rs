@@ -1,4 +1,4 @@
-//! Config files: any text is read or refused with reasons; what is read makes a snapshot that knows its
+//! Config files: any text is read or refused with reasons; a config makes a snapshot that knows its
 //! own addresses, and has no conflict with itself.
 //!
 //! Input: the text.

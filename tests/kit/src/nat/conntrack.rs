@@ -1,114 +1,18 @@
-//! A model of a firewall that tracks TCP connections as strictly as such firewalls are known to:
-//! states, windows of both directions, window scaling, timeouts. Written from the published rules
-//! (G. van Rooij, "Real Stateful TCP Packet Filtering in IP Filter", 2000; the behaviour of Linux
-//! conntrack with be_liberal = 0 and loose = 0), and stricter than today's Linux in that what that
-//! lets through as "ignored" (acks and data below the lower bound) is INVALID here, as it was.
+//! A model of a firewall that tracks TCP connections as strictly as any known one: states, windows
+//! of both directions, window scaling, timeouts.
 //!
-//! `docs/protocol.md` names the rules I to IV as they are named here.
-
-use std::cmp::Reverse;
+//! Written from the published rules (G. van Rooij, "Real Stateful TCP Packet Filtering in IP
+//! Filter", 2000; the behaviour of Linux conntrack with `be_liberal` = 0 and `loose` = 0). It is
+//! stricter than today's Linux: acknowledgments and data below the lower bound, which Linux now
+//! ignores and passes, are INVALID here, as they were before. `docs/protocol.md` names the rules I
+//! to IV as here.
 
 use anyrelay_core::seq::SeqNum;
-use anyrelay_core::wire::tcp::{ACK, FIN, RST, SYN};
 
-/// A segment as a firewall sees it.
-#[derive(Clone, Copy, Debug)]
-pub struct Seen {
-    pub seq: SeqNum,
-    pub ack: SeqNum,
-    pub flags: u8,
-    pub window: u32,
-    /// The window scale option, on SYNs.
-    pub scale: Option<u8>,
-    pub payload_len: u32,
-}
+use super::{Invalid, Rules, Seen, Side, State, Upper};
+use crate::frames::{ACK, FIN, RST, SYN};
 
-impl Seen {
-    fn end(&self) -> SeqNum {
-        let marks = u32::from(self.flags & SYN != 0) + u32::from(self.flags & FIN != 0);
-        self.seq.plus(self.payload_len + marks)
-    }
-
-    fn has(&self, flags: u8) -> bool {
-        self.flags & flags == flags
-    }
-}
-
-/// Who sent a segment: the side that opened the connection, or the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    Original,
-    Reply,
-}
-
-impl Side {
-    fn index(self) -> usize {
-        self as usize
-    }
-
-    fn other(self) -> Self {
-        if self == Side::Original { Side::Reply } else { Side::Original }
-    }
-}
-
-/// What the upper bound of a window is compared with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Upper {
-    /// The segment's first byte, as Linux does.
-    First,
-    /// The segment's end, as van Rooij's paper and the BSDs do.
-    End,
-}
-
-/// Timeouts in milliseconds, and the kind of firewall.
-#[derive(Clone, Copy, Debug)]
-pub struct Rules {
-    pub upper: Upper,
-    pub established_ms: u64,
-    pub unacknowledged_ms: u64,
-    pub close_ms: u64,
-    pub syn_ms: u64,
-}
-
-impl Default for Rules {
-    /// Those of Linux, with the paper's upper bound.
-    fn default() -> Self {
-        Rules {
-            upper: Upper::End,
-            established_ms: 432_000_000,
-            unacknowledged_ms: 300_000,
-            close_ms: 10_000,
-            syn_ms: 60_000,
-        }
-    }
-}
-
-/// Why a segment is INVALID.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Invalid {
-    NoConnection,
-    State,
-    /// Rule I.
-    SeqOverUpper,
-    /// Rule II.
-    SeqUnderLower,
-    /// Rule III.
-    AckOverUpper,
-    /// Rule IV.
-    AckUnderLower,
-    ResetBelowAck,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    SynSent,
-    SynReceived,
-    Established,
-    Closing,
-    Closed,
-}
-
-/// What is known of one sender.
+/// What the firewall remembers of one sender.
 #[derive(Clone, Copy, Debug, Default)]
 struct Half {
     /// The highest end sent.
@@ -145,7 +49,7 @@ impl Half {
     }
 }
 
-/// What was seen last.
+/// The last segment.
 #[derive(Clone, Copy, Debug)]
 struct Last {
     side: Side,
@@ -153,28 +57,31 @@ struct Last {
     repeated: u32,
 }
 
-/// One connection.
+/// A connection as the firewall sees it.
 #[derive(Clone, Debug)]
 pub struct Connection {
     rules: Rules,
     state: State,
     halves: [Half; 2],
     last: Last,
-    /// A SYN that was let through although the connection exists: its SYN-ACK decides.
+    /// A SYN that passed although the connection exists; its SYN-ACK decides.
     pending: Option<Seen>,
     ends_at_ms: u64,
 }
 
-/// What becomes of a connection by a SYN.
+/// What a segment that passes means for its connection.
 pub enum Opened {
-    /// It goes on.
+    /// The connection goes on.
     Same,
-    /// It was closed: a new one is to be made of the SYN.
+    /// It was closed, and the SYN opens a new one.
     Anew,
 }
 
 impl Connection {
-    /// Of the first SYN.
+    /// A connection that this SYN opens.
+    ///
+    /// # Errors
+    /// When it is no SYN.
     pub fn new(rules: Rules, now_ms: u64, seen: &Seen) -> Result<Self, Invalid> {
         if seen.flags & (SYN | ACK | RST | FIN) != SYN {
             return Err(Invalid::NoConnection);
@@ -194,7 +101,10 @@ impl Connection {
         now_ms >= self.ends_at_ms
     }
 
-    /// Judges a segment, and takes it in when it is valid.
+    /// Judges a segment, and updates the connection when it is valid.
+    ///
+    /// # Errors
+    /// When it is INVALID.
     pub fn see(&mut self, now_ms: u64, side: Side, seen: &Seen) -> Result<Opened, Invalid> {
         if seen.has(SYN) && !seen.has(ACK) {
             return self.see_syn(now_ms, side, seen);
@@ -206,7 +116,7 @@ impl Connection {
             (_, _) if seen.has(RST) => State::Closed,
             (State::SynSent, Side::Original) => return Err(Invalid::State),
             (State::SynSent, Side::Reply) if seen.has(FIN) => return Err(Invalid::State),
-            // Let through: perhaps the server remembers an older connection.
+            // Passes: the server may remember an older connection.
             (State::SynSent, Side::Reply) => return Ok(Opened::Same),
             (_, _) if !seen.has(ACK) => return Err(Invalid::State),
             (State::Closed, _) => State::Closed,
@@ -222,7 +132,7 @@ impl Connection {
             }
             let follows = self.last.side == side && self.last.seen.end() == seen.seq;
             if self.state == State::Established && seen.seq != acked && !follows {
-                // It may be forged: the connection stays, for as long as a closed one does.
+                // It may be forged: the connection stays, with the timeout of a closed one.
                 next = State::Established;
             }
         }
@@ -261,7 +171,7 @@ impl Connection {
         if self.state != State::SynSent {
             let answers = |syn: &Seen| self.last.side == Side::Original && syn.end() == seen.ack;
             let Some(syn) = self.pending.filter(answers) else {
-                // Of a connection that is as it was: let through and forgotten.
+                // Of the connection as it is: passes without effect.
                 self.last = Last { side, seen: *seen, repeated: 0 };
                 self.pending = None;
                 return Ok(Opened::Same);
@@ -304,11 +214,11 @@ impl Connection {
         Ok(())
     }
 
-    /// Takes in a segment that passed.
+    /// Updates the connection by a segment that passed.
     fn note(&mut self, now_ms: u64, side: Side, seen: &Seen, next: State) {
         let [mut sender, mut receiver] =
             [self.halves[side.index()], self.halves[side.other().index()]];
-        // Without data its sequence number was not judged, and says nothing.
+        // Without data its sequence number was not judged, and does not count.
         let empty = seen.end() == seen.seq && !seen.has(RST);
         let end = if empty { sender.end } else { seen.end() };
         let scale = if seen.has(SYN) { 0 } else { sender.scale };
@@ -351,7 +261,7 @@ impl Connection {
             }
             State::Established => self.rules.established_ms,
             State::Closing => self.rules.unacknowledged_ms,
-            // What passes a closed connection does not keep it.
+            // A segment on a closed connection does not extend it.
             State::Closed => return,
         };
         if !(was == State::Closed && next == State::Closed) {
@@ -363,16 +273,3 @@ impl Connection {
 /// A window that acks may be behind at least (van Rooij, section on MAXACKWINDOW).
 const ACK_WINDOW_MIN: u32 = 66_000;
 const REPEATS_MAX: u32 = 3;
-
-/// Counts of what was INVALID, most frequent first.
-pub fn summary(invalid: &[(u64, Side, Invalid, Seen)]) -> Vec<(Invalid, Side, usize)> {
-    let mut counts: Vec<(Invalid, Side, usize)> = Vec::new();
-    for (_, side, reason, _) in invalid {
-        match counts.iter_mut().find(|(other, at, _)| other == reason && at == side) {
-            Some((_, _, count)) => *count += 1,
-            None => counts.push((*reason, *side, 1)),
-        }
-    }
-    counts.sort_by_key(|(_, _, count)| Reverse(*count));
-    counts
-}

@@ -1,6 +1,6 @@
-//! What the fuzz targets do with an input: each has a module with a function `run`, which panics where
-//! a promise is broken. libFuzzer calls them from `fuzz_targets/`; the tests of core
-//! (`core/tests/fuzz.rs`) run the corpus through them on every change, without libFuzzer.
+//! What the fuzz targets do with an input: each has a module with a function `run`, which panics
+//! when a promise is broken. libFuzzer calls them (`tests/fuzz/fuzz_targets`), and the core's tests
+//! run the corpus through them without libFuzzer (`core/tests/fuzz.rs`).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 pub mod agent_packet;
@@ -15,10 +15,10 @@ pub mod tunnel_message;
 pub mod tunnel_token;
 pub mod wire;
 
-/// A target.
+/// A target: its name, and what it does with an input.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// All of them. Each has an entry in Cargo.toml, and a folder in `corpus/`.
+/// All of them. Each has an entry in `tests/fuzz/Cargo.toml` and a folder in `tests/fuzz/corpus`.
 pub const TARGETS: [Target; 11] = [
     ("agent_packet", agent_packet::run),
     ("agent_receive", agent_receive::run),

@@ -1,5 +1,5 @@
-//! Errors around a quote, translated between the families: headers and checksums are right, whatever is
-//! quoted, and nothing is larger than hosts take.
+//! ICMP errors translated between the families around any quote: headers and checksums are right,
+//! and nothing is larger than hosts must accept.
 
 use anyrelay_core::frame::{Frame, HeapFrame};
 use anyrelay_core::relay::icmp::{

@@ -2,17 +2,17 @@
 
 use super::check::{checksum, pseudo4, pseudo6, word};
 
-/// Where fields are that matter, from the start of the frame: Ethernet, IPv4, TCP behind it, then those
-/// of IPv6.
+/// Offsets of the fields that decide, from the start of the frame: those of Ethernet, IPv4 and the
+/// TCP header behind it, then those of IPv6.
 const FIELDS: [usize; 48] = [
     0, 5, 6, 12, 13, 14, 15, 16, 17, 18, 20, 21, 22, 23, 24, 26, 27, 28, 29, 30, 31, 32, 33, 34,
     35, 36, 37, 38, 41, 42, 45, 46, 47, 48, 52, 54, 55, 56, 57, 58, 59, 61, 62, 66, 67, 68, 69, 74,
 ];
-/// Values that matter.
+/// Values that decide: protocol numbers, versions, lengths, flags.
 const VALUES: [u8; 16] =
     [0, 1, 2, 4, 5, 6, 8, 0x10, 0x12, 0x3a, 0x45, 0x50, 0x60, 0x80, 0xf0, 0xff];
 
-/// Does what `edit` says.
+/// Applies one edit: a kind and three arguments.
 pub fn apply(frame: &mut Vec<u8>, edit: [u8; 4]) {
     let [kind, a, b, c] = edit;
     let at = usize::from(u16::from_be_bytes([a & 7, b]));
@@ -28,7 +28,7 @@ pub fn apply(frame: &mut Vec<u8>, edit: [u8; 4]) {
         }
         5 => frame.truncate(at),
         6 => frame.extend(std::iter::repeat_n(b, usize::from(c))),
-        // More bytes in between, or fewer: options and extension headers.
+        // Bytes inserted or removed in the middle, as options and extension headers are.
         7 if at <= frame.len() => {
             let more = [b; 40];
             let more = &more[..usize::from(c % 11) * 4];
@@ -38,7 +38,7 @@ pub fn apply(frame: &mut Vec<u8>, edit: [u8; 4]) {
             let end = frame.len().min(at + usize::from(c % 32));
             frame.drain(at..end);
         }
-        // Ends that change places.
+        // Source and destination swapped.
         9 => swap(frame),
         10 => {
             let from = usize::from(c);
@@ -48,7 +48,7 @@ pub fn apply(frame: &mut Vec<u8>, edit: [u8; 4]) {
                 }
             }
         }
-        // The headers of IPv4 as long as they may be, with its options or TCP's.
+        // Options of IPv4 or TCP, up to the longest header.
         11 => {
             let (ip, len) = if a & 1 == 0 { (14, 20) } else { (14 + header_len(frame), 20) };
             let words = usize::from(b % 11);
@@ -91,7 +91,8 @@ fn swap(frame: &mut [u8]) {
     }
 }
 
-/// Makes right what `what` says: lengths 1, the header's checksum 2, that of what it carries 4.
+/// Repairs what the bits of `what` select: 1 the length, 2 the header checksum, 4 the checksum of
+/// the payload.
 pub fn repair(frame: &mut [u8], what: u8) {
     let Some(l3) = super::check::l3(frame) else { return };
     let v6 = frame[l3 - 2] == 0x86;

@@ -1,8 +1,8 @@
-//! An agent that is connected, and segments that are not what they should be: it never panics, what it
-//! sends keeps the rules of its protocol, and nothing but what POPs sealed moves it.
+//! A connected agent and bad segments: it never panics, its own segments keep the rules of the
+//! protocol, and only messages that POPs sealed change its state.
 //!
-//! Input: a byte of choices (family), then segments: two bytes of length and kind, and so many bytes, that
-//! are the segment, or are laid over a good one.
+//! Input: a byte of choices (family, rounds before), then segments: a byte of kind and one of
+//! length, and as many bytes, which are the segment or are laid over a good one.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};

@@ -1,4 +1,5 @@
-//! Configs, and good frames for each: those of the fixtures, and tunnels with agents of both families.
+//! Configs, with good frames for each: those of the fixtures, and tunnels with agents of both
+//! families.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::OnceLock;
@@ -13,6 +14,7 @@ use anyrelay_core::time::Now;
 use anyrelay_core::tunnel::message::KEEPALIVE_LEN_MAX;
 use anyrelay_core::tunnel::{DataHeader, KeepaliveRequest, PublicToken};
 use anyrelay_core::wire::MacAddr;
+use anyrelay_kit::pcap;
 
 use super::{Input, World, check, edit};
 
@@ -29,9 +31,9 @@ pub struct Case {
 macro_rules! fixtures {
     ($($name:literal)+) => {
         [$((
-            include_str!(concat!("../../../fixtures/", $name, "/config.toml")),
-            include_bytes!(concat!("../../../fixtures/", $name, "/in.pcap")).as_slice(),
-            include_bytes!(concat!("../../../fixtures/", $name, "/out.pcap")).as_slice(),
+            include_str!(concat!("../../../../fixtures/", $name, "/config.toml")),
+            include_bytes!(concat!("../../../../fixtures/", $name, "/in.pcap")).as_slice(),
+            include_bytes!(concat!("../../../../fixtures/", $name, "/out.pcap")).as_slice(),
         ),)+]
     };
 }
@@ -39,11 +41,11 @@ macro_rules! fixtures {
 /// Those of the fixtures.
 static FIXTURES: [(&str, &[u8], &[u8]); 22] = fixtures!(
     "arp" "bad-input" "echo" "icmp-errors" "neighbours" "on-link-client" "own-errors" "pool-case-0"
-    "pool-case-1" "rate-limits" "resets" "several-targets" "syn-limits" "syn-options" "transparent" "vlan"
-    "vlan-one-side" "prefix" "several-ipv6-targets" "transparent-ipv6" "icmp-errors-ipv6"
+    "pool-case-1" "rate-limits" "resets" "several-targets" "syn-limits" "syn-options" "transparent"
+    "vlan" "vlan-one-side" "prefix" "several-ipv6-targets" "transparent-ipv6" "icmp-errors-ipv6"
     "own-errors-ipv6"
 );
-const KEYS: &str = include_str!("../../../fixtures/arp/keys.toml");
+const KEYS: &str = include_str!("../../../../fixtures/arp/keys.toml");
 
 /// The case that a byte stands for: half of them are of tunnels.
 pub fn case(number: u8) -> &'static Case {
@@ -62,7 +64,7 @@ fn fixture(config: &str, input: &[u8], output: &[u8]) -> Case {
     config.limits.pending_rsts = 64;
     let keys = KeyFile::parse(KEYS).unwrap();
     let snapshot = Snapshot::build(&config, &keys, &Tenants::default(), None).unwrap();
-    let frames = [records(input), records(output)].concat();
+    let frames = [pcap::frames(input), pcap::frames(output)].concat();
     Case::new(snapshot, Now::from_millis(1_700_000_000_000), frames)
 }
 
@@ -102,17 +104,6 @@ fn leaves_nothing(case: &Case, (port, bytes): &(PortIndex, Vec<u8>)) -> bool {
     let verdict = anyrelay_core::frame::ChecksumVerdict::Unknown;
     world.handle(&[Input { port: *port, bytes: bytes.clone(), verdict, no_buffers: false }]);
     world.out.absorbed == 0 && !world.out.last.iter().any(|(_, frame)| check::is_question(frame))
-}
-
-/// The frames of a little-endian pcap.
-fn records(file: &[u8]) -> Vec<Vec<u8>> {
-    let (mut at, mut frames) = (24, Vec::new());
-    while at + 16 <= file.len() {
-        let len = u32::from_le_bytes(file[at + 8..at + 12].try_into().unwrap()) as usize;
-        frames.push(file[at + 16..at + 16 + len].to_vec());
-        at += 16 + len;
-    }
-    frames
 }
 
 const PAST_MAX: usize = 16;

@@ -1,4 +1,4 @@
-//! A site: an agent, and the strict firewall with NAT, and other boxes, in front of it.
+//! A site: an agent, the NAT with its strict firewall, and other middleboxes in front of it.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -7,69 +7,86 @@ use anyrelay_core::seq::SeqNum;
 use anyrelay_core::tunnel::PublicToken;
 use anyrelay_core::tunnel::agent::Agent;
 
-use crate::conntrack::{Connection, Invalid, Opened, Rules, Seen, Side};
-use crate::packet::{Packet, Rng};
+use super::{Connection, Judged, Opened, Packet, Rules, Side};
+use crate::frames::{ACK, SYN};
+use crate::rng::Rng;
 
-/// What stands between an agent and the POPs.
+/// The middleboxes between an agent and the POPs.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Boxes {
+    /// The firewall of the NAT.
     pub rules: Rules,
-    /// Window scale options are removed.
+    /// Whether window scale options are removed.
     pub strips_scale: bool,
-    /// Sequence numbers of both directions are moved by amounts that are new for each handshake;
-    /// between NAT and POPs.
+    /// Whether a box between NAT and POPs shifts the sequence numbers of both directions, by
+    /// amounts that are new for each handshake.
     pub rewrites: bool,
     /// The same, between agent and NAT.
     pub rewrites_before: bool,
 }
 
-/// A flow in the NAT.
+/// A mapping of the NAT.
 #[derive(Debug)]
 pub struct Flow {
+    /// Address and port of the agent.
     pub inside: SocketAddr,
+    /// Address and port that the POPs see.
     pub public: SocketAddr,
+    /// What the firewall knows of it.
     pub connection: Connection,
 }
 
-/// One site: an agent behind its NAT.
+/// An agent behind its NAT.
 #[derive(Debug)]
 pub struct Site {
+    /// The agent.
     pub agent: Agent,
+    /// The middleboxes.
     pub boxes: Boxes,
+    /// Address of the agent.
     pub local: IpAddr,
+    /// The VIP that it speaks to.
     pub vip: SocketAddr,
+    /// Address of the NAT.
     pub public_ip: IpAddr,
+    /// Port of the next mapping.
     pub next_port: u16,
+    /// Mappings.
     pub flows: Vec<Flow>,
+    /// Flows of the boxes that shift sequence numbers: between agent and NAT, and behind the NAT.
     pub rewriters: [HashMap<SocketAddr, Rewriter>; 2],
-    pub invalid: Vec<(u64, Side, Invalid, Seen)>,
-    /// Segments that came to the NAT from outside for no flow.
+    /// What the firewall found INVALID.
+    pub invalid: Vec<Judged>,
+    /// Segments from outside that belong to no mapping.
     pub strays: u64,
+    /// Datagrams that the agent received: when in milliseconds, the body, the sender's token.
     pub received: Vec<(u64, Vec<u8>, PublicToken)>,
-    /// Asleep: nothing is done and nothing is heard until then.
+    /// The host is suspended until then.
     pub asleep_until_ms: u64,
-    /// The way of this site is cut, outwards and inwards.
+    /// Whether the path is cut, outwards and inwards.
     pub cut: [bool; 2],
-    /// The POP that its segments go to, whatever those of others do.
+    /// The POP that all its segments go to; without it, the one that the world chooses.
     pub route: Option<usize>,
-    /// What is done to each segment that leaves the agent, before its NAT; `false` drops it.
+    /// Applied to each segment from the agent, before its NAT; `false` drops it.
     pub spoil_up: Option<Spoil>,
-    /// What is done to each that comes from outside, before the NAT.
+    /// Applied to each segment from outside, before the NAT.
     pub spoil_down: Option<Spoil>,
     /// Datagrams of another conversation than the only one.
     pub strange: u64,
-    /// Hears nothing, while its NAT goes on.
+    /// Whether segments end at the NAT instead of the agent.
     pub deaf: bool,
-    /// What would come to the agent is put here instead.
+    /// Segments to the agent are kept here instead.
     pub caught: Option<Vec<Packet>>,
-    /// The last keepalive and the last datagram, as they left the agent.
+    /// The last keepalive, as it left the agent.
     pub last_keepalive: Option<Packet>,
+    /// The last datagram, as it left the agent.
     pub last_data: Option<Packet>,
 }
 
-/// Changes a segment, or drops it by returning false.
+/// Changes a segment, or drops it by returning `false`.
 pub type Spoil = fn(&mut Rng, &mut Packet) -> bool;
 
+/// By how much a middlebox shifts the numbers of a flow.
 #[derive(Clone, Copy, Debug)]
 pub struct Rewriter {
     isn: SeqNum,
@@ -78,7 +95,40 @@ pub struct Rewriter {
 }
 
 impl Site {
-    /// A segment of the agent's leaves the site, unless the firewall drops it.
+    /// A site with addresses for the agent, the VIP and the NAT, whose mappings begin at a port.
+    pub fn new(
+        agent: Agent,
+        boxes: Boxes,
+        [local, public_ip]: [IpAddr; 2],
+        vip: SocketAddr,
+        next_port: u16,
+    ) -> Site {
+        Site {
+            agent,
+            boxes,
+            local,
+            vip,
+            public_ip,
+            next_port,
+            flows: Vec::new(),
+            rewriters: [HashMap::new(), HashMap::new()],
+            invalid: Vec::new(),
+            strays: 0,
+            received: Vec::new(),
+            asleep_until_ms: 0,
+            cut: [false; 2],
+            route: None,
+            spoil_up: None,
+            spoil_down: None,
+            strange: 0,
+            deaf: false,
+            caught: None,
+            last_keepalive: None,
+            last_data: None,
+        }
+    }
+
+    /// Passes a segment of the agent to the outside, unless the firewall drops it.
     pub fn outwards(&mut self, now_ms: u64, rng: &mut Rng, mut packet: Packet) -> Option<Packet> {
         let mut offsets = || (rng.next() as u32, rng.next() as u32);
         let offsets = [offsets(), offsets()];
@@ -130,7 +180,7 @@ impl Site {
         Some(packet)
     }
 
-    /// A segment from outside comes into the site, unless the firewall drops it.
+    /// Passes a segment from outside to the agent, unless the firewall drops it.
     pub fn inwards(&mut self, now_ms: u64, mut packet: Packet) -> Option<Packet> {
         let here = self;
         if here.boxes.rewrites {
@@ -166,7 +216,7 @@ fn rewrite_up(
     packet: &mut Packet,
 ) {
     let head = packet.head();
-    if head.flags & 0x12 == 0x02 {
+    if head.flags & (SYN | ACK) == SYN {
         let flow = flows.entry(packet.src).or_insert(Rewriter { isn: head.seq, up, down });
         if flow.isn != head.seq {
             *flow = Rewriter { isn: head.seq, up, down };
@@ -174,7 +224,7 @@ fn rewrite_up(
     }
     let Some(flow) = flows.get(&packet.src).copied() else { return };
     packet.set_seq(head.seq.plus(flow.up));
-    if head.flags & 0x10 != 0 {
+    if head.flags & ACK != 0 {
         packet.set_ack(head.ack.plus(flow.down.wrapping_neg()));
     }
 }

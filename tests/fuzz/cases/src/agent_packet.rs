@@ -1,25 +1,12 @@
-//! What an agent takes off its packet socket and out of its TUN device: any packet is read or refused,
-//! and what is read lies within it.
+//! What an agent reads from its packet socket and its TUN device: any packet is read or refused,
+//! and all that is read lies within it.
 //!
 //! Input: an IP packet, or the body of a datagram.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
-#[allow(dead_code)]
-#[path = "../../../dataplane/agent/src/inner/message.rs"]
-mod message;
-#[allow(dead_code)]
-#[path = "../../../dataplane/agent/src/inner/packet.rs"]
-mod packet;
-#[allow(dead_code)]
-#[path = "../../../dataplane/agent/src/outer/segment.rs"]
-mod segment;
-
-/// The two endpoints of the segments.
-pub struct Endpoints {
-    pub local: SocketAddr,
-    pub vip: SocketAddr,
-}
+use anyrelay_agent::inner::{message, packet};
+use anyrelay_agent::outer::{Endpoints, segment};
 
 /// Runs one input.
 pub fn run(input: &[u8]) {
