@@ -22,10 +22,10 @@ pub fn lines(tree: &Tree) -> Vec<Violation> {
         .collect()
 }
 
-/// Lines of source, scripts and TOML have at most [`COLUMNS_MAX`] characters.
+/// Lines of source, scripts and settings have at most [`COLUMNS_MAX`] characters.
 pub fn columns(tree: &Tree) -> Vec<Violation> {
     let mut found = Vec::new();
-    for file in tree.files.iter().filter(|file| is_source(file) || file.is("toml")) {
+    for file in tree.files.iter().filter(|file| is_source(file) || is_settings(file)) {
         for (at, line) in file.text.lines().enumerate() {
             let columns = line.chars().count();
             if columns > COLUMNS_MAX {
@@ -38,7 +38,11 @@ pub fn columns(tree: &Tree) -> Vec<Violation> {
 }
 
 fn is_source(file: &File) -> bool {
-    file.is("rs") || file.is("py") || file.is("sh") || file.is_script()
+    ["rs", "py", "sh", "c", "h"].iter().any(|extension| file.is(extension)) || file.is_script()
+}
+
+fn is_settings(file: &File) -> bool {
+    ["toml", "nft", "service", "rules"].iter().any(|extension| file.is(extension))
 }
 
 #[cfg(test)]
