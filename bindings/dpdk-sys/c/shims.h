@@ -27,7 +27,8 @@ uint16_t dpdk_shim_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbu
 /* rte_pktmbuf_alloc(): NULL when the pool is empty. */
 struct rte_mbuf *dpdk_shim_mbuf_alloc(struct rte_mempool *pool);
 /* rte_pktmbuf_alloc_bulk(): all of `count` and 0, or none and an error. */
-int dpdk_shim_mbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned int count);
+int dpdk_shim_mbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs,
+	unsigned int count);
 /* rte_pktmbuf_free(). */
 void dpdk_shim_mbuf_free(struct rte_mbuf *mbuf);
 /* rte_pktmbuf_linearize(): 0, or -1 without a change when the first segment has too little room. */

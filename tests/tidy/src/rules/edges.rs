@@ -29,9 +29,9 @@ pub fn check(tree: &Tree) -> Vec<Violation> {
             let text = format!("no row begins with {row:?}: add one to the table of rooms");
             found.push(Violation::new(RULE, package.path, 1, text));
         }
-        for (name, line) in &package.dependencies {
+        for Dependency { name, line, is_dev } in &package.dependencies {
             let Some(to) = folders.get(name.as_str()) else { continue };
-            match allowed.iter().find(|edge| edge.permits(package.folder, to)) {
+            match allowed.iter().find(|edge| edge.permits(package.folder, to, *is_dev)) {
                 Some(edge) => {
                     used.insert((edge.line, edge.to));
                 }
@@ -62,10 +62,17 @@ struct Edge<'a> {
 }
 
 impl Edge<'_> {
-    fn permits(&self, from: &str, to: &str) -> bool {
-        let from_matches = match self.from.strip_suffix('*') {
+    fn permits(&self, from: &str, to: &str, is_dev: bool) -> bool {
+        let (pattern, of_tests) = match self.from.strip_prefix("tests of ") {
+            Some(pattern) => (pattern, true),
+            None => (self.from, false),
+        };
+        if of_tests && !is_dev && !from.starts_with("tests/") {
+            return false;
+        }
+        let from_matches = match pattern.strip_suffix('*') {
             Some(folder) => from.starts_with(folder),
-            None => from == self.from,
+            None => from == pattern,
         };
         let to_matches = match self.to {
             "anything above" => !to.starts_with("tests/"),
@@ -75,7 +82,8 @@ impl Edge<'_> {
     }
 }
 
-/// `from -> to, to`; the word `anything above` is every package outside of tests/.
+/// `from -> to, to`. A name may end in `*`; `tests of NAME` are the dev-dependencies of a package,
+/// and all dependencies of one in tests/; `anything above` is every package outside of tests/.
 fn parse<'a>(lines: &[Line<'a>], found: &mut Vec<Violation>) -> Vec<Edge<'a>> {
     let mut edges = Vec::new();
     for line in lines {
@@ -94,8 +102,13 @@ struct Package<'a> {
     path: &'a str,
     folder: &'a str,
     name: String,
-    /// Names, and the line of each.
-    dependencies: Vec<(String, usize)>,
+    dependencies: Vec<Dependency>,
+}
+
+struct Dependency {
+    name: String,
+    line: usize,
+    is_dev: bool,
 }
 
 fn packages<'a>(tree: &'a Tree, found: &mut Vec<Violation>) -> Vec<Package<'a>> {
@@ -123,7 +136,7 @@ fn package_name(manifest: &toml::Table) -> String {
 }
 
 /// Dependencies of all kinds, for the build and for tests too.
-fn dependencies(manifest: &toml::Table, text: &str) -> Vec<(String, usize)> {
+fn dependencies(manifest: &toml::Table, text: &str) -> Vec<Dependency> {
     let mut tables = vec![manifest];
     if let Some(targets) = manifest.get("target").and_then(toml::Value::as_table) {
         tables.extend(targets.values().filter_map(toml::Value::as_table));
@@ -135,7 +148,11 @@ fn dependencies(manifest: &toml::Table, text: &str) -> Vec<(String, usize)> {
             for (key, value) in entries.into_iter().flatten() {
                 let name = value.get("package").and_then(toml::Value::as_str).unwrap_or(key);
                 let line = text.lines().position(|line| line.starts_with(key.as_str()));
-                out.push((name.to_owned(), line.map_or(1, |line| line + 1)));
+                out.push(Dependency {
+                    name: name.to_owned(),
+                    line: line.map_or(1, |line| line + 1),
+                    is_dev: kind == "dev-dependencies",
+                });
             }
         }
     }
@@ -170,6 +187,15 @@ mod tests {
             assert!(found[0].starts_with("b/Cargo.toml:4: edges: b -> a is no edge"), "{found:?}");
         }
         let found = run(DOCUMENT, "[package]\nname='b'\n[dependencies]\nx={package='t'}\n");
+        assert!(found[0].starts_with("b/Cargo.toml:4: edges: b -> tests/t"), "{found:?}");
+    }
+
+    #[test]
+    fn an_edge_of_tests_permits_dev_dependencies_alone() {
+        let document = format!("{DOCUMENT}    tests of * -> tests/t\n");
+        let b = |kind| format!("[package]\nname='b'\n[{kind}]\nt.path='../tests/t'\n");
+        assert!(run(&document, &b("dev-dependencies")).is_empty());
+        let found = run(&document, &b("dependencies"));
         assert!(found[0].starts_with("b/Cargo.toml:4: edges: b -> tests/t"), "{found:?}");
     }
 
