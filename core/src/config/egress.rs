@@ -1,16 +1,16 @@
-//! How the POP appears to targets: as addresses of a pool or a prefix, or as the client.
+//! The source addresses that targets see: of a pool, of a prefix, or the client's.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// How a POP appears to targets.
+/// The source addresses that targets see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EgressConfig {
-    /// As the addresses of a pool.
+    /// Addresses of a pool.
     Pool(Pool),
-    /// As the addresses of an IPv6 prefix.
+    /// Addresses of an IPv6 prefix.
     Prefix(Prefix),
-    /// As the client itself.
+    /// The client's own address.
     Transparent,
 }
 
@@ -32,12 +32,12 @@ impl EgressConfig {
 pub struct Pool {
     /// The lowest address, as the number that its dotted form stands for.
     pub first: u32,
-    /// How many there are.
+    /// The base-2 logarithm of their number.
     pub bits: PoolBits,
 }
 
 impl Pool {
-    /// Bits of the prefix.
+    /// The prefix length in bits.
     pub const fn prefix_len(self) -> u8 {
         32 - self.bits.get()
     }
@@ -47,7 +47,7 @@ impl Pool {
         self.first | index as u32
     }
 
-    /// The index in the pool of an address that is in it.
+    /// The index of `ip`, an address of the pool.
     pub const fn index(self, ip: u32) -> u16 {
         (ip & (self.bits.addresses() - 1)) as u16
     }
@@ -64,7 +64,7 @@ impl fmt::Display for Pool {
     }
 }
 
-/// The base-2 logarithm of a pool's number of addresses, 2..=16.
+/// The base-2 logarithm of the number of a pool's addresses, 2..=16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PoolBits(u8);
 
@@ -89,13 +89,13 @@ impl PoolBits {
         1 << self.0
     }
 
-    /// N: how many combinations of tag, port and address there are.
+    /// N: the number of combinations of tag, port and address.
     pub const fn combinations(self) -> u64 {
         (TAGS * PORTS) << self.0
     }
 }
 
-/// Bits of a prefix: 32..=80.
+/// The length of an egress prefix in bits, 32..=80.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PrefixLen(u8);
 
@@ -105,12 +105,12 @@ impl PrefixLen {
     /// The longest prefix: it leaves 16 bits for the check.
     pub const MAX: u8 = 80;
 
-    /// A prefix of `bits` bits, if it can have as many.
+    /// A prefix of `bits` bits, if that is in range.
     pub const fn new(bits: u8) -> Option<Self> {
         if Self::MIN <= bits && bits <= Self::MAX { Some(PrefixLen(bits)) } else { None }
     }
 
-    /// How many bits it has.
+    /// The number of bits.
     pub const fn get(self) -> u8 {
         self.0
     }
@@ -122,12 +122,12 @@ impl PrefixLen {
     }
 }
 
-/// A prefix of egress addresses.
+/// A prefix of IPv6 egress addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prefix {
     /// The lowest address: no bit behind the prefix is set.
     pub first: u128,
-    /// Bits of the prefix.
+    /// The length of the prefix.
     pub len: PrefixLen,
 }
 

@@ -1,12 +1,13 @@
-//! What the operator says: one TOML file per POP and one with keys.
+//! The operator's config: one TOML file for each POP.
 //!
-//! [`Config::parse`] reads and checks the text of the first, [`keys::KeyFile::parse`](crate::keys)
-//! that of the second, and [`Snapshot::build`] makes of both what workers read. All are pure:
-//! reading the files is the caller's. A mistake is told as a [`Problem`] with file, key and reason,
-//! and all mistakes are told at once.
+//! [`Config::parse`] reads and checks the text of the file; [`snapshot`](crate::snapshot) compiles
+//! a config and keys into the state that workers read. A mistake is reported as a [`Problem`] with
+//! file, key and reason, and all mistakes are reported at once. `raw.rs` is the reference of the
+//! settings, with their units, defaults and ranges.
 
 mod check;
 mod egress;
+mod parse;
 mod raw;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -21,22 +22,21 @@ use crate::wire::MacAddr;
 
 pub use egress::{EgressConfig, Pool, PoolBits, Prefix, PrefixLen};
 
-/// Targets of one service.
+/// Most targets of one relay.
 pub const MAX_TARGETS: usize = 64;
-
-/// Workers of one POP.
+/// Most workers of one POP.
 pub const MAX_WORKERS: usize = 64;
-/// RX queues of one port.
+/// Most RX queues of one port.
 pub const MAX_QUEUES: usize = 64;
-/// Addresses of one port.
+/// Most addresses of one port.
 pub const MAX_ADDRESSES: usize = 16;
-/// Gateways of one port.
+/// Most gateways of one port.
 pub const MAX_GATEWAYS: usize = 16;
 
 /// A config without mistakes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The file's name, as the caller gave it.
+    /// The name of the file, as the caller gave it.
     pub file: String,
     /// The POP itself.
     pub pop: PopConfig,
@@ -46,20 +46,20 @@ pub struct Config {
     pub ports: Vec<PortConfig>,
     /// The workers, in the order of the file: 1..=[`MAX_WORKERS`].
     pub workers: Vec<WorkerConfig>,
-    /// Who sends what a worker received.
+    /// The worker that sends a frame.
     pub layout: Layout,
-    /// What a worker does when nothing arrives.
+    /// The policy of a worker while nothing arrives.
     pub idle: Idle,
     /// Rate limits and table sizes.
     pub limits: Limits,
     /// The relays, in the order of the file; with the tunnels at most
     /// [`MAX_SERVICES`](crate::net::MAX_SERVICES).
     pub relays: Vec<RelayConfig>,
-    /// The tunnel services, in the order of the file.
+    /// The tunnels, in the order of the file.
     pub tunnels: Vec<TunnelConfig>,
-    /// Where metrics are served, if anywhere.
+    /// Address and port of the HTTP listener, if there is one.
     pub metrics_listen: Option<SocketAddr>,
-    /// What is allowed but probably not meant.
+    /// Settings that are valid, but probably not intended.
     pub warnings: Vec<Problem>,
 }
 
@@ -68,39 +68,39 @@ pub struct Config {
 pub struct PopConfig {
     /// The POP's name, for people.
     pub name: String,
-    /// The POP's number among all.
+    /// The POP's number, unique among the POPs.
     pub id: u8,
     /// The path of the key file, relative to this file's folder.
     pub keys: String,
-    /// The path of the tenants file, relative to this file's folder; there when there is a tunnel.
+    /// The path of the tenants file, relative to this file's folder; required by tunnels.
     pub tenants: Option<String>,
-    /// Whether the system's clock is believed.
+    /// Whether the system's clock is trusted.
     pub clock: ClockTrust,
     /// Added to the system's wall clock, in milliseconds.
     pub clock_offset_ms: i64,
-    /// Whether clients may have private addresses (RFC 1918, RFC 6598).
+    /// Whether clients with private addresses (RFC 1918, RFC 6598) are served.
     pub private_clients: bool,
-    /// How long a stopping POP still forwards, in seconds.
+    /// How long a stopping POP continues to forward, in seconds.
     pub drain_seconds: u32,
-    /// What happens to fragments.
+    /// The policy for fragments.
     pub fragments: Fragments,
     /// The smallest MTU that an ICMP error may announce, in bytes.
     pub icmp_mtu_floor: u16,
 }
 
-/// Whether the system's wall clock, which tunnels go by, is believed.
+/// When the system's wall clock, by which tunnels compute the tick, is trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClockTrust {
-    /// Where the kernel says that it is synchronised.
+    /// While the kernel reports that it is synchronised.
     Kernel,
     /// Always.
     Trusted,
 }
 
-/// What happens to fragments.
+/// The policy for fragments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fragments {
-    /// They are dropped and counted.
+    /// Fragments are dropped and counted.
     Drop,
     /// Datagrams are reassembled, within these limits.
     Reassemble(FragmentLimits),
@@ -115,7 +115,7 @@ pub struct DpdkConfig {
     pub memory_mb: u32,
     /// Frame buffers of the whole POP.
     pub mbufs: u32,
-    /// More arguments for EAL.
+    /// Further arguments for EAL.
     pub args: Vec<String>,
 }
 
@@ -126,16 +126,16 @@ pub struct PortConfig {
     pub name: String,
     /// A PCI address or a vdev string of DPDK.
     pub device: String,
-    /// Which frames are taken from it.
+    /// Whose frames are accepted on it.
     pub side: Side,
-    /// Its MAC address; without one, the device's own.
+    /// Its MAC address; the device's if there is none.
     pub mac: Option<MacAddr>,
     /// Its own addresses, at most [`MAX_ADDRESSES`].
     pub addresses: Vec<IpNet>,
     /// Its on-link routers, at most [`MAX_GATEWAYS`].
     pub gateways: Vec<Gateway>,
-    /// The VLAN (`vlan = 1..=4094`, optional) whose 802.1Q tag its frames carry both ways; without
-    /// one they are untagged, or priority-tagged on the way in.
+    /// The 802.1Q VLAN of its frames in both directions. Without one, sent frames are untagged, and
+    /// received ones untagged or priority-tagged.
     pub vlan: Option<u16>,
     /// Its MTU, in bytes of IP.
     pub mtu: u16,
@@ -149,7 +149,7 @@ impl PortConfig {
         self.addresses.iter().filter_map(|net| A::of_net(*net))
     }
 
-    /// Its gateways of one family, each with its MAC address, if that is given.
+    /// Its gateways of one family, each with its MAC address, if that is configured.
     pub fn gateways_of<A: Address>(&self) -> impl Iterator<Item = (A, Option<MacAddr>)> {
         self.gateways.iter().filter_map(|gateway| Some((A::of(gateway.ip)?, gateway.mac)))
     }
@@ -165,7 +165,7 @@ impl PortConfig {
 pub struct Gateway {
     /// Its address; IPv6 ones may be link-local.
     pub ip: IpAddr,
-    /// Its MAC address; without one it is asked for, by ARP or neighbour discovery.
+    /// Its MAC address; resolved by ARP or neighbour discovery if there is none.
     pub mac: Option<MacAddr>,
 }
 
@@ -187,47 +187,48 @@ pub struct PortQueue {
     pub queue: u16,
 }
 
-/// Who sends what a worker received.
+/// The worker that sends a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
-    /// The worker itself, wherever it can.
+    /// The worker that received it, wherever the port has a TX ring for it.
     RunToCompletion,
     /// The worker that owns the port's TX ring.
     Pipeline,
 }
 
-/// What a worker does when nothing arrives.
+/// The policy of a worker while nothing arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Idle {
-    /// It polls on.
+    /// It polls without a pause.
     Spin,
-    /// It sleeps longer and longer.
+    /// It sleeps between polls, longer and longer.
     Backoff,
 }
 
-/// `[limits]`: token buckets per worker, with room for one second's worth.
+/// `[limits]`: rates of token buckets for each worker, with room for one second's worth, and table
+/// sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// RSTs of our own, per second.
+    /// RSTs that the POP originates, per second.
     pub rst_per_second: u32,
     /// RSTs and ICMP errors that are sent in two variants, per second.
     pub variant_per_second: u32,
     /// Echo replies, per second.
     pub echo_per_second: u32,
-    /// ICMP errors of our own, per second.
+    /// ICMP errors that the POP originates, per second and kind.
     pub icmp_per_second: u32,
-    /// ICMP errors that are passed on about the segments of one network (an IPv4 /24 or an IPv6 /56) and
-    /// one service, per second.
+    /// ICMP errors that are passed on about the segments of one network (an IPv4 /24 or an IPv6
+    /// /56) and one service, per second.
     pub icmp_forward_per_second: u32,
     /// Slots of the table of pending RSTs.
     pub pending_rsts: u32,
     /// SYN-ACKs of tunnels to one network (an IPv4 /24 or an IPv6 /56), per second.
     pub syn_ack_per_second: u32,
-    /// Keepalive requests with a wrong MAC that are looked at, per second.
+    /// Keepalive requests of one host with a wrong MAC that are verified, per second.
     pub keepalive_mac_per_second: u32,
-    /// SYNs that one network (an IPv4 /24 or an IPv6 /56) may send to one relay service, per second.
+    /// SYNs of one network (an IPv4 /24 or an IPv6 /56) to one relay, per second.
     pub syn_per_prefix_per_second: u32,
-    /// SYNs that one relay service takes, per second.
+    /// SYNs to one relay, per second.
     pub syn_per_service_per_second: u32,
 }
 
@@ -236,12 +237,12 @@ pub struct Limits {
 pub struct RelayConfig {
     /// Its name, unique.
     pub name: String,
-    /// What clients connect to. An IPv6 VIP has transparent egress.
+    /// The endpoint that clients connect to. An IPv6 VIP has transparent egress.
     pub vip: SocketAddr,
-    /// The servers, ascending: 1..=[`MAX_TARGETS`]. Behind a prefix, all are of IPv6; else they are
-    /// of the VIP's family.
+    /// The servers, ascending: 1..=[`MAX_TARGETS`]. With a prefix all are IPv6, else of the family
+    /// of the VIP.
     pub targets: Vec<SocketAddr>,
-    /// How the POP appears to them.
+    /// The source addresses that they see.
     pub egress: EgressConfig,
     /// The largest MSS that a SYN may announce, in bytes.
     pub mss: u16,
@@ -252,20 +253,20 @@ pub struct RelayConfig {
 pub struct TunnelConfig {
     /// Its name, unique among services of both kinds.
     pub name: String,
-    /// What agents reach over IPv4. There is at least one of the two.
+    /// The endpoint that agents connect to over IPv4. It has this or `vip6`, or both.
     pub vip4: Option<SocketAddrV4>,
-    /// What agents reach over IPv6.
+    /// The endpoint that agents connect to over IPv6.
     pub vip6: Option<SocketAddrV6>,
     /// Names of the tenants that it serves; without a list, all of the tenants file.
     pub tenants: Option<Vec<String>>,
-    /// What its sequence numbers are predicted with.
+    /// The constants of its predicted sequence numbers.
     pub constants: Constants,
-    /// The largest IP datagram that it carries, in bytes.
+    /// The largest IP datagram between agents and POPs, in bytes.
     pub tunnel_mtu: u16,
 }
 
 impl TunnelConfig {
-    /// Its one or two VIPs.
+    /// Its VIPs, one or two.
     pub fn vips(&self) -> impl Iterator<Item = SocketAddr> + use<> {
         let vip4 = self.vip4.map(SocketAddr::V4);
         vip4.into_iter().chain(self.vip6.map(SocketAddr::V6))

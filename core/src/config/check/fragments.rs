@@ -1,10 +1,9 @@
-//! Checks the policy for fragments and the limits that go with it.
+//! Checks the policy for fragments and its limits.
 
 use super::super::Fragments;
 use super::super::raw::{RawConfig, RawFragmentLimits, RawFragments};
 use super::Report;
-use crate::fragment::FragmentLimits;
-use crate::fragment::{LEFT_FOR_EACH, PER_DATAGRAM_MAX};
+use crate::fragment::{FragmentLimits, LEFT_FOR_EACH, PER_DATAGRAM_MAX};
 
 pub(super) fn policy(report: &mut Report, raw: &RawConfig) -> Fragments {
     match (raw.pop.fragments, &raw.fragments) {
@@ -12,8 +11,8 @@ pub(super) fn policy(report: &mut Report, raw: &RawConfig) -> Fragments {
         (RawFragments::Drop, Some(_)) => {
             report.error(
                 "fragments",
-                "there are no fragments to be kept with pop.fragments = \"drop\"; remove the table, \
-                 or set \"reassemble\"",
+                "there are no fragments to be kept with pop.fragments = \"drop\"; remove the \
+                 table, or set \"reassemble\"",
             );
             Fragments::Drop
         }
@@ -26,9 +25,9 @@ pub(super) fn policy(report: &mut Report, raw: &RawConfig) -> Fragments {
 
 fn limits(report: &mut Report, raw: &RawConfig, limits: &RawFragmentLimits) -> FragmentLimits {
     let workers = (raw.worker.len() as i64).max(1);
-    // All workers together may keep half of the frames: the others go on passing through.
+    // All workers together may keep half of the frames, so that the others can still be forwarded.
     let share = raw.dpdk.mbufs / 2 / workers;
-    // What is wrong with the number of frames is told where it stands.
+    // A wrong number of frames is reported at its own key.
     let share = share.max(FRAMES_MIN);
     let buffers = limits.buffers.unwrap_or(share.min(FRAMES_DEFAULT));
     if buffers > share {
@@ -48,15 +47,15 @@ fn limits(report: &mut Report, raw: &RawConfig, limits: &RawFragmentLimits) -> F
         datagrams: number("datagrams", limits.datagrams, 16, 1 << 16),
         per_datagram: number("per_datagram", limits.per_datagram, 2, PER_DATAGRAM_MAX as i64) as u8,
         buffers: number("buffers", buffers, FRAMES_MIN, 1 << 20),
-        // TCP sends again after a fifth of a second at the earliest, and meets the same ID seldom.
+        // TCP retransmits after 200 ms at the earliest, and rarely with the same ID.
         timeout_ms: number("timeout_ms", limits.timeout_ms, 10, 30_000),
     }
 }
 
-/// Frame buffers of a worker, where the config does not say: the datagrams of a burst and more, and
-/// no more of a small pool than half.
+/// The default number of frame buffers of a worker, if half of the pool is no less.
 const FRAMES_DEFAULT: i64 = 2048;
+/// The least number of frame buffers of a worker.
 const FRAMES_MIN: i64 = 32;
 
-// A datagram must fit into one network's share, however few the frames are.
+// A datagram must fit into the share of one network, however few the frames are.
 const _: () = assert!(FRAMES_MIN as usize >= (1 + LEFT_FOR_EACH) * PER_DATAGRAM_MAX);

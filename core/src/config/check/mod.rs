@@ -1,27 +1,30 @@
-//! From what is written to what is meant: every mistake is found, and told with its key, the
-//! reason, and what to do.
+//! Checks a config file, and reports every mistake with its key, reason and remedy.
 //!
-//! A value that is wrong is replaced by a harmless one and checking goes on, so that one run tells
-//! of all mistakes; nothing made of a replaced value ever leaves this module.
+//! A wrong value is replaced by a harmless one and the checks go on, so that one run reports all
+//! mistakes. Nothing that is derived from a replaced value leaves this module.
 
 mod fragments;
 mod overlaps;
 mod ports;
 mod relays;
 mod tunnels;
+mod workers;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
-use super::raw::{self, RawClock, RawConfig, RawIdle, RawLayoutKind};
+use super::parse;
+use super::raw::{RawClock, RawConfig, RawIdle, RawLayoutKind};
 use super::{ClockTrust, Config, DpdkConfig, Idle, Layout, Limits, PopConfig};
 use crate::net::{MAX_SERVICES, is_unicast, is_unicast6};
 use crate::problem::{Problem, Problems};
 
 impl Config {
-    /// Reads and checks the text of the file called `file`. On failure all mistakes are told, or,
-    /// where the text cannot be read at all, the first.
+    /// Reads and checks the text of the file called `file`.
+    ///
+    /// # Errors
+    /// All mistakes or, where the text is not TOML of the right form, the first.
     pub fn parse(file: &str, text: &str) -> Result<Config, Problems> {
-        let raw = raw::parse(file, text)?;
+        let raw = parse::parse(file, text)?;
         let mut report = Report { file, problems: Vec::new(), warnings: Vec::new() };
         let mut config = check(&mut report, &raw);
         config.warnings = report.warnings;
@@ -29,7 +32,7 @@ impl Config {
     }
 }
 
-/// Where mistakes and warnings are collected.
+/// Collects mistakes and warnings.
 struct Report<'a> {
     file: &'a str,
     problems: Vec<Problem>,
@@ -51,7 +54,7 @@ impl Report<'_> {
         Problem { file: self.file.to_owned(), key, reason }
     }
 
-    /// `value`, if it is in `low..=high`; else tells so and returns `low`.
+    /// `value` within `low..=high`; reports a value out of that range.
     fn number<T: TryFrom<i64>>(&mut self, key: &str, value: i64, low: i64, high: i64) -> Option<T> {
         if !(low..=high).contains(&value) {
             self.error(key, format!("{value} is out of range: it must be {low} to {high}"));
@@ -59,7 +62,7 @@ impl Report<'_> {
         T::try_from(value.clamp(low, high)).ok()
     }
 
-    /// A name becomes a label of metrics and a word of logs.
+    /// Checks a name, which becomes a label of metrics and a word of logs.
     fn name(&mut self, key: &str, name: &str) {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
         if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(allowed) {
@@ -70,7 +73,7 @@ impl Report<'_> {
         }
     }
 
-    /// Tells of a list that is longer than it may be.
+    /// Reports a list that is too long.
     fn at_most(&mut self, key: &str, what: &str, len: usize, max: usize) {
         if len > max {
             self.error(key, format!("{len} {what} are more than the {max} that are supported"));
@@ -80,7 +83,7 @@ impl Report<'_> {
 
 fn check(report: &mut Report, raw: &RawConfig) -> Config {
     let ports = ports::ports(report, raw);
-    let workers = ports::workers(report, raw, &ports);
+    let workers = workers::workers(report, raw, &ports);
     let relays = relays::relays(report, raw, &ports);
     let tunnels = tunnels::tunnels(report, raw, &ports);
     names(report, raw);
@@ -118,7 +121,7 @@ fn check(report: &mut Report, raw: &RawConfig) -> Config {
     }
 }
 
-/// Services of both kinds are counted together and told apart by their names.
+/// Relays and tunnels are counted together and have different names.
 fn names(report: &mut Report, raw: &RawConfig) {
     let relays =
         raw.relay.iter().enumerate().map(|(i, relay)| (format!("relay[{i}]"), &relay.name));
@@ -200,11 +203,11 @@ fn limits(report: &mut Report, raw: &RawConfig) -> Limits {
     let mut at_least = |low, key: &str, value| {
         report.number(&format!("limits.{key}"), value, low, 1_000_000_000).unwrap_or_default()
     };
-    // With none of these no agent could connect.
+    // With a rate of 0 no agent could connect.
     let syn_ack_per_second = at_least(1, "syn_ack_per_second", limits.syn_ack_per_second);
     let keepalive_mac_per_second =
         at_least(1, "keepalive_mac_per_second", limits.keepalive_mac_per_second);
-    // Nor any client.
+    // With a rate of 0 no client could connect.
     let syn_per_prefix_per_second =
         at_least(1, "syn_per_prefix_per_second", limits.syn_per_prefix_per_second);
     let syn_per_service_per_second =
@@ -238,7 +241,7 @@ fn metrics_listen(report: &mut Report, raw: &RawConfig) -> Option<SocketAddr> {
     parsed.ok()
 }
 
-/// Says that an address cannot be used as `what`.
+/// Reports an address that cannot be `what`.
 fn refuse_non_unicast(report: &mut Report, key: &str, what: &str, ip: IpAddr) {
     let usable = match ip {
         IpAddr::V4(ip) => is_unicast(ip.to_bits()),
@@ -250,7 +253,7 @@ fn refuse_non_unicast(report: &mut Report, key: &str, what: &str, ip: IpAddr) {
     }
 }
 
-/// The first place of each thing that is there twice, with the second.
+/// The places of each repeated thing: of its first occurrence and of a later one.
 fn repeated<T: PartialEq>(things: &[T]) -> impl Iterator<Item = (usize, usize)> {
     things.iter().enumerate().filter_map(|(second, thing)| {
         let first = things.iter().position(|other| other == thing)?;
@@ -258,7 +261,7 @@ fn repeated<T: PartialEq>(things: &[T]) -> impl Iterator<Item = (usize, usize)> 
     })
 }
 
-/// Stands for a VIP that could not be read, which was told of.
+/// The VIP of a service whose VIP could not be read, which was reported.
 const UNREAD: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
 
 const MAX_NAME: usize = 63;

@@ -1,7 +1,7 @@
-//! What must not meet: VIPs, pools, prefixes, targets and own addresses.
+//! Checks that VIPs, pools, prefixes, targets and own addresses do not overlap.
 //!
-//! An address has one meaning, or the POP could not tell what a frame is; and what a target sends
-//! must lead to one relay.
+//! An address must have one meaning, so that the POP can classify frames, and a segment of a target
+//! must belong to one relay.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -41,7 +41,7 @@ struct NamedVip {
     at: SocketAddr,
 }
 
-/// All VIPs, those of IPv4 first; one that could not be read has been told of.
+/// All VIPs, those of IPv4 first, without those that could not be read.
 fn vips(relays: &[RelayConfig], tunnels: &[TunnelConfig]) -> Vec<NamedVip> {
     let relays = relays.iter().enumerate();
     let relays = relays.map(|(i, relay)| (format!("relay[{i}].vip"), relay.vip));
@@ -56,7 +56,7 @@ fn vips(relays: &[RelayConfig], tunnels: &[TunnelConfig]) -> Vec<NamedVip> {
     vips
 }
 
-/// No two services are at the same address and port.
+/// No two services have the same address and port.
 fn vips_differ(report: &mut Report, vips: &[NamedVip]) {
     for (place, vip) in vips.iter().enumerate() {
         let earlier = vips.iter().take(place).find(|other| other.at == vip.at);
@@ -74,7 +74,7 @@ fn own_addresses(report: &mut Report, ports: &[PortConfig]) {
     for (index, port) in ports.iter().enumerate() {
         for (place, net) in port.addresses.iter().enumerate() {
             let ip = net.ip();
-            // A link-local address says nothing of other links (RFC 4007, section 6).
+            // A link-local address is valid on its own link only (RFC 4007, section 6).
             let own_link = u128::of(ip).is_some_and(is_link_local6);
             let same = |(other, at): &&(IpAddr, usize)| *other == ip && (!own_link || *at == index);
             if let Some((_, first)) = seen.iter().find(same) {
@@ -88,7 +88,7 @@ fn own_addresses(report: &mut Report, ports: &[PortConfig]) {
     }
 }
 
-/// What two relays must not share.
+/// Two relays must not share targets on one egress, nor parts of pools or prefixes.
 fn pair(report: &mut Report, first: usize, other: &RelayConfig, index: usize, relay: &RelayConfig) {
     let shared = relay.targets.iter().find(|target| other.targets.contains(target));
     let same = other.egress == relay.egress;
@@ -147,8 +147,8 @@ fn prefixes_overlap(a: Prefix, b: Prefix) -> bool {
     a.first <= b.last() && b.first <= a.last()
 }
 
-/// Addresses of ports must be neither VIPs, nor targets, nor egress addresses. What is `reserved`
-/// on a link is called so.
+/// Addresses of ports must be neither VIPs, nor targets, nor egress addresses. `reserved` names the
+/// reserved addresses of a link.
 fn own_is_not_served<A: Address>(
     report: &mut Report,
     ports: &[PortConfig],
@@ -159,7 +159,7 @@ fn own_is_not_served<A: Address>(
     for (port_index, port) in ports.iter().enumerate() {
         let mut own: Vec<_> = port.nets::<A>().map(|net| (net.address, OWN_ADDRESS)).collect();
         own.extend(port.gateways_of::<A>().map(|(ip, _)| (ip, "gateway")));
-        // What is nobody's on a link is never taken for a VIP's or a client's.
+        // Reserved addresses of a link are never those of VIPs or clients.
         let on_links = port.nets::<A>().flat_map(|net| net.reserved().zip(reserved));
         own.extend(on_links.map(|(ip, what)| (ip, *what)));
         for (ip, what) in own.into_iter().map(|(ip, what)| (ip.ip(), what)) {
@@ -190,12 +190,12 @@ fn egress_key(index: usize, relay: &RelayConfig) -> String {
     )
 }
 
-/// Warns of a pool or a prefix within the network of a link: stations there ask the link for its
-/// addresses, and the POP answers for those of its ports alone. One that covers a network holds
-/// the port's own address, which is told as a mistake.
+/// Warns of a pool or a prefix within the network of a link: hosts there query the link for its
+/// addresses, but the POP answers for those of its ports only. A pool that covers a network holds
+/// the port's own address, which is reported as a mistake.
 fn egress_is_routed(report: &mut Report, ports: &[PortConfig], relays: &[RelayConfig]) {
     for (index, relay) in relays.iter().enumerate() {
-        let (first, question) = match relay.egress {
+        let (first, protocol) = match relay.egress {
             EgressConfig::Pool(pool) => (pool.first.ip(), "ARP"),
             EgressConfig::Prefix(prefix) => (prefix.first.ip(), "neighbour discovery"),
             EgressConfig::Transparent => continue,
@@ -207,7 +207,7 @@ fn egress_is_routed(report: &mut Report, ports: &[PortConfig], relays: &[RelayCo
                     egress_key(index, relay),
                     format!(
                         "the {} is in {net} of port[{port_index}]: hosts on that link ask for its \
-                         addresses by {question}, which the POP does not answer; use one apart \
+                         addresses by {protocol}, which the POP does not answer; use one apart \
                          from it, or route it to the POP on every host of the link",
                         described(relay.egress)
                     ),
@@ -226,7 +226,7 @@ fn described(egress: EgressConfig) -> String {
     }
 }
 
-/// A target must be in no pool and no prefix.
+/// A target must not be in a pool or a prefix.
 fn targets_are_apart(
     report: &mut Report,
     index: usize,
@@ -244,7 +244,7 @@ fn targets_are_apart(
     }
 }
 
-/// A VIP must be in no pool and no prefix, and be no target.
+/// A VIP must not be in a pool or a prefix, nor be a target.
 fn vip_is_apart(report: &mut Report, vip: &NamedVip, relays: &[RelayConfig]) {
     let ip = vip.at.ip();
     for (other_index, other) in relays.iter().enumerate() {

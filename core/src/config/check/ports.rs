@@ -1,15 +1,13 @@
-//! Ports and the workers that poll them.
+//! Checks ports: addresses, gateways and sides.
 
 use std::net::IpAddr;
 
 use super::super::raw::{RawConfig, RawPort, RawSide};
 use super::super::{
-    Gateway, MAX_ADDRESSES, MAX_GATEWAYS, MAX_QUEUES, MAX_WORKERS, PortConfig, PortQueue,
-    RelayConfig, TunnelConfig, WorkerConfig,
+    Gateway, MAX_ADDRESSES, MAX_GATEWAYS, MAX_QUEUES, PortConfig, RelayConfig, TunnelConfig,
 };
 use super::{Report, repeated};
-use crate::net::{Address, IpNet, MAX_PORTS, Net, PortIndex, Side};
-use crate::net::{is_link_local6, is_unicast, is_unicast6};
+use crate::net::{Address, IpNet, MAX_PORTS, Net, Side, is_link_local6, is_unicast, is_unicast6};
 use crate::wire::{MacAddr, ipv6};
 
 pub(super) fn ports(report: &mut Report, raw: &RawConfig) -> Vec<PortConfig> {
@@ -46,7 +44,7 @@ pub(super) fn ports(report: &mut Report, raw: &RawConfig) -> Vec<PortConfig> {
     ports
 }
 
-/// A port that only receives needs no gateway, where another port of its side has one to send to.
+/// A port needs no gateway of its own where another port of its side has one.
 fn routers(report: &mut Report, raw: &RawConfig, ports: &[PortConfig]) {
     let has_router = |takes: fn(Side) -> bool| {
         let mut named = ports.iter().zip(&raw.port).filter(|(_, raw)| !raw.gateways.is_empty());
@@ -65,8 +63,8 @@ fn routers(report: &mut Report, raw: &RawConfig, ports: &[PortConfig]) {
     }
 }
 
-/// A side that has gateways needs one of each family that is served there. Agents may all be on the
-/// link, so that a tunnel is only warned of.
+/// A side that has gateways needs one of each family that is served there. For a tunnel that is
+/// only a warning, because all agents may be on the link.
 pub(super) fn gateway_families(
     report: &mut Report,
     ports: &[PortConfig],
@@ -102,7 +100,7 @@ pub(super) fn gateway_families(
     }
 }
 
-/// What to say where a side has gateways, but none of the family that `because` needs.
+/// The report on a side that has gateways, but none of the family that `because` needs.
 fn no_gateway_of<A: Address>(
     ports: &[PortConfig],
     side: &str,
@@ -144,13 +142,14 @@ fn port(report: &mut Report, index: usize, raw: &RawPort) -> PortConfig {
     if raw.device.is_empty() || raw.device.contains('\0') {
         report.error(
             key("device"),
-            "empty; name a PCI address such as \"0000:01:00.0\" or a vdev such as \"net_af_packet0,iface=eth0\"",
+            "empty; name a PCI address such as \"0000:01:00.0\" or a vdev such as \
+             \"net_af_packet0,iface=eth0\"",
         );
     }
     let mac = raw.mac.as_ref().and_then(|text| unicast_mac(report, &key("mac"), text));
     let addresses = addresses(report, index, raw);
     let gateways = gateways(report, index, raw, &addresses);
-    // 576 is what every host must take (RFC 791); 9216 is what NICs call a jumbo frame.
+    // Every host must accept 576 bytes (RFC 791); 9216 is the usual size of jumbo frames.
     let mtu = report.number(&key("mtu"), raw.mtu, 576, 9216).unwrap_or_default();
     if usize::from(mtu) < ipv6::MTU_MIN && addresses.iter().any(|net| net.ip().is_ipv6()) {
         report.error(
@@ -184,7 +183,7 @@ fn unicast_mac(report: &mut Report, key: &str, text: &str) -> Option<MacAddr> {
         Ok(mac) => {
             report.error(
                 key,
-                format!("{mac} is a multicast, broadcast or zero address; use a station's own"),
+                format!("{mac} is a multicast, broadcast or zero address; use a host's own"),
             );
             None
         }
@@ -224,7 +223,7 @@ fn addresses(report: &mut Report, index: usize, raw: &RawPort) -> Vec<IpNet> {
     nets
 }
 
-/// Why an address with its prefix cannot be a host's, if it cannot.
+/// The reason that an address with its prefix cannot be a host's, if it cannot.
 fn not_a_hosts(net: IpNet) -> Option<&'static str> {
     let (is_host, len, reserved) = match net {
         IpNet::V4(net) => (is_unicast(net.address), net.prefix_len, is_reserved(net)),
@@ -267,7 +266,7 @@ fn gateways(report: &mut Report, index: usize, raw: &RawPort, nets: &[IpNet]) ->
     gateways
 }
 
-/// Why there can be no gateway `ip` on a link with these addresses, if there cannot.
+/// The reason that `ip` cannot be a gateway on a link with these addresses, if it cannot.
 fn not_a_gateway(ip: IpAddr, nets: &[IpNet]) -> Option<&'static str> {
     let holding = || nets.iter().filter(|net| net.contains(ip));
     let as_host = |net: &IpNet| match (*net, ip) {
@@ -305,87 +304,4 @@ fn gateway_macs(report: &mut Report, index: usize, raw: &RawPort) -> Vec<Option<
     }
     let macs = texts.iter().enumerate();
     macs.map(|(place, text)| unicast_mac(report, &format!("{key}[{place}]"), text)).collect()
-}
-
-pub(super) fn workers(
-    report: &mut Report,
-    raw: &RawConfig,
-    ports: &[PortConfig],
-) -> Vec<WorkerConfig> {
-    if raw.worker.is_empty() {
-        report
-            .error("worker", "there is no worker; add a [[worker]] with a core and its rx queues");
-    }
-    report.at_most("worker", "workers", raw.worker.len(), MAX_WORKERS);
-    let mut pollers: Vec<(PortQueue, usize)> = Vec::new();
-    let mut workers = Vec::new();
-    for (index, worker) in raw.worker.iter().enumerate() {
-        let mut rx = Vec::new();
-        for (place, text) in worker.rx.iter().enumerate() {
-            let key = format!("worker[{index}].rx[{place}]");
-            let Some(queue) = rx_queue(report, &key, text, ports) else { continue };
-            if let Some((_, other)) = pollers.iter().find(|(polled, _)| *polled == queue) {
-                report.error(
-                    key,
-                    format!(
-                        "{text:?} is polled by worker[{other}] already; a queue has one worker"
-                    ),
-                );
-                continue;
-            }
-            pollers.push((queue, index));
-            rx.push(queue);
-        }
-        let core = report.number(&format!("worker[{index}].core"), worker.core, 0, 1023);
-        workers.push(WorkerConfig { core: core.unwrap_or_default(), rx });
-    }
-    cores(report, &workers);
-    unpolled(report, ports, &pollers);
-    workers
-}
-
-fn rx_queue(report: &mut Report, key: &str, text: &str, ports: &[PortConfig]) -> Option<PortQueue> {
-    let parsed = text.rsplit_once(':').and_then(|(name, queue)| Some((name, queue.parse().ok()?)));
-    let Some((name, queue)) = parsed else {
-        report.error(key, format!("{text:?} is not PORT:QUEUE; write it as \"wan:0\""));
-        return None;
-    };
-    let Some(place) = ports.iter().position(|port| port.name == name) else {
-        let names: Vec<_> = ports.iter().map(|port| port.name.as_str()).collect();
-        report.error(key, format!("there is no port {name:?}; the ports are {}", names.join(", ")));
-        return None;
-    };
-    let queues = ports.get(place).map_or(0, |port| port.queues);
-    if queue >= queues {
-        report.error(
-            key,
-            format!("port {name:?} has no RX queue {queue}: it has {queues}, counted from 0; raise its `queues`"),
-        );
-        return None;
-    }
-    Some(PortQueue { port: PortIndex(u8::try_from(place).ok()?), queue })
-}
-
-fn cores(report: &mut Report, workers: &[WorkerConfig]) {
-    let cores: Vec<_> = workers.iter().map(|worker| worker.core).collect();
-    for (first, second) in repeated(&cores) {
-        report.warn(
-            format!("worker[{second}].core"),
-            format!("worker[{first}] is pinned to this core too; they take turns"),
-        );
-    }
-}
-
-fn unpolled(report: &mut Report, ports: &[PortConfig], pollers: &[(PortQueue, usize)]) {
-    for (place, port) in (0..).zip(ports) {
-        for queue in 0..port.queues {
-            let wanted = PortQueue { port: PortIndex(place), queue };
-            if !pollers.iter().any(|(polled, _)| *polled == wanted) {
-                report.error(
-                    format!("port[{place}].queues"),
-                    format!("no worker polls {}:{queue}; add it to a worker's rx", port.name),
-                );
-            }
-        }
-    }
 }

@@ -1,12 +1,11 @@
-//! Relay services: VIPs, targets, egress.
+//! Checks relays: VIPs, targets, egress.
 
 use std::net::SocketAddr;
 
 use super::super::raw::{RawConfig, RawEgress, RawRelay};
 use super::super::{EgressConfig, MAX_TARGETS, Pool, PortConfig, Prefix, RelayConfig};
 use super::{Report, UNREAD, refuse_non_unicast, repeated};
-use crate::config::PoolBits;
-use crate::config::PrefixLen;
+use crate::config::{PoolBits, PrefixLen};
 use crate::net::{Address, IpNet};
 
 pub(super) fn relays(
@@ -27,12 +26,11 @@ fn relay(report: &mut Report, index: usize, raw: &RawRelay, ports: &[PortConfig]
     if let Some(vip) = vip {
         families(report, index, vip, raw, &targets);
     }
-    if matches!((vip, egress), (Some(SocketAddr::V6(_)), Some(egress)) if egress != EgressConfig::Transparent)
-    {
-        egress = None;
+    if vip.is_some_and(|vip| vip.is_ipv6()) {
+        egress = egress.filter(|egress| *egress == EgressConfig::Transparent);
     }
     if egress.is_none() {
-        // Without knowing the egress, nothing can be said of who else has these targets.
+        // With an unknown egress, these targets cannot be compared with those of others.
         targets.clear();
     }
     let has_ipv6 = vip.is_some_and(|vip| vip.is_ipv6()) || targets.iter().any(SocketAddr::is_ipv6);
@@ -46,8 +44,8 @@ fn relay(report: &mut Report, index: usize, raw: &RawRelay, ports: &[PortConfig]
     }
 }
 
-/// Tells of a VIP, targets and an egress that do not go together: of each family that clients and
-/// targets can have, there is one egress, if any.
+/// Reports a VIP, targets and an egress that do not match: each pair of families of clients and
+/// targets has its kinds of egress.
 fn families(
     report: &mut Report,
     index: usize,
@@ -67,12 +65,12 @@ fn families(
     }
     let reason = match (&raw.egress, vip) {
         (RawEgress::Prefix(_), _) => {
-            "is IPv4, and a prefix gives clients IPv6 addresses; use { pool = \"ADDRESS/LENGTH\" }, \
-             or an IPv6 target"
+            "is IPv4, and a prefix gives clients IPv6 addresses; use { pool = \"ADDRESS/LENGTH\" \
+             }, or an IPv6 target"
         }
         (RawEgress::Pool(_), _) => {
-            "is IPv6, and a pool gives clients IPv4 addresses; use { prefix = \"ADDRESS/LENGTH\" }, \
-             or an IPv4 target"
+            "is IPv6, and a pool gives clients IPv4 addresses; use { prefix = \"ADDRESS/LENGTH\" \
+             }, or an IPv4 target"
         }
         (RawEgress::Transparent, SocketAddr::V4(_)) => {
             "is IPv6, and transparent egress leaves clients of an IPv4 VIP their IPv4 addresses; \
@@ -91,7 +89,7 @@ fn families(
 
 fn endpoint(report: &mut Report, key: &str, what: &str, text: &str) -> Option<SocketAddr> {
     let parsed = text.parse::<SocketAddr>().ok();
-    // What is after a % is one host's name for one of its links.
+    // A zone index (after `%`) is meaningful on one host only.
     let Some(endpoint) = parsed.filter(|_| !text.contains('%')) else {
         report.error(
             key,
@@ -196,7 +194,7 @@ fn prefix(report: &mut Report, key: &str, text: &str) -> Option<Prefix> {
     Some(prefix)
 }
 
-/// The MSS to clamp to: what is given, or what fits through the narrowest port.
+/// The MSS to clamp to: the configured one, or the largest that fits through every port.
 fn mss(
     report: &mut Report,
     key: &str,
@@ -211,7 +209,10 @@ fn mss(
     if mss > widest {
         report.error(
             key,
-            format!("{mss} does not fit through the narrowest port: use at most {widest}, its mtu - {headers}"),
+            format!(
+                "{mss} does not fit through the narrowest port: use at most {widest}, its mtu - \
+                 {headers}"
+            ),
         );
     }
     mss
@@ -222,5 +223,5 @@ const HEADERS: u16 = 40;
 /// Bytes of the IPv6 and TCP headers without options.
 const HEADERS6: u16 = 60;
 
-/// Below 2^8 addresses a pool's collisions are felt.
+/// With fewer than 2^8 addresses, collisions in a pool are frequent.
 const COMFORTABLE_BITS: u8 = 8;

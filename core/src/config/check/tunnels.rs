@@ -1,4 +1,4 @@
-//! Tunnel services: VIPs, tenants, and the constants of their sequence numbers.
+//! Checks tunnels: VIPs, tenants, and the constants of their sequence numbers.
 
 use std::net::{SocketAddrV4, SocketAddrV6};
 
@@ -136,7 +136,7 @@ fn constants(report: &mut Report, index: usize, raw: &RawTunnel) -> Constants {
     given
 }
 
-/// The outer MTU: agents' datagrams must fit through every port that takes them.
+/// The outer MTU: datagrams of agents must fit through every port that may receive them.
 fn tunnel_mtu(report: &mut Report, key: &str, raw: &RawTunnel, ports: &[PortConfig]) -> u16 {
     let mtu: u16 = report.number(key, raw.tunnel_mtu, 576, 9216).unwrap_or_default();
     let clients = ports.iter().filter(|port| port.side.takes_clients());
@@ -144,14 +144,20 @@ fn tunnel_mtu(report: &mut Report, key: &str, raw: &RawTunnel, ports: &[PortConf
     if mtu > narrowest {
         report.error(
             key,
-            format!("{mtu} does not fit through the narrowest port towards clients: use at most {narrowest}, its mtu"),
+            format!(
+                "{mtu} does not fit through the narrowest port towards clients: use at most \
+                 {narrowest}, its mtu"
+            ),
         );
     }
     let payload_max = mtu.saturating_sub(Family::V4.ip_header_len() as u16 + HEADER_LEN as u16);
     if i64::from(payload_max) > raw.offset.unwrap_or(Constants::default().offset.into()) {
         report.error(
             key,
-            format!("datagrams of {mtu} bytes do not fit into `offset`; it must be {payload_max} or more"),
+            format!(
+                "datagrams of {mtu} bytes do not fit into `offset`; it must be {payload_max} or \
+                 more"
+            ),
         );
     }
     mtu
