@@ -67,7 +67,7 @@ impl Edge<'_> {
             Some(pattern) => (pattern, true),
             None => (self.from, false),
         };
-        if of_tests && !is_dev && !from.starts_with("tests/") {
+        if of_tests && !is_dev {
             return false;
         }
         let from_matches = match pattern.strip_suffix('*') {
@@ -82,8 +82,8 @@ impl Edge<'_> {
     }
 }
 
-/// `from -> to, to`. A name may end in `*`; `tests of NAME` are the dev-dependencies of a package,
-/// and all dependencies of one in tests/; `anything above` is every package outside of tests/.
+/// `from -> to, to`. A name may end in `*`; `tests of NAME` are the dev-dependencies of a package;
+/// `anything above` is every package outside of tests/.
 fn parse<'a>(lines: &[Line<'a>], found: &mut Vec<Violation>) -> Vec<Edge<'a>> {
     let mut edges = Vec::new();
     for line in lines {
