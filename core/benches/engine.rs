@@ -14,13 +14,13 @@ use anyrelay_core::config::Config;
 use anyrelay_core::counters::Counters;
 use anyrelay_core::frame::Frame;
 use anyrelay_core::keys::{KeyFile, Secret, Tenants};
-use anyrelay_core::net::Family;
-use anyrelay_core::net::PortIndex;
+use anyrelay_core::net::{Endpoint, Family, PortIndex};
 use anyrelay_core::pop::{BURST, Output, Pop, SoftState};
 use anyrelay_core::predict;
-use anyrelay_core::relay::permutation::{Client, ClientTimestamps, CycleLimit};
+use anyrelay_core::relay::Mode;
+use anyrelay_core::relay::mapping::{ClientSide, ClientTimestamps};
 use anyrelay_core::seq::SeqNum;
-use anyrelay_core::snapshot::{Egress, Mode6, Snapshot};
+use anyrelay_core::snapshot::Snapshot;
 use anyrelay_core::time::Now;
 use anyrelay_core::tunnel::DataHeader;
 use anyrelay_core::wire::MacAddr;
@@ -179,13 +179,11 @@ impl Bench {
 
     /// What stands for a client at the first service: egress address and port, and tag.
     fn egress(&self, timestamps: ClientTimestamps, client: (u32, u16)) -> ((u32, u16), u32) {
-        let Egress::Pool { pool, permutation, .. } = &self.snapshot.services[0].egress else {
-            panic!("the first service has no pool")
-        };
-        let mut mapped = [Err(CycleLimit)];
-        permutation.forward(&[Client { timestamps, ip: client.0, port: client.1 }], &mut mapped);
-        let mapped = mapped[0].unwrap();
-        ((pool.address(mapped.index), mapped.port), mapped.tag)
+        let client = Endpoint { ip: client.0, port: client.1 }.into();
+        let relay = self.snapshot.relays().next().unwrap();
+        let mapping = relay.mode.outward(ClientSide { client, timestamps }).unwrap();
+        let egress: Endpoint = mapping.egress.of_family().unwrap();
+        ((egress.ip, egress.port), mapping.tag.unwrap().value)
     }
 
     fn receive(&mut self, frames: &[Vec<u8>]) -> ArrayVec<Buffer, BURST> {
@@ -232,7 +230,7 @@ impl Bench {
 
     /// A datagram from each agent to another, with bodies of `body` bytes.
     fn datagrams(&self, family: Family, body: usize) -> Vec<Vec<u8>> {
-        let service = &self.snapshot.tunnels[0].service;
+        let service = &self.snapshot.tunnels().next().unwrap().service;
         let (vip, stride) = (service.vip(family).unwrap(), service.constants.stride);
         let unix = self.now.unix;
         let tick = unix.tick(service.constants.tick_ms);
@@ -262,13 +260,14 @@ impl Bench {
 
     /// A segment from the IPv6 target to each client of the service in prefix mode.
     fn down_prefix(&self) -> Vec<Vec<u8>> {
-        let Mode6::Prefix { map, .. } = &self.snapshot.services6[0].mode else {
-            panic!("the first service with IPv6 has no prefix")
-        };
+        let relay = self.snapshot.relays().find(|relay| matches!(relay.mode, Mode::Prefix(_)));
+        let mode = &relay.unwrap().mode;
         let target = "[2001:db8:5::1]:8443".parse().unwrap();
         let segment = |(ip, port)| {
-            let egress = Ipv6Addr::from_bits(map.address(ip));
-            let segment = Segment { ack: 2, ..Segment::new(target, (egress, port).into(), ACK) };
+            let client = Endpoint { ip, port }.into();
+            let side = ClientSide { client, timestamps: ClientTimestamps::Absent };
+            let egress = mode.outward(side).unwrap().egress.into();
+            let segment = Segment { ack: 2, ..Segment::new(target, egress, ACK) };
             framed(MACS[1], GATEWAYS[1], None, &segment.datagram())
         };
         clients().map(segment).collect()
@@ -276,7 +275,7 @@ impl Bench {
 
     /// A SYN from each agent.
     fn syns(&self, family: Family) -> Vec<Vec<u8>> {
-        let vip = self.snapshot.tunnels[0].service.vip(family).unwrap().addr;
+        let vip = self.snapshot.tunnels().next().unwrap().service.vip(family).unwrap().addr;
         clients().map(|client| tunnel_frame(agent(family, client), vip, SYN, (9, 0), &[])).collect()
     }
 }

@@ -9,10 +9,10 @@ use std::hint::black_box;
 use anyrelay_core::config::PoolBits;
 use anyrelay_core::crypto::Key128;
 use anyrelay_core::net::Endpoint;
-use anyrelay_core::relay::permutation::{
+use anyrelay_core::relay::pool::permutation::{
     Client, ClientTimestamps, CycleLimit, DecodeError, Mapped, Permutation,
 };
-use anyrelay_core::relay::rendezvous::Rendezvous;
+use anyrelay_core::relay::targets::one_block::Rendezvous;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 const KEY: Key128 = Key128::new(*b"a key for timing");

@@ -58,6 +58,12 @@ pub fn put_before<F: Frame>(frame: &mut F, at: usize, header: &[u8]) -> Option<u
     Some(start)
 }
 
+/// The header of `N` bytes that begins at `at`; `None` when the frame ends before it does.
+#[inline]
+pub fn header_at<F: Frame, const N: usize>(frame: &F, at: usize) -> Option<&[u8; N]> {
+    frame.bytes().get(at..)?.first_chunk()
+}
+
 /// Bytes that a [`HeapFrame`] keeps free in front of its contents, as DPDK's mbufs do.
 pub const HEAP_HEADROOM: usize = 128;
 

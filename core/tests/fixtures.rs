@@ -122,7 +122,8 @@ fn report(snapshot: &Snapshot, counters: &Counters) -> Value {
         let (rx, tx) = (traffic(&counts.rx), traffic(&counts.tx));
         (port.name.clone(), json!({"rx": rx, "tx": tx, "drops": drops}))
     });
-    let services = snapshot.names().map(|(name, slot)| {
+    let services = snapshot.services().iter().map(|service| {
+        let (name, slot) = (service.name(), service.slot());
         let counts = counters.service(slot);
         let drops = drops(&|reason| counters.service_drops(slot, reason));
         let (up, down) = (traffic(&counts.up), traffic(&counts.down));

@@ -14,7 +14,7 @@ use loom::thread;
 #[path = "../src/link/neighbour/slot.rs"]
 #[allow(dead_code)]
 mod slot;
-#[path = "../src/relay/pending_rst/slots.rs"]
+#[path = "../src/relay/refusals/slots.rs"]
 #[allow(dead_code)]
 mod slots;
 

@@ -3,7 +3,7 @@
 
 use anyrelay_core::config::PoolBits;
 use anyrelay_core::crypto::Key128;
-use anyrelay_core::relay::permutation::{
+use anyrelay_core::relay::pool::permutation::{
     BURST, Client, ClientTimestamps, CycleLimit, DecodeError, Mapped, Permutation, reference,
 };
 use proptest::prelude::*;

@@ -11,13 +11,12 @@ use anyrelay_core::keys::{
 };
 use anyrelay_core::net::Endpoint;
 use anyrelay_core::net::Endpoint6;
-use anyrelay_core::relay::packet_id::PacketIds;
-use anyrelay_core::relay::permutation::{
+use anyrelay_core::relay::pool::permutation::{
     Client, ClientTimestamps, CycleLimit, DecodeError, Mapped, Permutation,
 };
 use anyrelay_core::relay::prefix::PrefixMap;
-use anyrelay_core::relay::rendezvous::Rendezvous;
-use anyrelay_core::relay::rendezvous6::Rendezvous6;
+use anyrelay_core::relay::rewrite::PacketIds;
+use anyrelay_core::relay::targets::{cmac, one_block};
 use anyrelay_core::seq::SeqNum;
 use anyrelay_core::snapshot::MAPPING_VERSION;
 use serde_json::Value;
@@ -113,7 +112,7 @@ fn the_choice_among_targets_is_the_frozen_one() {
             .iter()
             .map(|target| endpoint(target.as_str().unwrap()))
             .collect();
-        let rendezvous = Rendezvous::new(&key, &targets);
+        let rendezvous = one_block::Rendezvous::new(&key, &targets);
         let choices = list(entry, "choices");
         let clients: Vec<_> =
             choices.iter().map(|choice| endpoint(text(choice, "client"))).collect();
@@ -145,19 +144,13 @@ fn the_choice_among_ipv6_targets_is_the_frozen_one() {
         assert_eq!(key.as_bytes()[..], hex(text(entry, "key")));
         let targets = list(entry, "targets").iter();
         let targets: Vec<_> = targets.map(|target| endpoint6(target.as_str().unwrap())).collect();
-        let rendezvous = Rendezvous6::new(&key, &targets);
+        let rendezvous = cmac::Rendezvous::new(&key, &targets);
         assert_eq!(list(entry, "choices").len(), 40);
         for choice in list(entry, "choices") {
             let client: SocketAddr = text(choice, "client").parse().unwrap();
             assert_eq!(client.is_ipv6(), vip.is_ipv6());
-            let chosen = match client {
-                SocketAddr::V4(client) => rendezvous.choose4(client.into()),
-                SocketAddr::V6(client) => rendezvous.choose6(client.into()),
-            };
-            let weight = |target| match client {
-                SocketAddr::V4(client) => rendezvous.weight4(client.into(), target),
-                SocketAddr::V6(client) => rendezvous.weight6(client.into(), target),
-            };
+            let chosen = rendezvous.choose(client.into());
+            let weight = |target| rendezvous.weight(client.into(), target);
             assert_eq!(chosen, Some(endpoint6(text(choice, "target"))));
             for (expected, target) in list(choice, "weights").iter().zip(&targets) {
                 let expected = u64::from_str_radix(expected.as_str().unwrap(), 16).unwrap();

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::net::{IpNet, Net};
+
 /// The source addresses that targets see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EgressConfig {
@@ -15,15 +17,22 @@ pub enum EgressConfig {
 }
 
 impl EgressConfig {
+    /// The prefix of its addresses; `None` where it has none of its own.
+    pub fn net(self) -> Option<IpNet> {
+        match self {
+            EgressConfig::Pool(pool) => {
+                Some(IpNet::V4(Net { address: pool.first, prefix_len: pool.prefix_len() }))
+            }
+            EgressConfig::Prefix(prefix) => {
+                Some(IpNet::V6(Net { address: prefix.first, prefix_len: prefix.len.get() }))
+            }
+            EgressConfig::Transparent => None,
+        }
+    }
+
     /// Whether `ip` is one of its addresses.
     pub fn holds(self, ip: IpAddr) -> bool {
-        match (self, ip) {
-            (EgressConfig::Pool(pool), IpAddr::V4(ip)) => {
-                (pool.first..=pool.last()).contains(&ip.to_bits())
-            }
-            (EgressConfig::Prefix(prefix), IpAddr::V6(ip)) => prefix.contains(ip.to_bits()),
-            _ => false,
-        }
+        self.net().is_some_and(|net| net.contains(ip))
     }
 }
 

@@ -37,9 +37,9 @@ pub struct Link {
     /// Largest IP datagram in bytes.
     pub mtu: u16,
     /// The port's first IPv4 address, 0 when it has none: source of our own ICMP errors.
-    pub address: u32,
+    pub ipv4: u32,
     /// The port's first IPv6 address that is known beyond the link, 0 when it has none.
-    pub address6: u128,
+    pub ipv6: u128,
 }
 
 /// The next hop of a datagram.
@@ -123,13 +123,16 @@ impl Links {
     /// The links of the ports of `snapshot`, whose hardware addresses are `macs` in the same order.
     pub fn new(snapshot: &Snapshot, macs: &[MacAddr]) -> Self {
         let ports = &snapshot.config.ports;
-        let targets = snapshot.services.iter().flat_map(|service| service.targets());
-        let targets6 = snapshot.services6.iter().flat_map(|service| service.targets());
+        let targets: Vec<IpAddr> = snapshot
+            .relays()
+            .flat_map(|relay| relay.mode.targets())
+            .map(|target| target.ip)
+            .collect();
         let mac = |index| macs.get(index);
         Links {
             links: ports.iter().enumerate().map(|(at, port)| link(port, mac(at))).collect(),
-            ipv4: NextHops::new(ports, targets.map(|target| target.ip)),
-            ipv6: NextHops::new(ports, targets6.map(|target| target.ip)),
+            ipv4: NextHops::new(ports, &targets),
+            ipv6: NextHops::new(ports, &targets),
         }
     }
 
@@ -141,15 +144,15 @@ impl Links {
 
     /// The source address of an ARP request: the port's own address on the prefix of the host, 0
     /// when the port has none.
-    pub fn address_towards(&self, query: AddressQuery<u32>) -> u32 {
+    pub fn arp_source(&self, query: AddressQuery<u32>) -> u32 {
         let prefixes = self.ipv4.prefixes_of(query.port);
         let mut on_prefix = prefixes.filter(|prefix| prefix.holds(query.ip));
         on_prefix.next().map_or(0, |prefix| prefix.address)
     }
 
-    /// The source address of a neighbour solicitation: as [`Links::address_towards`], but a
+    /// The source address of a neighbour solicitation: as [`Links::arp_source`], but a
     /// link-local host is queried from a link-local address if the port has one (RFC 4861, 7.2.2).
-    pub fn address_towards6(&self, query: AddressQuery<u128>) -> u128 {
+    pub fn solicitation_source(&self, query: AddressQuery<u128>) -> u128 {
         let link_local = is_link_local6(query.ip);
         let fitness = |prefix: &&OnLinkPrefix<u128>| {
             let same_scope = is_link_local6(prefix.address) == link_local;
@@ -163,32 +166,37 @@ impl Links {
 
     /// The next hop to `dst`.
     #[inline(always)]
-    pub fn resolve(&self, now: Instant, towards: Towards, dst: u32) -> Resolved<u32> {
-        self.ipv4.resolve(now, towards, dst)
+    pub fn resolve(&self, now: Instant, towards: Towards, dst: IpAddr) -> Resolved<IpAddr> {
+        match dst {
+            IpAddr::V4(dst) => {
+                let (hop, query) = self.ipv4.resolve(now, towards, dst.to_bits());
+                (hop, query.map(AddressQuery::of_either))
+            }
+            IpAddr::V6(dst) => {
+                let (hop, query) = self.ipv6.resolve(now, towards, dst.to_bits());
+                (hop, query.map(AddressQuery::of_either))
+            }
+        }
     }
 
-    /// The next hop to `dst`.
-    #[inline]
-    pub fn resolve6(&self, now: Instant, towards: Towards, dst: u128) -> Resolved<u128> {
-        self.ipv6.resolve(now, towards, dst)
-    }
-
-    /// Learns from an ARP packet received on `port`. False when the POP did not query that host.
-    pub fn learn(&self, now: Instant, port: PortIndex, ip: u32, mac: MacAddr) -> bool {
-        self.ipv4.learn(now, AddressQuery { port, ip }, mac, true)
-    }
-
-    /// Learns from neighbour discovery on `port`: an address that is in use stays unless the new
-    /// one `replaces` it. False when the POP did not query that host.
-    pub fn learn6(
+    /// Learns a hardware address that ARP or neighbour discovery announced on `port`. A known one
+    /// stays unless the new one `replaces` it. False when the POP did not query that host.
+    pub fn learn(
         &self,
         now: Instant,
         port: PortIndex,
-        ip: u128,
+        ip: IpAddr,
         mac: MacAddr,
         replaces: bool,
     ) -> bool {
-        self.ipv6.learn(now, AddressQuery { port, ip }, mac, replaces)
+        match ip {
+            IpAddr::V4(ip) => {
+                self.ipv4.learn(now, AddressQuery { port, ip: ip.to_bits() }, mac, replaces)
+            }
+            IpAddr::V6(ip) => {
+                self.ipv6.learn(now, AddressQuery { port, ip: ip.to_bits() }, mac, replaces)
+            }
+        }
     }
 
     /// Calls `send` for every query that is due without traffic: for gateways, and for targets on a
@@ -209,7 +217,7 @@ impl Links {
 }
 
 impl<A: Address> NextHops<A> {
-    fn new(ports: &[PortConfig], targets: impl Iterator<Item = A>) -> Self {
+    fn new(ports: &[PortConfig], targets: &[IpAddr]) -> Self {
         let routes = |takes: fn(&PortConfig) -> bool| {
             let mut routes = Routes { prefixes: Vec::new(), gateways: Vec::new() };
             for (index, port) in (0..).map(PortIndex).zip(ports).filter(|(_, port)| takes(port)) {
@@ -220,6 +228,8 @@ impl<A: Address> NextHops<A> {
         let clients = routes(|port| port.side.takes_clients());
         let targets_side = routes(|port| port.side.takes_targets());
         let targets_on_link = targets
+            .iter()
+            .filter_map(|ip| A::of(*ip))
             .filter_map(|ip| Some(AddressQuery { port: targets_side.on_link(ip)?.port, ip }))
             .collect();
         NextHops { clients, targets: targets_side, hosts: Hosts::new(), targets_on_link }
@@ -345,7 +355,7 @@ fn link(port: &PortConfig, mac: Option<&MacAddr>) -> Link {
         mac: mac.copied().or(port.mac).unwrap_or_default(),
         vlan: port.vlan,
         mtu: port.mtu,
-        address: port.nets::<u32>().next().map_or(0, |net| net.address),
-        address6: global.next().map_or(0, |net| net.address),
+        ipv4: port.nets::<u32>().next().map_or(0, |net| net.address),
+        ipv6: global.next().map_or(0, |net| net.address),
     }
 }

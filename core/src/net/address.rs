@@ -7,14 +7,20 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::{BitAnd, BitOr, Not};
 
+use super::special;
+
 /// An IP address as the number that its text stands for.
 pub trait Address:
-    Copy + Eq + fmt::Debug + BitAnd<Output = Self> + BitOr<Output = Self> + Not<Output = Self>
+    Copy + Eq + fmt::Debug + 'static + BitAnd<Output = Self> + BitOr<Output = Self> + Not<Output = Self>
 {
     /// Bits of an address.
     const BITS: u8;
     /// The last prefix length at which the addresses of a link that are no host's are set apart.
     const RESERVED_LEN_MAX: u8;
+    /// Addresses that no host on the Internet has.
+    const NOT_UNICAST: &'static [Net<Self>];
+    /// Private addresses: RFC 1918 and RFC 6598, RFC 4193.
+    const PRIVATE: &'static [Net<Self>];
 
     /// Its bytes, in the order of the wire.
     fn bytes(self) -> impl Iterator<Item = u8>;
@@ -36,6 +42,8 @@ impl Address for u32 {
     const BITS: u8 = 32;
     // A /31 has two hosts and nothing else (RFC 3021).
     const RESERVED_LEN_MAX: u8 = 30;
+    const NOT_UNICAST: &'static [Ipv4Net] = &special::NOT_UNICAST;
+    const PRIVATE: &'static [Ipv4Net] = &special::PRIVATE;
 
     #[inline]
     fn bytes(self) -> impl Iterator<Item = u8> {
@@ -47,6 +55,7 @@ impl Address for u32 {
         u32::MAX.checked_shl(u32::BITS.saturating_sub(u32::from(len))).unwrap_or(0)
     }
 
+    #[inline(always)]
     fn of(ip: IpAddr) -> Option<Self> {
         match ip {
             IpAddr::V4(ip) => Some(ip.to_bits()),
@@ -54,6 +63,7 @@ impl Address for u32 {
         }
     }
 
+    #[inline(always)]
     fn ip(self) -> IpAddr {
         Ipv4Addr::from_bits(self).into()
     }
@@ -80,6 +90,8 @@ impl Address for u128 {
     const BITS: u8 = 128;
     // A /127 has two routers and nothing else (RFC 6164).
     const RESERVED_LEN_MAX: u8 = 126;
+    const NOT_UNICAST: &'static [Ipv6Net] = &special::NOT_UNICAST6;
+    const PRIVATE: &'static [Ipv6Net] = &special::PRIVATE6;
 
     #[inline]
     fn bytes(self) -> impl Iterator<Item = u8> {
@@ -91,6 +103,7 @@ impl Address for u128 {
         u128::MAX.checked_shl(u128::BITS.saturating_sub(u32::from(len))).unwrap_or(0)
     }
 
+    #[inline(always)]
     fn of(ip: IpAddr) -> Option<Self> {
         match ip {
             IpAddr::V4(_) => None,
@@ -98,6 +111,7 @@ impl Address for u128 {
         }
     }
 
+    #[inline(always)]
     fn ip(self) -> IpAddr {
         Ipv6Addr::from_bits(self).into()
     }

@@ -1,10 +1,13 @@
-//! An address and a TCP port.
+//! An address and a TCP port, and the two of a segment.
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
-/// An address, as the number that its text stands for, and a TCP port: of IPv4, or of IPv6 as
-/// [`Endpoint6`]. Ordered by address, then port.
+use super::Address;
+
+/// An address and a TCP port. The address is a number, as its text stands for, of IPv4 or (as
+/// [`Endpoint6`]) of IPv6; or it is of either family, as [`IpEndpoint`]. Ordered by address, then
+/// port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint<A = u32> {
     /// The address.
@@ -15,6 +18,17 @@ pub struct Endpoint<A = u32> {
 
 /// An IPv6 address and a TCP port.
 pub type Endpoint6 = Endpoint<u128>;
+
+/// An address of either family and a TCP port.
+pub type IpEndpoint = Endpoint<IpAddr>;
+
+impl IpEndpoint {
+    /// The endpoint as one of the family of `A`, if it is of that family.
+    #[inline(always)]
+    pub fn of_family<A: Address>(self) -> Option<Endpoint<A>> {
+        Some(Endpoint { ip: A::of(self.ip)?, port: self.port })
+    }
+}
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -28,6 +42,12 @@ impl fmt::Display for Endpoint6 {
     }
 }
 
+impl fmt::Display for IpEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        SocketAddr::from(*self).fmt(f)
+    }
+}
+
 impl From<SocketAddrV4> for Endpoint {
     fn from(from: SocketAddrV4) -> Self {
         Endpoint { ip: from.ip().to_bits(), port: from.port() }
@@ -37,6 +57,26 @@ impl From<SocketAddrV4> for Endpoint {
 impl From<SocketAddrV6> for Endpoint6 {
     fn from(from: SocketAddrV6) -> Self {
         Endpoint { ip: from.ip().to_bits(), port: from.port() }
+    }
+}
+
+impl From<SocketAddr> for IpEndpoint {
+    fn from(from: SocketAddr) -> Self {
+        Endpoint { ip: from.ip(), port: from.port() }
+    }
+}
+
+impl From<Endpoint> for IpEndpoint {
+    #[inline(always)]
+    fn from(from: Endpoint) -> Self {
+        Endpoint { ip: from.ip.ip(), port: from.port }
+    }
+}
+
+impl From<Endpoint6> for IpEndpoint {
+    #[inline(always)]
+    fn from(from: Endpoint6) -> Self {
+        Endpoint { ip: from.ip.ip(), port: from.port }
     }
 }
 
@@ -61,5 +101,63 @@ impl From<Endpoint> for SocketAddr {
 impl From<Endpoint6> for SocketAddr {
     fn from(from: Endpoint6) -> Self {
         SocketAddr::V6(from.into())
+    }
+}
+
+impl From<IpEndpoint> for SocketAddr {
+    fn from(from: IpEndpoint) -> Self {
+        SocketAddr::new(from.ip, from.port)
+    }
+}
+
+/// Source and destination of a segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Endpoints<A = u32> {
+    /// The source.
+    pub src: Endpoint<A>,
+    /// The destination.
+    pub dst: Endpoint<A>,
+}
+
+/// Source and destination of a segment, which are of one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IpEndpoints {
+    /// Both are of IPv4.
+    V4(Endpoints<u32>),
+    /// Both are of IPv6.
+    V6(Endpoints<u128>),
+}
+
+impl IpEndpoints {
+    /// From `src` to `dst`; `None` when they are of different families.
+    #[inline(always)]
+    pub fn new(src: IpEndpoint, dst: IpEndpoint) -> Option<Self> {
+        match (src.ip, dst.ip) {
+            (IpAddr::V4(_), IpAddr::V4(_)) => {
+                Some(IpEndpoints::V4(Endpoints { src: src.of_family()?, dst: dst.of_family()? }))
+            }
+            (IpAddr::V6(_), IpAddr::V6(_)) => {
+                Some(IpEndpoints::V6(Endpoints { src: src.of_family()?, dst: dst.of_family()? }))
+            }
+            _ => None,
+        }
+    }
+
+    /// The source.
+    #[inline(always)]
+    pub fn src(&self) -> IpEndpoint {
+        match self {
+            IpEndpoints::V4(endpoints) => endpoints.src.into(),
+            IpEndpoints::V6(endpoints) => endpoints.src.into(),
+        }
+    }
+
+    /// The destination.
+    #[inline(always)]
+    pub fn dst(&self) -> IpEndpoint {
+        match self {
+            IpEndpoints::V4(endpoints) => endpoints.dst.into(),
+            IpEndpoints::V6(endpoints) => endpoints.dst.into(),
+        }
     }
 }

@@ -9,9 +9,8 @@ mod special;
 use std::net::IpAddr;
 
 pub use address::{Address, IpNet, Ipv4Net, Ipv6Net, Net};
-pub use endpoint::{Endpoint, Endpoint6};
-pub(crate) use special::{NOT_UNICAST, NOT_UNICAST6, PRIVATE, PRIVATE6};
-pub use special::{is_link_local6, is_unicast, is_unicast6};
+pub use endpoint::{Endpoint, Endpoint6, Endpoints, IpEndpoint, IpEndpoints};
+pub use special::{is_link_local6, is_unicast};
 
 /// Services of one POP, of both kinds together, and counter slots for them.
 pub const MAX_SERVICES: usize = 256;
@@ -47,6 +46,14 @@ impl Family {
 /// A port's place among the `[[port]]` tables of the config.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PortIndex(pub u8);
+
+impl PortIndex {
+    /// The index into what holds one entry for each port.
+    #[inline]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
 
 /// A service's place: the relays between IPv4 and IPv4, then those with IPv6, then the tunnels, each
 /// in the order of the file. Another snapshot may have it elsewhere.

@@ -1,10 +1,10 @@
 //! Addresses that are no host's, or not known to the whole Internet.
 
-use super::{Ipv4Net, Ipv6Net, Net};
+use super::{Address, Ipv4Net, Ipv6Net, Net};
 
 /// Addresses that no host on the Internet has (RFC 6890): this network, loopback, link-local,
 /// multicast, reserved.
-pub(crate) const NOT_UNICAST: [Ipv4Net; 5] = [
+pub(super) const NOT_UNICAST: [Ipv4Net; 5] = [
     Net { address: 0, prefix_len: 8 },
     Net { address: 0x7f00_0000, prefix_len: 8 },
     Net { address: 0xa9fe_0000, prefix_len: 16 },
@@ -14,7 +14,7 @@ pub(crate) const NOT_UNICAST: [Ipv4Net; 5] = [
 
 /// Addresses that no host on the Internet has (RFC 6890, RFC 4291): unspecified, loopback and
 /// IPv4-compatible, IPv4-mapped, discard-only, link-local, site-local, multicast.
-pub(crate) const NOT_UNICAST6: [Ipv6Net; 6] = [
+pub(super) const NOT_UNICAST6: [Ipv6Net; 6] = [
     Net { address: 0, prefix_len: 96 },
     Net { address: 0xffff_0000_0000, prefix_len: 96 },
     Net { address: 0x0100 << 112, prefix_len: 64 },
@@ -26,13 +26,8 @@ pub(crate) const NOT_UNICAST6: [Ipv6Net; 6] = [
 const LINK_LOCAL6: Ipv6Net = Net { address: 0xfe80 << 112, prefix_len: 10 };
 
 /// Whether a host of the Internet could have this address.
-pub fn is_unicast(ip: u32) -> bool {
-    !NOT_UNICAST.iter().any(|net| net.contains(ip))
-}
-
-/// Whether a host of the Internet could have this IPv6 address.
-pub fn is_unicast6(ip: u128) -> bool {
-    !NOT_UNICAST6.iter().any(|net| net.contains(ip))
+pub fn is_unicast<A: Address>(ip: A) -> bool {
+    !A::NOT_UNICAST.iter().any(|net| net.contains(ip))
 }
 
 /// Whether it is an IPv6 address of one link only.
@@ -41,7 +36,7 @@ pub fn is_link_local6(ip: u128) -> bool {
 }
 
 /// Private addresses (RFC 1918, RFC 6598).
-pub(crate) const PRIVATE: [Ipv4Net; 4] = [
+pub(super) const PRIVATE: [Ipv4Net; 4] = [
     Net { address: 0x0a00_0000, prefix_len: 8 },
     Net { address: 0x6440_0000, prefix_len: 10 },
     Net { address: 0xac10_0000, prefix_len: 12 },
@@ -49,4 +44,4 @@ pub(crate) const PRIVATE: [Ipv4Net; 4] = [
 ];
 
 /// Unique local addresses (RFC 4193).
-pub(crate) const PRIVATE6: [Ipv6Net; 1] = [Net { address: 0xfc00 << 112, prefix_len: 7 }];
+pub(super) const PRIVATE6: [Ipv6Net; 1] = [Net { address: 0xfc00 << 112, prefix_len: 7 }];

@@ -1,23 +1,21 @@
-//! A worker's token buckets, the SYNs that relay services take, and the ICMP errors that are passed on or
-//! are the POP's own.
+//! Rate limits: a worker's token buckets, and the questions that are put to them.
 
 use std::net::IpAddr;
 
-use super::run::Run;
-use super::{Of, Output};
-use crate::bucket::{Bucket, BucketSketch, BucketTable, Purpose};
-use crate::frame::Frame;
+use super::arrival::Arrival;
+use crate::bucket::{Bucket, BucketPlace, BucketSketch, BucketTable, Purpose};
+use crate::config;
 use crate::net::{MAX_SERVICES, ServiceSlot};
 use crate::verdict::{DropReason, ReplyKind};
 
-/// A worker's token buckets. What each lets through is in `[limits]`.
+/// A worker's token buckets. Their rates are in `[limits]`.
 #[derive(Debug, Default)]
 pub(super) struct Buckets {
     rst: Bucket,
-    pub variants: Bucket,
+    variants: Bucket,
     echo: Bucket,
-    pub syn_acks: BucketTable,
-    pub keepalive_macs: BucketTable,
+    syn_acks: BucketTable,
+    keepalive_macs: BucketTable,
     syns: BucketSketch,
     errors: BucketSketch,
     own_errors: BucketSketch,
@@ -36,85 +34,118 @@ impl Default for ServiceBuckets {
     }
 }
 
-impl<O> Run<'_, O> {
-    /// Whether the relay service whose counters are in `slot` takes a SYN from `src`, whose network has
-    /// its share first: what is beyond that uses up nothing of the service's.
+/// The rate limits while a burst is handled.
+pub(super) struct Limits<'a> {
+    buckets: &'a mut Buckets,
+    arrival: Arrival<'a>,
+}
+
+impl<'a> Limits<'a> {
+    /// The limits of a worker with these buckets.
+    pub fn new(arrival: Arrival<'a>, buckets: &'a mut Buckets) -> Self {
+        Limits { buckets, arrival }
+    }
+
+    #[inline(always)]
+    fn rates(&self) -> &'a config::Limits {
+        &self.arrival.snapshot.config.limits
+    }
+
+    /// Whether the relay whose counters are in `slot` takes a SYN from `src`. The network of `src`
+    /// uses its own share first: SYNs beyond it use up nothing of the service's.
     ///
-    /// Only SYNs are asked about, so connections that exist go on.
-    // A call of its own: segments that are no SYNs shall not carry it along.
+    /// Only SYNs are limited, so established connections are unaffected.
+    ///
+    /// # Errors
+    /// [`DropReason::RateSynPrefix`] or [`DropReason::RateSynService`].
+    // A call of its own, so that it burdens only SYNs.
     #[inline(never)]
-    pub(super) fn admit_syn(&mut self, slot: ServiceSlot, src: IpAddr) -> Result<(), DropReason> {
-        let limits = &self.snapshot.config.limits;
-        let places = self.snapshot.bucket_hash.both(Purpose::Syn, slot.0, src);
-        if !self.buckets.syns.take(places, self.now, limits.syn_per_prefix_per_second) {
+    pub fn admit_syn(&mut self, slot: ServiceSlot, src: IpAddr) -> Result<(), DropReason> {
+        let (rates, now) = (self.rates(), self.arrival.now);
+        let places = self.arrival.snapshot.bucket_hash.both(Purpose::Syn, slot.0, src);
+        if !self.buckets.syns.take(places, now, rates.syn_per_prefix_per_second) {
             return Err(DropReason::RateSynPrefix);
         }
         let service = self.buckets.syns_of_services.0.get_mut(usize::from(slot.0));
-        let taken =
-            service.is_none_or(|bucket| bucket.take(self.now, limits.syn_per_service_per_second));
+        let taken = service.is_none_or(|bucket| bucket.take(now, rates.syn_per_service_per_second));
         if taken { Ok(()) } else { Err(DropReason::RateSynService) }
     }
 
-    /// Whether an ICMP error may be passed on that is about a segment between the service `of` and
+    /// Whether a segment or an ICMP error may be sent in two variants.
+    pub fn admit_variants(&mut self) -> bool {
+        let rate = self.rates().variant_per_second;
+        self.buckets.variants.take(self.arrival.now, rate)
+    }
+
+    /// Whether an ICMP error may be passed on that is about a segment between a service and
     /// `client`, a client or an agent.
+    ///
+    /// # Errors
+    /// [`DropReason::RateIcmp`].
     #[inline(never)]
-    pub(super) fn admit_error(&mut self, of: Of, client: IpAddr) -> Result<(), DropReason> {
-        let limit = self.snapshot.config.limits.icmp_forward_per_second;
-        let slot = self.slot(of).map_or(0, |slot| slot.0);
-        let places = self.snapshot.bucket_hash.both(Purpose::Icmp, slot, client);
-        let taken = self.buckets.errors.take(places, self.now, limit);
+    pub fn admit_error(&mut self, slot: ServiceSlot, client: IpAddr) -> Result<(), DropReason> {
+        let rate = self.rates().icmp_forward_per_second;
+        let places = self.arrival.snapshot.bucket_hash.both(Purpose::Icmp, slot.0, client);
+        let taken = self.buckets.errors.take(places, self.arrival.now, rate);
         if taken { Ok(()) } else { Err(DropReason::RateIcmp) }
     }
 
-    /// Whether an echo reply or a RST of the POP's own may be sent: all share what there is of these.
-    pub(super) fn admit_reply<F: Frame>(&mut self, kind: ReplyKind) -> bool
-    where
-        O: Output<F>,
-    {
-        let limits = &self.snapshot.config.limits;
-        let (bucket, limit) = match kind {
-            ReplyKind::Echo => (&mut self.buckets.echo, limits.echo_per_second),
-            _ => (&mut self.buckets.rst, limits.rst_per_second),
+    /// Whether an echo reply or a RST of the POP's own may be sent. All destinations share one
+    /// bucket of each.
+    pub fn admit_reply(&mut self, kind: ReplyKind) -> bool {
+        let rates = self.rates();
+        let (bucket, rate) = match kind {
+            ReplyKind::Echo => (&mut self.buckets.echo, rates.echo_per_second),
+            _ => (&mut self.buckets.rst, rates.rst_per_second),
         };
-        let admitted = bucket.take(self.now, limit);
-        if !admitted {
-            self.count_withheld::<F>(kind);
-        }
-        admitted
+        bucket.take(self.arrival.now, rate)
     }
 
-    /// Whether an ICMP error of the POP's own may go to `to`. A network of clients has a share of what all
-    /// may have: what is beyond that uses up nothing of theirs. Segments at their last hop, which anybody
-    /// can send at no cost, keep nobody from learning what fits.
+    /// Whether an ICMP error of the POP's own may go to `to`. Each network of clients has a share of
+    /// the whole: errors beyond the share use up nothing of the others'. Time exceeded and too-big
+    /// have separate buckets, since anybody can cause the first kind at no cost.
     #[cold]
-    pub(super) fn admit_own_error<F: Frame>(&mut self, kind: ReplyKind, to: IpAddr) -> bool
-    where
-        O: Output<F>,
-    {
-        let admitted = self.take_own_error(kind, to);
-        if !admitted {
-            self.count_withheld::<F>(kind);
-        }
-        admitted
-    }
-
-    fn take_own_error(&mut self, kind: ReplyKind, to: IpAddr) -> bool {
-        let limit = self.snapshot.config.limits.icmp_per_second;
+    pub fn admit_own_error(&mut self, kind: ReplyKind, to: IpAddr) -> bool {
+        let (rate, now) = (self.rates().icmp_per_second, self.arrival.now);
         let (of_kind, place) = match kind {
             ReplyKind::TimeExceeded => (&mut self.buckets.times_exceeded, 0),
             _ => (&mut self.buckets.too_bigs, 1),
         };
         // Few targets may send to very many clients.
-        if self.snapshot.client_ok_ip(to) {
-            let share = limit.div_ceil(NETWORKS_AT_LIMIT);
-            let places = self.snapshot.bucket_hash.both(Purpose::OwnIcmp, place, to);
-            if !self.buckets.own_errors.take(places, self.now, share) {
+        if self.arrival.snapshot.client_ok(to) {
+            let share = rate.div_ceil(NETWORKS_AT_LIMIT);
+            let places = self.arrival.snapshot.bucket_hash.both(Purpose::OwnIcmp, place, to);
+            if !self.buckets.own_errors.take(places, now, share) {
                 return false;
             }
         }
-        of_kind.take(self.now, limit)
+        of_kind.take(now, rate)
+    }
+
+    /// Whether the tunnel whose counters are in `slot` answers a SYN from `from`.
+    pub fn admit_syn_ack(&mut self, slot: ServiceSlot, from: IpAddr) -> bool {
+        let (rate, now) = (self.rates().syn_ack_per_second, self.arrival.now);
+        let place = self.arrival.snapshot.bucket_hash.of(Purpose::SynAck, slot.0, from);
+        self.buckets.syn_acks.at(place).is_some_and(|bucket| bucket.take(now, rate))
+    }
+
+    /// The bucket of wrong keepalive MACs of the host `from` at the tunnel whose counters are in
+    /// `slot`; `None` when the host has used it up.
+    pub fn keepalive_bucket(&mut self, slot: ServiceSlot, from: IpAddr) -> Option<BucketPlace> {
+        let (rate, now) = (self.rates().keepalive_mac_per_second, self.arrival.now);
+        let place = self.arrival.snapshot.bucket_hash.of(Purpose::KeepaliveMac, slot.0, from);
+        self.buckets.keepalive_macs.at(place)?.has(now, rate).then_some(place)
+    }
+
+    /// Charges a wrong keepalive MAC to a host.
+    pub fn charge_wrong_mac(&mut self, place: BucketPlace) {
+        let (rate, now) = (self.rates().keepalive_mac_per_second, self.arrival.now);
+        if let Some(bucket) = self.buckets.keepalive_macs.at(place) {
+            bucket.take(now, rate);
+        }
     }
 }
 
-/// Networks that use up what there is of ICMP errors of the POP's own, each with its share.
+/// How many networks that use up their shares it takes to use up the bucket of a kind of ICMP error
+/// of the POP's own.
 const NETWORKS_AT_LIMIT: u32 = 10;

@@ -8,8 +8,6 @@ use super::*;
 use crate::config::Config;
 use crate::frame::HeapFrame;
 use crate::keys::{KeyFile, Tenants};
-use crate::relay::permutation::Permutation;
-use crate::snapshot::Egress;
 use crate::verdict::DropReason;
 use crate::wire::{checksum, ethernet, ipv4, put_u16, put_u32};
 
@@ -69,10 +67,7 @@ fn a_walk_that_is_given_up_drops_the_frame() {
     let config = Config::parse("pop.toml", CONFIG).unwrap();
     let keys = KeyFile::from_random([[1; 32], [2; 32], [3; 32]]);
     let mut snapshot = Snapshot::build(&config, &keys, &Tenants::default(), None).unwrap();
-    let service = &mut snapshot.services[0];
-    if let Egress::Pool { permutation, .. } = &mut service.egress {
-        *permutation = Permutation::endless(permutation.bits());
-    }
+    snapshot.limit_cycles();
     let soft = Arc::new(SoftState::new(&snapshot, &[MacAddr::new([2, 0, 0, 0, 0, 1])]));
     let counters = Arc::new(Counters::default());
     let mut pop = Pop::new(soft, counters.clone());

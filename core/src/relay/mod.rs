@@ -1,14 +1,133 @@
-//! Relay mode: a stock client, a VIP, a stock target, and nothing remembered in between.
+//! Relay mode: a stock client, a VIP, a stock target, and no state in between.
+//!
+//! A [`Relay`] is one service. Its [`Mode`] says how the POP appears to targets: it maps a client to
+//! what stands for the client at the target ([`Mode::outward`]), and back ([`Mode::inward`]). Both
+//! are pure functions of the config and the keys, so that every POP gives the same [`Mapping`]. The
+//! packet path, the path of ICMP errors and the command `map` use these two and nothing else.
+//!
+//! [`rewrite`] turns a segment into what the other side gets, [`icmp`] does the same for ICMP errors
+//! about such segments, and [`refusals`] remembers RSTs of targets that no mapping can attribute.
 
-pub mod feistel;
-pub mod fragment_id;
 pub mod icmp;
-pub mod options;
-pub mod packet_id;
-pub mod pending_rst;
-pub mod permutation;
+pub mod mapping;
+pub mod pool;
 pub mod prefix;
-pub mod rendezvous;
-pub mod rendezvous6;
-pub mod translate;
-pub mod translate6;
+pub mod refusals;
+pub mod rewrite;
+pub mod targets;
+pub mod transparent;
+
+use std::net::SocketAddr;
+
+use crate::net::{IpEndpoint, ServiceSlot};
+use crate::verdict::DropReason;
+
+use mapping::{ClientSide, EgressMode, Mapping, TargetSide};
+use rewrite::DatagramIds;
+
+/// A relay service, ready for use.
+#[derive(Clone, Debug)]
+pub struct Relay {
+    /// Its name.
+    pub name: String,
+    /// The place of its counters.
+    pub slot: ServiceSlot,
+    /// The address and port that clients connect to.
+    pub vip: IpEndpoint,
+    /// How the POP appears to its targets.
+    pub mode: Mode,
+    /// The largest MSS that a SYN may announce, in bytes.
+    pub mss: u16,
+    /// The IDs of its IPv4 datagrams, and of its fragments; `None` where neither side is of IPv4.
+    pub ids: Option<DatagramIds>,
+}
+
+impl Relay {
+    /// The address and port that clients connect to.
+    pub fn vip(&self) -> SocketAddr {
+        self.vip.into()
+    }
+}
+
+/// How the POP appears to targets: one variant and one file for each egress mode.
+#[derive(Clone, Debug)]
+pub enum Mode {
+    /// As the addresses of an IPv4 pool, with a tag in the timestamps.
+    Pool(pool::PoolMode),
+    /// As an IPv6 address for each IPv4 client: stateless NAT46 (RFC 7915).
+    Prefix(prefix::PrefixMode),
+    /// As the client itself, of either family.
+    Transparent(transparent::TransparentMode),
+}
+
+impl Mode {
+    #[inline]
+    fn mode(&self) -> &dyn EgressMode {
+        match self {
+            Mode::Pool(mode) => mode,
+            Mode::Prefix(mode) => mode,
+            Mode::Transparent(mode) => mode,
+        }
+    }
+
+    /// The name of the mode, as `map` and `replay --explain` print it.
+    pub fn name(&self) -> &'static str {
+        self.mode().name()
+    }
+
+    /// The targets of the service, ascending.
+    pub fn targets(&self) -> Vec<IpEndpoint> {
+        self.mode().targets()
+    }
+
+    /// The weight of `target` for `client`, by the definition of the choice: of all targets the one
+    /// with the highest weight is chosen, of equal ones the first. `None` where the families do not
+    /// fit.
+    pub fn weight(&self, client: IpEndpoint, target: IpEndpoint) -> Option<u64> {
+        self.mode().weight(client, target)
+    }
+
+    /// Whether segments of the mode carry a tag in their timestamps.
+    #[inline]
+    pub fn is_tagged(&self) -> bool {
+        matches!(self, Mode::Pool(_))
+    }
+
+    /// Maps each of `clients` into the same place of `out`, up to [`mapping::BURST`].
+    #[inline]
+    pub fn outward_burst(&self, clients: &[ClientSide], out: &mut [Result<Mapping, DropReason>]) {
+        self.mode().outward(clients, out);
+    }
+
+    /// Finds the client of each of `answers` into the same place of `out`, up to
+    /// [`mapping::BURST`]. Whether its address can be a client's is not checked here.
+    #[inline]
+    pub fn inward_burst(&self, answers: &[TargetSide], out: &mut [Result<Mapping, DropReason>]) {
+        self.mode().inward(answers, out);
+    }
+
+    /// Maps one client: its egress endpoint, tag and target.
+    ///
+    /// # Errors
+    /// When the client cannot be mapped: [`DropReason::CycleLimit`], or
+    /// [`DropReason::UnservedPort`] where the service has no target for it.
+    pub fn outward(&self, client: ClientSide) -> Result<Mapping, DropReason> {
+        let mut out = [Err(DropReason::UnservedPort)];
+        self.outward_burst(&[client], &mut out);
+        let [mapping] = out;
+        mapping
+    }
+
+    /// Maps one egress endpoint back to its client. Whether the client's address can be one is not
+    /// checked here.
+    ///
+    /// # Errors
+    /// When it stands for no client: [`DropReason::BadTag`], [`DropReason::CycleLimit`], or
+    /// [`DropReason::NotOurs`] for an address of the wrong family.
+    pub fn inward(&self, answer: TargetSide) -> Result<Mapping, DropReason> {
+        let mut out = [Err(DropReason::NotOurs)];
+        self.inward_burst(&[answer], &mut out);
+        let [mapping] = out;
+        mapping
+    }
+}

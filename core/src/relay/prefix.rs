@@ -1,5 +1,5 @@
-//! The mapping of prefix mode: an IPv4 client and the IPv6 address that stands for it, both ways
-//! without a table.
+//! Egress mode `prefix`: an IPv4 client appears as an IPv6 address of a prefix. This is stateless
+//! NAT46 (RFC 7915) with an algorithmic mapping, both ways without a table.
 //!
 //! ```text
 //!   p bits    96 - p - c   32 bits      c bits
@@ -14,8 +14,80 @@
 //! one address, so that a target can log it and limit its rate. An address that somebody made up
 //! passes with a chance of 2^-c at best.
 
+use std::net::SocketAddr;
+
+use super::mapping::{ClientSide, EgressMode, Mapping, TargetSide};
+use super::targets::Targets;
 use crate::config::Prefix;
-use crate::crypto::{Aes128, Key128};
+use crate::crypto::{Aes128, HkdfError, Key128};
+use crate::keys::{Secret, prefix_check_key};
+use crate::net::{Endpoint, Endpoint6, IpEndpoint};
+use crate::verdict::DropReason;
+
+/// A service in prefix mode.
+#[derive(Clone, Debug)]
+pub struct PrefixMode {
+    map: PrefixMap,
+    targets: Targets,
+}
+
+impl PrefixMode {
+    /// The mode of the service at `vip`, which appears to `targets` as addresses of `prefix`.
+    ///
+    /// # Errors
+    /// When its keys cannot be derived from `secret`.
+    pub fn new(
+        secret: &Secret,
+        vip: SocketAddr,
+        prefix: Prefix,
+        targets: &[SocketAddr],
+    ) -> Result<Self, HkdfError> {
+        let map = PrefixMap::new(&prefix_check_key(secret, vip)?, prefix);
+        Ok(PrefixMode { map, targets: Targets::new(secret, vip, targets)? })
+    }
+}
+
+impl EgressMode for PrefixMode {
+    fn name(&self) -> &'static str {
+        "prefix"
+    }
+
+    fn targets(&self) -> Vec<IpEndpoint> {
+        self.targets.all()
+    }
+
+    fn weight(&self, client: IpEndpoint, target: IpEndpoint) -> Option<u64> {
+        self.targets.weight(client, target)
+    }
+
+    fn outward(&self, clients: &[ClientSide], out: &mut [Result<Mapping, DropReason>]) {
+        for (out, ClientSide { client, .. }) in out.iter_mut().zip(clients) {
+            let mapped = client.of_family().zip(self.targets.choose(*client));
+            *out = match mapped {
+                Some((Endpoint { ip, port }, target)) => {
+                    let egress = Endpoint6 { ip: self.map.address(ip), port };
+                    Ok(Mapping { client: *client, egress: egress.into(), target, tag: None })
+                }
+                None => Err(DropReason::UnservedPort),
+            };
+        }
+    }
+
+    fn inward(&self, answers: &[TargetSide], out: &mut [Result<Mapping, DropReason>]) {
+        for (out, TargetSide { egress, target, .. }) in out.iter_mut().zip(answers) {
+            let found = egress.of_family().and_then(|Endpoint6 { ip, port }| {
+                Some(Endpoint { ip: self.map.client(ip)?, port })
+            });
+            *out = match found {
+                Some(client) => {
+                    let (client, egress, target) = (client.into(), *egress, *target);
+                    Ok(Mapping { client, egress, target, tag: None })
+                }
+                None => Err(DropReason::BadTag),
+            };
+        }
+    }
+}
 
 /// What stands for the clients of one service in its prefix.
 #[derive(Clone, Debug)]

@@ -1,8 +1,8 @@
 //! What addresses mean to the POP, as the numbers that the maps of a snapshot hold.
 
 use super::{Destination, PoolIndex};
-use crate::config::{Config, Pool, Prefix};
-use crate::net::{Address, NOT_UNICAST, NOT_UNICAST6, Net, PRIVATE, PRIVATE6, PortIndex};
+use crate::config::Config;
+use crate::net::{Address, IpNet, Net, PortIndex};
 
 #[inline]
 pub(super) fn destination(value: u32) -> Destination {
@@ -17,25 +17,11 @@ pub(super) fn destination(value: u32) -> Destination {
 /// Prefixes and what they mean. Of equal prefixes the last counts.
 pub(super) type Meanings<A> = Vec<(Net<A>, u32)>;
 
-/// What all IPv4 addresses mean.
-pub(super) fn meanings(config: &Config, pools: &[Pool]) -> Meanings<u32> {
-    let mut meanings = no_clients(&NOT_UNICAST, &PRIVATE, config);
-    for (index, pool) in (0..).zip(pools) {
-        let net = Net { address: pool.first, prefix_len: pool.prefix_len() };
-        meanings.push((net, POOL | index));
-    }
-    meanings.extend(served(config));
-    meanings.extend(own(config));
-    meanings
-}
-
-/// What all IPv6 addresses mean.
-pub(super) fn meanings6(config: &Config, prefixes: &[Prefix]) -> Meanings<u128> {
-    let mut meanings = no_clients(&NOT_UNICAST6, &PRIVATE6, config);
-    for (index, prefix) in (0..).zip(prefixes) {
-        let net = Net { address: prefix.first, prefix_len: prefix.len.get() };
-        meanings.push((net, POOL | index));
-    }
+/// What all addresses of a family mean; `egress` are the different prefixes of egress addresses.
+pub(super) fn meanings<A: Address>(config: &Config, egress: &[IpNet]) -> Meanings<A> {
+    let mut meanings = no_clients(config);
+    let egress = (0..).zip(egress);
+    meanings.extend(egress.filter_map(|(index, net)| Some((A::of_net(*net)?, POOL | index))));
     meanings.extend(served(config));
     meanings.extend(own(config));
     meanings
@@ -51,13 +37,9 @@ fn served<A: Address>(config: &Config) -> impl Iterator<Item = (Net<A>, u32)> {
 }
 
 /// What no client can have, of the whole world and of the ports' links.
-fn no_clients<A: Address>(
-    not_unicast: &[Net<A>],
-    private: &[Net<A>],
-    config: &Config,
-) -> Meanings<A> {
-    let private = if config.pop.private_clients { &[] } else { private };
-    let world = not_unicast.iter().chain(private).copied();
+fn no_clients<A: Address>(config: &Config) -> Meanings<A> {
+    let private = if config.pop.private_clients { &[] } else { A::PRIVATE };
+    let world = A::NOT_UNICAST.iter().chain(private).copied();
     let links = config.ports.iter().flat_map(|port| port.nets::<A>());
     let reserved = links.flat_map(|net| net.reserved()).map(host);
     world.chain(reserved).map(|net| (net, NO_CLIENT)).collect()

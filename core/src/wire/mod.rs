@@ -5,6 +5,7 @@
 
 pub mod arp;
 pub mod checksum;
+mod datagram;
 pub mod ethernet;
 pub mod icmp;
 pub mod icmp_error;
@@ -15,6 +16,7 @@ mod mac;
 pub mod nd;
 pub mod tcp;
 
+pub use datagram::{Datagram, Ipv6Datagram};
 pub use mac::{MacAddr, ParseMacError};
 
 /// The big-endian 16-bit word at `at`; 0 past the end.

@@ -168,6 +168,20 @@ const ROUTER: u8 = 0x80;
 const SOLICITED: u8 = 0x40;
 const OVERRIDE: u8 = 0x20;
 
+/// Writes the IPv6 header of a message at the start of `datagram`; gives back the rest.
+pub fn write_header(datagram: &mut [u8], src: u128, dst: u128) -> &mut [u8] {
+    let header = ipv6::Header {
+        payload_len: LEN as u16,
+        next_header: ipv6::PROTOCOL_ICMPV6,
+        hop_limit: HOP_LIMIT,
+        src,
+        dst,
+        ..ipv6::ORIGINATED
+    };
+    header.write(datagram);
+    datagram.get_mut(ipv6::HEADER_LEN..).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyrelay_core::counters::Counters;
 use anyrelay_core::net::PortIndex;
 use anyrelay_core::pop::Pop;
-use anyrelay_core::relay::pending_rst::LIFETIME_MS;
+use anyrelay_core::relay::refusals::LIFETIME_MS;
 use anyrelay_core::verdict::{AbsorbKind, DropReason, ReplyKind, Verdict};
 
 use crate::*;

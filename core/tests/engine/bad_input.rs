@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyrelay_core::net::PortIndex;
 use anyrelay_core::pop::{Pop, SoftState};
-use anyrelay_core::relay::pending_rst::LIFETIME_MS;
+use anyrelay_core::relay::refusals::LIFETIME_MS;
 use anyrelay_core::verdict::DropReason;
 
 use crate::traffic::Traffic;

@@ -197,7 +197,7 @@ fn a_client_has_one_target_of_several() {
             }
             *counts.entry(want).or_insert(0) += 1;
         }
-        let targets = world.service(name).targets().len();
+        let targets = world.service(name).mode.targets().len();
         assert_eq!(counts.len(), targets);
         assert!(counts.values().all(|count| *count > 300 / targets / 2), "{counts:?}");
     }
@@ -208,7 +208,7 @@ fn any_target_of_the_service_may_answer() {
     let mut world = World::new();
     for case in [0, 1] {
         let (egress, port, tag) = world.egress("many", case, CLIENT);
-        let targets: Vec<_> = world.service("many").targets().to_vec();
+        let targets = world.targets::<u32>("many");
         assert_eq!(targets.len(), 3);
         for target in targets {
             let segment = Tcp::new((target.ip, target.port), (egress, port), ACK).stamped(1, tag);

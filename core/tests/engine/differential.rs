@@ -2,7 +2,7 @@
 //! refuses, and what both accept they read alike. Where they differ on purpose, it says so here.
 //! And checksums: updated by the engine, beside sums over all bytes.
 
-use anyrelay_core::relay::options::{self, TimestampsAt};
+use anyrelay_core::relay::rewrite::options::{self, TimestampsAt};
 use anyrelay_core::wire::arp::{Arp, Operation};
 use anyrelay_core::wire::ethernet::Ethernet;
 use anyrelay_core::wire::icmp as core_icmp;

@@ -387,7 +387,7 @@ fn an_error_about_a_target_that_no_pop_chooses_is_refused() {
     let mut world = World::new();
     for number in 0..30 {
         let client = (CLIENT.0 + number, CLIENT.1);
-        let targets = world.service("many").targets().to_vec();
+        let targets = world.targets::<u32>("many");
         let chosen = world.target("many", client);
         for case in [0, 1] {
             let (egress, port, tag) = world.egress("many", case, client);

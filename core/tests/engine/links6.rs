@@ -1,5 +1,7 @@
 //! Neighbour discovery: what is answered, who is asked, who is believed.
 
+use std::net::Ipv6Addr;
+
 use crate::*;
 use anyrelay_core::link::{ASK_INTERVAL_MS, AddressQuery, EXPIRE_MS, NoHop, REFRESH_MS};
 use anyrelay_core::net::PortIndex;
@@ -48,7 +50,11 @@ fn tell(world: &mut World, port: PortIndex, mac: Mac, ip: u128) {
 }
 
 fn hop(world: &World, dst: u128) -> Result<Mac, NoHop> {
-    let (hop, _) = world.soft.links.resolve6(world.now.instant, Towards::Targets, dst);
+    let (hop, _) = world.soft.links.resolve(
+        world.now.instant,
+        Towards::Targets,
+        Ipv6Addr::from_bits(dst).into(),
+    );
     hop.map(|hop| {
         assert_eq!(hop.port, LAN);
         hop.mac.octets()
@@ -285,7 +291,14 @@ fn a_static_address_is_neither_asked_for_nor_moved() {
     let mut world = world6();
     let to_clients = |world: &World| {
         let now = world.now.instant;
-        world.soft.links.resolve6(now, Towards::Clients, FAR6).0.unwrap().mac.octets()
+        world
+            .soft
+            .links
+            .resolve(now, Towards::Clients, Ipv6Addr::from_bits(FAR6).into())
+            .0
+            .unwrap()
+            .mac
+            .octets()
     };
     assert!(asked(&mut world).iter().all(|(port, ..)| *port == LAN));
     let frame = framed(WAN_MAC, STRANGER, &advertisement(ip6("fe80::1"), WAN_IP6, 0x60, STRANGER));
@@ -298,9 +311,9 @@ fn a_static_address_is_neither_asked_for_nor_moved() {
 fn a_host_on_the_link_is_reached_directly() {
     let world = &mut world6();
     let host = ip6("2001:db8:2::44");
-    let ask =
-        |world: &World| world.soft.links.resolve6(world.now.instant, Towards::Targets, host).1;
-    assert_eq!(ask(world), Some(AddressQuery { port: LAN, ip: host }));
+    let ip = Ipv6Addr::from_bits(host).into();
+    let ask = |world: &World| world.soft.links.resolve(world.now.instant, Towards::Targets, ip).1;
+    assert_eq!(ask(world), Some(AddressQuery { port: LAN, ip }));
     assert_eq!(ask(world), None, "asked just now");
     // A host with the same last bytes on the same link is another one.
     let similar = ip6("2001:db8:2:0:1::44");
@@ -323,7 +336,7 @@ fn a_link_local_gateway_is_asked_from_what_there_is() {
         let text = config6().replace("\"2001:db8:2::2/64\", \"10.1.0.2/24\", \"fe80::b/64\"", "A");
         let world = World::of(&text.replace('A', &format!("{addresses}, \"10.1.0.2/24\"")));
         let gateway = AddressQuery { port: LAN, ip: ip6("fe80::1") };
-        assert_eq!(world.soft.links.address_towards6(gateway), ip6(from));
+        assert_eq!(world.soft.links.solicitation_source(gateway), ip6(from));
     }
 }
 
@@ -345,7 +358,7 @@ fn frames_of_our_own_need_a_buffer_and_room() {
 fn own_link_addresses_are_known() {
     let world = world6();
     let link = world.soft.links.link(WAN).unwrap();
-    assert_eq!((link.address6, link.mac), (WAN_IP6, MacAddr::new(WAN_MAC)));
+    assert_eq!((link.ipv6, link.mac), (WAN_IP6, MacAddr::new(WAN_MAC)));
     let without = World::new();
-    assert_eq!(without.soft.links.link(WAN).unwrap().address6, 0);
+    assert_eq!(without.soft.links.link(WAN).unwrap().ipv6, 0);
 }

@@ -4,6 +4,8 @@
 use anyrelay_core::frame::HeapFrame;
 use anyrelay_core::net::Endpoint;
 use anyrelay_core::net::PortIndex;
+use anyrelay_core::net::{Endpoint6, IpEndpoint};
+use anyrelay_core::relay::mapping::Mapping;
 use anyrelay_core::verdict::{DropReason, ReplyKind, Verdict};
 
 use crate::*;
@@ -48,12 +50,13 @@ fn an_ipv4_clients_segments_reach_its_ipv6_target() {
             want[2..4].copy_from_slice(&1440u16.to_be_bytes());
         }
         assert_eq!(seen.tcp.options, want);
-        let egress = Endpoint { ip: egress, port };
-        let target = Endpoint { ip: WEB6_TARGET.0, port: WEB6_TARGET.1 };
-        let client = Endpoint { ip: CLIENT.0, port: CLIENT.1 };
-        assert!(world.out.said.contains(&Said::Prefixed { client, egress, target }));
+        let egress = Endpoint { ip: egress, port }.into();
+        let target = Endpoint { ip: WEB6_TARGET.0, port: WEB6_TARGET.1 }.into();
+        let client = Endpoint { ip: CLIENT.0, port: CLIENT.1 }.into();
+        let mapping = Mapping { client, egress, target, tag: None };
+        assert!(world.out.said.contains(&Said::Mapped("prefix", mapping)));
     }
-    let counters = world.counters.service(world.service6("web6").slot);
+    let counters = world.counters.service(world.service("web6").slot);
     assert_eq!((counters.up.packets.get(), counters.down.packets.get()), (5, 0));
 }
 
@@ -143,8 +146,10 @@ fn ipv6_clients_and_targets_meet_in_transparent_mode() {
     assert_eq!((out, seen.src, seen.dst), (WAN, RAW6.0, CLIENT6.0));
     assert_eq!((seen.tcp.sport, seen.tcp.dport), (RAW6.1, CLIENT6.1));
     assert_eq!((fixed(&seen.tcp), &seen.tcp.options), (sent_fields(&segment), &timestamps(1, 2)));
-    let end = |(ip, port)| Endpoint { ip, port };
-    let passed = Said::Passed6 { client: end(CLIENT6), target: end(target) };
+    let end = |(ip, port)| IpEndpoint::from(Endpoint6 { ip, port });
+    let (client, target_end) = (end(CLIENT6), end(target));
+    let mapping = Mapping { client, egress: client, target: target_end, tag: None };
+    let passed = Said::Mapped("transparent", mapping);
     assert!(world.out.said.contains(&passed), "{:?}", world.out.said);
 
     // Extension headers stay, as routers leave them.
@@ -286,7 +291,7 @@ fn what_is_not_to_be_relayed_is_dropped_and_counted() {
         assert_eq!(world.dropped(port, &datagram), reason, "case {number}");
         assert_eq!(world.drops(port, reason), 1);
         for name in ["web6", "many6", "raw6"] {
-            let count = world.counters.service_drops(world.service6(name).slot, reason);
+            let count = world.counters.service_drops(world.service(name).slot, reason);
             assert_eq!(count, u64::from(service == Some(name)), "case {number}: {name}");
         }
     }

@@ -88,7 +88,7 @@ fn errors_over_ipv6_reach_the_ipv4_client() {
             assert_eq!(tcp[..shown], sent_up[20..20 + shown]);
             assert!(seen.datagram.len() <= 576);
         }
-        let counters = world.counters.service(world.service6("web6").slot);
+        let counters = world.counters.service(world.service("web6").slot);
         assert_eq!(counters.down.packets.get(), 1 + 5);
     }
 }
@@ -229,7 +229,7 @@ fn quotes_that_are_not_of_segments_of_ours_are_refused() {
     };
     let (web6, many6, raw6) = (Some("web6"), Some("many6"), Some("raw6"));
     let chosen = world.target4("many6", CLIENT);
-    let targets = world.service6("many6").targets().iter().map(|target| (target.ip, target.port));
+    let targets = world.targets("many6").into_iter().map(|target| (target.ip, target.port));
     let other_target = { targets }.find(|target| *target != chosen).unwrap();
     let other_raw = RAW6_TARGETS.into_iter().find(|other| *other != target).unwrap();
     let flipped = (egress.0 ^ 1, egress.1);
@@ -289,7 +289,7 @@ fn quotes_that_are_not_of_segments_of_ours_are_refused() {
         let mut world = relay6_world(&[]);
         assert_eq!(world.dropped(port, &error), reason, "case {number}");
         for name in ["web6", "many6", "raw6"] {
-            let count = world.counters.service_drops(world.service6(name).slot, reason);
+            let count = world.counters.service_drops(world.service(name).slot, reason);
             assert_eq!(count, u64::from(service == Some(name)), "case {number}: {name}");
         }
     }

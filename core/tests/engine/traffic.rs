@@ -1,6 +1,7 @@
 //! Random traffic from a seed: both directions and cases, ICMP, several services, and enough of
 //! what must be dropped. Frames come in runs, as from one port after the other.
 
+use anyrelay_core::relay::mapping::Mapping;
 use std::collections::HashSet;
 
 use anyrelay_core::net::PortIndex;
@@ -137,7 +138,7 @@ impl Traffic {
     fn segment_down(&mut self) -> Tcp {
         let (client, service) = (self.client(), self.rng.pick(&SERVICES));
         let flags = self.rng.pick(&[SYN | ACK, ACK, ACK | PSH, ACK | PSH, ACK | FIN, RST | ACK]);
-        let targets = self.oracle.service(service).targets().to_vec();
+        let targets = self.oracle.targets::<u32>(service);
         let target = targets[self.rng.index(targets.len())];
         let (to, stamp) = if service == "raw" {
             (client, self.rng.chance(1, 2).then_some((5, 6)))
@@ -242,7 +243,9 @@ fn traffic_meets_all_that_it_should() {
                     Said::Sent(kind) => drop(replies.insert(*kind)),
                     Said::Verdict(Verdict::Drop(reason)) => drop(drops.insert(*reason)),
                     Said::Verdict(Verdict::Forward(port)) => forwarded[usize::from(port.0)] += 1,
-                    Said::Mapped { client, .. } => drop(both_cases.insert(client.timestamps)),
+                    Said::Mapped(_, Mapping { tag: Some(tag), .. }) => {
+                        both_cases.insert(tag.timestamps);
+                    }
                     _ => {}
                 }
             }

@@ -151,8 +151,9 @@ fn segments_without_the_keys_bring_cookies_alone() {
     let counters = &world.counters;
     assert_eq!(counters.replies(ReplyKind::SynAck), cookies + 4);
     assert_eq!(counters.replies(ReplyKind::Keepalive), 4);
-    for (name, slot) in world.snapshot.names() {
-        assert_eq!(counters.service(slot).down.packets.get(), 0, "{name}");
+    for service in world.snapshot.services() {
+        let down = &counters.service(service.slot()).down;
+        assert_eq!(down.packets.get(), 0, "{}", service.name());
     }
 }
 

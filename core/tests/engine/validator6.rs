@@ -216,7 +216,7 @@ fn mapped_down(world: &World, from: &Ends) -> Option<Ends> {
         return Some(Ends { src: RAW6, ..*from });
     }
     let (service, vip) = [("web6", WEB6), ("many6", MANY6)].into_iter().find(|(name, _)| {
-        let targets = world.service6(name).targets();
+        let targets = world.targets::<u128>(name);
         targets.iter().any(|at| (at.ip, at.port) == target)
     })?;
     // The client is in the address: 32 bits in front of the last 32.

@@ -7,11 +7,11 @@ use anyrelay_core::config::Config;
 use anyrelay_core::counters::Counters;
 use anyrelay_core::frame::{Frame, HeapFrame};
 use anyrelay_core::keys::{KeyFile, Tenants};
-use anyrelay_core::net::PortIndex;
-use anyrelay_core::net::{Endpoint, Endpoint6};
+use anyrelay_core::net::{Address, Endpoint, IpEndpoint, PortIndex};
 use anyrelay_core::pop::{BURST, Note, Output, Pop, SoftState};
-use anyrelay_core::relay::permutation::{Client, ClientTimestamps, CycleLimit, Mapped};
-use anyrelay_core::snapshot::{Egress, Service, Snapshot};
+use anyrelay_core::relay::Relay;
+use anyrelay_core::relay::mapping::{ClientSide, ClientTimestamps, Mapping};
+use anyrelay_core::snapshot::Snapshot;
 use anyrelay_core::time::Now;
 use anyrelay_core::tunnel::Return;
 use anyrelay_core::verdict::{DropReason, ReplyKind, Verdict};
@@ -106,10 +106,7 @@ token = "404142434445464748494a4b4c4d4e4f505152535455565758595a5b5c5d5e5f"
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Said {
     Service(String),
-    Mapped { client: Client, mapped: Mapped, egress_ip: u32, target: Endpoint },
-    Passed { client: Endpoint, target: Endpoint },
-    Prefixed { client: Endpoint, egress: Endpoint6, target: Endpoint6 },
-    Passed6 { client: Endpoint6, target: Endpoint6 },
+    Mapped(&'static str, Mapping),
     Tunnelled { agent: SocketAddr, vip: SocketAddr, tick: u64, acked: Option<i32> },
     Keepalive { tenant: u16, agent: u32 },
     Sender { holds: Return, sent: Option<i32> },
@@ -227,12 +224,7 @@ impl<F: Made> Output<F> for Sink {
     fn explain(&mut self, note: Note<'_>) {
         self.said.push(match note {
             Note::Service(name) => Said::Service(name.to_owned()),
-            Note::Mapped { client, mapped, egress_ip, target } => {
-                Said::Mapped { client, mapped, egress_ip, target }
-            }
-            Note::Passed { client, target } => Said::Passed { client, target },
-            Note::Prefixed { client, egress, target } => Said::Prefixed { client, egress, target },
-            Note::Passed6 { client, target } => Said::Passed6 { client, target },
+            Note::Mapped(mode, mapping) => Said::Mapped(mode, mapping),
             Note::Tunnelled { agent, vip, tick, acked, .. } => {
                 Said::Tunnelled { agent, vip, tick: tick.0, acked }
             }
@@ -380,35 +372,42 @@ impl World {
         self.counters.drops(port, reason)
     }
 
-    pub fn service(&self, name: &str) -> &Service {
-        self.snapshot.services.iter().find(|service| service.name == name).unwrap()
+    /// The relay of that name.
+    pub fn service(&self, name: &str) -> &Relay {
+        self.snapshot.relays().find(|relay| relay.name == name).unwrap()
     }
 
-    /// What stands for a client of a service in pool mode: egress address and port, and tag.
+    /// The targets of a relay, all of one family.
+    pub fn targets<A: Address>(&self, service: &str) -> Vec<Endpoint<A>> {
+        let targets = self.service(service).mode.targets().into_iter();
+        targets.map(|target| target.of_family().unwrap()).collect()
+    }
+
+    /// The egress endpoint and tag of a client of a service in pool mode.
     pub fn egress(&self, service: &str, case: u8, client: (u32, u16)) -> (u32, u16, u32) {
-        let Egress::Pool { pool, permutation, .. } = &self.service(service).egress else {
-            panic!("{service} is not in pool mode")
+        let timestamps = match case {
+            0 => ClientTimestamps::Present,
+            _ => ClientTimestamps::Absent,
         };
-        let timestamps =
-            if case == 0 { ClientTimestamps::Present } else { ClientTimestamps::Absent };
-        let mut mapped = [Err(CycleLimit)];
-        permutation.forward(&[Client { timestamps, ip: client.0, port: client.1 }], &mut mapped);
-        let Mapped { tag, port, index } = mapped[0].unwrap();
-        (pool.first + u32::from(index), port, tag)
+        let client = Endpoint { ip: client.0, port: client.1 }.into();
+        let mapping =
+            self.service(service).mode.outward(ClientSide { client, timestamps }).unwrap();
+        let egress: Endpoint = mapping.egress.of_family().unwrap();
+        (egress.ip, egress.port, mapping.tag.unwrap().value)
     }
 
     /// The target of a client, chosen by the definition.
+    pub fn chosen<A: Address>(&self, service: &str, client: IpEndpoint) -> (A, u16) {
+        let mode = &self.service(service).mode;
+        let targets = mode.targets().into_iter().rev();
+        let best = targets.max_by_key(|target| mode.weight(client, *target).unwrap()).unwrap();
+        let best: Endpoint<A> = best.of_family().unwrap();
+        (best.ip, best.port)
+    }
+
+    /// The IPv4 target of a client.
     pub fn target(&self, service: &str, client: (u32, u16)) -> (u32, u16) {
-        let rendezvous = &self.service(service).rendezvous;
-        let client = Endpoint { ip: client.0, port: client.1 };
-        let mut best: Option<(u64, Endpoint)> = None;
-        for target in rendezvous.targets() {
-            let weight = rendezvous.weight(client, *target);
-            if best.is_none_or(|(other, _)| weight > other) {
-                best = Some((weight, *target));
-            }
-        }
-        best.map(|(_, target)| (target.ip, target.port)).unwrap()
+        self.chosen(service, Endpoint { ip: client.0, port: client.1 }.into())
     }
 }
 

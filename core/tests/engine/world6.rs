@@ -2,7 +2,7 @@
 
 use anyrelay_core::net::Endpoint;
 use anyrelay_core::net::PortIndex;
-use anyrelay_core::snapshot::{Mode6, Service6};
+use anyrelay_core::relay::mapping::{ClientSide, ClientTimestamps};
 use anyrelay_core::verdict::Verdict;
 use anyrelay_kit::frames::{Tcp, ip, ip6};
 
@@ -72,34 +72,23 @@ pub fn relay6_world(edits: &[(&str, &str)]) -> World {
 }
 
 impl World {
-    pub fn service6(&self, name: &str) -> &Service6 {
-        self.snapshot.services6.iter().find(|service| service.name == name).unwrap()
-    }
-
-    /// What stands for a client of a service in prefix mode.
+    /// The egress endpoint of a client of a service in prefix mode.
     pub fn egress6(&self, service: &str, client: (u32, u16)) -> End6 {
-        let Mode6::Prefix { map, .. } = &self.service6(service).mode else {
-            panic!("{service} is not in prefix mode")
-        };
-        (map.address(client.0), client.1)
+        let client = Endpoint { ip: client.0, port: client.1 }.into();
+        let side = ClientSide { client, timestamps: ClientTimestamps::Absent };
+        let egress = self.service(service).mode.outward(side).unwrap().egress;
+        let egress: Endpoint<u128> = egress.of_family().unwrap();
+        (egress.ip, egress.port)
     }
 
-    /// The target of an IPv4 client of a service with IPv6 targets, chosen by the definition.
+    /// The IPv6 target of an IPv4 client.
     pub fn target4(&self, service: &str, client: (u32, u16)) -> End6 {
-        let rendezvous = &self.service6(service).rendezvous;
-        let client = Endpoint { ip: client.0, port: client.1 };
-        let targets = rendezvous.targets().iter().rev();
-        let best = targets.max_by_key(|target| rendezvous.weight4(client, **target)).unwrap();
-        (best.ip, best.port)
+        self.chosen(service, Endpoint { ip: client.0, port: client.1 }.into())
     }
 
-    /// The target of an IPv6 client, likewise.
+    /// The target of an IPv6 client.
     pub fn target6(&self, service: &str, client: End6) -> End6 {
-        let rendezvous = &self.service6(service).rendezvous;
-        let client = Endpoint { ip: client.0, port: client.1 };
-        let targets = rendezvous.targets().iter().rev();
-        let best = targets.max_by_key(|target| rendezvous.weight6(client, **target)).unwrap();
-        (best.ip, best.port)
+        self.chosen(service, Endpoint { ip: client.0, port: client.1 }.into())
     }
 
     /// Hands over a datagram that is forwarded; gives back the frame and where it left.

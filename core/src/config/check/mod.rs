@@ -15,7 +15,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use super::parse;
 use super::raw::{RawClock, RawConfig, RawIdle, RawLayoutKind};
 use super::{ClockTrust, Config, DpdkConfig, Idle, Layout, Limits, PopConfig};
-use crate::net::{MAX_SERVICES, is_unicast, is_unicast6};
+use crate::net::{MAX_SERVICES, is_unicast};
 use crate::problem::{Problem, Problems};
 
 impl Config {
@@ -245,7 +245,7 @@ fn metrics_listen(report: &mut Report, raw: &RawConfig) -> Option<SocketAddr> {
 fn refuse_non_unicast(report: &mut Report, key: &str, what: &str, ip: IpAddr) {
     let usable = match ip {
         IpAddr::V4(ip) => is_unicast(ip.to_bits()),
-        IpAddr::V6(ip) => is_unicast6(ip.to_bits()),
+        IpAddr::V6(ip) => is_unicast(ip.to_bits()),
     };
     if !usable {
         let kind = if ip.is_ipv6() { "global unicast" } else { "unicast" };

@@ -7,7 +7,7 @@ use super::super::{
     Gateway, MAX_ADDRESSES, MAX_GATEWAYS, MAX_QUEUES, PortConfig, RelayConfig, TunnelConfig,
 };
 use super::{Report, repeated};
-use crate::net::{Address, IpNet, MAX_PORTS, Net, Side, is_link_local6, is_unicast, is_unicast6};
+use crate::net::{Address, IpNet, MAX_PORTS, Net, Side, is_link_local6, is_unicast};
 use crate::wire::{MacAddr, ipv6};
 
 pub(super) fn ports(report: &mut Report, raw: &RawConfig) -> Vec<PortConfig> {
@@ -228,7 +228,7 @@ fn not_a_hosts(net: IpNet) -> Option<&'static str> {
     let (is_host, len, reserved) = match net {
         IpNet::V4(net) => (is_unicast(net.address), net.prefix_len, is_reserved(net)),
         IpNet::V6(net) => {
-            let is_host = is_unicast6(net.address) || is_link_local6(net.address);
+            let is_host = is_unicast(net.address) || is_link_local6(net.address);
             (is_host, net.prefix_len, is_reserved(net))
         }
     };

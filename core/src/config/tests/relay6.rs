@@ -220,7 +220,7 @@ fn a_side_needs_gateways_of_the_families_that_are_served_there_only() {
 #[test]
 fn addresses_and_endpoints_mean_what_the_config_says() {
     let snapshot = snapshot(TEXT);
-    let prefix = Destination::Pool(PoolIndex(0));
+    let prefix = Destination::Pool(PoolIndex(1));
     for (address, means) in [
         ("2001:db8::10", Destination::Vip),
         ("2001:db8:64::", prefix),
@@ -230,41 +230,44 @@ fn addresses_and_endpoints_mean_what_the_config_says() {
         ("2001:db8:5::1", Destination::Other),
         ("2001:db8:2::2", Destination::Own(PortIndex(1))),
     ] {
-        assert_eq!(snapshot.classify6(ip6(address)), means, "{address}");
+        assert_eq!(snapshot.classify(ip6(address)), means, "{address}");
     }
     let (web, mail, raw) = (ServiceIndex(1), ServiceIndex(2), ServiceIndex(3));
     assert_eq!(snapshot.service_at(ip("203.0.113.10"), 80), Some(ServiceIndex(0)));
     assert_eq!(snapshot.service_at(ip("203.0.113.10"), 443), Some(web));
-    assert_eq!(snapshot.service_at6(ip6("2001:db8::10"), 443), Some(raw));
-    assert_eq!(snapshot.service_at6(ip6("2001:db8::10"), 444), None);
-    let (place, target) = (PoolIndex(0), ip6("2001:db8:5::1"));
-    assert_eq!(snapshot.service_from_prefix(place, target, 8443), Some(web));
-    assert_eq!(snapshot.service_from_prefix(place, target, 25), Some(mail));
-    assert_eq!(snapshot.service_from_prefix(place, target, 26), None);
-    assert_eq!(snapshot.service_from_prefix(PoolIndex(1), target, 25), None);
-    assert_eq!(snapshot.transparent_service6(target, 8443), Some(raw));
-    assert_eq!(snapshot.transparent_service6(target, 25), None);
+    assert_eq!(snapshot.service_at(ip6("2001:db8::10"), 443), Some(raw));
+    assert_eq!(snapshot.service_at(ip6("2001:db8::10"), 444), None);
+    let (place, target) = (PoolIndex(1), ip6("2001:db8:5::1"));
+    assert_eq!(snapshot.service_behind(place, target, 8443), Some(web));
+    assert_eq!(snapshot.service_behind(place, target, 25), Some(mail));
+    assert_eq!(snapshot.service_behind(place, target, 26), None);
+    assert_eq!(snapshot.service_behind(PoolIndex(0), target, 25), None);
+    assert_eq!(snapshot.transparent_service(target, 8443), Some(raw));
+    assert_eq!(snapshot.transparent_service(target, 25), None);
     let names: Vec<_> = (0..6)
-        .map(|index| snapshot.name_and_slot(ServiceIndex(index)).map(|(name, slot)| (name, slot.0)))
+        .map(|index| {
+            let service = snapshot.service(ServiceIndex(index))?;
+            Some((service.name(), service.slot().0))
+        })
         .collect();
     let want = [("old", 0), ("web", 1), ("mail", 2), ("raw", 3), ("raw2", 4)];
     assert_eq!(names[..5], want.map(Some));
-    assert_eq!((names[5], snapshot.names().count()), (None, 5));
-    assert!(snapshot.service(web).is_none() && snapshot.tunnel(web).is_none());
-    assert_eq!(snapshot.service6(web).unwrap().vip(), "203.0.113.10:443".parse().unwrap());
-    assert_eq!(snapshot.service6(raw).unwrap().targets().len(), 1);
-    assert!(snapshot.service6(ServiceIndex(0)).is_none());
-    assert!(snapshot.service6(ServiceIndex(5)).is_none());
+    assert_eq!((names[5], snapshot.services().len()), (None, 5));
+    assert!(snapshot.relay(web).is_some() && snapshot.tunnel(web).is_none());
+    assert_eq!(snapshot.relay(web).unwrap().vip(), "203.0.113.10:443".parse().unwrap());
+    assert_eq!(snapshot.relay(raw).unwrap().mode.targets().len(), 1);
+    assert!(snapshot.relay(ServiceIndex(0)).is_some());
+    assert!(snapshot.relay(ServiceIndex(5)).is_none());
 }
 
 #[test]
 fn vips_targets_and_egress_addresses_are_no_clients() {
     let snapshot = snapshot(TEXT);
     for address in ["2001:db8::11", "2001:db8:5::3", "2001:db8:65::1", "2001:db8:1::3"] {
-        assert!(snapshot.client_ok6(ip6(address)), "{address}");
+        assert!(snapshot.client_ok(address.parse().unwrap()), "{address}");
     }
     for address in ["2001:db8::10", "2001:db8:5::1", "2001:db8:5::9", "2001:db8:64::1"] {
-        assert!(!snapshot.client_ok6(ip6(address)), "{address}");
+        assert!(!snapshot.client_ok(address.parse().unwrap()), "{address}");
     }
 }
 
@@ -276,10 +279,11 @@ fn tunnels_come_after_relays_with_ipv6() {
     let snapshot = snapshot(&(text + tunnel));
     let index = ServiceIndex(5);
     assert_eq!(snapshot.service_at(ip("203.0.113.20"), 443), Some(index));
-    assert_eq!(snapshot.service_at6(ip6("2001:db8::20"), 443), Some(index));
+    assert_eq!(snapshot.service_at(ip6("2001:db8::20"), 443), Some(index));
     assert_eq!(snapshot.tunnel(index).unwrap().name, "tun");
     assert_eq!(snapshot.tunnel_at("[2001:db8::10]:443".parse().unwrap()).map(|_| ()), None);
-    let names: Vec<_> = snapshot.names().map(|(name, slot)| (name, slot.0)).collect();
+    let names: Vec<_> =
+        snapshot.services().iter().map(|service| (service.name(), service.slot().0)).collect();
     assert_eq!(names[5], ("tun", 5));
 }
 

@@ -303,25 +303,29 @@ fn tunnels_are_found_at_their_vips() {
     }
     assert_eq!(snapshot.classify(ip("203.0.113.20")), Destination::Vip);
     let vip6 = "2001:db8::20".parse::<std::net::Ipv6Addr>().unwrap();
-    assert_eq!(snapshot.classify6(vip6.to_bits()), Destination::Vip);
-    assert!(!snapshot.client_ok(ip("203.0.113.20")) && !snapshot.client_ok6(vip6.to_bits()));
+    assert_eq!(snapshot.classify(vip6.to_bits()), Destination::Vip);
+    assert!(
+        !snapshot.client_ok(Ipv4Addr::from_bits(ip("203.0.113.20")).into())
+            && !snapshot.client_ok(vip6.into())
+    );
     let index = snapshot.service_at(ip("203.0.113.10"), 444).unwrap();
     assert_eq!(index, ServiceIndex(4));
-    assert!(snapshot.service(index).is_none());
-    assert_eq!(snapshot.name_and_slot(index), Some(("second", ServiceSlot(4))));
-    assert_eq!(snapshot.name_and_slot(ServiceIndex(0)), Some(("web", ServiceSlot(0))));
-    assert_eq!(snapshot.name_and_slot(ServiceIndex(5)), None);
+    assert!(snapshot.relay(index).is_none());
+    let found = |index| snapshot.service(index).map(|service| (service.name(), service.slot()));
+    assert_eq!(found(index), Some(("second", ServiceSlot(4))));
+    assert_eq!(found(ServiceIndex(0)), Some(("web", ServiceSlot(0))));
+    assert_eq!(found(ServiceIndex(5)), None);
 }
 
 #[test]
 fn a_tunnel_serves_the_tenants_it_names() {
     let served = |text: &str| -> Vec<_> {
-        snapshot(text).tunnels.iter().map(|tunnel| tunnel.service.tenants.to_vec()).collect()
+        snapshot(text).tunnels().map(|tunnel| tunnel.service.tenants.to_vec()).collect()
     };
     assert_eq!(served(&text()), [[1, 9], [1, 9]]);
     assert_eq!(served(&edited("[\"acme\", \"zorg\"]", "[\"zorg\"]")), [vec![9], vec![1, 9]]);
     let snapshot = snapshot(&text());
-    let service = &snapshot.tunnels[0].service;
+    let service = &snapshot.tunnels().next().unwrap().service;
     assert!(service.agents.get(1, 1).is_some() && service.agents.get(1, 2).is_none());
 }
 
@@ -329,7 +333,7 @@ fn a_tunnel_serves_the_tenants_it_names() {
 fn slots_are_kept_over_both_kinds() {
     let before = snapshot(&text());
     let slots = |snapshot: &Snapshot| -> Vec<_> {
-        snapshot.names().map(|(name, slot)| (name.to_owned(), slot.0)).collect()
+        snapshot.services().iter().map(|of| (of.name().to_owned(), of.slot().0)).collect()
     };
     let want = [("web", 0), ("mail", 1), ("raw", 2), ("tun", 3), ("second", 4)];
     assert_eq!(slots(&before), want.map(|(name, slot)| (name.to_owned(), slot)));

@@ -5,31 +5,22 @@
 //! not fit the datagram that every host takes.
 
 use super::kinds::Head;
-use super::{LEN_EVERY_HOST_TAKES, Quote, Quote6, header_at};
-use crate::frame::{self, Frame};
-use crate::relay::translate::Endpoints;
-use crate::relay::translate6::{Carried, Endpoints6};
+use super::{LEN_EVERY_HOST_TAKES, Quote4, Quote6};
+use crate::frame::{self, Frame, header_at};
+use crate::net::Endpoints;
+use crate::relay::rewrite::families::Carried;
 use crate::verdict::DropReason;
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::ipv6::{self, Ipv6};
 use crate::wire::{icmp, icmpv6, put_u32, tcp};
 
-/// What an error becomes that goes on over IPv6, to who sent the quoted segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mapping6 {
+/// What an error becomes whose family changes, or that is IPv6.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Translated<A> {
     /// Endpoints of the quoted segment, as the host that the error is for sent it.
-    pub quote: Endpoints6,
-    /// The MTU to announce, where the error announces one.
+    pub quote: Endpoints<A>,
+    /// The MTU to announce, in bytes, where the error announces one.
     pub mtu: Option<u32>,
-}
-
-/// What an error becomes that goes on over IPv4, to who sent the quoted segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mapping4 {
-    /// Endpoints of the quoted segment, as the host that the error is for sent it.
-    pub quote: Endpoints,
-    /// The MTU to announce, where the error announces one.
-    pub mtu: Option<u16>,
 }
 
 /// Rewrites the ICMP error in `frame` to IPv6, TTL less one. Gives back where its IPv6 header is
@@ -40,15 +31,17 @@ pub fn apply_4to6<F: Frame>(
     frame: &mut F,
     l3: usize,
     ip: &Ipv4,
-    quote: &Quote,
-    mapping: &Mapping6,
+    quote: &Quote4,
+    to: &Translated<u128>,
 ) -> Result<usize, DropReason> {
-    let class = header_at::<F, { ipv4::HEADER_LEN }>(frame, l3)?[ipv4::field::TOS];
+    let class = header_at::<F, { ipv4::HEADER_LEN }>(frame, l3).ok_or(DropReason::IcmpQuote)?
+        [ipv4::field::TOS];
     let message = l3 + ip.header_len;
-    let head = Head::read(header_at(frame, message)?);
-    let new = head.for_ipv6(mapping.mtu).ok_or(DropReason::IcmpType)?;
+    let head = Head::read(header_at(frame, message).ok_or(DropReason::IcmpQuote)?);
+    let new = head.for_ipv6(to.mtu).ok_or(DropReason::IcmpType)?;
     let quote_at = message + icmp::HEADER_LEN;
-    let inner = header_at::<F, { ipv4::HEADER_LEN }>(frame, quote_at)?;
+    let inner =
+        header_at::<F, { ipv4::HEADER_LEN }>(frame, quote_at).ok_or(DropReason::IcmpQuote)?;
     let carried = Carried {
         at: quote_at + quote.ip.header_len,
         header_len: quote.tcp_seen,
@@ -59,9 +52,9 @@ pub fn apply_4to6<F: Frame>(
         dst: quote.ip.dst.into(),
     };
     cut(frame, quote_at, head.quote_len_ipv4(), &carried);
-    let quote_at = carried.put_in_ipv6(frame, &mapping.quote, None)?;
+    let quote_at = carried.put_in_ipv6(frame, &to.quote, None)?;
     let outer = Outer { quote_at, hops: ip.ttl.wrapping_sub(1), class };
-    outer.put_ipv6(frame, new, &mapping.quote)
+    outer.put_ipv6(frame, new, &to.quote)
 }
 
 /// Rewrites the ICMPv6 error in `frame` to IPv4, hop limit less one. Gives back where its IPv4
@@ -74,17 +67,17 @@ pub fn apply_6to4<F: Frame>(
     l3: usize,
     (ip, at): (&Ipv6, usize),
     quote: &Quote6,
-    mapping: &Mapping4,
+    to: &Translated<u32>,
 ) -> Result<usize, DropReason> {
-    let head = Head::read(header_at(frame, l3 + at)?);
-    let new = head.for_ipv4(mapping.mtu).ok_or(DropReason::IcmpType)?;
+    let head = Head::read(header_at(frame, l3 + at).ok_or(DropReason::IcmpQuote)?);
+    let new = head.for_ipv4(to.mtu).ok_or(DropReason::IcmpType)?;
     let quote_at = l3 + at + icmpv6::HEADER_LEN;
     let carried = quote.carried(quote_at);
     cut(frame, quote_at, head.quote_len_ipv6(), &carried);
     // With DF, as hosts send segments: frag-needed is about nothing else.
-    let quote_at = carried.put_in_ipv4(frame, &mapping.quote, None, None)?;
+    let quote_at = carried.put_in_ipv4(frame, &to.quote, None, None)?;
     let outer = Outer { quote_at, hops: ip.hop_limit.wrapping_sub(1), class: ip.traffic_class };
-    outer.put_ipv4(frame, new, &mapping.quote)
+    outer.put_ipv4(frame, new, &to.quote)
 }
 
 /// Rewrites the ICMPv6 error in `frame`, which stays IPv6, hop limit less one. Its headers stay where
@@ -97,13 +90,13 @@ pub fn apply_6to6<F: Frame>(
     l3: usize,
     (ip, at): (&Ipv6, usize),
     quote: &Quote6,
-    mapping: &Mapping6,
+    to: &Translated<u128>,
 ) {
     let message = l3 + at;
     let quote_at = message + icmpv6::HEADER_LEN;
     let carried = quote.carried(quote_at);
-    carried.move_in_ipv6(frame, quote_at, &mapping.quote, None);
-    let (src, dst) = (mapping.quote.dst, mapping.quote.src);
+    carried.move_in_ipv6(frame, quote_at, &to.quote, None);
+    let (src, dst) = (to.quote.dst.ip, to.quote.src.ip);
     let header = frame.bytes_mut().get_mut(l3..).unwrap_or_default();
     ipv6::put_address(header, ipv6::field::SRC, src);
     ipv6::put_address(header, ipv6::field::DST, dst);
@@ -111,7 +104,7 @@ pub fn apply_6to6<F: Frame>(
         *hop_limit = ip.hop_limit.wrapping_sub(1);
     }
     let message = header.get_mut(at..).unwrap_or_default();
-    if let Some(mtu) = mapping.mtu {
+    if let Some(mtu) = to.mtu {
         put_u32(message, icmpv6::field::MTU, mtu);
     }
     icmpv6::write_checksum(src, dst, message);
@@ -156,12 +149,12 @@ impl Outer {
         &self,
         frame: &mut F,
         head: Head,
-        quote: &Endpoints6,
+        quote: &Endpoints<u128>,
     ) -> Result<usize, DropReason> {
         frame.truncate(self.quote_at + ipv6::MTU_MIN - ipv6::HEADER_LEN - icmpv6::HEADER_LEN);
         let at = frame::put_before(frame, self.quote_at, &head.bytes());
         let at = at.ok_or(DropReason::NoRoom)?;
-        let (src, dst) = (quote.dst, quote.src);
+        let (src, dst) = (quote.dst.ip, quote.src.ip);
         let message = frame.bytes_mut().get_mut(at..).unwrap_or_default();
         icmpv6::write_checksum(src, dst, message);
         let header = ipv6::Header {
@@ -183,7 +176,7 @@ impl Outer {
         &self,
         frame: &mut F,
         head: Head,
-        quote: &Endpoints,
+        quote: &Endpoints<u32>,
     ) -> Result<usize, DropReason> {
         frame.truncate(self.quote_at + LEN_EVERY_HOST_TAKES - ipv4::HEADER_LEN - icmp::HEADER_LEN);
         let at = frame::put_before(frame, self.quote_at, &head.bytes());
@@ -195,8 +188,8 @@ impl Outer {
             total_len: (ipv4::HEADER_LEN + message.len()) as u16,
             ttl: self.hops,
             protocol: ipv4::PROTOCOL_ICMP,
-            src: quote.dst,
-            dst: quote.src,
+            src: quote.dst.ip,
+            dst: quote.src.ip,
             ..ipv4::ORIGINATED
         };
         let mut bytes = [0; ipv4::HEADER_LEN];

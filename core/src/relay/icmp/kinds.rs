@@ -1,5 +1,7 @@
 //! What ICMP errors of one family say in the other's words (RFC 7915, sections 4.2 and 5.2).
 
+use super::quote::Quote;
+use crate::net::Family;
 use crate::wire::icmp::{self, CODE_FRAGMENTATION_NEEDED};
 use crate::wire::{get_u32, icmpv6, ipv6, put_u32};
 
@@ -63,11 +65,9 @@ impl Head {
 
     /// An ICMPv6 error in the words of ICMP, with `mtu` in a frag-needed; `None` where there are
     /// none for it.
-    pub fn for_ipv4(self, mtu: Option<u16>) -> Option<Head> {
+    pub fn for_ipv4(self, mtu: Option<u32>) -> Option<Head> {
         let (kind, code, word) = match (self.kind, self.code) {
-            (icmpv6::PACKET_TOO_BIG, _) => {
-                (icmp::UNREACHABLE, CODE_FRAGMENTATION_NEEDED, u32::from(mtu?))
-            }
+            (icmpv6::PACKET_TOO_BIG, _) => (icmp::UNREACHABLE, CODE_FRAGMENTATION_NEEDED, mtu?),
             (icmpv6::UNREACHABLE, code) => {
                 let code = match code {
                     // No route, beyond the source's scope, or no neighbour of that address.
@@ -159,6 +159,23 @@ pub fn mtu_for_ipv4(mtu: u32) -> u16 {
     u16::try_from(mtu).unwrap_or(u16::MAX)
 }
 
-const GROWTH: u32 = crate::relay::translate6::GROWTH as u32;
+/// The MTU that an error with `quote`, which announces `mtu`, announces to a host of the family
+/// `to`. One that is smaller than that of any real path is a forgery or a mistake: it is raised to
+/// `floor` over IPv4, to 1280 over IPv6.
+pub fn raised_mtu(mtu: u32, quote: &Quote, to: Family, floor: u16) -> u32 {
+    let floor = u32::from(floor);
+    match (quote, to) {
+        (Quote::V4(_), Family::V4) => mtu.max(floor),
+        (Quote::V4(quote), Family::V6) => {
+            // A router that announces 0 does not know RFC 1191.
+            let mtu = if mtu == 0 { 0 } else { mtu.max(floor) };
+            mtu_for_ipv6(mtu as u16, quote.ip.total_len)
+        }
+        (Quote::V6(_), Family::V4) => u32::from(mtu_for_ipv4(mtu)).max(floor),
+        (Quote::V6(_), Family::V6) => mtu.max(ipv6::MTU_MIN as u32),
+    }
+}
+
+const GROWTH: u32 = crate::relay::rewrite::families::GROWTH as u32;
 
 const PLATEAUS: [u16; 7] = [65_535, 32_000, 17_914, 8166, 4352, 2002, 1492];

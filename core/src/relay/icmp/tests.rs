@@ -4,7 +4,8 @@
 use super::kinds::Head;
 use super::*;
 use crate::frame::HeapFrame;
-use crate::relay::translate6::plain::{Plain, endpoints, endpoints6, normal, plain};
+use crate::relay::rewrite::plain::{Plain, endpoints, endpoints6, normal, plain};
+use crate::wire::ipv4::Ipv4;
 use crate::wire::ipv6::Ipv6;
 use proptest::prelude::*;
 
@@ -83,7 +84,7 @@ fn errors_are_said_in_the_words_of_ipv6() {
 fn errors_are_said_in_the_words_of_ipv4() {
     let table = table_for_ipv4();
     for &(from, to) in &table {
-        assert_eq!(head(from).for_ipv4(Some(MTU as u16)), Some(head(to)), "{from:?}");
+        assert_eq!(head(from).for_ipv4(Some(MTU)), Some(head(to)), "{from:?}");
     }
     let listed = |kind, code| table.iter().any(|((k, c, _), _)| (*k, *c) == (kind, code));
     for (kind, code) in (0..=255).flat_map(|kind| (0..=255).map(move |code| (kind, code))) {
@@ -203,9 +204,9 @@ proptest! {
         line in prop::sample::select(table_for_ipv6()), front in 0usize..30, options in 0usize..=10,
         quoted_options in 0usize..=10, extended: bool,
     ) {
-        let plain = unmoved(&plain, from.src_port, from.dst_port);
+        let plain = unmoved(&plain, from.src.port, from.dst.port);
         let inner_len = 20 + 4 * quoted_options;
-        let segment = plain.ipv4(from.src, from.dst, 7, 0x4000, &vec![1; 4 * quoted_options]);
+        let segment = plain.ipv4(from.src.ip, from.dst.ip, 7, 0x4000, &vec![1; 4 * quoted_options]);
         let mut quote = cut(segment, inner_len, seen);
         let (mut said, want_said) = line;
         let mut want_len = quote.len();
@@ -214,20 +215,20 @@ proptest! {
             quote.extend([0x20, 0, 0xdd, 0xdd, 1, 2, 3, 4]);
             (said.2, want_len) = (32 << 16, 128);
         }
-        let parsed = Quote::parse(&quote);
+        let parsed = Quote4::parse(&quote);
         prop_assume!(parsed.is_ok());
-        let datagram = error4(router, from.src, around, said, &quote, 4 * options);
+        let datagram = error4(router, from.src.ip, around, said, &quote, 4 * options);
         let mut frame = frame(front, &datagram);
         let ip = Ipv4::parse(&datagram).unwrap();
-        let mapping = Mapping6 { quote: to, mtu: (said.1 == 4).then_some(MTU) };
+        let mapping = Translated { quote: to, mtu: (said.1 == 4).then_some(MTU) };
         let l3 = apply_4to6(&mut frame, front, &ip, &parsed.unwrap(), &mapping).unwrap();
 
-        let moved = unmoved(&plain, to.src_port, to.dst_port).ipv6(to.src, to.dst, 0, 0);
+        let moved = unmoved(&plain, to.src.port, to.dst.port).ipv6(to.src.ip, to.dst.ip, 0, 0);
         let mut want_quote = cut(moved, 40, want_len - inner_len);
         want_quote.resize(40 + want_len - inner_len, 0);
         want_quote.truncate(1280 - 48);
         let around = Around { hops: around.hops - 1, ..around };
-        let want = error6(to.dst, to.src, around, want_said, &want_quote, 0);
+        let want = error6(to.dst.ip, to.src.ip, around, want_said, &want_quote, 0);
         let fields = [42, 40 + 8 + 40 + 16];
         prop_assert_eq!(normal(frame.bytes()[l3..].to_vec(), &fields), normal(want, &fields));
     }
@@ -238,9 +239,9 @@ proptest! {
         line in prop::sample::select(table_for_ipv4()), front in 0usize..30, flow in 0u32..1 << 20,
         extensions in 0usize..=8, extended: bool,
     ) {
-        let plain = unmoved(&plain, from.src_port, from.dst_port);
+        let plain = unmoved(&plain, from.src.port, from.dst.port);
         let inner_len = 40 + 8 * extensions;
-        let segment = plain.ipv6(from.src, from.dst, flow, extensions);
+        let segment = plain.ipv6(from.src.ip, from.dst.ip, flow, extensions);
         let mut quote = cut(segment, inner_len, seen);
         let (mut said, want_said) = line;
         let mut want_len = quote.len();
@@ -250,18 +251,18 @@ proptest! {
             (said.2, want_len) = (32 << 24, 256);
         }
         let parsed = Quote6::parse(&quote).unwrap();
-        let datagram = error6(router, from.src, around, said, &quote, flow);
+        let datagram = error6(router, from.src.ip, around, said, &quote, flow);
         let mut frame = frame(front, &datagram);
         let ip = Ipv6::parse(&datagram).unwrap();
-        let mapping = Mapping4 { quote: to, mtu: (said.0 == 2).then_some(MTU as u16) };
+        let mapping = Translated { quote: to, mtu: (said.0 == 2).then_some(MTU) };
         let l3 = apply_6to4(&mut frame, front, (&ip, 40), &parsed, &mapping).unwrap();
 
-        let moved = unmoved(&plain, to.src_port, to.dst_port).ipv4(to.src, to.dst, 0, 0x4000, &[]);
+        let moved = unmoved(&plain, to.src.port, to.dst.port).ipv4(to.src.ip, to.dst.ip, 0, 0x4000, &[]);
         let mut want_quote = cut(moved, 20, want_len - inner_len);
         want_quote.resize(20 + want_len - inner_len, 0);
         want_quote.truncate(576 - 28);
         let around = Around { hops: around.hops - 1, ..around };
-        let want = error4(to.dst, to.src, around, want_said, &want_quote, 0);
+        let want = error4(to.dst.ip, to.src.ip, around, want_said, &want_quote, 0);
         let fields = [22, 20 + 8 + 20 + 16];
         prop_assert_eq!(normal(frame.bytes()[l3..].to_vec(), &fields), normal(want, &fields));
     }
@@ -272,19 +273,19 @@ proptest! {
         said in (1u8..=4, 0u8..8, any::<u32>()), mtu in prop::option::of(any::<u32>()),
         front in 0usize..30, flow in 0u32..1 << 20, extensions in 0usize..=8,
     ) {
-        let plain = unmoved(&plain, from.src_port, from.dst_port);
+        let plain = unmoved(&plain, from.src.port, from.dst.port);
         let at = 40 + 8 * extensions;
-        let quote = cut(plain.ipv6(from.src, from.dst, flow, extensions), at, seen);
+        let quote = cut(plain.ipv6(from.src.ip, from.dst.ip, flow, extensions), at, seen);
         let parsed = Quote6::parse(&quote).unwrap();
-        let datagram = error6(router, from.src, around, said, &quote, flow);
+        let datagram = error6(router, from.src.ip, around, said, &quote, flow);
         let mut frame = frame(front, &datagram);
         let ip = Ipv6::parse(&datagram).unwrap();
-        apply_6to6(&mut frame, front, (&ip, 40), &parsed, &Mapping6 { quote: to, mtu });
+        apply_6to6(&mut frame, front, (&ip, 40), &parsed, &Translated { quote: to, mtu });
 
-        let moved = unmoved(&plain, to.src_port, to.dst_port).ipv6(to.src, to.dst, flow, extensions);
+        let moved = unmoved(&plain, to.src.port, to.dst.port).ipv6(to.src.ip, to.dst.ip, flow, extensions);
         let around = Around { hops: around.hops - 1, ..around };
         let said = (said.0, said.1, mtu.unwrap_or(said.2));
-        let want = error6(to.dst, to.src, around, said, &cut(moved, at, seen), flow);
+        let want = error6(to.dst.ip, to.src.ip, around, said, &cut(moved, at, seen), flow);
         let fields = [42, 48 + at + 16];
         prop_assert_eq!(normal(frame.bytes()[front..].to_vec(), &fields), normal(want, &fields));
     }
@@ -294,24 +295,24 @@ proptest! {
     fn first_fragments_lose_their_fragment_header(
         (plain, _, around) in quoted(), from in endpoints6(), to in endpoints(), more: bool,
     ) {
-        let plain = unmoved(&plain, from.src_port, from.dst_port);
-        let whole = plain.ipv6(from.src, from.dst, 0, 0);
+        let plain = unmoved(&plain, from.src.port, from.dst.port);
+        let whole = plain.ipv6(from.src.ip, from.dst.ip, 0, 0);
         let header = [6, 0, 0, u8::from(more), 1, 2, 3, 4];
         let mut quote = [&whole[..40], &header, &whole[40..]].concat();
         quote[6] = 44;
         let payload_len = (quote.len() - 40) as u16;
         quote[4..6].copy_from_slice(&payload_len.to_be_bytes());
         let parsed = Quote6::parse(&quote).unwrap();
-        let datagram = error6(1, from.src, around, (2, 0, 1300), &quote, 0);
+        let datagram = error6(1, from.src.ip, around, (2, 0, 1300), &quote, 0);
         let mut frame = frame(14, &datagram);
         let ip = Ipv6::parse(&datagram).unwrap();
-        let mapping = Mapping4 { quote: to, mtu: Some(MTU as u16) };
+        let mapping = Translated { quote: to, mtu: Some(MTU) };
         let l3 = apply_6to4(&mut frame, 14, (&ip, 40), &parsed, &mapping).unwrap();
 
-        let mut want = unmoved(&plain, to.src_port, to.dst_port).ipv4(to.src, to.dst, 0, 0x4000, &[]);
+        let mut want = unmoved(&plain, to.src.port, to.dst.port).ipv4(to.src.ip, to.dst.ip, 0, 0x4000, &[]);
         want.truncate(576 - 28);
         let around = Around { hops: around.hops - 1, ..around };
-        let want = error4(to.dst, to.src, around, (3, 4, MTU), &want, 0);
+        let want = error4(to.dst.ip, to.src.ip, around, (3, 4, MTU), &want, 0);
         let fields = [22, 20 + 8 + 20 + 16];
         prop_assert_eq!(normal(frame.bytes()[l3..].to_vec(), &fields), normal(want, &fields));
     }
@@ -320,14 +321,14 @@ proptest! {
     fn quotes_that_show_too_little_or_something_else_are_refused(
         (plain, _, _) in quoted(), from in endpoints6(), extensions in 0usize..=8, protocol: u8,
     ) {
-        let whole = unmoved(&plain, from.src_port, from.dst_port).ipv6(from.src, from.dst, 0, extensions);
+        let whole = unmoved(&plain, from.src.port, from.dst.port).ipv6(from.src.ip, from.dst.ip, 0, extensions);
         let at = 40 + 8 * extensions;
         for len in 0..whole.len().min(at + 80) {
             let quote = Quote6::parse(&whole[..len]);
             prop_assert_eq!(quote.is_ok(), len >= at + 8, "{}", len);
             if let Ok(quote) = quote {
                 let found = (quote.ip.src, quote.src_port, quote.ip.dst, quote.dst_port);
-                prop_assert_eq!(found, (from.src, from.src_port, from.dst, from.dst_port));
+                prop_assert_eq!(found, (from.src.ip, from.src.port, from.dst.ip, from.dst.port));
             }
         }
         prop_assume!(protocol != 6);
@@ -351,12 +352,12 @@ proptest! {
         if let Ok(quote) = Quote6::parse(&bytes) {
             let datagram = error6(1, 2, Around { hops: 9, class: 0 }, (2, 0, 1300), &bytes, 0);
             let ip = Ipv6::parse(&datagram).unwrap();
-            let mapping = Mapping4 { quote: Default::default(), mtu: Some(1280) };
+            let mapping = Translated { quote: Default::default(), mtu: Some(1280) };
             let mut frame = frame(14, &datagram);
             let done = apply_6to4(&mut frame, 14, (&ip, 40), &quote, &mapping);
             prop_assert!(done.is_ok() || quote.ip.total_len() > 65_535);
             let mut frame = self::frame(14, &datagram);
-            let mapping = Mapping6 { quote: Default::default(), mtu: None };
+            let mapping = Translated { quote: Default::default(), mtu: None };
             apply_6to6(&mut frame, 14, (&ip, 40), &quote, &mapping);
             prop_assert_eq!(frame.bytes().len(), 14 + datagram.len());
         }

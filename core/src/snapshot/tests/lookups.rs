@@ -1,6 +1,7 @@
 //! What a snapshot answers.
 
 use super::*;
+use crate::net::Address;
 
 #[test]
 fn addresses_mean_what_the_config_says() {
@@ -26,14 +27,14 @@ fn services_are_found_from_both_sides() {
     assert_eq!(snapshot.service_at(vip, 443), Some(web));
     assert_eq!(snapshot.service_at(vip, 25), Some(mail));
     assert_eq!(snapshot.service_at(vip, 80), None);
-    assert_eq!(snapshot.service_from_pool(pool, target, 8443), Some(web));
-    assert_eq!(snapshot.service_from_pool(pool, target, 25), Some(mail));
-    assert_eq!(snapshot.service_from_pool(pool, target, 26), None);
-    assert_eq!(snapshot.service_from_pool(PoolIndex(1), target, 25), None);
+    assert_eq!(snapshot.service_behind(pool, target, 8443), Some(web));
+    assert_eq!(snapshot.service_behind(pool, target, 25), Some(mail));
+    assert_eq!(snapshot.service_behind(pool, target, 26), None);
+    assert_eq!(snapshot.service_behind(PoolIndex(1), target, 25), None);
     assert_eq!(snapshot.transparent_service(target, 8443), Some(raw));
     assert_eq!(snapshot.transparent_service(target, 25), None);
-    assert_eq!(snapshot.service(raw).unwrap().name, "raw");
-    assert_eq!(snapshot.service(web).unwrap().targets().len(), 2);
+    assert_eq!(snapshot.service(raw).unwrap().name(), "raw");
+    assert_eq!(snapshot.relay(web).unwrap().mode.targets().len(), 2);
     assert!(snapshot.service(ServiceIndex(3)).is_none());
 }
 
@@ -75,13 +76,22 @@ fn only_addresses_of_clients_are_clients() {
     let (without, with) =
         (snapshot(GOOD), snapshot(&with("private_clients = false", "private_clients = true")));
     for address in public {
-        assert!(without.client_ok(ip(address)) && with.client_ok(ip(address)), "{address}");
+        assert!(
+            without.client_ok(ip(address).ip()) && with.client_ok(ip(address).ip()),
+            "{address}"
+        );
     }
     for address in private {
-        assert!(!without.client_ok(ip(address)) && with.client_ok(ip(address)), "{address}");
+        assert!(
+            !without.client_ok(ip(address).ip()) && with.client_ok(ip(address).ip()),
+            "{address}"
+        );
     }
     for address in never {
-        assert!(!without.client_ok(ip(address)) && !with.client_ok(ip(address)), "{address}");
+        assert!(
+            !without.client_ok(ip(address).ip()) && !with.client_ok(ip(address).ip()),
+            "{address}"
+        );
     }
 }
 
@@ -116,12 +126,12 @@ fn ports_have_addresses_and_gateways_of_both_families() {
 #[test]
 fn ipv6_addresses_mean_what_the_config_says() {
     let snapshot = snapshot(&both_families());
-    let own = |text| matches!(snapshot.classify6(ip6(text)), Destination::Own(_));
-    assert_eq!(snapshot.classify6(ip6("2001:db8:1::2")), Destination::Own(PortIndex(0)));
-    assert_eq!(snapshot.classify6(ip6("fd00:1::2")), Destination::Own(PortIndex(1)));
+    let own = |text| matches!(snapshot.classify(ip6(text)), Destination::Own(_));
+    assert_eq!(snapshot.classify(ip6("2001:db8:1::2")), Destination::Own(PortIndex(0)));
+    assert_eq!(snapshot.classify(ip6("fd00:1::2")), Destination::Own(PortIndex(1)));
     assert!(own("fe80::2") && !own("fe80::1") && !own("2001:db8:1::3"));
     for other in ["::", "::192.0.2.2", "::ffff:192.0.2.2", "2001:db8:1::", "ff02::1"] {
-        assert_eq!(snapshot.classify6(ip6(other)), Destination::Other, "{other}");
+        assert_eq!(snapshot.classify(ip6(other)), Destination::Other, "{other}");
     }
     // IPv4 is as it was.
     assert_eq!(snapshot.classify(ip("192.0.2.2")), Destination::Own(PortIndex(0)));
@@ -155,13 +165,13 @@ fn only_ipv6_addresses_of_clients_are_clients() {
         [(&public[..], true, true), (&private, false, true), (&never, false, false)]
     {
         for address in addresses {
-            assert_eq!(without.client_ok6(ip6(address)), ok, "{address}");
-            assert_eq!(with.client_ok6(ip6(address)), ok_if_private, "{address}");
-            assert_eq!(with.client_ok_ip(address.parse().unwrap()), ok_if_private, "{address}");
+            assert_eq!(without.client_ok(ip6(address).ip()), ok, "{address}");
+            assert_eq!(with.client_ok(ip6(address).ip()), ok_if_private, "{address}");
+            assert_eq!(with.client_ok(address.parse().unwrap()), ok_if_private, "{address}");
         }
     }
-    assert!(with.client_ok_ip("1.2.3.4".parse().unwrap()));
-    assert!(!with.client_ok_ip("192.0.2.2".parse().unwrap()));
+    assert!(with.client_ok("1.2.3.4".parse().unwrap()));
+    assert!(!with.client_ok("192.0.2.2".parse().unwrap()));
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! What a reload keeps, and what it refuses.
 
 use super::*;
+use crate::net::MAX_SERVICES;
 
 #[test]
 fn a_reload_keeps_the_slots_of_names() {
     let before = snapshot(GOOD);
     let slots = |snapshot: &Snapshot| -> Vec<_> {
-        snapshot.services.iter().map(|service| (service.name.clone(), service.slot.0)).collect()
+        snapshot.relays().map(|relay| (relay.name.clone(), relay.slot.0)).collect()
     };
     assert_eq!(slots(&before), [("web".into(), 0), ("mail".into(), 1), ("raw".into(), 2)]);
     // "web" goes, "new" comes in its place in the file.
@@ -34,8 +35,8 @@ fn slots_never_meet_when_all_are_in_use() {
     let before = snapshot(&text("old", 100));
     let config = Config::parse("f", &text("new", 100)).unwrap();
     let after = Snapshot::build(&config, &keys(), &tenants(), Some(&before)).unwrap();
-    let mut slots: Vec<_> = after.services.iter().map(|service| service.slot.0).collect();
-    assert_eq!(slots[..100], before.services.iter().map(|s| s.slot.0).collect::<Vec<_>>()[..100]);
+    let mut slots: Vec<_> = after.services.iter().map(|service| service.slot().0).collect();
+    assert_eq!(slots[..100], before.services.iter().map(|s| s.slot().0).collect::<Vec<_>>()[..100]);
     slots.sort_unstable();
     slots.dedup();
     assert_eq!(slots.len(), MAX_SERVICES);

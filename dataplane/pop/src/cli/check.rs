@@ -21,12 +21,12 @@ pub(super) fn check(path: &Path) -> Result<(), Failure> {
     for warning in &snapshot.config.warnings {
         eprintln!("{warning} (warning)");
     }
-    let (services, tunnels) = (snapshot.config.relays.len(), snapshot.tunnels.len());
+    let (services, tunnels) = (snapshot.config.relays.len(), snapshot.config.tunnels.len());
     let with_tunnels = if tunnels > 0 { format!(", {tunnels} tunnels") } else { String::new() };
     let digest = snapshot.digest();
     let path = path.display();
     say(format_args!("{path}: ok, {services} services{with_tunnels}, digest {digest}"))?;
-    snapshot.tunnels.iter().map(tunnel).try_for_each(say)?;
+    snapshot.tunnels().map(tunnel).try_for_each(say)?;
     fragments(&snapshot.config).into_iter().try_for_each(say)?;
     let now = unix_now(snapshot.config.pop.clock_offset_ms);
     token_epochs(&snapshot, now).into_iter().try_for_each(say)

@@ -8,13 +8,14 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use anyrelay_core::relay::mapping::ClientTimestamps;
 use anyrelay_core::snapshot::Snapshot;
 use anyrelay_core::tunnel::PublicToken;
 use anyrelay_core::verdict::DropReason;
 use clap::Args;
 use serde::Serialize;
 
-use super::map_relay::{self, Mapping};
+use super::map_relay::{self, Line};
 use super::map_tunnel::{self, Moment, Question};
 use super::{Failure, print_json, say};
 use crate::control::load;
@@ -68,7 +69,7 @@ struct Drop {
 
 #[derive(Serialize)]
 struct Mappings {
-    mappings: Vec<Mapping>,
+    mappings: Vec<Line>,
 }
 
 #[derive(Serialize)]
@@ -85,8 +86,13 @@ pub(super) fn map(arguments: &MapArguments) -> Result<(), Failure> {
     }
     let answer = match (arguments.client, arguments.egress, arguments.target) {
         (Some(client), ..) => {
-            let cases = arguments.case.map_or(vec![0, 1], |case| vec![case]);
-            map_relay::forward(&snapshot, arguments.service.as_deref(), client, &cases)?
+            let both = [ClientTimestamps::Present, ClientTimestamps::Absent];
+            let variants = match arguments.case {
+                None => &both[..],
+                Some(0) => &both[..1],
+                Some(_) => &both[1..],
+            };
+            map_relay::forward(&snapshot, arguments.service.as_deref(), client, variants)?
         }
         (None, Some(egress), Some(target)) => {
             let found = map_relay::backward(&snapshot, egress, arguments.tag, target)?;
@@ -103,10 +109,10 @@ pub(super) fn map(arguments: &MapArguments) -> Result<(), Failure> {
     tell(answer, arguments.json)
 }
 
-fn tell(answer: Result<Vec<Mapping>, DropReason>, json: bool) -> Result<(), Failure> {
+fn tell(answer: Result<Vec<Line>, DropReason>, json: bool) -> Result<(), Failure> {
     match answer {
         Ok(mappings) if json => print_json(&Mappings { mappings }),
-        Ok(mappings) => mappings.iter().map(Mapping::line).try_for_each(say),
+        Ok(mappings) => mappings.iter().map(Line::text).try_for_each(say),
         Err(reason) => tell_drop(reason, json),
     }
 }

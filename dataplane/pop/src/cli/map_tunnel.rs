@@ -84,7 +84,7 @@ pub(super) fn answer(
     Ok(match question {
         Question::Token(token) => of_token(&tunnels, token, moment).map(|answer| vec![answer]),
         Question::Agent(agent) => {
-            if !snapshot.client_ok_ip(agent.ip()) {
+            if !snapshot.client_ok(agent.ip()) {
                 return Ok(Err(DropReason::SourceNotAllowed));
             }
             let family = Family::of(agent.ip());
@@ -100,12 +100,12 @@ pub(super) fn answer(
 /// The tunnels asked for: the one named, or all.
 fn wanted<'a>(snapshot: &'a Snapshot, name: Option<&str>) -> Result<Vec<&'a Tunnel>, Failure> {
     let is_wanted = |tunnel: &&Tunnel| name.is_none_or(|name| tunnel.name == name);
-    let wanted: Vec<_> = snapshot.tunnels.iter().filter(is_wanted).collect();
+    let wanted: Vec<_> = snapshot.tunnels().filter(is_wanted).collect();
     if !wanted.is_empty() {
         return Ok(wanted);
     }
     let file = &snapshot.config.file;
-    let names: Vec<_> = snapshot.tunnels.iter().map(|tunnel| tunnel.name.as_str()).collect();
+    let names: Vec<_> = snapshot.tunnels().map(|tunnel| tunnel.name.as_str()).collect();
     Err(Failure::Config(match name {
         Some(name) if !names.is_empty() => {
             format!("{file}: tunnel: no service {name}; there are: {}", names.join(", "))

@@ -221,7 +221,7 @@ impl Running {
                 // It may be the first one with tunnels.
                 self.ask_clock();
                 self.telemetry.reloads_done.fetch_add(1, Ordering::Relaxed);
-                let (services, tunnels) = (next.config.relays.len(), next.tunnels.len());
+                let (services, tunnels) = (next.config.relays.len(), next.config.tunnels.len());
                 let digest = next.digest();
                 tracing::info!(services, tunnels, digest, before = running.digest(), "reloaded");
             }

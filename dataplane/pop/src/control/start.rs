@@ -217,7 +217,7 @@ fn log_start(snapshot: &Snapshot) {
         ports = config.ports.len(),
         workers = config.workers.len(),
         services = config.relays.len(),
-        tunnels = snapshot.tunnels.len(),
+        tunnels = snapshot.config.tunnels.len(),
         digest = snapshot.digest(),
         "starting"
     );

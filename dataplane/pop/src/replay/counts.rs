@@ -55,10 +55,8 @@ impl<'a> Counts<'a> {
                 PortCounts { rx: (&counts.rx).into(), tx: (&counts.tx).into(), drops },
             )
         });
-        let relays = snapshot.services.iter().map(|service| (service.name.as_str(), service.slot));
-        let relays6 =
-            snapshot.services6.iter().map(|service| (service.name.as_str(), service.slot));
-        let services = relays.chain(relays6).map(|(name, slot)| {
+        let services = snapshot.relays().map(|relay| {
+            let (name, slot) = (relay.name.as_str(), relay.slot);
             let counts = counters.service(slot);
             let drops = drops(|reason| counters.service_drops(slot, reason));
             let counts =

@@ -7,7 +7,7 @@ use std::fmt;
 use std::net::Ipv4Addr;
 
 use anyrelay_core::pop::Note;
-use anyrelay_core::relay::permutation::ClientTimestamps;
+use anyrelay_core::relay::mapping::{Mapping, Tag};
 use anyrelay_core::verdict::{AbsorbKind, Verdict};
 use anyrelay_core::wire::arp::{Arp, Operation};
 use anyrelay_core::wire::ethernet::{self, Ethernet};
@@ -147,28 +147,15 @@ pub fn reason(line: &mut String, note: Note<'_>, port_name: impl Fn(u8) -> Strin
     // Writing into a String cannot fail.
     let _ = match note {
         Note::Service(name) => write!(line, " | service {name}"),
-        Note::Mapped { client, mapped, egress_ip, target } => {
-            let case = match client.timestamps {
-                ClientTimestamps::Present => 0,
-                ClientTimestamps::Absent => 1,
-            };
-            let (ip, egress) = (Ipv4Addr::from_bits(client.ip), Ipv4Addr::from_bits(egress_ip));
-            let (port, tag) = (mapped.port, mapped.tag);
-            write!(
+        Note::Mapped(mode, Mapping { client, egress, target, tag }) => match tag {
+            Some(Tag { value, timestamps }) => write!(
                 line,
-                " | case {case} client {ip}:{} <-> {egress}:{port} tag {tag} target {target}",
-                client.port
-            )
-        }
-        Note::Passed { client, target } => {
-            write!(line, " | transparent client {client} target {target}")
-        }
-        Note::Prefixed { client, egress, target } => {
-            write!(line, " | prefix client {client} <-> {egress} target {target}")
-        }
-        Note::Passed6 { client, target } => {
-            write!(line, " | transparent client {client} target {target}")
-        }
+                " | case {} client {client} <-> {egress} tag {value} target {target}",
+                timestamps as u8
+            ),
+            None if client == egress => write!(line, " | {mode} client {client} target {target}"),
+            None => write!(line, " | {mode} client {client} <-> {egress} target {target}"),
+        },
         Note::Tunnelled { .. }
         | Note::Keepalive(_)
         | Note::Sender { .. }

@@ -4,7 +4,7 @@
 //! Input: a frame, a datagram, a segment, options or a message; each parser takes it as its own
 //! kind.
 
-use anyrelay_core::relay::options::{self, MssRule, TimestampsOption};
+use anyrelay_core::relay::rewrite::options::{self, MssRule, TimestampsOption};
 use anyrelay_core::wire::arp::Arp;
 use anyrelay_core::wire::ethernet::Ethernet;
 use anyrelay_core::wire::ipv4::{self, Ipv4};

@@ -189,7 +189,7 @@ struct Agent {
 impl Agent {
     fn new(snapshot: &Snapshot, now: Now, addr: SocketAddr) -> Agent {
         let family = Family::of(addr.ip());
-        let vip = snapshot.tunnels[0].service.vip(family).unwrap();
+        let vip = snapshot.tunnels().next().unwrap().service.vip(family).unwrap();
         Agent {
             addr,
             vip: vip.addr,

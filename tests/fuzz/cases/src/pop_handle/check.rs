@@ -211,7 +211,7 @@ fn addresses(case: &Case, ip: &[u8], v6: bool) {
     let snapshot = &case.snapshot;
     if v6 {
         let dst = u128::from_be_bytes(ip[24..40].try_into().unwrap());
-        let own = snapshot.classify6(dst);
+        let own = snapshot.classify(dst);
         // Neighbours are asked and told by groups and link-local addresses.
         let link = dst >> 112 == 0xff02 || dst >> 118 == 0xfe80 >> 6;
         assert!(own == Destination::Other || link, "sent to an address of the POP's own");

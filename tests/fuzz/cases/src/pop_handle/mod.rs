@@ -246,8 +246,8 @@ impl Counts {
         let drops = ports.flat_map(|port| {
             DropReason::ALL.iter().map(move |reason| counters.drops(port, *reason))
         });
-        let packets = case.snapshot.names().map(|(_, slot)| {
-            let service = counters.service(slot);
+        let packets = case.snapshot.services().iter().map(|service| {
+            let service = counters.service(service.slot());
             service.up.packets.get() + service.down.packets.get()
         });
         Counts {

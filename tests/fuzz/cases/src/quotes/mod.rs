@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use anyrelay_core::keys::{AgentKeys, KeyFile, Tenants};
 use anyrelay_core::net::Family;
 use anyrelay_core::predict::Constants;
-use anyrelay_core::relay::icmp::{Quote, Seen};
+use anyrelay_core::relay::icmp::{Quote4, Seen};
 use anyrelay_core::time::UnixTime;
 use anyrelay_core::tunnel::quote::{Quoted, concern};
 use anyrelay_core::tunnel::{TunnelService, TunnelVip};
@@ -20,7 +20,7 @@ const NOW: UnixTime = UnixTime::from_millis(1_795_341_988_025);
 /// Runs one input.
 pub fn run(input: &[u8]) {
     translated::run(input);
-    if let Ok(quote) = Quote::parse(input) {
+    if let Ok(quote) = Quote4::parse(input) {
         assert_eq!(quote.ip.protocol, 6);
         assert_eq!(quote.timestamps().is_some(), matches!(quote.seen, Seen::Timestamps(_)));
     }

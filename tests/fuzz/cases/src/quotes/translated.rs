@@ -2,23 +2,21 @@
 //! and nothing is larger than hosts must accept.
 
 use anyrelay_core::frame::{Frame, HeapFrame};
+use anyrelay_core::net::{Endpoint, Endpoints};
 use anyrelay_core::relay::icmp::{
-    Mapping4, Mapping6, Quote, Quote6, apply_4to6, apply_6to4, apply_6to6, mtu_for_ipv4,
-    mtu_for_ipv6,
+    Quote4, Quote6, Translated, apply_4to6, apply_6to4, apply_6to6, mtu_for_ipv4, mtu_for_ipv6,
 };
-use anyrelay_core::relay::translate::Endpoints;
-use anyrelay_core::relay::translate6::Endpoints6;
 use anyrelay_core::wire::ipv4::{self, Ipv4};
 use anyrelay_core::wire::ipv6::{self, Ipv6};
 use anyrelay_core::wire::{icmp, icmpv6};
 
-const TO4: Endpoints =
-    Endpoints { src: 0xc633_6401, src_port: 80, dst: 0xcb00_7109, dst_port: 443 };
-const TO6: Endpoints6 = Endpoints6 {
-    src: 0x2001_0db8 << 96 | 1,
-    src_port: 80,
-    dst: 0x2001_0db8 << 96 | 2,
-    dst_port: 443,
+const TO4: Endpoints = Endpoints {
+    src: Endpoint { ip: 0xc633_6401, port: 80 },
+    dst: Endpoint { ip: 0xcb00_7109, port: 443 },
+};
+const TO6: Endpoints<u128> = Endpoints {
+    src: Endpoint { ip: 0x2001_0db8 << 96 | 1, port: 80 },
+    dst: Endpoint { ip: 0x2001_0db8 << 96 | 2, port: 443 },
 };
 
 /// Type and code of the errors that are tried, with the MTU that they announce.
@@ -30,31 +28,31 @@ const KINDS6: [(u8, u8, Option<u32>); 4] =
 /// Runs one quote.
 pub fn run(quote: &[u8]) {
     let quote = &quote[..quote.len().min(1400)];
-    if let Ok(parsed) = Quote::parse(quote) {
+    if let Ok(parsed) = Quote4::parse(quote) {
         for (kind, code, mtu) in KINDS4 {
             let (mut frame, ip) = error4(kind, code, quote);
             let mtu = mtu.map(|mtu| mtu_for_ipv6(mtu, parsed.ip.total_len));
-            let mapping = Mapping6 { quote: TO6, mtu };
+            let mapping = Translated { quote: TO6, mtu };
             if let Ok(l3) = apply_4to6(&mut frame, 14, &ip, &parsed, &mapping) {
                 let found = check6(&frame.bytes()[l3..]);
-                assert_eq!((found.src_port, found.dst_port), (TO6.src_port, TO6.dst_port));
+                assert_eq!((found.src_port, found.dst_port), (TO6.src.port, TO6.dst.port));
             }
         }
     }
     if let Ok(parsed) = Quote6::parse(quote) {
         for (kind, code, mtu) in KINDS6 {
             let (mut frame, ip) = error6(kind, code, quote);
-            let mapping = Mapping4 { quote: TO4, mtu: mtu.map(mtu_for_ipv4) };
+            let mapping = Translated { quote: TO4, mtu: mtu.map(|mtu| mtu_for_ipv4(mtu).into()) };
             if let Ok(l3) = apply_6to4(&mut frame, 14, (&ip, 40), &parsed, &mapping) {
                 check4(&frame.bytes()[l3..]);
             }
             let (mut frame, ip) = error6(kind, code, quote);
-            apply_6to6(&mut frame, 14, (&ip, 40), &parsed, &Mapping6 { quote: TO6, mtu });
+            apply_6to6(&mut frame, 14, (&ip, 40), &parsed, &Translated { quote: TO6, mtu });
             assert_eq!(frame.bytes().len(), 14 + 48 + quote.len());
             let found = Quote6::parse(&frame.bytes()[14 + 48..]).unwrap();
-            assert_eq!((found.ip.src, found.ip.dst), (TO6.src, TO6.dst));
+            assert_eq!((found.ip.src, found.ip.dst), (TO6.src.ip, TO6.dst.ip));
             let message = &frame.bytes()[14 + 40..];
-            assert!(icmpv6::parse(TO6.dst, TO6.src, message).is_ok());
+            assert!(icmpv6::parse(TO6.dst.ip, TO6.src.ip, message).is_ok());
         }
     }
 }
@@ -91,22 +89,22 @@ fn error6(kind: u8, code: u8, quote: &[u8]) -> (HeapFrame, Ipv6) {
 fn check6(datagram: &[u8]) -> Quote6 {
     let ip = Ipv6::parse(datagram).unwrap();
     assert!(ip.total_len() == datagram.len() && datagram.len() <= 1280);
-    assert_eq!((ip.src, ip.dst, ip.next_header), (TO6.dst, TO6.src, 58));
+    assert_eq!((ip.src, ip.dst, ip.next_header), (TO6.dst.ip, TO6.src.ip, 58));
     let kind = icmpv6::parse(ip.src, ip.dst, &datagram[40..]).unwrap();
     assert!(matches!(kind, icmpv6::Kind::Error { .. }), "{kind:?}");
     let quote = Quote6::parse(&datagram[48..]).unwrap();
-    assert_eq!((quote.ip.src, quote.ip.dst), (TO6.src, TO6.dst));
+    assert_eq!((quote.ip.src, quote.ip.dst), (TO6.src.ip, TO6.dst.ip));
     quote
 }
 
 fn check4(datagram: &[u8]) {
     let ip = Ipv4::parse(datagram).unwrap();
     assert!(ip.total_len == datagram.len() && datagram.len() <= 576);
-    assert_eq!((ip.src, ip.dst, ip.protocol), (TO4.dst, TO4.src, 1));
+    assert_eq!((ip.src, ip.dst, ip.protocol), (TO4.dst.ip, TO4.src.ip, 1));
     let kind = icmp::parse(&datagram[20..]).unwrap();
     assert!(matches!(kind, icmp::Kind::Error { .. }), "{kind:?}");
     // The options of the quoted segment may be anything.
     let quoted = Ipv4::parse_quoted(&datagram[28..]).unwrap();
-    assert_eq!((quoted.src, quoted.dst, quoted.header_len), (TO4.src, TO4.dst, 20));
+    assert_eq!((quoted.src, quoted.dst, quoted.header_len), (TO4.src.ip, TO4.dst.ip, 20));
     assert_eq!(datagram[48..52], [0, 80, 1, 187]);
 }

@@ -1,0 +1,154 @@
+//! The passes over a burst: classify every frame, map all segments together, then end every frame in
+//! the order of arrival.
+
+use arrayvec::ArrayVec;
+
+use super::arrival::Arrival;
+use super::classify::classify;
+use super::egress::Egress;
+use super::egress::ship::ship;
+use super::lanes::{Lane, Lanes};
+use super::limits::{Buckets, Limits};
+use super::output::{Note, Output};
+use super::packet::{Packet, Step};
+use super::relay::{refusals, segment};
+use super::{BURST, icmp, local, tunnel};
+use crate::counters::Counters;
+use crate::frame::Frame;
+use crate::net::Towards;
+use crate::verdict::DropReason;
+
+/// Room for one burst, allocated at start.
+#[derive(Debug)]
+pub(super) struct Scratch {
+    // One for each frame of the current burst; those behind them are of earlier bursts.
+    packets: [Packet; BURST],
+    lanes: Lanes,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Scratch { packets: [Packet::NONE; BURST], lanes: Lanes::default() }
+    }
+}
+
+/// Handles the frames of a burst; `frames` is empty afterwards.
+#[inline]
+pub(super) fn handle<F: Frame, O: Output<F>>(
+    arrival: Arrival<'_>,
+    buckets: &mut Buckets,
+    counters: &Counters,
+    scratch: &mut Scratch,
+    frames: &mut ArrayVec<F, BURST>,
+    out: &mut O,
+) {
+    let Scratch { packets, lanes } = scratch;
+    let mut limits = Limits::new(arrival, buckets);
+    lanes.clear();
+    for (packet, frame) in packets.iter_mut().zip(frames.iter_mut()) {
+        classify(&arrival, &mut limits, packet, frame, lanes);
+    }
+    lanes.map(arrival.snapshot, arrival.unix);
+    let mut egress = Egress { arrival, counters, out };
+    for (packet, frame) in packets.iter().zip(frames.drain(..)) {
+        finish(&mut egress, &mut limits, packet, frame, lanes);
+    }
+}
+
+/// Sends on, answers, keeps or drops `frame`, as `packet` says.
+#[inline]
+fn finish<F: Frame, O: Output<F>>(
+    egress: &mut Egress<'_, O>,
+    limits: &mut Limits<'_>,
+    packet: &Packet,
+    frame: F,
+    lanes: &Lanes,
+) {
+    if O::EXPLAINS {
+        let of = packet.service.and_then(|index| egress.arrival.snapshot.service(index));
+        if let Some(service) = of {
+            egress.note::<F>(Note::Service(service.name()));
+        }
+    }
+    match packet.step {
+        Step::Relay(Towards::Targets, lane) => outward(egress, limits, packet, frame, lanes, lane),
+        Step::Relay(Towards::Clients, lane) => inward(egress, limits, packet, frame, lanes, lane),
+        Step::TunnelData(lane) => tunnel::data(egress, limits, packet, frame, lanes, lane),
+        Step::Tunnel => tunnel::segment(egress, limits, packet, frame),
+        Step::RstWithoutTimestamps => {
+            refusals::rst_without_timestamps(egress, limits, packet, frame);
+        }
+        Step::Untagged => refusals::untagged(egress, limits, packet, frame),
+        Step::IcmpError { mtu, to } => icmp::error(egress, limits, packet, frame, mtu, to),
+        Step::UnservedSyn => local::reset::unserved_syn(egress, limits, packet, frame),
+        Step::Echo => local::echo::echo(egress, limits, packet, frame),
+        Step::Arp => local::arp::arp(egress, packet, frame),
+        Step::NeighbourSolicitation => local::nd::solicitation(egress, packet, frame),
+        Step::NeighbourAdvertisement => local::nd::advertisement(egress, packet, frame),
+        Step::Drop(reason) => egress.drop(packet.service, reason, frame),
+    }
+}
+
+/// A client's segment goes to its target, or is answered with a RST that waits for it.
+#[inline]
+fn outward<F: Frame, O: Output<F>>(
+    egress: &mut Egress<'_, O>,
+    limits: &mut Limits<'_>,
+    packet: &Packet,
+    frame: F,
+    lanes: &Lanes,
+    lane: Lane,
+) {
+    let relay =
+        packet.service.and_then(|index| Some((index, egress.arrival.snapshot.relay(index)?)));
+    let Some(((index, relay), mapped)) = relay.zip(lanes.outward_at(lane)) else {
+        return egress.drop(packet.service, DropReason::CycleLimit, frame);
+    };
+    let mapping = match mapped {
+        Ok(mapping) => mapping,
+        Err(reason) => return egress.drop(packet.service, *reason, frame),
+    };
+    egress.note::<F>(Note::Mapped(relay.mode.name(), *mapping));
+    if !egress.arrival.soft.pending_rsts.is_empty()
+        && let Some(rst) = refusals::pending_rst(egress, packet, &frame, relay, mapping)
+    {
+        return refusals::answer_with_rst(egress, packet, frame, rst);
+    }
+    match segment::outward(packet, index, relay, mapping) {
+        Ok(transmit) => {
+            ship(egress, limits, packet, frame, &transmit);
+        }
+        Err(reason) => egress.drop(packet.service, reason, frame),
+    }
+}
+
+/// A target's segment goes to its client, if its mapping is a client's.
+#[inline]
+fn inward<F: Frame, O: Output<F>>(
+    egress: &mut Egress<'_, O>,
+    limits: &mut Limits<'_>,
+    packet: &Packet,
+    frame: F,
+    lanes: &Lanes,
+    lane: Lane,
+) {
+    let arrival = egress.arrival;
+    let relay = packet.service.and_then(|index| Some((index, arrival.snapshot.relay(index)?)));
+    let Some(((index, relay), mapped)) = relay.zip(lanes.inward_at(lane)) else {
+        return egress.drop(packet.service, DropReason::CycleLimit, frame);
+    };
+    let mapping = match mapped {
+        Ok(mapping) => mapping,
+        Err(reason) => return egress.drop(packet.service, *reason, frame),
+    };
+    if !arrival.snapshot.client_ok(mapping.client.ip) || mapping.client.port == 0 {
+        return egress.drop(packet.service, DropReason::BadTag, frame);
+    }
+    egress.note::<F>(Note::Mapped(relay.mode.name(), *mapping));
+    match segment::inward(packet, index, relay, mapping) {
+        Ok(transmit) => {
+            ship(egress, limits, packet, frame, &transmit);
+        }
+        Err(reason) => egress.drop(packet.service, reason, frame),
+    }
+}

@@ -1,0 +1,83 @@
+//! Reads IPv6 datagrams.
+
+use super::super::arrival::Arrival;
+use super::super::lanes::Lanes;
+use super::super::limits::Limits;
+use super::super::packet::{Packet, Step};
+use super::{icmp, tcp};
+use crate::fragment;
+use crate::frame::Frame;
+use crate::snapshot::Destination;
+use crate::verdict::DropReason;
+use crate::wire::ethernet::Ethernet;
+use crate::wire::ipv6::{self, ExtensionError, Ipv6};
+use crate::wire::{Datagram, Ipv6Datagram, nd};
+
+/// Reads the datagram of a frame for this port or a group that it is in.
+// A call of its own: inlined, it would burden the path of IPv4.
+#[inline(never)]
+pub(super) fn read<F: Frame>(
+    arrival: &Arrival<'_>,
+    limits: &mut Limits<'_>,
+    ethernet: &Ethernet,
+    packet: &mut Packet,
+    frame: &mut F,
+    lanes: &mut Lanes,
+) -> Result<Step, DropReason> {
+    let l3 = packet.segment.l3;
+    let datagram = frame.bytes().get(l3..).unwrap_or_default();
+    let mut header = Ipv6::parse(datagram).ok_or(DropReason::Ipv6Malformed)?;
+    // A unicast datagram must not reach a group of hosts (RFC 1122, section 3.3.6).
+    if !ethernet.dst.is_unicast() && !ipv6::is_multicast(header.dst) {
+        return Err(DropReason::WrongMac);
+    }
+    let upper = match header.upper(datagram) {
+        Err(ExtensionError::Fragment) => {
+            let whole = read_atomic_fragment(frame, l3, &header)?;
+            header = whole.header;
+            whole.upper
+        }
+        found => found.map_err(refused)?,
+    };
+    packet.segment.ip = Datagram::V6(Ipv6Datagram { header, upper });
+    // Ethernet's padding follows the datagram.
+    frame.truncate(l3 + header.total_len());
+    let to = arrival.meaning(header.dst);
+    match upper.protocol {
+        ipv6::PROTOCOL_TCP => {
+            let ends = (header.src, header.dst);
+            tcp::read::<F, u128>(arrival, limits, ends, to, packet, frame, lanes)
+        }
+        ipv6::PROTOCOL_ICMPV6 => icmp::read_v6(arrival, &header, to, packet.message(frame)),
+        _ if to == Destination::Other => Err(DropReason::NotOurs),
+        _ => Err(DropReason::Protocol),
+    }
+}
+
+/// Takes out the fragment header of an atomic fragment (RFC 6946). Other fragments are refused: the
+/// POP itself takes whole datagrams only.
+#[cold]
+fn read_atomic_fragment<F: Frame>(
+    frame: &mut F,
+    l3: usize,
+    header: &Ipv6,
+) -> Result<Ipv6Datagram, DropReason> {
+    fragment::admit(fragment::remove_atomic(frame, l3, header))?;
+    let datagram = frame.bytes().get(l3..).unwrap_or_default();
+    let header = Ipv6::parse(datagram).ok_or(DropReason::Ipv6Malformed)?;
+    let upper = header.upper(datagram).map_err(refused)?;
+    let kind = datagram.get(upper.at).copied().unwrap_or_default();
+    if upper.protocol == ipv6::PROTOCOL_ICMPV6 && nd::is_discovery(kind) {
+        // Not even an atomic fragment may carry it (RFC 6980, section 5).
+        return Err(DropReason::NdMalformed);
+    }
+    Ok(Ipv6Datagram { header, upper })
+}
+
+fn refused(error: ExtensionError) -> DropReason {
+    match error {
+        ExtensionError::Malformed => DropReason::Ipv6Options,
+        ExtensionError::Routing => DropReason::SourceRoute,
+        ExtensionError::Fragment => DropReason::Fragment,
+    }
+}

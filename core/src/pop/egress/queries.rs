@@ -1,0 +1,75 @@
+//! Queries for hardware addresses: ARP requests (RFC 826) and neighbour solicitations (RFC 4861).
+
+use std::net::IpAddr;
+
+use super::super::output::Output;
+use super::{add_ethernet, reply};
+use crate::counters::Counters;
+use crate::frame::Frame;
+use crate::link::{AddressQuery, Link, Links};
+use crate::verdict::DropReason;
+use crate::wire::arp::{self, Arp, Operation};
+use crate::wire::nd::{self, Solicitation};
+use crate::wire::{MacAddr, ethernet, ipv6};
+
+/// Sends an ARP request or a neighbour solicitation.
+#[cold]
+#[inline(never)]
+pub(in crate::pop) fn send_query<F: Frame, O: Output<F>>(
+    links: &Links,
+    counters: &Counters,
+    query: AddressQuery<IpAddr>,
+    out: &mut O,
+) {
+    let port = query.port;
+    let Some(link) = links.link(port) else { return };
+    let Some(frame) = out.allocate() else {
+        return counters.count_drop(port, None, DropReason::NoBuffer);
+    };
+    let frame = match query.ip {
+        IpAddr::V4(ip) => arp_request(links, link, AddressQuery { port, ip: ip.to_bits() }, frame),
+        IpAddr::V6(ip) => solicitation(links, link, AddressQuery { port, ip: ip.to_bits() }, frame),
+    };
+    match frame.map(reply::pad) {
+        Some(frame) => out.transmit(port, frame),
+        None => counters.count_drop(port, None, DropReason::NoRoom),
+    }
+}
+
+/// Makes an ARP request of an empty frame; `None` when there is no room.
+fn arp_request<F: Frame>(
+    links: &Links,
+    link: &Link,
+    query: AddressQuery<u32>,
+    mut frame: F,
+) -> Option<F> {
+    if !frame.append(arp::LEN) {
+        return None;
+    }
+    let request = Arp {
+        operation: Operation::Request,
+        sender_mac: link.mac,
+        sender_ip: links.arp_source(query),
+        target_mac: MacAddr::default(),
+        target_ip: query.ip,
+    };
+    request.write(frame.bytes_mut());
+    add_ethernet(frame, 0, MacAddr::BROADCAST, link, ethernet::TYPE_ARP)
+}
+
+/// Makes a neighbour solicitation of an empty frame; `None` when there is no room.
+fn solicitation<F: Frame>(
+    links: &Links,
+    link: &Link,
+    query: AddressQuery<u128>,
+    mut frame: F,
+) -> Option<F> {
+    if !frame.append(ipv6::HEADER_LEN + nd::LEN) {
+        return None;
+    }
+    let (src, dst) = (links.solicitation_source(query), nd::solicited_node(query.ip));
+    let message = nd::write_header(frame.bytes_mut(), src, dst);
+    let solicitation = Solicitation { target: query.ip, source_mac: Some(link.mac) };
+    solicitation.write(src, dst, message);
+    add_ethernet(frame, 0, nd::group_mac(dst), link, ethernet::TYPE_IPV6)
+}

@@ -1,0 +1,71 @@
+//! The way back: an answer goes through the port that its cause came in by, to the host that sent it.
+//! It needs no route and no neighbour.
+
+use super::super::output::{Note, Output};
+use super::super::packet::Packet;
+use super::{Egress, add_ethernet};
+use crate::frame::Frame;
+use crate::verdict::{DropReason, ReplyKind, Verdict};
+use crate::wire::MacAddr;
+
+/// Shortest Ethernet frame without its check sequence (IEEE 802.3, 3.2.8). Some ports do not pad
+/// shorter ones, so the POP pads its own.
+const FRAME_LEN_MIN: usize = 60;
+
+/// Pads a frame of the POP's own to the shortest that Ethernet has.
+pub(super) fn pad<F: Frame>(mut frame: F) -> F {
+    let len = frame.bytes().len();
+    if let Some(missing) = FRAME_LEN_MIN.checked_sub(len)
+        && frame.append(missing)
+    {
+        frame.bytes_mut().get_mut(len..).unwrap_or_default().fill(0);
+    }
+    frame
+}
+
+/// Sends an answer, the payload at `l3` of `frame`, as the verdict on the frame that it was made of.
+pub(in crate::pop) fn reply<F: Frame, O: Output<F>>(
+    egress: &mut Egress<'_, O>,
+    packet: &Packet,
+    frame: F,
+    l3: usize,
+    kind: ReplyKind,
+    ethertype: u16,
+) {
+    reply_to(egress, packet, packet.from, frame, l3, kind, ethertype);
+}
+
+/// [`reply`], to another hardware address than that of the sender.
+pub(in crate::pop) fn reply_to<F: Frame, O: Output<F>>(
+    egress: &mut Egress<'_, O>,
+    packet: &Packet,
+    to: MacAddr,
+    frame: F,
+    l3: usize,
+    kind: ReplyKind,
+    ethertype: u16,
+) {
+    if send_back(egress, to, frame, l3, kind, ethertype) {
+        egress.note::<F>(Note::Verdict(Verdict::Reply(kind)));
+    } else {
+        egress.count_drop::<F>(packet.service, DropReason::NoRoom);
+    }
+}
+
+/// Sends the payload at `l3` to a host on the link that the burst came in through.
+pub(in crate::pop) fn send_back<F: Frame, O: Output<F>>(
+    egress: &mut Egress<'_, O>,
+    to: MacAddr,
+    frame: F,
+    l3: usize,
+    kind: ReplyKind,
+    ethertype: u16,
+) -> bool {
+    let Some(frame) = add_ethernet(frame, l3, to, egress.arrival.link, ethertype) else {
+        return false;
+    };
+    egress.counters.count_reply(kind);
+    egress.note::<F>(Note::Sent(kind));
+    egress.out.transmit(egress.arrival.port, pad(frame));
+    true
+}

@@ -1,0 +1,79 @@
+//! Echo replies (RFC 792, RFC 4443) for VIPs and the addresses of ports.
+
+use super::super::egress::reply::reply;
+use super::super::egress::{Egress, ethertype};
+use super::super::limits::Limits;
+use super::super::output::Output;
+use super::super::packet::Packet;
+use crate::frame::Frame;
+use crate::verdict::{DropReason, ReplyKind};
+use crate::wire::ipv4::{self, Ipv4, field};
+use crate::wire::{Datagram, Ipv6Datagram, checksum, icmp, icmpv6, ipv6, put_u16, put_u32};
+
+/// Answers an echo request. IPv4 options and extension headers are not sent back: the IP header moves
+/// up to the message.
+#[cold]
+#[inline(never)]
+pub(in crate::pop) fn echo<F: Frame, O: Output<F>>(
+    egress: &mut Egress<'_, O>,
+    limits: &mut Limits<'_>,
+    packet: &Packet,
+    mut frame: F,
+) {
+    if !limits.admit_reply(ReplyKind::Echo) {
+        egress.withhold::<F>(ReplyKind::Echo);
+        return egress.drop(None, DropReason::RateEcho, frame);
+    }
+    let ip = &packet.segment.ip;
+    let header_len = ip.family().ip_header_len();
+    let (len, malformed) = match ip {
+        Datagram::V4(ip) => (ip.total_len, DropReason::Ipv4Malformed),
+        Datagram::V6(_) => (header_len + ip.payload_len(), DropReason::Ipv6Malformed),
+    };
+    if len > usize::from(egress.arrival.link.mtu) {
+        return egress.drop(None, DropReason::TooBig, frame);
+    }
+    let (old_l3, l3) = (packet.segment.l3, packet.l4().saturating_sub(header_len));
+    let bytes = frame.bytes_mut();
+    if let Datagram::V4(_) = ip {
+        bytes.copy_within(old_l3..old_l3 + header_len, l3);
+    }
+    let datagram = bytes.get_mut(l3..).unwrap_or_default();
+    let Some((head, message)) = datagram.split_at_mut_checked(header_len) else {
+        return egress.drop(None, malformed, frame);
+    };
+    match ip {
+        Datagram::V4(ip) => write_ipv4(head, message, ip),
+        Datagram::V6(ip) => write_ipv6(head, message, ip),
+    }
+    reply(egress, packet, frame, l3, ReplyKind::Echo, ethertype(ip.family()));
+}
+
+/// Turns `head`, the header of the request, and its `message` into the reply.
+fn write_ipv4(head: &mut [u8], message: &mut [u8], ip: &Ipv4) {
+    icmp::make_echo_reply(message);
+    let Some(head) = head.first_chunk_mut::<{ ipv4::HEADER_LEN }>() else { return };
+    head[field::VERSION_IHL] = 0x45;
+    head[field::TTL] = ipv4::ORIGINATED_TTL;
+    put_u16(head, field::TOTAL_LEN, (ip.total_len - ip.header_len + ipv4::HEADER_LEN) as u16);
+    put_u32(head, field::SRC, ip.dst);
+    put_u32(head, field::DST, ip.src);
+    put_u16(head, field::CHECKSUM, 0);
+    let sum = checksum::checksum(head);
+    put_u16(head, field::CHECKSUM, sum);
+}
+
+/// Writes the header of the reply into `head`, and turns the request's `message` into it.
+fn write_ipv6(head: &mut [u8], message: &mut [u8], ip: &Ipv6Datagram) {
+    let (src, dst) = (ip.header.dst, ip.header.src);
+    icmpv6::make_echo_reply(src, dst, message);
+    let header = ipv6::Header {
+        traffic_class: ip.header.traffic_class,
+        payload_len: message.len() as u16,
+        next_header: ipv6::PROTOCOL_ICMPV6,
+        src,
+        dst,
+        ..ipv6::ORIGINATED
+    };
+    header.write(head);
+}

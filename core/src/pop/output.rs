@@ -1,0 +1,79 @@
+//! Where frames go and what is said about them, given by the caller.
+
+use std::net::SocketAddr;
+
+use crate::frame::Frame;
+use crate::net::PortIndex;
+use crate::relay::mapping::Mapping;
+use crate::time::Tick;
+use crate::tunnel::{KeepaliveRequest, Return, SegmentKind};
+use crate::verdict::{ReplyKind, Verdict};
+
+/// Where frames go.
+pub trait Output<F: Frame> {
+    /// Whether [`Output::explain`] is wanted. A constant, so that it costs nothing where it is not.
+    const EXPLAINS: bool = false;
+
+    /// Takes a frame that is to leave through `port`.
+    fn transmit(&mut self, port: PortIndex, frame: F);
+
+    /// An empty frame with room in front, for a frame that the POP originates; `None` when there is
+    /// none.
+    fn allocate(&mut self) -> Option<F>;
+
+    /// Receives each step of the reasoning about the current frame.
+    fn explain(&mut self, _note: Note<'_>) {}
+}
+
+/// A step of the reasoning about a frame.
+#[derive(Clone, Copy, Debug)]
+pub enum Note<'a> {
+    /// The frame belongs to this service.
+    Service(&'a str),
+    /// The client of a relay, its egress endpoint and its target, by the egress mode of this name.
+    Mapped(&'static str, Mapping),
+    /// A segment of an agent to a tunnel.
+    Tunnelled {
+        /// The agent as the POP sees it.
+        agent: SocketAddr,
+        /// The VIP.
+        vip: SocketAddr,
+        /// The POP's tick.
+        tick: Tick,
+        /// The kind of the segment, if it has one.
+        incoming: Option<SegmentKind>,
+        /// The tick of its ack number, as a difference from the POP's; `None` when it is of no tick,
+        /// or is not checked.
+        acked: Option<i32>,
+    },
+    /// The keepalive request in the segment. Its MAC is not verified yet.
+    Keepalive(KeepaliveRequest),
+    /// The contents of the sender's token of a datagram: among others, the POP that issued it.
+    Sender {
+        /// The contents.
+        holds: Return,
+        /// The tick of the datagram's sequence number, as a difference from the POP's.
+        sent: Option<i32>,
+    },
+    /// The contents of the destination's token of a datagram.
+    Destination {
+        /// The contents.
+        holds: Return,
+    },
+    /// An ICMP error quotes a segment of a tunnel.
+    TunnelQuote {
+        /// The VIP that sent the segment.
+        vip: SocketAddr,
+        /// The agent that it was for.
+        agent: SocketAddr,
+        /// The agent whose datagram it carried, if it is genuine.
+        sender: Option<SocketAddr>,
+    },
+    /// The POP sent a frame of its own because of this one.
+    Sent(ReplyKind),
+    /// A rate limit held back a frame of the POP's own.
+    Withheld(ReplyKind),
+    /// The verdict on the frame, or on one of the two variants it is sent in. A frame that is sent
+    /// because of a drop is noted after it.
+    Verdict(Verdict),
+}

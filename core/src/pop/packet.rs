@@ -1,0 +1,128 @@
+//! What classification finds out about a frame, and what is to be done about it.
+
+use std::net::IpAddr;
+
+use super::lanes::Lane;
+use crate::frame::Frame;
+use crate::net::{IpEndpoint, ServiceIndex, Towards};
+use crate::relay::rewrite::Segment;
+use crate::relay::rewrite::options::TimestampsAt;
+use crate::seq::SeqNum;
+use crate::snapshot::Destination;
+use crate::verdict::DropReason;
+use crate::wire::ipv4::Ipv4;
+use crate::wire::tcp::{self, Tcp};
+use crate::wire::{Datagram, MacAddr};
+
+/// A frame as far as it was read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Packet {
+    /// What is to be done about it.
+    pub step: Step,
+    /// The service, where it is known.
+    pub service: Option<ServiceIndex>,
+    /// The hardware address that sent the frame.
+    pub from: MacAddr,
+    /// The datagram; its TCP header is meaningful for segments only.
+    pub segment: Segment,
+    /// Where the segment's timestamps are.
+    pub timestamps: Option<TimestampsAt>,
+}
+
+/// What is to be done about a frame.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Step {
+    Drop(DropReason),
+    Arp,
+    NeighbourSolicitation,
+    NeighbourAdvertisement,
+    /// An echo request.
+    Echo,
+    /// An ICMP error, which announces an MTU if it is a frag-needed or a packet-too-big, to an
+    /// address that quotes are checked for.
+    IcmpError {
+        mtu: Option<u32>,
+        to: Destination,
+    },
+    /// A SYN to a VIP port without a service.
+    UnservedSyn,
+    /// A segment of a relay on its way to that side, mapped in a lane.
+    Relay(Towards, Lane),
+    /// A client's RST without timestamps, in a mode where the mapping depends on them.
+    RstWithoutTimestamps,
+    /// A target's segment without timestamps, in a mode where they carry the tag.
+    Untagged,
+    /// An agent's segment to a tunnel, whose checksum holds.
+    Tunnel,
+    /// An agent's datagram, whose tokens are opened in a lane.
+    TunnelData(Lane),
+}
+
+impl Packet {
+    /// Before any frame was read.
+    pub const NONE: Packet = Packet {
+        step: Step::Drop(DropReason::Runt),
+        service: None,
+        from: MacAddr::new([0; 6]),
+        segment: Segment {
+            l3: 0,
+            ip: Datagram::V4(Ipv4 {
+                header_len: 0,
+                total_len: 0,
+                fragment: 0,
+                ttl: 0,
+                protocol: 0,
+                src: 0,
+                dst: 0,
+            }),
+            tcp: Tcp {
+                src_port: 0,
+                dst_port: 0,
+                seq: SeqNum(0),
+                ack: SeqNum(0),
+                flags: 0,
+                header_len: 0,
+            },
+        },
+        timestamps: None,
+    };
+
+    /// Source address and port of a segment.
+    #[inline(always)]
+    pub fn src(&self) -> IpEndpoint {
+        IpEndpoint { ip: self.segment.ip.src(), port: self.segment.tcp.src_port }
+    }
+
+    /// Destination address and port of a segment.
+    #[inline(always)]
+    pub fn dst(&self) -> IpEndpoint {
+        IpEndpoint { ip: self.segment.ip.dst(), port: self.segment.tcp.dst_port }
+    }
+
+    /// Where the segment or ICMP message in the frame begins.
+    #[inline(always)]
+    pub fn l4(&self) -> usize {
+        self.segment.l3 + self.segment.ip.headers_len()
+    }
+
+    /// The segment or ICMP message in `frame`.
+    #[inline(always)]
+    pub fn message<'a, F: Frame>(&self, frame: &'a F) -> &'a [u8] {
+        frame.bytes().get(self.l4()..).unwrap_or_default()
+    }
+
+    /// Whether a segment that the POP itself acts on is undamaged.
+    pub fn tcp_checksum_holds<F: Frame>(&self, frame: &F) -> bool {
+        let segment = self.message(frame);
+        match (self.segment.ip.src(), self.segment.ip.dst()) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                tcp::checksum_holds(src.to_bits(), dst.to_bits(), segment)
+            }
+            (IpAddr::V6(src), IpAddr::V6(dst)) => {
+                tcp::checksum_holds(src.to_bits(), dst.to_bits(), segment)
+            }
+            // Both are of the family of their header.
+            _ => false,
+        }
+    }
+}

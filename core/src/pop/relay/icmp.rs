@@ -1,0 +1,292 @@
+//! ICMP errors about segments of relays: each goes, in the family of the endpoint that sent the
+//! segment, to that endpoint, with its own segment quoted.
+//!
+//! An error is passed on only about a segment that a POP can have sent: the quote's client can be a
+//! client's address, and its target is the one that all POPs choose for that client.
+
+use std::net::IpAddr;
+
+use super::super::egress::Egress;
+use super::super::egress::ship::{Transform, Transmit, ship};
+use super::super::limits::Limits;
+use super::super::output::{Note, Output};
+use super::super::packet::Packet;
+use crate::frame::Frame;
+use crate::net::{Family, IpEndpoint, IpEndpoints, ServiceIndex, Towards};
+use crate::relay::Relay;
+use crate::relay::icmp::{ErrorRewrite, Quote, Seen, raised_mtu};
+use crate::relay::mapping::{ClientSide, ClientTimestamps, Mapping, Tag, TargetSide};
+use crate::relay::rewrite::options::{INSERTED_LEN, TimestampsOption};
+use crate::relay::rewrite::{IpRewrite, Timestamps};
+use crate::snapshot::{Destination, Snapshot};
+use crate::verdict::DropReason;
+
+/// An ICMP error in hand.
+pub(in crate::pop) struct QuotingError<'a> {
+    pub packet: &'a Packet,
+    pub quote: Quote,
+    /// The MTU that it announces.
+    pub mtu: Option<u32>,
+    /// What its destination means.
+    pub to: Destination,
+}
+
+impl QuotingError<'_> {
+    /// The reason for an error that concerns no relay: to the address of a client, it may be anybody's.
+    pub fn stray(&self, reason: DropReason) -> DropReason {
+        if self.to == Destination::Other { DropReason::NotOurs } else { reason }
+    }
+
+    /// The service that the quoted segment is of. To the VIP, its source is the VIP; else its
+    /// destination is a target.
+    pub fn service(&self, snapshot: &Snapshot) -> Option<ServiceIndex> {
+        let (src, dst) = (self.quote.src(), self.quote.dst());
+        match (src.ip, dst.ip) {
+            (IpAddr::V4(src_ip), IpAddr::V4(dst_ip)) => {
+                let (src_ip, dst_ip) = (src_ip.to_bits(), dst_ip.to_bits());
+                find(snapshot, self.to, (src_ip, src.port), (dst_ip, dst.port))
+            }
+            (IpAddr::V6(src_ip), IpAddr::V6(dst_ip)) => {
+                let (src_ip, dst_ip) = (src_ip.to_bits(), dst_ip.to_bits());
+                find(snapshot, self.to, (src_ip, src.port), (dst_ip, dst.port))
+            }
+            // Both are of the family of their header.
+            _ => None,
+        }
+    }
+}
+
+fn find<A: crate::snapshot::Tabled>(
+    snapshot: &Snapshot,
+    to: Destination,
+    src: (A, u16),
+    dst: (A, u16),
+) -> Option<ServiceIndex> {
+    match to {
+        Destination::Vip => snapshot.service_at(src.0, src.1),
+        Destination::Pool(pool) => snapshot.service_behind(pool, dst.0, dst.1),
+        _ => snapshot.transparent_service(dst.0, dst.1),
+    }
+}
+
+/// Maps an ICMP error about a segment of `relay` and sends it on.
+#[cold]
+#[inline(never)]
+pub(in crate::pop) fn relay_error<F: Frame, O: Output<F>>(
+    egress: &mut Egress<'_, O>,
+    limits: &mut Limits<'_>,
+    error: &QuotingError<'_>,
+    frame: F,
+    index: ServiceIndex,
+    relay: &Relay,
+) {
+    if error.to == Destination::Vip {
+        return about_inward(egress, limits, error, frame, index, relay);
+    }
+    match about_outward(egress, error, relay) {
+        Ok((mapping, rewrite)) => {
+            let towards = Towards::Clients;
+            send(egress, limits, error, frame, (index, relay), towards, &mapping, rewrite);
+        }
+        Err(reason) => egress.drop(Some(index), reason, frame),
+    }
+}
+
+/// About a segment on its way to a target: for the client.
+fn about_outward<F: Frame, O: Output<F>>(
+    egress: &mut Egress<'_, O>,
+    error: &QuotingError<'_>,
+    relay: &Relay,
+) -> Result<(Mapping, ErrorRewrite), DropReason> {
+    let QuotingError { quote, mtu, .. } = error;
+    let (arrival, target) = (egress.arrival, quote.dst());
+    if !arrival.takes_targets() {
+        return Err(DropReason::WrongSide);
+    }
+    let tag = quote.timestamps().map(|(value, _)| value);
+    if relay.mode.is_tagged() && tag.is_none() {
+        return Err(DropReason::IcmpQuote);
+    }
+    let mapping = relay.mode.inward(TargetSide { egress: quote.src(), tag, target })?;
+    let client = mapping.client;
+    if !arrival.snapshot.client_ok(client.ip) || client.port == 0 {
+        return Err(error.stray(DropReason::BadTag));
+    }
+    egress.note::<F>(Note::Mapped(relay.mode.name(), mapping));
+    let timestamps = mapping.tag.map_or(ClientTimestamps::Absent, |tag| tag.timestamps);
+    if relay.mode.outward(ClientSide { client, timestamps })?.target != target {
+        return Err(error.stray(DropReason::IcmpQuote));
+    }
+    let (timestamps, less) = match (mapping.tag, quote.seen()) {
+        (None, _) => (Timestamps::Keep, 0),
+        (Some(Tag { timestamps: ClientTimestamps::Absent, .. }), _) => {
+            (Timestamps::Strip, INSERTED_LEN as u32)
+        }
+        (Some(_), Seen::Timestamps(at)) => (Timestamps::SetValue(at, 0), 0),
+        (Some(_), Seen::None | Seen::CutOff) => return Err(DropReason::IcmpQuote),
+    };
+    let mtu = announced(egress, error, *mtu, client.ip).map(|mtu| mtu.saturating_sub(less));
+    let quote = quoted(client, relay.vip, timestamps)?;
+    Ok((mapping, ErrorRewrite { quote, mtu }))
+}
+
+/// About a segment on its way to a client: for the target. Where the quote ends before it shows
+/// whether the client uses timestamps, the error goes out in both variants.
+fn about_inward<F: Frame, O: Output<F>>(
+    egress: &mut Egress<'_, O>,
+    limits: &mut Limits<'_>,
+    error: &QuotingError<'_>,
+    frame: F,
+    index: ServiceIndex,
+    relay: &Relay,
+) {
+    let (of, arrival, client) = (Some(index), egress.arrival, error.quote.dst());
+    if !arrival.takes_clients() {
+        return egress.drop(of, DropReason::WrongSide, frame);
+    }
+    if !arrival.snapshot.client_ok(client.ip) || client.port == 0 {
+        return egress.drop(of, DropReason::IcmpQuote, frame);
+    }
+    let candidates: &[ClientTimestamps] = match (relay.mode.is_tagged(), error.quote.seen()) {
+        (false, _) | (true, Seen::None) => &[ClientTimestamps::Absent],
+        (true, Seen::Timestamps(_)) => &[ClientTimestamps::Present],
+        (true, Seen::CutOff) => &[ClientTimestamps::Present, ClientTimestamps::Absent],
+    };
+    if candidates.len() > 1 && !limits.admit_variants() {
+        return egress.drop(of, DropReason::RateVariants, frame);
+    }
+    let Some((last, others)) = candidates.split_last() else { return };
+    for timestamps in others {
+        match egress.copy(&frame) {
+            // A reason to drop one variant holds for the other: it is counted once.
+            Some(copy) => {
+                if !send_inward(egress, limits, error, copy, (index, relay), *timestamps) {
+                    return;
+                }
+            }
+            None => egress.count_drop::<F>(of, DropReason::NoBuffer),
+        }
+    }
+    send_inward(egress, limits, error, frame, (index, relay), *last);
+}
+
+/// False when the error was dropped.
+fn send_inward<F: Frame, O: Output<F>>(
+    egress: &mut Egress<'_, O>,
+    limits: &mut Limits<'_>,
+    error: &QuotingError<'_>,
+    frame: F,
+    (index, relay): (ServiceIndex, &Relay),
+    timestamps: ClientTimestamps,
+) -> bool {
+    let QuotingError { quote, mtu, .. } = error;
+    let mapping = relay.mode.outward(ClientSide { client: quote.dst(), timestamps });
+    let mapping = match mapping {
+        Ok(mapping) => mapping,
+        Err(DropReason::CycleLimit) => {
+            egress.drop(Some(index), DropReason::CycleLimit, frame);
+            return false;
+        }
+        Err(_) => {
+            egress.drop(Some(index), DropReason::IcmpQuote, frame);
+            return false;
+        }
+    };
+    egress.note::<F>(Note::Mapped(relay.mode.name(), mapping));
+    let (timestamps, more) = match (mapping.tag, quote.seen()) {
+        (None, _) => (Timestamps::Keep, 0),
+        (Some(Tag { value, timestamps: ClientTimestamps::Present }), seen) => match seen {
+            Seen::Timestamps(at) => (Timestamps::SetEcho(at, value), 0),
+            Seen::None | Seen::CutOff => (Timestamps::Keep, 0),
+        },
+        // The target sent the segment with the timestamps that the client did not get.
+        (Some(Tag { value, .. }), Seen::None) => {
+            let option = TimestampsOption { value: 0, echo: value };
+            (Timestamps::Insert(option), INSERTED_LEN as u32)
+        }
+        (Some(_), _) => (Timestamps::Keep, INSERTED_LEN as u32),
+    };
+    let mtu = announced(egress, error, *mtu, mapping.target.ip);
+    let mtu = mtu.map(|mtu| if more > 0 { (mtu + more).min(u16::MAX.into()) } else { mtu });
+    let rewrite = match quoted(mapping.target, mapping.egress, timestamps) {
+        Ok(quote) => ErrorRewrite { quote, mtu },
+        Err(reason) => {
+            egress.drop(Some(index), reason, frame);
+            return false;
+        }
+    };
+    let towards = Towards::Targets;
+    send(egress, limits, error, frame, (index, relay), towards, &mapping, rewrite)
+}
+
+/// The MTU that goes on to `addressee`.
+fn announced<O>(
+    egress: &Egress<'_, O>,
+    error: &QuotingError<'_>,
+    mtu: Option<u32>,
+    addressee: IpAddr,
+) -> Option<u32> {
+    let floor = egress.arrival.snapshot.config.pop.icmp_mtu_floor;
+    mtu.map(|mtu| raised_mtu(mtu, &error.quote, Family::of(addressee), floor))
+}
+
+/// The quoted segment as its sender sent it.
+fn quoted(
+    src: IpEndpoint,
+    dst: IpEndpoint,
+    timestamps: Timestamps,
+) -> Result<IpRewrite, DropReason> {
+    let endpoints = IpEndpoints::new(src, dst).ok_or(DropReason::IcmpQuote)?;
+    Ok(IpRewrite::new(endpoints, timestamps, None))
+}
+
+#[expect(clippy::too_many_arguments, reason = "an error, its mapping, and where it goes")]
+fn send<F: Frame, O: Output<F>>(
+    egress: &mut Egress<'_, O>,
+    limits: &mut Limits<'_>,
+    error: &QuotingError<'_>,
+    frame: F,
+    (service, relay): (ServiceIndex, &Relay),
+    towards: Towards,
+    mapping: &Mapping,
+    to: ErrorRewrite,
+) -> bool {
+    let destination = to.destination();
+    let rewrite = QuoteRewrite { to, quote: &error.quote, client: mapping.client.ip };
+    let transmit = Transmit { service, slot: relay.slot, towards, destination, rewrite };
+    ship(egress, limits, error.packet, frame, &transmit)
+}
+
+/// The rewrite of an ICMP error about a segment of a relay.
+struct QuoteRewrite<'a> {
+    to: ErrorRewrite,
+    quote: &'a Quote,
+    client: IpAddr,
+}
+
+impl Transform for QuoteRewrite<'_> {
+    type Plan = ();
+
+    const IS_ICMP_ERROR: bool = true;
+
+    fn charged(&self) -> Option<IpAddr> {
+        Some(self.client)
+    }
+
+    fn plan<F: Frame>(&self, _: &Packet, _: &F) -> Result<(), DropReason> {
+        Ok(())
+    }
+
+    fn total_len(&self, (): &()) -> usize {
+        0
+    }
+
+    fn apply<F: Frame>(
+        &self,
+        packet: &Packet,
+        frame: &mut F,
+        (): &(),
+    ) -> Result<usize, DropReason> {
+        self.to.apply(frame, packet.segment.l3, &packet.segment.ip, self.quote)
+    }
+}

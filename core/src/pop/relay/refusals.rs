@@ -1,0 +1,155 @@
+//! Segments that no mapping can attribute, since they carry no timestamps: RSTs of either side, and
+//! what a target without timestamps sends.
+
+use super::super::egress::Egress;
+use super::super::egress::answer::{Answer, answer, answer_beside};
+use super::super::egress::ship::ship;
+use super::super::limits::Limits;
+use super::super::output::{Note, Output};
+use super::super::packet::Packet;
+use super::segment;
+use crate::frame::Frame;
+use crate::net::{IpEndpoint, ServiceIndex, ServiceSlot};
+use crate::relay::Relay;
+use crate::relay::mapping::{ClientSide, ClientTimestamps, Mapping};
+use crate::relay::refusals::{self, Place, Rst};
+use crate::verdict::{AbsorbKind, DropReason, ReplyKind};
+use crate::wire::tcp;
+
+/// A target's segment without timestamps has no tag. A RST waits for the segment that it answers; a
+/// SYN-ACK shows that the target does not use timestamps, and is refused.
+pub(in crate::pop) fn untagged<F: Frame, O: Output<F>>(
+    egress: &mut Egress<'_, O>,
+    limits: &mut Limits<'_>,
+    packet: &Packet,
+    frame: F,
+) {
+    if !packet.tcp_checksum_holds(&frame) {
+        return egress.drop(packet.service, DropReason::TcpChecksum, frame);
+    }
+    let (arrival, tcp) = (egress.arrival, packet.segment.tcp);
+    let relay = packet.service.and_then(|index| arrival.snapshot.relay(index));
+    if let (true, Some(place)) =
+        (tcp.has(tcp::RST), relay.and_then(|relay| place(relay.slot, packet.dst())))
+    {
+        let rst = match tcp.has(tcp::ACK) {
+            true => Rst::Acknowledging { seq: tcp.seq, ack: tcp.ack },
+            false => Rst::Bare { seq: tcp.seq },
+        };
+        arrival.soft.pending_rsts.keep(arrival.now, place, rst);
+        return egress.absorb(AbsorbKind::PendingRst, frame);
+    }
+    egress.count_drop::<F>(packet.service, DropReason::TargetWithoutTimestamps);
+    if !tcp.has(tcp::SYN | tcp::ACK) {
+        return;
+    }
+    let kind = ReplyKind::NoTimestamps;
+    if !limits.admit_reply(kind) {
+        return egress.withhold::<F>(kind);
+    }
+    answer_beside(egress, packet, frame, &Answer::rst(tcp.ack, None), kind);
+}
+
+/// A target's RST that a client's segment should be answered with. A damaged segment is not
+/// answered, and the RST goes on waiting: the segment's numbers cannot be believed.
+pub(in crate::pop) fn pending_rst<F: Frame, O>(
+    egress: &Egress<'_, O>,
+    packet: &Packet,
+    frame: &F,
+    relay: &Relay,
+    mapping: &Mapping,
+) -> Option<Rst> {
+    let tcp = packet.segment.tcp;
+    if mapping.tag.is_none() || tcp.has(tcp::RST) {
+        return None;
+    }
+    let arrival = &egress.arrival;
+    let place = place(relay.slot, mapping.egress)?;
+    let ack = tcp.has(tcp::ACK).then_some(tcp.ack);
+    let end = tcp.end(packet.segment.ip.payload_len());
+    let segment = refusals::Segment { ack, end };
+    let rst = arrival.soft.pending_rsts.take(arrival.now, place, segment)?;
+    if !packet.tcp_checksum_holds(frame) {
+        arrival.soft.pending_rsts.keep(arrival.now, place, rst);
+        return None;
+    }
+    Some(rst)
+}
+
+/// A client's segment is answered with the RST that its target sent without timestamps.
+pub(in crate::pop) fn answer_with_rst<F: Frame, O: Output<F>>(
+    egress: &mut Egress<'_, O>,
+    packet: &Packet,
+    frame: F,
+    rst: Rst,
+) {
+    let (seq, ack) = match rst {
+        Rst::Bare { seq } => (seq, None),
+        Rst::Acknowledging { seq, ack } => (seq, Some(ack)),
+    };
+    answer(egress, packet, frame, &Answer::rst(seq, ack), ReplyKind::PendingRst);
+}
+
+/// A client's RST without timestamps may be of a connection with or without them. It goes out in both
+/// variants, each to the egress endpoint that such a connection has.
+pub(in crate::pop) fn rst_without_timestamps<F: Frame, O: Output<F>>(
+    egress: &mut Egress<'_, O>,
+    limits: &mut Limits<'_>,
+    packet: &Packet,
+    frame: F,
+) {
+    let found =
+        packet.service.and_then(|index| Some((index, egress.arrival.snapshot.relay(index)?)));
+    let Some((index, relay)) = found else {
+        return egress.drop(packet.service, DropReason::UnservedPort, frame);
+    };
+    if !limits.admit_variants() {
+        return egress.drop(packet.service, DropReason::RateVariants, frame);
+    }
+    let side = |timestamps| ClientSide { client: packet.src(), timestamps };
+    let sides = [side(ClientTimestamps::Present), side(ClientTimestamps::Absent)];
+    let mut mapped = [Err(DropReason::CycleLimit); 2];
+    relay.mode.outward_burst(&sides, &mut mapped);
+    let [first, second] = mapped;
+    match egress.copy(&frame) {
+        // A reason to drop one variant holds for the other: it is counted, and explained, once.
+        Some(copy) => {
+            if !send_variant(egress, limits, packet, copy, (index, relay), first) {
+                return;
+            }
+        }
+        None => egress.count_drop::<F>(packet.service, DropReason::NoBuffer),
+    }
+    send_variant(egress, limits, packet, frame, (index, relay), second);
+}
+
+fn send_variant<F: Frame, O: Output<F>>(
+    egress: &mut Egress<'_, O>,
+    limits: &mut Limits<'_>,
+    packet: &Packet,
+    frame: F,
+    (index, relay): (ServiceIndex, &Relay),
+    mapped: Result<Mapping, DropReason>,
+) -> bool {
+    let mapping = match &mapped {
+        Ok(mapping) => mapping,
+        Err(reason) => {
+            egress.drop(packet.service, *reason, frame);
+            return false;
+        }
+    };
+    egress.note::<F>(Note::Mapped(relay.mode.name(), *mapping));
+    match segment::outward(packet, index, relay, mapping) {
+        Ok(transmit) => ship(egress, limits, packet, frame, &transmit),
+        Err(reason) => {
+            egress.drop(packet.service, reason, frame);
+            false
+        }
+    }
+}
+
+/// Where a RST waits that was sent to `egress`; `None` for an address of IPv6, which has no tags.
+fn place(slot: ServiceSlot, egress: IpEndpoint) -> Option<Place> {
+    let at = egress.of_family::<u32>()?;
+    Some(Place { service: slot.0, address: at.ip, port: at.port })
+}

@@ -1,0 +1,233 @@
+//! ICMP errors about segments from a tunnel's VIP: the agent whose datagram the segment carried is
+//! told, about the segment that it sent.
+//!
+//! The agent gets a new message: the VIP reports it, as a NAT would have it (RFC 5508, section 4), and
+//! it quotes the headers of the agent's own segment as far as they are known.
+
+use std::net::IpAddr;
+
+use super::super::egress::Egress;
+use super::super::egress::answer::resize;
+use super::super::egress::ship::{Transform, Transmit, ship};
+use super::super::limits::Limits;
+use super::super::output::{Note, Output};
+use super::super::packet::Packet;
+use crate::frame::Frame;
+use crate::net::{Family, ServiceIndex, Towards};
+use crate::tunnel::handshake::WINDOW;
+use crate::tunnel::quote::{self, Concern, Quoted, SentSegment};
+use crate::verdict::{AbsorbKind, DropReason};
+use crate::wire::icmp_error::{HEADER_LEN, IcmpError};
+use crate::wire::tcp::{self, ACK, PSH};
+use crate::wire::{ipv4, ipv6};
+
+/// An ICMP error to a VIP of the tunnel `index`, which announces `mtu`, raised to the floor, if it
+/// announces one.
+#[cold]
+#[inline(never)]
+pub(in crate::pop) fn tunnel_error<F: Frame, O: Output<F>>(
+    egress: &mut Egress<'_, O>,
+    limits: &mut Limits<'_>,
+    packet: &Packet,
+    frame: F,
+    index: ServiceIndex,
+    mtu: Option<u32>,
+) {
+    let mtu = mtu.map(|mtu| mtu.min(u16::MAX.into()) as u16);
+    match judge_error(egress, packet, &frame, index, mtu) {
+        Ok(None) => egress.absorb(AbsorbKind::TunnelIcmp, frame),
+        Ok(Some((error, sent))) => report_error(egress, limits, packet, frame, index, error, sent),
+        Err(reason) => egress.drop(Some(index), reason, frame),
+    }
+}
+
+/// The error that the sender of the quoted datagram gets; `None` about an answer of a POP, which
+/// nobody is told of.
+fn judge_error<F: Frame, O: Output<F>>(
+    egress: &mut Egress<'_, O>,
+    packet: &Packet,
+    frame: &F,
+    index: ServiceIndex,
+    mtu: Option<u16>,
+) -> Result<Option<(IcmpError, SentSegment)>, DropReason> {
+    let arrival = egress.arrival;
+    if !arrival.takes_clients() {
+        return Err(DropReason::WrongSide);
+    }
+    let tunnel = arrival.snapshot.tunnel(index).ok_or(DropReason::IcmpQuote)?;
+    let family = packet.segment.ip.family();
+    let message = packet.message(frame).split_first_chunk::<HEADER_LEN>();
+    let (head, quote) = message.ok_or(DropReason::IcmpMalformed)?;
+    let quoted = Quoted::parse(family, quote).ok_or(DropReason::IcmpQuote)?;
+    let client_ok = |ip| arrival.snapshot.client_ok(ip);
+    let concern = quote::concern(&tunnel.service, arrival.unix, &quoted, client_ok);
+    let sender = match &concern {
+        Ok(Concern::Sender(sent)) => Some(sent.src),
+        Ok(Concern::Answer) | Err(_) => None,
+    };
+    egress.note::<F>(Note::TunnelQuote { vip: quoted.src, agent: quoted.dst, sender });
+    let Concern::Sender(sent) = concern? else { return Ok(None) };
+    let error = match (IcmpError::parse(family, head), mtu) {
+        (Some(IcmpError::TooBig(_)), Some(mtu)) => IcmpError::TooBig(mtu),
+        (error, _) => error.ok_or(DropReason::IcmpType)?,
+    };
+    Ok(Some((error, sent)))
+}
+
+/// Turns `frame` into the error that the sender gets.
+fn report_error<F: Frame, O: Output<F>>(
+    egress: &mut Egress<'_, O>,
+    limits: &mut Limits<'_>,
+    packet: &Packet,
+    frame: F,
+    service: ServiceIndex,
+    error: IcmpError,
+    sent: SentSegment,
+) {
+    let Some(tunnel) = egress.arrival.snapshot.tunnel(service) else {
+        return egress.drop(Some(service), DropReason::IcmpQuote, frame);
+    };
+    let destination = sent.src.ip();
+    let (slot, towards) = (tunnel.slot, Towards::Clients);
+    let rewrite = Report { error, sent };
+    ship(egress, limits, packet, frame, &Transmit { service, slot, towards, destination, rewrite });
+}
+
+/// The error that takes the place of the one that came in.
+struct Report {
+    error: IcmpError,
+    sent: SentSegment,
+}
+
+impl Transform for Report {
+    type Plan = ();
+
+    const IS_ICMP_ERROR: bool = true;
+
+    fn charged(&self) -> Option<IpAddr> {
+        Some(self.sent.src.ip())
+    }
+
+    fn plan<F: Frame>(&self, _: &Packet, _: &F) -> Result<(), DropReason> {
+        Ok(())
+    }
+
+    fn total_len(&self, (): &()) -> usize {
+        0
+    }
+
+    fn apply<F: Frame>(
+        &self,
+        packet: &Packet,
+        frame: &mut F,
+        (): &(),
+    ) -> Result<usize, DropReason> {
+        let l3 = packet.segment.l3;
+        if !resize(frame, l3 + error_len(Family::of(self.sent.src.ip()))) {
+            return Err(DropReason::NoRoom);
+        }
+        let datagram = frame.bytes_mut().get_mut(l3..).unwrap_or_default();
+        let ttl = packet.segment.ip.hops().wrapping_sub(1);
+        write_error(datagram, &self.sent, self.error, ttl);
+        Ok(l3)
+    }
+}
+
+/// `error` about a segment that reached its destination shorter by `longer_by` bytes, for its sender
+/// over `family`.
+fn for_sender(error: IcmpError, family: Family, longer_by: u16) -> IcmpError {
+    match error {
+        IcmpError::TooBig(mtu) => {
+            let mtu = mtu.saturating_add(longer_by);
+            let min = if family == Family::V6 { ipv6::MTU_MIN as u16 } else { 0 };
+            IcmpError::TooBig(mtu.max(min))
+        }
+        other => other,
+    }
+}
+
+/// Writes the error about `sent` that fills `datagram`.
+fn write_error(datagram: &mut [u8], sent: &SentSegment, error: IcmpError, ttl: u8) {
+    let total_len = datagram.len();
+    let error = for_sender(error, Family::of(sent.src.ip()), sent.longer_by);
+    match (sent.src.ip(), sent.dst.ip()) {
+        (IpAddr::V4(agent), IpAddr::V4(vip)) => {
+            let (agent, vip) = (agent.to_bits(), vip.to_bits());
+            let Some((outer, message)) = datagram.split_at_mut_checked(ipv4::HEADER_LEN) else {
+                return;
+            };
+            let quote = message.get_mut(HEADER_LEN..).unwrap_or_default();
+            let quoted = ipv4::Header {
+                total_len: sent.total_len,
+                ttl: QUOTED_TTL,
+                protocol: ipv4::PROTOCOL_TCP,
+                src: agent,
+                dst: vip,
+                ..ipv4::ORIGINATED
+            };
+            quoted.write(quote);
+            write_segment(quote.get_mut(ipv4::HEADER_LEN..).unwrap_or_default(), sent);
+            error.write_icmp(message);
+            let header = ipv4::Header {
+                total_len: total_len as u16,
+                ttl,
+                protocol: ipv4::PROTOCOL_ICMP,
+                src: vip,
+                dst: agent,
+                ..ipv4::ORIGINATED
+            };
+            header.write(outer);
+        }
+        (IpAddr::V6(agent), IpAddr::V6(vip)) => {
+            let (agent, vip) = (agent.to_bits(), vip.to_bits());
+            let Some((outer, message)) = datagram.split_at_mut_checked(ipv6::HEADER_LEN) else {
+                return;
+            };
+            let quote = message.get_mut(HEADER_LEN..).unwrap_or_default();
+            let quoted = ipv6::Header {
+                payload_len: sent.total_len.saturating_sub(ipv6::HEADER_LEN as u16),
+                next_header: ipv6::PROTOCOL_TCP,
+                hop_limit: QUOTED_TTL,
+                src: agent,
+                dst: vip,
+                ..ipv6::ORIGINATED
+            };
+            quoted.write(quote);
+            write_segment(quote.get_mut(ipv6::HEADER_LEN..).unwrap_or_default(), sent);
+            error.write_icmpv6(vip, agent, message);
+            let header = ipv6::Header {
+                payload_len: message.len() as u16,
+                next_header: ipv6::PROTOCOL_ICMPV6,
+                hop_limit: ttl,
+                src: vip,
+                dst: agent,
+                ..ipv6::ORIGINATED
+            };
+            header.write(outer);
+        }
+        // An agent and its VIP are of one family.
+        _ => {}
+    }
+}
+
+/// Writes the TCP header of `sent`, without its checksum, which is not known.
+fn write_segment(bytes: &mut [u8], sent: &SentSegment) {
+    tcp::Header {
+        src_port: sent.src.port(),
+        dst_port: sent.dst.port(),
+        seq: sent.seq,
+        ack: sent.ack,
+        flags: PSH | ACK,
+        window: WINDOW,
+        options: &[],
+    }
+    .write(bytes);
+}
+
+/// Length of an error with its quote.
+const fn error_len(family: Family) -> usize {
+    2 * family.ip_header_len() + HEADER_LEN + tcp::HEADER_LEN
+}
+
+/// What it was when it reached the POP is not known.
+const QUOTED_TTL: u8 = 1;

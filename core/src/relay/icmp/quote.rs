@@ -1,0 +1,179 @@
+//! Segments that ICMP errors quote (RFC 792, RFC 4443, section 2.4).
+
+use super::headers::Headers;
+use crate::net::{Endpoint, Family, IpEndpoint};
+use crate::relay::rewrite::options::{self, TimestampsAt};
+use crate::verdict::DropReason;
+use crate::wire::get_u16;
+use crate::wire::ipv4::{self, Ipv4};
+use crate::wire::ipv6::{self, Ipv6};
+use crate::wire::tcp::{self, Tcp};
+
+/// Bytes of the quoted TCP header without which an error can not be mapped: ports and number.
+const QUOTED_TCP_MIN: usize = 8;
+
+/// A segment of a relay that an error quotes.
+#[derive(Clone, Copy, Debug)]
+pub enum Quote {
+    /// Over IPv4.
+    V4(Quote4),
+    /// Over IPv6.
+    V6(Quote6),
+}
+
+impl Quote {
+    /// Reads the quote in `bytes`, which follow the header of an ICMP error of `family`.
+    ///
+    /// # Errors
+    /// When it shows too little, or is no segment: [`DropReason::IcmpQuote`].
+    pub fn parse(family: Family, bytes: &[u8]) -> Result<Quote, DropReason> {
+        match family {
+            Family::V4 => Quote4::parse(bytes).map(Quote::V4),
+            Family::V6 => Quote6::parse(bytes).map(Quote::V6),
+        }
+    }
+
+    /// The source of the segment.
+    pub fn src(&self) -> IpEndpoint {
+        match self {
+            Quote::V4(quote) => Endpoint { ip: quote.ip.src, port: quote.src_port }.into(),
+            Quote::V6(quote) => Endpoint { ip: quote.ip.src, port: quote.src_port }.into(),
+        }
+    }
+
+    /// The destination of the segment.
+    pub fn dst(&self) -> IpEndpoint {
+        match self {
+            Quote::V4(quote) => Endpoint { ip: quote.ip.dst, port: quote.dst_port }.into(),
+            Quote::V6(quote) => Endpoint { ip: quote.ip.dst, port: quote.dst_port }.into(),
+        }
+    }
+
+    /// What is seen of the segment's timestamps. Nobody looks for those of IPv6.
+    pub fn seen(&self) -> Seen {
+        match self {
+            Quote::V4(quote) => quote.seen,
+            Quote::V6(_) => Seen::CutOff,
+        }
+    }
+
+    /// The quoted TSval and TSecr.
+    pub fn timestamps(&self) -> Option<(u32, u32)> {
+        match self {
+            Quote::V4(quote) => quote.timestamps(),
+            Quote::V6(_) => None,
+        }
+    }
+}
+
+/// What the quote shows of the segment's timestamps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// There they are.
+    Timestamps(TimestampsAt),
+    /// The segment has none.
+    None,
+    /// The quote ends before that can be told.
+    CutOff,
+}
+
+/// A segment of ours that an error quotes.
+#[derive(Clone, Copy, Debug)]
+pub struct Quote4 {
+    /// Its headers, with options only where the quote holds them all.
+    pub(super) headers: Headers,
+    // Bytes of TCP header in the quote.
+    pub(super) tcp_seen: usize,
+    // The quoted byte with the data offset, where the quote holds it.
+    pub(super) data_offset: Option<u8>,
+    /// The quoted IPv4 header.
+    pub ip: Ipv4,
+    /// Quoted source port.
+    pub src_port: u16,
+    /// Quoted destination port.
+    pub dst_port: u16,
+    /// What is seen of the timestamps.
+    pub seen: Seen,
+}
+
+impl Quote4 {
+    /// Reads the quote in `bytes`, what follows the ICMP header.
+    pub fn parse(bytes: &[u8]) -> Result<Quote4, DropReason> {
+        let ip = Ipv4::parse_quoted(bytes).ok_or(DropReason::IcmpQuote)?;
+        if ip.protocol != ipv4::PROTOCOL_TCP || ip.is_later_fragment() {
+            return Err(DropReason::IcmpQuote);
+        }
+        let (segment, ports) = quoted_segment(bytes, ip.header_len, ip.total_len)?;
+        let whole = Tcp::parse(segment).filter(|tcp| tcp.header_len <= segment.len());
+        let tcp_seen = whole.map_or(segment.len().min(tcp::HEADER_LEN), |tcp| tcp.header_len);
+        let data_offset = segment.get(tcp::field::DATA_OFFSET).copied();
+        let mut headers = Headers::default();
+        headers.fill(bytes, ip.header_len, tcp_seen);
+        let seen = match whole {
+            None => Seen::CutOff,
+            Some(_) => match options::find_timestamps(headers.options()) {
+                Ok(Some(at)) => Seen::Timestamps(at),
+                Ok(None) => Seen::None,
+                Err(_) => return Err(DropReason::IcmpQuote),
+            },
+        };
+        Ok(Quote4 {
+            headers,
+            tcp_seen,
+            data_offset,
+            ip,
+            src_port: ports.0,
+            dst_port: ports.1,
+            seen,
+        })
+    }
+
+    /// The quoted TSval and TSecr.
+    pub fn timestamps(&self) -> Option<(u32, u32)> {
+        let Seen::Timestamps(at) = self.seen else { return None };
+        let options = self.headers.options();
+        Some((options::timestamp_value(options, at), options::timestamp_echo(options, at)))
+    }
+}
+
+/// A segment of ours, over IPv6, that an error quotes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quote6 {
+    /// The quoted IPv6 header.
+    pub ip: Ipv6,
+    // Offset in bytes of the TCP header in the quote.
+    pub(super) at: usize,
+    // Bytes of the quote that hold TCP.
+    pub(super) tcp_seen: usize,
+    /// Quoted source port.
+    pub src_port: u16,
+    /// Quoted destination port.
+    pub dst_port: u16,
+}
+
+impl Quote6 {
+    /// Reads the quote in `bytes`, what follows the ICMPv6 header.
+    pub fn parse(bytes: &[u8]) -> Result<Quote6, DropReason> {
+        let (ip, upper) = Ipv6::parse_quoted(bytes).ok_or(DropReason::IcmpQuote)?;
+        if upper.protocol != ipv6::PROTOCOL_TCP {
+            return Err(DropReason::IcmpQuote);
+        }
+        let (segment, (src_port, dst_port)) = quoted_segment(bytes, upper.at, ip.total_len())?;
+        Ok(Quote6 { ip, at: upper.at, tcp_seen: segment.len(), src_port, dst_port })
+    }
+}
+
+/// What `bytes`, a quote of a datagram of `total_len` bytes, hold of the TCP segment at `at`, and its
+/// ports. Refused is what shows too little of it, or was no whole header when it was sent.
+fn quoted_segment(
+    bytes: &[u8],
+    at: usize,
+    total_len: usize,
+) -> Result<(&[u8], (u16, u16)), DropReason> {
+    let segment = bytes.get(at..).unwrap_or_default();
+    if segment.len() < QUOTED_TCP_MIN || total_len < at + tcp::HEADER_LEN {
+        return Err(DropReason::IcmpQuote);
+    }
+    let (src, dst) = (tcp::field::SRC_PORT, tcp::field::DST_PORT);
+    Ok((segment, (get_u16(segment, src), get_u16(segment, dst))))
+}

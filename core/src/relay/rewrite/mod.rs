@@ -1,0 +1,197 @@
+//! Turns a TCP segment into what the other side gets: endpoints, timestamps, the options of SYNs,
+//! TTL or hop limit, and where the families differ the IP header.
+//!
+//! [`plan`] decides without touching the frame, so that a segment which would not fit is refused (and
+//! quoted) as it came; [`apply`] then writes. Checksums are updated, never computed anew (RFC 1624):
+//! damage on the way in stays visible at the end.
+
+pub mod families;
+mod fragment_ids;
+pub mod in_place;
+pub mod options;
+mod packet_ids;
+#[cfg(test)]
+pub(in crate::relay) mod plain;
+#[cfg(test)]
+mod tests;
+
+use crate::crypto::HkdfError;
+use crate::frame::Frame;
+use crate::keys::{Secret, fragment_id_key, packet_id_key};
+use crate::net::{Endpoint, Endpoints, IpEndpoints};
+use crate::verdict::DropReason;
+use crate::wire::Datagram;
+use crate::wire::tcp::Tcp;
+
+use families::Ipv6Segment;
+use in_place::Ipv4Segment;
+use options::{MssRule, TimestampsAt, TimestampsOption};
+
+pub use fragment_ids::FragmentIds;
+pub use packet_ids::PacketIds;
+
+/// A segment: where it is in its frame, and its headers.
+#[derive(Clone, Copy, Debug)]
+pub struct Segment {
+    /// Offset in bytes of the IP header.
+    pub l3: usize,
+    /// The IP header.
+    pub ip: Datagram,
+    /// The TCP header.
+    pub tcp: Tcp,
+}
+
+/// What happens to the timestamps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timestamps {
+    /// They stay, or there are none.
+    Keep,
+    /// TSval becomes the tag: client to target, when the client has timestamps.
+    SetValue(TimestampsAt, u32),
+    /// TSecr becomes this: 0 on the way to a client with timestamps, the tag in a quote for the target.
+    SetEcho(TimestampsAt, u32),
+    /// `NOP NOP TS {value, echo}` is inserted: `{tag, 0}` on the way to the target when the client
+    /// has no timestamps, `{0, tag}` in a quote of a target's segment.
+    Insert(TimestampsOption),
+    /// They are removed: target to client, when the client has no timestamps.
+    Strip,
+}
+
+/// What a segment becomes over IPv4, or with `u128` over IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rewrite<A = u32> {
+    /// Source and destination afterwards.
+    pub endpoints: Endpoints<A>,
+    /// What happens to the timestamps; only segments that are and stay IPv4 have another than
+    /// [`Timestamps::Keep`].
+    pub timestamps: Timestamps,
+    /// For a SYN or SYN-ACK, what happens to its MSS.
+    pub mss: Option<MssRule>,
+    /// The ID of an IPv4 datagram that was IPv6 and [may be fragmented](families::may_be_fragmented);
+    /// others keep theirs, or have none.
+    pub id: u16,
+}
+
+/// What a segment becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IpRewrite {
+    /// An IPv4 segment.
+    V4(Rewrite<u32>),
+    /// An IPv6 segment.
+    V6(Rewrite<u128>),
+}
+
+impl IpRewrite {
+    /// The rewrite to `endpoints`, without an ID.
+    #[inline(always)]
+    pub fn new(endpoints: IpEndpoints, timestamps: Timestamps, mss: Option<MssRule>) -> Self {
+        match endpoints {
+            IpEndpoints::V4(endpoints) => {
+                IpRewrite::V4(Rewrite { endpoints, timestamps, mss, id: 0 })
+            }
+            IpEndpoints::V6(endpoints) => {
+                IpRewrite::V6(Rewrite { endpoints, timestamps, mss, id: 0 })
+            }
+        }
+    }
+}
+
+/// A rewrite that is known to be possible.
+#[derive(Clone, Copy, Debug)]
+pub enum Plan {
+    /// An IPv4 segment stays IPv4.
+    InPlace(in_place::Plan),
+    /// Any other: the length in bytes of the IP datagram afterwards.
+    Families(usize),
+}
+
+impl Plan {
+    /// Length in bytes of the IP datagram afterwards.
+    #[inline(always)]
+    pub fn total_len(&self) -> usize {
+        match self {
+            Plan::InPlace(plan) => plan.total_len,
+            Plan::Families(total_len) => *total_len,
+        }
+    }
+}
+
+/// Plans the rewrite of `segment`, whose TCP options are `options`.
+///
+/// # Errors
+/// When the options have no room for the timestamps: [`DropReason::OptionsFull`].
+#[inline(always)]
+pub fn plan(segment: &Segment, options: &[u8], rewrite: &IpRewrite) -> Result<Plan, DropReason> {
+    let Segment { l3, ip, tcp } = segment;
+    let l3 = *l3;
+    Ok(match (ip, rewrite) {
+        (Datagram::V4(ip), IpRewrite::V4(rewrite)) => {
+            Plan::InPlace(in_place::plan(&Ipv4Segment { l3, ip, tcp }, options, rewrite)?)
+        }
+        (Datagram::V4(ip), IpRewrite::V6(_)) => {
+            Plan::Families(families::len_4to6(&Ipv4Segment { l3, ip, tcp }))
+        }
+        (Datagram::V6(ip), IpRewrite::V4(_)) => {
+            Plan::Families(families::len_6to4(&Ipv6Segment::new(l3, ip, tcp)))
+        }
+        (Datagram::V6(ip), IpRewrite::V6(_)) => Plan::Families(ip.header.total_len()),
+    })
+}
+
+/// Rewrites `frame` as planned, TTL or hop limit less one. Gives back where its IP header is
+/// afterwards. `frame` must end where its datagram ends.
+///
+/// # Errors
+/// When the frame buffer has no room in front ([`DropReason::NoRoom`]), or a segment is too long for
+/// IPv4 ([`DropReason::TooBig`]).
+#[inline(always)]
+pub fn apply<F: Frame>(
+    frame: &mut F,
+    segment: &Segment,
+    rewrite: &IpRewrite,
+    plan: &Plan,
+) -> Result<usize, DropReason> {
+    let Segment { l3, ip, tcp } = segment;
+    let l3 = *l3;
+    match (ip, rewrite, plan) {
+        (Datagram::V4(ip), IpRewrite::V4(rewrite), Plan::InPlace(plan)) => {
+            in_place::apply(frame, &Ipv4Segment { l3, ip, tcp }, rewrite, plan)
+        }
+        (Datagram::V4(ip), IpRewrite::V6(rewrite), _) => {
+            families::apply_4to6(frame, &Ipv4Segment { l3, ip, tcp }, rewrite)
+        }
+        (Datagram::V6(ip), IpRewrite::V4(rewrite), _) => {
+            families::apply_6to4(frame, &Ipv6Segment::new(l3, ip, tcp), rewrite)
+        }
+        (Datagram::V6(ip), IpRewrite::V6(rewrite), _) => {
+            families::apply_6to6(frame, &Ipv6Segment::new(l3, ip, tcp), rewrite);
+            Ok(l3)
+        }
+        // A plan of another rewrite.
+        (Datagram::V4(_), IpRewrite::V4(_), Plan::Families(_)) => Err(DropReason::NoRoom),
+    }
+}
+
+/// The IDs that a service with IPv4 on a side gives its datagrams.
+#[derive(Clone, Debug)]
+pub struct DatagramIds {
+    /// Those of datagrams that the POP sends in fragments.
+    pub fragments: FragmentIds,
+    /// Those of IPv4 datagrams that were IPv6.
+    pub packets: PacketIds,
+}
+
+impl DatagramIds {
+    /// The IDs of the service at `vip`.
+    ///
+    /// # Errors
+    /// When their keys cannot be derived from `secret`.
+    pub fn new(secret: &Secret, vip: Endpoint) -> Result<Self, HkdfError> {
+        let fragments = fragment_id_key(secret, vip.ip, vip.port)?;
+        let packets = packet_id_key(secret, vip.into())?;
+        Ok(DatagramIds {
+            fragments: FragmentIds::new(&fragments),
+            packets: PacketIds::new(&packets),
+        })
+    }
+}

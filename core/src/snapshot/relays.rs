@@ -1,0 +1,52 @@
+//! Relay services, compiled: of the config and the keys.
+
+use std::net::SocketAddr;
+
+use crate::config::{Config, EgressConfig, RelayConfig};
+use crate::crypto::HkdfError;
+use crate::keys::Secret;
+use crate::net::{IpNet, ServiceSlot};
+use crate::relay::pool::PoolMode;
+use crate::relay::prefix::PrefixMode;
+use crate::relay::rewrite::DatagramIds;
+use crate::relay::targets::of_family;
+use crate::relay::transparent::TransparentMode;
+use crate::relay::{Mode, Relay};
+
+/// The relay of `config`; `None` for one that the checks refuse.
+pub(super) fn relay(
+    config: &RelayConfig,
+    slot: ServiceSlot,
+    secret: &Secret,
+) -> Result<Option<Relay>, HkdfError> {
+    let (vip, targets) = (config.vip, &config.targets);
+    let mode = match (config.egress, vip) {
+        (EgressConfig::Pool(pool), SocketAddr::V4(vip)) => {
+            Mode::Pool(PoolMode::new(secret, vip.into(), pool, &of_family(targets))?)
+        }
+        (EgressConfig::Prefix(prefix), SocketAddr::V4(_)) => {
+            Mode::Prefix(PrefixMode::new(secret, vip, prefix, targets)?)
+        }
+        (EgressConfig::Transparent, _) => {
+            Mode::Transparent(TransparentMode::new(secret, vip, targets)?)
+        }
+        (EgressConfig::Pool(_) | EgressConfig::Prefix(_), SocketAddr::V6(_)) => return Ok(None),
+    };
+    let ids = match vip {
+        SocketAddr::V4(vip) => Some(DatagramIds::new(secret, vip.into())?),
+        SocketAddr::V6(_) => None,
+    };
+    let (name, mss) = (config.name.clone(), config.mss);
+    Ok(Some(Relay { name, slot, vip: vip.into(), mode, mss, ids }))
+}
+
+/// The different prefixes of egress addresses, in the order of the file.
+pub(super) fn distinct_egress(config: &Config) -> Vec<IpNet> {
+    let mut nets = Vec::new();
+    for net in config.relays.iter().filter_map(|service| service.egress.net()) {
+        if !nets.contains(&net) {
+            nets.push(net);
+        }
+    }
+    nets
+}

@@ -1,0 +1,133 @@
+//! The lookups of the packet path, of one address family each.
+//!
+//! They allocate nothing and take a bounded, small number of steps.
+
+use super::addresses::AddressMap;
+use super::meanings::meanings;
+use super::table::{Key, Table};
+use super::{PoolIndex, Service, Snapshot};
+use crate::config::Config;
+use crate::net::{Address, Endpoint, IpEndpoint, IpNet, MAX_SERVICES, ServiceIndex};
+use crate::relay::Mode;
+
+/// What addresses mean, and which service an endpoint is of.
+#[derive(Clone, Debug)]
+pub(super) struct Tables<A: Tabled> {
+    pub meanings: AddressMap<A>,
+    endpoints: Table<A::Key>,
+}
+
+/// An address of a family that a snapshot has tables of.
+pub trait Tabled: Address {
+    /// The key of an endpoint.
+    #[doc(hidden)]
+    #[expect(private_bounds, reason = "sealed: there are two families")]
+    type Key: Key + Clone + std::fmt::Debug;
+
+    /// The key of an endpoint in one of the spaces of endpoints.
+    #[doc(hidden)]
+    fn key(space: u16, at: Endpoint<Self>) -> Self::Key;
+
+    /// The tables of the family.
+    #[doc(hidden)]
+    #[expect(private_interfaces, reason = "sealed: there are two families")]
+    fn tables(snapshot: &Snapshot) -> &Tables<Self>;
+}
+
+impl Tabled for u32 {
+    type Key = u64;
+
+    #[inline(always)]
+    fn key(space: u16, at: Endpoint) -> u64 {
+        u64::from(space) << 48 | u64::from(at.ip) << 16 | u64::from(at.port)
+    }
+
+    #[inline(always)]
+    #[expect(private_interfaces, reason = "sealed: there are two families")]
+    fn tables(snapshot: &Snapshot) -> &Tables<u32> {
+        &snapshot.ipv4
+    }
+}
+
+impl Tabled for u128 {
+    type Key = (u128, u32);
+
+    #[inline]
+    fn key(space: u16, at: Endpoint<u128>) -> (u128, u32) {
+        (at.ip, u32::from(space) << 16 | u32::from(at.port))
+    }
+
+    #[inline]
+    #[expect(private_interfaces, reason = "sealed: there are two families")]
+    fn tables(snapshot: &Snapshot) -> &Tables<u128> {
+        &snapshot.ipv6
+    }
+}
+
+impl<A: Tabled> Tables<A> {
+    /// The tables of `config`, whose `services` are compiled and whose different prefixes of egress
+    /// addresses are `egress`.
+    pub fn new(config: &Config, services: &[Service], egress: &[IpNet]) -> Self {
+        let mut endpoints = Vec::new();
+        for (index, service) in (0..).zip(services) {
+            for (space, at) in endpoints_of(config, service, egress) {
+                endpoints.extend(at.of_family().map(|at| (A::key(space, at), index)));
+            }
+        }
+        Tables {
+            meanings: AddressMap::new(&meanings(config, egress)),
+            endpoints: Table::new(&endpoints),
+        }
+    }
+
+    /// The service at the VIP `ip`:`port`.
+    #[inline]
+    pub fn at_vip(&self, at: Endpoint<A>) -> Option<ServiceIndex> {
+        self.find(AT_VIP, at)
+    }
+
+    /// The service that has the target `at` behind that egress prefix.
+    #[inline]
+    pub fn behind(&self, egress: PoolIndex, at: Endpoint<A>) -> Option<ServiceIndex> {
+        self.find(egress.0, at)
+    }
+
+    /// The transparent service that has the target `at`.
+    #[inline]
+    pub fn transparent(&self, at: Endpoint<A>) -> Option<ServiceIndex> {
+        self.find(TRANSPARENT, at)
+    }
+
+    #[inline]
+    fn find(&self, space: u16, at: Endpoint<A>) -> Option<ServiceIndex> {
+        self.endpoints.get(A::key(space, at)).map(|index| ServiceIndex(index as u16))
+    }
+}
+
+/// The endpoints that a service is found by, each in its space.
+fn endpoints_of(config: &Config, service: &Service, egress: &[IpNet]) -> Vec<(u16, IpEndpoint)> {
+    match service {
+        Service::Tunnel(tunnel) => {
+            let vips = [&tunnel.service.vip4, &tunnel.service.vip6].into_iter().flatten();
+            vips.map(|vip| (AT_VIP, vip.addr.into())).collect()
+        }
+        Service::Relay(relay) => {
+            let space = match relay.mode {
+                Mode::Transparent(_) => TRANSPARENT,
+                Mode::Pool(_) | Mode::Prefix(_) => {
+                    let of = config.relays.iter().find(|config| config.name == relay.name);
+                    let net = of.and_then(|config| config.egress.net());
+                    egress.iter().position(|other| Some(*other) == net).unwrap_or_default() as u16
+                }
+            };
+            let targets = relay.mode.targets().into_iter().map(|target| (space, target));
+            targets.chain([(AT_VIP, relay.vip)]).collect()
+        }
+    }
+}
+
+/// Spaces of endpoints beside those of egress prefixes, which are below [`MAX_SERVICES`].
+const AT_VIP: u16 = u16::MAX;
+const TRANSPARENT: u16 = u16::MAX - 1;
+
+const _: () = assert!(MAX_SERVICES < TRANSPARENT as usize);
