@@ -162,9 +162,22 @@ fn tun_side(
     let allowed = || peers.iter().flatten().flat_map(|peer| peer.allowed.iter().copied());
     // A default route would capture the tunnel's own segments, so the operator must make it.
     let routes: Vec<_> = allowed().filter(|prefix| tun.routes && prefix.bits() > 0).collect();
-    if let Some((vip, prefix)) = vip.and_then(|vip| {
-        routes.iter().find(|prefix| prefix.contains(vip)).map(|prefix| (vip, prefix))
-    }) {
+    if let Some(vip) = vip {
+        check_vip_route(report, vip, &routes, &addresses);
+    }
+    let device = TunDeviceConfig { name: tun.name.clone(), addresses, mtu, routes };
+    let peers = peers.into_iter().collect::<Option<Vec<_>>>();
+    Some(TunConfig { device, private_key: private_key?, peers: peers? })
+}
+
+/// Checks that neither a route nor the link of an address leads the VIP into the tunnel.
+fn check_vip_route(
+    report: &mut Report<'_>,
+    vip: IpAddr,
+    routes: &[IpPrefix],
+    addresses: &[(IpAddr, u8)],
+) {
+    if let Some(prefix) = routes.iter().find(|prefix| prefix.contains(vip)) {
         report.error(
             "tun.routes",
             format!(
@@ -173,19 +186,13 @@ fn tun_side(
             ),
         );
     }
-    let links = addresses.iter().enumerate().map(|(at, (ip, bits))| (at, on_link(*ip, *bits)));
-    for (at, link) in links {
-        if let (Some(vip), Some(link)) = (vip, link)
-            && link.contains(vip)
-        {
+    for (at, (ip, bits)) in addresses.iter().enumerate() {
+        if let Some(link) = on_link(*ip, *bits).filter(|link| link.contains(vip)) {
             let key = format!("tun.addresses[{at}]");
             let reason = format!("{vip}, the VIP, would be on this link ({link}); give more bits");
             report.error(key, reason);
         }
     }
-    let device = TunDeviceConfig { name: tun.name.clone(), addresses, mtu, routes };
-    let peers = peers.into_iter().collect::<Option<Vec<_>>>();
-    Some(TunConfig { device, private_key: private_key?, peers: peers? })
 }
 
 fn addresses(report: &mut Report<'_>, tun: &RawTun) -> Vec<(IpAddr, u8)> {
