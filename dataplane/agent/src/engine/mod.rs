@@ -202,8 +202,8 @@ impl<L: LocalSide> Engine<L> {
         self.next_restore = self.flow.now.plus_millis(SECOND_MS);
         self.leaks += 1;
         let text = match self.flow.restore_firewall() {
-            Ok(()) => "the firewall table was gone, and is there again".to_owned(),
-            Err(error) => format!("the firewall table is gone: {error}"),
+            Ok(()) => "the firewall table had been removed, and was restored".to_owned(),
+            Err(error) => format!("the firewall table has been removed: {error}"),
         };
         if let Some(text) = self.leak_log.admit(self.flow.now, text) {
             tracing::warn!("{text}");

@@ -154,9 +154,7 @@ pub enum KeyFileError {
         found: &'static str,
     },
     /// The key is all zeros, which no generator produces.
-    #[error(
-        "the key is all zeros, which is nobody's secret; make one with `anyrelay-agent keygen`"
-    )]
+    #[error("the key is all zeros, which is not a secret; make one with `anyrelay-agent keygen`")]
     Zero,
 }
 

@@ -81,7 +81,7 @@ impl Firewall {
             // While this process reserves the port, no other agent can start with it.
             let Ok(port) = ReservedPort::reserve(vip, port) else { continue };
             let firewall = Firewall { vip, port: port.number() };
-            tracing::info!(table = firewall.table(), "removing the table of an agent that is gone");
+            tracing::info!(table = firewall.table(), "removing the table of a crashed agent");
             drop(firewall);
         }
     }

@@ -41,13 +41,15 @@ pub fn check_vip(address: SocketAddr) -> Result<SocketAddr, &'static str> {
     }
     match ip {
         IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => {
-            Err("an IPv4 address in IPv6's clothes; write it as IPv4, such as 192.0.2.1:443")
+            Err("an IPv4-mapped address; write it as IPv4, such as 192.0.2.1:443")
         }
         IpAddr::V6(v6) if v6.is_unicast_link_local() => {
             Err("a link-local address, which no POP announces; give the VIP")
         }
         IpAddr::V4(v4) if v4.is_broadcast() => Err("the broadcast address; give the VIP"),
-        _ if ip.is_unspecified() => Err("no address at all; give the VIP that the POPs announce"),
+        _ if ip.is_unspecified() => {
+            Err("the unspecified address; give the VIP that the POPs announce")
+        }
         _ if ip.is_multicast() => Err("a multicast address; TCP, and so a VIP, is unicast"),
         _ => Ok(address),
     }
@@ -76,8 +78,8 @@ mod tests {
     fn invalid_vips_are_refused() {
         for (text, reason) in [
             ("192.0.2.1:0", "port 0"),
-            ("0.0.0.0:443", "no address at all"),
-            ("[::]:443", "no address at all"),
+            ("0.0.0.0:443", "the unspecified address"),
+            ("[::]:443", "the unspecified address"),
             ("224.0.0.1:443", "multicast"),
             ("[ff02::1]:443", "multicast"),
             ("255.255.255.255:443", "broadcast"),
