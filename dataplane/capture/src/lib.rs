@@ -2,7 +2,7 @@
 //! `pcap-savefile(5)`).
 //!
 //! Both byte orders and both resolutions are read; Ethernet is the only link type. Memory does not
-//! grow with the file. A crate of its own, so that tests and fuzz targets use it without DPDK.
+//! grow with the file. This is a crate, so that tests and fuzz targets use it without DPDK.
 #![deny(unsafe_code)]
 
 mod reader;
@@ -32,15 +32,15 @@ pub enum CaptureError {
         /// The system's error.
         source: std::io::Error,
     },
-    /// It does not begin with the magic number of a pcap file.
+    /// The file does not start with the magic number of a pcap file.
     #[error("{path} is no pcap file: it begins with {magic:#010x}")]
     Magic {
         /// The file.
         path: String,
-        /// Its first four bytes.
+        /// The first four bytes.
         magic: u32,
     },
-    /// It is a pcapng file.
+    /// The file is a pcapng file.
     #[error(
         "{path} is a pcapng file, which is not read here; \
          `editcap -F pcap IN OUT` makes a pcap of it"
@@ -49,7 +49,7 @@ pub enum CaptureError {
         /// The file.
         path: String,
     },
-    /// Its link type is not Ethernet.
+    /// The link type is not Ethernet.
     #[error("{path} has link type {link_type}; only Ethernet (1) can be replayed")]
     LinkType {
         /// The file.
@@ -57,14 +57,14 @@ pub enum CaptureError {
         /// The number in its header.
         link_type: u32,
     },
-    /// A record claims more bytes than any frame has.
+    /// The length of a record exceeds that of any frame.
     #[error("{path}: record {record} claims {len} bytes, more than {RECORD_LEN_MAX}")]
     RecordLen {
         /// The file.
         path: String,
         /// The number of the record, from 1.
         record: u64,
-        /// The length that it claims, in bytes.
+        /// The length in the record's header, in bytes.
         len: u32,
     },
     /// The file ends inside a record.
@@ -77,7 +77,7 @@ pub enum CaptureError {
     },
 }
 
-/// The unit of the part of a record's time stamp below the second.
+/// The resolution of time stamps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resolution {
     /// A microsecond.
@@ -94,7 +94,7 @@ impl Resolution {
         }
     }
 
-    /// Digits behind the decimal point of a second.
+    /// The number of decimal places of a second.
     pub const fn digits(self) -> usize {
         match self {
             Resolution::Micro => 6,
@@ -112,11 +112,11 @@ impl Resolution {
 /// One frame of a capture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// When it was captured, in nanoseconds since 1970.
+    /// The time of capture, in nanoseconds since 1970.
     pub time_ns: u64,
-    /// Its length on the wire, in bytes.
+    /// The length on the wire, in bytes.
     pub wire_len: u32,
-    /// Its captured bytes, which may be fewer.
+    /// The captured bytes, which may be fewer.
     pub bytes: &'a [u8],
 }
 

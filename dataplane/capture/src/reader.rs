@@ -1,4 +1,4 @@
-//! Reading.
+//! The reader of captures.
 
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read};
@@ -54,7 +54,7 @@ impl<R: Read> Reader<R> {
             (MAGIC_PCAPNG, _) => return Err(CaptureError::PcapNg { path }),
             _ => return Err(CaptureError::Magic { path, magic }),
         };
-        // The high bits say whether and how long check sequences follow the frames.
+        // The high bits describe the frame check sequences.
         let link_type = word(&header, 20, swapped) & 0x0fff_ffff;
         if link_type != LINK_TYPE_ETHERNET {
             return Err(CaptureError::LinkType { path, link_type });
@@ -62,7 +62,7 @@ impl<R: Read> Reader<R> {
         Ok(Reader { path, input, swapped, resolution, records: 0, buffer: Vec::new() })
     }
 
-    /// The resolution of its time stamps.
+    /// The resolution of the time stamps.
     pub fn resolution(&self) -> Resolution {
         self.resolution
     }
@@ -70,7 +70,7 @@ impl<R: Read> Reader<R> {
     /// The next record; `None` at the end.
     ///
     /// # Errors
-    /// When reading fails, a record claims too much, or the file ends within one.
+    /// When reading fails, a record is too long, or the file ends within one.
     pub fn next_record(&mut self) -> Result<Option<Record<'_>>, CaptureError> {
         let mut header = [0; RECORD_HEADER_LEN];
         self.records += 1;
@@ -98,7 +98,7 @@ impl<R: Read> Reader<R> {
         Ok(Some(Record { time_ns, wire_len, bytes: &self.buffer }))
     }
 
-    /// Reads all of `bytes`, or nothing at the end of the file: false.
+    /// Reads all of `bytes`; returns false at the end of the file.
     fn fill(&mut self, bytes: &mut [u8]) -> Result<bool, CaptureError> {
         let mut filled = 0;
         while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {

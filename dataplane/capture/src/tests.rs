@@ -1,8 +1,8 @@
-//! Tests of both directions.
+//! Tests of reader and writer.
 
 use crate::*;
 
-/// A capture of one frame of 60 bytes, of which it has three, in the byte order of `bytes`.
+/// A capture of one frame of 60 bytes, truncated to three, in the byte order of `bytes`.
 fn sample(bytes: fn(u32) -> [u8; 4], magic: u32, fraction: u32) -> Vec<u8> {
     let half = if bytes(1) == 1u32.to_le_bytes() { 2 | 4 << 16 } else { 2 << 16 | 4 };
     let words = [magic, half, 0, 0, 65535, 1, 7, fraction, 3, 60];

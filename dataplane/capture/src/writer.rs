@@ -1,4 +1,4 @@
-//! Writing.
+//! The writer of captures.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -18,7 +18,7 @@ pub struct Writer<W: Write> {
 }
 
 impl Writer<BufWriter<File>> {
-    /// Creates the capture at `path`, or empties what is there.
+    /// Creates the capture at `path`, or truncates an existing file.
     ///
     /// # Errors
     /// When it cannot be created or written.
@@ -48,12 +48,12 @@ impl<W: Write> Writer<W> {
         Ok(writer)
     }
 
-    /// The resolution of its time stamps.
+    /// The resolution of the time stamps.
     pub fn resolution(&self) -> Resolution {
         self.resolution
     }
 
-    /// Writes a whole frame.
+    /// Writes a frame.
     ///
     /// # Errors
     /// When writing fails.
@@ -66,7 +66,7 @@ impl<W: Write> Writer<W> {
         self.checked(written)
     }
 
-    /// Writes what is still buffered.
+    /// Writes the buffered bytes.
     ///
     /// # Errors
     /// When writing fails.

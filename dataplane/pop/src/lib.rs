@@ -1,10 +1,16 @@
-//! The POP daemon: what the binary `anyrelay` is made of.
+//! The POP daemon as a library, from which the binary `anyrelay` is built.
 //!
-//! Rooms: [`ports`] (the only one that names DPDK), [`worker`] (pinned poll-mode threads),
-//! [`egress`] (TX rings and the queues between workers), [`control`] (start, reload, readiness,
-//! stop), [`metrics`] (counters over HTTP), [`replay`] (the POP over a capture, without ports) and
-//! [`cli`] (the command line). The packet path is the core's; these rooms move frames to it and
-//! from it.
+//! Modules:
+//!
+//! - [`ports`]: ports and frames; the only module that names DPDK
+//! - [`worker`]: pinned poll-mode threads
+//! - [`egress`]: TX rings and the queues between workers
+//! - [`control`]: start, reload, readiness, stop
+//! - [`metrics`]: counters over HTTP
+//! - [`replay`]: the POP over a capture, without ports
+//! - [`cli`]: the command line
+//!
+//! The packet path is in `anyrelay_core`; these modules move its frames.
 #![deny(unsafe_code)]
 
 pub mod cli;

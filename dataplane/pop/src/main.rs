@@ -1,4 +1,4 @@
-//! The POP daemon's binary: reads the command line and leaves with the command's exit code.
+//! The POP daemon's binary: runs the command line and exits with its code.
 #![deny(unsafe_code)]
 
 use std::process::ExitCode;

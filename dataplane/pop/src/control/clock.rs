@@ -1,8 +1,8 @@
-//! Whether the wall clock is good enough for tunnels.
+//! Checks whether the wall clock is accurate enough for tunnels.
 //!
-//! POPs predict sequence numbers from it: one that is some ticks off sends what firewalls drop.
-//! So a POP with tunnels is not ready while the kernel does not vouch for its clock, unless the
-//! operator does (`pop.clock = "trusted"`).
+//! POPs predict sequence numbers from it: with an error of some ticks, firewalls drop their
+//! segments. So a POP with tunnels is not ready while the kernel does not report a synchronised
+//! clock, unless the operator vouches for it (`pop.clock = "trusted"`).
 
 use std::io;
 use std::time::Duration;
@@ -10,13 +10,13 @@ use std::time::Duration;
 use anyrelay_core::config::{ClockTrust, Config};
 use kernel_clock::KernelClock;
 
-/// Asks the kernel, where the config wants it asked.
+/// Queries the kernel, if the config requires it.
 pub(super) fn ask(config: &Config) -> Option<io::Result<KernelClock>> {
     let is_wanted = config.pop.clock == ClockTrust::Kernel && !config.tunnels.is_empty();
     is_wanted.then(kernel_clock::read)
 }
 
-/// Why the clock is not to be gone by; nothing where it is.
+/// Why the clock is not accurate enough; `None` if it is.
 pub(super) fn doubt(answer: &io::Result<KernelClock>) -> Option<String> {
     match answer {
         Err(error) => Some(format!(
@@ -33,8 +33,9 @@ pub(super) fn doubt(answer: &io::Result<KernelClock>) -> Option<String> {
     }
 }
 
-const ADVICE: &str = "run chronyd or another NTP client, or state pop.clock = \"trusted\" if something else keeps it";
-/// An eighth of a default tick: far less than what predictions bear.
+const ADVICE: &str = "run chronyd or another NTP client, or state pop.clock = \"trusted\" if \
+                      something else keeps it";
+/// An eighth of a default tick: far below the tolerance of predictions.
 const ERROR_MAX: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! From files to a snapshot: the config, the keys beside it, and every mistake in either.
+//! Loads a snapshot from files: the config, the keys beside it, and all problems of both.
 
 use std::fs::File;
 use std::io::Read;
@@ -12,11 +12,11 @@ use rustix::fs::Mode;
 
 use crate::ports::check_devices;
 
-/// Reads and checks the config at `path`, its key file and its tenants file, and makes of them what workers read.
-/// Counter slots are kept from `previous`. Warnings are in the snapshot's config.
+/// Reads and checks the config at `path`, its key file and its tenants file, and compiles them to a
+/// snapshot. Counter slots are kept from `previous`. The snapshot's config has the warnings.
 ///
 /// # Errors
-/// All mistakes found, each with file, key and reason.
+/// All problems, each with file, key and reason.
 pub fn load(path: &Path, previous: Option<&Snapshot>) -> Result<Snapshot, Problems> {
     let file = path.display().to_string();
     let text = read(path).map_err(|reason| one(&file, "", reason))?;
@@ -42,7 +42,7 @@ pub fn load(path: &Path, previous: Option<&Snapshot>) -> Result<Snapshot, Proble
     Snapshot::build(&config, &keys, &tenants, previous)
 }
 
-/// A file that a config names: relative paths start at the config's folder.
+/// The path of a file that a config names: relative ones start at the config's folder.
 fn beside(config: &Path, name: &str) -> PathBuf {
     config.parent().unwrap_or(Path::new("")).join(name)
 }
@@ -65,19 +65,19 @@ fn load_keys(config_file: &str, path: &Path) -> Result<KeyFile, Problems> {
     parse_keys(&path.display().to_string(), &text)
 }
 
-/// Reads the text of the key file called `file`.
+/// Parses the text of the key file called `file`.
 ///
 /// # Errors
-/// The first mistake.
+/// The first problem.
 pub fn parse_keys(file: &str, text: &str) -> Result<KeyFile, Problems> {
     KeyFile::parse(text)
         .map_err(|error| one(file, error.name().unwrap_or_default(), error.to_string()))
 }
 
-/// Reads the text of the tenants file called `file`.
+/// Parses the text of the tenants file called `file`.
 ///
 /// # Errors
-/// All mistakes.
+/// All problems.
 pub fn parse_tenants(file: &str, text: &str) -> Result<Tenants, Problems> {
     Tenants::parse(text).map_err(|mistakes| {
         let problem = |Mistake { key, reason }| Problem { file: file.to_owned(), key, reason };
@@ -85,7 +85,10 @@ pub fn parse_tenants(file: &str, text: &str) -> Result<Tenants, Problems> {
     })
 }
 
-/// The text of a file of at most [`FILE_MAX`] bytes; else why it cannot be had.
+/// The text of a file of at most [`FILE_MAX`] bytes.
+///
+/// # Errors
+/// The reason, in words.
 pub fn read(path: &Path) -> Result<String, String> {
     let mut text = String::new();
     let read = File::open(path).and_then(|file| file.take(FILE_MAX + 1).read_to_string(&mut text));
@@ -105,7 +108,7 @@ fn one(file: &str, key: &str, reason: String) -> Problems {
     Problems(vec![Problem { file: file.to_owned(), key: key.to_owned(), reason }])
 }
 
-/// The longest file that is read, in bytes: tenants files with some 200,000 agents are.
+/// The maximum length of a file, in bytes: enough for tenants files with some 200,000 agents.
 pub const FILE_MAX: u64 = 16 << 20;
 
 #[cfg(test)]

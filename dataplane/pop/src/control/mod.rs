@@ -1,9 +1,9 @@
-//! The control plane: brings the POP up, reloads it, watches it, and takes it down.
+//! The control plane: starts, reloads, monitors and stops the POP.
 //!
-//! Order of the start: config and keys, the metrics listener's address, signals, DPDK and ports,
-//! workers, HTTP. It all runs on the calling thread, which also writes every log line and is the
-//! one that opens and closes DPDK. Readiness: all workers run, all links are up, every gateway is
-//! resolved, the wall clock is good enough for tunnels where there are any, and no drain has begun.
+//! The order of the start is: config and keys, the metrics listener's address, signals, DPDK and
+//! ports, workers, HTTP. All of it runs on the calling thread, which also writes every log line,
+//! and opens and closes DPDK. The POP is ready when all workers run, all links are up, every
+//! gateway is resolved, the wall clock is accurate enough for its tunnels, and it is not draining.
 
 mod clock;
 mod load;
@@ -35,70 +35,70 @@ use watch::DropWatch;
 
 pub use load::{FILE_MAX, load, parse_keys, parse_tenants, read};
 
-/// What `run` is asked to do.
+/// The options of `run`.
 #[derive(Clone, Debug)]
 pub struct RunOptions {
     /// The config's path.
     pub config: PathBuf,
-    /// Whether a reload may do what breaks live connections.
+    /// Whether a reload may break established connections.
     pub breaks_connections: bool,
 }
 
-/// Why a POP did not start or did not go on.
+/// Why a POP did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The files do not check.
+    /// The files have problems.
     #[error(transparent)]
     Config(#[from] Problems),
-    /// The metrics listener did not come up.
+    /// The metrics listener could not be opened.
     #[error("metrics.listen: {address}: {source}")]
     Listen {
-        /// The address asked for.
+        /// Its address.
         address: SocketAddr,
-        /// The system's reason.
+        /// The error of the system call.
         source: std::io::Error,
     },
     /// Signal handlers or a control thread could not be set up.
     #[error("no {what}: {source}")]
     Thread {
-        /// What is missing.
+        /// The missing part.
         what: &'static str,
-        /// The system's reason.
+        /// The error of the system call.
         source: std::io::Error,
     },
     /// DPDK or a port did not start.
     #[error(transparent)]
     Ports(#[from] PortsError),
-    /// A worker did not start, or ended while it should run.
+    /// A worker did not start, or failed.
     #[error(transparent)]
     Worker(#[from] WorkerError),
-    /// Workers did not report in time.
+    /// A worker did not report in time.
     #[error("worker[{worker}] did not start within {} s", start::START_MAX.as_secs())]
     Slow {
-        /// The first that is missing.
+        /// The first such worker.
         worker: usize,
     },
-    /// A worker ended without a reason of its own.
+    /// A worker ended without an error.
     #[error("worker[{worker}] ended while the POP was running")]
     Ended {
-        /// Which.
+        /// The worker.
         worker: usize,
     },
 }
 
-/// Runs a POP until it is told to stop.
+/// Runs a POP until it is stopped.
 ///
 /// # Errors
-/// When it does not start, or a worker ends before it is told to. What runs is taken down first.
+/// When it does not start, or a worker ends early. The parts that run are stopped first.
 pub fn run(options: RunOptions) -> Result<(), RunError> {
     let mut running = start::start(options)?;
     let result = running.serve();
     let stopped = running.shut_down();
-    // A worker's own words say more than that it ended.
+    // The worker's error has more information than the fact that it ended.
     stopped.and(result)
 }
 
-/// A POP at work.
+/// A running POP.
 struct Running {
     options: RunOptions,
     events: Receiver<Event>,
@@ -107,20 +107,20 @@ struct Running {
     clock: Clock,
     telemetry: Arc<Telemetry>,
     watch: DropWatch,
-    /// Why the wall clock is not good enough.
+    /// Why the wall clock is not accurate enough.
     clock_doubt: Option<String>,
     workers: Vec<WorkerHandle>,
-    /// Between workers; their frames go back before the pool is closed.
+    /// The queues between workers; their frames must be freed before the pool.
     fragment_queues: Vec<Arc<FragmentQueue>>,
-    /// Set once a stop was asked for.
+    /// The end of the drain, once a stop was requested.
     drain_until: Option<Instant>,
-    // Closed in this order, after the workers.
+    // Dropped in this order, after the workers.
     ports: Vec<PortHandle>,
     pool: FramePool,
 }
 
 impl Running {
-    /// Turns the control loop until the POP is drained or a worker ends.
+    /// Runs the control loop until the POP is drained or a worker ends.
     fn serve(&mut self) -> Result<(), RunError> {
         let mut second = Instant::now();
         loop {
@@ -128,7 +128,7 @@ impl Running {
                 Ok(Event::Reload) => self.reload(),
                 Ok(Event::Stop) => self.begin_drain(),
                 Err(RecvTimeoutError::Timeout) => {}
-                // Were the signal thread ever to end, the loop must not spin.
+                // If the signal thread ended, the loop must not spin.
                 Err(RecvTimeoutError::Disconnected) => std::thread::sleep(TICK),
             }
             self.telemetry.beat();
@@ -148,7 +148,7 @@ impl Running {
         }
     }
 
-    /// Reads what DPDK counts and warns of what operators must see.
+    /// Samples DPDK's counters, and logs warnings for the operator.
     fn observe(&mut self, now: Instant) {
         self.telemetry.set_sample(sample(&self.ports, &self.pool));
         self.ask_clock();
@@ -158,7 +158,7 @@ impl Running {
         }
     }
 
-    /// Asks the kernel how good its clock is, where that matters.
+    /// Queries the error of the kernel's clock, if the config requires it.
     fn ask_clock(&mut self) {
         let answer = clock::ask(&self.published.newest().config);
         self.clock_doubt = answer.as_ref().and_then(clock::doubt);
@@ -178,7 +178,7 @@ impl Running {
         }
     }
 
-    /// Why the POP should get no traffic; empty when it should.
+    /// The reasons why the POP is not ready; empty when it is.
     fn unready(&self) -> Vec<String> {
         if self.drain_until.is_some() {
             return vec!["draining".to_owned()];
@@ -203,7 +203,7 @@ impl Running {
         reasons
     }
 
-    /// Takes the files' new contents, or says why not.
+    /// Loads the files again, or logs why they are refused.
     fn reload(&mut self) {
         let running = Arc::clone(self.published.newest());
         let may_break = self.options.breaks_connections;
@@ -218,7 +218,7 @@ impl Running {
                     worker.post(Arc::clone(&next));
                 }
                 self.telemetry.set_snapshot(Arc::clone(&next));
-                // It may be the first one with tunnels.
+                // It may be the first config with tunnels.
                 self.ask_clock();
                 self.telemetry.reloads_done.fetch_add(1, Ordering::Relaxed);
                 let (services, tunnels) = (next.config.relays.len(), next.config.tunnels.len());
@@ -235,8 +235,8 @@ impl Running {
         }
     }
 
-    /// Makes the POP unready and lets it forward for a while longer. Asked a second time, it stops
-    /// at once.
+    /// Starts the drain: the POP is not ready, and forwards for a while. A second request stops at
+    /// once.
     fn begin_drain(&mut self) {
         let now = Instant::now();
         if self.drain_until.is_some() {
@@ -255,7 +255,7 @@ impl Running {
         let result = start::stop_workers(self.workers);
         let unsent: usize = self.telemetry.queues.iter().map(|queue| queue.discard()).sum();
         let handed_over: usize = self.fragment_queues.iter().map(|queue| queue.discard()).sum();
-        // What waited for the rest of its datagram went back with the worker.
+        // The worker has freed the fragments of incomplete datagrams.
         let waited =
             self.telemetry.counters.iter().map(|counters| counters.fragments.waiting.get());
         let fragments = handed_over as u64 + waited.sum::<u64>();
@@ -270,7 +270,7 @@ impl Running {
     }
 }
 
-/// Packets over a whole run. Exact once no worker runs any more.
+/// Packets of the whole run; exact after all workers have ended.
 #[derive(Clone, Copy, Debug, Default)]
 struct Totals {
     received: u64,
@@ -306,6 +306,6 @@ fn sample(ports: &[PortHandle], pool: &FramePool) -> Sample {
     }
 }
 
-/// How often the control loop turns at least.
+/// The maximum interval of the control loop.
 const TICK: Duration = Duration::from_millis(50);
 const SECOND: Duration = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! Reload: everything is checked before anything changes.
+//! Reload: all checks precede any change.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,12 +8,12 @@ use anyrelay_core::snapshot::{ConflictKind, Snapshot, reload_conflicts};
 
 use crate::worker::unix_now;
 
-/// Why the running config stays in place.
+/// Why the running config stays.
 #[derive(Debug)]
 pub enum ReloadRefusal {
-    /// The files on disk do not check.
+    /// The files have problems.
     Mistakes(Problems),
-    /// Something in them cannot change while the POP runs, or breaks connections.
+    /// A change is impossible while the POP runs, or would break connections.
     Conflicts(Vec<Problem>),
 }
 
@@ -27,11 +27,11 @@ impl ReloadRefusal {
     }
 }
 
-/// Reads the files again and builds the snapshot to go on with. `may_break` allows what breaks live
-/// connections.
+/// Reads the files again and builds the next snapshot. `may_break` allows changes that break
+/// established connections.
 ///
 /// # Errors
-/// Everything that speaks against it.
+/// All reasons against the reload.
 pub fn prepare(
     path: &Path,
     running: &Snapshot,
@@ -54,9 +54,9 @@ pub fn prepare(
     if refused.is_empty() { Ok(next) } else { Err(ReloadRefusal::Conflicts(refused)) }
 }
 
-/// The snapshots that workers may still read: the newest and those before it.
+/// The snapshots that workers may still read: the newest and previous ones.
 ///
-/// Workers never free one: a snapshot stays here until nobody else holds it.
+/// Workers never free a snapshot: it stays here until no worker holds it.
 #[derive(Debug)]
 pub struct Published {
     newest: Arc<Snapshot>,
@@ -64,7 +64,7 @@ pub struct Published {
 }
 
 impl Published {
-    /// Starts with the first snapshot.
+    /// The first snapshot.
     pub fn new(first: Arc<Snapshot>) -> Self {
         Published { newest: first, retired: Vec::new() }
     }
@@ -74,12 +74,12 @@ impl Published {
         &self.newest
     }
 
-    /// Puts `next` in the place of the newest one.
+    /// Replaces the newest one by `next`.
     pub fn replace(&mut self, next: Arc<Snapshot>) {
         self.retired.push(std::mem::replace(&mut self.newest, next));
     }
 
-    /// Frees those that nobody else holds any more. Returns how many are still waited for.
+    /// Frees previous snapshots that no worker holds. Returns the number of the others.
     pub fn free_retired(&mut self) -> usize {
         self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
         self.retired.len()

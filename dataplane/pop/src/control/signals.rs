@@ -7,16 +7,16 @@ use crossbeam::channel::{Receiver, bounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-/// What an operator asked for.
+/// A request of the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Drain and stop; a second one stops at once.
+    /// Drain and stop; a second request stops at once.
     Stop,
     /// Read the config again.
     Reload,
 }
 
-/// Receives the signals of the process as events from now on.
+/// Converts the signals of the process to events from now on.
 ///
 /// # Errors
 /// When the handlers or the thread cannot be set up.
@@ -26,7 +26,7 @@ pub fn listen() -> io::Result<Receiver<Event>> {
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for signal in signals.forever() {
             let event = if signal == SIGHUP { Event::Reload } else { Event::Stop };
-            // A full channel holds the same wishes already.
+            // A full channel has the same requests already.
             let _ = sender.try_send(event);
         }
     })?;

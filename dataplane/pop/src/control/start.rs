@@ -1,4 +1,4 @@
-//! Bringing a POP up, step by step, and its workers down again.
+//! Starts a POP step by step, and stops its workers.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -20,14 +20,14 @@ use crate::worker::{
     self, Clock, FragmentQueue, Worker, WorkerError, WorkerHandle, WorkerReassembly,
 };
 
-/// Does all that comes before the control loop.
+/// Runs all steps before the control loop.
 pub(super) fn start(options: RunOptions) -> Result<Running, RunError> {
     let snapshot = Arc::new(load(&options.config, None)?);
     for warning in &snapshot.config.warnings {
         tracing::warn!("{warning}");
     }
     let listener = listen(&snapshot.config)?;
-    // Before DPDK makes threads, so that they all leave signals to ours.
+    // Before DPDK creates threads, so that they inherit the signal mask.
     let events =
         signals::listen().map_err(|source| RunError::Thread { what: "signal handlers", source })?;
     log_start(&snapshot);
@@ -109,7 +109,7 @@ fn receives(config: &Config) -> Vec<Vec<bool>> {
     config.workers.iter().map(worker).collect()
 }
 
-/// What all workers are made of.
+/// The parts shared by all workers.
 struct Parts<'a> {
     snapshot: &'a Arc<Snapshot>,
     soft: &'a Arc<SoftState>,
@@ -171,7 +171,7 @@ impl Parts<'_> {
     }
 }
 
-/// Each worker's RX queues, as the config says.
+/// Each worker's RX queues, by the config.
 fn assign_queues(config: &Config, rx: Vec<Vec<RxQueue>>) -> Vec<Vec<RxQueue>> {
     let mut rx: Vec<Vec<Option<RxQueue>>> =
         rx.into_iter().map(|queues| queues.into_iter().map(Some).collect()).collect();
@@ -202,7 +202,7 @@ fn wait_for_workers(workers: &[WorkerHandle]) -> Result<(), RunError> {
     }
 }
 
-/// Stops all workers and waits for them. The first error of any is told.
+/// Stops all workers and waits for them. Returns the first error.
 pub(super) fn stop_workers(workers: Vec<WorkerHandle>) -> Result<(), WorkerError> {
     workers.iter().for_each(WorkerHandle::stop);
     let results: Vec<_> = workers.into_iter().map(WorkerHandle::join).collect();
@@ -223,8 +223,8 @@ fn log_start(snapshot: &Snapshot) {
     );
 }
 
-/// Warns where there are fewer frame buffers than all that holds some can hold: `elsewhere`, and
-/// what has to do with fragments.
+/// Warns if the pool has fewer frame buffers than their holders' capacity: `elsewhere`, and the
+/// queues and tables of fragments.
 fn warn_of_few_buffers(config: &Config, elsewhere: usize, handed_over: &[Arc<FragmentQueue>]) {
     let tables = match config.pop.fragments {
         Fragments::Drop => 0,
@@ -232,7 +232,7 @@ fn warn_of_few_buffers(config: &Config, elsewhere: usize, handed_over: &[Arc<Fra
         Fragments::Reassemble(limits) => limits.buffers as usize * handed_over.len(),
     };
     let queues: usize = match handed_over {
-        // A worker alone hands nothing over.
+        // A single worker hands no fragment over.
         [_] => 0,
         queues => queues.iter().map(|queue| queue.capacity()).sum(),
     };
@@ -258,5 +258,5 @@ fn log_ownership(config: &Config, ownerships: &[Ownership]) {
     }
 }
 
-/// How long workers may take to start.
+/// The time limit for the start of workers.
 pub(super) const START_MAX: Duration = Duration::from_secs(10);

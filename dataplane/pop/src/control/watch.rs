@@ -1,6 +1,6 @@
-//! Warnings for operators, raised from the counters of workers, which log nothing themselves.
+//! Warnings for the operator, derived from the counters of workers, which log nothing themselves.
 //!
-//! A warning is logged when its counter first rises, and again while it keeps rising, at most
+//! A warning is logged when its counter first rises, and repeated while it keeps rising, at most
 //! every [`REPEAT`] for each service or port.
 
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ use anyrelay_core::net::PortIndex;
 use anyrelay_core::snapshot::Snapshot;
 use anyrelay_core::verdict::DropReason;
 
-/// What a warning is about.
+/// The subject of a warning.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Subject {
     /// A service, by name.
@@ -21,16 +21,16 @@ pub enum Subject {
     Port(String),
 }
 
-/// A counter that rose, and what to do about it.
+/// A counter that rose, and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
-    /// What it is about.
+    /// Its subject.
     pub subject: Subject,
     /// The counter.
     pub reason: DropReason,
-    /// By how much it rose since the last warning.
+    /// The increase since the last warning.
     pub count: u64,
-    /// What the operator can do.
+    /// The remedy.
     pub advice: &'static str,
 }
 
@@ -48,7 +48,7 @@ impl Warning {
     }
 }
 
-/// Remembers what was warned of.
+/// The state of past warnings.
 #[derive(Debug, Default)]
 pub struct DropWatch {
     seen: HashMap<(Subject, DropReason), Warned>,
@@ -61,7 +61,7 @@ struct Warned {
 }
 
 impl DropWatch {
-    /// The warnings that are due: to be asked about once a second.
+    /// The warnings that are due. Call it about once a second.
     pub fn due(
         &mut self,
         now: Instant,
@@ -108,10 +108,10 @@ impl DropWatch {
     }
 }
 
-/// A counter that operators must hear of.
+/// A counter that causes warnings.
 struct Alarm {
     reason: DropReason,
-    /// By how much it must have risen.
+    /// The least increase.
     at_least: u64,
     advice: &'static str,
 }
@@ -126,7 +126,7 @@ const SERVICE_ALARMS: &[Alarm] = &[
     },
     Alarm {
         reason: DropReason::UnknownAgent,
-        // An agent that is not answered asks again and again.
+        // An agent without an answer repeats its requests.
         at_least: 10,
         advice: "Is the tenants file of this POP the newest one? `anyrelay tenant list` shows who \
                  is in it; a revoked agent that still runs is no fault.",
@@ -158,7 +158,7 @@ const PORT_ALARMS: &[Alarm] = &[
     },
     Alarm {
         reason: DropReason::NeighbourUnresolved,
-        // The first segments to a host are lost while it is asked for; that is no fault.
+        // The first segments to a host are dropped during its resolution, which is normal.
         at_least: 20,
         advice: "Check cabling and addresses: the next hop does not answer ARP.",
     },
@@ -170,7 +170,7 @@ const PORT_ALARMS: &[Alarm] = &[
     },
 ];
 
-/// How often a warning is repeated at most.
+/// The minimum interval between repetitions of a warning.
 pub const REPEAT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

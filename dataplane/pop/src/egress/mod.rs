@@ -1,8 +1,8 @@
-//! The way out: from a worker's decision to a TX ring.
+//! Egress: from a worker's decision to a TX ring.
 //!
-//! A worker that owns a ring of the port puts the frame into that ring's buffer. Where another
-//! worker owns the only ring, the frame goes through that port's bounded lock-free queue; a full
-//! queue drops and counts, and never blocks.
+//! A worker with a ring of the port puts the frame into that ring's buffer. If another worker owns
+//! the only ring, the frame is passed through that port's bounded lock-free queue; a full queue
+//! drops and counts, and never blocks.
 
 mod plan;
 
@@ -32,50 +32,49 @@ impl EgressQueue {
         Arc::new(EgressQueue { port, frames })
     }
 
-    /// The port that the frames leave through.
+    /// The port of the frames.
     pub fn port(&self) -> PortIndex {
         self.port
     }
 
-    /// Frames that wait now.
+    /// The number of waiting frames.
     pub fn depth(&self) -> usize {
         self.frames.len()
     }
 
-    /// Frames that it holds at most.
+    /// The maximum number of frames.
     pub fn capacity(&self) -> usize {
         self.frames.capacity()
     }
 
-    /// Gives all waiting frames back to their pool: for the end, when no worker runs any more.
-    /// Returns how many.
+    /// Frees all waiting frames at the end, when no worker runs. Returns their number.
     pub fn discard(&self) -> usize {
         discard(&self.frames)
     }
 }
 
-/// Empties a queue that nobody adds to any more. Returns how much was in it.
+/// Empties a queue that has no producers any more. Returns the number of elements.
 pub fn discard<T>(queue: &ArrayQueue<T>) -> usize {
     (0..queue.capacity()).take_while(|_| queue.pop().is_some()).count()
 }
 
-/// How a worker reaches a port.
+/// A worker's path to a port.
 #[derive(Debug)]
 enum Route {
-    /// Its own TX ring, by its place among the rings of the worker.
+    /// The worker's own TX ring, by its index among the worker's rings.
     Ring(usize),
     /// The queue to the owner of the ring.
     Queue(Arc<EgressQueue>),
 }
 
-/// A worker's TX ring, and the queue through which others reach it.
+/// A worker's TX ring, and the queue of frames from other workers.
 #[derive(Debug)]
 struct OwnedRing {
     ring: TxRing,
     inbound: Option<Arc<EgressQueue>>,
 }
 
-/// A worker's ways out of all ports; the core's output.
+/// A worker's paths to all ports; the output of the core.
 #[derive(Debug)]
 pub struct WorkerEgress {
     routes: Vec<Route>,
@@ -84,8 +83,8 @@ pub struct WorkerEgress {
     counters: Arc<Counters>,
 }
 
-/// The ways out of every worker, in the order of `counters`, and the queues between them. `rings`
-/// has the TX rings of each port, `ownerships` who gets them.
+/// Creates the egress of every worker, in the order of `counters`, and the queues between them.
+/// `rings` are the TX rings of each port, `ownerships` their owners.
 pub fn assign(
     rings: Vec<Vec<TxRing>>,
     ownerships: &[Ownership],
@@ -132,8 +131,8 @@ impl WorkerEgress {
         self.rings.push(OwnedRing { ring, inbound });
     }
 
-    /// Moves frames that other workers handed over into the rings; bounded for each turn. Returns
-    /// how many.
+    /// Moves frames from other workers into the rings, a bounded number in each turn. Returns their
+    /// number.
     #[inline]
     pub fn collect(&mut self) -> usize {
         let mut count = 0;
@@ -148,7 +147,7 @@ impl WorkerEgress {
         count
     }
 
-    /// Sends what waits in the buffers of all rings.
+    /// Sends the buffered frames of all rings.
     #[inline]
     pub fn flush(&mut self) {
         for OwnedRing { ring, .. } in &mut self.rings {
@@ -172,7 +171,7 @@ impl Output<PopFrame> for WorkerEgress {
                     self.counters.count_drop(port, None, DropReason::EgressQueueFull);
                 }
             }
-            // The core names ports of the config only; were it ever wrong, the loss is counted.
+            // The core names configured ports only; if it did not, the loss would be counted.
             None => self.counters.count_drop(port, None, DropReason::TxFull),
         }
     }
@@ -183,10 +182,11 @@ impl Output<PopFrame> for WorkerEgress {
     }
 }
 
-/// Frames that a queue holds: 32 bursts, which a busy worker fills in the time that an idle one sleeps.
+/// The capacity of a queue in frames: 32 bursts, which a busy worker fills while an idle one
+/// sleeps.
 const QUEUE_FRAMES: usize = 2048;
 
-/// Frames that are taken from one queue in one turn of the loop.
+/// The maximum number of frames from one queue in one turn of the loop.
 const COLLECT_MAX: usize = 256;
 
 #[cfg(test)]

@@ -1,17 +1,17 @@
-//! Who owns which TX ring: decided once at start, from the layout and what the ports offer.
+//! The owners of TX rings, decided once at start from the layout and the number of rings.
 
 use anyrelay_core::config::Layout;
 
-/// Who sends on a port.
+/// The owners of a port's TX rings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ownership {
-    /// Every worker, each on a ring of its own: worker i has ring i.
+    /// All workers: worker i owns ring i.
     Each,
-    /// One worker has the only ring; the others hand their frames to it.
+    /// One worker owns the only ring; the others pass frames to it.
     One(usize),
 }
 
-/// TX rings that each port should be opened with.
+/// The number of TX rings to open each port with.
 pub fn rings_wanted(layout: Layout, workers: usize) -> u16 {
     match layout {
         Layout::RunToCompletion => u16::try_from(workers).unwrap_or(u16::MAX).max(1),
@@ -19,12 +19,12 @@ pub fn rings_wanted(layout: Layout, workers: usize) -> u16 {
     }
 }
 
-/// Decides for each port. `rings` has the number of TX rings of each port, `receives` for each
-/// worker whether it receives from each port.
+/// Decides for each port. `rings` is the number of TX rings of each port, `receives` whether each
+/// worker receives from each port.
 ///
-/// Where a ring is shared, run-to-completion gives it to a worker that receives from the port, so
-/// that answers stay there, and pipeline to one that does not, so that receiving and sending
-/// overlap; among several to the one that owns the fewest, and then the first.
+/// The owner of a shared ring is, with run-to-completion, a worker that receives from the port, so
+/// that answers stay on it; with pipeline one that does not, so that receiving and sending overlap;
+/// among several the one with the fewest rings, and then the first.
 pub fn plan(layout: Layout, rings: &[usize], receives: &[Vec<bool>]) -> Vec<Ownership> {
     let mut owned = vec![0; receives.len()];
     let mut ownerships = Vec::with_capacity(rings.len());
@@ -76,13 +76,13 @@ mod tests {
             plan(Layout::Pipeline, &[1, 1], &receives),
             [Ownership::One(1), Ownership::One(0)]
         );
-        // All receive from both: in turns.
+        // All workers receive from both ports: in turns.
         let receives = vec![vec![true, true], vec![true, true]];
         assert_eq!(
             plan(Layout::Pipeline, &[1, 1], &receives),
             [Ownership::One(0), Ownership::One(1)]
         );
-        // A worker without RX queues sends it all.
+        // A worker without RX queues sends everything.
         let receives = vec![vec![true, true], vec![false, false]];
         assert_eq!(
             plan(Layout::Pipeline, &[1, 1], &receives),

@@ -1,7 +1,7 @@
-//! The POP's counters as Prometheus metrics, computed when they are scraped.
+//! The POP's counters as Prometheus metrics, computed for each scrape.
 //!
-//! Drops at ports are there for every reason from the start, zeros included, so that rates see the
-//! first one; drops of services only once there are any.
+//! Drops of ports exist for every reason from the start, zeros included, so that rates include the
+//! first one; drops of services exist only when there are any.
 
 use std::fs;
 use std::sync::Arc;
@@ -16,10 +16,11 @@ use anyrelay_core::verdict::{AbsorbKind, DropReason, ReplyKind};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
+use super::families::*;
 use super::{Sample, Telemetry};
 use crate::worker::unix_now;
 
-/// Everything under `/metrics`.
+/// The metrics of `/metrics`.
 pub struct PopCollector {
     telemetry: Arc<Telemetry>,
     descs: Vec<Desc>,
@@ -29,7 +30,7 @@ impl PopCollector {
     /// A collector over `telemetry`.
     ///
     /// # Errors
-    /// When a family's name or help is not fit for Prometheus.
+    /// When a family's name or help is not valid for Prometheus.
     pub fn new(telemetry: Arc<Telemetry>) -> Result<Self, prometheus::Error> {
         let desc = |family: &Family| {
             let labels = family.labels.iter().map(|&label| label.to_owned()).collect();
@@ -60,24 +61,6 @@ impl Collector for PopCollector {
         page.pop(&snapshot, &self.telemetry, &sample);
         page.token_epochs(&snapshot);
         page.families()
-    }
-}
-
-/// A metric family: its name, its labels in the order in which values are given, and its help.
-struct Family {
-    name: &'static str,
-    labels: &'static [&'static str],
-    help: &'static str,
-}
-
-impl Family {
-    const fn new(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Self {
-        Family { name, labels, help }
-    }
-
-    /// By the convention of names.
-    fn kind(&self) -> MetricType {
-        if self.name.ends_with("_total") { MetricType::COUNTER } else { MetricType::GAUGE }
     }
 }
 
@@ -217,7 +200,7 @@ impl Page {
         }
     }
 
-    /// The epochs of token keys, by the clock that the POP goes by.
+    /// The epochs of token keys, by the POP's clock.
     fn token_epochs(&mut self, snapshot: &Snapshot) {
         let Some(keys) = snapshot.token_keys() else { return };
         let now = unix_now(snapshot.config.pop.clock_offset_ms);
@@ -234,13 +217,13 @@ impl Page {
         }
     }
 
-    /// The samples, family by family.
+    /// The samples, grouped by family.
     fn families(self) -> Vec<MetricFamily> {
         let mut families: Vec<MetricFamily> = FAMILIES.iter().map(|family| empty(family)).collect();
         let mut metrics: Vec<Vec<Metric>> = FAMILIES.iter().map(|_| Vec::new()).collect();
         for (family, metric) in self.samples {
-            let place = FAMILIES.iter().position(|other| other.name == family.name);
-            if let Some(metrics) = place.and_then(|place| metrics.get_mut(place)) {
+            let index = FAMILIES.iter().position(|other| other.name == family.name);
+            if let Some(metrics) = index.and_then(|index| metrics.get_mut(index)) {
                 metrics.push(metric);
             }
         }
@@ -266,177 +249,3 @@ fn resident_bytes() -> Option<u64> {
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }
-
-const PORT: &[&str] = &["port"];
-const PORT_TRAFFIC: &[&str] = &["port", "worker", "direction"];
-const SERVICE_TRAFFIC: &[&str] = &["service", "worker", "direction"];
-
-static PORT_PACKETS: Family =
-    Family::new("anyrelay_port_packets_total", PORT_TRAFFIC, "Frames received and sent.");
-static PORT_BYTES: Family = Family::new(
-    "anyrelay_port_bytes_total",
-    PORT_TRAFFIC,
-    "Bytes of frames received and sent, Ethernet headers included.",
-);
-static SERVICE_PACKETS: Family = Family::new(
-    "anyrelay_service_packets_total",
-    SERVICE_TRAFFIC,
-    "Packets forwarded: up to targets or into a tunnel, down to clients.",
-);
-static SERVICE_BYTES: Family = Family::new(
-    "anyrelay_service_bytes_total",
-    SERVICE_TRAFFIC,
-    "Bytes forwarded, from the IP header on.",
-);
-static DROPS: Family =
-    Family::new("anyrelay_drops_total", &["reason", "port", "worker"], "Frames dropped.");
-static SERVICE_DROPS: Family = Family::new(
-    "anyrelay_service_drops_total",
-    &["reason", "service", "worker"],
-    "Frames of a service dropped; part of anyrelay_drops_total.",
-);
-static REPLIES: Family = Family::new(
-    "anyrelay_replies_total",
-    &["kind", "worker"],
-    "Frames that the POP answered itself.",
-);
-static REPLIES_WITHHELD: Family = Family::new(
-    "anyrelay_replies_withheld_total",
-    &["kind", "worker"],
-    "Answers of the POP's own that a rate limit held back.",
-);
-static ABSORBED: Family = Family::new(
-    "anyrelay_absorbed_total",
-    &["kind", "worker"],
-    "Frames that ended here as soft state.",
-);
-static ISSUED_ELSEWHERE: Family = Family::new(
-    "anyrelay_tunnel_issued_elsewhere_packets_total",
-    &["issued_by", "worker"],
-    "Tunnel datagrams whose sender's token another POP issued, by its number: routes moved from there.",
-);
-static TOKEN_EPOCH: Family = Family::new(
-    "anyrelay_token_epoch_current",
-    &[],
-    "The epoch that new tokens are of; there with tunnels, like the two below.",
-);
-static TOKEN_EPOCH_START: Family = Family::new(
-    "anyrelay_token_epoch_start_timestamp_seconds",
-    &["epoch"],
-    "When the epoch becomes current, in seconds since 1970; 0 where that was never said.",
-);
-static TOKEN_EPOCH_END: Family = Family::new(
-    "anyrelay_token_epoch_end_timestamp_seconds",
-    &["epoch"],
-    "When tokens of the epoch end to be accepted, in seconds since 1970; there once it has a successor.",
-);
-static QUEUE_DEPTH: Family = Family::new(
-    "anyrelay_egress_queue_depth",
-    PORT,
-    "Frames that wait for the worker that sends on the port.",
-);
-static QUEUE_OVERFLOW: Family = Family::new(
-    "anyrelay_egress_queue_overflow_total",
-    &["port", "worker"],
-    "Frames that found that queue full.",
-);
-static REASSEMBLED: Family = Family::new(
-    "anyrelay_reassembled_datagrams_total",
-    &["worker"],
-    "Datagrams that were reassembled.",
-);
-static REASSEMBLED_FRAGMENTS: Family = Family::new(
-    "anyrelay_reassembled_fragments_total",
-    &["worker"],
-    "Fragments of the datagrams that were reassembled.",
-);
-static FRAGMENTS_HANDED_OVER: Family = Family::new(
-    "anyrelay_fragments_handed_over_total",
-    &["worker"],
-    "Fragments handed over to the worker that reassembles their datagram.",
-);
-static FRAGMENTS_WAITING: Family = Family::new(
-    "anyrelay_fragments_waiting",
-    &["worker"],
-    "Frame buffers that hold fragments of incomplete datagrams.",
-);
-static POLLS: Family = Family::new(
-    "anyrelay_polls_total",
-    &["worker", "state"],
-    "Turns of the worker's loop, with and without frames received.",
-);
-static PORT_UP: Family = Family::new("anyrelay_port_up", PORT, "Whether the port's link is up.");
-static PORT_RX_MISSED: Family = Family::new(
-    "anyrelay_port_rx_missed_total",
-    PORT,
-    "Frames that the port lost because no worker took them in time.",
-);
-static PORT_RX_ERRORS: Family =
-    Family::new("anyrelay_port_rx_errors_total", PORT, "Frames that came in damaged.");
-static PORT_RX_NO_BUFFER: Family = Family::new(
-    "anyrelay_port_rx_no_buffer_total",
-    PORT,
-    "Times that the port found no free frame buffer.",
-);
-static PORT_TX_ERRORS: Family =
-    Family::new("anyrelay_port_tx_errors_total", PORT, "Frames that the port failed to send.");
-static READY: Family =
-    Family::new("anyrelay_ready", &[], "Whether the POP should get traffic: the same as /readyz.");
-static CONFIG_INFO: Family = Family::new(
-    "anyrelay_config_info",
-    &["digest"],
-    "Digest of config and keys: the same on all POPs that answer alike.",
-);
-static BUILD_INFO: Family = Family::new("anyrelay_build_info", &["version", "dpdk"], "What runs.");
-static RELOADS: Family =
-    Family::new("anyrelay_reloads_total", &["result"], "Reloads that were done and refused.");
-static BUFFERS: Family =
-    Family::new("anyrelay_frame_buffers", &["state"], "Frame buffers, free and used.");
-static CLOCK_SYNCHRONISED: Family = Family::new(
-    "anyrelay_clock_synchronised",
-    &[],
-    "Whether the kernel calls its clock synchronised; there with tunnels, unless the clock is trusted.",
-);
-static CLOCK_ERROR: Family = Family::new(
-    "anyrelay_clock_estimated_error_seconds",
-    &[],
-    "By how much the kernel thinks its clock to be wrong; there where anyrelay_clock_synchronised is.",
-);
-static RESIDENT: Family =
-    Family::new("process_resident_memory_bytes", &[], "Resident memory size in bytes.");
-
-static FAMILIES: &[&Family] = &[
-    &PORT_PACKETS,
-    &PORT_BYTES,
-    &SERVICE_PACKETS,
-    &SERVICE_BYTES,
-    &DROPS,
-    &SERVICE_DROPS,
-    &REPLIES,
-    &REPLIES_WITHHELD,
-    &ABSORBED,
-    &ISSUED_ELSEWHERE,
-    &TOKEN_EPOCH,
-    &TOKEN_EPOCH_START,
-    &TOKEN_EPOCH_END,
-    &QUEUE_DEPTH,
-    &QUEUE_OVERFLOW,
-    &REASSEMBLED,
-    &REASSEMBLED_FRAGMENTS,
-    &FRAGMENTS_HANDED_OVER,
-    &FRAGMENTS_WAITING,
-    &POLLS,
-    &PORT_UP,
-    &PORT_RX_MISSED,
-    &PORT_RX_ERRORS,
-    &PORT_RX_NO_BUFFER,
-    &PORT_TX_ERRORS,
-    &READY,
-    &CONFIG_INFO,
-    &BUILD_INFO,
-    &RELOADS,
-    &BUFFERS,
-    &CLOCK_SYNCHRONISED,
-    &CLOCK_ERROR,
-    &RESIDENT,
-];

@@ -1,9 +1,9 @@
 //! A small HTTP/1.1 listener for metrics and health checks.
 //!
-//! What it promises: a fixed number of threads, one connection each at a time; a request head of
-//! [`HEAD_MAX`] bytes at most; a connection that is over after [`DEADLINE`], however slowly it
-//! drips; one response per connection (`Connection: close`). `GET` and `HEAD` only, bodies of
-//! requests are not read. Source: RFC 9112.
+//! It has a fixed number of threads with one connection each. A request head has at most
+//! [`HEAD_MAX`] bytes; a connection ends after [`DEADLINE`], however slow it is, and after one
+//! response (`Connection: close`). Methods are `GET` and `HEAD`; bodies of requests are not read.
+//! Source: RFC 9112.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,16 +11,16 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Bytes of a request's head at most.
+/// The maximum length of a request head, in bytes.
 pub const HEAD_MAX: usize = 8 * 1024;
 
-/// How long a connection may last.
+/// The maximum duration of a connection.
 pub const DEADLINE: Duration = Duration::from_secs(3);
 
-/// What is sent back.
+/// A response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
-    /// The status code; the reason phrase follows from it.
+    /// The status code, which determines the reason phrase.
     pub status: u16,
     /// The body's media type.
     pub content_type: &'static str,
@@ -35,13 +35,13 @@ impl Response {
     }
 }
 
-/// Answers a path (without its query).
+/// Responds to a path (without its query).
 pub type Handler = Arc<dyn Fn(&str) -> Response + Send + Sync>;
 
-/// Serves `listener` on `threads` threads until the process ends.
+/// Serves `listener` with `threads` threads until the process ends.
 ///
 /// # Errors
-/// When the listener cannot be shared or a thread not be started.
+/// When the listener cannot be shared, or a thread cannot be started.
 pub fn serve(listener: &TcpListener, threads: usize, handler: &Handler) -> io::Result<()> {
     for number in 0..threads {
         let listener = listener.try_clone()?;
@@ -56,9 +56,9 @@ pub fn serve(listener: &TcpListener, threads: usize, handler: &Handler) -> io::R
 fn accept_loop(listener: &TcpListener, handler: &Handler) {
     loop {
         match listener.accept() {
-            // A peer that went away or was too slow is its own concern.
+            // Errors of a connection need no action.
             Ok((stream, _)) => drop(answer(stream, handler)),
-            // Out of descriptors, most likely: try again, but do not spin on it.
+            // Probably no descriptor is left: retry, without spinning.
             Err(_) => thread::sleep(ACCEPT_PAUSE),
         }
     }
@@ -74,8 +74,8 @@ fn answer(mut stream: TcpStream, handler: &Handler) -> io::Result<()> {
     };
     write_response(&mut stream, &response, with_body, deadline)?;
     stream.shutdown(std::net::Shutdown::Write)?;
-    // Reading to the end keeps the kernel from answering unread bytes with a RST, which could take
-    // the response away from the peer.
+    // The input is read to its end: for unread bytes the kernel would send a RST, which could make
+    // the peer discard the response.
     let mut rest = [0; 1024];
     for _ in 0..DRAIN_READS {
         set_timeout(&stream, deadline)?;
@@ -107,7 +107,7 @@ fn read_head<'a>(
         if count == 0 {
             return Ok(RequestHead::Closed);
         }
-        // The blank line may straddle two reads.
+        // The blank line may span two reads.
         let from = len.saturating_sub(3);
         len += count;
         let fresh = head.get(from..len).unwrap_or_default();
@@ -117,7 +117,7 @@ fn read_head<'a>(
     }
 }
 
-/// The response to a request's head, and whether its body is sent.
+/// The response to a request head, and whether to send its body.
 fn respond(head: &[u8], handler: &Handler) -> (Response, bool) {
     let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
     let mut words = std::str::from_utf8(line).unwrap_or_default().split(' ');
@@ -166,7 +166,7 @@ fn write_response(
     Ok(())
 }
 
-/// Lets the next read or write take no longer than what is left until `deadline`.
+/// Limits the next read or write to the time until `deadline`.
 fn set_timeout(stream: &TcpStream, deadline: Instant) -> io::Result<()> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() {
@@ -190,14 +190,14 @@ fn reason(status: u16) -> &'static str {
 }
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Reads of what a peer still sends after its response, at most.
+/// The maximum number of reads after the response.
 const DRAIN_READS: usize = 64;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Sends `request` to a listener of its own and returns all that comes back.
+    /// Sends `request` to a new listener and returns the whole response.
     fn exchange(request: &[u8]) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let handler: Handler = Arc::new(|path| match path {
@@ -241,7 +241,7 @@ mod tests {
         let start = Instant::now();
         let mut stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let mut failed = false;
-        // Far less than the head that it may send takes at this pace.
+        // A full head takes far longer at this pace.
         while start.elapsed() < DEADLINE + Duration::from_secs(60) {
             thread::sleep(Duration::from_millis(100));
             if stream.write_all(b"G").is_err() {

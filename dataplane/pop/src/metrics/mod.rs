@@ -1,10 +1,11 @@
-//! What the outside sees: metrics, health and readiness over HTTP.
+//! Metrics, health and readiness over HTTP.
 //!
-//! `/metrics` is computed from the workers' counters when it is asked for; `/healthz` is 200 while
-//! the control thread turns its loop; `/readyz` is 200 while the POP should get traffic, else 503
-//! with a reason per line.
+//! `/metrics` is computed from the workers' counters for each request; `/healthz` is 200 while the
+//! control loop turns; `/readyz` is 200 while the POP is ready for traffic, else 503 with a reason
+//! per line.
 
 mod collector;
+mod families;
 pub mod http;
 
 use std::io;
@@ -24,18 +25,18 @@ use crate::ports::PortSample;
 use collector::PopCollector;
 use http::{Handler, Response};
 
-/// What control publishes and HTTP shows.
+/// The state that control publishes and HTTP shows.
 #[derive(Debug)]
 pub struct Telemetry {
-    /// Counters of each worker.
+    /// The counters of each worker.
     pub counters: Vec<Arc<Counters>>,
     /// The queues between workers.
     pub queues: Vec<Arc<EgressQueue>>,
     /// DPDK's version.
     pub dpdk_version: String,
-    /// Reloads that were taken.
+    /// Successful reloads.
     pub reloads_done: AtomicU64,
-    /// Reloads that were refused.
+    /// Refused reloads.
     pub reloads_refused: AtomicU64,
     snapshot: RwLock<Arc<Snapshot>>,
     sample: Mutex<Sample>,
@@ -45,19 +46,19 @@ pub struct Telemetry {
     alive_ms: AtomicU64,
 }
 
-/// What the control thread reads from DPDK once in a while.
+/// Periodic samples of DPDK's counters.
 #[derive(Clone, Debug, Default)]
 pub struct Sample {
-    /// Each port's.
+    /// A sample for each port.
     pub ports: Vec<PortSample>,
-    /// Frame buffers in all.
+    /// The number of frame buffers.
     pub buffers: u32,
-    /// Frame buffers that are free.
+    /// The number of free frame buffers.
     pub buffers_free: u32,
 }
 
 impl Telemetry {
-    /// For a POP that starts: not ready yet.
+    /// For a starting POP, which is not ready yet.
     pub fn new(
         snapshot: Arc<Snapshot>,
         counters: Vec<Arc<Counters>>,
@@ -79,27 +80,27 @@ impl Telemetry {
         }
     }
 
-    /// The snapshot that is in use.
+    /// The current snapshot.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.snapshot.read())
     }
 
-    /// Tells which snapshot is in use.
+    /// Replaces the current snapshot.
     pub fn set_snapshot(&self, snapshot: Arc<Snapshot>) {
         *self.snapshot.write() = snapshot;
     }
 
-    /// Leaves what was read from DPDK.
+    /// Stores samples of DPDK's counters.
     pub fn set_sample(&self, sample: Sample) {
         *self.sample.lock() = sample;
     }
 
-    /// Leaves what the kernel said of its clock, if it was asked.
+    /// Stores the state of the kernel's clock, if it was queried.
     pub fn set_kernel_clock(&self, clock: Option<KernelClock>) {
         *self.kernel_clock.lock() = clock;
     }
 
-    /// Says why the POP is not ready; with no reason, it is. True when that changed.
+    /// Sets the reasons why the POP is not ready; none means ready. Returns whether that changed.
     pub fn set_unready(&self, reasons: Vec<String>) -> bool {
         let mut unready = self.unready.lock();
         let has_changed = *unready != reasons;
@@ -107,12 +108,12 @@ impl Telemetry {
         has_changed
     }
 
-    /// Why the POP is not ready; empty when it is.
+    /// The reasons why the POP is not ready; empty when it is.
     pub fn unready(&self) -> Vec<String> {
         self.unready.lock().clone()
     }
 
-    /// The control thread is at work.
+    /// Records a turn of the control loop.
     pub fn beat(&self) {
         self.alive_ms.store(self.started.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
@@ -126,7 +127,7 @@ impl Telemetry {
 /// Serves `telemetry` at `listener` until the process ends.
 ///
 /// # Errors
-/// When threads cannot be started, or the collector is at odds with itself.
+/// When threads cannot be started, or the collector's families are not valid.
 pub fn serve(listener: &TcpListener, telemetry: &Arc<Telemetry>) -> io::Result<()> {
     let registry = Registry::new();
     let collector = PopCollector::new(Arc::clone(telemetry)).map_err(io::Error::other)?;
@@ -160,8 +161,8 @@ fn metrics(registry: &Registry) -> Response {
     }
 }
 
-/// Threads that answer: one that a peer keeps waiting leaves the other for health checks.
+/// Threads for requests: slow peers must not block health checks.
 const HTTP_THREADS: usize = 3;
 
-/// How old the control thread's last turn may be.
+/// The maximum age of the control loop's last turn.
 const BEAT_MAX: Duration = Duration::from_secs(5);

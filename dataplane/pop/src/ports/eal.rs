@@ -1,13 +1,13 @@
-//! The arguments for EAL that follow from the config.
+//! The EAL arguments derived from the config.
 
 use anyrelay_core::config::DpdkConfig;
 use dpdk::Device;
 use rustix::thread::{CpuSet, sched_getaffinity};
 
-/// EAL's arguments. Those of `[dpdk] args` come last, so that they win.
+/// EAL's arguments. Those of `[dpdk] args` come last, so that they take precedence.
 ///
-/// The calling thread becomes DPDK's only lcore and may float over all CPUs that the process may
-/// use: workers are threads of our own, which pin themselves.
+/// The calling thread becomes DPDK's only lcore and may run on all CPUs of the process: workers are
+/// separate threads, which pin themselves.
 pub(super) fn arguments(config: &DpdkConfig, devices: &[Device]) -> Vec<String> {
     let mut arguments = Vec::new();
     let own_lcores =
@@ -16,13 +16,13 @@ pub(super) fn arguments(config: &DpdkConfig, devices: &[Device]) -> Vec<String> 
         arguments.extend(["--lcores".to_owned(), lcore_zero(&allowed_cpus())]);
     }
     if config.hugepages {
-        // No files, no mount needed, nothing left behind by a kill.
+        // Without files: needs no mount, and a kill leaves none behind.
         arguments.push("--in-memory".to_owned());
     } else {
         arguments.extend(["--no-huge", "--no-shconf"].map(str::to_owned));
     }
-    // The name of a folder that EAL makes and never removes. In both modes it stays empty, so all
-    // POPs of a machine share it, and POPs that are started a thousand times leave one behind.
+    // The name of a folder that EAL creates and never removes. It stays empty in both modes, so all
+    // POPs of a machine share one.
     arguments.push("--file-prefix=anyrelay".to_owned());
     arguments.extend(["-m".to_owned(), config.memory_mb.to_string()]);
     arguments.push("--no-telemetry".to_owned());
@@ -37,13 +37,13 @@ pub(super) fn arguments(config: &DpdkConfig, devices: &[Device]) -> Vec<String> 
     arguments
 }
 
-/// Lcore 0 on any of `cpus`, as EAL writes it.
+/// Lcore 0 on any of `cpus`, in EAL's syntax.
 fn lcore_zero(cpus: &[usize]) -> String {
     let list: Vec<String> = cpus.iter().map(usize::to_string).collect();
     format!("0@({})", list.join(","))
 }
 
-/// The CPUs that the process may use; CPU 0 if the kernel does not say.
+/// The CPUs of the process; CPU 0 if the kernel does not answer.
 fn allowed_cpus() -> Vec<usize> {
     let set = sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new());
     let cpus: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect();

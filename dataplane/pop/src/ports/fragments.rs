@@ -9,11 +9,11 @@ use super::{FramePool, PopFrame};
 /// The outcome for a fragment.
 #[derive(Debug)]
 pub enum Kept {
-    /// It waits for the other fragments.
+    /// The datagram is incomplete.
     Waits,
-    /// Its datagram is complete, and in one frame.
+    /// The datagram is complete, in one frame.
     Whole(PopFrame),
-    /// Its datagram is complete, but too long for one frame, and was freed.
+    /// The datagram is complete, but was freed because it is too long for one frame.
     TooLong,
     /// The table had no room; all fragments of the datagram were freed.
     Refused,
@@ -81,7 +81,7 @@ fn config(limits: &FragmentLimits) -> IpFragTableConfig {
 }
 
 /// Entries of a bucket. The table has twice as many entries as datagrams, and each datagram may be
-/// in one of two buckets, so that a bucket is hardly ever full before the core's table is.
+/// in one of two buckets, so that a bucket is rarely full before the core's table is.
 const BUCKET: u32 = 16;
 
 const _: () = assert!(PER_DATAGRAM_MAX <= dpdk::FRAGMENTS_MAX);

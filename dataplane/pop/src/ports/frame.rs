@@ -3,7 +3,7 @@
 use anyrelay_core::frame::{ChecksumVerdict, Frame};
 use dpdk::Mbuf;
 
-/// A frame in DPDK's memory, in one piece. Dropped, it goes back to its pool.
+/// A contiguous frame in DPDK's memory. Dropping it returns it to its pool.
 #[derive(Debug)]
 #[repr(transparent)]
 pub struct PopFrame(Mbuf);

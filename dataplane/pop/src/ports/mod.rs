@@ -1,9 +1,9 @@
 //! Ports and frames: the only module that names DPDK.
 //!
-//! [`open`] starts EAL, makes the frame pool and opens every port of the config; what it returns
-//! hands out each queue once. Frames are [`PopFrame`]s, which the core sees as its `Frame`. Nothing
-//! on the packet path ([`RxQueue::receive`], [`TxRing`], [`FramePool::allocate`]) allocates, locks,
-//! waits or panics. Source: the DPDK 22.11 guides "EAL parameters" and "Poll Mode Driver".
+//! [`open`] starts EAL, creates the frame pool and opens every port of the config; it returns each
+//! queue once. Frames are [`PopFrame`]s, which implement the core's `Frame`. The packet path
+//! ([`RxQueue::receive`], [`TxRing`], [`FramePool::allocate`]) never allocates, locks, waits or
+//! panics. Source: the DPDK 22.11 guides "EAL parameters" and "Poll Mode Driver".
 
 mod eal;
 mod fragments;
@@ -23,19 +23,19 @@ pub use fragments::{FragmentTable, Kept};
 pub use frame::PopFrame;
 pub use queue::{Frames, RxQueue, TxRing};
 
-/// Why the ports did not come up.
+/// Why the ports could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum PortsError {
     /// EAL did not start.
     #[error("DPDK did not start: {0}")]
     Eal(#[from] EalError),
-    /// The frame pool was not made.
+    /// The frame pool was not created.
     #[error("dpdk.mbufs, dpdk.memory_mb: {0}")]
     Pool(#[from] MempoolError),
-    /// A table of fragments was not made.
+    /// A table of fragments was not created.
     #[error("fragments.datagrams, dpdk.memory_mb: {0}")]
     Fragments(#[from] IpFragTableError),
-    /// Device strings are wrong.
+    /// Device strings are not valid.
     #[error(transparent)]
     Devices(#[from] Problems),
     /// A port did not open, or refused a setting.
@@ -43,7 +43,7 @@ pub enum PortsError {
     Port {
         /// The port's name in the config.
         name: String,
-        /// What failed.
+        /// The error.
         source: PortError,
     },
 }
@@ -53,14 +53,14 @@ pub fn dpdk_version() -> String {
     Eal::version()
 }
 
-/// What all ports share: DPDK itself and the pool of frames. Clones are the same.
+/// DPDK and the pool of frames, shared by all ports. Clones share one pool.
 #[derive(Clone, Debug)]
 pub struct FramePool {
     eal: EalHandle,
     pool: Mempool,
 }
 
-/// [`Eal`] says nothing of itself.
+/// Hides [`Eal`], which has no `Debug`.
 #[derive(Clone)]
 struct EalHandle(Eal);
 
@@ -70,22 +70,22 @@ impl std::fmt::Debug for EalHandle {
     }
 }
 
-/// A worker thread's registration with DPDK; it ends when dropped, on the same thread.
+/// A worker thread's registration with DPDK; dropping it, on the same thread, ends it.
 pub struct Registration(#[expect(dead_code, reason = "held for its Drop")] ThreadGuard);
 
-/// The calling thread could not be made known to DPDK.
+/// The calling thread could not be registered with DPDK.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct RegistrationError(#[from] ThreadError);
 
 impl FramePool {
-    /// Takes an empty frame with headroom; none when the pool is used up.
+    /// Allocates an empty frame with headroom; `None` when the pool is exhausted.
     #[inline]
     pub fn allocate(&self) -> Option<PopFrame> {
         self.pool.alloc().map(PopFrame::from)
     }
 
-    /// Makes the calling thread known to DPDK, which gives it a cache of frames.
+    /// Registers the calling thread with DPDK, which gives it a cache of frames.
     ///
     /// # Errors
     /// When DPDK has no thread numbers left.
@@ -93,51 +93,51 @@ impl FramePool {
         Ok(Registration(ThreadGuard::register(&self.eal.0)?))
     }
 
-    /// Bytes that a frame holds at most.
+    /// The maximum length of a frame, in bytes.
     pub fn frame_len_max(&self) -> usize {
         self.pool.config().data_room.into()
     }
 
-    /// Frames in the pool.
+    /// The number of frames in the pool.
     pub fn capacity(&self) -> u32 {
         self.pool.config().mbufs
     }
 
-    /// Frames that can be taken now.
+    /// The number of free frames.
     pub fn available(&self) -> u32 {
         self.pool.available()
     }
 }
 
-/// An open port, for everything but its packets.
+/// An open port, without its queues.
 #[derive(Debug)]
 pub struct PortHandle {
     /// Its name in the config.
     pub name: String,
-    /// The address that the POP uses on it.
+    /// The POP's address on it.
     pub mac: MacAddr,
     port: dpdk::Port,
-    /// Frame buffers that its rings can hold.
+    /// The capacity of its rings, in frame buffers.
     ring_buffers: usize,
 }
 
-/// A look at a port's own counters and its link.
+/// A sample of a port's counters and its link.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PortSample {
-    /// Whether frames can pass.
+    /// Whether the link is up.
     pub link_up: bool,
-    /// Frames that the port lost because no worker took them in time.
+    /// Frames that the port dropped because no worker received them in time.
     pub rx_missed: u64,
-    /// Frames that came in damaged.
+    /// Frames received with errors.
     pub rx_errors: u64,
-    /// Times that no frame buffer was free.
+    /// Failed allocations of a frame buffer.
     pub rx_no_buffer: u64,
-    /// Frames that the port failed to send.
+    /// Frames that were not sent because of errors.
     pub tx_errors: u64,
 }
 
 impl PortHandle {
-    /// The port's counters and link now; zeros and a link that is down where the driver fails.
+    /// The port's counters and link; zeros and a link that is down if the driver fails.
     pub fn sample(&self) -> PortSample {
         let stats = self.port.stats().unwrap_or_default();
         PortSample {
@@ -149,12 +149,12 @@ impl PortHandle {
         }
     }
 
-    /// Whether frames can pass.
+    /// Whether the link is up.
     pub fn is_up(&self) -> bool {
         self.port.link().is_ok_and(|link| link.up)
     }
 
-    /// What was set up, for the log.
+    /// The port's setup, for the log.
     pub fn describe(&self) -> String {
         let capabilities = self.port.capabilities();
         format!(
@@ -169,24 +169,24 @@ impl PortHandle {
     }
 }
 
-/// All that [`open`] opened.
+/// The result of [`open`].
 #[derive(Debug)]
 pub struct OpenedPorts {
-    /// The frames.
+    /// The pool of frames.
     pub pool: FramePool,
     /// The ports, in the order of the config.
     pub ports: Vec<PortHandle>,
     /// Each port's RX queues, in order.
     pub rx: Vec<Vec<RxQueue>>,
-    /// Each port's TX rings: as many as were asked for, or one.
+    /// Each port's TX rings: the requested number, or one.
     pub tx: Vec<Vec<TxRing>>,
 }
 
-/// Starts DPDK and opens the ports of `config`. Each gets `tx_rings` TX rings where its driver has
-/// that many, else one. To be called once in a process, on the thread that ends it.
+/// Starts DPDK and opens the ports of `config`. Each gets `tx_rings` TX rings if its driver has
+/// that many, else one. Call it once in a process, on the thread that drops the result.
 ///
 /// # Errors
-/// When DPDK, the pool or a port does not start; what was opened is closed again.
+/// When DPDK, the pool or a port does not start; the open ports are closed again.
 pub fn open(config: &Config, tx_rings: u16) -> Result<OpenedPorts, PortsError> {
     let devices = devices(config)?;
     let eal = Eal::init(&eal::arguments(&config.dpdk, &devices))?;
@@ -195,7 +195,7 @@ pub fn open(config: &Config, tx_rings: u16) -> Result<OpenedPorts, PortsError> {
     let mbufs = config.dpdk.mbufs;
     let pool_config = MempoolConfig {
         mbufs,
-        // All caches together hold a quarter of the frames at most, so that no worker starves.
+        // All caches together hold at most a quarter of the frames, so that no worker starves.
         cache: CACHE_MAX.min(mbufs / workers / 4),
         data_room: data_room_for_mtu(mtu),
     };
@@ -215,8 +215,8 @@ pub fn open(config: &Config, tx_rings: u16) -> Result<OpenedPorts, PortsError> {
 }
 
 impl OpenedPorts {
-    /// Frame buffers that rings and caches can hold, and the workers' bursts on top: with fewer in
-    /// the pool, ports can run dry. Virtual ports hold none in their RX rings.
+    /// The capacity of rings and caches, and of the workers' bursts, in frame buffers: with fewer
+    /// in the pool, ports can run out. Virtual ports hold none in their RX rings.
     pub fn buffers_wanted(&self, workers: usize) -> usize {
         let rings: usize = self.ports.iter().map(|port| port.ring_buffers).sum();
         let cache = self.pool.pool.config().cache as usize;
@@ -237,7 +237,7 @@ impl OpenedPorts {
         settings.mtu = config.mtu;
         let eal = &self.pool.eal.0;
         let (port, rx, tx) = match dpdk::Port::open(eal, device, &settings) {
-            // Fewer rings than workers: one worker owns a single one.
+            // Fewer rings than workers: one worker owns a single ring.
             Err(PortError::Queues { asked, offered, direction: "TX", .. })
                 if asked > 1 && offered >= 1 =>
             {
@@ -255,7 +255,7 @@ impl OpenedPorts {
     }
 }
 
-/// Frame buffers that a NIC's rings hold. Virtual ports copy frames, or have rings of their own.
+/// The capacity of a NIC's rings, in frame buffers. Virtual ports copy frames, or have other rings.
 fn ring_buffers(device: &Device, has: &Capabilities, settings: &dpdk::PortConfig) -> usize {
     if matches!(device, Device::Virtual { .. }) {
         return 0;
@@ -265,8 +265,8 @@ fn ring_buffers(device: &Device, has: &Capabilities, settings: &dpdk::PortConfig
     rx + tx
 }
 
-/// Gives the port the address that the config asks for. A driver that cannot set one has no filter
-/// for it either, so the POP uses the address all the same.
+/// Sets the configured address. A driver that cannot set one does not filter by it either, so the
+/// POP uses the address nevertheless.
 fn set_mac(port: &dpdk::Port, wanted: Option<MacAddr>) -> Result<MacAddr, PortError> {
     let Some(mac) = wanted else { return port.mac().map(MacAddr::new) };
     match port.set_mac(mac.octets()) {
@@ -275,10 +275,10 @@ fn set_mac(port: &dpdk::Port, wanted: Option<MacAddr>) -> Result<MacAddr, PortEr
     }
 }
 
-/// What is wrong with the device strings of `config`, which the core does not know how to read.
+/// Checks the device strings of `config`, which the core does not parse.
 ///
 /// # Errors
-/// Every device string that names no device.
+/// Every device string that is not valid.
 pub fn check_devices(config: &Config) -> Result<(), Problems> {
     devices(config).map(drop)
 }
@@ -302,5 +302,5 @@ fn devices(config: &Config) -> Result<Vec<Device>, Problems> {
     if problems.is_empty() { Ok(devices) } else { Err(Problems(problems)) }
 }
 
-/// Frames that a worker's cache holds at most; measured to be enough by DPDK's own tools.
+/// The maximum number of frames in a worker's cache; enough by measurements with DPDK's own tools.
 const CACHE_MAX: u32 = 256;

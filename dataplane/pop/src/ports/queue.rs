@@ -1,7 +1,7 @@
-//! A worker's ends of a port: a queue to receive from, and a TX ring with a buffer in front.
+//! A worker's ends of a port: an RX queue, and a TX ring with a buffer before it.
 //!
-//! Both count what passes. A full TX ring is tried twice and never waited for: what it does not
-//! take is dropped as `tx_full`.
+//! Both count frames. A full TX ring is tried twice and never waited for: frames that it does not
+//! accept are dropped as `tx_full`.
 
 use anyrelay_core::counters::Counters;
 use anyrelay_core::net::PortIndex;
@@ -12,7 +12,7 @@ use dpdk::{BURST_CAPACITY, Burst, Mbuf};
 
 use super::PopFrame;
 
-/// Frames of one poll, as the core takes them.
+/// Frames of one poll, in the type of the core.
 pub type Frames = ArrayVec<PopFrame, BURST>;
 
 /// A port's RX queue.
@@ -33,8 +33,8 @@ impl RxQueue {
         self.port
     }
 
-    /// Takes what has arrived, up to a burst, into `frames`, which is empty; counts it, and drops
-    /// and counts frames that are not in one piece. Returns how many had arrived.
+    /// Receives up to a burst of frames into `frames`, which is empty; counts them, and drops and
+    /// counts frames that are not contiguous. Returns the number of received frames.
     #[inline]
     pub fn receive(&mut self, frames: &mut Frames, counters: &Counters) -> usize {
         let count = self.queue.receive(&mut self.burst);
@@ -45,7 +45,7 @@ impl RxQueue {
         for mbuf in self.burst.drain() {
             bytes += mbuf.frame_len();
             if mbuf.is_contiguous() {
-                // Never full: it was empty, and holds what a burst holds.
+                // Never full: it was empty, and has the capacity of a burst.
                 let _ = frames.try_push(PopFrame::from(mbuf));
             } else {
                 counters.count_drop(self.port, None, DropReason::NotContiguous);
@@ -56,7 +56,7 @@ impl RxQueue {
     }
 }
 
-/// A port's TX ring and the frames that wait to be put into it together.
+/// A port's TX ring, and the frames buffered for it.
 #[derive(Debug)]
 pub struct TxRing {
     port: PortIndex,
@@ -75,7 +75,7 @@ impl TxRing {
         self.port
     }
 
-    /// Adds a frame; sends the buffer when it is full.
+    /// Adds a frame; flushes the buffer when it is full.
     #[inline]
     pub fn push(&mut self, frame: PopFrame, counters: &Counters) {
         let mbuf = Mbuf::from(frame);
@@ -90,7 +90,7 @@ impl TxRing {
         }
     }
 
-    /// Sends what waits, and drops what the ring does not take.
+    /// Sends the buffered frames, and drops those that the ring does not accept.
     #[inline]
     pub fn flush(&mut self, counters: &Counters) {
         if !self.burst.is_empty() {
@@ -101,7 +101,7 @@ impl TxRing {
     fn send(&mut self, counters: &Counters) {
         let mut sent = self.queue.send(&mut self.burst);
         if !self.burst.is_empty() {
-            // One more chance: a driver may have made room by finishing earlier frames.
+            // A second attempt: the driver may have freed descriptors of sent frames.
             sent += self.queue.send(&mut self.burst);
         }
         let left: usize = self.burst.as_slice().iter().map(Mbuf::len).sum();

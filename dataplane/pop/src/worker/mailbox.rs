@@ -1,12 +1,12 @@
-//! Hands new snapshots from control to a worker.
+//! Passes new snapshots from control to a worker.
 
 use std::sync::Arc;
 
 use anyrelay_core::snapshot::Snapshot;
 use crossbeam::queue::ArrayQueue;
 
-/// Holds the newest snapshot that the worker has not taken yet, if there is one. It is lock-free,
-/// and nothing is freed on the worker's side as long as control holds the snapshots that it posted.
+/// The newest snapshot that the worker has not taken yet, if any. It is lock-free, and the worker
+/// frees nothing as long as control holds the posted snapshots.
 #[derive(Debug)]
 pub struct Mailbox {
     newest: ArrayQueue<Arc<Snapshot>>,
@@ -19,7 +19,7 @@ impl Default for Mailbox {
 }
 
 impl Mailbox {
-    /// Posts a snapshot, in place of one that was not taken.
+    /// Posts a snapshot, and replaces one that was not taken.
     pub fn post(&self, snapshot: Arc<Snapshot>) {
         drop(self.newest.force_push(snapshot));
     }

@@ -202,7 +202,7 @@ impl Worker {
         shared.is_running.store(true, Ordering::Release);
         self.poll_until_stopped(shared, &mut idle);
         self.egress.flush();
-        // Frames and queues are returned while DPDK still knows the thread.
+        // Frames and queues are freed while the thread is registered with DPDK.
         drop(self);
         drop(registration);
         Ok(())
