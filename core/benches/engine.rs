@@ -3,7 +3,8 @@
 //!
 //! `cargo bench -p anyrelay-core --bench engine`; the time shown is for a burst, the rate beside it
 //! in packets. At the end, what packets of relays with IPv6 and of tunnels cost is told beside a
-//! relayed one, from runs that take turns. `receive` is what the others spend on filling their frames, as a port would.
+//! relayed one, from runs that take turns. `receive` is what the others spend on filling their
+//! frames, as a port would.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a failed one ends the bench")]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -1,6 +1,7 @@
 //! Nanoseconds of a POP's decisions on one segment of a tunnel: data, keepalives, handshakes.
 //!
-//! `cargo bench -p anyrelay-core --bench tunnel`. Frames are not part of it: see the bench `engine`.
+//! `cargo bench -p anyrelay-core --bench tunnel`. Frames are not part of it: see the bench
+//! `engine`.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a failed one ends the bench")]
 
 use std::hint::black_box;

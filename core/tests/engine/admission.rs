@@ -1,8 +1,10 @@
-//! Who may be a client or an agent, in every mode and wherever an address can enter: as the source of a
-//! segment, decoded from what a target sends, in a token, or quoted in an ICMP error. Nothing is sent because of an
-//! address that nobody outside can have; above all nothing to the POP itself, to a VIP or to a target.
+//! Who may be a client or an agent, in every mode and wherever an address can enter: as the source
+//! of a segment, decoded from what a target sends, in a token, or quoted in an ICMP error. Nothing
+//! is sent because of an address that nobody outside can have; above all nothing to the POP itself,
+//! to a VIP or to a target.
 //!
-//! Every way is taken by a good address too, which something is sent for: else it would show nothing.
+//! Every way is taken by a good address too, which something is sent for: else it would show
+//! nothing.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -71,18 +73,9 @@ const ROUTER4: u32 = 0x0909_0909;
 const ROUTER6: u128 = 0x2600_0009 << 96 | 9;
 
 fn world() -> World {
-    let edits = [
-        ("\"2001:db8:1::2/64\"]", "\"2001:db8:1::2/64\", \"fe80::a/64\"]"),
-        ("id = 1\n", "id = 1\ntenants = \"tenants.toml\"\n"),
-    ];
-    let config = edits.iter().fold(relay6_config(), |config, (from, to)| {
-        assert!(config.contains(from), "{from:?} is not in the config");
-        config.replace(from, to)
-    });
-    let config = anyrelay_core::config::Config::parse("pop.toml", &(config + TUNNELS));
-    let mut world = World::keyed(config.unwrap(), KEYS, TENANTS);
-    world.later(1_795_000_004_000 - 1_000_000);
-    world
+    let addresses = ["192.0.2.2/24", "2001:db8:1::2/64", "fe80::a/64"];
+    let config = relay6_config().setting("wan", "addresses", addresses);
+    tunnel_world_of(&with_tunnels(config), KEYS)
 }
 
 type Way = (&'static str, PortIndex, Vec<u8>);
@@ -249,7 +242,8 @@ fn tunnel_ways(world: &mut World, agent: SocketAddr) -> Vec<Way> {
     ways
 }
 
-/// The segment to `agent`, with the base of 0x1234, that a datagram of `a` becomes, written by hand.
+/// The segment to `agent`, with the base of 0x1234, that a datagram of `a` becomes, written by
+/// hand.
 fn down_of(world: &World, a: &Agent, up: &Segment, agent: SocketAddr, start: u32) -> Vec<u8> {
     let vip = if agent.is_ipv4() { VIP4 } else { VIP6 }.parse().unwrap();
     Segment::new(vip, agent, PSH | ACK)
@@ -309,8 +303,8 @@ fn addresses_that_nobody_has_are_refused_in_every_way() {
     }
 }
 
-/// The classic: a client that pretends to be the target, at a transparent POP, would have the target
-/// answer itself.
+/// The classic: a client that pretends to be the target, at a transparent POP, would have the
+/// target answer itself.
 #[test]
 fn no_land_packet_comes_out() {
     let mut world = world();

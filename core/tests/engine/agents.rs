@@ -7,25 +7,13 @@ use anyrelay_core::config::Config;
 use anyrelay_core::crypto::{Key128, hmac_sha256_128};
 use anyrelay_core::keys::{Secret, agent_key};
 use anyrelay_core::verdict::{DropReason, ReplyKind, Verdict};
+use anyrelay_kit::config::{PopConfig, tunnel};
 
 use super::*;
 
 pub const VIP4: &str = "203.0.113.20:443";
 pub const VIP6: &str = "[2001:db8:f::20]:443";
 pub const STRIDE: u32 = 4096;
-
-/// What is added to [`config6`] for tunnels: one for both families, and one for another tenant too.
-pub const TUNNELS: &str = r#"
-[[tunnel]]
-name = "tun"
-vip4 = "203.0.113.20:443"
-vip6 = "[2001:db8:f::20]:443"
-tenants = ["acme", "zorg"]
-
-[[tunnel]]
-name = "four"
-vip4 = "203.0.113.21:443"
-"#;
 
 pub const TENANTS: &str = r#"
 [[tenant]]
@@ -47,25 +35,29 @@ key = "0303030303030303030303030303030303030303030303030303030303030303"
 agent = [{ id = 1, name = "a" }]
 "#;
 
-/// A config with tunnels and relays, of the POP with this number.
-pub fn tunnel_config(pop: u8, edits: &[(&str, &str)]) -> Config {
-    let config = config6()
-        .replace("id = 1\n", &format!("id = {pop}\ntenants = \"tenants.toml\"\n"))
-        .replace("[limits]\n", "[limits]\nsyn_ack_per_second = 1000000\n");
-    let config = edits.iter().fold(config + TUNNELS, |config, (from, to)| {
-        assert!(config.contains(from), "{from:?} is not in the config");
-        config.replacen(from, to, 1)
-    });
-    Config::parse("pop.toml", &config).unwrap_or_else(|error| panic!("{error}"))
+/// With two tunnels more: one for both families and two tenants, and one for IPv4 alone.
+pub fn with_tunnels(config: PopConfig) -> PopConfig {
+    config
+        .tunnel(tunnel("tun", &[VIP4, VIP6]).with("tenants", ["acme", "zorg"]))
+        .tunnel(tunnel("four", &["203.0.113.21:443"]))
+}
+
+/// A config with relays and tunnels, of the POP with this number.
+pub fn tunnel_config(pop: u8) -> PopConfig {
+    with_tunnels(config6().set("id", pop).limit("syn_ack_per_second", 1_000_000))
 }
 
 /// A World with tunnels, of the POP with this number, in the middle of a tick.
 pub fn tunnel_world(pop: u8) -> World {
-    tunnel_world_with(pop, &[], KEYS)
+    tunnel_world_of(&tunnel_config(pop), KEYS)
 }
 
-pub fn tunnel_world_with(pop: u8, edits: &[(&str, &str)], keys: &str) -> World {
-    let mut world = World::keyed(tunnel_config(pop, edits), keys, TENANTS);
+pub fn tunnel_world_of(config: &PopConfig, keys: &str) -> World {
+    tunnel_world_with(&config.parse(), keys)
+}
+
+pub fn tunnel_world_with(config: &Config, keys: &str) -> World {
+    let mut world = World::keyed(config, keys, TENANTS);
     world.later(1_795_000_004_000 - 1_000_000);
     world
 }

@@ -65,7 +65,7 @@ fn echo_requests_to_vips_and_ports_are_answered() {
 
 #[test]
 fn echo_is_limited_and_goes_to_nobody_who_cannot_have_asked() {
-    let mut world = World::edited(&[("echo_per_second = 1000000", "echo_per_second = 1")]);
+    let mut world = World::of(&config().limit("echo_per_second", 1));
     for src in [
         "0.0.0.0",
         "127.0.0.1",
@@ -111,7 +111,7 @@ fn a_syn_to_an_unserved_port_is_reset() {
 
 #[test]
 fn nothing_else_to_an_unserved_port_is_reset() {
-    let mut world = World::edited(&[("rst_per_second = 1000000", "rst_per_second = 1")]);
+    let mut world = World::of(&config().limit("rst_per_second", 1));
     for flags in [ACK, RST, RST | ACK, FIN | ACK, SYN | ACK] {
         let segment = Tcp::new(CLIENT, UNSERVED, flags);
         assert_eq!(world.dropped(WAN, &segment.datagram()), DropReason::UnservedPort);
@@ -130,7 +130,7 @@ fn nothing_else_to_an_unserved_port_is_reset() {
 
 #[test]
 fn a_target_without_timestamps_is_refused_and_counted() {
-    let mut world = World::edited(&[("rst_per_second = 1000000", "rst_per_second = 1")]);
+    let mut world = World::of(&config().limit("rst_per_second", 1));
     let (egress, port, _) = world.egress("web", 0, CLIENT);
     let syn_ack = Tcp::new(WEB_TARGET, (egress, port), SYN | ACK).options(&plain_syn_options(1460));
     // Others are counted only, as are those beyond the limit.
@@ -278,7 +278,7 @@ fn workers_share_the_rsts() {
     let to = egress(&world, 0);
     keep(&mut world, to, RST, 5000, 0);
     let counters = Arc::new(Counters::default());
-    world.pop = Pop::new(world.soft.clone(), counters.clone());
+    world.workers[0] = Pop::new(world.soft.clone(), counters.clone());
     let data = Tcp::new(CLIENT, WEB, ACK).stamped(1, 2).numbers(1, 5000);
     assert_eq!(world.datagram(WAN, &data.datagram()).len(), 1);
     assert_eq!(counters.replies(ReplyKind::PendingRst), 1);
@@ -314,7 +314,7 @@ fn damaged_rsts_are_not_kept() {
 
 #[test]
 fn a_clients_rst_without_timestamps_goes_out_in_both_cases() {
-    let mut world = World::edited(&[("variant_per_second = 1000000", "variant_per_second = 2")]);
+    let mut world = World::of(&config().limit("variant_per_second", 2));
     for flags in [RST, RST | ACK] {
         let rst = Tcp::new(CLIENT, WEB, flags).numbers(77, 88);
         let sent = world.datagram(WAN, &rst.datagram());

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use anyrelay_core::net::PortIndex;
-use anyrelay_core::pop::{Pop, SoftState};
+use anyrelay_core::pop::SoftState;
 use anyrelay_core::relay::refusals::LIFETIME_MS;
 use anyrelay_core::verdict::DropReason;
 
@@ -214,14 +214,14 @@ pub fn random(rng: &mut Rng, world: &World, port: PortIndex) -> Vec<u8> {
     frame
 }
 
-/// Hands over `count` frames to a worker that has `soft` in common with others; gives back how many
+/// Hands over `count` frames to a worker that has `soft` in common with others; returns how many
 /// frames were sent because of them.
 fn storm(seed: u64, count: u64, soft: &Arc<SoftState>) -> usize {
     let mut traffic = Traffic::new(seed);
     let mut rng = Rng(!seed);
     let mut world = World::new();
     world.soft = soft.clone();
-    world.pop = Pop::new(soft.clone(), world.counters.clone());
+    world.restart_worker(0);
     let mut place = Place { seed, number: 0 };
     let mut sent = 0;
     for number in 0..count {

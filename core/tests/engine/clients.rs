@@ -6,7 +6,8 @@ use anyrelay_core::verdict::{DropReason, Verdict};
 
 use crate::*;
 
-/// Addresses that no client has: no unicast, or the POP's own, its links', its targets', its pools'.
+/// Addresses that no client has: no unicast, or the POP's own, its links', its targets', its
+/// pools'.
 const NEVER: [&str; 18] = [
     "0.0.0.0",
     "0.1.2.3",
@@ -45,7 +46,7 @@ fn sources_that_cannot_be_a_clients_are_refused() {
     }
     let no_port = Tcp::new((CLIENT.0, 0), WEB, SYN);
     assert_eq!(world.dropped(WAN, &no_port.datagram()), DropReason::SourceNotAllowed);
-    let mut world = World::edited(&[("id = 1", "id = 1\nprivate_clients = true")]);
+    let mut world = World::of(&config().set("private_clients", true));
     for src in NEVER {
         for datagram in segments(src) {
             assert_eq!(world.dropped(WAN, &datagram), DropReason::SourceNotAllowed, "{src}");
@@ -115,7 +116,7 @@ fn each_side_has_its_ports() {
         assert_eq!(world.dropped(WAN, &segment.datagram()), DropReason::WrongSide);
     }
     // A port of both sides takes all.
-    let mut both = World::edited(&[("side = \"client\"", "side = \"both\"")]);
+    let mut both = World::of(&config().setting("wan", "side", "both"));
     for segment in up.iter().chain(&[down[0].clone(), down[2].clone()]) {
         both.forwarded(WAN, segment);
     }

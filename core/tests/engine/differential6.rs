@@ -1,5 +1,5 @@
-//! The core's IPv6 parsers beside `etherparse`, on random and mutated datagrams. Where they differ on
-//! purpose, it says so here.
+//! The core's IPv6 parsers beside `etherparse`, on random and mutated datagrams. Where they differ
+//! on purpose, it says so here.
 
 use anyrelay_core::wire::icmp::ParseError;
 use anyrelay_core::wire::icmpv6::{self, Kind};

@@ -16,9 +16,8 @@ use anyrelay_core::config::Config;
 use anyrelay_core::counters::Counters;
 use anyrelay_core::frame::HeapFrame;
 use anyrelay_core::net::PortIndex;
-use anyrelay_core::pop::{BURST, Pop, SoftState};
+use anyrelay_core::pop::{BURST, Pop};
 use anyrelay_core::relay::refusals::LIFETIME_MS;
-use anyrelay_core::wire::MacAddr;
 
 use crate::traffic::{Run, Traffic};
 use crate::*;
@@ -50,27 +49,20 @@ const PLAIN: History = History {
     used: false,
 };
 
-/// A POP of several workers.
+/// A POP of several workers. The first one of its world polls and learns; the others, each with
+/// counters of its own, take the traffic.
 struct Subject {
     history: History,
     world: World,
-    workers: Vec<Pop>,
     rng: Rng,
 }
 
 impl Subject {
     fn new(history: History, seed: u64) -> Subject {
-        let text = if history.learns {
-            edited(&[
-                ("gateway_macs = [\"02:00:00:00:01:01\"]", ""),
-                ("gateway_macs = [\"02:00:00:00:01:02\"]", ""),
-            ])
-        } else {
-            CONFIG.to_owned()
-        };
-        let mut world = World::with(Config::parse("other name.toml", &text).unwrap());
+        let config = if history.learns { learning_config() } else { config() };
+        let mut world = World::with(&Config::parse("other name.toml", &config.text()).unwrap());
         world.later(history.clock_ahead_ms);
-        let mut subject = Subject { history, world, workers: Vec::new(), rng: Rng(seed ^ 0x5eed) };
+        let mut subject = Subject { history, world, rng: Rng(seed ^ 0x5eed) };
         subject.start();
         let mut earlier = Traffic::new(seed.wrapping_mul(77) ^ history.clock_ahead_ms);
         for _ in 0..history.earlier_runs {
@@ -86,13 +78,14 @@ impl Subject {
     /// Starts over, with nothing remembered.
     fn start(&mut self) {
         let world = &mut self.world;
-        if self.history.restarts > 0 || self.workers.is_empty() {
-            let macs = [MacAddr::new(WAN_MAC), MacAddr::new(LAN_MAC)];
-            world.soft = Arc::new(SoftState::new(&world.snapshot, &macs));
+        if self.history.restarts > 0 || world.workers.len() == 1 {
+            world.workers.truncate(1);
+            world.restart();
             let worker = |_| Pop::new(world.soft.clone(), Arc::new(Counters::default()));
-            self.workers = (0..self.history.workers).map(worker).collect();
+            let workers: Vec<_> = (0..self.history.workers).map(worker).collect();
+            world.workers.extend(workers);
         }
-        world.pop = Pop::new(world.soft.clone(), world.counters.clone());
+        world.restart_worker(0);
         world.poll();
         world.out.sent.clear();
         for (port, gateway, from, own) in [
@@ -113,11 +106,10 @@ impl Subject {
             let count = if self.history.bursts { 1 + self.rng.index(BURST) } else { 1 };
             let (now, later) = left.split_at(count.min(left.len()));
             left = later;
-            let worker = self.rng.index(self.workers.len());
-            std::mem::swap(&mut self.world.pop, &mut self.workers[worker]);
+            self.world.worker = 1 + self.rng.index(self.history.workers);
             let of = if self.history.used { burst::<Used> } else { burst::<HeapFrame> };
             sent.extend(of(&mut self.world, run.port, now));
-            std::mem::swap(&mut self.world.pop, &mut self.workers[worker]);
+            self.world.worker = 0;
             self.world.later(self.rng.index(3) as u64);
         }
         let restarts = self.history.restarts;
@@ -129,8 +121,8 @@ impl Subject {
     }
 }
 
-fn burst<F: Made>(world: &mut World, port: PortIndex, datagrams: &[Vec<u8>]) -> Sent {
-    let frames = datagrams.iter().map(|bytes| F::made(&world.framed(port, bytes))).collect();
+fn burst<F: FromBytes>(world: &mut World, port: PortIndex, datagrams: &[Vec<u8>]) -> Sent {
+    let frames = datagrams.iter().map(|bytes| F::from_bytes(&world.framed(port, bytes))).collect();
     world.burst::<F>(port, frames)
 }
 
@@ -226,10 +218,12 @@ fn tunnels_get_the_same_from_pops_with_different_histories() {
             let one_by_one: Sent =
                 frames.iter().flat_map(|frame| plain.bytes(WAN, frame)).collect();
             if rng.chance(1, 8) {
-                other.pop = Pop::new(other.soft.clone(), other.counters.clone());
+                other.restart_worker(0);
             }
             let in_a_burst = match rng.chance(1, 2) {
-                true => other.burst(WAN, frames.iter().map(|frame| Used::made(frame)).collect()),
+                true => {
+                    other.burst(WAN, frames.iter().map(|frame| Used::from_bytes(frame)).collect())
+                }
                 false => {
                     other.burst(WAN, frames.iter().map(|frame| HeapFrame::new(frame)).collect())
                 }

@@ -8,10 +8,7 @@ use super::*;
 
 /// A World whose ports have these MTUs.
 fn world(wan: u16, lan: u16) -> World {
-    const WAN_MACS: &str = "gateway_macs = [\"02:00:00:00:01:01\"]";
-    const LAN_MACS: &str = "gateway_macs = [\"02:00:00:00:01:02\"]";
-    let (wan, lan) = (format!("{WAN_MACS}\nmtu = {wan}"), format!("{LAN_MACS}\nmtu = {lan}"));
-    World::edited(&[(WAN_MACS, &wan), (LAN_MACS, &lan)])
+    World::of(&config().setting("wan", "mtu", wan).setting("lan", "mtu", lan))
 }
 
 /// Segments with DF clear, of every kind that is forwarded, with that many bytes of data.

@@ -60,10 +60,11 @@ fn own_errors_quote_no_padding_and_fit_every_host() {
 
 #[test]
 fn a_port_without_an_address_tells_as_the_one_it_was_sent_to() {
-    let receives = "[[port]]\nname = \"in\"\ndevice = \"in\"\nside = \"client\"\n";
-    let text = edited(&[("rx = [\"wan:0\"", "rx = [\"in:0\", \"wan:0\"")]);
-    let text = text.replace("[[worker]]", &format!("{receives}[[worker]]"));
-    let mut world = World::of(&text);
+    let mut world = World::of(&config().edit(|config| {
+        let none: [&str; 0] = [];
+        config.ports.push(port("in", "client", &none));
+        config.workers[0].set("rx", ["in:0", "wan:0", "lan:0"]);
+    }));
     let port = anyrelay_core::net::PortIndex(2);
     let segment = Tcp::new(CLIENT, WEB, ACK);
     // What comes in there goes out to the targets, and answers go back to where it came from.
@@ -76,7 +77,7 @@ fn a_port_without_an_address_tells_as_the_one_it_was_sent_to() {
 
 #[test]
 fn own_errors_are_limited_and_drops_are_counted_all_the_same() {
-    let mut world = World::edited(&[("icmp_per_second = 1000000", "icmp_per_second = 20")]);
+    let mut world = World::of(&config().limit("icmp_per_second", 20));
     let expired = |client: (u32, u16)| {
         Tcp::new(client, WEB, ACK).edit(|segment| segment.ip.ttl = 1).datagram()
     };
@@ -114,9 +115,7 @@ fn sized(segment: &Tcp, len: usize) -> Tcp {
 
 #[test]
 fn what_does_not_fit_is_told_with_the_mtu_that_does() {
-    const NARROW: &str = "gateway_macs = [\"02:00:00:00:01:02\"]";
-    let narrow = format!("{NARROW}\nmtu = 1400");
-    let mut world = World::edited(&[(NARROW, &narrow)]);
+    let mut world = World::of(&config().setting("lan", "mtu", 1400));
     let cases = [
         (Tcp::new(CLIENT, WEB, ACK).stamped(1, 2), 1400),
         (Tcp::new(CLIENT, WEB, ACK), 1388),
@@ -124,9 +123,7 @@ fn what_does_not_fit_is_told_with_the_mtu_that_does() {
     ];
     assert_too_big(&mut world, WAN, &cases, "192.0.2.2");
 
-    const NARROW_WAN: &str = "gateway_macs = [\"02:00:00:00:01:01\"]";
-    let narrow = format!("{NARROW_WAN}\nmtu = 1400");
-    let mut world = World::edited(&[(NARROW_WAN, &narrow)]);
+    let mut world = World::of(&config().setting("wan", "mtu", 1400));
     let down = |case| {
         let (egress, port, tag) = world.egress("web", case, CLIENT);
         Tcp::new(WEB_TARGET, (egress, port), ACK).stamped(1, tag)
@@ -230,9 +227,7 @@ fn padding_is_cut() {
 
 #[test]
 fn a_port_with_a_vlan_takes_and_sends_its_tag_only() {
-    const MAC: &str = "mac = \"02:00:00:00:00:01\"";
-    let tagged = format!("{MAC}\nvlan = 7");
-    let mut world = World::edited(&[(MAC, &tagged)]);
+    let mut world = World::of(&config().setting("wan", "vlan", 7));
     let datagram = Tcp::new(CLIENT, WEB, ACK).stamped(1, 2).datagram();
     let frame = |vlan, datagram: &[u8]| ethernet(WAN_MAC, WAN_GATEWAY, vlan, 0x0800, datagram);
     for vlan in [None, Some(0), Some(8)] {

@@ -150,7 +150,7 @@ fn extensions_stay_only_behind_a_quote_that_keeps_its_length() {
 
 #[test]
 fn a_short_quote_from_the_clients_side_goes_out_in_both_cases() {
-    let mut world = World::edited(&[("variant_per_second = 1000000", "variant_per_second = 31")]);
+    let mut world = World::of(&config().limit("variant_per_second", 31));
     let (_, quoted) = gone_down(&mut world, 0, b"200 OK odd!");
     // With 20 bytes of TCP header or more, but not all of its options.
     for quoted_len in (28..=51).chain([28, 29, 30, 31, 32, 33, 34]) {

@@ -68,8 +68,7 @@ fn echo_is_answered_without_extension_headers_and_padding() {
 
 #[test]
 fn echo_is_limited_and_goes_to_nobody_who_cannot_have_asked() {
-    let mut world =
-        World::of(&config6().replace("echo_per_second = 1000000", "echo_per_second = 2"));
+    let mut world = World::of(&config6().limit("echo_per_second", 2));
     for src in
         ["::", "::1", "::ffff:1.2.3.4", "ff02::1", "2001:db8:1::2", "2001:db8:2::2", "fe80::a"]
     {
@@ -87,10 +86,7 @@ fn echo_is_limited_and_goes_to_nobody_who_cannot_have_asked() {
 
 #[test]
 fn echo_requests_to_a_tunnels_vip_are_answered() {
-    let tunnel = "[[tunnel]]\nname = \"tun\"\nvip6 = \"[2001:db8:f::20]:443\"\n";
-    let keys = "keys = \"keys.toml\"\n";
-    let text = config6().replace(keys, &format!("{keys}tenants = \"tenants.toml\"\n"));
-    let mut world = World::of(&(text + tunnel));
+    let mut world = World::of(&config6().tunnel(tunnel("tun", &[VIP6])));
     let vip = ip6("2001:db8:f::20");
     let sent = world.bytes(WAN, &framed(&echo6(FAR6, vip, b"payload")));
     assert_echoed(&sent, vip, FAR6, b"payload");
@@ -108,8 +104,7 @@ fn echo_requests_to_a_tunnels_vip_are_answered() {
 
 #[test]
 fn a_port_with_a_vlan_answers_with_its_tag() {
-    const MAC: &str = "mac = \"02:00:00:00:00:01\"";
-    let mut world = World::of(&config6().replace(MAC, &format!("{MAC}\nvlan = 7")));
+    let mut world = World::of(&config6().setting("wan", "vlan", 7));
     let group = group_mac(solicited_node(WAN_IP6));
     for (dst, datagram) in
         [(WAN_MAC, echo6(FAR6, WAN_IP6, b"abcd")), (group, solicitation(NEIGHBOUR6, WAN_IP6, None))]

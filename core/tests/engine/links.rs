@@ -11,10 +11,7 @@ const STRANGER: Mac = [2, 0, 0, 0, 9, 9];
 
 /// The config without static MAC addresses of gateways.
 fn learning() -> World {
-    World::edited(&[
-        ("gateway_macs = [\"02:00:00:00:01:01\"]", ""),
-        ("gateway_macs = [\"02:00:00:00:01:02\"]", ""),
-    ])
+    World::of(&learning_config())
 }
 
 /// An ARP frame, read back: destination and source of the frame, operation, sender, target.
@@ -189,10 +186,10 @@ fn a_static_address_is_neither_asked_for_nor_moved() {
 
 #[test]
 fn several_gateways_share_the_clients() {
-    let mut world = World::edited(&[
-        ("gateways = [\"192.0.2.1\"]", "gateways = [\"192.0.2.1\", \"192.0.2.3\", \"192.0.2.4\"]"),
-        ("gateway_macs = [\"02:00:00:00:01:01\"]", ""),
-    ]);
+    let mut world = World::of(&config().edit(|config| {
+        let gateways = ["192.0.2.1", "192.0.2.3", "192.0.2.4"];
+        config.named("wan").set("gateways", gateways).remove("gateway_macs");
+    }));
     let macs = [WAN_GATEWAY, [2, 0, 0, 0, 1, 3], [2, 0, 0, 0, 1, 4]];
     let down = |world: &World, number: u32| {
         let client = (CLIENT.0 + number, CLIENT.1);
@@ -227,8 +224,7 @@ fn several_gateways_share_the_clients() {
 
 #[test]
 fn a_target_on_the_link_is_reached_directly() {
-    let on_link = ("targets = [\"198.51.100.10:8443\"]", "targets = [\"10.1.0.44:8443\"]");
-    let mut world = World::edited(&[on_link]);
+    let mut world = World::of(&config().setting("web", "targets", ["10.1.0.44:8443"]));
     // It is asked for before there is traffic.
     assert_eq!(asked(&mut world), [(LAN, ip("10.1.0.44"))]);
     assert_eq!(world.dropped(WAN, &segment_up().datagram()), DropReason::NeighbourUnresolved);

@@ -14,7 +14,9 @@ const ALL_NODES: u128 = 0xff02 << 112 | 1;
 
 /// The config without static hardware addresses.
 fn learning() -> World {
-    World::of(&config6().replace("gateway_macs", "#"))
+    World::of(&config6().edit(|config| {
+        config.named("wan").remove("gateway_macs");
+    }))
 }
 
 fn framed(dst: Mac, src: Mac, datagram: &[u8]) -> Vec<u8> {
@@ -330,11 +332,12 @@ fn a_host_on_the_link_is_reached_directly() {
 #[test]
 fn a_link_local_gateway_is_asked_from_what_there_is() {
     for (addresses, from) in [
-        ("\"2001:db8:2::2/64\", \"fe80::b/128\"", "fe80::b"),
-        ("\"2001:db8:2::2/64\", \"2001:db8:3::2/64\"", "2001:db8:2::2"),
+        (["2001:db8:2::2/64", "fe80::b/128"], "fe80::b"),
+        (["2001:db8:2::2/64", "2001:db8:3::2/64"], "2001:db8:2::2"),
     ] {
-        let text = config6().replace("\"2001:db8:2::2/64\", \"10.1.0.2/24\", \"fe80::b/64\"", "A");
-        let world = World::of(&text.replace('A', &format!("{addresses}, \"10.1.0.2/24\"")));
+        let [one, other] = addresses;
+        let addresses = [one, other, "10.1.0.2/24"];
+        let world = World::of(&config6().setting("lan", "addresses", addresses));
         let gateway = AddressQuery { port: LAN, ip: ip6("fe80::1") };
         assert_eq!(world.soft.links.solicitation_source(gateway), ip6(from));
     }
@@ -348,10 +351,10 @@ fn frames_of_our_own_need_a_buffer_and_room() {
     assert_eq!(world.drops(LAN, DropReason::NoBuffer), 1);
     // An answer is longer than the question without an option.
     let short = framed(WAN_MAC, STRANGER, &solicitation(NEIGHBOUR6, WAN_IP6, None));
-    world.frame(WAN, Tight::made(&short));
+    world.frame(WAN, Tight::from_bytes(&short));
     assert_eq!(world.reason(), DropReason::NoRoom);
     let long = framed(WAN_MAC, STRANGER, &solicitation(NEIGHBOUR6, WAN_IP6, Some(STRANGER)));
-    assert_eq!(world.frame(WAN, Tight::made(&long)).len(), 1);
+    assert_eq!(world.frame(WAN, Tight::from_bytes(&long)).len(), 1);
 }
 
 #[test]

@@ -8,7 +8,7 @@
 
 mod admission;
 mod agents;
-mod frames6;
+mod buffers;
 mod reassembly;
 mod seen;
 mod seen6;
@@ -43,9 +43,11 @@ mod tunnel_icmp;
 mod tunnel_refusals;
 
 use agents::*;
+use anyrelay_kit::config::{PopConfig, port, tunnel};
 use anyrelay_kit::frames::*;
+use anyrelay_kit::pop::{FromBytes, Said, Sent};
 use anyrelay_kit::rng::Rng;
-use frames6::*;
+use buffers::*;
 use reassembly::*;
 use seen::{Seen, SeenTcp, upper_checksum};
 use seen6::*;

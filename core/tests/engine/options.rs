@@ -19,10 +19,7 @@ fn mss_of(options: &[u8]) -> u16 {
 
 #[test]
 fn mss_is_clamped_both_ways_and_lessened_for_case_1() {
-    let mut clamped = World::edited(&[(
-        "targets = [\"198.51.100.10:8443\"]",
-        "targets = [\"198.51.100.10:8443\"]\nmss = 1400",
-    )]);
+    let mut clamped = World::of(&config().setting("web", "mss", 1400));
     let mut free = World::new();
     for (world, clamp) in [(&mut clamped, 1400), (&mut free, 1460)] {
         for mss in [88, 536, 1399, 1400, 1401, 1460, 8960, 65535] {

@@ -1,6 +1,5 @@
 //! Every reason to drop a frame has a frame that is dropped for it.
 
-use anyrelay_core::config::Config;
 use anyrelay_core::frame::{ChecksumVerdict, HeapFrame};
 use anyrelay_core::net::PortIndex;
 use anyrelay_core::verdict::DropReason;
@@ -29,12 +28,10 @@ fn dropped_for(reason: DropReason) -> Option<(World, PortIndex, Vec<u8>)> {
     let wan = |frame: Vec<u8>| Some((World::new(), WAN, frame));
     let lan = |segment: &Tcp| Some((World::new(), LAN, world.framed(LAN, &segment.datagram())));
     let limited = |limit: &str, datagram: &[u8]| {
-        let off = format!("{limit} = 0");
-        Some((World::edited(&[(&format!("{limit} = 1000000"), &off)]), WAN, to_client(datagram)))
+        Some((World::of(&config().limit(limit, 0)), WAN, to_client(datagram)))
     };
     let full = |limit: &str| {
-        let one = format!("{limit} = 1");
-        let mut world = World::edited(&[(&format!("{limit} = 1000000"), &one)]);
+        let mut world = World::of(&config().limit(limit, 1));
         let syn = to_client(&up.clone().edit(|segment| segment.flags = SYN).datagram());
         assert_eq!(world.bytes(WAN, &syn).len(), 1);
         Some((world, WAN, syn))
@@ -86,13 +83,12 @@ fn dropped_for(reason: DropReason) -> Option<(World, PortIndex, Vec<u8>)> {
         IcmpType => wan(icmp_up(&icmp(13, 0, [0; 4], &[0; 12]))),
         IcmpQuote => wan(icmp_up(&icmp(3, 4, [0; 4], &[0; 28]))),
         NoRoute => {
-            let mut config = Config::parse("pop.toml", CONFIG).unwrap();
+            let mut config = config().parse();
             config.ports[1].gateways.clear();
-            Some((World::with(config), WAN, to_client(&up.datagram())))
+            Some((World::with(&config), WAN, to_client(&up.datagram())))
         }
         NeighbourUnresolved => {
-            let learning = World::edited(&[("gateway_macs = [\"02:00:00:00:01:02\"]", "")]);
-            Some((learning, WAN, to_client(&up.datagram())))
+            Some((World::of(&learning_config()), WAN, to_client(&up.datagram())))
         }
         RateRst => limited("rst_per_second", &Tcp::new(CLIENT, (WEB.0, 9), SYN).datagram()),
         RateVariants => limited("variant_per_second", &Tcp::new(CLIENT, WEB, RST).datagram()),
@@ -148,7 +144,7 @@ fn every_reason_is_hit_and_counted_once() {
                 world.frame(port, frame);
             }
             NoRoom => {
-                world.frame(port, Tight::made(&frame));
+                world.frame(port, Tight::from_bytes(&frame));
             }
             NoBuffer => {
                 world.out.frames_left = Some(0);

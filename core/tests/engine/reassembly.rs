@@ -4,7 +4,7 @@
 use etherparse::Ipv4HeaderSlice;
 
 use crate::seen::checksum;
-use crate::world::Sent;
+use anyrelay_kit::pop::Sent;
 
 /// The frame of the IPv4 datagram whose fragments these are; panics when they are not, or one is
 /// not as it must be on a link with this MTU.

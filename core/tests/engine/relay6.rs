@@ -26,7 +26,7 @@ fn sent_fields(segment: &Tcp) -> (u32, u32, u8, u16, &[u8]) {
 
 #[test]
 fn an_ipv4_clients_segments_reach_its_ipv6_target() {
-    let mut world = relay6_world(&[]);
+    let mut world = relay6_world();
     let (egress, port) = world.egress6("web6", CLIENT);
     for (options, data) in [
         (linux_syn_options(1460, 7, 0), &b""[..]),
@@ -62,7 +62,7 @@ fn an_ipv4_clients_segments_reach_its_ipv6_target() {
 
 #[test]
 fn ipv4_options_do_not_go_on_and_padding_is_cut_off() {
-    let mut world = relay6_world(&[]);
+    let mut world = relay6_world();
     let segment = up(ACK).data(b"x").edit(|s| s.ip.options = vec![7, 7, 4, 1, 2, 3, 4, 0]);
     let mut frame = world.framed(WAN, &segment.datagram());
     frame.extend([0xee; 9]);
@@ -73,7 +73,7 @@ fn ipv4_options_do_not_go_on_and_padding_is_cut_off() {
 
 #[test]
 fn an_ipv6_targets_segments_reach_its_ipv4_client() {
-    let mut world = relay6_world(&[]);
+    let mut world = relay6_world();
     let egress = world.egress6("web6", CLIENT);
     let padding = [6u8, 0, 1, 4, 0, 0, 0, 0];
     for (options, data, extended) in [
@@ -118,8 +118,8 @@ fn ids_of_what_may_be_fragmented_differ_by_segment_and_not_by_pop() {
         let down = |seq| over6(WEB6_TARGET, egress, &segment(seq));
         (0..50).map(|n| Seen::frame(&world.passed(LAN, &down(n * 1220)).1).id).collect()
     };
-    let one = ids(&mut relay6_world(&[]));
-    assert_eq!(one, ids(&mut relay6_world(&[("id = 1\n", "id = 2\n")])));
+    let one = ids(&mut relay6_world());
+    assert_eq!(one, ids(&mut World::of(&relay6_config().set("id", 2))));
     let mut distinct = one.clone();
     distinct.sort_unstable();
     distinct.dedup();
@@ -128,7 +128,7 @@ fn ids_of_what_may_be_fragmented_differ_by_segment_and_not_by_pop() {
 
 #[test]
 fn ipv6_clients_and_targets_meet_in_transparent_mode() {
-    let mut world = relay6_world(&[]);
+    let mut world = relay6_world();
     let target = world.target6("raw6", CLIENT6);
     let options = linux_syn_options(1460, 7, 0);
     let syn = plain(SYN).options(&options);
@@ -161,7 +161,7 @@ fn ipv6_clients_and_targets_meet_in_transparent_mode() {
 
 #[test]
 fn clients_are_spread_over_ipv6_targets_by_the_definition() {
-    let mut world = relay6_world(&[]);
+    let mut world = relay6_world();
     let mut met = Vec::new();
     for n in 0..60u16 {
         let client = (CLIENT.0 + u32::from(n / 7), 20_000 + n);
@@ -186,7 +186,7 @@ fn clients_are_spread_over_ipv6_targets_by_the_definition() {
 
 #[test]
 fn damage_stays_visible() {
-    let mut world = relay6_world(&[]);
+    let mut world = relay6_world();
     let egress = world.egress6("web6", CLIENT);
     let holds4 = |frame: &[u8]| {
         let datagram = validator::read_datagram(&frame[14..]).unwrap();
@@ -209,7 +209,7 @@ fn damage_stays_visible() {
 
 #[test]
 fn rsts_are_mapped_whatever_they_carry() {
-    let mut world = relay6_world(&[]);
+    let mut world = relay6_world();
     let egress = world.egress6("web6", CLIENT);
     for flags in [RST, RST | ACK, FIN | ACK, ACK] {
         let seen = SeenTcp6::frame(&world.passed(WAN, &up(flags).datagram()).1, 0);
@@ -223,7 +223,7 @@ fn rsts_are_mapped_whatever_they_carry() {
 #[test]
 fn what_is_not_to_be_relayed_is_dropped_and_counted() {
     use DropReason::*;
-    let world = relay6_world(&[]);
+    let world = relay6_world();
     let egress = world.egress6("web6", CLIENT);
     let raw_target = RAW6_TARGETS[0];
     let of = |service: &str, client: (u32, u16)| world.egress6(service, client);
@@ -287,7 +287,7 @@ fn what_is_not_to_be_relayed_is_dropped_and_counted() {
         (LAN, echo6(FAR6, egress.0, b"ping"), IcmpType, None),
     ];
     for (number, (port, datagram, reason, service)) in cases.into_iter().enumerate() {
-        let mut world = relay6_world(&[]);
+        let mut world = relay6_world();
         assert_eq!(world.dropped(port, &datagram), reason, "case {number}");
         assert_eq!(world.drops(port, reason), 1);
         for name in ["web6", "many6", "raw6"] {
@@ -299,7 +299,7 @@ fn what_is_not_to_be_relayed_is_dropped_and_counted() {
 
 #[test]
 fn a_syn_to_a_port_without_a_service_gets_a_rst_in_its_family() {
-    let mut world = relay6_world(&[]);
+    let mut world = relay6_world();
     let sent = world.datagram(WAN, &Tcp::new(CLIENT, (WEB6.0, 81), SYN).datagram());
     assert_eq!(Seen::frame(&sent[0].1).tcp().flags, RST | ACK);
     let sent = world.datagram(WAN, &over6(CLIENT6, (RAW6.0, 444), &plain(SYN)));
@@ -311,8 +311,7 @@ fn a_syn_to_a_port_without_a_service_gets_a_rst_in_its_family() {
 
 #[test]
 fn syns_have_their_rates_and_other_segments_do_not_use_them_up() {
-    let edits = [("syn_per_prefix_per_second = 1000000", "syn_per_prefix_per_second = 2")];
-    let mut world = relay6_world(&edits);
+    let mut world = World::of(&relay6_config().limit("syn_per_prefix_per_second", 2));
     for n in 0..5u16 {
         let client = (CLIENT.0, 1000 + n);
         world.passed(WAN, &Tcp::new(client, WEB6, ACK).datagram());
@@ -349,7 +348,7 @@ fn told6(world: &mut World, port: PortIndex, datagram: &[u8]) -> Vec<u8> {
 
 #[test]
 fn who_sends_what_is_at_its_last_hop_is_told_in_his_family() {
-    let mut world = relay6_world(&[]);
+    let mut world = relay6_world();
     let egress = world.egress6("web6", CLIENT);
     for ttl in [0, 1] {
         let datagram = up(ACK).edit(|s| s.ip.ttl = ttl).datagram();
@@ -370,8 +369,7 @@ fn who_sends_what_is_at_its_last_hop_is_told_in_his_family() {
 #[test]
 fn who_sends_what_does_not_fit_is_told_in_his_family_what_would() {
     // Towards the target there is less room: 20 bytes less still for IPv4, whose header is shorter.
-    let lan = ("device = \"lan\"", "device = \"lan\"\nmtu = 1400");
-    let mut world = relay6_world(&[lan]);
+    let mut world = World::of(&relay6_config().setting("lan", "mtu", 1400));
     for (data, fits) in [(1340, true), (1341, false)] {
         let datagram = up(ACK).data(&vec![1; data]).datagram();
         if fits {
@@ -390,8 +388,7 @@ fn who_sends_what_does_not_fit_is_told_in_his_family_what_would() {
     *damaged.last_mut().unwrap() ^= 1;
     assert_eq!(world.dropped(WAN, &damaged), DropReason::TcpChecksum);
 
-    let wan = ("device = \"wan\"", "device = \"wan\"\nmtu = 1400");
-    let mut world = relay6_world(&[wan]);
+    let mut world = World::of(&relay6_config().setting("wan", "mtu", 1400));
     let egress = world.egress6("web6", CLIENT);
     let datagram = |data| over6(WEB6_TARGET, egress, &plain(ACK).data(&vec![1; data]));
     world.passed(LAN, &datagram(1360));
@@ -402,8 +399,8 @@ fn who_sends_what_does_not_fit_is_told_in_his_family_what_would() {
 
 #[test]
 fn what_may_be_fragmented_goes_on_in_fragments() {
-    let lan = ("device = \"lan\"", "device = \"lan\"\nmtu = 1400");
-    let (mut wide, mut narrow) = (relay6_world(&[]), relay6_world(&[lan]));
+    let mut wide = relay6_world();
+    let mut narrow = World::of(&relay6_config().setting("lan", "mtu", 1400));
     let mut ids = Vec::new();
     for (number, data) in [1341, 1342, 1400, 1440].into_iter().enumerate() {
         let numbers = |s: &mut Tcp| (s.ip.fragment, s.ip.id) = (0, 7 + number as u16);
@@ -428,12 +425,10 @@ fn what_may_be_fragmented_goes_on_in_fragments() {
 fn small_segments_to_ipv4_clients_may_be_fragmented() {
     // A port without IPv6 may have less than 1280 bytes, below which no target goes.
     let config = |mtu: usize| {
-        let config = relay6_config().replace(", \"2001:db8:1::2/64\"]", "]");
-        let config = config.replace("[\"192.0.2.1\", \"fe80::1\"]", "[\"192.0.2.1\"]");
-        let macs = "[\"02:00:00:00:01:01\", \"02:00:00:00:01:01\"]";
-        let config = config.replace(macs, "[\"02:00:00:00:01:01\"]");
-        let config = config.replace("device = \"wan\"", &format!("device = \"wan\"\nmtu = {mtu}"));
-        config.split("[[relay]]\nname = \"raw6\"").next().unwrap().to_owned()
+        relay6_config().edit(|of_all| {
+            of_all.ports[0] = config().named("wan").clone().with("mtu", mtu);
+            of_all.relays.retain(|relay| relay.name() != "raw6");
+        })
     };
     let (mut wide, mut narrow) = (World::of(&config(1500)), World::of(&config(1000)));
     let egress = wide.egress6("web6", CLIENT);
@@ -453,23 +448,24 @@ fn small_segments_to_ipv4_clients_may_be_fragmented() {
 
 #[test]
 fn without_room_or_a_way_nothing_is_sent() {
-    let mut world = relay6_world(&[]);
+    let mut world = relay6_world();
     let egress = world.egress6("web6", CLIENT);
     let frame = world.framed(WAN, &up(ACK).datagram());
-    assert_eq!(world.frame(WAN, Tight::made(&frame)), []);
+    assert_eq!(world.frame(WAN, Tight::from_bytes(&frame)), []);
     assert_eq!(world.reason(), DropReason::NoRoom);
     // The other way headers become shorter, so that there is always room.
     let frame = world.framed(LAN, &over6(WEB6_TARGET, egress, &plain(ACK)));
-    assert_eq!(world.frame(LAN, Tight::made(&frame)).len(), 1);
+    assert_eq!(world.frame(LAN, Tight::from_bytes(&frame)).len(), 1);
 
-    let macs = "gateway_macs = [\"02:00:00:00:01:02\", \"02:00:00:00:01:02\"]";
-    let mut world = relay6_world(&[(macs, "")]);
+    let mut world = World::of(&relay6_config().edit(|config| {
+        config.named("lan").remove("gateway_macs");
+    }));
     world.poll();
     world.out.sent.clear();
     assert_eq!(world.dropped(WAN, &up(ACK).datagram()), DropReason::NeighbourUnresolved);
-    let mut config = anyrelay_core::config::Config::parse("f", &relay6_config()).unwrap();
+    let mut config = relay6_config().parse();
     config.ports[1].gateways.clear();
-    let mut world = World::with(config);
+    let mut world = World::with(&config);
     let datagram = over6(CLIENT6, RAW6, &plain(ACK));
     for datagram in [up(ACK).datagram(), datagram] {
         assert_eq!(world.dropped(WAN, &datagram), DropReason::NoRoute);
@@ -478,8 +474,8 @@ fn without_room_or_a_way_nothing_is_sent() {
 
 #[test]
 fn targets_on_a_ports_own_link_are_asked_for_and_reached_directly() {
-    let on_link = "\"[2001:db8:2::77]:8443\"";
-    let mut world = relay6_world(&[("\"[2001:db8:5::1]:8443\"", on_link)]);
+    let on_link = ["[2001:db8:2::77]:8443"];
+    let mut world = World::of(&relay6_config().setting("web6", "targets", on_link));
     let host = [2, 0, 0, 0, 9, 9];
     let target = ip6("2001:db8:2::77");
     world.poll();
@@ -496,7 +492,7 @@ fn targets_on_a_ports_own_link_are_asked_for_and_reached_directly() {
 
 #[test]
 fn services_between_ipv4_and_ipv4_are_as_they_were_beside_others() {
-    let (mut alone, mut beside) = (World::new(), relay6_world(&[]));
+    let (mut alone, mut beside) = (World::new(), relay6_world());
     let (egress, port, tag) = alone.egress("web", 0, CLIENT);
     let up = Tcp::new(CLIENT, WEB, ACK).stamped(1, 2).data(b"data");
     let down = Tcp::new(WEB_TARGET, (egress, port), ACK).stamped(1, tag);

@@ -17,7 +17,7 @@ struct Traffic6 {
 
 impl Traffic6 {
     fn new(seed: u64) -> Traffic6 {
-        Traffic6 { rng: Rng(seed), oracle: relay6_world(&[]) }
+        Traffic6 { rng: Rng(seed), oracle: relay6_world() }
     }
 
     fn client4(&mut self) -> (u32, u16) {
@@ -166,7 +166,7 @@ fn whatever_comes_in_what_goes_out_keeps_the_rules() {
     let seeds = one.map_or(1..if full { 200 } else { 7 }, |seed| seed..seed + 1);
     for seed in seeds {
         let mut traffic = Traffic6::new(seed);
-        let mut world = relay6_world(&[]);
+        let mut world = relay6_world();
         let mut place = Place { seed, number: 0 };
         let (mut sent_on, mut of_mutated) = (0, 0);
         for number in 0..10_000 {
@@ -202,10 +202,9 @@ fn pops_with_different_histories_give_the_same_output() {
     let one = std::env::var("ANYRELAY_SEED").ok().map(|seed| seed.parse::<u64>().unwrap());
     for seed in one.map_or(1..9, |seed| seed..seed + 1) {
         let mut traffic = Traffic6::new(seed);
-        let mut plain = relay6_world(&[]);
+        let mut plain = relay6_world();
         // Another POP, with another past.
-        let edits = [("id = 1\n", "id = 2\n"), ("name = \"pop1\"", "name = \"b\"")];
-        let mut other = relay6_world(&edits);
+        let mut other = World::of(&relay6_config().set("id", 2).set("name", "b"));
         other.later(77_000);
         for _ in 0..200 {
             let (port, datagram) = traffic.datagram();
@@ -222,7 +221,9 @@ fn pops_with_different_histories_give_the_same_output() {
             let one_by_one: Sent =
                 frames.iter().flat_map(|frame| plain.bytes(port, frame)).collect();
             let in_a_burst = match run % 2 {
-                0 => other.burst(port, frames.iter().map(|frame| Used::made(frame)).collect()),
+                0 => {
+                    other.burst(port, frames.iter().map(|frame| Used::from_bytes(frame)).collect())
+                }
                 _ => other.burst(port, frames.iter().map(|frame| HeapFrame::new(frame)).collect()),
             };
             assert_eq!(one_by_one.len(), in_a_burst.len(), "seed {seed}, run {run}");

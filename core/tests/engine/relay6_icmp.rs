@@ -51,8 +51,8 @@ struct Prefixed {
     went_down: Vec<u8>,
 }
 
-fn prefixed(edits: &[(&str, &str)], data: &[u8]) -> Prefixed {
-    let mut world = relay6_world(edits);
+fn prefixed(config: &PopConfig, data: &[u8]) -> Prefixed {
+    let mut world = World::of(config);
     let egress = world.egress6("web6", CLIENT);
     let up = Tcp::new(CLIENT, WEB6, ACK | PSH).stamped(7, 8).data(data);
     let down = plain(ACK | PSH).stamped(9, 10).data(data);
@@ -72,7 +72,7 @@ fn one(world: &World, sent: &Sent, out: PortIndex) -> Vec<u8> {
 #[test]
 fn errors_over_ipv6_reach_the_ipv4_client() {
     for (mtu, announced) in [(1400, 1380), (1280, 1260), (68, 1260), (70_000, 65_535)] {
-        let Prefixed { mut world, went_up, sent_up, .. } = prefixed(&[], &[7; 900]);
+        let Prefixed { mut world, went_up, sent_up, .. } = prefixed(&relay6_config(), &[7; 900]);
         for len in [48, 60, 72, 500, 2000] {
             let sent = world.datagram(LAN, &error6(TOO_BIG6, mtu, &went_up, len));
             let seen = Seen::frame(&one(&world, &sent, WAN));
@@ -96,7 +96,8 @@ fn errors_over_ipv6_reach_the_ipv4_client() {
 #[test]
 fn errors_over_ipv4_reach_the_ipv6_target() {
     for (mtu, announced) in [(1400, 1420), (1300, 1320), (600, 1280), (68, 1280), (0, 1280)] {
-        let Prefixed { mut world, egress, sent_down, went_down, .. } = prefixed(&[], &[7; 1300]);
+        let Prefixed { mut world, egress, sent_down, went_down, .. } =
+            prefixed(&relay6_config(), &[7; 1300]);
         for len in [28, 40, 100, 548, 2000] {
             let sent = world.datagram(WAN, &error4(TOO_BIG4, mtu, &went_down, len));
             let seen = Seen6::frame(&one(&world, &sent, LAN));
@@ -114,7 +115,7 @@ fn errors_over_ipv4_reach_the_ipv6_target() {
 
 #[test]
 fn a_router_that_announces_nothing_is_guessed_for() {
-    let Prefixed { mut world, went_down, .. } = prefixed(&[], &[7; 1440 - 12]);
+    let Prefixed { mut world, went_down, .. } = prefixed(&relay6_config(), &[7; 1440 - 12]);
     assert_eq!(went_down.len(), 1480);
     // Below 1480 bytes the next likely MTU is less than what IPv6 lets a host go down to; below 1500,
     // which no datagram here has, it would be 1492.
@@ -125,8 +126,8 @@ fn a_router_that_announces_nothing_is_guessed_for() {
 
 #[test]
 fn the_floor_of_ipv4_holds_for_what_was_ipv6() {
-    let edits = [("id = 1\n", "id = 1\nicmp_mtu_floor = 1400\n")];
-    let Prefixed { mut world, went_up, went_down, .. } = prefixed(&edits, &[7; 900]);
+    let config = relay6_config().set("icmp_mtu_floor", 1400);
+    let Prefixed { mut world, went_up, went_down, .. } = prefixed(&config, &[7; 900]);
     let sent = world.datagram(LAN, &error6(TOO_BIG6, 1300, &went_up, 500));
     assert_eq!(Seen::frame(&one(&world, &sent, WAN)).icmp().2, 1400);
     let sent = world.datagram(WAN, &error4(TOO_BIG4, 1300, &went_down, 500));
@@ -136,7 +137,7 @@ fn the_floor_of_ipv4_holds_for_what_was_ipv6() {
 
 #[test]
 fn errors_of_all_kinds_are_said_in_the_other_familys_words() {
-    let Prefixed { mut world, went_up, went_down, .. } = prefixed(&[], b"data");
+    let Prefixed { mut world, went_up, went_down, .. } = prefixed(&relay6_config(), b"data");
     for (from, to) in [((1, 0), (3, 1)), ((1, 1), (3, 10)), ((1, 4), (3, 3)), ((3, 0), (11, 0))] {
         let sent = world.datagram(LAN, &error6(from, 0, &went_up, 500));
         let (kind, code, ..) = Seen::frame(&one(&world, &sent, WAN)).icmp();
@@ -158,7 +159,7 @@ fn errors_of_all_kinds_are_said_in_the_other_familys_words() {
 
 #[test]
 fn errors_about_transparent_segments_reach_both_ends_over_ipv6() {
-    let mut world = relay6_world(&[]);
+    let mut world = relay6_world();
     let target = world.target6("raw6", CLIENT6);
     let segment = plain(ACK).stamped(1, 2).data(&[3; 700]);
     let (up, down) = (over6(CLIENT6, RAW6, &segment), over6(target, CLIENT6, &segment));
@@ -188,10 +189,8 @@ fn errors_about_transparent_segments_reach_both_ends_over_ipv6() {
 #[test]
 fn quoted_extension_headers_are_not_taken_for_the_port_of_a_tunnel() {
     // Next header 6 and length 0 would be port 1536.
-    let tunnel = "[[tunnel]]\nname = \"tun\"\nvip6 = \"[2001:db8:f::10]:1536\"\n";
-    let keys = "keys = \"keys.toml\"\n";
-    let text = relay6_config().replace(keys, &format!("{keys}tenants = \"tenants.toml\"\n"));
-    let mut world = World::of(&(text + tunnel));
+    let config = relay6_config().tunnel(tunnel("tun", &["[2001:db8:f::10]:1536"]));
+    let mut world = World::of(&config);
     let target = world.target6("raw6", CLIENT6);
     let segment = segment6(target, CLIENT6, &plain(ACK).stamped(1, 2).data(&[3; 700]));
     let padded = [&[6u8, 0, 1, 4, 0, 0, 0, 0], &segment[..]].concat();
@@ -210,7 +209,7 @@ fn quoted_extension_headers_are_not_taken_for_the_port_of_a_tunnel() {
 #[test]
 fn quotes_that_are_not_of_segments_of_ours_are_refused() {
     use DropReason::*;
-    let Prefixed { world, egress, went_up, went_down, .. } = prefixed(&[], &[7; 100]);
+    let Prefixed { world, egress, went_up, went_down, .. } = prefixed(&relay6_config(), &[7; 100]);
     let target = world.target6("raw6", CLIENT6);
     let other6 = |from: End6, to: End6| over6(from, to, &plain(ACK));
     let big6 = |datagram: &[u8]| error6(TOO_BIG6, 1400, datagram, 500);
@@ -286,7 +285,7 @@ fn quotes_that_are_not_of_segments_of_ours_are_refused() {
         (LAN, big6(&other6((LAN_IP6, 9), target)), IcmpType, None),
     ];
     for (number, (port, error, reason, service)) in cases.into_iter().enumerate() {
-        let mut world = relay6_world(&[]);
+        let mut world = relay6_world();
         assert_eq!(world.dropped(port, &error), reason, "case {number}");
         for name in ["web6", "many6", "raw6"] {
             let count = world.counters.service_drops(world.service(name).slot, reason);
@@ -297,7 +296,7 @@ fn quotes_that_are_not_of_segments_of_ours_are_refused() {
 
 #[test]
 fn errors_at_their_last_hop_end_and_nobody_is_told() {
-    let Prefixed { mut world, went_up, went_down, .. } = prefixed(&[], b"data");
+    let Prefixed { mut world, went_up, went_down, .. } = prefixed(&relay6_config(), b"data");
     let mut error = error6(TOO_BIG6, 1400, &went_up, 500);
     error[7] = 1;
     assert_eq!(world.dropped(LAN, &error), DropReason::TtlExceeded);
@@ -309,8 +308,8 @@ fn errors_at_their_last_hop_end_and_nobody_is_told() {
 
 #[test]
 fn errors_are_bounded_for_each_network_of_clients() {
-    let edits = [("icmp_forward_per_second = 1000000", "icmp_forward_per_second = 2")];
-    let Prefixed { mut world, went_up, went_down, .. } = prefixed(&edits, b"data");
+    let config = relay6_config().limit("icmp_forward_per_second", 2);
+    let Prefixed { mut world, went_up, went_down, .. } = prefixed(&config, b"data");
     let errors = [
         (LAN, error6(TOO_BIG6, 1400, &went_up, 500)),
         (WAN, error4(TOO_BIG4, 1400, &went_down, 500)),

@@ -1,23 +1,17 @@
 //! How many SYNs a relay service takes: from one network, and in all. What a connection sends after
 //! its SYN is never held back.
 
-use anyrelay_core::pop::Pop;
 use anyrelay_core::verdict::DropReason;
 
 use crate::*;
 
 /// A World in which these limits hold.
 fn limited(per_prefix: u32, per_service: u32) -> World {
-    World::edited(&[
-        (
-            "syn_per_prefix_per_second = 1000000",
-            &format!("syn_per_prefix_per_second = {per_prefix}"),
-        ),
-        (
-            "syn_per_service_per_second = 1000000",
-            &format!("syn_per_service_per_second = {per_service}"),
-        ),
-    ])
+    World::of(
+        &config()
+            .limit("syn_per_prefix_per_second", per_prefix)
+            .limit("syn_per_service_per_second", per_service),
+    )
 }
 
 /// Whether a SYN from `src` to `vip` is sent on; if not, why.
@@ -142,6 +136,6 @@ fn a_network_does_not_suffer_for_the_floods_of_others() {
 fn workers_have_their_own() {
     let mut world = limited(10, 1_000_000);
     assert_eq!(taken(&mut world, 99, |_| CLIENT.0, WEB), 10);
-    world.pop = Pop::new(world.soft.clone(), world.counters.clone());
+    world.restart_worker(0);
     assert_eq!(taken(&mut world, 99, |_| CLIENT.0, WEB), 10);
 }

@@ -16,7 +16,7 @@ pub struct Run {
     pub datagrams: Vec<Vec<u8>>,
 }
 
-/// Makes traffic for the config [`CONFIG`].
+/// Makes traffic for the config [`config`].
 pub struct Traffic {
     pub rng: Rng,
     /// Sees segments through, so that errors can quote what comes out.

@@ -52,9 +52,9 @@ fn the_smallest_syn_is_answered_though_its_answer_is_longer() {
     let syn = Segment::new(A4.parse().unwrap(), VIP4.parse().unwrap(), SYN);
     let frame = world.framed(WAN, &syn.datagram());
     assert_eq!(frame.len(), 54);
-    let sent = world.frame(WAN, Used::made(&frame));
+    let sent = world.frame(WAN, Used::from_bytes(&frame));
     assert_eq!(outer(&sent[0].1).options.len(), 4);
-    assert!(world.frame(WAN, Tight::made(&frame)).is_empty());
+    assert!(world.frame(WAN, Tight::from_bytes(&frame)).is_empty());
     assert_eq!(world.reason(), DropReason::NoRoom);
 }
 
@@ -163,9 +163,9 @@ fn buffers_as_ports_have_them_do() {
         let up = from.data(&world, to.token(), 3, b"an odd body");
         let frame = world.framed(WAN, &up.datagram());
         let sent = world.bytes(WAN, &frame);
-        assert_eq!(world.frame(WAN, Used::made(&frame)), sent);
+        assert_eq!(world.frame(WAN, Used::from_bytes(&frame)), sent);
         // It only shrinks, so no room is needed.
-        assert_eq!(world.frame(WAN, Tight::made(&frame)), sent);
+        assert_eq!(world.frame(WAN, Tight::from_bytes(&frame)), sent);
         // TCP and IPv4 options, padding of the frame.
         let mut padded = frame.clone();
         padded.extend([0xee; 9]);

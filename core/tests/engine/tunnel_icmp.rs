@@ -26,11 +26,11 @@ struct Pair {
 
 impl Pair {
     fn new(a: &str, b: &str) -> Pair {
-        Pair::edited(a, b, &[])
+        Pair::of(&tunnel_config(1), a, b)
     }
 
-    fn edited(a: &str, b: &str, edits: &[(&str, &str)]) -> Pair {
-        Pair::in_world(tunnel_world_with(1, edits, KEYS), a, b)
+    fn of(config: &PopConfig, a: &str, b: &str) -> Pair {
+        Pair::in_world(tunnel_world_of(config, KEYS), a, b)
     }
 
     fn in_world(mut world: World, a: &str, b: &str) -> Pair {
@@ -459,13 +459,13 @@ fn only_agents_of_the_tunnel_are_told() {
     for (a, b) in [(A4, B4), (A6, B6)] {
         let mut pair = Pair::new(a, b);
         let error = pair.too_big(1350, &pair.down.clone(), 548);
-        let tenants = ("tenants = [\"acme\", \"zorg\"]", "tenants = [\"zorg\"]");
-        pair.world.snapshot = tunnel_world_with(1, &[tenants], KEYS).snapshot;
+        let config = tunnel_config(1).setting("tun", "tenants", ["zorg"]);
+        pair.world.snapshot = tunnel_world_of(&config, KEYS).snapshot.clone();
         pair.refused(&error, DropReason::UnknownTenant);
         // The sender's address has become a target's.
         if a == A4 {
-            let target = ("198.51.100.10:8443", "198.18.5.9:8443");
-            pair.world.snapshot = tunnel_world_with(1, &[target], KEYS).snapshot;
+            let config = tunnel_config(1).setting("web", "targets", ["198.18.5.9:8443"]);
+            pair.world.snapshot = tunnel_world_of(&config, KEYS).snapshot.clone();
             pair.refused(&error, DropReason::DestinationNotAllowed);
         }
     }
@@ -474,8 +474,8 @@ fn only_agents_of_the_tunnel_are_told() {
 #[test]
 fn one_network_is_told_so_often() {
     for (a, b) in [(A4, B4), (A6, B6)] {
-        let limit = ("icmp_forward_per_second = 1000000", "icmp_forward_per_second = 10");
-        let mut pair = Pair::edited(a, b, &[limit]);
+        let config = tunnel_config(1).limit("icmp_forward_per_second", 10);
+        let mut pair = Pair::of(&config, a, b);
         let error = pair.too_big(1350, &pair.down.clone(), 548);
         for _ in 0..10 {
             pair.told(&error);
@@ -511,14 +511,12 @@ fn one_network_is_told_so_often() {
 fn what_does_not_fit_on_the_way_down_is_told() {
     for (a, b) in [(A4, B4), (A4, B6), (A6, B4), (A6, B6)] {
         // `check` lets no tunnel have an MTU that a port does not take; here it does not look.
-        let narrow = |edits| {
-            let mut config = tunnel_config(1, edits);
+        let narrow = |config: &PopConfig| {
+            let mut config = config.parse();
             config.ports[0].mtu = 1300;
-            let mut world = World::keyed(config, KEYS, TENANTS);
-            world.later(1_795_000_004_000 - 1_000_000);
-            world
+            tunnel_world_with(&config, KEYS)
         };
-        let mut pair = Pair::in_world(narrow(&[]), a, b);
+        let mut pair = Pair::in_world(narrow(&tunnel_config(1)), a, b);
         let longer_by = longer_by(&pair);
         let around = pair.a.data(&pair.world, pair.b.token(), 0, b"").datagram().len();
         let body = |len: usize| vec![7; len];
@@ -554,8 +552,8 @@ fn what_does_not_fit_on_the_way_down_is_told() {
             }
         }
         // Within the limit of errors of its own.
-        let none = ("icmp_per_second = 1000000", "icmp_per_second = 0");
-        pair.world.snapshot = narrow(&[none]).snapshot;
+        let none = tunnel_config(1).limit("icmp_per_second", 0);
+        pair.world.snapshot = narrow(&none).snapshot.clone();
         assert!(pair.world.datagram(WAN, &up).is_empty());
         assert_eq!(pair.world.reason(), DropReason::TooBig);
         let kinds = [ReplyKind::FragmentationNeeded, ReplyKind::PacketTooBig];

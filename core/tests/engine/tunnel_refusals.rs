@@ -194,8 +194,8 @@ fn a_destination_that_can_be_no_agent() {
     let mut pair = Pair::new(A4, "198.51.100.77:9");
     let to = pair.data();
     pair.world = {
-        let target = ("198.51.100.10:8443", "198.51.100.77:8443");
-        let mut world = tunnel_world_with(1, &[target], KEYS);
+        let config = tunnel_config(1).setting("web", "targets", ["198.51.100.77:8443"]);
+        let mut world = tunnel_world_of(&config, KEYS);
         world.now = pair.world.now;
         world
     };
@@ -225,11 +225,11 @@ fn tokens_of_another_service_or_other_keys() {
     let data = moved.data(&pair.world, six.token(), 9, b"body");
     pair.refuses(&data, DropReason::DestinationFamily);
     let keys = KEYS.replace("4041", "4140");
-    let mut other = tunnel_world_with(1, &[], &keys);
+    let mut other = tunnel_world_of(&tunnel_config(1), &keys);
     assert_eq!(refused(&mut other, &pair.data()), DropReason::OwnToken);
     // Sequence secrets apart: tokens hold, numbers do not.
     let keys = KEYS.replace("2021", "2120");
-    let mut other = tunnel_world_with(1, &[], &keys);
+    let mut other = tunnel_world_of(&tunnel_config(1), &keys);
     assert_eq!(refused(&mut other, &pair.data()), DropReason::NotInSequence);
 }
 
@@ -238,7 +238,7 @@ fn tenants_that_the_tunnel_no_longer_serves() {
     let mut pair = Pair::new(A4, B4);
     let (data, keepalive) = (pair.data(), pair.a.keepalive(&pair.world));
     let now = pair.world.now;
-    pair.world = tunnel_world_with(1, &[("\"acme\", \"zorg\"", "\"zorg\"")], KEYS);
+    pair.world = tunnel_world_of(&tunnel_config(1).setting("tun", "tenants", ["zorg"]), KEYS);
     pair.world.now = now;
     pair.refuses(&data, DropReason::UnknownTenant);
     pair.refuses(&keepalive, DropReason::UnknownAgent);
@@ -258,13 +258,13 @@ fn epochs_that_are_over() {
     for (a, b) in [(A4, B4), (A6, B6)] {
         let before = &format!("{relay}{first}");
         let at = |ms: i64| {
-            let mut world = tunnel_world_with(1, &[], &both);
+            let mut world = tunnel_world_of(&tunnel_config(1), &both);
             world.now.unix =
                 anyrelay_core::time::UnixTime::from_millis(started.wrapping_add_signed(ms));
             world
         };
         let day = 24 * 3600 * 1000;
-        let mut old = tunnel_world_with(1, &[], before);
+        let mut old = tunnel_world_of(&tunnel_config(1), before);
         old.now = at(-1).now;
         let a = Agent::connected(&mut old, 1, 1, a);
         let mut b = Agent::connected(&mut old, 1, 2, b);
@@ -400,11 +400,11 @@ fn a_syn_where_nothing_listens_is_reset() {
 
 #[test]
 fn syn_acks_are_bounded_for_each_network() {
-    let limit = ("syn_ack_per_second = 1000000", "syn_ack_per_second = 10");
+    let config = tunnel_config(1).limit("syn_ack_per_second", 10);
     for (own, neighbour, other) in
         [(A4, "198.18.5.200:7", "198.18.6.9:7"), (A6, "[2600:1:0:ff::1]:7", "[2600:1:0:100::1]:7")]
     {
-        let mut world = tunnel_world_with(1, &[limit], KEYS);
+        let mut world = tunnel_world_of(&config, KEYS);
         let syn = |world: &World, addr| Agent::new(1, 1, addr).syn(world).datagram();
         let answered = |world: &mut World, addr, count| {
             let datagram = syn(world, addr);
@@ -429,8 +429,8 @@ fn syn_acks_are_bounded_for_each_network() {
 
 #[test]
 fn wrong_macs_are_bounded_for_each_host() {
-    let limit = ("[limits]\n", "[limits]\nkeepalive_mac_per_second = 10\n");
-    let mut world = tunnel_world_with(1, &[limit], KEYS);
+    let config = tunnel_config(1).limit("keepalive_mac_per_second", 10);
+    let mut world = tunnel_world_of(&config, KEYS);
     let a = Agent::connected(&mut world, 1, 1, A4);
     let neighbour = Agent::connected(&mut world, 1, 2, "198.18.5.77:9");
     let b = Agent::connected(&mut world, 1, 2, B4);

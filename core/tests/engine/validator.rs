@@ -1,5 +1,5 @@
 //! Rules that whatever a POP sends must keep, checked against the frame that it was sent for. Own
-//! rules and `etherparse`; nothing of the core's. For the config [`CONFIG`].
+//! rules and `etherparse`; nothing of the core's. For the config [`config`].
 
 use anyrelay_core::net::PortIndex;
 use etherparse::Ipv4HeaderSlice;

@@ -1,12 +1,13 @@
-//! A POP whose relay services have IPv6, segments over IPv6 written by hand, and read back.
+//! A POP with IPv6: on its ports alone, and in its relays.
 
 use anyrelay_core::net::Endpoint;
 use anyrelay_core::net::PortIndex;
 use anyrelay_core::relay::mapping::{ClientSide, ClientTimestamps};
 use anyrelay_core::verdict::Verdict;
+use anyrelay_kit::config::{Egress, PopConfig, mac_text, relay};
 use anyrelay_kit::frames::{Tcp, ip, ip6};
 
-use super::world::{CONFIG, World};
+use super::world::{LAN_GATEWAY, LAN_MAC, WAN_GATEWAY, WAN_MAC, World, config};
 
 /// An IPv6 address and a port.
 pub type End6 = (u128, u16);
@@ -25,50 +26,58 @@ pub const CLIENT6: End6 = (0x2600 << 112 | 5, 40_006);
 /// The prefix of egress addresses.
 pub const PREFIX6: u128 = 0x2001_0db8_0064 << 80;
 
-/// [`CONFIG`] with IPv6 on both ports, and services that have it.
-pub fn relay6_config() -> String {
-    let edits = [
-        ("addresses = [\"192.0.2.2/24\"]", "addresses = [\"192.0.2.2/24\", \"2001:db8:1::2/64\"]"),
-        ("[\"192.0.2.1\"]", "[\"192.0.2.1\", \"fe80::1\"]"),
-        ("[\"02:00:00:00:01:01\"]", "[\"02:00:00:00:01:01\", \"02:00:00:00:01:01\"]"),
-        ("addresses = [\"10.1.0.2/24\"]", "addresses = [\"10.1.0.2/24\", \"2001:db8:2::2/64\"]"),
-        ("[\"10.1.0.1\"]", "[\"10.1.0.1\", \"2001:db8:2::1\"]"),
-        ("[\"02:00:00:00:01:02\"]", "[\"02:00:00:00:01:02\", \"02:00:00:00:01:02\"]"),
-    ];
-    let config = edits.iter().fold(CONFIG.to_owned(), |config, (from, to)| {
-        assert!(config.contains(from), "{from:?} is not in the config");
-        config.replace(from, to)
-    });
-    config + SERVICES
+/// The addresses of the ports in [`config6`], and of a host on a link.
+pub const WAN_IP6: u128 = 0x2001_0db8_0001 << 80 | 2;
+pub const LAN_IP6: u128 = 0x2001_0db8_0002 << 80 | 2;
+pub const LINK_LOCAL: u128 = 0xfe80 << 112 | 0x0a;
+pub const NEIGHBOUR6: u128 = 0x2001_0db8_0001 << 80 | 0x77;
+/// A host on no link of the POP.
+pub const FAR6: u128 = 0x2600 << 112 | 5;
+
+/// [`config`] with IPv6 on both ports: a static gateway on one, two that are asked for on the other.
+pub fn config6() -> PopConfig {
+    config().edit(|config| {
+        let wan = ["192.0.2.2/24", "2001:db8:1::2/64", "fe80::a/64"];
+        let lan = ["2001:db8:2::2/64", "10.1.0.2/24", "fe80::b/64"];
+        let gateways = ["10.1.0.1", "fe80::1", "2001:db8:2::1"];
+        config
+            .named("wan")
+            .set("addresses", wan)
+            .set("gateways", ["192.0.2.1", "fe80::1"])
+            .set("gateway_macs", [mac_text(WAN_GATEWAY), mac_text(WAN_GATEWAY)]);
+        config.named("lan").set("addresses", lan).set("gateways", gateways).remove("gateway_macs");
+    })
 }
 
-const SERVICES: &str = r#"
-[[relay]]
-name = "web6"
-vip = "203.0.113.14:443"
-targets = ["[2001:db8:5::1]:8443"]
-egress = { prefix = "2001:db8:64::/64" }
+pub fn world6() -> World {
+    World::of(&config6())
+}
 
-[[relay]]
-name = "many6"
-vip = "203.0.113.14:80"
-targets = ["[2001:db8:5::20]:80", "[2001:db8:5::21]:80", "[2001:db8:5::21]:81"]
-egress = { prefix = "2001:db8:64::/64" }
-
-[[relay]]
-name = "raw6"
-vip = "[2001:db8:f::10]:443"
-targets = ["[2001:db8:5::40]:8443", "[2001:db8:5::41]:8443"]
-egress = "transparent"
-"#;
-
-/// A World with [`relay6_config`] in which each `from` has become its `to`.
-pub fn relay6_world(edits: &[(&str, &str)]) -> World {
-    let config = edits.iter().fold(relay6_config(), |config, (from, to)| {
-        assert!(config.contains(from), "{from:?} is not in the config");
-        config.replace(from, to)
+/// [`config`] with IPv6 on both ports, and relays that use it.
+pub fn relay6_config() -> PopConfig {
+    let config = config().edit(|config| {
+        config
+            .named("wan")
+            .set("addresses", ["192.0.2.2/24", "2001:db8:1::2/64"])
+            .set("gateways", ["192.0.2.1", "fe80::1"])
+            .set("gateway_macs", [mac_text(WAN_GATEWAY), mac_text(WAN_GATEWAY)]);
+        config
+            .named("lan")
+            .set("addresses", ["10.1.0.2/24", "2001:db8:2::2/64"])
+            .set("gateways", ["10.1.0.1", "2001:db8:2::1"])
+            .set("gateway_macs", [mac_text(LAN_GATEWAY), mac_text(LAN_GATEWAY)]);
     });
-    World::of(&config)
+    let prefix = Egress::Prefix("2001:db8:64::/64");
+    let many = ["[2001:db8:5::20]:80", "[2001:db8:5::21]:80", "[2001:db8:5::21]:81"];
+    let raw = ["[2001:db8:5::40]:8443", "[2001:db8:5::41]:8443"];
+    config
+        .relay(relay("web6", "203.0.113.14:443", &["[2001:db8:5::1]:8443"], prefix))
+        .relay(relay("many6", "203.0.113.14:80", &many, prefix))
+        .relay(relay("raw6", "[2001:db8:f::10]:443", &raw, Egress::Transparent))
+}
+
+pub fn relay6_world() -> World {
+    World::of(&relay6_config())
 }
 
 impl World {
@@ -91,7 +100,7 @@ impl World {
         self.chosen(service, Endpoint { ip: client.0, port: client.1 }.into())
     }
 
-    /// Hands over a datagram that is forwarded; gives back the frame and where it left.
+    /// Hands over a datagram that is forwarded; returns the frame and where it left.
     pub fn passed(&mut self, port: PortIndex, datagram: &[u8]) -> (PortIndex, Vec<u8>) {
         let mut sent = self.datagram(port, datagram);
         let (Some((out, frame)), true) = (sent.pop(), sent.is_empty()) else {
@@ -118,4 +127,15 @@ fn constants_are_what_they_say() {
     assert_eq!(RAW6_TARGETS, [end("[2001:db8:5::40]:8443"), end("[2001:db8:5::41]:8443")]);
     assert_eq!((PREFIX6, CLIENT6.0), (ip6("2001:db8:64::"), ip6("2600::5")));
     assert_eq!(WEB6.0, ip("203.0.113.14"));
+}
+
+#[test]
+fn addresses_are_what_they_say() {
+    assert_eq!(WAN_IP6, ip6("2001:db8:1::2"));
+    assert_eq!(LAN_IP6, ip6("2001:db8:2::2"));
+    assert_eq!(LINK_LOCAL, ip6("fe80::a"));
+    assert_eq!(NEIGHBOUR6, ip6("2001:db8:1::77"));
+    let world = world6();
+    let macs = world.snapshot.config.ports.iter().map(|port| port.mac.unwrap().octets());
+    assert_eq!(macs.collect::<Vec<_>>(), [WAN_MAC, LAN_MAC]);
 }

@@ -1,8 +1,10 @@
 //! What the tests, benches and fuzz targets share, once each.
 //!
+//! - [`config`] builds configs of POPs.
 //! - [`frames`] writes frames and datagrams from their fields, and checksums, without the core.
 //! - [`nat`] models a NAT with a strict firewall in front of an agent.
 //! - [`pcap`] reads and writes captures.
+//! - [`pop`] hands frames to a POP, and keeps what comes of them.
 //! - [`rng`] has reproducible random numbers.
 //!
 //! Apart from the parts that drive the core, nothing here uses the core's parsers or writers: a
@@ -14,7 +16,9 @@
     reason = "a test stops where its own inputs are wrong"
 )]
 
+pub mod config;
 pub mod frames;
 pub mod nat;
 pub mod pcap;
+pub mod pop;
 pub mod rng;

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyrelay_core::verdict::ReplyKind;
+use anyrelay_kit::frames::{
+    ACK, BROADCAST, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ICMP, ICMPV6, RST, SYN, TCP,
+    arp, long, word,
+};
 
 use crate::setup::{self, MTU, Mode, Port, Setup, TUNNEL4, TUNNEL6, Targets, is_egress};
-use crate::wire::{
-    self, ACK, BROADCAST, Datagram, ETHERNET_LEN, ICMP, ICMPV6, RST, SYN, Segment, TCP, TYPE_ARP,
-    TYPE_IPV4, TYPE_IPV6, word,
-};
+use crate::wire::{self, Datagram, ETHERNET_LEN, SegmentView};
 
 /// A frame that came in, and what is known of it.
 #[derive(Clone, Copy, Debug)]
@@ -60,8 +61,8 @@ impl Memory {
         require(frame[6..12] == setup::mac(at.pop, port), "wrong source MAC")?;
         let payload = &frame[ETHERNET_LEN..];
         match word(frame, 12) {
-            TYPE_ARP => check_arp(at.pop, port, frame),
-            TYPE_IPV4 | TYPE_IPV6 => {
+            ETHERTYPE_ARP => check_arp(at.pop, port, frame),
+            ETHERTYPE_IPV4 | ETHERTYPE_IPV6 => {
                 let ip = Datagram::read(payload).ok_or("a malformed datagram is sent")?;
                 if ip.protocol == ICMPV6 && input.is_none() {
                     return check_solicitation(at.pop, port, &ip);
@@ -128,7 +129,7 @@ impl Memory {
         require(from.ttl > 1 && ip.ttl == from.ttl - 1, "TTL is not one less")?;
         require(from.tos == ip.tos, "DSCP or ECN is changed")?;
         check_identity(&from, ip)?;
-        let numbers = |s: &Segment<'_>| (s.seq, s.ack, s.flags, s.window);
+        let numbers = |s: &SegmentView<'_>| (s.seq, s.ack, s.flags, s.window);
         require(numbers(&segment) == numbers(&out), "numbers, flags or window are changed")?;
         require(segment.data == out.data, "data are changed")?;
         require(segment.checksum_holds == out.checksum_holds, "damage is hidden or done")?;
@@ -143,8 +144,8 @@ impl Memory {
         &mut self,
         setup: &Setup,
         at: At,
-        from: &Segment<'_>,
-        to: &Segment<'_>,
+        from: &SegmentView<'_>,
+        to: &SegmentView<'_>,
         damaged: bool,
     ) -> Checked {
         let number = setup.service_at(from.dst).ok_or("sent on from no VIP")?;
@@ -202,8 +203,8 @@ impl Memory {
         &mut self,
         setup: &Setup,
         at: At,
-        from: &Segment<'_>,
-        to: &Segment<'_>,
+        from: &SegmentView<'_>,
+        to: &SegmentView<'_>,
         damaged: bool,
     ) -> Checked {
         let number = setup.service_of(from.src, from.dst.ip()).ok_or("sent on from no target")?;
@@ -256,7 +257,7 @@ fn check_identity<'a>(from: &Datagram<'a>, to: &Datagram<'a>) -> Checked {
         (true, true) => require(from.bytes[4..8] == to.bytes[4..8], "ID or DF is changed"),
         (true, false) => {
             require(to.payload_at == 40, "extension headers out of IPv4")?;
-            require(wire::long(to.bytes, 0) & 0xf_ffff == 0, "a flow label")
+            require(long(to.bytes, 0) & 0xf_ffff == 0, "a flow label")
         }
         (false, false) => {
             require(from.bytes[..4] == to.bytes[..4], "the flow label is changed")?;
@@ -271,7 +272,7 @@ fn check_identity<'a>(from: &Datagram<'a>, to: &Datagram<'a>) -> Checked {
     }
 }
 
-fn check_options(from: &Segment<'_>, to: &Segment<'_>, mss: u16, less: u16) -> Checked {
+fn check_options(from: &SegmentView<'_>, to: &SegmentView<'_>, mss: u16, less: u16) -> Checked {
     let mut stamps = 0;
     for option in to.options() {
         let (kind, value) = option.map_err(|()| "options with lengths that lie are sent")?;
@@ -306,9 +307,9 @@ fn check_options(from: &Segment<'_>, to: &Segment<'_>, mss: u16, less: u16) -> C
 /// A RST of the POP's own.
 fn check_reset(
     from: &Datagram<'_>,
-    segment: &Segment<'_>,
+    segment: &SegmentView<'_>,
     ip: &Datagram<'_>,
-    reset: &Segment<'_>,
+    reset: &SegmentView<'_>,
     input: &Input<'_>,
 ) -> Checked {
     require(!input.damaged, "a damaged segment is answered")?;
@@ -323,7 +324,7 @@ fn check_reset(
     require(fits, "a RST that does not answer the segment")
 }
 
-fn check_tunnel(ip: &Datagram<'_>, out: &Segment<'_>) -> Checked {
+fn check_tunnel(ip: &Datagram<'_>, out: &SegmentView<'_>) -> Checked {
     require([TUNNEL4, TUNNEL6].contains(&out.src), "a tunnel's segment from another VIP")?;
     require(out.checksum_holds && out.has(ACK), "a tunnel's segment is wrong")?;
     require(out.flags & RST == 0, "a tunnel resets")?;
@@ -355,16 +356,13 @@ fn check_icmp(
 fn check_arp(pop: usize, port: Port, frame: &[u8]) -> Checked {
     let (own, _) = setup::own_addresses(pop, port);
     let (gateway, _) = setup::gateways(port);
-    let mut wanted = vec![0, 1, 8, 0, 6, 4, 0, 1];
-    wanted.extend_from_slice(&setup::mac(pop, port));
-    wanted.extend_from_slice(&own.octets());
-    wanted.extend_from_slice(&[0; 6]);
-    wanted.extend_from_slice(&gateway.octets());
-    let arp = &frame[ETHERNET_LEN..];
-    let padded = arp.len() >= 28 && arp[28..].iter().all(|byte| *byte == 0);
+    let sender = (setup::mac(pop, port), own.to_bits());
+    let wanted = arp(1, sender, ([0; 6], gateway.to_bits()));
+    let sent = &frame[ETHERNET_LEN..];
+    let padded = sent.len() >= 28 && sent[28..].iter().all(|byte| *byte == 0);
     let known: [u8; 6] = setup::router_mac(port);
     let unicast = frame[..6] == known;
-    require(padded && arp[..28] == wanted[..], "a wrong ARP request")?;
+    require(padded && sent[..28] == wanted[..], "a wrong ARP request")?;
     require(frame[..6] == BROADCAST || unicast, "an ARP request to another station")
 }
 

@@ -4,11 +4,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyrelay_core::verdict::DropReason;
+use anyrelay_kit::frames::{ICMP, ICMPV6, RST, datagram, icmp6, internet_checksum, long, word};
 
 use crate::network::Packet;
 use crate::setup::{Mode, Port, TUNNEL4, TUNNEL6};
 use crate::stamps::Origin;
-use crate::wire::{self, Datagram, ICMP, ICMPV6, RST, Segment, word};
+use crate::wire::{self, Datagram, SegmentView};
 use crate::world::{Event, World};
 
 /// What an ICMP error must be when it comes to a host.
@@ -25,7 +26,7 @@ pub struct Reported {
 impl World {
     /// A router drops a segment that a POP has sent on, and reports it. `sent` is what its sender had
     /// sent, `port` where the router is.
-    pub(crate) fn report(&mut self, port: Port, became: &Packet, sent: &Segment<'_>) {
+    pub(crate) fn report(&mut self, port: Port, became: &Packet, sent: &SegmentView<'_>) {
         let Some(ip) = Datagram::read(&became.bytes) else { return };
         let Some(out) = ip.segment() else { return };
         // A RST may be there in two variants, of which one is of nobody.
@@ -48,15 +49,14 @@ impl World {
             (_, false) => (3, 4, Some(mtu)),
             (_, true) => (2, 0, Some(mtu)),
         };
-        let mut message = vec![kind, code, 0, 0, 0, 0];
-        message.extend_from_slice(&announced.unwrap_or(0).to_be_bytes());
-        message.extend_from_slice(&ip.bytes[..quote.len]);
+        let [high, low] = announced.unwrap_or(0).to_be_bytes();
+        let message = icmp6(kind, code, [0, 0, high, low], &ip.bytes[..quote.len]);
         let router: IpAddr = match v6 {
             false => Ipv4Addr::new(198, 19, 7, 7).into(),
             true => Ipv6Addr::new(0x2001, 0xdb8, 0x99, 0, 0, 0, 0, 7).into(),
         };
         let protocol = if v6 { ICMPV6 } else { ICMP };
-        let bytes = wire::datagram(router, ip.src, 64, protocol, &message);
+        let bytes = datagram(router, ip.src, 64, protocol, &message);
         let has_stamps = match port {
             Port::Lan => sent.timestamps().is_some(),
             Port::Wan => out.timestamps().is_some(),
@@ -156,12 +156,12 @@ fn check(ip: &Datagram<'_>, wanted: &Reported) -> Result<(), String> {
     if header[0] != if v6 { 0x60 } else { 0x45 } && header[0] >> 4 != if v6 { 6 } else { 4 } {
         return Err("its quote is of another family".into());
     }
-    if !v6 && !wire::ipv4_header_holds(header) {
+    if !v6 && internet_checksum(&[header]) != 0 {
         return Err("the checksum of the quoted header is wrong".into());
     }
     let address = |at: usize| -> IpAddr {
         match v6 {
-            false => Ipv4Addr::from_bits(wire::long(quote, at)).into(),
+            false => Ipv4Addr::from_bits(long(quote, at)).into(),
             true => {
                 let mut octets = [0; 16];
                 octets.copy_from_slice(&quote[at..at + 16]);
@@ -172,8 +172,8 @@ fn check(ip: &Datagram<'_>, wanted: &Reported) -> Result<(), String> {
     let (src, dst) = if v6 { (address(8), address(24)) } else { (address(12), address(16)) };
     let src = SocketAddr::new(src, word(tcp, 0));
     let dst = SocketAddr::new(dst, word(tcp, 2));
-    if (src, dst, wire::long(tcp, 4)) != (wanted.src, wanted.dst, wanted.seq) {
-        return Err(format!("it is about {src} to {dst}, number {}", wire::long(tcp, 4)));
+    if (src, dst, long(tcp, 4)) != (wanted.src, wanted.dst, wanted.seq) {
+        return Err(format!("it is about {src} to {dst}, number {}", long(tcp, 4)));
     }
     let announces = match (v6, message[0], message[1]) {
         (false, 3, 4) | (true, 2, 0) => Some(word(message, 6)),

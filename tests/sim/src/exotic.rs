@@ -2,13 +2,14 @@
 //! out, of SYNs and of IPv4, and IPv6 extension headers, which they pass over, or refuse.
 
 use anyrelay_core::verdict::DropReason;
+use anyrelay_kit::frames::{
+    ACK, DESTINATION_OPTIONS, HOP_BY_HOP, ROUTING, SYN, repair, set_length,
+};
 use anyrelay_kit::rng::Rng;
 
 use crate::network::Packet;
 use crate::setup::MTU;
-use crate::wire::{
-    self, ACK, DESTINATION_OPTIONS, Datagram, EXTENSIONS_MAX, HOP_BY_HOP, ROUTING, SYN,
-};
+use crate::wire::{Datagram, EXTENSIONS_MAX};
 use crate::world::World;
 
 impl World {
@@ -60,8 +61,8 @@ impl World {
             bytes[0] += (option.len() / 4) as u8;
         }
         if packet.refused.is_none() {
-            wire::set_len(bytes);
-            wire::repair(bytes);
+            set_length(bytes);
+            repair(bytes);
         }
     }
 }
@@ -105,7 +106,7 @@ fn extend(rng: &mut Rng, bytes: &mut Vec<u8>, refused: bool) -> Option<DropReaso
         return None;
     }
     bytes.splice(40..40, headers);
-    wire::set_len(bytes);
+    set_length(bytes);
     flaw.map(|flaw| match flaw {
         ROUTES => DropReason::SourceRoute,
         _ => DropReason::Ipv6Options,

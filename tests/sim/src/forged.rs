@@ -2,10 +2,11 @@
 
 use std::net::{Ipv6Addr, SocketAddr};
 
+use anyrelay_kit::frames::{ACK, FIN, RST, SYN, Segment, timestamps};
+
 use crate::network::Packet;
 use crate::setup::{self, Mode, Port, Service, TUNNEL4};
 use crate::stamps::Origin;
-use crate::wire::{self, ACK, FIN, RST, SYN, TCP};
 use crate::world::{Event, World};
 
 impl World {
@@ -35,12 +36,7 @@ impl World {
         };
         let client = SocketAddr::from(([198, 18, 3, 3], 1 + self.rng.below(60_000) as u16));
         let at = |ip: [u8; 4]| SocketAddr::from((ip, 1234));
-        let stamps = |tag: u32| {
-            let mut options = vec![1, 1, 8, 10];
-            options.extend_from_slice(&[0, 0, 0, 9]);
-            options.extend_from_slice(&tag.to_be_bytes());
-            options
-        };
+        let stamps = |tag: u32| timestamps(9, tag);
         let (seq, tag) = (self.rng.next() as u32, self.rng.next() as u32);
         let martians =
             [[127, 0, 0, 1], [224, 0, 0, 1], [0, 1, 2, 3], [10, 0, 0, 1], [169, 254, 0, 1]];
@@ -120,10 +116,8 @@ impl World {
 }
 
 fn segment(src: SocketAddr, dst: SocketAddr, seq: u32, flags: u8, options: &[u8]) -> Vec<u8> {
-    let mut tcp = wire::tcp_header(src.port(), dst.port(), seq, 1, flags);
-    tcp[12] = (((20 + options.len()) / 4) << 4) as u8;
-    tcp.extend_from_slice(options);
-    wire::datagram(src.ip(), dst.ip(), 64, TCP, &tcp)
+    let options = options.to_vec();
+    Segment { seq, ack: 1, ttl: 64, options, ..Segment::new(src, dst, flags) }.from_host()
 }
 
 type Parts = (Port, SocketAddr, SocketAddr, u8, Vec<u8>);

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
+use anyrelay_kit::frames::{ACK, FIN, Segment, timestamps};
 use anyrelay_kit::rng::Rng;
 
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
@@ -15,7 +16,7 @@ use smoltcp::wire::{HardwareAddress, IpCidr};
 
 use crate::app::{self, Ending, Gone, NUMBER_LEN, Plan, Progress, Way};
 use crate::stamps::Stamps;
-use crate::wire::{self, ACK, Datagram, FIN, Segment, TCP};
+use crate::wire::{self, Datagram, SegmentView};
 
 /// One end of a connection.
 pub struct Stack {
@@ -167,7 +168,7 @@ impl Stack {
     ///
     /// A FIN behind more data than fits the window is left out, with those data: smoltcp cuts off the
     /// data and takes the FIN.
-    pub fn receive(&mut self, segment: &Segment<'_>, mut datagram: Vec<u8>) {
+    pub fn receive(&mut self, segment: &SegmentView<'_>, mut datagram: Vec<u8>) {
         if segment.flags == ACK && segment.data.is_empty() && segment.checksum_holds {
             let socket = self.sockets.get::<Socket<'_>>(self.handle);
             let only_fin = socket.send_queue() == 0
@@ -204,14 +205,12 @@ impl Stack {
     /// anything.
     pub fn challenge(&self, now_us: u64) -> Option<Vec<u8>> {
         let (seq, ack) = self.next?;
-        let mut tcp = wire::tcp_header(self.local.port(), self.remote.port(), seq, ack, ACK);
-        if self.timestamps {
-            tcp[12] = 0x80;
-            tcp.extend_from_slice(&[1, 1, 8, 10]);
-            tcp.extend_from_slice(&self.tsval(now_us).to_be_bytes());
-            tcp.extend_from_slice(&self.stamps.echo().to_be_bytes());
-        }
-        Some(wire::datagram(self.local.ip(), self.remote.ip(), 64, TCP, &tcp))
+        let options = match self.timestamps {
+            true => timestamps(self.tsval(now_us), self.stamps.echo()),
+            false => Vec::new(),
+        };
+        let segment = Segment::new(self.local, self.remote, ACK);
+        Some(Segment { seq, ack, ttl: 64, options, ..segment }.from_host())
     }
 
     /// Nothing is left to be done.

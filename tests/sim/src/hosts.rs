@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 
+use anyrelay_kit::frames::TCP;
+
 use crate::app::{Ending, Gone, NUMBER_LEN};
 use crate::host::{Stack, Traits};
 use crate::network::Packet;
 use crate::setup::{Port, Targets};
 use crate::stamps::{Origin, Receiver};
-use crate::wire::{self, Datagram, Segment, TCP};
+use crate::wire::{self, Datagram, SegmentView};
 use crate::world::{Event, World};
 
 impl World {
@@ -191,7 +193,7 @@ impl World {
     /// A SYN of another connection comes to one that is not over, as far as the target knows: whoever
     /// sent it is asked (RFC 5961, section 4.2), and resets the old one if that is gone. smoltcp 0.14
     /// says nothing to such a SYN. False if it is no such.
-    fn challenge(&mut self, index: usize, syn: &Segment<'_>) -> bool {
+    fn challenge(&mut self, index: usize, syn: &SegmentView<'_>) -> bool {
         let Some(stack) = &mut self.stacks[index] else { return false };
         if stack.is_listening() {
             stack.isn = Some(syn.seq);
@@ -211,7 +213,7 @@ impl World {
     }
 
     /// A target takes a SYN, if something listens there.
-    fn accept(&mut self, syn: &Segment<'_>) -> Option<usize> {
+    fn accept(&mut self, syn: &SegmentView<'_>) -> Option<usize> {
         let service = self.setup.service_of(syn.dst, syn.src.ip())?;
         let targets_are = self.setup.services[service].targets_are;
         if targets_are == Targets::Shut {
@@ -246,7 +248,7 @@ impl World {
         (of(self.unix_ms, text.as_bytes()) >> 20) as u32
     }
 
-    fn deliver(&mut self, index: usize, segment: &Segment<'_>, packet: &Packet) {
+    fn deliver(&mut self, index: usize, segment: &SegmentView<'_>, packet: &Packet) {
         let receiver = self.receiver(index);
         let Some(stack) = &mut self.stacks[index] else { return };
         if !packet.damaged
@@ -276,7 +278,7 @@ impl World {
     }
 
     /// A host has no such connection.
-    fn refuse(&mut self, segment: &Segment<'_>) {
+    fn refuse(&mut self, segment: &SegmentView<'_>) {
         let is_client = self.plans.iter().any(|plan| plan.client.ip() == segment.dst.ip());
         let mut services = self.setup.services.iter();
         let is_target = services

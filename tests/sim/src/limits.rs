@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 
 use anyrelay_core::verdict::{DropReason, Verdict};
+use anyrelay_kit::frames::SYN;
+use anyrelay_kit::pop::Recorder;
 
-use crate::pops::Sink;
 use crate::setup::Setup;
-use crate::wire::{Datagram, SYN};
+use crate::wire::Datagram;
 
 /// SYNs that came to each worker of each POP for each service.
 #[derive(Debug, Default)]
@@ -31,18 +32,18 @@ impl Syns {
         &mut self,
         setup: &Setup,
         at_us: u64,
-        (pop, bytes): (usize, &[u8]),
-        sink: &Sink,
+        (pop, worker, bytes): (usize, usize, &[u8]),
+        out: &Recorder,
     ) -> Result<bool, String> {
-        let limited = sink.verdicts.contains(&Verdict::Drop(DropReason::RateSynService));
+        let limited = out.drops().any(|reason| reason == DropReason::RateSynService);
         let segment = Datagram::read(bytes).and_then(|ip| ip.segment());
         let syn = segment.filter(|segment| segment.has(SYN));
         let service = syn.and_then(|syn| setup.service_at(syn.dst));
         let (Some(service), Some(limit)) = (service, setup.syn_limit) else {
             return if limited { Err("limited, but no SYN".into()) } else { Ok(false) };
         };
-        let sent_on = sink.verdicts.iter().any(|verdict| matches!(verdict, Verdict::Forward(_)));
-        let came = self.0.entry((pop, sink.worker, service)).or_default();
+        let sent_on = out.verdicts().any(|verdict| matches!(verdict, Verdict::Forward(_)));
+        let came = self.0.entry((pop, worker, service)).or_default();
         came.retain(|one| one.at_us + 1_000_000 >= at_us);
         // As many as in a second of rest, and in a second beside them.
         let (before, limit) = (came.iter(), limit as usize);

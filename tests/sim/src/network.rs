@@ -2,11 +2,12 @@
 //! datagrams, and sends each one wherever it likes.
 
 use anyrelay_core::verdict::DropReason;
+use anyrelay_kit::frames::{put_word, repair_header, word};
 use anyrelay_kit::rng::Rng;
 
 use crate::errors::Reported;
 use crate::stamps::Origin;
-use crate::wire::{self, put_word, word};
+use crate::wire;
 
 /// A datagram on its way.
 #[derive(Clone, Debug)]
@@ -167,7 +168,7 @@ fn cut(rng: &mut Rng, bytes: &[u8]) -> Vec<Vec<u8>> {
             }
             out.extend_from_slice(part);
             if !v6 {
-                wire::repair_ipv4(&mut out);
+                repair_header(&mut out);
             }
             out
         })

@@ -2,112 +2,41 @@
 //! of the same history, which is handed one at a time the frames that the POP takes in bursts, and a
 //! judge of another history, which is asked what it would have done.
 
-use std::sync::Arc;
-
 use anyrelay_core::config::Config;
-use anyrelay_core::counters::Counters;
-use anyrelay_core::frame::{Frame, HeapFrame};
+use anyrelay_core::frame::HeapFrame;
 use anyrelay_core::keys::KeyFile;
 use anyrelay_core::net::PortIndex;
-use anyrelay_core::pop::{BURST, Note, Output, Pop, SoftState};
 use anyrelay_core::snapshot::{Snapshot, reload_conflicts};
 use anyrelay_core::time::{Instant, Now, UnixTime};
-use anyrelay_core::verdict::{DropReason, ReplyKind, Verdict};
-use anyrelay_core::wire::MacAddr;
-use arrayvec::ArrayVec;
+use anyrelay_core::verdict::DropReason;
+use anyrelay_kit::pop::{Recorder, RunningPop};
 
 use crate::setup::{self, Port, Setup};
 use crate::tally::Tally;
 
-/// Frames that a POP sent, and what it said about the frame in hand.
-#[derive(Debug, Default)]
-pub struct Sink {
-    pub sent: Vec<(PortIndex, Vec<u8>)>,
-    pub verdicts: Vec<Verdict>,
-    pub replies: Vec<ReplyKind>,
-    /// Answers that a limit held back.
-    pub withheld: Vec<ReplyKind>,
-    pub unresolved: bool,
-    /// The service that the frame is of, if it is of one.
-    pub service: Option<String>,
-    /// Which worker had it.
-    pub worker: usize,
-}
-
-impl Sink {
-    pub fn clear(&mut self) {
-        self.sent.clear();
-        self.verdicts.clear();
-        self.replies.clear();
-        self.withheld.clear();
-        self.unresolved = false;
-        self.service = None;
-    }
-}
-
-impl Output<HeapFrame> for Sink {
-    const EXPLAINS: bool = true;
-
-    fn transmit(&mut self, port: PortIndex, frame: HeapFrame) {
-        self.sent.push((port, frame.bytes().to_vec()));
-    }
-
-    fn allocate(&mut self) -> Option<HeapFrame> {
-        Some(HeapFrame::new(&[]))
-    }
-
-    fn explain(&mut self, note: Note<'_>) {
-        match note {
-            Note::Verdict(verdict) => {
-                self.unresolved |= verdict == Verdict::Drop(DropReason::NeighbourUnresolved);
-                self.verdicts.push(verdict);
-            }
-            Note::Sent(kind) => self.replies.push(kind),
-            Note::Withheld(kind) => self.withheld.push(kind),
-            Note::Service(name) => self.service = Some(name.to_owned()),
-            _ => {}
-        }
-    }
-}
-
-/// A POP's config in one version, its state, and its counters.
-#[derive(Debug)]
-struct Running {
-    snapshot: Snapshot,
-    soft: Arc<SoftState>,
-    counters: Arc<Counters>,
-    /// One for each worker.
-    pops: [Pop; WORKERS],
-}
-
 /// Workers of a POP: any of them may meet any frame.
 pub const WORKERS: usize = 2;
 
-impl Running {
-    fn start(snapshot: Snapshot, index: usize) -> Self {
-        let macs = [Port::Wan, Port::Lan].map(|port| MacAddr::new(setup::mac(index, port)));
-        let soft = Arc::new(SoftState::new(&snapshot, &macs));
-        let counters = Arc::new(Counters::default());
-        let pops = [(); WORKERS].map(|()| Pop::new(soft.clone(), counters.clone()));
-        Running { snapshot, soft, counters, pops }
-    }
+fn start(snapshot: Snapshot, index: usize) -> RunningPop {
+    let macs = [Port::Wan, Port::Lan].map(|port| setup::mac(index, port));
+    RunningPop::new(snapshot, macs.to_vec(), WORKERS)
+}
 
-    fn handle(
-        &mut self,
-        now: Now,
-        (worker, port): (usize, Port),
-        frames: &[Vec<u8>],
-        sink: &mut Sink,
-    ) {
-        let port = PortIndex(port as u8);
-        let mut burst: ArrayVec<HeapFrame, BURST> =
-            frames.iter().map(|frame| HeapFrame::new(frame)).collect();
-        self.pops[worker].handle_burst(now, &self.snapshot, port, &mut burst, sink);
-    }
+/// Hands frames that came in through a port to a worker, as one burst.
+fn hand(
+    running: &mut RunningPop,
+    now: Now,
+    (worker, port): (usize, Port),
+    frames: &[Vec<u8>],
+    out: &mut Recorder,
+) {
+    let frames = frames.iter().map(|frame| HeapFrame::new(frame));
+    running.burst(now, worker, PortIndex(port as u8), frames, out);
+}
 
-    fn renew_worker(&mut self) {
-        self.pops[0] = Pop::new(self.soft.clone(), self.counters.clone());
-    }
+/// Whether a frame was dropped for want of a neighbour's address.
+pub fn is_unresolved(out: &Recorder) -> bool {
+    out.drops().any(|reason| reason == DropReason::NeighbourUnresolved)
 }
 
 /// A POP of the simulation.
@@ -122,11 +51,11 @@ pub struct SimPop {
     /// Its monotonic clock began so long before the run.
     pub up_since_us: u64,
     keys: KeyFile,
-    live: Running,
-    twin: Running,
-    judge: Running,
-    // What a burst came to, taken together.
-    whole: Sink,
+    live: RunningPop,
+    twin: RunningPop,
+    judge: RunningPop,
+    // What a whole burst came to.
+    whole: Recorder,
     tally: Tally,
 }
 
@@ -140,10 +69,10 @@ impl SimPop {
             ahead_ms: 0,
             up_since_us: 0,
             keys: keys.clone(),
-            twin: Running::start(live.clone(), index),
-            live: Running::start(live, index),
-            judge: Running::start(judge, index),
-            whole: Sink::default(),
+            twin: start(live.clone(), index),
+            live: start(live, index),
+            judge: start(judge, index),
+            whole: Recorder::default(),
             tally: Tally::default(),
         })
     }
@@ -163,61 +92,61 @@ impl SimPop {
         now: Now,
         at: (usize, Port),
         frames: &[Vec<u8>],
-        sinks: &mut Vec<Sink>,
+        sinks: &mut Vec<Recorder>,
     ) -> Result<(), String> {
         self.whole.clear();
-        self.live.handle(now, at, frames, &mut self.whole);
-        sinks.resize_with(frames.len(), Sink::default);
+        hand(&mut self.live, now, at, frames, &mut self.whole);
+        sinks.resize_with(frames.len(), Recorder::default);
         for (frame, sink) in frames.iter().zip(&mut *sinks) {
             sink.clear();
-            sink.worker = at.0;
-            self.twin.handle(now, at, std::slice::from_ref(frame), sink);
+            hand(&mut self.twin, now, at, std::slice::from_ref(frame), sink);
             self.tally.add(at.1, sink);
         }
         let whole = &self.whole;
         let same = whole.sent.iter().eq(sinks.iter().flat_map(|one| &one.sent))
-            && whole.verdicts.iter().eq(sinks.iter().flat_map(|one| &one.verdicts))
-            && whole.replies.iter().eq(sinks.iter().flat_map(|one| &one.replies));
+            && whole.verdicts().eq(sinks.iter().flat_map(Recorder::verdicts))
+            && whole.replies().eq(sinks.iter().flat_map(Recorder::replies));
         if same {
             return Ok(());
         }
-        let singly: Vec<_> = sinks.iter().map(|one| (&one.verdicts, one.sent.len())).collect();
+        let verdicts = |out: &Recorder| out.verdicts().collect::<Vec<_>>();
+        let singly: Vec<_> = sinks.iter().map(|one| (verdicts(one), one.sent.len())).collect();
         Err(format!(
             "a burst of {} comes to {:?} and {} frames, one by one to {singly:?}",
             frames.len(),
-            whole.verdicts,
+            verdicts(whole),
             whole.sent.len(),
         ))
     }
 
     /// Asks its judge the same: another history, and neighbours that are always known.
-    pub fn ask_judge(&mut self, now: Now, port: Port, frame: &[u8], sink: &mut Sink) {
+    pub fn ask_judge(&mut self, now: Now, port: Port, frame: &[u8], sink: &mut Recorder) {
         sink.clear();
-        self.judge.handle(now, (0, port), &[frame.to_vec()], sink);
+        hand(&mut self.judge, now, (0, port), &[frame.to_vec()], sink);
     }
 
     /// What is due without a frame.
-    pub fn poll(&mut self, now: Now, sink: &mut Sink) {
+    pub fn poll(&mut self, now: Now, sink: &mut Recorder) {
         self.whole.clear();
-        self.twin.pops[0].poll(now, &mut self.whole);
+        self.twin.poll(now, 0, &mut self.whole);
         sink.clear();
-        self.live.pops[0].poll(now, sink);
+        self.live.poll(now, 0, sink);
     }
 
     /// Begins anew: all that it remembered is gone.
     pub fn restart(&mut self, up_since_us: u64) -> Result<(), String> {
         self.judge_counters()?;
         self.up_since_us = up_since_us;
-        self.live = Running::start(self.live.snapshot.clone(), self.index);
-        self.twin = Running::start(self.live.snapshot.clone(), self.index);
+        self.live = start(self.live.snapshot.clone(), self.index);
+        self.twin = start(self.live.snapshot.clone(), self.index);
         self.tally = Tally::default();
         Ok(())
     }
 
     /// Only a worker begins anew, with the POP's soft state.
     pub fn new_worker(&mut self) {
-        self.live.renew_worker();
-        self.twin.renew_worker();
+        self.live.restart_worker(0);
+        self.twin.restart_worker(0);
     }
 
     /// Whether its counters say what was seen to happen, each service's under its name.
@@ -254,7 +183,7 @@ fn snapshots(
     previous: Option<&Snapshot>,
 ) -> Result<(Snapshot, Snapshot), String> {
     let build = |fixed_macs| {
-        let text = setup.config(index, version, fixed_macs);
+        let text = setup.config(index, version, fixed_macs).text();
         let config = Config::parse("pop.toml", &text).map_err(|problems| problems.to_string())?;
         Snapshot::build(&config, keys, &setup.tenants, previous)
             .map_err(|problems| problems.to_string())

@@ -2,16 +2,18 @@
 
 use anyrelay_core::pop::BURST;
 use anyrelay_core::verdict::{AbsorbKind, DropReason, ReplyKind, Verdict};
+use anyrelay_kit::frames::{ETHERTYPE_ARP, ICMPV6, TCP, framed, repair, word};
+use anyrelay_kit::pop::Recorder;
 
 use crate::Sabotage;
 use crate::checks::{At, Input};
 use crate::errors;
 use crate::network::Packet;
-use crate::pops::{Sink, WORKERS};
+use crate::pops::{WORKERS, is_unresolved};
 use crate::scenario::Deed;
 use crate::setup::{self, Port, TUNNEL4, TUNNEL6, Targets};
 use crate::stamps::Origin;
-use crate::wire::{self, Datagram, ETHERNET_LEN, TYPE_ARP, word};
+use crate::wire::{self, Datagram, ETHERNET_LEN};
 use crate::world::{Event, World};
 
 impl World {
@@ -36,7 +38,7 @@ impl World {
         }
         let (to, from) = (setup::mac(pop, port), setup::router_mac(port));
         let frames: Vec<_> =
-            packets.iter().map(|packet| wire::framed(to, from, &packet.bytes)).collect();
+            packets.iter().map(|packet| framed(to, from, None, &packet.bytes)).collect();
         let now = self.pops[pop].now(self.now_us, self.unix_ms);
         let worker = self.rng.below(WORKERS as u64) as usize;
         let mut sinks = std::mem::take(&mut self.sinks);
@@ -46,7 +48,7 @@ impl World {
         }
         self.counts.burst(packets.len() as u64);
         for ((packet, frame), sink) in packets.into_iter().zip(&frames).zip(&mut sinks) {
-            self.leave_pop((pop, port), packet, frame, sink);
+            self.leave_pop((pop, worker, port), packet, frame, sink);
         }
         self.sinks = sinks;
     }
@@ -54,26 +56,26 @@ impl World {
     /// What came of a datagram at a POP is checked, and sent on.
     fn leave_pop(
         &mut self,
-        (pop, port): (usize, Port),
+        (pop, worker, port): (usize, usize, Port),
         packet: Packet,
         frame: &[u8],
-        sink: &mut Sink,
+        out: &mut Recorder,
     ) {
         self.record.frame(self.now_us, pop, frame);
         let input = Input { port, frame, damaged: packet.damaged };
-        if let Err(text) = self.check_outcome(pop, &packet, &input, sink) {
-            let verdicts = &sink.verdicts;
+        if let Err(text) = self.check_outcome((pop, worker), &packet, &input, out) {
+            let verdicts: Vec<_> = out.verdicts().collect();
             self.fail(format!(
                 "POP {pop}, {port:?}: {text}; {verdicts:?}\n  in  {}\n  out {}",
                 describe(frame),
-                sink.sent.iter().map(|sent| describe(&sent.1)).collect::<Vec<_>>().join("\n      "),
+                out.sent.iter().map(|sent| describe(&sent.1)).collect::<Vec<_>>().join("\n      "),
             ));
         }
-        if sink.verdicts.iter().any(|verdict| matches!(verdict, Verdict::Drop(_))) {
+        if out.drops().next().is_some() {
             self.excuse(&packet);
         }
-        let answered = sink.replies.contains(&ReplyKind::PendingRst);
-        for (out, bytes) in sink.sent.drain(..) {
+        let answered = out.replies().any(|kind| kind == ReplyKind::PendingRst);
+        for (out, bytes) in out.sent.drain(..) {
             let out = if out.0 == 0 { Port::Wan } else { Port::Lan };
             self.record.frame(self.now_us, pop, &bytes);
             if self.answer_question(pop, out, &bytes) {
@@ -108,16 +110,17 @@ impl World {
     /// Whether a POP did with a frame what it must, and another would have done the same.
     fn check_outcome(
         &mut self,
-        pop: usize,
+        (pop, worker): (usize, usize),
         packet: &Packet,
         input: &Input<'_>,
-        sink: &Sink,
+        out: &Recorder,
     ) -> Result<(), String> {
         let at = At { pop, version: self.pops[pop].version };
-        for (out, bytes) in &sink.sent {
-            let out = if out.0 == 0 { Port::Wan } else { Port::Lan };
+        let replies: Vec<_> = out.replies().collect();
+        for (port, bytes) in &out.sent {
+            let port = if port.0 == 0 { Port::Wan } else { Port::Lan };
             let input = (!is_question(bytes)).then_some(input);
-            self.memory.check(&self.setup, at, (out, bytes), input, &sink.replies)?;
+            self.memory.check(&self.setup, at, (port, bytes), input, &replies)?;
         }
         for client in self.memory.collided.iter() {
             for (plan, progress) in self.plans.iter().zip(&mut self.progress) {
@@ -126,27 +129,27 @@ impl World {
         }
         let mut limited = false;
         if input.port == Port::Wan {
-            let came = (pop, packet.bytes.as_slice());
-            limited = self.syns.check(&self.setup, self.now_us, came, sink)?;
+            let came = (pop, worker, packet.bytes.as_slice());
+            limited = self.syns.check(&self.setup, self.now_us, came, out)?;
             self.counts.limited += u64::from(limited);
         }
         if let Some(reason) = packet.refused {
             self.counts.refused += 1;
-            let refused = sink.verdicts == [Verdict::Drop(reason)] && sink.sent.is_empty();
+            let refused = out.verdicts().eq([Verdict::Drop(reason)]) && out.sent.is_empty();
             return if refused { Ok(()) } else { Err(format!("not dropped as {reason}")) };
         }
-        let forwarded = sink.verdicts.iter().any(|verdict| matches!(verdict, Verdict::Forward(_)));
+        let forwarded = out.verdicts().any(|verdict| matches!(verdict, Verdict::Forward(_)));
         if forwarded && wire::has_extensions(&packet.bytes) {
             self.counts.extended += 1;
         }
         let whole = !packet.damaged && !packet.doomed;
-        if packet.either_case && whole && !sink.unresolved {
+        if packet.either_case && whole && !is_unresolved(out) {
             let fits = |(_, frame): &&(_, Vec<u8>)| {
                 let bytes = frame[ETHERNET_LEN..].to_vec();
                 !is_question(frame) && errors::fits(&packet.became(bytes))
             };
-            let of_cases = sink.sent.iter().filter(|(_, frame)| !is_question(frame)).count();
-            let right = sink.sent.iter().filter(fits).count();
+            let of_cases = out.sent.iter().filter(|(_, frame)| !is_question(frame)).count();
+            let right = out.sent.iter().filter(fits).count();
             if (of_cases, right) != (2, 1) {
                 return Err(format!("{of_cases} variants of an error, {right} of them right"));
             }
@@ -155,15 +158,15 @@ impl World {
         if (packet.doomed || packet.forged) && forwarded {
             return Err("sent on what must end here".into());
         }
-        if sink.verdicts.is_empty() {
+        if out.verdicts().next().is_none() {
             return Err("no verdict".into());
         }
         if whole && !packet.forged {
-            for verdict in &sink.verdicts {
+            for verdict in out.verdicts() {
                 if let Verdict::Drop(reason) = verdict
-                    && *reason != DropReason::NeighbourUnresolved
-                    && !(limited && *reason == DropReason::RateSynService)
-                    && !(*reason == DropReason::TargetWithoutTimestamps && self.is_old(packet))
+                    && reason != DropReason::NeighbourUnresolved
+                    && !(limited && reason == DropReason::RateSynService)
+                    && !(reason == DropReason::TargetWithoutTimestamps && self.is_old(packet))
                 {
                     return Err(format!("dropped for nothing: {reason}"));
                 }
@@ -172,7 +175,7 @@ impl World {
                 }
             }
         }
-        if limited { Ok(()) } else { self.compare(pop, packet, input.port, sink) }
+        if limited { Ok(()) } else { self.compare(pop, packet, input.port, out) }
     }
 
     /// Whether it is from a target without timestamps.
@@ -188,7 +191,7 @@ impl World {
         pop: usize,
         packet: &Packet,
         port: Port,
-        sink: &Sink,
+        out: &Recorder,
     ) -> Result<(), String> {
         let datagram = Datagram::read(&packet.bytes);
         let segment = datagram.and_then(|ip| ip.segment());
@@ -200,13 +203,13 @@ impl World {
             other = pop;
         }
         let now = self.pops[other].now(self.now_us, self.unix_ms);
-        let frame = wire::framed(setup::mac(other, port), setup::router_mac(port), &packet.bytes);
+        let frame = framed(setup::mac(other, port), setup::router_mac(port), None, &packet.bytes);
         let mut judged = std::mem::take(&mut self.judged);
         self.pops[other].ask_judge(now, port, &frame, &mut judged);
-        let soft = |kinds: &[ReplyKind]| kinds.contains(&ReplyKind::PendingRst);
-        let excused = sink.unresolved || soft(&sink.replies) || soft(&judged.replies);
-        let same = excused || relevant(&sink.sent, packet).eq(relevant(&judged.sent, packet));
-        let verdicts = format!("{:?}", judged.verdicts);
+        let soft = |out: &Recorder| out.replies().any(|kind| kind == ReplyKind::PendingRst);
+        let excused = is_unresolved(out) || soft(out) || soft(&judged);
+        let same = excused || relevant(&out.sent, packet).eq(relevant(&judged.sent, packet));
+        let verdicts = format!("{:?}", judged.verdicts().collect::<Vec<_>>());
         self.judged = judged;
         if same { Ok(()) } else { Err(format!("POP {other} would not do the same: {verdicts}")) }
     }
@@ -302,7 +305,7 @@ impl World {
         let at = segment.options.windows(2).position(|two| two == [8, 10]);
         if let Some(at) = at {
             packet.bytes[options_at + at + 5] ^= 1;
-            wire::repair(&mut packet.bytes);
+            repair(&mut packet.bytes);
         }
     }
 }
@@ -311,9 +314,9 @@ impl World {
 fn is_question(frame: &[u8]) -> bool {
     let solicits = || {
         let ip = frame.get(ETHERNET_LEN..).and_then(Datagram::read);
-        ip.is_some_and(|ip| ip.protocol == wire::ICMPV6 && ip.payload().first() == Some(&135))
+        ip.is_some_and(|ip| ip.protocol == ICMPV6 && ip.payload().first() == Some(&135))
     };
-    word(frame, 12) == TYPE_ARP || solicits()
+    word(frame, 12) == ETHERTYPE_ARP || solicits()
 }
 
 /// What POPs must agree on: all from the IP header on, but ICMP errors of their own and questions for
@@ -325,7 +328,7 @@ fn relevant<'a>(
     let passed_on = packet.reported.is_some();
     sent.iter().filter(|(_, frame)| !is_question(frame)).filter_map(move |(port, frame)| {
         let payload = frame.get(ETHERNET_LEN..)?;
-        let shared = Datagram::read(payload).filter(|ip| passed_on || ip.protocol == wire::TCP);
+        let shared = Datagram::read(payload).filter(|ip| passed_on || ip.protocol == TCP);
         shared.map(|ip| (port.0, ip.bytes))
     })
 }

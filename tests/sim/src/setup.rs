@@ -1,12 +1,11 @@
 //! What all POPs of a run are configured with: services, addresses, keys.
 
-use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyrelay_core::keys::{AgentEntry, Epochs, KeyFile, Secret, Tenant, Tenants};
+use anyrelay_kit::config::{self, Egress, PopConfig, Table, mac_text};
+use anyrelay_kit::frames::Mac;
 use anyrelay_kit::rng::Rng;
-
-use crate::wire::Mac;
 
 /// How a POP appears to a service's targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +41,20 @@ pub enum Targets {
 impl Service {
     pub fn is_pool(&self) -> bool {
         matches!(self.mode, Mode::Pool(..))
+    }
+
+    /// Its table in the config, without the MSS.
+    fn table(&self) -> Table {
+        let relay = |egress| config::relay(self.name, self.vip, &self.targets, egress);
+        match self.mode {
+            Mode::Pool(first, bits) => {
+                relay(Egress::Pool(&format!("{}/{}", Ipv4Addr::from_bits(first), 32 - bits)))
+            }
+            Mode::Prefix(first, len) => {
+                relay(Egress::Prefix(&format!("{}/{len}", Ipv6Addr::from_bits(first))))
+            }
+            Mode::Transparent => relay(Egress::Transparent),
+        }
     }
 }
 
@@ -166,83 +179,55 @@ impl Setup {
         self.services.iter().position(fits)
     }
 
-    /// The config file of a POP, in one of its versions; with `fixed_macs`, its gateways' hardware
-    /// addresses need not be asked for.
-    pub fn config(&self, pop: usize, version: u32, fixed_macs: bool) -> String {
-        let mut text = String::new();
-        let id = pop + 1;
-        let _ = write!(
-            text,
-            "[pop]\nname = \"pop{id}\"\nid = {id}\nkeys = \"keys.toml\"\ntenants = \"tenants.toml\"\n\
-             fragments = \"drop\"\n"
-        );
-        for port in [Port::Wan, Port::Lan] {
-            let (name, side) = [("wan", "client"), ("lan", "target")][port as usize];
-            let (own4, own6) = own_addresses(pop, port);
-            let (gateway4, gateway6) = gateways(port);
-            let mac = mac_text(mac(pop, port));
-            let _ = write!(
-                text,
-                "[[port]]\nname = \"{name}\"\ndevice = \"{name}\"\nside = \"{side}\"\nmac = \"{mac}\"\n\
-                 addresses = [\"{own4}/24\", \"{own6}/64\"]\ngateways = [\"{gateway4}\", \"{gateway6}\"]\n"
-            );
-            if fixed_macs {
-                let mac = mac_text(router_mac(port));
-                let _ = writeln!(text, "gateway_macs = [\"{mac}\", \"{mac}\"]");
-            }
+    /// The config of a POP, in one of its versions; with `fixed_macs`, it has the hardware addresses
+    /// of its gateways.
+    pub fn config(&self, pop: usize, version: u32, fixed_macs: bool) -> PopConfig {
+        let ports = [Port::Wan, Port::Lan].map(|port| port_table(pop, port, fixed_macs));
+        let id = pop as u8 + 1;
+        let mut config = PopConfig::new(&format!("pop{id}"), id, &ports).set("fragments", "drop");
+        for limit in LIMITS {
+            config.limits.set(limit, 1_000_000 + version);
         }
-        let rate = 1_000_000 + version;
-        let _ = write!(
-            text,
-            "[[worker]]\ncore = 0\nrx = [\"wan:0\", \"lan:0\"]\n[limits]\nrst_per_second = {rate}\n\
-             variant_per_second = {rate}\necho_per_second = {rate}\nicmp_per_second = {rate}\n\
-             syn_ack_per_second = {rate}\nicmp_forward_per_second = {rate}\n"
-        );
         // The judge, whose macs are fixed, limits nothing.
         if let Some(limit) = self.syn_limit.filter(|_| !fixed_macs) {
-            let _ = writeln!(text, "syn_per_service_per_second = {limit}");
+            config.limits.set("syn_per_service_per_second", limit);
         }
         // Another order, and services that come and go, break nothing either.
         let count = self.services.len();
         for number in (0..count).map(|number| (number + version as usize) % count) {
             let service = &self.services[number];
-            self.relay(&mut text, service, self.mss(number, version));
+            config.relays.push(service.table().with("mss", self.mss(number, version)));
         }
         if version % 2 == 1 {
-            let _ = write!(
-                text,
-                "[[relay]]\nname = \"extra\"\nvip = \"203.0.113.19:{}\"\n\
-                 targets = [\"198.51.100.90:80\"]\negress = {{ pool = \"100.127.0.0/24\" }}\n",
-                1000 + version
-            );
+            let vip = format!("203.0.113.19:{}", 1000 + version);
+            let egress = Egress::Pool("100.127.0.0/24");
+            config.relays.push(config::relay("extra", vip, &["198.51.100.90:80"], egress));
         }
-        let _ = writeln!(
-            text,
-            "[[tunnel]]\nname = \"tunnel\"\nvip4 = \"{TUNNEL4}\"\nvip6 = \"{TUNNEL6}\"\n\
-             tunnel_mtu = 1400"
-        );
-        text
+        config.tunnel(config::tunnel("tunnel", &[TUNNEL4, TUNNEL6]).with("tunnel_mtu", 1400))
     }
+}
 
-    fn relay(&self, text: &mut String, service: &Service, mss: u16) {
-        let egress = match service.mode {
-            Mode::Pool(first, bits) => {
-                format!("{{ pool = \"{}/{}\" }}", Ipv4Addr::from_bits(first), 32 - bits)
-            }
-            Mode::Prefix(first, len) => {
-                format!("{{ prefix = \"{}/{len}\" }}", Ipv6Addr::from_bits(first))
-            }
-            Mode::Transparent => "\"transparent\"".to_owned(),
-        };
-        let targets: Vec<String> =
-            service.targets.iter().map(|target| format!("\"{target}\"")).collect();
-        let (name, vip, targets) = (service.name, service.vip, targets.join(", "));
-        let _ = write!(
-            text,
-            "[[relay]]\nname = \"{name}\"\nvip = \"{vip}\"\ntargets = [{targets}]\n\
-             egress = {egress}\nmss = {mss}\n"
-        );
+/// Limits of a POP that grow with the version of its config.
+const LIMITS: [&str; 6] = [
+    "rst_per_second",
+    "variant_per_second",
+    "echo_per_second",
+    "icmp_per_second",
+    "syn_ack_per_second",
+    "icmp_forward_per_second",
+];
+
+fn port_table(pop: usize, port: Port, fixed_macs: bool) -> Table {
+    let (name, side) = [("wan", "client"), ("lan", "target")][port as usize];
+    let (own4, own6) = own_addresses(pop, port);
+    let (gateway4, gateway6) = gateways(port);
+    let mut table = config::port(name, side, &[&format!("{own4}/24"), &format!("{own6}/64")]);
+    table.set("mac", mac_text(mac(pop, port)));
+    table.set("gateways", [IpAddr::from(gateway4), gateway6.into()]);
+    if fixed_macs {
+        table.set("gateway_macs", [mac_text(router_mac(port)), mac_text(router_mac(port))]);
     }
+    table
 }
 
 /// Whether an address is one of those that clients of that mode's services appear as.
@@ -285,9 +270,4 @@ pub fn gateways(port: Port) -> (Ipv4Addr, Ipv6Addr) {
         Port::Wan => (Ipv4Addr::new(192, 0, 2, 1), Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1)),
         Port::Lan => (Ipv4Addr::new(10, 1, 0, 1), Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 1)),
     }
-}
-
-fn mac_text(mac: Mac) -> String {
-    let pairs: Vec<String> = mac.iter().map(|byte| format!("{byte:02x}")).collect();
-    pairs.join(":")
 }

@@ -1,7 +1,9 @@
 //! What smoltcp does not check of timestamps: a strict receiver's view of them (RFC 7323), and the
 //! rules of relay mode (`docs/protocol.md`, section 7), at both ends of a connection.
 
-use crate::wire::{ACK, RST, Segment};
+use anyrelay_kit::frames::{ACK, RST};
+
+use crate::wire::SegmentView;
 
 /// What one end has seen of timestamps.
 #[derive(Clone, Debug, Default)]
@@ -48,7 +50,7 @@ impl Stamps {
     }
 
     /// The end itself sent a segment.
-    pub fn note_sent(&mut self, segment: &Segment<'_>) {
+    pub fn note_sent(&mut self, segment: &SegmentView<'_>) {
         if let Some((value, _)) = segment.timestamps()
             && self.sent.last() != Some(&value)
         {
@@ -63,7 +65,7 @@ impl Stamps {
     pub fn check(
         &mut self,
         receiver: Receiver,
-        segment: &Segment<'_>,
+        segment: &SegmentView<'_>,
         origin: &Origin,
     ) -> Result<(), String> {
         let stamps = segment.timestamps();
@@ -92,7 +94,7 @@ impl Stamps {
 
     fn check_target(
         &mut self,
-        segment: &Segment<'_>,
+        segment: &SegmentView<'_>,
         origin: &Origin,
         stamps: Option<(u32, u32)>,
     ) -> Result<(), String> {
@@ -124,7 +126,7 @@ impl Stamps {
     fn judge_age(
         &mut self,
         receiver: Receiver,
-        segment: &Segment<'_>,
+        segment: &SegmentView<'_>,
         origin: &Origin,
         stamps: Option<(u32, u32)>,
     ) -> Result<(), String> {
@@ -155,16 +157,15 @@ fn same(who: &str, found: Option<(u32, u32)>, wanted: Option<(u32, u32)>) -> Res
 
 #[cfg(test)]
 mod tests {
+    use anyrelay_kit::frames::{Segment, put_word, timestamps};
+
     use super::*;
-    use crate::wire::{self, Datagram, TCP, put_word};
+    use crate::wire::Datagram;
 
     fn segment(seq: u32, value: u32, echo: u32) -> Vec<u8> {
-        let mut tcp = wire::tcp_header(1, 2, seq, 5, ACK);
-        tcp[12] = 0x80;
-        tcp.extend_from_slice(&[1, 1, 8, 10]);
-        tcp.extend_from_slice(&value.to_be_bytes());
-        tcp.extend_from_slice(&echo.to_be_bytes());
-        wire::datagram([10, 0, 0, 1].into(), [10, 0, 0, 2].into(), 9, TCP, &tcp)
+        let (src, dst) = ("10.0.0.1:1".parse().unwrap(), "10.0.0.2:2".parse().unwrap());
+        let options = timestamps(value, echo);
+        Segment { seq, ack: 5, options, ..Segment::new(src, dst, ACK) }.from_host()
     }
 
     fn check(stamps: &mut Stamps, receiver: Receiver, bytes: &[u8], origin: Origin) -> bool {

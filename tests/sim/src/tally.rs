@@ -7,8 +7,8 @@ use anyrelay_core::counters::Counters;
 use anyrelay_core::net::PortIndex;
 use anyrelay_core::net::ServiceSlot;
 use anyrelay_core::verdict::{DropReason, ReplyKind, Verdict};
+use anyrelay_kit::pop::Recorder;
 
-use crate::pops::Sink;
 use crate::setup::Port;
 
 /// Counts since a POP began.
@@ -24,13 +24,13 @@ pub struct Tally {
 
 impl Tally {
     /// Counts what came of a frame that came in through `port`.
-    pub fn add(&mut self, port: Port, sink: &Sink) {
-        for (kinds, sent) in [(&sink.replies, true), (&sink.withheld, false)] {
-            for kind in kinds {
-                *self.answers.entry((kind.label(), sent)).or_default() += 1;
-            }
+    pub fn add(&mut self, port: Port, out: &Recorder) {
+        let sent = out.replies().map(|kind| (kind.label(), true));
+        for answer in sent.chain(out.withheld().map(|kind| (kind.label(), false))) {
+            *self.answers.entry(answer).or_default() += 1;
         }
-        for verdict in &sink.verdicts {
+        let service = out.service().map(str::to_owned);
+        for verdict in out.verdicts() {
             let what = match verdict {
                 Verdict::Drop(reason) => {
                     *self.drops.entry((port, reason.label())).or_default() += 1;
@@ -39,7 +39,7 @@ impl Tally {
                 Verdict::Forward(_) => forwarded(port),
                 _ => continue,
             };
-            *self.services.entry((sink.service.clone(), what)).or_default() += 1;
+            *self.services.entry((service.clone(), what)).or_default() += 1;
         }
     }
 

@@ -6,12 +6,13 @@ use anyrelay_core::keys::{AgentKey, AgentKeys};
 use anyrelay_core::time::{Instant, Now, UnixTime};
 use anyrelay_core::tunnel::PublicToken;
 use anyrelay_core::tunnel::agent::{Agent, AgentSetup, Conversation, HEADROOM, OutgoingSegment};
+use anyrelay_kit::frames::{TCP, datagram};
 use anyrelay_kit::nat::{self, Boxes, Rules, Site, summary};
 
 use crate::network::Packet;
 use crate::setup::{Port, TUNNEL4, TUNNEL6};
 use crate::stamps::Origin;
-use crate::wire::{self, Segment, TCP};
+use crate::wire::SegmentView;
 use crate::world::{Event, World};
 
 /// All agents, and the datagrams that they send each other.
@@ -124,7 +125,7 @@ impl World {
                 continue;
             };
             let (src, dst) = (segment.src.ip(), segment.dst.ip());
-            let bytes = wire::datagram(src, dst, 60, TCP, &segment.tcp);
+            let bytes = datagram(src, dst, 60, TCP, &segment.tcp);
             let origin = Origin { stamps: None, sent_us: self.now_us };
             let mut packet = Packet::new(bytes, origin);
             // A keepalive may go before a datagram.
@@ -177,7 +178,12 @@ impl World {
     }
 
     /// A segment comes to a site from outside.
-    pub(crate) fn arrive_at_site(&mut self, site: usize, segment: &Segment<'_>, packet: &Packet) {
+    pub(crate) fn arrive_at_site(
+        &mut self,
+        site: usize,
+        segment: &SegmentView<'_>,
+        packet: &Packet,
+    ) {
         if packet.damaged {
             return;
         }
@@ -242,7 +248,7 @@ impl World {
     }
 }
 
-fn segment_len(segment: &Segment<'_>) -> usize {
+fn segment_len(segment: &SegmentView<'_>) -> usize {
     20 + segment.options.len() + segment.data.len()
 }
 

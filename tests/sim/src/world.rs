@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyrelay_core::keys::Secret;
 use anyrelay_core::time::UnixTime;
+use anyrelay_kit::pop::Recorder;
 use anyrelay_kit::rng::Rng;
 
 use crate::app::{Ending, Gone, Plan, Progress};
@@ -12,7 +13,7 @@ use crate::checks::Memory;
 use crate::host::Stack;
 use crate::limits::Syns;
 use crate::network::{Packet, Weather};
-use crate::pops::{SimPop, Sink};
+use crate::pops::SimPop;
 use crate::report::{Counts, Record};
 use crate::scenario::{Deed, Routing, Scenario};
 use crate::setup::{Port, Setup};
@@ -69,9 +70,9 @@ pub(crate) struct World {
     pub waiting: Vec<[Vec<Packet>; 2]>,
     /// How long they wait.
     pub poll_us: u64,
-    pub sink: Sink,
-    pub sinks: Vec<Sink>,
-    pub judged: Sink,
+    pub sink: Recorder,
+    pub sinks: Vec<Recorder>,
+    pub judged: Recorder,
     pub syns: Syns,
     pub memory: Memory,
     pub plans: Vec<Plan>,
@@ -128,9 +129,9 @@ impl World {
             pops,
             waiting: scenario.ahead_ms.iter().map(|_| Default::default()).collect(),
             poll_us: scenario.poll_us,
-            sink: Sink::default(),
+            sink: Recorder::default(),
             sinks: Vec::new(),
-            judged: Sink::default(),
+            judged: Recorder::default(),
             syns: Syns::default(),
             memory: Memory::default(),
             plans: scenario.plans,

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::{Ipv4Header, Ipv6Header, TCP, put_word, transport_checksum};
+use super::{Ipv4Header, Ipv6Header, TCP, datagram, put_word, transport_checksum};
 
 /// The flag FIN.
 pub const FIN: u8 = 1;
@@ -167,13 +167,27 @@ impl Segment {
         segment
     }
 
-    /// The datagram, checksums right.
-    pub fn datagram(&self) -> Vec<u8> {
-        let tcp = Tcp::new((0, self.src.port()), (0, self.dst.port()), self.flags)
+    /// The segment without its datagram, checksum right.
+    pub fn segment(&self) -> Vec<u8> {
+        self.tcp().between(self.src.ip(), self.dst.ip())
+    }
+
+    /// The datagram as a plain host sends it, see [`datagram`].
+    pub fn from_host(&self) -> Vec<u8> {
+        datagram(self.src.ip(), self.dst.ip(), self.ttl, TCP, &self.segment())
+    }
+
+    fn tcp(&self) -> Tcp {
+        Tcp::new((0, self.src.port()), (0, self.dst.port()), self.flags)
             .numbers(self.seq, self.ack)
             .edit(|tcp| tcp.window = self.window)
             .options(&self.options)
-            .data(&self.data);
+            .data(&self.data)
+    }
+
+    /// The datagram, checksums right.
+    pub fn datagram(&self) -> Vec<u8> {
+        let tcp = self.tcp();
         match (self.src.ip(), self.dst.ip()) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => {
                 let ip = Ipv4Header::new(src.to_bits(), dst.to_bits());
