@@ -1,8 +1,8 @@
-//! The files of core that have atomics of their own, under every order of their loads and stores that
-//! the memory model allows (`loom`).
+//! The files of core that have atomics of their own, under every order of their loads and stores
+//! that the memory model allows (`loom`).
 //!
-//! They name atomics by the module above them, which here is this program with loom's; nothing of core
-//! is built in another way for it.
+//! They name atomics by the module above them, which here is this program with loom's; nothing of
+//! core is built in another way for it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use anyrelay_core::link::{ASK_INTERVAL_MS, EXPIRE_MS, REFRESH_MS};
@@ -29,8 +29,8 @@ const NUMBERS: [u64; 3] = [55, 66, 77];
 const LATE_MS: u64 = 2000;
 const EXPIRES_MS: u64 = 1000;
 
-/// Runs `work` in every order that takes a processor away from a thread in its midst so many times at
-/// most: mistakes need no more, and it takes seconds.
+/// Runs `work` in every order that takes a processor away from a thread in its midst so many times
+/// at most: mistakes need no more, and it takes seconds.
 fn model(work: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(2);

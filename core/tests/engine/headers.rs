@@ -4,7 +4,8 @@
 use crate::*;
 use anyrelay_core::verdict::{DropReason, ReplyKind, Verdict};
 
-/// The only frame that was sent, an ICMP message of the POP's own: from, to, type, code, word, quote.
+/// The only frame that was sent, an ICMP message of the POP's own: from, to, type, code, word,
+/// quote.
 fn own_icmp(sent: &[(anyrelay_core::net::PortIndex, Vec<u8>)]) -> (Seen, (u8, u8, u32, Vec<u8>)) {
     let [(_, frame)] = sent else { panic!("{sent:02x?}") };
     assert!(frame.len() >= 60);

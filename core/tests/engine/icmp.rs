@@ -114,8 +114,8 @@ fn long_segments_are_quoted_as_routers_quote_them() {
     }
 }
 
-/// Extensions (RFC 4884) begin where a length in the header says that the quote ends. Where the quote
-/// gets another length, they go, and the header says no more that there are any.
+/// Extensions (RFC 4884) begin where a length in the header says that the quote ends. Where the
+/// quote gets another length, they go, and the header says no more that there are any.
 #[test]
 fn extensions_stay_only_behind_a_quote_that_keeps_its_length() {
     const EXTENSION: [u8; 8] = [0x20, 0, 0xdf, 0xff, 0, 4, 1, 1];

@@ -1,5 +1,5 @@
-//! Random and mutated frames for services with IPv6: what comes out keeps all rules, and is the same
-//! from POPs with different histories.
+//! Random and mutated frames for services with IPv6: what comes out keeps all rules, and is the
+//! same from POPs with different histories.
 
 use anyrelay_core::frame::HeapFrame;
 use anyrelay_core::net::PortIndex;

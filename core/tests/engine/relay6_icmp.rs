@@ -117,8 +117,8 @@ fn errors_over_ipv4_reach_the_ipv6_target() {
 fn a_router_that_announces_nothing_is_guessed_for() {
     let Prefixed { mut world, went_down, .. } = prefixed(&relay6_config(), &[7; 1440 - 12]);
     assert_eq!(went_down.len(), 1480);
-    // Below 1480 bytes the next likely MTU is less than what IPv6 lets a host go down to; below 1500,
-    // which no datagram here has, it would be 1492.
+    // Below 1480 bytes the next likely MTU is less than what IPv6 lets a host go down to; below
+    // 1500, which no datagram here has, it would be 1492.
     let sent = world.datagram(WAN, &error4(TOO_BIG4, 0, &went_down, 100));
     let seen = Seen6::frame(&one(&world, &sent, LAN));
     assert_eq!(validator::long(&seen.message, 4), 1280);

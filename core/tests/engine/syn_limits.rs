@@ -113,7 +113,8 @@ fn other_segments_use_up_nothing() {
     assert_eq!(syn(&mut world, CLIENT.0, CLIENT.1, WEB), Ok(()));
 }
 
-/// A network is held to its own share where others exceed theirs, unless it meets them in both rows.
+/// A network is held to its own share where others exceed theirs, unless it meets them in both
+/// rows.
 #[test]
 fn a_network_does_not_suffer_for_the_floods_of_others() {
     let mut world = limited(4, 1_000_000);

@@ -1,5 +1,6 @@
-//! Hostile segments at a tunnel's VIPs: none brings an answer but a cookie, none is sent on. Whatever
-//! does come out of damaged frames keeps the rules of [`check`], which uses no parser of the core's.
+//! Hostile segments at a tunnel's VIPs: none brings an answer but a cookie, none is sent on.
+//! Whatever does come out of damaged frames keeps the rules of [`check`], which uses no parser of
+//! the core's.
 //!
 //! `ANYRELAY_FULL=1` runs ten million of them instead of 200,000.
 

@@ -111,7 +111,8 @@ struct Told {
 }
 
 impl Told {
-    /// Reads an error to `a`: from its VIP, about a segment of its own to there, all checksums right.
+    /// Reads an error to `a`: from its VIP, about a segment of its own to there, all checksums
+    /// right.
     fn read(frame: &[u8], a: &Agent) -> Told {
         let datagram = &frame[14..];
         let (ttl, message, quote_ip_len) = match (a.addr.ip(), a.vip.ip()) {

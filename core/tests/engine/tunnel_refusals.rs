@@ -1,5 +1,5 @@
-//! Every reason to refuse a segment to a tunnel, with all else being right, and its counter; and the
-//! rate limits.
+//! Every reason to refuse a segment to a tunnel, with all else being right, and its counter; and
+//! the rate limits.
 
 use anyrelay_core::verdict::{DropReason, ReplyKind, Verdict};
 

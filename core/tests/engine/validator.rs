@@ -159,7 +159,8 @@ pub fn check(port: PortIndex, frame: &[u8], sent: &Sent) -> Checked {
         let wholes = sent.chunk_by(same).map(|fragments| {
             let frames: Vec<_> = fragments.iter().map(|(_, bytes)| bytes.clone()).collect();
             let mut whole = reassemble(&frames, 1500);
-            // The ID is the POP's own, and fragments have the reserved bit clear, as kernels make them.
+            // The ID is the POP's own, and fragments have the reserved bit clear, as kernels make
+            // them.
             whole[18..20].copy_from_slice(&frame[l3 + 4..l3 + 6]);
             whole[20] |= frame[l3 + 6] & 0x80;
             fill_header_checksum(&mut whole);

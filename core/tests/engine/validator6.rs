@@ -108,8 +108,8 @@ pub fn can_be_client6(ip: u128) -> bool {
     !never && !held && prefix(64) != PREFIX6 >> 64
 }
 
-/// Checks all that was sent because of `frame`, which came in through `port`. What concerns services
-/// between IPv4 and IPv4, ARP and neighbour discovery is for others to check.
+/// Checks all that was sent because of `frame`, which came in through `port`. What concerns
+/// services between IPv4 and IPv4, ARP and neighbour discovery is for others to check.
 pub fn check6(world: &World, port: PortIndex, frame: &[u8], sent: &Sent) -> Checked {
     if sent.len() < 2 {
         return sent
@@ -186,8 +186,8 @@ impl Ends {
     }
 }
 
-/// What a segment becomes on its way to that port, by the definitions; none for one that must not go
-/// on.
+/// What a segment becomes on its way to that port, by the definitions; none for one that must not
+/// go on.
 fn mapped(world: &World, out: PortIndex, from: &Ends) -> Option<Ends> {
     if out == LAN { mapped_up(world, from) } else { mapped_down(world, from) }
 }

@@ -34,7 +34,8 @@ pub const NEIGHBOUR6: u128 = 0x2001_0db8_0001 << 80 | 0x77;
 /// A host on no link of the POP.
 pub const FAR6: u128 = 0x2600 << 112 | 5;
 
-/// [`config`] with IPv6 on both ports: a static gateway on one, two that are asked for on the other.
+/// [`config`] with IPv6 on both ports: a static gateway on one, two that are asked for on the
+/// other.
 pub fn config6() -> PopConfig {
     config().edit(|config| {
         let wan = ["192.0.2.2/24", "2001:db8:1::2/64", "fe80::a/64"];

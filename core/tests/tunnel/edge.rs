@@ -180,7 +180,8 @@ fn an_agent_without_answers_stops_before_the_edge() {
             world.run(100);
         }
         assert!(refused > 100, "seed {seed}: {refused}");
-        // What peers send on is for nobody, once the agent has begun a handshake that it cannot end.
+        // What peers send on is for nobody, once the agent has begun a handshake that it cannot
+        // end.
         let own: Vec<_> =
             world.sites[a].invalid.iter().filter(|(_, side, ..)| *side == Side::Original).collect();
         assert!(own.is_empty(), "seed {seed}: {own:?}");

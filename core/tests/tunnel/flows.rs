@@ -57,8 +57,8 @@ fn two_agents_exchange_datagrams_through_any_pop() {
     }
 }
 
-/// Acks are predicted from what was authenticated: keepalives ack the newest reply exactly, data LAG
-/// ticks before it, and nothing below the SYN-ACK.
+/// Acks are predicted from what was authenticated: keepalives ack the newest reply exactly, data
+/// LAG ticks before it, and nothing below the SYN-ACK.
 #[test]
 fn acks_are_those_of_the_protocol() {
     for seed in seeds(5) {
@@ -198,8 +198,8 @@ fn numbers_wrap() {
         for strips_scale in [false, true] {
             let mut world = World::new(seed, Constants::default()).with_pops(&[0, 8000]);
             let (a, b) = pair(&mut world, Boxes { strips_scale, ..PLAIN });
-            // Each agent starts again with numbers that wrap after some ticks; of the server's, those
-            // of `a` wrap as well, by the time that is chosen.
+            // Each agent starts again with numbers that wrap after some ticks; of the server's,
+            // those of `a` wrap as well, by the time that is chosen.
             for site in [a, b] {
                 let after = 14 + world.rng.below(10) as u32;
                 world.restart_before_wrap(site, after);

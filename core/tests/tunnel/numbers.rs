@@ -52,8 +52,8 @@ fn of_two_syn_acks_the_lower_one_is_acked() {
     }
 }
 
-/// After more than a tick of silence a keepalive goes before data; after more than firewalls or POPs
-/// bear from acks that lag, data waits for its answer.
+/// After more than a tick of silence a keepalive goes before data; after more than firewalls or
+/// POPs bear from acks that lag, data waits for its answer.
 #[test]
 fn after_silence_a_keepalive_goes_first() {
     let default = Constants::default();

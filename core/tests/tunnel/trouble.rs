@@ -1,5 +1,5 @@
-//! What agents do when something goes wrong: sleep, lost handshakes, RSTs, NATs that forget, proxies
-//! that keep old numbers, programs that start again, keys that change.
+//! What agents do when something goes wrong: sleep, lost handshakes, RSTs, NATs that forget,
+//! proxies that keep old numbers, programs that start again, keys that change.
 
 use anyrelay_core::keys::{Epoch, Epochs, Secret};
 use anyrelay_core::predict::Constants;
@@ -59,8 +59,9 @@ fn a_sleep_of_some_ticks_is_bridged() {
             assert_reaches(&mut world, seed, a, b);
             assert_reaches(&mut world, seed, b, a);
             if ticks > 4 {
-                // With more than LAG + 2 ticks of silence, skew and the keepalive's interval counted
-                // in, POPs ack what the sleeper has not sent: what comes then is for nobody.
+                // With more than LAG + 2 ticks of silence, skew and the keepalive's interval
+                // counted in, POPs ack what the sleeper has not sent: what comes then is for
+                // nobody.
                 let woken = |at: u64| at + 1200 >= world.now_ms();
                 let late: Vec<_> =
                     world.sites[a].invalid.iter().filter(|one| woken(one.0)).collect();
@@ -300,8 +301,8 @@ fn a_rewriter_that_changes_its_mind_leads_to_a_new_port() {
     }
 }
 
-/// Behind a proxy that answers SYNs by itself and keeps an old translation, a handshake succeeds and
-/// no keepalive is answered: only another port helps.
+/// Behind a proxy that answers SYNs by itself and keeps an old translation, a handshake succeeds
+/// and no keepalive is answered: only another port helps.
 #[test]
 fn a_proxy_that_keeps_old_numbers_leads_to_a_new_port() {
     fn mistranslate(_: &mut Rng, packet: &mut Packet) -> bool {
@@ -365,8 +366,8 @@ fn an_outage_is_survived() {
     }
 }
 
-/// A token epoch begins while data flows: nothing is lost, new tokens are announced, and the old ones
-/// lead to the agents for another day.
+/// A token epoch begins while data flows: nothing is lost, new tokens are announced, and the old
+/// ones lead to the agents for another day.
 #[test]
 fn a_token_epoch_begins_while_data_flows() {
     for seed in seeds(5) {
@@ -414,8 +415,9 @@ fn a_token_epoch_begins_while_data_flows() {
     }
 }
 
-/// Something on the way shifts the numbers of each keepalive by another amount, and those of its answer
-/// back: the base never comes to where it should be. The agent goes on asking, but not without end.
+/// Something on the way shifts the numbers of each keepalive by another amount, and those of its
+/// answer back: the base never comes to where it should be. The agent goes on asking, but not
+/// without end.
 #[test]
 fn numbers_that_are_changed_each_time_are_not_chased() {
     /// By the nonce, whose last byte is here, and which request and reply share.

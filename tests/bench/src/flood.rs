@@ -1,9 +1,9 @@
-//! Floods at a relay: of SYNs at its VIP, and of segments with made-up tags at its egress addresses, with
-//! segments of established connections among them.
+//! Floods at a relay: of SYNs at its VIP, and of segments with made-up tags at its egress
+//! addresses, with segments of established connections among them.
 //!
-//! What must hold: every segment of an established connection goes on, no more SYNs than the limits let
-//! through, nothing else is dropped than what floods, and the POP's memory does not grow. A run is void
-//! otherwise.
+//! What must hold: every segment of an established connection goes on, no more SYNs than the limits
+//! let through, nothing else is dropped than what floods, and the POP's memory does not grow. A run
+//! is void otherwise.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! Figures that docs/performance.md quotes. `scripts/bench` builds, prepares and calls this.
 //!
-//! Machines are shared and noisy, so everything is a ratio: what is compared runs in turn, in rounds,
-//! and is counted in CPU time. A run that is void ends with exit code 1.
+//! Machines are shared and noisy, so everything is a ratio: what is compared runs in turn, in
+//! rounds, and is counted in CPU time. A run that is void ends with exit code 1.
 #![deny(unsafe_code)]
 
 mod agent;

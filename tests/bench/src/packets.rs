@@ -1,10 +1,10 @@
 //! Measures packets per CPU-second of the relay's worker, beside DPDK's `testpmd` on the same
 //! capture: `net_pcap` in an endless loop in, `net_null` out, one forwarding thread.
 //!
-//! Runs alternate, so that what else the machine does falls on all of them; the figure is the median
-//! of the ratios within each round. CPU time is that of the forwarding thread alone
-//! (`/proc/PID/task/TID/schedstat`). A run is void unless nothing was dropped, all that was received
-//! was forwarded, and `anyrelay replay` makes of the capture exactly what it must.
+//! Runs alternate, so that what else the machine does falls on all of them; the figure is the
+//! median of the ratios within each round. CPU time is that of the forwarding thread alone
+//! (`/proc/PID/task/TID/schedstat`). A run is void unless nothing was dropped, all that was
+//! received was forwarded, and `anyrelay replay` makes of the capture exactly what it must.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

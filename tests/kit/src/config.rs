@@ -1,7 +1,7 @@
 //! Configs of POPs, built as TOML text.
 //!
-//! A [`PopConfig`] has the tables of a config file, each a [`Table`] of keys and values. Tests change
-//! any of them before they take the text ([`PopConfig::text`]) or what the core makes of it
+//! A [`PopConfig`] has the tables of a config file, each a [`Table`] of keys and values. Tests
+//! change any of them before they take the text ([`PopConfig::text`]) or what the core makes of it
 //! ([`PopConfig::parse`], [`PopConfig::snapshot`]).
 
 use std::fmt::{self, Display};

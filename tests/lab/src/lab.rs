@@ -101,8 +101,8 @@ impl LabBuilder {
         self
     }
 
-    /// Cuts IPv6 segments of both hosts in fragments of at most this many bytes, which routers never
-    /// do: boxes beside the hosts do.
+    /// Cuts IPv6 segments of both hosts in fragments of at most this many bytes, which routers
+    /// never do: boxes beside the hosts do.
     #[must_use]
     pub fn cut_ipv6(mut self, mtu: usize) -> Self {
         self.shape.cut_ipv6 = Some(mtu);

@@ -9,9 +9,9 @@
 //! What it promises:
 //! - the route to the VIPs (up) and the routes back (down) move between POPs separately, or are
 //!   sprayed over them packet by packet ([`Routes`]);
-//! - nothing it made outlives it: namespaces, processes (by their id) and directories are gone after
-//!   a drop, a panic, SIGINT or SIGTERM; what a run that was killed outright left behind is removed by
-//!   the next one ([`registry`]);
+//! - nothing it made outlives it: namespaces, processes (by their id) and directories are gone
+//!   after a drop, a panic, SIGINT or SIGTERM; what a run that was killed outright left behind is
+//!   removed by the next one ([`registry`]);
 //! - several labs can live one after another, or beside each other, in one process.
 //!
 //! It needs root, and `ip`, `ethtool`, `nft` and `tc` on the path.

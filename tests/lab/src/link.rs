@@ -1,8 +1,8 @@
 //! Veth pairs whose frames are what a wire would carry.
 //!
-//! A veth sender hands on partial checksums and super-frames larger than the MTU. A POP reads frames
-//! from an AF_PACKET socket and must see neither, and a router between would forward both. So every
-//! end of every link has transmit checksums off, which turns TSO off too, and GRO off.
+//! A veth sender hands on partial checksums and super-frames larger than the MTU. A POP reads
+//! frames from an AF_PACKET socket and must see neither, and a router between would forward both.
+//! So every end of every link has transmit checksums off, which turns TSO off too, and GRO off.
 
 use crate::{Namespace, Result, command};
 

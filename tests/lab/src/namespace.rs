@@ -1,8 +1,8 @@
 //! One network namespace and a thread that lives in it.
 //!
-//! A socket, and what `/proc` shows of the network, belong to the namespace of the thread that opens
-//! them; both stay there when handed to another thread. So [`Namespace::run`] does things on the
-//! namespace's own thread, and the process's other threads never change theirs.
+//! A socket, and what `/proc` shows of the network, belong to the namespace of the thread that
+//! opens them; both stay there when handed to another thread. So [`Namespace::run`] does things on
+//! the namespace's own thread, and the process's other threads never change theirs.
 
 use std::fs::File;
 use std::os::fd::AsFd;

@@ -21,8 +21,8 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// Starts it in a namespace, at all its addresses and [`TARGET_PORT`], with its files below `work`,
-    /// and waits until it answers.
+    /// Starts it in a namespace, at all its addresses and [`TARGET_PORT`], with its files below
+    /// `work`, and waits until it answers.
     ///
     /// # Errors
     /// If it is missing or does not start.

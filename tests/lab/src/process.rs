@@ -33,8 +33,8 @@ impl Process {
         Ok(Self { name: name.to_owned(), child, log: log.map(Path::to_owned) })
     }
 
-    /// Starts a command to talk with: its input and output are pipes, its standard error is appended
-    /// to the log.
+    /// Starts a command to talk with: its input and output are pipes, its standard error is
+    /// appended to the log.
     ///
     /// # Errors
     /// As [`Self::spawn`].

@@ -1,9 +1,10 @@
 //! Everything the labs of this process have made outside of it, so that it can be taken away again.
 //!
-//! Guards ([`crate::Namespace`], [`crate::Process`], [`WorkDir`]) register what they make and remove
-//! it when dropped, which also covers panics. SIGINT and SIGTERM remove whatever is registered and
-//! end the process. A run that was ended by SIGKILL cannot clean: its namespaces and directories
-//! carry its process id in their names, and [`sweep`] removes those whose process is gone.
+//! Guards ([`crate::Namespace`], [`crate::Process`], [`WorkDir`]) register what they make and
+//! remove it when dropped, which also covers panics. SIGINT and SIGTERM remove whatever is
+//! registered and end the process. A run that was ended by SIGKILL cannot clean: its namespaces and
+//! directories carry its process id in their names, and [`sweep`] removes those whose process is
+//! gone.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -100,8 +101,8 @@ pub(crate) fn spawn(command: &mut Command) -> Result<Child> {
     Ok(child)
 }
 
-/// Ends a process by SIGKILL if it still runs, reaps it, and forgets it: all under the lock, so that
-/// its id cannot be another's by the time a signal handler uses it.
+/// Ends a process by SIGKILL if it still runs, reaps it, and forgets it: all under the lock, so
+/// that its id cannot be another's by the time a signal handler uses it.
 pub(crate) fn end(child: &mut Child) {
     let mut registry = REGISTRY.lock();
     let _ = child.kill();

@@ -1,9 +1,9 @@
 //! Which POP carries what: the routes in the two routers, moved while traffic flows.
 //!
 //! Each router has one long-lived `ip -batch -` that takes a line per change, so a move costs no
-//! process start; it is over when that has answered. Spraying is done by policy routing: an nft rule
-//! of the router marks every packet with a random slot, and while spraying is on, an `ip rule` per
-//! slot looks up that slot's table.
+//! process start; it is over when that has answered. Spraying is done by policy routing: an nft
+//! rule of the router marks every packet with a random slot, and while spraying is on, an `ip rule`
+//! per slot looks up that slot's table.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;

@@ -1,9 +1,10 @@
 //! What happens to routes and POPs during a run, and when: made from a seed, so that two runs with
 //! different forwarders go through the same.
 //!
-//! 45% of the time routes flip in each direction, every 100 ms if not said; 20% of it every packet goes
-//! to a POP at random; for the rest routes flip again and POPs are killed. A kill hits the POP that both routes
-//! lead to; the routes stay there for 300 ms, as if BGP had to notice, and then move.
+//! 45% of the time routes flip in each direction, every 100 ms if not said; 20% of it every packet
+//! goes to a POP at random; for the rest routes flip again and POPs are killed. A kill hits the POP
+//! that both routes lead to; the routes stay there for 300 ms, as if BGP had to notice, and then
+//! move.
 
 use std::ops::Range;
 use std::time::Duration;

@@ -1,7 +1,8 @@
-//! Sockets of our own in a lab: a server that gives and takes bodies, and a client that checks them.
+//! Sockets of our own in a lab: a server that gives and takes bodies, and a client that checks
+//! them.
 //!
-//! A request is a kind, a seed and a length, 17 bytes. To [`GIVE`] the server answers with the body of
-//! that seed and length; to [`TAKE`] it reads that many bytes and answers with their hash. One
+//! A request is a kind, a seed and a length, 17 bytes. To [`GIVE`] the server answers with the body
+//! of that seed and length; to [`TAKE`] it reads that many bytes and answers with their hash. One
 //! connection carries any number of requests, one after another.
 
 use std::io::{self, Read, Write};
@@ -170,7 +171,8 @@ impl Connection {
     /// Fetches a body and checks it.
     ///
     /// # Errors
-    /// Those of the connection; [`io::ErrorKind::InvalidData`] if the body is not what was asked for.
+    /// Those of the connection; [`io::ErrorKind::InvalidData`] if the body is not what was asked
+    /// for.
     pub fn download(&mut self, seed: u64, bytes: usize) -> io::Result<()> {
         self.ask(GIVE, seed, bytes)?;
         let mut body = Body::new(seed, bytes);

@@ -87,8 +87,8 @@ fn live_connections_keep_newcomers_from_their_places() {
     assert_eq!(server.join().unwrap(), opened.len() - failed.len());
 }
 
-/// How long a connection takes to fetch a body, with the target sending SYN cookies or not: what else
-/// the machine does makes some take longer, and none shorter.
+/// How long a connection takes to fetch a body, with the target sending SYN cookies or not: what
+/// else the machine does makes some take longer, and none shorter.
 fn fetch(timestamps: bool, cookies: bool, bytes: usize) -> Duration {
     let lab = Lab::builder().client_timestamps(timestamps).build().unwrap();
     let value = if cookies { "2" } else { "0" };
@@ -105,8 +105,8 @@ fn fetch(timestamps: bool, cookies: bool, bytes: usize) -> Duration {
     (2..7).map(once).min().unwrap()
 }
 
-/// A target that sends SYN cookies forgets the window scale of clients without timestamps: it works,
-/// slowly. Those with timestamps are not touched.
+/// A target that sends SYN cookies forgets the window scale of clients without timestamps: it
+/// works, slowly. Those with timestamps are not touched.
 #[test]
 fn syn_cookies_slow_down_clients_without_timestamps() {
     let bytes = if full() { 2_000_000 } else { 500_000 };

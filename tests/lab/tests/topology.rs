@@ -1,4 +1,5 @@
-//! The lab itself: routes move, spraying is per packet, POP kernels are silent, nothing is left over.
+//! The lab itself: routes move, spraying is per packet, POP kernels are silent, nothing is left
+//! over.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -1,4 +1,5 @@
-//! Silence: keepalives hold a NAT's entry, without them it dies, and an agent that slept comes back.
+//! Silence: keepalives hold a NAT's entry, without them it dies, and an agent that slept comes
+//! back.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -82,8 +82,9 @@ fn nat_drops_counts_and_logs_what_is_not_in_the_window() {
         let to = std::net::SocketAddr::new(site.public(), entry.public_port);
         let mut segment = Segment { src: family.vip(), dst: to, ..Segment::default() };
         segment.payload = b"far from the window".to_vec();
-        // All around the circle of numbers: half of them are ahead of the window, wherever it is, and
-        // none of those passes; this kernel lets some pass that are behind. One may lie at the edge.
+        // All around the circle of numbers: half of them are ahead of the window, wherever it is,
+        // and none of those passes; this kernel lets some pass that are behind. One may lie at the
+        // edge.
         for n in 0..10 {
             segment.seq = n * (u32::MAX / 10);
             outsider.send(&segment.datagram()).unwrap();

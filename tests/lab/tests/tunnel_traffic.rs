@@ -1,5 +1,5 @@
-//! Two-way traffic through tunnels while the POPs change under it, behind all kinds of boxes: nothing
-//! is lost but by full queues or by those boxes, and strict NATs find nothing wrong.
+//! Two-way traffic through tunnels while the POPs change under it, behind all kinds of boxes:
+//! nothing is lost but by full queues or by those boxes, and strict NATs find nothing wrong.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -19,7 +19,8 @@ fn seconds(shortened: u64, stated: u64) -> Duration {
     Duration::from_secs(if full() { stated } else { shortened })
 }
 
-/// POPs whose clocks are one tick apart; short ticks where the run is short, so that there are many.
+/// POPs whose clocks are one tick apart; short ticks where the run is short, so that there are
+/// many.
 fn lab(tick_ms: u32) -> TunnelLabBuilder {
     TunnelLab::builder().tick_ms(tick_ms).clock_offsets_ms(&[0, tick_ms.into()])
 }
@@ -113,8 +114,8 @@ fn over_ipv6() {
     tunnels.assert_nothing_invalid();
 }
 
-/// Both sides' numbers pass 2^32 during the run: the agent's base is put into its state file, and its
-/// port is chosen so that the POPs' numbers for it do.
+/// Both sides' numbers pass 2^32 during the run: the agent's base is put into its state file, and
+/// its port is chosen so that the POPs' numbers for it do.
 #[test]
 fn across_the_wrap_of_both_sides_numbers() {
     let mut wrap = common::wrap::find(100);

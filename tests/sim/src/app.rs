@@ -182,8 +182,8 @@ impl Plan {
         }
     }
 
-    /// Whether the client's stack comes to its end for sure, so that another connection from its port
-    /// can be waited for.
+    /// Whether the client's stack comes to its end for sure, so that another connection from its
+    /// port can be waited for.
     pub fn ends(&self) -> bool {
         matches!(self.ending, Ending::ClientCloses | Ending::TargetCloses | Ending::ClientResets(_))
     }

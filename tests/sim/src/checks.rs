@@ -251,7 +251,8 @@ fn check_ip(ip: &Datagram<'_>) -> Checked {
     require(!is_martian(ip.src) && !is_martian(ip.dst), "a martian is sent")
 }
 
-/// ID and DF of IPv4, the flow label of IPv6: those that came, or by RFC 7915 where there were none.
+/// ID and DF of IPv4, the flow label of IPv6: those that came, or by RFC 7915 where there were
+/// none.
 fn check_identity<'a>(from: &Datagram<'a>, to: &Datagram<'a>) -> Checked {
     match (from.src.is_ipv4(), to.src.is_ipv4()) {
         (true, true) => require(from.bytes[4..8] == to.bytes[4..8], "ID or DF is changed"),
@@ -293,7 +294,8 @@ fn check_options(from: &SegmentView<'_>, to: &SegmentView<'_>, mss: u16, less: u
         require(from.option(kind).is_some() == to.option(kind).is_some(), "an option got lost")?;
     }
     let (before, after) = (from.option(5).unwrap_or_default(), to.option(5).unwrap_or_default());
-    // Where timestamps come in, 28 bytes are left: three blocks, less where there are other options.
+    // Where timestamps come in, 28 bytes are left: three blocks, less where there are other
+    // options.
     let grows = from.option(8).is_none() && to.option(8).is_some();
     let others = from.options().flatten().filter(|option| option.0 != 5);
     let room = 26_usize.saturating_sub(others.map(|(_, value)| 2 + value.len()).sum());

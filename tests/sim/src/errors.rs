@@ -24,8 +24,8 @@ pub struct Reported {
 }
 
 impl World {
-    /// A router drops a segment that a POP has sent on, and reports it. `sent` is what its sender had
-    /// sent, `port` where the router is.
+    /// A router drops a segment that a POP has sent on, and reports it. `sent` is what its sender
+    /// had sent, `port` where the router is.
     pub(crate) fn report(&mut self, port: Port, became: &Packet, sent: &SegmentView<'_>) {
         let Some(ip) = Datagram::read(&became.bytes) else { return };
         let Some(out) = ip.segment() else { return };

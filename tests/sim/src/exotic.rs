@@ -1,5 +1,5 @@
-//! What stock stacks seldom send, put into datagrams on their way to a POP: options that relays take
-//! out, of SYNs and of IPv4, and IPv6 extension headers, which they pass over, or refuse.
+//! What stock stacks seldom send, put into datagrams on their way to a POP: options that relays
+//! take out, of SYNs and of IPv4, and IPv6 extension headers, which they pass over, or refuse.
 
 use anyrelay_core::verdict::DropReason;
 use anyrelay_kit::frames::{
@@ -39,8 +39,8 @@ impl World {
             let refused = before_calm && self.rng.happens(250);
             packet.refused = extend(&mut self.rng, bytes, refused);
         } else if segment.flags == ACK && segment.data.is_empty() && segment.option(5).is_none() {
-            // More blocks of SACK than there is room for beside timestamps that come in, all of them of
-            // what was acknowledged long ago (RFC 2883).
+            // More blocks of SACK than there is room for beside timestamps that come in, all of
+            // them of what was acknowledged long ago (RFC 2883).
             let blocks = (36 - segment.options.len()) / 8;
             let mut option = vec![1, 1, 5, 2 + 8 * blocks as u8];
             for block in (0..blocks as u32).rev() {
@@ -67,8 +67,9 @@ impl World {
     }
 }
 
-/// Puts extension headers into an IPv6 datagram, such as must be passed over, or, if that is wanted,
-/// such as must be refused; gives back for what reason. Nothing is done where there is no room.
+/// Puts extension headers into an IPv6 datagram, such as must be passed over, or, if that is
+/// wanted, such as must be refused; gives back for what reason. Nothing is done where there is no
+/// room.
 fn extend(rng: &mut Rng, bytes: &mut Vec<u8>, refused: bool) -> Option<DropReason> {
     let flaw = refused.then(|| rng.below(5));
     let most = if rng.happens(500) { 2 } else { EXTENSIONS_MAX as u64 };
@@ -128,7 +129,8 @@ fn header(rng: &mut Rng, next: u8) -> Vec<u8> {
     let len = 8 + 8 * usize::from(units);
     while header.len() < len {
         let room = len - header.len();
-        // Padding by one byte, padding by more, or what nobody knows. The first is always more than one.
+        // Padding by one byte, padding by more, or what nobody knows. The first is always more than
+        // one.
         if room == 1 || header.len() > 2 && rng.happens(200) {
             header.push(0);
             continue;

@@ -82,8 +82,8 @@ impl World {
         let at = |ip: u128| SocketAddr::new(Ipv6Addr::from_bits(ip).into(), 1234);
         let client = at(0x2001_0db8_0055 << 80 | 3);
         let own = SocketAddr::new(setup::own_addresses(pop, Port::Wan).1.into(), 80);
-        // An address of the prefix that no client has: that of a client with a wrong bit in the check,
-        // or in the zeros, which have the client's 32 bits between them.
+        // An address of the prefix that no client has: that of a client with a wrong bit in the
+        // check, or in the zeros, which have the client's 32 bits between them.
         let known = self.memory.egress_of_prefix(first);
         let check = u64::from(96 - len).min(32);
         let bit = self.rng.below(u64::from(96 - len));

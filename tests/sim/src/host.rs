@@ -161,13 +161,13 @@ impl Stack {
     ///
     /// Pure acks are left out where smoltcp 0.14 would stop for ever because of them, as if the
     /// network had lost them:
-    /// - old or repeated ones while there is nothing but a FIN to be sent again: the third asks for a
-    ///   fast retransmit, which forgets FINs, and their timer with them;
+    /// - old or repeated ones while there is nothing but a FIN to be sent again: the third asks for
+    ///   a fast retransmit, which forgets FINs, and their timer with them;
     /// - those with a window of zero: overtaken by what opens it again they count as the last word,
     ///   and a timer for data that runs out then is not set again.
     ///
-    /// A FIN behind more data than fits the window is left out, with those data: smoltcp cuts off the
-    /// data and takes the FIN.
+    /// A FIN behind more data than fits the window is left out, with those data: smoltcp cuts off
+    /// the data and takes the FIN.
     pub fn receive(&mut self, segment: &SegmentView<'_>, mut datagram: Vec<u8>) {
         if segment.flags == ACK && segment.data.is_empty() && segment.checksum_holds {
             let socket = self.sockets.get::<Socket<'_>>(self.handle);

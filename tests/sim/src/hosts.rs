@@ -190,9 +190,9 @@ impl World {
         self.stacks[index].as_ref().is_some_and(Stack::is_waiting)
     }
 
-    /// A SYN of another connection comes to one that is not over, as far as the target knows: whoever
-    /// sent it is asked (RFC 5961, section 4.2), and resets the old one if that is gone. smoltcp 0.14
-    /// says nothing to such a SYN. False if it is no such.
+    /// A SYN of another connection comes to one that is not over, as far as the target knows:
+    /// whoever sent it is asked (RFC 5961, section 4.2), and resets the old one if that is gone.
+    /// smoltcp 0.14 says nothing to such a SYN. False if it is no such.
     fn challenge(&mut self, index: usize, syn: &SegmentView<'_>) -> bool {
         let Some(stack) = &mut self.stacks[index] else { return false };
         if stack.is_listening() {

@@ -2,8 +2,8 @@
 //!
 //! Stock TCP stacks (smoltcp) are clients and targets; agents stand behind the model of a strict
 //! firewall; between them are POPs, which are the core's own [`anyrelay_core::pop::Pop`], and a
-//! network that loses, reorders, doubles, damages and cuts up datagrams and changes every route when
-//! it likes. POPs restart and reload their config meanwhile.
+//! network that loses, reorders, doubles, damages and cuts up datagrams and changes every route
+//! when it likes. POPs restart and reload their config meanwhile.
 //!
 //! [`run`] promises: the same seed gives the same run, to the bit, and an [`Outcome`] without a
 //! failure means that nothing forbidden was seen: `README.md` beside this has the list.

@@ -1,5 +1,5 @@
-//! The rate limit of SYNs, judged by what it lets through and what not: only SYNs are stopped, not too
-//! few of them, and none without need.
+//! The rate limit of SYNs, judged by what it lets through and what not: only SYNs are stopped, not
+//! too few of them, and none without need.
 
 use std::collections::BTreeMap;
 

@@ -18,8 +18,8 @@ pub struct Packet {
     pub body: Option<u32>,
     /// Bits were flipped.
     pub damaged: bool,
-    /// It is a part of what was sent, or cannot go on for want of TTL: lost, as far as its sender is
-    /// concerned.
+    /// It is a part of what was sent, or cannot go on for want of TTL: lost, as far as its sender
+    /// is concerned.
     pub doomed: bool,
     /// An ICMP error, and what it must be when it arrives.
     pub reported: Option<Reported>,
@@ -107,8 +107,8 @@ impl Weather {
     }
 }
 
-/// Flips one bit; checksums see any one. Those of IPv6 do not cover the first words of the header, nor
-/// extension headers.
+/// Flips one bit; checksums see any one. Those of IPv6 do not cover the first words of the header,
+/// nor extension headers.
 fn damage(rng: &mut Rng, bytes: &mut [u8]) {
     let (from, extensions) = match bytes[0] >> 4 {
         6 => (8, wire::upper6(bytes).map_or(0, |(_, at)| at - 40)),

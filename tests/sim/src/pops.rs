@@ -1,6 +1,6 @@
-//! The POPs: the core's own `Pop`, each with its config, soft state and clock. Beside each are a twin
-//! of the same history, which is handed one at a time the frames that the POP takes in bursts, and a
-//! judge of another history, which is asked what it would have done.
+//! The POPs: the core's own `Pop`, each with its config, soft state and clock. Beside each are a
+//! twin of the same history, which is handed one at a time the frames that the POP takes in bursts,
+//! and a judge of another history, which is asked what it would have done.
 
 use anyrelay_core::config::Config;
 use anyrelay_core::frame::HeapFrame;
@@ -84,9 +84,9 @@ impl SimPop {
         Now { instant, unix: UnixTime::from_millis(unix_ms) }
     }
 
-    /// Hands one of its workers all of `frames`, which came in through a port, at once. `sinks` gets
-    /// what came of each, as the twin has it, which is handed them one by one: an error if that is not
-    /// the same.
+    /// Hands one of its workers all of `frames`, which came in through a port, at once. `sinks`
+    /// gets what came of each, as the twin has it, which is handed them one by one: an error if
+    /// that is not the same.
     pub fn handle(
         &mut self,
         now: Now,

@@ -197,8 +197,8 @@ impl World {
         let segment = datagram.and_then(|ip| ip.segment());
         let tunnel = segment.is_some_and(|segment| [TUNNEL4, TUNNEL6].contains(&segment.dst));
         let mut other = self.rng.below(self.pops.len() as u64) as usize;
-        // The answer to a keepalive has the POP's number and time in it; what is forged may be from the
-        // POP's own address.
+        // The answer to a keepalive has the POP's number and time in it; what is forged may be from
+        // the POP's own address.
         if tunnel || packet.forged || self.pops[other].version != self.pops[pop].version {
             other = pop;
         }
@@ -319,8 +319,8 @@ fn is_question(frame: &[u8]) -> bool {
     word(frame, 12) == ETHERTYPE_ARP || solicits()
 }
 
-/// What POPs must agree on: all from the IP header on, but ICMP errors of their own and questions for
-/// their neighbours.
+/// What POPs must agree on: all from the IP header on, but ICMP errors of their own and questions
+/// for their neighbours.
 fn relevant<'a>(
     sent: &'a [(anyrelay_core::net::PortIndex, Vec<u8>)],
     packet: &Packet,

@@ -32,8 +32,8 @@ pub struct Counts {
     pub either_case: u64,
     /// Segments with IPv6 extension headers that were passed on.
     pub extended: u64,
-    /// Datagrams that had to be dropped, and were, for the right reason: extension headers beyond the
-    /// bound, quotes too short to map.
+    /// Datagrams that had to be dropped, and were, for the right reason: extension headers beyond
+    /// the bound, quotes too short to map.
     pub refused: u64,
     /// SYNs that were dropped for a rate limit.
     pub limited: u64,

@@ -14,7 +14,8 @@ pub enum Mode {
     Pool(u32, u8),
     /// As the client.
     Transparent,
-    /// As addresses of an IPv6 prefix that hold the client's: the first one, and the prefix's length.
+    /// As addresses of an IPv6 prefix that hold the client's: the first one, and the prefix's
+    /// length.
     Prefix(u128, u8),
 }
 
@@ -179,8 +180,8 @@ impl Setup {
         self.services.iter().position(fits)
     }
 
-    /// The config of a POP, in one of its versions; with `fixed_macs`, it has the hardware addresses
-    /// of its gateways.
+    /// The config of a POP, in one of its versions; with `fixed_macs`, it has the hardware
+    /// addresses of its gateways.
     pub fn config(&self, pop: usize, version: u32, fixed_macs: bool) -> PopConfig {
         let ports = [Port::Wan, Port::Lan].map(|port| port_table(pop, port, fixed_macs));
         let id = pop as u8 + 1;

@@ -17,8 +17,8 @@ pub struct Tally {
     drops: BTreeMap<(Port, &'static str), u64>,
     /// Answers of its own, those that were sent and those that a limit held back.
     answers: BTreeMap<(&'static str, bool), u64>,
-    /// By service and what happened. An ICMP error is counted with the service of its quote, which is
-    /// told to nobody: it is here without a name.
+    /// By service and what happened. An ICMP error is counted with the service of its quote, which
+    /// is told to nobody: it is here without a name.
     services: BTreeMap<(Option<String>, &'static str), u64>,
 }
 

@@ -284,8 +284,8 @@ impl World {
             let (plan, progress) = (self.plans[number], self.progress[number]);
             let told = progress.client_gone == Some(Gone::Reset);
             let excused = progress.collided || clients.contains(&plan.client);
-            // With several POPs a RST may wait at another one than the client meets; and a limit may
-            // stop SYNs until they are further apart than the 30 s that a RST waits.
+            // With several POPs a RST may wait at another one than the client meets; and a limit
+            // may stop SYNs until they are further apart than the 30 s that a RST waits.
             let elsewhere = self.pops.len() > 1 || self.setup.syn_limit.is_some();
             let may_wait = plan.ending == Ending::Refused && (elsewhere || told);
             let began = progress.started || plan.after.is_none();

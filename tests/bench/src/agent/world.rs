@@ -9,9 +9,9 @@
 //!
 //! All four places are the same. A wire is a thread that carries frames between packet sockets: at
 //! it ends what the kernel does on behalf of the host that sends, and there begins what it does for
-//! the host that receives. So the CPU time of a tunnel's own process has no part of routers and NATs
-//! in it. phantun's segments pass its NATs untracked: without acknowledgments that move, strict
-//! connection tracking takes one-way traffic for invalid.
+//! the host that receives. So the CPU time of a tunnel's own process has no part of routers and
+//! NATs in it. phantun's segments pass its NATs untracked: without acknowledgments that move,
+//! strict connection tracking takes one-way traffic for invalid.
 
 use std::net::SocketAddr;
 use std::path::Path;

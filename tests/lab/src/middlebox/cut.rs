@@ -1,5 +1,5 @@
-//! Cuts segments over IPv6 in fragments (RFC 8200, section 4.5). Only senders do that, and kernels do
-//! not for TCP: for fragments on a path, somebody else must.
+//! Cuts segments over IPv6 in fragments (RFC 8200, section 4.5). Only senders do that, and kernels
+//! do not for TCP: for fragments on a path, somebody else must.
 
 use super::segment::{ETHERNET_BYTES, tcp_at};
 

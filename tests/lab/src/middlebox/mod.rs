@@ -50,8 +50,8 @@ pub struct Trouble {
     pub hold_max: Duration,
     /// Whether sequence numbers of each end are shifted by a number of the flow's own.
     pub rewrite_isn: bool,
-    /// From the first side only: segments over IPv6 in datagrams longer than this go on in fragments,
-    /// half of them with the last one first.
+    /// From the first side only: segments over IPv6 in datagrams longer than this go on in
+    /// fragments, half of them with the last one first.
     pub cut_ipv6: Option<usize>,
 }
 

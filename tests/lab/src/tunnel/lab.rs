@@ -169,11 +169,11 @@ impl TunnelLab {
         self.pops.iter().filter_map(|pop| pop.metric(name, labels).ok()).sum()
     }
 
-    /// How many packets full queues have lost anywhere so far: of sockets, of interfaces, and of the
-    /// rings through which POPs and agents get frames from the kernel. The latter are not counted by
-    /// anybody, so they are what came to the interface less what was taken from it; a few ARP frames
-    /// are in it too. POPs and agents that were restarted have forgotten what they took, and are
-    /// left out.
+    /// How many packets full queues have lost anywhere so far: of sockets, of interfaces, and of
+    /// the rings through which POPs and agents get frames from the kernel. The latter are not
+    /// counted by anybody, so they are what came to the interface less what was taken from it; a
+    /// few ARP frames are in it too. POPs and agents that were restarted have forgotten what they
+    /// took, and are left out.
     ///
     /// # Errors
     /// If `/proc` does not tell.

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! What it promises, beside what the [`crate`] does:
-//! - each NAT masquerades and drops what conntrack calls invalid, which it counts and logs by its own
-//!   namespace's netlink log, so that labs cannot see each other's ([`Nat`]);
+//! - each NAT masquerades and drops what conntrack calls invalid, which it counts and logs by its
+//!   own namespace's netlink log, so that labs cannot see each other's ([`Nat`]);
 //! - the route to the VIP moves for each agent separately ([`AgentRoutes`]);
 //! - a box, where there is one, is a [`crate::middlebox::Middlebox`].
 //!

@@ -1,13 +1,13 @@
-//! Numbered, hashed UDP datagrams through a tunnel, both ways: what was sent, what arrived, and when
-//! that which did not arrive had been sent.
+//! Numbered, hashed UDP datagrams through a tunnel, both ways: what was sent, what arrived, and
+//! when that which did not arrive had been sent.
 //!
 //! ```text
 //! Flow: up sender, down receiver -- agent ~~~ agent -- UdpServer: up receiver, down sender
 //! ```
 //!
-//! A datagram is `id 4 | direction 1 | number 8 | filling | hash 8`; the hash is over all before it.
-//! Senders are paced loops that wake every millisecond; at 10,000 a second each costs a few percent
-//! of a core. All ends are in this process, so that there is one clock.
+//! A datagram is `id 4 | direction 1 | number 8 | filling | hash 8`; the hash is over all before
+//! it. Senders are paced loops that wake every millisecond; at 10,000 a second each costs a few
+//! percent of a core. All ends are in this process, so that there is one clock.
 
 use std::collections::HashMap;
 use std::io;

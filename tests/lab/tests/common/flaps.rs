@@ -10,8 +10,8 @@ use anyrelay_lab::{Direction, Lab};
 
 use super::{eventually, milliseconds};
 
-/// Flips both directions every 100 ms, or a little later, and asserts that most flips brought packets
-/// to their POP: a few may fall into the wait for a retransmission.
+/// Flips both directions every 100 ms, or a little later, and asserts that most flips brought
+/// packets to their POP: a few may fall into the wait for a retransmission.
 pub fn flip(lab: &mut Lab, times: usize) {
     let mut moved = 0;
     let mut counters = PopCounters::open(&lab.topology).unwrap();

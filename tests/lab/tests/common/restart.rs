@@ -8,9 +8,9 @@ use anyrelay_lab::Pop;
 
 use super::{eventually, milliseconds};
 
-/// For each POP in turn, `rounds` times over: it carries everything, is told to stop, says that it is not
-/// ready, the routes leave it, it ends by itself, and is started again. `lead_to` moves the routes, as
-/// BGP does for whoever announces.
+/// For each POP in turn, `rounds` times over: it carries everything, is told to stop, says that it
+/// is not ready, the routes leave it, it ends by itself, and is started again. `lead_to` moves the
+/// routes, as BGP does for whoever announces.
 pub fn roll(pops: &mut [Pop], rounds: usize, mut lead_to: impl FnMut(usize)) {
     const SOON: Duration = Duration::from_secs(30);
     lead_to(0);

@@ -54,7 +54,8 @@ fn tick_of(time: SystemTime, tick_ms: u32) -> Tick {
 }
 
 impl Wrap {
-    /// Starts agents in the two places; the connecting one has the port, and a base that wraps then.
+    /// Starts agents in the two places; the connecting one has the port, and a base that wraps
+    /// then.
     pub fn start(&mut self, lab: TunnelLab) -> Tunnels {
         let stride = lab.constants.stride;
         let tick = tick_of(self.at, self.tick_ms);

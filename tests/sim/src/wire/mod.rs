@@ -1,5 +1,5 @@
-//! Datagrams and segments, read by hand and without the core's code, so that a mistake of the core is
-//! not made twice. The kit writes them.
+//! Datagrams and segments, read by hand and without the core's code, so that a mistake of the core
+//! is not made twice. The kit writes them.
 
 mod answers;
 mod segment;

@@ -1,5 +1,5 @@
-//! The reassembly table's rules, slowly: every datagram is a table of its bytes, and is searched for
-//! one by one.
+//! The reassembly table's rules, slowly: every datagram is a table of its bytes, and is searched
+//! for one by one.
 
 use std::collections::HashMap;
 

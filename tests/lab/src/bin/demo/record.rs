@@ -1,4 +1,5 @@
-//! What a run has seen so far; written by all its threads, read by the progress line and the report.
+//! What a run has seen so far; written by all its threads, read by the progress line and the
+//! report.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -63,8 +64,8 @@ pub struct Record {
 }
 
 impl Record {
-    /// Starts the clock of a run of this length with so many kinds of traffic, which may run out for
-    /// a while after it.
+    /// Starts the clock of a run of this length with so many kinds of traffic, which may run out
+    /// for a while after it.
     pub fn start(length: Duration, kinds: usize) -> Self {
         let buckets = usize::try_from((length + GRACE).as_millis() / BUCKET.as_millis());
         let empty = |_| (0..=buckets.unwrap_or(0)).map(|_| AtomicU64::new(0)).collect();

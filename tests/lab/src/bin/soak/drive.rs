@@ -23,8 +23,8 @@ pub struct Done {
 /// While which times a dead POP held the route of each direction, by [`Direction::BOTH`].
 pub type DeadTimes = [Vec<Range<Instant>>; 2];
 
-/// Does everything in the script at its time, then waits until all POPs are ready, and has each read
-/// its config again. `lead` leads a direction to some POPs.
+/// Does everything in the script at its time, then waits until all POPs are ready, and has each
+/// read its config again. `lead` leads a direction to some POPs.
 pub fn follow(
     script: &Script,
     pops: &mut [Pop],

@@ -1,5 +1,6 @@
-//! The relays' half: services of all egress modes, over IPv4, IPv6 and between them; clients with and
-//! without timestamps, large bodies, short connections, and connections that live as long as the run.
+//! The relays' half: services of all egress modes, over IPv4, IPv6 and between them; clients with
+//! and without timestamps, large bodies, short connections, and connections that live as long as
+//! the run.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
-//! What the router sends from each place to each POP: nftables counters, all read at once by netlink
-//! (nfnetlink.h, nf_tables.h). A process of `nft` for each flip would take longer than flips are apart
-//! where the machine is busy.
+//! What the router sends from each place to each POP: nftables counters, all read at once by
+//! netlink (nfnetlink.h, nf_tables.h). A process of `nft` for each flip would take longer than
+//! flips are apart where the machine is busy.
 
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd};

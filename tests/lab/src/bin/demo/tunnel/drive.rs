@@ -26,8 +26,8 @@ const ON_THE_WAY_MAX: Duration = Duration::from_millis(250);
 /// How long the router may take to move a route.
 const MOVE_LIMIT: Duration = Duration::from_secs(2);
 
-/// The times in which datagrams of a direction were sent to a POP that was dead, or died before they
-/// could have passed it.
+/// The times in which datagrams of a direction were sent to a POP that was dead, or died before
+/// they could have passed it.
 pub type DeadTimes = Vec<Range<Instant>>;
 
 /// A move whose segments are still to come.

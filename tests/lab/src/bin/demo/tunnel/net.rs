@@ -72,7 +72,8 @@ impl Net {
         for site in [SERVING, CONNECTING] {
             limit_inner_tcp(&net.lab, site)?;
         }
-        // An application that sends is told at once when nothing goes out, as it is a stall's measure.
+        // An application that sends is told at once when nothing goes out, as it is a stall's
+        // measure.
         net.lab.site(CONNECTING).host.sysctl("net.ipv4.tcp_notsent_lowat", "65536")?;
         Ok(net)
     }
@@ -114,8 +115,8 @@ impl Net {
     }
 }
 
-/// Limits the TCP that a place sends into its TUN device, with a queue of about 80 ms; other datagrams
-/// there do not wait behind it.
+/// Limits the TCP that a place sends into its TUN device, with a queue of about 80 ms; other
+/// datagrams there do not wait behind it.
 fn limit_inner_tcp(lab: &TunnelLab, site: usize) -> Result<()> {
     let rate = format!("{INNER_TCP_MBIT_S}mbit");
     let lines = [
