@@ -34,12 +34,11 @@ pub fn remove_atomic<F: Frame>(frame: &mut F, l3: usize, ip: &Ipv6) -> bool {
 /// not the datagram that the table found complete.
 #[must_use]
 pub fn complete_header<F: Frame>(frame: &mut F, reassembled: &Reassembled) -> bool {
-    let Some(Ethernet { header_len: l3, ethertype, .. }) = Ethernet::parse(frame.bytes()) else {
-        return false;
-    };
+    let Some(ethernet) = Ethernet::parse(frame.bytes()) else { return false };
+    let l3 = ethernet.header_len();
     let Some(datagram) = frame.bytes_mut().get_mut(l3..) else { return false };
     let mark = if reassembled.is_marked { ECN_MASK } else { 0 };
-    match ethertype {
+    match ethernet.ethertype {
         ethernet::TYPE_IPV4 => complete_ipv4(datagram, reassembled, mark),
         ethernet::TYPE_IPV6 => {
             let Some(ip) = Ipv6::parse(datagram) else { return false };

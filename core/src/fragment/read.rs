@@ -49,7 +49,7 @@ impl Fragment {
     /// frame holds no fragment, or one that the POP drops for a reason that also applies to whole
     /// datagrams.
     pub fn read(ethernet: &Ethernet, bytes: &[u8]) -> Option<Result<Fragment, DropReason>> {
-        let l3 = ethernet.header_len;
+        let l3 = ethernet.header_len();
         let datagram = bytes.get(l3..)?;
         match ethernet.ethertype {
             ethernet::TYPE_IPV4 => Self::read_ipv4(l3, datagram).map(Ok),
@@ -60,7 +60,7 @@ impl Fragment {
 
     fn read_ipv4(l3: usize, datagram: &[u8]) -> Option<Fragment> {
         let ip = Ipv4::parse(datagram).ok().filter(Ipv4::is_fragment)?;
-        let options = datagram.get(ipv4::HEADER_LEN..ip.header_len)?;
+        let options = ip.options(datagram);
         if ipv4::classify_options(options) != ipv4::Options::Removable {
             return None;
         }

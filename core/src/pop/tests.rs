@@ -9,7 +9,8 @@ use crate::config::Config;
 use crate::frame::HeapFrame;
 use crate::keys::{KeyFile, Tenants};
 use crate::verdict::DropReason;
-use crate::wire::{checksum, ethernet, ipv4, put_u16, put_u32};
+use crate::wire::ethernet::{self, Ethernet};
+use crate::wire::{checksum, ipv4, put_u16, put_u32};
 
 const CONFIG: &str = r#"
 [pop]
@@ -50,7 +51,8 @@ impl Output<HeapFrame> for Nowhere {
 fn segment(src: u32, dst: u32, ports: u32) -> HeapFrame {
     let mut frame = [0; 14 + 52];
     let mac = |last| MacAddr::new([2, 0, 0, 0, 0, last]);
-    ethernet::write(&mut frame, mac(1), mac(2), None, ethernet::TYPE_IPV4);
+    let ethertype = ethernet::TYPE_IPV4;
+    Ethernet { dst: mac(1), src: mac(2), vlan: None, ethertype }.write(&mut frame);
     let (total_len, protocol) = (52, ipv4::PROTOCOL_TCP);
     let header = ipv4::Header { total_len, protocol, src, dst, ..ipv4::ORIGINATED };
     header.write(&mut frame[14..]);

@@ -3,7 +3,7 @@
 use super::MacAddr;
 use super::{get_u16, get_u32, put_u16, put_u32};
 
-/// Offsets from the start of the ARP packet.
+/// Offsets in bytes from the start of the ARP packet.
 mod field {
     pub const HARDWARE: usize = 0;
     pub const PROTOCOL: usize = 2;
@@ -18,12 +18,12 @@ mod field {
 /// Length in bytes.
 pub const LEN: usize = 28;
 
-/// What an ARP packet wants.
+/// The operation of an ARP packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// Who has the target address?
+    /// Asks for the hardware address of the target's protocol address.
     Request,
-    /// The sender has the sender address.
+    /// States the sender's hardware and protocol address.
     Reply,
 }
 
@@ -43,7 +43,7 @@ pub struct Arp {
 }
 
 impl Arp {
-    /// Reads the packet at the start of `bytes`; `None` when it is not whole, not IPv4 over
+    /// Reads the packet at the start of `bytes`; `None` when it is cut off, not for IPv4 over
     /// Ethernet, or of another operation.
     pub fn parse(bytes: &[u8]) -> Option<Arp> {
         let packet: &[u8; LEN] = bytes.first_chunk()?;
@@ -72,8 +72,7 @@ impl Arp {
         })
     }
 
-    /// Writes the packet at the start of `bytes`, which hold at least [`LEN`] bytes; nothing is
-    /// written when they do not.
+    /// Writes the packet at the start of `bytes`; nothing when they are shorter than [`LEN`].
     pub fn write(&self, bytes: &mut [u8]) {
         let Some(packet) = bytes.first_chunk_mut::<LEN>() else { return };
         put_u16(packet, field::HARDWARE, HARDWARE_ETHERNET);
@@ -99,24 +98,26 @@ const REPLY: u16 = 2;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
-    #[test]
-    fn writes_what_it_reads_and_refuses_the_rest() {
-        let arp = Arp {
-            operation: Operation::Reply,
-            sender_mac: MacAddr::new([2, 0, 0, 0, 0, 1]),
-            sender_ip: 0xc000_0201,
-            target_mac: MacAddr::new([2, 0, 0, 0, 0, 2]),
-            target_ip: 0xc000_0202,
-        };
-        let mut bytes = [0; LEN];
-        arp.write(&mut bytes);
-        assert_eq!(Arp::parse(&bytes), Some(arp));
-        assert_eq!(Arp::parse(&bytes[..LEN - 1]), None);
-        for at in 0..field::SENDER_MAC {
-            let mut wrong = bytes;
-            wrong[at] ^= 0x10;
-            assert_eq!(Arp::parse(&wrong), None, "byte {at}");
+    proptest! {
+        #[test]
+        fn parse_is_the_inverse_of_write(
+            reply: bool, macs: [[u8; 6]; 2], ips: [u32; 2], wrong_at in 0..field::SENDER_MAC,
+        ) {
+            let arp = Arp {
+                operation: if reply { Operation::Reply } else { Operation::Request },
+                sender_mac: MacAddr::new(macs[0]),
+                sender_ip: ips[0],
+                target_mac: MacAddr::new(macs[1]),
+                target_ip: ips[1],
+            };
+            let mut bytes = [0xee; LEN];
+            arp.write(&mut bytes);
+            prop_assert_eq!(Arp::parse(&bytes), Some(arp));
+            prop_assert_eq!(Arp::parse(&bytes[..LEN - 1]), None);
+            bytes[wrong_at] ^= 0x10;
+            prop_assert_eq!(Arp::parse(&bytes), None, "byte {}", wrong_at);
         }
     }
 }

@@ -1,19 +1,20 @@
 //! The Internet checksum, computed (RFC 1071) and updated (RFC 1624).
 //!
-//! Two ways to the same number: [`sum`] reads all bytes, [`Change`] takes only what was replaced.
-//! A checksum that was wrong before an update is wrong by the same amount after it, so damage on
-//! the way in stays visible at the end.
+//! Two ways lead to the same number: [`sum`] reads all bytes, [`Change`] takes only the fields that
+//! were replaced. An update keeps the difference between a wrong checksum and the right one, so the
+//! receiver still detects damage from before the POP.
 
 use std::net::IpAddr;
 
 use crate::net::Address;
 
-/// One's complement sum of `bytes`, added to `start`, not inverted; [`fold`] makes 16 bits of it.
+/// The one's complement sum of `bytes`, added to `start` and not inverted; [`fold`] reduces it to
+/// 16 bits.
 ///
-/// An odd last byte counts as the high half of a 16-bit word. Eight bytes are added at a time, both
-/// halves on their own: as 2^16 is 1 in this arithmetic, that is the sum of their four words. They
-/// are added as the CPU reads them, and the bytes of the sum are swapped at the end, which is the
-/// same (RFC 1071, section 2 B): so nothing but additions is done for each, many side by side.
+/// An odd last byte is the high half of a 16-bit word. The loop reads eight bytes at a time and
+/// adds their 32-bit halves to two sums: since 2^16 = 1 modulo 2^16 - 1, this equals the sum of the
+/// four words. It adds them in the CPU's byte order; swapping the bytes of the sum once gives the
+/// same result (RFC 1071, section 2 B). So the loop consists of additions only, and vectorises.
 #[inline]
 pub fn sum(start: u32, bytes: &[u8]) -> u32 {
     let (words, rest) = bytes.as_chunks::<8>();
@@ -31,7 +32,7 @@ pub fn sum(start: u32, bytes: &[u8]) -> u32 {
         [a, b] => u32::from_ne_bytes([a, b, 0, 0]),
         [a, b, c, ..] => u32::from_ne_bytes([a, b, c, 0]),
     };
-    // At most 2^13 words of a datagram's: far from an overflow.
+    // A datagram has at most 2^13 words of eight bytes, so the sums cannot overflow.
     let total = low + high + u64::from(half) + u64::from(last);
     let once = (total & 0xffff_ffff) + (total >> 32);
     let twice = ((once & 0xffff_ffff) + (once >> 32)) as u32;
@@ -39,40 +40,40 @@ pub fn sum(start: u32, bytes: &[u8]) -> u32 {
     ((whole & 0xffff_ffff) + (whole >> 32)) as u32
 }
 
-/// The sum of all that `a` and `b` are sums of.
+/// The sum of two sums.
 #[inline]
 pub const fn add(a: u32, b: u32) -> u32 {
     let sum = a as u64 + b as u64;
     ((sum & 0xffff_ffff) + (sum >> 32)) as u32
 }
 
-/// Folds a sum into 16 bits.
+/// Reduces a sum to 16 bits.
 #[inline]
 pub const fn fold(sum: u32) -> u16 {
     let once = (sum & 0xffff) + (sum >> 16);
     ((once & 0xffff) + (once >> 16)) as u16
 }
 
-/// The checksum field over `bytes` whose own field is zero.
+/// The checksum of `bytes`, in which the checksum field is zero.
 #[inline]
 pub fn checksum(bytes: &[u8]) -> u16 {
     !fold(sum(0, bytes))
 }
 
-/// Whether `bytes`, checksum field included, sum up as they should.
+/// Whether the checksum in `bytes` is right.
 #[inline]
 pub fn is_valid(bytes: &[u8]) -> bool {
     fold(sum(0, bytes)) == 0xffff
 }
 
-/// The sum of the pseudo header of `protocol` (TCP: RFC 9293, section 3.1; IPv6: RFC 8200,
-/// section 8.1) in front of `len` bytes, between two addresses of one family.
+/// The sum of the pseudo header for `len` bytes of `protocol` between two addresses of one family
+/// (IPv4: RFC 9293, section 3.1; IPv6: RFC 8200, section 8.1).
 #[inline]
 pub fn pseudo_header<A: Address>(src: A, dst: A, protocol: u8, len: usize) -> u32 {
     pseudo_sum(src.number(), dst.number(), protocol, len)
 }
 
-/// [`pseudo_header`] between addresses whose family is known when the program runs.
+/// [`pseudo_header`] between addresses whose family is known at run time only.
 #[inline]
 pub fn pseudo_header_of(src: IpAddr, dst: IpAddr, protocol: u8, len: usize) -> u32 {
     let number = |ip| match ip {
@@ -82,8 +83,8 @@ pub fn pseudo_header_of(src: IpAddr, dst: IpAddr, protocol: u8, len: usize) -> u
     pseudo_sum(number(src), number(dst), protocol, len)
 }
 
-/// The words above an IPv4 address are zero: they add nothing, and where the family is known the
-/// compiler drops them.
+/// An IPv4 address is the low 32 bits of a number. The words above it are zero; where the family is
+/// known at compile time, they cost nothing.
 #[inline]
 const fn pseudo_sum(src: u128, dst: u128, protocol: u8, len: usize) -> u32 {
     let total = words(src) + words(dst) + protocol as u64 + len as u64;
@@ -99,7 +100,7 @@ const fn words(ip: u128) -> u64 {
     (high >> 32) + (high & LOW) + (low >> 32) + (low & LOW)
 }
 
-/// What a rewrite changed, gathered to be applied to a checksum field at once (RFC 1624, eqn. 3).
+/// The fields that a rewrite replaces, collected to update a checksum once (RFC 1624, equation 3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Change(u64);
 
@@ -107,13 +108,13 @@ impl Change {
     /// No change.
     pub const NONE: Change = Change(0);
 
-    /// A 16-bit word `old` became `new`.
+    /// Adds the replacement of the 16-bit word `old` by `new`.
     #[inline]
     pub const fn word(self, old: u16, new: u16) -> Change {
         Change(self.0 + (!old) as u64 + new as u64)
     }
 
-    /// A 32-bit field `old` became `new`; it begins on a 16-bit boundary.
+    /// Adds the replacement of the 32-bit field `old` by `new`. It begins on a 16-bit boundary.
     #[inline]
     pub const fn long(self, old: u32, new: u32) -> Change {
         let gone = !old;
@@ -126,27 +127,27 @@ impl Change {
         )
     }
 
-    /// An address `old` became `new`, an IPv4 address as the last 32 of the bits: the words above
-    /// them add nothing to a sum.
+    /// Adds the replacement of the address `old` by `new`. An IPv4 address is the low 32 bits: the
+    /// words above add nothing to a sum.
     #[inline]
     pub const fn address(self, old: u128, new: u128) -> Change {
         Change(self.0 + words(!old) + words(new))
     }
 
-    /// Bytes `old` became `new`. Both begin on a 16-bit boundary and have even lengths, which may
-    /// differ.
+    /// Adds the replacement of the bytes `old` by `new`. Both begin on a 16-bit boundary and have
+    /// even lengths, which may differ.
     #[inline]
     pub fn bytes(self, old: &[u8], new: &[u8]) -> Change {
         Change(self.0 + (!fold(sum(0, old))) as u64 + fold(sum(0, new)) as u64)
     }
 
-    /// Both changes.
+    /// This change and `other`.
     #[inline]
     pub const fn and(self, other: Change) -> Change {
         Change(self.0 + other.0)
     }
 
-    /// The checksum field after the change.
+    /// The checksum field that was `field` before the change.
     #[inline]
     pub const fn apply(self, field: u16) -> u16 {
         let mut sum = (!field) as u64 + self.0;
@@ -184,9 +185,11 @@ mod tests {
         /// The slow twin: word by word.
         #[test]
         fn sum_is_that_of_all_words(
-            start: u32, bytes in proptest::collection::vec(prop_oneof![Just(0xff), any::<u8>()], 0..1600),
+            start: u32,
+            bytes in proptest::collection::vec(prop_oneof![Just(0xff), any::<u8>()], 0..1600),
         ) {
-            let word = |pair: &[u8]| u64::from(pair[0]) << 8 | pair.get(1).map_or(0, |low| u64::from(*low));
+            let low = |pair: &[u8]| pair.get(1).map_or(0, |low| u64::from(*low));
+            let word = |pair: &[u8]| u64::from(pair[0]) << 8 | low(pair);
             let mut slow = u64::from(start) + bytes.chunks(2).map(word).sum::<u64>();
             while slow > 0xffff {
                 slow = (slow & 0xffff) + (slow >> 16);
@@ -194,21 +197,21 @@ mod tests {
             prop_assert_eq!(u64::from(fold(sum(start, &bytes))), slow);
         }
 
-        /// The slow twin: the same packet summed again from nothing.
+        /// The slow twin: the checksum of the changed packet, computed from all bytes.
         #[test]
         fn change_agrees_with_full_sum(
             mut packet in proptest::collection::vec(any::<u8>(), 40..1500),
             edits in proptest::collection::vec((any::<u16>(), any::<u32>()), 1..8),
         ) {
-            packet[0] |= 1; // keep the sum away from the all-zero packet, which no header is
+            packet[0] |= 1; // An all-zero packet has two representations of its sum.
             packet[16..18].fill(0);
             let field = checksum(&packet);
             let mut change = Change::NONE;
             for (at, new) in edits {
                 let at = 18 + (at as usize % (packet.len() - 22)) / 2 * 2;
-                let old = u32::from_be_bytes([packet[at], packet[at + 1], packet[at + 2], packet[at + 3]]);
-                change = change.long(old, new);
-                packet[at..at + 4].copy_from_slice(&new.to_be_bytes());
+                let field: &mut [u8; 4] = packet[at..].first_chunk_mut().unwrap();
+                change = change.long(u32::from_be_bytes(*field), new);
+                *field = new.to_be_bytes();
             }
             prop_assert_eq!(change.apply(field), checksum(&packet));
         }
@@ -216,7 +219,8 @@ mod tests {
         /// The slow twin: the pseudo header as bytes.
         #[test]
         fn pseudo_headers_are_the_sums_of_their_bytes(
-            src: u128, dst: u128, protocol: u8, payload in proptest::collection::vec(any::<u8>(), 0..99),
+            src: u128, dst: u128, protocol: u8,
+            payload in proptest::collection::vec(any::<u8>(), 0..99),
         ) {
             let len = payload.len();
             let end = [&(len as u32).to_be_bytes()[..], &[0, 0, 0, protocol], &payload].concat();
@@ -234,7 +238,7 @@ mod tests {
         }
 
         #[test]
-        fn a_wrong_checksum_stays_wrong_by_as_much(
+        fn a_wrong_checksum_keeps_its_difference(
             field: u16, error in 1u16..0xffff, old: u32, new: u32,
         ) {
             let change = Change::NONE.long(old, new);
@@ -246,7 +250,9 @@ mod tests {
         }
 
         #[test]
-        fn addresses_agree_with_bytes(old: u128, new: u128, old4: u32, new4: u32, field in 0u16..0xffff) {
+        fn addresses_agree_with_bytes(
+            old: u128, new: u128, old4: u32, new4: u32, field in 0u16..0xffff,
+        ) {
             for (by_address, old, new) in [
                 (Change::NONE.address(old, new), &old.to_be_bytes()[..], &new.to_be_bytes()[..]),
                 (Change::NONE.address(old4.into(), new), &old4.to_be_bytes(), &new.to_be_bytes()),
@@ -269,7 +275,7 @@ mod tests {
                 .word(word(&old, 2), word(&new, 2))
                 .word(word(&old, 4), word(&new, 4))
                 .apply(field);
-            // 0x0000 and 0xffff are the same number in one's complement.
+            // 0x0000 and 0xffff both represent zero in one's complement.
             prop_assert_eq!(by_bytes % 0xffff, by_words % 0xffff);
         }
     }

@@ -1,22 +1,24 @@
-//! ICMP (RFC 792; frag-needed RFC 1191): echo, and the errors that quote a datagram.
+//! ICMP messages (RFC 792; frag-needed RFC 1191): their kind, echo replies, checksums.
+//!
+//! [`super::icmp_error`] reads and writes errors by their meaning.
 
 use super::{checksum, get_u16, put_u16};
 
-/// Offsets from the start of the ICMP message.
+/// Offsets in bytes from the start of the ICMP message.
 pub mod field {
-    /// Type; the code is the byte after it.
+    /// Type.
     pub const TYPE: usize = 0;
     /// Code.
     pub const CODE: usize = 1;
     /// Checksum over the whole message.
     pub const CHECKSUM: usize = 2;
-    /// Words of four bytes that the quote has, where extensions follow it (RFC 4884).
+    /// Length of the quote in words of four bytes, where extensions follow it (RFC 4884).
     pub const QUOTE_WORDS: usize = 5;
-    /// MTU of the next hop, in a frag-needed.
+    /// MTU of the next hop in a frag-needed.
     pub const MTU: usize = 6;
 }
 
-/// Length in bytes of the header; in errors the quoted datagram follows.
+/// Length in bytes of the header of echo messages and errors; an error's quote follows it.
 pub const HEADER_LEN: usize = 8;
 
 const ECHO_REPLY: u8 = 0;
@@ -27,27 +29,28 @@ pub const UNREACHABLE: u8 = 3;
 pub const TIME_EXCEEDED: u8 = 11;
 /// Type of parameter problem.
 pub const PARAMETER_PROBLEM: u8 = 12;
-/// Code of a destination unreachable that is a frag-needed.
+/// Code of destination unreachable: fragmentation needed and DF set.
 pub const CODE_FRAGMENTATION_NEEDED: u8 = 4;
 
-/// What an ICMP message is, as far as a relay asks.
+/// The kind of an ICMP message, as far as a relay distinguishes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Echo request.
     EchoRequest,
-    /// An error that quotes a datagram: unreachable, time exceeded, parameter problem.
+    /// An error about the datagram that it quotes: destination unreachable, time exceeded,
+    /// parameter problem.
     Error {
-        /// MTU of the next hop in bytes, when the error is a frag-needed.
+        /// MTU of the next hop in bytes, in a frag-needed.
         mtu: Option<u16>,
     },
-    /// Anything else.
+    /// Any other message.
     Other,
 }
 
-/// Why bytes are not an ICMP message.
+/// Why bytes are not an ICMP or ICMPv6 message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
-    /// Shorter than a header.
+    /// Shorter than the header.
     #[error("the ICMP message is shorter than its header")]
     Malformed,
     /// The checksum is wrong.
@@ -55,7 +58,11 @@ pub enum ParseError {
     Checksum,
 }
 
-/// Reads and checks the message that fills `bytes`.
+/// Checks the message that fills `bytes`, and finds its kind.
+///
+/// # Errors
+///
+/// [`ParseError`] when it is shorter than a header or its checksum does not hold.
 pub fn parse(bytes: &[u8]) -> Result<Kind, ParseError> {
     let head: &[u8; HEADER_LEN] = bytes.first_chunk().ok_or(ParseError::Malformed)?;
     if !checksum::is_valid(bytes) {
@@ -71,7 +78,7 @@ pub fn parse(bytes: &[u8]) -> Result<Kind, ParseError> {
     })
 }
 
-/// Turns the echo request in `bytes` into its reply, in place.
+/// Turns the echo request that fills `bytes` into its reply, in place.
 pub fn make_echo_reply(bytes: &mut [u8]) {
     if let Some(kind) = bytes.first_mut() {
         *kind = ECHO_REPLY;
@@ -79,7 +86,7 @@ pub fn make_echo_reply(bytes: &mut [u8]) {
     write_checksum(bytes);
 }
 
-/// Computes the checksum over all of `bytes` and writes it.
+/// Computes the checksum of the message that fills `bytes`, and writes it.
 pub fn write_checksum(bytes: &mut [u8]) {
     put_u16(bytes, field::CHECKSUM, 0);
     let sum = checksum::checksum(bytes);
@@ -89,16 +96,23 @@ pub fn write_checksum(bytes: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
-    #[test]
-    fn echo_is_answered_in_place() {
-        let mut bytes = [0; 16];
-        bytes[field::TYPE] = ECHO_REQUEST;
-        bytes[9] = 0xab;
-        write_checksum(&mut bytes);
-        assert_eq!(parse(&bytes), Ok(Kind::EchoRequest));
-        make_echo_reply(&mut bytes);
-        assert_eq!(parse(&bytes), Ok(Kind::Other));
-        assert_eq!((bytes[field::TYPE], bytes[9]), (ECHO_REPLY, 0xab));
+    proptest! {
+        #[test]
+        fn an_echo_request_becomes_its_reply_in_place(
+            rest in proptest::collection::vec(any::<u8>(), 4..100), bit: prop::sample::Index,
+        ) {
+            let mut message = [&[ECHO_REQUEST, 0, 0, 0], &rest[..]].concat();
+            write_checksum(&mut message);
+            prop_assert_eq!(parse(&message), Ok(Kind::EchoRequest));
+            make_echo_reply(&mut message);
+            prop_assert_eq!(parse(&message), Ok(Kind::Other));
+            prop_assert_eq!((message[0], &message[4..]), (ECHO_REPLY, &rest[..]));
+            let bit = bit.index(8 * message.len());
+            message[bit / 8] ^= 1 << (bit % 8);
+            prop_assert_eq!(parse(&message), Err(ParseError::Checksum));
+            prop_assert_eq!(parse(&message[..7]), Err(ParseError::Malformed));
+        }
     }
 }

@@ -1,22 +1,25 @@
-//! ICMPv6 (RFC 4443): echo, errors, and which messages are for neighbour discovery.
+//! ICMPv6 messages (RFC 4443): their kind, echo replies, checksums.
+//!
+//! [`super::icmp_error`] reads and writes errors by their meaning, [`super::nd`] messages of
+//! neighbour discovery.
 
 use super::icmp::ParseError;
 use super::ipv6::PROTOCOL_ICMPV6;
 use super::{checksum, get_u32, put_u16};
 
-/// Offsets from the start of the ICMPv6 message.
+/// Offsets in bytes from the start of the ICMPv6 message.
 pub mod field {
-    /// Type; the code is the byte after it.
+    /// Type.
     pub const TYPE: usize = 0;
     /// Code.
     pub const CODE: usize = 1;
-    /// Checksum over pseudo header and message.
+    /// Checksum over the pseudo header and the message.
     pub const CHECKSUM: usize = 2;
-    /// MTU of the next hop, in a packet-too-big.
+    /// MTU of the next hop in a packet-too-big.
     pub const MTU: usize = 4;
 }
 
-/// Length in bytes of the header of echo messages and errors; in errors the quote follows.
+/// Length in bytes of the header of echo messages and errors; an error's quote follows it.
 pub const HEADER_LEN: usize = 8;
 
 /// Type of destination unreachable.
@@ -32,25 +35,30 @@ const ECHO_REPLY: u8 = 129;
 pub(super) const NEIGHBOUR_SOLICITATION: u8 = 135;
 pub(super) const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 
-/// What an ICMPv6 message is, as far as a POP asks.
+/// The kind of an ICMPv6 message, as far as a POP distinguishes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Echo request.
     EchoRequest,
-    /// Neighbour solicitation: [`super::nd::Solicitation`] reads it.
+    /// Neighbour solicitation, to be read by [`super::nd::Solicitation`].
     Solicitation,
-    /// Neighbour advertisement: [`super::nd::Advertisement`] reads it.
+    /// Neighbour advertisement, to be read by [`super::nd::Advertisement`].
     Advertisement,
-    /// An error that quotes a datagram: unreachable, too big, time exceeded, parameter problem.
+    /// An error about the datagram that it quotes: destination unreachable, packet too big, time
+    /// exceeded, parameter problem.
     Error {
-        /// MTU of the next hop in bytes, when the error is a packet-too-big.
+        /// MTU of the next hop in bytes, in a packet-too-big.
         mtu: Option<u32>,
     },
-    /// Anything else.
+    /// Any other message.
     Other,
 }
 
-/// Reads and checks the message that fills `bytes`, sent from `src` to `dst`.
+/// Checks the message from `src` to `dst` that fills `bytes`, and finds its kind.
+///
+/// # Errors
+///
+/// [`ParseError`] when it is shorter than a header or its checksum does not hold.
 pub fn parse(src: u128, dst: u128, bytes: &[u8]) -> Result<Kind, ParseError> {
     let head: &[u8; HEADER_LEN] = bytes.first_chunk().ok_or(ParseError::Malformed)?;
     if checksum::fold(sum(src, dst, bytes)) != 0xffff {
@@ -66,7 +74,7 @@ pub fn parse(src: u128, dst: u128, bytes: &[u8]) -> Result<Kind, ParseError> {
     })
 }
 
-/// Turns the echo request in `bytes` into its reply from `src` to `dst`, in place.
+/// Turns the echo request that fills `bytes` into its reply from `src` to `dst`, in place.
 pub fn make_echo_reply(src: u128, dst: u128, bytes: &mut [u8]) {
     if let Some(kind) = bytes.first_mut() {
         *kind = ECHO_REPLY;
@@ -74,7 +82,7 @@ pub fn make_echo_reply(src: u128, dst: u128, bytes: &mut [u8]) {
     write_checksum(src, dst, bytes);
 }
 
-/// Computes the checksum of the message that fills `bytes`, and writes it.
+/// Computes the checksum of the message from `src` to `dst` that fills `bytes`, and writes it.
 pub fn write_checksum(src: u128, dst: u128, bytes: &mut [u8]) {
     put_u16(bytes, field::CHECKSUM, 0);
     let sum = !checksum::fold(sum(src, dst, bytes));
@@ -89,6 +97,7 @@ fn sum(src: u128, dst: u128, bytes: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const SRC: u128 = 0x2001_0db8 << 96 | 0xffff_ffff;
     const DST: u128 = 0xfe80 << 112 | 9;
@@ -109,15 +118,20 @@ mod tests {
             assert_eq!(parse(SRC, DST, &wrong), Err(ParseError::Checksum));
         }
         assert_eq!(parse(SRC, DST, &bytes[..18]), Err(ParseError::Checksum));
+        assert_eq!(parse(SRC, DST, &bytes[..7]), Err(ParseError::Malformed));
     }
 
-    #[test]
-    fn echo_is_answered_in_place() {
-        let mut bytes = [0; 17];
-        (bytes[field::TYPE], bytes[9]) = (ECHO_REQUEST, 0xab);
-        write_checksum(SRC, DST, &mut bytes);
-        make_echo_reply(DST, SRC, &mut bytes);
-        assert_eq!(parse(DST, SRC, &bytes), Ok(Kind::Other));
-        assert_eq!((bytes[field::TYPE], bytes[9]), (ECHO_REPLY, 0xab));
+    proptest! {
+        #[test]
+        fn an_echo_request_becomes_its_reply_in_place(
+            src: u128, dst: u128, rest in proptest::collection::vec(any::<u8>(), 4..100),
+        ) {
+            let mut message = [&[ECHO_REQUEST, 0, 0, 0], &rest[..]].concat();
+            write_checksum(src, dst, &mut message);
+            prop_assert_eq!(parse(src, dst, &message), Ok(Kind::EchoRequest));
+            make_echo_reply(dst, src, &mut message);
+            prop_assert_eq!(parse(dst, src, &message), Ok(Kind::Other));
+            prop_assert_eq!((message[0], &message[4..]), (ECHO_REPLY, &rest[..]));
+        }
     }
 }

@@ -1,21 +1,21 @@
-//! IPv4 header (RFC 791).
+//! The IPv4 header and its options (RFC 791).
 
-use super::{get_u16, get_u32, put_u16, put_u32};
-use crate::wire::checksum;
+use super::{checksum, get_u16, get_u32, put_u16, put_u32};
+use crate::net::Family;
 
-/// Offsets from the start of the IPv4 header.
+/// Offsets in bytes from the start of the IPv4 header.
 pub mod field {
     /// Version and header length.
     pub const VERSION_IHL: usize = 0;
     /// DSCP and ECN.
     pub const TOS: usize = 1;
-    /// Length of header and payload.
+    /// Total length: header and payload.
     pub const TOTAL_LEN: usize = 2;
     /// Identification.
     pub const ID: usize = 4;
     /// Flags and fragment offset.
     pub const FRAGMENT: usize = 6;
-    /// Time to live; the protocol is the byte after it.
+    /// Time to live.
     pub const TTL: usize = 8;
     /// Protocol of the payload.
     pub const PROTOCOL: usize = 9;
@@ -29,8 +29,9 @@ pub mod field {
 
 /// Length in bytes without options.
 pub const HEADER_LEN: usize = 20;
+const _: () = assert!(HEADER_LEN == Family::V4.ip_header_len());
 
-/// Smallest MTU in bytes that a link may have (RFC 791).
+/// The smallest MTU in bytes that a link may have (RFC 791).
 pub const MTU_MIN: isize = 68;
 
 /// Protocol number of ICMP.
@@ -38,31 +39,32 @@ pub const PROTOCOL_ICMP: u8 = 1;
 /// Protocol number of TCP.
 pub const PROTOCOL_TCP: u8 = 6;
 
-/// The flag that forbids fragmentation, in the word at [`field::FRAGMENT`].
+/// The DF flag (don't fragment) in the word at [`field::FRAGMENT`].
 pub const DONT_FRAGMENT: u16 = 0x4000;
-/// The flag that more follows, in the word at [`field::FRAGMENT`].
+/// The MF flag (more fragments) in the word at [`field::FRAGMENT`].
 pub const MORE_FRAGMENTS: u16 = 0x2000;
 const OFFSET_MASK: u16 = 0x1fff;
 
 /// Why bytes are not an IPv4 header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Ipv4Error {
-    /// Not whole, not version 4, or lengths that contradict each other or the frame.
-    #[error("the IPv4 header is not whole or its lengths contradict each other")]
+    /// Cut off, not of version 4, or with lengths that contradict each other or the frame.
+    #[error("the IPv4 header is cut off or its lengths contradict each other")]
     Malformed,
     /// The header checksum is wrong.
     #[error("the IPv4 header checksum is wrong")]
     Checksum,
 }
 
-/// An IPv4 header whose lengths and checksum hold.
+/// A checked view: the fields that a relay reads, of a header with consistent lengths and a valid
+/// checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ipv4 {
     /// Header length in bytes, options included: 20 to 60.
     pub header_len: usize,
-    /// Length of header and payload in bytes; no longer than what the header was read from.
+    /// Length of header and payload in bytes; within the bytes that were parsed.
     pub total_len: usize,
-    /// Flags and fragment offset as on the wire.
+    /// Flags and fragment offset, as on the wire.
     pub fragment: u16,
     /// Time to live in hops.
     pub ttl: u8,
@@ -77,6 +79,10 @@ pub struct Ipv4 {
 impl Ipv4 {
     /// Reads and checks the header at the start of `bytes`, which may be longer than the datagram
     /// (Ethernet padding) but not shorter.
+    ///
+    /// # Errors
+    ///
+    /// [`Ipv4Error`] for a header that is cut off, inconsistent or damaged.
     #[inline(always)]
     pub fn parse(bytes: &[u8]) -> Result<Ipv4, Ipv4Error> {
         let (header, lengths_hold) = Self::read(bytes).ok_or(Ipv4Error::Malformed)?;
@@ -90,8 +96,8 @@ impl Ipv4 {
         if sum_holds { Ok(header) } else { Err(Ipv4Error::Checksum) }
     }
 
-    /// Reads the header that an ICMP error quotes: its datagram may be cut off anywhere after the
-    /// header, and its checksum is not checked, for routers change it.
+    /// Reads a header that an ICMP error quotes. Its datagram may be cut off after the header, and
+    /// its checksum is not checked, as some routers quote a TTL without updating it.
     pub fn parse_quoted(bytes: &[u8]) -> Option<Ipv4> {
         let (header, _) = Self::read(bytes)?;
         (header.total_len >= header.header_len && header.header_len <= bytes.len())
@@ -119,49 +125,54 @@ impl Ipv4 {
         Some((header, hold))
     }
 
-    /// Whether it is a fragment, first or later, of a larger datagram.
+    /// The options of the header at the start of `bytes`, from which it was parsed.
+    pub fn options<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        bytes.get(HEADER_LEN..self.header_len).unwrap_or_default()
+    }
+
+    /// Whether the datagram is a fragment, first or later, of a larger one.
     #[inline]
     pub const fn is_fragment(&self) -> bool {
         is_of_fragment(self.fragment)
     }
 
-    /// Where a fragment's payload belongs in that of its datagram, in bytes.
+    /// Offset in bytes of a fragment's payload within that of the original datagram.
     #[inline]
     pub const fn fragment_offset(&self) -> usize {
         (self.fragment & OFFSET_MASK) as usize * 8
     }
 
-    /// Whether more of its datagram follows behind it.
+    /// Whether more fragments follow.
     #[inline]
     pub const fn more_fragments(&self) -> bool {
         self.fragment & MORE_FRAGMENTS != 0
     }
 
-    /// Whether it is a fragment other than the first, so that no ports follow the header.
+    /// Whether the datagram is a fragment other than the first, so that it has no ports.
     pub const fn is_later_fragment(&self) -> bool {
         self.fragment & OFFSET_MASK != 0
     }
 
-    /// Whether routers may not fragment it.
+    /// Whether routers must not fragment the datagram.
     #[inline]
     pub const fn dont_fragment(&self) -> bool {
         self.fragment & DONT_FRAGMENT != 0
     }
 }
 
-/// Whether the word at [`field::FRAGMENT`] is that of a fragment.
+/// Whether a datagram with this word at [`field::FRAGMENT`] is a fragment.
 #[inline]
 pub const fn is_of_fragment(word: u16) -> bool {
     word & (MORE_FRAGMENTS | OFFSET_MASK) != 0
 }
 
-/// The identification in the header at the start of `bytes`.
+/// The identification of the header at the start of `bytes`.
 #[inline]
 pub fn id(bytes: &[u8]) -> u16 {
     get_u16(bytes, field::ID)
 }
 
-/// What an IPv4 header without options says.
+/// All fields of an IPv4 header without options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// DSCP and ECN.
@@ -170,7 +181,7 @@ pub struct Header {
     pub total_len: u16,
     /// Identification.
     pub id: u16,
-    /// Flags and fragment offset as on the wire, such as [`DONT_FRAGMENT`].
+    /// Flags and fragment offset, as on the wire.
     pub fragment: u16,
     /// Time to live in hops.
     pub ttl: u8,
@@ -182,8 +193,8 @@ pub struct Header {
     pub dst: u32,
 }
 
-/// The fields that are the same in all datagrams which a POP originates: DF set, ID 0
-/// (RFC 6864, section 4.1). Lengths, protocol and addresses are for the caller to fill in.
+/// The defaults of a datagram that a POP originates: DF set, so that ID 0 is allowed (RFC 6864,
+/// section 4.1). The caller sets length, protocol and addresses.
 pub const ORIGINATED: Header = Header {
     tos: 0,
     total_len: 0,
@@ -196,8 +207,8 @@ pub const ORIGINATED: Header = Header {
 };
 
 impl Header {
-    /// Reads and checks the header at the start of `bytes`, as [`Ipv4::parse`] does. Options are
-    /// not part of what is returned.
+    /// Reads the header at the start of `bytes`, with the checks of [`Ipv4::parse`]. Options are
+    /// left out; see [`Ipv4::options`].
     ///
     /// # Errors
     ///
@@ -216,8 +227,8 @@ impl Header {
         })
     }
 
-    /// Writes the header with its checksum at the start of `bytes`, which hold at least
-    /// [`HEADER_LEN`] bytes; nothing is written when they do not.
+    /// Writes the header with its checksum at the start of `bytes`; nothing when they are shorter
+    /// than [`HEADER_LEN`].
     #[inline]
     pub fn write(&self, bytes: &mut [u8]) {
         let Some(head) = bytes.first_chunk_mut::<HEADER_LEN>() else { return };
@@ -236,31 +247,31 @@ impl Header {
     }
 }
 
-/// Whether a host can have sent a datagram from `ip`: not from this network, loopback, multicast or
-/// reserved addresses (RFC 6890), though from a link-local one, as routers do.
+/// Whether `ip` may be the source of a datagram: not this network, loopback, multicast or reserved
+/// (RFC 6890). Link-local sources are allowed, as routers send from them.
 #[inline]
 pub const fn can_be_source(ip: u32) -> bool {
     !matches!(ip >> 24, 0 | 127 | 224..)
 }
 
-/// TTL of datagrams that a POP originates (RFC 1700's recommendation).
+/// TTL of datagrams that a POP originates, as recommended by RFC 1700.
 pub const ORIGINATED_TTL: u8 = 64;
 
-/// What IPv4 options say that matters to a relay.
+/// IPv4 options, as far as a relay distinguishes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Options {
-    /// Nothing that matters: they may be removed.
+    /// They may be removed.
     Removable,
-    /// Loose or strict source route (RFC 791): not to be followed (RFC 7126, sections 4.3, 4.4).
+    /// A loose or strict source route, which must not be followed (RFC 7126, sections 4.3, 4.4).
     SourceRoute,
-    /// Lengths that lie.
+    /// A length below 2 or beyond the end of the options.
     Malformed,
 }
 
-/// Reads the options of a header, without the 20 bytes before them.
+/// Classifies the options of a header; see [`Ipv4::options`].
 pub fn classify_options(options: &[u8]) -> Options {
     let mut rest = options;
-    // At most 40 bytes, at least one used up in each turn.
+    // Each turn consumes at least one of at most 40 bytes.
     while let Some((&kind, tail)) = rest.split_first() {
         match kind {
             OPTION_END => break,
@@ -310,39 +321,47 @@ mod tests {
         bytes
     }
 
-    #[test]
-    fn own_header_parses() {
-        let parsed = Ipv4::parse(&header()).unwrap();
-        assert_eq!((parsed.src, parsed.dst), (0x0102_0304, 0x0506_0708));
-        assert!(parsed.dont_fragment() && !parsed.is_fragment());
-    }
-
-    #[test]
-    fn a_header_to_be_fragmented_has_an_id_and_no_df() {
-        let mut bytes = [0; 24];
-        Header { tos: 0xb9, id: 0x1234, fragment: 0, ttl: 9, ..HEADER }.write(&mut bytes);
-        let parsed = Ipv4::parse(&bytes).unwrap();
-        assert!(!parsed.dont_fragment() && !parsed.is_fragment());
-        assert_eq!((parsed.ttl, bytes[field::TOS]), (9, 0xb9));
-        assert_eq!(get_u16(&bytes, field::ID), 0x1234);
-    }
-
     proptest! {
         #[test]
         fn parse_is_the_inverse_of_write(
-            (tos, id, fragment, ttl, protocol) in any::<(u8, u16, u16, u8, u8)>(), src: u32, dst: u32,
-            payload_len in 0u16..64,
+            (tos, id, fragment, ttl, protocol) in any::<(u8, u16, u16, u8, u8)>(),
+            src: u32, dst: u32, payload_len in 0u16..64,
         ) {
             let total_len = HEADER_LEN as u16 + payload_len;
             let header = Header { tos, total_len, id, fragment, ttl, protocol, src, dst };
             let mut bytes = vec![0xee; usize::from(total_len)];
             header.write(&mut bytes);
             prop_assert_eq!(Header::parse(&bytes), Ok(header));
+            let view = Ipv4::parse(&bytes).unwrap();
+            prop_assert_eq!(view.dont_fragment(), fragment & DONT_FRAGMENT != 0);
+            let is_fragment = view.more_fragments() || view.fragment_offset() > 0;
+            prop_assert_eq!(view.is_fragment(), is_fragment);
+            prop_assert_eq!(view.options(&bytes), []);
+        }
+
+        #[test]
+        fn options_follow_the_fixed_header(
+            options in proptest::collection::vec(any::<[u8; 4]>(), 0..=10),
+            payload_len in 0usize..9,
+        ) {
+            let options = options.as_flattened();
+            let header_len = HEADER_LEN + options.len();
+            let total_len = (header_len + payload_len) as u16;
+            let mut bytes = vec![0xee; usize::from(total_len)];
+            Header { total_len, ..HEADER }.write(&mut bytes);
+            bytes[field::VERSION_IHL] = 0x40 | (header_len / 4) as u8;
+            bytes[HEADER_LEN..header_len].copy_from_slice(options);
+            put_u16(&mut bytes, field::CHECKSUM, 0);
+            let sum = checksum::checksum(&bytes[..header_len]);
+            put_u16(&mut bytes, field::CHECKSUM, sum);
+            let view = Ipv4::parse(&bytes).unwrap();
+            prop_assert_eq!((view.header_len, view.options(&bytes)), (header_len, options));
+            prop_assert_eq!(Header::parse(&bytes), Ok(Header { total_len, ..HEADER }));
         }
     }
 
     #[test]
-    fn lying_lengths_are_malformed() {
+    fn inconsistent_lengths_are_malformed() {
         for (at, value) in [(0, 0x44), (0, 0x55), (0, 0x4f), (3, 19), (3, 25), (2, 1)] {
             let mut bytes = header();
             bytes[at] = value;
@@ -363,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn sources_are_told_apart() {
+    fn sources_are_distinguished() {
         for (ip, can) in [
             (0, false),
             (0x00ff_ffff, false),
@@ -379,12 +398,12 @@ mod tests {
     }
 
     #[test]
-    fn options_are_told_apart() {
+    fn options_are_classified() {
         assert_eq!(classify_options(&[148, 4, 0, 0, 1, 1, 0, 9]), Options::Removable);
         assert_eq!(classify_options(&[1, 131, 3, 4]), Options::SourceRoute);
         assert_eq!(classify_options(&[137]), Options::SourceRoute);
-        for lying in [&[7u8, 0][..], &[7, 1], &[7, 3], &[7], &[1, 1, 1, 7, 9, 0]] {
-            assert_eq!(classify_options(lying), Options::Malformed, "{lying:?}");
+        for wrong in [&[7u8, 0][..], &[7, 1], &[7, 3], &[7], &[1, 1, 1, 7, 9, 0]] {
+            assert_eq!(classify_options(wrong), Options::Malformed, "{wrong:?}");
         }
     }
 }

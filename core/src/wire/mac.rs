@@ -1,43 +1,44 @@
-//! Ethernet MAC addresses (IEEE 802-2014, section 8).
+//! MAC addresses of Ethernet (IEEE 802-2014, section 8).
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A 48-bit Ethernet address.
+/// A 48-bit MAC address.
 ///
-/// Kept as a number, the first byte of the wire highest, so that it moves through registers.
+/// Stored as a number whose highest byte is the first on the wire, so that it is moved in a
+/// register.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct MacAddr(u64);
 
 impl MacAddr {
-    /// The address of all stations of a link.
+    /// The broadcast address.
     pub const BROADCAST: MacAddr = MacAddr::new([0xff; 6]);
 
-    /// The address with these bytes, in the order of the wire.
+    /// The address with these bytes, in wire order.
     pub const fn new([a, b, c, d, e, f]: [u8; 6]) -> Self {
         MacAddr(u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
     }
 
-    /// The address that the low 48 bits of `number` stand for.
+    /// The address in the low 48 bits of `number`.
     #[inline]
     pub const fn from_u64(number: u64) -> Self {
         MacAddr(number & 0xffff_ffff_ffff)
     }
 
-    /// The number that it stands for, below 2^48.
+    /// The address as a number below 2^48.
     #[inline]
     pub const fn to_u64(self) -> u64 {
         self.0
     }
 
-    /// Its bytes, in the order of the wire.
+    /// Its bytes, in wire order.
     #[inline]
     pub const fn octets(self) -> [u8; 6] {
         let [_, _, a, b, c, d, e, f] = self.0.to_be_bytes();
         [a, b, c, d, e, f]
     }
 
-    /// Whether it names one station: the group bit is clear and it is not all zeros.
+    /// Whether the group bit is clear and the address is not all zeros.
     #[inline]
     pub const fn is_unicast(self) -> bool {
         self.0 & 1 << 40 == 0 && self.0 != 0
@@ -54,7 +55,7 @@ impl fmt::Display for MacAddr {
 impl FromStr for MacAddr {
     type Err = ParseMacError;
 
-    /// Reads six pairs of hex digits with colons between them, in either letter case.
+    /// Parses six pairs of hex digits of either case, separated by colons.
     fn from_str(text: &str) -> Result<Self, ParseMacError> {
         let mut bytes = [0; 6];
         let mut pairs = text.split(':');
@@ -72,7 +73,7 @@ impl FromStr for MacAddr {
     }
 }
 
-/// The text is not six pairs of hex digits with colons between them.
+/// The text is not six pairs of hex digits separated by colons.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a MAC address; write six pairs of hex digits, such as 02:00:00:00:00:01")]
 pub struct ParseMacError;
@@ -82,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_it_prints() {
+    fn text_is_parsed_as_it_is_printed() {
         let mac = MacAddr::new([0x02, 0xab, 0, 0xff, 0x10, 1]);
         assert_eq!(mac.to_string(), "02:ab:00:ff:10:01");
         assert_eq!("02:AB:00:ff:10:01".parse(), Ok(mac));
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_unicast() {
+    fn unicast_is_distinguished() {
         assert!(MacAddr::new([2, 0, 0, 0, 0, 1]).is_unicast());
         assert!(!MacAddr::new([1, 0, 0x5e, 0, 0, 1]).is_unicast());
         assert!(!MacAddr::BROADCAST.is_unicast());

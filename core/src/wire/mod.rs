@@ -1,7 +1,11 @@
-//! Headers on the wire, one file each.
+//! Headers as they are on the wire, one file each.
 //!
-//! Every header has a checked view: a small `Copy` struct that is only made from bytes which hold
-//! the whole header, with lengths that do not lie. Offsets are named in each file's `mod field`.
+//! A header has up to two levels. The checked view is a small `Copy` struct of the fields that the
+//! packet path reads; it exists only if the bytes contain the whole header with consistent lengths.
+//! The second struct has all fields that matter, and its `write` is the inverse of its `parse`.
+//! Where the fields are few, one struct is both. Offsets are named in each file's `mod field`.
+//!
+//! This module depends on [`crate::net`] and [`crate::seq`] alone.
 
 pub mod arp;
 pub mod checksum;

@@ -1,11 +1,11 @@
-//! TCP header and its options (RFC 9293; timestamps RFC 7323; SACK RFC 2018).
+//! The TCP header and its options (RFC 9293; timestamps RFC 7323; SACK RFC 2018).
 
 use super::{checksum, ipv4, ipv6};
 use super::{get_u16, get_u32, put_u16, put_u32};
 use crate::net::Address;
 use crate::seq::SeqNum;
 
-/// Offsets from the start of the TCP header.
+/// Offsets in bytes from the start of the TCP header.
 pub mod field {
     /// Source port.
     pub const SRC_PORT: usize = 0;
@@ -15,7 +15,7 @@ pub mod field {
     pub const SEQ: usize = 4;
     /// Acknowledgment number.
     pub const ACK: usize = 8;
-    /// Data offset in the high half of the byte; the flags are the byte after it.
+    /// Data offset, in the high half of the byte.
     pub const DATA_OFFSET: usize = 12;
     /// Flags.
     pub const FLAGS: usize = 13;
@@ -29,7 +29,7 @@ pub mod field {
 
 /// Length in bytes without options.
 pub const HEADER_LEN: usize = 20;
-/// Length in bytes of the longest options.
+/// The greatest length in bytes of all options.
 pub const OPTIONS_LEN_MAX: usize = 40;
 
 /// FIN.
@@ -65,16 +65,16 @@ pub mod kind {
     pub const MPTCP: u8 = 30;
     /// TCP Fast Open cookie (RFC 7413).
     pub const FAST_OPEN: u8 = 34;
-    /// Experiments (RFC 6994).
+    /// Experiment 1 (RFC 6994).
     pub const EXPERIMENT_1: u8 = 253;
-    /// Experiments (RFC 6994).
+    /// Experiment 2 (RFC 6994).
     pub const EXPERIMENT_2: u8 = 254;
 }
 
 /// Length in bytes of a timestamps option.
 pub const TIMESTAMPS_LEN: usize = 10;
 
-/// A TCP header whose data offset holds.
+/// A checked view: the fields that a relay reads, of a header with a valid data offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tcp {
     /// Source port.
@@ -92,7 +92,8 @@ pub struct Tcp {
 }
 
 impl Tcp {
-    /// Reads the header of the segment that fills `bytes`; `None` when it is not whole.
+    /// Reads the header of the segment that fills `bytes`; `None` when it is cut off or its data
+    /// offset is below 20 bytes.
     #[inline]
     pub fn parse(bytes: &[u8]) -> Option<Tcp> {
         let head: &[u8; HEADER_LEN] = bytes.first_chunk()?;
@@ -116,39 +117,39 @@ impl Tcp {
         self.flags & flags == flags
     }
 
-    /// The number after the last one that a segment of `segment_len` bytes, header included,
-    /// takes: SYN and FIN take one each.
+    /// The sequence number after a segment of `segment_len` bytes, header included. SYN and FIN
+    /// occupy one number each.
     pub const fn end(&self, segment_len: usize) -> SeqNum {
         let data = segment_len.saturating_sub(self.header_len) as u32;
-        let marks = self.has(SYN) as u32 + self.has(FIN) as u32;
-        self.seq.plus(data.wrapping_add(marks))
+        let flags = self.has(SYN) as u32 + self.has(FIN) as u32;
+        self.seq.plus(data.wrapping_add(flags))
     }
 }
 
-/// One option that takes more than a byte.
+/// An option with a length byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opt {
     /// Option kind.
     pub kind: u8,
-    /// Where its kind byte is, from the start of the options.
+    /// Offset in bytes of its kind byte from the start of the options.
     pub at: usize,
     /// Length in bytes, kind and length bytes included: at least 2.
     pub len: usize,
 }
 
-/// Option lengths that lie.
+/// An option whose length is below 2 or goes beyond the end of the options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a TCP option's length is below 2 or goes past the end of the options")]
 pub struct MalformedOptions;
 
-/// Walks the options of a segment, NOPs left out, until their end.
+/// Iterates over the options of a segment, up to their end or an error; NOPs are left out.
 pub struct Options<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> Options<'a> {
-    /// Over `bytes`, the options without the 20 bytes before them.
+    /// Over `bytes`, which are all options of a segment.
     pub fn new(bytes: &'a [u8]) -> Self {
         Options { bytes, at: 0 }
     }
@@ -158,7 +159,7 @@ impl Iterator for Options<'_> {
     type Item = Result<Opt, MalformedOptions>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        // Each turn goes at least one byte on, of 40 at most.
+        // Each turn consumes at least one of at most 40 bytes.
         while let Some(&kind) = self.bytes.get(self.at) {
             match kind {
                 kind::END => break,
@@ -179,9 +180,8 @@ impl Iterator for Options<'_> {
     }
 }
 
-/// What a TCP header says.
-///
-/// The checksum is none of it: it depends on addresses and data as well.
+/// The fields of a TCP header, without the urgent pointer, which is written as 0, and without the
+/// checksum, which depends on addresses and data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header<'a> {
     /// Source port.
@@ -196,13 +196,12 @@ pub struct Header<'a> {
     pub flags: u8,
     /// Window, before scaling.
     pub window: u16,
-    /// Options, padded to whole words of four bytes: at most [`OPTIONS_LEN_MAX`] bytes.
+    /// Options, padded to a multiple of four bytes; at most [`OPTIONS_LEN_MAX`] bytes.
     pub options: &'a [u8],
 }
 
 impl<'a> Header<'a> {
-    /// Reads the header of the segment that fills `bytes`; `None` when it is not whole. The urgent
-    /// pointer is not part of it.
+    /// Reads the header of the segment that fills `bytes`, with the checks of [`Tcp::parse`].
     pub fn parse(bytes: &'a [u8]) -> Option<Header<'a>> {
         let Tcp { src_port, dst_port, seq, ack, flags, header_len } = Tcp::parse(bytes)?;
         let window = get_u16(bytes, field::WINDOW);
@@ -216,19 +215,18 @@ impl<'a> Header<'a> {
         HEADER_LEN + self.options.len()
     }
 
-    /// Writes the header at the start of `segment`, with checksum and urgent pointer 0; nothing when
-    /// it is shorter than the header.
+    /// Writes the header at the start of `segment`, with a checksum of 0; nothing when `segment` is
+    /// shorter than the header.
     #[inline]
     pub fn write(&self, segment: &mut [u8]) {
         self.put(segment, 0);
     }
 
-    /// Writes the header at the start of `segment`, urgent pointer 0; nothing when it is shorter
-    /// than the header. Its checksum is that of a segment whose pseudo header and data sum up to
-    /// `rest`.
+    /// Writes the header at the start of `segment`; nothing when `segment` is shorter than the
+    /// header. The checksum is that of a segment whose pseudo header and data have the sum `rest`.
     #[inline]
     pub fn write_with_checksum(&self, segment: &mut [u8], rest: u32) {
-        // Each is at most 16 bits wide, but for the options' sum, which is folded too.
+        // A few 16-bit numbers, so the sum cannot overflow.
         let [seq, ack] = [self.seq.0, self.ack.0].map(|number| (number >> 16) + (number & 0xffff));
         let fixed = u32::from(self.src_port)
             + u32::from(self.dst_port)
@@ -256,14 +254,14 @@ impl<'a> Header<'a> {
         options.copy_from_slice(self.options);
     }
 
-    /// The word of data offset and flags.
+    /// The 16-bit word of data offset and flags.
     #[inline]
     const fn offset_and_flags(&self) -> u16 {
         ((self.header_len() / 4) << 12) as u16 | self.flags as u16
     }
 }
 
-/// Computes the checksum of the segment that fills `segment`, between two addresses, and writes it.
+/// Computes the checksum of the segment from `src` to `dst` that fills `segment`, and writes it.
 #[inline]
 pub fn write_checksum<A: Address>(src: A, dst: A, segment: &mut [u8]) {
     put_u16(segment, field::CHECKSUM, 0);
@@ -271,7 +269,7 @@ pub fn write_checksum<A: Address>(src: A, dst: A, segment: &mut [u8]) {
     put_u16(segment, field::CHECKSUM, sum);
 }
 
-/// Whether the checksum of the segment that fills `segment` holds between two addresses.
+/// Whether the checksum of the segment from `src` to `dst` that fills `segment` is right.
 #[inline]
 pub fn checksum_holds<A: Address>(src: A, dst: A, segment: &[u8]) -> bool {
     checksum::fold(sum(src, dst, segment)) == 0xffff
@@ -283,7 +281,7 @@ fn sum<A: Address>(src: A, dst: A, segment: &[u8]) -> u32 {
     checksum::sum(pseudo, segment)
 }
 
-/// TCP's number as the protocol of IPv4 and the next header of IPv6.
+/// TCP's protocol number, the same in both families.
 const PROTOCOL: u8 = ipv4::PROTOCOL_TCP;
 const _: () = assert!(PROTOCOL == ipv6::PROTOCOL_TCP);
 
@@ -292,7 +290,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn checksums_hold_and_see_damage<A: Address>(src: A, dst: A, other: A) {
+    fn damage_invalidates_the_checksum_between<A: Address>(src: A, dst: A, other: A) {
         let mut segment = [0xd1; 33];
         write_checksum(src, dst, &mut segment);
         assert!(checksum_holds(src, dst, &segment));
@@ -301,13 +299,13 @@ mod tests {
     }
 
     #[test]
-    fn checksums_hold_between_addresses_of_both_families() {
-        checksums_hold_and_see_damage(0xc000_0201u32, 0xcb00_7101, 0xcb00_7102);
-        checksums_hold_and_see_damage(u128::MAX - 7, 1 << 100, 1 << 101);
+    fn damage_invalidates_the_checksum() {
+        damage_invalidates_the_checksum_between(0xc000_0201u32, 0xcb00_7101, 0xcb00_7102);
+        damage_invalidates_the_checksum_between(u128::MAX - 7, 1 << 100, 1 << 101);
     }
 
     #[test]
-    fn a_short_slice_is_not_written() {
+    fn a_slice_shorter_than_the_header_is_not_written() {
         let header = Header {
             src_port: 1,
             dst_port: 2,
@@ -328,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn end_counts_data_and_marks() {
+    fn end_counts_data_syn_and_fin() {
         let mut bytes = [0; 30];
         bytes[field::DATA_OFFSET] = 0x60;
         bytes[field::FLAGS] = SYN | FIN;
@@ -337,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn data_offset_must_hold() {
+    fn a_data_offset_within_the_segment_is_valid() {
         let mut bytes = [0; 24];
         for offset in 0..16u8 {
             bytes[field::DATA_OFFSET] = offset << 4;
@@ -350,9 +348,9 @@ mod tests {
     }
 
     #[test]
-    fn lying_option_lengths_are_seen() {
-        for lying in [&[2u8, 0, 0, 0][..], &[2, 1, 0, 0], &[2, 5, 0, 0], &[1, 1, 1, 2]] {
-            assert!(Options::new(lying).any(|option| option.is_err()), "{lying:?}");
+    fn wrong_option_lengths_are_errors() {
+        for wrong in [&[2u8, 0, 0, 0][..], &[2, 1, 0, 0], &[2, 5, 0, 0], &[1, 1, 1, 2]] {
+            assert!(Options::new(wrong).any(|option| option.is_err()), "{wrong:?}");
         }
         assert_eq!(Options::new(&[1, 0, 2, 0]).next(), None);
     }

@@ -44,10 +44,10 @@ fn compare_ethernet(frame: &[u8], accepted: &mut Accepted) -> Option<Ethernet> {
     match tag {
         Some(Ok(tag)) => {
             assert_eq!(ours.vlan, Some(tag.vlan_identifier().value()));
-            assert_eq!((ours.ethertype, ours.header_len), (tag.ether_type().0, 18));
+            assert_eq!((ours.ethertype, ours.header_len()), (tag.ether_type().0, 18));
         }
         _ => {
-            assert_eq!((ours.vlan, ours.header_len), (None, 14));
+            assert_eq!((ours.vlan, ours.header_len()), (None, 14));
             assert_eq!(ours.ethertype, theirs.ether_type().0);
         }
     }
@@ -193,7 +193,7 @@ fn compare_arp(bytes: &[u8], accepted: &mut Accepted) {
 
 fn compare(frame: &[u8], accepted: &mut Accepted) {
     let Some(ethernet) = compare_ethernet(frame, accepted) else { return };
-    let payload = &frame[ethernet.header_len..];
+    let payload = &frame[ethernet.header_len()..];
     if ethernet.ethertype == 0x0806 {
         compare_arp(payload, accepted);
     }

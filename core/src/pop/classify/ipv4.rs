@@ -29,8 +29,7 @@ pub(super) fn read<F: Frame>(
     })?;
     packet.segment.ip = Datagram::V4(ip);
     if ip.header_len > ipv4::HEADER_LEN {
-        let options = datagram.get(ipv4::HEADER_LEN..ip.header_len).unwrap_or_default();
-        match ipv4::classify_options(options) {
+        match ipv4::classify_options(ip.options(datagram)) {
             Options::Removable => {}
             Options::SourceRoute => return Err(DropReason::SourceRoute),
             Options::Malformed => return Err(DropReason::Ipv4Options),

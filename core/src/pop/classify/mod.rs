@@ -50,7 +50,7 @@ fn read<F: Frame>(
     let ethernet = Ethernet::parse(frame.bytes()).ok_or(DropReason::Runt)?;
     check_link(arrival, &ethernet)?;
     packet.from = ethernet.src;
-    packet.segment.l3 = ethernet.header_len;
+    packet.segment.l3 = ethernet.header_len();
     match ethernet.ethertype {
         ethernet::TYPE_IPV4 => ipv4::read(arrival, limits, packet, frame, lanes),
         ethernet::TYPE_ARP => Ok(Step::Arp),

@@ -20,7 +20,8 @@ use crate::frame::Frame;
 use crate::link::{Hop, Link, NoHop};
 use crate::net::{Family, PortIndex, ServiceIndex, ServiceSlot, Towards};
 use crate::verdict::{AbsorbKind, DropReason, ReplyKind, Verdict};
-use crate::wire::{MacAddr, ethernet};
+use crate::wire::MacAddr;
+use crate::wire::ethernet::{self, Ethernet};
 
 use std::net::IpAddr;
 
@@ -158,12 +159,13 @@ fn add_ethernet<F: Frame>(
     link: &Link,
     ethertype: u16,
 ) -> Option<F> {
-    let header_len = ethernet::header_len(link.vlan);
+    let header = Ethernet { dst, src: link.mac, vlan: link.vlan, ethertype };
+    let header_len = header.header_len();
     if l3 > header_len {
         frame.trim_front(l3 - header_len);
     } else if l3 < header_len && !frame.prepend(header_len - l3) {
         return None;
     }
-    ethernet::write(frame.bytes_mut(), dst, link.mac, link.vlan, ethertype);
+    header.write(frame.bytes_mut());
     Some(frame)
 }

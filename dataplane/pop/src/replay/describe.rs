@@ -28,7 +28,7 @@ impl fmt::Display for Described<'_> {
         if let Some(vlan) = ethernet.vlan {
             write!(f, "vlan {vlan} ")?;
         }
-        let payload = self.0.get(ethernet.header_len..).unwrap_or_default();
+        let payload = self.0.get(ethernet.header_len()..).unwrap_or_default();
         match ethernet.ethertype {
             ethernet::TYPE_ARP => arp(f, payload),
             ethernet::TYPE_IPV4 => datagram(f, payload),

@@ -172,7 +172,7 @@ impl Inputs {
         let Some(ethernet) = Ethernet::parse(frame) else { return PortIndex(0) };
         let to = |mac: &MacAddr| *mac == ethernet.dst;
         let asked = || {
-            let payload = frame.get(ethernet.header_len..)?;
+            let payload = frame.get(ethernet.header_len()..)?;
             let is_arp = ethernet.ethertype == ethernet::TYPE_ARP;
             let ip = is_arp.then(|| Arp::parse(payload)).flatten()?.target_ip;
             let ports = &snapshot.config.ports;

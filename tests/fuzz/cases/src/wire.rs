@@ -16,8 +16,8 @@ use anyrelay_core::wire::{checksum, icmp, icmpv6};
 /// Runs one input.
 pub fn run(input: &[u8]) {
     if let Some(ethernet) = Ethernet::parse(input) {
-        assert!(ethernet.header_len == 14 || ethernet.header_len == 18);
-        assert!(ethernet.header_len <= input.len());
+        assert!([14, 18].contains(&ethernet.header_len()));
+        assert!(ethernet.header_len() <= input.len());
     }
     ipv4_header(input);
     ipv6_header(input);
@@ -48,7 +48,7 @@ fn ipv4_header(input: &[u8]) {
     assert_eq!((ip.ttl, ip.protocol), (theirs.time_to_live, theirs.protocol.0));
     assert_eq!((ip.src.to_be_bytes(), ip.dst.to_be_bytes()), (theirs.source, theirs.destination));
     assert_eq!(ip.is_fragment(), theirs.is_fragmenting_payload());
-    let _ = ipv4::classify_options(&input[20..ip.header_len]);
+    let _ = ipv4::classify_options(ip.options(input));
 }
 
 fn ipv6_header(input: &[u8]) {

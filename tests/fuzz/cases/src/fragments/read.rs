@@ -39,11 +39,11 @@ pub fn same(fragment: &Fragment, piece: &Piece) {
 /// Reads any frame: what is read lies within it and is what `etherparse` reads.
 pub fn any_frame(bytes: &[u8]) {
     let Some(ethernet) = Ethernet::parse(bytes) else { return };
-    let Some(datagram) = bytes.get(ethernet.header_len..) else { return };
+    let Some(datagram) = bytes.get(ethernet.header_len()..) else { return };
     let read = Fragment::read(&ethernet, bytes);
     match ethernet.ethertype {
         0x0800 => ipv4(datagram, read),
-        0x86dd => ipv6(bytes, ethernet.header_len, read),
+        0x86dd => ipv6(bytes, ethernet.header_len(), read),
         _ => assert_eq!(read, None),
     }
     // What a table of frames hands back may be anything.
