@@ -1,5 +1,7 @@
 //! Crates and keywords that only some folders name.
 
+use std::collections::HashSet;
+
 use crate::code::{self, Token};
 use crate::{Tree, Violation};
 
@@ -70,12 +72,13 @@ pub fn check(tree: &Tree) -> Vec<Violation> {
     for file in tree.rust() {
         let masked = file.code();
         let tokens = code::tokens(&masked);
+        let own = own_names(&tokens);
         for (at, token) in tokens.iter().enumerate() {
             if token.text == "unsafe" && !file.path.starts_with(UNSAFE_WITHIN) {
                 let text = "`unsafe` is only in bindings/: add a safe function there";
                 found.push(Violation::new(RULE, &*file.path, token.line, text));
             }
-            if !names_crate(&tokens, at) {
+            if !names_crate(&tokens, at) || own.contains(token.text) {
                 continue;
             }
             for confined in CONFINED.iter().filter(|one| one.crates.contains(&token.text)) {
@@ -87,6 +90,26 @@ pub fn check(tree: &Tree) -> Vec<Violation> {
         }
     }
     found
+}
+
+/// Names that the file declares as modules, or imports from other paths: they are not crates.
+fn own_names<'a>(tokens: &[Token<'a>]) -> HashSet<&'a str> {
+    let mut own = HashSet::new();
+    let mut imports = false;
+    for three in tokens.windows(3) {
+        let [a, b, c] = three else { continue };
+        match (a.text, b.text) {
+            ("mod", name) => drop(own.insert(name)),
+            ("use", "::") => {}
+            ("use", _) => imports = true,
+            (_, ";") => imports = false,
+            _ => {}
+        }
+        if imports && b.text != "use" {
+            own.insert(c.text);
+        }
+    }
+    own
 }
 
 /// Whether the word at `at` begins a path, or is all that a `use` or `extern crate` names.
@@ -118,6 +141,8 @@ mod tests {
             run("core/src/relay/feistel.rs", "self.aes.run(); aes: Aes128 // aes::").is_empty()
         );
         assert!(run("core/src/a.rs", "use crate::cipher::X; // unsafe\n\"unsafe\"").is_empty());
+        assert!(run("core/src/a.rs", "mod cmac; use cmac::X; fn f(x: cmac::Y) {}").is_empty());
+        assert!(run("core/src/a.rs", "use super::{b, cmac}; fn f(x: cmac::Y) {}").is_empty());
     }
 
     #[test]
