@@ -1,4 +1,4 @@
-//! `check`, `keygen`, `map` and the usage, through the binary: what is printed, and exit codes.
+//! `check`, `keygen`, `map` and the usage, through the binary: output and exit codes.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -96,7 +96,7 @@ fn check_tells_every_mistake_with_file_key_and_reason() {
             assert!(text.lines().any(|line| line.starts_with(&start)), "{start} in {text}");
         }
         assert!(output.stdout.is_empty());
-        // What does not check does not run either, and leaves in the same way.
+        // An invalid config does not run either, with the same exit code.
         let run = anyrelay(&["run", "--config", name]);
         assert_eq!(run.status.code(), Some(2), "{}", stderr(&run));
         assert!(stderr(&run).contains(keys[0]));
@@ -159,7 +159,7 @@ fn map_goes_both_ways() {
     assert_eq!(map(&case), (Some(0), serde_json::json!({ "mappings": [mappings[1]] })));
 }
 
-/// The config in the folder, with IPv6 on both ports and services that have it.
+/// The config in the folder, with IPv6 on both ports and services over IPv6.
 fn with_ipv6(folder: &Folder) -> std::path::PathBuf {
     let mut config = Config::new();
     config.services +=
@@ -198,7 +198,7 @@ fn map_goes_both_ways_over_ipv6() {
     let mapping = &answer["mappings"][0];
     let text = |key: &str| mapping[key].as_str().unwrap();
     assert_eq!((text("mode"), text("target")), ("prefix", "[2001:db8:5::1]:8443"));
-    // 10.1.2.3 in front of the check.
+    // 10.1.2.3 precedes the check.
     assert!(text("egress").starts_with("[2001:db8:64:0:a01:203:"), "{mapping}");
     assert!(text("egress").ends_with("]:4000") && mapping["tag"].is_null());
     let back = map(&["--egress", text("egress"), "--target", text("target")]);

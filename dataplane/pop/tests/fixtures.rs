@@ -1,5 +1,5 @@
 //! The fixtures of `tests/fixtures` through `anyrelay replay`, and through `anyrelay run` on DPDK's
-//! net_pcap: the frames that must come out do, nothing else does, and the counters are right.
+//! net_pcap: exactly the expected frames are sent, and the counters are right.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -14,7 +14,7 @@ use common::pcap::{capture, frames};
 use common::{Folder, Pop, anyrelay, free_address, stderr};
 use serde_json::{Value, json};
 
-/// Cases about ARP, whose moments follow the clock: what `run` asks for depends on when it starts.
+/// ARP cases that depend on the clock: the queries of `run` depend on its start.
 const NOT_RUN: [&str; 2] = ["neighbours", "on-link-client"];
 
 /// A case's folder and its counters.
@@ -78,7 +78,7 @@ fn replay_gives_the_expected_frames_and_counters() {
             .concat(),
         );
         assert!(output.status.success(), "{}: {}", case.name, stderr(&output));
-        // Times are the same too: the whole files are.
+        // Times are equal too, so whole files are.
         let same = fs::read(&out).unwrap() == case.read("out.pcap");
         assert!(same, "{}: out.pcap differs", case.name);
         let counters: Value = serde_json::from_slice(&fs::read(counters).unwrap()).unwrap();
@@ -130,7 +130,7 @@ fn run(case: &Case) {
         let out = fs::read(folder.path(&format!("{name}.out.pcap"))).unwrap();
         let mut sent: Vec<_> = frames(&out).iter().map(|frame| hex(frame)).collect();
         if ports.len() > 1 {
-            // Which port's frames came in first is not given.
+            // The order of ports is not determined.
             expected.sort();
             sent.sort();
         }
@@ -170,7 +170,7 @@ fn counters(page: &Metrics, expected: &Value) -> Value {
     })
 }
 
-/// What a metric of drops has for each reason at `place`.
+/// The values of a metric of drops for each reason at `place`.
 fn drops(page: &Metrics, name: &str, place: (&str, &str)) -> BTreeMap<&'static str, u64> {
     let reasons = DropReason::ALL.iter().map(|reason| reason.label());
     non_zero(reasons.map(|reason| (reason, page.sum(name, &[place, ("reason", reason)]))))

@@ -1,88 +1,21 @@
-//! Fragments through the binary: captures of them go in on one queue or on two, and whole segments
-//! come out, or nothing, and every frame is accounted for.
+//! Fragments through the binary: captures on one queue or on two result in complete segments, or in
+//! none, and every frame is accounted for.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 
 use std::collections::HashMap;
 use std::fs;
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use common::{Config, Folder, Pop, WAN_MAC, pcap};
+use common::fragments::{cut, cut6, fragment, fragment6, segment, segment6};
+use common::{Config, Folder, Pop, pcap};
 
-const VIP: (Ipv4Addr, u16) = (Ipv4Addr::new(203, 0, 113, 10), 443);
-/// No-operation twice, and timestamps.
-const TIMESTAMPS: &[u8] = &[1, 1, 8, 10, 0, 0, 0, 9, 0, 0, 0, 0];
 const REASSEMBLE: &str = "reassemble";
-
-/// A segment of client `number` with `len` bytes that tell it apart.
-fn segment(number: u16, len: usize) -> Vec<u8> {
-    let client = (Ipv4Addr::new(10, 0, (number >> 8) as u8, number as u8), 1000 + number);
-    let payload: Vec<u8> = (0..len).map(|at| (at * 31 + usize::from(number) * 7) as u8).collect();
-    let numbers = (pcap::ACK, u32::from(number), 1);
-    pcap::data_segment(WAN_MAC, client, VIP, numbers, TIMESTAMPS, &payload)
-}
-
-/// The part `from..to` of an IPv4 datagram's payload as a fragment with this ID.
-fn fragment(frame: &[u8], id: u16, from: usize, to: usize, more: bool) -> Vec<u8> {
-    let payload = &frame[34..];
-    let part: Vec<u8> = (from..to).map(|at| payload.get(at).copied().unwrap_or(0)).collect();
-    let mut header = frame[14..34].to_vec();
-    header[2..4].copy_from_slice(&((20 + part.len()) as u16).to_be_bytes());
-    header[4..6].copy_from_slice(&id.to_be_bytes());
-    let word = (from / 8) as u16 | if more { 0x2000 } else { 0 };
-    header[6..8].copy_from_slice(&word.to_be_bytes());
-    header[10..12].fill(0);
-    let sum = pcap::checksum(&header);
-    header[10..12].copy_from_slice(&sum.to_be_bytes());
-    let mut fragment = [&frame[..14], &header, &part].concat();
-    // Ethernet pads what is too short, with anything.
-    fragment.resize(fragment.len().max(60), 0xa5);
-    fragment
-}
-
-/// A datagram in pieces of `size` bytes of payload.
-fn cut(frame: &[u8], id: u16, size: usize) -> Vec<Vec<u8>> {
-    let len = frame.len() - 34;
-    let piece = |from| fragment(frame, id, from, (from + size).min(len), from + size < len);
-    (0..len).step_by(size).map(piece).collect()
-}
-
-const VIP6: (Ipv6Addr, u16) = (Ipv6Addr::new(0x2001, 0xdb8, 0xff, 0, 0, 0, 0, 0x10), 443);
 const SERVICE6: &str = "[[relay]]\nname = \"web6\"\nvip = \"[2001:db8:ff::10]:443\"\n\
     targets = [\"[2001:db8:9::10]:443\"]\negress = \"transparent\"\n";
 
-/// [`segment`] over IPv6.
-fn segment6(number: u16, len: usize) -> Vec<u8> {
-    let client = (Ipv6Addr::new(0x2001, 0xdb8, 7, 0, 0, 0, 0, number), 1000 + number);
-    let payload: Vec<u8> = (0..len).map(|at| (at * 31 + usize::from(number) * 7) as u8).collect();
-    let numbers = (pcap::ACK, u32::from(number), 1);
-    pcap::data_segment6(WAN_MAC, client, VIP6, numbers, TIMESTAMPS, &payload)
-}
-
-/// [`fragment`] over IPv6.
-fn fragment6(frame: &[u8], id: u32, from: usize, to: usize, more: bool) -> Vec<u8> {
-    let payload = &frame[54..];
-    let part: Vec<u8> = (from..to).map(|at| payload.get(at).copied().unwrap_or(0)).collect();
-    let mut fragment = frame[..54].to_vec();
-    fragment[18..20].copy_from_slice(&((8 + part.len()) as u16).to_be_bytes());
-    fragment[20] = 44;
-    fragment.extend([6, 0]);
-    fragment.extend((from as u16 | u16::from(more)).to_be_bytes());
-    fragment.extend(id.to_be_bytes());
-    fragment.extend(part);
-    fragment
-}
-
-/// [`cut`] over IPv6.
-fn cut6(frame: &[u8], id: u32, size: usize) -> Vec<Vec<u8>> {
-    let len = frame.len() - 54;
-    let piece = |from| fragment6(frame, id, from, (from + size).min(len), from + size < len);
-    (0..len).step_by(size).map(piece).collect()
-}
-
-/// A config with a service over IPv6 too.
+/// A config that has a service over IPv6 too.
 fn config6() -> Config {
     let mut config = Config::new();
     config.ipv6 = true;
@@ -107,7 +40,7 @@ impl Random {
     }
 }
 
-/// A POP whose port wan receives `queues`, each from a capture of its own.
+/// A POP whose port wan has `queues`, each with a capture.
 struct Run {
     folder: Folder,
     pop: Pop,
@@ -131,7 +64,7 @@ impl Run {
         Run { folder, pop }
     }
 
-    /// Waits until every frame that came in is out again or counted, and no buffer is in use.
+    /// Waits until every received frame is sent or counted, and no buffer is in use.
     fn settle(&mut self, received: usize) {
         self.pop.wait_for_frames(received);
         self.pop.wait_for("to keep nothing", |pop| {
@@ -139,11 +72,11 @@ impl Run {
             metrics.sum("anyrelay_fragments_waiting", &[]) == 0
                 && metrics.sum("anyrelay_frame_buffers", &[("state", "used")]) == 0
         });
-        // What waited too long is freed all at once, but counted bit by bit.
+        // Expired fragments are freed at once, but counted gradually.
         self.pop.wait_until_idle();
     }
 
-    /// Settles, and checks that every fragment became part of a datagram or was dropped.
+    /// Settles, and checks that every fragment was reassembled or dropped.
     fn account(&mut self, received: usize) {
         self.settle(received);
         let metrics = self.pop.metrics();
@@ -160,14 +93,14 @@ impl Run {
         self.pop.metrics().sum(name, &[])
     }
 
-    /// Ends the POP, and returns what it sent to the target.
+    /// Stops the POP, and returns its frames to the target.
     fn end(mut self) -> Vec<Vec<u8>> {
         self.pop.stop();
         pcap::frames(&fs::read(self.folder.path("lan.pcap")).unwrap())
     }
 }
 
-/// Datagrams in fragments, sprayed over two queues in any order: each comes out once, whole.
+/// Fragments sprayed over two queues in random order: each datagram is reassembled once.
 fn sprayed(layout: &'static str, workers: Vec<&'static str>) {
     const DATAGRAMS: u16 = 250;
     let mut random = Random::new();
@@ -185,7 +118,7 @@ fn sprayed(layout: &'static str, workers: Vec<&'static str>) {
     let mut config = Config::new();
     config.layout = layout;
     config.workers = workers;
-    // However slow the machine is: nothing is to be given up here.
+    // No datagram may expire, however slow the machine is.
     config.services += "[fragments]\ntimeout_ms = 30000\n";
     let mut run = Run::start(config, REASSEMBLE, &queues);
     run.account(sent);
@@ -201,7 +134,7 @@ fn sprayed(layout: &'static str, workers: Vec<&'static str>) {
         *seen.entry(number).or_insert(0) += 1;
         let want = segment(number, frame.len() - 66);
         assert_eq!(frame[66..], want[66..], "the payload of {number}");
-        // A correct header and segment checksum: that of the whole, over what came out.
+        // The header checksum, and that of the segment in the datagram, are correct.
         assert_eq!(pcap::checksum(&frame[14..34]), 0);
         assert_eq!(pcap::tcp_checksum(&frame[26..34], &frame[34..]), 0, "{number}");
     }
@@ -219,36 +152,36 @@ fn fragments_meet_on_one_worker_of_a_pipeline() {
     sprayed("pipeline", vec![r#""wan:0", "lan:0""#, r#""wan:1""#, ""]);
 }
 
-/// Nothing of these is forwarded; what was kept is given up in time, though nothing comes in.
+/// None of these is forwarded; kept fragments expire in time, also without further input.
 #[test]
 fn attacks_yield_nothing() {
     let frame = segment(1, 400);
     let whole = frame.len() - 34;
     let part = |id, from, to, more| fragment(&frame, id, from, to, more);
     let attacks: Vec<(&str, Vec<Vec<u8>>)> = vec![
-        // Ports in one, flags in another; then the rest of it.
+        // Ports in one fragment, flags in another; then the rest.
         ("fragment_tiny", vec![part(1, 0, 8, true), part(1, 8, whole, false)]),
         ("fragment_tiny", vec![part(2, 0, 24, true), part(2, 24, whole, false)]),
-        // The header written over after it was looked at.
+        // The second overwrites the checked header.
         ("fragment_tiny", vec![part(3, 0, 32, true), part(3, 8, whole, false)]),
         ("fragment_conflict", vec![part(4, 0, 32, true), part(4, 24, whole, false)]),
         ("fragment_conflict", vec![part(5, 0, 40, true), part(5, 0, 48, true)]),
-        // Sums that come out right, with one byte twice and another never.
+        // The total is right, with one byte twice and another missing.
         (
             "fragment_conflict",
             vec![part(6, 0, 40, true), part(6, 40, 80, true), part(6, 48, 88, true)],
         ),
-        // Another end.
+        // A second end.
         ("fragment_conflict", vec![part(7, 40, 80, false), part(7, 80, 88, false)]),
         ("fragment_too_long", vec![part(8, 65_528, 65_600, false)]),
         ("fragment_too_long", vec![part(9, 4000, 4040, true)]),
         ("fragment_malformed", vec![part(10, 40, 47, true)]),
         ("fragment_malformed", vec![part(11, 40, 40, false)]),
-        // More than eight pieces.
+        // More than eight fragments.
         ("fragment_too_many", (5..14).map(|at| part(12, at * 8, at * 8 + 8, true)).collect()),
-        // Never whole.
+        // Never complete.
         ("fragment_timeout", (100..140).map(|id| part(id, 0, 40, true)).collect()),
-        // To others.
+        // To other destinations.
         (
             "not_ours",
             vec![{
@@ -272,7 +205,7 @@ fn attacks_yield_nothing() {
     let mut run = Run::start(config, REASSEMBLE, std::slice::from_ref(&frames));
     run.account(frames.len());
     assert_eq!(run.sum("anyrelay_reassembled_datagrams_total"), 0);
-    // The second halves of those that were refused at once wait in vain.
+    // The second halves of refused datagrams expire.
     for (reason, count) in [
         ("fragment_tiny", 4),
         ("fragment_conflict", 9),
@@ -288,7 +221,7 @@ fn attacks_yield_nothing() {
     assert_eq!(run.end(), Vec::<Vec<u8>>::new());
 }
 
-/// Over IPv6: the first fragment first, and the last one first; in two, and in many.
+/// Over IPv6: the first fragment first, and the last one first; in two fragments, and in many.
 #[test]
 fn fragments_of_ipv6_meet_in_any_order() {
     const DATAGRAMS: u16 = 100;
@@ -322,7 +255,7 @@ fn fragments_of_ipv6_meet_in_any_order() {
     }
 }
 
-/// As over IPv4, none of these is forwarded (RFC 5722); one that is all of its datagram is (RFC 6946).
+/// As over IPv4, none of these is forwarded (RFC 5722), except an atomic fragment (RFC 6946).
 #[test]
 fn attacks_over_ipv6_yield_nothing() {
     let frame = segment6(1, 400);
@@ -359,13 +292,14 @@ fn attacks_over_ipv6_yield_nothing() {
     assert_eq!(frames[0][86..], frame[86..]);
 }
 
-/// A flood of incomplete datagrams of one network takes no room from other networks, whose datagrams
-/// are reassembled meanwhile.
+/// A flood of incomplete datagrams of one network takes no room from other networks, whose
+/// datagrams are still reassembled.
 #[test]
 fn a_flood_from_one_network_leaves_places_for_others() {
     let mut frames = Vec::new();
     for number in 0..1500 {
-        // 10.0.0.0/24 floods; what others send is whole with its third fragment.
+        // 10.0.0.0/24 floods; the datagrams of other networks are complete with their third
+        // fragment.
         frames.push(fragment(&segment(number % 256, 400), number, 0, 200, true));
         if number >= 256 && number % 15 == 0 {
             frames.extend(cut(&segment(number, 400), number, 200));
@@ -382,14 +316,14 @@ fn a_flood_from_one_network_leaves_places_for_others() {
     assert_eq!(run.end().len(), others);
 }
 
-/// A flood of datagrams of many networks that never become whole holds no more than its share, and what
-/// comes whole passes meanwhile.
+/// A flood of incomplete datagrams of many networks takes no more than its share, and complete
+/// datagrams are still reassembled.
 #[test]
 fn a_flood_of_fragments_leaves_buffers_for_others() {
     let mut frames = Vec::new();
     for number in 0..1500u16 {
         let mut other = segment(number, 400);
-        // Of 10.x.y.0/24 each.
+        // One of each 10.x.y.0/24.
         other[27..29].copy_from_slice(&number.to_be_bytes());
         frames.push(fragment(&other, number, 0, 200, true));
         if number % 15 == 0 {
@@ -401,12 +335,12 @@ fn a_flood_of_fragments_leaves_buffers_for_others() {
     let mut run = Run::start(config, REASSEMBLE, std::slice::from_ref(&frames));
     run.pop.wait_for_frames(frames.len());
     assert_eq!(run.sum("anyrelay_fragments_waiting"), 64);
-    // Of networks that share both places with others, the last few may find those' share used up.
+    // Networks that share both buckets with others may find their share used up.
     let (full, share) = (run.drops("fragment_table_full"), run.drops("fragment_share"));
     assert_eq!(full + share, 1500 - 64, "{full}, {share}");
     assert!(share < 10, "{share}");
     assert_eq!(run.sum("anyrelay_service_packets_total"), 100);
-    // Ends with fragments in the table, and says so.
+    // The POP stops with fragments in the table, and reports them.
     run.pop.stop();
     let log = run.pop.log();
     let line = log.lines().find(|line| line.contains("stopped")).unwrap();

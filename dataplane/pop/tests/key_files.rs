@@ -1,5 +1,5 @@
-//! `keygen`, `rotate-token`, `tenant` and `agent`, through the binary: what ends up in the files, who
-//! can read them, and that no change is lost or half done.
+//! `keygen`, `rotate-token`, `tenant` and `agent`, through the binary: the contents and modes of
+//! files, and that no change is lost or incomplete.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
@@ -119,7 +119,7 @@ fn an_agents_key_is_the_one_that_pops_derive() {
         assert!(stdout(&output).contains(&told), "{}", stdout(&output));
         assert!(files.read().tenants[1].agents[0].revoked);
     }
-    // Its number is not given to another.
+    // Its number is not assigned again.
     assert!(files.issue("zorg", "phone", "phone.key").status.success());
     assert_eq!(files.read().tenants[1].agents[1].id, 2);
 }
@@ -163,7 +163,7 @@ fn what_is_refused_changes_nothing() {
     }
     assert_eq!(fs::read(files.folder.path("laptop.key")).unwrap(), key);
 
-    // A file with mistakes is not touched, and each is told with its place.
+    // A file with problems is not changed, and each problem is reported with its place.
     let broken = String::from_utf8(before).unwrap().replace("id = 2", "id = 1");
     fs::write(&files.tenants, &broken).unwrap();
     let place = format!("{}: tenant[1].id: ", files.tenants.display());
@@ -207,7 +207,7 @@ fn a_changed_file_keeps_its_owner_and_link_and_gets_no_wider_mode() {
         let about = fs::metadata(&real).unwrap();
         assert_eq!((about.uid(), about.gid()), (4321, 8765));
     }
-    // Nothing is left beside it.
+    // No temporary file is left.
     let left = fs::read_dir(real.parent().unwrap()).unwrap().count();
     assert_eq!(left, 2);
 }
@@ -220,7 +220,7 @@ fn changes_at_once_are_all_kept_and_readers_see_whole_files() {
         let reader = scope.spawn(|| {
             let mut agents = 0;
             while !is_done.load(Ordering::Relaxed) {
-                // Fails on a file that is cut off, and on changes that are taken back.
+                // Fails on a truncated file, and on lost changes.
                 let now = files.read().tenants[0].agents.len();
                 assert!(now >= agents);
                 agents = now;
@@ -270,7 +270,7 @@ fn the_token_secret_gets_a_new_epoch() {
     let digest = || stdout(&anyrelay(&["check", "--config", text(&config)]));
     let (before, first_digest) = (read(), digest());
 
-    // By default it gives a day.
+    // The default lead time is a day.
     let start = now();
     let output = rotate(&[]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
@@ -287,7 +287,7 @@ fn the_token_secret_gets_a_new_epoch() {
     }
     assert_ne!(digest(), first_digest, "POPs with and without it must be told apart");
 
-    // Two are in use: a third has to wait.
+    // Two epochs are in use: a third must wait.
     let text_before = fs::read(&path).unwrap();
     let output = rotate(&[]);
     assert_eq!(output.status.code(), Some(1));
@@ -303,7 +303,7 @@ fn the_token_secret_gets_a_new_epoch() {
 #[test]
 fn an_epoch_that_is_over_makes_room() {
     let folder = Folder::new();
-    // A file of before epochs.
+    // A file that predates epochs.
     let hex = |byte: u8| format!("{byte:02x}").repeat(32);
     let old =
         format!("relay = \"{}\"\nsequence = \"{}\"\ntoken = \"{}\"\n", hex(1), hex(2), hex(3));
@@ -313,7 +313,7 @@ fn an_epoch_that_is_over_makes_room() {
         let keys = KeyFile::parse(&fs::read_to_string(&path).unwrap()).unwrap();
         keys.tokens.iter().map(|epoch| epoch.number).collect::<Vec<_>>()
     };
-    // What all agents have would be refused at once.
+    // The tokens of all agents would be refused at once.
     let output = rotate("2001-01-01T00:00:00Z");
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("name a later time"), "{}", stderr(&output));

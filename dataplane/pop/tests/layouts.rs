@@ -1,5 +1,5 @@
-//! Both layouts, with two workers, through the binary: a capture goes in, and what comes out and
-//! what is counted add up.
+//! Both layouts, with two workers, through the binary: the frames and the counters of a capture add
+//! up.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -10,11 +10,11 @@ use std::net::Ipv4Addr;
 
 use common::{Config, Folder, Pop, WAN_MAC, pcap};
 
-/// As many as fit into a queue between workers, however slow its owner is.
+/// The capacity of a queue between workers, so that none is dropped.
 const CLIENTS: u16 = 1500;
 
 /// Sends a SYN of each client through a POP and returns its frames towards the target. `worker_tx`
-/// is what each worker is to send on the port lan.
+/// are the frames that each worker is to send on the port lan.
 fn relay(mut config: Config, lan_tx: &str, worker_tx: [u64; 2]) -> Vec<Vec<u8>> {
     let folder = Folder::new();
     let syns: Vec<Vec<u8>> = (0..CLIENTS)
@@ -56,7 +56,7 @@ fn relay(mut config: Config, lan_tx: &str, worker_tx: [u64; 2]) -> Vec<Vec<u8>> 
     }
     assert_eq!(metrics.sum("anyrelay_egress_queue_overflow_total", &[]), 0);
     assert_eq!(metrics.sum("anyrelay_egress_queue_depth", &[]), 0);
-    // Every frame buffer is back: the sample is taken once a second.
+    // Every frame buffer is free: the sample is taken once a second.
     pop.wait_for("to have all its buffers back", |pop| {
         pop.metrics().sum("anyrelay_frame_buffers", &[("state", "used")]) == 0
     });
@@ -64,7 +64,7 @@ fn relay(mut config: Config, lan_tx: &str, worker_tx: [u64; 2]) -> Vec<Vec<u8>> 
     lan_out.iter().flat_map(|path| pcap::frames(&fs::read(path).unwrap())).collect()
 }
 
-/// Each client's SYN came out once, as the same egress address, port and tag whatever the layout.
+/// Each client's SYN is sent once, with the same egress address, port and tag in both layouts.
 fn check(frames: &[Vec<u8>]) {
     assert_eq!(frames.len(), usize::from(CLIENTS));
     let mut seen = HashSet::new();

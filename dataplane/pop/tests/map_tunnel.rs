@@ -1,4 +1,4 @@
-//! `map --token` and `map --agent`: what a tunnel's token holds, and its numbers at a tick.
+//! `map --token` and `map --agent`: the contents of a token, and sequence numbers at a tick.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
@@ -27,7 +27,8 @@ impl Test {
         let folder = Folder::new();
         let mut config = Config::new();
         config.services += &format!(
-            "[[tunnel]]\nname = \"both\"\nvip4 = \"{VIP4}\"\nvip6 = \"{VIP6}\"\ntenants = [\"acme\"]\n\
+            "[[tunnel]]\nname = \"both\"\nvip4 = \"{VIP4}\"\nvip6 = \"{VIP6}\"\n\
+             tenants = [\"acme\"]\n\
              [[tunnel]]\nname = \"other\"\nvip4 = \"203.0.113.21:443\"\n"
         );
         let path = folder.pop(&config);
@@ -45,7 +46,7 @@ impl Test {
         TunnelVip::new(addr.parse().unwrap(), &KeyFile::parse(&keys).unwrap()).unwrap()
     }
 
-    /// A token that the POP 5 made for `agent` of the tenant `tenant` at the VIP `vip`.
+    /// A token that POP 5 made for `agent` of the tenant `tenant` at the VIP `vip`.
     fn token(&self, vip: &str, agent: &str, tenant: u16) -> PublicToken {
         let agent = agent.parse().unwrap();
         self.vip(vip).tokens.seal(UnixTime::default(), agent, 0xfffe, tenant, 5).unwrap()
@@ -86,7 +87,7 @@ fn a_token_is_told_with_all_that_it_holds() {
         ] {
             assert_eq!(tunnel[key], value, "{key}");
         }
-        // The base is 0xfffe8000: 16 strides of 4096 on, it has wrapped.
+        // The base is 0xfffe8000: it wraps after 16 strides of 4096.
         let first = 0xfffe_8000_u32.wrapping_add(16 * 4096 + 1);
         assert_eq!(
             tunnel["token"],
@@ -100,11 +101,12 @@ fn a_token_is_told_with_all_that_it_holds() {
         );
         let told = stdout(&test.map(&["--token", &token]));
         let head = format!(
-            "service both vip {vip} agent {agent} tenant 1 token of epoch 0 from POP 5 base 4294868992\n"
+            "service both vip {vip} agent {agent} tenant 1 token of epoch 0 from POP 5 \
+             base 4294868992\n"
         );
         assert!(told.starts_with(&head), "{told}");
     }
-    // A tenant that the tunnel does not serve is told, not hidden.
+    // A tenant that the tunnel does not serve is reported.
     let token = test.token(VIP4, AGENT, 2).to_string();
     let answer = test.map_json(&["--token", &token]);
     assert_eq!(answer["tunnels"][0]["token"]["tenant_may_use_it"], false);
@@ -154,7 +156,7 @@ fn an_agents_numbers_are_those_of_the_tick() {
         assert_eq!(both.get("token"), None);
         assert_ne!(both["start"], tunnels[1]["start"]);
     }
-    // Without a tick it is that of the wall clock.
+    // The default tick is that of the wall clock.
     let now = || std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64 / 8000;
     let before = now();
     let answer = test.map_json(&["--agent", AGENT, "--service", "both"]);

@@ -1,9 +1,9 @@
 //! Memory does not grow with connections: a capture of distinct connections is streamed through
-//! `anyrelay run`, and what the process holds is compared between the first ten thousand of them and
-//! the last.
+//! `anyrelay run`, and the memory after the first ten thousand is compared with that after the
+//! last.
 //!
-//! A million connections with `ANYRELAY_FULL=1`, a hundred thousand otherwise. The capture is a FIFO
-//! that DPDK's net_pcap reads, so that it is nowhere as a whole.
+//! A million connections with `ANYRELAY_FULL=1`, otherwise a hundred thousand. DPDK's net_pcap
+//! reads the capture from a FIFO, so that it is never stored.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -18,17 +18,17 @@ use std::time::Duration;
 use common::pcap::{SYN, WITH_TIMESTAMPS, capture, segment};
 use common::{Config, Folder, Pop, WAN_MAC};
 
-/// Whole bursts of net_pcap, which waits for the rest of one.
+/// Whole bursts of net_pcap, which waits for complete ones.
 const WARM_UP: u32 = 157 * 64;
 const CONNECTIONS: u32 = 1_563 * 64;
 const CONNECTIONS_FULL: u32 = 15_625 * 64;
 
-/// How far memory may move, in KiB.
+/// The maximum growth, in KiB.
 const GROWTH_MAX_KIB: u64 = 1024;
 
 const _: () = assert!(WARM_UP > 10_000 && CONNECTIONS > 100_000 && CONNECTIONS_FULL == 1_000_000);
 
-/// What a process holds, in KiB (proc(5), `/proc/PID/status`).
+/// The memory of a process, in KiB (proc(5), `/proc/PID/status`).
 #[derive(Clone, Copy, Debug)]
 struct Memory {
     resident: u64,
@@ -46,7 +46,7 @@ impl Memory {
     }
 }
 
-/// Writes connections into the capture that the POP reads.
+/// Writes connections into the POP's capture.
 struct Stream {
     fifo: BufWriter<File>,
     header_len: usize,
@@ -54,10 +54,10 @@ struct Stream {
 }
 
 impl Stream {
-    /// Makes the FIFO; the capture's header waits in it for its reader.
+    /// Creates the FIFO, with the capture's header in it.
     fn create(path: &Path) -> Stream {
         assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
-        // Also open for reading, so that this does not wait for the POP.
+        // Open for reading too, so that opening does not wait for the POP.
         let fifo = OpenOptions::new().read(true).write(true).open(path).unwrap();
         let mut fifo = BufWriter::with_capacity(64 * 1024, fifo);
         let header = capture(&[]);
@@ -66,7 +66,7 @@ impl Stream {
         Stream { fifo, header_len: header.len(), written: 0 }
     }
 
-    /// SYNs of new clients until there were `total`.
+    /// Writes SYNs of new clients until there are `total`.
     fn write_up_to(&mut self, total: u32) {
         while self.written < total {
             let frame = syn(self.written);
@@ -78,7 +78,7 @@ impl Stream {
     }
 }
 
-/// The first segment of the `number`th connection: no two come from the same address and port.
+/// The first segment of connection `number`; each has another address and port.
 fn syn(number: u32) -> Vec<u8> {
     let ip = Ipv4Addr::from_bits(0xc612_0000 + number / 1000);
     let port = u16::try_from(1024 + number % 1000).unwrap();
@@ -95,7 +95,7 @@ fn memory_does_not_grow_with_connections() {
     let mut stream = Stream::create(&path);
     let mut config = Config::new();
     config.wan = format!("net_pcap0,rx_pcap={}", path.display());
-    // Every frame is a SYN, and they come as fast as they are written.
+    // Every frame is a SYN, and they arrive as fast as they are written.
     config.services += "[limits]\nsyn_per_prefix_per_second = 100000000\n";
     config.services += "syn_per_service_per_second = 100000000\n";
     let file = folder.pop(&config);
@@ -108,7 +108,7 @@ fn memory_does_not_grow_with_connections() {
     wait_for_connections(&mut pop, total);
     let after = Memory::of(pop.pid());
     let drops = pop.metrics().drops();
-    // Its end frees the worker, which waits for more.
+    // Its end unblocks the worker, which waits for input.
     drop(stream);
     pop.stop();
 
@@ -118,7 +118,7 @@ fn memory_does_not_grow_with_connections() {
     assert!(after.peak.abs_diff(before.peak) <= GROWTH_MAX_KIB, "{before:?} {after:?}");
 }
 
-/// Waits until the POP sent `total` connections on. What it sends is counted last.
+/// Waits until the POP has forwarded `total` connections. Sent frames are counted last.
 fn wait_for_connections(pop: &mut Pop, total: u32) {
     let up = [("service", "web"), ("direction", "up")];
     let sent = [("port", "lan"), ("direction", "tx")];

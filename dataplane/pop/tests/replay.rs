@@ -1,4 +1,4 @@
-//! `anyrelay replay` from the command line: which port, what is told, and how mistakes end.
+//! `anyrelay replay` from the command line: ports, output, and errors.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -10,7 +10,7 @@ use std::process::Output;
 use common::pcap::{SYN, capture, frames, segment};
 use common::{Config, Folder, WAN_MAC, anyrelay, stderr, stdout};
 
-/// The case of the fixtures with RSTs: one port, called edge.
+/// The case of the fixtures with RSTs: one port, named edge.
 fn given(name: &str) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/resets");
     folder.join(name).to_str().unwrap().to_owned()
@@ -94,7 +94,7 @@ fn a_port_without_a_mac_must_be_named() {
     let output = test.replay(&config, &given("in.pcap"), &[]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("port.edge.mac: missing"), "{}", stderr(&output));
-    // Named, it has the MAC that the capture's frames are sent to.
+    // With a name, the port has the destination MAC address of the capture's frames.
     let output = test.replay(&config, &given("in.pcap"), &["--port", "edge"]);
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(fs::read(test.out()).unwrap(), fs::read(given("out.pcap")).unwrap());
@@ -109,7 +109,7 @@ fn the_port_asked_for_takes_all_frames() {
     let config = config.to_str().unwrap();
     assert!(test.replay(config, &input, &["--port", "wan"]).status.success());
     assert_eq!(test.sent(), 1);
-    // On the targets' port the same frame is not for it.
+    // On the targets' port the same frame is not for the POP.
     let output = test.replay(config, &input, &["--port", "lan", "--explain"]);
     assert!(stdout(&output).contains("drop wrong_mac"), "{}", stdout(&output));
     assert_eq!(test.sent(), 0);

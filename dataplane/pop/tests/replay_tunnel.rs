@@ -1,4 +1,4 @@
-//! `anyrelay replay --explain` of tunnels: the reasoning of a POP about each kind of segment.
+//! `anyrelay replay --explain` of tunnels: a POP's reasons for each kind of segment.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
@@ -59,13 +59,13 @@ impl Test {
         }
     }
 
-    /// S(n) towards the agent. A capture of `common` begins in 1970: the POP's tick is 0.
+    /// S(n) towards the agent. A capture of `common` starts in 1970: the POP's tick is 0.
     fn server(&self, ticks: i64) -> u32 {
         let start = self.vip.predictor.start(AGENT.into());
         at(start, Constants::default().stride, Tick(ticks as u64)).0
     }
 
-    /// A token that the POP 5 made.
+    /// A token made by POP 5.
     fn token(&self, agent: (Ipv4Addr, u16), tenant: u16) -> PublicToken {
         let (vip, now) = (&self.vip, UnixTime::default());
         vip.tokens.seal(now, agent.into(), BASE_HIGH, tenant, 5).unwrap()
@@ -79,7 +79,7 @@ impl Test {
         request[..len].to_vec()
     }
 
-    /// A datagram from the agent to the other one, which is of `tenant`.
+    /// A datagram from the agent to another one, which is of `tenant`.
     fn datagram(&self, tenant: u16) -> Vec<u8> {
         let header = DataHeader {
             destination: Family::V4,
@@ -139,7 +139,8 @@ fn every_kind_of_segment_is_told_with_what_it_holds() {
         ],
         vec![
             format!("datagram of agent {agent}, acks tick -2"),
-            "own token: agent 198.18.0.7:40000 tenant 1 base 12348000 epoch 0 from POP 5, seq of tick +1"
+            "own token: agent 198.18.0.7:40000 tenant 1 base 12348000 epoch 0 from POP 5, \
+             seq of tick +1"
                 .to_owned(),
             "destination's token: agent 198.18.0.9:5000 tenant 1 base 12348000 epoch 0 from POP 5"
                 .to_owned(),

@@ -1,4 +1,4 @@
-//! `run`, through the binary: readiness, metrics, reload, drain, and what keeps it from starting.
+//! `run`, through the binary: readiness, metrics, reload, drain, and errors at the start.
 
 mod common;
 
@@ -43,7 +43,7 @@ fn a_pop_is_ready_shows_its_metrics_and_stops_with_0() {
         assert_eq!(metrics.label_names(name).as_deref(), Some(labels), "{name}");
     }
     assert_eq!(metrics.sum("anyrelay_ready", &[]), 1);
-    // A worker is at work before its first turn is over.
+    // A worker is running before the end of its first turn.
     pop.wait_for("to poll", |pop| {
         pop.metrics().sum("anyrelay_polls_total", &[("state", "idle")]) > 0
     });
@@ -60,7 +60,7 @@ fn a_gateway_that_does_not_answer_keeps_a_pop_unready() {
     let config = Config::new();
     let path = folder.pop(&config);
     let text = fs::read_to_string(&path).unwrap();
-    // Ready with static addresses, so that only the ARP of one gateway is missing afterwards.
+    // Ready with static addresses, so that only one gateway's ARP reply is missing afterwards.
     let mut pop = Pop::start(&path, config.metrics, &[]);
     pop.stop();
     folder.write("pop.toml", text.replace("gateway_macs = [\"02:00:00:00:00:12\"]", ""));
@@ -68,7 +68,7 @@ fn a_gateway_that_does_not_answer_keeps_a_pop_unready() {
     assert_eq!(reasons, "port lan: gateway 172.16.0.1 does not answer ARP\n");
 }
 
-/// Whether this machine's clock is synchronised is not for a test to choose, but what follows is.
+/// Valid whether or not this machine's clock is synchronised.
 #[test]
 fn with_tunnels_a_pop_is_ready_only_if_its_clock_is_vouched_for() {
     let (folder, mut config) = (Folder::new(), Config::new());
@@ -76,7 +76,7 @@ fn with_tunnels_a_pop_is_ready_only_if_its_clock_is_vouched_for() {
     let is_good = answer.is_synchronised && answer.estimated_error <= Duration::from_secs(1);
     let clock = ("anyrelay_clock_synchronised", "anyrelay_clock_estimated_error_seconds");
 
-    // Without tunnels the clock is not asked about.
+    // Without tunnels the clock is not queried.
     let mut pop = Pop::start(&folder.pop(&config), config.metrics, &[]);
     assert_eq!(pop.metrics().label_names(clock.0), None);
     pop.stop();
@@ -98,10 +98,10 @@ fn with_tunnels_a_pop_is_ready_only_if_its_clock_is_vouched_for() {
     assert_eq!(metrics.sum(clock.0, &[]), answer.is_synchronised.into());
     assert!(metrics.label_names(clock.1).is_some());
 
-    // Vouched for by the operator, from the next reload on.
+    // The operator vouches for the clock from the next reload on.
     fs::write(&path, text.replace("id = 1\n", "id = 1\nclock = \"trusted\"\n")).unwrap();
     pop.signal("-HUP");
-    // Where the clock is good it was ready before, too.
+    // With a synchronised clock it was ready before, too.
     pop.wait_for("to reload", |pop| {
         pop.metrics().sum("anyrelay_reloads_total", &[("result", "done")]) == 1
     });
@@ -124,7 +124,7 @@ fn a_reload_takes_what_can_change_and_refuses_the_rest() {
     };
     let first = digest(&pop);
 
-    // A new service: taken.
+    // A new service is accepted.
     let before = config.services.clone();
     config.services += &service("mail", 25, "198.51.100.11:25", r#"{ pool = "100.64.8.0/24" }"#);
     folder.pop(&config);
@@ -138,7 +138,7 @@ fn a_reload_takes_what_can_change_and_refuses_the_rest() {
     assert_eq!(pop.metrics().sum("anyrelay_service_packets_total", &mail), 0);
     assert!(pop.metrics().label_names("anyrelay_service_packets_total").is_some());
 
-    // Mistakes, what cannot change, and what breaks connections: refused, with the key named.
+    // Problems, impossible changes and changes that break connections are refused, with their keys.
     let good = config.text();
     let moved = before.replace("198.51.100.10:8443", "198.51.100.12:8443");
     for (count, (text, key)) in [

@@ -1,5 +1,5 @@
-//! A POP with tunnels, through the binary: what `check` tells of its files, and that a reload takes
-//! new tenants, agents and token epochs.
+//! A POP with tunnels, through the binary: the output of `check`, and reloads of tenants, agents
+//! and token epochs.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
@@ -36,7 +36,7 @@ impl Test {
         test
     }
 
-    /// Runs a command with the tenants file in the place of FILE.
+    /// Runs a command with the tenants file as FILE.
     fn change(&self, arguments: &[&str]) {
         let file = self.folder.path("tenants.toml");
         let put = |argument: &&str| match *argument {
@@ -60,7 +60,7 @@ impl Test {
         assert_eq!(rotated.status.code(), Some(0), "{}", stderr(&rotated));
     }
 
-    /// Puts a time in the key file in the place of another.
+    /// Replaces a time in the key file.
     fn put_time(&self, from: &str, to: &str) {
         let keys = self.folder.path("keys.toml");
         let text = fs::read_to_string(&keys).unwrap();
@@ -186,12 +186,12 @@ fn a_reload_takes_tenants_agents_and_epochs() {
     assert_eq!(end, epoch_start + 86_400);
     assert!(!metrics.has("anyrelay_token_epoch_end_timestamp_seconds", &one));
 
-    // A file that would end the epoch before, which agents have tokens of, leaves the running one.
+    // A file that would end the previous epoch, whose tokens agents still use, is refused.
     test.put_time(&epoch_start_text, "2001-01-01T00:00:00Z");
     reload(&mut pop, false);
     assert!(pop.log().contains("tokens of epoch 0 of this file, which is"), "{}", pop.log());
     test.put_time("2001-01-01T00:00:00Z", &epoch_start_text);
-    // So does one with a mistake.
+    // So is one with a problem.
     test.folder.write("tenants.toml", "[[tenant]]\nid = 1\n");
     reload(&mut pop, false);
     assert!(pop.log().contains("tenants.toml: tenant[0].key: "), "{}", pop.log());

@@ -1,4 +1,4 @@
-//! What operators must see: warnings in the log, raised from workers' counters.
+//! Warnings for the operator in the log, derived from workers' counters.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -19,10 +19,10 @@ fn a_target_without_timestamps_is_named_with_what_to_do_and_gets_a_rst() {
     let mut config = Config::new();
     config.lan = format!("net_pcap1,rx_pcap={},tx_pcap={}", input.display(), output.display());
     let mut pop = Pop::start(&folder.pop(&config), config.metrics, &[]);
-    // Told of once, or, where the first is seen before the second is counted, of each.
+    // One warning, or one for each if the first was counted earlier.
     pop.wait_for("to warn of both", |pop| {
         let log = pop.log();
-        // The last line may still be on its way into the log.
+        // The last line may be incomplete.
         let lines = log.split_inclusive('\n').filter(|line| line.ends_with('\n'));
         let of_reason = lines.filter(|line| line.contains("target_without_timestamps"));
         let counts = of_reason.map(|line| {
@@ -54,8 +54,8 @@ fn fewer_buffers_than_all_that_holds_some_are_warned_of() {
     config.fragments = "reassemble";
     config.layout = "pipeline";
     config.workers = vec![r#""wan:0""#, r#""lan:0""#];
-    // A queue for each port, and for each worker: fragments, those on their way to it, its cache,
-    // and bursts of two ports out and one in.
+    // A queue for each port, and for each worker: its table and queue of fragments, its cache, and
+    // bursts of two output ports and one input.
     let wanted = 2 * 2048 + 2 * (2048 + 1024 + 256 * 3 / 2 + 64 * 3);
     for (mbufs, warns) in [(wanted - 1, true), (wanted, false)] {
         config.mbufs = mbufs;
@@ -67,7 +67,7 @@ fn fewer_buffers_than_all_that_holds_some_are_warned_of() {
         let told = |line: &str| line.contains(&format!("has={mbufs} wanted={wanted}"));
         assert!(line.is_none_or(told), "{line:?}");
     }
-    // A worker alone hands nothing over.
+    // A single worker hands no fragment over.
     config.workers = vec![r#""wan:0", "lan:0""#];
     config.layout = "run-to-completion";
     config.mbufs = 2 * 2048;

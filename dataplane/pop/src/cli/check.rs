@@ -1,5 +1,5 @@
-//! `check`: every mistake and warning of a config and its keys, one per line; without a mistake,
-//! the services of the POP.
+//! `check`: prints all problems and warnings of a config and its keys, one per line; without a
+//! problem, the services of the POP.
 
 use std::path::Path;
 
@@ -40,7 +40,7 @@ fn tunnel(tunnel: &Tunnel) -> String {
     format!("tunnel {name}: vip {}, {tenants} tenants, {agents} agents", vips.join(" "))
 }
 
-/// The memory that reassembly takes, if it is the policy.
+/// The memory for reassembly, if that is the policy.
 fn fragments(config: &Config) -> Option<String> {
     let Fragments::Reassemble(limits) = &config.pop.fragments else { return None };
     let workers = config.workers.iter().filter(|worker| !worker.rx.is_empty()).count();

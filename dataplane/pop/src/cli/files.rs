@@ -1,8 +1,8 @@
-//! Files that hold secrets: made and changed so that nobody else can read them, at no moment.
+//! Files with secrets, created and changed so that other users can never read them.
 //!
-//! A file is changed as a whole: the new text is written beside it and takes its place at once, so
-//! that a POP that reads it sees the old or the new one. It keeps its owner, and its mode where
-//! that is no wider than 0600. Two commands that change files of one folder wait for each other.
+//! A change replaces the whole file: the new text is written to a second file and renamed, so that
+//! a POP reads the old text or the new one. The file keeps its owner, and its mode if that is at
+//! most 0600. Two commands that change files of one folder wait for each other.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -16,21 +16,21 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::control;
 
-/// The right to change files of one folder, until it is dropped.
+/// The lock on a folder, held until dropped.
 #[derive(Debug)]
 pub(super) struct FolderLock {
     folder: File,
 }
 
 impl FolderLock {
-    /// Waits for the right to change `path` and the files beside it.
+    /// Locks the folder of `path`, and waits for other commands.
     pub(super) fn take(path: &Path) -> Result<Self, Error> {
         let name = folder_of(path);
         let folder = File::open(&name)
             .with_context(|| format!("the folder {} cannot be opened", name.display()))?;
         let deadline = Instant::now() + WAIT_MAX;
         loop {
-            // The lock is on the folder, not on the file: that one is replaced, and its lock with it.
+            // The lock is on the folder: a file is replaced, and a lock on it would be too.
             match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(FolderLock { folder }),
                 Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => {
@@ -51,23 +51,23 @@ impl FolderLock {
         }
     }
 
-    /// Makes what was done in the folder outlive a crash.
+    /// Makes changes in the folder durable.
     fn sync(&self) -> io::Result<()> {
         self.folder.sync_all()
     }
 }
 
-/// A file that is to be changed or made, and the lock to do it under.
+/// A file to change or create, under the lock.
 #[derive(Debug)]
 pub(super) enum Locked {
-    /// It is there.
+    /// The file exists.
     There(Existing),
-    /// It is not.
+    /// The file does not exist.
     Missing(Missing),
 }
 
 impl Locked {
-    /// Locks the folder of `path`, and reads the file if it is there.
+    /// Locks the folder of `path`, and reads the file if it exists.
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let lock = FolderLock::take(&path)?;
@@ -83,7 +83,7 @@ impl Locked {
         Ok(Locked::There(Existing { path, lock, text, mode, owner }))
     }
 
-    /// The file, which must be there; `advice` says how to make one.
+    /// The file, which must exist; `advice` says how to create one.
     pub(super) fn existing(path: &Path, advice: &str) -> Result<Existing, Error> {
         match Locked::open(path)? {
             Locked::There(existing) => Ok(existing),
@@ -94,7 +94,7 @@ impl Locked {
     }
 }
 
-/// The place of a file that is to be made under a lock.
+/// The path of a file to create under the lock.
 #[derive(Debug)]
 pub(super) struct Missing {
     path: PathBuf,
@@ -102,7 +102,7 @@ pub(super) struct Missing {
 }
 
 impl Missing {
-    /// Makes the file, with `text` in it.
+    /// Creates the file with the contents `text`.
     pub(super) fn create(self, text: &str) -> Result<(), Error> {
         New::make(&self.path, "something else has made it just now; try again")?.write(text)?;
         self.lock
@@ -111,10 +111,10 @@ impl Missing {
     }
 }
 
-/// A file as it is, to be replaced under a lock.
+/// An existing file, to be replaced under the lock.
 #[derive(Debug)]
 pub(super) struct Existing {
-    /// Where it is; no symbolic link, or the link would be replaced.
+    /// The path without symbolic links, which a rename would replace.
     path: PathBuf,
     lock: FolderLock,
     text: String,
@@ -123,16 +123,17 @@ pub(super) struct Existing {
 }
 
 impl Existing {
-    /// What is in it.
+    /// Its contents.
     pub(super) fn text(&self) -> &str {
         &self.text
     }
 
-    /// Puts `text` in the place of what is in it.
+    /// Replaces the contents by `text`.
     pub(super) fn replace(self, text: &str) -> Result<(), Error> {
         refuse_long(&self.path, text)?;
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-        // Under the lock nobody else writes it; one that is left over is of a command that was killed.
+        // No other command writes it under the lock; an existing one is left over from a killed
+        // command.
         let beside = self.path.with_file_name(format!(".{name}.new"));
         let _ = fs::remove_file(&beside);
         let done = self.write(&beside, text).and_then(|()| fs::rename(&beside, &self.path));
@@ -148,7 +149,7 @@ impl Existing {
         file.write_all(text.as_bytes())?;
         let made = file.metadata()?;
         if (made.uid(), made.gid()) != self.owner {
-            // Else a POP that runs as that user could not read it any more.
+            // Otherwise a POP of that user could no longer read it.
             fchown(&file, Some(self.owner.0), Some(self.owner.1))?;
         }
         file.set_permissions(fs::Permissions::from_mode(self.mode & PRIVATE))?;
@@ -156,7 +157,7 @@ impl Existing {
     }
 }
 
-/// Refuses a text that no POP would read.
+/// Refuses a text that is too long for a POP.
 fn refuse_long(path: &Path, text: &str) -> Result<(), Error> {
     if text.len() as u64 <= control::FILE_MAX {
         return Ok(());
@@ -168,12 +169,12 @@ fn refuse_long(path: &Path, text: &str) -> Result<(), Error> {
     ))
 }
 
-/// The text of the file at `path`.
+/// The contents of the file at `path`.
 pub(super) fn read(path: &Path) -> Result<String, Error> {
     control::read(path).map_err(|reason| anyhow!("{}: {reason}", path.display()))
 }
 
-/// A file that was made, with nothing in it yet.
+/// A new, empty file.
 #[derive(Debug)]
 pub(super) struct New {
     path: PathBuf,
@@ -181,7 +182,7 @@ pub(super) struct New {
 }
 
 impl New {
-    /// Makes the file `path`. One that is there already stays as it is: `else_why` is told then.
+    /// Creates the file `path`. An existing one stays as it is, and the error contains `else_why`.
     pub(super) fn make(path: &Path, else_why: &str) -> Result<Self, Error> {
         let name = path.display();
         let file = new_file(path).map_err(|error| match error.kind() {
@@ -191,7 +192,7 @@ impl New {
         Ok(New { path: path.to_owned(), file })
     }
 
-    /// Puts `text` into it. A file that cannot be written is removed.
+    /// Writes `text`. Removes the file on a failure.
     pub(super) fn write(mut self, text: &str) -> Result<(), Error> {
         let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_all());
         written.map_err(|error| {
@@ -201,14 +202,14 @@ impl New {
         })
     }
 
-    /// Undoes it.
+    /// Removes the file.
     pub(super) fn remove(self) {
-        // It holds nothing that would be missed, and no more can be done.
+        // It has no contents of value, and a failure has no remedy here.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// A new file that has its mode from the first moment on.
+/// A new file, created with its final mode.
 fn new_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(path)
 }
@@ -221,7 +222,7 @@ fn folder_of(path: &Path) -> PathBuf {
 }
 
 const PRIVATE: u32 = 0o600;
-/// How long one command waits for another.
+/// The time limit for other commands.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

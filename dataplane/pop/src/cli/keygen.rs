@@ -7,8 +7,7 @@ use anyrelay_core::keys::{KeyFile, Secret};
 use super::files::New;
 use super::{Failure, say};
 
-/// Writes a new key file. It has its mode from the first moment on, and a file that is there
-/// already stays as it is.
+/// Writes a new key file, created with its final mode. An existing file stays as it is.
 pub(super) fn keygen(path: &Path) -> Result<(), Failure> {
     let text = KeyFile::from_random([random()?, random()?, random()?]).serialize();
     New::make(path, "new keys would break every connection")?.write(&text)?;

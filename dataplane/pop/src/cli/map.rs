@@ -1,9 +1,9 @@
 //! `map`: the stateless mapping on the command line, in both directions.
 //!
-//! Forward it answers "who is this client at the target", backward "which client is behind this
-//! address, port and tag", as for an abuse report (`map_relay`); of tunnels it tells what a token
-//! holds and which numbers an agent's are (`map_tunnel`). What does not decode ends with the name of the drop reason and exit code
-//! 1, just as the POP would drop it.
+//! Forward it prints a client's egress endpoint at the target; backward the client of an egress
+//! address, port and tag, for instance for an abuse report (`map_relay`). For tunnels it prints the
+//! contents of a token and an agent's sequence numbers (`map_tunnel`). An input that does not
+//! decode ends with the label of the POP's drop reason and exit code 1.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,46 +21,50 @@ use super::{Failure, print_json, say};
 use crate::control::load;
 use crate::worker::unix_now;
 
-/// The arguments of `map`: a client, what a target saw, a token, or an agent.
+/// The arguments of `map`: a client, an egress endpoint, a token, or an agent.
 #[derive(Debug, Args)]
 #[group(skip)]
 pub(super) struct MapArguments {
     /// The POP's config.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// A client, to be shown as its target sees it.
+    /// The client to map forward.
     #[arg(long, value_name = "IP:PORT")]
     client: Option<SocketAddr>,
-    /// The service that the client or agent connects to; without it, all.
+    /// The service of the client or agent; without it, all.
     #[arg(long, value_name = "NAME", conflicts_with = "egress")]
     service: Option<String>,
-    /// Whether the client's segments carry timestamps (0) or not (1); without it, both.
-    #[arg(long, value_parser = clap::value_parser!(u8).range(0..=1), conflicts_with_all = ["egress", "token", "agent"])]
+    /// Whether the client's segments have timestamps (0) or not (1); without it, both.
+    #[arg(
+        long,
+        value_parser = clap::value_parser!(u8).range(0..=1),
+        conflicts_with_all = ["egress", "token", "agent"]
+    )]
     case: Option<u8>,
-    /// The address and port that a target saw, to be turned into the client.
+    /// The address and port at the target, to map backward.
     #[arg(long, value_name = "IP:PORT", conflicts_with = "client", requires = "target")]
     egress: Option<SocketAddr>,
-    /// The timestamp (TSval) that the target saw, where the address is IPv4.
+    /// The timestamp (TSval) at the target, for an IPv4 address.
     #[arg(long, value_name = "N", requires = "egress")]
     tag: Option<u32>,
     /// The target.
     #[arg(long, value_name = "IP:PORT", requires = "egress")]
     target: Option<SocketAddr>,
-    /// An agent's token, to be shown with what it holds and its agent's numbers.
+    /// The token of an agent, to decode.
     #[arg(long, conflicts_with_all = ["client", "egress"])]
     token: Option<PublicToken>,
-    /// An agent's address as POPs see it, to be shown with its numbers.
+    /// The agent's address as POPs see it.
     #[arg(long, value_name = "IP:PORT", conflicts_with_all = ["client", "egress", "token"])]
     agent: Option<SocketAddr>,
-    /// The tick of the numbers; without it, the present one.
+    /// The tick of the sequence numbers; without it, the current one.
     #[arg(long, value_name = "N", conflicts_with_all = ["client", "egress"])]
     tick: Option<u64>,
-    /// Answer in JSON.
+    /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
-/// Why there is no answer: what the POP would drop a segment for.
+/// Why there is no answer: the POP's drop reason.
 #[derive(Debug, Serialize)]
 struct Drop {
     drop: &'static str,
@@ -77,7 +81,7 @@ struct Tunnels {
     tunnels: Vec<map_tunnel::Answer>,
 }
 
-/// Answers the question in `arguments`.
+/// Prints the answer for `arguments`.
 pub(super) fn map(arguments: &MapArguments) -> Result<(), Failure> {
     let snapshot = load(&arguments.config, None)?;
     let question = arguments.token.map(Question::Token);
@@ -98,7 +102,7 @@ pub(super) fn map(arguments: &MapArguments) -> Result<(), Failure> {
             let found = map_relay::backward(&snapshot, egress, arguments.tag, target)?;
             found.map(|found| vec![found])
         }
-        // clap asks for one or the other.
+        // clap requires one of them.
         _ => {
             return Err(Failure::Config(
                 "give --client, or --egress, --target and for IPv4 --tag, or --token, or --agent"
@@ -127,7 +131,7 @@ fn tell_drop(reason: DropReason, json: bool) -> Result<(), Failure> {
     Err(Failure::Told)
 }
 
-/// Answers a question about a tunnel.
+/// Prints the answer about a tunnel.
 fn map_tunnel(
     snapshot: &Snapshot,
     question: Question,

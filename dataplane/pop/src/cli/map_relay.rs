@@ -1,5 +1,5 @@
-//! What `map` answers of relay services: the egress endpoint and target of a client, and the client
-//! of what a target sees. It asks the same mapping as the packet path.
+//! `map` for relays: the egress endpoint and target of a client, and the client of an egress
+//! endpoint. It uses the same mapping as the packet path.
 
 use std::net::SocketAddr;
 
@@ -12,13 +12,13 @@ use serde::Serialize;
 
 use super::Failure;
 
-/// One line of the answer: a client of a service and what stands for it.
+/// One line of the answer: a client of a service and its egress endpoint.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Line {
     service: String,
     vip: String,
     mode: &'static str,
-    /// In pool mode only, as the tag.
+    /// The tag, in pool mode.
     #[serde(skip_serializing_if = "Option::is_none")]
     case: Option<u8>,
     client: String,
@@ -42,7 +42,7 @@ impl Line {
         }
     }
 
-    /// The answer in words.
+    /// The answer as text.
     pub(super) fn text(&self) -> String {
         let Line { service, vip, mode, case, client, egress, tag, target } = self;
         let head = format!("service {service} vip {vip} {mode}");
@@ -62,7 +62,7 @@ impl Line {
     }
 }
 
-/// The services asked for: the one named, or all that `client` can connect to.
+/// The requested services: the named one, or all that `client` can connect to.
 fn wanted<'a>(
     snapshot: &'a Snapshot,
     name: Option<&str>,
@@ -83,15 +83,16 @@ fn wanted<'a>(
     if !same_family(&relay) {
         let vip = relay.vip;
         return Err(Failure::Config(format!(
-            "{file}: relay: {client} cannot be a client of {name}, whose VIP is {vip}; give a client \
+            "{file}: relay: {client} cannot be a client of {name}, whose VIP is {vip}; give a \
+             client \
              of its family"
         )));
     }
     Ok(vec![relay])
 }
 
-/// The mappings of `client` at the service of that `name`, or at each; in modes with a tag, one for
-/// each of `timestamps`.
+/// The mappings of `client` at the service `name`, or at each; in modes with a tag, one for each of
+/// `timestamps`.
 pub(super) fn forward(
     snapshot: &Snapshot,
     name: Option<&str>,
@@ -117,7 +118,7 @@ pub(super) fn forward(
 
 const ONE_VARIANT: [ClientTimestamps; 1] = [ClientTimestamps::Absent];
 
-/// The client behind what a target saw.
+/// The client of an egress endpoint.
 pub(super) fn backward(
     snapshot: &Snapshot,
     egress: SocketAddr,
@@ -145,7 +146,7 @@ pub(super) fn backward(
     }))
 }
 
-/// The relay that `target` sends to `egress` for; `None` when they are not of the family of `A`.
+/// The relay that `target` sends to `egress` for; `None` if they are not of the family of `A`.
 fn relay_of<A: Tabled + Address>(
     snapshot: &Snapshot,
     egress: IpEndpoint,

@@ -1,5 +1,5 @@
-//! `map` for tunnels: what a token holds, and the numbers that a POP expects of an agent and sends
-//! to it at a tick.
+//! `map` for tunnels: the contents of a token, and the sequence numbers between a POP and an agent
+//! at a tick.
 
 use std::net::SocketAddr;
 
@@ -14,25 +14,25 @@ use serde::Serialize;
 
 use super::Failure;
 
-/// What is asked about.
+/// The subject of the query.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Question {
-    /// What the token holds, and its agent's numbers.
+    /// The contents of the token, and its agent's numbers.
     Token(PublicToken),
     /// The numbers of the agent with this address, as POPs see it.
     Agent(SocketAddr),
 }
 
-/// When it is asked about.
+/// The time of the query.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
-    /// For the lifetimes of token keys, and for the tick where none is named.
+    /// Selects the lifetimes of token keys, and the tick if none is given.
     pub now: UnixTime,
     /// The tick.
     pub tick: Option<u64>,
 }
 
-/// One answer: of one tunnel.
+/// The answer for one tunnel.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Answer {
     service: String,
@@ -42,19 +42,19 @@ pub(super) struct Answer {
     token: Option<Holds>,
     tick: u64,
     start: u32,
-    /// Sequence numbers that the POP sends: of a SYN-ACK, of a keepalive reply, and of data at
-    /// offset 0 and at the last one.
+    /// Sequence numbers of the POP's SYN-ACK, of its keepalive reply, and of data at the first and
+    /// the last offset.
     syn_ack_seq: u32,
     reply_seq: u32,
     data_down_seq: [u32; 2],
-    /// Acknowledgment numbers that it takes, give or take strides.
+    /// Acknowledgment numbers that it accepts, within some strides.
     keepalive_acks: [u32; 2],
     data_ack: u32,
     stride: u32,
     ack_ticks: [i32; 2],
 }
 
-/// What a token holds, and what follows from it.
+/// The contents of a token, and derived values.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Holds {
     epoch: u8,
@@ -63,17 +63,17 @@ struct Holds {
     /// Whether the tunnel serves the tenant.
     tenant_may_use_it: bool,
     base: u32,
-    /// Sequence numbers of data that the POP takes, at offset 0 and at the last one.
+    /// Sequence numbers of data that the POP accepts, at the first and the last offset.
     data_up_seq: [u32; 2],
     sent_ticks: [i32; 2],
-    /// What data down acks.
+    /// The acknowledgment number of data to the agent.
     data_down_ack: u32,
 }
 
-/// Answers for each tunnel that the question is about: `service`, or all.
+/// The answers for the requested tunnels: `service`, or all.
 ///
 /// # Errors
-/// The drop reason that a POP would have.
+/// The POP's drop reason.
 pub(super) fn answer(
     snapshot: &Snapshot,
     service: Option<&str>,
@@ -97,7 +97,7 @@ pub(super) fn answer(
     })
 }
 
-/// The tunnels asked for: the one named, or all.
+/// The requested tunnels: the named one, or all.
 fn wanted<'a>(snapshot: &'a Snapshot, name: Option<&str>) -> Result<Vec<&'a Tunnel>, Failure> {
     let is_wanted = |tunnel: &&Tunnel| name.is_none_or(|name| tunnel.name == name);
     let wanted: Vec<_> = snapshot.tunnels().filter(is_wanted).collect();
@@ -114,7 +114,7 @@ fn wanted<'a>(snapshot: &'a Snapshot, name: Option<&str>) -> Result<Vec<&'a Tunn
     }))
 }
 
-/// Opens `token` with the keys of each of `tunnels`: those of one fit at most.
+/// Opens `token` with the keys of each of `tunnels`: those of at most one fit.
 fn of_token(tunnels: &[&Tunnel], token: PublicToken, moment: Moment) -> Result<Answer, DropReason> {
     let family = token.token.family();
     let mut why = DropReason::DestinationFamily;
@@ -127,7 +127,7 @@ fn of_token(tunnels: &[&Tunnel], token: PublicToken, moment: Moment) -> Result<A
             Err(OpenError::Epoch) if why != DropReason::DestinationToken => {
                 why = DropReason::DestinationTokenEpoch;
             }
-            // Made with another key, or with another epoch's byte put in front of it.
+            // Made with another key, or prefixed with the byte of another epoch.
             Ok(_) | Err(_) => why = DropReason::DestinationToken,
         }
     }
@@ -147,7 +147,7 @@ impl Answer {
         let tick = moment.tick.map_or_else(|| moment.now.tick(constants.tick_ms), Tick);
         let base_high = holds.map(|holds| holds.base_high);
         let numbers = Numbers::new(service, vip, agent, base_high, tick);
-        // Offsets go in steps of 64, and no datagram passes OFFSET.
+        // Offsets are multiples of 64, and no datagram passes OFFSET.
         let last = u32::from(constants.offset).saturating_sub(64);
         let range = |first: anyrelay_core::seq::SeqNum| [first.0, first.plus(last).0];
         let token = holds.zip(numbers.of_token).map(|(holds, numbers)| Holds {
@@ -177,7 +177,7 @@ impl Answer {
         }
     }
 
-    /// The answer in lines of words.
+    /// The answer as lines of text.
     pub(super) fn lines(&self) -> Vec<String> {
         let Answer { service, vip, agent, tick, start, stride, .. } = self;
         let mut head = format!("service {service} vip {vip} agent {agent}");
@@ -198,7 +198,8 @@ impl Answer {
             format!("  tick {tick} start {start}"),
             format!("  sends: SYN-ACK seq {syn_ack}, keepalive reply seq {reply}, data seq {down}"),
             format!(
-                "  takes: keepalive ack {after_syn} or {after_reply}, data ack {data_ack}; each {acked}"
+                "  takes: keepalive ack {after_syn} or {after_reply}, data ack {data_ack}; each \
+                 {acked}"
             ),
         ];
         if let Some(token) = &self.token {

@@ -1,7 +1,7 @@
 //! The command line: `run`, `check`, `keygen`, `rotate-token`, `tenant`, `agent`, `map`, `replay`.
 //!
-//! Exit codes: 0 done, 1 failed at run time, 2 wrong usage or a config that does not check. What a
-//! command answers goes to stdout; mistakes, warnings and the log go to stderr.
+//! Exit codes: 0 success, 1 failure at run time, 2 wrong usage or an invalid config. Results go to
+//! stdout; errors, warnings and the log go to stderr.
 
 mod check;
 mod files;
@@ -37,11 +37,11 @@ enum Command {
         /// The POP's config.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
-        /// Let a reload do what breaks live connections.
+        /// Let a reload break established connections.
         #[arg(long)]
         breaks_connections: bool,
     },
-    /// Check a config and its keys; every mistake is told as FILE: KEY: REASON.
+    /// Check a config and its keys; all problems are printed as FILE: KEY: REASON.
     Check {
         /// The POP's config.
         #[arg(long, value_name = "FILE")]
@@ -54,27 +54,27 @@ enum Command {
     },
     /// Add the next epoch of the token secret to a key file.
     RotateToken(rotate::RotateArguments),
-    /// Add and list tenants: whose agents may reach each other through tunnels.
+    /// Add and list tenants, whose agents may communicate through tunnels.
     #[command(subcommand)]
     Tenant(tenants::TenantCommand),
     /// Issue and revoke the keys of tenants' agents.
     #[command(subcommand)]
     Agent(tenants::AgentCommand),
-    /// Show what stands for a client at the target or the other way round, what a token holds, or an
-    /// agent's numbers.
+    /// Show the egress endpoint of a client or the client of one, the contents of a token, or an
+    /// agent's sequence numbers.
     Map(map::MapArguments),
-    /// Run the POP over a capture, offline, and write what it would have sent.
+    /// Run the POP over a capture, offline, and write the frames that it sends.
     Replay(replay::ReplayArguments),
 }
 
-/// How a command ended, but for success.
+/// Why a command failed.
 #[derive(Debug)]
 enum Failure {
     /// At run time: exit code 1.
     RunTime(anyhow::Error),
     /// Usage or config: exit code 2. The text is printed as it is.
     Config(String),
-    /// At run time, and told on stdout already: exit code 1.
+    /// At run time, and already printed to stdout: exit code 1.
     Told,
 }
 
@@ -99,12 +99,12 @@ impl From<RunError> for Failure {
     }
 }
 
-/// Reads the process's command line and does what it says.
+/// Runs the command in the process's arguments.
 pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Help and version are not errors; clap knows where each goes.
+            // Help and version are not errors; clap knows the stream of each.
             let code = if error.use_stderr() { USAGE_OR_CONFIG } else { 0 };
             let _ = error.print();
             return ExitCode::from(code);
@@ -146,7 +146,7 @@ fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     say(text)
 }
 
-/// Writes a line to stdout. A reader that has gone, such as `head`, wants no more and is no error.
+/// Writes a line to stdout. A reader that has ended, such as `head`, is not an error.
 fn say(line: impl std::fmt::Display) -> Result<(), Failure> {
     match writeln!(std::io::stdout(), "{line}") {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -156,7 +156,7 @@ fn say(line: impl std::fmt::Display) -> Result<(), Failure> {
     }
 }
 
-/// Starts the log on stderr; `RUST_LOG` chooses its level.
+/// Starts the log on stderr; `RUST_LOG` sets its level.
 fn start_log() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()

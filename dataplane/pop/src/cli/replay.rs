@@ -1,4 +1,4 @@
-//! `replay`: what the POP would have done with a capture.
+//! `replay`: the POP over a capture.
 
 use std::io::{BufWriter, stdout};
 use std::path::PathBuf;
@@ -18,13 +18,14 @@ pub(super) struct ReplayArguments {
     /// The capture to read: classic pcap, Ethernet.
     #[arg(long = "in", value_name = "FILE")]
     input: PathBuf,
-    /// The capture to write: every frame that the POP sends, with the time of what caused it.
+    /// The capture to write: every frame that the POP sends, with the time of the frame that caused
+    /// it.
     #[arg(long = "out", value_name = "FILE")]
     output: PathBuf,
-    /// The port that all frames come in through; without it, the one whose mac they are sent to.
+    /// The port of all input frames; without it, the one with their destination MAC address.
     #[arg(long, value_name = "NAME")]
     port: Option<String>,
-    /// Tell of every frame what it is, what became of it, and why.
+    /// Print each frame, the decision on it, and the reason.
     #[arg(long)]
     explain: bool,
     /// Write the counters as JSON.
@@ -32,7 +33,7 @@ pub(super) struct ReplayArguments {
     counters: Option<PathBuf>,
 }
 
-/// Replays as `arguments` say.
+/// Replays by `arguments`.
 pub(super) fn replay(arguments: &ReplayArguments) -> Result<(), Failure> {
     let snapshot = load(&arguments.config, None)?;
     let options = Options {

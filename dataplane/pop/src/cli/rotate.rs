@@ -1,4 +1,4 @@
-//! `rotate-token`: the next epoch of the token secret, in the key file.
+//! `rotate-token`: adds the next epoch of the token secret to the key file.
 
 use std::path::PathBuf;
 
@@ -17,8 +17,8 @@ use crate::worker::unix_now;
 pub(super) struct RotateArguments {
     /// The key file.
     file: PathBuf,
-    /// When the new epoch becomes current, such as 2026-11-22T10:00:00Z: every POP must have the
-    /// file by then. Without it, in 24 hours.
+    /// The start of the new epoch, such as 2026-11-22T10:00:00Z: every POP must have the file by
+    /// then. Without it, in 24 hours.
     #[arg(long, value_name = "TIME", value_parser = time)]
     not_before: Option<UnixTime>,
 }
@@ -41,7 +41,7 @@ pub(super) fn rotate(arguments: &RotateArguments) -> Result<(), Failure> {
     let numbers: Vec<u8> = keys.tokens.iter().map(|epoch| epoch.number).collect();
     let (last, new) = match numbers[..] {
         [last, new] => (last, new),
-        // A rotation makes two.
+        // A rotation results in two epochs.
         _ => return Ok(()),
     };
     let (from, until) =

@@ -1,4 +1,4 @@
-//! `tenant` and `agent`: the tenants file, and the keys of agents made from it.
+//! `tenant` and `agent`: the tenants file, and the key files of agents.
 
 use std::path::{Path, PathBuf};
 
@@ -10,10 +10,10 @@ use super::files::{self, Locked, New};
 use super::{Failure, keygen, print_json, say};
 use crate::control::parse_tenants;
 
-/// What `tenant` does.
+/// The commands of `tenant`.
 #[derive(Debug, Subcommand)]
 pub(super) enum TenantCommand {
-    /// Add a tenant, with a new key. The file is made if there is none.
+    /// Add a tenant with a new key. Creates the file if it does not exist.
     Add {
         /// The tenants file.
         file: PathBuf,
@@ -24,16 +24,16 @@ pub(super) enum TenantCommand {
     List {
         /// The tenants file.
         file: PathBuf,
-        /// Answer in JSON.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
 }
 
-/// What `agent` does.
+/// The commands of `agent`.
 #[derive(Debug, Subcommand)]
 pub(super) enum AgentCommand {
-    /// Add an agent to a tenant, and write the key file that it connects with.
+    /// Add an agent to a tenant, and write the agent's key file.
     Issue {
         /// The tenants file.
         file: PathBuf,
@@ -43,11 +43,11 @@ pub(super) enum AgentCommand {
         /// The agent's name.
         #[arg(long, value_name = "NAME")]
         name: String,
-        /// The agent's key file; it must not be there yet.
+        /// The agent's key file, which must not exist yet.
         #[arg(long, value_name = "KEYFILE")]
         out: PathBuf,
     },
-    /// Shut an agent out.
+    /// Revoke the key of an agent.
     Revoke {
         /// The tenants file.
         file: PathBuf,
@@ -60,7 +60,7 @@ pub(super) enum AgentCommand {
     },
 }
 
-/// Does what `tenant` is asked to.
+/// Runs a command of `tenant`.
 pub(super) fn tenant(command: &TenantCommand) -> Result<(), Failure> {
     match command {
         TenantCommand::Add { file, name } => add(file, name),
@@ -68,7 +68,7 @@ pub(super) fn tenant(command: &TenantCommand) -> Result<(), Failure> {
     }
 }
 
-/// Does what `agent` is asked to.
+/// Runs a command of `agent`.
 pub(super) fn agent(command: &AgentCommand) -> Result<(), Failure> {
     match command {
         AgentCommand::Issue { file, tenant, name, out } => issue(file, tenant, name, out),
@@ -116,8 +116,8 @@ fn issue(file: &Path, tenant: &str, name: &str, out: &Path) -> Result<(), Failur
     let key = tenants
         .issue(tenant, name)
         .map_err(|error| refused(file, &format!("tenant {tenant}: agent {name}"), error))?;
-    // The agent is listed before its key is written: cut off between the two, this leaves an agent
-    // whose key nobody has, and not a key whose number the next agent would get.
+    // The agent is listed before its key is written: an interruption between the two leaves an
+    // agent without a key file, and not a key whose number the next agent would get.
     let key_file = New::make(out, "it may be another agent's key; name a new file")?;
     if let Err(error) = existing.replace(&tenants.serialize()) {
         key_file.remove();
@@ -127,7 +127,8 @@ fn issue(file: &Path, tenant: &str, name: &str, out: &Path) -> Result<(), Failur
     let (id, tenant_id) = (key.agent, key.tenant);
     let out = out.display();
     say(format_args!(
-        "{out}: key of agent {name} (number {id}) of tenant {tenant} (number {tenant_id}), mode 0600"
+        "{out}: key of agent {name} (number {id}) of tenant {tenant} (number {tenant_id}), mode \
+         0600"
     ))?;
     say(format_args!("{}: agent {name} added; {ROLLOUT}", file.display()))
 }

@@ -1,7 +1,7 @@
 //! Counters as one JSON document, the format of `--counters` and of the fixtures.
 //!
-//! Ports and services are all there, by name; drops, answers, those that a rate limit held back, and
-//! what was taken in only where there were any. Bytes are of frames at ports, from the IP header on at
+//! It has all ports and services, by name; drops, answers, suppressed answers and absorbed frames
+//! only if there were any. Bytes are those of frames at ports, and from the IP header on at
 //! services, as in the metrics.
 
 use std::collections::BTreeMap;
@@ -45,7 +45,7 @@ struct TrafficCounts {
 }
 
 impl<'a> Counts<'a> {
-    /// What `counters` say of the ports and services of `snapshot`.
+    /// The values of `counters` for the ports and services of `snapshot`.
     pub fn new(snapshot: &'a Snapshot, counters: &Counters) -> Self {
         let ports = (0..).map(PortIndex).zip(&snapshot.config.ports).map(|(index, port)| {
             let counts = counters.port(index);
@@ -76,7 +76,7 @@ impl<'a> Counts<'a> {
         }
     }
 
-    /// The counts for people, a line each.
+    /// The counts as text, one per line.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for (name, port) in &self.ports {

@@ -1,7 +1,7 @@
-//! Frames and decisions in words, for `--explain`.
+//! Frames and decisions as text, for `--explain`.
 //!
-//! A frame is described as far as its bytes go, whether or not the engine would take it: what a
-//! wrong checksum or a lying length did to it is exactly what is being looked for.
+//! A frame is described as far as its bytes allow, whether or not the engine accepts it: wrong
+//! checksums and lengths are what `--explain` is for.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -17,7 +17,7 @@ use anyrelay_core::wire::tcp::{self, Tcp};
 
 use super::{describe_ipv6, describe_tunnel};
 
-/// An Ethernet frame, printed as one says what it is: `SRC -> DST [flags] seq ack len`.
+/// An Ethernet frame; its `Display` is `SRC -> DST [flags] seq ack len`.
 pub struct Described<'a>(pub &'a [u8]);
 
 impl fmt::Display for Described<'_> {
@@ -52,7 +52,7 @@ fn datagram(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
         return write!(f, "IPv4, malformed, {} bytes", bytes.len());
     };
     let (src, dst) = (Ipv4Addr::from_bits(ip.src), Ipv4Addr::from_bits(ip.dst));
-    // As much as was captured, without Ethernet's padding.
+    // The captured part, without Ethernet's padding.
     let end = ip.total_len.min(bytes.len());
     let payload = bytes.get(ip.header_len..end).unwrap_or_default();
     let segment = (ip.protocol == ipv4::PROTOCOL_TCP && !ip.is_later_fragment())
@@ -135,13 +135,13 @@ fn icmp_words(f: &mut fmt::Formatter<'_>, message: &[u8]) -> fmt::Result {
     write!(f, " about {src}:{} -> {dst}:{}", number(ports, 0, 2), number(ports, 2, 2))
 }
 
-/// A big-endian number of `len` bytes at `at`; bytes that are missing count as absent.
+/// A big-endian number of `len` bytes at `at`, without the bytes that are missing.
 pub(super) fn number(bytes: &[u8], at: usize, len: usize) -> u32 {
     let bytes = bytes.iter().skip(at).take(len);
     bytes.fold(0, |number, byte| number << 8 | u32::from(*byte))
 }
 
-/// Adds a step of the engine's reasoning to a line.
+/// Appends a step of the engine's reasoning to a line.
 pub fn reason(line: &mut String, note: Note<'_>, port_name: impl Fn(u8) -> String) {
     use fmt::Write;
     // Writing into a String cannot fail.
@@ -166,7 +166,7 @@ pub fn reason(line: &mut String, note: Note<'_>, port_name: impl Fn(u8) -> Strin
         Note::Verdict(Verdict::Forward(port)) => {
             write!(line, " | forward to {}", port_name(port.0))
         }
-        // What it is answered with was told when it was sent.
+        // The answer was described when it was sent.
         Note::Verdict(Verdict::Reply(_)) => write!(line, " | answered"),
         Note::Verdict(Verdict::Absorb(kind @ AbsorbKind::TunnelAck)) => {
             write!(line, " | take {kind}: {}", kind.text())
@@ -176,7 +176,7 @@ pub fn reason(line: &mut String, note: Note<'_>, port_name: impl Fn(u8) -> Strin
     };
 }
 
-/// Letters of flags, as tcpdump has them.
+/// The letters of flags, as in tcpdump.
 const FLAGS: [(u8, char); 8] = [
     (tcp::SYN, 'S'),
     (tcp::FIN, 'F'),
@@ -196,7 +196,7 @@ mod tests {
         Described(frame).to_string()
     }
 
-    /// A SYN of 192.0.2.7:4660 to 203.0.113.1:80 with MSS 1460, checksums wrong.
+    /// A SYN of 192.0.2.7:4660 to 203.0.113.1:80 with MSS 1460 and wrong checksums.
     fn syn() -> Vec<u8> {
         let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
         frame.extend([0x45, 0, 0, 44, 0, 0, 0x40, 0, 64, 6, 0, 0, 192, 0, 2, 7, 203, 0, 113, 1]);

@@ -1,7 +1,7 @@
-//! IPv6 datagrams in words, for `--explain`: the sibling of the IPv4 part of `describe`.
+//! IPv6 datagrams as text, for `--explain`: the counterpart of the IPv4 part of `describe`.
 //!
-//! Like that, it goes by the bytes that are there, and takes no header's word for a length. (RFC
-//! 8200 for the headers, RFC 4443 for ICMPv6, RFC 4861 for neighbour discovery.)
+//! It too describes the captured bytes, and trusts no length of a header. (RFC 8200 for the
+//! headers, RFC 4443 for ICMPv6, RFC 4861 for neighbour discovery.)
 
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddrV6};
@@ -17,7 +17,7 @@ pub(super) fn datagram(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result 
     };
     let Header { src, dst, claimed, .. } = ip;
     let there = bytes.len().saturating_sub(HEADER_LEN);
-    // As much as was captured, without Ethernet's padding.
+    // The captured part, without Ethernet's padding.
     let payload = bytes.get(HEADER_LEN..).unwrap_or_default();
     let payload = payload.get(..claimed).unwrap_or(payload);
     let upper = Upper::find(ip.next_header, payload);
@@ -45,12 +45,12 @@ pub(super) fn datagram(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result 
     Ok(())
 }
 
-/// A fixed header, whose payload may be cut off.
+/// A fixed header, whose payload may be truncated.
 struct Header {
     src: Ipv6Addr,
     dst: Ipv6Addr,
     next_header: u8,
-    /// Length of the payload, as the header says.
+    /// The length of the payload by the header.
     claimed: usize,
 }
 
@@ -73,13 +73,13 @@ impl Header {
     }
 }
 
-/// What is behind the extension headers.
+/// The upper-layer header after the extension headers.
 struct Upper {
     protocol: u8,
-    /// Where it begins in the payload.
+    /// Its offset in the payload.
     at: usize,
     is_fragment: bool,
-    /// A fragment that holds no start of the upper header.
+    /// A fragment without the start of the upper-layer header.
     is_later_fragment: bool,
 }
 
@@ -165,7 +165,7 @@ fn socket(ip: Ipv6Addr, port: u16) -> SocketAddrV6 {
 }
 
 const HEADER_LEN: usize = 40;
-/// Extension headers that are walked over at most.
+/// The maximum number of extension headers.
 const EXTENSIONS_MAX: usize = 8;
 const HOP_BY_HOP: u8 = 0;
 const TCP: u8 = 6;
@@ -184,7 +184,7 @@ mod tests {
         Described(&frame).to_string()
     }
 
-    /// A datagram of 2001:db8::7 to 2001:db8::1, its length field made to fit.
+    /// A datagram of 2001:db8::7 to 2001:db8::1 with a correct length field.
     fn datagram(next_header: u8, payload: &[u8]) -> Vec<u8> {
         let mut bytes = vec![0x60, 0, 0, 0, 0, payload.len() as u8, next_header, 64];
         for last in [7, 1] {

@@ -1,6 +1,6 @@
-//! What a tunnel's segments say, in words, for `--explain`.
+//! The segments of tunnels as text, for `--explain`.
 //!
-//! Ticks are told as differences from the POP's: `+0` is its own, `-2` two before.
+//! Ticks are printed relative to the POP's: `+0` is its own, `-2` two earlier.
 
 use std::fmt::{self, Write};
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use anyrelay_core::pop::Note;
 use anyrelay_core::time::Tick;
 use anyrelay_core::tunnel::{KeepaliveRequest, Return, SegmentKind};
 
-/// Adds what `note` says of a tunnel to a line; nothing for notes on other things.
+/// Appends the text of a `note` about a tunnel to a line; ignores other notes.
 pub(super) fn reason(line: &mut String, note: &Note<'_>) -> fmt::Result {
     match note {
         Note::Tunnelled { agent, vip, tick, incoming, acked } => {
@@ -59,11 +59,12 @@ fn token(line: &mut String, whose: &str, holds: &Return) -> fmt::Result {
     let Return { agent, base_high, tenant, epoch, pop } = holds;
     write!(
         line,
-        " | {whose}: agent {agent} tenant {tenant} base {base_high:04x}8000 epoch {epoch} from POP {pop}"
+        " | {whose}: agent {agent} tenant {tenant} base {base_high:04x}8000 epoch {epoch} from POP \
+         {pop}"
     )
 }
 
-/// The tick that a number is of.
+/// The tick of a sequence number.
 struct Ticks(Option<i32>);
 
 impl fmt::Display for Ticks {

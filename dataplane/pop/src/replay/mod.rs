@@ -1,8 +1,8 @@
-//! `replay`: the pure function over a capture, offline, without DPDK.
+//! `replay`: the POP over a capture, offline, without DPDK.
 //!
-//! Time is the capture's, the wall clock too. Timers are due at the first frame that is at least
-//! [`POLL_INTERVAL_NS`] later than the last time. Frames go through the engine one at a time, in the
-//! order of the capture, and what it sends carries the time stamp of the frame in hand. Neighbours
+//! Both clocks are the capture's. Timers are due at the first frame that is at least
+//! [`POLL_INTERVAL_NS`] later than the last time. Frames pass through the engine one at a time, in
+//! the order of the capture, and its output has the time stamp of the current frame. Neighbours
 //! come from the config or from ARP replies in the capture. Memory does not grow with the capture.
 
 mod counts;
@@ -32,35 +32,35 @@ pub use counts::Counts;
 pub use describe::Described;
 use sink::Sink;
 
-/// How often timers run, in nanoseconds of the capture's time.
+/// The interval of timers, in nanoseconds of the capture's time.
 pub const POLL_INTERVAL_NS: u64 = 100_000_000;
 
-/// What to replay, and what to tell of it.
+/// The options of a replay.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// The capture to read.
     pub input: PathBuf,
     /// The capture to write.
     pub output: PathBuf,
-    /// The port that all frames come in through; without it, the one they are addressed to.
+    /// The port of all input frames; without it, the one with their destination MAC address.
     pub port: Option<String>,
-    /// Whether to tell of every frame.
+    /// Whether to explain each frame.
     pub explain: bool,
-    /// Where to write the counters, as JSON.
+    /// The file for the counters, as JSON.
     pub counters: Option<PathBuf>,
 }
 
-/// Why a capture was not replayed to its end.
+/// Why a capture was not replayed completely.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
-    /// There is no such port.
+    /// The port does not exist.
     #[error("{file}: port: there is no {name}; there are: {names}")]
     NoPort {
         /// The config.
         file: String,
-        /// The name that was asked for.
+        /// The requested name.
         name: String,
-        /// The names that there are.
+        /// The existing names.
         names: String,
     },
     /// Frames cannot be assigned to a port.
@@ -74,7 +74,7 @@ pub enum ReplayError {
         /// The port's name.
         name: String,
     },
-    /// Writing would empty what is to be read.
+    /// The output would overwrite the input.
     #[error("--in and --out are the same file, {path}: it would be emptied before it is read")]
     SameFile {
         /// The file.
@@ -88,19 +88,19 @@ pub enum ReplayError {
     Counters {
         /// The file.
         path: String,
-        /// What the system says.
+        /// The error of the system call.
         source: std::io::Error,
     },
-    /// What is told could not be written.
+    /// The explanation could not be written.
     #[error("the explanation cannot be written: {0}")]
     Told(std::io::Error),
 }
 
-/// Replays a capture through the POP of `snapshot`, and tells of it to `told`.
+/// Replays a capture through the POP of `snapshot`, and writes explanations to `told`.
 ///
 /// # Errors
-/// When the port is not clear, or a file cannot be read or written. A capture that is cut off
-/// within a record is replayed up to there.
+/// When the port is not determined, or a file cannot be read or written. A capture that is
+/// truncated within a record is replayed up to that record.
 pub fn replay(
     snapshot: &Snapshot,
     options: &Options,
@@ -130,7 +130,7 @@ pub fn replay(
     ended
 }
 
-/// Which port a frame came in through.
+/// Determines the ports of input frames.
 struct Inputs {
     macs: Vec<MacAddr>,
     only: Option<PortIndex>,
@@ -162,9 +162,9 @@ impl Inputs {
         Ok(Inputs { macs, only: Some(PortIndex(place as u8)) })
     }
 
-    /// The port that `frame` came in through: the one asked for, else the one it is addressed to.
-    /// What is addressed to none of them goes to the port whose address an ARP packet asks for, else
-    /// to the first port, for that to drop it.
+    /// The port of `frame`: the requested one, else the one with the frame's destination MAC
+    /// address. A frame for none of them belongs to the port whose address an ARP packet requests,
+    /// else to the first port, which drops it.
     fn port(&self, snapshot: &Snapshot, frame: &[u8]) -> PortIndex {
         if let Some(port) = self.only {
             return port;
@@ -183,7 +183,7 @@ impl Inputs {
     }
 }
 
-/// The first station that a capture's frames are addressed to.
+/// The first destination MAC address of a capture that is not a group address.
 fn first_destination(path: &Path) -> Result<MacAddr, CaptureError> {
     let mut reader = Reader::open(path)?;
     while let Some(record) = reader.next_record()? {
@@ -195,7 +195,7 @@ fn first_destination(path: &Path) -> Result<MacAddr, CaptureError> {
     Ok(MacAddr::default())
 }
 
-/// A replay under way.
+/// A replay in progress.
 struct Run<'a, T> {
     snapshot: &'a Snapshot,
     inputs: Inputs,
@@ -253,7 +253,7 @@ impl<'a, T: Write> Run<'a, T> {
         }
         let port = self.inputs.port(self.snapshot, record.bytes);
         self.counters.port(port).rx.add(1, record.bytes.len() as u64);
-        // There is room: every call empties it.
+        // It has room: every call empties it.
         let _ = self.frames.try_push(HeapFrame::new(record.bytes));
         self.pop.handle_burst(now, self.snapshot, port, &mut self.frames, &mut self.sink);
         if !self.explain {
@@ -268,7 +268,7 @@ impl<'a, T: Write> Run<'a, T> {
         self.send(record.time_ns, &line)
     }
 
-    /// Writes what the engine sent, and with `--explain` a line that begins with `about`.
+    /// Writes the engine's output, and with `--explain` a line that starts with `about`.
     fn send(&mut self, time_ns: u64, about: &str) -> Result<(), ReplayError> {
         let mut line = std::mem::take(&mut self.sink.reasons);
         for (port, frame) in self.sink.sent.drain(..) {

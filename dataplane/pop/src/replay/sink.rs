@@ -1,4 +1,4 @@
-//! Where the engine's frames and reasons go during a replay.
+//! Collects the engine's output during a replay.
 
 use anyrelay_core::frame::HeapFrame;
 use anyrelay_core::net::PortIndex;
@@ -7,18 +7,18 @@ use anyrelay_core::snapshot::Snapshot;
 
 use super::{describe, port_name};
 
-/// Collects what the engine sends because of one frame, and why.
+/// The engine's output for one frame, and the reasons.
 pub struct Sink<'a> {
     snapshot: &'a Snapshot,
     explain: bool,
-    /// Frames out, in order.
+    /// The sent frames, in order.
     pub sent: Vec<(PortIndex, HeapFrame)>,
-    /// The reasoning, ready to be put behind a frame's description.
+    /// The reasons, as text to append to the frame's description.
     pub reasons: String,
 }
 
 impl<'a> Sink<'a> {
-    /// An empty sink; reasons are collected only if `explain`.
+    /// An empty sink; collects reasons only if `explain`.
     pub fn new(snapshot: &'a Snapshot, explain: bool) -> Self {
         Sink { snapshot, explain, sent: Vec::new(), reasons: String::new() }
     }

@@ -1,4 +1,4 @@
-//! Prometheus' text format, read strictly.
+//! A strict parser of Prometheus' text format.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -9,7 +9,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Reads a page; fails on anything that the format (version 0.0.4) does not allow.
+    /// Parses a page; panics on any deviation from the format (version 0.0.4).
     pub fn parse(page: &str) -> Metrics {
         assert!(page.ends_with('\n'), "the last line has no end");
         let mut metrics = Metrics { samples: Vec::new(), kinds: HashMap::new() };
@@ -52,7 +52,7 @@ impl Metrics {
         sums
     }
 
-    /// Whether workers did anything with frames between `before` and this page.
+    /// Whether workers processed frames between `before` and this page.
     pub fn moved_since(&self, before: &Metrics) -> bool {
         let is_of_frames = |name: &str| {
             name == "anyrelay_fragments_waiting"
@@ -80,7 +80,7 @@ impl Metrics {
         samples.map(|(_, _, value)| *value)
     }
 
-    /// The names of the labels of a metric; nothing when it has no sample.
+    /// The names of the labels of a metric; `None` without samples.
     pub fn label_names(&self, name: &str) -> Option<Vec<&str>> {
         let (_, labels, _) = self.samples.iter().find(|(other, ..)| other == name)?;
         Some(labels.keys().map(String::as_str).collect())
@@ -92,7 +92,7 @@ impl Metrics {
         labels.get(label).map(String::as_str)
     }
 
-    /// Every drop that was counted, for messages of tests.
+    /// All drops, for messages of tests.
     pub fn drops(&self) -> Vec<String> {
         let drops = self
             .samples

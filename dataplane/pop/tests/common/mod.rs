@@ -1,8 +1,9 @@
-//! What the tests of the binary share: a folder of their own, configs, POPs that end with the test,
+//! Shared by the tests of the binary: temporary folders, configs, POPs that end with the test,
 //! HTTP, metrics, and captures.
 #![allow(dead_code, reason = "each test file uses a part of this")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+pub mod fragments;
 pub mod metrics;
 pub mod pcap;
 
@@ -15,7 +16,7 @@ use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A folder that is gone after the test.
+/// A folder that is removed on drop.
 pub struct Folder(PathBuf);
 
 impl Folder {
@@ -54,7 +55,7 @@ impl Drop for Folder {
     }
 }
 
-/// Runs the binary to its end.
+/// Runs the binary and waits for its end.
 pub fn anyrelay(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_anyrelay"))
         .args(arguments)
@@ -71,7 +72,7 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// A config of two ports, to be varied.
+/// A config of two ports, to be modified.
 pub struct Config {
     pub wan: String,
     pub lan: String,
@@ -86,7 +87,7 @@ pub struct Config {
     /// The policy for fragments.
     pub fragments: &'static str,
     pub wan_queues: usize,
-    /// Addresses and gateways of IPv6 beside those of IPv4.
+    /// Whether ports have addresses and gateways of IPv6 too.
     pub ipv6: bool,
 }
 
@@ -96,7 +97,7 @@ pub const WAN_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 pub const LAN_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 
 impl Config {
-    /// One worker, ports that receive nothing and swallow everything, one pool service.
+    /// One worker, ports that receive nothing and discard everything, one pool service.
     pub fn new() -> Config {
         Config {
             wan: "net_null0,no-rx=1".to_owned(),
@@ -175,18 +176,18 @@ pub fn service(name: &str, port: u16, target: &str, egress: &str) -> String {
     )
 }
 
-/// A loopback address that is nobody else's: neither another test's nor one that the kernel gives to
-/// whoever asks for any port.
+/// A loopback address that no other test and no other program uses: the kernel does not assign it
+/// either.
 pub fn free_address() -> SocketAddr {
     static NUMBER: AtomicU16 = AtomicU16::new(0);
-    // Process numbers have 22 bits (proc(5), `pid_max`); that of a thread is no other process's.
+    // Process numbers have 22 bits (proc(5), `pid_max`), and differ from those of threads.
     let ip = Ipv4Addr::from_bits(0x7f40_0000 | std::process::id() & 0x003f_ffff);
-    // Below those that are given out by default (ip-sysctl, `ip_local_port_range`).
+    // Below the ports that the kernel assigns (ip-sysctl, `ip_local_port_range`).
     let port = 9100 + NUMBER.fetch_add(1, Ordering::Relaxed);
     SocketAddr::from((ip, port))
 }
 
-/// A running POP; it is killed with the test.
+/// A running POP; it is killed on drop.
 pub struct Pop {
     child: Child,
     metrics: SocketAddr,
@@ -251,7 +252,8 @@ impl Pop {
         }
     }
 
-    /// Waits until the POP received `frames` frames in all, and every worker is done with them.
+    /// Waits until the POP has received `frames` frames in all, and every worker has processed
+    /// them.
     pub fn wait_for_frames(&mut self, frames: usize) {
         self.wait_for("to receive all frames", |pop| {
             let rx = [("direction", "rx")];
@@ -259,16 +261,16 @@ impl Pop {
             assert!(received <= frames as u64, "{received} frames came in");
             received == frames as u64
         });
-        // A frame is counted as received before anything is done with it.
+        // A frame is counted as received before it is processed.
         self.wait_until_idle();
     }
 
-    /// Waits until no worker has anything left to do.
+    /// Waits until no worker has work left.
     pub fn wait_until_idle(&mut self) {
         let mut before = self.metrics();
         self.wait_for("to come to rest", |pop| {
-            // Two workers at most have a frame after the first: one that puts it together, one that
-            // sends it. Of what waits for them they take some each turn, and count it.
+            // At most two workers process a frame after the first one: one reassembles, one sends.
+            // Each turn they take some of the waiting frames, and count them.
             for _ in 0..3 {
                 pop.wait_for_turns();
             }
@@ -279,19 +281,19 @@ impl Pop {
         });
     }
 
-    /// Waits until every worker went through a whole turn of its loop.
+    /// Waits until every worker has completed a whole turn of its loop.
     fn wait_for_turns(&mut self) {
         let before = self.metrics();
         let before = before.by("anyrelay_polls_total", "worker");
         self.wait_for("to go on polling", |pop| {
             let now = pop.metrics();
             let now = now.by("anyrelay_polls_total", "worker");
-            // The first of two turns may have begun before.
+            // The first of two turns may have started before.
             before.iter().all(|(worker, turns)| now[worker] >= turns + 2)
         });
     }
 
-    /// Status and body of a page; nothing while nobody listens.
+    /// Status and body of a page; `None` while the listener is not open.
     pub fn get(&self, path: &str) -> Option<(u16, String)> {
         let (status, _, body) = request(self.metrics, &format!("GET {path} HTTP/1.1\r\n\r\n"))?;
         Some((status, body))
@@ -330,7 +332,7 @@ impl Pop {
         status.unwrap()
     }
 
-    /// Stops the POP and checks that it went well.
+    /// Stops the POP and checks its exit code.
     pub fn stop(&mut self) {
         self.signal("-TERM");
         let status = self.wait_for_end();
@@ -345,7 +347,7 @@ impl Drop for Pop {
     }
 }
 
-/// Status, head and body of the answer to a request.
+/// Status, head and body of the response to a request.
 pub fn request(address: SocketAddr, text: &str) -> Option<(u16, String, String)> {
     let limit = Duration::from_secs(20);
     let mut stream = TcpStream::connect_timeout(&address, limit).ok()?;

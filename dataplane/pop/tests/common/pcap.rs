@@ -1,4 +1,4 @@
-//! Captures: the classic pcap format, and segments to fill them with.
+//! Captures in the classic pcap format, and segments to fill them with.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -43,7 +43,7 @@ pub const SYN_ACK: u8 = 0x12;
 pub const ACK: u8 = 0x10;
 pub const PSH_ACK: u8 = 0x18;
 
-/// A TCP segment as it reaches a port with the address `mac`.
+/// A TCP segment as a port with the address `mac` receives it.
 pub fn segment(
     mac: [u8; 6],
     from: (Ipv4Addr, u16),
@@ -105,7 +105,7 @@ fn tcp(
     tcp.extend(from.to_be_bytes());
     tcp.extend(to.to_be_bytes());
     tcp.extend([seq.to_be_bytes(), ack.to_be_bytes()].concat());
-    // Data offset, flags, window, no checksum yet, no urgent data.
+    // Data offset, flags, window, no checksum yet, no urgent pointer.
     tcp.extend([header_len << 2, flags, 0xff, 0xff, 0, 0, 0, 0]);
     tcp.extend(options);
     tcp.extend(payload);
@@ -114,7 +114,7 @@ fn tcp(
     tcp
 }
 
-/// The checksum of a segment between two addresses of either family: 0 where its own is right.
+/// The checksum of a segment between two addresses of either family: 0 if its own is correct.
 pub fn tcp_checksum(addresses: &[u8], tcp: &[u8]) -> u16 {
     let [high, low] = u16::try_from(tcp.len()).unwrap().to_be_bytes();
     checksum(&[addresses, &[0, 6, high, low], tcp].concat())
