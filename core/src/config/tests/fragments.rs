@@ -2,11 +2,6 @@
 
 use super::*;
 
-/// `GOOD` with the policy to put datagrams together and these lines in `[fragments]`.
-fn reassembling(lines: &str) -> String {
-    with("fragments = \"drop\"", "fragments = \"reassemble\"") + "[fragments]\n" + lines
-}
-
 fn limits(text: &str) -> FragmentLimits {
     match Config::parse("f", text).unwrap().pop.fragments {
         Fragments::Reassemble(limits) => limits,
@@ -29,7 +24,7 @@ fn limits_have_defaults_that_leave_most_buffers_free() {
 }
 
 #[test]
-fn limits_out_of_range_are_told() {
+fn limits_out_of_range_are_reported() {
     for (lines, key, reason) in [
         ("datagrams = 15", "fragments.datagrams", "16 to 65536"),
         ("datagrams = 65537", "fragments.datagrams", "16 to 65536"),
@@ -45,27 +40,4 @@ fn limits_out_of_range_are_told() {
         let found = problems.iter().find(|problem| problem.key == key);
         assert!(found.is_some_and(|found| found.reason.contains(reason)), "{lines}: {problems:?}");
     }
-}
-
-#[test]
-fn the_policy_is_agreed_upon_and_its_limits_are_not() {
-    let (dropping, keeping) = (snapshot(GOOD), snapshot(&reassembling("")));
-    assert_ne!(dropping.digest(), keeping.digest());
-    let other = snapshot(&reassembling("timeout_ms = 500"));
-    assert_eq!(keeping.digest(), other.digest());
-    // Tables are made at start.
-    for (old, new) in [(&dropping, &keeping), (&keeping, &other)] {
-        let conflicts = reload_conflicts(old, new, UnixTime::from_millis(0));
-        assert_eq!(conflicts.len(), 1);
-        assert_eq!(conflicts[0].kind, ConflictKind::NeedsRestart);
-        assert_eq!(conflicts[0].problem.key, "pop.fragments");
-    }
-}
-
-#[test]
-fn targets_of_transparent_services_are_known() {
-    let snapshot = snapshot(GOOD);
-    let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-    assert!(snapshot.is_passing_target(ip("198.51.100.10")));
-    assert!(!snapshot.is_passing_target(ip("198.51.100.9")), "of a pool service only");
 }

@@ -1,9 +1,8 @@
-//! Every mistake is told with its key and reason.
+//! Every mistake is reported with its key and reason.
 
 use super::*;
 
-/// What is changed in `GOOD`, by what, the key of the problem, and a part of its reason.
-const MISTAKES: &[(&str, &str, &str, &str)] = &[
+const MISTAKES: &Mistakes = &[
     // The form of the file.
     ("[pop]", "[pop", "", "line 2"),
     ("id = 1\n", "id = 1\nid = 1\n", "", "duplicate key"),
@@ -163,7 +162,7 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     ("100.64.8.0/24", "100.64.0.0/15", "relay[0].egress.pool", "too large"),
     ("100.64.8.0/24", "100.64.8.1/24", "relay[0].egress.pool", "write 100.64.8.0/24"),
     ("100.64.8.0/24", "240.0.8.0/24", "relay[0].egress.pool", "not a unicast"),
-    // What must not meet.
+    // Overlaps.
     (
         "100.64.8.0/24",
         "100.64.8.0/23",
@@ -199,72 +198,56 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
 ];
 
 #[test]
-fn every_mistake_is_told_with_its_key_and_reason() {
-    for (from, to, key, reason) in MISTAKES {
-        let problems = Config::parse("pop.toml", &with(from, to)).unwrap_err();
-        let told = |problem: &Problem| problem.key == *key && problem.reason.contains(reason);
-        assert!(
-            problems.0.iter().any(told),
-            "{from} -> {to}: expected {key}: {reason}; told were:\n{problems}"
-        );
-        assert!(problems.0.iter().all(|problem| problem.file == "pop.toml"));
-    }
+fn every_mistake_is_reported_with_its_key_and_reason() {
+    every_mistake_is_reported(&GOOD, MISTAKES);
 }
 
 #[test]
-fn all_mistakes_are_told_at_once() {
+fn all_mistakes_are_reported_at_once() {
     let text = with("id = 1", "id = 300").replacen("mtu = 1500", "mtu = 1", 1);
     let text = text.replacen("203.0.113.11:443", "x", 1);
     let keys: Vec<_> =
         Config::parse("f", &text).unwrap_err().0.into_iter().map(|problem| problem.key).collect();
     for key in ["pop.id", "port[0].mtu", "relay[2].vip"] {
-        assert!(keys.iter().any(|told| told == key), "{key} is not in {keys:?}");
+        assert!(keys.iter().any(|reported| reported == key), "{key} is not in {keys:?}");
     }
 }
 
 #[test]
 fn a_file_without_ports_and_workers_says_so() {
     let text = "pop = { name = \"p\", id = 0, keys = \"k\" }";
-    let told = Config::parse("f", text).unwrap_err().to_string();
-    assert!(told.contains("f: port: there is no port"), "{told}");
-    assert!(told.contains("f: worker: there is no worker"), "{told}");
+    let reported = Config::parse("f", text).unwrap_err().to_string();
+    assert!(reported.contains("f: port: there is no port"), "{reported}");
+    assert!(reported.contains("f: worker: there is no worker"), "{reported}");
 }
 
 #[test]
-fn more_than_the_limits_is_told() {
-    let port = |i: usize| {
-        format!(
-            "[[port]]\nname='p{i}'\ndevice='d{i}'\nside='both'\naddresses=['10.{i}.0.2/24']\ngateways=['10.{i}.0.1']\n"
-        )
-    };
-    let relay = |i: usize| {
-        format!(
-            "[[relay]]\nname='r{i}'\nvip='203.0.113.1:{}'\ntargets=['198.51.100.1:{}']\negress={{pool='100.64.0.0/16'}}\n",
-            i + 1,
-            i + 1
-        )
+fn lists_that_are_too_long_are_reported() {
+    let many_ports = |i: usize| {
+        let (name, address) = (format!("p{i}"), format!("10.{i}.0.2/24"));
+        port((&name, &format!("d{i}"), "both"), &[&address], &[&format!("10.{i}.0.1")])
     };
     let many =
         |count: usize, make: &dyn Fn(usize) -> String| (0..count).map(make).collect::<String>();
     let targets: Vec<_> = (1..=65).map(|i| format!("'198.51.100.2:{i}'")).collect();
     let texts = [
-        (many(17, &port), "17 ports are more than the 16"),
-        (many(257, &relay), "257 services are more than the 256"),
-        (many(65, &|i| format!("[[worker]]\ncore={i}\n")), "65 workers are more than the 64"),
+        (many(17, &many_ports), "17 ports are more than the 16"),
+        (many(257, &|i| relay_number("r", i)), "257 services are more than the 256"),
+        (many(65, &|i| worker(i, &[])), "65 workers are more than the 64"),
         (
-            relay(0).replace("'198.51.100.1:1'", &targets.join(",")),
+            relay_number("r", 0).replace("\"198.51.100.1:1\"", &targets.join(",")),
             "65 targets are more than the 64",
         ),
     ];
     for (text, reason) in texts {
         let text = format!("pop = {{ name = 'p', id = 0, keys = 'k' }}\n{text}");
-        let told = Config::parse("f", &text).unwrap_err().to_string();
-        assert!(told.contains(reason), "expected {reason}; told were:\n{told}");
+        let reported = Config::parse("f", &text).unwrap_err().to_string();
+        assert!(reported.contains(reason), "expected {reason}; reported were:\n{reported}");
     }
 }
 
 #[test]
-fn what_is_doubtful_is_warned_of() {
+fn doubtful_settings_are_warned_of() {
     let one_worker = with(
         "rx = [\"wan:0\", \"lan:0\"]\n\n[[worker]]\ncore = 1\nrx = [\"wan:1\"]",
         "rx = [\"wan:0\", \"lan:0\", \"wan:1\"]",
@@ -297,13 +280,13 @@ fn what_is_doubtful_is_warned_of() {
     ];
     for (text, key, reason) in warnings {
         let config = Config::parse("f", &text).unwrap();
-        let told = |problem: &Problem| problem.key == key && problem.reason.contains(reason);
-        assert!(config.warnings.iter().any(told), "{key}: {:?}", config.warnings);
+        let reported = |problem: &Problem| problem.key == key && problem.reason.contains(reason);
+        assert!(config.warnings.iter().any(reported), "{key}: {:?}", config.warnings);
     }
 }
 
 #[test]
-fn egress_that_is_on_no_link_is_not_warned_of() {
+fn egress_on_no_link_is_not_warned_of() {
     for pool in ["10.1.2.0/24", "10.0.255.0/24", "192.0.3.0/24"] {
         let config = Config::parse("f", &GOOD.replace("100.64.8.0/24", pool)).unwrap();
         assert_eq!(config.warnings, [], "{pool}");
@@ -313,8 +296,9 @@ fn egress_that_is_on_no_link_is_not_warned_of() {
 #[test]
 fn a_pool_that_covers_a_link_is_refused() {
     for pool in ["10.1.0.0/24", "10.1.0.0/23", "10.1.1.0/24"] {
-        let told = Config::parse("f", &GOOD.replace("100.64.8.0/24", pool)).unwrap_err();
-        let told = told.to_string();
-        assert!(told.contains("is the own address of port[1]; use another"), "{pool}: {told}");
+        let reported = Config::parse("f", &GOOD.replace("100.64.8.0/24", pool)).unwrap_err();
+        let reported = reported.to_string();
+        let reason = "is the own address of port[1]; use another";
+        assert!(reported.contains(reason), "{pool}: {reported}");
     }
 }

@@ -1,21 +1,42 @@
-//! Tests of the config: what is read, every message of the checks, what a snapshot answers, and
-//! what a reload may change.
+//! Tests of the config: the values that are read, and every message of the checks.
 
 mod fragments;
 mod mistakes;
 mod relay6;
+pub(crate) mod text;
 mod tunnels;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::LazyLock;
 
 use super::*;
-use crate::keys::{KeyFile, Tenants};
-use crate::net::{MAX_SERVICES, ServiceIndex, ServiceSlot};
-use crate::snapshot::{ConflictKind, Destination, PoolIndex, Snapshot, reload_conflicts};
-use crate::time::UnixTime;
+use crate::net::MAX_SERVICES;
+use text::{edit, port, relay, relay_number, worker};
 
-/// A config without mistakes or warnings, that uses everything.
-pub(crate) const GOOD: &str = r#"
+/// A config without mistakes or warnings that uses every table but those of tunnels.
+pub(crate) static GOOD: LazyLock<String> = LazyLock::new(|| {
+    let wan = ("wan", "net_af_packet0,iface=p1c", "client");
+    let lan = ("lan", "0000:01:00.0", "target");
+    let pool = "{ pool = \"100.64.8.0/24\" }";
+    let targets = ["198.51.100.10:8443", "198.51.100.9:8443"];
+    [
+        HEAD,
+        &port(wan, &["192.0.2.2/24"], &["192.0.2.1"]),
+        "gateway_macs = [\"02:00:00:00:01:01\"]\nmac = \"02:00:00:00:00:01\"\n",
+        "mtu = 1500\nqueues = 2\n",
+        &port(lan, &["10.1.0.2/24", "10.1.1.2/31"], &["10.1.0.1"]),
+        &worker(0, &["wan:0", "lan:0"]),
+        &worker(1, &["wan:1"]),
+        &relay("web", "203.0.113.10:443", &targets, pool),
+        "mss = 1400\n",
+        &relay("mail", "203.0.113.10:25", &["198.51.100.10:25"], pool),
+        &relay("raw", "203.0.113.11:443", &["198.51.100.10:8443"], "\"transparent\""),
+    ]
+    .concat()
+});
+
+/// The tables of [`GOOD`] that occur once.
+const HEAD: &str = r#"
 [pop]
 name = "pop1"
 id = 1
@@ -31,32 +52,6 @@ memory_mb = 128
 mbufs = 8192
 args = []
 
-[[port]]
-name = "wan"
-device = "net_af_packet0,iface=p1c"
-side = "client"
-mac = "02:00:00:00:00:01"
-addresses = ["192.0.2.2/24"]
-gateways = ["192.0.2.1"]
-gateway_macs = ["02:00:00:00:01:01"]
-mtu = 1500
-queues = 2
-
-[[port]]
-name = "lan"
-device = "0000:01:00.0"
-side = "target"
-addresses = ["10.1.0.2/24", "10.1.1.2/31"]
-gateways = ["10.1.0.1"]
-
-[[worker]]
-core = 0
-rx = ["wan:0", "lan:0"]
-
-[[worker]]
-core = 1
-rx = ["wan:1"]
-
 [layout]
 kind = "pipeline"
 idle = "backoff"
@@ -68,75 +63,101 @@ echo_per_second = 10
 icmp_per_second = 10
 pending_rsts = 64
 
-[[relay]]
-name = "web"
-vip = "203.0.113.10:443"
-targets = ["198.51.100.10:8443", "198.51.100.9:8443"]
-egress = { pool = "100.64.8.0/24" }
-mss = 1400
-
-[[relay]]
-name = "mail"
-vip = "203.0.113.10:25"
-targets = ["198.51.100.10:25"]
-egress = { pool = "100.64.8.0/24" }
-
-[[relay]]
-name = "raw"
-vip = "203.0.113.11:443"
-targets = ["198.51.100.10:8443"]
-egress = "transparent"
-
 [metrics]
 listen = "127.0.0.1:9100"
 "#;
 
 pub(crate) fn good() -> Config {
-    Config::parse("pop.toml", GOOD).unwrap()
+    Config::parse("pop.toml", &GOOD).unwrap()
 }
 
-pub(crate) fn keys() -> KeyFile {
-    KeyFile::from_random([[1; 32], [2; 32], [3; 32]])
+/// [`GOOD`] with `from` replaced by `to`.
+pub(crate) fn with(from: &str, to: &str) -> String {
+    edit(&GOOD, from, to)
 }
 
-/// Two tenants, the first with two agents of which one is revoked.
-const TENANTS: &str = r#"
-[[tenant]]
-id = 1
-name = "acme"
-key = "0101010101010101010101010101010101010101010101010101010101010101"
-[[tenant.agent]]
-id = 1
-name = "laptop"
-[[tenant.agent]]
-id = 2
-name = "phone"
-revoked = true
+/// [`GOOD`] that reassembles, with these lines in `[fragments]`.
+pub(crate) fn reassembling(lines: &str) -> String {
+    with("fragments = \"drop\"", "fragments = \"reassemble\"") + "[fragments]\n" + lines
+}
 
-[[tenant]]
-id = 9
-name = "zorg"
-key = "0909090909090909090909090909090909090909090909090909090909090909"
+/// [`GOOD`] with two tunnels.
+pub(crate) fn tunnelling() -> String {
+    let good = with("keys = \"keys.toml\"\n", "keys = \"keys.toml\"\ntenants = \"tenants.toml\"\n");
+    good + TUNNELS
+}
+
+const TUNNELS: &str = r#"
+[[tunnel]]
+name = "tun"
+vip4 = "203.0.113.20:443"
+vip6 = "[2001:db8::20]:443"
+tenants = ["acme", "zorg"]
+tick_ms = 8000
+stride = 4096
+lag = 4
+offset = 16384
+tunnel_mtu = 1400
+
+[[tunnel]]
+name = "second"
+vip4 = "203.0.113.10:444"
 "#;
 
-pub(crate) fn tenants() -> Tenants {
-    Tenants::parse(TENANTS).unwrap()
-}
+/// A config without mistakes or warnings, with a relay of each mode that has IPv6, and one without.
+pub(crate) static IPV6: LazyLock<String> = LazyLock::new(|| {
+    let prefix = "{ prefix = \"2001:db8:64::/64\" }";
+    let targets = ["[2001:db8:5::2]:8443", "[2001:db8:5::1]:8443"];
+    [
+        "[pop]\nname = \"pop1\"\nid = 1\nkeys = \"keys.toml\"\n",
+        &port(
+            ("wan", "wan", "client"),
+            &["192.0.2.2/24", "2001:db8:1::2/64"],
+            &["192.0.2.1", "fe80::1"],
+        ),
+        &port(
+            ("lan", "lan", "target"),
+            &["10.1.0.2/24", "2001:db8:2::2/64"],
+            &["10.1.0.1", "2001:db8:2::1"],
+        ),
+        &worker(0, &["wan:0", "lan:0"]),
+        &relay("old", "203.0.113.10:80", &["198.51.100.10:80"], "{ pool = \"100.64.8.0/24\" }"),
+        &relay("web", "203.0.113.10:443", &targets, prefix),
+        "mss = 1400\n",
+        &relay("mail", "203.0.113.10:25", &["[2001:db8:5::1]:25"], prefix),
+        &relay("raw", "[2001:db8::10]:443", &["[2001:db8:5::1]:8443"], "\"transparent\""),
+        &relay("raw2", "[2001:db8::10]:80", &["[2001:db8:5::9]:80"], "\"transparent\""),
+    ]
+    .concat()
+});
 
-pub(crate) const NOW: UnixTime = UnixTime::from_millis(1_800_000_000_000);
-
-pub(crate) fn snapshot(text: &str) -> Snapshot {
-    Snapshot::build(&Config::parse("pop.toml", text).unwrap(), &keys(), &tenants(), None).unwrap()
-}
-
-/// `GOOD` with `from` replaced by `to`, which must be in it.
-pub(crate) fn with(from: &str, to: &str) -> String {
-    assert!(GOOD.contains(from), "{from:?} is not in the config");
-    GOOD.replacen(from, to, 1)
-}
+/// The egress of the relay `web` in [`IPV6`], for edits of that one alone.
+pub(crate) const PREFIX: &str = "{ prefix = \"2001:db8:64::/64\" }\nmss";
 
 pub(crate) fn ip(text: &str) -> u32 {
     text.parse::<Ipv4Addr>().unwrap().to_bits()
+}
+
+pub(crate) fn ip6(text: &str) -> u128 {
+    text.parse::<Ipv6Addr>().unwrap().to_bits()
+}
+
+/// An edit of a config: the text that is replaced, the new text, the key of the mistake that the
+/// edit makes, and a part of its reason.
+type Mistakes = [(&'static str, &'static str, &'static str, &'static str)];
+
+fn every_mistake_is_reported(text: &str, mistakes: &Mistakes) {
+    for (from, to, key, reason) in mistakes {
+        let Err(problems) = Config::parse("pop.toml", &edit(text, from, to)) else {
+            panic!("{from} -> {to} is accepted");
+        };
+        let is_it = |problem: &Problem| problem.key == *key && problem.reason.contains(reason);
+        assert!(
+            problems.0.iter().any(is_it),
+            "{from} -> {to}: expected {key}: {reason}; reported were:\n{problems}"
+        );
+        assert!(problems.0.iter().all(|problem| problem.file == "pop.toml"));
+    }
 }
 
 #[test]
@@ -156,20 +177,21 @@ fn a_good_config_is_read_whole() {
 
 #[test]
 fn a_port_that_only_receives_needs_no_gateway() {
-    let text = |first: &str, second: &str, gateways: &str| {
-        format!(
-            "pop = {{ name = 'p', id = 0, keys = 'k' }}\n\
-             worker = [{{ core = 0, rx = ['a:0', 'b:0'] }}]\n\
-             [[port]]\nname = 'a'\ndevice = 'd'\nside = '{first}'\naddresses = ['192.0.2.2/24']\n\
-             [[port]]\nname = 'b'\ndevice = 'e'\nside = '{second}'\naddresses = ['10.1.0.2/24']\n\
-             gateways = [{gateways}]\n"
-        )
+    let text = |first: &str, second: &str, gateways: &[&str]| {
+        [
+            "pop = { name = \"p\", id = 0, keys = \"k\" }",
+            &port(("a", "d", first), &["192.0.2.2/24"], &[]),
+            &port(("b", "e", second), &["10.1.0.2/24"], gateways),
+            &worker(0, &["a:0", "b:0"]),
+        ]
+        .concat()
     };
     for first in ["client", "target", "both"] {
-        assert!(Config::parse("f", &text(first, "both", "'10.1.0.1'")).is_ok(), "{first}");
+        assert!(Config::parse("f", &text(first, "both", &["10.1.0.1"])).is_ok(), "{first}");
     }
+    let router: &[&str] = &["10.1.0.1"];
     for (first, second, gateways) in
-        [("client", "target", "'10.1.0.1'"), ("both", "target", "'10.1.0.1'"), ("both", "both", "")]
+        [("client", "target", router), ("both", "target", router), ("both", "both", &[])]
     {
         let problems = Config::parse("f", &text(first, second, gateways)).unwrap_err();
         assert_eq!(problems.0[0].key, "port[0].gateways", "{first} {second}");
@@ -177,13 +199,12 @@ fn a_port_that_only_receives_needs_no_gateway() {
 }
 
 #[test]
-fn what_is_left_out_has_its_default() {
+fn settings_have_their_defaults() {
     let text = r#"
         pop = { name = "p", id = 0, keys = "k" }
-        port = [{ name = "a", device = "d", side = "both", addresses = ["192.0.2.2/24"], gateways = ["192.0.2.1"] }]
-        worker = [{ core = 0, rx = ["a:0"] }]
     "#;
-    let config = Config::parse("f", text).unwrap();
+    let a = port(("a", "d", "both"), &["192.0.2.2/24"], &["192.0.2.1"]);
+    let config = Config::parse("f", &[text, &a, &worker(0, &["a:0"])].concat()).unwrap();
     assert_eq!((config.pop.drain_seconds, config.pop.icmp_mtu_floor), (10, 552));
     assert!(!config.pop.private_clients);
     assert_eq!((config.dpdk.memory_mb, config.dpdk.mbufs), (512, 16384));

@@ -1,51 +1,11 @@
-//! What a reload keeps, and what it refuses.
+//! The changes of ports, relays and keys that a reload may make.
 
 use super::*;
-use crate::net::MAX_SERVICES;
 
 #[test]
-fn a_reload_keeps_the_slots_of_names() {
-    let before = snapshot(GOOD);
-    let slots = |snapshot: &Snapshot| -> Vec<_> {
-        snapshot.relays().map(|relay| (relay.name.clone(), relay.slot.0)).collect()
-    };
-    assert_eq!(slots(&before), [("web".into(), 0), ("mail".into(), 1), ("raw".into(), 2)]);
-    // "web" goes, "new" comes in its place in the file.
-    let config = Config::parse("f", &with("\"web\"", "\"new\"")).unwrap();
-    let after = Snapshot::build(&config, &keys(), &tenants(), Some(&before)).unwrap();
-    assert_eq!(slots(&after), [("new".into(), 3), ("mail".into(), 1), ("raw".into(), 2)]);
-    let again = Snapshot::build(&good(), &keys(), &tenants(), Some(&after)).unwrap();
-    assert_eq!(slots(&again), [("web".into(), 0), ("mail".into(), 1), ("raw".into(), 2)]);
-}
-
-#[test]
-fn slots_never_meet_when_all_are_in_use() {
-    let relay = |name: &str, i: usize| {
-        format!(
-            "[[relay]]\nname='{name}{i}'\nvip='203.0.113.1:{}'\ntargets=['198.51.100.1:{}']\negress={{pool='100.64.0.0/16'}}\n",
-            i + 1,
-            i + 1
-        )
-    };
-    let text = |name: &str, kept: usize| {
-        let head = GOOD.split("[[relay]]").next().unwrap();
-        let relays = (0..MAX_SERVICES).map(|i| relay(if i < kept { "kept" } else { name }, i));
-        relays.fold(head.to_owned(), |text, relay| text + &relay)
-    };
-    let before = snapshot(&text("old", 100));
-    let config = Config::parse("f", &text("new", 100)).unwrap();
-    let after = Snapshot::build(&config, &keys(), &tenants(), Some(&before)).unwrap();
-    let mut slots: Vec<_> = after.services.iter().map(|service| service.slot().0).collect();
-    assert_eq!(slots[..100], before.services.iter().map(|s| s.slot().0).collect::<Vec<_>>()[..100]);
-    slots.sort_unstable();
-    slots.dedup();
-    assert_eq!(slots.len(), MAX_SERVICES);
-}
-
-#[test]
-fn a_reload_is_free_or_told_why_not() {
+fn a_reload_is_free_or_refused() {
     use ConflictKind::{BreaksConnections, NeedsRestart};
-    let (old, both) = (snapshot(GOOD), "[\"198.51.100.10:8443\", \"198.51.100.9:8443\"]");
+    let (old, both) = (snapshot(&GOOD), "[\"198.51.100.10:8443\", \"198.51.100.9:8443\"]");
     let free = [
         ("mss = 1400", "mss = 1300"),
         ("rst_per_second = 10", "rst_per_second = 20"),
@@ -88,8 +48,8 @@ fn a_reload_is_free_or_told_why_not() {
     ];
     for (from, to, kind, key) in refused {
         let conflicts = reload_conflicts(&old, &snapshot(&with(from, to)), NOW);
-        let told: Vec<_> = conflicts.iter().map(|c| (c.kind, c.problem.key.as_str())).collect();
-        assert_eq!(told, [(kind, key)], "{from} -> {to}");
+        let reported: Vec<_> = conflicts.iter().map(|c| (c.kind, c.problem.key.as_str())).collect();
+        assert_eq!(reported, [(kind, key)], "{from} -> {to}");
     }
     let private = snapshot(&with("private_clients = false", "private_clients = true"));
     assert_eq!(reload_conflicts(&private, &old, NOW)[0].problem.key, "pop.private_clients");
@@ -98,8 +58,8 @@ fn a_reload_is_free_or_told_why_not() {
 }
 
 #[test]
-fn a_new_relay_secret_breaks_what_lives_and_nothing_else() {
-    let old = snapshot(GOOD);
+fn a_new_relay_secret_breaks_live_relays_only() {
+    let old = snapshot(&GOOD);
     let new_keys = KeyFile::from_random([[8; 32], [2; 32], [3; 32]]);
     let new = Snapshot::build(&good(), &new_keys, &tenants(), None).unwrap();
     let conflicts = reload_conflicts(&old, &new, NOW);
@@ -110,4 +70,69 @@ fn a_new_relay_secret_breaks_what_lives_and_nothing_else() {
     let moved = Config::parse("f", &moved).unwrap();
     let moved = Snapshot::build(&moved, &new_keys, &tenants(), None).unwrap();
     assert_eq!(reload_conflicts(&old, &moved, NOW), []);
+}
+
+#[test]
+fn a_reload_of_relays_with_ipv6_is_free_or_refused() {
+    let old = snapshot(&IPV6);
+    for (from, to) in [("mss = 1400", "mss = 1300"), ("[2001:db8::10]:80", "[2001:db8::11]:80")] {
+        assert_eq!(
+            reload_conflicts(&old, &snapshot(&edit(&IPV6, from, to)), NOW),
+            [],
+            "{from} -> {to}"
+        );
+    }
+    let without = |reason: &str| IPV6.replace(reason, "");
+    let web_to_pool = IPV6
+        .replace("[\"[2001:db8:5::2]:8443\", \"[2001:db8:5::1]:8443\"]", "[\"198.51.100.11:8443\"]")
+        .replace(PREFIX, "{ pool = \"100.64.8.0/24\" }\nmss");
+    let cases = [
+        (
+            edit(&IPV6, "[2001:db8:5::9]:80", "[2001:db8:5::8]:80"),
+            vec![("relay[4].targets", "moves live connections")],
+        ),
+        (
+            IPV6.replace("2001:db8:64::/64", "2001:db8:64::/65"),
+            vec![
+                ("relay[1].egress", "live connections use the prefix 2001:db8:64::/64; the way"),
+                ("relay[2].egress", "second VIP or port with the prefix 2001:db8:64::/65"),
+            ],
+        ),
+        (
+            web_to_pool,
+            vec![
+                ("relay[1].targets", "moves live connections"),
+                ("relay[1].egress", "use the prefix 2001:db8:64::/64, not the pool 100.64.8.0/24"),
+            ],
+        ),
+        (without("\nmss = 1400"), vec![]),
+    ];
+    for (text, want) in cases {
+        let conflicts = reload_conflicts(&old, &snapshot(&text), NOW);
+        assert_eq!(conflicts.len(), want.len(), "{conflicts:?}");
+        for (conflict, (key, reason)) in conflicts.iter().zip(want) {
+            assert_eq!(conflict.kind, ConflictKind::BreaksConnections);
+            assert_eq!(conflict.problem.key, key);
+            assert!(conflict.problem.reason.contains(reason), "{}", conflict.problem.reason);
+        }
+    }
+    let new_keys = KeyFile::from_random([[8; 32], [2; 32], [3; 32]]);
+    let config = Config::parse("f", &IPV6).unwrap();
+    let new = Snapshot::build(&config, &new_keys, &tenants(), None).unwrap();
+    assert_eq!(reload_conflicts(&old, &new, NOW)[0].problem.key, "pop.keys");
+}
+
+#[test]
+fn pops_share_the_policy_for_fragments_and_not_its_limits() {
+    let (dropping, keeping) = (snapshot(&GOOD), snapshot(&reassembling("")));
+    assert_ne!(dropping.digest(), keeping.digest());
+    let other = snapshot(&reassembling("timeout_ms = 500"));
+    assert_eq!(keeping.digest(), other.digest());
+    // Tables are allocated at start.
+    for (old, new) in [(&dropping, &keeping), (&keeping, &other)] {
+        let conflicts = reload_conflicts(old, new, UnixTime::from_millis(0));
+        assert_eq!(conflicts.len(), 1);
+        assert_eq!(conflicts[0].kind, ConflictKind::NeedsRestart);
+        assert_eq!(conflicts[0].problem.key, "pop.fragments");
+    }
 }

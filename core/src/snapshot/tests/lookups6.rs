@@ -1,0 +1,73 @@
+//! Lookups of relays with IPv6.
+
+use super::*;
+
+#[test]
+fn addresses_and_endpoints_are_found_as_configured() {
+    let snapshot = snapshot(&IPV6);
+    let prefix = Destination::Pool(PoolIndex(1));
+    for (address, means) in [
+        ("2001:db8::10", Destination::Vip),
+        ("2001:db8:64::", prefix),
+        ("2001:db8:64::ffff:ffff:ffff:ffff", prefix),
+        ("2001:db8:64:1::", Destination::Other),
+        ("2001:db8:63:ffff:ffff:ffff:ffff:ffff", Destination::Other),
+        ("2001:db8:5::1", Destination::Other),
+        ("2001:db8:2::2", Destination::Own(PortIndex(1))),
+    ] {
+        assert_eq!(snapshot.classify(ip6(address)), means, "{address}");
+    }
+    let (web, mail, raw) = (ServiceIndex(1), ServiceIndex(2), ServiceIndex(3));
+    assert_eq!(snapshot.service_at(ip("203.0.113.10"), 80), Some(ServiceIndex(0)));
+    assert_eq!(snapshot.service_at(ip("203.0.113.10"), 443), Some(web));
+    assert_eq!(snapshot.service_at(ip6("2001:db8::10"), 443), Some(raw));
+    assert_eq!(snapshot.service_at(ip6("2001:db8::10"), 444), None);
+    let (place, target) = (PoolIndex(1), ip6("2001:db8:5::1"));
+    assert_eq!(snapshot.service_behind(place, target, 8443), Some(web));
+    assert_eq!(snapshot.service_behind(place, target, 25), Some(mail));
+    assert_eq!(snapshot.service_behind(place, target, 26), None);
+    assert_eq!(snapshot.service_behind(PoolIndex(0), target, 25), None);
+    assert_eq!(snapshot.transparent_service(target, 8443), Some(raw));
+    assert_eq!(snapshot.transparent_service(target, 25), None);
+    let names: Vec<_> = (0..6)
+        .map(|index| {
+            let service = snapshot.service(ServiceIndex(index))?;
+            Some((service.name(), service.slot().0))
+        })
+        .collect();
+    let want = [("old", 0), ("web", 1), ("mail", 2), ("raw", 3), ("raw2", 4)];
+    assert_eq!(names[..5], want.map(Some));
+    assert_eq!((names[5], snapshot.services().len()), (None, 5));
+    assert!(snapshot.relay(web).is_some() && snapshot.tunnel(web).is_none());
+    assert_eq!(snapshot.relay(web).unwrap().vip(), "203.0.113.10:443".parse().unwrap());
+    assert_eq!(snapshot.relay(raw).unwrap().mode.targets().len(), 1);
+    assert!(snapshot.relay(ServiceIndex(0)).is_some());
+    assert!(snapshot.relay(ServiceIndex(5)).is_none());
+}
+
+#[test]
+fn vips_targets_and_egress_addresses_are_no_clients() {
+    let snapshot = snapshot(&IPV6);
+    for address in ["2001:db8::11", "2001:db8:5::3", "2001:db8:65::1", "2001:db8:1::3"] {
+        assert!(snapshot.client_ok(address.parse().unwrap()), "{address}");
+    }
+    for address in ["2001:db8::10", "2001:db8:5::1", "2001:db8:5::9", "2001:db8:64::1"] {
+        assert!(!snapshot.client_ok(address.parse().unwrap()), "{address}");
+    }
+}
+
+#[test]
+fn tunnels_come_after_relays_with_ipv6() {
+    let tunnel =
+        "[[tunnel]]\nname = \"tun\"\nvip4 = \"203.0.113.20:443\"\nvip6 = \"[2001:db8::20]:443\"\n";
+    let text = edit(&IPV6, "keys = \"keys.toml\"", "keys = \"keys.toml\"\ntenants = \"t.toml\"");
+    let snapshot = snapshot(&(text + tunnel));
+    let index = ServiceIndex(5);
+    assert_eq!(snapshot.service_at(ip("203.0.113.20"), 443), Some(index));
+    assert_eq!(snapshot.service_at(ip6("2001:db8::20"), 443), Some(index));
+    assert_eq!(snapshot.tunnel(index).unwrap().name, "tun");
+    assert_eq!(snapshot.tunnel_at("[2001:db8::10]:443".parse().unwrap()).map(|_| ()), None);
+    let names: Vec<_> =
+        snapshot.services().iter().map(|service| (service.name(), service.slot().0)).collect();
+    assert_eq!(names[5], ("tun", 5));
+}
