@@ -1,5 +1,5 @@
-//! Data: a datagram from one agent to another. Its sender's token shows that it may, the
-//! destination's where to.
+//! Data: a datagram from one agent to another. The sender's token proves that the sender may send,
+//! and the destination's token holds the destination.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,27 +15,27 @@ use crate::seq::SeqNum;
 use crate::time::{Tick, UnixTime};
 use crate::verdict::DropReason;
 
-/// What a datagram becomes on its way down: a PSH|ACK segment of the [`header`](DataDown::header) and
-/// all of the payload from [`body_at`](DataDown::body_at) on.
+/// A datagram on its way down: a PSH|ACK segment of the [`header`](DataDown::header) and all of the
+/// payload from [`body_at`](DataDown::body_at) on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DataDown {
     /// The VIP of the destination's family.
     pub src: SocketAddr,
-    /// The agent that it is for.
+    /// The destination agent.
     pub dst: SocketAddr,
     /// Sequence number.
     pub seq: SeqNum,
-    /// Acknowledgment number: behind all that the agent has sent.
+    /// Acknowledgment number: below all that the destination has sent.
     pub ack: SeqNum,
-    /// The new header, which goes in front of the sender's token in place of the destination's.
+    /// The new header. It precedes the sender's token, and replaces the destination's token.
     pub header: [u8; DATA_HEADER_LEN],
-    /// Where the sender's token begins in the payload up.
+    /// The offset of the sender's token in the payload up.
     pub body_at: usize,
-    /// The POP that made the sender's token: the one that it last spoke to.
+    /// The POP that issued the sender's token: the one that last answered its keepalive.
     pub issued_by: u8,
 }
 
-/// A datagram up whose form holds, with its tokens still sealed.
+/// A datagram on its way up, of correct form, with its tokens still sealed.
 #[derive(Clone, Copy, Debug)]
 pub struct DataUp {
     src: SocketAddr,
@@ -47,7 +47,7 @@ pub struct DataUp {
 }
 
 impl DataUp {
-    /// That in `segment`.
+    /// Reads the datagram in `segment`.
     ///
     /// # Errors
     /// When its form, its size or the family of its sender is wrong.
@@ -79,8 +79,8 @@ impl DataUp {
     }
 }
 
-/// What the tokens of a datagram hold, and where the numbers towards both agents start. Of a token
-/// that cannot be opened the number means nothing.
+/// The contents of both tokens of a datagram, and the sequence numbers towards both agents at tick
+/// 0. The number of a token that cannot be opened is meaningless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenedTokens {
     own: OpenedToken,
@@ -90,13 +90,13 @@ pub struct OpenedTokens {
 type OpenedToken = (Result<Return, OpenError>, SeqNum);
 
 impl OpenedTokens {
-    /// Before any token was opened, and where the service has no VIP of a token's family.
+    /// No token is opened: the initial value, and the result without a VIP of a token's family.
     pub const NOT: OpenedTokens = OpenedTokens {
         own: (Err(OpenError::Epoch), SeqNum(0)),
         to: (Err(OpenError::Epoch), SeqNum(0)),
     };
 
-    /// The slow twin of [`open_all`]: one after the other.
+    /// The slow twin of [`open_all`] opens one token after the other.
     pub fn one(service: &TunnelService, now: UnixTime, datagram: &DataUp) -> OpenedTokens {
         let open = |family, odd, token| {
             let Some(vip) = service.vip(family) else { return OpenedTokens::NOT.own };
@@ -111,8 +111,8 @@ impl OpenedTokens {
     }
 }
 
-/// Opens the tokens of those of `datagrams` that `lanes` names, [`MANY`] at most, side by side,
-/// into the same places of `opened`.
+/// Opens the tokens of the `datagrams` that `lanes` names, at most [`MANY`], side by side, into the
+/// same places of `opened`.
 pub fn open_all(
     service: &TunnelService,
     now: UnixTime,
@@ -122,7 +122,7 @@ pub fn open_all(
 ) {
     for family in [Family::V4, Family::V6] {
         let Some(vip) = service.vip(family) else { continue };
-        // An end is a lane with whose token it is: the sender's, or the destination's.
+        // An end is a lane, and whether the token is the sender's (or the destination's).
         let mut ends = ArrayVec::<(u8, bool), ENDS>::new();
         let mut tokens = ArrayVec::<(bool, Token), ENDS>::new();
         for &lane in lanes.iter().take(MANY) {
@@ -159,8 +159,11 @@ pub fn open_all(
     }
 }
 
-/// Checks a datagram up, and says what becomes of it. `client_ok` tells whether an address can be
-/// an agent's.
+/// Checks a datagram up, and makes the segment down. `client_ok` is whether an address can be an
+/// agent's.
+///
+/// # Errors
+/// The first check that fails.
 pub fn accept(
     service: &TunnelService,
     now: UnixTime,
@@ -172,7 +175,10 @@ pub fn accept(
     decide(service, now, &datagram, &opened, client_ok)
 }
 
-/// Says what becomes of a datagram whose tokens were opened at the same `now`.
+/// Makes the segment down of a datagram whose tokens were opened at the same `now`.
+///
+/// # Errors
+/// The first check that fails.
 #[inline]
 pub fn decide(
     service: &TunnelService,
@@ -182,7 +188,7 @@ pub fn decide(
     client_ok: impl Fn(IpAddr) -> bool,
 ) -> Result<DataDown, DropReason> {
     let header = &datagram.header;
-    // The sender first: who is not one of ours learns nothing of any other token.
+    // The sender is checked first: without a token of its own it learns nothing of other tokens.
     if service.vip(header.sender).is_none() {
         return Err(DropReason::NotOurs);
     }
@@ -205,7 +211,7 @@ pub fn decide(
     if !in_sequence || !is_acked(datagram.ack, acked, stride) {
         return Err(DropReason::NotInSequence);
     }
-    // Then where to.
+    // Then the destination is checked.
     let vip = service.vip(header.destination).ok_or(DropReason::DestinationFamily)?;
     let (to, to_start) = &opened.to;
     let to = to.as_ref().map_err(|error| match error {
@@ -231,20 +237,20 @@ pub fn decide(
     })
 }
 
-/// Datagrams whose tokens are opened side by side at most.
+/// Most datagrams whose tokens are opened side by side.
 pub const MANY: usize = 64;
 
 const ENDS: usize = 2 * MANY;
 
-/// The base of an agent's numbers, of which a token holds the high half.
+/// The base of an agent's sequence numbers, of which a token holds the high half.
 #[inline]
 pub(super) fn aligned(base_high: u16) -> SeqNum {
     SeqNum(u32::from(base_high) << 16 | ALIGNED as u32)
 }
 
-/// The low 16 bits that stand for the base in acks: 0x2000 below the aligned one, so that an ack is
-/// behind what the agent has sent also where clocks differ.
+/// The low 16 bits of the base in acks: 0x2000 below the aligned base, so that an ack is below all
+/// that the agent has sent, even where clocks differ.
 pub(super) const ACK_BASE: u32 = 0x6000;
 
-/// Ticks that an agent's clock may be off, when it sends data.
+/// Ticks that the clock of an agent that sends data may differ.
 pub(super) const SENT_TICKS: std::ops::RangeInclusive<i32> = -3..=3;

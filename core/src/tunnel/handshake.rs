@@ -1,4 +1,4 @@
-//! The handshake: a SYN is answered with the number that any POP would answer it with.
+//! The handshake: the SYN-ACK to a SYN, with the same sequence number from every POP of the tick.
 
 use super::service::{TunnelSegment, TunnelService};
 use crate::predict;
@@ -7,20 +7,23 @@ use crate::time::UnixTime;
 use crate::verdict::DropReason;
 use crate::wire::tcp::{HEADER_LEN, Options, kind};
 
-/// A SYN|ACK: from the VIP to the agent, with window [`WINDOW`], and these options.
+/// A SYN-ACK from the VIP to the agent, with window [`WINDOW`] and these options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SynAck {
     /// Sequence number: S(n).
     pub seq: SeqNum,
-    /// Acknowledgment number: right behind the SYN. Data on the SYN is not taken.
+    /// Acknowledgment number: one behind the SYN's, so that data on the SYN is refused.
     pub ack: SeqNum,
     /// MSS.
     pub mss: u16,
-    /// Whether there is a window scale option, of [`WINDOW_SCALE`].
+    /// Whether it has a window scale option, of [`WINDOW_SCALE`].
     pub window_scale: bool,
 }
 
-/// The answer to a SYN: stateless, so that a flood of them costs a hash each.
+/// The answer to a SYN. It is stateless, so that each SYN of a flood costs one MAC.
+///
+/// # Errors
+/// When the service has no VIP of the agent's family.
 pub fn syn_ack(
     service: &TunnelService,
     now: UnixTime,
@@ -30,7 +33,7 @@ pub fn syn_ack(
     let vip = service.vip(family).ok_or(DropReason::NotOurs)?;
     let start = vip.predictor.start(segment.src);
     let around = family.ip_header_len() + HEADER_LEN;
-    // Option lengths were found to hold; one that does not is left out like those behind it.
+    // Option lengths were checked before; a wrong one would end the list.
     let mut options = Options::new(segment.options);
     let window_scale =
         options.any(|option| option.is_ok_and(|option| option.kind == kind::WINDOW_SCALE));
@@ -42,7 +45,8 @@ pub fn syn_ack(
     })
 }
 
-/// Options of a SYN or SYN|ACK: MSS and window scale. The first [`MSS_LEN`] bytes are the MSS alone.
+/// Options of a SYN or SYN-ACK: MSS and window scale. The first [`MSS_LEN`] bytes are the MSS
+/// alone.
 pub const fn options(mss: u16) -> [u8; OPTIONS_LEN] {
     let [high, low] = mss.to_be_bytes();
     [kind::MSS, MSS_LEN as u8, high, low, kind::NOP, kind::WINDOW_SCALE, 3, WINDOW_SCALE]
@@ -53,7 +57,7 @@ pub const OPTIONS_LEN: usize = 8;
 /// Length in bytes of an MSS option.
 pub const MSS_LEN: usize = 4;
 
-/// The window of all that a POP sends. On a SYN|ACK it is not scaled.
+/// The window of all segments of a POP. On a SYN-ACK it is not scaled.
 pub const WINDOW: u16 = 65_535;
 /// The window scale of POPs and agents.
 pub const WINDOW_SCALE: u8 = 8;

@@ -1,8 +1,8 @@
-//! Keepalives: an agent shows itself, and is told how things are and, once its numbers are aligned,
-//! its token.
+//! Keepalives: an agent identifies itself, and learns the tick, the constants, its public endpoint
+//! and, once its sequence numbers are aligned, its token.
 //!
-//! In two steps, so that the caller can bound how many MACs are computed in vain: [`check`] does
-//! all that comes before, [`reply`] the rest. Whatever fails, the agent hears nothing.
+//! The checks have two steps, so that the caller can bound the number of MACs that are computed in
+//! vain: [`check`] is all before the MAC, [`reply`] the rest. A request that fails gets no answer.
 
 use arrayvec::ArrayVec;
 
@@ -14,8 +14,8 @@ use crate::seq::SeqNum;
 use crate::time::{Tick, UnixTime};
 use crate::verdict::DropReason;
 
-/// A request whose ack number fits, of an agent that is known. Whether that agent sent it, its MAC
-/// has yet to show.
+/// A request with an accepted ack number, in the name of a listed agent. Its MAC is not verified
+/// yet.
 #[derive(Clone, Copy, Debug)]
 pub struct UnverifiedRequest<'a> {
     service: &'a TunnelService,
@@ -33,14 +33,17 @@ pub struct UnverifiedRequest<'a> {
 pub struct ReplySegment {
     /// Sequence number: S(n) + 1.
     pub seq: SeqNum,
-    /// Acknowledgment number: exactly the end of the request.
+    /// Acknowledgment number: the end of the request.
     pub ack: SeqNum,
-    /// The message: as long as the request.
+    /// The message, as long as the request.
     pub payload: ArrayVec<u8, KEEPALIVE_LEN_MAX>,
 }
 
-/// Checks a request, in the order of what the checks cost: its form, its ack number, whether the
-/// agent is known.
+/// Checks a request in the order of cost: its form, its ack number, and whether the agent is
+/// listed.
+///
+/// # Errors
+/// The first check that fails.
 pub fn check<'a>(
     service: &'a TunnelService,
     now: UnixTime,
@@ -52,7 +55,7 @@ pub fn check<'a>(
     let vip = service.vip(family).ok_or(DropReason::NotOurs)?;
     let (tick, stride) = (service.tick(now), service.constants.stride);
     let expected = predict::at(vip.predictor.start(segment.src), stride, tick);
-    // The handshake was acked, or a reply.
+    // The request acks the handshake or a reply.
     let after_syn = expected.plus(1);
     let after_reply = after_syn.plus(keepalive_len(family) as u32);
     if !is_acked(segment.ack, after_syn, stride) && !is_acked(segment.ack, after_reply, stride) {
@@ -64,8 +67,11 @@ pub fn check<'a>(
     Ok(UnverifiedRequest { service, vip, now, tick, expected, request, key })
 }
 
-/// Checks the MAC of the request in `segment`, which `known` was made of, and answers it as the POP
-/// with the number `pop`.
+/// Verifies the MAC of the request in `segment`, of which [`check`] made `known`, and answers it as
+/// the POP with the number `pop`.
+///
+/// # Errors
+/// When the MAC is wrong.
 pub fn reply(
     known: &UnverifiedRequest<'_>,
     pop: u8,
@@ -76,7 +82,7 @@ pub fn reply(
         return Err(DropReason::KeepaliveMac);
     }
     let constants = service.constants;
-    // What the agent's numbers would be at tick 0, as far as this POP's clock goes.
+    // The agent's number at tick 0, by this POP's clock.
     let base = predict::at(segment.seq, constants.stride.wrapping_neg(), tick).0.wrapping_sub(1);
     let (base_high, base_low) = ((base >> 16) as u16, base as u16);
     let token = is_aligned(base_low, &constants)
@@ -105,14 +111,14 @@ pub fn reply(
     })
 }
 
-/// Whether `ack` is `expected`, or that of a tick before or after that can still be or already is.
+/// Whether `ack` is `expected`, or that of another tick within [`ACK_TICKS`].
 #[inline]
 pub(super) fn is_acked(ack: SeqNum, expected: SeqNum, stride: u32) -> bool {
     predict::ticks_between(ack, expected, stride).is_some_and(|ticks| ACK_TICKS.contains(&ticks))
 }
 
-/// Whether a base with these low bits is one of 0x8000, seen by a POP whose clock is some ticks
-/// off: at most 8 ahead of the agent's or 7 behind, or the high bits were others.
+/// Whether a base with these low bits is aligned, seen by a POP whose clock differs by some ticks:
+/// at most 8 ahead of the agent's or 7 behind, so that the high bits are right.
 pub const fn is_aligned(base_low: u16, constants: &Constants) -> bool {
     let distance = base_low as i32 - ALIGNED as i32;
     let stride = constants.stride as i32;
@@ -126,10 +132,11 @@ pub const fn is_aligned(base_low: u16, constants: &Constants) -> bool {
 /// The low 16 bits of an aligned base.
 pub const ALIGNED: u16 = 0x8000;
 
-/// Ticks that an agent may seem to be behind the POP, and ahead of it.
+/// Ticks that an agent may be behind the POP.
 const ALIGNED_TICKS_BEHIND: i32 = 8;
+/// Ticks that an agent may be ahead of the POP.
 const ALIGNED_TICKS_AHEAD: i32 = 7;
 
-/// Ticks that the reply which an agent acks may be behind now: agents begin anew after 10. And ahead,
-/// by another POP's clock.
+/// Ticks that the segment which an agent acks may differ from now: behind, because an agent
+/// connects again after 10; ahead, because the clocks of POPs differ.
 pub(super) const ACK_TICKS: std::ops::RangeInclusive<i32> = -12..=3;

@@ -1,12 +1,13 @@
-//! Tunnel mode: two agents exchange datagrams through any POP, in what looks to NATs and firewalls
-//! like one long TCP connection. The POP remembers nothing: it predicts the server's numbers
-//! ([`crate::predict`]), and a token that travels with the data tells it where to send them and
-//! with which numbers.
+//! Tunnel mode: two agents exchange datagrams through any POP, in segments that NATs and firewalls
+//! take for one long TCP connection.
 //!
-//! The POP's side works on one segment and knows no frames: [`service::SegmentKind::of`] says what a
-//! segment is, then [`handshake`], [`keepalive`] and [`forward`] say what to do, and
-//! [`quote`] whom an ICMP error concerns. [`message`] and
-//! [`token`] are the formats, which agents share. All of it is described in docs/protocol-tunnel.md.
+//! The POP keeps no state: it predicts the server's sequence numbers ([`crate::predict`]), and a
+//! token that travels with the data holds the destination and the numbers of the segment to it.
+//!
+//! The POP's side works on one segment and knows no frames: [`SegmentKind::of`] classifies it, then
+//! [`handshake`], [`keepalive`] and [`forward`] decide on it, and [`quote`] finds the agent that an
+//! ICMP error concerns. [`message`] and [`token`] are the formats that POPs and agents share.
+//! docs/protocol-tunnel.md describes all of it.
 
 pub mod agent;
 pub mod forward;

@@ -1,16 +1,15 @@
-//! The numbers of a tunnel at one tick, laid open: what a POP expects of an agent and sends to it.
+//! The sequence numbers between a POP and an agent at one tick, for `anyrelay map` and `replay
+//! --explain`.
 //!
-//! For people who look into a tunnel (`anyrelay map`, `replay --explain`). POPs work with the same
-//! numbers one by one, where they need them ([`super::handshake`], [`super::keepalive`],
-//! [`super::forward`]); tests hold the two against each other.
+//! POPs compute the same numbers one by one where they need them ([`super::handshake`],
+//! [`super::keepalive`], [`super::forward`]); tests compare the two.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
-use super::forward;
-use super::keepalive;
 use super::message::keepalive_len;
 use super::service::{TunnelService, TunnelVip};
+use super::{forward, keepalive};
 use crate::net::Family;
 use crate::predict;
 use crate::seq::SeqNum;
@@ -21,33 +20,35 @@ use crate::time::Tick;
 pub struct Numbers {
     /// The tick.
     pub tick: Tick,
-    /// H: the POPs' number at tick 0.
+    /// H: the sequence number of POPs at tick 0.
     pub start: SeqNum,
     /// S(n): the sequence number of a SYN-ACK.
     pub syn_ack: SeqNum,
     /// The sequence number of a keepalive reply, and of data down at offset 0.
     pub down: SeqNum,
-    /// What a keepalive request acks: the handshake, or a reply. Give or take [`ACK_TICKS`] strides.
+    /// The ack numbers of a keepalive request: after the handshake, and after a reply. They may
+    /// differ by [`ACK_TICKS`] strides.
     pub keepalive_acks: [SeqNum; 2],
-    /// What data up acks, give or take [`ACK_TICKS`] strides.
+    /// The ack number of data up. It may differ by [`ACK_TICKS`] strides.
     pub data_ack: SeqNum,
-    /// Those that follow from the agent's token.
+    /// The numbers that follow from the agent's token.
     pub of_token: Option<OfToken>,
 }
 
-/// The numbers that follow from the base of an agent's own numbers, which its token holds.
+/// The numbers that follow from the base of an agent's numbers, which its token holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OfToken {
     /// The base: the agent's number at tick 0.
     pub base: SeqNum,
-    /// The sequence number of data up at offset 0, give or take [`SENT_TICKS`] strides.
+    /// The sequence number of data up at offset 0. It may differ by [`SENT_TICKS`] strides.
     pub up: SeqNum,
-    /// What data down acks.
+    /// The ack number of data down.
     pub down_ack: SeqNum,
 }
 
 impl Numbers {
-    /// Those between `vip` of `service` and `agent` at `tick`; `base_high` is that of its token.
+    /// The numbers between `vip` of `service` and `agent` at `tick`; `base_high` is that of its
+    /// token.
     pub fn new(
         service: &TunnelService,
         vip: &TunnelVip,
@@ -75,9 +76,9 @@ impl Numbers {
     }
 }
 
-/// Ticks that what an agent acks may be behind or ahead.
+/// Ticks that the segment which an agent acks may differ from now.
 pub const ACK_TICKS: RangeInclusive<i32> = keepalive::ACK_TICKS;
-/// Ticks that an agent's own numbers may be behind or ahead.
+/// Ticks that an agent's own numbers may differ.
 pub const SENT_TICKS: RangeInclusive<i32> = forward::SENT_TICKS;
 
 #[cfg(test)]

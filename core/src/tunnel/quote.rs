@@ -1,10 +1,10 @@
-//! Segments of tunnels that ICMP errors quote: is the quote genuine, and whose segment was it.
+//! Segments of tunnels that ICMP errors quote: their authenticity, and the agent that sent them.
 //!
-//! A POP remembers no segment, but it can tell one that POPs have sent from one that somebody made up:
-//! its sequence number is of one of these ticks, which nobody off the path knows
-//! ([`crate::predict`]), and the lower half of its ack number follows from the same tick. What a
-//! datagram brought down was an agent's segment before, and the sender's token in it says which
-//! agent's. So an error about it is for that agent, about the segment that it sent.
+//! A POP keeps no segment, but it recognises those that POPs have sent: their sequence number is of
+//! a recent tick, which is unknown off the path ([`crate::predict`]), and the lower half of their
+//! ack number follows from the same tick. A datagram down was an agent's segment up before, and
+//! holds the sender's token. So an error about it is for that agent, about the segment that it
+//! sent.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -27,19 +27,19 @@ use crate::wire::{get_u16, get_u32, ipv6};
 pub struct Quoted<'a> {
     /// The VIP.
     pub src: SocketAddr,
-    /// The agent that it was for.
+    /// The agent that it was sent to.
     pub dst: SocketAddr,
     /// Length of its IP datagram, in bytes.
     pub total_len: u16,
     seq: SeqNum,
     ack: SeqNum,
-    /// What is seen of its payload.
+    /// The quoted part of its payload.
     payload: &'a [u8],
 }
 
 impl<'a> Quoted<'a> {
-    /// Reads the quote in `bytes`, what follows the header of an ICMP error of `family`; `None` when it
-    /// is none, or ends before the ack number does.
+    /// Reads the quote in `bytes`, which follow the header of an ICMP error of `family`; `None`
+    /// when they are no TCP segment, or end before the ack number does.
     pub fn parse(family: Family, bytes: &'a [u8]) -> Option<Self> {
         let (src, dst, header_len, total_len): (IpAddr, IpAddr, _, _) = match family {
             Family::V4 => {
@@ -52,7 +52,7 @@ impl<'a> Quoted<'a> {
             }
             Family::V6 => {
                 let head: &[u8; ipv6::HEADER_LEN] = bytes.first_chunk()?;
-                // What POPs send down has no extension headers.
+                // Segments of POPs have no extension headers.
                 let plain =
                     head[0] >> 4 == 6 && head[ipv6::field::NEXT_HEADER] == ipv6::PROTOCOL_TCP;
                 if !plain {
@@ -69,7 +69,7 @@ impl<'a> Quoted<'a> {
         if tcp.len() < NUMBERS_END {
             return None;
         }
-        // Of a segment with options, the POPs' SYN-ACK, nothing else is wanted.
+        // The only segment with options, the SYN-ACK, has no payload.
         let offset = tcp.get(field::DATA_OFFSET).map_or(0, |byte| usize::from(byte >> 4) * 4);
         Some(Quoted {
             src: SocketAddr::new(src, get_u16(tcp, field::SRC_PORT)),
@@ -82,37 +82,37 @@ impl<'a> Quoted<'a> {
     }
 }
 
-/// Whom an error concerns, that quotes a genuine segment.
+/// The sender of the segment that an error quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Concern {
-    /// A POP: the segment answered a SYN or a keepalive request.
+    /// A POP: the segment is the answer to a SYN or a keepalive request.
     Answer,
-    /// The agent whose datagram it brought.
+    /// The agent whose datagram it carried.
     Sender(SentSegment),
 }
 
-/// The segment that an agent sent, as far as it can be told from what became of it.
+/// The segment that an agent sent, as far as it follows from the segment down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SentSegment {
     /// The agent.
     pub src: SocketAddr,
     /// The VIP that it was sent to.
     pub dst: SocketAddr,
-    /// Its sequence number, give or take the ticks that the agent's clock was off.
+    /// Its sequence number, but for the ticks that the agent's clock differed.
     pub seq: SeqNum,
-    /// Its ack number, likewise.
+    /// Its ack number, with the same uncertainty.
     pub ack: SeqNum,
     /// Length of its IP datagram, in bytes.
     pub total_len: u16,
-    /// By how many bytes that datagram was longer than the one that it became.
+    /// The bytes by which that datagram was longer than the one down.
     pub longer_by: u16,
 }
 
-/// Whether `quoted` is a segment that POPs sent, and whom an error about it concerns. `client_ok` tells
-/// whether an address can be an agent's.
+/// The sender of `quoted`, a segment that POPs sent. `client_ok` is whether an address can be an
+/// agent's.
 ///
 /// # Errors
-/// When too little of it is seen, or it is none that POPs sent.
+/// When too little of the segment is quoted, or no POP sent it.
 pub fn concern(
     service: &TunnelService,
     now: UnixTime,
@@ -134,14 +134,14 @@ pub fn concern(
         Some(MessageType::KeepaliveReply) if is(syn_ack.plus(1)) => Ok(Concern::Answer),
         Some(_) => Err(DropReason::IcmpForged),
         None if quoted.payload.is_empty() && is(syn_ack) => Ok(Concern::Answer),
-        // There may have been more of it.
+        // The payload may be cut off.
         None if quoted.payload.is_empty() => Err(DropReason::IcmpQuote),
         None => Err(DropReason::IcmpForged),
     }
 }
 
-/// The segment that became the datagram down in `quoted`, where the number at offset 0 of the POP's tick
-/// is one more than `syn_ack`.
+/// The segment up of the datagram down in `quoted`. The sequence number at offset 0 of the POP's
+/// tick is `syn_ack` + 1.
 fn sender(
     service: &TunnelService,
     now: UnixTime,
@@ -155,14 +155,14 @@ fn sender(
     if payload.len() < DATA_HEADER_LEN {
         return Err(DropReason::IcmpQuote);
     }
-    let header = DataHeader::parse_down_seen(payload).map_err(|_| DropReason::IcmpForged)?;
-    // The tick that it was sent in.
+    let header = DataHeader::parse_down_header(payload).map_err(|_| DropReason::IcmpForged)?;
+    // The tick in which it was sent.
     let at_offset = syn_ack.plus(1 + header.offset());
     let ticks = predict::ticks_between(quoted.seq, at_offset, stride);
     let ticks = ticks.filter(|ticks| ACK_TICKS.contains(ticks)).ok_or(DropReason::IcmpForged)?;
     let sent_at = Tick(tick.0.wrapping_add_signed(ticks.into()));
     let behind = Tick(sent_at.0.wrapping_sub(constants.lag.into()));
-    // Of the ack number, the upper half is the agent's own, which only its token tells.
+    // The upper half of the ack number is the agent's own, which only its token holds.
     let ack = predict::at(SeqNum(ACK_BASE), stride, behind).plus(1);
     if quoted.ack.0 as u16 != ack.0 as u16 {
         return Err(DropReason::IcmpForged);
@@ -191,13 +191,13 @@ fn sender(
     })
 }
 
-/// By how many bytes a datagram from an agent of family `from` is longer than the one that it becomes
-/// for an agent of family `to`: by that one's token, and by what their IP headers differ in.
+/// The bytes by which a datagram up of an agent of family `from` is longer than the datagram down
+/// to an agent of family `to`: the destination's token, and the difference of the IP headers.
 pub const fn longer_by(from: Family, to: Family) -> u16 {
     (Token::len_of(to) + from.ip_header_len() - to.ip_header_len()) as u16
 }
 
-/// Where the ack number of a TCP header ends.
+/// The end of the ack number in a TCP header.
 const NUMBERS_END: usize = field::ACK + 4;
 
 const _: () = assert!(longer_by(Family::V4, Family::V6) == 12);

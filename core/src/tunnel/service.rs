@@ -1,4 +1,4 @@
-//! A tunnel service as a POP has it, and what a segment to it is.
+//! A tunnel service with its keys, and the kinds of segments to it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,17 +17,17 @@ use crate::wire::tcp::{ACK, FIN, RST, SYN};
 /// A tunnel service.
 #[derive(Clone, Debug)]
 pub struct TunnelService {
-    /// What POPs and agents agree on.
+    /// The constants that POPs and agents share.
     pub constants: Constants,
     /// The largest IP datagram between agents and POPs, in bytes.
     pub tunnel_mtu: u16,
-    /// Where IPv4 agents come.
+    /// The VIP of IPv4 agents.
     pub vip4: Option<TunnelVip>,
-    /// Where IPv6 agents come.
+    /// The VIP of IPv6 agents.
     pub vip6: Option<TunnelVip>,
     /// The numbers of the tenants that may use it, ascending.
     pub tenants: Box<[u16]>,
-    /// The keys of agents: of these tenants at least.
+    /// The keys of agents: at least of these tenants.
     pub agents: Arc<AgentKeys>,
 }
 
@@ -59,14 +59,17 @@ impl TunnelService {
 pub struct TunnelVip {
     /// Its address and port.
     pub addr: SocketAddr,
-    /// The numbers that agents there expect.
+    /// The sequence numbers towards its agents.
     pub predictor: Predictor,
-    /// Tokens of agents that come there.
+    /// The keys of the tokens of its agents.
     pub tokens: TokenKeys,
 }
 
 impl TunnelVip {
     /// The VIP `addr`, with its keys.
+    ///
+    /// # Errors
+    /// When HKDF fails, which it does not for keys of this length.
     pub fn new(addr: SocketAddr, keys: &KeyFile) -> Result<Self, HkdfError> {
         let predictor = Predictor::new(&keys.sequence, addr)?;
         let tokens = TokenKeys::new(&keys.tokens, addr)?;
@@ -74,10 +77,10 @@ impl TunnelVip {
     }
 }
 
-/// A TCP segment to a tunnel's VIP, whose checksum holds.
+/// A TCP segment to a tunnel's VIP, with a correct checksum.
 #[derive(Clone, Copy, Debug)]
 pub struct TunnelSegment<'a> {
-    /// The agent as the POP sees it.
+    /// The agent's public endpoint.
     pub src: SocketAddr,
     /// The VIP.
     pub dst: SocketAddr,
@@ -87,11 +90,11 @@ pub struct TunnelSegment<'a> {
     pub ack: SeqNum,
     /// Flags.
     pub flags: u8,
-    /// Options, whose lengths hold.
+    /// Options, whose lengths are correct.
     pub options: &'a [u8],
-    /// What follows them.
+    /// The payload.
     pub payload: &'a [u8],
-    /// Length of the IP datagram that it came in, in bytes.
+    /// Length of its IP datagram, in bytes.
     pub datagram_len: usize,
 }
 
@@ -103,24 +106,24 @@ impl TunnelSegment<'_> {
     }
 }
 
-/// What a segment to a tunnel's VIP is.
+/// The kind of a segment to a tunnel's VIP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SegmentKind {
-    /// The start of a handshake: [`super::handshake`].
+    /// The start of a handshake, answered by [`super::handshake`].
     Syn,
-    /// Nothing to be done: the end of a handshake, or of a connection.
+    /// No data: the end of a handshake or of a connection, which needs no answer.
     Empty,
-    /// [`super::keepalive`].
+    /// A keepalive request, answered by [`super::keepalive`].
     Keepalive,
-    /// [`super::forward`].
+    /// A datagram, forwarded by [`super::forward`].
     Data,
 }
 
 impl SegmentKind {
-    /// What `segment` is, judged by its flags and the type of its message alone.
+    /// The kind of `segment`, by its flags and the type of its message alone.
     ///
     /// # Errors
-    /// When it is nothing that an agent sends.
+    /// When no agent sends such a segment.
     #[inline]
     pub fn of(segment: &TunnelSegment<'_>) -> Result<Self, DropReason> {
         if segment.flags & SYN != 0 {

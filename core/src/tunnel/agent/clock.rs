@@ -1,9 +1,9 @@
-//! The POPs' wall clock as an agent can know it: which tick it is, and when the next one begins.
+//! The agent's estimate of the POPs' tick, and of the time at which the next one begins.
 //!
-//! A keepalive's answer names the POP's tick at some moment between sending and receiving. That
-//! bounds the difference between the POP's clock and ours from both sides; where the bounds of
-//! several answers overlap, the tick's phase becomes known better than by one answer. Answers of
-//! POPs whose clocks differ do not overlap: then the newest counts.
+//! A keepalive reply names the POP's tick at some time between the request and the reply. That
+//! bounds the difference of the two clocks from both sides; the intersection of the bounds of
+//! several replies gives the phase of the tick more exactly than one. The bounds of POPs whose
+//! clocks differ do not intersect; then the newest is used.
 
 use crate::time::{Instant, Tick, UnixTime};
 
@@ -11,18 +11,19 @@ use crate::time::{Instant, Tick, UnixTime};
 #[derive(Clone, Debug)]
 pub(super) struct TickClock {
     tick_ns: i64,
-    /// Bounds of POP time minus our time, in nanoseconds.
+    /// Bounds of the POPs' time less the agent's, in nanoseconds.
     low: i64,
     high: i64,
     learned_at: Instant,
     learned: bool,
-    /// The tick that began last, and when the next begins: so that a datagram costs a compare.
+    /// The present tick, and the time at which the next begins: a cache, for which a datagram needs
+    /// one comparison.
     current: Tick,
     until: Instant,
 }
 
 impl TickClock {
-    /// Starts from the host's own wall clock, which may be wrong: nothing better is known yet.
+    /// Starts from the host's wall clock, which may be wrong, until the first reply.
     pub(super) fn new(tick_ms: u32, now: Instant, unix: UnixTime) -> Self {
         let ours = nanos(now);
         let theirs = i64::try_from(unix.as_millis()).unwrap_or(0).saturating_mul(NS_PER_MS);
@@ -41,14 +42,14 @@ impl TickClock {
         clock
     }
 
-    /// Takes in that a POP was in `tick` at some moment from `sent` to `received`. The length of a
-    /// tick may be new.
+    /// Learns that a POP was in `tick` at some time from `sent` to `received`. The length of a tick
+    /// may have changed.
     pub(super) fn learn(&mut self, tick: Tick, tick_ms: u32, sent: Instant, received: Instant) {
         let tick_ns = i64::from(tick_ms.max(1)).saturating_mul(NS_PER_MS);
         let begin = i64::try_from(tick.0).unwrap_or(i64::MAX).saturating_mul(tick_ns);
         let low = begin.saturating_sub(nanos(received));
         let high = begin.saturating_add(tick_ns - 1).saturating_sub(nanos(sent));
-        // Clocks drift apart: what was known becomes less exact.
+        // Clocks drift, so that older bounds become wider.
         let age = i64::try_from(received.nanos_since(self.learned_at)).unwrap_or(i64::MAX);
         let drift = age / DRIFT_PER;
         let both_low = low.max(self.low.saturating_sub(drift));
@@ -61,7 +62,7 @@ impl TickClock {
         self.find(received);
     }
 
-    /// The tick that it is now.
+    /// The present tick.
     #[inline]
     pub(super) fn tick(&mut self, now: Instant) -> Tick {
         if now >= self.until {
@@ -70,12 +71,12 @@ impl TickClock {
         self.current
     }
 
-    /// Whether a POP has told the tick.
+    /// Whether a reply has given the tick.
     pub(super) fn is_learned(&self) -> bool {
         self.learned
     }
 
-    /// How exactly the phase is known, in milliseconds either way.
+    /// The uncertainty of the phase, in milliseconds either way.
     pub(super) fn uncertainty_ms(&self) -> u64 {
         u64::try_from(self.high.saturating_sub(self.low) / 2 / NS_PER_MS).unwrap_or(0)
     }
@@ -95,7 +96,7 @@ fn nanos(instant: Instant) -> i64 {
 }
 
 const NS_PER_MS: i64 = 1_000_000;
-/// One part in so many is what two clocks may drift apart: 200 parts in a million.
+/// Two clocks drift apart by at most one part in this many: 200 parts in a million.
 const DRIFT_PER: i64 = 5000;
 
 #[cfg(test)]
@@ -104,7 +105,7 @@ mod tests {
 
     const T: u32 = 8000;
 
-    /// What a POP whose clock is `ahead` ms ahead of ours says.
+    /// The reply of a POP whose clock is `ahead_ms` ahead.
     fn answer(clock: &mut TickClock, at_ms: u64, ahead_ms: u64, rtt_ms: u64) {
         let tick = UnixTime::from_millis(at_ms + rtt_ms / 2 + ahead_ms).tick(T);
         clock.learn(tick, T, Instant::from_millis(at_ms), Instant::from_millis(at_ms + rtt_ms));
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn one_answer_is_right_to_a_tick_and_another_pop_is_followed() {
+    fn one_reply_is_exact_to_a_tick_and_another_pop_is_followed() {
         let mut clock = TickClock::new(T, Instant::from_millis(0), UnixTime::from_millis(0));
         answer(&mut clock, 100, 1_700_000_000_000, 10);
         let expected = UnixTime::from_millis(1_700_000_000_105).tick(T);
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn no_number_breaks_it() {
+    fn extreme_numbers_do_not_panic() {
         let mut clock = TickClock::new(0, Instant::from_nanos(u64::MAX), UnixTime::from_millis(0));
         for tick in [0, 1, u64::MAX] {
             for (sent, received) in [(0, u64::MAX), (u64::MAX, 0), (0, 0)] {

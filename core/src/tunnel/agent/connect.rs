@@ -1,8 +1,8 @@
-//! The handshake, and when it is made again.
+//! The handshake, and the reasons to repeat it.
 //!
-//! A handshake from the same port begins where the flow's numbers are at that tick, so that a
-//! firewall which still has the flow finds it in its window, and tokens given out stay valid. A new
-//! port is taken when the old numbers are lost or of no use: then a new token must be published.
+//! A handshake from the same port begins at the flow's number of that tick, so that it is in the
+//! window of a firewall that still has the flow, and issued tokens stay valid. A new port is chosen
+//! when the old numbers are lost or unusable; then a new token must be published.
 
 use super::FlowProblem;
 use super::{Agent, OutgoingSegment};
@@ -12,10 +12,10 @@ use crate::tunnel::handshake::{self, OPTIONS_LEN, WINDOW};
 use crate::tunnel::window;
 use crate::wire::tcp::{self, Tcp};
 
-/// Where the flow is.
+/// The phase of the flow.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Phase {
-    /// A SYN is to be sent at that time.
+    /// A SYN is due at that time.
     Idle { at: Instant },
     /// A SYN was sent.
     SynSent(Attempt),
@@ -23,27 +23,27 @@ pub(super) enum Phase {
     Open(Open),
 }
 
-/// A handshake under way.
+/// A handshake in progress.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Attempt {
     isn: SeqNum,
     sent: u32,
     wait_ms: u64,
-    /// When the next SYN goes.
+    /// The time of the next SYN.
     pub(super) retry_at: Instant,
 }
 
-/// What the handshake of an open flow said.
+/// The numbers of the handshake of an open flow.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Open {
-    /// Our first number.
+    /// The agent's first number.
     pub(super) isn: SeqNum,
     /// The server's first number.
     pub(super) server_isn: SeqNum,
-    /// Acks of keepalives stay at the server's first number until they are first past it. Then
-    /// this is dropped: numbers wrap, and a compare kept for ever would hold them back.
+    /// Acks of keepalives stay at the server's first number until they would pass it. Then the
+    /// floor is dropped, because numbers wrap and would meet it again.
     pub(super) keepalive_floor: Option<SeqNum>,
-    /// The same of acks of data, which lag behind.
+    /// The floor of the acks of data, which lag behind.
     pub(super) data_floor: Option<SeqNum>,
 }
 
@@ -51,8 +51,8 @@ impl Agent {
     pub(super) fn poll_connect(&mut self, now: Instant, out: &mut impl FnMut(OutgoingSegment<'_>)) {
         match self.phase {
             Phase::Idle { at } if now >= at => {
-                // The same as in earlier attempts from this port: a firewall that saw one of them
-                // would take a lower number for an old one.
+                // The number of earlier attempts from this port: a firewall that saw one of them
+                // would take a lower number for an old segment.
                 let isn = self.first_isn;
                 let wait_ms = SYN_WAIT_MS.min(u64::from(self.constants.tick_ms) / 2).max(1);
                 self.send_syn(now, Attempt { isn, sent: 0, wait_ms, retry_at: now }, out);
@@ -89,7 +89,7 @@ impl Agent {
         self.phase = Phase::SynSent(Attempt { isn, sent, retry_at, ..attempt });
     }
 
-    /// Takes a SYN, a SYN-ACK or a RST.
+    /// Processes a SYN, a SYN-ACK or a RST.
     pub(super) fn receive_control(
         &mut self,
         now: Instant,
@@ -104,8 +104,8 @@ impl Agent {
             Phase::SynSent(attempt) if tcp.has(tcp::ACK) && tcp.ack == attempt.isn.plus(1) => {
                 self.open(now, attempt.isn, tcp.seq, out);
             }
-            // A second SYN-ACK, of a POP whose clock is behind the first one's. Which of the two
-            // the firewalls saw first cannot be known; acking the lower one is right for both.
+            // A second SYN-ACK, of a POP whose clock is behind the first POP's. Firewalls may have
+            // seen either of the two first; an ack of the lower one is valid for both.
             Phase::Open(open)
                 if tcp.has(tcp::ACK)
                     && tcp.ack == open.isn.plus(1)
@@ -145,9 +145,9 @@ impl Agent {
         self.start_keepalive(now, out);
     }
 
-    /// A RST can be a middlebox's, or forged. One that is exactly at our last ack has closed the
-    /// flow in the firewalls that saw it: only a handshake opens it again. Any other has at most
-    /// shortened their patience, which a keepalive restores.
+    /// A RST may be a middlebox's, or forged. One that is exactly at the last ack has closed the
+    /// flow in the firewalls that saw it, and only a handshake opens it again. Any other RST has at
+    /// most shortened their timeouts, which a keepalive restores.
     fn receive_reset(
         &mut self,
         now: Instant,
@@ -173,7 +173,7 @@ impl Agent {
         }
     }
 
-    /// Whether a RST of this kind may lead to something: once in a tick's length.
+    /// Whether to react to a RST of this kind: once per tick.
     fn reset_allows(&mut self, kind: usize, now: Instant) -> bool {
         let tick_ms = u64::from(self.constants.tick_ms);
         match self.reset_at.get_mut(kind) {
@@ -185,7 +185,7 @@ impl Agent {
         }
     }
 
-    /// Makes the handshake again from the same port.
+    /// Repeats the handshake from the same port.
     pub(super) fn connect_again(
         &mut self,
         now: Instant,
@@ -196,7 +196,7 @@ impl Agent {
         self.poll_connect(now, out);
     }
 
-    /// Takes a new port, and numbers that nobody knows.
+    /// Chooses a new port and random numbers.
     pub(super) fn connect_anew(&mut self, now: Instant, out: &mut impl FnMut(OutgoingSegment<'_>)) {
         self.counters.new_ports += 1;
         self.forget_flow(now);
@@ -219,14 +219,14 @@ impl Agent {
         self.phase = Phase::Idle { at: now };
     }
 
-    /// Whether the flow was left alone for so long that its acks are of no use any more.
+    /// Whether the last reply is so old that acks of it are out of the window.
     pub(super) fn slept(&mut self, now: Instant) -> bool {
         let max = u64::from(window::sleep_max(&self.constants));
         self.answer_age(now).is_some_and(|age| age > max)
     }
 
-    /// The header of a segment to the VIP. Its checksum is left to the caller, as it depends on the
-    /// local address.
+    /// The header of a segment to the VIP. The caller computes its checksum, which covers the local
+    /// address.
     #[inline]
     pub(super) fn header<'a>(
         &self,

@@ -1,4 +1,4 @@
-//! Datagrams: sent with predicted numbers, taken only when they bear numbers that a POP predicts.
+//! Datagrams: sent with predicted numbers, and accepted only with the numbers that a POP predicts.
 
 use super::connect::Phase;
 use super::{Agent, Conversation, HEADROOM, OutgoingSegment, ReceivedDatagram, SendError};
@@ -13,12 +13,12 @@ use crate::tunnel::window::{
 };
 use crate::wire::tcp::{self, Tcp};
 
-/// The numbers that data must bear.
+/// The numbers that data must have.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Accepted {
     /// The server's sequence number at tick 0.
     start: SeqNum,
-    /// The agent's own.
+    /// The agent's sequence number at tick 0.
     base: SeqNum,
     stride: u32,
     lag: u16,
@@ -71,8 +71,8 @@ impl Agent {
         Ok(OutgoingSegment { port: self.port, segment })
     }
 
-    /// The agent's token and base, when data may go now. What stands in the way is begun to be
-    /// cleared away, so that a caller who tries again later succeeds.
+    /// The agent's token and base, if data may be sent now. Otherwise sends the handshake or
+    /// keepalive that is missing, so that a later call succeeds.
     #[inline]
     fn ready_to_send(
         &mut self,
@@ -84,7 +84,8 @@ impl Agent {
             (Some(token), Some(base), Some(age)) if age <= max => {
                 let silent_ms = now.millis_since(self.last_sent);
                 if silent_ms > u64::from(self.constants.tick_ms) {
-                    // Its ack is exact: it moves the window of firewalls on, which data does not.
+                    // Its ack does not lag, so that it advances the window of firewalls further
+                    // than that of data.
                     self.start_keepalive(now, out);
                 }
                 Ok((token, base))
@@ -109,12 +110,12 @@ impl Agent {
         }
     }
 
-    /// How far the acks of data stay behind.
+    /// The distance that the acks of data stay behind, in bytes.
     pub(super) fn lag_bytes(&self) -> u32 {
         u32::from(self.constants.lag).wrapping_mul(self.constants.stride)
     }
 
-    /// Where a payload goes in front of the tick's number.
+    /// The offset of a payload beyond the tick's number, in bytes.
     #[inline]
     fn next_offset(&mut self, payload_len: usize) -> u32 {
         let len = payload_len as u32;
@@ -126,7 +127,7 @@ impl Agent {
 
     pub(super) fn body_room(&self, to: &PublicToken) -> usize {
         let own = self.family();
-        // What POPs say is for a token of the own family; a longer one takes its room from the body.
+        // The POPs' limit is for a token of the agent's own family; a longer one shortens the body.
         let more = match (own, to.token.family()) {
             (Family::V4, Family::V6) => Token::len_of(Family::V6) - Token::len_of(Family::V4),
             _ => 0,
@@ -135,11 +136,12 @@ impl Agent {
         theirs.min(usize::from(body_max(self.mtu, own, to.token.family())))
     }
 
-    /// Whether `seq` is a number that a segment of this flow bears these days: what an ICMP error
-    /// must quote, as someone off the path does not know it (RFC 5927, section 4). A POP that makes
-    /// such an error writes the number of its own tick.
+    /// Whether `seq` is a recent sequence number of this flow. An ICMP error must quote one, which
+    /// is unknown off the path (RFC 5927, section 4). A POP that originates such an error writes
+    /// the number of its own tick.
     ///
-    /// Behind a middlebox that rewrites our numbers nobody can tell what is quoted: any is taken.
+    /// Behind a middlebox that rewrites the agent's numbers the quoted one is unknown: all are
+    /// accepted.
     pub fn bears(&self, seq: SeqNum) -> bool {
         if self.shift.is_some_and(|shift| shift != 0) {
             return true;
@@ -150,15 +152,15 @@ impl Agent {
         ahead <= 2 * SKEW_TICKS_MAX * self.constants.stride + u32::from(self.constants.offset)
     }
 
-    /// From now on, data is judged by the numbers of the newest reply.
+    /// Accepts data by the numbers of the newest reply from now on.
     pub(super) fn accept_from(&mut self, base: SeqNum) {
         let (stride, lag) = (self.constants.stride, self.constants.lag);
         self.accepted =
             self.server.map(|server| Accepted { start: server.start, base, stride, lag });
     }
 
-    /// Takes a datagram, if a POP whose clock is right would number it so. Nothing but a counter
-    /// changes by it: data is not authenticated.
+    /// Accepts a datagram with the numbers of a POP whose clock is right. It changes counters only,
+    /// because data is not authenticated.
     #[inline]
     pub(super) fn receive_data<'s>(
         &mut self,
@@ -187,7 +189,7 @@ impl Agent {
         let body = payload.get(header.body_at_down()..)?;
         self.counters.datagrams_received += 1;
         self.counters.bytes_received += body.len() as u64;
-        // Only the parity of the epoch travels; two live epochs are neighbours.
+        // The header has the parity of the epoch only; two accepted epochs are consecutive.
         let own = self.token.map_or(0, |own| own.epoch);
         let epoch = if (own % 2 == 1) == header.sender_odd { own } else { own.wrapping_add(1) };
         let from = PublicToken { epoch, token };
@@ -197,7 +199,7 @@ impl Agent {
 }
 
 impl Accepted {
-    /// The tick whose number of the server's `seq` is, among those that a POP can be in.
+    /// The tick whose number of the server `seq` is, among those that a POP can be in.
     #[inline]
     fn tick_of(&self, seq: SeqNum, last: Tick) -> Option<Tick> {
         let expected = predict::at(self.start, self.stride, last);
@@ -206,7 +208,7 @@ impl Accepted {
         possible.contains(&ticks).then(|| Tick(last.0.wrapping_add_signed(ticks.into())))
     }
 
-    /// What a POP acks in `tick`.
+    /// The ack number of a POP in `tick`.
     #[inline]
     fn ack_at(&self, tick: Tick) -> SeqNum {
         let at = predict::at(self.base, self.stride, Tick(tick.0.wrapping_sub(self.lag.into())));

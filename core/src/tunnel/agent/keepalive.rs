@@ -1,11 +1,11 @@
-//! Keepalives: the only segments whose answers are authenticated, and all that the agent learns
-//! from: the tick, the server's numbers, the constants, its own public address, its token.
+//! Keepalives, the only segments whose replies are authenticated. From these alone the agent learns
+//! the tick, the server's numbers, the constants, its public endpoint and its token.
 
 use std::net::SocketAddr;
 
-use super::FlowProblem;
 use super::connect::{Open, Phase};
-use super::{Agent, OutgoingSegment};
+use super::timer::Round;
+use super::{Agent, FlowProblem, OutgoingSegment};
 use crate::predict::{self, Constants};
 use crate::seq::SeqNum;
 use crate::time::{Instant, Tick};
@@ -16,7 +16,7 @@ use crate::tunnel::token::PublicToken;
 use crate::tunnel::window::{ALIGN_STEP_MAX, ALIGNED, SKEW_TICKS_MAX, SLEEP_TICKS_MAX};
 use crate::wire::tcp::{self, Tcp};
 
-/// A keepalive that waits for its answer.
+/// A keepalive without a reply so far.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Outstanding {
     nonce: u64,
@@ -25,7 +25,7 @@ pub(super) struct Outstanding {
     sent: Instant,
 }
 
-/// The server's numbers in one flow, from authenticated replies alone.
+/// The server's numbers in one flow, from authenticated replies only.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Server {
     /// The server's sequence number at tick 0.
@@ -33,54 +33,8 @@ pub(super) struct Server {
     /// Sequence number and tick of the newest reply.
     pub(super) newest: SeqNum,
     pub(super) newest_tick: Tick,
-    /// When a reply came last.
+    /// The time of the last reply.
     pub(super) answered_at: Instant,
-}
-
-/// When keepalives go.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Timer {
-    /// The keepalive that is under way.
-    round: Option<Round>,
-    /// When the next begins.
-    next_at: Instant,
-    /// Keepalives given up in a row.
-    unanswered: u32,
-    /// Ports in a row on which none was answered.
-    fruitless: u32,
-    /// Steps of alignment since the base was last where it should be.
-    steps: u32,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Round {
-    sent: u32,
-    started: Instant,
-    /// When it is repeated or given up.
-    at: Instant,
-}
-
-impl Timer {
-    pub(super) const fn new(now: Instant) -> Self {
-        Timer { round: None, next_at: now, unanswered: 0, fruitless: 0, steps: 0 }
-    }
-
-    pub(super) fn next(&self) -> Instant {
-        self.round.map_or(self.next_at, |round| round.at)
-    }
-
-    pub(super) fn clear(&mut self, now: Instant) {
-        *self = Timer { fruitless: self.fruitless, ..Timer::new(now) };
-    }
-
-    /// How long to wait before yet another port: the first one is taken at once, then ever later,
-    /// so that an agent whose key is refused does not flood NATs with flows.
-    pub(super) fn wait_before_anew_ms(&self) -> u64 {
-        match self.fruitless {
-            0 | 1 => 0,
-            count => (1000 << count.min(6)).min(ANEW_WAIT_MS_MAX),
-        }
-    }
 }
 
 impl Agent {
@@ -105,13 +59,13 @@ impl Agent {
         }
     }
 
-    /// Two keepalives stayed without an answer.
+    /// Connects again or from another port, after [`UNANSWERED_MAX`] keepalives without a reply.
     fn give_up(&mut self, now: Instant, out: &mut impl FnMut(OutgoingSegment<'_>)) {
         if self.server.is_some() {
             return self.connect_again(now, out);
         }
-        // The handshake went through and nothing else does: a proxy on the way keeps the numbers
-        // that the flow had before, or the POPs do not know the agent.
+        // Only the handshake works: a proxy on the path still has the numbers of the earlier flow,
+        // or the POPs do not list the agent.
         if !matches!(self.problem, Some(FlowProblem::Version { .. })) {
             self.problem = Some(FlowProblem::NoAnswer);
         }
@@ -119,7 +73,7 @@ impl Agent {
         self.connect_anew(now, out);
     }
 
-    /// Sends a keepalive now, repeating the one under way if there is one.
+    /// Sends a keepalive now, as a repetition of the one in progress if there is one.
     pub(super) fn start_keepalive(
         &mut self,
         now: Instant,
@@ -166,7 +120,7 @@ impl Agent {
         self.note_sent(now, tick, ack);
     }
 
-    /// Takes a reply, if all of it holds.
+    /// Processes a reply, if it is authentic and its numbers are right.
     pub(super) fn receive_reply(
         &mut self,
         now: Instant,
@@ -182,8 +136,8 @@ impl Agent {
             self.problem = Some(FlowProblem::Constants);
             return;
         }
-        // The MAC does not cover TCP's numbers, as NATs may rewrite them: they must fit by
-        // themselves.
+        // The MAC does not cover TCP's numbers, which NATs may rewrite, so that they are checked
+        // separately.
         let start = predict::at(tcp.seq.plus(u32::MAX), stride.wrapping_neg(), reply.tick);
         let expected = match self.server {
             Some(server) => server.start == start,
@@ -209,17 +163,17 @@ impl Agent {
         self.problem = None;
         self.finish_round(now);
         if guessed && off && keeps {
-            // The first numbers after a restart were made from a wrong clock: firewalls would hold
-            // us to them.
+            // The first numbers after a restart were of a wrong clock, and firewalls would enforce
+            // them.
             return self.connect_again(now, out);
         }
-        // With another tick or stride all numbers of before mean something else.
+        // With another tick or stride all earlier numbers are void.
         if !keeps || !self.align(now, &asked, &reply, out) {
             self.connect_anew(now, out);
         }
     }
 
-    /// The reply, if it answers a keepalive that is waiting and its MAC holds.
+    /// The reply, if it answers an outstanding keepalive and its MAC is right.
     fn authenticate(&mut self, payload: &[u8]) -> Option<(Outstanding, KeepaliveReply)> {
         let nonce = payload.get(NONCE_AT..).and_then(|rest| rest.first_chunk().copied());
         let nonce = nonce.map(u64::from_be_bytes);
@@ -230,7 +184,7 @@ impl Agent {
         };
         match payload.get(VERSION_AT) {
             Some(&theirs) if theirs != VERSION => {
-                // Not authenticated: it is only shown.
+                // It is not authenticated, and only displayed.
                 self.counters.refused_reply_version += 1;
                 self.problem = Some(FlowProblem::Version { theirs, ours: VERSION });
                 return None;
@@ -248,7 +202,7 @@ impl Agent {
 
     fn learn_server(&mut self, now: Instant, seq: SeqNum, start: SeqNum, tick: Tick) {
         let before = self.server.filter(|server| !seq.after(server.newest));
-        // A reply that is older, or of a POP whose clock is behind, lowers nothing.
+        // An older reply, or one of a POP whose clock is behind, does not lower the numbers.
         let (newest, newest_tick) =
             before.map_or((seq, tick), |server| (server.newest, server.newest_tick));
         let server = Server { start, newest, newest_tick, answered_at: now };
@@ -263,16 +217,16 @@ impl Agent {
         self.timer.unanswered = 0;
         self.timer.fruitless = 0;
         if let Some(round) = self.timer.round.take() {
-            // Up to an eighth earlier than T, so that agents started together spread out, and the
-            // phase of the tick shows.
+            // Up to an eighth earlier than T, so that agents that start together spread out, and
+            // replies sample the phase of the tick.
             let tick_ms = u64::from(self.constants.tick_ms);
             let early_ms = self.random.below(tick_ms / 8 + 1);
             self.timer.next_at = round.started.plus_millis(tick_ms - early_ms).max(now);
         }
     }
 
-    /// Moves the base to where POPs give out tokens, and takes the token when it is there. Returns
-    /// whether the flow's numbers are of use.
+    /// Moves the base to the alignment at which POPs issue tokens, and keeps the token once it is
+    /// issued. Returns whether the flow's numbers are usable.
     fn align(
         &mut self,
         now: Instant,
@@ -280,7 +234,7 @@ impl Agent {
         reply: &KeepaliveReply,
         out: &mut impl FnMut(OutgoingSegment<'_>),
     ) -> bool {
-        // The base as this request had it, with the POP's tick, and what a middlebox made of it.
+        // The base of this request by the POP's tick, and what a middlebox added to it.
         let stride = self.constants.stride;
         let shown = predict::at(asked.seq.plus(u32::MAX), stride.wrapping_neg(), reply.tick);
         let shift = reply.base_low.wrapping_sub(shown.0 as u16);
@@ -289,14 +243,14 @@ impl Agent {
         self.base = Some(base);
         let missing = ALIGNED.wrapping_sub((base.0 as u16).wrapping_add(shift));
         if self.shift.is_some_and(|before| before != shift) {
-            // A middlebox changes our numbers otherwise than before: whoever has an old token
-            // makes acks that no firewall accepts. They must not find this port again.
+            // A middlebox changes the numbers in another way than before. POPs that open an old
+            // token send acks that no firewall accepts, so that the port must change.
             return false;
         }
         if missing != 0 {
             let step = u32::from(missing).min(ALIGN_STEP_MAX);
             self.base = Some(base.plus(step));
-            // Answers to what was asked before say nothing of where the base is now.
+            // Replies to earlier requests are of the earlier base.
             self.outstanding.clear();
             self.timer.steps = self.timer.steps.saturating_add(1);
             if self.timer.steps <= STEPS_AT_ONCE {
@@ -306,8 +260,8 @@ impl Agent {
         }
         self.timer.steps = 0;
         self.shift = Some(shift);
-        // A POP cannot see whole blocks of 2^16: the tick that was asked with must be near its own.
-        // Before the first answer there was none, and the base was made from the POP's.
+        // A POP cannot see differences of whole blocks of 2^16, so that the tick of the request
+        // must be near its own. Before the first reply the base is computed by the POP's tick.
         let ahead = reply.tick.0.wrapping_sub(asked.tick.0) as i64;
         let near = first || TOKEN_TICKS.contains(&ahead);
         match reply.token {
@@ -315,7 +269,7 @@ impl Agent {
                 self.take_token(now, PublicToken { epoch: reply.epoch, token }, reply.public);
                 self.accept_from(base);
             }
-            // The tick is followed now: asked again, the POP will see the base where it is.
+            // The tick is right now, so that the POP will see the aligned base in the next request.
             _ if self.token.is_none() => self.timer.next_at = now.plus_millis(self.repeat_ms()),
             _ => {}
         }
@@ -325,8 +279,8 @@ impl Agent {
     fn take_token(&mut self, now: Instant, token: PublicToken, public: SocketAddr) {
         let moved = self.public != Some(public);
         if let Some(own) = self.token.filter(|_| !moved) {
-            // Around the begin of an epoch, POPs whose clocks differ take turns: the newer token is
-            // as good at all of them, and need not be published more than once.
+            // Around the begin of an epoch, POPs whose clocks differ alternate. All of them accept
+            // the newer token, which need not be published more than once.
             let turns = token.epoch.wrapping_add(1) == own.epoch;
             let recent_ms = u64::from(self.constants.tick_ms) * u64::from(SLEEP_TICKS_MAX);
             if turns && now.millis_since(self.token_at) <= recent_ms {
@@ -342,19 +296,19 @@ impl Agent {
 }
 
 impl Open {
-    /// What a keepalive acks: the newest reply, exactly.
+    /// The ack number of a keepalive: the end of the newest reply.
     fn keepalive_ack(&self, server: Option<Server>, len: u32) -> SeqNum {
         let exact = server.map(|server| server.newest.plus(len));
         held(self.keepalive_floor, exact, self.server_isn)
     }
 
-    /// What data acks: `behind` the newest reply.
+    /// The ack number of data: `behind` bytes below the newest reply.
     pub(super) fn data_ack(&self, server: &Server, behind: u32) -> SeqNum {
         held(self.data_floor, Some(lagged(server, behind)), self.server_isn)
     }
 
-    /// Drops the floors that the newest reply has passed. It is done for each reply, as the numbers
-    /// go on also while nothing is sent.
+    /// Drops the floors that the newest reply has passed. This is checked at each reply, because
+    /// numbers advance also while nothing is sent.
     fn pass_floors(&mut self, server: &Server, len: u32, behind: u32) {
         let below = |floor: &SeqNum, ack: SeqNum| !ack.after(*floor);
         self.keepalive_floor =
@@ -367,7 +321,7 @@ fn lagged(server: &Server, behind: u32) -> SeqNum {
     server.newest.plus(behind.wrapping_neg())
 }
 
-/// `ack`, but not before the floor as long as there is one.
+/// `ack`, or the floor as long as there is one.
 #[inline]
 fn held(floor: Option<SeqNum>, ack: Option<SeqNum>, server_isn: SeqNum) -> SeqNum {
     match (floor, ack) {
@@ -380,19 +334,17 @@ fn held(floor: Option<SeqNum>, ack: Option<SeqNum>, server_isn: SeqNum) -> SeqNu
 /// Offsets in a reply's payload that hold for every version of the protocol.
 const VERSION_AT: usize = 1;
 const NONCE_AT: usize = 2;
-/// A keepalive without an answer is repeated after so many milliseconds, then after twice as many,
-/// and so on.
+/// Milliseconds until the first repetition of a keepalive; each later one waits twice as long.
 const REPEAT_MS: u64 = 200;
-/// How often one keepalive is sent before it is given up.
+/// Transmissions of one keepalive before it is given up.
 const SENT_MAX: u32 = 4;
-/// Keepalives without an answer, after which the handshake is made again.
+/// Keepalives without a reply after which the handshake is repeated.
 const UNANSWERED_MAX: u32 = 2;
-/// Ticks between the SYN-ACK's POP and the first reply's.
+/// Most ticks between the SYN-ACK and the first reply.
 const HANDSHAKE_TICKS_MAX: u32 = 15;
-/// Ticks by which a POP may be ahead of the agent (behind, when negative) and still see the right
-/// block of 2^16.
+/// Ticks by which a POP may be ahead of the agent (behind, when negative) and still compute the
+/// right block of 2^16.
 const TOKEN_TICKS: std::ops::RangeInclusive<i64> = -7..=8;
-/// Steps of alignment that follow each other at once: twice as many as are needed. Something on the way
-/// that changes our numbers anew each time gets one more each tick.
+/// Steps of alignment without a pause, twice as many as needed. With a middlebox that changes the
+/// numbers differently each time, one further step follows in each tick.
 const STEPS_AT_ONCE: u32 = 4;
-const ANEW_WAIT_MS_MAX: u64 = 60_000;

@@ -1,35 +1,40 @@
 //! The agent's side of tunnel mode as a pure state machine (`docs/protocol-tunnel.md`).
 //!
-//! One agent has one flow to one VIP. To every NAT and firewall between them that flow looks like
-//! one long TCP connection; each segment carries one datagram. The agent predicts nothing by
-//! itself: it follows the tick and the numbers that authenticated answers to its keepalives told
-//! it, and takes nothing from any other segment. In particular, data never moves its tick or its
-//! acks, so that nobody who forges data can push a firewall's view of the flow out of step.
+//! One agent has one flow to one VIP. NATs and firewalls between them take that flow for one long
+//! TCP connection; each segment carries one datagram. The agent predicts nothing by itself: it
+//! follows the tick and the sequence numbers of authenticated replies to its keepalives, and learns
+//! nothing from other segments. In particular, data never moves its tick or its acks, so that
+//! forged data cannot push a firewall's view of the flow out of step.
 //!
-//! No I/O, no clock, no randomness of its own: the caller passes the time and a seed, sends the
-//! segments that it is handed, and calls [`Agent::poll`] at [`Agent::next_timer`]. The time must go
-//! on while the host sleeps (CLOCK_BOOTTIME): a sleep is seen by it. All state is bounded; sending
-//! and receiving a datagram allocates nothing.
+//! The agent has no I/O, no clock and no randomness of its own: the caller passes the time and a
+//! seed, sends the segments that the agent returns, and calls [`Agent::poll`] at
+//! [`Agent::next_timer`]. The time must go on while the host sleeps (CLOCK_BOOTTIME), so that the
+//! agent notices. All state is bounded; to send and to receive a datagram allocates nothing.
 
 mod clock;
 mod connect;
 mod data;
+mod io;
 mod keepalive;
 mod random;
 mod saved;
 mod status;
+mod timer;
 
-use std::fmt;
 use std::net::SocketAddr;
 
 use arrayvec::ArrayVec;
 
 use self::clock::TickClock;
 use self::connect::Phase;
-use self::keepalive::{Outstanding, Server, Timer};
+pub use self::io::{
+    AgentSetup, Conversation, HEADROOM, OutgoingSegment, ReceivedDatagram, SendError,
+};
+use self::keepalive::{Outstanding, Server};
 use self::random::SeededRandom;
 pub use self::saved::{Saved, SavedError};
 pub use self::status::{AgentCounters, FlowProblem, FlowState, Status};
+use self::timer::Timer;
 use super::message::MessageType;
 use super::token::PublicToken;
 use crate::keys::AgentKey;
@@ -38,95 +43,6 @@ use crate::predict::{self, Constants};
 use crate::seq::SeqNum;
 use crate::time::{Instant, Now, Tick};
 use crate::wire::tcp::{self, Tcp};
-
-/// What an agent is started with.
-#[derive(Clone)]
-pub struct AgentSetup {
-    /// The service.
-    pub vip: SocketAddr,
-    /// Who the agent is.
-    pub key: AgentKey,
-    /// What an earlier run left; ignored when it belongs to another VIP.
-    pub saved: Option<Saved>,
-    /// 32 bytes from the system's random number generator.
-    pub seed: [u8; 32],
-    /// First and last port to choose from. The host's kernel must not use them towards the VIP.
-    pub ports: (u16, u16),
-    /// The largest outer IP datagram that the agent may send; the POPs may allow less.
-    pub mtu: u16,
-}
-
-/// Shows nothing of the seed.
-impl fmt::Debug for AgentSetup {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let AgentSetup { vip, key, saved, seed: _, ports, mtu } = self;
-        f.debug_struct("AgentSetup")
-            .field("vip", vip)
-            .field("key", key)
-            .field("saved", saved)
-            .field("ports", ports)
-            .field("mtu", mtu)
-            .finish_non_exhaustive()
-    }
-}
-
-impl AgentSetup {
-    /// With ports above those that Linux chooses by itself, and the default MTU.
-    pub fn new(vip: SocketAddr, key: AgentKey, seed: [u8; 32]) -> Self {
-        AgentSetup { vip, key, saved: None, seed, ports: PORTS, mtu: MTU }
-    }
-}
-
-/// A segment to be sent to the VIP.
-#[derive(Debug, PartialEq, Eq)]
-pub struct OutgoingSegment<'a> {
-    /// The port it comes from.
-    pub port: u16,
-    /// TCP header and payload. The checksum field is zero: the caller fills it in.
-    pub segment: &'a mut [u8],
-}
-
-/// Which conversation of two agents a datagram belongs to: answers bear what the question bore.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Conversation {
-    /// Chosen at random by the agent that connects.
-    pub session: u64,
-    /// One of many in the session.
-    pub channel: u16,
-}
-
-/// A datagram from another agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReceivedDatagram<'a> {
-    /// The conversation that it belongs to.
-    pub conversation: Conversation,
-    /// The sender's token: where answers go. Of its epoch only the parity is known here, which is
-    /// all that an answer needs.
-    pub from: PublicToken,
-    /// The datagram.
-    pub body: &'a [u8],
-}
-
-/// Why a datagram was not sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SendError {
-    /// There is no token yet, or no fresh answer from a POP. What is needed for that is under way.
-    #[error("the tunnel is not ready")]
-    NotReady,
-    /// The body is larger than the way allows.
-    #[error("the body is larger than {max} bytes")]
-    TooBig {
-        /// The largest body to that token.
-        max: usize,
-    },
-    /// The buffer has not [`HEADROOM`] bytes before the body.
-    #[error("less than {HEADROOM} bytes before the body")]
-    NoHeadroom,
-}
-
-/// Bytes that must be free before the body in a buffer given to [`Agent::send`]: TCP header, DATA
-/// header, and two tokens of IPv6.
-pub const HEADROOM: usize = tcp::HEADER_LEN + 12 + 32 + 32;
 
 /// The agent's side of one flow.
 #[derive(Debug)]
@@ -137,34 +53,36 @@ pub struct Agent {
     mtu: u16,
     random: SeededRandom,
     port: u16,
-    /// Our first number while there is no base.
+    /// The first sequence number while there is no base.
     first_isn: SeqNum,
     /// The sequence number of tick 0; not known before the first answer.
     base: Option<SeqNum>,
-    /// What a middlebox adds to the low 16 bits of our numbers; known once aligned.
+    /// The number that a middlebox adds to the low 16 bits of the agent's numbers; known once
+    /// aligned.
     shift: Option<u16>,
     constants: Constants,
     clock: TickClock,
     phase: Phase,
     timer: Timer,
-    /// Keepalives that wait for an answer.
+    /// Keepalives without an answer so far.
     outstanding: ArrayVec<Outstanding, OUTSTANDING_MAX>,
     /// The server's numbers in this flow.
     server: Option<Server>,
-    /// The server's numbers by which data is judged: they outlive a handshake from the same port.
+    /// The server's numbers by which data is accepted; kept when a handshake from the same port is
+    /// repeated.
     accepted: Option<data::Accepted>,
-    /// The highest ack that was sent in this flow, and the last one.
+    /// The highest and the last ack that was sent in this flow.
     acked: Option<(SeqNum, SeqNum)>,
-    /// When a segment was sent last, and with which tick.
+    /// The time and tick of the last sent segment.
     last_sent: Instant,
     last_tick: Tick,
-    /// Our count of bytes sent, in steps of 64.
+    /// The offset of the next datagram, in bytes.
     offset: u32,
-    /// When a RST last led to a handshake, and to a keepalive.
+    /// The times at which a RST last led to a handshake, and to a keepalive.
     reset_at: [Option<Instant>; 2],
     public: Option<SocketAddr>,
     token: Option<PublicToken>,
-    /// When a POP gave it out last.
+    /// The time at which a POP last issued it.
     token_at: Instant,
     token_version: u64,
     pop: Option<u8>,
@@ -223,7 +141,7 @@ impl Agent {
         agent
     }
 
-    /// Does what is due at `now`: handshakes, keepalives and their repetitions.
+    /// Sends what is due at `now`: handshakes, keepalives and their repetitions.
     pub fn poll(&mut self, now: Instant, out: &mut impl FnMut(OutgoingSegment<'_>)) {
         if self.slept(now) {
             return self.connect_again(now, out);
@@ -234,7 +152,7 @@ impl Agent {
         }
     }
 
-    /// When [`Agent::poll`] is to be called next, at the latest.
+    /// The latest time of the next call of [`Agent::poll`].
     pub fn next_timer(&self) -> Instant {
         match &self.phase {
             Phase::Idle { at } => *at,
@@ -243,7 +161,8 @@ impl Agent {
         }
     }
 
-    /// Takes a segment that came from the VIP: TCP header on, checksum verified by the caller.
+    /// Processes a segment from the VIP, from the TCP header on. The caller has verified its
+    /// checksum.
     pub fn receive<'s>(
         &mut self,
         now: Instant,
@@ -260,7 +179,7 @@ impl Agent {
             return None;
         }
         if tcp.has(tcp::FIN) {
-            // Only a middlebox sends one. The flow goes on as long as it lets it.
+            // Only a middlebox sends a FIN. The flow goes on as long as the middlebox passes it.
             self.counters.fins += 1;
             return None;
         }
@@ -273,8 +192,11 @@ impl Agent {
         None
     }
 
-    /// Makes a segment of the body that `buffer` holds from `body_at` on, in the same buffer, right
-    /// before it; `out` is handed a keepalive when one must go first.
+    /// Makes a segment of the body, which is in `buffer` from `body_at` on, in the same buffer.
+    /// Passes a keepalive to `out` when one must be sent first.
+    ///
+    /// # Errors
+    /// When the agent is not ready, the body is too large, or the buffer has too little headroom.
     pub fn send<'b>(
         &mut self,
         now: Instant,
@@ -287,7 +209,7 @@ impl Agent {
         self.send_data(now, to, conversation, buffer, body_at, out)
     }
 
-    /// The largest body that can be sent to `to`; 0 before the first answer.
+    /// The largest body, in bytes, that can be sent to `to`; 0 before the first reply.
     pub fn body_max(&self, to: &PublicToken) -> usize {
         self.body_room(to)
     }
@@ -297,37 +219,37 @@ impl Agent {
         self.token
     }
 
-    /// A number that grows whenever the token must be published anew: at the first one, and when
-    /// address, port, numbers or epoch changed. Tokens that differ only in the POP that made them
-    /// are as good as each other.
+    /// A number that grows whenever the token must be published again: for the first token, and
+    /// when address, port, numbers or epoch changed. Tokens that differ only in the POP that issued
+    /// them are equivalent.
     pub fn token_version(&self) -> u64 {
         self.token_version
     }
 
-    /// The agent's port: segments to any other are not its own.
+    /// The agent's port. Segments to other ports are not the agent's.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// What to keep for the next run; `None` while tokens could not be given out yet.
+    /// The state to keep for the next run; `None` while the numbers are not aligned.
     pub fn saved(&self) -> Option<Saved> {
         let (base, shift) = (self.base?, self.shift?);
         let Constants { tick_ms, stride, .. } = self.constants;
         Some(Saved { vip: self.vip, port: self.port, base: base.0, shift, tick_ms, stride })
     }
 
-    /// The host's address changed: NATs on the new way know nothing of the flow. Port and numbers
-    /// stay, the public address may not.
+    /// Repeats the handshake after the host's address changed, because NATs on the new path do not
+    /// know the flow. Port and numbers stay; the public address may change.
     pub fn rebound(&mut self, now: Instant, out: &mut impl FnMut(OutgoingSegment<'_>)) {
         self.connect_again(now, out);
     }
 
-    /// The host's kernel uses the port for something else: take another.
+    /// Changes the port, because the host's kernel uses it.
     pub fn port_taken(&mut self, now: Instant, out: &mut impl FnMut(OutgoingSegment<'_>)) {
         self.connect_anew(now, out);
     }
 
-    /// What the agent knows of its flow.
+    /// A snapshot of the flow.
     pub fn status(&self, now: Instant) -> Status {
         let known = self.server.is_some();
         Status {
@@ -348,12 +270,12 @@ impl Agent {
         }
     }
 
-    /// What was counted.
+    /// The counters.
     pub fn counters(&self) -> &AgentCounters {
         &self.counters
     }
 
-    /// How far the way to the POPs is open.
+    /// The state of the flow.
     pub fn state(&self) -> FlowState {
         match (&self.phase, self.server, self.token) {
             (Phase::Idle { .. } | Phase::SynSent(_), _, _) => FlowState::Connecting,
@@ -375,16 +297,16 @@ impl Agent {
         let (first, last) = self.ports;
         let count = u64::from(last.saturating_sub(first)) + 1;
         let port = first.wrapping_add(self.random.below(count) as u16).max(1);
-        // Never the one before: a new port is taken because that one is of no use any more.
+        // Never the previous port, which is unusable if a new one is chosen.
         if port == self.port { if port < last { port + 1 } else { first.max(1) } } else { port }
     }
 
-    /// The sequence number of `tick` without offset, before the 1 that the SYN took.
+    /// The sequence number of `tick` without offset, before the 1 that the SYN takes.
     fn at(&self, base: SeqNum, tick: Tick) -> SeqNum {
         predict::at(base, self.constants.stride, tick)
     }
 
-    /// Notes that a segment with `ack` is being sent at `now` in `tick`.
+    /// Records that a segment with `ack` is sent at `now` in `tick`.
     fn note_sent(&mut self, now: Instant, tick: Tick, ack: SeqNum) {
         self.last_sent = now;
         self.last_tick = tick;
@@ -393,9 +315,5 @@ impl Agent {
     }
 }
 
-/// Keepalives whose answers are waited for.
+/// Most keepalives without an answer that are kept.
 const OUTSTANDING_MAX: usize = 16;
-/// Above the ports that Linux chooses by itself (32768 to 60999).
-const PORTS: (u16, u16) = (61_000, 65_535);
-/// The default `tunnel_mtu` of a POP.
-const MTU: u16 = 1400;

@@ -1,16 +1,16 @@
-//! Random numbers from a seed that the caller gives: AES-128 in counter mode.
+//! Random numbers from the caller's seed: AES-128 in counter mode.
 
 use std::fmt;
 
 use crate::crypto::{Aes128, Key128};
 
-/// Numbers that nobody without the seed can tell.
+/// Numbers that are unpredictable without the seed.
 pub(super) struct SeededRandom {
     aes: Aes128,
     counter: u128,
 }
 
-/// Shows nothing of the seed.
+/// Hides the seed.
 impl fmt::Debug for SeededRandom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SeededRandom(..)")
@@ -18,7 +18,7 @@ impl fmt::Debug for SeededRandom {
 }
 
 impl SeededRandom {
-    /// Half of the seed is the key, half the first counter.
+    /// Takes half of the seed as the key and half as the first counter.
     pub(super) fn new(seed: [u8; 32]) -> Self {
         let number = |at: usize| {
             seed.iter().skip(at).take(16).fold(0u128, |sum, byte| sum << 8 | u128::from(*byte))
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn the_seed_decides_all_of_it() {
+    fn every_byte_of_the_seed_has_an_effect() {
         let numbers = |seed: [u8; 32]| {
             let mut random = SeededRandom::new(seed);
             [random.next(), random.next(), random.next()]
@@ -68,12 +68,12 @@ mod tests {
         for at in 0..32 {
             let mut seed = [1; 32];
             seed[at] = 2;
-            assert_ne!(first, numbers(seed), "byte {at} does not count");
+            assert_ne!(first, numbers(seed), "byte {at} has no effect");
         }
     }
 
     #[test]
-    fn below_stays_below_and_reaches_all() {
+    fn below_reaches_all_numbers_below() {
         let mut random = SeededRandom::new([7; 32]);
         let mut seen = [0; 5];
         (0..1000).for_each(|_| seen[random.below(5) as usize] += 1);

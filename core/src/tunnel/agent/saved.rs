@@ -1,5 +1,5 @@
-//! What an agent keeps in a state file, so that after a restart it has the same port and numbers
-//! and the tokens it gave out stay valid.
+//! The state file of an agent. With it, the agent has the same port and numbers after a restart,
+//! and its published tokens stay valid.
 
 use std::net::SocketAddr;
 
@@ -7,26 +7,30 @@ use serde::{Deserialize, Serialize};
 
 use crate::predict::{STRIDE_MAX, STRIDE_MIN, TICK_MS_MAX, TICK_MS_MIN};
 
-/// A flow's port and numbers. Whoever knows them can aim at the flow: keep the file to yourself.
+/// The port and numbers of a flow. They allow to attack the flow: only the file's owner may be able
+/// to read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Saved {
-    /// The service it belongs to.
+    /// The VIP of the service.
     pub vip: SocketAddr,
     /// The agent's port.
     pub port: u16,
     /// The sequence number of tick 0.
     pub base: u32,
-    /// What a middlebox adds to the low 16 bits of the sequence numbers; 0 without one.
+    /// The number that a middlebox adds to the low 16 bits of the sequence numbers; 0 without one.
     pub shift: u16,
     /// The length of a tick in milliseconds.
     pub tick_ms: u32,
-    /// How far the numbers move on with each tick.
+    /// The distance of the numbers of successive ticks.
     pub stride: u32,
 }
 
 impl Saved {
     /// Reads the text of a state file.
+    ///
+    /// # Errors
+    /// When the text is malformed, or a number is out of range.
     pub fn parse(text: &str) -> Result<Self, SavedError> {
         let saved: Saved = toml::from_str(text).map_err(|error| SavedError::Text {
             message: error.message().to_owned(),
@@ -42,28 +46,29 @@ impl Saved {
     pub fn serialize(&self) -> String {
         let Saved { vip, port, base, shift, tick_ms, stride } = self;
         format!(
-            "# The flow of an anyrelay agent. Without this file it starts with a new port, and the\n\
-             # tokens given out before lead nowhere.\n\
+            "# The flow of an anyrelay agent. Without this file it starts with a new port, and \
+             the\n# tokens given out before lead nowhere.\n\
              vip = \"{vip}\"\nport = {port}\nbase = {base}\nshift = {shift}\n\
              tick_ms = {tick_ms}\nstride = {stride}\n"
         )
     }
 }
 
-/// What is wrong with a state file. It can be removed: the agent then starts with a new port.
+/// A mistake in a state file. Without the file the agent starts with a new port.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SavedError {
-    /// It is not TOML, or lacks something.
+    /// It is not TOML, or an entry is missing.
     #[error("byte {at}: {message}; remove the file to start with a new port and a new token")]
     Text {
-        /// What is wrong.
+        /// The mistake.
         message: String,
-        /// Where, in bytes from the start.
+        /// The place, in bytes from the start.
         at: usize,
     },
-    /// A number is one that no agent writes.
+    /// A number is out of range.
     #[error(
-        "port, tick_ms or stride is not one that an agent writes; remove the file to start with a new port and a new token"
+        "port, tick_ms or stride is not one that an agent writes; remove the file to start with a \
+         new port and a new token"
     )]
     Number,
 }
@@ -73,11 +78,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read() {
+    fn reads_what_it_writes() {
         for (vip, tick_ms, stride) in [
             ("203.0.113.20:443", 8000, 4096),
             ("[2001:db8::20]:443", 100, 128),
-            // No power of two: whatever POPs may have.
+            // A stride that is no power of two is valid too.
             ("203.0.113.20:443", 60_000, 3780),
         ] {
             let saved = Saved {
@@ -93,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_damaged_is_refused() {
+    fn damaged_files_are_refused() {
         let saved = Saved {
             vip: "203.0.113.20:443".parse().unwrap(),
             port: 61_000,

@@ -1,4 +1,4 @@
-//! What an agent can tell about itself.
+//! The status of an agent.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -6,14 +6,14 @@ use std::net::SocketAddr;
 use crate::time::Tick;
 use crate::tunnel::token::PublicToken;
 
-/// How far the way to the POPs is open.
+/// The state of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FlowState {
-    /// A handshake is under way.
+    /// A handshake is in progress.
     Connecting,
-    /// The handshake is done; no keepalive was answered since.
+    /// The handshake is complete; no keepalive was answered yet.
     Confirming,
-    /// Keepalives are answered; the numbers are being moved to where tokens can be given out.
+    /// Keepalives are answered; the numbers are not aligned yet, so that no token is issued.
     Aligning,
     /// Data can be sent and received.
     Ready,
@@ -37,47 +37,50 @@ impl fmt::Display for FlowState {
     }
 }
 
-/// What stands in the way, if anything does.
+/// The reason that the flow is not ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FlowProblem {
-    /// Nothing comes back for a SYN.
+    /// SYNs are not answered.
     #[error(
-        "no answer to SYNs: is the VIP right, is the network up, and does a firewall let TCP through?"
+        "no answer to SYNs: is the VIP right, is the network up, and does a firewall let TCP \
+         through?"
     )]
     NoHandshake,
-    /// A RST came back for a SYN.
+    /// A RST answers a SYN.
     #[error(
-        "SYNs are answered with RST: no tunnel service is at this address and port, or a firewall rejects it"
+        "SYNs are answered with RST: no tunnel service is at this address and port, or a firewall \
+         rejects it"
     )]
     Refused,
-    /// The handshake works, keepalives stay without an answer.
+    /// The handshake works, but keepalives are not answered.
     #[error(
-        "the handshake works, but keepalives are not answered: is the key this tenant's and not revoked, and do agent and POPs speak the same version?"
+        "the handshake works, but keepalives are not answered: is the key this tenant's and not \
+         revoked, and do agent and POPs speak the same version?"
     )]
     NoAnswer,
-    /// A reply of another version of the protocol came.
+    /// A reply is of another version of the protocol.
     #[error("a POP speaks version {theirs} of the protocol, this agent version {ours}")]
     Version {
         /// The POP's version.
         theirs: u8,
-        /// Our version.
+        /// The agent's version.
         ours: u8,
     },
-    /// The POPs' constants cannot work.
+    /// The POPs' constants do not fit each other.
     #[error("the POPs' constants (tick, stride, lag, offset) do not fit each other")]
     Constants,
 }
 
 macro_rules! counters {
     ($($(#[doc = $text:literal])+ $name:ident,)+) => {
-        /// What was counted since the agent was made.
+        /// Counts since the agent was created.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub struct AgentCounters {
             $($(#[doc = $text])+ pub $name: u64,)+
         }
 
         impl AgentCounters {
-            /// Each counter's name and value.
+            /// The name and value of each counter.
             pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
                 [$((stringify!($name), self.$name),)+].into_iter()
             }
@@ -90,9 +93,9 @@ counters! {
     syns_sent,
     /// Handshakes completed.
     handshakes,
-    /// Handshakes begun again from the same port.
+    /// Handshakes repeated from the same port.
     re_syns,
-    /// Ports taken after the first.
+    /// Ports chosen after the first.
     new_ports,
     /// Keepalives sent, each repetition counted.
     keepalives_sent,
@@ -100,11 +103,11 @@ counters! {
     keepalives_answered,
     /// Keepalives given up after all their repetitions.
     keepalives_lost,
-    /// Datagrams handed over for sending and sent.
+    /// Datagrams sent.
     datagrams_sent,
     /// Bytes of their bodies.
     bytes_sent,
-    /// Datagrams received and taken.
+    /// Datagrams received and accepted.
     datagrams_received,
     /// Bytes of their bodies.
     bytes_received,
@@ -112,67 +115,68 @@ counters! {
     resets,
     /// FINs received and ignored.
     fins,
-    /// Datagrams not sent as there is no token or no fresh answer yet.
+    /// Datagrams not sent without a token or a recent reply.
     refused_not_ready,
-    /// Datagrams not sent as they are too big.
+    /// Datagrams not sent because they are too large.
     refused_too_big,
-    /// Segments received that are no TCP header, or not from the VIP to the agent's port.
+    /// Segments received without a TCP header, or not from the VIP to the agent's port.
     refused_malformed,
-    /// SYN-ACKs received that acknowledge no SYN of ours.
+    /// SYN-ACKs received that acknowledge no SYN of the agent.
     refused_syn_ack,
     /// Replies to no outstanding keepalive, or to one that was answered before.
     refused_reply_nonce,
-    /// Replies that are not what the protocol's version says.
+    /// Replies of a wrong form.
     refused_reply_malformed,
-    /// Replies whose MAC does not hold.
+    /// Replies with a wrong MAC.
     refused_reply_mac,
     /// Replies of another version of the protocol.
     refused_reply_version,
-    /// Replies that do not acknowledge their request exactly, or not from the server's numbers.
+    /// Replies that do not acknowledge their request exactly, or with other numbers than the
+    /// server's.
     refused_reply_numbers,
-    /// Replies with constants that cannot work.
+    /// Replies with constants that do not fit each other.
     refused_reply_constants,
     /// Data before a keepalive was answered.
     refused_data_early,
-    /// Data cut off or with flags that none has.
+    /// Data cut off or with invalid flags.
     refused_data_malformed,
-    /// Data whose sequence number no POP's clock gives.
+    /// Data with the sequence number of no tick that a POP can be in.
     refused_data_seq,
-    /// Data whose acknowledgment number is not that of its sequence number's tick.
+    /// Data whose ack number is not of the tick of its sequence number.
     refused_data_ack,
     /// Payloads of a kind that no POP sends.
     refused_kind,
 }
 
-/// A snapshot of what an agent knows of its flow.
+/// A snapshot of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// How far the way is open.
+    /// The state of the flow.
     pub state: FlowState,
-    /// What stands in the way.
+    /// The reason that it is not ready, if known.
     pub problem: Option<FlowProblem>,
-    /// The service.
+    /// The VIP of the service.
     pub vip: SocketAddr,
     /// The agent's port.
     pub port: u16,
-    /// The agent's address as the POPs see it.
+    /// The agent's public endpoint.
     pub public: Option<SocketAddr>,
-    /// The POPs' tick now, as far as known.
+    /// The POPs' present tick, if known.
     pub tick: Option<Tick>,
-    /// How exactly the tick's begin is known, in milliseconds either way.
+    /// The uncertainty of the begin of the tick, in milliseconds either way.
     pub tick_uncertainty_ms: u64,
     /// The POP that answered last.
     pub pop: Option<u8>,
     /// The agent's own token.
     pub token: Option<PublicToken>,
-    /// The largest body to a token of the agent's own family.
+    /// The largest body to a token of the agent's own family, in bytes.
     pub body_max: Option<usize>,
-    /// From the last answered keepalive to its answer, in microseconds.
+    /// The time from the last answered keepalive to its reply, in microseconds.
     pub round_trip_us: Option<u64>,
-    /// Since the last answer, in milliseconds.
+    /// The time since the last reply, in milliseconds.
     pub silent_ms: Option<u64>,
-    /// Whether a middlebox changes sequence numbers.
+    /// Whether a middlebox rewrites sequence numbers.
     pub numbers_rewritten: bool,
-    /// What was counted.
+    /// The counters.
     pub counters: AgentCounters,
 }

@@ -11,23 +11,27 @@ fn anyone(_: IpAddr) -> bool {
     true
 }
 
-fn forward(service: &TunnelService, now: UnixTime, sent: &Sent) -> Result<DataDown, DropReason> {
+fn forward(
+    service: &TunnelService,
+    now: UnixTime,
+    sent: &TestSegment,
+) -> Result<DataDown, DropReason> {
     accept(service, now, &sent.segment(), anyone)
 }
 
-fn refused(service: &TunnelService, sent: &Sent) -> DropReason {
+fn refused(service: &TunnelService, sent: &TestSegment) -> DropReason {
     forward(service, NOW, sent).unwrap_err()
 }
 
-/// A datagram between two IPv4 agents, and who they are.
-fn good(service: &TunnelService) -> (Agent, Agent, Sent) {
+/// Two IPv4 agents, and a datagram from the first to the second.
+fn good(service: &TunnelService) -> (TestAgent, TestAgent, TestSegment) {
     let (from, to, ..) = agents();
     let sent = from.data(service, to.token(service), 3, b"the body");
     assert!(forward(service, NOW, &sent).is_ok());
     (from, to, sent)
 }
 
-fn flip(sent: &Sent, at: usize, bit: usize) -> Sent {
+fn flip(sent: &TestSegment, at: usize, bit: usize) -> TestSegment {
     sent.edit(|sent| sent.payload[at] ^= 1 << bit)
 }
 
@@ -35,7 +39,7 @@ fn flip(sent: &Sent, at: usize, bit: usize) -> Sent {
 fn datagrams_go_between_all_families() {
     let service = service();
     let (v4, other_v4, v6, _) = agents();
-    let other_v6 = Agent::new("acme", 1, "[2001:db8:2::9]:443");
+    let other_v6 = TestAgent::new("acme", 1, "[2001:db8:2::9]:443");
     for (from, to) in [(&v4, &other_v4), (&v6, &other_v6), (&v4, &v6), (&v6, &v4), (&v4, &v4)] {
         for steps in [0, 1, 200, 254] {
             let sent = from.data(&service, to.token(&service), steps, b"the body");
@@ -44,7 +48,7 @@ fn datagrams_go_between_all_families() {
             assert_eq!(down.src, service.vip(to.family()).unwrap().addr);
             assert_eq!(down.dst, to.addr);
             assert_eq!(down.seq, number(&service, to.addr, 0).plus(1 + offset));
-            // Six strides behind what the receiver sends with in this tick: LAG and two more.
+            // Six strides below the receiver's own number in this tick: LAG and two more.
             assert_eq!(down.ack, SeqNum(to.seq(0).0.wrapping_sub(6 * 4096)));
             assert_eq!(down.issued_by, 5);
 
@@ -56,7 +60,7 @@ fn datagrams_go_between_all_families() {
             assert_eq!(header.sender_odd, own.epoch % 2 == 1);
             assert_eq!(Token::read(header.sender, &payload[12..]), Some(own.token));
             assert_eq!(&payload[header.body_at_down()..], b"the body");
-            // Never longer than it was, however the families are mixed.
+            // Never longer than the datagram up, whatever the families.
             let down_len = to.family().ip_header_len() + 20 + payload.len();
             assert!(down_len <= sent.datagram_len);
         }
@@ -78,7 +82,7 @@ fn an_answer_goes_to_the_token_that_came_with_the_datagram() {
 }
 
 #[test]
-fn what_is_no_datagram_is_refused() {
+fn malformed_datagrams_are_refused() {
     let service = service();
     let (_, _, sent) = good(&service);
     for len in 0..12 + 16 + 16 {
@@ -94,10 +98,10 @@ fn what_is_no_datagram_is_refused() {
 }
 
 #[test]
-fn a_datagram_that_passes_offset_is_refused() {
+fn a_datagram_beyond_offset_is_refused() {
     let service = service();
     let (from, to, ..) = agents();
-    // 12 + 16 + 16 + 84 bytes of payload end where OFFSET does.
+    // A payload of 12 + 16 + 16 + 84 bytes ends at OFFSET.
     let fits = from.data(&service, to.token(&service), 254, &[0; 84]);
     assert!(forward(&service, NOW, &fits).is_ok());
     let passes = from.data(&service, to.token(&service), 254, &[0; 85]);
@@ -121,7 +125,7 @@ fn bodies_beyond_the_mtu_are_refused() {
 }
 
 #[test]
-fn own_tokens_that_are_not_ours_are_refused() {
+fn own_tokens_of_others_are_refused() {
     let service = service();
     let (v4, other_v4, v6, _) = agents();
     for (from, to) in [(&v4, &other_v4), (&v6, &v4)] {
@@ -131,7 +135,7 @@ fn own_tokens_that_are_not_ours_are_refused() {
                 assert_eq!(refused(&service, &flip(&sent, at, bit)), DropReason::OwnToken);
             }
         }
-        // The same agent's, of a service at another VIP, with other secrets, of another epoch.
+        // Tokens of the same agent: of another VIP, of other secrets, of another epoch.
         let elsewhere = TunnelService {
             vip4: Some(
                 TunnelVip::new(addr("203.0.113.20:444"), &key_file(two_epochs(NOW))).unwrap(),
@@ -149,12 +153,12 @@ fn own_tokens_that_are_not_ours_are_refused() {
 }
 
 #[test]
-fn a_parity_that_is_not_the_tokens_is_refused() {
+fn a_parity_other_than_the_tokens_is_refused() {
     let service = service_with(two_epochs(NOW));
     let (_, _, sent) = good(&service);
     assert_eq!(refused(&service, &flip(&sent, 0, 0)), DropReason::OwnToken);
     assert_eq!(refused(&service, &flip(&sent, 0, 1)), DropReason::DestinationToken);
-    // Where there is no such epoch at all:
+    // At a POP without an epoch of this parity:
     let service = super::service();
     let (_, _, sent) = good(&service);
     assert_eq!(refused(&service, &flip(&sent, 0, 0)), DropReason::OwnTokenEpoch);
@@ -169,12 +173,14 @@ fn epochs_end_a_day_after_their_successors_begin() {
     let old = service_with(two_epochs(later(1)));
     let sent = from.data(&old, to.token(&old), 0, b"");
     let new = service_with(two_epochs(NOW));
-    let current = |agent: &Agent| agent.token(&new);
-    let at = |epochs: UnixTime, sent: &Sent| forward(&service_with(two_epochs(epochs)), NOW, sent);
+    let current = |agent: &TestAgent| agent.token(&new);
+    let at = |epochs: UnixTime, sent: &TestSegment| {
+        forward(&service_with(two_epochs(epochs)), NOW, sent)
+    };
     let before = |ms| UnixTime::from_millis(NOW.as_millis() - ms);
     assert!(at(before(day - 1), &sent).is_ok());
     assert_eq!(at(before(day), &sent), Err(DropReason::OwnTokenEpoch));
-    // An old destination alone; and an old sender alone, which is told first.
+    // An old destination alone, and an old sender, which is checked first.
     let header = DataHeader { sender_odd: false, ..from.header(&old, to.token(&old), 0) };
     let to_old = from.data_with(&old, &header, to.token(&old), current(&from), b"");
     assert!(at(before(day - 1), &to_old).is_ok());
@@ -183,7 +189,7 @@ fn epochs_end_a_day_after_their_successors_begin() {
     let from_old = from.data_with(&old, &header, current(&to), from.token(&old), b"");
     assert!(at(before(day - 1), &from_old).is_ok());
     assert_eq!(at(before(day), &from_old), Err(DropReason::OwnTokenEpoch));
-    // The next epoch's are accepted before it begins.
+    // Tokens of the next epoch are accepted before it begins.
     let early = from.data_with(
         &new,
         &DataHeader { sender_odd: false, destination_odd: false, ..header },
@@ -199,14 +205,14 @@ fn tokens_of_other_addresses_are_refused() {
     let service = service();
     let (from, to, sent) = good(&service);
     for address in ["192.0.2.1:40001", "192.0.2.7:40000"] {
-        // With the numbers that the thief itself would be right with.
-        let thief = Agent { addr: addr(address), ..from.clone() };
+        // With the numbers of the thief itself.
+        let thief = TestAgent { addr: addr(address), ..from.clone() };
         let header = from.header(&service, to.token(&service), 3);
         let own = from.token(&service);
         let stolen = thief.data_with(&service, &header, to.token(&service), own, b"the body");
         assert_eq!(refused(&service, &stolen), DropReason::TokenSource);
     }
-    // A token of the other family can be nobody's here.
+    // No agent here has a token of the other family.
     let v6 = agents().2;
     let header = v6.header(&service, to.token(&service), 3);
     let own = v6.token(&service);
@@ -229,7 +235,7 @@ fn numbers_of_other_ticks_are_refused() {
     let (v4, other_v4, v6, _) = agents();
     for (from, to) in [(&v4, &other_v4), (&v6, &v4)] {
         let sent = from.data(&service, to.token(&service), 3, b"the body");
-        let judge = |sent: Sent| forward(&service, NOW, &sent).map(drop);
+        let judge = |sent: TestSegment| forward(&service, NOW, &sent).map(drop);
         let by = |right| if right { Ok(()) } else { Err(DropReason::NotInSequence) };
         for ticks in -15..=6 {
             let seq = judge(sent.edit(|sent| sent.seq = from.seq(ticks).plus(3 * 64)));
@@ -245,7 +251,7 @@ fn numbers_of_other_ticks_are_refused() {
             assert_eq!(judge(sent.edit(|sent| sent.seq = sent.seq.plus(off))), by(false), "{off}");
             assert_eq!(judge(sent.edit(|sent| sent.ack = sent.ack.plus(off))), by(false), "{off}");
         }
-        // The offset in the header and the one in the numbers are the same, or it is refused.
+        // The offsets of the header and of the numbers must be equal.
         assert_eq!(judge(sent.edit(|sent| sent.payload[1] += 1)), by(false));
         // Numbers of another base: 0x10000 is 16 ticks.
         let mut rewritten = from.clone();
@@ -266,7 +272,7 @@ fn a_destination_without_a_vip_is_refused() {
 }
 
 #[test]
-fn destination_tokens_that_are_not_ours_are_refused() {
+fn destination_tokens_of_others_are_refused() {
     let service = service();
     let (v4, other_v4, v6, _) = agents();
     for (from, to) in [(&v4, &other_v4), (&v4, &v6)] {
@@ -305,16 +311,16 @@ fn destinations_that_are_no_agents_addresses_are_refused() {
     let not_to = |ip: IpAddr| ip != to.addr.ip();
     let result = accept(&service, NOW, &sent.segment(), not_to);
     assert_eq!(result, Err(DropReason::DestinationNotAllowed));
-    let nowhere = Agent { addr: addr("192.0.2.2:0"), ..to };
+    let nowhere = TestAgent { addr: addr("192.0.2.2:0"), ..to };
     let sent = from.data(&service, nowhere.token(&service), 0, b"");
     assert_eq!(refused(&service, &sent), DropReason::DestinationNotAllowed);
 }
 
 #[test]
-fn the_sender_is_judged_before_the_destination() {
+fn the_sender_is_checked_before_the_destination() {
     let service = service();
     let (from, _, _, stranger) = agents();
-    // Everything wrong at once, put right one by one.
+    // All is wrong at first, and corrected one by one.
     let mut to = stranger.token(&service);
     let foreign = match &mut to.token {
         Token::V4(bytes) => std::mem::replace(bytes, [7; 16]),

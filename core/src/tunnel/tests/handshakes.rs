@@ -1,4 +1,4 @@
-//! What a segment is, and the answer to a SYN.
+//! The kinds of segments, and the answer to a SYN.
 
 use super::*;
 use crate::tunnel::SegmentKind;
@@ -7,12 +7,13 @@ use crate::verdict::DropReason;
 use crate::wire::tcp::{FIN, RST, SYN};
 
 #[test]
-fn segments_are_what_their_flags_and_type_say() {
+fn segments_are_classified_by_flags_and_type() {
     let (service, agent) = (service(), acme("192.0.2.1:40000"));
     let keepalive = agent.keepalive(&service);
     let data = agent.data(&service, agent.token(&service), 0, b"body");
-    let with =
-        |sent: &Sent, flags| SegmentKind::of(&sent.edit(|sent| sent.flags = flags).segment());
+    let with = |sent: &TestSegment, flags| {
+        SegmentKind::of(&sent.edit(|sent| sent.flags = flags).segment())
+    };
     let empty = keepalive.edit(|sent| sent.payload.clear());
 
     assert_eq!(SegmentKind::of(&keepalive.segment()), Ok(SegmentKind::Keepalive));
@@ -51,19 +52,19 @@ fn a_syn_is_answered_with_the_number_of_the_tick() {
             window_scale: false,
         };
         assert_eq!(syn_ack(&service, NOW, &syn.segment()), Ok(expected));
-        // Data on a SYN is not taken.
+        // Data on a SYN is not acknowledged.
         let with_data = syn.edit(|sent| sent.payload = b"early".to_vec());
         assert_eq!(syn_ack(&service, NOW, &with_data.segment()), Ok(expected));
         // NOP, window scale, MSS.
         let scaled = syn.edit(|sent| sent.options = vec![1, 3, 3, 7, 2, 4, 5, 180]);
         let answer = syn_ack(&service, NOW, &scaled.segment()).unwrap();
         assert_eq!(answer, SynAck { window_scale: true, ..expected });
-        // A 3 that is no kind; options behind their end; a length that lies.
+        // A 3 that is no kind; options after their end; a false length.
         for options in [vec![2, 4, 3, 3], vec![0, 3, 3, 7], vec![3, 1, 3, 3], vec![3]] {
             let unscaled = syn.edit(|sent| sent.options = options);
             assert_eq!(syn_ack(&service, NOW, &unscaled.segment()), Ok(expected));
         }
-        // All of the tick the same, then a stride on.
+        // The same within the tick, then a stride further.
         let at = |ms| syn_ack(&service, UnixTime::from_millis(ms), &syn.segment()).unwrap().seq;
         assert_eq!(at(N * 8000), expected.seq);
         assert_eq!(at(N * 8000 + 7999), expected.seq);
@@ -72,7 +73,7 @@ fn a_syn_is_answered_with_the_number_of_the_tick() {
 }
 
 #[test]
-fn a_vip_that_is_not_there_answers_nobody() {
+fn a_service_without_the_vip_does_not_answer() {
     let full = service();
     let syn = acme("192.0.2.1:40000").segment(&full, Vec::new());
     let without = TunnelService { vip4: None, ..full };

@@ -6,20 +6,29 @@ use crate::tunnel::{Return, Token};
 use crate::verdict::DropReason;
 
 /// The answer of the POP with the number 5.
-fn answer(service: &TunnelService, now: UnixTime, sent: &Sent) -> Result<ReplySegment, DropReason> {
+fn answer(
+    service: &TunnelService,
+    now: UnixTime,
+    sent: &TestSegment,
+) -> Result<ReplySegment, DropReason> {
     let segment = sent.segment();
     keepalive::reply(&keepalive::check(service, now, &segment)?, 5, &segment)
 }
 
-/// What the reply to `sent` says, of which `agent` checked the MAC.
-fn told(service: &TunnelService, now: UnixTime, agent: &Agent, sent: &Sent) -> KeepaliveReply {
+/// The reply to `sent`, whose MAC `agent` verified.
+fn told(
+    service: &TunnelService,
+    now: UnixTime,
+    agent: &TestAgent,
+    sent: &TestSegment,
+) -> KeepaliveReply {
     let reply = answer(service, now, sent).unwrap();
     assert!(KeepaliveReply::mac_holds(&reply.payload, &agent.key.key));
     KeepaliveReply::parse(&reply.payload, agent.family()).unwrap()
 }
 
 #[test]
-fn an_aligned_agent_is_told_all_and_given_its_token() {
+fn an_aligned_agent_gets_its_token() {
     let service = service();
     for (agent, len) in [(agents().0, 74), (agents().2, 102)] {
         let request = agent.keepalive(&service);
@@ -51,19 +60,19 @@ fn an_aligned_agent_is_told_all_and_given_its_token() {
 }
 
 #[test]
-fn a_base_is_aligned_also_where_clocks_differ() {
+fn a_base_is_aligned_even_where_clocks_differ() {
     let service = service();
     let mut agent = agents().0;
     let high = (agent.base >> 16) as u16;
-    // What an agent of this tick sends, at POPs whose clocks are ahead of it, and behind.
+    // A request of this tick, at POPs whose clocks are ahead or behind.
     for ahead in -20..=20 {
         let request = agent.keepalive(&service);
-        // Its ack would not be accepted so far off, and is not what this is about.
+        // Its ack is made valid, as that is not the subject of this test.
         let request = request.edit(|sent| sent.ack = number(&service, agent.addr, ahead).plus(1));
         let told = told(&service, later(ahead), &agent, &request);
         assert_eq!(told.base_low, 0x8000u16.wrapping_sub((ahead * 4096) as u16));
         let tokens = &service.vip4.as_ref().unwrap().tokens;
-        // 16 ticks off the low bits are the same again, and the token is one of another base.
+        // With a difference of 16 ticks the low bits repeat, and the token is of another base.
         let off = [-20, -19, -18, -17, -16, -15, -14, -13, -12, -11, -10, -9, -8];
         let far_ahead = [9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20];
         let base_high = told.token.map(|token| tokens.open(NOW, false, &token).unwrap().base_high);
@@ -81,7 +90,7 @@ fn a_base_is_aligned_also_where_clocks_differ() {
 }
 
 #[test]
-fn strides_that_are_no_part_of_the_alignment_do_not_count() {
+fn strides_that_do_not_divide_the_alignment_are_handled() {
     let constants = Constants { stride: 1000, ..Constants::default() };
     for (base_low, aligned) in [
         (0x8000, true),
@@ -129,7 +138,7 @@ fn acks_of_other_ticks_are_refused() {
                 assert_eq!(with(number.plus(off)), Err(DropReason::KeepaliveAck), "{off}");
             }
         }
-        // The right ones of another agent.
+        // The numbers of another agent.
         let other = acme("192.0.2.9:9");
         let ack = number(&service, other.addr, 0).plus(1);
         assert_eq!(with(ack), Err(DropReason::KeepaliveAck));
@@ -137,7 +146,7 @@ fn acks_of_other_ticks_are_refused() {
 }
 
 #[test]
-fn what_is_no_request_is_refused() {
+fn malformed_requests_are_refused() {
     let service = service();
     for agent in [agents().0, agents().2] {
         let good = agent.keepalive(&service);
@@ -164,14 +173,14 @@ fn what_is_no_request_is_refused() {
 }
 
 #[test]
-fn agents_that_are_not_known_are_refused() {
+fn unlisted_agents_are_refused() {
     let service = service();
     let with = |service: &TunnelService, tenant, agent| {
         let mut unknown = agents().0;
         unknown.key = AgentKey { tenant, agent, ..unknown.key };
         answer(service, NOW, &unknown.keepalive(service)).map(drop)
     };
-    let revoked = Agent::new("other", 2, "192.0.2.1:40000");
+    let revoked = TestAgent::new("other", 2, "192.0.2.1:40000");
     let request = revoked.keepalive(&service);
     assert_eq!(answer(&service, NOW, &request), Err(DropReason::UnknownAgent));
     for (tenant, agent) in [(1, 3), (0, 1), (3, 1), (1, 0), (0xffff, u32::MAX)] {
@@ -187,7 +196,7 @@ fn wrong_macs_are_refused() {
     let service = service();
     for agent in [agents().0, agents().2] {
         let good = agent.keepalive(&service);
-        let refused = |sent: &Sent| {
+        let refused = |sent: &TestSegment| {
             assert_eq!(answer(&service, NOW, sent), Err(DropReason::KeepaliveMac));
         };
         let len = good.payload.len();
@@ -210,7 +219,7 @@ fn wrong_macs_are_refused() {
 
 #[test]
 fn the_cheap_checks_come_first() {
-    // All wrong at once: the form is told first, then the ack, then the agent, then the MAC.
+    // All is wrong: the form is checked first, then the ack, the agent and the MAC.
     let service = service();
     let agent = agents().0;
     let mut sent = agent.keepalive(&service).edit(|sent| {
@@ -229,7 +238,7 @@ fn the_cheap_checks_come_first() {
 }
 
 #[test]
-fn a_reply_of_another_agent_is_none() {
+fn a_reply_to_another_agent_does_not_hold() {
     let service = service();
     let agent = agents().0;
     let mut reply = answer(&service, NOW, &agent.keepalive(&service)).unwrap().payload;

@@ -1,4 +1,4 @@
-//! Messages: what is written is read again, by both sides, whatever comes.
+//! Messages: both sides read what they write, and arbitrary bytes do no harm.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -73,7 +73,7 @@ proptest! {
         prop_assert_eq!(MessageType::of(&out), Some(MessageType::KeepaliveReply));
         prop_assert_eq!(KeepaliveReply::parse(&out[..len], family), Ok(reply));
         prop_assert!(KeepaliveReply::mac_holds(&out[..len], &KEY));
-        // Each must be there whole.
+        // A message that is cut off is refused.
         prop_assert_eq!(KeepaliveReply::parse(&out[..len - 1], family), Err(Malformed));
     }
 
@@ -102,10 +102,11 @@ proptest! {
 
     #[test]
     fn any_bytes_are_read_or_refused(
-        first in any::<Option<(u8, u8)>>(), mut bytes in proptest::collection::vec(any::<u8>(), 0..120),
+        first in any::<Option<(u8, u8)>>(),
+        mut bytes in proptest::collection::vec(any::<u8>(), 0..120),
         family in any_family(), cut: bool,
     ) {
-        // Often enough with the right type, version and length.
+        // Often with a right type, version and length.
         if let (Some((kind, flags)), Some(head)) = (first, bytes.first_chunk_mut()) {
             *head = [((kind % 5) << 4) | (flags % 2), 1];
         }

@@ -1,4 +1,4 @@
-//! The POP's side of tunnels: round trips, and every refusal with all else being right.
+//! The POP's side of tunnels: round trips, and every refusal with all else right.
 
 mod data;
 mod handshakes;
@@ -22,11 +22,11 @@ use crate::seq::SeqNum;
 use crate::time::{Tick, UnixTime};
 use crate::wire::tcp::{ACK, PSH};
 
-/// The tick of all that happens unless said otherwise, and a moment in it.
+/// The tick of most tests, and a time in it.
 const N: u64 = 220_000_000;
 const NOW: UnixTime = UnixTime::from_millis(N * 8000 + 1234);
 
-/// A moment `ticks` after [`NOW`].
+/// The time `ticks` after [`NOW`].
 fn later(ticks: i64) -> UnixTime {
     UnixTime::from_millis(NOW.as_millis().wrapping_add_signed(ticks * 8000))
 }
@@ -84,21 +84,21 @@ fn number(service: &TunnelService, agent: SocketAddr, ticks: i64) -> SeqNum {
     predict::at(start, service.constants.stride, Tick(N.wrapping_add_signed(ticks)))
 }
 
-/// An agent, as plain as it can be.
+/// A simple agent.
 #[derive(Clone, Debug)]
-struct Agent {
+struct TestAgent {
     addr: SocketAddr,
     key: AgentKey,
     base: u32,
 }
 
-impl Agent {
+impl TestAgent {
     fn new(tenant: &str, number: u32, address: &str) -> Self {
         let tenants = tenants();
         let tenant = tenants.get(tenant).unwrap();
         let key = crate::keys::agent_key(&tenant.key, number).unwrap();
         let key = AgentKey { tenant: tenant.id, agent: number, key };
-        Agent { addr: addr(address), key, base: 0xfffd_8000 }
+        TestAgent { addr: addr(address), key, base: 0xfffd_8000 }
     }
 
     fn family(&self) -> Family {
@@ -109,16 +109,16 @@ impl Agent {
         predict::at(SeqNum(self.base), 4096, Tick(N.wrapping_add_signed(ticks))).plus(1)
     }
 
-    /// Its token, as a POP of `service` with the number 5 gives it.
+    /// Its token, as the POP of `service` with the number 5 issues it.
     fn token(&self, service: &TunnelService) -> PublicToken {
         let tokens = &service.vip(self.family()).unwrap().tokens;
         let high = (self.base >> 16) as u16;
         tokens.seal(NOW, self.addr, high, self.key.tenant, 5).unwrap()
     }
 
-    fn segment(&self, service: &TunnelService, payload: Vec<u8>) -> Sent {
+    fn segment(&self, service: &TunnelService, payload: Vec<u8>) -> TestSegment {
         let around = self.family().ip_header_len() + 20;
-        Sent {
+        TestSegment {
             src: self.addr,
             dst: service.vip(self.family()).unwrap().addr,
             seq: self.seq(0),
@@ -131,7 +131,7 @@ impl Agent {
     }
 
     /// A keepalive request with the nonce 99.
-    fn keepalive(&self, service: &TunnelService) -> Sent {
+    fn keepalive(&self, service: &TunnelService) -> TestSegment {
         let request =
             KeepaliveRequest { tenant: self.key.tenant, agent: self.key.agent, nonce: 99 };
         let mut payload = [0xff; KEEPALIVE_LEN_MAX];
@@ -159,7 +159,7 @@ impl Agent {
         to: PublicToken,
         offset_steps: u8,
         body: &[u8],
-    ) -> Sent {
+    ) -> TestSegment {
         let header = self.header(service, to, offset_steps);
         self.data_with(service, &header, to, self.token(service), body)
     }
@@ -171,17 +171,17 @@ impl Agent {
         to: PublicToken,
         own: PublicToken,
         body: &[u8],
-    ) -> Sent {
+    ) -> TestSegment {
         let payload =
             [&header.write_up()[..], to.token.as_bytes(), own.token.as_bytes(), body].concat();
         let sent = self.segment(service, payload);
-        Sent { seq: sent.seq.plus(header.offset()), ..sent }
+        TestSegment { seq: sent.seq.plus(header.offset()), ..sent }
     }
 }
 
-/// A segment of an agent's, with its bytes.
+/// A segment of an agent, with its bytes.
 #[derive(Clone, Debug)]
-struct Sent {
+struct TestSegment {
     src: SocketAddr,
     dst: SocketAddr,
     seq: SeqNum,
@@ -192,7 +192,7 @@ struct Sent {
     datagram_len: usize,
 }
 
-impl Sent {
+impl TestSegment {
     fn segment(&self) -> TunnelSegment<'_> {
         TunnelSegment {
             src: self.src,
@@ -206,23 +206,23 @@ impl Sent {
         }
     }
 
-    fn edit(&self, edit: impl FnOnce(&mut Sent)) -> Sent {
+    fn edit(&self, edit: impl FnOnce(&mut TestSegment)) -> TestSegment {
         let mut sent = self.clone();
         edit(&mut sent);
         sent
     }
 }
 
-fn acme(address: &str) -> Agent {
-    Agent::new("acme", 1, address)
+fn acme(address: &str) -> TestAgent {
+    TestAgent::new("acme", 1, address)
 }
 
 /// Agents of one tenant, of both families, and one of the other tenant.
-fn agents() -> (Agent, Agent, Agent, Agent) {
+fn agents() -> (TestAgent, TestAgent, TestAgent, TestAgent) {
     (
         acme("192.0.2.1:40000"),
-        Agent::new("acme", 2, "192.0.2.2:40001"),
-        Agent::new("acme", 2, "[2001:db8:1::7]:40002"),
-        Agent::new("other", 1, "192.0.2.3:40003"),
+        TestAgent::new("acme", 2, "192.0.2.2:40001"),
+        TestAgent::new("acme", 2, "[2001:db8:1::7]:40002"),
+        TestAgent::new("other", 1, "192.0.2.3:40003"),
     )
 }

@@ -1,4 +1,4 @@
-//! Tokens of many datagrams opened side by side, against one after the other.
+//! Tokens of many datagrams, opened side by side and one after the other.
 
 use proptest::prelude::*;
 
@@ -11,7 +11,7 @@ proptest! {
         sent in proptest::collection::vec(any::<(u8, u8, bool, u16, u8)>(), 0..=MANY),
         now in -20i64..20_000, one_family: bool, missing in prop_oneof![4 => Just(0), 1 => 0u8..3],
     ) {
-        // Epoch 8 begins in between: at some moments 7 is over.
+        // Epoch 7 has expired at some of these times.
         let mut service = service_with(two_epochs(later(1)));
         let others = service_with(Epochs::single(Secret::new([3; 32])));
         let (a, b, c, d) = agents();
@@ -22,7 +22,7 @@ proptest! {
             let (from, to) =
                 (&agents[usize::from(from) % count], &agents[usize::from(to) % count]);
             let maker = if maker < 20 { &others } else { &service };
-            let token = |agent: &Agent, late: bool| {
+            let token = |agent: &TestAgent, late: bool| {
                 let moment = if late { later(2) } else { NOW };
                 let high = (agent.base >> 16) as u16;
                 let tokens = &maker.vip(agent.family()).unwrap().tokens;
@@ -52,7 +52,7 @@ proptest! {
             2 => service.vip6 = None,
             _ => {}
         }
-        // Every third lane is another service's, and stays as it is.
+        // Every third lane is of another service, and does not change.
         let lanes: Vec<u8> = (0..datagrams.len() as u8).filter(|lane| lane % 3 != 2).collect();
         let mut opened = vec![OpenedTokens::NOT; datagrams.len()];
         open_all(&service, now, &datagrams, &lanes, &mut opened);

@@ -1,4 +1,4 @@
-//! Tokens: what they hold, and their text.
+//! Tokens: their contents and their text.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -49,7 +49,7 @@ proptest! {
 
     #[test]
     fn any_text_is_read_or_refused(text in "\\PC*|[A-Za-z0-9_-]{20,50}") {
-        // What is read is written the same: a token has one text only.
+        // A token has one text only.
         if let Ok(token) = text.parse::<PublicToken>() {
             prop_assert_eq!(token.to_string(), text);
         }
@@ -77,8 +77,8 @@ fn every_token_differs() {
 }
 
 #[test]
-fn texts_that_are_no_tokens_say_why() {
-    // RFC 4648, section 10, with our own digits.
+fn texts_that_are_no_tokens_have_a_reason() {
+    // As in RFC 4648, section 10.
     let short = PublicToken { epoch: 0xfb, token: Token::V4([0xff; 16]) }.to_string();
     assert_eq!(short, "-_______________________"[..22].to_owned() + "8");
     let long = PublicToken { epoch: 0, token: Token::V6([0; 32]) }.to_string();
@@ -88,7 +88,7 @@ fn texts_that_are_no_tokens_say_why() {
         assert_eq!(parse(text), Err(ParseTokenError::Length), "{text}");
     }
     assert_eq!(parse(&"A".repeat(10_000)), Err(ParseTokenError::Length));
-    // Digits of other base64; padding; bits left over.
+    // Digits of other base64; padding; remaining bits.
     let last = short[..22].to_owned() + "9";
     for text in [&short.replace('_', "/"), &format!("{short}="), &format!(" {long}"), &last] {
         assert_eq!(parse(text), Err(ParseTokenError::Digit), "{text}");

@@ -1,17 +1,18 @@
-//! Opens many tokens side by side, so that the cipher's pipeline is filled.
+//! Opens many tokens side by side, to fill the cipher's pipeline.
 
 use std::net::Ipv6Addr;
 
 use arrayvec::ArrayVec;
 
-use super::{CHECK_LEN, EpochKeys, OpenError, Return, Sealer, Token, TokenKeys};
+use super::sealer::{CHECK_LEN, Sealer};
+use super::{EpochKeys, OpenError, Return, Token, TokenKeys};
 use crate::crypto::Block;
 use crate::time::UnixTime;
 use crate::wire::get_u64;
 
 impl TokenKeys {
     /// [`TokenKeys::open`] of all `tokens`, each with whether its epoch is odd, computed side by
-    /// side. `each` is told the place of a token in `tokens` and what comes of it, once for each.
+    /// side. Calls `each` once for each token, with its place in `tokens` and the result.
     #[inline]
     pub fn open_all(
         &self,
@@ -60,7 +61,7 @@ impl EpochKeys {
                 }
             }
             Sealer::V6 { mac, mask } => {
-                // Behind each other: the check, the masked address, what follows it.
+                // The check, the masked address, and the masked fields after it.
                 let mut masked = ArrayVec::<(u64, u128, u64), MANY>::new();
                 let mut streams = ArrayVec::<[Block; 2], MANY>::new();
                 for (place, token) in tokens {
@@ -86,7 +87,7 @@ impl EpochKeys {
                 mac.macs_of_padded(&messages, &mut macs);
                 let rest = masked.iter().zip(&messages).zip(&macs);
                 for (place, (((check, ..), [ip, tail]), mac)) in places.iter().zip(rest) {
-                    // Numbers are compared in one step, which tells nothing of where they differ.
+                    // One comparison of numbers takes the same time wherever they differ.
                     let holds = get_u64(mac, 0) == *check;
                     let agent = Ipv6Addr::from_bits(*ip).into();
                     let found = holds.then(|| Return::with_tail(agent, (tail >> 64) as u64));
@@ -102,5 +103,5 @@ fn get_u128(bytes: &[u8], at: usize) -> u128 {
     u128::from(get_u64(bytes, at)) << 64 | u128::from(get_u64(bytes, at + 8))
 }
 
-/// Tokens that are opened side by side at most.
+/// Most tokens that are opened side by side.
 const MANY: usize = 64;
