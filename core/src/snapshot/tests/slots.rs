@@ -1,6 +1,7 @@
 //! The slots of counters, which follow the names of services.
 
 use super::*;
+use crate::net::MAX_SERVICES;
 
 #[test]
 fn a_reload_keeps_the_slots_of_names() {
