@@ -126,7 +126,7 @@ impl Links {
         let targets: Vec<IpAddr> = snapshot
             .relays()
             .flat_map(|relay| relay.mode.targets())
-            .map(|target| target.ip)
+            .map(|target| target.ip())
             .collect();
         let mac = |index| macs.get(index);
         Links {

@@ -7,7 +7,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::{BitAnd, BitOr, Not};
 
-use super::special;
+use super::{Endpoint, IpEndpoint, special};
 
 /// An IP address as the number that its text stands for.
 pub trait Address:
@@ -34,6 +34,8 @@ pub trait Address:
     fn number(self) -> u128;
     /// A number that is spread evenly over addresses which are alike.
     fn spread(self) -> u32;
+    /// The endpoint of this family, if `at` is of it.
+    fn of_endpoint(at: &IpEndpoint) -> Option<Endpoint<Self>>;
     /// The prefix of this family, if `net` is of it.
     fn of_net(net: IpNet) -> Option<Net<Self>>;
 }
@@ -76,6 +78,14 @@ impl Address for u32 {
     #[inline]
     fn spread(self) -> u32 {
         self.wrapping_mul(0x9e37_79b9) >> 8
+    }
+
+    #[inline(always)]
+    fn of_endpoint(at: &IpEndpoint) -> Option<Endpoint<u32>> {
+        match at {
+            IpEndpoint::V4(at) => Some(*at),
+            IpEndpoint::V6(_) => None,
+        }
     }
 
     fn of_net(net: IpNet) -> Option<Net<Self>> {
@@ -125,6 +135,14 @@ impl Address for u128 {
     fn spread(self) -> u32 {
         let halves = (self >> 64) as u64 ^ (self as u64).rotate_left(29);
         (halves.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as u32
+    }
+
+    #[inline(always)]
+    fn of_endpoint(at: &IpEndpoint) -> Option<Endpoint<u128>> {
+        match at {
+            IpEndpoint::V4(_) => None,
+            IpEndpoint::V6(at) => Some(*at),
+        }
     }
 
     fn of_net(net: IpNet) -> Option<Net<Self>> {

@@ -6,8 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 use super::Address;
 
 /// An address and a TCP port. The address is a number, as its text stands for, of IPv4 or (as
-/// [`Endpoint6`]) of IPv6; or it is of either family, as [`IpEndpoint`]. Ordered by address, then
-/// port.
+/// [`Endpoint6`]) of IPv6. Ordered by address, then port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint<A = u32> {
     /// The address.
@@ -20,13 +19,37 @@ pub struct Endpoint<A = u32> {
 pub type Endpoint6 = Endpoint<u128>;
 
 /// An address of either family and a TCP port.
-pub type IpEndpoint = Endpoint<IpAddr>;
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum IpEndpoint {
+    /// Of IPv4.
+    V4(Endpoint),
+    /// Of IPv6.
+    V6(Endpoint6),
+}
 
 impl IpEndpoint {
+    /// The address.
+    #[inline(always)]
+    pub fn ip(&self) -> IpAddr {
+        match self {
+            IpEndpoint::V4(at) => at.ip.ip(),
+            IpEndpoint::V6(at) => at.ip.ip(),
+        }
+    }
+
+    /// The port.
+    #[inline(always)]
+    pub const fn port(&self) -> u16 {
+        match self {
+            IpEndpoint::V4(at) => at.port,
+            IpEndpoint::V6(at) => at.port,
+        }
+    }
+
     /// The endpoint as one of the family of `A`, if it is of that family.
     #[inline(always)]
-    pub fn of_family<A: Address>(self) -> Option<Endpoint<A>> {
-        Some(Endpoint { ip: A::of(self.ip)?, port: self.port })
+    pub fn of_family<A: Address>(&self) -> Option<Endpoint<A>> {
+        A::of_endpoint(self)
     }
 }
 
@@ -62,21 +85,24 @@ impl From<SocketAddrV6> for Endpoint6 {
 
 impl From<SocketAddr> for IpEndpoint {
     fn from(from: SocketAddr) -> Self {
-        Endpoint { ip: from.ip(), port: from.port() }
+        match from {
+            SocketAddr::V4(at) => IpEndpoint::V4(at.into()),
+            SocketAddr::V6(at) => IpEndpoint::V6(at.into()),
+        }
     }
 }
 
 impl From<Endpoint> for IpEndpoint {
     #[inline(always)]
     fn from(from: Endpoint) -> Self {
-        Endpoint { ip: from.ip.ip(), port: from.port }
+        IpEndpoint::V4(from)
     }
 }
 
 impl From<Endpoint6> for IpEndpoint {
     #[inline(always)]
     fn from(from: Endpoint6) -> Self {
-        Endpoint { ip: from.ip.ip(), port: from.port }
+        IpEndpoint::V6(from)
     }
 }
 
@@ -106,7 +132,7 @@ impl From<Endpoint6> for SocketAddr {
 
 impl From<IpEndpoint> for SocketAddr {
     fn from(from: IpEndpoint) -> Self {
-        SocketAddr::new(from.ip, from.port)
+        SocketAddr::new(from.ip(), from.port())
     }
 }
 
@@ -132,12 +158,12 @@ impl IpEndpoints {
     /// From `src` to `dst`; `None` when they are of different families.
     #[inline(always)]
     pub fn new(src: IpEndpoint, dst: IpEndpoint) -> Option<Self> {
-        match (src.ip, dst.ip) {
-            (IpAddr::V4(_), IpAddr::V4(_)) => {
-                Some(IpEndpoints::V4(Endpoints { src: src.of_family()?, dst: dst.of_family()? }))
+        match (src, dst) {
+            (IpEndpoint::V4(src), IpEndpoint::V4(dst)) => {
+                Some(IpEndpoints::V4(Endpoints { src, dst }))
             }
-            (IpAddr::V6(_), IpAddr::V6(_)) => {
-                Some(IpEndpoints::V6(Endpoints { src: src.of_family()?, dst: dst.of_family()? }))
+            (IpEndpoint::V6(src), IpEndpoint::V6(dst)) => {
+                Some(IpEndpoints::V6(Endpoints { src, dst }))
             }
             _ => None,
         }

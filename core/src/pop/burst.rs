@@ -108,7 +108,9 @@ fn outward<F: Frame, O: Output<F>>(
         Ok(mapping) => mapping,
         Err(reason) => return egress.drop(packet.service, *reason, frame),
     };
-    egress.note::<F>(Note::Mapped(relay.mode.name(), *mapping));
+    if O::EXPLAINS {
+        egress.note::<F>(Note::Mapped(relay.mode.name(), *mapping));
+    }
     if !egress.arrival.soft.pending_rsts.is_empty()
         && let Some(rst) = refusals::pending_rst(egress, packet, &frame, relay, mapping)
     {
@@ -141,10 +143,12 @@ fn inward<F: Frame, O: Output<F>>(
         Ok(mapping) => mapping,
         Err(reason) => return egress.drop(packet.service, *reason, frame),
     };
-    if !arrival.snapshot.client_ok(mapping.client.ip) || mapping.client.port == 0 {
+    if !arrival.snapshot.is_client(&mapping.client) {
         return egress.drop(packet.service, DropReason::BadTag, frame);
     }
-    egress.note::<F>(Note::Mapped(relay.mode.name(), *mapping));
+    if O::EXPLAINS {
+        egress.note::<F>(Note::Mapped(relay.mode.name(), *mapping));
+    }
     match segment::inward(packet, index, relay, mapping) {
         Ok(transmit) => {
             ship(egress, limits, packet, frame, &transmit);

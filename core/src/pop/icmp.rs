@@ -42,7 +42,7 @@ pub(super) fn error<F: Frame, O: Output<F>>(
     }
     let quote = match Quote::parse(ip.family(), bytes) {
         // The error goes to the sender of the segment.
-        Ok(quote) if quote.src().ip == ip.dst() => quote,
+        Ok(quote) if quote.src().ip() == ip.dst() => quote,
         _ => {
             let other = to == Destination::Other;
             let reason = if other { DropReason::NotOurs } else { DropReason::IcmpQuote };

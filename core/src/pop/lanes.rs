@@ -69,8 +69,8 @@ impl<I: Copy, T: Copy> Kind<I, T> {
         for_each_service(&self.services, |service, lanes| {
             let of_service: ArrayVec<I, BURST> =
                 lanes.iter().filter_map(|lane| inputs.get(usize::from(*lane)).copied()).collect();
-            let mut mapped = [not_mapped; BURST];
-            map(service, &of_service, mapped.get_mut(..of_service.len()).unwrap_or_default());
+            let mut mapped: ArrayVec<T, BURST> = lanes.iter().map(|_| not_mapped).collect();
+            map(service, &of_service, &mut mapped);
             for (lane, output) in lanes.iter().zip(mapped) {
                 if let Some(place) = outputs.get_mut(usize::from(*lane)) {
                     *place = output;

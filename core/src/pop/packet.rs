@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::lanes::Lane;
 use crate::frame::Frame;
-use crate::net::{IpEndpoint, ServiceIndex, Towards};
+use crate::net::{Endpoint, IpEndpoint, ServiceIndex, Towards};
 use crate::relay::rewrite::Segment;
 use crate::relay::rewrite::options::TimestampsAt;
 use crate::seq::SeqNum;
@@ -90,13 +90,21 @@ impl Packet {
     /// Source address and port of a segment.
     #[inline(always)]
     pub fn src(&self) -> IpEndpoint {
-        IpEndpoint { ip: self.segment.ip.src(), port: self.segment.tcp.src_port }
+        let port = self.segment.tcp.src_port;
+        match &self.segment.ip {
+            Datagram::V4(ip) => Endpoint { ip: ip.src, port }.into(),
+            Datagram::V6(ip) => Endpoint { ip: ip.header.src, port }.into(),
+        }
     }
 
     /// Destination address and port of a segment.
     #[inline(always)]
     pub fn dst(&self) -> IpEndpoint {
-        IpEndpoint { ip: self.segment.ip.dst(), port: self.segment.tcp.dst_port }
+        let port = self.segment.tcp.dst_port;
+        match &self.segment.ip {
+            Datagram::V4(ip) => Endpoint { ip: ip.dst, port }.into(),
+            Datagram::V6(ip) => Endpoint { ip: ip.header.dst, port }.into(),
+        }
     }
 
     /// Where the segment or ICMP message in the frame begins.

@@ -30,7 +30,7 @@ use crate::config::{Config, EgressConfig};
 use crate::crypto::HkdfError;
 use crate::fragment::FragmentHash;
 use crate::keys::{KeyFile, Tenants};
-use crate::net::{Endpoint, PortIndex, ServiceIndex, ServiceSlot};
+use crate::net::{Endpoint, IpEndpoint, PortIndex, ServiceIndex, ServiceSlot};
 use crate::problem::{Problem, Problems};
 use crate::relay::Relay;
 use crate::tunnel::TokenKeys;
@@ -242,6 +242,16 @@ impl Snapshot {
         match ip {
             IpAddr::V4(ip) => self.ipv4.meanings.get(ip.to_bits()) == 0,
             IpAddr::V6(ip) => self.ipv6.meanings.get(ip.to_bits()) == 0,
+        }
+    }
+
+    /// Whether `client` can be a client: its address can be one ([`Snapshot::client_ok`]), and it has
+    /// a port.
+    #[inline(always)]
+    pub fn is_client(&self, client: &IpEndpoint) -> bool {
+        match client {
+            IpEndpoint::V4(at) => self.ipv4.meanings.get(at.ip) == 0 && at.port != 0,
+            IpEndpoint::V6(at) => self.ipv6.meanings.get(at.ip) == 0 && at.port != 0,
         }
     }
 

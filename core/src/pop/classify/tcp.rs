@@ -73,7 +73,7 @@ fn from_client<F: Frame>(
 ) -> Result<Step, DropReason> {
     let tcp = packet.segment.tcp;
     let client = packet.src();
-    if !arrival.snapshot.client_ok(client.ip) || client.port == 0 {
+    if !arrival.snapshot.is_client(&client) {
         return Err(DropReason::SourceNotAllowed);
     }
     let Some(index) = packet.service else {
@@ -88,7 +88,7 @@ fn from_client<F: Frame>(
         Service::Tunnel(tunnel) => return tunnel::read(tunnel, index, packet, frame, lanes),
     };
     if tcp.has(tcp::SYN) {
-        limits.admit_syn(relay.slot, client.ip)?;
+        limits.admit_syn(relay.slot, client.ip())?;
     }
     let timestamps = match packet.timestamps {
         Some(_) => ClientTimestamps::Present,

@@ -129,10 +129,13 @@ pub(in crate::pop) fn ship<F: Frame, O: Output<F>, R: Transform>(
         }
     };
     let family = Family::of(*destination);
-    let len = frame.bytes().len().saturating_sub(l3);
+    // The length of an ICMP error shows only now.
+    let len = match R::IS_ICMP_ERROR {
+        true => frame.bytes().len().saturating_sub(l3),
+        false => total_len,
+    };
     let sent = match fragment_id {
         Some(id) => fragment::send(egress, &frame, l3, hop, family, id),
-        // Only the length of an ICMP error can be known so late.
         None if len > mtu => Err(DropReason::TooBig),
         None if egress.send(frame, l3, hop, family) => Ok(()),
         None => Err(DropReason::NoRoom),

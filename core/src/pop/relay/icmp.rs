@@ -12,13 +12,13 @@ use super::super::limits::Limits;
 use super::super::output::{Note, Output};
 use super::super::packet::Packet;
 use crate::frame::Frame;
-use crate::net::{Family, IpEndpoint, IpEndpoints, ServiceIndex, Towards};
+use crate::net::{Endpoint, Family, IpEndpoint, IpEndpoints, ServiceIndex, Towards};
 use crate::relay::Relay;
 use crate::relay::icmp::{ErrorRewrite, Quote, Seen, raised_mtu};
 use crate::relay::mapping::{ClientSide, ClientTimestamps, Mapping, Tag, TargetSide};
 use crate::relay::rewrite::options::{INSERTED_LEN, TimestampsOption};
 use crate::relay::rewrite::{IpRewrite, Timestamps};
-use crate::snapshot::{Destination, Snapshot};
+use crate::snapshot::{Destination, Snapshot, Tabled};
 use crate::verdict::DropReason;
 
 /// An ICMP error in hand.
@@ -40,32 +40,25 @@ impl QuotingError<'_> {
     /// The service that the quoted segment is of. To the VIP, its source is the VIP; else its
     /// destination is a target.
     pub fn service(&self, snapshot: &Snapshot) -> Option<ServiceIndex> {
-        let (src, dst) = (self.quote.src(), self.quote.dst());
-        match (src.ip, dst.ip) {
-            (IpAddr::V4(src_ip), IpAddr::V4(dst_ip)) => {
-                let (src_ip, dst_ip) = (src_ip.to_bits(), dst_ip.to_bits());
-                find(snapshot, self.to, (src_ip, src.port), (dst_ip, dst.port))
-            }
-            (IpAddr::V6(src_ip), IpAddr::V6(dst_ip)) => {
-                let (src_ip, dst_ip) = (src_ip.to_bits(), dst_ip.to_bits());
-                find(snapshot, self.to, (src_ip, src.port), (dst_ip, dst.port))
-            }
+        match (self.quote.src(), self.quote.dst()) {
+            (IpEndpoint::V4(src), IpEndpoint::V4(dst)) => find(snapshot, self.to, src, dst),
+            (IpEndpoint::V6(src), IpEndpoint::V6(dst)) => find(snapshot, self.to, src, dst),
             // Both are of the family of their header.
             _ => None,
         }
     }
 }
 
-fn find<A: crate::snapshot::Tabled>(
+fn find<A: Tabled>(
     snapshot: &Snapshot,
     to: Destination,
-    src: (A, u16),
-    dst: (A, u16),
+    src: Endpoint<A>,
+    dst: Endpoint<A>,
 ) -> Option<ServiceIndex> {
     match to {
-        Destination::Vip => snapshot.service_at(src.0, src.1),
-        Destination::Pool(pool) => snapshot.service_behind(pool, dst.0, dst.1),
-        _ => snapshot.transparent_service(dst.0, dst.1),
+        Destination::Vip => snapshot.service_at(src.ip, src.port),
+        Destination::Pool(pool) => snapshot.service_behind(pool, dst.ip, dst.port),
+        _ => snapshot.transparent_service(dst.ip, dst.port),
     }
 }
 
@@ -109,7 +102,7 @@ fn about_outward<F: Frame, O: Output<F>>(
     }
     let mapping = relay.mode.inward(TargetSide { egress: quote.src(), tag, target })?;
     let client = mapping.client;
-    if !arrival.snapshot.client_ok(client.ip) || client.port == 0 {
+    if !arrival.snapshot.is_client(&client) {
         return Err(error.stray(DropReason::BadTag));
     }
     egress.note::<F>(Note::Mapped(relay.mode.name(), mapping));
@@ -125,7 +118,7 @@ fn about_outward<F: Frame, O: Output<F>>(
         (Some(_), Seen::Timestamps(at)) => (Timestamps::SetValue(at, 0), 0),
         (Some(_), Seen::None | Seen::CutOff) => return Err(DropReason::IcmpQuote),
     };
-    let mtu = announced(egress, error, *mtu, client.ip).map(|mtu| mtu.saturating_sub(less));
+    let mtu = announced(egress, error, *mtu, client.ip()).map(|mtu| mtu.saturating_sub(less));
     let quote = quoted(client, relay.vip, timestamps)?;
     Ok((mapping, ErrorRewrite { quote, mtu }))
 }
@@ -144,7 +137,7 @@ fn about_inward<F: Frame, O: Output<F>>(
     if !arrival.takes_clients() {
         return egress.drop(of, DropReason::WrongSide, frame);
     }
-    if !arrival.snapshot.client_ok(client.ip) || client.port == 0 {
+    if !arrival.snapshot.is_client(&client) {
         return egress.drop(of, DropReason::IcmpQuote, frame);
     }
     let candidates: &[ClientTimestamps] = match (relay.mode.is_tagged(), error.quote.seen()) {
@@ -206,7 +199,7 @@ fn send_inward<F: Frame, O: Output<F>>(
         }
         (Some(_), _) => (Timestamps::Keep, INSERTED_LEN as u32),
     };
-    let mtu = announced(egress, error, *mtu, mapping.target.ip);
+    let mtu = announced(egress, error, *mtu, mapping.target.ip());
     let mtu = mtu.map(|mtu| if more > 0 { (mtu + more).min(u16::MAX.into()) } else { mtu });
     let rewrite = match quoted(mapping.target, mapping.egress, timestamps) {
         Ok(quote) => ErrorRewrite { quote, mtu },
@@ -252,7 +245,7 @@ fn send<F: Frame, O: Output<F>>(
     to: ErrorRewrite,
 ) -> bool {
     let destination = to.destination();
-    let rewrite = QuoteRewrite { to, quote: &error.quote, client: mapping.client.ip };
+    let rewrite = QuoteRewrite { to, quote: &error.quote, client: mapping.client.ip() };
     let transmit = Transmit { service, slot: relay.slot, towards, destination, rewrite };
     ship(egress, limits, error.packet, frame, &transmit)
 }

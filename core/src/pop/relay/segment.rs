@@ -75,8 +75,8 @@ fn transmit<'a>(
     to: IpRewrite,
 ) -> Transmit<SegmentRewrite<'a>> {
     let destination = match towards {
-        Towards::Targets => mapping.target.ip,
-        Towards::Clients => mapping.client.ip,
+        Towards::Targets => mapping.target.ip(),
+        Towards::Clients => mapping.client.ip(),
     };
     let rewrite = SegmentRewrite { to, mapping, ids: relay.ids.as_ref() };
     Transmit { service, slot: relay.slot, towards, destination, rewrite }
@@ -96,7 +96,7 @@ impl SegmentRewrite<'_> {
             return None;
         }
         let client = self.mapping.client.of_family::<u32>()?;
-        let (port, seq) = (self.mapping.target.port, packet.segment.tcp.seq);
+        let (port, seq) = (self.mapping.target.port(), packet.segment.tcp.seq);
         Some(self.ids?.packets.id(client, port, seq, total_len))
     }
 }

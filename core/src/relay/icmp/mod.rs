@@ -16,7 +16,7 @@ mod tests;
 use std::net::IpAddr;
 
 use crate::frame::Frame;
-use crate::net::{Family, IpEndpoint};
+use crate::net::IpEndpoint;
 use crate::relay::rewrite::IpRewrite;
 use crate::verdict::DropReason;
 use crate::wire::Datagram;
@@ -89,13 +89,8 @@ impl ErrorRewrite {
         }
     }
 
-    /// The family that the error goes on in.
-    pub fn family(&self) -> Family {
-        Family::of(self.addressee().ip)
-    }
-
     /// The address that the error goes to.
     pub fn destination(&self) -> IpAddr {
-        self.addressee().ip
+        self.addressee().ip()
     }
 }

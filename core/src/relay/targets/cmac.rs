@@ -9,8 +9,6 @@
 //! with K = HKDF(relay secret, "rendezvous", VIP, port), and the same rules for who wins. All clients
 //! of a service are of one family, so that no two of them have the same m.
 
-use std::net::IpAddr;
-
 use crate::config::MAX_TARGETS;
 use crate::crypto::{Block, Cmac, Key128};
 use crate::net::{Endpoint, Endpoint6, IpEndpoint};
@@ -38,9 +36,9 @@ impl Rendezvous {
     /// The target of a client of either family; none where there are no targets.
     #[inline]
     pub fn choose(&self, client: IpEndpoint) -> Option<Endpoint6> {
-        match client.ip {
-            IpAddr::V4(ip) => self.choose4(Endpoint { ip: ip.to_bits(), port: client.port }),
-            IpAddr::V6(ip) => self.choose6(Endpoint { ip: ip.to_bits(), port: client.port }),
+        match client {
+            IpEndpoint::V4(client) => self.choose4(client),
+            IpEndpoint::V6(client) => self.choose6(client),
         }
     }
 
@@ -96,11 +94,11 @@ impl Rendezvous {
 
     /// The weight of `target` for `client`: the definition.
     pub fn weight(&self, client: IpEndpoint, target: Endpoint6) -> u64 {
-        let ip = match client.ip {
-            IpAddr::V4(ip) => ip.octets().to_vec(),
-            IpAddr::V6(ip) => ip.octets().to_vec(),
+        let ip = match client {
+            IpEndpoint::V4(client) => client.ip.to_be_bytes().to_vec(),
+            IpEndpoint::V6(client) => client.ip.to_be_bytes().to_vec(),
         };
-        let (port, target_ip) = (client.port.to_be_bytes(), target.ip.to_be_bytes());
+        let (port, target_ip) = (client.port().to_be_bytes(), target.ip.to_be_bytes());
         let message = [&ip[..], &port, &target_ip, &target.port.to_be_bytes()].concat();
         high_half(&self.cmac.mac(&message))
     }

@@ -68,7 +68,7 @@ fn wanted<'a>(
     name: Option<&str>,
     client: SocketAddr,
 ) -> Result<Vec<&'a Relay>, Failure> {
-    let same_family = |relay: &&Relay| relay.vip.ip.is_ipv6() == client.is_ipv6();
+    let same_family = |relay: &&Relay| relay.vip.ip().is_ipv6() == client.is_ipv6();
     let Some(name) = name else {
         return Ok(snapshot.relays().filter(same_family).collect());
     };
@@ -141,8 +141,11 @@ pub(super) fn backward(
         .or_else(|| relay_of::<u128>(snapshot, egress, target));
     Ok(found.unwrap_or(Err(DropReason::UnknownTarget)).and_then(|relay| {
         let mapping = relay.mode.inward(TargetSide { egress, tag, target })?;
-        let client_ok = snapshot.client_ok(mapping.client.ip) && mapping.client.port != 0;
-        if client_ok { Ok(Line::new(relay, &mapping)) } else { Err(DropReason::BadTag) }
+        if snapshot.is_client(&mapping.client) {
+            Ok(Line::new(relay, &mapping))
+        } else {
+            Err(DropReason::BadTag)
+        }
     }))
 }
 
