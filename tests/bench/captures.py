@@ -1,14 +1,14 @@
 #!/usr/bin/python3
-"""Makes the captures of scripts/bench, and what must come out of them.
+"""Generates the captures of scripts/bench, and the expected output.
 
     captures.py FOLDER            writes min.in.pcap, min.out.pcap, 1514.in.pcap, 1514.out.pcap
     captures.py FOLDER --freeze   also writes their digests to captures.sha256 beside this script
 
 Each has 65,536 packets of as many connections, four kinds in equal parts: to the target and to the
-client, with and without client timestamps (cases 0 and 1). What must come out does not come from
-the POP's code: it is computed here as docs/protocol.md says, checksums in full, and compared with
-what the fixtures' spec.py and scapy make of a part of the packets. Exit 1 when a capture is not the
-frozen one. Needs Debian's python3-scapy and python3-numpy.
+client, with and without client timestamps (cases 0 and 1). The expected output does not come from
+the POP's code: it is computed here by docs/protocol.md, with checksums in full, and compared with
+the results of the fixtures' spec.py and scapy for a part of the packets. Exit 1 when a capture
+differs from the frozen one. Needs Debian's python3-scapy and python3-numpy.
 """
 
 import argparse
@@ -63,7 +63,9 @@ def feistel(bits, values):
         blocks = np.zeros((len(values), 16), dtype=np.uint8)
         blocks[:, 0] = i
         blocks[:, 8:] = half.astype(">u8").view(np.uint8).reshape(-1, 8)
-        low = np.ascontiguousarray(aes128(SERVICE.permutation, blocks)[:, 8:]).view(">u8").reshape(-1)
+        low = (
+            np.ascontiguousarray(aes128(SERVICE.permutation, blocks)[:, 8:]).view(">u8").reshape(-1)
+        )
         low = low.astype(np.uint64) & np.uint64(2**width - 1)
         a, b = (a ^ low, b) if i % 2 == 0 else (a, b ^ low)
     return a << np.uint64(b_bits) | b
@@ -86,7 +88,7 @@ def mapped(case, ips, ports):
 
 
 def clients(numbers):
-    """No two have the same address."""
+    """Clients, each with another address."""
     ips = np.uint64(0xC6120000) + numbers * np.uint64(7919) % np.uint64(131072)
     return ips, np.uint64(1024) + numbers * np.uint64(40503) % np.uint64(64512)
 
@@ -111,12 +113,19 @@ def checksums(data):
 
 
 def frames(numbers, macs, ends, stamps, ttl, data_len, pad):
-    """Frames whose fields are those of `segment`, with these addresses and timestamps."""
+    """Frames with the fields of `segment`, and these addresses and timestamps."""
     (src, sport), (dst, dport) = ends
-    options = [] if stamps is None else [np.tile(np.array([1, 1, 8, 10], np.uint8), (len(numbers), 1))]
+    options = (
+        [] if stamps is None else [np.tile(np.array([1, 1, 8, 10], np.uint8), (len(numbers), 1))]
+    )
     options += [] if stamps is None else [column(value, 4) for value in stamps]
     header_len = 20 + sum(part.shape[1] for part in options)
-    head = [column(sport, 2), column(dport, 2), column(sequence(numbers), 4), column(constant(numbers, 2), 4)]
+    head = [
+        column(sport, 2),
+        column(dport, 2),
+        column(sequence(numbers), 4),
+        column(constant(numbers, 2), 4),
+    ]
     flags = (header_len // 4) << 12 | (0x18 if data_len else 0x10)
     head += [column(constant(numbers, flags), 2), column(constant(numbers, 502), 2)]
     data = np.tile(np.frombuffer(payload(data_len), np.uint8), (len(numbers), 1))
@@ -126,7 +135,9 @@ def frames(numbers, macs, ends, stamps, ttl, data_len, pad):
     pseudo += [column(constant(numbers, total - 20), 2)]
     no_sum = np.zeros((len(numbers), 2), np.uint8)
     tcp_sum = checksums(np.hstack([*pseudo, *head, no_sum, *rest]))
-    ip = [column(constant(numbers, value), 2) for value in (0x4500, total, ID, 0x4000, ttl << 8 | 6)]
+    ip = [
+        column(constant(numbers, value), 2) for value in (0x4500, total, ID, 0x4000, ttl << 8 | 6)
+    ]
     ip_sum = checksums(np.hstack([*ip, column(src, 4), column(dst, 4)]))
     link = bytes.fromhex((macs[0] + macs[1]).replace(":", "")) + b"\x08\x00"
     link = np.tile(np.frombuffer(link, np.uint8), (len(numbers), 1))
@@ -147,11 +158,13 @@ def segment(number, data_len, options):
     """The same for one packet, for scapy."""
     flags = "PA" if data_len else "A"
     seq = int(number) * 65537 % 2**32
-    return Segment(flags, seq=seq, ack=2, options=options, payload=payload(data_len), window=502, id=ID)
+    return Segment(
+        flags, seq=seq, ack=2, options=options, payload=payload(data_len), window=502, id=ID
+    )
 
 
 def make_kind(kind, numbers, data_len):
-    """Frames in and out of one kind: 0, 1 up in cases 0, 1; 2, 3 down."""
+    """Input and output frames of one kind: 0, 1 up in cases 0, 1; 2, 3 down."""
     case = kind % 2
     ips, ports = clients(numbers)
     egress_ip, egress_port, tag = mapped(case, ips, ports)
@@ -186,7 +199,7 @@ def compare_with_scapy(kind, number, data_len, frame_in, frame_out):
 
 
 def make(data_len):
-    """All frames in and out, in order."""
+    """All input and output frames, in order."""
     came, left = [None] * COUNT, [None] * COUNT
     for kind in range(4):
         numbers = PACKETS[kind::4]
@@ -212,7 +225,7 @@ def main():
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     digests = ""
-    # 1448 bytes of data fill 1514 bytes of frame wherever the timestamps are in it.
+    # 1448 bytes of data make a frame of 1514 bytes wherever it has the timestamps.
     for name, data_len in (("min", 0), ("1514", 1448)):
         for direction, packets in zip(("in", "out"), make(data_len)):
             contents = pcap(packets)

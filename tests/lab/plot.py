@@ -1,11 +1,11 @@
 #!/usr/bin/python3
-"""Draws throughput over time of the demo's runs: plot.py OUT.png, with the demo's data on stdin.
+"""Plots throughput over time of the demo's runs: plot.py OUT.png, with the demo's data on stdin.
 
-In each panel, the kills are marked lines, each flip of a route that moved packets is a tick below
-(first row up, second row down), and the time in which packets were sprayed is a shade.
+In each panel, kills are marked lines, each route flip that moved packets is a tick below (first row
+up, second row down), and the time of spraying is shaded.
 
-Relay: one panel per run, what applications received and sent. Tunnel: one panel of what each kind of
-traffic moved, and one of the datagrams of the numbered stream that arrived and that were lost.
+Relay: one panel per run, with the throughput of applications. Tunnel: one panel with the throughput
+of each kind of traffic, and one with arrived and lost datagrams of the numbered stream.
 """
 
 import json
@@ -39,20 +39,36 @@ TITLES = {
 
 
 def draw_marks(axes, run, data, peak):
-    """What happened to routes and POPs, around what the panel shows."""
+    """Draws events of routes and POPs in a panel."""
     begin, end = data["spray"]
     axes.axvspan(begin, end, color=SPRAY, alpha=0.10, linewidth=0)
     if end > begin:
-        axes.text((begin + end) / 2, peak * 1.17, "every packet to a random POP",
-                  color=SPRAY, ha="center", va="top", fontsize=8)
+        axes.text(
+            (begin + end) / 2,
+            peak * 1.17,
+            "every packet to a random POP",
+            color=SPRAY,
+            ha="center",
+            va="top",
+            fontsize=8,
+        )
     for index, (time, pop) in enumerate(run["kills"]):
-        axes.axvline(time, color=KILL, linewidth=1.4, label="kill -9 of a POP" if not index else None)
+        axes.axvline(
+            time, color=KILL, linewidth=1.4, label="kill -9 of a POP" if not index else None
+        )
         axes.text(time, peak * 1.17, f" {pop}", color=KILL, va="top", fontsize=8)
     for row, direction in ((-0.05, "up"), (-0.10, "down")):
         flips = run["flips_" + direction]
-        axes.plot(flips, [row * peak] * len(flips), linestyle="", marker="|", markersize=5,
-                  markeredgewidth=0.7, color=FLIP,
-                  label="route flip that moved packets (up, down)" if direction == "up" else None)
+        axes.plot(
+            flips,
+            [row * peak] * len(flips),
+            linestyle="",
+            marker="|",
+            markersize=5,
+            markeredgewidth=0.7,
+            color=FLIP,
+            label="route flip that moved packets (up, down)" if direction == "up" else None,
+        )
     axes.set_xlim(0, data["seconds"])
     axes.set_ylim(-0.14 * peak, peak * 1.2)
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
@@ -62,61 +78,93 @@ def draw_marks(axes, run, data, peak):
 
 
 def draw_titles(axes, left, right, good):
-    """What the panel is, and how it went."""
+    """Draws the titles of a panel, and the result."""
     axes.set_title(left, loc="left", fontsize=11, fontweight="bold")
     axes.set_title(right, loc="right", fontsize=10, color=GOOD if good else KILL)
 
 
 def times_of(series, data):
-    """The middles of the buckets."""
+    """The centers of the buckets."""
     return [(bucket + 0.5) * data["bucket_seconds"] for bucket in range(len(series))]
 
 
 def draw_run(axes, run, data, peak):
-    """One panel of the relay."""
-    axes.stackplot(times_of(run["down"], data), run["down"], run["up"], colors=[DOWN, UP],
-                   alpha=0.85, linewidth=0, labels=["downloads", "uploads"])
+    """Draws one panel of the relay."""
+    axes.stackplot(
+        times_of(run["down"], data),
+        run["down"],
+        run["up"],
+        colors=[DOWN, UP],
+        alpha=0.85,
+        linewidth=0,
+        labels=["downloads", "uploads"],
+    )
     draw_marks(axes, run, data, peak)
     axes.set_ylabel("payload, Mbit/s")
-    broken = (f"{run['broken']} of {run['transfers']} transfers broken, "
-              f"{run['short_broken']} of {run['short_connections']} short connections")
+    broken = (
+        f"{run['broken']} of {run['transfers']} transfers broken, "
+        f"{run['short_broken']} of {run['short_connections']} short connections"
+    )
     good = run["broken"] == 0 and run["short_broken"] == 0
     draw_titles(axes, TITLES.get(run["name"], run["name"]), broken, good)
 
 
 def draw_tunnel_traffic(axes, run, data):
-    """What each kind of traffic moved."""
+    """Draws the throughput of each kind of traffic."""
     series = run["series"]
-    axes.stackplot(times_of(series[0], data), *series, colors=[color for _, color in KINDS],
-                   alpha=0.85, linewidth=0, labels=[name for name, _ in KINDS])
+    axes.stackplot(
+        times_of(series[0], data),
+        *series,
+        colors=[color for _, color in KINDS],
+        alpha=0.85,
+        linewidth=0,
+        labels=[name for name, _ in KINDS],
+    )
     draw_marks(axes, run, data, max([1.0] + [sum(bucket) for bucket in zip(*series)]))
     axes.set_ylabel("payload, Mbit/s")
-    result = (f"{run['broken']} of {run['transfers']} transfers broken, "
-              f"{run['conntrack_invalid']} segments invalid to the NATs")
-    draw_titles(axes, "anyrelay tunnels: agents behind strict NATs, three POPs without state", result,
-                run["broken"] == 0 and run["conntrack_invalid"] == 0)
+    result = (
+        f"{run['broken']} of {run['transfers']} transfers broken, "
+        f"{run['conntrack_invalid']} segments invalid to the NATs"
+    )
+    draw_titles(
+        axes,
+        "anyrelay tunnels: agents behind strict NATs, three POPs without state",
+        result,
+        run["broken"] == 0 and run["conntrack_invalid"] == 0,
+    )
 
 
 def draw_tunnel_stream(axes, run, data):
-    """What became of the numbered datagrams."""
+    """Draws arrived and lost numbered datagrams."""
     width = data["bucket_seconds"]
     per_second = 1e6 / 8 / run["datagram_bytes"]
     arrived = [mbit * per_second for mbit in run["series"][0]]
     lost = [count / width for count in run["datagrams_lost"]]
     times = times_of(arrived, data)
     for index, (begin, end) in enumerate(run["dead_times"]):
-        axes.axvspan(begin, end, color=KILL, alpha=0.08, linewidth=0,
-                     label=None if index else "a dead POP held a route")
+        axes.axvspan(
+            begin,
+            end,
+            color=KILL,
+            alpha=0.08,
+            linewidth=0,
+            label=None if index else "a dead POP held a route",
+        )
     axes.bar(times, arrived, width, color=KINDS[0][1], alpha=0.85)
     axes.bar(times, lost, width, color=KILL, label="lost datagrams, by when they were sent")
     draw_marks(axes, run, data, max([1.0] + arrived))
     axes.set_ylabel("datagrams / s")
     result = f"{run['lost_outside_kill']} of {run['sent']} lost outside of kills"
-    draw_titles(axes, "the numbered UDP stream, both ways: arrived and lost", result, run["lost_outside_kill"] == 0)
+    draw_titles(
+        axes,
+        "the numbered UDP stream, both ways: arrived and lost",
+        result,
+        run["lost_outside_kill"] == 0,
+    )
 
 
 def draw_relay(data):
-    """A panel for each run."""
+    """Draws a panel for each run."""
     runs = data["runs"]
     within = int(data["seconds"] / data["bucket_seconds"])
     for run in runs:
@@ -130,7 +178,7 @@ def draw_relay(data):
 
 
 def draw_tunnel(data):
-    """Two panels."""
+    """Draws two panels."""
     run = data["tunnel"]
     within = int(data["seconds"] / data["bucket_seconds"])
     run["series"] = [series[:within] for series in run["series"]]
@@ -143,22 +191,30 @@ def draw_tunnel(data):
 
 
 def make_panels(count):
-    """Panels above each other, with time in common."""
-    figure, panels = plt.subplots(count, 1, figsize=(12, 3.4 * count), sharex=True, squeeze=False,
-                                  constrained_layout=True)
+    """Stacked panels with a common time axis."""
+    figure, panels = plt.subplots(
+        count, 1, figsize=(12, 3.4 * count), sharex=True, squeeze=False, constrained_layout=True
+    )
     return figure, list(panels[:, 0])
 
 
 def draw_legend(axes, panels):
-    """What the colors of these panels mean, below the last of them."""
+    """Draws the legend of these panels below the last one."""
     axes.set_xlabel("seconds")
     known = {}
     for panel in panels:
         for handle, label in zip(*panel.get_legend_handles_labels()):
             known.setdefault(label, handle)
     columns = (len(known) + 1) // 2 if len(known) > 5 else len(known)
-    axes.legend(known.values(), known.keys(), loc="upper center", ncol=columns,
-                bbox_to_anchor=(0.5, -0.16), frameon=False, fontsize=9)
+    axes.legend(
+        known.values(),
+        known.keys(),
+        loc="upper center",
+        ncol=columns,
+        bbox_to_anchor=(0.5, -0.16),
+        frameon=False,
+        fontsize=9,
+    )
 
 
 def main():

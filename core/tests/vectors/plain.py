@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""What the makers of test vectors share: plain cryptography and plain JSON.
+"""Shared by the generators of test vectors: plain cryptography and plain JSON.
 
     plain.py --check       compares with the examples of FIPS 197 and RFC 4493
 
-AES-128 is written out as FIPS 197 has it, CMAC as RFC 4493 has it, HKDF as RFC 5869 has it. Nothing
-is shared with the Rust code, and only Python's own hmac and hashlib are used.
+AES-128 follows FIPS 197, CMAC RFC 4493, and HKDF RFC 5869. It shares nothing with the Rust code,
+and uses Python's own hmac and hashlib alone.
 """
 
 import argparse
@@ -126,16 +126,20 @@ def derive(secret, label, fields):
 
 
 def numbers(name, count):
-    """Numbers that look random and are always the same."""
+    """Pseudo-random numbers, always the same."""
     for i in range(count):
         yield int.from_bytes(hashlib.sha256(f"{name} {i}".encode()).digest(), "big")
 
 
 def to_json(value, indent=0):
-    """JSON with one line for each innermost object, so that a change is seen in a diff."""
+    """JSON with one line for each innermost object, for readable diffs."""
     pad = " " * indent
-    if isinstance(value, dict) and any(isinstance(inner, list) and inner and isinstance(inner[0], dict) for inner in value.values()):
-        items = [f"{pad} {json.dumps(key)}: {to_json(inner, indent + 1)}" for key, inner in value.items()]
+    if isinstance(value, dict) and any(
+        isinstance(inner, list) and inner and isinstance(inner[0], dict) for inner in value.values()
+    ):
+        items = [
+            f"{pad} {json.dumps(key)}: {to_json(inner, indent + 1)}" for key, inner in value.items()
+        ]
         return "{\n" + ",\n".join(items) + f"\n{pad}}}"
     if isinstance(value, list) and value and isinstance(value[0], dict):
         items = [f"{pad} {to_json(inner, indent + 1)}" for inner in value]
@@ -144,7 +148,7 @@ def to_json(value, indent=0):
 
 
 def write_or_check(output, description, make):
-    """The command line of a maker of vectors. `make` returns what is written to `output`."""
+    """The command line of a generator of vectors. `make` returns the contents of `output`."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--check", action="store_true", help="compare instead of writing")
     arguments = parser.parse_args()
@@ -169,13 +173,15 @@ def check_examples():
     assert aes128(expand_key(key), plain).hex() == "69c4e0d86a7b0430d8cdb78070b4c55a"
     # RFC 4493, section 4.
     key = bytes.fromhex("2b7e151628aed2a6abf7158809cf4f3c")
-    message = bytes.fromhex("6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e5130c81c46a35ce411")
+    message = bytes.fromhex(
+        "6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e5130c81c46a35ce411"
+    )
     assert cmac(key, b"").hex() == "bb1d6929e95937287fa37d129b756746"
     assert cmac(key, message[:16]).hex() == "070a16b46b4d4144f79bdd9dd04a287c"
     assert cmac(key, message).hex() == "dfa66747de9ae63030ca32611497c827"
 
 
 if __name__ == "__main__":
-    # Nothing is written, so `--check` is what it does with any arguments.
+    # It writes no file, so all arguments mean `--check`.
     check_examples()
     print("the examples of the standards come out")

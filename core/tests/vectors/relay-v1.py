@@ -2,11 +2,11 @@
 """Test vectors of relay mode's mapping, computed by a second, plain implementation.
 
     relay-v1.py            writes relay-v1.json beside itself
-    relay-v1.py --check    computes it again and compares; exit 1 if anything differs
+    relay-v1.py --check    computes it again and compares; exit 1 on a difference
 
 It follows docs/protocol.md and shares nothing with the Rust code; plain.py beside it has the
 cryptography. The vectors freeze the mapping: POPs of different versions relay the same connections,
-so a change of any value here breaks live connections in a rolling upgrade.
+so a change of any value here breaks established connections in a rolling upgrade.
 """
 
 import ipaddress
@@ -23,7 +23,13 @@ SECRET = bytes(range(0x20))
 POOL_BITS = [2, 8, 9, 16]
 CLIENTS = 100
 RANDOM_TAGS = 25
-PREFIXES = ["2001:db8::/32", "2001:db8:64::/48", "2001:db8:64::/64", "2001:db8:64:0:a800::/70", "2001:db8:64:0:a1b2::/80"]
+PREFIXES = [
+    "2001:db8::/32",
+    "2001:db8:64::/48",
+    "2001:db8:64::/64",
+    "2001:db8:64:0:a800::/70",
+    "2001:db8:64:0:a1b2::/80",
+]
 
 # --- Keys ----------------------------------------------------------------------------------------
 
@@ -34,7 +40,7 @@ def derive(label, vip):
 
 
 def endpoint_bytes(endpoint):
-    """An address of 4 bytes, or 16 of those that are no numbers but say so, and a port of 2."""
+    """The bytes of an endpoint: an address of 4 or 16 bytes, and a port of 2."""
     ip, port = endpoint
     if isinstance(ip, ipaddress.IPv6Address):
         return ip.packed + port.to_bytes(2, "big")
@@ -63,7 +69,7 @@ def feistel(round_keys, bits, value, rounds):
 
 
 def walk(round_keys, k, value, rounds):
-    """Returns the number that the walk ends at, and its steps."""
+    """Returns the result of cycle walking, and the number of steps."""
     size = TAGS * PORTS * 2**k
     for step in range(1, 65):
         value = feistel(round_keys, 48 + k, value, rounds)
@@ -80,7 +86,7 @@ def to_mapped(round_keys, k, case, client):
 
 
 def to_client(round_keys, k, mapped):
-    """The client, or nothing for a bad tag."""
+    """The client, or None for a bad tag."""
     y = (mapped["index"] * PORTS + mapped["port"] - 1024) * TAGS + mapped["tag"] - 1
     x, _ = walk(round_keys, k, y, range(7, -1, -1))
     if x >= 2**49 or x % 2**16 == 0:
@@ -88,7 +94,7 @@ def to_client(round_keys, k, mapped):
     return x >> 48, (x >> 16 & 0xFFFFFFFF, x % 2**16)
 
 
-# --- The choice among targets --------------------------------------------------------------------
+# --- The choice of targets ------------------------------------------------------------------------
 
 
 def weight(round_keys, client, target):
@@ -114,18 +120,23 @@ def choose6(key, client, targets):
 
 
 def prefix_address(round_keys, prefix, client_ip):
-    """The address of a client, put together from its four fields."""
+    """The address of a client, assembled from its four fields."""
     p = prefix.prefixlen
     c = min(32, 96 - p)
     encrypted = aes128(round_keys, client_ip.to_bytes(4, "big") + bytes(12))
     check = "".join(f"{byte:08b}" for byte in encrypted)[:c]
-    bits = f"{int(prefix.network_address):0128b}"[:p] + "0" * (96 - p - c) + f"{client_ip:032b}" + check
+    bits = (
+        f"{int(prefix.network_address):0128b}"[:p]
+        + "0" * (96 - p - c)
+        + f"{client_ip:032b}"
+        + check
+    )
     assert len(bits) == 128
     return ipaddress.IPv6Address(int(bits, 2))
 
 
 def prefix_client(round_keys, prefix, address):
-    """The client of an address, or nothing for one that stands for nobody."""
+    """The client of an address, or None for an address without a client."""
     c = min(32, 96 - prefix.prefixlen)
     client_ip = int(address) >> c & 0xFFFFFFFF
     return client_ip if prefix_address(round_keys, prefix, client_ip) == address else None
@@ -223,7 +234,7 @@ def clients6(name):
 
 
 def rendezvous6_vectors(vip, count):
-    """The choice among IPv6 targets of clients of the VIP's family."""
+    """The choice of IPv6 targets for clients of the VIP's family."""
     is_ipv6 = isinstance(vip[0], ipaddress.IPv6Address)
     key = derive("rendezvous", vip)
     targets = [endpoint6(f"[2001:db8:5::{1 + i // 2}]:{8443 + i % 2}") for i in range(count)]
@@ -256,11 +267,17 @@ def prefix_vectors(text):
         address = prefix_address(round_keys, prefix, ip)
         assert prefix_client(round_keys, prefix, address) == ip
         addresses.append({"client": str(ipaddress.IPv4Address(ip)), "address": str(address)})
-        # One bit is another: of the prefix, the zeros, the client or the check.
+        # One bit is flipped: of the prefix, the zeros, the client or the check.
         damaged = ipaddress.IPv6Address(int(address) ^ 1 << n % 128)
         assert prefix_client(round_keys, prefix, damaged) is None
         bad.append(str(damaged))
-    return {"prefix": text, "vip": text_of(vip), "key": key.hex(), "addresses": addresses, "bad": bad}
+    return {
+        "prefix": text,
+        "vip": text_of(vip),
+        "key": key.hex(),
+        "addresses": addresses,
+        "bad": bad,
+    }
 
 
 def packet_id_vectors():
@@ -272,7 +289,13 @@ def packet_id_vectors():
         seq, target_port, total_len = n % 2**32, n >> 32 & 0xFFFF, 40 + (n >> 48) % 1221
         found = packet_id(round_keys, client, target_port, seq, total_len)
         ids.append(
-            {"client": text_of(client), "target_port": target_port, "seq": seq, "total_len": total_len, "id": found}
+            {
+                "client": text_of(client),
+                "target_port": target_port,
+                "seq": seq,
+                "total_len": total_len,
+                "id": found,
+            }
         )
     return {"vip": text_of(vip), "key": key.hex(), "ids": ids}
 

@@ -2,11 +2,11 @@
 """Test vectors of tunnels, computed by a second, plain implementation.
 
     tunnel-v1.py            writes tunnel-v1.json beside itself
-    tunnel-v1.py --check    computes it again and compares; exit 1 if anything differs
+    tunnel-v1.py --check    computes it again and compares; exit 1 on a difference
 
 It follows docs/protocol-tunnel.md and shares nothing with the Rust code; plain.py beside it has the
-cryptography. The vectors freeze the protocol: POPs and agents of different versions speak with each
-other, so a change of any value here drops tunnels in a rolling upgrade.
+cryptography. The vectors freeze the protocol: POPs and agents of different versions communicate, so
+a change of any value here breaks tunnels in a rolling upgrade.
 """
 
 import base64
@@ -23,7 +23,7 @@ from plain import aes128, cmac, derive, expand_key, numbers, xor
 OUTPUT = pathlib.Path(__file__).with_suffix(".json")
 
 SEQUENCE = bytes(range(0x20, 0x40))
-# The older epoch is odd, and the younger has gone around.
+# The older epoch is odd, and the newer one has wrapped.
 TOKENS = {255: bytes(range(0x40, 0x60)), 0: bytes(range(0x60, 0x80))}
 TENANTS = {1: bytes(range(0x80, 0xA0)), 0xFFFE: bytes(range(0xA0, 0xC0))}
 VIPS = {4: "203.0.113.20:443", 6: "[2001:db8::20]:443"}
@@ -57,7 +57,9 @@ def agents(name, count):
     yield "255.255.255.255:65535", "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535"
     for number in numbers(name, count):
         port = number >> 128 & 0xFFFF
-        ip4, ip6 = ipaddress.IPv4Address(number & 0xFFFFFFFF), ipaddress.IPv6Address(number % 2**128)
+        ip4, ip6 = ipaddress.IPv4Address(number & 0xFFFFFFFF), ipaddress.IPv6Address(
+            number % 2**128
+        )
         yield f"{ip4}:{port}", f"[{ip6}]:{port}"
 
 
@@ -78,7 +80,12 @@ def predicted(vip, agent, tick):
 
 def token(agent, base_high, tenant, epoch, pop):
     vip = endpoint_bytes(VIPS[family(agent)])
-    fields = endpoint_bytes(agent) + base_high.to_bytes(2, "big") + tenant.to_bytes(2, "big") + bytes([epoch, pop])
+    fields = (
+        endpoint_bytes(agent)
+        + base_high.to_bytes(2, "big")
+        + tenant.to_bytes(2, "big")
+        + bytes([epoch, pop])
+    )
     secret = TOKENS[epoch]
     if family(agent) == 4:
         key = derive(secret, "token", vip)
@@ -110,18 +117,27 @@ def keepalive_len(version):
 
 
 def request(version, tenant, agent, nonce):
-    message = bytes([0x10, 1]) + tenant.to_bytes(2, "big") + agent.to_bytes(4, "big") + nonce.to_bytes(8, "big")
+    message = (
+        bytes([0x10, 1])
+        + tenant.to_bytes(2, "big")
+        + agent.to_bytes(4, "big")
+        + nonce.to_bytes(8, "big")
+    )
     padded = message.ljust(keepalive_len(version) - 16, b"\0")
     return with_mac(agent_key(tenant, agent), b"keepalive request", padded)
 
 
 def reply(address, tenant, agent, nonce, tick, base, epoch):
-    """What a POP answers in a tick to an agent at an address, whose base it sees so."""
+    """The reply of a POP in a tick to an agent with this address and base."""
     version = family(address)
     low = base % 2**16
     off = low - 0x8000
     aligned = off % STRIDE == 0 and -8 <= off // STRIDE <= 7
-    sealed = token(address, base >> 16, tenant, epoch, POP) if aligned else bytes({4: 16, 6: 32}[version])
+    sealed = (
+        token(address, base >> 16, tenant, epoch, POP)
+        if aligned
+        else bytes({4: 16, 6: 32}[version])
+    )
     around = {4: 20, 6: 40}[version] + 20 + 12 + 2 * len(sealed)
     message = b"".join(
         [
@@ -157,7 +173,9 @@ def sequence_vectors():
             agent = next(agent for agent in pair if family(agent) == version)
             for tick in (0, 1, 224_417_748, 2**40 + 12_345):
                 number = predicted(vip, agent, tick)
-                entries.append({"agent": agent, "start": start(vip, agent), "tick": tick, "number": number})
+                entries.append(
+                    {"agent": agent, "start": start(vip, agent), "tick": tick, "number": number}
+                )
         key = derive(SEQUENCE, "sequence", endpoint_bytes(vip))
         yield {"vip": vip, "key": key.hex(), "stride": STRIDE, "numbers": entries}
 
@@ -166,7 +184,9 @@ def token_vectors():
     for index, pair in enumerate(agents("token", 8)):
         for agent in pair:
             for epoch in TOKENS:
-                base_high, tenant = (0xFFFF, 0) if index == 0 else (index * 7919 % 2**16, index * 31)
+                base_high, tenant = (
+                    (0xFFFF, 0) if index == 0 else (index * 7919 % 2**16, index * 31)
+                )
                 sealed = token(agent, base_high, tenant, epoch, index)
                 yield {
                     "agent": agent,
@@ -179,7 +199,7 @@ def token_vectors():
                 }
 
 
-# The young epoch's first tick, and how the older one's end is far.
+# The newer epoch's first tick; the older one's end is far away.
 NOT_BEFORE_TICK = 224_417_748
 
 
@@ -200,8 +220,12 @@ def keepalive_vectors():
         vip = VIPS[version]
         agent_tick = tick - ahead
         seq = (base + STRIDE * agent_tick + 1) % 2**32
-        # The newest reply that it acks came in the tick before its own.
-        ack = predicted(vip, address, agent_tick - 1) + 1 + (keepalive_len(version) if acks_reply else 0)
+        # The newest acknowledged reply arrived in the previous tick.
+        ack = (
+            predicted(vip, address, agent_tick - 1)
+            + 1
+            + (keepalive_len(version) if acks_reply else 0)
+        )
         nonce = next(numbers(f"nonce {index}", 1)) % 2**64
         epoch = 0 if tick >= NOT_BEFORE_TICK else 255
         seen = (seq - 1 - STRIDE * tick) % 2**32
@@ -244,7 +268,12 @@ def data_vectors():
         from_flags = (4 if family(sender) == 6 else 0) | from_epoch % 2
         to_flags = (8 if family(to) == 6 else 0) | 2 * (to_epoch % 2)
         vip, to_vip = VIPS[family(sender)], VIPS[family(to)]
-        up = data_header(3, to_flags | from_flags, offset, channel, session) + destination + own + body
+        up = (
+            data_header(3, to_flags | from_flags, offset, channel, session)
+            + destination
+            + own
+            + body
+        )
         down = data_header(4, from_flags, offset, channel, session) + own + body
         yield {
             "unix_ms": tick * TICK_MS,
