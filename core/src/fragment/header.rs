@@ -1,7 +1,7 @@
 //! The IP headers of datagrams that were reassembled, or that are their own only fragment.
 
+use super::decision::Reassembled;
 use super::read::ECN_MASK;
-use super::table::Reassembled;
 use crate::frame::Frame;
 use crate::wire::ethernet::{self, Ethernet};
 use crate::wire::ipv4::{self, Ipv4};

@@ -8,6 +8,7 @@
 //! the [`ReassemblyTable`], keeps the frames that it admits, joins those of a complete datagram,
 //! and completes its header ([`complete_header`]). The POP itself accepts whole datagrams only.
 
+mod decision;
 mod entries;
 mod hash;
 mod header;
@@ -19,6 +20,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub use decision::{Admitted, Arrival, Reassembled};
 pub use hash::FragmentHash;
 pub use header::{complete_header, remove_atomic};
 pub use limits::FragmentLimits;
@@ -26,7 +28,7 @@ pub use partial::PER_DATAGRAM_MAX;
 pub use read::{DatagramKey, Fragment};
 pub(crate) use shares::LEFT_FOR_EACH;
 pub use shares::Waiting;
-pub use table::{Admitted, Arrival, EXPIRE_MAX, Reassembled, ReassemblyTable};
+pub use table::{EXPIRE_MAX, ReassemblyTable};
 
 use crate::verdict::DropReason;
 

@@ -3,8 +3,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::decision::{Arrival, Reassembled};
 use super::read::{DatagramKey, Fragment};
-use super::table::{Arrival, Reassembled};
 use crate::bucket::BucketPlace;
 use crate::counters::Counters;
 use crate::net::{PortIndex, Side};

@@ -16,12 +16,14 @@ mod agent;
 mod datetime;
 mod epochs;
 mod file;
+mod lookup;
 mod tenants;
 
-pub use agent::{AgentKey, AgentKeyError, AgentKeys};
+pub use agent::{AgentKey, AgentKeyError};
 pub use datetime::{format_time, parse_time};
 pub use epochs::{EPOCH_GRACE_MS, Epoch, Epochs, EpochsError, RotateError};
 pub use file::{KeyFile, KeyFileError};
+pub use lookup::AgentKeys;
 pub use tenants::{AgentEntry, ChangeError, Mistake, Tenant, Tenants};
 
 /// A 32-byte secret, from which keys are derived.

@@ -2,7 +2,7 @@
 
 use super::super::Fragments;
 use super::super::raw::{RawConfig, RawFragmentLimits, RawFragments};
-use super::Report;
+use super::report::Report;
 use crate::fragment::{FragmentLimits, LEFT_FOR_EACH, PER_DATAGRAM_MAX};
 
 pub(super) fn policy(report: &mut Report, raw: &RawConfig) -> Fragments {

@@ -7,16 +7,18 @@ mod fragments;
 mod overlaps;
 mod ports;
 mod relays;
+mod report;
 mod tunnels;
 mod workers;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 
+use self::report::{Report, repeated};
 use super::parse;
 use super::raw::{RawClock, RawConfig, RawIdle, RawLayoutKind};
 use super::{ClockTrust, Config, DpdkConfig, Idle, Layout, Limits, PopConfig};
-use crate::net::{MAX_SERVICES, is_unicast};
-use crate::problem::{Problem, Problems};
+use crate::net::MAX_SERVICES;
+use crate::problem::Problems;
 
 impl Config {
     /// Reads and checks the text of the file called `file`.
@@ -29,55 +31,6 @@ impl Config {
         let mut config = check(&mut report, &raw);
         config.warnings = report.warnings;
         if report.problems.is_empty() { Ok(config) } else { Err(Problems(report.problems)) }
-    }
-}
-
-/// Collects mistakes and warnings.
-struct Report<'a> {
-    file: &'a str,
-    problems: Vec<Problem>,
-    warnings: Vec<Problem>,
-}
-
-impl Report<'_> {
-    fn error(&mut self, key: impl Into<String>, reason: impl Into<String>) {
-        let problem = self.problem(key.into(), reason.into());
-        self.problems.push(problem);
-    }
-
-    fn warn(&mut self, key: impl Into<String>, reason: impl Into<String>) {
-        let problem = self.problem(key.into(), reason.into());
-        self.warnings.push(problem);
-    }
-
-    fn problem(&self, key: String, reason: String) -> Problem {
-        Problem { file: self.file.to_owned(), key, reason }
-    }
-
-    /// `value` within `low..=high`; reports a value out of that range.
-    fn number<T: TryFrom<i64>>(&mut self, key: &str, value: i64, low: i64, high: i64) -> Option<T> {
-        if !(low..=high).contains(&value) {
-            self.error(key, format!("{value} is out of range: it must be {low} to {high}"));
-        }
-        T::try_from(value.clamp(low, high)).ok()
-    }
-
-    /// Checks a name, which becomes a label of metrics and a word of logs.
-    fn name(&mut self, key: &str, name: &str) {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-        if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(allowed) {
-            self.error(
-                key,
-                format!("{name:?} cannot be a name: use 1 to {MAX_NAME} of A-Z a-z 0-9 _ -"),
-            );
-        }
-    }
-
-    /// Reports a list that is too long.
-    fn at_most(&mut self, key: &str, what: &str, len: usize, max: usize) {
-        if len > max {
-            self.error(key, format!("{len} {what} are more than the {max} that are supported"));
-        }
     }
 }
 
@@ -241,29 +194,5 @@ fn metrics_listen(report: &mut Report, raw: &RawConfig) -> Option<SocketAddr> {
     parsed.ok()
 }
 
-/// Reports an address that cannot be `what`.
-fn refuse_non_unicast(report: &mut Report, key: &str, what: &str, ip: IpAddr) {
-    let usable = match ip {
-        IpAddr::V4(ip) => is_unicast(ip.to_bits()),
-        IpAddr::V6(ip) => is_unicast(ip.to_bits()),
-    };
-    if !usable {
-        let kind = if ip.is_ipv6() { "global unicast" } else { "unicast" };
-        report.error(key, format!("{ip} cannot be {what}: it is not a {kind} address"));
-    }
-}
-
-/// The places of each repeated thing: of its first occurrence and of a later one.
-fn repeated<T: PartialEq>(things: &[T]) -> impl Iterator<Item = (usize, usize)> {
-    things.iter().enumerate().filter_map(|(second, thing)| {
-        let first = things.iter().position(|other| other == thing)?;
-        (first < second).then_some((first, second))
-    })
-}
-
-/// The VIP of a service whose VIP could not be read, which was reported.
-const UNREAD: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
-
-const MAX_NAME: usize = 63;
 /// A day, in milliseconds.
 const CLOCK_OFFSET_MAX: i64 = 86_400_000;

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::super::{EgressConfig, Pool, PortConfig, Prefix, RelayConfig, TunnelConfig};
-use super::{Report, UNREAD};
+use super::report::{Report, UNREAD};
 use crate::net::{Address, IpNet, is_link_local6};
 
 pub(super) fn check(

@@ -6,7 +6,7 @@ use super::super::raw::{RawConfig, RawPort, RawSide};
 use super::super::{
     Gateway, MAX_ADDRESSES, MAX_GATEWAYS, MAX_QUEUES, PortConfig, RelayConfig, TunnelConfig,
 };
-use super::{Report, repeated};
+use super::report::{Report, repeated};
 use crate::net::{Address, IpNet, MAX_PORTS, Net, Side, is_link_local6, is_unicast};
 use crate::wire::{MacAddr, ipv6};
 

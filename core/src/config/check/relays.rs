@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::super::raw::{RawConfig, RawEgress, RawRelay};
 use super::super::{EgressConfig, MAX_TARGETS, Pool, PortConfig, Prefix, RelayConfig};
-use super::{Report, UNREAD, refuse_non_unicast, repeated};
+use super::report::{Report, UNREAD, refuse_non_unicast, repeated};
 use crate::config::{PoolBits, PrefixLen};
 use crate::net::{Address, IpNet};
 

@@ -4,7 +4,7 @@ use std::net::{SocketAddrV4, SocketAddrV6};
 
 use super::super::raw::{RawConfig, RawTunnel};
 use super::super::{PortConfig, TunnelConfig};
-use super::{Report, refuse_non_unicast, repeated};
+use super::report::{Report, refuse_non_unicast, repeated};
 use crate::net::Family;
 use crate::predict::{self, Constants, ConstantsError};
 use crate::wire::tcp::HEADER_LEN;

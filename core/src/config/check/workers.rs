@@ -2,7 +2,7 @@
 
 use super::super::raw::RawConfig;
 use super::super::{MAX_WORKERS, PortConfig, PortQueue, WorkerConfig};
-use super::{Report, repeated};
+use super::report::{Report, repeated};
 use crate::net::PortIndex;
 
 pub(super) fn workers(

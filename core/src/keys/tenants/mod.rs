@@ -20,8 +20,7 @@ mod tests;
 
 use std::fmt;
 
-use self::read::Reader;
-use super::{AgentKey, Secret, agent_key, line_of};
+use super::{AgentKey, Secret, agent_key};
 use crate::crypto::HkdfError;
 
 /// The contents of a tenants file.
@@ -73,22 +72,6 @@ impl fmt::Display for Mistake {
 }
 
 impl Tenants {
-    /// Reads the text of a tenants file.
-    ///
-    /// # Errors
-    /// All mistakes, at least one.
-    pub fn parse(text: &str) -> Result<Self, Vec<Mistake>> {
-        let table: toml::Table = toml::from_str(text).map_err(|error: toml::de::Error| {
-            let line = line_of(text, &error);
-            let reason =
-                format!("line {line} is not TOML (not quoted here, as it may hold a secret)");
-            vec![Mistake { key: String::new(), reason }]
-        })?;
-        let mut reader = Reader::default();
-        let tenants = reader.tenants(&table);
-        if reader.mistakes.is_empty() { Ok(Tenants { tenants }) } else { Err(reader.mistakes) }
-    }
-
     /// The text of the file. It holds secrets: only its owner may be able to read it.
     pub fn serialize(&self) -> String {
         let mut text = String::from(

@@ -2,13 +2,31 @@
 
 use std::collections::BTreeMap;
 
-use super::{AgentEntry, Mistake, Tenant, check_name};
-use crate::keys::Secret;
+use super::{AgentEntry, Mistake, Tenant, Tenants, check_name};
+use crate::keys::{Secret, line_of};
+
+impl Tenants {
+    /// Reads the text of a tenants file.
+    ///
+    /// # Errors
+    /// All mistakes, at least one.
+    pub fn parse(text: &str) -> Result<Self, Vec<Mistake>> {
+        let table: toml::Table = toml::from_str(text).map_err(|error: toml::de::Error| {
+            let line = line_of(text, &error);
+            let reason =
+                format!("line {line} is not TOML (not quoted here, as it may hold a secret)");
+            vec![Mistake { key: String::new(), reason }]
+        })?;
+        let mut reader = Reader::default();
+        let tenants = reader.tenants(&table);
+        if reader.mistakes.is_empty() { Ok(Tenants { tenants }) } else { Err(reader.mistakes) }
+    }
+}
 
 /// Collects the mistakes of a file while it is read.
 #[derive(Default)]
-pub(super) struct Reader {
-    pub(super) mistakes: Vec<Mistake>,
+struct Reader {
+    mistakes: Vec<Mistake>,
 }
 
 impl Reader {
@@ -17,7 +35,7 @@ impl Reader {
     }
 
     /// The tenants without mistakes in `table`, which is the whole file.
-    pub(super) fn tenants(&mut self, table: &toml::Table) -> Vec<Tenant> {
+    fn tenants(&mut self, table: &toml::Table) -> Vec<Tenant> {
         self.only(table, "", &["tenant"]);
         let mut tenants = Vec::new();
         let (mut ids, mut names) = (BTreeMap::new(), BTreeMap::new());

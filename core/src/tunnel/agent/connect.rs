@@ -4,48 +4,13 @@
 //! window of a firewall that still has the flow, and issued tokens stay valid. A new port is chosen
 //! when the old numbers are lost or unusable; then a new token must be published.
 
-use super::FlowProblem;
-use super::{Agent, OutgoingSegment};
+use super::phase::{Attempt, Open, Phase};
+use super::{Agent, FlowProblem, OutgoingSegment};
 use crate::seq::SeqNum;
 use crate::time::{Instant, Tick};
 use crate::tunnel::handshake::{self, OPTIONS_LEN, WINDOW};
 use crate::tunnel::window;
 use crate::wire::tcp::{self, Tcp};
-
-/// The phase of the flow.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Phase {
-    /// A SYN is due at that time.
-    Idle { at: Instant },
-    /// A SYN was sent.
-    SynSent(Attempt),
-    /// The handshake is done.
-    Open(Open),
-}
-
-/// A handshake in progress.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Attempt {
-    isn: SeqNum,
-    sent: u32,
-    wait_ms: u64,
-    /// The time of the next SYN.
-    pub(super) retry_at: Instant,
-}
-
-/// The numbers of the handshake of an open flow.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Open {
-    /// The agent's first number.
-    pub(super) isn: SeqNum,
-    /// The server's first number.
-    pub(super) server_isn: SeqNum,
-    /// Acks of keepalives stay at the server's first number until they would pass it. Then the
-    /// floor is dropped, because numbers wrap and would meet it again.
-    pub(super) keepalive_floor: Option<SeqNum>,
-    /// The floor of the acks of data, which lag behind.
-    pub(super) data_floor: Option<SeqNum>,
-}
 
 impl Agent {
     pub(super) fn poll_connect(&mut self, now: Instant, out: &mut impl FnMut(OutgoingSegment<'_>)) {

@@ -1,28 +1,16 @@
 //! Datagrams: sent with predicted numbers, and accepted only with the numbers that a POP predicts.
 
-use super::connect::Phase;
+use super::accepted::Accepted;
+use super::phase::Phase;
 use super::{Agent, Conversation, HEADROOM, OutgoingSegment, ReceivedDatagram, SendError};
 use crate::net::Family;
-use crate::predict::{self, OFFSET_STEP};
+use crate::predict::OFFSET_STEP;
 use crate::seq::SeqNum;
 use crate::time::{Instant, Tick};
 use crate::tunnel::message::{DATA_HEADER_LEN, DataHeader, body_max, put};
 use crate::tunnel::token::{PublicToken, Token};
-use crate::tunnel::window::{
-    self, ACK_BELOW, POP_AHEAD_TICKS_MAX, POP_BEHIND_TICKS_MAX, SKEW_TICKS_MAX,
-};
+use crate::tunnel::window::{self, SKEW_TICKS_MAX};
 use crate::wire::tcp::{self, Tcp};
-
-/// The numbers that data must have.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Accepted {
-    /// The server's sequence number at tick 0.
-    start: SeqNum,
-    /// The agent's sequence number at tick 0.
-    base: SeqNum,
-    stride: u32,
-    lag: u16,
-}
 
 impl Agent {
     pub(super) fn send_data<'b>(
@@ -195,24 +183,6 @@ impl Agent {
         let from = PublicToken { epoch, token };
         let DataHeader { session, channel, .. } = header;
         Some(ReceivedDatagram { conversation: Conversation { session, channel }, from, body })
-    }
-}
-
-impl Accepted {
-    /// The tick whose number of the server `seq` is, among those that a POP can be in.
-    #[inline]
-    fn tick_of(&self, seq: SeqNum, last: Tick) -> Option<Tick> {
-        let expected = predict::at(self.start, self.stride, last);
-        let ticks = predict::ticks_between(seq, expected, self.stride)?;
-        let possible = -(POP_BEHIND_TICKS_MAX as i32)..=POP_AHEAD_TICKS_MAX as i32;
-        possible.contains(&ticks).then(|| Tick(last.0.wrapping_add_signed(ticks.into())))
-    }
-
-    /// The ack number of a POP in `tick`.
-    #[inline]
-    fn ack_at(&self, tick: Tick) -> SeqNum {
-        let at = predict::at(self.base, self.stride, Tick(tick.0.wrapping_sub(self.lag.into())));
-        at.plus(1u32.wrapping_sub(ACK_BELOW))
     }
 }
 

@@ -3,7 +3,8 @@
 
 use std::net::SocketAddr;
 
-use super::connect::{Open, Phase};
+use super::phase::Phase;
+use super::server::{Outstanding, Server};
 use super::timer::Round;
 use super::{Agent, FlowProblem, OutgoingSegment};
 use crate::predict::{self, Constants};
@@ -15,27 +16,6 @@ use crate::tunnel::message::{
 use crate::tunnel::token::PublicToken;
 use crate::tunnel::window::{ALIGN_STEP_MAX, ALIGNED, SKEW_TICKS_MAX, SLEEP_TICKS_MAX};
 use crate::wire::tcp::{self, Tcp};
-
-/// A keepalive without a reply so far.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Outstanding {
-    nonce: u64,
-    seq: SeqNum,
-    tick: Tick,
-    sent: Instant,
-}
-
-/// The server's numbers in one flow, from authenticated replies only.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Server {
-    /// The server's sequence number at tick 0.
-    pub(super) start: SeqNum,
-    /// Sequence number and tick of the newest reply.
-    pub(super) newest: SeqNum,
-    pub(super) newest_tick: Tick,
-    /// The time of the last reply.
-    pub(super) answered_at: Instant,
-}
 
 impl Agent {
     pub(super) fn poll_keepalive(
@@ -292,42 +272,6 @@ impl Agent {
         self.public = Some(public);
         self.token = Some(token);
         self.token_at = now;
-    }
-}
-
-impl Open {
-    /// The ack number of a keepalive: the end of the newest reply.
-    fn keepalive_ack(&self, server: Option<Server>, len: u32) -> SeqNum {
-        let exact = server.map(|server| server.newest.plus(len));
-        held(self.keepalive_floor, exact, self.server_isn)
-    }
-
-    /// The ack number of data: `behind` bytes below the newest reply.
-    pub(super) fn data_ack(&self, server: &Server, behind: u32) -> SeqNum {
-        held(self.data_floor, Some(lagged(server, behind)), self.server_isn)
-    }
-
-    /// Drops the floors that the newest reply has passed. This is checked at each reply, because
-    /// numbers advance also while nothing is sent.
-    fn pass_floors(&mut self, server: &Server, len: u32, behind: u32) {
-        let below = |floor: &SeqNum, ack: SeqNum| !ack.after(*floor);
-        self.keepalive_floor =
-            self.keepalive_floor.filter(|floor| below(floor, server.newest.plus(len)));
-        self.data_floor = self.data_floor.filter(|floor| below(floor, lagged(server, behind)));
-    }
-}
-
-fn lagged(server: &Server, behind: u32) -> SeqNum {
-    server.newest.plus(behind.wrapping_neg())
-}
-
-/// `ack`, or the floor as long as there is one.
-#[inline]
-fn held(floor: Option<SeqNum>, ack: Option<SeqNum>, server_isn: SeqNum) -> SeqNum {
-    match (floor, ack) {
-        (Some(floor), _) => floor,
-        (None, Some(ack)) => ack,
-        (None, None) => server_isn.plus(1),
     }
 }
 

@@ -11,13 +11,16 @@
 //! [`Agent::next_timer`]. The time must go on while the host sleeps (CLOCK_BOOTTIME), so that the
 //! agent notices. All state is bounded; to send and to receive a datagram allocates nothing.
 
+mod accepted;
 mod clock;
 mod connect;
 mod data;
 mod io;
 mod keepalive;
+mod phase;
 mod random;
 mod saved;
+mod server;
 mod status;
 mod timer;
 
@@ -25,14 +28,15 @@ use std::net::SocketAddr;
 
 use arrayvec::ArrayVec;
 
+use self::accepted::Accepted;
 use self::clock::TickClock;
-use self::connect::Phase;
 pub use self::io::{
     AgentSetup, Conversation, HEADROOM, OutgoingSegment, ReceivedDatagram, SendError,
 };
-use self::keepalive::{Outstanding, Server};
+use self::phase::Phase;
 use self::random::SeededRandom;
 pub use self::saved::{Saved, SavedError};
+use self::server::{Outstanding, Server};
 pub use self::status::{AgentCounters, FlowProblem, FlowState, Status};
 use self::timer::Timer;
 use super::message::MessageType;
@@ -70,7 +74,7 @@ pub struct Agent {
     server: Option<Server>,
     /// The server's numbers by which data is accepted; kept when a handshake from the same port is
     /// repeated.
-    accepted: Option<data::Accepted>,
+    accepted: Option<Accepted>,
     /// The highest and the last ack that was sent in this flow.
     acked: Option<(SeqNum, SeqNum)>,
     /// The time and tick of the last sent segment.

@@ -12,6 +12,7 @@
 //!       keystream = AES-128_K2(V | 0, as 8 bytes) | AES-128_K2(V | 1, as 8 bytes)
 //! ```
 
+mod address;
 mod many;
 mod public;
 mod sealer;
@@ -25,70 +26,9 @@ use crate::keys::{Epochs, token_key, token_keys_v6};
 use crate::net::Family;
 use crate::time::UnixTime;
 
+pub use address::{Return, TOKEN_LEN_V4, TOKEN_LEN_V6, Token};
 pub use public::{ParseTokenError, PublicToken};
 use sealer::Sealer;
-
-/// An agent's return address, sealed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Token {
-    /// The token of an agent with an IPv4 address.
-    V4([u8; TOKEN_LEN_V4]),
-    /// The token of an agent with an IPv6 address.
-    V6([u8; TOKEN_LEN_V6]),
-}
-
-impl Token {
-    /// Length in bytes of the tokens of agents of `family`.
-    #[inline]
-    pub const fn len_of(family: Family) -> usize {
-        match family {
-            Family::V4 => TOKEN_LEN_V4,
-            Family::V6 => TOKEN_LEN_V6,
-        }
-    }
-
-    /// The token of `family` at the start of `bytes`, if they are long enough.
-    #[inline]
-    pub fn read(family: Family, bytes: &[u8]) -> Option<Self> {
-        Some(match family {
-            Family::V4 => Token::V4(*bytes.first_chunk()?),
-            Family::V6 => Token::V6(*bytes.first_chunk()?),
-        })
-    }
-
-    /// Its family.
-    #[inline]
-    pub const fn family(&self) -> Family {
-        match self {
-            Token::V4(_) => Family::V4,
-            Token::V6(_) => Family::V6,
-        }
-    }
-
-    /// Its bytes.
-    #[inline]
-    pub fn as_bytes(&self) -> &[u8] {
-        match self {
-            Token::V4(bytes) => bytes,
-            Token::V6(bytes) => bytes,
-        }
-    }
-}
-
-/// The contents of a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Return {
-    /// The agent's public endpoint.
-    pub agent: SocketAddr,
-    /// The high 16 bits of the base of its sequence numbers; the low ones are 0x8000 by alignment.
-    pub base_high: u16,
-    /// Its tenant.
-    pub tenant: u16,
-    /// The epoch of the key.
-    pub epoch: u8,
-    /// The number of the POP that issued the token.
-    pub pop: u8,
-}
 
 /// The reason that a token cannot be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,8 +158,3 @@ impl EpochKeys {
         found.filter(|found| found.epoch == self.number).ok_or(OpenError::Forged)
     }
 }
-
-/// Length of a token of IPv4 agents, in bytes.
-pub const TOKEN_LEN_V4: usize = 16;
-/// Length of a token of IPv6 agents, in bytes.
-pub const TOKEN_LEN_V6: usize = 32;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use arrayvec::ArrayVec;
 
-use super::{TOKEN_LEN_V4, TOKEN_LEN_V6, Token};
+use super::address::{TOKEN_LEN_V4, TOKEN_LEN_V6, Token};
 use crate::net::Family;
 
 /// A token with the epoch of its key. Its text is base64url (RFC 4648, section 5) without padding,

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::{Return, TOKEN_LEN_V4, TOKEN_LEN_V6, Token};
+use super::address::{Return, TOKEN_LEN_V4, TOKEN_LEN_V6, Token};
 use crate::crypto::{Aes128, Aes128Inverse, Block, Cipher, CipherJob, Cmac};
 use crate::tunnel::message::{array_at, put};
 use crate::wire::get_u64;
