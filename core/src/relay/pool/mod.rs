@@ -52,16 +52,16 @@ impl PoolMode {
     pub(crate) fn endless(self) -> Self {
         PoolMode { permutation: Permutation::endless(self.pool.bits), ..self }
     }
+}
 
-    #[inline]
-    fn mapping(&self, client: Client, mapped: Mapped, target: IpEndpoint) -> Mapping {
-        let egress = Endpoint { ip: self.pool.address(mapped.index), port: mapped.port };
-        Mapping {
-            client: Endpoint { ip: client.ip, port: client.port }.into(),
-            egress: egress.into(),
-            target,
-            tag: Some(Tag { value: mapped.tag, timestamps: client.timestamps }),
-        }
+/// All three endpoints are of IPv4: they are written field by field, not copied as wider ones.
+#[inline(always)]
+fn mapping(client: Client, egress: Endpoint, tag: u32, target: Endpoint) -> Mapping {
+    Mapping {
+        client: IpEndpoint::V4(Endpoint { ip: client.ip, port: client.port }),
+        egress: IpEndpoint::V4(egress),
+        target: IpEndpoint::V4(target),
+        tag: Some(Tag { value: tag, timestamps: client.timestamps }),
     }
 }
 
@@ -97,7 +97,10 @@ impl EgressMode for PoolMode {
             *out = match (mapped, targets.get(usize::from(chosen))) {
                 (Err(CycleLimit), _) => Err(DropReason::CycleLimit),
                 (Ok(_), None) => Err(DropReason::UnservedPort),
-                (Ok(mapped), Some(target)) => Ok(self.mapping(*client, mapped, (*target).into())),
+                (Ok(Mapped { tag, port, index }), Some(target)) => {
+                    let egress = Endpoint { ip: self.pool.address(index), port };
+                    Ok(mapping(*client, egress, tag, *target))
+                }
             };
         }
     }
@@ -107,11 +110,13 @@ impl EgressMode for PoolMode {
             answers.iter().take(BURST).map(|answer| mapped(&self.pool, answer)).collect();
         let mut clients = [Err(DecodeError::CycleLimit); BURST];
         self.permutation.inverse(&mapped, &mut clients);
-        for (((out, client), mapped), answer) in
-            out.iter_mut().zip(clients).zip(&mapped).zip(answers)
-        {
+        for ((out, client), answer) in out.iter_mut().zip(clients).zip(answers) {
             *out = match client {
-                Ok(client) => Ok(self.mapping(client, *mapped, answer.target)),
+                Ok(client) => {
+                    let egress = answer.egress.of_family().unwrap_or_default();
+                    let target = answer.target.of_family().unwrap_or_default();
+                    Ok(mapping(client, egress, answer.tag.unwrap_or_default(), target))
+                }
                 Err(DecodeError::BadTag) => Err(DropReason::BadTag),
                 Err(DecodeError::CycleLimit) => Err(DropReason::CycleLimit),
             };
