@@ -10,9 +10,9 @@ use anyrelay_core::tunnel::agent::FlowState;
 use anyrelay_core::tunnel::message::{KEEPALIVE_LEN_MAX, KeepaliveReply};
 use anyrelay_core::wire::tcp::{ACK, FIN, RST, SYN};
 use anyrelay_kit::nat::{Boxes, Packet};
+use anyrelay_kit::tunnel;
 
 use crate::flows::{PLAIN, pair, seeds};
-use crate::pops;
 use crate::world::World;
 
 /// A segment from the VIP to the site's public address with these numbers.
@@ -27,7 +27,7 @@ pub fn from_vip(
     let public = world.sites[site].flows.last().unwrap().public;
     keepalive.set_addresses(public, keepalive.dst);
     let numbers = (SeqNum(numbers.0), SeqNum(numbers.1));
-    pops::back(&keepalive, numbers, flags, &[], payload)
+    tunnel::back(&keepalive, numbers, flags, &[], payload)
 }
 
 /// The same, behind the NAT.

@@ -5,7 +5,6 @@
 //! it, `world` all sites and POPs.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod pops;
 mod prepare;
 mod world;
 

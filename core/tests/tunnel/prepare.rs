@@ -9,8 +9,8 @@ use anyrelay_core::predict::Constants;
 use anyrelay_core::seq::SeqNum;
 use anyrelay_core::time::{Now, UnixTime};
 use anyrelay_core::tunnel::agent::{Agent, AgentSetup, Saved};
+use anyrelay_kit::tunnel;
 
-use crate::pops;
 use crate::world::World;
 
 impl World {
@@ -80,6 +80,6 @@ impl World {
     pub fn change_keys(&mut self, change: impl FnOnce(&mut KeyFile)) {
         change(&mut self.keys);
         let constants = self.service.constants;
-        self.service = Arc::new(pops::service(&self.keys, &self.tenants, constants));
+        self.service = Arc::new(tunnel::service(&self.keys, &self.tenants, constants));
     }
 }

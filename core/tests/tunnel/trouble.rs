@@ -7,9 +7,9 @@ use anyrelay_core::tunnel::agent::{FlowProblem, FlowState, Saved, SendError};
 use anyrelay_core::wire::tcp::{ACK, FIN, RST};
 use anyrelay_kit::nat::{Boxes, Invalid, Packet, Side};
 use anyrelay_kit::rng::Rng;
+use anyrelay_kit::tunnel;
 
 use crate::flows::{PLAIN, pair, seeds};
-use crate::pops;
 use crate::world::World;
 
 fn two_pops(seed: u64) -> World {
@@ -32,7 +32,7 @@ fn reset(world: &World, site: usize, exact: bool) -> Packet {
     keepalive.set_addresses(public, keepalive.dst);
     let head = keepalive.head();
     let seq = if exact { head.ack } else { head.ack.plus(100) };
-    pops::back(&keepalive, (seq, head.seq), RST | ACK, &[], &[])
+    tunnel::back(&keepalive, (seq, head.seq), RST | ACK, &[], &[])
 }
 
 /// The same behind the NAT.

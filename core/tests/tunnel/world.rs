@@ -15,8 +15,7 @@ use anyrelay_core::tunnel::agent::{
 use anyrelay_core::tunnel::{PublicToken, TunnelService};
 use anyrelay_kit::nat::{Boxes, Packet, Site, summary};
 use anyrelay_kit::rng::Rng;
-
-use crate::pops;
+use anyrelay_kit::tunnel::{self, VIP4, VIP6};
 
 /// What the ways are like.
 #[derive(Clone, Copy, Debug)]
@@ -72,8 +71,6 @@ pub struct World {
 }
 
 const CONVERSATION: Conversation = Conversation { session: 7, channel: 9 };
-pub const VIP4: &str = "203.0.113.20:443";
-pub const VIP6: &str = "[2001:db8::20]:443";
 
 impl World {
     pub fn new(seed: u64, constants: Constants) -> Self {
@@ -93,7 +90,7 @@ impl World {
             rng,
             now_us: 1_000_000,
             unix_ms,
-            service: Arc::new(pops::service(&keys, &tenants, constants)),
+            service: Arc::new(tunnel::service(&keys, &tenants, constants)),
             keys,
             tenants,
             pops: vec![Pop { id: 1, ahead_ms: 0, alive: true }],
@@ -304,7 +301,7 @@ impl World {
                 let now = self.pop_time(pop);
                 let id = self.pops[pop].id;
                 let answer = match alive {
-                    true => pops::answer(&self.service, now, id, &packet),
+                    true => tunnel::answer(&self.service, now, id, &packet),
                     false => return,
                 };
                 match answer {

@@ -7,7 +7,7 @@
 use std::fmt::{self, Display};
 
 use anyrelay_core::config::Config;
-use anyrelay_core::keys::{KeyFile, Secret, Tenants};
+use anyrelay_core::keys::{AgentKey, KeyFile, Secret, Tenants};
 use anyrelay_core::snapshot::Snapshot;
 
 use crate::frames::Mac;
@@ -290,11 +290,13 @@ pub fn keys() -> KeyFile {
 
 /// The tenant `acme` with the number 1 and one agent, whose number is 1.
 pub fn tenants() -> Tenants {
-    let mut tenants = Tenants::default();
-    tenants.add("acme", Secret::new(TENANT_SECRET)).unwrap();
-    tenants.issue("acme", "agent").unwrap();
-    tenants
+    tenants_and_agent().0
 }
 
-/// The secret of the tenant of [`tenants`].
-pub const TENANT_SECRET: [u8; 32] = [4; 32];
+/// The tenants of [`tenants`], and the key of the agent.
+pub fn tenants_and_agent() -> (Tenants, AgentKey) {
+    let mut tenants = Tenants::default();
+    tenants.add("acme", Secret::new([4; 32])).unwrap();
+    let agent = tenants.issue("acme", "agent").unwrap();
+    (tenants, agent)
+}

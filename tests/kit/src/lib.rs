@@ -6,6 +6,7 @@
 //! - [`pcap`] reads and writes captures.
 //! - [`pop`] hands frames to a POP, and keeps what comes of them.
 //! - [`rng`] has reproducible random numbers.
+//! - [`tunnel`] has a tunnel service and agents that need no handshake.
 //!
 //! Apart from the parts that drive the core, nothing here uses the core's parsers or writers: a
 //! mistake of the core must not be made again by the test that looks for it.
@@ -22,3 +23,4 @@ pub mod nat;
 pub mod pcap;
 pub mod pop;
 pub mod rng;
+pub mod tunnel;

@@ -24,7 +24,7 @@ pub type Sent = Vec<(PortIndex, Vec<u8>)>;
 #[derive(Debug)]
 pub struct RunningPop {
     /// What it is configured with.
-    pub snapshot: Snapshot,
+    pub snapshot: Arc<Snapshot>,
     /// What its workers share.
     pub soft: Arc<SoftState>,
     /// Counters of all its workers.
@@ -36,7 +36,8 @@ pub struct RunningPop {
 
 impl RunningPop {
     /// A POP with `workers` workers, whose ports have these hardware addresses.
-    pub fn new(snapshot: Snapshot, macs: Vec<Mac>, workers: usize) -> RunningPop {
+    pub fn new(snapshot: impl Into<Arc<Snapshot>>, macs: Vec<Mac>, workers: usize) -> RunningPop {
+        let snapshot = snapshot.into();
         let soft = soft_state(&snapshot, &macs);
         let counters = Arc::new(Counters::default());
         let worker = || Pop::new(Arc::clone(&soft), Arc::clone(&counters));

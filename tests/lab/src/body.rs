@@ -3,9 +3,9 @@
 use std::io::Read;
 use std::path::Path;
 
+use anyrelay_kit::rng::Rng;
 use sha2::{Digest, Sha256};
 
-use crate::rng::Rng;
 use crate::{LabError, Result};
 
 /// A SHA-256 hash.
@@ -26,7 +26,7 @@ impl Body {
     /// A body of `bytes` bytes.
     #[must_use]
     pub fn new(seed: u64, bytes: usize) -> Self {
-        Self { rng: Rng::new(seed), left: bytes, hash: Sha256::new() }
+        Self { rng: Rng(seed), left: bytes, hash: Sha256::new() }
     }
 
     /// The next chunk, into `buffer`; empty at the end.

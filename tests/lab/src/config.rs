@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
+use anyrelay_kit::config::{self as kit, PopConfig};
 use toml::{Table, Value};
 
 use crate::{LabError, Result, topology};
@@ -125,68 +126,75 @@ pub(crate) struct RelayConfig {
 impl RelayConfig {
     /// The text of the configuration of the POP with this index, counted from 0.
     pub fn text(&self, index: usize, cores: usize) -> Result<String> {
-        let n = index + 1;
         let core = index % cores;
-        let mut text = format!(
-            "[pop]\nname = \"pop{n}\"\nid = {n}\nkeys = \"keys.toml\"\ndrain_seconds = 0\n\
-             [dpdk]\nhugepages = false\nmemory_mb = 128\nmbufs = 16384\n\
-             [metrics]\nlisten = \"{METRICS}\"\n"
-        );
-        let ports = [("wan", "client", 1, 0), ("lan", "target", 2, 1)];
-        for (name, side, net, number) in ports {
-            let device = self.device.text(number, name);
-            let (mut addresses, mut gateways) =
-                (format!("\"10.{net}.{n}.2/24\""), format!("\"10.{net}.{n}.1\""));
-            if self.ipv6 {
-                let net = net + 2;
-                let _ = write!(addresses, ", \"2001:db8:{net}:{n}::2/64\"");
-                let _ = write!(gateways, ", \"2001:db8:{net}:{n}::1\"");
+        let sides = [("wan", "client", 1, 0), ("lan", "target", 2, 1)];
+        let ports = sides.map(|(name, side, net, number)| {
+            let of = |host: u32| {
+                let v4 = format!("10.{net}.{}.{host}", index + 1);
+                let v6 = format!("2001:db8:{}:{}::{host}", net + 2, index + 1);
+                if self.ipv6 { vec![v4, v6] } else { vec![v4] }
+            };
+            let lengths = ["/24", "/64"];
+            let addresses = of(2).into_iter().zip(lengths).map(|(ip, length)| ip + length);
+            kit::port(name, side, &[])
+                .with("device", self.device.text(number, name))
+                .with("addresses", addresses.collect::<Vec<_>>())
+                .with("gateways", of(1))
+        });
+        let mut config = pop_config(index, &ports);
+        let kind = match self.layout {
+            Layout::RunToCompletion => {
+                config.workers = vec![kit::worker(core, &["wan:0", "lan:0"])];
+                "run-to-completion"
             }
-            let _ = write!(
-                text,
-                "[[port]]\nname = \"{name}\"\nside = \"{side}\"\n\
-                 device = \"{device}\"\n\
-                 addresses = [{addresses}]\ngateways = [{gateways}]\n"
-            );
-        }
-        text += &match self.layout {
-            Layout::RunToCompletion => format!(
-                "[[worker]]\ncore = {core}\nrx = [\"wan:0\", \"lan:0\"]\n\
-                 [layout]\nkind = \"run-to-completion\"\nidle = \"backoff\"\n"
-            ),
-            Layout::Pipeline => format!(
-                "[[worker]]\ncore = {core}\nrx = [\"wan:0\"]\n\
-                 [[worker]]\ncore = {}\nrx = [\"lan:0\"]\n\
-                 [layout]\nkind = \"pipeline\"\nidle = \"backoff\"\n",
-                (core + 1) % cores
-            ),
+            Layout::Pipeline => {
+                let second = kit::worker((core + 1) % cores, &["lan:0"]);
+                config.workers = vec![kit::worker(core, &["wan:0"]), second];
+                "pipeline"
+            }
         };
-        for service in &self.services {
-            text += &self.service_text(service);
-        }
-        let mut table: Table =
-            text.parse().map_err(|error| LabError::Unexpected(format!("own TOML: {error}")))?;
-        overlay(&mut table, &self.overlay);
-        Ok(table.to_string())
+        config.relays = self.services.iter().map(|service| self.relay(service)).collect();
+        laid_over(&config.other("layout", layout(kind)), &self.overlay)
     }
 
-    fn service_text(&self, service: &Service) -> String {
-        let targets: Vec<String> = service.targets.iter().map(|t| format!("\"{t}\"")).collect();
+    fn relay(&self, service: &Service) -> kit::Table {
         let egress = match service.egress {
-            Egress::Pool => format!("{{ pool = \"{}\" }}", self.pool),
-            Egress::Prefix => format!("{{ prefix = \"{}\" }}", topology::PREFIX),
-            Egress::Transparent => "\"transparent\"".to_owned(),
+            Egress::Pool => kit::Egress::Pool(&self.pool),
+            Egress::Prefix => kit::Egress::Prefix(topology::PREFIX),
+            Egress::Transparent => kit::Egress::Transparent,
         };
-        let (name, vip) = (&service.name, service.vip);
-        format!(
-            "[[relay]]\nname = \"{name}\"\nvip = \"{vip}\"\ntargets = [{}]\negress = {egress}\n",
-            targets.join(", ")
-        )
+        kit::relay(&service.name, service.vip, &service.targets, egress)
     }
 }
 
+/// What all POPs of a lab have in common.
+pub(crate) fn pop_config(index: usize, ports: &[kit::Table]) -> PopConfig {
+    let id = index as u8 + 1;
+    let dpdk = kit::Table::default().with("hugepages", false);
+    let dpdk = dpdk.with("memory_mb", 128).with("mbufs", 16_384);
+    let metrics = kit::Table::default().with("listen", METRICS.to_string());
+    PopConfig::new(&format!("pop{id}"), id, ports)
+        .set("drain_seconds", 0)
+        .other("dpdk", dpdk)
+        .other("metrics", metrics)
+}
+
+/// A layout whose workers sleep when they are idle.
+pub(crate) fn layout(kind: &str) -> kit::Table {
+    kit::Table::default().with("kind", kind).with("idle", "backoff")
+}
+
+/// The text of a config with a table laid over it.
+pub(crate) fn laid_over(config: &PopConfig, over: &Table) -> Result<String> {
+    let parsed = config.text().parse();
+    let mut table: Table =
+        parsed.map_err(|error| LabError::Unexpected(format!("own TOML: {error}")))?;
+    overlay(&mut table, over);
+    Ok(table.to_string())
+}
+
 /// Lays one table over another: tables merge, everything else is replaced.
-pub(crate) fn overlay(base: &mut Table, over: &Table) {
+fn overlay(base: &mut Table, over: &Table) {
     for (key, value) in over {
         match (base.get_mut(key), value) {
             (Some(Value::Table(below)), Value::Table(above)) => overlay(below, above),

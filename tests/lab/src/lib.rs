@@ -33,7 +33,6 @@ pub mod packet;
 pub mod pop;
 pub mod process;
 pub mod registry;
-pub mod rng;
 pub mod routes;
 pub mod script;
 pub mod topology;

@@ -9,8 +9,9 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use anyrelay_kit::rng::Rng;
+
 use crate::Direction;
-use crate::rng::Rng;
 
 /// Time between two flips of one direction, if not said.
 pub const FLIP_INTERVAL: Duration = Duration::from_millis(100);
@@ -84,7 +85,7 @@ impl Script {
         };
         let spray = on_tick(length.mul_f64(0.45))..on_tick(length.mul_f64(0.65));
         let mut writer = Writer {
-            rng: Rng::new(seed),
+            rng: Rng(seed),
             interval,
             events: Vec::new(),
             at: [0, 0],
@@ -140,9 +141,10 @@ impl Writer {
         let others: Vec<usize> = (0..self.resting_until.len())
             .filter(|pop| *pop != self.at[direction] && self.resting_until[*pop] <= time)
             .collect();
-        if let Some(pop) = self.rng.pick(&others) {
-            self.at[direction] = *pop;
-            self.events.push((time, Action::Move(Direction::BOTH[direction], *pop)));
+        if !others.is_empty() {
+            let pop = self.rng.pick(&others);
+            self.at[direction] = pop;
+            self.events.push((time, Action::Move(Direction::BOTH[direction], pop)));
         }
     }
 
@@ -161,7 +163,7 @@ impl Writer {
     }
 
     fn shuffled(&mut self, pops: Range<usize>) -> Vec<usize> {
-        let mut keyed: Vec<(u64, usize)> = pops.map(|p| (self.rng.next_u64(), p)).collect();
+        let mut keyed: Vec<(u64, usize)> = pops.map(|p| (self.rng.next(), p)).collect();
         keyed.sort_unstable();
         keyed.into_iter().map(|(_, pop)| pop).collect()
     }

@@ -8,12 +8,13 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyrelay_kit::frames::{ACK, PSH, Segment};
 use anyrelay_lab::middlebox::Trouble;
 use anyrelay_lab::packet::Injector;
 use anyrelay_lab::registry::{self, WorkDir};
 use anyrelay_lab::traffic::{Connection, Server};
 use anyrelay_lab::tunnel::stream::{Flow, Plan, UdpServer};
-use anyrelay_lab::tunnel::{AgentRoutes, Family, Segment, Shape, Site, TunnelTopology};
+use anyrelay_lab::tunnel::{AgentRoutes, Family, Shape, Site, TunnelTopology};
 use common::{LIMIT, eventually, milliseconds};
 
 const BYTES: usize = 5_000_000;
@@ -80,14 +81,14 @@ fn nat_drops_counts_and_logs_what_is_not_in_the_window() {
 
         let outsider = Injector::open(&net.topology.outsider).unwrap();
         let to = std::net::SocketAddr::new(site.public(), entry.public_port);
-        let mut segment = Segment { src: family.vip(), dst: to, ..Segment::default() };
-        segment.payload = b"far from the window".to_vec();
+        let mut segment = Segment { ttl: 64, ..Segment::new(family.vip(), to, PSH | ACK) };
+        segment.data = b"far from the window".to_vec();
         // All around the circle of numbers: half of them are ahead of the window, wherever it is,
         // and none of those passes; this kernel lets some pass that are behind. One may lie at the
         // edge.
         for n in 0..10 {
             segment.seq = n * (u32::MAX / 10);
-            outsider.send(&segment.datagram()).unwrap();
+            outsider.send(&segment.from_host()).unwrap();
         }
         eventually("those ahead are invalid", Duration::from_secs(30), || {
             site.nat.invalid().unwrap() >= 4 && site.nat.logged().unwrap() >= 4
@@ -97,7 +98,7 @@ fn nat_drops_counts_and_logs_what_is_not_in_the_window() {
         // To a port without a flow.
         segment.dst.set_port(entry.public_port ^ 1);
         let before = site.nat.invalid().unwrap();
-        outsider.send(&segment.datagram()).unwrap();
+        outsider.send(&segment.from_host()).unwrap();
         eventually("of no flow", Duration::from_secs(30), || site.nat.invalid().unwrap() > before);
         connection.download(2, 1000).unwrap();
     }

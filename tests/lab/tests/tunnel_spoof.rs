@@ -7,10 +7,10 @@ mod common;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use anyrelay_kit::frames::{ACK, PSH, RST, Segment};
+use anyrelay_kit::rng::Rng;
 use anyrelay_lab::packet::Injector;
-use anyrelay_lab::rng::Rng;
 use anyrelay_lab::tunnel::TunnelLab;
-use anyrelay_lab::tunnel::segment::{ACK, PSH, RST, Segment};
 use anyrelay_lab::tunnel::stream::{Flow, Plan};
 use common::tunnel::{TAIL, Tap, Tunnels};
 use common::{eventually, full, milliseconds};
@@ -49,7 +49,7 @@ impl Thief {
         });
         for segment in stolen.iter_mut().take(50) {
             change(segment);
-            self.outsider.send(&segment.datagram()).unwrap();
+            self.outsider.send(&segment.from_host()).unwrap();
         }
         std::thread::sleep(TAIL);
         self.flow.duplicates().0 - before
@@ -88,7 +88,7 @@ fn forged_data_down_does_not_move_the_ack() {
         for segment in down.iter().take(10) {
             let mut forged = segment.clone();
             forged.seq = forged.seq.wrapping_add(ticks * STRIDE + 64);
-            outsider.send(&forged.datagram()).unwrap();
+            outsider.send(&forged.from_host()).unwrap();
         }
     }
     std::thread::sleep(milliseconds(50));
@@ -117,17 +117,17 @@ fn blind_injection_does_not_kill_the_flow() {
     let flow = tunnels.flow(Plan::both(500));
     let seed = 42;
     println!("seed {seed}");
-    let mut rng = Rng::new(seed);
+    let mut rng = Rng(seed);
     let mut kinds = [RST, RST | ACK, PSH | ACK, ACK].iter().cycle();
     for _ in 0..trials {
         for n in 0..guesses {
-            let random = rng.next_u64();
+            let random = rng.next();
             let flags = *kinds.next().unwrap();
             let (src, dst) = if n % 2 == 0 { (vip, agent) } else { (agent, vip) };
-            let payload = if flags & PSH == 0 { Vec::new() } else { vec![0x40; 60] };
+            let data = if flags & PSH == 0 { Vec::new() } else { vec![0x40; 60] };
             let (seq, ack) = ((random >> 32) as u32, random as u32);
-            let segment = Segment { src, dst, seq, ack, flags, payload };
-            outsider.send(&segment.datagram()).unwrap();
+            let segment = Segment { seq, ack, data, ttl: 64, ..Segment::new(src, dst, flags) };
+            outsider.send(&segment.from_host()).unwrap();
             if n % 100 == 99 {
                 std::thread::sleep(milliseconds(2));
             }
@@ -153,15 +153,8 @@ fn reset_with_the_exact_number_is_survived() {
     let acks = up.iter().filter(|segment| segment.dst == vip);
     let newest =
         acks.max_by_key(|segment| segment.ack.wrapping_sub(up[0].ack).cast_signed()).unwrap();
-    let segment = Segment {
-        src: vip,
-        dst: newest.src,
-        seq: newest.ack,
-        ack: 0,
-        flags: RST,
-        payload: Vec::new(),
-    };
-    outsider.send(&segment.datagram()).unwrap();
+    let segment = Segment { seq: newest.ack, ttl: 64, ..Segment::new(vip, newest.src, RST) };
+    outsider.send(&segment.from_host()).unwrap();
     eventually("the agent saw it", Duration::from_secs(30), || {
         tunnels.connecting[0].counter("resets").unwrap() >= 1
     });

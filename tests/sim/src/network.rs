@@ -2,7 +2,7 @@
 //! datagrams, and sends each one wherever it likes.
 
 use anyrelay_core::verdict::DropReason;
-use anyrelay_kit::frames::{put_word, repair_header, word};
+use anyrelay_kit::frames::{fragments, put_word, word};
 use anyrelay_kit::rng::Rng;
 
 use crate::errors::Reported;
@@ -144,35 +144,14 @@ fn expire(bytes: &mut [u8]) {
 fn cut(rng: &mut Rng, bytes: &[u8]) -> Vec<Vec<u8>> {
     let v6 = bytes[0] >> 4 == 6;
     let header_len = if v6 { 40 } else { usize::from(bytes[0] & 15) * 4 };
-    let payload = &bytes[header_len..];
     // The first part may be too short even for the ports.
-    let steps = payload.len().saturating_sub(1) / 8;
+    let steps = (bytes.len() - header_len).saturating_sub(1) / 8;
     if steps == 0 {
         return Vec::new();
     }
     let at = 8 * (1 + rng.below(steps as u64) as usize);
     let id = rng.next() as u32;
-    let mut parts: Vec<_> = [(0, &payload[..at], true), (at, &payload[at..], false)]
-        .map(|(offset, part, more)| {
-            let mut out = bytes[..header_len].to_vec();
-            let field = offset as u16;
-            if v6 {
-                put_word(&mut out, 4, (part.len() + 8) as u16);
-                let next = std::mem::replace(&mut out[6], 44);
-                out.extend_from_slice(&[next, 0]);
-                out.extend_from_slice(&(field | u16::from(more)).to_be_bytes());
-                out.extend_from_slice(&id.to_be_bytes());
-            } else {
-                put_word(&mut out, 2, (header_len + part.len()) as u16);
-                put_word(&mut out, 6, (field / 8) | if more { 0x2000 } else { 0 });
-            }
-            out.extend_from_slice(part);
-            if !v6 {
-                repair_header(&mut out);
-            }
-            out
-        })
-        .into();
+    let mut parts = fragments(bytes, &[at], id);
     if rng.happens(500) {
         parts.reverse();
     }

@@ -2,6 +2,8 @@
 //! twin of the same history, which is handed one at a time the frames that the POP takes in bursts,
 //! and a judge of another history, which is asked what it would have done.
 
+use std::sync::Arc;
+
 use anyrelay_core::config::Config;
 use anyrelay_core::frame::HeapFrame;
 use anyrelay_core::keys::KeyFile;
@@ -17,7 +19,7 @@ use crate::tally::Tally;
 /// Workers of a POP: any of them may meet any frame.
 pub const WORKERS: usize = 2;
 
-fn start(snapshot: Snapshot, index: usize) -> RunningPop {
+fn start(snapshot: impl Into<Arc<Snapshot>>, index: usize) -> RunningPop {
     let macs = [Port::Wan, Port::Lan].map(|port| setup::mac(index, port));
     RunningPop::new(snapshot, macs.to_vec(), WORKERS)
 }
@@ -167,8 +169,9 @@ impl SimPop {
         if let Some(conflict) = reload_conflicts(old, &live, now.unix).first() {
             return Err(format!("reload of POP {} is refused: {}", self.index, conflict.problem));
         }
-        self.twin.snapshot = live.clone();
-        (self.live.snapshot, self.judge.snapshot) = (live, judge);
+        let live = Arc::new(live);
+        self.twin.snapshot = Arc::clone(&live);
+        (self.live.snapshot, self.judge.snapshot) = (live, judge.into());
         self.version = version;
         // They follow the services' names.
         self.judge_counters()

@@ -5,16 +5,17 @@
 //! length, and as many bytes, which are the segment or are laid over a good one.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
-use anyrelay_core::keys::{AgentKey, AgentKeys, KeyFile, Secret, Tenants};
+use anyrelay_core::keys::AgentKey;
 use anyrelay_core::predict::Constants;
 use anyrelay_core::time::Now;
+use anyrelay_core::tunnel::TunnelService;
 use anyrelay_core::tunnel::agent::{Agent, AgentSetup, FlowState};
-use anyrelay_core::tunnel::{
-    SegmentKind, TunnelSegment, TunnelService, TunnelVip, handshake, keepalive,
-};
 use anyrelay_core::wire::tcp::Tcp;
+use anyrelay_kit::config;
+use anyrelay_kit::nat::Packet;
+use anyrelay_kit::tunnel::{self, VIP4, VIP6};
 
 /// Runs one input.
 pub fn run(input: &[u8]) {
@@ -34,11 +35,13 @@ pub fn run(input: &[u8]) {
         agent.poll(now.instant, &mut |out| sent.push((out.port, out.segment.to_vec())));
         while let Some((port, segment)) = sent.pop() {
             let from = SocketAddr::new(local.ip(), port);
-            let Some(answer) = answer(&site.service, now, from, vip, &segment) else { continue };
-            agent.receive(now.instant, &answer, &mut |out| {
+            let packet = Packet { src: from, dst: vip, tcp: segment };
+            let answer = tunnel::answer(&site.service, now.unix, 1, &packet);
+            let Ok(Some(answer)) = answer else { continue };
+            agent.receive(now.instant, &answer.tcp, &mut |out| {
                 sent.push((out.port, out.segment.to_vec()))
             });
-            last = answer;
+            last = answer.tcp;
         }
         now = now.plus_millis(2000);
     }
@@ -86,63 +89,7 @@ struct Site {
 fn site() -> &'static Site {
     static SITE: OnceLock<Site> = OnceLock::new();
     SITE.get_or_init(|| {
-        let keys = KeyFile::from_random([[1; 32], [2; 32], [3; 32]]);
-        let mut tenants = Tenants::default();
-        let tenant = tenants.add("acme", Secret::new([4; 32])).unwrap();
-        let key = tenants.issue("acme", "agent").unwrap();
-        let vip = |text: &str| Some(TunnelVip::new(text.parse().unwrap(), &keys).unwrap());
-        let service = TunnelService {
-            constants: Constants::default(),
-            tunnel_mtu: 1400,
-            vip4: vip(VIP4),
-            vip6: vip(VIP6),
-            tenants: [tenant].into(),
-            agents: Arc::new(AgentKeys::new(&tenants).unwrap()),
-        };
-        Site { service, key }
+        let (tenants, key) = config::tenants_and_agent();
+        Site { service: tunnel::service(&config::keys(), &tenants, Constants::default()), key }
     })
 }
-
-/// What a POP answers.
-fn answer(
-    service: &TunnelService,
-    now: Now,
-    src: SocketAddr,
-    dst: SocketAddr,
-    bytes: &[u8],
-) -> Option<Vec<u8>> {
-    let tcp = Tcp::parse(bytes)?;
-    let segment = TunnelSegment {
-        src,
-        dst,
-        seq: tcp.seq,
-        ack: tcp.ack,
-        flags: tcp.flags,
-        options: &bytes[20..tcp.header_len],
-        payload: &bytes[tcp.header_len..],
-        datagram_len: bytes.len() + 40,
-    };
-    let (seq, ack, flags, options, payload) = match SegmentKind::of(&segment).ok()? {
-        SegmentKind::Syn => {
-            let answer = handshake::syn_ack(service, now.unix, &segment).ok()?;
-            let options = vec![2, 4, 5, 0x50, 1, 3, 3, 8];
-            (answer.seq, answer.ack, 0x12, options, Vec::new())
-        }
-        SegmentKind::Keepalive => {
-            let known = keepalive::check(service, now.unix, &segment).ok()?;
-            let reply = keepalive::reply(&known, 1, &segment).ok()?;
-            (reply.seq, reply.ack, 0x18, Vec::new(), reply.payload.to_vec())
-        }
-        SegmentKind::Empty | SegmentKind::Data => return None,
-    };
-    let mut out = [dst.port().to_be_bytes(), src.port().to_be_bytes()].concat();
-    out.extend(seq.0.to_be_bytes());
-    out.extend(ack.0.to_be_bytes());
-    out.extend([(((20 + options.len()) / 4) << 4) as u8, flags, 0xff, 0xff, 0, 0, 0, 0]);
-    out.extend(options);
-    out.extend(payload);
-    Some(out)
-}
-
-const VIP4: &str = "203.0.113.20:443";
-const VIP6: &str = "[2001:db8::20]:443";

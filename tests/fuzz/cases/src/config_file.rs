@@ -7,9 +7,10 @@ use std::net::Ipv4Addr;
 use std::sync::OnceLock;
 
 use anyrelay_core::config::Config;
-use anyrelay_core::keys::{KeyFile, Secret, Tenants};
+use anyrelay_core::keys::{KeyFile, Tenants};
 use anyrelay_core::snapshot::{Destination, Snapshot, reload_conflicts};
 use anyrelay_core::time::UnixTime;
+use anyrelay_kit::config;
 
 /// Runs one input.
 pub fn run(input: &[u8]) {
@@ -46,9 +47,5 @@ pub fn run(input: &[u8]) {
 
 fn files() -> &'static (KeyFile, Tenants) {
     static FILES: OnceLock<(KeyFile, Tenants)> = OnceLock::new();
-    FILES.get_or_init(|| {
-        let mut tenants = Tenants::default();
-        tenants.add("acme", Secret::new([4; 32])).unwrap();
-        (KeyFile::from_random([[1; 32], [2; 32], [3; 32]]), tenants)
-    })
+    FILES.get_or_init(|| (config::keys(), config::tenants()))
 }

@@ -3,11 +3,9 @@
 //!
 //! Input: a byte of choices, 8 of seq and ack, the payload.
 
-use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use anyrelay_core::crypto::Key128;
-use anyrelay_core::keys::{AgentKeys, KeyFile, Secret, Tenants};
 use anyrelay_core::net::Family;
 use anyrelay_core::predict::Constants;
 use anyrelay_core::seq::SeqNum;
@@ -15,8 +13,10 @@ use anyrelay_core::time::UnixTime;
 use anyrelay_core::tunnel::message::{KEEPALIVE_LEN_MAX, MessageType};
 use anyrelay_core::tunnel::{
     DataHeader, KeepaliveReply, KeepaliveRequest, SegmentKind, TunnelSegment, TunnelService,
-    TunnelVip, forward, handshake, keepalive,
+    forward, handshake, keepalive,
 };
+use anyrelay_kit::config;
+use anyrelay_kit::tunnel::{self, VIP4, VIP6};
 
 const KEY: Key128 = Key128::new([7; 16]);
 const NOW: UnixTime = UnixTime::from_millis(1_795_341_988_025);
@@ -88,25 +88,6 @@ fn meet(segment: &TunnelSegment<'_>) {
 
 fn service() -> &'static TunnelService {
     static SERVICE: OnceLock<TunnelService> = OnceLock::new();
-    SERVICE.get_or_init(|| {
-        let keys = KeyFile::from_random([[1; 32], [2; 32], [3; 32]]);
-        let vip = |text: &str| {
-            let addr: SocketAddr = text.parse().unwrap();
-            Some(TunnelVip::new(addr, &keys).unwrap())
-        };
-        let mut tenants = Tenants::default();
-        let tenant = tenants.add("acme", Secret::new([4; 32])).unwrap();
-        tenants.issue("acme", "agent").unwrap();
-        TunnelService {
-            constants: Constants::default(),
-            tunnel_mtu: 1400,
-            vip4: vip(VIP4),
-            vip6: vip(VIP6),
-            tenants: [tenant].into(),
-            agents: Arc::new(AgentKeys::new(&tenants).unwrap()),
-        }
-    })
+    SERVICE
+        .get_or_init(|| tunnel::service(&config::keys(), &config::tenants(), Constants::default()))
 }
-
-const VIP4: &str = "203.0.113.20:443";
-const VIP6: &str = "[2001:db8::20]:443";

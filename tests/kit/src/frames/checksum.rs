@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{ICMP, ICMPV6, TCP, put_word, upper, word};
+use super::{ICMP, ICMPV6, TCP, addresses, put_word, upper, word};
 
 /// The checksum over all parts, one behind the other; 0 where the field in them is right.
 pub fn internet_checksum(parts: &[&[u8]]) -> u16 {
@@ -91,7 +91,7 @@ pub fn repair_at(datagram: &mut [u8], protocol: u8, at: usize) {
     let sum = match protocol {
         ICMP => internet_checksum(&[message]),
         _ => {
-            let (src, dst) = addresses(datagram);
+            let Some((src, dst)) = addresses(datagram) else { return };
             transport_checksum(src, dst, protocol, message)
         }
     };
@@ -102,16 +102,6 @@ pub fn repair_at(datagram: &mut [u8], protocol: u8, at: usize) {
 pub fn repair(datagram: &mut [u8]) {
     repair_header(datagram);
     repair_payload(datagram);
-}
-
-/// Source and destination of a datagram whose header is whole.
-fn addresses(datagram: &[u8]) -> (IpAddr, IpAddr) {
-    if datagram[0] >> 4 == 4 {
-        let ip = |at: usize| <[u8; 4]>::try_from(&datagram[at..at + 4]).unwrap().into();
-        return (ip(12), ip(16));
-    }
-    let ip = |at: usize| <[u8; 16]>::try_from(&datagram[at..at + 16]).unwrap().into();
-    (ip(8), ip(24))
 }
 
 #[cfg(test)]

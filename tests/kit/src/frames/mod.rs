@@ -5,6 +5,7 @@
 //! spoils them; [`checksum`] has the plain sums, and repairs what was changed.
 
 pub mod checksum;
+mod fragment;
 mod icmp;
 mod ip;
 mod link;
@@ -16,13 +17,14 @@ pub use checksum::{
     internet_checksum, repair, repair_at, repair_header, repair_payload, set_length, tcp_checksum,
     transport_checksum,
 };
+pub use fragment::{fragment6, fragments};
 pub use icmp::{echo6, frag_needed, icmp, icmp6};
 pub use ip::{Ipv4Header, Ipv6Header, datagram, ip, ip6};
 pub use link::{
     BROADCAST, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Mac, arp, ethernet, framed,
 };
 pub use nd::{advertisement, group_mac, nd, solicitation, solicited_node};
-pub use read::{long, put_word, upper, word};
+pub use read::{addresses, long, put_word, upper, word};
 pub use tcp::{
     ACK, FIN, PSH, RST, SYN, Segment, Tcp, linux_syn_options, over6, plain_syn_options, segment6,
     timestamps,

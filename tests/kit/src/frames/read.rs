@@ -1,5 +1,7 @@
 //! Fields of packets, read by hand.
 
+use std::net::IpAddr;
+
 use super::{DESTINATION_OPTIONS, HOP_BY_HOP, ROUTING};
 
 /// The 16-bit field at `at`; 0 beyond the end.
@@ -30,4 +32,14 @@ pub fn upper(datagram: &[u8]) -> Option<(u8, usize)> {
         (protocol, at) = (header[0], at + 8 + 8 * usize::from(header[1]));
     }
     (datagram.len() >= at).then_some((protocol, at))
+}
+
+/// Source and destination of a datagram; `None` when its header is not whole.
+pub fn addresses(datagram: &[u8]) -> Option<(IpAddr, IpAddr)> {
+    if datagram.first()? >> 4 == 4 {
+        let ip = |at| Some(<[u8; 4]>::try_from(datagram.get(at..at + 4)?).ok()?.into());
+        return Some((ip(12)?, ip(16)?));
+    }
+    let ip = |at| Some(<[u8; 16]>::try_from(datagram.get(at..at + 16)?).ok()?.into());
+    Some((ip(8)?, ip(24)?))
 }

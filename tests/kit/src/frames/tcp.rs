@@ -2,7 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::{Ipv4Header, Ipv6Header, TCP, datagram, put_word, transport_checksum};
+use super::{
+    Ipv4Header, Ipv6Header, TCP, addresses, datagram, long, put_word, transport_checksum, upper,
+    word,
+};
 
 /// The flag FIN.
 pub const FIN: u8 = 1;
@@ -160,6 +163,29 @@ impl Segment {
         Segment { src, dst, ttl: 57, tos: 0xb9, seq, ack, flags, window, options, data }
     }
 
+    /// Reads a datagram, which may be cut off in its data or have padding behind it; `None` when it
+    /// has no TCP segment. Checksums are not looked at.
+    pub fn read(datagram: &[u8]) -> Option<Segment> {
+        let (protocol, at) = upper(datagram)?;
+        let v6 = datagram[0] >> 4 != 4;
+        let end = if v6 { 40 + usize::from(word(datagram, 4)) } else { word(datagram, 2).into() };
+        let tcp = datagram.get(at..end.min(datagram.len())).filter(|_| protocol == TCP)?;
+        let (src, dst) = addresses(datagram)?;
+        let data_at = usize::from(tcp.get(12)? >> 4) * 4;
+        Some(Segment {
+            src: SocketAddr::new(src, word(tcp, 0)),
+            dst: SocketAddr::new(dst, word(tcp, 2)),
+            ttl: datagram[if v6 { 7 } else { 8 }],
+            tos: if v6 { (word(datagram, 0) >> 4) as u8 } else { datagram[1] },
+            seq: long(tcp, 4),
+            ack: long(tcp, 8),
+            flags: *tcp.get(13)?,
+            window: word(tcp, 14),
+            options: tcp.get(20..data_at)?.to_vec(),
+            data: tcp.get(data_at..)?.to_vec(),
+        })
+    }
+
     /// A copy with whatever `edit` changes.
     pub fn edit(&self, edit: impl FnOnce(&mut Segment)) -> Segment {
         let mut segment = self.clone();
@@ -227,4 +253,27 @@ pub fn linux_syn_options(mss: u16, value: u32, echo: u32) -> Vec<u8> {
 pub fn plain_syn_options(mss: u16) -> Vec<u8> {
     let [high, low] = mss.to_be_bytes();
     vec![2, 4, high, low, 1, 1, 4, 2, 1, 3, 3, 7]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_it_writes() {
+        for (src, dst) in [("192.0.2.1:7", "203.0.113.2:443"), ("[2001::1]:7", "[2001::2]:443")] {
+            let segment = Segment {
+                seq: 0xdead_beef,
+                ack: 5,
+                options: timestamps(1, 2),
+                data: b"odd".to_vec(),
+                ..Segment::new(src.parse().unwrap(), dst.parse().unwrap(), RST)
+            };
+            let padded = [&segment.datagram()[..], b"padding"].concat();
+            assert_eq!(Segment::read(&padded), Some(segment.clone()));
+            assert_eq!(Segment::read(&padded[..39]), None);
+            let plain = Segment::read(&segment.from_host());
+            assert_eq!(plain, Some(Segment { tos: 0, ..segment }));
+        }
+    }
 }

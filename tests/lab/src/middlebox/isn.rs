@@ -2,8 +2,9 @@
 //! that depends on the seed and the flow, in its own numbers one way, in acknowledgments and SACK
 //! blocks (RFC 2018) the other way. No state: the same flow has the same shift for ever.
 
+use anyrelay_kit::rng::Rng;
+
 use super::segment::{add, ends, tcp_at};
-use crate::rng::Rng;
 
 const FLAG_ACK: u8 = 0x10;
 const OPTION_END: u8 = 0;
@@ -42,46 +43,37 @@ pub fn shift(seed: u64, frame: &mut [u8]) {
 
 /// How far the numbers of `of` are shifted in its flow with `with`; never 0.
 fn delta(seed: u64, of: &[u8; 18], with: &[u8; 18]) -> u32 {
-    let mix = |hash: u64, byte: &u8| Rng::new(hash ^ u64::from(*byte)).next_u64();
+    let mix = |hash: u64, byte: &u8| Rng(hash ^ u64::from(*byte)).next();
     let hash = of.iter().chain(with).fold(seed, mix);
     (hash >> 32) as u32 | 1
 }
 
 #[cfg(test)]
 mod tests {
+    use anyrelay_kit::frames::{Segment, framed, transport_checksum};
+
     use super::*;
     use crate::middlebox::segment::ETHERNET_BYTES;
 
-    /// One's complement sum over pseudo header and segment: 0xffff if the checksum is right.
+    const A: &str = "192.0.2.1:258";
+    const B: &str = "203.0.113.1:443";
+
+    /// The checksum of the segment in a frame: 0 if its field is right.
     fn checksum(frame: &[u8]) -> u16 {
+        let segment = Segment::read(&frame[ETHERNET_BYTES..]).unwrap();
         let tcp = &frame[ETHERNET_BYTES + 20..];
-        let words = frame[ETHERNET_BYTES + 12..ETHERNET_BYTES + 20].chunks(2).chain(tcp.chunks(2));
-        let word = |w: &[u8]| u32::from(u16::from_be_bytes([w[0], *w.get(1).unwrap_or(&0)]));
-        let mut sum = words.map(word).sum::<u32>() + 6 + tcp.len() as u32;
-        while sum > 0xffff {
-            sum = (sum & 0xffff) + (sum >> 16);
-        }
-        sum as u16
+        transport_checksum(segment.src.ip(), segment.dst.ip(), 6, tcp)
     }
 
     /// A segment with a SACK option behind one NOP, so that its edges are at odd places.
-    fn frame(src: [u8; 6], dst: [u8; 6], seq: u32, ack: u32) -> Vec<u8> {
-        let mut frame = vec![0; 12];
-        frame.extend([0x08, 0x00, 0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 6, 0, 0]);
-        frame.extend(src[..4].iter().chain(&dst[..4]).chain(&src[4..]).chain(&dst[4..]));
-        frame.extend(seq.to_be_bytes().iter().chain(&ack.to_be_bytes()));
-        frame.extend([0x80, 0x18, 1, 2, 0, 0, 0, 0, OPTION_NOP, OPTION_SACK, 10]);
-        frame.extend(
-            (ack.wrapping_add(100))
-                .to_be_bytes()
-                .iter()
-                .chain(&(ack.wrapping_add(200)).to_be_bytes()),
-        );
-        frame.extend([0, 1, 2, 3]);
-        let tcp = ETHERNET_BYTES + 20;
-        let sum = !checksum(&frame);
-        frame[tcp + 16..tcp + 18].copy_from_slice(&sum.to_be_bytes());
-        frame
+    fn frame(src: &str, dst: &str, seq: u32, ack: u32) -> Vec<u8> {
+        let [left, right] = [100, 200].map(|more| ack.wrapping_add(more).to_be_bytes());
+        let option = [OPTION_NOP, OPTION_SACK, 10];
+        let options = [&option[..], &left, &right, &[OPTION_END]].concat();
+        let (src, dst) = (src.parse().unwrap(), dst.parse().unwrap());
+        let segment = Segment::new(src, dst, FLAG_ACK | 8);
+        let segment = Segment { seq, ack, options, data: vec![1, 2, 3], ..segment };
+        framed([0; 6], [0; 6], None, &segment.datagram())
     }
 
     fn number(frame: &[u8], at: usize) -> u32 {
@@ -91,20 +83,19 @@ mod tests {
 
     #[test]
     fn both_ways_agree_and_checksums_stay_right() {
-        let (a, b) = ([192, 0, 2, 1, 1, 2], [203, 0, 113, 1, 1, 187]);
-        let mut there = frame(a, b, 1000, 0xffff_ff00);
-        assert_eq!(checksum(&there), 0xffff, "the test's own frame");
+        let mut there = frame(A, B, 1000, 0xffff_ff00);
+        assert_eq!(checksum(&there), 0, "the test's own frame");
         shift(9, &mut there);
-        assert_eq!(checksum(&there), 0xffff);
+        assert_eq!(checksum(&there), 0);
         let shift_a = number(&there, 4).wrapping_sub(1000);
         let shift_b = 0xffff_ff00_u32.wrapping_sub(number(&there, 8));
         assert!(shift_a != 0 && shift_b != 0 && shift_a != shift_b);
         assert_eq!(number(&there, 23), 0xffff_ff00_u32.wrapping_add(100).wrapping_sub(shift_b));
         assert_eq!(number(&there, 27), 0xffff_ff00_u32.wrapping_add(200).wrapping_sub(shift_b));
 
-        let mut back = frame(b, a, 5, 1000 + shift_a);
+        let mut back = frame(B, A, 5, 1000 + shift_a);
         shift(9, &mut back);
-        assert_eq!(checksum(&back), 0xffff);
+        assert_eq!(checksum(&back), 0);
         assert_eq!(number(&back, 4), 5_u32.wrapping_add(shift_b));
         assert_eq!(number(&back, 8), 1000);
         assert_eq!(number(&back, 23), 1100);
@@ -112,10 +103,10 @@ mod tests {
 
     #[test]
     fn damage_stays_visible_and_other_frames_are_left() {
-        let mut damaged = frame([1; 6], [2; 6], 3, 4);
+        let mut damaged = frame(A, B, 3, 4);
         *damaged.last_mut().unwrap() ^= 1;
         shift(1, &mut damaged);
-        assert_ne!(checksum(&damaged), 0xffff);
+        assert_ne!(checksum(&damaged), 0);
         let mut arp = vec![7; 60];
         shift(1, &mut arp);
         assert_eq!(arp, vec![7; 60]);

@@ -22,12 +22,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use anyrelay_kit::rng::Rng;
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::counters::InterfaceCounters;
 use crate::packet::{MAX_FRAME_BYTES, PacketSocket};
-use crate::rng::Rng;
 use crate::{LabError, Namespace, Result};
 
 /// How many segments are held back at most; one more is sent at once and counted.
@@ -226,7 +226,7 @@ struct Carrier<'a> {
 
 impl<'a> Carrier<'a> {
     fn new(shared: &'a Shared, sockets: [PacketSocket; 2], trouble: Trouble) -> Self {
-        let rng = [Rng::new(trouble.seed), Rng::new(!trouble.seed)];
+        let rng = [Rng(trouble.seed), Rng(!trouble.seed)];
         let held = BinaryHeap::new();
         Self { shared, sockets, trouble, rng, held, number: 0, fragment_id: 0 }
     }
@@ -336,11 +336,11 @@ impl<'a> Carrier<'a> {
 
     /// Draws also for a share of 0, so that the other fates do not depend on it.
     fn chance(&mut self, from: usize, share: f64) -> bool {
-        ((self.rng[from].next_u64() >> 11) as f64) < share * (1_u64 << 53) as f64
+        ((self.rng[from].next() >> 11) as f64) < share * (1_u64 << 53) as f64
     }
 
     fn below(&mut self, from: usize, end: u64) -> u64 {
-        self.rng[from].next_u64() % end
+        self.rng[from].next() % end
     }
 }
 

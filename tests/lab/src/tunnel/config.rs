@@ -1,10 +1,11 @@
 //! The configuration of a POP with one tunnel service.
 
+use anyrelay_kit::config as kit;
 use toml::Table;
 
 use super::Family;
-use crate::config::{METRICS, overlay};
-use crate::{LabError, Result};
+use crate::Result;
+use crate::config::{laid_over, layout, pop_config};
 
 /// The numbers of a tunnel service that all POPs share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,28 +40,26 @@ impl TunnelConfig {
     /// The text of the configuration of the POP with this index, counted from 0.
     pub fn text(&self, index: usize, cores: usize, clock_offset_ms: i64) -> Result<String> {
         let (n, core) = (index + 1, index % cores);
-        let (vip_key, address, gateway) = match self.family {
-            Family::V4 => ("vip4", format!("10.1.{n}.2/24"), format!("10.1.{n}.1")),
-            Family::V6 => ("vip6", format!("2001:db8:3:{n}::2/64"), format!("2001:db8:3:{n}::1")),
+        let (address, gateway) = match self.family {
+            Family::V4 => (format!("10.1.{n}.2/24"), format!("10.1.{n}.1")),
+            Family::V6 => (format!("2001:db8:3:{n}::2/64"), format!("2001:db8:3:{n}::1")),
         };
-        let vip = self.family.vip();
+        let port = kit::port("wan", "client", &[&address])
+            .with("device", "net_af_packet0,iface=wan,framecnt=4096,qdisc_bypass=1")
+            .with("gateways", [gateway]);
         let Constants { tick_ms, stride, lag, offset, tunnel_mtu } = self.constants;
-        let text = format!(
-            "[pop]\nname = \"pop{n}\"\nid = {n}\nkeys = \"keys.toml\"\ntenants = \"tenants.toml\"\n\
-             drain_seconds = 0\nclock = \"trusted\"\nclock_offset_ms = {clock_offset_ms}\n\
-             [dpdk]\nhugepages = false\nmemory_mb = 128\nmbufs = 16384\n\
-             [metrics]\nlisten = \"{METRICS}\"\n\
-             [[port]]\nname = \"wan\"\nside = \"client\"\n\
-             device = \"net_af_packet0,iface=wan,framecnt=4096,qdisc_bypass=1\"\n\
-             addresses = [\"{address}\"]\ngateways = [\"{gateway}\"]\n\
-             [[worker]]\ncore = {core}\nrx = [\"wan:0\"]\n\
-             [layout]\nkind = \"run-to-completion\"\nidle = \"backoff\"\n\
-             [[tunnel]]\nname = \"tun\"\n{vip_key} = \"{vip}\"\ntick_ms = {tick_ms}\n\
-             stride = {stride}\nlag = {lag}\noffset = {offset}\ntunnel_mtu = {tunnel_mtu}\n"
-        );
-        let mut table: Table =
-            text.parse().map_err(|error| LabError::Unexpected(format!("own TOML: {error}")))?;
-        overlay(&mut table, &self.overlay);
-        Ok(table.to_string())
+        let tunnel = kit::tunnel("tun", &[self.family.vip()])
+            .with("tick_ms", tick_ms)
+            .with("stride", stride)
+            .with("lag", lag)
+            .with("offset", offset)
+            .with("tunnel_mtu", tunnel_mtu);
+        let config = pop_config(index, &[port])
+            .set("clock", "trusted")
+            .set("clock_offset_ms", clock_offset_ms)
+            .other("layout", layout("run-to-completion"))
+            .tunnel(tunnel)
+            .edit(|config| config.workers = vec![kit::worker(core, &["wan:0"])]);
+        laid_over(&config, &self.overlay)
     }
 }

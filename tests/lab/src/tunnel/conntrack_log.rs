@@ -6,12 +6,12 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
+use anyrelay_kit::frames::Segment;
 use nix::sys::socket::{
     AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, socket,
 };
 use rustix::net::{RecvFlags, SendFlags, recv, send, sockopt};
 
-use super::Segment;
 use crate::{LabError, Namespace, Result};
 
 /// How many lines are kept; later ones are only counted.
@@ -140,7 +140,7 @@ fn describe(mut attributes: &[u8]) -> String {
 }
 
 fn describe_packet(ip: &[u8]) -> String {
-    match Segment::from_datagram(ip) {
+    match Segment::read(ip) {
         Some(Segment { src, dst, seq, ack, flags, .. }) => {
             format!("{src}->{dst} seq {seq} ack {ack} flags {flags:#04x}")
         }

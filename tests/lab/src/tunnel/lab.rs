@@ -5,12 +5,13 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyrelay_kit::rng::Rng;
+
 use super::agent::{Agent, AgentBuilder};
 use super::config::{Constants, TunnelConfig};
 use super::{AgentRoutes, AgentSite, Family, Shape, Site, TunnelTopology, queues};
 use crate::counters::InterfaceCounters;
 use crate::registry::{self, WorkDir};
-use crate::rng::Rng;
 use crate::{LabError, Pop, Result, command, lab};
 
 /// The tenant that all agents of a lab belong to.
@@ -140,10 +141,7 @@ impl TunnelLab {
         let at = self.routes.current(agent).cloned();
         let others: Vec<usize> =
             (0..self.pops.len()).filter(|pop| at != Some(crate::Carriers::One(*pop))).collect();
-        match self.rng.pick(&others) {
-            Some(pop) => self.routes.to(agent, *pop),
-            None => Ok(()),
-        }
+        if others.is_empty() { Ok(()) } else { self.routes.to(agent, self.rng.pick(&others)) }
     }
 
     /// Waits until agents are ready to send.
@@ -312,7 +310,7 @@ impl TunnelLabBuilder {
         let mut pops = self.pops_of(&topology, work.path())?;
         pops.iter_mut().try_for_each(Pop::start)?;
         pops.iter_mut().try_for_each(|pop| pop.wait_ready(Duration::from_secs(30)))?;
-        let (constants, rng) = (self.constants, Rng::new(self.seed));
+        let (constants, rng) = (self.constants, Rng(self.seed));
         Ok(TunnelLab { pops, routes, topology, constants, rng, agents_issued: 0, work })
     }
 

@@ -21,7 +21,6 @@ pub mod lab;
 pub mod nat;
 pub mod queues;
 pub mod routes;
-pub mod segment;
 pub mod stream;
 pub mod topology;
 
@@ -30,5 +29,4 @@ pub use config::Constants;
 pub use lab::{TunnelLab, TunnelLabBuilder};
 pub use nat::Nat;
 pub use routes::AgentRoutes;
-pub use segment::Segment;
 pub use topology::{AgentSite, Family, Shape, Site, TunnelTopology};

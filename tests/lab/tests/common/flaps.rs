@@ -4,8 +4,8 @@
 
 use std::time::{Duration, Instant};
 
+use anyrelay_kit::rng::Rng;
 use anyrelay_lab::counters::PopCounters;
-use anyrelay_lab::rng::Rng;
 use anyrelay_lab::{Direction, Lab};
 
 use super::{eventually, milliseconds};
@@ -15,13 +15,13 @@ use super::{eventually, milliseconds};
 pub fn flip(lab: &mut Lab, times: usize) {
     let mut moved = 0;
     let mut counters = PopCounters::open(&lab.topology).unwrap();
-    let mut rng = Rng::new(1);
+    let mut rng = Rng(1);
     let mut at = [0, 0];
     for _ in 0..times {
         let mut before = [0, 0];
         for (i, direction) in Direction::BOTH.into_iter().enumerate() {
             let others: Vec<usize> = (0..lab.pops.len()).filter(|pop| *pop != at[i]).collect();
-            at[i] = *rng.pick(&others).unwrap();
+            at[i] = rng.pick(&others);
             before[i] = counters.arrived(direction, at[i]).unwrap();
             lab.routes.to(direction, at[i]).unwrap();
         }

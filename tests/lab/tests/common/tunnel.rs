@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
+use anyrelay_kit::frames::Segment;
 use anyrelay_lab::packet::{MAX_FRAME_BYTES, PacketSocket};
-use anyrelay_lab::tunnel::segment::Segment;
 use anyrelay_lab::tunnel::stream::{Flow, Plan, Report, UdpServer};
 use anyrelay_lab::tunnel::{Agent, AgentBuilder, AgentSite, TunnelLab};
 
@@ -188,7 +188,7 @@ impl Tap {
         let mut segments = Vec::new();
         while start.elapsed() < time {
             match self.socket.receive(&mut buffer) {
-                Some(frame) => segments.extend(Segment::from_frame(frame)),
+                Some(frame) => segments.extend(frame.get(14..).and_then(Segment::read)),
                 None => std::thread::sleep(milliseconds(1)),
             }
         }
@@ -210,5 +210,5 @@ impl Tap {
 
 /// The message's type.
 pub fn kind(segment: &Segment) -> Option<u8> {
-    segment.payload.first().map(|byte| byte >> 4)
+    segment.data.first().map(|byte| byte >> 4)
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyrelay_core::keys::KeyFile;
 use anyrelay_core::predict::{Predictor, at};
 use anyrelay_core::time::Tick;
-use anyrelay_lab::rng::Rng;
+use anyrelay_kit::rng::Rng;
 use anyrelay_lab::tunnel::{Constants, Family, TunnelLab};
 
 use super::tunnel::Tunnels;
@@ -28,7 +28,7 @@ pub fn find(tick_ms: u32) -> Wrap {
     let stride = Constants::default().stride;
     let wrap_at = SystemTime::now() + LEAD;
     let tick = tick_of(wrap_at, tick_ms);
-    let mut rng = Rng::new(1);
+    let mut rng = Rng(1);
     for _ in 0..100 {
         let mut random = [[0; 32]; 3];
         random.iter_mut().for_each(|secret| rng.fill(secret));

@@ -29,6 +29,7 @@ use anyrelay_core::net::Side;
 use anyrelay_core::time::Instant;
 use anyrelay_core::verdict::DropReason;
 use anyrelay_core::wire::ethernet::Ethernet;
+use anyrelay_kit::frames::{FRAGMENT, Ipv4Header, Ipv6Header, fragment6, framed};
 
 use twin::{Decision, Piece, Twin};
 
@@ -199,43 +200,34 @@ fn source(&twin::Key { is_six, network, id, .. }: &twin::Key) -> IpAddr {
     }
 }
 
-/// Its frame, written by hand.
+/// Its frame.
 fn frame(piece: &Piece) -> Vec<u8> {
     let mut payload = vec![0; piece.len];
     if let Some(byte) = payload.get_mut(12).filter(|_| piece.offset == 0) {
         *byte = piece.header_words << 4;
     }
-    let mut frame = vec![2; 12];
-    if piece.is_tagged {
-        frame.extend([0x81, 0x00, 0, 9]);
-    }
-    let word = piece.offset as u16;
-    if piece.key.is_six {
-        frame.extend([0x86, 0xdd, 0x60, piece.ecn << 4, 0, 0]);
-        frame.extend((8 + piece.len as u16).to_be_bytes());
-        frame.extend([44, 64]);
-        let dst = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, (8 + piece.key.dst).into());
-        let IpAddr::V6(src) = source(&piece.key) else { unreachable!("IPv6") };
-        [src, dst].iter().for_each(|ip| frame.extend(ip.octets()));
-        frame.extend([piece.protocol, 0]);
-        frame.extend((word | u16::from(piece.more)).to_be_bytes());
-        frame.extend(piece.key.id.to_be_bytes());
-    } else {
-        frame.extend([8, 0]);
-        let options = if piece.has_options { &[1; 4][..] } else { &[] };
-        let mut header = vec![0x45 + (options.len() / 4) as u8, piece.ecn];
-        header.extend((20 + options.len() as u16 + piece.len as u16).to_be_bytes());
-        header.extend((piece.key.id as u16).to_be_bytes());
-        header.extend((word >> 3 | u16::from(piece.more) << 13).to_be_bytes());
-        let IpAddr::V4(src) = source(&piece.key) else { unreachable!("IPv4") };
-        header.extend([64, piece.protocol, 0, 0]);
-        header.extend(src.octets());
-        header.extend([10, 1, 0, 8 + piece.key.dst]);
-        header.extend(options);
-        let sum = read::checksum(&header).to_be_bytes();
-        header[10..12].copy_from_slice(&sum);
-        frame.extend(header);
-    }
-    frame.extend(payload);
-    frame
+    let (offset, host) = (piece.offset as u16, 8 + piece.key.dst);
+    let datagram = match source(&piece.key) {
+        IpAddr::V6(src) => {
+            let dst = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, host.into());
+            let header = Ipv6Header::new(src.to_bits(), dst.to_bits());
+            let (hop_limit, traffic_class) = (64, piece.ecn);
+            let header = Ipv6Header { hop_limit, traffic_class, flow: 0, ..header };
+            let rest = fragment6(piece.protocol, offset, piece.more, piece.key.id, &payload);
+            header.after(FRAGMENT, &rest)
+        }
+        IpAddr::V4(src) => {
+            let header = Ipv4Header {
+                ttl: 64,
+                tos: piece.ecn,
+                id: piece.key.id as u16,
+                fragment: offset >> 3 | u16::from(piece.more) << 13,
+                protocol: piece.protocol,
+                options: if piece.has_options { vec![1; 4] } else { Vec::new() },
+                ..Ipv4Header::new(src.to_bits(), Ipv4Addr::new(10, 1, 0, host).to_bits())
+            };
+            header.with(&payload)
+        }
+    };
+    framed([2; 6], [2; 6], piece.is_tagged.then_some(9), &datagram)
 }

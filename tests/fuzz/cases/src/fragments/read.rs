@@ -7,19 +7,10 @@ use anyrelay_core::frame::{Frame, HeapFrame};
 use anyrelay_core::net::PortIndex;
 use anyrelay_core::wire::ethernet::Ethernet;
 use anyrelay_core::wire::ipv6::Ipv6;
+use anyrelay_kit::frames::internet_checksum;
 use etherparse::{Ipv4HeaderSlice, Ipv6FragmentHeaderSlice, Ipv6HeaderSlice};
 
 use super::twin::Piece;
-
-/// The internet checksum (RFC 1071), the plain way.
-pub fn checksum(bytes: &[u8]) -> u16 {
-    let words = bytes.chunks(2);
-    let mut sum: u64 = words.map(|pair| u64::from(pair[0]) << 8 | u64::from(pair[1])).sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
-}
 
 /// What was written is what is read.
 pub fn same(fragment: &Fragment, piece: &Piece) {
@@ -62,7 +53,7 @@ pub fn any_frame(bytes: &[u8]) {
 fn ipv4(datagram: &[u8], read: Option<Result<Fragment, anyrelay_core::verdict::DropReason>>) {
     let theirs = Ipv4HeaderSlice::from_slice(datagram).ok().filter(|header| {
         let total_len = usize::from(header.total_len());
-        checksum(header.slice()) == 0
+        internet_checksum(&[header.slice()]) == 0
             && (header.slice().len()..=datagram.len()).contains(&total_len)
             && header.is_fragmenting_payload()
     });

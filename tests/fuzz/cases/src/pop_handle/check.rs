@@ -4,40 +4,10 @@
 use anyrelay_core::frame::ChecksumVerdict;
 use anyrelay_core::net::PortIndex;
 use anyrelay_core::snapshot::Destination;
+use anyrelay_kit::frames::{internet_checksum, word};
 use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice, TcpHeaderSlice};
 
 use super::cases::Case;
-
-pub fn word(bytes: &[u8], at: usize) -> u16 {
-    u16::from_be_bytes([bytes[at], bytes[at + 1]])
-}
-
-/// The Internet checksum of RFC 1071 over `start` and `bytes`, the plain way; 0 where the field is
-/// right.
-pub fn checksum(start: u64, bytes: &[u8]) -> u16 {
-    let mut sum = start;
-    for pair in bytes.chunks(2) {
-        sum += u64::from(pair[0]) << 8 | u64::from(pair.get(1).copied().unwrap_or(0));
-    }
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
-}
-
-fn words(bytes: &[u8]) -> u64 {
-    bytes.chunks(2).map(|pair| u64::from(pair[0]) << 8 | u64::from(pair[1])).sum()
-}
-
-/// The sum of the pseudo header of a TCP segment in the datagram at `ip`.
-pub fn pseudo4(ip: &[u8], len: usize) -> u64 {
-    words(&ip[12..20]) + 6 + len as u64
-}
-
-/// That of a message over IPv6.
-pub fn pseudo6(ip: &[u8], protocol: u8, len: usize) -> u64 {
-    words(&ip[8..40]) + u64::from(protocol) + len as u64
-}
 
 /// Where the IP header of a frame begins, of which 40 bytes may not be there; `None` when it has
 /// none.
@@ -84,7 +54,8 @@ fn read(bytes: &[u8]) -> Option<Datagram<'_>> {
             let header = Ipv4HeaderSlice::from_slice(bytes).ok()?;
             let head = header.slice();
             let total_len = usize::from(header.total_len());
-            if total_len < head.len() || total_len > bytes.len() || checksum(0, head) != 0 {
+            if total_len < head.len() || total_len > bytes.len() || internet_checksum(&[head]) != 0
+            {
                 return None;
             }
             let payload = &bytes[head.len()..total_len];
@@ -93,7 +64,7 @@ fn read(bytes: &[u8]) -> Option<Datagram<'_>> {
                 ttl: header.ttl(),
                 protocol: header.protocol().0,
                 payload: (!header.is_fragmenting_payload()).then_some(payload),
-                holds: checksum(pseudo4(bytes, payload.len()), payload) == 0,
+                holds: holds(bytes, 6, payload),
             })
         }
         6 => {
@@ -118,11 +89,18 @@ fn read(bytes: &[u8]) -> Option<Datagram<'_>> {
                 ttl: header.hop_limit(),
                 protocol,
                 payload: Some(payload),
-                holds: checksum(pseudo6(bytes, protocol, payload.len()), payload) == 0,
+                holds: holds(bytes, protocol, payload),
             })
         }
         _ => None,
     }
+}
+
+/// Whether the checksum of a TCP segment or ICMPv6 message in the datagram `ip` is right.
+fn holds(ip: &[u8], protocol: u8, payload: &[u8]) -> bool {
+    let octets = if ip[0] >> 4 == 4 { &ip[12..20] } else { &ip[8..40] };
+    let len = (payload.len() as u32).to_be_bytes();
+    internet_checksum(&[octets, &len, &[0, 0, 0, protocol], payload]) == 0
 }
 
 fn behind_extensions(mut protocol: u8, mut payload: &[u8]) -> Option<(u8, &[u8])> {
@@ -147,11 +125,7 @@ pub fn all(
     let came = l3(input).and_then(|at| read(&input[at..]));
     for (out, frame) in sent {
         let config = &case.snapshot.config.ports[usize::from(out.0)];
-        assert_eq!(
-            frame[6..12],
-            case.macs[usize::from(out.0)].octets(),
-            "another station's address"
-        );
+        assert_eq!(frame[6..12], case.macs[usize::from(out.0)], "another station's address");
         let tagged = frame[12..14] == [0x81, 0x00];
         assert_eq!(tagged.then(|| word(frame, 14) & 0xfff), config.vlan, "wrong VLAN");
         let Some(at) = l3(frame) else {
@@ -193,7 +167,7 @@ pub fn all(
                 assert!(verdict != ChecksumVerdict::Bad, "what the NIC found damaged is sent on");
             }
             (1, false) => {
-                assert_eq!(checksum(0, payload), 0, "wrong ICMP checksum");
+                assert_eq!(internet_checksum(&[payload]), 0, "wrong ICMP checksum");
                 error(&frame[at..], payload, [0, 3, 11, 12].contains(&payload[0]), (8, 12, 4));
             }
             (58, true) => {
@@ -253,7 +227,7 @@ fn arp(case: &Case, out: PortIndex, frame: &[u8]) {
     let at = if frame[12..14] == [0x81, 0x00] { 18 } else { 14 };
     assert_eq!(frame[at - 2..at], [0x08, 0x06], "an unknown ethertype is sent");
     assert_eq!(frame[at..at + 6], [0, 1, 8, 0, 6, 4]);
-    assert_eq!(frame[at + 8..at + 14], case.macs[usize::from(out.0)].octets());
+    assert_eq!(frame[at + 8..at + 14], case.macs[usize::from(out.0)]);
     let sender = u32::from_be_bytes(frame[at + 14..at + 18].try_into().unwrap());
     assert_eq!(case.snapshot.classify(sender), Destination::Own(out), "ARP for another's address");
 }

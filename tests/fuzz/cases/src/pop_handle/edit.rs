@@ -1,6 +1,6 @@
 //! Changes of a frame, and their repair.
 
-use super::check::{checksum, pseudo4, pseudo6, word};
+use anyrelay_kit::frames::{put_word, repair_header, repair_payload};
 
 /// Offsets of the fields that decide, from the start of the frame: those of Ethernet, IPv4 and the
 /// TCP header behind it, then those of IPv6.
@@ -96,45 +96,20 @@ fn swap(frame: &mut [u8]) {
 pub fn repair(frame: &mut [u8], what: u8) {
     let Some(l3) = super::check::l3(frame) else { return };
     let v6 = frame[l3 - 2] == 0x86;
-    let head = if v6 { 40 } else { 20 };
-    if frame.len() < l3 + head {
+    let datagram = &mut frame[l3..];
+    if datagram.len() < if v6 { 40 } else { 20 } {
         return;
     }
     if what & 1 != 0 {
-        let len = frame.len() - l3 - if v6 { 40 } else { 0 };
-        let at = l3 + if v6 { 4 } else { 2 };
-        frame[at..at + 2].copy_from_slice(&(len as u16).to_be_bytes());
+        match v6 {
+            true => put_word(datagram, 4, (datagram.len() - 40) as u16),
+            false => put_word(datagram, 2, datagram.len() as u16),
+        }
     }
-    let header_len = if v6 { 40 } else { usize::from(frame[l3] & 15) * 4 };
-    if header_len < 20 || frame.len() < l3 + header_len {
-        return;
+    if what & 2 != 0 {
+        repair_header(datagram);
     }
-    if what & 2 != 0 && !v6 {
-        frame[l3 + 10..l3 + 12].fill(0);
-        let sum = checksum(0, &frame[l3..l3 + header_len]);
-        frame[l3 + 10..l3 + 12].copy_from_slice(&sum.to_be_bytes());
+    if what & 4 != 0 {
+        repair_payload(datagram);
     }
-    if what & 4 == 0 {
-        return;
-    }
-    let claimed =
-        if v6 { usize::from(word(frame, l3 + 4)) + 40 } else { word(frame, l3 + 2).into() };
-    let (at, end) = (l3 + header_len, frame.len().min(l3 + claimed));
-    let protocol = frame[l3 + if v6 { 6 } else { 9 }];
-    let field = match (protocol, v6) {
-        (6, _) => 16,
-        (1, false) | (58, true) => 2,
-        _ => return,
-    };
-    if at + field + 2 > end {
-        return;
-    }
-    let start = match (protocol, v6) {
-        (1, _) => 0,
-        (_, false) => pseudo4(&frame[l3..], end - at),
-        (_, true) => pseudo6(&frame[l3..], protocol, end - at),
-    };
-    frame[at + field..at + field + 2].fill(0);
-    let sum = checksum(start, &frame[at..end]);
-    frame[at + field..at + field + 2].copy_from_slice(&sum.to_be_bytes());
 }

@@ -20,15 +20,12 @@ mod cases;
 mod check;
 mod edit;
 
-use std::sync::Arc;
-
 use anyrelay_core::counters::Counters;
 use anyrelay_core::frame::{ChecksumVerdict, Frame, HeapFrame};
 use anyrelay_core::net::PortIndex;
-use anyrelay_core::pop::{Arrived, BURST, Note, Output, Pop, SoftState};
-use anyrelay_core::time::Now;
+use anyrelay_core::pop::{Arrived, BURST};
 use anyrelay_core::verdict::{AbsorbKind, DropReason, ReplyKind, Verdict};
-use arrayvec::ArrayVec;
+use anyrelay_kit::pop::{Recorder, RunningPop, Sent};
 
 use cases::Case;
 
@@ -72,6 +69,12 @@ struct Input {
 }
 
 impl Input {
+    /// A frame that the NIC says nothing about.
+    fn plain(port: PortIndex, bytes: &[u8]) -> Input {
+        let verdict = ChecksumVerdict::Unknown;
+        Input { port, bytes: bytes.to_vec(), verdict, no_buffers: false }
+    }
+
     fn frame(&self) -> HeapFrame {
         let mut frame = HeapFrame::new(&self.bytes);
         frame.checksum = self.verdict;
@@ -83,30 +86,21 @@ fn together_and_one_by_one(case: &Case, frames: &[Input]) {
     let (mut single, mut bursts) = (World::new(case), World::new(case));
     let mut old = World::new(case);
     for (port, frame) in &case.past {
-        old.handle(&[Input {
-            port: *port,
-            bytes: frame.clone(),
-            verdict: ChecksumVerdict::Unknown,
-            no_buffers: false,
-        }]);
+        old.handle(&[Input::plain(*port, frame)]);
     }
-    old.out.sent.clear();
+    old.sent.clear();
     for group in frames.chunk_by(|a, b| a.port == b.port && a.no_buffers == b.no_buffers) {
         bursts.handle(group);
         for frame in group {
             single.handle(std::slice::from_ref(frame));
-            check::all(case, frame.port, &frame.bytes, frame.verdict, &single.out.last);
+            check::all(case, frame.port, &frame.bytes, frame.verdict, &single.out.sent);
             single.set_aside(frame);
             // Soft state that the frames themselves made is the same in both.
             old.handle(std::slice::from_ref(frame));
         }
     }
-    assert_eq!(bursts.out.sent, single.out.sent, "alone and in a burst");
-    assert_eq!(
-        without_questions(&old.out.sent),
-        without_questions(&single.out.sent),
-        "with a past"
-    );
+    assert_eq!(bursts.sent, single.sent, "alone and in a burst");
+    assert_eq!(without_questions(&old.sent), without_questions(&single.sent), "with a past");
 }
 
 /// What a POP sent, without the questions for hardware addresses, which it asks so often only.
@@ -114,99 +108,61 @@ fn without_questions(sent: &[(PortIndex, Vec<u8>)]) -> Vec<&(PortIndex, Vec<u8>)
     sent.iter().filter(|(_, frame)| !check::is_question(frame)).collect()
 }
 
-/// A POP and what it says.
+/// A POP, and what it sends and says.
 struct World<'a> {
     case: &'a Case,
-    pop: Pop,
-    counters: Arc<Counters>,
-    now: Now,
-    out: Sink,
-}
-
-#[derive(Default)]
-struct Sink {
-    sent: Vec<(PortIndex, Vec<u8>)>,
-    /// Those of the last burst.
-    last: Vec<(PortIndex, Vec<u8>)>,
-    no_buffers: bool,
-    forwarded: usize,
-    replies: usize,
-    dropped: usize,
-    absorbed: usize,
-    own: usize,
-}
-
-impl Output<HeapFrame> for Sink {
-    const EXPLAINS: bool = true;
-
-    fn transmit(&mut self, port: PortIndex, frame: HeapFrame) {
-        self.last.push((port, frame.bytes().to_vec()));
-    }
-
-    fn allocate(&mut self) -> Option<HeapFrame> {
-        (!self.no_buffers).then(|| HeapFrame::new(&[]))
-    }
-
-    fn explain(&mut self, note: Note<'_>) {
-        match note {
-            Note::Verdict(Verdict::Forward(_)) => self.forwarded += 1,
-            Note::Verdict(Verdict::Reply(_)) => self.replies += 1,
-            Note::Verdict(Verdict::Absorb(_)) => self.absorbed += 1,
-            Note::Verdict(Verdict::Drop(_)) => self.dropped += 1,
-            Note::Sent(_) => self.own += 1,
-            _ => {}
-        }
-    }
+    pop: RunningPop,
+    /// What came of the last burst.
+    out: Recorder,
+    /// All that was sent.
+    sent: Sent,
 }
 
 impl<'a> World<'a> {
     fn new(case: &'a Case) -> Self {
-        let counters = Arc::new(Counters::default());
-        let soft = Arc::new(SoftState::new(&case.snapshot, &case.macs));
-        let pop = Pop::new(soft, Arc::clone(&counters));
-        World { case, pop, counters, now: case.now, out: Sink::default() }
+        let pop = RunningPop::new(case.snapshot.clone(), case.macs.clone(), 1);
+        World { case, pop, out: Recorder::default(), sent: Sent::new() }
     }
 
     /// Hands over a burst, and checks that what became of it adds up.
     fn handle(&mut self, group: &[Input]) {
         for group in group.chunks(BURST) {
-            let before = Counts::of(&self.counters, self.case);
+            let before = Counts::of(&self.pop.counters, self.case);
             let Some(first) = group.first() else { return };
-            self.out = Sink {
-                sent: std::mem::take(&mut self.out.sent),
-                no_buffers: first.no_buffers,
-                ..Sink::default()
-            };
-            let mut frames: ArrayVec<_, BURST> = group.iter().map(Input::frame).collect();
-            let snapshot = &self.case.snapshot;
-            self.pop.handle_burst(self.now, snapshot, first.port, &mut frames, &mut self.out);
-            assert!(frames.is_empty());
-            let after = Counts::of(&self.counters, self.case);
+            self.out.clear();
+            self.out.frames_left = first.no_buffers.then_some(0);
+            let frames = group.iter().map(Input::frame);
+            self.pop.burst(self.case.now, 0, first.port, frames, &mut self.out);
+            let after = Counts::of(&self.pop.counters, self.case);
             self.add_up(group.len(), &before, &after);
-            self.out.sent.extend(self.out.last.iter().cloned());
+            self.sent.extend(self.out.sent.iter().cloned());
         }
     }
 
     /// Checks a frame, which was handled, against what is done with fragments before that.
     fn set_aside(&self, input: &Input) {
         let mut frame = input.frame();
-        match self.pop.incoming(&self.case.snapshot, input.port, &mut frame) {
+        match self.pop.workers[0].incoming(&self.case.snapshot, input.port, &mut frame) {
             Arrived::Whole => assert_eq!(frame.bytes(), input.bytes),
             Arrived::Fragment(fragment) => {
                 let len = fragment.l3 + fragment.headers_len + fragment.len;
                 assert_eq!(frame.bytes(), &input.bytes[..len]);
-                assert!(self.out.last.is_empty(), "{fragment:?} is sent on alone");
+                assert!(self.out.sent.is_empty(), "{fragment:?} is sent on alone");
             }
             Arrived::Refused(reason) => {
                 assert_eq!(frame.bytes(), input.bytes);
-                assert!(self.out.last.is_empty(), "what is refused with {reason:?} is sent on");
+                assert!(self.out.sent.is_empty(), "what is refused with {reason:?} is sent on");
             }
         }
     }
 
     fn add_up(&self, frames: usize, before: &Counts, after: &Counts) {
         let out = &self.out;
-        let verdicts = out.forwarded + out.replies + out.absorbed + out.dropped;
+        let count = |is: fn(&Verdict) -> bool| out.verdicts().filter(is).count();
+        let forwarded = count(|verdict| matches!(verdict, Verdict::Forward(_)));
+        let absorbed_said = count(|verdict| matches!(verdict, Verdict::Absorb(_)));
+        let (dropped, own) = (out.drops().count(), out.replies().count());
+        let verdicts = out.verdicts().count();
         // One for each, and one more for those that are sent in two variants.
         assert!(
             (frames..=2 * frames).contains(&verdicts),
@@ -218,17 +174,16 @@ impl<'a> World<'a> {
             after.replies - before.replies,
             after.packets - before.packets,
         ];
-        assert_eq!((absorbed, replies), (out.absorbed, out.own));
+        assert_eq!((absorbed, replies), (absorbed_said, own));
         // A question that found no buffer is counted, and is no verdict on any frame.
         assert!(
-            drops == out.dropped || out.no_buffers && drops > out.dropped,
-            "{drops} {}",
-            out.dropped
+            drops == dropped || out.frames_left.is_some() && drops > dropped,
+            "{drops} {dropped}"
         );
-        assert!(packets >= out.forwarded, "{packets} packets counted of {}", out.forwarded);
+        assert!(packets >= forwarded, "{packets} packets counted of {forwarded}");
         let more = |frame: &[u8]| check::is_question(frame) || check::is_later_fragment(frame);
-        let questions = out.last.iter().filter(|(_, frame)| more(frame)).count();
-        assert_eq!(out.last.len(), out.forwarded + out.own + questions, "frames that left");
+        let questions = out.sent.iter().filter(|(_, frame)| more(frame)).count();
+        assert_eq!(out.sent.len(), forwarded + own + questions, "frames that left");
     }
 }
 

@@ -5,15 +5,16 @@
 
 mod translated;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
-use anyrelay_core::keys::{AgentKeys, KeyFile, Tenants};
 use anyrelay_core::net::Family;
 use anyrelay_core::predict::Constants;
 use anyrelay_core::relay::icmp::{Quote4, Seen};
 use anyrelay_core::time::UnixTime;
+use anyrelay_core::tunnel::TunnelService;
 use anyrelay_core::tunnel::quote::{Quoted, concern};
-use anyrelay_core::tunnel::{TunnelService, TunnelVip};
+use anyrelay_kit::config;
+use anyrelay_kit::tunnel;
 
 const NOW: UnixTime = UnixTime::from_millis(1_795_341_988_025);
 
@@ -44,19 +45,6 @@ pub fn run(input: &[u8]) {
 
 fn service() -> &'static TunnelService {
     static SERVICE: OnceLock<TunnelService> = OnceLock::new();
-    SERVICE.get_or_init(|| {
-        let keys = KeyFile::from_random([[1; 32], [2; 32], [3; 32]]);
-        let vip = |text: &str| Some(TunnelVip::new(text.parse().unwrap(), &keys).unwrap());
-        TunnelService {
-            constants: Constants::default(),
-            tunnel_mtu: 1400,
-            vip4: vip(VIP4),
-            vip6: vip(VIP6),
-            tenants: [1].into(),
-            agents: Arc::new(AgentKeys::new(&Tenants::default()).unwrap()),
-        }
-    })
+    SERVICE
+        .get_or_init(|| tunnel::service(&config::keys(), &config::tenants(), Constants::default()))
 }
-
-const VIP4: &str = "203.0.113.20:443";
-const VIP6: &str = "[2001:db8::20]:443";
