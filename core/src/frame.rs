@@ -1,9 +1,9 @@
-//! What the core asks of a frame buffer, and a heap-backed one for tests and offline use.
+//! The interface to frame buffers, and one on the heap for tests and offline use.
 
-/// What the receiving port said of a frame's TCP checksum.
+/// The receiving port's verdict on a frame's TCP checksum.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ChecksumVerdict {
-    /// The port does not check, or could not tell.
+    /// The port did not check it.
     #[default]
     Unknown,
     /// The port found the checksum right.
@@ -12,9 +12,9 @@ pub enum ChecksumVerdict {
     Bad,
 }
 
-/// A contiguous Ethernet frame with room in front of it and behind it.
+/// A contiguous Ethernet frame with headroom and tailroom.
 ///
-/// Growing can fail for want of room; nothing here allocates.
+/// Growth fails without room, so that no buffer of the packet path has to allocate.
 pub trait Frame {
     /// The frame, from the first byte of the Ethernet header.
     fn bytes(&self) -> &[u8];
@@ -22,20 +22,20 @@ pub trait Frame {
     /// The frame, writable.
     fn bytes_mut(&mut self) -> &mut [u8];
 
-    /// Grows the frame by `count` bytes at its front, contents undefined. False, and nothing done,
-    /// when there is no room.
+    /// Grows the frame by `count` bytes of undefined content at its front. False, without effect,
+    /// when the headroom is too small.
     #[must_use]
     fn prepend(&mut self, count: usize) -> bool;
 
-    /// Grows the frame by `count` bytes at its end, contents undefined. False, and nothing done,
-    /// when there is no room.
+    /// Grows the frame by `count` bytes of undefined content at its end. False, without effect,
+    /// when the tailroom is too small.
     #[must_use]
     fn append(&mut self, count: usize) -> bool;
 
-    /// Removes `count` bytes at the front; all of them when there are fewer.
+    /// Removes `count` bytes at the front, or all if the frame is shorter.
     fn trim_front(&mut self, count: usize);
 
-    /// Keeps only the first `len` bytes; nothing happens when there are fewer.
+    /// Shortens the frame to its first `len` bytes; no effect if it is shorter.
     fn truncate(&mut self, len: usize);
 
     /// The receiving port's verdict on the TCP checksum.
@@ -44,9 +44,9 @@ pub trait Frame {
     }
 }
 
-/// Writes `header` so that it ends where `at` is, over what is there, and grows the frame at its front
-/// where it must. Gives back where the header begins then; `None`, and nothing done, when there is
-/// no room for it.
+/// Writes `header` over the bytes that end at offset `at`, and grows the frame at its front if they
+/// are too few. Returns the offset of the header; `None`, without effect, when the headroom is too
+/// small.
 #[inline]
 pub fn put_before<F: Frame>(frame: &mut F, at: usize, header: &[u8]) -> Option<usize> {
     let grown = header.len().saturating_sub(at);
@@ -64,23 +64,23 @@ pub fn header_at<F: Frame, const N: usize>(frame: &F, at: usize) -> Option<&[u8;
     frame.bytes().get(at..)?.first_chunk()
 }
 
-/// Bytes that a [`HeapFrame`] keeps free in front of its contents, as DPDK's mbufs do.
+/// Headroom of a new [`HeapFrame`] in bytes, that of DPDK's mbufs by default.
 pub const HEAP_HEADROOM: usize = 128;
 
-/// Bytes that a [`HeapFrame`] holds at most, room in front included.
+/// The most bytes that a [`HeapFrame`] holds, headroom included.
 pub const HEAP_CAPACITY: usize = HEAP_HEADROOM + 16 * 1024;
 
-/// A frame on the heap: the test double, and what `replay` uses.
+/// A frame on the heap, for tests and `replay`.
 #[derive(Clone, Debug, Default)]
 pub struct HeapFrame {
     buffer: Vec<u8>,
     start: usize,
-    /// The verdict to report.
+    /// The verdict that [`Frame::tcp_checksum`] returns.
     pub checksum: ChecksumVerdict,
 }
 
 impl HeapFrame {
-    /// A frame with the contents `bytes`.
+    /// A frame that contains `bytes`.
     pub fn new(bytes: &[u8]) -> Self {
         let mut buffer = Vec::with_capacity(HEAP_HEADROOM + bytes.len() + 64);
         buffer.resize(HEAP_HEADROOM, 0);
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_header_goes_before_what_it_belongs_to() {
+    fn a_header_is_put_before_an_offset() {
         let mut frame = HeapFrame::new(b"abcdef");
         assert_eq!(put_before(&mut frame, 3, b"XY"), Some(1));
         assert_eq!(frame.bytes(), b"aXYdef");

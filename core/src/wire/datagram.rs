@@ -1,4 +1,4 @@
-//! An IP datagram of either family, as far as its headers were read.
+//! The parsed headers of an IP datagram of either family.
 
 use std::net::IpAddr;
 
@@ -11,16 +11,16 @@ use crate::net::{Address, Family};
 pub struct Ipv6Datagram {
     /// The fixed header.
     pub header: Ipv6,
-    /// What it carries behind its extension headers.
+    /// The upper-layer header behind its extension headers.
     pub upper: Upper,
 }
 
 /// The headers of an IP datagram.
 #[derive(Clone, Copy, Debug)]
 pub enum Datagram {
-    /// Of IPv4.
+    /// IPv4.
     V4(Ipv4),
-    /// Of IPv6.
+    /// IPv6.
     V6(Ipv6Datagram),
 }
 
@@ -34,7 +34,7 @@ impl Datagram {
         }
     }
 
-    /// Its source.
+    /// Its source address.
     #[inline(always)]
     pub fn src(&self) -> IpAddr {
         match self {
@@ -43,7 +43,7 @@ impl Datagram {
         }
     }
 
-    /// Its destination.
+    /// Its destination address.
     #[inline(always)]
     pub fn dst(&self) -> IpAddr {
         match self {
@@ -70,7 +70,7 @@ impl Datagram {
         }
     }
 
-    /// Length in bytes of its headers: where the segment or message that it carries begins.
+    /// Length in bytes of its headers: the offset of the segment or message that it carries.
     #[inline(always)]
     pub const fn headers_len(&self) -> usize {
         match self {
@@ -79,13 +79,13 @@ impl Datagram {
         }
     }
 
-    /// Length in bytes of what it carries behind its headers.
+    /// Length in bytes of the segment or message that it carries.
     #[inline(always)]
     pub const fn payload_len(&self) -> usize {
         self.total_len().saturating_sub(self.headers_len())
     }
 
-    /// Whether routers may fragment it: never those of IPv6.
+    /// Whether routers must not fragment it; always so in IPv6.
     #[inline(always)]
     pub const fn dont_fragment(&self) -> bool {
         match self {

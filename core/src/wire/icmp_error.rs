@@ -3,13 +3,23 @@
 //! An error's header has eight bytes in both families, and the low 16 bits of an MTU are the last
 //! two of them, so one struct is written and read for both.
 
+use std::net::IpAddr;
+
 use super::icmp::{self, CODE_FRAGMENTATION_NEEDED};
-use super::{get_u16, get_u32, icmpv6, put_u16};
+use super::{get_u16, get_u32, icmpv6, ipv4, ipv6, put_u16};
 use crate::net::Family;
 
 /// Length in bytes of an error's header; the quoted datagram follows it.
 pub const HEADER_LEN: usize = icmp::HEADER_LEN;
 const _: () = assert!(HEADER_LEN == icmpv6::HEADER_LEN);
+
+/// Protocol number of the messages of `family`: ICMP or ICMPv6.
+pub const fn protocol(family: Family) -> u8 {
+    match family {
+        Family::V4 => ipv4::PROTOCOL_ICMP,
+        Family::V6 => ipv6::PROTOCOL_ICMPV6,
+    }
+}
 
 /// The meaning of an ICMP error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,9 +119,20 @@ impl IcmpError {
         head
     }
 
+    /// Writes the header of a message from `src` to `dst`, of their family, at the start of
+    /// `message`, the rest of which is the quote, and the checksum over all of it.
+    pub fn write(self, src: IpAddr, dst: IpAddr, message: &mut [u8]) {
+        match (src, dst) {
+            (IpAddr::V6(src), IpAddr::V6(dst)) => {
+                self.write_icmpv6(src.to_bits(), dst.to_bits(), message);
+            }
+            _ => self.write_icmp(message),
+        }
+    }
+
     /// Writes the header of an ICMP message at the start of `message`, the rest of which is the
     /// quote, and the checksum over all of it.
-    pub fn write_icmp(self, message: &mut [u8]) {
+    fn write_icmp(self, message: &mut [u8]) {
         let Some(head) = message.first_chunk_mut() else { return };
         *head = self.header(Family::V4);
         icmp::write_checksum(message);
@@ -119,7 +140,7 @@ impl IcmpError {
 
     /// Writes the header of an ICMPv6 message from `src` to `dst` at the start of `message`, the
     /// rest of which is the quote, and the checksum over all of it.
-    pub fn write_icmpv6(self, src: u128, dst: u128, message: &mut [u8]) {
+    fn write_icmpv6(self, src: u128, dst: u128, message: &mut [u8]) {
         let Some(head) = message.first_chunk_mut() else { return };
         *head = self.header(Family::V6);
         icmpv6::write_checksum(src, dst, message);
@@ -144,6 +165,7 @@ const CODE_PORT6: u8 = 4;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::Address;
     use proptest::prelude::*;
 
     fn errors() -> impl Strategy<Value = IcmpError> {
@@ -168,13 +190,14 @@ mod tests {
                 _ => None,
             };
 
-            error.write_icmp(&mut message);
+            let (src4, dst4) = ((src as u32).ip(), (dst as u32).ip());
+            error.write(src4, dst4, &mut message);
             prop_assert_eq!(icmp::parse(&message), Ok(icmp::Kind::Error { mtu }));
             let head = message.first_chunk().unwrap();
             prop_assert_eq!(IcmpError::parse(Family::V4, head), Some(error));
             prop_assert_eq!(&message[HEADER_LEN..], &quote);
 
-            error.write_icmpv6(src, dst, &mut message);
+            error.write(src.ip(), dst.ip(), &mut message);
             let mtu = mtu.map(u32::from);
             let kind = icmpv6::parse(src, dst, &message);
             prop_assert_eq!(kind, Ok(icmpv6::Kind::Error { mtu }));

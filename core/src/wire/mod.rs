@@ -14,6 +14,7 @@ pub mod ethernet;
 pub mod icmp;
 pub mod icmp_error;
 pub mod icmpv6;
+pub mod ip;
 pub mod ipv4;
 pub mod ipv6;
 mod mac;

@@ -1,16 +1,14 @@
 //! ICMP errors of the POP's own, about segments that it cannot send on (RFC 792, RFC 1191, RFC 4443).
 
-use std::net::IpAddr;
-
 use super::super::limits::Limits;
 use super::super::output::Output;
 use super::super::packet::Packet;
 use super::{Egress, ethertype, reply};
 use crate::frame::Frame;
-use crate::net::ServiceIndex;
+use crate::net::{Address, ServiceIndex};
 use crate::verdict::{DropReason, ReplyKind};
-use crate::wire::icmp_error::{HEADER_LEN, IcmpError};
-use crate::wire::{Datagram, ipv4, ipv6};
+use crate::wire::icmp_error::{self, HEADER_LEN, IcmpError};
+use crate::wire::{Datagram, ip, ipv4, ipv6};
 
 /// Most bytes of a datagram that an ICMP error quotes: with its headers it fits the 576 bytes that
 /// every host takes (RFC 1812, section 4.3.2.3).
@@ -75,47 +73,31 @@ fn send_error<F: Frame, O: Output<F>>(
     if !limits.admit_own_error(kind, ip.src()) {
         return egress.withhold::<F>(kind);
     }
-    // IPv6 quotes as much of the datagram as fits the smallest MTU.
-    let (head_len, quote_len) = match ip {
-        Datagram::V4(_) => (ipv4::HEADER_LEN + HEADER_LEN, QUOTE_LEN_MAX),
-        Datagram::V6(_) => (HEAD_LEN_V6, ipv6::MTU_MIN - HEAD_LEN_V6),
+    let head_len = ip.family().ip_header_len() + HEADER_LEN;
+    let quote_len = match ip {
+        Datagram::V4(_) => QUOTE_LEN_MAX,
+        // As much of the datagram as fits the smallest MTU (RFC 4443, section 3).
+        Datagram::V6(_) => ipv6::MTU_MIN - head_len,
     };
     frame.truncate(l3 + quote_len);
     if !frame.prepend(head_len) {
         return;
     }
-    let Some(datagram) = frame.bytes_mut().get_mut(l3..) else { return };
-    // As a router does: from the address of the port that the datagram came in through.
+    let datagram = frame.bytes_mut().get_mut(l3..).unwrap_or_default();
+    let Some((head, message)) = datagram.split_at_mut_checked(head_len - HEADER_LEN) else {
+        return;
+    };
+    // Like a router, the POP uses the address of the port that received the datagram.
     let link = egress.arrival.link;
-    match (ip.src(), ip.dst()) {
-        (IpAddr::V4(sender), IpAddr::V4(destination)) => {
-            let src = if link.ipv4 == 0 { destination.to_bits() } else { link.ipv4 };
-            let (total_len, protocol) = (datagram.len() as u16, ipv4::PROTOCOL_ICMP);
-            let dst = sender.to_bits();
-            ipv4::Header { total_len, protocol, src, dst, ..ipv4::ORIGINATED }.write(datagram);
-            error.write_icmp(datagram.get_mut(ipv4::HEADER_LEN..).unwrap_or_default());
-        }
-        (IpAddr::V6(sender), IpAddr::V6(destination)) => {
-            let src = if link.ipv6 == 0 { destination.to_bits() } else { link.ipv6 };
-            let dst = sender.to_bits();
-            let Some((head, message)) = datagram.split_at_mut_checked(ipv6::HEADER_LEN) else {
-                return;
-            };
-            error.write_icmpv6(src, dst, message);
-            let header = ipv6::Header {
-                payload_len: message.len() as u16,
-                next_header: ipv6::PROTOCOL_ICMPV6,
-                src,
-                dst,
-                ..ipv6::ORIGINATED
-            };
-            header.write(head);
-        }
-        // Both are of the family of their header.
-        _ => return,
-    }
+    let own = match ip {
+        Datagram::V4(_) => Some(link.ipv4).filter(|own| *own != 0).map(Address::ip),
+        Datagram::V6(_) => Some(link.ipv6).filter(|own| *own != 0).map(Address::ip),
+    };
+    let (src, dst) = (own.unwrap_or(ip.dst()), ip.src());
+    error.write(src, dst, message);
+    let (payload_len, protocol) = (message.len() as u16, icmp_error::protocol(ip.family()));
+    ip::Header { class: 0, hops: ipv4::ORIGINATED_TTL, protocol, payload_len, src, dst }
+        .write(head);
     let ethertype = ethertype(ip.family());
     reply::send_back(egress, packet.from, frame, l3, kind, ethertype);
 }
-
-const HEAD_LEN_V6: usize = ipv6::HEADER_LEN + HEADER_LEN;

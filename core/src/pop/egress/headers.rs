@@ -4,13 +4,15 @@
 //! the bytes that stay have the sum that makes the old segment come out right. The slow twin, which
 //! reads every byte, is in the tests.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use super::super::packet::Packet;
+use crate::net::Family;
 use crate::seq::SeqNum;
 use crate::tunnel::handshake::WINDOW;
+use crate::wire::ipv4::{ORIGINATED_TTL, PROTOCOL_TCP};
 use crate::wire::tcp::{self, HEADER_LEN, RST};
-use crate::wire::{checksum, ipv4, ipv6};
+use crate::wire::{checksum, ip};
 
 /// The IP and TCP headers of a segment, but for its options.
 #[derive(Clone, Copy, Debug)]
@@ -29,20 +31,19 @@ impl Headers {
     /// Those of an answer to the sender of `packet`.
     pub fn answer(packet: &Packet, seq: SeqNum, ack: SeqNum, flags: u8) -> Headers {
         let (src, dst) = (packet.dst().into(), packet.src().into());
-        Headers { src, dst, seq, ack, flags, ttl: ipv4::ORIGINATED_TTL, tos: 0 }
+        Headers { src, dst, seq, ack, flags, ttl: ORIGINATED_TTL, tos: 0 }
     }
 
     /// Their length in bytes.
     #[inline]
     pub const fn len(&self) -> usize {
-        HEADER_LEN + if self.dst.is_ipv4() { ipv4::HEADER_LEN } else { ipv6::HEADER_LEN }
+        HEADER_LEN + if self.dst.is_ipv4() { Family::V4 } else { Family::V6 }.ip_header_len()
     }
 
-    /// Writes them, and `options`, at the start of `datagram`, which fills its slice. The sum of the
-    /// segment's data is `data`.
+    /// Writes them, and `options`, at the start of `datagram`, which fills its slice. The sum of
+    /// the segment's data is `data`.
     #[inline]
     pub fn write(&self, datagram: &mut [u8], options: &[u8], data: u32) {
-        let total_len = datagram.len();
         let Some((ip, segment)) = datagram.split_at_mut_checked(self.len() - HEADER_LEN) else {
             return;
         };
@@ -57,30 +58,15 @@ impl Headers {
             options,
         };
         header.write_with_checksum(segment, checksum::add(pseudo, data));
-        match (self.src.ip(), self.dst.ip()) {
-            (IpAddr::V4(src), IpAddr::V4(dst)) => ipv4::Header {
-                tos: self.tos,
-                total_len: total_len as u16,
-                ttl: self.ttl,
-                protocol: ipv4::PROTOCOL_TCP,
-                src: src.to_bits(),
-                dst: dst.to_bits(),
-                ..ipv4::ORIGINATED
-            }
-            .write(ip),
-            (IpAddr::V6(src), IpAddr::V6(dst)) => ipv6::Header {
-                traffic_class: self.tos,
-                payload_len: segment.len() as u16,
-                next_header: ipv6::PROTOCOL_TCP,
-                hop_limit: self.ttl,
-                src: src.to_bits(),
-                dst: dst.to_bits(),
-                ..ipv6::ORIGINATED
-            }
-            .write(ip),
-            // A VIP and its agents are of one family.
-            _ => {}
-        }
+        let header = ip::Header {
+            class: self.tos,
+            hops: self.ttl,
+            protocol: PROTOCOL_TCP,
+            payload_len: segment.len() as u16,
+            src: self.src.ip(),
+            dst: self.dst.ip(),
+        };
+        header.write(ip);
     }
 }
 
@@ -106,12 +92,14 @@ pub(in crate::pop) fn sum_behind(
 /// The sum of the pseudo header of a segment of `len` bytes.
 #[inline]
 fn pseudo(src: SocketAddr, dst: SocketAddr, len: usize) -> u32 {
-    checksum::pseudo_header_of(src.ip(), dst.ip(), ipv4::PROTOCOL_TCP, len)
+    checksum::pseudo_header_of(src.ip(), dst.ip(), PROTOCOL_TCP, len)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::IpAddr;
+
     use crate::wire::put_u16;
     use proptest::prelude::*;
 

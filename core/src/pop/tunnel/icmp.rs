@@ -17,9 +17,9 @@ use crate::net::{Family, ServiceIndex, Towards};
 use crate::tunnel::handshake::WINDOW;
 use crate::tunnel::quote::{self, Concern, Quoted, SentSegment};
 use crate::verdict::{AbsorbKind, DropReason};
-use crate::wire::icmp_error::{HEADER_LEN, IcmpError};
+use crate::wire::icmp_error::{self, HEADER_LEN, IcmpError};
 use crate::wire::tcp::{self, ACK, PSH};
-use crate::wire::{ipv4, ipv6};
+use crate::wire::{ip, ipv4, ipv6};
 
 /// An ICMP error to a VIP of the tunnel `index`, which announces `mtu`, raised to the floor, if it
 /// announces one.
@@ -148,66 +148,31 @@ fn for_sender(error: IcmpError, family: Family, longer_by: u16) -> IcmpError {
 
 /// Writes the error about `sent` that fills `datagram`.
 fn write_error(datagram: &mut [u8], sent: &SentSegment, error: IcmpError, ttl: u8) {
-    let total_len = datagram.len();
-    let error = for_sender(error, Family::of(sent.src.ip()), sent.longer_by);
-    match (sent.src.ip(), sent.dst.ip()) {
-        (IpAddr::V4(agent), IpAddr::V4(vip)) => {
-            let (agent, vip) = (agent.to_bits(), vip.to_bits());
-            let Some((outer, message)) = datagram.split_at_mut_checked(ipv4::HEADER_LEN) else {
-                return;
-            };
-            let quote = message.get_mut(HEADER_LEN..).unwrap_or_default();
-            let quoted = ipv4::Header {
-                total_len: sent.total_len,
-                ttl: QUOTED_TTL,
-                protocol: ipv4::PROTOCOL_TCP,
-                src: agent,
-                dst: vip,
-                ..ipv4::ORIGINATED
-            };
-            quoted.write(quote);
-            write_segment(quote.get_mut(ipv4::HEADER_LEN..).unwrap_or_default(), sent);
-            error.write_icmp(message);
-            let header = ipv4::Header {
-                total_len: total_len as u16,
-                ttl,
-                protocol: ipv4::PROTOCOL_ICMP,
-                src: vip,
-                dst: agent,
-                ..ipv4::ORIGINATED
-            };
-            header.write(outer);
-        }
-        (IpAddr::V6(agent), IpAddr::V6(vip)) => {
-            let (agent, vip) = (agent.to_bits(), vip.to_bits());
-            let Some((outer, message)) = datagram.split_at_mut_checked(ipv6::HEADER_LEN) else {
-                return;
-            };
-            let quote = message.get_mut(HEADER_LEN..).unwrap_or_default();
-            let quoted = ipv6::Header {
-                payload_len: sent.total_len.saturating_sub(ipv6::HEADER_LEN as u16),
-                next_header: ipv6::PROTOCOL_TCP,
-                hop_limit: QUOTED_TTL,
-                src: agent,
-                dst: vip,
-                ..ipv6::ORIGINATED
-            };
-            quoted.write(quote);
-            write_segment(quote.get_mut(ipv6::HEADER_LEN..).unwrap_or_default(), sent);
-            error.write_icmpv6(vip, agent, message);
-            let header = ipv6::Header {
-                payload_len: message.len() as u16,
-                next_header: ipv6::PROTOCOL_ICMPV6,
-                hop_limit: ttl,
-                src: vip,
-                dst: agent,
-                ..ipv6::ORIGINATED
-            };
-            header.write(outer);
-        }
-        // An agent and its VIP are of one family.
-        _ => {}
-    }
+    let (agent, vip) = (sent.src.ip(), sent.dst.ip());
+    let family = Family::of(agent);
+    let ip_header_len = family.ip_header_len();
+    let Some((outer, message)) = datagram.split_at_mut_checked(ip_header_len) else { return };
+    let quote = message.get_mut(HEADER_LEN..).unwrap_or_default();
+    let quoted = ip::Header {
+        class: 0,
+        hops: QUOTED_TTL,
+        protocol: ipv4::PROTOCOL_TCP,
+        payload_len: sent.total_len.saturating_sub(ip_header_len as u16),
+        src: agent,
+        dst: vip,
+    };
+    quoted.write(quote);
+    write_segment(quote.get_mut(ip_header_len..).unwrap_or_default(), sent);
+    for_sender(error, family, sent.longer_by).write(vip, agent, message);
+    let header = ip::Header {
+        class: 0,
+        hops: ttl,
+        protocol: icmp_error::protocol(family),
+        payload_len: message.len() as u16,
+        src: vip,
+        dst: agent,
+    };
+    header.write(outer);
 }
 
 /// Writes the TCP header of `sent`, without its checksum, which is not known.

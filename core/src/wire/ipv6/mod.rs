@@ -43,6 +43,7 @@ pub const PROTOCOL_ICMPV6: u8 = 58;
 
 /// Hop limit of datagrams that a POP originates.
 pub const ORIGINATED_HOP_LIMIT: u8 = 64;
+const _: () = assert!(ORIGINATED_HOP_LIMIT == super::ipv4::ORIGINATED_TTL);
 
 /// Whether `ip` may be the source of a datagram: not unspecified, loopback, multicast,
 /// IPv4-compatible or IPv4-mapped (RFC 4291). Link-local sources are allowed, as neighbours send
