@@ -1,7 +1,7 @@
-//! Nanoseconds per packet of the keyed permutation and of the choice among targets.
+//! Nanoseconds per packet of the keyed permutation and of the choice of targets.
 //!
-//! `cargo bench -p anyrelay-core --bench permutation`; the time shown is for a whole burst, the
-//! rate beside it is in packets.
+//! `cargo bench -p anyrelay-core --bench permutation`; the shown time is that of a burst, and the
+//! rate is in packets.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a failed one ends the bench")]
 
 use std::hint::black_box;
@@ -17,7 +17,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 
 const KEY: Key128 = Key128::new(*b"a key for timing");
 
-/// Bursts that are cycled through, so that branches and walks are not learnt by heart.
+/// Bursts, used in a cycle, so that branch prediction does not learn them.
 const BURSTS: u32 = 512;
 
 fn clients(seed: u32, count: usize) -> Vec<Client> {

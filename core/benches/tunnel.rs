@@ -1,7 +1,6 @@
-//! Nanoseconds of a POP's decisions on one segment of a tunnel: data, keepalives, handshakes.
+//! Nanoseconds of a POP's decision on one segment of a tunnel: data, keepalives, handshakes.
 //!
-//! `cargo bench -p anyrelay-core --bench tunnel`. Frames are not part of it: see the bench
-//! `engine`.
+//! `cargo bench -p anyrelay-core --bench tunnel`. The bench `engine` includes frames.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a failed one ends the bench")]
 
 use std::hint::black_box;
@@ -20,7 +19,7 @@ use anyrelay_core::tunnel::{
 };
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
-/// Agents that are cycled through, so that branches are not learnt by heart.
+/// Agents, used in a cycle, so that branch prediction does not learn them.
 const AGENTS: u32 = 512;
 const NOW: UnixTime = UnixTime::from_millis(1_795_341_988_025);
 

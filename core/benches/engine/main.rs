@@ -1,22 +1,23 @@
 //! Nanoseconds per packet of the whole engine: `Pop::handle_burst` with bursts of 32 of the
 //! smallest segments, of many clients.
 //!
-//! `cargo bench -p anyrelay-core --bench engine`; the time shown is for a burst, the rate beside it
-//! in packets. At the end, what packets of relays with IPv6 and of tunnels cost is told beside a
-//! relayed one, from runs that take turns. `receive` is what the others spend on filling their
-//! frames, as a port would.
+//! `cargo bench -p anyrelay-core --bench engine`; the shown time is that of a burst, and the rate is
+//! in packets. At the end it prints the cost of packets of relays with IPv6 and of tunnels relative
+//! to a relayed one, from interleaved runs. `receive` is the share of filling frames, like a port.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a failed one ends the bench")]
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+mod buffer;
+mod traffic;
+
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyrelay_core::config::Config;
 use anyrelay_core::counters::Counters;
-use anyrelay_core::frame::Frame;
 use anyrelay_core::keys::{KeyFile, Secret, Tenants};
 use anyrelay_core::net::{Endpoint, Family, PortIndex};
-use anyrelay_core::pop::{BURST, Output, Pop, SoftState};
+use anyrelay_core::pop::{BURST, Pop, SoftState};
 use anyrelay_core::predict;
 use anyrelay_core::relay::Mode;
 use anyrelay_core::relay::mapping::{ClientSide, ClientTimestamps};
@@ -25,141 +26,23 @@ use anyrelay_core::snapshot::Snapshot;
 use anyrelay_core::time::Now;
 use anyrelay_core::tunnel::DataHeader;
 use anyrelay_core::wire::MacAddr;
-use anyrelay_kit::frames::{ACK, Mac, PSH, SYN, Segment, Tcp, framed, ip, timestamps};
+use anyrelay_kit::frames::{ACK, PSH, SYN, Segment, Tcp, framed, ip, timestamps};
 use arrayvec::ArrayVec;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
-const CONFIG: &str = r#"
-[pop]
-name = "bench"
-id = 1
-keys = "keys.toml"
-tenants = "tenants.toml"
-[limits]
-syn_ack_per_second = 1000000000
-[[port]]
-name = "wan"
-device = "wan"
-side = "client"
-mac = "02:00:00:00:00:01"
-addresses = ["192.0.2.2/24", "fe80::2/64"]
-gateways = ["192.0.2.1", "fe80::1"]
-gateway_macs = ["02:00:00:00:01:01", "02:00:00:00:01:01"]
-[[port]]
-name = "lan"
-device = "lan"
-side = "target"
-mac = "02:00:00:00:00:02"
-addresses = ["192.0.3.2/24", "fe80::3/64"]
-gateways = ["192.0.3.1", "fe80::1"]
-gateway_macs = ["02:00:00:00:01:02", "02:00:00:00:01:02"]
-[[worker]]
-core = 0
-rx = ["wan:0", "lan:0"]
-[[relay]]
-name = "one"
-vip = "203.0.113.10:443"
-targets = ["198.51.100.10:8443"]
-egress = { pool = "100.64.8.0/24" }
-[[relay]]
-name = "eight"
-vip = "203.0.113.10:80"
-targets = [
-    "198.51.100.20:80", "198.51.100.21:80", "198.51.100.22:80", "198.51.100.23:80",
-    "198.51.100.24:80", "198.51.100.25:80", "198.51.100.26:80", "198.51.100.27:80",
-]
-egress = { pool = "100.64.8.0/24" }
-[[relay]]
-name = "transparent"
-vip = "203.0.113.11:443"
-targets = ["198.51.100.40:8443"]
-egress = "transparent"
-[[relay]]
-name = "prefix"
-vip = "203.0.113.12:443"
-targets = ["[2001:db8:5::1]:8443"]
-egress = { prefix = "2001:db8:64::/64" }
-[[relay]]
-name = "transparent6"
-vip = "[2001:db8::10]:443"
-targets = ["[2001:db8:5::40]:8443"]
-egress = "transparent"
-[[tunnel]]
-name = "tunnel"
-vip4 = "203.0.113.20:443"
-vip6 = "[2001:db8::20]:443"
-"#;
+use buffer::{Buffer, Sink};
+use traffic::{GATEWAYS, LAN, MACS, WAN, agent, clients, received, tunnel_frame};
 
-const WAN: PortIndex = PortIndex(0);
-const LAN: PortIndex = PortIndex(1);
-const MACS: [Mac; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
-const GATEWAYS: [Mac; 2] = [[2, 0, 0, 0, 1, 1], [2, 0, 0, 0, 1, 2]];
-/// Packets of a burst, as DPDK's examples have it.
+const CONFIG: &str = include_str!("config.toml");
+
+/// Packets of a burst, as in DPDK's examples.
 const PACKETS: usize = 32;
-/// Clients, each with one frame: they do not fit a first-level cache.
-const CLIENTS: u32 = 8192;
-
-/// A buffer that is used again and again.
-struct Buffer {
-    bytes: Box<[u8; 2048]>,
-    start: usize,
-    end: usize,
-}
-
-const HEADROOM: usize = 128;
-
-impl Buffer {
-    fn fill(&mut self, bytes: &[u8]) {
-        (self.start, self.end) = (HEADROOM, HEADROOM + bytes.len());
-        self.bytes[HEADROOM..self.end].copy_from_slice(bytes);
-    }
-}
-
-impl Frame for Buffer {
-    fn bytes(&self) -> &[u8] {
-        &self.bytes[self.start..self.end]
-    }
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.start..self.end]
-    }
-    fn prepend(&mut self, count: usize) -> bool {
-        let start = self.start.checked_sub(count);
-        self.start = start.unwrap_or(self.start);
-        start.is_some()
-    }
-    fn append(&mut self, count: usize) -> bool {
-        self.end += count;
-        self.end <= self.bytes.len()
-    }
-    fn trim_front(&mut self, count: usize) {
-        self.start = (self.start + count).min(self.end);
-    }
-    fn truncate(&mut self, len: usize) {
-        self.end = self.end.min(self.start + len);
-    }
-}
-
-/// Takes frames and gives the buffers back.
-struct Sink {
-    free: Vec<Buffer>,
-    sent: [u64; 2],
-}
-
-impl Output<Buffer> for Sink {
-    fn transmit(&mut self, port: PortIndex, frame: Buffer) {
-        self.sent[usize::from(port.0)] += 1;
-        self.free.push(frame);
-    }
-    fn allocate(&mut self) -> Option<Buffer> {
-        None
-    }
-}
 
 struct Bench {
     snapshot: Snapshot,
     pop: Pop,
     sink: Sink,
-    /// Token buckets remember it, so it must not run backwards; the tick stays the same.
+    /// Must not run backwards, because of token buckets; the tick is constant.
     now: Now,
 }
 
@@ -171,14 +54,13 @@ impl Bench {
         tenants.add("bench", Secret::new([4; 32])).unwrap();
         let snapshot = Snapshot::build(&config, &keys, &tenants, None).unwrap();
         let soft = Arc::new(SoftState::new(&snapshot, &MACS.map(MacAddr::new)));
-        let buffer = || Buffer { bytes: Box::new([0; 2048]), start: 0, end: 0 };
-        let free = (0..BURST).map(|_| buffer()).collect();
+        let free = (0..BURST).map(|_| Buffer::new()).collect();
         let pop = Pop::new(soft, Arc::new(Counters::default()));
         let now = Now::from_millis(1000);
         Bench { snapshot, pop, sink: Sink { free, sent: [0; 2] }, now }
     }
 
-    /// What stands for a client at the first service: egress address and port, and tag.
+    /// The egress address, port and tag of a client at the first service.
     fn egress(&self, timestamps: ClientTimestamps, client: (u32, u16)) -> ((u32, u16), u32) {
         let client = Endpoint { ip: client.0, port: client.1 }.into();
         let relay = self.snapshot.relays().next().unwrap();
@@ -196,7 +78,7 @@ impl Bench {
         burst
     }
 
-    /// Times bursts of `frames`, all of which are sent on.
+    /// Times bursts of `frames`, all of which are forwarded.
     fn time(&mut self, criterion: &mut Criterion, name: &str, port: PortIndex, frames: &[Vec<u8>]) {
         let mut group = criterion.benchmark_group("engine");
         group.throughput(Throughput::Elements(PACKETS as u64));
@@ -211,10 +93,10 @@ impl Bench {
                 self.pop.handle_burst(self.now, &self.snapshot, port, &mut burst, &mut self.sink);
             });
         });
-        assert_eq!(self.sink.sent.iter().sum::<u64>(), received, "{name}: not all were sent on");
+        assert_eq!(self.sink.sent.iter().sum::<u64>(), received, "{name}: not all were forwarded");
     }
 
-    /// How long the engine takes for `bursts` bursts of `frames`, filling them not counted.
+    /// The engine's time for `bursts` bursts of `frames`, without filling them.
     fn measure(&mut self, port: PortIndex, frames: &[Vec<u8>], bursts: usize) -> Duration {
         let mut took = Duration::ZERO;
         self.sink.sent = [0; 2];
@@ -281,32 +163,7 @@ impl Bench {
     }
 }
 
-fn clients() -> impl Iterator<Item = (u32, u16)> {
-    let mix = |i: u32| i.wrapping_mul(0x9e37_79b1);
-    (0..CLIENTS).map(move |i| (ip("1.0.0.0") + (mix(i) >> 9), 1024 + (mix(i) as u16 >> 1)))
-}
-
-fn agent(family: Family, (ip, port): (u32, u16)) -> SocketAddr {
-    let ip: IpAddr = match family {
-        Family::V4 => Ipv4Addr::from_bits(ip).into(),
-        Family::V6 => Ipv6Addr::from_bits(0x2600 << 112 | u128::from(ip) << 64 | 1).into(),
-    };
-    SocketAddr::new(ip, port)
-}
-
-/// A frame of an agent's.
-fn tunnel_frame(
-    src: SocketAddr,
-    dst: SocketAddr,
-    flags: u8,
-    (seq, ack): (u32, u32),
-    data: &[u8],
-) -> Vec<u8> {
-    let segment = Segment { seq, ack, data: data.to_vec(), ..Segment::new(src, dst, flags) };
-    framed(MACS[0], GATEWAYS[0], None, &segment.datagram())
-}
-
-/// What a packet of each kind costs, in packets of `kinds[0]`, from runs that take turns.
+/// Prints the cost of a packet of each kind relative to `kinds[0]`, from interleaved runs.
 fn ratios(bench: &mut Bench, kinds: &[(&str, PortIndex, Vec<Vec<u8>>)]) {
     const ROUNDS: usize = 21;
     let mut ratios = vec![Vec::new(); kinds.len()];
@@ -327,11 +184,6 @@ fn ratios(bench: &mut Bench, kinds: &[(&str, PortIndex, Vec<Vec<u8>>)]) {
     for ((name, ..), ratios) in kinds.iter().zip(&mut ratios).skip(1) {
         println!("  {name:<24} {:.2} of that (median of {ROUNDS})", median(ratios));
     }
-}
-
-fn received(port: PortIndex, segment: &Tcp) -> Vec<u8> {
-    let port = usize::from(port.0);
-    framed(MACS[port], GATEWAYS[port], None, &segment.datagram())
 }
 
 fn engine(criterion: &mut Criterion) {
