@@ -90,8 +90,8 @@ impl Purpose {
     }
 }
 
-/// A keyed hash from a network to its bucket. Nobody without the key can find a network that shares
-/// a bucket with another, to use up its tokens.
+/// A keyed hash from a network to its bucket. Without the key it is unknown which networks share a
+/// bucket, so that none can use up another's tokens on purpose.
 #[derive(Clone, Debug)]
 pub struct BucketHash(Aes128);
 

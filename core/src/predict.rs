@@ -323,7 +323,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_matched_is_equal(seq: u32, expected: u32, stride in 0u32..10_000) {
+        fn matched_numbers_are_equal(seq: u32, expected: u32, stride in 0u32..10_000) {
             if let Some(k) = ticks_between(SeqNum(seq), SeqNum(expected), stride) {
                 prop_assert_eq!(SeqNum(expected).plus(stride.wrapping_mul(k as u32)), SeqNum(seq));
             }

@@ -1,7 +1,7 @@
 //! A keyed hash of datagrams.
 //!
 //! It names the worker that reassembles a datagram and the datagram's bucket in that worker's
-//! table. Nobody without the key can choose datagrams that meet in one bucket.
+//! table. Datagrams that meet in one bucket cannot be chosen without the key.
 
 use std::net::IpAddr;
 

@@ -6,14 +6,14 @@
 //! networks leave (3/4)^n * (N + 3) - 3 or more. Fixed quarters would leave nothing after four
 //! networks.
 //!
-//! Networks are counted in two tables, at places that nobody without the key can choose, and the
+//! Networks are counted in two tables, at places that cannot be chosen without the key, and the
 //! smaller of the two counts is used (a count-min sketch). It is never too small, and too large
 //! only for a network that shares both places with others that have fragments waiting.
 
 use crate::bucket::{BUCKETS, BucketPlace};
 use crate::verdict::DropReason;
 
-/// What a network has waiting.
+/// The fragments of a network that wait for others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Waiting {
     /// Incomplete datagrams, with those that were given up and have not expired.
@@ -22,7 +22,7 @@ pub struct Waiting {
     pub frames: u32,
 }
 
-/// What each network has waiting.
+/// The account of every network.
 #[derive(Debug)]
 pub(super) struct Shares([Box<[Waiting]>; 2]);
 
@@ -37,7 +37,7 @@ impl Shares {
         2 * BUCKETS * size_of::<Waiting>()
     }
 
-    /// What the network at `places` has waiting, or more.
+    /// The account of the network at `places`. It may be too high, and is never too low.
     pub(super) fn of(&self, places: [BucketPlace; 2]) -> Waiting {
         let [one, other] = &self.0;
         let [at, other_at] = places.map(BucketPlace::index);

@@ -11,8 +11,8 @@
 //!   two ([`shares`](super::shares)). A datagram's time begins with its first fragment, so that no
 //!   datagram can be kept alive.
 //!
-//! It does not allocate after its construction. Datagrams are found by a keyed hash, so that nobody
-//! can choose datagrams that collide.
+//! It does not allocate after its construction. Datagrams are found by a keyed hash, so that
+//! collisions cannot be chosen.
 
 use std::net::IpAddr;
 
@@ -135,8 +135,8 @@ impl ReassemblyTable {
         self.kept
     }
 
-    /// What the network of `src` has waiting, by the table's account: never less than it has, and
-    /// more where it shares both of its places with others.
+    /// The account of the network of `src`: never too low, and too high only where the network
+    /// shares both of its places with others.
     pub fn waiting_of(&self, src: IpAddr) -> Waiting {
         self.shares.of(self.network(src))
     }
@@ -170,8 +170,8 @@ impl ReassemblyTable {
         self.networks.both(Purpose::Fragments, 0, src)
     }
 
-    /// What counts against a network's share. On a port of targets alone nothing does: few targets
-    /// may send to very many clients.
+    /// The account that counts against a network's share: empty on a port of targets alone, where
+    /// few targets may send to very many clients.
     fn charged(&self, side: Side, network: [BucketPlace; 2]) -> Waiting {
         if side == Side::Target { Waiting::default() } else { self.shares.of(network) }
     }

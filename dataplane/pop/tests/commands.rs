@@ -58,7 +58,7 @@ fn usage_errors_exit_with_2_and_help_with_0() {
 }
 
 #[test]
-fn check_tells_every_mistake_with_file_key_and_reason() {
+fn check_reports_every_mistake_with_file_key_and_reason() {
     let folder = Folder::new();
     let good = Config::new().text();
     let path = folder.pop(&Config::new());
@@ -104,7 +104,7 @@ fn check_tells_every_mistake_with_file_key_and_reason() {
 }
 
 #[test]
-fn check_tells_what_is_wrong_with_the_key_file() {
+fn check_reports_mistakes_in_the_key_file() {
     let folder = Folder::new();
     let path = folder.pop(&Config::new());
     let name = path.to_str().unwrap();
@@ -256,7 +256,7 @@ fn a_reader_that_has_gone_is_no_error() {
 }
 
 #[test]
-fn map_tells_why_there_is_no_answer() {
+fn map_gives_the_reason_without_a_mapping() {
     let folder = Folder::new();
     let path = folder.pop(&Config::new());
     let map = |arguments: &[&str]| {

@@ -115,8 +115,8 @@ fn an_agents_key_is_the_one_that_pops_derive() {
     for (agent, revoked) in [("laptop", "is revoked"), ("1", "was revoked already")] {
         let output = files.revoke("zorg", agent);
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-        let told = format!("agent laptop (number 1) of tenant zorg {revoked}");
-        assert!(stdout(&output).contains(&told), "{}", stdout(&output));
+        let expected = format!("agent laptop (number 1) of tenant zorg {revoked}");
+        assert!(stdout(&output).contains(&expected), "{}", stdout(&output));
         assert!(files.read().tenants[1].agents[0].revoked);
     }
     // Its number is not assigned again.
@@ -138,7 +138,7 @@ fn a_tenant_may_have_many_agents() {
 }
 
 #[test]
-fn what_is_refused_changes_nothing() {
+fn refused_commands_change_nothing() {
     let files = Files::new();
     assert!(files.issue("acme", "laptop", "laptop.key").status.success());
     let before = fs::read(&files.tenants).unwrap();
@@ -213,7 +213,7 @@ fn a_changed_file_keeps_its_owner_and_link_and_gets_no_wider_mode() {
 }
 
 #[test]
-fn changes_at_once_are_all_kept_and_readers_see_whole_files() {
+fn concurrent_changes_are_all_kept_and_files_always_complete() {
     let files = Files::new();
     let is_done = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -241,7 +241,7 @@ fn changes_at_once_are_all_kept_and_readers_see_whole_files() {
 }
 
 #[test]
-fn a_command_waits_for_another_that_changes_files_there() {
+fn a_command_waits_for_another_in_the_same_folder() {
     let files = Files::new();
     let folder = File::open(files.tenants.parent().unwrap()).unwrap();
     folder.lock().unwrap();

@@ -109,7 +109,7 @@ fn pipeline_sends_through_the_owner() {
 }
 
 #[test]
-fn pipeline_sends_itself_what_it_owns() {
+fn pipeline_workers_send_through_their_own_rings() {
     // The owner of lan is the worker that does not receive from it.
     check(&relay(two_workers("pipeline"), "lan.pcap", [ALL, 0]));
 }

@@ -66,13 +66,13 @@ impl Test {
     fn drop(&self, arguments: &[&str]) -> String {
         let output = self.map(arguments);
         assert_eq!(output.status.code(), Some(1), "{}{}", stdout(&output), stderr(&output));
-        let told = stdout(&output);
-        told.strip_prefix("drop ").unwrap().split_once(':').unwrap().0.to_owned()
+        let output = stdout(&output);
+        output.strip_prefix("drop ").unwrap().split_once(':').unwrap().0.to_owned()
     }
 }
 
 #[test]
-fn a_token_is_told_with_all_that_it_holds() {
+fn a_token_is_printed_with_its_contents() {
     let test = Test::new();
     let agents = [(VIP4, AGENT), (VIP6, "[2001:db8:1::7]:40000")];
     for (vip, agent) in agents {
@@ -99,12 +99,12 @@ fn a_token_is_told_with_all_that_it_holds() {
                 "data_down_ack": 0xfffe_6000_u32.wrapping_add(12 * 4096 + 1),
             })
         );
-        let told = stdout(&test.map(&["--token", &token]));
+        let output = stdout(&test.map(&["--token", &token]));
         let head = format!(
             "service both vip {vip} agent {agent} tenant 1 token of epoch 0 from POP 5 \
              base 4294868992\n"
         );
-        assert!(told.starts_with(&head), "{told}");
+        assert!(output.starts_with(&head), "{output}");
     }
     // A tenant that the tunnel does not serve is reported.
     let token = test.token(VIP4, AGENT, 2).to_string();

@@ -54,15 +54,15 @@ impl Test {
 }
 
 #[test]
-fn explain_tells_of_every_frame() {
+fn explain_prints_every_frame() {
     let test = Test::new();
     let output = test.replay(&given("config.toml"), &given("in.pcap"), &["--explain"]);
     assert!(output.status.success(), "{}", stderr(&output));
     let text = stdout(&output);
-    let told: Vec<&str> = text.lines().filter(|line| line.contains(" 1700000000.")).collect();
+    let lines: Vec<&str> = text.lines().filter(|line| line.contains(" 1700000000.")).collect();
     let input = frames(&fs::read(given("in.pcap")).unwrap()).len();
-    assert_eq!(told.len(), input, "{text}");
-    let first = told[0];
+    assert_eq!(lines.len(), input, "{text}");
+    let first = lines[0];
     for part in [
         "1 1700000000.000000 edge: 198.18.0.7:40001 -> 203.0.113.10:443 [S] seq 500",
         "service web",
@@ -73,13 +73,13 @@ fn explain_tells_of_every_frame() {
     ] {
         assert!(first.contains(part), "{part:?} is not in {first}");
     }
-    assert!(told[1].contains("keep pending_rst"), "{}", told[1]);
-    assert!(told[19].contains("drop target_without_timestamps"), "{}", told[19]);
+    assert!(lines[1].contains("keep pending_rst"), "{}", lines[1]);
+    assert!(lines[19].contains("drop target_without_timestamps"), "{}", lines[19]);
     assert!(text.contains("dropped 3 tcp_checksum"), "{text}");
 }
 
 #[test]
-fn without_explain_only_the_counters_are_told() {
+fn without_explain_only_the_counters_are_printed() {
     let test = Test::new();
     let output = test.replay(&given("config.toml"), &given("in.pcap"), &[]);
     let text = stdout(&output);
@@ -122,7 +122,7 @@ fn syn_to_wan() -> Vec<u8> {
 }
 
 #[test]
-fn mistakes_are_told_with_their_exit_codes() {
+fn mistakes_are_reported_with_their_exit_codes() {
     let test = Test::new();
     let (config, input) = (given("config.toml"), given("in.pcap"));
     let ng = test.write("ng.pcapng", [10, 13, 13, 10].repeat(8));
@@ -160,7 +160,7 @@ fn a_capture_is_not_overwritten_by_its_own_replay() {
 }
 
 #[test]
-fn a_capture_that_is_cut_off_is_replayed_to_there() {
+fn a_truncated_capture_is_replayed_to_its_end() {
     let test = Test::new();
     let mut file = fs::read(given("in.pcap")).unwrap();
     file.truncate(file.len() - 1);

@@ -107,13 +107,13 @@ impl Test {
         let (config, output) = (self.folder.path("pop.toml"), self.folder.path("out.pcap"));
         let [config, input, output] = [&config, &input, &output].map(|path| path.to_str().unwrap());
         let files = ["replay", "--config", config, "--in", input, "--out", output];
-        let told = done(&[&files[..], &["--explain"]].concat());
-        told.lines().filter(|line| line.contains(" 0.0000")).map(str::to_owned).collect()
+        let output = done(&[&files[..], &["--explain"]].concat());
+        output.lines().filter(|line| line.contains(" 0.0000")).map(str::to_owned).collect()
     }
 }
 
 #[test]
-fn every_kind_of_segment_is_told_with_what_it_holds() {
+fn every_kind_of_segment_is_printed_with_its_contents() {
     let test = Test::new();
     let acked = test.server(-2) + 1;
     let lines = test.explain(&[
@@ -156,7 +156,7 @@ fn every_kind_of_segment_is_told_with_what_it_holds() {
 }
 
 #[test]
-fn what_is_dropped_is_told_with_its_reason_and_what_could_be_read() {
+fn drops_are_printed_with_their_reason_and_readable_contents() {
     let test = Test::new();
     let acked = test.server(0) + 1;
     let mut forged = test.datagram(1);

@@ -113,7 +113,7 @@ fn with_tunnels_a_pop_is_ready_only_if_its_clock_is_vouched_for() {
 const TUNNEL: &str = "[[tunnel]]\nname = \"tun\"\nvip4 = \"203.0.113.20:443\"\n";
 
 #[test]
-fn a_reload_takes_what_can_change_and_refuses_the_rest() {
+fn a_reload_applies_free_changes_and_refuses_others() {
     let folder = Folder::new();
     let mut config = Config::new();
     let path = folder.pop(&config);
@@ -208,7 +208,7 @@ fn a_drain_is_unready_keeps_running_and_ends_at_the_second_signal() {
 }
 
 #[test]
-fn what_cannot_run_ends_with_1_and_says_why() {
+fn a_failed_start_exits_with_1_and_a_reason() {
     let folder = Folder::new();
     let config = Config::new();
     let text = config.text();

@@ -81,15 +81,15 @@ fn an_hour_ago() -> u64 {
 }
 
 #[test]
-fn check_tells_of_tunnels_and_epochs() {
+fn check_lists_tunnels_and_epochs() {
     let test = Test::new();
     test.change(&["tenant", "add", "FILE", "zorg"]);
     test.issue("gone");
     test.change(&["agent", "revoke", "FILE", "--tenant", "acme", "--agent", "gone"]);
-    let (code, told, _) = test.check();
+    let (code, output, _) = test.check();
     assert_eq!(code, Some(0));
-    let lines: Vec<_> = told.lines().collect();
-    assert!(lines[0].contains(": ok, 1 services, 1 tunnels, digest "), "{told}");
+    let lines: Vec<_> = output.lines().collect();
+    assert!(lines[0].contains(": ok, 1 services, 1 tunnels, digest "), "{output}");
     let tunnel = "tunnel tun: vip 203.0.113.20:443 [2001:db8::20]:443, 2 tenants, 1 agents";
     assert_eq!(lines[1..], [tunnel, "token epoch 0: current"]);
 
@@ -112,27 +112,27 @@ fn check_tells_of_tunnels_and_epochs() {
 }
 
 #[test]
-fn check_tells_what_is_wrong_with_the_tenants_file() {
+fn check_reports_mistakes_in_the_tenants_file() {
     let test = Test::new();
     let path = test.folder.path("tenants.toml");
     let name = path.display();
     fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
-    let (code, _, told) = test.check();
+    let (code, _, output) = test.check();
     assert_eq!(code, Some(0));
     let start = format!("{name}: other users can read");
-    assert!(told.lines().any(|line| line.starts_with(&start)), "{told}");
+    assert!(output.lines().any(|line| line.starts_with(&start)), "{output}");
 
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, text.replace("key = \"", "key = \"x")).unwrap();
-    let (code, _, told) = test.check();
+    let (code, _, output) = test.check();
     assert_eq!(code, Some(2));
-    assert!(told.starts_with(&format!("{name}: tenant[0].key: ")), "{told}");
+    assert!(output.starts_with(&format!("{name}: tenant[0].key: ")), "{output}");
 
     fs::remove_file(&path).unwrap();
-    let (code, _, told) = test.check();
+    let (code, _, output) = test.check();
     assert_eq!(code, Some(2));
     let start = format!("{}: pop.tenants: {name}: cannot be read: ", test.config.display());
-    assert!(told.starts_with(&start) && told.contains("`anyrelay tenant add"), "{told}");
+    assert!(output.starts_with(&start) && output.contains("`anyrelay tenant add"), "{output}");
 }
 
 #[test]

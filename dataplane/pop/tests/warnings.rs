@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use common::{Config, Folder, LAN_MAC, Pop, pcap};
 
 #[test]
-fn a_target_without_timestamps_is_named_with_what_to_do_and_gets_a_rst() {
+fn a_target_without_timestamps_is_warned_of_and_gets_a_rst() {
     let folder = Folder::new();
     let target = (Ipv4Addr::new(198, 51, 100, 10), 8443);
     let egress = (Ipv4Addr::new(100, 64, 8, 7), 2000);
@@ -47,7 +47,7 @@ fn a_target_without_timestamps_is_named_with_what_to_do_and_gets_a_rst() {
 }
 
 #[test]
-fn fewer_buffers_than_all_that_holds_some_are_warned_of() {
+fn fewer_buffers_than_their_holders_take_are_warned_of() {
     const WARNING: &str = "dpdk.mbufs: rings, caches, queues and fragments can hold more";
     let folder = Folder::new();
     let mut config = Config::new();
@@ -64,8 +64,8 @@ fn fewer_buffers_than_all_that_holds_some_are_warned_of() {
         let log = pop.log();
         let line = log.lines().find(|line| line.contains(WARNING));
         assert_eq!(line.is_some(), warns, "{mbufs}: {log}");
-        let told = |line: &str| line.contains(&format!("has={mbufs} wanted={wanted}"));
-        assert!(line.is_none_or(told), "{line:?}");
+        let is_it = |line: &str| line.contains(&format!("has={mbufs} wanted={wanted}"));
+        assert!(line.is_none_or(is_it), "{line:?}");
     }
     // A single worker hands no fragment over.
     config.workers = vec![r#""wan:0", "lan:0""#];

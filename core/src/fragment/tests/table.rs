@@ -158,7 +158,7 @@ fn datagrams_frames_and_time_are_bounded() {
 }
 
 #[test]
-fn its_memory_is_what_the_documents_say() {
+fn its_memory_is_as_documented() {
     // docs/operations.md: about 110 bytes for each datagram, and 64 KiB for the shares of networks.
     for datagrams in [16, 1024, 65_536] {
         let memory = ReassemblyTable::memory(&FragmentLimits { datagrams, ..LIMITS });

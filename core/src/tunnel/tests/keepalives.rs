@@ -16,7 +16,7 @@ fn answer(
 }
 
 /// The reply to `sent`, whose MAC `agent` verified.
-fn told(
+fn reply_of(
     service: &TunnelService,
     now: UnixTime,
     agent: &TestAgent,
@@ -39,7 +39,7 @@ fn an_aligned_agent_gets_its_token() {
         assert_eq!(reply.ack, request.seq.plus(len as u32));
         let token = agent.token(&service);
         assert_eq!(
-            told(&service, NOW, &agent, &request),
+            reply_of(&service, NOW, &agent, &request),
             KeepaliveReply {
                 nonce: 99,
                 tick: Tick(N),
@@ -69,13 +69,13 @@ fn a_base_is_aligned_even_where_clocks_differ() {
         let request = agent.keepalive(&service);
         // Its ack is made valid, as that is not the subject of this test.
         let request = request.edit(|sent| sent.ack = number(&service, agent.addr, ahead).plus(1));
-        let told = told(&service, later(ahead), &agent, &request);
-        assert_eq!(told.base_low, 0x8000u16.wrapping_sub((ahead * 4096) as u16));
+        let reply = reply_of(&service, later(ahead), &agent, &request);
+        assert_eq!(reply.base_low, 0x8000u16.wrapping_sub((ahead * 4096) as u16));
         let tokens = &service.vip4.as_ref().unwrap().tokens;
         // With a difference of 16 ticks the low bits repeat, and the token is of another base.
         let off = [-20, -19, -18, -17, -16, -15, -14, -13, -12, -11, -10, -9, -8];
         let far_ahead = [9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20];
-        let base_high = told.token.map(|token| tokens.open(NOW, false, &token).unwrap().base_high);
+        let base_high = reply.token.map(|token| tokens.open(NOW, false, &token).unwrap().base_high);
         if off.contains(&ahead) || far_ahead.contains(&ahead) {
             assert_ne!(base_high, Some(high), "{ahead}");
         } else {
@@ -84,8 +84,8 @@ fn a_base_is_aligned_even_where_clocks_differ() {
     }
     for low in [0x8001, 0x7fff, 0x8800, 0x0001, 0xffff] {
         agent.base = 0xfffd_0000 | low;
-        let told = told(&service, NOW, &agent, &agent.keepalive(&service));
-        assert_eq!((told.token, told.epoch, u32::from(told.base_low)), (None, 0, low));
+        let reply = reply_of(&service, NOW, &agent, &agent.keepalive(&service));
+        assert_eq!((reply.token, reply.epoch, u32::from(reply.base_low)), (None, 0, low));
     }
 }
 
@@ -112,10 +112,10 @@ fn tokens_are_of_the_current_epoch() {
     let service = service_with(two_epochs(change));
     for (ticks, epoch) in [(0, 7), (1, 7), (2, 8), (3, 8)] {
         let request = agent.keepalive(&service);
-        let told = told(&service, later(ticks), &agent, &request);
-        assert_eq!(told.epoch, epoch);
+        let reply = reply_of(&service, later(ticks), &agent, &request);
+        assert_eq!(reply.epoch, epoch);
         let tokens = &service.vip4.as_ref().unwrap().tokens;
-        let held = tokens.open(NOW, epoch % 2 == 1, &told.token.unwrap()).unwrap();
+        let held = tokens.open(NOW, epoch % 2 == 1, &reply.token.unwrap()).unwrap();
         let expected = Return { agent: agent.addr, base_high: 0xfffd, tenant: 1, epoch, pop: 5 };
         assert_eq!(held, expected);
     }

@@ -7,7 +7,7 @@ use crate::tunnel::forward::{DataUp, MANY, OpenedTokens, open_all};
 
 proptest! {
     #[test]
-    fn tokens_side_by_side_hold_what_they_hold_alone(
+    fn tokens_open_alike_side_by_side_and_alone(
         sent in proptest::collection::vec(any::<(u8, u8, bool, u16, u8)>(), 0..=MANY),
         now in -20i64..20_000, one_family: bool, missing in prop_oneof![4 => Just(0), 1 => 0u8..3],
     ) {

@@ -16,7 +16,7 @@ const VIPS: [&str; 2] = ["203.0.113.20:443", "[2001:db8::20]:443"];
 
 proptest! {
     #[test]
-    fn tokens_hold_what_was_put_in(
+    fn open_is_the_inverse_of_seal(
         ip4: u32, ip6: u128, port: u16, base_high: u16, tenant: u16, pop: u8, later: bool,
     ) {
         let epochs = two_epochs(NOW);

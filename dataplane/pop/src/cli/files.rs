@@ -61,7 +61,7 @@ impl FolderLock {
 #[derive(Debug)]
 pub(super) enum Locked {
     /// The file exists.
-    There(Existing),
+    Present(Existing),
     /// The file does not exist.
     Missing(Missing),
 }
@@ -80,13 +80,13 @@ impl Locked {
         };
         let text = read(&path)?;
         let (mode, owner) = (about.permissions().mode(), (about.uid(), about.gid()));
-        Ok(Locked::There(Existing { path, lock, text, mode, owner }))
+        Ok(Locked::Present(Existing { path, lock, text, mode, owner }))
     }
 
     /// The file, which must exist; `advice` says how to create one.
     pub(super) fn existing(path: &Path, advice: &str) -> Result<Existing, Error> {
         match Locked::open(path)? {
-            Locked::There(existing) => Ok(existing),
+            Locked::Present(existing) => Ok(existing),
             Locked::Missing(_) => {
                 Err(anyhow!("{}: there is no such file; {advice}", path.display()))
             }

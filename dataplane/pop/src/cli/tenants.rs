@@ -79,7 +79,7 @@ pub(super) fn agent(command: &AgentCommand) -> Result<(), Failure> {
 fn add(file: &Path, name: &str) -> Result<(), Failure> {
     let locked = Locked::open(file)?;
     let mut tenants = match &locked {
-        Locked::There(existing) => parse(file, existing.text())?,
+        Locked::Present(existing) => parse(file, existing.text())?,
         Locked::Missing(_) => Tenants::default(),
     };
     let id = tenants
@@ -87,7 +87,7 @@ fn add(file: &Path, name: &str) -> Result<(), Failure> {
         .map_err(|error| refused(file, &format!("tenant {name}"), error))?;
     let text = tenants.serialize();
     match locked {
-        Locked::There(existing) => existing.replace(&text)?,
+        Locked::Present(existing) => existing.replace(&text)?,
         Locked::Missing(missing) => missing.create(&text)?,
     }
     let file = file.display();

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_there_is_named() {
+    fn a_missing_file_is_named() {
         let problems = load(Path::new("/nonexistent/pop.toml"), None).unwrap_err();
         let text = problems.to_string();
         assert!(text.starts_with("/nonexistent/pop.toml: cannot be read: "), "{text}");

@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_discarded_is_counted() {
+    fn discarded_frames_are_counted() {
         let queue = ArrayQueue::new(3);
         for left in [0, 1, 3] {
             (0..left).for_each(|number| queue.push(number).unwrap());

@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_not_a_request_for_a_page() {
+    fn refuses_other_requests() {
         let answer = exchange(b"POST /known HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc");
         assert!(answer.starts_with("HTTP/1.1 405 ") && answer.contains("Allow: GET, HEAD"));
         assert!(exchange(b"GET\r\n\r\n").starts_with("HTTP/1.1 400 "));

@@ -206,13 +206,13 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_is_told_with_its_flags_and_options() {
+    fn a_segment_is_described_with_its_flags_and_options() {
         let text = described(&syn());
         assert_eq!(text, "192.0.2.7:4660 -> 203.0.113.1:80 [S] seq 9 mss 1460 len 0");
     }
 
     #[test]
-    fn whatever_is_there_is_described_without_a_panic() {
+    fn arbitrary_frames_are_described_without_a_panic() {
         let frame = syn();
         for len in 0..frame.len() {
             assert!(!described(&frame[..len]).is_empty());

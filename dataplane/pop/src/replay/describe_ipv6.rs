@@ -198,7 +198,7 @@ mod tests {
         [0x12, 0x34, 1, 0xbb, 0, 0, 0, 9, 0, 0, 0, 0, 0x60, 2, 1, 0, 0, 0, 0, 0, 2, 4, 5, 160];
 
     #[test]
-    fn a_segment_is_told_also_behind_extension_headers() {
+    fn a_segment_is_described_behind_extension_headers() {
         let words = "[2001:db8::7]:4660 -> [2001:db8::1]:443 [S] seq 9 mss 1440 len 0";
         assert_eq!(described(&datagram(6, &SYN)), words);
         let with_options = [&[6, 0, 1, 4, 0, 0, 0, 0][..], &SYN].concat();
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn icmpv6_and_neighbour_discovery_are_told() {
+    fn icmpv6_and_neighbour_discovery_are_described() {
         let quoted = datagram(6, &SYN);
         let too_big = [&[2, 0, 0, 0, 0, 0, 5, 0][..], &quoted].concat();
         assert_eq!(
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_there_is_described_without_a_panic() {
+    fn arbitrary_frames_are_described_without_a_panic() {
         let whole = datagram(60, &[&[6, 0, 1, 4, 0, 0, 0, 0][..], &SYN].concat());
         for len in 0..whole.len() {
             assert!(!described(&whole[..len]).is_empty());

@@ -4,7 +4,7 @@
 //! passes a burst of each of its RX queues to the core, with reassembled datagrams in place of
 //! fragments if that is the policy, moves frames that other workers handed over, and sends. Nothing
 //! in the loop allocates, locks, logs, waits for another worker or panics; frames that cannot go on
-//! are dropped and counted. A worker ends when it is told to stop, and returns its ports then.
+//! are dropped and counted. A worker ends when control stops it, and returns its ports then.
 
 mod idle;
 mod mailbox;
@@ -160,7 +160,7 @@ impl WorkerHandle {
         self.shared.mailbox.post(snapshot);
     }
 
-    /// Tells the worker to stop at its next turn.
+    /// Makes the worker stop at its next turn.
     pub fn stop(&self) {
         self.shared.stop.store(true, Ordering::Release);
     }
