@@ -51,7 +51,7 @@ pub struct Config {
     /// The policy of a worker while nothing arrives.
     pub idle: Idle,
     /// Rate limits and table sizes.
-    pub limits: Limits,
+    pub limits: LimitsConfig,
     /// The relays, in the order of the file; with the tunnels at most
     /// [`MAX_SERVICES`](crate::net::MAX_SERVICES).
     pub relays: Vec<RelayConfig>,
@@ -208,7 +208,7 @@ pub enum Idle {
 /// `[limits]`: rates of token buckets for each worker, with room for one second's worth, and table
 /// sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct LimitsConfig {
     /// RSTs that the POP originates, per second.
     pub rst_per_second: u32,
     /// RSTs and ICMP errors that are sent in two variants, per second.

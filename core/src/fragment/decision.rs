@@ -5,7 +5,7 @@ use crate::time::Instant;
 
 /// When and where a fragment arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Arrival {
+pub struct FragmentArrival {
     /// The time.
     pub now: Instant,
     /// The port.

@@ -7,7 +7,7 @@ use super::partial::Partial;
 use super::read::DatagramKey;
 
 #[derive(Clone, Copy, Debug)]
-struct Entry {
+struct PartialEntry {
     partial: Partial,
     /// The next entry of the hash chain, or of the free list.
     next: u32,
@@ -19,7 +19,7 @@ struct Entry {
 #[derive(Debug)]
 pub(super) struct Entries {
     heads: Box<[u32]>,
-    entries: Box<[Entry]>,
+    entries: Box<[PartialEntry]>,
     free: u32,
     oldest: u32,
     newest: u32,
@@ -30,7 +30,7 @@ impl Entries {
     /// Room for `capacity` datagrams, at least one.
     pub(super) fn new(capacity: u32) -> Self {
         let count = capacity.max(1);
-        let unused = |next| Entry::unused(if next < count { next } else { NONE });
+        let unused = |next| PartialEntry::unused(if next < count { next } else { NONE });
         Entries {
             heads: vec![NONE; count.next_power_of_two() as usize].into_boxed_slice(),
             entries: (1..=count).map(unused).collect(),
@@ -44,7 +44,7 @@ impl Entries {
     /// Bytes that room for `capacity` datagrams takes.
     pub(super) fn memory(capacity: u32) -> usize {
         let (entries, heads) = (capacity.max(1), capacity.next_power_of_two());
-        entries as usize * size_of::<Entry>() + heads as usize * size_of::<u32>()
+        entries as usize * size_of::<PartialEntry>() + heads as usize * size_of::<u32>()
     }
 
     /// Datagrams in it.
@@ -92,7 +92,7 @@ impl Entries {
         let head = self.heads.get_mut(chain)?;
         let entry = self.entries.get_mut(index as usize)?;
         self.free = entry.next;
-        *entry = Entry { partial, next: *head, older: newest, newer: NONE };
+        *entry = PartialEntry { partial, next: *head, older: newest, newer: NONE };
         *head = index;
         match self.entries.get_mut(newest as usize) {
             Some(entry) => entry.newer = index,
@@ -117,7 +117,7 @@ impl Entries {
             None => self.newest = entry.older,
         }
         if let Some(place) = self.entries.get_mut(index as usize) {
-            *place = Entry::unused(self.free);
+            *place = PartialEntry::unused(self.free);
             self.free = index;
         }
     }
@@ -144,9 +144,9 @@ impl Entries {
     }
 }
 
-impl Entry {
-    const fn unused(next: u32) -> Entry {
-        Entry { partial: Partial::UNUSED, next, older: NONE, newer: NONE }
+impl PartialEntry {
+    const fn unused(next: u32) -> PartialEntry {
+        PartialEntry { partial: Partial::UNUSED, next, older: NONE, newer: NONE }
     }
 }
 

@@ -20,7 +20,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use decision::{Admitted, Arrival, Reassembled};
+pub use decision::{Admitted, FragmentArrival, Reassembled};
 pub use hash::FragmentHash;
 pub use header::{complete_header, remove_atomic};
 pub use limits::FragmentLimits;

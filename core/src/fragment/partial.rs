@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::decision::{Arrival, Reassembled};
+use super::decision::{FragmentArrival, Reassembled};
 use super::read::{DatagramKey, Fragment};
 use crate::bucket::BucketPlace;
 use crate::counters::Counters;
@@ -76,7 +76,11 @@ impl Partial {
     };
 
     /// The datagram of `fragment`, with no fragment added yet.
-    pub(super) fn new(at: Arrival, fragment: &Fragment, network: [BucketPlace; 2]) -> Partial {
+    pub(super) fn new(
+        at: FragmentArrival,
+        fragment: &Fragment,
+        network: [BucketPlace; 2],
+    ) -> Partial {
         Partial {
             key: fragment.key,
             network,
@@ -100,7 +104,7 @@ impl Partial {
     /// When the fragment repeats or contradicts what arrived before, or there is no room for it.
     pub(super) fn add(
         &mut self,
-        at: Arrival,
+        at: FragmentArrival,
         fragment: &Fragment,
         per_datagram: usize,
         no_room: Option<DropReason>,

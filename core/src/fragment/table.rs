@@ -16,7 +16,7 @@
 
 use std::net::IpAddr;
 
-use super::decision::{Admitted, Arrival};
+use super::decision::{Admitted, FragmentArrival};
 use super::entries::Entries;
 use super::hash::FragmentHash;
 use super::limits::FragmentLimits;
@@ -70,7 +70,12 @@ impl ReassemblyTable {
     }
 
     /// Decides on a fragment, and counts all drops that follow.
-    pub fn admit(&mut self, at: Arrival, fragment: &Fragment, counters: &Counters) -> Admitted {
+    pub fn admit(
+        &mut self,
+        at: FragmentArrival,
+        fragment: &Fragment,
+        counters: &Counters,
+    ) -> Admitted {
         let refuse = |reason| {
             counters.count_drop(at.port, None, reason);
             Admitted::Refused
@@ -144,7 +149,7 @@ impl ReassemblyTable {
     /// The datagram of `fragment`, which begins here if it is not known or has expired.
     fn find_or_begin(
         &mut self,
-        at: Arrival,
+        at: FragmentArrival,
         fragment: &Fragment,
         counters: &Counters,
     ) -> Result<u32, DropReason> {

@@ -47,7 +47,7 @@ impl<'a> Limits<'a> {
     }
 
     #[inline(always)]
-    fn rates(&self) -> &'a config::Limits {
+    fn rates(&self) -> &'a config::LimitsConfig {
         &self.arrival.snapshot.config.limits
     }
 

@@ -8,7 +8,7 @@ use arrayvec::ArrayVec;
 use super::keepalive::{ALIGNED, is_acked};
 use super::message::{DATA_HEADER_LEN, DataHeader};
 use super::service::{TunnelSegment, TunnelService};
-use super::token::{OpenError, Return, Token};
+use super::token::{Return, Token, TokenError};
 use crate::net::Family;
 use crate::predict;
 use crate::seq::SeqNum;
@@ -87,13 +87,13 @@ pub struct OpenedTokens {
     to: OpenedToken,
 }
 
-type OpenedToken = (Result<Return, OpenError>, SeqNum);
+type OpenedToken = (Result<Return, TokenError>, SeqNum);
 
 impl OpenedTokens {
     /// No token is opened: the initial value, and the result without a VIP of a token's family.
     pub const NOT: OpenedTokens = OpenedTokens {
-        own: (Err(OpenError::Epoch), SeqNum(0)),
-        to: (Err(OpenError::Epoch), SeqNum(0)),
+        own: (Err(TokenError::Epoch), SeqNum(0)),
+        to: (Err(TokenError::Epoch), SeqNum(0)),
     };
 
     /// The slow twin of [`open_all`] opens one token after the other.
@@ -194,8 +194,8 @@ pub fn decide(
     }
     let (own, own_start) = &opened.own;
     let own = own.as_ref().map_err(|error| match error {
-        OpenError::Epoch => DropReason::OwnTokenEpoch,
-        OpenError::Forged => DropReason::OwnToken,
+        TokenError::Epoch => DropReason::OwnTokenEpoch,
+        TokenError::Forged => DropReason::OwnToken,
     })?;
     if own.agent != datagram.src {
         return Err(DropReason::TokenSource);
@@ -215,8 +215,8 @@ pub fn decide(
     let vip = service.vip(header.destination).ok_or(DropReason::DestinationFamily)?;
     let (to, to_start) = &opened.to;
     let to = to.as_ref().map_err(|error| match error {
-        OpenError::Epoch => DropReason::DestinationTokenEpoch,
-        OpenError::Forged => DropReason::DestinationToken,
+        TokenError::Epoch => DropReason::DestinationTokenEpoch,
+        TokenError::Forged => DropReason::DestinationToken,
     })?;
     if to.tenant != own.tenant {
         return Err(DropReason::OtherTenant);

@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use self::report::{Report, repeated};
 use super::parse;
 use super::raw::{RawClock, RawConfig, RawIdle, RawLayoutKind};
-use super::{ClockTrust, Config, DpdkConfig, Idle, Layout, Limits, PopConfig};
+use super::{ClockTrust, Config, DpdkConfig, Idle, Layout, LimitsConfig, PopConfig};
 use crate::net::MAX_SERVICES;
 use crate::problem::Problems;
 
@@ -151,7 +151,7 @@ fn dpdk(report: &mut Report, raw: &RawConfig) -> DpdkConfig {
     }
 }
 
-fn limits(report: &mut Report, raw: &RawConfig) -> Limits {
+fn limits(report: &mut Report, raw: &RawConfig) -> LimitsConfig {
     let limits = &raw.limits;
     let mut at_least = |low, key: &str, value| {
         report.number(&format!("limits.{key}"), value, low, 1_000_000_000).unwrap_or_default()
@@ -166,7 +166,7 @@ fn limits(report: &mut Report, raw: &RawConfig) -> Limits {
     let syn_per_service_per_second =
         at_least(1, "syn_per_service_per_second", limits.syn_per_service_per_second);
     let mut rate = |key: &str, value| at_least(0, key, value);
-    Limits {
+    LimitsConfig {
         rst_per_second: rate("rst_per_second", limits.rst_per_second),
         variant_per_second: rate("variant_per_second", limits.variant_per_second),
         echo_per_second: rate("echo_per_second", limits.echo_per_second),

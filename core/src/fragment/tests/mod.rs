@@ -105,7 +105,7 @@ impl Clocked {
     }
 
     fn admit_through(&mut self, port: PortIndex, side: Side, fragment: &Fragment) -> Admitted {
-        let at = Arrival { now: Instant::from_millis(self.now), port, side };
+        let at = FragmentArrival { now: Instant::from_millis(self.now), port, side };
         self.table.admit(at, fragment, &self.counters)
     }
 

@@ -17,7 +17,7 @@ impl Tenants {
                 format!("line {line} is not TOML (not quoted here, as it may hold a secret)");
             vec![Mistake { key: String::new(), reason }]
         })?;
-        let mut reader = Reader::default();
+        let mut reader = TenantsReader::default();
         let tenants = reader.tenants(&table);
         if reader.mistakes.is_empty() { Ok(Tenants { tenants }) } else { Err(reader.mistakes) }
     }
@@ -25,11 +25,11 @@ impl Tenants {
 
 /// Collects the mistakes of a file while it is read.
 #[derive(Default)]
-struct Reader {
+struct TenantsReader {
     mistakes: Vec<Mistake>,
 }
 
-impl Reader {
+impl TenantsReader {
     fn mistake(&mut self, key: impl Into<String>, reason: impl Into<String>) {
         self.mistakes.push(Mistake { key: key.into(), reason: reason.into() });
     }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use proptest::prelude::*;
 
 use super::*;
-use crate::tunnel::token::{OpenError, ParseTokenError};
+use crate::tunnel::token::{ParseTokenError, TokenError};
 use crate::tunnel::{Return, Token, TokenKeys};
 
 fn keys(vip: &str, epochs: &Epochs) -> TokenKeys {
@@ -31,7 +31,7 @@ proptest! {
             prop_assert_eq!(sealed.epoch, epoch);
             let holds = Return { agent, base_high, tenant, epoch, pop };
             prop_assert_eq!(keys.open(now, !later, &sealed.token), Ok(holds));
-            prop_assert_eq!(keys.open(now, later, &sealed.token), Err(OpenError::Forged));
+            prop_assert_eq!(keys.open(now, later, &sealed.token), Err(TokenError::Forged));
             prop_assert_eq!(sealed.to_string().parse(), Ok(sealed));
         }
     }
@@ -42,7 +42,7 @@ proptest! {
         for vip in VIPS {
             let keys = keys(vip, &epochs);
             for token in [Token::V4(short), Token::V6(long)] {
-                prop_assert_eq!(keys.open(NOW, odd, &token), Err(OpenError::Forged));
+                prop_assert_eq!(keys.open(NOW, odd, &token), Err(TokenError::Forged));
             }
         }
     }

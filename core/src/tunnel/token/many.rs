@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use arrayvec::ArrayVec;
 
 use super::sealer::{CHECK_LEN, Sealer};
-use super::{EpochKeys, OpenError, Return, Token, TokenKeys};
+use super::{EpochKeys, Return, Token, TokenError, TokenKeys};
 use crate::crypto::Block;
 use crate::time::UnixTime;
 use crate::wire::get_u64;
@@ -18,7 +18,7 @@ impl TokenKeys {
         &self,
         now: UnixTime,
         tokens: &[(bool, Token)],
-        mut each: impl FnMut(usize, Result<Return, OpenError>),
+        mut each: impl FnMut(usize, Result<Return, TokenError>),
     ) {
         for (at, tokens) in (0..).step_by(MANY).zip(tokens.chunks(MANY)) {
             for odd in [false, true] {
@@ -27,7 +27,7 @@ impl TokenKeys {
                 let keys = self.epochs.iter().find(|keys| keys.is_odd() == odd);
                 match keys.filter(|keys| !keys.is_over(now)) {
                     Some(keys) => keys.open_all(mine, &mut each),
-                    None => mine.for_each(|(place, _)| each(place, Err(OpenError::Epoch))),
+                    None => mine.for_each(|(place, _)| each(place, Err(TokenError::Epoch))),
                 }
             }
         }
@@ -40,7 +40,7 @@ impl EpochKeys {
     fn open_all<'a>(
         &self,
         tokens: impl Iterator<Item = (usize, &'a Token)>,
-        each: &mut impl FnMut(usize, Result<Return, OpenError>),
+        each: &mut impl FnMut(usize, Result<Return, TokenError>),
     ) {
         let mut places = ArrayVec::<usize, MANY>::new();
         match &self.sealer {
@@ -52,7 +52,7 @@ impl EpochKeys {
                             places.push(place);
                             blocks.push(*token);
                         }
-                        Token::V6(_) => each(place, Err(OpenError::Forged)),
+                        Token::V6(_) => each(place, Err(TokenError::Forged)),
                     }
                 }
                 open.decrypt_blocks(&mut blocks);
@@ -73,7 +73,7 @@ impl EpochKeys {
                             masked.push((check, get_u128(token, CHECK_LEN), get_u64(token, 24)));
                             streams.push([first, first | 1].map(u128::to_be_bytes));
                         }
-                        Token::V4(_) => each(place, Err(OpenError::Forged)),
+                        Token::V4(_) => each(place, Err(TokenError::Forged)),
                     }
                 }
                 mask.encrypt_blocks(streams.as_flattened_mut());

@@ -32,7 +32,7 @@ use sealer::Sealer;
 
 /// The reason that a token cannot be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OpenError {
+pub enum TokenError {
     /// No epoch of this parity is accepted now.
     Epoch,
     /// It was not sealed under the key of that epoch.
@@ -132,10 +132,10 @@ impl TokenKeys {
     /// # Errors
     /// When the epoch is not accepted, or the token is not authentic.
     #[inline]
-    pub fn open(&self, now: UnixTime, odd: bool, token: &Token) -> Result<Return, OpenError> {
-        let keys = self.epochs.iter().find(|keys| keys.is_odd() == odd).ok_or(OpenError::Epoch)?;
+    pub fn open(&self, now: UnixTime, odd: bool, token: &Token) -> Result<Return, TokenError> {
+        let keys = self.epochs.iter().find(|keys| keys.is_odd() == odd).ok_or(TokenError::Epoch)?;
         if keys.is_over(now) {
-            return Err(OpenError::Epoch);
+            return Err(TokenError::Epoch);
         }
         keys.checked(keys.sealer.open(token))
     }
@@ -154,7 +154,7 @@ impl EpochKeys {
 
     /// The contents of an opened token, if they are of this epoch.
     #[inline]
-    fn checked(&self, found: Option<Return>) -> Result<Return, OpenError> {
-        found.filter(|found| found.epoch == self.number).ok_or(OpenError::Forged)
+    fn checked(&self, found: Option<Return>) -> Result<Return, TokenError> {
+        found.filter(|found| found.epoch == self.number).ok_or(TokenError::Forged)
     }
 }

@@ -7,7 +7,7 @@ use anyrelay_core::net::Family;
 use anyrelay_core::snapshot::{Snapshot, Tunnel};
 use anyrelay_core::time::{Tick, UnixTime};
 use anyrelay_core::tunnel::numbers::{ACK_TICKS, Numbers, SENT_TICKS};
-use anyrelay_core::tunnel::token::OpenError;
+use anyrelay_core::tunnel::token::TokenError;
 use anyrelay_core::tunnel::{PublicToken, Return, TunnelVip};
 use anyrelay_core::verdict::DropReason;
 use serde::Serialize;
@@ -124,7 +124,7 @@ fn of_token(tunnels: &[&Tunnel], token: PublicToken, moment: Moment) -> Result<A
             Ok(holds) if holds.epoch == token.epoch => {
                 return Ok(Answer::new(tunnel, vip, holds.agent, Some(holds), moment));
             }
-            Err(OpenError::Epoch) if why != DropReason::DestinationToken => {
+            Err(TokenError::Epoch) if why != DropReason::DestinationToken => {
                 why = DropReason::DestinationTokenEpoch;
             }
             // Made with another key, or prefixed with the byte of another epoch.

@@ -32,7 +32,7 @@ impl PopCollector {
     /// # Errors
     /// When a family's name or help is not valid for Prometheus.
     pub fn new(telemetry: Arc<Telemetry>) -> Result<Self, prometheus::Error> {
-        let desc = |family: &Family| {
+        let desc = |family: &MetricInfo| {
             let labels = family.labels.iter().map(|&label| label.to_owned()).collect();
             Desc::new(family.name.to_owned(), family.help.to_owned(), labels, Default::default())
         };
@@ -67,11 +67,11 @@ impl Collector for PopCollector {
 /// The families of one scrape.
 #[derive(Default)]
 struct Page {
-    samples: Vec<(&'static Family, Metric)>,
+    samples: Vec<(&'static MetricInfo, Metric)>,
 }
 
 impl Page {
-    fn add(&mut self, family: &'static Family, values: &[&str], value: f64) {
+    fn add(&mut self, family: &'static MetricInfo, values: &[&str], value: f64) {
         let pair = |(&name, &value): (&&str, &&str)| {
             let mut pair = LabelPair::default();
             pair.set_name(name.to_owned());
@@ -94,7 +94,7 @@ impl Page {
     }
 
     /// A count as a sample. Prometheus has floating point only: exact up to 2^53.
-    fn count(&mut self, family: &'static Family, values: &[&str], value: u64) {
+    fn count(&mut self, family: &'static MetricInfo, values: &[&str], value: u64) {
         self.add(family, values, value as f64);
     }
 
@@ -129,7 +129,7 @@ impl Page {
         }
     }
 
-    fn traffic(&mut self, families: [&'static Family; 2], labels: &[&str], traffic: &Traffic) {
+    fn traffic(&mut self, families: [&'static MetricInfo; 2], labels: &[&str], traffic: &Traffic) {
         let [packets, bytes] = families;
         self.count(packets, labels, traffic.packets.get());
         self.count(bytes, labels, traffic.bytes.get());
@@ -234,7 +234,7 @@ impl Page {
     }
 }
 
-fn empty(family: &Family) -> MetricFamily {
+fn empty(family: &MetricInfo) -> MetricFamily {
     let mut empty = MetricFamily::default();
     empty.set_name(family.name.to_owned());
     empty.set_help(family.help.to_owned());

@@ -3,15 +3,15 @@
 use prometheus::proto::MetricType;
 
 /// A metric family: its name, its labels in the order of their values, and its help.
-pub(super) struct Family {
+pub(super) struct MetricInfo {
     pub(super) name: &'static str,
     pub(super) labels: &'static [&'static str],
     pub(super) help: &'static str,
 }
 
-impl Family {
+impl MetricInfo {
     const fn new(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Self {
-        Family { name, labels, help }
+        MetricInfo { name, labels, help }
     }
 
     /// The type, by the naming convention.
@@ -24,144 +24,147 @@ const PORT: &[&str] = &["port"];
 const PORT_TRAFFIC: &[&str] = &["port", "worker", "direction"];
 const SERVICE_TRAFFIC: &[&str] = &["service", "worker", "direction"];
 
-pub(super) static PORT_PACKETS: Family =
-    Family::new("anyrelay_port_packets_total", PORT_TRAFFIC, "Frames received and sent.");
-pub(super) static PORT_BYTES: Family = Family::new(
+pub(super) static PORT_PACKETS: MetricInfo =
+    MetricInfo::new("anyrelay_port_packets_total", PORT_TRAFFIC, "Frames received and sent.");
+pub(super) static PORT_BYTES: MetricInfo = MetricInfo::new(
     "anyrelay_port_bytes_total",
     PORT_TRAFFIC,
     "Bytes of frames received and sent, Ethernet headers included.",
 );
-pub(super) static SERVICE_PACKETS: Family = Family::new(
+pub(super) static SERVICE_PACKETS: MetricInfo = MetricInfo::new(
     "anyrelay_service_packets_total",
     SERVICE_TRAFFIC,
     "Packets forwarded: up to targets or into a tunnel, down to clients.",
 );
-pub(super) static SERVICE_BYTES: Family = Family::new(
+pub(super) static SERVICE_BYTES: MetricInfo = MetricInfo::new(
     "anyrelay_service_bytes_total",
     SERVICE_TRAFFIC,
     "Bytes forwarded, from the IP header on.",
 );
-pub(super) static DROPS: Family =
-    Family::new("anyrelay_drops_total", &["reason", "port", "worker"], "Frames dropped.");
-pub(super) static SERVICE_DROPS: Family = Family::new(
+pub(super) static DROPS: MetricInfo =
+    MetricInfo::new("anyrelay_drops_total", &["reason", "port", "worker"], "Frames dropped.");
+pub(super) static SERVICE_DROPS: MetricInfo = MetricInfo::new(
     "anyrelay_service_drops_total",
     &["reason", "service", "worker"],
     "Frames of a service dropped; part of anyrelay_drops_total.",
 );
-pub(super) static REPLIES: Family = Family::new(
+pub(super) static REPLIES: MetricInfo = MetricInfo::new(
     "anyrelay_replies_total",
     &["kind", "worker"],
     "Frames that the POP answered itself.",
 );
-pub(super) static REPLIES_WITHHELD: Family = Family::new(
+pub(super) static REPLIES_WITHHELD: MetricInfo = MetricInfo::new(
     "anyrelay_replies_withheld_total",
     &["kind", "worker"],
     "The POP's own answers that a rate limit suppressed.",
 );
-pub(super) static ABSORBED: Family =
-    Family::new("anyrelay_absorbed_total", &["kind", "worker"], "Frames absorbed as soft state.");
-pub(super) static ISSUED_ELSEWHERE: Family = Family::new(
+pub(super) static ABSORBED: MetricInfo = MetricInfo::new(
+    "anyrelay_absorbed_total",
+    &["kind", "worker"],
+    "Frames absorbed as soft state.",
+);
+pub(super) static ISSUED_ELSEWHERE: MetricInfo = MetricInfo::new(
     "anyrelay_tunnel_issued_elsewhere_packets_total",
     &["issued_by", "worker"],
     "Tunnel datagrams with a token that another POP issued, by its number: routes have moved.",
 );
-pub(super) static TOKEN_EPOCH: Family = Family::new(
+pub(super) static TOKEN_EPOCH: MetricInfo = MetricInfo::new(
     "anyrelay_token_epoch_current",
     &[],
     "The epoch of new tokens; present with tunnels.",
 );
-pub(super) static TOKEN_EPOCH_START: Family = Family::new(
+pub(super) static TOKEN_EPOCH_START: MetricInfo = MetricInfo::new(
     "anyrelay_token_epoch_start_timestamp_seconds",
     &["epoch"],
     "The start of the epoch, in seconds since 1970; 0 if the key file states none.",
 );
-pub(super) static TOKEN_EPOCH_END: Family = Family::new(
+pub(super) static TOKEN_EPOCH_END: MetricInfo = MetricInfo::new(
     "anyrelay_token_epoch_end_timestamp_seconds",
     &["epoch"],
     "The end of the epoch's tokens, in seconds since 1970; present with a successor.",
 );
-pub(super) static QUEUE_DEPTH: Family = Family::new(
+pub(super) static QUEUE_DEPTH: MetricInfo = MetricInfo::new(
     "anyrelay_egress_queue_depth",
     PORT,
     "Frames that wait for the worker that sends on the port.",
 );
-pub(super) static QUEUE_OVERFLOW: Family = Family::new(
+pub(super) static QUEUE_OVERFLOW: MetricInfo = MetricInfo::new(
     "anyrelay_egress_queue_overflow_total",
     &["port", "worker"],
     "Frames dropped because that queue was full.",
 );
-pub(super) static REASSEMBLED: Family = Family::new(
+pub(super) static REASSEMBLED: MetricInfo = MetricInfo::new(
     "anyrelay_reassembled_datagrams_total",
     &["worker"],
     "Datagrams that were reassembled.",
 );
-pub(super) static REASSEMBLED_FRAGMENTS: Family = Family::new(
+pub(super) static REASSEMBLED_FRAGMENTS: MetricInfo = MetricInfo::new(
     "anyrelay_reassembled_fragments_total",
     &["worker"],
     "Fragments of the datagrams that were reassembled.",
 );
-pub(super) static FRAGMENTS_HANDED_OVER: Family = Family::new(
+pub(super) static FRAGMENTS_HANDED_OVER: MetricInfo = MetricInfo::new(
     "anyrelay_fragments_handed_over_total",
     &["worker"],
     "Fragments handed over to the worker that reassembles their datagram.",
 );
-pub(super) static FRAGMENTS_WAITING: Family = Family::new(
+pub(super) static FRAGMENTS_WAITING: MetricInfo = MetricInfo::new(
     "anyrelay_fragments_waiting",
     &["worker"],
     "Frame buffers that hold fragments of incomplete datagrams.",
 );
-pub(super) static POLLS: Family = Family::new(
+pub(super) static POLLS: MetricInfo = MetricInfo::new(
     "anyrelay_polls_total",
     &["worker", "state"],
     "Turns of the worker's loop, with and without frames received.",
 );
-pub(super) static PORT_UP: Family =
-    Family::new("anyrelay_port_up", PORT, "Whether the port's link is up.");
-pub(super) static PORT_RX_MISSED: Family = Family::new(
+pub(super) static PORT_UP: MetricInfo =
+    MetricInfo::new("anyrelay_port_up", PORT, "Whether the port's link is up.");
+pub(super) static PORT_RX_MISSED: MetricInfo = MetricInfo::new(
     "anyrelay_port_rx_missed_total",
     PORT,
     "Frames that the port dropped because no worker received them in time.",
 );
-pub(super) static PORT_RX_ERRORS: Family =
-    Family::new("anyrelay_port_rx_errors_total", PORT, "Frames received with errors.");
-pub(super) static PORT_RX_NO_BUFFER: Family = Family::new(
+pub(super) static PORT_RX_ERRORS: MetricInfo =
+    MetricInfo::new("anyrelay_port_rx_errors_total", PORT, "Frames received with errors.");
+pub(super) static PORT_RX_NO_BUFFER: MetricInfo = MetricInfo::new(
     "anyrelay_port_rx_no_buffer_total",
     PORT,
     "Failed allocations of a frame buffer by the port.",
 );
-pub(super) static PORT_TX_ERRORS: Family =
-    Family::new("anyrelay_port_tx_errors_total", PORT, "Frames that the port failed to send.");
-pub(super) static READY: Family =
-    Family::new("anyrelay_ready", &[], "Whether the POP is ready for traffic, as in /readyz.");
-pub(super) static CONFIG_INFO: Family = Family::new(
+pub(super) static PORT_TX_ERRORS: MetricInfo =
+    MetricInfo::new("anyrelay_port_tx_errors_total", PORT, "Frames that the port failed to send.");
+pub(super) static READY: MetricInfo =
+    MetricInfo::new("anyrelay_ready", &[], "Whether the POP is ready for traffic, as in /readyz.");
+pub(super) static CONFIG_INFO: MetricInfo = MetricInfo::new(
     "anyrelay_config_info",
     &["digest"],
     "Digest of config and keys: equal on all POPs with the same behaviour.",
 );
-pub(super) static BUILD_INFO: Family = Family::new(
+pub(super) static BUILD_INFO: MetricInfo = MetricInfo::new(
     "anyrelay_build_info",
     &["version", "dpdk"],
     "The versions of the program and of DPDK.",
 );
-pub(super) static RELOADS: Family =
-    Family::new("anyrelay_reloads_total", &["result"], "Reloads, done and refused.");
-pub(super) static BUFFERS: Family =
-    Family::new("anyrelay_frame_buffers", &["state"], "Frame buffers, free and used.");
-pub(super) static CLOCK_SYNCHRONISED: Family = Family::new(
+pub(super) static RELOADS: MetricInfo =
+    MetricInfo::new("anyrelay_reloads_total", &["result"], "Reloads, done and refused.");
+pub(super) static BUFFERS: MetricInfo =
+    MetricInfo::new("anyrelay_frame_buffers", &["state"], "Frame buffers, free and used.");
+pub(super) static CLOCK_SYNCHRONISED: MetricInfo = MetricInfo::new(
     "anyrelay_clock_synchronised",
     &[],
     "Whether the kernel's clock is synchronised; present with tunnels, unless it is trusted.",
 );
-pub(super) static CLOCK_ERROR: Family = Family::new(
+pub(super) static CLOCK_ERROR: MetricInfo = MetricInfo::new(
     "anyrelay_clock_estimated_error_seconds",
     &[],
     "The kernel's estimate of its clock's error; present with anyrelay_clock_synchronised.",
 );
-pub(super) static RESIDENT: Family =
-    Family::new("process_resident_memory_bytes", &[], "Resident memory size in bytes.");
+pub(super) static RESIDENT: MetricInfo =
+    MetricInfo::new("process_resident_memory_bytes", &[], "Resident memory size in bytes.");
 
 /// All families, in the order of the page.
-pub(super) static FAMILIES: &[&Family] = &[
+pub(super) static FAMILIES: &[&MetricInfo] = &[
     &PORT_PACKETS,
     &PORT_BYTES,
     &SERVICE_PACKETS,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use anyrelay_core::config::Fragments;
 use anyrelay_core::counters::Counters;
 use anyrelay_core::fragment::{
-    self, Admitted, Arrival, Fragment, FragmentHash, FragmentLimits, ReassemblyTable,
+    self, Admitted, Fragment, FragmentArrival, FragmentHash, FragmentLimits, ReassemblyTable,
 };
 use anyrelay_core::net::{PortIndex, Side};
 use anyrelay_core::pop::{Arrived, BURST, Pop};
@@ -186,10 +186,10 @@ impl WorkerReassembly {
     }
 }
 
-fn arrival(now: Now, snapshot: &Snapshot, port: PortIndex) -> Arrival {
+fn arrival(now: Now, snapshot: &Snapshot, port: PortIndex) -> FragmentArrival {
     let config = snapshot.config.ports.get(usize::from(port.0));
     let side = config.map_or(Side::Both, |port| port.side);
-    Arrival { now: now.instant, port, side }
+    FragmentArrival { now: now.instant, port, side }
 }
 
 impl Reassembler {
@@ -209,7 +209,7 @@ impl Reassembler {
     }
 
     /// Decides on a fragment, and keeps or frees it.
-    fn put(&mut self, at: Arrival, frame: PopFrame, fragment: &Fragment) {
+    fn put(&mut self, at: FragmentArrival, frame: PopFrame, fragment: &Fragment) {
         let counters = &self.counters;
         let reassembled = match self.table.admit(at, fragment, counters) {
             Admitted::Refused => return,

@@ -21,7 +21,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyrelay_core::bucket::BucketHash;
 use anyrelay_core::counters::Counters;
 use anyrelay_core::fragment::{
-    Admitted, Arrival, Fragment, FragmentHash, FragmentLimits, ReassemblyTable, Waiting,
+    Admitted, Fragment, FragmentArrival, FragmentHash, FragmentLimits, ReassemblyTable, Waiting,
 };
 use anyrelay_core::keys::Secret;
 use anyrelay_core::net::PortIndex;
@@ -98,7 +98,7 @@ impl Both {
             return self.twin.discard(piece.key);
         }
         let port = PortIndex(piece.port);
-        let at = Arrival { now, port, side: side(piece.port) };
+        let at = FragmentArrival { now, port, side: side(piece.port) };
         let admitted = self.table.admit(at, &fragment, &self.counters);
         match (admitted, self.twin.admit(self.now_ms, &piece)) {
             (Admitted::Waits, Decision::Waits) | (Admitted::Refused, Decision::Refused) => {}
@@ -150,7 +150,7 @@ impl Both {
             let frame = frame(&piece);
             let read = Fragment::read(&Ethernet::parse(&frame).unwrap(), &frame);
             let now = Instant::from_millis(self.now_ms);
-            let at = Arrival { now, port: PortIndex(0), side: side(0) };
+            let at = FragmentArrival { now, port: PortIndex(0), side: side(0) };
             let admitted = self.table.admit(at, &read.unwrap().unwrap(), &self.counters);
             let has_room = id < datagrams.min(buffers);
             assert_eq!(admitted == Admitted::Waits, has_room, "{id} of {datagrams}");
