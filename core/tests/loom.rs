@@ -5,8 +5,7 @@
 //! core is built in another way for it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use anyrelay_core::link::{ASK_INTERVAL_MS, EXPIRE_MS, REFRESH_MS};
-use anyrelay_core::{time, wire};
+use anyrelay_core::{link, time, wire};
 use loom::sync::Arc;
 use loom::sync::atomic;
 use loom::thread;

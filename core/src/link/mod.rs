@@ -7,6 +7,7 @@
 //! and shared by the workers.
 
 mod neighbour;
+pub mod times;
 
 use std::net::IpAddr;
 
@@ -18,14 +19,7 @@ use crate::wire::MacAddr;
 
 use neighbour::{Hosts, Neighbour};
 
-/// A neighbour is queried again when its last answer is older than this.
-pub const REFRESH_MS: u64 = 20_000;
-/// A neighbour whose last answer is older than this is not used.
-pub const EXPIRE_MS: u64 = 60_000;
-/// A neighbour is queried at most once in this time.
-pub const ASK_INTERVAL_MS: u64 = 1_000;
-/// Most on-link hosts of each family that are remembered, besides gateways.
-pub const HOSTS_MAX: usize = 4096;
+pub use times::{ASK_INTERVAL_MS, EXPIRE_MS, HOSTS_MAX, REFRESH_MS};
 
 /// A port, as far as sending needs it.
 #[derive(Clone, Copy, Debug)]

@@ -7,20 +7,14 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::{BitAnd, BitOr, Not};
 
-use super::{Endpoint, IpEndpoint, special};
-
 /// An IP address as the number that its text stands for.
 pub trait Address:
-    Copy + Eq + fmt::Debug + 'static + BitAnd<Output = Self> + BitOr<Output = Self> + Not<Output = Self>
+    Copy + Eq + fmt::Debug + BitAnd<Output = Self> + BitOr<Output = Self> + Not<Output = Self>
 {
     /// Bits of an address.
     const BITS: u8;
     /// The last prefix length at which the addresses of a link that are no host's are set apart.
     const RESERVED_LEN_MAX: u8;
-    /// Addresses that no host on the Internet has.
-    const NOT_UNICAST: &'static [Net<Self>];
-    /// Private addresses: RFC 1918 and RFC 6598, RFC 4193.
-    const PRIVATE: &'static [Net<Self>];
 
     /// Its bytes, in the order of the wire.
     fn bytes(self) -> impl Iterator<Item = u8>;
@@ -34,8 +28,6 @@ pub trait Address:
     fn number(self) -> u128;
     /// A number that is spread evenly over addresses which are alike.
     fn spread(self) -> u32;
-    /// The endpoint of this family, if `at` is of it.
-    fn of_endpoint(at: &IpEndpoint) -> Option<Endpoint<Self>>;
     /// The prefix of this family, if `net` is of it.
     fn of_net(net: IpNet) -> Option<Net<Self>>;
 }
@@ -44,8 +36,6 @@ impl Address for u32 {
     const BITS: u8 = 32;
     // A /31 has two hosts and nothing else (RFC 3021).
     const RESERVED_LEN_MAX: u8 = 30;
-    const NOT_UNICAST: &'static [Ipv4Net] = &special::NOT_UNICAST;
-    const PRIVATE: &'static [Ipv4Net] = &special::PRIVATE;
 
     #[inline]
     fn bytes(self) -> impl Iterator<Item = u8> {
@@ -80,14 +70,6 @@ impl Address for u32 {
         self.wrapping_mul(0x9e37_79b9) >> 8
     }
 
-    #[inline(always)]
-    fn of_endpoint(at: &IpEndpoint) -> Option<Endpoint<u32>> {
-        match at {
-            IpEndpoint::V4(at) => Some(*at),
-            IpEndpoint::V6(_) => None,
-        }
-    }
-
     fn of_net(net: IpNet) -> Option<Net<Self>> {
         match net {
             IpNet::V4(net) => Some(net),
@@ -100,8 +82,6 @@ impl Address for u128 {
     const BITS: u8 = 128;
     // A /127 has two routers and nothing else (RFC 6164).
     const RESERVED_LEN_MAX: u8 = 126;
-    const NOT_UNICAST: &'static [Ipv6Net] = &special::NOT_UNICAST6;
-    const PRIVATE: &'static [Ipv6Net] = &special::PRIVATE6;
 
     #[inline]
     fn bytes(self) -> impl Iterator<Item = u8> {
@@ -135,14 +115,6 @@ impl Address for u128 {
     fn spread(self) -> u32 {
         let halves = (self >> 64) as u64 ^ (self as u64).rotate_left(29);
         (halves.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as u32
-    }
-
-    #[inline(always)]
-    fn of_endpoint(at: &IpEndpoint) -> Option<Endpoint<u128>> {
-        match at {
-            IpEndpoint::V4(_) => None,
-            IpEndpoint::V6(at) => Some(*at),
-        }
     }
 
     fn of_net(net: IpNet) -> Option<Net<Self>> {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
-use super::Address;
+use super::address::Address;
 
 /// An address and a TCP port. The address is a number, as its text stands for, of IPv4 or (as
 /// [`Endpoint6`]) of IPv6. Ordered by address, then port.
@@ -49,7 +49,7 @@ impl IpEndpoint {
     /// The endpoint as one of the family of `A`, if it is of that family.
     #[inline(always)]
     pub fn of_family<A: Address>(&self) -> Option<Endpoint<A>> {
-        A::of_endpoint(self)
+        Some(Endpoint { ip: A::of(self.ip())?, port: self.port() })
     }
 }
 

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 pub use address::{Address, IpNet, Ipv4Net, Ipv6Net, Net};
 pub use endpoint::{Endpoint, Endpoint6, Endpoints, IpEndpoint, IpEndpoints};
-pub use special::{is_link_local6, is_unicast};
+pub use special::{SpecialAddresses, is_link_local6, is_unicast};
 
 /// Services of one POP, of both kinds together, and counter slots for them.
 pub const MAX_SERVICES: usize = 256;
@@ -55,8 +55,8 @@ impl PortIndex {
     }
 }
 
-/// A service's place: the relays between IPv4 and IPv4, then those with IPv6, then the tunnels, each
-/// in the order of the file. Another snapshot may have it elsewhere.
+/// A service's place: the relays between IPv4 and IPv4, then those with IPv6, then the tunnels,
+/// each in the order of the file. Another snapshot may have it elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceIndex(pub u16);
 

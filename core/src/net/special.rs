@@ -1,10 +1,10 @@
 //! Addresses that are no host's, or not known to the whole Internet.
 
-use super::{Address, Ipv4Net, Ipv6Net, Net};
+use super::address::{Address, Ipv4Net, Ipv6Net, Net};
 
 /// Addresses that no host on the Internet has (RFC 6890): this network, loopback, link-local,
 /// multicast, reserved.
-pub(super) const NOT_UNICAST: [Ipv4Net; 5] = [
+const NOT_UNICAST: [Ipv4Net; 5] = [
     Net { address: 0, prefix_len: 8 },
     Net { address: 0x7f00_0000, prefix_len: 8 },
     Net { address: 0xa9fe_0000, prefix_len: 16 },
@@ -14,7 +14,7 @@ pub(super) const NOT_UNICAST: [Ipv4Net; 5] = [
 
 /// Addresses that no host on the Internet has (RFC 6890, RFC 4291): unspecified, loopback and
 /// IPv4-compatible, IPv4-mapped, discard-only, link-local, site-local, multicast.
-pub(super) const NOT_UNICAST6: [Ipv6Net; 6] = [
+const NOT_UNICAST6: [Ipv6Net; 6] = [
     Net { address: 0, prefix_len: 96 },
     Net { address: 0xffff_0000_0000, prefix_len: 96 },
     Net { address: 0x0100 << 112, prefix_len: 64 },
@@ -25,8 +25,26 @@ pub(super) const NOT_UNICAST6: [Ipv6Net; 6] = [
 
 const LINK_LOCAL6: Ipv6Net = Net { address: 0xfe80 << 112, prefix_len: 10 };
 
+/// What addresses of a family are no host's, or not known to the whole Internet.
+pub trait SpecialAddresses: Address + 'static {
+    /// Addresses that no host on the Internet has.
+    const NOT_UNICAST: &'static [Net<Self>];
+    /// Private addresses: RFC 1918 and RFC 6598, RFC 4193.
+    const PRIVATE: &'static [Net<Self>];
+}
+
+impl SpecialAddresses for u32 {
+    const NOT_UNICAST: &'static [Ipv4Net] = &NOT_UNICAST;
+    const PRIVATE: &'static [Ipv4Net] = &PRIVATE;
+}
+
+impl SpecialAddresses for u128 {
+    const NOT_UNICAST: &'static [Ipv6Net] = &NOT_UNICAST6;
+    const PRIVATE: &'static [Ipv6Net] = &PRIVATE6;
+}
+
 /// Whether a host of the Internet could have this address.
-pub fn is_unicast<A: Address>(ip: A) -> bool {
+pub fn is_unicast<A: SpecialAddresses>(ip: A) -> bool {
     !A::NOT_UNICAST.iter().any(|net| net.contains(ip))
 }
 
@@ -36,7 +54,7 @@ pub fn is_link_local6(ip: u128) -> bool {
 }
 
 /// Private addresses (RFC 1918, RFC 6598).
-pub(super) const PRIVATE: [Ipv4Net; 4] = [
+const PRIVATE: [Ipv4Net; 4] = [
     Net { address: 0x0a00_0000, prefix_len: 8 },
     Net { address: 0x6440_0000, prefix_len: 10 },
     Net { address: 0xac10_0000, prefix_len: 12 },
@@ -44,4 +62,4 @@ pub(super) const PRIVATE: [Ipv4Net; 4] = [
 ];
 
 /// Unique local addresses (RFC 4193).
-pub(super) const PRIVATE6: [Ipv6Net; 1] = [Net { address: 0xfc00 << 112, prefix_len: 7 }];
+const PRIVATE6: [Ipv6Net; 1] = [Net { address: 0xfc00 << 112, prefix_len: 7 }];

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::SoftState;
+use super::soft::SoftState;
 use crate::config::PortConfig;
 use crate::link::Link;
 use crate::net::{Address, PortIndex, is_link_local6};
@@ -61,7 +61,8 @@ impl<'a> Arrival<'a> {
         }
     }
 
-    /// Whether an ICMP message can come from `ip`: the address of a host, and none of the POP's own.
+    /// Whether an ICMP message can come from `ip`: the address of a host, and none of the POP's
+    /// own.
     pub fn source_ok(&self, ip: IpAddr) -> bool {
         match ip {
             IpAddr::V4(ip) => {

@@ -1,5 +1,5 @@
-//! The passes over a burst: classify every frame, map all segments together, then end every frame in
-//! the order of arrival.
+//! The passes over a burst: classify every frame, map all segments together, then end every frame
+//! in the order of arrival.
 
 use arrayvec::ArrayVec;
 
@@ -12,10 +12,11 @@ use super::limits::{Buckets, Limits};
 use super::output::{Note, Output};
 use super::packet::{Packet, Step};
 use super::relay::{refusals, segment};
-use super::{BURST, icmp, local, tunnel};
+use super::{icmp, local, tunnel};
 use crate::counters::Counters;
 use crate::frame::Frame;
 use crate::net::Towards;
+use crate::relay::mapping::BURST;
 use crate::verdict::DropReason;
 
 /// Room for one burst, allocated at start.

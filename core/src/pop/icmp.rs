@@ -15,8 +15,8 @@ use crate::verdict::DropReason;
 use crate::wire::tcp::field;
 use crate::wire::{Datagram, get_u16, icmp, icmpv6, ipv6};
 
-/// An ICMP error, which announces `mtu` if it is a frag-needed or a packet-too-big. `to` is what its
-/// destination means.
+/// An ICMP error, which announces `mtu` if it is a frag-needed or a packet-too-big. `to` is what
+/// its destination means.
 #[cold]
 #[inline(never)]
 pub(super) fn error<F: Frame, O: Output<F>>(

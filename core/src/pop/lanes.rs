@@ -2,14 +2,13 @@
 //!
 //! A segment of a relay, and a datagram of a tunnel, takes a lane when it is classified.
 //! [`Lanes::map`] then computes all lanes of one service in a single call, so that the cipher's
-//! pipeline is filled. Results do not depend on the other lanes: `tests/engine/equivalence.rs` shows
-//! it.
+//! pipeline is filled. Results do not depend on the other lanes: `tests/engine/equivalence.rs`
+//! shows it.
 
 use arrayvec::ArrayVec;
 
-use super::BURST;
 use crate::net::ServiceIndex;
-use crate::relay::mapping::{ClientSide, Mapping, TargetSide};
+use crate::relay::mapping::{BURST, ClientSide, Mapping, TargetSide};
 use crate::snapshot::Snapshot;
 use crate::time::UnixTime;
 use crate::tunnel::forward::{self, DataUp, OpenedTokens};

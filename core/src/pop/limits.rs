@@ -101,9 +101,9 @@ impl<'a> Limits<'a> {
         bucket.take(self.arrival.now, rate)
     }
 
-    /// Whether an ICMP error of the POP's own may go to `to`. Each network of clients has a share of
-    /// the whole: errors beyond the share use up nothing of the others'. Time exceeded and too-big
-    /// have separate buckets, since anybody can cause the first kind at no cost.
+    /// Whether an ICMP error of the POP's own may go to `to`. Each network of clients has a share
+    /// of the whole: errors beyond the share use up nothing of the others'. Time exceeded and
+    /// too-big have separate buckets, since anybody can cause the first kind at no cost.
     #[cold]
     pub fn admit_own_error(&mut self, kind: ReplyKind, to: IpAddr) -> bool {
         let (rate, now) = (self.rates().icmp_per_second, self.arrival.now);

@@ -7,9 +7,9 @@
 //!                  +--> local: ARP, ND, echo, resets --> egress::reply
 //! ```
 //!
-//! [`Pop::handle_burst`] is the pure function, for a burst at a time: [`burst`] has its passes. Every
-//! frame ends in [`egress`]: sent on, answered, kept or dropped, and counted. [`Pop::poll`] does what
-//! is due without a frame.
+//! [`Pop::handle_burst`] is the pure function, for a burst at a time: [`burst`] has its passes.
+//! Every frame ends in [`egress`]: sent on, answered, kept or dropped, and counted. [`Pop::poll`]
+//! does what is due without a frame.
 
 mod arrival;
 mod burst;
@@ -22,6 +22,7 @@ mod local;
 mod output;
 mod packet;
 mod relay;
+mod soft;
 #[cfg(test)]
 mod tests;
 mod tunnel;
@@ -32,17 +33,15 @@ use arrayvec::ArrayVec;
 
 use crate::counters::Counters;
 use crate::frame::Frame;
-use crate::link::Links;
 use crate::net::PortIndex;
 use crate::relay::mapping;
-use crate::relay::refusals::PendingRsts;
 use crate::snapshot::Snapshot;
 use crate::time::Now;
 use crate::verdict::DropReason;
-use crate::wire::MacAddr;
 
 pub use classify::Arrived;
 pub use output::{Note, Output};
+pub use soft::SoftState;
 
 use arrival::Arrival;
 use burst::Scratch;
@@ -50,26 +49,6 @@ use limits::Buckets;
 
 /// Frames of a burst at most.
 pub const BURST: usize = mapping::BURST;
-
-/// What a POP's workers share: hardware addresses of neighbours and pending RSTs. Bounded,
-/// allocated at start, harmless to lose.
-#[derive(Debug)]
-pub struct SoftState {
-    /// Ports and next hops.
-    pub links: Links,
-    /// RSTs that wait for the segment they answer.
-    pub pending_rsts: PendingRsts,
-}
-
-impl SoftState {
-    /// Empty, for the ports of `snapshot` whose hardware addresses are `macs`, in the same order.
-    pub fn new(snapshot: &Snapshot, macs: &[MacAddr]) -> Self {
-        SoftState {
-            links: Links::new(snapshot, macs),
-            pending_rsts: PendingRsts::new(snapshot.config.limits.pending_rsts as usize),
-        }
-    }
-}
 
 /// One worker's POP.
 #[derive(Debug)]
@@ -88,8 +67,8 @@ impl Pop {
 
     /// Handles the frames of a burst that came in through `port`; `frames` is empty afterwards.
     ///
-    /// `now.instant` must not run backwards; `now.unix` may, as wall clocks do. Answers and forwarded
-    /// frames go to `out`, in order. Frames of a port that does not exist are dropped.
+    /// `now.instant` must not run backwards; `now.unix` may, as wall clocks do. Answers and
+    /// forwarded frames go to `out`, in order. Frames of a port that does not exist are dropped.
     pub fn handle_burst<F: Frame, O: Output<F>>(
         &mut self,
         now: Now,
@@ -109,8 +88,19 @@ impl Pop {
         }
     }
 
-    /// Does what is due without a frame: queries for neighbours, and expiry of old RSTs. One worker of
-    /// a POP calls it, about every 100 ms.
+    /// Looks for a fragment in a frame that came in through `port`.
+    #[inline]
+    pub fn incoming<F: Frame>(
+        &self,
+        snapshot: &Snapshot,
+        port: PortIndex,
+        frame: &mut F,
+    ) -> Arrived {
+        classify::incoming(&self.soft, snapshot, port, frame)
+    }
+
+    /// Does what is due without a frame: queries for neighbours, and expiry of old RSTs. One worker
+    /// of a POP calls it, about every 100 ms.
     pub fn poll<F: Frame, O: Output<F>>(&mut self, now: Now, out: &mut O) {
         let now = now.instant;
         self.soft.pending_rsts.expire(now);

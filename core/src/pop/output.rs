@@ -42,8 +42,8 @@ pub enum Note<'a> {
         tick: Tick,
         /// The kind of the segment, if it has one.
         incoming: Option<SegmentKind>,
-        /// The tick of its ack number, as a difference from the POP's; `None` when it is of no tick,
-        /// or is not checked.
+        /// The tick of its ack number, as a difference from the POP's; `None` when it is of no
+        /// tick, or is not checked.
         acked: Option<i32>,
     },
     /// The keepalive request in the segment. Its MAC is not verified yet.

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::frame::HeapFrame;
 use crate::keys::{KeyFile, Tenants};
 use crate::verdict::DropReason;
+use crate::wire::MacAddr;
 use crate::wire::ethernet::{self, Ethernet};
 use crate::wire::{checksum, ipv4, put_u16, put_u32};
 

@@ -66,8 +66,8 @@ pub trait EgressMode: Debug {
     /// The targets of the service, ascending.
     fn targets(&self) -> Vec<IpEndpoint>;
 
-    /// The weight of `target` for `client`, by the definition of the choice: the highest wins. `None`
-    /// where the families do not fit.
+    /// The weight of `target` for `client`, by the definition of the choice: the highest wins.
+    /// `None` where the families do not fit.
     fn weight(&self, client: IpEndpoint, target: IpEndpoint) -> Option<u64>;
 
     /// Maps each of `clients` into the same place of `out`.

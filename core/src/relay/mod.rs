@@ -1,12 +1,14 @@
 //! Relay mode: a stock client, a VIP, a stock target, and no state in between.
 //!
-//! A [`Relay`] is one service. Its [`Mode`] says how the POP appears to targets: it maps a client to
-//! what stands for the client at the target ([`Mode::outward`]), and back ([`Mode::inward`]). Both
-//! are pure functions of the config and the keys, so that every POP gives the same [`Mapping`]. The
-//! packet path, the path of ICMP errors and the command `map` use these two and nothing else.
+//! A [`Relay`] is one service. Its [`Mode`] says how the POP appears to targets: it maps a client
+//! to what stands for the client at the target ([`Mode::outward`]), and back ([`Mode::inward`]).
+//! Both are pure functions of the config and the keys, so that every POP gives the same
+//! [`Mapping`]. The packet path, the path of ICMP errors and the command `map` use these two and
+//! nothing else.
 //!
-//! [`rewrite`] turns a segment into what the other side gets, [`icmp`] does the same for ICMP errors
-//! about such segments, and [`refusals`] remembers RSTs of targets that no mapping can attribute.
+//! [`rewrite`] turns a segment into what the other side gets, [`icmp`] does the same for ICMP
+//! errors about such segments, and [`refusals`] remembers RSTs of targets that no mapping can
+//! attribute.
 
 pub mod icmp;
 pub mod mapping;

@@ -192,7 +192,9 @@ mod tests {
         }
 
         #[test]
-        fn no_bit_can_be_changed(client: u32, len in PrefixLen::MIN..=PrefixLen::MAX, bit in 0..128) {
+        fn no_bit_can_be_changed(
+            client: u32, len in PrefixLen::MIN..=PrefixLen::MAX, bit in 0..128,
+        ) {
             let map = map(&KEY, len);
             let changed = map.address(client) ^ (1_u128 << bit);
             let check_bits = map.prefix().len.check_bits() as i32;

@@ -113,20 +113,22 @@ mod tests {
             let at = |high: u32, low: u16| high << 30 | 0x0a_0000 | u32::from(low);
             let net = |high, low, prefix_len| Net { address: at(high, low), prefix_len };
             let prefixes: Vec<_> =
-                prefixes.iter().map(|&(high, low, len, value)| (net(high, low, len), value)).collect();
+                prefixes.iter().map(|&(high, low, len, to)| (net(high, low, len), to)).collect();
             let probes: Vec<_> = probes.iter().map(|&(high, low)| at(high, low)).collect();
             agree(&prefixes, &probes);
         }
 
         #[test]
         fn the_longest_prefix_wins_in_ipv6(
-            prefixes in prop::collection::vec((0..4u128, any::<u16>(), 0..=128u8, 1..1000u32), 0..40),
+            prefixes in prop::collection::vec(
+                (0..4u128, any::<u16>(), 0..=128u8, 1..1000u32), 0..40
+            ),
             probes in prop::collection::vec((0..4u128, any::<u16>()), 40),
         ) {
             let at = |high: u128, low: u16| 0x2001_0db8 << 96 | high << 62 | u128::from(low);
             let net = |high, low, prefix_len| Net { address: at(high, low), prefix_len };
             let prefixes: Vec<_> =
-                prefixes.iter().map(|&(high, low, len, value)| (net(high, low, len), value)).collect();
+                prefixes.iter().map(|&(high, low, len, to)| (net(high, low, len), to)).collect();
             let probes: Vec<_> = probes.iter().map(|&(high, low)| at(high, low)).collect();
             agree(&prefixes, &probes);
         }

@@ -1,8 +1,8 @@
 //! What addresses mean to the POP, as the numbers that the maps of a snapshot hold.
 
-use super::{Destination, PoolIndex};
+use super::service::{Destination, PoolIndex};
 use crate::config::Config;
-use crate::net::{Address, IpNet, Net, PortIndex};
+use crate::net::{Address, IpNet, Net, PortIndex, SpecialAddresses};
 
 #[inline]
 pub(super) fn destination(value: u32) -> Destination {
@@ -18,7 +18,7 @@ pub(super) fn destination(value: u32) -> Destination {
 pub(super) type Meanings<A> = Vec<(Net<A>, u32)>;
 
 /// What all addresses of a family mean; `egress` are the different prefixes of egress addresses.
-pub(super) fn meanings<A: Address>(config: &Config, egress: &[IpNet]) -> Meanings<A> {
+pub(super) fn meanings<A: SpecialAddresses>(config: &Config, egress: &[IpNet]) -> Meanings<A> {
     let mut meanings = no_clients(config);
     let egress = (0..).zip(egress);
     meanings.extend(egress.filter_map(|(index, net)| Some((A::of_net(*net)?, POOL | index))));
@@ -37,7 +37,7 @@ fn served<A: Address>(config: &Config) -> impl Iterator<Item = (Net<A>, u32)> {
 }
 
 /// What no client can have, of the whole world and of the ports' links.
-fn no_clients<A: Address>(config: &Config) -> Meanings<A> {
+fn no_clients<A: SpecialAddresses>(config: &Config) -> Meanings<A> {
     let private = if config.pop.private_clients { &[] } else { A::PRIVATE };
     let world = A::NOT_UNICAST.iter().chain(private).copied();
     let links = config.ports.iter().flat_map(|port| port.nets::<A>());

@@ -3,11 +3,11 @@
 //! Two kinds of changes are refused. Some cannot be done without a restart, because what they are
 //! about is made at start: ports, workers, layout, DPDK, the metrics listener, tables. Others can
 //! be done but break live connections, and need the operator's word: a live VIP:port's targets,
-//! pool, prefix, mode, or relay secret; a live tunnel's VIPs, constants, sequence secret, or a token secret
-//! or tenant's key that its agents go by; and an end to private clients. Adding and removing
-//! services, tenants, agents and epochs, and everything else, is free.
+//! pool, prefix, mode, or relay secret; a live tunnel's VIPs, constants, sequence secret, or a
+//! token secret or tenant's key that its agents go by; and an end to private clients. Adding and
+//! removing services, tenants, agents and epochs, and everything else, is free.
 
-use super::Snapshot;
+use super::compiled::Snapshot;
 use super::digest::{EpochFingerprint, Fingerprints};
 use crate::config::{Config, EgressConfig, Gateway, PortConfig, RelayConfig, TunnelConfig};
 use crate::problem::Problem;
@@ -193,8 +193,9 @@ impl Conflicts<'_> {
                 self.breaks(
                     "pop.keys",
                     &format!(
-                        "agents have tokens of epoch {} of this file, which is gone, or over, or has \
-                         another secret; `anyrelay rotate-token` adds an epoch without breaking any",
+                        "agents have tokens of epoch {} of this file, which is gone, or over, or \
+                         has another secret; `anyrelay rotate-token` adds an epoch without \
+                         breaking any",
                         epoch.number
                     ),
                 );

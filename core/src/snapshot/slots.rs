@@ -1,13 +1,12 @@
 //! The places of services' counters, which follow their names from snapshot to snapshot.
 
-use super::Snapshot;
+use super::service::Service;
 use crate::config::Config;
 use crate::net::{MAX_SERVICES, ServiceSlot};
 
-/// The slot of each service, relays first: its own of before, else one that was not in use, else one
-/// of a service that is gone.
-pub(super) fn assign(config: &Config, previous: Option<&Snapshot>) -> Vec<ServiceSlot> {
-    let before: Vec<_> = previous.map(Snapshot::services).into_iter().flatten().collect();
+/// The slot of each service, relays first: its own of before, else one that was not in use, else
+/// one of a service that is gone.
+pub(super) fn assign(config: &Config, before: &[Service]) -> Vec<ServiceSlot> {
     let relays = config.relays.iter().map(|service| service.name.as_str());
     let names: Vec<_> = relays.chain(config.tunnels.iter().map(|tunnel| &*tunnel.name)).collect();
     let kept = |name: &str| before.iter().find(|old| old.name() == name).map(|old| old.slot());

@@ -4,11 +4,29 @@
 
 use super::addresses::AddressMap;
 use super::meanings::meanings;
+use super::service::{PoolIndex, Service};
 use super::table::{Key, Table};
-use super::{PoolIndex, Service, Snapshot};
 use crate::config::Config;
-use crate::net::{Address, Endpoint, IpEndpoint, IpNet, MAX_SERVICES, ServiceIndex};
+use crate::net::{Endpoint, IpEndpoint, IpNet, MAX_SERVICES, ServiceIndex, SpecialAddresses};
 use crate::relay::Mode;
+
+/// The tables of both families.
+#[derive(Clone, Debug)]
+pub(super) struct Lookups {
+    pub ipv4: Tables<u32>,
+    pub ipv6: Tables<u128>,
+}
+
+impl Lookups {
+    /// The tables of `config`, whose `services` are compiled and whose different prefixes of egress
+    /// addresses are `egress`.
+    pub fn new(config: &Config, services: &[Service], egress: &[IpNet]) -> Self {
+        Lookups {
+            ipv4: Tables::new(config, services, egress),
+            ipv6: Tables::new(config, services, egress),
+        }
+    }
+}
 
 /// What addresses mean, and which service an endpoint is of.
 #[derive(Clone, Debug)]
@@ -18,7 +36,7 @@ pub(super) struct Tables<A: Tabled> {
 }
 
 /// An address of a family that a snapshot has tables of.
-pub trait Tabled: Address {
+pub trait Tabled: SpecialAddresses {
     /// The key of an endpoint.
     #[doc(hidden)]
     #[expect(private_bounds, reason = "sealed: there are two families")]
@@ -31,7 +49,7 @@ pub trait Tabled: Address {
     /// The tables of the family.
     #[doc(hidden)]
     #[expect(private_interfaces, reason = "sealed: there are two families")]
-    fn tables(snapshot: &Snapshot) -> &Tables<Self>;
+    fn tables(lookups: &Lookups) -> &Tables<Self>;
 }
 
 impl Tabled for u32 {
@@ -44,8 +62,8 @@ impl Tabled for u32 {
 
     #[inline(always)]
     #[expect(private_interfaces, reason = "sealed: there are two families")]
-    fn tables(snapshot: &Snapshot) -> &Tables<u32> {
-        &snapshot.ipv4
+    fn tables(lookups: &Lookups) -> &Tables<u32> {
+        &lookups.ipv4
     }
 }
 
@@ -59,15 +77,13 @@ impl Tabled for u128 {
 
     #[inline]
     #[expect(private_interfaces, reason = "sealed: there are two families")]
-    fn tables(snapshot: &Snapshot) -> &Tables<u128> {
-        &snapshot.ipv6
+    fn tables(lookups: &Lookups) -> &Tables<u128> {
+        &lookups.ipv6
     }
 }
 
 impl<A: Tabled> Tables<A> {
-    /// The tables of `config`, whose `services` are compiled and whose different prefixes of egress
-    /// addresses are `egress`.
-    pub fn new(config: &Config, services: &[Service], egress: &[IpNet]) -> Self {
+    fn new(config: &Config, services: &[Service], egress: &[IpNet]) -> Self {
         let mut endpoints = Vec::new();
         for (index, service) in (0..).zip(services) {
             for (space, at) in endpoints_of(config, service, egress) {

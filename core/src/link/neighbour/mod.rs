@@ -1,13 +1,12 @@
 //! Hardware addresses of neighbours: soft state that is shared by the workers, without a lock.
 
+mod atomic;
 mod slot;
-
-use std::sync::atomic;
 
 pub(super) use slot::Neighbour;
 use slot::{HostEntry, HostKey, HostSlot};
 
-use super::{ASK_INTERVAL_MS, EXPIRE_MS, HOSTS_MAX, REFRESH_MS};
+use super::times::HOSTS_MAX;
 use crate::net::{Address, PortIndex};
 
 /// The hosts on the links by port and address: a bounded table. When a set is full, the host that
@@ -61,6 +60,7 @@ const _: () = assert!(HOSTS_MAX.is_multiple_of(WAYS));
 
 #[cfg(test)]
 mod tests {
+    use super::super::times::{EXPIRE_MS, REFRESH_MS};
     use super::*;
     use crate::time::Instant;
     use crate::wire::MacAddr;

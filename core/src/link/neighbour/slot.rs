@@ -11,7 +11,7 @@
 //! model allows; that is why it takes atomics from the module above.
 
 use super::atomic::{AtomicU64, Ordering};
-use super::{ASK_INTERVAL_MS, EXPIRE_MS, REFRESH_MS};
+use crate::link::times::{ASK_INTERVAL_MS, EXPIRE_MS, REFRESH_MS};
 use crate::time::Instant;
 use crate::wire::MacAddr;
 

@@ -3,7 +3,7 @@
 //! Only fragments that are for this port and to addresses that the POP serves are kept: traffic of
 //! others cannot fill the reassembly table.
 
-use super::super::Pop;
+use super::super::soft::SoftState;
 use crate::fragment::Fragment;
 use crate::frame::Frame;
 use crate::net::PortIndex;
@@ -15,7 +15,8 @@ use crate::wire::{get_u16, ipv4, ipv6};
 /// What a frame is before it is handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrived {
-    /// [`Pop::handle_burst`] is to have it: it is no fragment, or is dropped for another reason.
+    /// [`handle_burst`](crate::pop::Pop::handle_burst) is to have it: it is no fragment, or is
+    /// dropped for another reason.
     Whole,
     /// A fragment of a datagram that is to be reassembled. Ethernet's padding behind it is cut off.
     Fragment(Fragment),
@@ -23,54 +24,52 @@ pub enum Arrived {
     Refused(DropReason),
 }
 
-impl Pop {
-    /// Looks for a fragment in a frame that came in through `port`.
-    #[inline]
-    pub fn incoming<F: Frame>(
-        &self,
-        snapshot: &Snapshot,
-        port: PortIndex,
-        frame: &mut F,
-    ) -> Arrived {
-        if !may_be_fragment(frame.bytes()) {
-            return Arrived::Whole;
-        }
-        self.read_fragment(snapshot, port, frame)
+/// Looks for a fragment in a frame that came in through `port`.
+#[inline]
+pub(in crate::pop) fn incoming<F: Frame>(
+    soft: &SoftState,
+    snapshot: &Snapshot,
+    port: PortIndex,
+    frame: &mut F,
+) -> Arrived {
+    if !may_be_fragment(frame.bytes()) {
+        return Arrived::Whole;
     }
+    read_fragment(soft, snapshot, port, frame)
+}
 
-    #[inline(never)]
-    fn read_fragment<F: Frame>(
-        &self,
-        snapshot: &Snapshot,
-        port: PortIndex,
-        frame: &mut F,
-    ) -> Arrived {
-        let Some(ethernet) = Ethernet::parse(frame.bytes()) else { return Arrived::Whole };
-        let is_for_us = self.soft.links.link(port).is_some_and(|link| {
-            let vlan = ethernet.vlan.filter(|vlan| *vlan != 0);
-            ethernet.dst == link.mac && ethernet.src.is_unicast() && vlan == link.vlan
-        });
-        if !is_for_us {
-            return Arrived::Whole;
-        }
-        let fragment = match Fragment::read(&ethernet, frame.bytes()) {
-            None => return Arrived::Whole,
-            Some(Err(reason)) => return Arrived::Refused(reason),
-            Some(Ok(fragment)) => fragment,
-        };
-        if !serves(snapshot, &fragment) {
-            return Arrived::Refused(DropReason::NotOurs);
-        }
-        // Of all that the POP takes, these are what comes larger than a link.
-        if !matches!(
-            fragment.protocol,
-            ipv4::PROTOCOL_TCP | ipv4::PROTOCOL_ICMP | ipv6::PROTOCOL_ICMPV6
-        ) {
-            return Arrived::Refused(DropReason::Protocol);
-        }
-        frame.truncate(fragment.l3 + fragment.headers_len + fragment.len);
-        Arrived::Fragment(fragment)
+#[inline(never)]
+fn read_fragment<F: Frame>(
+    soft: &SoftState,
+    snapshot: &Snapshot,
+    port: PortIndex,
+    frame: &mut F,
+) -> Arrived {
+    let Some(ethernet) = Ethernet::parse(frame.bytes()) else { return Arrived::Whole };
+    let is_for_us = soft.links.link(port).is_some_and(|link| {
+        let vlan = ethernet.vlan.filter(|vlan| *vlan != 0);
+        ethernet.dst == link.mac && ethernet.src.is_unicast() && vlan == link.vlan
+    });
+    if !is_for_us {
+        return Arrived::Whole;
     }
+    let fragment = match Fragment::read(&ethernet, frame.bytes()) {
+        None => return Arrived::Whole,
+        Some(Err(reason)) => return Arrived::Refused(reason),
+        Some(Ok(fragment)) => fragment,
+    };
+    if !serves(snapshot, &fragment) {
+        return Arrived::Refused(DropReason::NotOurs);
+    }
+    // Of all that the POP takes, these are what comes larger than a link.
+    if !matches!(
+        fragment.protocol,
+        ipv4::PROTOCOL_TCP | ipv4::PROTOCOL_ICMP | ipv6::PROTOCOL_ICMPV6
+    ) {
+        return Arrived::Refused(DropReason::Protocol);
+    }
+    frame.truncate(fragment.l3 + fragment.headers_len + fragment.len);
+    Arrived::Fragment(fragment)
 }
 
 /// Whether the POP does anything with datagrams of that source and destination.

@@ -39,8 +39,8 @@ pub(super) fn read_v6(
     }
 }
 
-/// An echo request is answered for VIPs and the port's addresses. A reply must not go to a group, or
-/// come back to a POP.
+/// An echo request is answered for VIPs and the port's addresses. A reply must not go to a group,
+/// or come back to a POP.
 fn echo(to: Destination, source_ok: impl Fn() -> bool) -> Result<Step, DropReason> {
     match to {
         Destination::Vip | Destination::Own(_) if source_ok() => Ok(Step::Echo),

@@ -10,6 +10,7 @@ mod ipv6;
 mod tcp;
 
 pub use fragments::Arrived;
+pub(super) use fragments::incoming;
 
 use super::arrival::Arrival;
 use super::lanes::Lanes;

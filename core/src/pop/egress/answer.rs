@@ -2,8 +2,10 @@
 
 use super::super::output::{Note, Output};
 use super::super::packet::Packet;
+use super::endings::Egress;
+use super::ethernet::ethertype;
 use super::headers::Headers;
-use super::{Egress, ethertype, reply};
+use super::reply;
 use crate::frame::Frame;
 use crate::seq::SeqNum;
 use crate::verdict::{DropReason, ReplyKind, Verdict};

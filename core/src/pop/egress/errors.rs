@@ -1,9 +1,12 @@
-//! ICMP errors of the POP's own, about segments that it cannot send on (RFC 792, RFC 1191, RFC 4443).
+//! ICMP errors of the POP's own, about segments that it cannot send on (RFC 792, RFC 1191, RFC
+//! 4443).
 
 use super::super::limits::Limits;
 use super::super::output::Output;
 use super::super::packet::Packet;
-use super::{Egress, ethertype, reply};
+use super::endings::Egress;
+use super::ethernet::ethertype;
+use super::reply;
 use crate::frame::Frame;
 use crate::net::{Address, ServiceIndex};
 use crate::verdict::{DropReason, ReplyKind};
@@ -28,9 +31,9 @@ pub(super) fn time_exceeded<F: Frame, O: Output<F>>(
     send_error(egress, limits, packet, frame, IcmpError::TimeExceeded);
 }
 
-/// Drops a segment that does not fit, of which `fits` bytes would, and tells its sender if no router
-/// may fragment it. A damaged segment is not answered: damage to its options may be what makes it
-/// grow.
+/// Drops a segment that does not fit, of which `fits` bytes would, and tells its sender if no
+/// router may fragment it. A damaged segment is not answered: damage to its options may be what
+/// makes it grow.
 #[cold]
 #[inline(never)]
 pub(super) fn too_big<F: Frame, O: Output<F>>(

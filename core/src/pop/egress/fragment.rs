@@ -7,7 +7,7 @@
 use arrayvec::ArrayVec;
 
 use super::super::output::Output;
-use super::Egress;
+use super::endings::Egress;
 use crate::frame::Frame;
 use crate::link::Hop;
 use crate::net::Family;
@@ -106,8 +106,8 @@ fn send_ipv6<F: Frame, O: Output<F>>(
     send_cut(egress, &cut, hop, Family::V6, write)
 }
 
-/// Sends the fragments of `cut`; `write` fills in the header of the one with that offset, length and
-/// more-fragments flag.
+/// Sends the fragments of `cut`; `write` fills in the header of the one with that offset, length
+/// and more-fragments flag.
 fn send_cut<F: Frame, O: Output<F>>(
     egress: &mut Egress<'_, O>,
     cut: &Cut<'_>,

@@ -163,7 +163,8 @@ mod tests {
 
         #[test]
         fn a_flipped_bit_is_not_verified(
-            v6: bool, ips: [u128; 2], mut segment in proptest::collection::vec(any::<u8>(), 20..200),
+            v6: bool, ips: [u128; 2],
+            mut segment in proptest::collection::vec(any::<u8>(), 20..200),
             bit: usize,
         ) {
             let (src, dst) = (addr(v6, ips[0], 1), addr(v6, ips[1], 2));

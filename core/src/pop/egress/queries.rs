@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::super::output::Output;
-use super::{add_ethernet, reply};
+use super::ethernet::{add_ethernet, pad};
 use crate::counters::Counters;
 use crate::frame::Frame;
 use crate::link::{AddressQuery, Link, Links};
@@ -30,7 +30,7 @@ pub(in crate::pop) fn send_query<F: Frame, O: Output<F>>(
         IpAddr::V4(ip) => arp_request(links, link, AddressQuery { port, ip: ip.to_bits() }, frame),
         IpAddr::V6(ip) => solicitation(links, link, AddressQuery { port, ip: ip.to_bits() }, frame),
     };
-    match frame.map(reply::pad) {
+    match frame.map(pad) {
         Some(frame) => out.transmit(port, frame),
         None => counters.count_drop(port, None, DropReason::NoRoom),
     }

@@ -1,29 +1,16 @@
-//! The way back: an answer goes through the port that its cause came in by, to the host that sent it.
-//! It needs no route and no neighbour.
+//! The way back: an answer goes through the port that its cause came in by, to the host that sent
+//! it. It needs no route and no neighbour.
 
 use super::super::output::{Note, Output};
 use super::super::packet::Packet;
-use super::{Egress, add_ethernet};
+use super::endings::Egress;
+use super::ethernet::{add_ethernet, pad};
 use crate::frame::Frame;
 use crate::verdict::{DropReason, ReplyKind, Verdict};
 use crate::wire::MacAddr;
 
-/// Shortest Ethernet frame without its check sequence (IEEE 802.3, 3.2.8). Some ports do not pad
-/// shorter ones, so the POP pads its own.
-const FRAME_LEN_MIN: usize = 60;
-
-/// Pads a frame of the POP's own to the shortest that Ethernet has.
-pub(super) fn pad<F: Frame>(mut frame: F) -> F {
-    let len = frame.bytes().len();
-    if let Some(missing) = FRAME_LEN_MIN.checked_sub(len)
-        && frame.append(missing)
-    {
-        frame.bytes_mut().get_mut(len..).unwrap_or_default().fill(0);
-    }
-    frame
-}
-
-/// Sends an answer, the payload at `l3` of `frame`, as the verdict on the frame that it was made of.
+/// Sends an answer, the payload at `l3` of `frame`, as the verdict on the frame that it was made
+/// of.
 pub(in crate::pop) fn reply<F: Frame, O: Output<F>>(
     egress: &mut Egress<'_, O>,
     packet: &Packet,

@@ -1,7 +1,7 @@
 //! The one way out: executes what a mode decided.
 //!
-//! A mode decides where a frame goes and how it is rewritten, as a [`Transmit`], without touching it.
-//! [`ship`] then checks the hop limit, finds the next hop, plans the rewrite, checks the MTU,
+//! A mode decides where a frame goes and how it is rewritten, as a [`Transmit`], without touching
+//! it. [`ship`] then checks the hop limit, finds the next hop, plans the rewrite, checks the MTU,
 //! rewrites, sends, and counts. A frame that cannot be sent on is dropped as it came, so that the
 //! ICMP error to its sender can quote it.
 
@@ -10,7 +10,8 @@ use std::net::IpAddr;
 use super::super::limits::Limits;
 use super::super::output::{Note, Output};
 use super::super::packet::Packet;
-use super::{Egress, errors, fragment};
+use super::endings::Egress;
+use super::{errors, fragment};
 use crate::frame::Frame;
 use crate::net::{Family, ServiceIndex, ServiceSlot, Towards};
 use crate::verdict::{DropReason, Verdict};

@@ -10,8 +10,8 @@ use crate::verdict::{DropReason, ReplyKind};
 use crate::wire::ipv4::{self, Ipv4, field};
 use crate::wire::{Datagram, Ipv6Datagram, checksum, icmp, icmpv6, ipv6, put_u16, put_u32};
 
-/// Answers an echo request. IPv4 options and extension headers are not sent back: the IP header moves
-/// up to the message.
+/// Answers an echo request. IPv4 options and extension headers are not sent back: the IP header
+/// moves up to the message.
 #[cold]
 #[inline(never)]
 pub(in crate::pop) fn echo<F: Frame, O: Output<F>>(

@@ -32,7 +32,8 @@ pub(in crate::pop) struct QuotingError<'a> {
 }
 
 impl QuotingError<'_> {
-    /// The reason for an error that concerns no relay: to the address of a client, it may be anybody's.
+    /// The reason for an error that concerns no relay: to the address of a client, it may be
+    /// anybody's.
     pub fn stray(&self, reason: DropReason) -> DropReason {
         if self.to == Destination::Other { DropReason::NotOurs } else { reason }
     }

@@ -90,8 +90,8 @@ pub(in crate::pop) fn answer_with_rst<F: Frame, O: Output<F>>(
     answer(egress, packet, frame, &Answer::rst(seq, ack), ReplyKind::PendingRst);
 }
 
-/// A client's RST without timestamps may be of a connection with or without them. It goes out in both
-/// variants, each to the egress endpoint that such a connection has.
+/// A client's RST without timestamps may be of a connection with or without them. It goes out in
+/// both variants, each to the egress endpoint that such a connection has.
 pub(in crate::pop) fn rst_without_timestamps<F: Frame, O: Output<F>>(
     egress: &mut Egress<'_, O>,
     limits: &mut Limits<'_>,

@@ -10,7 +10,8 @@ use super::super::lanes::{Lane, Lanes};
 use super::super::limits::Limits;
 use super::super::output::Output;
 use super::super::packet::Packet;
-use super::{ends, explain, segment_of};
+use super::explain;
+use super::segment::{ends, segment_of};
 use crate::frame::Frame;
 use crate::net::Towards;
 use crate::tunnel::forward::{self, DataDown};
@@ -82,8 +83,8 @@ impl Transform for DataRewrite<'_> {
 
     const IS_ICMP_ERROR: bool = false;
 
-    /// The bytes in front of the sender's token are longer than what takes their place: a header and
-    /// a token more than IP headers can differ.
+    /// The bytes in front of the sender's token are longer than what takes their place: a header
+    /// and a token more than IP headers can differ.
     #[inline]
     fn plan<F: Frame>(&self, packet: &Packet, frame: &F) -> Result<Places, DropReason> {
         let (down, l3) = (self.down, packet.segment.l3);

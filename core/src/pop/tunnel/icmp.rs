@@ -1,8 +1,8 @@
 //! ICMP errors about segments from a tunnel's VIP: the agent whose datagram the segment carried is
 //! told, about the segment that it sent.
 //!
-//! The agent gets a new message: the VIP reports it, as a NAT would have it (RFC 5508, section 4), and
-//! it quotes the headers of the agent's own segment as far as they are known.
+//! The agent gets a new message: the VIP reports it, as a NAT would have it (RFC 5508, section 4),
+//! and it quotes the headers of the agent's own segment as far as they are known.
 
 use std::net::IpAddr;
 
@@ -133,8 +133,8 @@ impl Transform for Report {
     }
 }
 
-/// `error` about a segment that reached its destination shorter by `longer_by` bytes, for its sender
-/// over `family`.
+/// `error` about a segment that reached its destination shorter by `longer_by` bytes, for its
+/// sender over `family`.
 fn for_sender(error: IcmpError, family: Family, longer_by: u16) -> IcmpError {
     match error {
         IcmpError::TooBig(mtu) => {

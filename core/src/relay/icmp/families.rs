@@ -4,8 +4,9 @@
 //! Extensions behind a quote (RFC 4884) are cut off where the family changes, and so is what would
 //! not fit the datagram that every host takes.
 
+use super::headers::LEN_EVERY_HOST_TAKES;
 use super::kinds::Head;
-use super::{LEN_EVERY_HOST_TAKES, Quote4, Quote6};
+use super::quote::{Quote4, Quote6};
 use crate::frame::{self, Frame, header_at};
 use crate::net::Endpoints;
 use crate::relay::rewrite::families::Carried;
@@ -80,8 +81,8 @@ pub fn apply_6to4<F: Frame>(
     outer.put_ipv4(frame, new, &to.quote)
 }
 
-/// Rewrites the ICMPv6 error in `frame`, which stays IPv6, hop limit less one. Its headers stay where
-/// they are.
+/// Rewrites the ICMPv6 error in `frame`, which stays IPv6, hop limit less one. Its headers stay
+/// where they are.
 ///
 /// `ip` is the header at `l3`, and `at` where the message begins from there; `frame` must end where
 /// its datagram ends.

@@ -1,4 +1,5 @@
-//! The headers of a quote over IPv4, in a buffer where they can be rewritten like those of a segment.
+//! The headers of a quote over IPv4, in a buffer where they can be rewritten like those of a
+//! segment.
 
 use crate::frame::Frame;
 use crate::relay::rewrite::options::INSERTED_LEN;
@@ -75,3 +76,6 @@ impl Frame for Headers {
 
 /// Longest IPv4 and TCP header.
 const HEADERS_MAX: usize = 120;
+
+/// Bytes of a datagram that every host takes (RFC 1812, section 4.3.2.3).
+pub(super) const LEN_EVERY_HOST_TAKES: usize = 576;

@@ -1,7 +1,6 @@
 //! ICMP errors that are and stay IPv4.
 
-use super::LEN_EVERY_HOST_TAKES;
-use super::headers::Headers;
+use super::headers::{Headers, LEN_EVERY_HOST_TAKES};
 use super::kinds::Head;
 use super::quote::{Quote4, Seen};
 use crate::frame::{self, Frame, header_at};
@@ -14,7 +13,8 @@ use crate::wire::icmp;
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::tcp::{self, Tcp};
 use crate::wire::{get_u16, put_u16, put_u32};
-/// Rewrites the ICMP error in `frame`, TTL less one. Gives back where its IPv4 header is afterwards.
+/// Rewrites the ICMP error in `frame`, TTL less one. Gives back where its IPv4 header is
+/// afterwards.
 ///
 /// `ip` is the header at `l3`; `frame` must end where its datagram ends.
 pub(super) fn apply<F: Frame>(

@@ -1,9 +1,9 @@
 //! Maps an ICMP error to the endpoint that it concerns (RFC 792, RFC 1191, RFC 4443, RFC 5508).
 //!
-//! The [`Quote`] inside an error is a segment of a relay, on its way to a target or to a client. The
-//! functions that rewrote the segment give its first form back, so that the endpoint sees its own
-//! segment quoted; sequence numbers pass as they are, for the endpoint to check. Errors that stay
-//! IPv4 are rewritten by [`in_place`], all others by [`families`].
+//! The [`Quote`] inside an error is a segment of a relay, on its way to a target or to a client.
+//! The functions that rewrote the segment give its first form back, so that the endpoint sees its
+//! own segment quoted; sequence numbers pass as they are, for the endpoint to check. Errors that
+//! stay IPv4 are rewritten by [`in_place`], all others by [`families`].
 
 mod families;
 mod headers;
@@ -25,9 +25,6 @@ pub use families::{Translated, apply_4to6, apply_6to4, apply_6to6};
 pub use kinds::{mtu_for_ipv4, mtu_for_ipv6, raised_mtu};
 pub use quote::{Quote, Quote4, Quote6, Seen};
 
-/// Bytes of a datagram that every host takes (RFC 1812, section 4.3.2.3).
-const LEN_EVERY_HOST_TAKES: usize = 576;
-
 /// What an ICMP error becomes.
 #[derive(Clone, Copy, Debug)]
 pub struct ErrorRewrite {
@@ -46,12 +43,12 @@ impl ErrorRewrite {
         }
     }
 
-    /// Rewrites the ICMP error in `frame`, TTL or hop limit less one. Gives back where its IP header
-    /// is afterwards.
+    /// Rewrites the ICMP error in `frame`, TTL or hop limit less one. Gives back where its IP
+    /// header is afterwards.
     ///
     /// The error's source becomes the peer that the addressee knows, as a NAT has it (RFC 5508,
-    /// section 4): the reporting router may have an address that filters on the way drop, and neither
-    /// side learns of the other's.
+    /// section 4): the reporting router may have an address that filters on the way drop, and
+    /// neither side learns of the other's.
     ///
     /// `ip` is the header at `l3`; `frame` must end where its datagram ends.
     ///

@@ -163,8 +163,8 @@ impl Quote6 {
     }
 }
 
-/// What `bytes`, a quote of a datagram of `total_len` bytes, hold of the TCP segment at `at`, and its
-/// ports. Refused is what shows too little of it, or was no whole header when it was sent.
+/// What `bytes`, a quote of a datagram of `total_len` bytes, hold of the TCP segment at `at`, and
+/// its ports. Refused is what shows too little of it, or was no whole header when it was sent.
 fn quoted_segment(
     bytes: &[u8],
     at: usize,

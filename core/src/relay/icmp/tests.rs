@@ -257,7 +257,8 @@ proptest! {
         let mapping = Translated { quote: to, mtu: (said.0 == 2).then_some(MTU) };
         let l3 = apply_6to4(&mut frame, front, (&ip, 40), &parsed, &mapping).unwrap();
 
-        let moved = unmoved(&plain, to.src.port, to.dst.port).ipv4(to.src.ip, to.dst.ip, 0, 0x4000, &[]);
+        let moved = unmoved(&plain, to.src.port, to.dst.port);
+        let moved = moved.ipv4(to.src.ip, to.dst.ip, 0, 0x4000, &[]);
         let mut want_quote = cut(moved, 20, want_len - inner_len);
         want_quote.resize(20 + want_len - inner_len, 0);
         want_quote.truncate(576 - 28);
@@ -282,7 +283,8 @@ proptest! {
         let ip = Ipv6::parse(&datagram).unwrap();
         apply_6to6(&mut frame, front, (&ip, 40), &parsed, &Translated { quote: to, mtu });
 
-        let moved = unmoved(&plain, to.src.port, to.dst.port).ipv6(to.src.ip, to.dst.ip, flow, extensions);
+        let moved = unmoved(&plain, to.src.port, to.dst.port);
+        let moved = moved.ipv6(to.src.ip, to.dst.ip, flow, extensions);
         let around = Around { hops: around.hops - 1, ..around };
         let said = (said.0, said.1, mtu.unwrap_or(said.2));
         let want = error6(to.dst.ip, to.src.ip, around, said, &cut(moved, at, seen), flow);
@@ -290,7 +292,8 @@ proptest! {
         prop_assert_eq!(normal(frame.bytes()[front..].to_vec(), &fields), normal(want, &fields));
     }
 
-    /// What a POP sent in fragments: the error quotes the first, and the client is told of a segment.
+    /// What a POP sent in fragments: the error quotes the first, and the client is told of a
+    /// segment.
     #[test]
     fn first_fragments_lose_their_fragment_header(
         (plain, _, around) in quoted(), from in endpoints6(), to in endpoints(), more: bool,
@@ -309,7 +312,8 @@ proptest! {
         let mapping = Translated { quote: to, mtu: Some(MTU) };
         let l3 = apply_6to4(&mut frame, 14, (&ip, 40), &parsed, &mapping).unwrap();
 
-        let mut want = unmoved(&plain, to.src.port, to.dst.port).ipv4(to.src.ip, to.dst.ip, 0, 0x4000, &[]);
+        let want = unmoved(&plain, to.src.port, to.dst.port);
+        let mut want = want.ipv4(to.src.ip, to.dst.ip, 0, 0x4000, &[]);
         want.truncate(576 - 28);
         let around = Around { hops: around.hops - 1, ..around };
         let want = error4(to.dst.ip, to.src.ip, around, (3, 4, MTU), &want, 0);
@@ -321,7 +325,8 @@ proptest! {
     fn quotes_that_show_too_little_or_something_else_are_refused(
         (plain, _, _) in quoted(), from in endpoints6(), extensions in 0usize..=8, protocol: u8,
     ) {
-        let whole = unmoved(&plain, from.src.port, from.dst.port).ipv6(from.src.ip, from.dst.ip, 0, extensions);
+        let whole = unmoved(&plain, from.src.port, from.dst.port);
+        let whole = whole.ipv6(from.src.ip, from.dst.ip, 0, extensions);
         let at = 40 + 8 * extensions;
         for len in 0..whole.len().min(at + 80) {
             let quote = Quote6::parse(&whole[..len]);
@@ -342,7 +347,9 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_read_within_bounds(mut bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn any_bytes_are_read_within_bounds(
+        mut bytes in proptest::collection::vec(any::<u8>(), 0..200),
+    ) {
         if let Some(first) = bytes.first_mut() {
             *first = 0x60 | *first & 0x0f;
         }

@@ -1,7 +1,7 @@
 //! Egress mode `pool`: clients appear as the addresses of an IPv4 pool.
 //!
-//! Egress address, egress port and tag together are a keyed permutation of the client's address, its
-//! port, and whether it uses timestamps ([`permutation`]). A target returns all three in each
+//! Egress address, egress port and tag together are a keyed permutation of the client's address,
+//! its port, and whether it uses timestamps ([`permutation`]). A target returns all three in each
 //! segment: the tag as TSecr.
 
 pub mod feistel;

@@ -6,9 +6,8 @@
 //! segment's acknowledgment number as its own number. Bounded, shared by a POP's workers, lost
 //! without harm: then a client times out instead of being told.
 
+mod atomic;
 mod slots;
-
-use std::sync::atomic;
 
 use slots::{Slots, WAYS};
 

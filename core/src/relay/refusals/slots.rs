@@ -1,11 +1,12 @@
 //! The words of the table of pending RSTs, shared by the workers without a lock.
 //!
-//! Whoever changes a slot, or takes out what it holds, has it in hand meanwhile: its key says so, and
-//! nobody else reads or writes more of it than a hint. So numbers are never taken for those of another
-//! key, and none are given out twice. Nobody waits: who finds a slot in another's hand leaves it alone.
+//! Whoever changes a slot, or takes out what it holds, has it in hand meanwhile: its key says so,
+//! and nobody else reads or writes more of it than a hint. So numbers are never taken for those of
+//! another key, and none are given out twice. Nobody waits: who finds a slot in another's hand
+//! leaves it alone.
 //!
-//! `core/tests/loom.rs` runs this file under every order of its loads and stores that the memory model
-//! allows; that is why it takes atomics from the module above.
+//! `core/tests/loom.rs` runs this file under every order of its loads and stores that the memory
+//! model allows; that is why it takes atomics from the module above.
 
 use super::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -67,8 +68,8 @@ impl Slots {
         self.used.load(Ordering::Relaxed) == 0
     }
 
-    /// Takes numbers out that are kept under `key` and that `answers` says yes to; what is too old is
-    /// thrown away.
+    /// Takes numbers out that are kept under `key` and that `answers` says yes to; what is too old
+    /// is thrown away.
     pub fn take(&self, key: u64, now_ms: u64, answers: impl Fn(u64) -> bool) -> Option<u64> {
         for slot in self.ways(key) {
             // Hints, that segments which a RST does not answer go by.
@@ -133,8 +134,8 @@ impl Slots {
 }
 
 impl Slot {
-    /// Takes the slot in hand if it holds `held`: what was written before it was let go is seen from
-    /// here on, and nobody else changes it.
+    /// Takes the slot in hand if it holds `held`: what was written before it was let go is seen
+    /// from here on, and nobody else changes it.
     fn take_in_hand(&self, held: u64) -> bool {
         self.key.compare_exchange(held, IN_HAND, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }

@@ -1,14 +1,14 @@
 //! Rewrites one TCP segment that is IPv6 before, after, or both: IPv4 to IPv6 and back as RFC 7915,
 //! sections 4.1 and 5.1, has it, and IPv6 to IPv6.
 //!
-//! The TCP header stays where it is, only its ports and what a SYN offers change; a new IP header is
-//! put in front of it. IPv4 options, and extension headers on the way to IPv4, are left out; between
-//! IPv6 and IPv6 all headers are kept. Each way has a `len`, which touches nothing, so that a
-//! segment that does not fit is refused (and quoted) as it came, and an `apply`, which writes. The
-//! TCP checksum is updated across both pseudo headers (RFC 1624): damage on the way in stays
+//! The TCP header stays where it is, only its ports and what a SYN offers change; a new IP header
+//! is put in front of it. IPv4 options, and extension headers on the way to IPv4, are left out;
+//! between IPv6 and IPv6 all headers are kept. Each way has a `len`, which touches nothing, so that
+//! a segment that does not fit is refused (and quoted) as it came, and an `apply`, which writes.
+//! The TCP checksum is updated across both pseudo headers (RFC 1624): damage on the way in stays
 //! visible at the end.
 
-use super::Rewrite;
+use super::action::Rewrite;
 use super::in_place::Ipv4Segment;
 use super::options::{self, MssRule};
 use crate::frame::{self, Frame};
@@ -95,8 +95,8 @@ pub fn apply_4to6<F: Frame>(
     carried.put_in_ipv6(frame, &rewrite.endpoints, rewrite.mss)
 }
 
-/// Rewrites the IPv6 segment in `frame` to IPv4, its hop limit less one as TTL. Gives back where the
-/// IPv4 header is afterwards.
+/// Rewrites the IPv6 segment in `frame` to IPv4, its hop limit less one as TTL. Gives back where
+/// the IPv4 header is afterwards.
 ///
 /// `frame` must end where its datagram ends.
 #[inline]
@@ -222,8 +222,8 @@ impl Carried {
         }
     }
 
-    /// Rewrites the TCP header, which is at `at` now: its ports, and what a SYN offers. Protocol and
-    /// length are the same numbers in the pseudo headers of both families. Of a quoted header
+    /// Rewrites the TCP header, which is at `at` now: its ports, and what a SYN offers. Protocol
+    /// and length are the same numbers in the pseudo headers of both families. Of a quoted header
     /// nothing is written beyond its end, nor half a checksum.
     #[inline]
     fn rewrite_tcp<F: Frame>(

@@ -7,9 +7,10 @@ use crate::seq::SeqNum;
 
 /// Gives fragmented datagrams of a service their IDs.
 ///
-/// Clients share egress addresses, so the IDs that they chose would meet: two datagrams with the same
-/// addresses and ID, both in fragments, would be mixed up where they are reassembled. These depend
-/// on the client and the place in its stream, are the same on all POPs, and tell nobody anything.
+/// Clients share egress addresses, so the IDs that they chose would meet: two datagrams with the
+/// same addresses and ID, both in fragments, would be mixed up where they are reassembled. These
+/// depend on the client and the place in its stream, are the same on all POPs, and tell nobody
+/// anything.
 #[derive(Clone, Debug)]
 pub struct FragmentIds(Aes128);
 

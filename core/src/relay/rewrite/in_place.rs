@@ -5,8 +5,8 @@
 //! (and quoted) as it came; [`apply`] then writes. Checksums are updated, never computed anew
 //! (RFC 1624): damage on the way in stays visible at the end.
 
+use super::action::{Rewrite, Timestamps};
 use super::options::{self, MssRule, Rebuilt, TimestampsOption};
-use super::{Rewrite, Timestamps};
 use crate::frame::Frame;
 use crate::net::Endpoints;
 use crate::verdict::DropReason;

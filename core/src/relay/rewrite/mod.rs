@@ -1,10 +1,11 @@
 //! Turns a TCP segment into what the other side gets: endpoints, timestamps, the options of SYNs,
 //! TTL or hop limit, and where the families differ the IP header.
 //!
-//! [`plan`] decides without touching the frame, so that a segment which would not fit is refused (and
-//! quoted) as it came; [`apply`] then writes. Checksums are updated, never computed anew (RFC 1624):
-//! damage on the way in stays visible at the end.
+//! [`plan`] decides without touching the frame, so that a segment which would not fit is refused
+//! (and quoted) as it came; [`apply`] then writes. Checksums are updated, never computed anew (RFC
+//! 1624): damage on the way in stays visible at the end.
 
+mod action;
 pub mod families;
 mod fragment_ids;
 pub mod in_place;
@@ -18,15 +19,15 @@ mod tests;
 use crate::crypto::HkdfError;
 use crate::frame::Frame;
 use crate::keys::{Secret, fragment_id_key, packet_id_key};
-use crate::net::{Endpoint, Endpoints, IpEndpoints};
+use crate::net::Endpoint;
 use crate::verdict::DropReason;
 use crate::wire::Datagram;
 use crate::wire::tcp::Tcp;
 
 use families::Ipv6Segment;
 use in_place::Ipv4Segment;
-use options::{MssRule, TimestampsAt, TimestampsOption};
 
+pub use action::{IpRewrite, Rewrite, Timestamps};
 pub use fragment_ids::FragmentIds;
 pub use packet_ids::PacketIds;
 
@@ -39,61 +40,6 @@ pub struct Segment {
     pub ip: Datagram,
     /// The TCP header.
     pub tcp: Tcp,
-}
-
-/// What happens to the timestamps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Timestamps {
-    /// They stay, or there are none.
-    Keep,
-    /// TSval becomes the tag: client to target, when the client has timestamps.
-    SetValue(TimestampsAt, u32),
-    /// TSecr becomes this: 0 on the way to a client with timestamps, the tag in a quote for the target.
-    SetEcho(TimestampsAt, u32),
-    /// `NOP NOP TS {value, echo}` is inserted: `{tag, 0}` on the way to the target when the client
-    /// has no timestamps, `{0, tag}` in a quote of a target's segment.
-    Insert(TimestampsOption),
-    /// They are removed: target to client, when the client has no timestamps.
-    Strip,
-}
-
-/// What a segment becomes over IPv4, or with `u128` over IPv6.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rewrite<A = u32> {
-    /// Source and destination afterwards.
-    pub endpoints: Endpoints<A>,
-    /// What happens to the timestamps; only segments that are and stay IPv4 have another than
-    /// [`Timestamps::Keep`].
-    pub timestamps: Timestamps,
-    /// For a SYN or SYN-ACK, what happens to its MSS.
-    pub mss: Option<MssRule>,
-    /// The ID of an IPv4 datagram that was IPv6 and [may be fragmented](families::may_be_fragmented);
-    /// others keep theirs, or have none.
-    pub id: u16,
-}
-
-/// What a segment becomes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IpRewrite {
-    /// An IPv4 segment.
-    V4(Rewrite<u32>),
-    /// An IPv6 segment.
-    V6(Rewrite<u128>),
-}
-
-impl IpRewrite {
-    /// The rewrite to `endpoints`, without an ID.
-    #[inline(always)]
-    pub fn new(endpoints: IpEndpoints, timestamps: Timestamps, mss: Option<MssRule>) -> Self {
-        match endpoints {
-            IpEndpoints::V4(endpoints) => {
-                IpRewrite::V4(Rewrite { endpoints, timestamps, mss, id: 0 })
-            }
-            IpEndpoints::V6(endpoints) => {
-                IpRewrite::V6(Rewrite { endpoints, timestamps, mss, id: 0 })
-            }
-        }
-    }
 }
 
 /// A rewrite that is known to be possible.
@@ -142,8 +88,8 @@ pub fn plan(segment: &Segment, options: &[u8], rewrite: &IpRewrite) -> Result<Pl
 /// afterwards. `frame` must end where its datagram ends.
 ///
 /// # Errors
-/// When the frame buffer has no room in front ([`DropReason::NoRoom`]), or a segment is too long for
-/// IPv4 ([`DropReason::TooBig`]).
+/// When the frame buffer has no room in front ([`DropReason::NoRoom`]), or a segment is too long
+/// for IPv4 ([`DropReason::TooBig`]).
 #[inline(always)]
 pub fn apply<F: Frame>(
     frame: &mut F,

@@ -23,8 +23,8 @@ impl PacketIds {
         PacketIds(Aes128::new(key))
     }
 
-    /// The ID of a datagram of `total_len` bytes to `client`, with a segment from `target_port` that
-    /// begins at `seq`.
+    /// The ID of a datagram of `total_len` bytes to `client`, with a segment from `target_port`
+    /// that begins at `seq`.
     #[inline]
     pub fn id(&self, client: Endpoint, target_port: u16, seq: SeqNum, total_len: usize) -> u16 {
         let ends = u128::from(client.ip) << 96

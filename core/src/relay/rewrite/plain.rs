@@ -1,4 +1,5 @@
-//! The slow twin of translation: segments in plain fields, written as bytes and summed from nothing.
+//! The slow twin of translation: segments in plain fields, written as bytes and summed from
+//! nothing.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -147,7 +148,9 @@ prop_compose! {
         hops in 2u8..=255, class: u8,
     ) -> Plain {
         let (src_port, dst_port) = ports;
-        Plain { src_port, dst_port, numbers, flags, window, error, urgent, options, data, hops, class }
+        Plain {
+            src_port, dst_port, numbers, flags, window, error, urgent, options, data, hops, class,
+        }
     }
 }
 

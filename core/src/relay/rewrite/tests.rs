@@ -1,9 +1,11 @@
 //! Every way against a slow twin: read to plain fields, built anew, summed from nothing.
 
 use super::families::may_be_fragmented;
+use super::options::MssRule;
 use super::plain::{Plain, endpoints, endpoints6, normal, plain, rule};
 use super::*;
 use crate::frame::HeapFrame;
+use crate::net::Endpoints;
 use crate::seq::SeqNum;
 use crate::wire::ipv4::Ipv4;
 use crate::wire::ipv6::{Ipv6, Upper};
@@ -49,7 +51,8 @@ fn rewrite<F: Frame>(
 proptest! {
     #[test]
     fn from_ipv4_to_ipv6(
-        plain in plain(), from in endpoints(), to in endpoints6(), syn in rule(), front in 0usize..30,
+        plain in plain(), from in endpoints(), to in endpoints6(),
+        syn in rule(), front in 0usize..30,
         id: u16, df: bool, extra in 0usize..=10,
     ) {
         let plain = Plain { src_port: from.src.port, dst_port: from.dst.port, ..plain };
@@ -65,7 +68,8 @@ proptest! {
 
     #[test]
     fn from_ipv6_to_ipv4(
-        plain in plain(), from in endpoints6(), to in endpoints(), syn in rule(), front in 0usize..30,
+        plain in plain(), from in endpoints6(), to in endpoints(),
+        syn in rule(), front in 0usize..30,
         flow in 0u32..1 << 20, id: u16, extensions in 0usize..=8,
     ) {
         let plain = Plain { src_port: from.src.port, dst_port: from.dst.port, ..plain };
@@ -75,7 +79,8 @@ proptest! {
         let (l3, planned) = rewrite(&mut frame, &segment, &to_ipv4(to, syn, id)).unwrap();
         let len = 40 + plain.options.len() + plain.data.len();
         let (id, flags) = if len <= 1260 { (id, 0) } else { (0, 0x4000) };
-        let want = plain.moved(to.src.port, to.dst.port, syn).ipv4(to.src.ip, to.dst.ip, id, flags, &[]);
+        let want = plain.moved(to.src.port, to.dst.port, syn);
+        let want = want.ipv4(to.src.ip, to.dst.ip, id, flags, &[]);
         prop_assert_eq!(want.len(), planned);
         prop_assert_eq!(may_be_fragmented(len), flags == 0);
         prop_assert_eq!(normal(frame.bytes()[l3..].to_vec(), &[36]), normal(want, &[36]));
@@ -83,7 +88,8 @@ proptest! {
 
     #[test]
     fn from_ipv6_to_ipv6(
-        plain in plain(), from in endpoints6(), to in endpoints6(), syn in rule(), front in 0usize..30,
+        plain in plain(), from in endpoints6(), to in endpoints6(),
+        syn in rule(), front in 0usize..30,
         flow in 0u32..1 << 20, extensions in 0usize..=8,
     ) {
         let plain = Plain { src_port: from.src.port, dst_port: from.dst.port, ..plain };

@@ -6,8 +6,8 @@
 //!      m = client ip 4 or 16 | client port 2 | target ip 16 | target port 2
 //! ```
 //!
-//! with K = HKDF(relay secret, "rendezvous", VIP, port), and the same rules for who wins. All clients
-//! of a service are of one family, so that no two of them have the same m.
+//! with K = HKDF(relay secret, "rendezvous", VIP, port), and the same rules for who wins. All
+//! clients of a service are of one family, so that no two of them have the same m.
 
 use crate::config::MAX_TARGETS;
 use crate::crypto::{Block, Cmac, Key128};

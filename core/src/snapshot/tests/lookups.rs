@@ -1,5 +1,7 @@
 //! Lookups of addresses and services.
 
+use std::net::IpAddr;
+
 use super::*;
 use crate::net::Address;
 

@@ -9,9 +9,11 @@ mod slots;
 mod tunnels;
 
 use super::*;
+use crate::config::Config;
 use crate::config::tests::text::{edit, relay_number};
 use crate::config::tests::{GOOD, IPV6, PREFIX, good, ip, ip6, reassembling, tunnelling, with};
 use crate::keys::{EPOCH_GRACE_MS, Epochs, KeyFile, Secret, Tenants};
+use crate::net::{PortIndex, ServiceIndex, ServiceSlot};
 use crate::time::UnixTime;
 
 const NOW: UnixTime = UnixTime::from_millis(1_800_000_000_000);

@@ -27,8 +27,11 @@ fn slots_differ_when_all_are_in_use() {
     };
     let before = snapshot(&text("old", 100));
     let after = build(&text("new", 100), &keys(), &tenants(), Some(&before));
-    let mut slots: Vec<_> = after.services.iter().map(|service| service.slot().0).collect();
-    assert_eq!(slots[..100], before.services.iter().map(|s| s.slot().0).collect::<Vec<_>>()[..100]);
+    let mut slots: Vec<_> = after.services().iter().map(|service| service.slot().0).collect();
+    assert_eq!(
+        slots[..100],
+        before.services().iter().map(|s| s.slot().0).collect::<Vec<_>>()[..100]
+    );
     slots.sort_unstable();
     slots.dedup();
     assert_eq!(slots.len(), MAX_SERVICES);

@@ -1,0 +1,248 @@
+//! The snapshot itself: it is built once, and then answers the lookups of workers.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::digest::{self, Fingerprints};
+use super::service::{Destination, PoolIndex, Service};
+use super::tables::{Lookups, Tabled};
+use super::tunnels::{self, Tunnel};
+use super::{meanings, relays, slots};
+
+use crate::bucket::BucketHash;
+use crate::config::{Config, EgressConfig};
+use crate::crypto::HkdfError;
+use crate::fragment::FragmentHash;
+use crate::keys::{KeyFile, Tenants};
+use crate::net::{Endpoint, IpEndpoint, ServiceIndex, ServiceSlot};
+use crate::problem::{Problem, Problems};
+use crate::relay::Relay;
+use crate::tunnel::TokenKeys;
+
+/// Config and keys, ready for use.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The config that it was built from.
+    pub config: Config,
+    /// Which worker reassembles a datagram.
+    pub fragment_hash: FragmentHash,
+    /// Which token bucket a network has.
+    pub bucket_hash: BucketHash,
+    services: Vec<Service>,
+    digest: String,
+    fingerprints: Fingerprints,
+    lookups: Lookups,
+    /// Of transparent services, ascending.
+    passing_targets: Vec<IpAddr>,
+}
+
+impl Snapshot {
+    /// Makes `config`, `keys` and `tenants`, whose file is empty where `config` names none, ready
+    /// for use. Counter slots are those of `previous` for services whose names it has.
+    ///
+    /// # Errors
+    /// When `config` names a tenant that is not in `tenants`, or keys cannot be derived.
+    pub fn build(
+        config: &Config,
+        keys: &KeyFile,
+        tenants: &Tenants,
+        previous: Option<&Snapshot>,
+    ) -> Result<Snapshot, Problems> {
+        let unknown = tunnels::unknown_tenants(config, tenants);
+        if !unknown.is_empty() {
+            return Err(Problems(unknown));
+        }
+        Self::derive(config, keys, tenants, previous).map_err(|error| {
+            let (file, key) = (config.file.clone(), "pop.keys".to_owned());
+            Problems(vec![Problem { file, key, reason: error.to_string() }])
+        })
+    }
+
+    fn derive(
+        config: &Config,
+        keys: &KeyFile,
+        tenants: &Tenants,
+        previous: Option<&Snapshot>,
+    ) -> Result<Snapshot, HkdfError> {
+        let slots = slots::assign(config, previous.map_or(&[], Snapshot::services));
+        let (slots, tunnel_slots) =
+            slots.split_at_checked(config.relays.len()).unwrap_or((&slots, &[]));
+        let mut services = Vec::new();
+        for (service, &slot) in config.relays.iter().zip(slots) {
+            services.extend(relays::relay(service, slot, &keys.relay)?.map(Service::Relay));
+        }
+        let tunnels = tunnels::tunnels(config, keys, tenants, tunnel_slots)?;
+        services.extend(tunnels.into_iter().map(Service::Tunnel));
+        let egress = relays::distinct_egress(config);
+        Ok(Snapshot {
+            fragment_hash: FragmentHash::new(&keys.relay)?,
+            bucket_hash: BucketHash::new(&keys.sequence)?,
+            digest: digest::digest(config, keys, tenants)?,
+            fingerprints: Fingerprints::new(keys, tenants)?,
+            lookups: Lookups::new(config, &services, &egress),
+            passing_targets: passing_targets(config),
+            config: config.clone(),
+            services,
+        })
+    }
+
+    /// SHA-256, in hex, of all that POPs must agree on to be one: services, targets, egress, MSS,
+    /// policies, the mapping's version and the keys, but not what is a POP's own.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    pub(super) fn fingerprints(&self) -> &Fingerprints {
+        &self.fingerprints
+    }
+
+    /// All services: relays, then tunnels, each in the order of the file.
+    pub fn services(&self) -> &[Service] {
+        &self.services
+    }
+
+    /// The names of all services and the places of their counters.
+    pub fn names(&self) -> impl Iterator<Item = (&str, ServiceSlot)> {
+        self.services.iter().map(|service| (service.name(), service.slot()))
+    }
+
+    /// The relays, in the order of the file.
+    pub fn relays(&self) -> impl Iterator<Item = &Relay> {
+        self.services.iter().filter_map(|service| match service {
+            Service::Relay(relay) => Some(relay),
+            Service::Tunnel(_) => None,
+        })
+    }
+
+    /// The tunnels, in the order of the file.
+    pub fn tunnels(&self) -> impl Iterator<Item = &Tunnel> {
+        self.services.iter().filter_map(|service| match service {
+            Service::Relay(_) => None,
+            Service::Tunnel(tunnel) => Some(tunnel),
+        })
+    }
+
+    /// The service with this index.
+    #[inline]
+    pub fn service(&self, index: ServiceIndex) -> Option<&Service> {
+        self.services.get(usize::from(index.0))
+    }
+
+    /// The relay with this index; `None` for a tunnel.
+    #[inline]
+    pub fn relay(&self, index: ServiceIndex) -> Option<&Relay> {
+        match self.service(index)? {
+            Service::Relay(relay) => Some(relay),
+            Service::Tunnel(_) => None,
+        }
+    }
+
+    /// The tunnel with this index; `None` for a relay.
+    #[inline]
+    pub fn tunnel(&self, index: ServiceIndex) -> Option<&Tunnel> {
+        match self.service(index)? {
+            Service::Relay(_) => None,
+            Service::Tunnel(tunnel) => Some(tunnel),
+        }
+    }
+
+    /// The keys of tokens, of any VIP: epochs are the same at all. `None` without tunnels.
+    pub fn token_keys(&self) -> Option<&TokenKeys> {
+        let service = &self.tunnels().next()?.service;
+        service.vip4.as_ref().or(service.vip6.as_ref()).map(|vip| &vip.tokens)
+    }
+
+    /// What the address `dst` means to the POP. A link-local one may be that of several ports.
+    #[inline]
+    pub fn classify<A: Tabled>(&self, dst: A) -> Destination {
+        meanings::destination(A::tables(&self.lookups).meanings.get(dst))
+    }
+
+    /// [`Snapshot::classify`] for an address of either family.
+    #[inline]
+    pub fn classify_ip(&self, dst: IpAddr) -> Destination {
+        match dst {
+            IpAddr::V4(ip) => self.classify(ip.to_bits()),
+            IpAddr::V6(ip) => self.classify(ip.to_bits()),
+        }
+    }
+
+    /// Whether `ip` can be a client's: unicast, not private (RFC 1918, RFC 6598, RFC 4193) unless
+    /// the config allows that, and not a VIP, egress, target or own address.
+    #[inline]
+    pub fn client_ok(&self, ip: IpAddr) -> bool {
+        match ip {
+            IpAddr::V4(ip) => self.lookups.ipv4.meanings.get(ip.to_bits()) == 0,
+            IpAddr::V6(ip) => self.lookups.ipv6.meanings.get(ip.to_bits()) == 0,
+        }
+    }
+
+    /// Whether `client` can be a client: its address can be one ([`Snapshot::client_ok`]), and it
+    /// has a port.
+    #[inline(always)]
+    pub fn is_client(&self, client: &IpEndpoint) -> bool {
+        match client {
+            IpEndpoint::V4(at) => self.lookups.ipv4.meanings.get(at.ip) == 0 && at.port != 0,
+            IpEndpoint::V6(at) => self.lookups.ipv6.meanings.get(at.ip) == 0 && at.port != 0,
+        }
+    }
+
+    /// The service of either kind at the VIP `ip`:`port`.
+    #[inline]
+    pub fn service_at<A: Tabled>(&self, ip: A, port: u16) -> Option<ServiceIndex> {
+        A::tables(&self.lookups).at_vip(Endpoint { ip, port })
+    }
+
+    /// The tunnel at the VIP `vip`.
+    pub fn tunnel_at(&self, vip: SocketAddr) -> Option<&Tunnel> {
+        let index = match vip.ip() {
+            IpAddr::V4(ip) => self.service_at(ip.to_bits(), vip.port()),
+            IpAddr::V6(ip) => self.service_at(ip.to_bits(), vip.port()),
+        };
+        self.tunnel(index?)
+    }
+
+    /// The service that appears as addresses of `egress` to the target `ip`:`port`.
+    #[inline]
+    pub fn service_behind<A: Tabled>(
+        &self,
+        egress: PoolIndex,
+        ip: A,
+        port: u16,
+    ) -> Option<ServiceIndex> {
+        A::tables(&self.lookups).behind(egress, Endpoint { ip, port })
+    }
+
+    /// The transparent service that has the target `ip`:`port`.
+    #[inline]
+    pub fn transparent_service<A: Tabled>(&self, ip: A, port: u16) -> Option<ServiceIndex> {
+        A::tables(&self.lookups).transparent(Endpoint { ip, port })
+    }
+
+    /// Makes all cycle walks of relays in pool mode reach their limit.
+    #[cfg(test)]
+    pub(crate) fn limit_cycles(&mut self) {
+        for service in &mut self.services {
+            if let Service::Relay(relay) = service
+                && let crate::relay::Mode::Pool(mode) = &mut relay.mode
+            {
+                *mode = mode.clone().endless();
+            }
+        }
+    }
+
+    /// Whether `ip` is a target of a transparent service: its answers to clients pass here.
+    pub fn is_passing_target(&self, ip: IpAddr) -> bool {
+        self.passing_targets.binary_search(&ip).is_ok()
+    }
+}
+
+/// The targets of transparent services, ascending.
+fn passing_targets(config: &Config) -> Vec<IpAddr> {
+    let services = config.relays.iter();
+    let transparent = services.filter(|service| service.egress == EgressConfig::Transparent);
+    let mut targets: Vec<_> =
+        transparent.flat_map(|service| service.targets.iter().map(SocketAddr::ip)).collect();
+    targets.sort_unstable();
+    targets.dedup();
+    targets
+}

@@ -1,0 +1,55 @@
+//! Services, and what addresses mean to the POP.
+
+use super::tunnels::Tunnel;
+use crate::net::{PortIndex, ServiceSlot};
+use crate::relay::Relay;
+
+/// The place of a prefix of egress addresses, of either family, among the different ones of a
+/// snapshot. Services that share one share its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PoolIndex(pub u16);
+
+/// What an address means to the POP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// The address of at least one service.
+    Vip,
+    /// An egress address of this pool or prefix.
+    Pool(PoolIndex),
+    /// An address of one of the POP's own ports.
+    Own(PortIndex),
+    /// None of these.
+    Other,
+}
+
+/// A service, ready for use.
+#[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there are few, and a box would cost a load for each burst"
+)]
+pub enum Service {
+    /// A `[[relay]]`.
+    Relay(Relay),
+    /// A `[[tunnel]]`.
+    Tunnel(Tunnel),
+}
+
+impl Service {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        match self {
+            Service::Relay(relay) => &relay.name,
+            Service::Tunnel(tunnel) => &tunnel.name,
+        }
+    }
+
+    /// The place of its counters.
+    #[inline]
+    pub fn slot(&self) -> ServiceSlot {
+        match self {
+            Service::Relay(relay) => relay.slot,
+            Service::Tunnel(tunnel) => tunnel.slot,
+        }
+    }
+}
