@@ -5,18 +5,16 @@
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 
-use anyrelay_core::keys::{AgentKey, AgentKeys, KeyFile, Secret, Tenants};
+use anyrelay_core::keys::AgentKey;
 use anyrelay_core::net::Family;
-use anyrelay_core::predict::{self, Constants};
+use anyrelay_core::predict::Constants;
 use anyrelay_core::seq::SeqNum;
-use anyrelay_core::time::{Tick, UnixTime};
-use anyrelay_core::tunnel::message::KEEPALIVE_LEN_MAX;
-use anyrelay_core::tunnel::{
-    DataHeader, KeepaliveRequest, TunnelSegment, TunnelService, TunnelVip, forward, handshake,
-    keepalive,
-};
+use anyrelay_core::time::UnixTime;
+use anyrelay_core::tunnel::{TunnelSegment, TunnelService, forward, handshake, keepalive};
+use anyrelay_kit::config;
+use anyrelay_kit::frames::Segment;
+use anyrelay_kit::tunnel::{self, ForgedAgent};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 /// Agents, used in a cycle, so that branch prediction does not learn them.
@@ -28,84 +26,36 @@ struct Bench {
     key: AgentKey,
 }
 
-struct Sent {
-    src: SocketAddr,
-    dst: SocketAddr,
-    seq: SeqNum,
-    ack: SeqNum,
-    payload: Vec<u8>,
-}
-
-impl Sent {
-    fn segment(&self) -> TunnelSegment<'_> {
-        TunnelSegment {
-            src: self.src,
-            dst: self.dst,
-            seq: self.seq,
-            ack: self.ack,
-            flags: 0x18,
-            options: &[],
-            payload: &self.payload,
-            datagram_len: 1400,
-        }
+/// A segment as the POP reads it.
+fn read(segment: &Segment) -> TunnelSegment<'_> {
+    TunnelSegment {
+        src: segment.src,
+        dst: segment.dst,
+        seq: SeqNum(segment.seq),
+        ack: SeqNum(segment.ack),
+        flags: segment.flags,
+        options: &segment.options,
+        payload: &segment.data,
+        datagram_len: 1400,
     }
 }
 
 impl Bench {
     fn new() -> Self {
-        let keys = KeyFile::from_random([[1; 32], [2; 32], [3; 32]]);
-        let vip = |text: &str| Some(TunnelVip::new(text.parse().unwrap(), &keys).unwrap());
-        let mut tenants = Tenants::default();
-        let tenant = tenants.add("acme", Secret::new([4; 32])).unwrap();
-        let key = tenants.issue("acme", "agent").unwrap();
-        let service = TunnelService {
-            constants: Constants::default(),
-            tunnel_mtu: 1400,
-            vip4: vip("203.0.113.20:443"),
-            vip6: vip("[2001:db8::20]:443"),
-            tenants: vec![tenant].into(),
-            agents: Arc::new(AgentKeys::new(&tenants).unwrap()),
-        };
-        Bench { service, key }
+        let (tenants, key) = config::tenants_and_agent();
+        Bench { service: tunnel::service(&config::keys(), &tenants, Constants::default()), key }
     }
 
-    fn sent(&self, src: SocketAddr, base: u32, payload: Vec<u8>) -> Sent {
-        let vip = self.service.vip(Family::of(src.ip())).unwrap();
-        let (tick, stride) = (self.tick(), self.service.constants.stride);
-        let seq = predict::at(SeqNum(base), stride, tick).plus(1);
-        let ack = predict::at(vip.predictor.start(src), stride, tick).plus(1);
-        Sent { src, dst: vip.addr, seq, ack, payload }
+    fn agent(&self, family: Family, i: u32) -> ForgedAgent {
+        ForgedAgent::new(&self.service, NOW, agent(family, i), 7)
     }
 
-    fn tick(&self) -> Tick {
-        NOW.tick(self.service.constants.tick_ms)
+    fn data(&self, from: Family, to: Family, i: u32) -> Segment {
+        self.agent(from, i).data(&self.agent(to, i + AGENTS), 0, 2, &[0; 1280])
     }
 
-    fn data(&self, from: Family, to: Family, i: u32) -> Sent {
-        let token = |family, i| {
-            let vip = self.service.vip(family).unwrap();
-            vip.tokens.seal(NOW, agent(family, i), 7, self.key.tenant, 1).unwrap().token
-        };
-        let header = DataHeader {
-            destination: to,
-            sender: from,
-            destination_odd: false,
-            sender_odd: false,
-            offset_steps: 0,
-            channel: 1,
-            session: 2,
-        };
-        let (own, to) = (token(from, i), token(to, i + AGENTS));
-        let payload = [&header.write_up()[..], to.as_bytes(), own.as_bytes(), &[0; 1280]].concat();
-        self.sent(agent(from, i), 0x0007_8000, payload)
-    }
-
-    fn keepalive(&self, family: Family, i: u32) -> Sent {
-        let AgentKey { tenant, agent: number, key } = &self.key;
-        let request = KeepaliveRequest { tenant: *tenant, agent: *number, nonce: i.into() };
-        let mut payload = [0; KEEPALIVE_LEN_MAX];
-        let len = request.write(family, key, &mut payload);
-        self.sent(agent(family, i), 0x0007_8000, payload[..len].to_vec())
+    fn keepalive(&self, family: Family, i: u32) -> Segment {
+        self.agent(family, i).keepalive(&self.key, i.into())
     }
 }
 
@@ -131,7 +81,7 @@ fn decisions(criterion: &mut Criterion) {
         let mut cycle = sent.iter().cycle();
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
-                let segment = cycle.next().unwrap().segment();
+                let segment = read(cycle.next().unwrap());
                 forward::accept(&bench.service, NOW, black_box(&segment), |_| true).unwrap()
             });
         });
@@ -141,7 +91,7 @@ fn decisions(criterion: &mut Criterion) {
         let mut cycle = sent.iter().cycle();
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
-                let segment = cycle.next().unwrap().segment();
+                let segment = read(cycle.next().unwrap());
                 let known = keepalive::check(&bench.service, NOW, black_box(&segment)).unwrap();
                 keepalive::reply(&known, 1, &segment).unwrap()
             });
@@ -149,7 +99,7 @@ fn decisions(criterion: &mut Criterion) {
         let mut cycle = sent.iter().cycle();
         group.bench_function(format!("syn_ack{}", &name[9..]), |bencher| {
             bencher.iter(|| {
-                let segment = cycle.next().unwrap().segment();
+                let segment = read(cycle.next().unwrap());
                 handshake::syn_ack(&bench.service, NOW, black_box(&segment)).unwrap()
             });
         });

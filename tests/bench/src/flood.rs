@@ -10,13 +10,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::ensure;
+use anyrelay_kit::frames::{ACK, SYN, Segment, linux_syn_options, timestamps};
 use serde_json::{Map, Value, json};
 
 use crate::cpu;
 use crate::packets::{Arguments, PACKETS, Setting};
 use crate::relay::{self, Observed, Page};
 use crate::stats::rounded;
-use crate::tunnel::capture::{self, SYN};
+use crate::tunnel::capture;
 use crate::tunnel::flood::{EACH, GROWTH_MAX, any, one};
 
 /// A flood.
@@ -63,11 +64,9 @@ pub fn measure(arguments: &Arguments, folder: &Path) -> anyhow::Result<Value> {
     let mut result = Map::new();
     println!("floods at a relay with one segment of an established connection in {EACH} frames");
     for case in &CASES {
-        let frames = (0..PACKETS).map(|number| {
-            Ok(match number % EACH {
-                0 => established(number),
-                _ => (case.frame)(number),
-            })
+        let frames = (0..PACKETS).map(|number| match number % EACH {
+            0 => established(number),
+            _ => (case.frame)(number),
         });
         capture::write(&made, frames)?;
         let observed = relay::observe(&setting)?;
@@ -119,36 +118,28 @@ fn judge(case: &Case, observed: &Observed) -> anyhow::Result<Value> {
 }
 
 fn syn(from: SocketAddr) -> Vec<u8> {
-    // As Linux has them.
-    let options = [2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7];
-    segment(from, vip(), SYN, &options)
+    segment(from, vip(), SYN, linux_syn_options(1460, 1, 0))
 }
 
 /// A client's, with timestamps; outside of the networks that flood.
 fn established(number: u32) -> Vec<u8> {
     let ip = Ipv4Addr::from_bits(0xc613_0000 + number.wrapping_mul(7919) % 65_536);
     let from = (ip, 1024 + (number.wrapping_mul(40503) % 64512) as u16).into();
-    segment(from, vip(), ACK, &[1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2])
+    segment(from, vip(), ACK, timestamps(1, 2))
 }
 
 /// A target's, whose tag is anything.
 fn made_up_tag(number: u32) -> Vec<u8> {
-    let [a, b, c, d] = (number.wrapping_mul(0x9e37_79b1) | 1).to_be_bytes();
     let egress = Ipv4Addr::from_bits(0x6440_0800 + number % 256);
     let to = (egress, 1024 + (number.wrapping_mul(40503) % 64512) as u16).into();
     let target = (Ipv4Addr::new(198, 51, 100, 10), 8443).into();
-    segment(target, to, ACK, &[1, 1, 8, 10, 0, 0, 0, 1, a, b, c, d])
+    segment(target, to, ACK, timestamps(1, number.wrapping_mul(0x9e37_79b1) | 1))
 }
 
-fn segment(from: SocketAddr, to: SocketAddr, flags: u8, options: &[u8]) -> Vec<u8> {
-    let len = 20 + options.len() as u8;
-    let mut segment = capture::tcp_header(from, to, 1, 2, flags, len);
-    segment.extend(options);
-    capture::frame(from.ip(), to.ip(), segment)
+fn segment(src: SocketAddr, dst: SocketAddr, flags: u8, options: Vec<u8>) -> Vec<u8> {
+    capture::frame(Segment { ack: 2, options, ..Segment::new(src, dst, flags) })
 }
 
 fn vip() -> SocketAddr {
     (Ipv4Addr::new(203, 0, 113, 10), 443).into()
 }
-
-const ACK: u8 = 0x10;

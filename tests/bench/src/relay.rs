@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use anyrelay_kit::config::{self, Egress, PopConfig, Table};
 
 use crate::cpu::{self, Thread};
 use crate::packets::{MBUFS, Setting, WARM_UP};
@@ -225,65 +226,46 @@ fn write_config(
     setting: &Setting<'_>,
     metrics: Option<SocketAddr>,
 ) -> anyhow::Result<std::path::PathBuf> {
-    let (input, core) = (setting.input.display(), setting.core);
-    let metrics = metrics.map_or_else(String::new, |at| format!("[metrics]\nlisten = \"{at}\"\n"));
-    let (pop, tunnel, [in_v6, out_v6], gateway, gateway_mac) = match setting.tunnel {
-        false => ("", "", [""; 2], "", ""),
-        true => (
-            tunnel::POP,
-            tunnel::SERVICE,
-            [", \"2001:db8:1::2/64\"", ", \"2001:db8:2::2/64\""],
-            ", \"2001:db8:2::1\"",
-            ", \"02:00:00:00:0b:01\"",
-        ),
-    };
-    let config = format!(
-        r#"
-[pop]
-name = "bench"
-id = 1
-keys = "keys.toml"
-drain_seconds = 0
-{pop}
-[dpdk]
-hugepages = true
-memory_mb = 512
-mbufs = {MBUFS}
-[[port]]
-name = "in"
-device = "net_pcap0,rx_pcap={input},infinite_rx=1"
-side = "both"
-mac = "02:00:00:00:01:01"
-addresses = ["10.0.1.2/24"{in_v6}]
-[[port]]
-name = "out"
-device = "net_null1,no-rx=1"
-side = "both"
-mac = "02:00:00:00:01:02"
-addresses = ["10.0.2.2/24"{out_v6}]
-gateways = ["10.0.2.1"{gateway}]
-gateway_macs = ["02:00:00:00:0b:01"{gateway_mac}]
-[[worker]]
-core = {core}
-rx = ["in:0", "out:0"]
-[layout]
-idle = "spin"
-[[relay]]
-name = "web"
-vip = "203.0.113.10:443"
-targets = ["198.51.100.10:8443"]
-egress = {{ pool = "100.64.8.0/24" }}
-mss = 1448
-{tunnel}
-{metrics}"#
-    );
+    let mut config = config(setting);
+    if let Some(at) = metrics {
+        let metrics = Table::default().with("listen", at.to_string());
+        config.others.push(("metrics".to_owned(), metrics));
+    }
     fs::write(setting.folder.join("keys.toml"), keys())?;
     if setting.tunnel {
         fs::write(setting.folder.join("tenants.toml"), tunnel::tenants()?.serialize())?;
     }
     let path = setting.folder.join("pop.toml");
-    fs::write(&path, config)?;
+    fs::write(&path, config.text())?;
     Ok(path)
+}
+
+/// The relay's config without metrics; with tunnels, its ports have IPv6 too.
+fn config(setting: &Setting<'_>) -> PopConfig {
+    let (v4, v6) = (["10.0.1.2/24", "10.0.2.2/24"], ["2001:db8:1::2/64", "2001:db8:2::2/64"]);
+    let families = if setting.tunnel { 2 } else { 1 };
+    let of = |v4, v6| [v4, v6][..families].to_vec();
+    let gateways = of("10.0.2.1", "2001:db8:2::1");
+    let macs = of("02:00:00:00:0b:01", "02:00:00:00:0b:01");
+    let input = setting.input.display();
+    let receives = config::port("in", "both", &of(v4[0], v6[0]))
+        .with("device", format!("net_pcap0,rx_pcap={input},infinite_rx=1"))
+        .with("mac", "02:00:00:00:01:01");
+    let sends = config::port("out", "both", &of(v4[1], v6[1]))
+        .with("device", "net_null1,no-rx=1")
+        .with("mac", "02:00:00:00:01:02")
+        .with("gateways", gateways)
+        .with("gateway_macs", macs);
+    let dpdk = Table::default().with("hugepages", true).with("memory_mb", 512);
+    let egress = Egress::Pool("100.64.8.0/24");
+    let web = config::relay("web", "203.0.113.10:443", &["198.51.100.10:8443"], egress);
+    let config = PopConfig::new("bench", 1, &[receives, sends])
+        .set("drain_seconds", 0)
+        .other("dpdk", dpdk.with("mbufs", MBUFS))
+        .other("layout", Table::default().with("idle", "spin"))
+        .relay(web.with("mss", 1448))
+        .edit(|config| config.workers[0] = config::worker(setting.core, &["in:0", "out:0"]));
+    if setting.tunnel { config.set("clock", "trusted").tunnel(tunnel::table()) } else { config }
 }
 
 /// The relay's key file.

@@ -24,11 +24,12 @@ pub fn measure(setting: &Setting<'_>, made: &Path) -> anyhow::Result<Value> {
     println!("floods of SYNs with one datagram in {EACH} frames");
     for (key, sources) in [("all_networks", any as fn(u32) -> SocketAddr), ("one_network", one)] {
         let maker = Maker::new()?;
-        let frames = (0..PACKETS).map(|number| match number % EACH {
-            0 => maker.data(Family::V4, number, 64),
+        let frame = |number| match number % EACH {
+            0 => Ok(maker.data(Family::V4, number, 64)),
             _ => maker.syn(sources(number)),
-        });
-        capture::write(made, frames)?;
+        };
+        let frames: anyhow::Result<Vec<_>> = (0..PACKETS).map(frame).collect();
+        capture::write(made, frames?.into_iter())?;
         let observed = relay::observe(setting)?;
         let case = judge(&observed)?;
         println!("{key}: {case}");

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use anyrelay_core::net::Family;
+use anyrelay_kit::config::{self, Table};
+use anyrelay_kit::tunnel::{VIP4, VIP6};
 use serde_json::{Map, Value, json};
 
 pub use capture::tenants;
@@ -16,7 +18,7 @@ pub use capture::tenants;
 use crate::packets::{Arguments, PACKETS, Setting};
 use crate::stats::{Spread, rounded};
 use crate::{cpu, relay};
-use capture::Maker;
+use capture::{Maker, TICK_MS};
 
 /// A datagram that is measured.
 #[derive(Clone, Copy, Debug)]
@@ -88,9 +90,7 @@ pub fn measure(arguments: &Arguments, folder: &Path, rounds: u32) -> anyhow::Res
     Ok(result.into())
 }
 
-/// What a POP with tunnels has in its section `[pop]` beside the rest.
-pub const POP: &str = "tenants = \"tenants.toml\"\nclock = \"trusted\"";
-
 /// The tunnel service, in the config.
-pub const SERVICE: &str = "[[tunnel]]\nname = \"tun\"\nvip4 = \"203.0.113.20:443\"\n\
-    vip6 = \"[2001:db8::20]:443\"\ntick_ms = 60000";
+pub fn table() -> Table {
+    config::tunnel("tun", &[VIP4, VIP6]).with("tick_ms", TICK_MS)
+}
