@@ -6,7 +6,7 @@ use crate::frame::Frame;
 use crate::wire::ethernet::{self, Ethernet};
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::ipv6::{self, Ipv6};
-use crate::wire::{checksum, get_u16, put_u16};
+use crate::wire::{get_u16, put_u16};
 
 /// Removes the fragment header from the IPv6 datagram at `l3` of `frame`, whose header is `ip`, if
 /// the datagram is an atomic fragment: in one fragment, and independent of all others (RFC 6946).
@@ -61,8 +61,6 @@ fn complete_ipv4(datagram: &mut [u8], reassembled: &Reassembled, mark: u8) -> bo
     if let Some(tos) = header.get_mut(ipv4::field::TOS) {
         *tos |= mark;
     }
-    put_u16(header, ipv4::field::CHECKSUM, 0);
-    let sum = checksum::checksum(header);
-    put_u16(header, ipv4::field::CHECKSUM, sum);
+    ipv4::write_checksum(header);
     Ipv4::parse(datagram).is_ok_and(|ip| !ip.is_fragment())
 }

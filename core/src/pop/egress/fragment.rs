@@ -12,7 +12,7 @@ use crate::frame::Frame;
 use crate::link::Hop;
 use crate::net::Family;
 use crate::verdict::DropReason;
-use crate::wire::{checksum, ipv4, ipv6, put_u16};
+use crate::wire::{ipv4, ipv6, put_u16};
 
 /// Fragments that one datagram is sent in at most: what fits the largest frame buffer, through the
 /// smallest MTU that a port may have, 576.
@@ -74,9 +74,7 @@ fn send_ipv4<F: Frame, O: Output<F>>(
         put_u16(header, ipv4::field::TOTAL_LEN, (ipv4::HEADER_LEN + len) as u16);
         put_u16(header, ipv4::field::ID, id);
         put_u16(header, ipv4::field::FRAGMENT, word);
-        put_u16(header, ipv4::field::CHECKSUM, 0);
-        let sum = checksum::checksum(header);
-        put_u16(header, ipv4::field::CHECKSUM, sum);
+        ipv4::write_checksum(header);
     };
     send_cut(egress, &cut, hop, Family::V4, write)
 }

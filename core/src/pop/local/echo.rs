@@ -8,7 +8,7 @@ use super::super::packet::Packet;
 use crate::frame::Frame;
 use crate::verdict::{DropReason, ReplyKind};
 use crate::wire::ipv4::{self, Ipv4, field};
-use crate::wire::{Datagram, Ipv6Datagram, checksum, icmp, icmpv6, ipv6, put_u16, put_u32};
+use crate::wire::{Datagram, Ipv6Datagram, icmp, icmpv6, ipv6, put_u16, put_u32};
 
 /// Answers an echo request. IPv4 options and extension headers are not sent back: the IP header
 /// moves up to the message.
@@ -58,9 +58,7 @@ fn write_ipv4(head: &mut [u8], message: &mut [u8], ip: &Ipv4) {
     put_u16(head, field::TOTAL_LEN, (ip.total_len - ip.header_len + ipv4::HEADER_LEN) as u16);
     put_u32(head, field::SRC, ip.dst);
     put_u32(head, field::DST, ip.src);
-    put_u16(head, field::CHECKSUM, 0);
-    let sum = checksum::checksum(head);
-    put_u16(head, field::CHECKSUM, sum);
+    ipv4::write_checksum(head);
 }
 
 /// Writes the header of the reply into `head`, and turns the request's `message` into it.

@@ -8,7 +8,7 @@ use crate::net::Endpoints;
 use crate::relay::rewrite::Rewrite;
 use crate::relay::rewrite::in_place::{self, Ipv4Segment};
 use crate::verdict::DropReason;
-use crate::wire::checksum::{self, Change};
+use crate::wire::checksum::Change;
 use crate::wire::icmp;
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::tcp::{self, Tcp};
@@ -100,7 +100,5 @@ fn rewrite_outer(header: &mut [u8; ipv4::HEADER_LEN], quote: &Endpoints, total_l
     put_u16(header, ipv4::field::TOTAL_LEN, total_len);
     put_u32(header, ipv4::field::SRC, quote.dst.ip);
     put_u32(header, ipv4::field::DST, quote.src.ip);
-    put_u16(header, ipv4::field::CHECKSUM, 0);
-    let sum = checksum::checksum(header);
-    put_u16(header, ipv4::field::CHECKSUM, sum);
+    ipv4::write_checksum(header);
 }

@@ -10,7 +10,7 @@ use super::options::{self, MssRule, Rebuilt, TimestampsOption};
 use crate::frame::Frame;
 use crate::net::Endpoints;
 use crate::verdict::DropReason;
-use crate::wire::checksum::{self, Change};
+use crate::wire::checksum::Change;
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::tcp::{self, OPTIONS_LEN_MAX, Tcp};
 use crate::wire::{get_u16, get_u32, put_u16, put_u32};
@@ -193,9 +193,7 @@ fn rewrite_addresses(
         put_u16(ip, ipv4::field::CHECKSUM, sum);
     } else {
         ip[ipv4::field::VERSION_IHL] = 0x45;
-        put_u16(ip, ipv4::field::CHECKSUM, 0);
-        let sum = checksum::checksum(ip);
-        put_u16(ip, ipv4::field::CHECKSUM, sum);
+        ipv4::write_checksum(ip);
     }
     change.and(moved)
 }

@@ -1,7 +1,7 @@
 //! Checksums of TCP segments, and their place in an IP packet (RFC 9293, section 3.1; RFC 8200,
 //! section 8.1). The kernel does neither for raw and packet sockets.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use anyrelay_core::wire::{checksum, ipv4, tcp};
 
@@ -16,13 +16,9 @@ pub struct PseudoHeader {
 impl PseudoHeader {
     /// The sum for segments between `endpoints`.
     pub fn new(endpoints: &Endpoints) -> Self {
-        let addresses =
-            [endpoints.local.ip(), endpoints.vip.ip()].into_iter().fold(0, |sum, ip| match ip {
-                IpAddr::V4(ip) => checksum::sum(sum, &ip.octets()),
-                IpAddr::V6(ip) => checksum::sum(sum, &ip.octets()),
-            });
-        let folded = u32::from(checksum::fold(addresses));
-        PseudoHeader { sum: folded + u32::from(ipv4::PROTOCOL_TCP) }
+        let (local, vip) = (endpoints.local.ip(), endpoints.vip.ip());
+        let sum = checksum::pseudo_header_of(local, vip, ipv4::PROTOCOL_TCP, 0);
+        PseudoHeader { sum: checksum::fold(sum).into() }
     }
 
     /// Writes the checksum of `segment`.

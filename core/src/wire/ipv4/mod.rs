@@ -1,5 +1,9 @@
 //! The IPv4 header and its options (RFC 791).
 
+mod options;
+
+pub use options::{Options, classify_options};
+
 use super::{checksum, get_u16, get_u32, put_u16, put_u32};
 use crate::net::Family;
 
@@ -242,9 +246,16 @@ impl Header {
         head[field::PROTOCOL] = self.protocol;
         put_u32(head, field::SRC, self.src);
         put_u32(head, field::DST, self.dst);
-        let sum = checksum::checksum(head);
-        put_u16(head, field::CHECKSUM, sum);
+        write_checksum(head);
     }
+}
+
+/// Computes the checksum of the header that fills `header`, options included, and writes it.
+#[inline]
+pub fn write_checksum(header: &mut [u8]) {
+    put_u16(header, field::CHECKSUM, 0);
+    let sum = checksum::checksum(header);
+    put_u16(header, field::CHECKSUM, sum);
 }
 
 /// Whether `ip` may be the source of a datagram: not this network, loopback, multicast or reserved
@@ -256,43 +267,6 @@ pub const fn can_be_source(ip: u32) -> bool {
 
 /// TTL of datagrams that a POP originates, as recommended by RFC 1700.
 pub const ORIGINATED_TTL: u8 = 64;
-
-/// IPv4 options, as far as a relay distinguishes them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Options {
-    /// They may be removed.
-    Removable,
-    /// A loose or strict source route, which must not be followed (RFC 7126, sections 4.3, 4.4).
-    SourceRoute,
-    /// A length below 2 or beyond the end of the options.
-    Malformed,
-}
-
-/// Classifies the options of a header; see [`Ipv4::options`].
-pub fn classify_options(options: &[u8]) -> Options {
-    let mut rest = options;
-    // Each turn consumes at least one of at most 40 bytes.
-    while let Some((&kind, tail)) = rest.split_first() {
-        match kind {
-            OPTION_END => break,
-            OPTION_NOP => rest = tail,
-            OPTION_LSRR | OPTION_SSRR => return Options::SourceRoute,
-            _ => {
-                let len = usize::from(tail.first().copied().unwrap_or(0));
-                match rest.get(len..) {
-                    Some(after) if len >= 2 => rest = after,
-                    _ => return Options::Malformed,
-                }
-            }
-        }
-    }
-    Options::Removable
-}
-
-const OPTION_END: u8 = 0;
-const OPTION_NOP: u8 = 1;
-const OPTION_LSRR: u8 = 131;
-const OPTION_SSRR: u8 = 137;
 
 #[cfg(test)]
 mod tests {
@@ -314,10 +288,8 @@ mod tests {
     }
 
     fn with_checksum(mut bytes: [u8; 24]) -> [u8; 24] {
-        put_u16(&mut bytes, field::CHECKSUM, 0);
         let len = (usize::from(bytes[0] & 15) * 4).min(24);
-        let sum = checksum::checksum(&bytes[..len]);
-        put_u16(&mut bytes, field::CHECKSUM, sum);
+        write_checksum(&mut bytes[..len]);
         bytes
     }
 
@@ -351,9 +323,7 @@ mod tests {
             Header { total_len, ..HEADER }.write(&mut bytes);
             bytes[field::VERSION_IHL] = 0x40 | (header_len / 4) as u8;
             bytes[HEADER_LEN..header_len].copy_from_slice(options);
-            put_u16(&mut bytes, field::CHECKSUM, 0);
-            let sum = checksum::checksum(&bytes[..header_len]);
-            put_u16(&mut bytes, field::CHECKSUM, sum);
+            write_checksum(&mut bytes[..header_len]);
             let view = Ipv4::parse(&bytes).unwrap();
             prop_assert_eq!((view.header_len, view.options(&bytes)), (header_len, options));
             prop_assert_eq!(Header::parse(&bytes), Ok(Header { total_len, ..HEADER }));
@@ -394,16 +364,6 @@ mod tests {
             (0xffff_ffff, false),
         ] {
             assert_eq!(can_be_source(ip), can, "{ip:#x}");
-        }
-    }
-
-    #[test]
-    fn options_are_classified() {
-        assert_eq!(classify_options(&[148, 4, 0, 0, 1, 1, 0, 9]), Options::Removable);
-        assert_eq!(classify_options(&[1, 131, 3, 4]), Options::SourceRoute);
-        assert_eq!(classify_options(&[137]), Options::SourceRoute);
-        for wrong in [&[7u8, 0][..], &[7, 1], &[7, 3], &[7], &[1, 1, 1, 7, 9, 0]] {
-            assert_eq!(classify_options(wrong), Options::Malformed, "{wrong:?}");
         }
     }
 }
