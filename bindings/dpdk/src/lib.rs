@@ -14,14 +14,14 @@
 //!   allocate, lock nor panic; RX, TX and freeing a burst call C once per burst.
 //!
 //! ```no_run
-//! use dpdk::{Burst, Device, Eal, Mempool, MempoolConfig, Port, PortConfig};
+//! use dpdk::{Burst, Device, Eal, Mempool, MempoolConfig, Port, PortSettings};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let args = ["--no-huge", "-m", "128", "--no-pci"].map(String::from);
 //! let eal = Eal::init(&args)?;
 //! let pool = Mempool::new(&eal, "frames", &MempoolConfig::default())?;
 //! let device: Device = "net_ring0".parse()?;
-//! let (_port, mut rx, mut tx) = Port::open(&eal, &device, &PortConfig::new(pool))?;
+//! let (_port, mut rx, mut tx) = Port::open(&eal, &device, &PortSettings::new(pool))?;
 //! let mut burst = Burst::new();
 //! loop {
 //!     rx[0].receive(&mut burst);
@@ -51,7 +51,7 @@ pub use fragments::{
 pub use mbuf::{ChecksumVerdict, HEADROOM, Mbuf};
 pub use mempool::{Mempool, MempoolConfig, MempoolError, data_room_for_mtu};
 pub use port::{
-    Capabilities, Device, DeviceError, LinkStatus, Offloads, Port, PortConfig, PortError,
+    Capabilities, Device, DeviceError, LinkStatus, Offloads, Port, PortError, PortSettings,
     PortStats, RssTypes, RxQueue, TxQueue,
 };
 pub use thread::{ThreadError, ThreadGuard};

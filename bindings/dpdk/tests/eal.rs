@@ -5,7 +5,7 @@
 mod common;
 
 use common::pool;
-use dpdk::{Device, Eal, EalError, Mempool, MempoolConfig, Port, PortConfig, PortError};
+use dpdk::{Device, Eal, EalError, Mempool, MempoolConfig, Port, PortError, PortSettings};
 
 #[test]
 fn eal_and_its_refusals() {
@@ -26,7 +26,7 @@ fn eal_and_its_refusals() {
 }
 
 fn bad_devices_are_named(eal: &Eal) {
-    let config = PortConfig::new(pool(eal, "devices", 255));
+    let config = PortSettings::new(pool(eal, "devices", 255));
     for (text, says) in [
         ("net_nonesuch0", "port net_nonesuch0: no device from \"net_nonesuch0\""),
         ("net_pcap0,rx_pcap=/nonexistent.pcap", "port net_pcap0: no device from"),

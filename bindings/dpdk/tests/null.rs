@@ -7,7 +7,7 @@ mod common;
 
 use common::{open, pool};
 use dpdk::{
-    Burst, Device, Eal, Mempool, MempoolConfig, Port, PortConfig, PortError, data_room_for_mtu,
+    Burst, Device, Eal, Mempool, MempoolConfig, Port, PortError, PortSettings, data_room_for_mtu,
 };
 
 #[test]
@@ -48,7 +48,7 @@ fn receives_and_sends(eal: &Eal, pool: &Mempool) {
 
 fn gives_each_queue_out_once(eal: &Eal, pool: &Mempool) {
     let device: Device = "net_null0".parse().unwrap();
-    let config = PortConfig { rx_queues: 3, tx_queues: 2, ..PortConfig::new(pool.clone()) };
+    let config = PortSettings { rx_queues: 3, tx_queues: 2, ..PortSettings::new(pool.clone()) };
     let (port, rx, tx) = Port::open(eal, &device, &config).unwrap();
     assert_eq!(rx.iter().map(|queue| queue.index()).collect::<Vec<_>>(), [0, 1, 2]);
     assert_eq!(tx.iter().map(|queue| queue.index()).collect::<Vec<_>>(), [0, 1]);
@@ -67,21 +67,21 @@ fn gives_each_queue_out_once(eal: &Eal, pool: &Mempool) {
 
 fn hashes_only_for_several_queues(eal: &Eal, pool: &Mempool) {
     let device: Device = "net_null0".parse().unwrap();
-    let one = PortConfig::new(pool.clone());
+    let one = PortSettings::new(pool.clone());
     let (port, ..) = Port::open(eal, &device, &one).unwrap();
     let capabilities = port.capabilities();
     assert!(capabilities.rss_offered.tcp_ipv4() && capabilities.rss_set.is_empty());
     assert!(capabilities.max_rx_queues >= 4 && capabilities.max_mtu >= 1500);
     drop(port);
 
-    let four = PortConfig { rx_queues: 4, ..one.clone() };
+    let four = PortSettings { rx_queues: 4, ..one.clone() };
     let (port, ..) = Port::open(eal, &device, &four).unwrap();
     let set = port.capabilities().rss_set;
     assert!(set.ipv4() && set.tcp_ipv4() && set.ipv6() && set.tcp_ipv6());
     assert_eq!(format!("{set:?}"), r#"["ipv4", "ipv4-tcp", "ipv6", "ipv6-tcp"]"#);
     drop(port);
 
-    let off = PortConfig { rss: false, ..four };
+    let off = PortSettings { rss: false, ..four };
     let (port, ..) = Port::open(eal, &device, &off).unwrap();
     assert!(port.capabilities().rss_set.is_empty());
     assert!(!port.capabilities().rx_offloads_set.has_rx_tcp_checksum(), "net_null checks nothing");
@@ -89,27 +89,27 @@ fn hashes_only_for_several_queues(eal: &Eal, pool: &Mempool) {
 
 fn refuses_what_cannot_work(eal: &Eal, pool: &Mempool) {
     let device: Device = "net_null0".parse().unwrap();
-    let good = PortConfig::new(pool.clone());
+    let good = PortSettings::new(pool.clone());
     for (config, says) in [
-        (PortConfig { rx_queues: 0, ..good.clone() }, "port net_null0: 0 queues; at least 1"),
+        (PortSettings { rx_queues: 0, ..good.clone() }, "port net_null0: 0 queues; at least 1"),
         (
-            PortConfig { rx_queues: 5000, ..good.clone() },
+            PortSettings { rx_queues: 5000, ..good.clone() },
             "5000 RX queues asked for, driver net_null",
         ),
         (
-            PortConfig { tx_queues: 5000, ..good.clone() },
+            PortSettings { tx_queues: 5000, ..good.clone() },
             "5000 TX queues asked for, driver net_null",
         ),
-        (PortConfig { mtu: 40, ..good.clone() }, "MTU 40, driver net_null can do 46 to"),
+        (PortSettings { mtu: 40, ..good.clone() }, "MTU 40, driver net_null can do 46 to"),
         (
-            PortConfig { mtu: 9000, ..good.clone() },
+            PortSettings { mtu: 9000, ..good.clone() },
             "frames of MTU 9000 take 9026 bytes, an mbuf of pool null holds 2048",
         ),
         (
-            PortConfig { rx_queues: 3, pools: vec![pool.clone(); 2], ..good.clone() },
+            PortSettings { rx_queues: 3, pools: vec![pool.clone(); 2], ..good.clone() },
             "2 pools for 3 RX queues",
         ),
-        (PortConfig { tx_descriptors: 0, ..good.clone() }, "0 descriptors"),
+        (PortSettings { tx_descriptors: 0, ..good.clone() }, "0 descriptors"),
     ] {
         let error = Port::open(eal, &device, &config).unwrap_err().to_string();
         assert!(error.contains(says), "{error:?} does not say {says:?}");
@@ -124,7 +124,7 @@ fn takes_large_frames_in_one_piece(eal: &Eal) {
     let config = MempoolConfig { mbufs: 127, cache: 0, data_room: data_room_for_mtu(9000) };
     let jumbo = Mempool::new(eal, "jumbo", &config).unwrap();
     let device: Device = "net_null1,size=9014".parse().unwrap();
-    let config = PortConfig { mtu: 9000, ..PortConfig::new(jumbo.clone()) };
+    let config = PortSettings { mtu: 9000, ..PortSettings::new(jumbo.clone()) };
     let (port, mut rx, _tx) = Port::open(eal, &device, &config).unwrap();
     assert_eq!(port.mtu().unwrap(), 9000);
     let mut burst = Burst::new();

@@ -5,12 +5,12 @@
 use std::hint::black_box;
 
 use anyrelay_agent::inner::keys::PrivateKey;
-use anyrelay_agent::inner::{Inner, PeerConfig};
+use anyrelay_agent::inner::{InnerSide, PeerConfig};
 use anyrelay_core::time::Now;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 /// Side 0 or 1 with the other one as its peer; the locator of a side is its number.
-fn side(number: u8) -> Inner<u8> {
+fn side(number: u8) -> InnerSide<u8> {
     let private = |number: u8| PrivateKey::new([number + 1; 32]);
     let peer = PeerConfig {
         name: "peer".to_owned(),
@@ -21,7 +21,7 @@ fn side(number: u8) -> Inner<u8> {
         keepalive_seconds: 0,
     };
     let random = Box::new(|bytes: &mut [u8]| getrandom::fill(bytes).is_ok());
-    Inner::new(private(number), vec![peer], random).unwrap()
+    InnerSide::new(private(number), vec![peer], random).unwrap()
 }
 
 fn packet(len: usize) -> Vec<u8> {
@@ -33,7 +33,7 @@ fn packet(len: usize) -> Vec<u8> {
 }
 
 /// Two sides with a session.
-fn pair(now: Now) -> [Inner<u8>; 2] {
+fn pair(now: Now) -> [InnerSide<u8>; 2] {
     let mut sides = [side(0), side(1)];
     let mut messages = Vec::new();
     sides[0].send(now, &packet(20), &mut |to, body| messages.push((to, body.to_vec())));

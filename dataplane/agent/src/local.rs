@@ -26,7 +26,7 @@ pub struct TunnelDatagram<'a> {
 }
 
 /// The tunnel as a local side sees it.
-pub trait Tunnel {
+pub trait TunnelAccess {
     /// Sends one datagram. Like any datagram it may get lost; on an error it was not sent.
     ///
     /// # Errors
@@ -69,25 +69,30 @@ pub trait LocalSide {
 
     /// Handles the readable descriptor with this key. Reads a bounded number of datagrams (a
     /// batch), so that other work gets its turn; the poller reports the rest again.
-    fn readable(&mut self, key: u64, poller: &Poller, tunnel: &mut dyn Tunnel);
+    fn readable(&mut self, key: u64, poller: &Poller, tunnel: &mut dyn TunnelAccess);
 
     /// Handles a datagram from the tunnel. Its delivery may be delayed until [`LocalSide::flush`].
-    fn received(&mut self, datagram: &TunnelDatagram<'_>, poller: &Poller, tunnel: &mut dyn Tunnel);
+    fn received(
+        &mut self,
+        datagram: &TunnelDatagram<'_>,
+        poller: &Poller,
+        tunnel: &mut dyn TunnelAccess,
+    );
 
     /// Delivers the datagrams that [`LocalSide::received`] delayed. Called after each batch.
-    fn flush(&mut self, tunnel: &mut dyn Tunnel);
+    fn flush(&mut self, tunnel: &mut dyn TunnelAccess);
 
     /// A peer was located, for the first time or at a new place.
-    fn located(&mut self, peer: SourceIndex, token: PublicToken, tunnel: &mut dyn Tunnel);
+    fn located(&mut self, peer: SourceIndex, token: PublicToken, tunnel: &mut dyn TunnelAccess);
 
     /// The tunnel is up, for the first time or after an outage.
-    fn ready(&mut self, _tunnel: &mut dyn Tunnel) {}
+    fn ready(&mut self, _tunnel: &mut dyn TunnelAccess) {}
 
     /// The time of the next call of [`LocalSide::timers`]; `None` for never.
     fn next_timer(&self) -> Option<Instant>;
 
     /// Runs the timers that are due.
-    fn timers(&mut self, tunnel: &mut dyn Tunnel);
+    fn timers(&mut self, tunnel: &mut dyn TunnelAccess);
 
     /// The error that forces this side to stop; the agent ends then.
     fn failure(&mut self) -> Option<io::Error> {

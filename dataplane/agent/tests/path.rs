@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
-use anyrelay_agent::outer::{Endpoints, Sender};
+use anyrelay_agent::outer::{FlowEndpoints, Sender};
 use anyrelay_core::seq::SeqNum;
 use anyrelay_core::time::Instant;
 use anyrelay_core::wire::checksum;
@@ -17,7 +17,7 @@ const PORT: u16 = 61_000;
 const OWN: SeqNum = SeqNum(0x0102_0304);
 
 /// Sends an ICMP error from the VIP to the agent that quotes 28 bytes from `port` with `seq`.
-fn send_too_big(endpoints: &Endpoints, mtu: u16, port: u16, seq: SeqNum) {
+fn send_too_big(endpoints: &FlowEndpoints, mtu: u16, port: u16, seq: SeqNum) {
     let ports = [port.to_be_bytes(), 443u16.to_be_bytes()].concat();
     let segment = [&ports[..], &seq.0.to_be_bytes()].concat();
     match (endpoints.local, endpoints.vip) {
@@ -71,7 +71,7 @@ fn only_quotes_with_the_flows_numbers_lower_the_path_mtu() {
             ("2001:db8:1::7", "[2001:db8::20]:443", 40, 1280),
         ] {
             let local = SocketAddr::new(local.parse().unwrap(), PORT);
-            let endpoints = Endpoints { local, vip: vip.parse().unwrap() };
+            let endpoints = FlowEndpoints { local, vip: vip.parse().unwrap() };
             let mut sender = Sender::open(&endpoints).unwrap();
             let (now, bears) = (Instant::from_millis(1000), |seq| seq == OWN);
             let first = sender.segment_max();

@@ -15,7 +15,9 @@ use anyrelay_agent::inner::device::TunDeviceConfig;
 use anyrelay_agent::inner::keys::PrivateKey;
 use anyrelay_agent::inner::routes::PeerIndex;
 use anyrelay_agent::inner::{PeerConfig, TunPeers, TunSide};
-use anyrelay_agent::local::{self, LocalSide, PublicToken, SendError, Tunnel, TunnelDatagram};
+use anyrelay_agent::local::{
+    self, LocalSide, PublicToken, SendError, TunnelAccess, TunnelDatagram,
+};
 use anyrelay_agent::poller::{Poller, Waker};
 use anyrelay_core::time;
 use anyrelay_core::tunnel::token::Token;
@@ -40,7 +42,7 @@ struct End {
     wake_peer: Arc<Waker>,
 }
 
-impl Tunnel for End {
+impl TunnelAccess for End {
     fn send(
         &mut self,
         to: &PublicToken,

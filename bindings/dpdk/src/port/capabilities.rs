@@ -28,7 +28,7 @@ pub struct Capabilities {
     /// The header fields that the driver can hash to spread frames over RX queues.
     pub rss_offered: RssTypes,
     /// The header fields that it hashes; none with one RX queue, or without
-    /// [`super::PortConfig::rss`].
+    /// [`super::PortSettings::rss`].
     pub rss_set: RssTypes,
 }
 

@@ -39,7 +39,7 @@ pub struct DeviceError {
 
 /// The settings of a port.
 #[derive(Clone, Debug)]
-pub struct PortConfig {
+pub struct PortSettings {
     /// The number of RX queues, at least 1.
     pub rx_queues: u16,
     /// The number of TX queues, at least 1.
@@ -62,11 +62,11 @@ pub struct PortConfig {
     pub pools: Vec<Mempool>,
 }
 
-impl PortConfig {
+impl PortSettings {
     /// One queue each way, 1024 descriptors, MTU 1500, all checks and hashes that the driver
     /// offers, and one pool for all RX queues.
-    pub fn new(pool: Mempool) -> PortConfig {
-        PortConfig {
+    pub fn new(pool: Mempool) -> PortSettings {
+        PortSettings {
             rx_queues: 1,
             tx_queues: 1,
             rx_descriptors: 1024,

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use capabilities::{Capabilities, LinkStatus, Offloads, RssTypes};
-pub use config::{Device, DeviceError, PortConfig};
+pub use config::{Device, DeviceError, PortSettings};
 pub use error::PortError;
 pub use queue::{RxQueue, TxQueue};
 pub use stats::PortStats;
@@ -55,7 +55,7 @@ impl Port {
     pub fn open(
         eal: &Eal,
         device: &Device,
-        config: &PortConfig,
+        config: &PortSettings,
     ) -> Result<(Port, Vec<RxQueue>, Vec<TxQueue>), PortError> {
         let inner = Arc::new(open::open(eal, device, config)?);
         let rx = (0..config.rx_queues).map(|queue| RxQueue::new(&inner, queue)).collect();

@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::sync::atomic::AtomicBool;
 
 use super::capabilities::{Capabilities, Offloads, RssTypes};
-use super::config::{Device, PortConfig};
+use super::config::{Device, PortSettings};
 use super::error::PortError;
 use super::{Inner, text_of};
 use crate::eal::Eal;
@@ -17,7 +17,7 @@ const ETHERNET_OVERHEAD: u32 = 18;
 const VLAN_TAGS: u32 = 8;
 
 /// Opens and starts a port. When a step fails, the previous ones are undone.
-pub(super) fn open(eal: &Eal, device: &Device, config: &PortConfig) -> Result<Inner, PortError> {
+pub(super) fn open(eal: &Eal, device: &Device, config: &PortSettings) -> Result<Inner, PortError> {
     check_config(device.name(), config)?;
     let id = find_or_probe(eal, device)?;
     let info = match device_info(id) {
@@ -64,7 +64,7 @@ pub(super) fn open(eal: &Eal, device: &Device, config: &PortConfig) -> Result<In
 }
 
 /// Checks a configuration without regard to the device.
-fn check_config(port: &str, config: &PortConfig) -> Result<(), PortError> {
+fn check_config(port: &str, config: &PortSettings) -> Result<(), PortError> {
     let fault = |what: String| PortError::Config { port: port.to_owned(), what };
     if config.rx_queues == 0 || config.tx_queues == 0 {
         return Err(fault("0 queues; at least 1 RX and 1 TX queue are needed".to_owned()));
@@ -143,7 +143,7 @@ fn device_info(id: u16) -> Result<dpdk_sys::rte_eth_dev_info, Errno> {
 }
 
 /// The driver's capabilities, and those that this configuration uses.
-fn capabilities(info: &dpdk_sys::rte_eth_dev_info, config: &PortConfig) -> Capabilities {
+fn capabilities(info: &dpdk_sys::rte_eth_dev_info, config: &PortSettings) -> Capabilities {
     let wanted = if config.rx_checksum { dpdk_sys::DPDK_RX_OFFLOAD_TCP_CKSUM } else { 0 };
     let rss_offered = RssTypes::from_bits(info.flow_type_rss_offloads);
     let rss_set = if config.rss && config.rx_queues > 1 {
@@ -185,7 +185,7 @@ fn overhead(info: &dpdk_sys::rte_eth_dev_info) -> u32 {
 fn check_against_device(
     inner: &Inner,
     info: &dpdk_sys::rte_eth_dev_info,
-    config: &PortConfig,
+    config: &PortSettings,
 ) -> Result<(), PortError> {
     let (port, driver) = (inner.name.clone(), inner.driver.clone());
     let (rx, tx) = (config.rx_queues, config.tx_queues);
@@ -214,7 +214,7 @@ fn check_against_device(
 
 /// Sets queue counts, MTU, RSS and offloads, and adjusts the descriptor counts to the driver's
 /// range.
-fn configure(inner: &mut Inner, config: &PortConfig) -> Result<(), PortError> {
+fn configure(inner: &mut Inner, config: &PortSettings) -> Result<(), PortError> {
     // SAFETY: plain integers and null pointers, which ethdev takes as its defaults.
     let mut conf: dpdk_sys::rte_eth_conf = unsafe { std::mem::zeroed() };
     conf.rxmode.mtu = u32::from(config.mtu);
@@ -239,7 +239,7 @@ fn configure(inner: &mut Inner, config: &PortConfig) -> Result<(), PortError> {
     Ok(())
 }
 
-fn set_up_queues(inner: &Inner, config: &PortConfig) -> Result<(), PortError> {
+fn set_up_queues(inner: &Inner, config: &PortSettings) -> Result<(), PortError> {
     // SAFETY: an existing port. -1, "any", is what both set-up calls take too.
     let socket = unsafe { dpdk_sys::rte_eth_dev_socket_id(inner.id) }.cast_unsigned();
     let Capabilities { rx_descriptors, tx_descriptors, .. } = inner.capabilities;

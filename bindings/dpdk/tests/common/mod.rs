@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use dpdk::{Burst, Device, Eal, Mempool, MempoolConfig, Port, PortConfig, RxQueue, TxQueue};
+use dpdk::{Burst, Device, Eal, Mempool, MempoolConfig, Port, PortSettings, RxQueue, TxQueue};
 
 /// Starts EAL with a file prefix of this process, so that test binaries can run in parallel.
 pub fn eal() -> Eal {
@@ -30,7 +30,8 @@ pub fn pool(eal: &Eal, name: &str, mbufs: u32) -> Mempool {
 /// Opens a device with one queue each way.
 pub fn open(eal: &Eal, device: &str, pool: &Mempool) -> (Port, RxQueue, TxQueue) {
     let device: Device = device.parse().unwrap();
-    let (port, mut rx, mut tx) = Port::open(eal, &device, &PortConfig::new(pool.clone())).unwrap();
+    let (port, mut rx, mut tx) =
+        Port::open(eal, &device, &PortSettings::new(pool.clone())).unwrap();
     assert_eq!((rx.len(), tx.len()), (1, 1));
     (port, rx.pop().unwrap(), tx.pop().unwrap())
 }

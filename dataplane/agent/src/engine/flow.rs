@@ -10,7 +10,7 @@ use anyrelay_core::wire::tcp;
 
 use super::log_limit::LogLimiter;
 use super::{RECEIVER, SENDER};
-use crate::local::{PublicToken, SourceIndex, Tunnel, TunnelDatagram};
+use crate::local::{PublicToken, SourceIndex, TunnelAccess, TunnelDatagram};
 use crate::outer::{
     FirewallError, SEGMENT_LEN_MAX, Sender, Uplink, UplinkConfig, UplinkCounts, UplinkError,
 };
@@ -249,7 +249,7 @@ impl Flow {
     }
 }
 
-impl Tunnel for TunnelView<'_> {
+impl TunnelAccess for TunnelView<'_> {
     fn send(
         &mut self,
         to: &PublicToken,

@@ -17,7 +17,7 @@ pub const MAX_PEERS: usize = 256;
 
 /// The inner side of one agent.
 #[derive(Debug)]
-pub struct Inner<P> {
+pub struct InnerSide<P> {
     peers: Vec<Peer<P>>,
     routes: PeerRoutes,
     limits: SenderLimits,
@@ -35,7 +35,7 @@ pub enum InnerError {
     NoPublicKey,
 }
 
-impl<P: Locator> Inner<P> {
+impl<P: Locator> InnerSide<P> {
     /// An inner side with this private key and these peers, whose keys and allowed prefixes are all
     /// different. `random` must be the system's random number generator.
     ///
@@ -56,7 +56,7 @@ impl<P: Locator> Inner<P> {
                 peer.allowed.iter().map(move |prefix| (*prefix, number))
             }));
         let peers = (0..).map(PeerIndex).zip(peers);
-        Ok(Inner {
+        Ok(InnerSide {
             peers: peers.map(|(number, peer)| Peer::new(number, peer)).collect(),
             routes,
             limits: SenderLimits::new(PER_LOCATOR, ALL_LOCATORS),
@@ -150,7 +150,7 @@ impl<P: Locator> Inner<P> {
         }
     }
 
-    /// The time of the next call of [`Inner::poll`].
+    /// The time of the next call of [`InnerSide::poll`].
     pub fn next_timer(&self) -> Option<Instant> {
         self.peers.iter().filter_map(Peer::next_timer).min()
     }

@@ -1,7 +1,7 @@
 //! The inner side: IP packets of a TUN device, encrypted end to end between peers that are
 //! identified by static keys.
 //!
-//! [`Inner`] is a state machine without I/O: time, packets, messages and random numbers are
+//! [`InnerSide`] is a state machine without I/O: time, packets, messages and random numbers are
 //! arguments (see [`noise`]). [`TunSide`] joins it to a TUN device and to the tunnel.
 //! docs/agent.md, "Inner packets", describes the messages. POPs and networks on the path see
 //! ciphertexts and their lengths.
@@ -22,7 +22,7 @@ mod side;
 #[cfg(test)]
 mod tests;
 
-pub use engine::{Inner, InnerError, MAX_PEERS};
-pub use peer::{Locator, Out, PeerConfig, PeerStatus, Traffic};
+pub use engine::{InnerError, InnerSide, MAX_PEERS};
+pub use peer::{Locator, Out, PeerConfig, PeerStatus, PeerTraffic};
 pub use shared::{MAX_PACKET, RandomSource};
 pub use side::{TokenLocator, TunPeers, TunSide, TunSideError};

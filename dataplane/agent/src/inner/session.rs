@@ -38,7 +38,7 @@ pub struct Session {
 
 /// Why a packet was not opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OpenError {
+pub enum PacketError {
     /// The session is too old.
     Expired,
     /// The counter was seen, or is older than the window.
@@ -101,22 +101,23 @@ impl Session {
     /// Opens a message into `out`; returns its length, and the state of its counter.
     ///
     /// # Errors
-    /// See [`OpenError`].
+    /// See [`PacketError`].
     pub fn open(
         &mut self,
         now: Instant,
         counter: u64,
         sealed: &[u8],
         out: &mut [u8],
-    ) -> Result<(usize, CounterState), OpenError> {
+    ) -> Result<(usize, CounterState), PacketError> {
         if self.is_over(now) {
-            return Err(OpenError::Expired);
+            return Err(PacketError::Expired);
         }
         let state = self.seen.state(counter);
         if state == CounterState::Refused {
-            return Err(OpenError::Replayed);
+            return Err(PacketError::Replayed);
         }
-        let len = self.transport.open(counter, sealed, out).map_err(|_| OpenError::NotAuthentic)?;
+        let len =
+            self.transport.open(counter, sealed, out).map_err(|_| PacketError::NotAuthentic)?;
         self.seen.mark_seen(counter);
         Ok((len, state))
     }

@@ -11,13 +11,13 @@ use rustix::io::Errno;
 use serde_json::{Value, json};
 
 use super::device::{self, TunDeviceConfig, TunDeviceError};
-use super::engine::{Inner, InnerError};
+use super::engine::{InnerError, InnerSide};
 use super::keys::PrivateKey;
 use super::message::{CHANNEL, OVERHEAD};
 use super::peer::{PeerConfig, PeerStatus};
 use super::routes::PeerIndex;
 use super::shared::{MAX_PACKET, RandomSource};
-use crate::local::{self, LocalSide, PublicToken, SendError, Tunnel, TunnelDatagram};
+use crate::local::{self, LocalSide, PublicToken, SendError, TunnelAccess, TunnelDatagram};
 use crate::poller::Poller;
 
 /// The locator of a peer. Two are equal if the tokens and the parities of their epochs are: a
@@ -52,7 +52,7 @@ pub struct TunPeers {
 #[derive(Debug)]
 pub struct TunSide {
     tun: Tun,
-    inner: Inner<TokenLocator>,
+    inner: InnerSide<TokenLocator>,
     source_peers: Vec<PeerIndex>,
     /// The session of all messages of this process.
     session: u64,
@@ -89,7 +89,7 @@ pub enum TunSideError {
     Device(#[from] TunDeviceError),
     /// The inner side failed.
     #[error(transparent)]
-    Inner(#[from] InnerError),
+    InnerSide(#[from] InnerError),
     /// No random numbers.
     #[error("the system gives no random numbers")]
     NoRandom,
@@ -110,7 +110,7 @@ impl TunSide {
         if !random(&mut session) {
             return Err(TunSideError::NoRandom);
         }
-        let inner = Inner::new(private, peers.all, random)?;
+        let inner = InnerSide::new(private, peers.all, random)?;
         let v6 = device.addresses.iter().any(|(address, _)| address.is_ipv6());
         let mtu = device.mtu.unwrap_or(FIRST_MTU);
         Ok(TunSide {
@@ -131,7 +131,7 @@ impl TunSide {
 
     /// Sets the device's MTU to the least that the tunnel carries to any peer, so that the kernel
     /// informs senders, and programs make no packets that do not fit.
-    fn update_mtu(&mut self, tunnel: &dyn Tunnel) {
+    fn update_mtu(&mut self, tunnel: &dyn TunnelAccess) {
         let now = tunnel.now();
         if self.mtu_checked_at.is_some_and(|at| now.millis_since(at) < MTU_EVERY_MS) {
             return;
@@ -172,7 +172,7 @@ impl LocalSide for TunSide {
         poller.add(&self.tun, KEY)
     }
 
-    fn readable(&mut self, _key: u64, _poller: &Poller, tunnel: &mut dyn Tunnel) {
+    fn readable(&mut self, _key: u64, _poller: &Poller, tunnel: &mut dyn TunnelAccess) {
         let now = now(tunnel);
         let TunSide { tun, inner, packet, losses, session, .. } = self;
         let too_big = losses.too_big;
@@ -204,7 +204,7 @@ impl LocalSide for TunSide {
         &mut self,
         datagram: &TunnelDatagram<'_>,
         _poller: &Poller,
-        tunnel: &mut dyn Tunnel,
+        tunnel: &mut dyn TunnelAccess,
     ) {
         if datagram.channel != CHANNEL {
             return;
@@ -222,9 +222,14 @@ impl LocalSide for TunSide {
         }
     }
 
-    fn flush(&mut self, _tunnel: &mut dyn Tunnel) {}
+    fn flush(&mut self, _tunnel: &mut dyn TunnelAccess) {}
 
-    fn located(&mut self, peer: local::SourceIndex, token: PublicToken, tunnel: &mut dyn Tunnel) {
+    fn located(
+        &mut self,
+        peer: local::SourceIndex,
+        token: PublicToken,
+        tunnel: &mut dyn TunnelAccess,
+    ) {
         if let Some(peer) = self.source_peers.get(peer.0) {
             self.inner.set_locator(now(tunnel), *peer, Some(TokenLocator(token)));
         }
@@ -232,7 +237,7 @@ impl LocalSide for TunSide {
         self.timers(tunnel);
     }
 
-    fn ready(&mut self, tunnel: &mut dyn Tunnel) {
+    fn ready(&mut self, tunnel: &mut dyn TunnelAccess) {
         self.inner.retry_now(tunnel.now());
         self.mtu_checked_at = None;
         self.timers(tunnel);
@@ -242,7 +247,7 @@ impl LocalSide for TunSide {
         self.inner.next_timer()
     }
 
-    fn timers(&mut self, tunnel: &mut dyn Tunnel) {
+    fn timers(&mut self, tunnel: &mut dyn TunnelAccess) {
         let now = now(tunnel);
         let TunSide { inner, losses, session, .. } = self;
         inner.poll(now, &mut |to, body| losses.send(tunnel, to, *session, body));
@@ -284,7 +289,7 @@ impl LocalSide for TunSide {
 }
 
 impl Losses {
-    fn send(&mut self, tunnel: &mut dyn Tunnel, to: TokenLocator, session: u64, body: &[u8]) {
+    fn send(&mut self, tunnel: &mut dyn TunnelAccess, to: TokenLocator, session: u64, body: &[u8]) {
         let count = match tunnel.send(&to.0, session, CHANNEL, body) {
             Ok(()) => return,
             Err(SendError::TooBig { .. }) => &mut self.too_big,
@@ -312,7 +317,7 @@ fn peer_status(peer: &PeerStatus<TokenLocator>) -> Value {
 }
 
 /// The tunnel's time, and the wall clock's for the time stamps of initiations.
-fn now(tunnel: &dyn Tunnel) -> Now {
+fn now(tunnel: &dyn TunnelAccess) -> Now {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
     Now { instant: tunnel.now(), unix: UnixTime::from_millis(ms) }

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use socket2::SockFilter;
 
-use super::Endpoints;
+use super::FlowEndpoints;
 
 /// A comparison of one field: packets with another value are rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ struct FieldTest {
 }
 
 /// The filter for segments from `endpoints.vip` to `endpoints.local`.
-pub fn program(endpoints: &Endpoints) -> Vec<SockFilter> {
+pub fn program(endpoints: &FlowEndpoints) -> Vec<SockFilter> {
     code(endpoints).into_iter().map(|(code, jt, jf, k)| SockFilter::new(code, jt, jf, k)).collect()
 }
 
@@ -38,8 +38,8 @@ pub fn to_port(port: u16, is_v4: bool) -> [SockFilter; 5] {
 }
 
 /// The instructions as numbers, which tests can read.
-fn code(endpoints: &Endpoints) -> Vec<(u16, u8, u8, u32)> {
-    let Endpoints { local, vip } = endpoints;
+fn code(endpoints: &FlowEndpoints) -> Vec<(u16, u8, u8, u32)> {
+    let FlowEndpoints { local, vip } = endpoints;
     let mut tests = vec![FieldTest { load: LD_WORD, at: PACKET_TYPE, equals: PACKET_HOST }];
     match (vip.ip(), local.ip()) {
         (IpAddr::V4(vip), IpAddr::V4(local)) => {
@@ -158,8 +158,8 @@ mod tests {
         panic!("the program does not end");
     }
 
-    fn endpoints(local: &str, vip: &str) -> Endpoints {
-        Endpoints { local: local.parse().unwrap(), vip: vip.parse().unwrap() }
+    fn endpoints(local: &str, vip: &str) -> FlowEndpoints {
+        FlowEndpoints { local: local.parse().unwrap(), vip: vip.parse().unwrap() }
     }
 
     fn packet(from: SocketAddr, to: SocketAddr, options: usize) -> Vec<u8> {

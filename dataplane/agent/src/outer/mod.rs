@@ -57,7 +57,7 @@ pub fn check_vip(address: SocketAddr) -> Result<SocketAddr, &'static str> {
 
 /// The endpoints of the segments as this host sees them, before any NAT on the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Endpoints {
+pub struct FlowEndpoints {
     /// This host's address and the agent's port.
     pub local: SocketAddr,
     /// The VIP, of the same family.

@@ -13,7 +13,7 @@ use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, socket_with,
 use socket2::SockRef;
 
 use super::segment::{self, PseudoHeader};
-use super::{BATCH, Endpoints, SEGMENT_LEN_MAX, filter};
+use super::{BATCH, FlowEndpoints, SEGMENT_LEN_MAX, filter};
 
 /// Receives segments from the VIP.
 pub struct Receiver {
@@ -29,7 +29,7 @@ impl Receiver {
     ///
     /// # Errors
     /// The error of the system call, mostly because CAP_NET_RAW is missing.
-    pub fn open(endpoints: &Endpoints) -> io::Result<Self> {
+    pub fn open(endpoints: &FlowEndpoints) -> io::Result<Self> {
         let ether_type: u16 = if endpoints.vip.is_ipv4() { 0x0800 } else { 0x86dd };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let protocol = Protocol::from_raw(

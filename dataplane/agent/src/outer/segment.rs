@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use anyrelay_core::wire::{checksum, ipv4, tcp};
 
-use super::Endpoints;
+use super::FlowEndpoints;
 
 /// The sum of a pseudo header without the length, which is the same in both directions.
 #[derive(Clone, Copy, Debug)]
@@ -15,7 +15,7 @@ pub struct PseudoHeader {
 
 impl PseudoHeader {
     /// The sum for segments between `endpoints`.
-    pub fn new(endpoints: &Endpoints) -> Self {
+    pub fn new(endpoints: &FlowEndpoints) -> Self {
         let (local, vip) = (endpoints.local.ip(), endpoints.vip.ip());
         let sum = checksum::pseudo_header_of(local, vip, ipv4::PROTOCOL_TCP, 0);
         PseudoHeader { sum: checksum::fold(sum).into() }
@@ -85,8 +85,8 @@ const IPV6_HEADER_LEN: usize = 40;
 mod tests {
     use super::*;
 
-    fn endpoints(local: &str, vip: &str) -> Endpoints {
-        Endpoints { local: local.parse().unwrap(), vip: vip.parse().unwrap() }
+    fn endpoints(local: &str, vip: &str) -> FlowEndpoints {
+        FlowEndpoints { local: local.parse().unwrap(), vip: vip.parse().unwrap() }
     }
 
     #[test]

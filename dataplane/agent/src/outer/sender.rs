@@ -24,7 +24,7 @@ use super::deferred::{DEFERRED_MAX, Deferred};
 use super::errors::{self, TooBig};
 use super::path::PathMtu;
 use super::segment::{self, PseudoHeader};
-use super::{BATCH, Endpoints, SEGMENT_LEN_MAX, filter};
+use super::{BATCH, FlowEndpoints, SEGMENT_LEN_MAX, filter};
 use anyrelay_core::seq::SeqNum;
 use anyrelay_core::time::Instant;
 use anyrelay_core::tunnel::agent::OutgoingSegment;
@@ -64,7 +64,7 @@ impl Sender {
     ///
     /// # Errors
     /// The error of the system call, mostly because CAP_NET_RAW is missing.
-    pub fn open(endpoints: &Endpoints) -> io::Result<Self> {
+    pub fn open(endpoints: &FlowEndpoints) -> io::Result<Self> {
         let socket =
             Socket::new(Domain::for_address(endpoints.vip), Type::RAW, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;

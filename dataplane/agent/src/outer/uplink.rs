@@ -8,7 +8,7 @@ use anyrelay_core::time::Instant;
 
 use super::counts::UplinkCounts;
 use super::{
-    Endpoints, Firewall, FirewallError, Receiver, ReservePortError, ReservedPort, Sender, route,
+    Firewall, FirewallError, FlowEndpoints, Receiver, ReservePortError, ReservedPort, Sender, route,
 };
 
 /// The destination of an uplink, and the device that it must not use.
@@ -164,7 +164,7 @@ impl UplinkConfig {
 }
 
 fn sockets(vip: SocketAddr, local: IpAddr, port: u16) -> Result<(Receiver, Sender), UplinkError> {
-    let endpoints = Endpoints { local: (local, port).into(), vip };
+    let endpoints = FlowEndpoints { local: (local, port).into(), vip };
     // The receiver first, so that it misses no answer.
     let receiver = Receiver::open(&endpoints).map_err(UplinkError::Receiver)?;
     let sender = Sender::open(&endpoints).map_err(UplinkError::Sender)?;

@@ -124,17 +124,17 @@ fn query_server(name: &str, server: SocketAddr) -> Result<Result<TokenRecord, St
         socket.set_read_timeout(Some(left))?;
         let len = socket.recv(&mut buffer)?;
         match parse_response(id, name, buffer.get(..len).unwrap_or_default()) {
-            Response::Answer(answer) => return Ok(answer),
-            Response::Truncated => break,
-            Response::Failed(error) => return Err(QueryError::Failed(error)),
+            DnsResponse::Answer(answer) => return Ok(answer),
+            DnsResponse::Truncated => break,
+            DnsResponse::Failed(error) => return Err(QueryError::Failed(error)),
             // Not a response to this query: keep waiting.
-            Response::Other => {}
+            DnsResponse::Other => {}
         }
     }
     match parse_response(id, name, &over_tcp(&query, server)?) {
-        Response::Answer(answer) => Ok(answer),
-        Response::Failed(error) => Err(QueryError::Failed(error)),
-        Response::Truncated | Response::Other => {
+        DnsResponse::Answer(answer) => Ok(answer),
+        DnsResponse::Failed(error) => Err(QueryError::Failed(error)),
+        DnsResponse::Truncated | DnsResponse::Other => {
             Err(QueryError::Failed("no usable answer".to_owned()))
         }
     }
@@ -162,15 +162,15 @@ fn build_query(id: u16, name: &str) -> Option<Vec<u8>> {
     packet.build_bytes_vec().ok()
 }
 
-enum Response {
+enum DnsResponse {
     Answer(Result<TokenRecord, String>),
     Truncated,
     Failed(String),
     Other,
 }
 
-fn parse_response(id: u16, name: &str, bytes: &[u8]) -> Response {
-    let Ok(packet) = Packet::parse(bytes) else { return Response::Other };
+fn parse_response(id: u16, name: &str, bytes: &[u8]) -> DnsResponse {
+    let Ok(packet) = Packet::parse(bytes) else { return DnsResponse::Other };
     let asked = Name::new(name).is_ok_and(|name| {
         let same = |question: &Question<'_>| {
             let (a, b) = (question.qname.to_string(), name.to_string());
@@ -179,15 +179,15 @@ fn parse_response(id: u16, name: &str, bytes: &[u8]) -> Response {
         matches!(packet.questions.as_slice(), [question] if same(question))
     });
     if packet.id() != id || !packet.has_flags(PacketFlag::RESPONSE) || !asked {
-        return Response::Other;
+        return DnsResponse::Other;
     }
     if packet.has_flags(PacketFlag::TRUNCATION) {
-        return Response::Truncated;
+        return DnsResponse::Truncated;
     }
     match packet.rcode() {
         RCODE::NoError => {}
-        RCODE::NameError => return Response::Answer(Err("there is no such name".to_owned())),
-        other => return Response::Failed(format!("the server says {other:?}")),
+        RCODE::NameError => return DnsResponse::Answer(Err("there is no such name".to_owned())),
+        other => return DnsResponse::Failed(format!("the server says {other:?}")),
     }
     let mut reason = "it has no TXT record".to_owned();
     // After a CNAME the record has another name: the resolver has followed it.
@@ -197,12 +197,12 @@ fn parse_response(id: u16, name: &str, bytes: &[u8]) -> Response {
         match token_in(&text) {
             Ok(token) => {
                 let ttl = Duration::from_secs(record.ttl.into());
-                return Response::Answer(Ok(TokenRecord { token, ttl }));
+                return DnsResponse::Answer(Ok(TokenRecord { token, ttl }));
             }
             Err(error) => reason = format!("its TXT record is not a token: {error}"),
         }
     }
-    Response::Answer(Err(reason))
+    DnsResponse::Answer(Err(reason))
 }
 
 /// The name servers in the text of a resolv.conf; the local one when it names none.

@@ -10,7 +10,7 @@ use super::batch::{DatagramCounts, ReceiveBatch, SendBatch};
 use super::lru::Lru;
 use super::{CHANNELS_MAX, enlarge_buffers};
 use crate::inner::message::CHANNEL as INNER_CHANNEL;
-use crate::local::{LocalSide, PublicToken, SourceIndex, Tunnel, TunnelDatagram};
+use crate::local::{LocalSide, PublicToken, SourceIndex, TunnelAccess, TunnelDatagram};
 use crate::poller::Poller;
 
 /// Forwards datagrams from a local UDP address to a peer.
@@ -54,7 +54,7 @@ impl UdpConnect {
         })
     }
 
-    fn forward(&mut self, tunnel: &mut dyn Tunnel) {
+    fn forward(&mut self, tunnel: &mut dyn TunnelAccess) {
         let Some(peer) = self.peer else {
             self.not_sent += self.incoming.iter().count() as u64;
             return tunnel.locate(PEER);
@@ -77,7 +77,7 @@ impl UdpConnect {
     }
 
     /// Requests the location of a peer that has been silent for a while, as it may have moved.
-    fn locate_if_silent(&mut self, tunnel: &mut dyn Tunnel) {
+    fn locate_if_silent(&mut self, tunnel: &mut dyn TunnelAccess) {
         let now = tunnel.now();
         let since = *self.unanswered_since.get_or_insert(now);
         if now.millis_since(since) >= SILENCE_MS {
@@ -148,14 +148,14 @@ impl LocalSide for UdpConnect {
         poller.add(&self.socket, KEY)
     }
 
-    fn readable(&mut self, _: u64, _: &Poller, tunnel: &mut dyn Tunnel) {
+    fn readable(&mut self, _: u64, _: &Poller, tunnel: &mut dyn TunnelAccess) {
         // An ICMP error about an answer to a program that has ended needs no action.
         if self.incoming.fill(&self.socket).is_ok_and(|count| count > 0) {
             self.forward(tunnel);
         }
     }
 
-    fn received(&mut self, datagram: &TunnelDatagram<'_>, _: &Poller, _: &mut dyn Tunnel) {
+    fn received(&mut self, datagram: &TunnelDatagram<'_>, _: &Poller, _: &mut dyn TunnelAccess) {
         // Only the peer, and agents that it told, know the session.
         let ours = datagram.session == self.session;
         let Some(source) = ours.then(|| self.sources.source(datagram.channel)).flatten() else {
@@ -169,13 +169,13 @@ impl LocalSide for UdpConnect {
         self.outgoing.push(Some(source), datagram.body);
     }
 
-    fn flush(&mut self, _: &mut dyn Tunnel) {
+    fn flush(&mut self, _: &mut dyn TunnelAccess) {
         if !self.outgoing.is_empty() {
             self.outgoing.flush(&self.socket, &mut self.counts);
         }
     }
 
-    fn located(&mut self, _: SourceIndex, token: PublicToken, _: &mut dyn Tunnel) {
+    fn located(&mut self, _: SourceIndex, token: PublicToken, _: &mut dyn TunnelAccess) {
         self.peer = Some(token);
     }
 
@@ -183,7 +183,7 @@ impl LocalSide for UdpConnect {
         None
     }
 
-    fn timers(&mut self, _: &mut dyn Tunnel) {}
+    fn timers(&mut self, _: &mut dyn TunnelAccess) {}
 
     fn status(&self, _: Instant) -> serde_json::Value {
         json!({

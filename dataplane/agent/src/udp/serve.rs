@@ -9,7 +9,7 @@ use serde_json::json;
 use super::batch::{DatagramCounts, ReceiveBatch, SendBatch};
 use super::channels::Channels;
 use super::{CHANNELS_MAX, enlarge_buffers};
-use crate::local::{LocalSide, PublicToken, SendError, SourceIndex, Tunnel, TunnelDatagram};
+use crate::local::{LocalSide, PublicToken, SendError, SourceIndex, TunnelAccess, TunnelDatagram};
 use crate::poller::Poller;
 
 /// Forwards datagrams from peers to a UDP server.
@@ -105,7 +105,7 @@ impl LocalSide for UdpServe {
         Ok(())
     }
 
-    fn readable(&mut self, key: u64, _: &Poller, tunnel: &mut dyn Tunnel) {
+    fn readable(&mut self, key: u64, _: &Poller, tunnel: &mut dyn TunnelAccess) {
         let slot = key as usize;
         let Some(channel) = self.channels.get_mut(slot) else { return };
         channel.used = tunnel.now();
@@ -128,7 +128,7 @@ impl LocalSide for UdpServe {
         &mut self,
         datagram: &TunnelDatagram<'_>,
         poller: &Poller,
-        tunnel: &mut dyn Tunnel,
+        tunnel: &mut dyn TunnelAccess,
     ) {
         let key = (datagram.session, datagram.channel);
         let before = self.batch_slot;
@@ -144,19 +144,19 @@ impl LocalSide for UdpServe {
         self.outgoing.push(None, datagram.body);
     }
 
-    fn flush(&mut self, _: &mut dyn Tunnel) {
+    fn flush(&mut self, _: &mut dyn TunnelAccess) {
         if !self.outgoing.is_empty() {
             self.send_batch();
         }
     }
 
-    fn located(&mut self, _: SourceIndex, _: PublicToken, _: &mut dyn Tunnel) {}
+    fn located(&mut self, _: SourceIndex, _: PublicToken, _: &mut dyn TunnelAccess) {}
 
     fn next_timer(&self) -> Option<Instant> {
         None
     }
 
-    fn timers(&mut self, _: &mut dyn Tunnel) {}
+    fn timers(&mut self, _: &mut dyn TunnelAccess) {}
 
     fn status(&self, _: Instant) -> serde_json::Value {
         json!({

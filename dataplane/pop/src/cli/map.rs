@@ -16,7 +16,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::map_relay::{self, Line};
-use super::map_tunnel::{self, Moment, Question};
+use super::map_tunnel::{self, Moment, Query};
 use super::{Failure, print_json, say};
 use crate::control::load;
 use crate::worker::unix_now;
@@ -78,15 +78,15 @@ struct Mappings {
 
 #[derive(Serialize)]
 struct Tunnels {
-    tunnels: Vec<map_tunnel::Answer>,
+    tunnels: Vec<map_tunnel::TunnelAnswer>,
 }
 
 /// Prints the answer for `arguments`.
 pub(super) fn map(arguments: &MapArguments) -> Result<(), Failure> {
     let snapshot = load(&arguments.config, None)?;
-    let question = arguments.token.map(Question::Token);
-    if let Some(question) = question.or(arguments.agent.map(Question::Agent)) {
-        return map_tunnel(&snapshot, question, arguments);
+    let query = arguments.token.map(Query::Token);
+    if let Some(query) = query.or(arguments.agent.map(Query::Agent)) {
+        return map_tunnel(&snapshot, query, arguments);
     }
     let answer = match (arguments.client, arguments.egress, arguments.target) {
         (Some(client), ..) => {
@@ -132,16 +132,12 @@ fn tell_drop(reason: DropReason, json: bool) -> Result<(), Failure> {
 }
 
 /// Prints the answer about a tunnel.
-fn map_tunnel(
-    snapshot: &Snapshot,
-    question: Question,
-    arguments: &MapArguments,
-) -> Result<(), Failure> {
+fn map_tunnel(snapshot: &Snapshot, query: Query, arguments: &MapArguments) -> Result<(), Failure> {
     let now = unix_now(snapshot.config.pop.clock_offset_ms);
     let moment = Moment { now, tick: arguments.tick };
-    match map_tunnel::answer(snapshot, arguments.service.as_deref(), question, moment)? {
+    match map_tunnel::answer(snapshot, arguments.service.as_deref(), query, moment)? {
         Ok(tunnels) if arguments.json => print_json(&Tunnels { tunnels }),
-        Ok(tunnels) => tunnels.iter().flat_map(map_tunnel::Answer::lines).try_for_each(say),
+        Ok(tunnels) => tunnels.iter().flat_map(map_tunnel::TunnelAnswer::lines).try_for_each(say),
         Err(reason) => tell_drop(reason, arguments.json),
     }
 }

@@ -16,7 +16,7 @@ use super::Failure;
 
 /// The subject of the query.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Question {
+pub(super) enum Query {
     /// The contents of the token, and its agent's numbers.
     Token(PublicToken),
     /// The numbers of the agent with this address, as POPs see it.
@@ -34,7 +34,7 @@ pub(super) struct Moment {
 
 /// The answer for one tunnel.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Answer {
+pub(super) struct TunnelAnswer {
     service: String,
     vip: String,
     agent: String,
@@ -77,21 +77,22 @@ struct Holds {
 pub(super) fn answer(
     snapshot: &Snapshot,
     service: Option<&str>,
-    question: Question,
+    query: Query,
     moment: Moment,
-) -> Result<Result<Vec<Answer>, DropReason>, Failure> {
+) -> Result<Result<Vec<TunnelAnswer>, DropReason>, Failure> {
     let tunnels = wanted(snapshot, service)?;
-    Ok(match question {
-        Question::Token(token) => of_token(&tunnels, token, moment).map(|answer| vec![answer]),
-        Question::Agent(agent) => {
+    Ok(match query {
+        Query::Token(token) => of_token(&tunnels, token, moment).map(|answer| vec![answer]),
+        Query::Agent(agent) => {
             if !snapshot.client_ok(agent.ip()) {
                 return Ok(Err(DropReason::SourceNotAllowed));
             }
             let family = Family::of(agent.ip());
             let vips =
                 tunnels.iter().filter_map(|tunnel| Some((tunnel, tunnel.service.vip(family)?)));
-            let answers: Vec<_> =
-                vips.map(|(tunnel, vip)| Answer::new(tunnel, vip, agent, None, moment)).collect();
+            let answers: Vec<_> = vips
+                .map(|(tunnel, vip)| TunnelAnswer::new(tunnel, vip, agent, None, moment))
+                .collect();
             if answers.is_empty() { Err(DropReason::DestinationFamily) } else { Ok(answers) }
         }
     })
@@ -115,14 +116,18 @@ fn wanted<'a>(snapshot: &'a Snapshot, name: Option<&str>) -> Result<Vec<&'a Tunn
 }
 
 /// Opens `token` with the keys of each of `tunnels`: those of at most one fit.
-fn of_token(tunnels: &[&Tunnel], token: PublicToken, moment: Moment) -> Result<Answer, DropReason> {
+fn of_token(
+    tunnels: &[&Tunnel],
+    token: PublicToken,
+    moment: Moment,
+) -> Result<TunnelAnswer, DropReason> {
     let family = token.token.family();
     let mut why = DropReason::DestinationFamily;
     for tunnel in tunnels {
         let Some(vip) = tunnel.service.vip(family) else { continue };
         match vip.tokens.open(moment.now, token.epoch % 2 == 1, &token.token) {
             Ok(holds) if holds.epoch == token.epoch => {
-                return Ok(Answer::new(tunnel, vip, holds.agent, Some(holds), moment));
+                return Ok(TunnelAnswer::new(tunnel, vip, holds.agent, Some(holds), moment));
             }
             Err(TokenError::Epoch) if why != DropReason::DestinationToken => {
                 why = DropReason::DestinationTokenEpoch;
@@ -134,7 +139,7 @@ fn of_token(tunnels: &[&Tunnel], token: PublicToken, moment: Moment) -> Result<A
     Err(why)
 }
 
-impl Answer {
+impl TunnelAnswer {
     fn new(
         tunnel: &Tunnel,
         vip: &TunnelVip,
@@ -160,7 +165,7 @@ impl Answer {
             sent_ticks: [*SENT_TICKS.start(), *SENT_TICKS.end()],
             data_down_ack: numbers.down_ack.0,
         });
-        Answer {
+        TunnelAnswer {
             service: tunnel.name.clone(),
             vip: vip.addr.to_string(),
             agent: agent.to_string(),
@@ -179,7 +184,7 @@ impl Answer {
 
     /// The answer as lines of text.
     pub(super) fn lines(&self) -> Vec<String> {
-        let Answer { service, vip, agent, tick, start, stride, .. } = self;
+        let TunnelAnswer { service, vip, agent, tick, start, stride, .. } = self;
         let mut head = format!("service {service} vip {vip} agent {agent}");
         if let Some(Holds { epoch, pop, tenant, tenant_may_use_it, base, .. }) = &self.token {
             head += &format!(" tenant {tenant} token of epoch {epoch} from POP {pop} base {base}");

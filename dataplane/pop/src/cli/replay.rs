@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::Failure;
 use crate::control::load;
-use crate::replay::{self, Options, ReplayError};
+use crate::replay::{self, ReplayError, ReplayOptions};
 
 /// The arguments of `replay`.
 #[derive(Debug, Args)]
@@ -36,7 +36,7 @@ pub(super) struct ReplayArguments {
 /// Replays by `arguments`.
 pub(super) fn replay(arguments: &ReplayArguments) -> Result<(), Failure> {
     let snapshot = load(&arguments.config, None)?;
-    let options = Options {
+    let options = ReplayOptions {
         input: arguments.input.clone(),
         output: arguments.output.clone(),
         port: arguments.port.clone(),

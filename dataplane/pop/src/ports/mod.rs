@@ -231,7 +231,7 @@ impl OpenedPorts {
         device: &Device,
         tx_rings: u16,
     ) -> Result<(), PortError> {
-        let mut settings = dpdk::PortConfig::new(self.pool.pool.clone());
+        let mut settings = dpdk::PortSettings::new(self.pool.pool.clone());
         settings.rx_queues = config.queues;
         settings.tx_queues = tx_rings.max(1);
         settings.mtu = config.mtu;
@@ -256,7 +256,7 @@ impl OpenedPorts {
 }
 
 /// The capacity of a NIC's rings, in frame buffers. Virtual ports copy frames, or have other rings.
-fn ring_buffers(device: &Device, has: &Capabilities, settings: &dpdk::PortConfig) -> usize {
+fn ring_buffers(device: &Device, has: &Capabilities, settings: &dpdk::PortSettings) -> usize {
     if matches!(device, Device::Virtual { .. }) {
         return 0;
     }

@@ -12,15 +12,15 @@ use super::describe::{number, segment_words};
 
 /// Describes the datagram at the start of `bytes`.
 pub(super) fn datagram(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
-    let Some(ip) = Header::parse(bytes) else {
+    let Some(ip) = FixedHeader::parse(bytes) else {
         return write!(f, "IPv6, malformed, {} bytes", bytes.len());
     };
-    let Header { src, dst, claimed, .. } = ip;
+    let FixedHeader { src, dst, claimed, .. } = ip;
     let there = bytes.len().saturating_sub(HEADER_LEN);
     // The captured part, without Ethernet's padding.
     let payload = bytes.get(HEADER_LEN..).unwrap_or_default();
     let payload = payload.get(..claimed).unwrap_or(payload);
-    let upper = Upper::find(ip.next_header, payload);
+    let upper = UpperLayer::find(ip.next_header, payload);
     let rest = payload.get(upper.at..).unwrap_or_default();
     let segment =
         (upper.protocol == TCP && !upper.is_later_fragment).then(|| Tcp::parse(rest)).flatten();
@@ -46,7 +46,7 @@ pub(super) fn datagram(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result 
 }
 
 /// A fixed header, whose payload may be truncated.
-struct Header {
+struct FixedHeader {
     src: Ipv6Addr,
     dst: Ipv6Addr,
     next_header: u8,
@@ -54,8 +54,8 @@ struct Header {
     claimed: usize,
 }
 
-impl Header {
-    fn parse(bytes: &[u8]) -> Option<Header> {
+impl FixedHeader {
+    fn parse(bytes: &[u8]) -> Option<FixedHeader> {
         let head: &[u8; HEADER_LEN] = bytes.first_chunk()?;
         if head[0] >> 4 != 6 {
             return None;
@@ -64,7 +64,7 @@ impl Header {
             let octets = head.get(at..).and_then(|rest| rest.first_chunk::<16>());
             Ipv6Addr::from(octets.copied().unwrap_or_default())
         };
-        Some(Header {
+        Some(FixedHeader {
             src: address(8),
             dst: address(24),
             next_header: head[6],
@@ -74,7 +74,7 @@ impl Header {
 }
 
 /// The upper-layer header after the extension headers.
-struct Upper {
+struct UpperLayer {
     protocol: u8,
     /// Its offset in the payload.
     at: usize,
@@ -83,10 +83,14 @@ struct Upper {
     is_later_fragment: bool,
 }
 
-impl Upper {
-    fn find(next_header: u8, payload: &[u8]) -> Upper {
-        let mut upper =
-            Upper { protocol: next_header, at: 0, is_fragment: false, is_later_fragment: false };
+impl UpperLayer {
+    fn find(next_header: u8, payload: &[u8]) -> UpperLayer {
+        let mut upper = UpperLayer {
+            protocol: next_header,
+            at: 0,
+            is_fragment: false,
+            is_later_fragment: false,
+        };
         for _ in 0..EXTENSIONS_MAX {
             let Some(header) = payload.get(upper.at..upper.at + 8) else { break };
             let len = match upper.protocol {
@@ -140,7 +144,7 @@ fn icmp_words(
         _ => return write!(f, "type {kind} code {code}"),
     }
     let quote = message.get(8..).unwrap_or_default();
-    let Some(ip) = Header::parse(quote) else { return Ok(()) };
+    let Some(ip) = FixedHeader::parse(quote) else { return Ok(()) };
     match quote.get(HEADER_LEN..) {
         Some(ports) if ports.len() >= 4 && ip.next_header == TCP => {
             let (src, dst) = (number(ports, 0, 2) as u16, number(ports, 2, 2) as u16);

@@ -37,7 +37,7 @@ pub const POLL_INTERVAL_NS: u64 = 100_000_000;
 
 /// The options of a replay.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
+pub struct ReplayOptions {
     /// The capture to read.
     pub input: PathBuf,
     /// The capture to write.
@@ -103,7 +103,7 @@ pub enum ReplayError {
 /// truncated within a record is replayed up to that record.
 pub fn replay(
     snapshot: &Snapshot,
-    options: &Options,
+    options: &ReplayOptions,
     told: &mut impl Write,
 ) -> Result<(), ReplayError> {
     let inputs = Inputs::new(snapshot, options)?;
@@ -137,7 +137,7 @@ struct Inputs {
 }
 
 impl Inputs {
-    fn new(snapshot: &Snapshot, options: &Options) -> Result<Self, ReplayError> {
+    fn new(snapshot: &Snapshot, options: &ReplayOptions) -> Result<Self, ReplayError> {
         let config = &snapshot.config;
         let file = || config.file.clone();
         let mut macs: Vec<_> =
@@ -286,7 +286,7 @@ impl<'a, T: Write> Run<'a, T> {
         Ok(())
     }
 
-    fn finish(mut self, options: &Options) -> Result<(), ReplayError> {
+    fn finish(mut self, options: &ReplayOptions) -> Result<(), ReplayError> {
         self.writer.flush()?;
         let counts = Counts::new(self.snapshot, &self.counters);
         for line in counts.lines() {

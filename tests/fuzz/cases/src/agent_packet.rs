@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use anyrelay_agent::inner::{message, packet};
-use anyrelay_agent::outer::{Endpoints, segment};
+use anyrelay_agent::outer::{FlowEndpoints, segment};
 
 /// Runs one input.
 pub fn run(input: &[u8]) {
@@ -16,7 +16,8 @@ pub fn run(input: &[u8]) {
         for (local, vip) in
             [("192.0.2.7:7", "203.0.113.20:443"), ("[2600::7]:7", "[2001:db8::20]:443")]
         {
-            let endpoints = Endpoints { local: local.parse().unwrap(), vip: vip.parse().unwrap() };
+            let endpoints =
+                FlowEndpoints { local: local.parse().unwrap(), vip: vip.parse().unwrap() };
             let pseudo = segment::PseudoHeader::new(&endpoints);
             let _ = pseudo.holds(found);
             let mut filled = found.to_vec();

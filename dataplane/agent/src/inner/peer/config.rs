@@ -36,12 +36,12 @@ pub struct PeerStatus<P> {
     /// The time since the last authentic message, in milliseconds.
     pub heard_ms_ago: Option<u64>,
     /// Packets and bytes, without the overhead of sealing.
-    pub traffic: Traffic,
+    pub traffic: PeerTraffic,
 }
 
 /// Packets and bytes to and from a peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Traffic {
+pub struct PeerTraffic {
     /// Packets sent, without keepalives.
     pub sent_packets: u64,
     /// Bytes of these packets.

@@ -18,11 +18,11 @@ use super::keys::PublicKey;
 use super::message::Index;
 use super::replay::CounterState;
 use super::routes::PeerIndex;
-use super::session::{ACCEPT_MS, OpenError, Session};
+use super::session::{ACCEPT_MS, PacketError, Session};
 use super::shared::Shared;
 use handshake::Handshaking;
 
-pub use config::{PeerConfig, PeerStatus, Traffic};
+pub use config::{PeerConfig, PeerStatus, PeerTraffic};
 
 /// The locator of a peer, to which messages are sent.
 pub trait Locator: Copy + Eq + Hash {}
@@ -58,7 +58,7 @@ pub(super) struct Peer<P> {
     sent_at: Option<Instant>,
     heard_at: Option<Instant>,
     bucket: Bucket,
-    traffic: Traffic,
+    traffic: PeerTraffic,
 }
 
 impl<P: Locator> Peer<P> {
@@ -79,7 +79,7 @@ impl<P: Locator> Peer<P> {
             sent_at: None,
             heard_at: None,
             bucket: Bucket::new(),
-            traffic: Traffic::default(),
+            traffic: PeerTraffic::default(),
         }
     }
 
@@ -207,9 +207,9 @@ impl<P: Locator> Peer<P> {
             Ok(opened) => opened,
             Err(error) => {
                 shared.drops.count(match error {
-                    OpenError::Expired => InnerDrop::Expired,
-                    OpenError::Replayed => InnerDrop::Replayed,
-                    OpenError::NotAuthentic => InnerDrop::NotAuthentic,
+                    PacketError::Expired => InnerDrop::Expired,
+                    PacketError::Replayed => InnerDrop::Replayed,
+                    PacketError::NotAuthentic => InnerDrop::NotAuthentic,
                 });
                 return None;
             }

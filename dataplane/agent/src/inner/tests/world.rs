@@ -7,7 +7,7 @@ use anyrelay_core::time::{Instant, Now, UnixTime};
 
 use crate::inner::counters::InnerDrop;
 use crate::inner::keys::{PresharedKey, PrivateKey, PublicKey};
-use crate::inner::{Inner, PeerConfig};
+use crate::inner::{InnerSide, PeerConfig};
 
 /// No numbers, with the type that comparisons need.
 pub const NOTHING: [u64; 0] = [];
@@ -65,7 +65,7 @@ pub struct World {
     pub now_ms: u64,
     pub network: Network,
     pub rng: Rng,
-    pub sides: Vec<Inner<Locator>>,
+    pub sides: Vec<InnerSide<Locator>>,
     /// The side at each locator.
     pub locators: HashMap<Locator, usize>,
     /// Packets delivered to each side's device.
@@ -142,13 +142,13 @@ impl World {
         World::new(seed, network, vec![vec![peer(1, Some(101))], vec![peer(0, Some(100))]])
     }
 
-    pub fn side(&mut self, side: usize, peers: Vec<PeerConfig<Locator>>) -> Inner<Locator> {
+    pub fn side(&mut self, side: usize, peers: Vec<PeerConfig<Locator>>) -> InnerSide<Locator> {
         let mut rng = Rng(self.rng.next());
         let random = move |bytes: &mut [u8]| {
             bytes.fill_with(|| rng.next() as u8);
             true
         };
-        Inner::new(private(side), peers, Box::new(random)).unwrap()
+        InnerSide::new(private(side), peers, Box::new(random)).unwrap()
     }
 
     /// Replaces a side by a new one without state, like a restarted process.
@@ -219,7 +219,7 @@ impl World {
     fn with(
         &mut self,
         side: usize,
-        act: impl FnOnce(&mut Inner<Locator>, Now, &mut crate::inner::Out<'_, Locator>),
+        act: impl FnOnce(&mut InnerSide<Locator>, Now, &mut crate::inner::Out<'_, Locator>),
     ) {
         let (now, from) = (self.now(), self.locator_of(side));
         let mut sent = Vec::new();
