@@ -1,9 +1,10 @@
 //! Nanoseconds per packet of the whole engine: `Pop::handle_burst` with bursts of 32 of the
 //! smallest segments, of many clients.
 //!
-//! `cargo bench -p anyrelay-core --bench engine`; the shown time is that of a burst, and the rate is
-//! in packets. At the end it prints the cost of packets of relays with IPv6 and of tunnels relative
-//! to a relayed one, from interleaved runs. `receive` is the share of filling frames, like a port.
+//! `cargo bench -p anyrelay-core --bench engine`; the shown time is that of a burst, and the rate
+//! is in packets. At the end it prints the cost of packets of relays with IPv6 and of tunnels
+//! relative to a relayed one, from interleaved runs. `receive` is the share of filling frames, like
+//! a port.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a failure ends the bench")]
 
 mod buffer;

@@ -32,7 +32,8 @@ struct Arguments {
     #[arg(long, global = true)]
     json: Option<PathBuf>,
     /// How often each program runs.
-    #[arg(long, global = true, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, global = true, default_value_t = 5)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// The commit that is measured.
     #[arg(long, global = true, default_value = "unknown")]

@@ -100,7 +100,8 @@ fn gro_does_not_merge_datagrams() {
     let tunnels = Tunnels::start(TunnelLab::builder().pops(1).sites(sites).build().unwrap());
     let host = &tunnels.lab.site(0).host;
     // Packets wait for others of their kind.
-    let wait = "cd /sys/class/net/net0 && echo 1000000 >gro_flush_timeout && echo 10 >napi_defer_hard_irqs";
+    let wait = "cd /sys/class/net/net0 && \
+                echo 1000000 >gro_flush_timeout && echo 10 >napi_defer_hard_irqs";
     command::run(host.command("sh").args(["-c", wait])).unwrap();
     let firewall = Firewall::new(host).unwrap();
     firewall.count("merged", "ip saddr 203.0.113.20 meta length > 450").unwrap();

@@ -76,8 +76,9 @@ impl fmt::Display for Counts {
             f,
             "{} frames, {} of them in {} bursts; {} datagrams of agents; {} damaged segments found \
              out by hosts; {} ICMP errors passed on, {} in both cases; {} segments passed with \
-             extension headers, {} headers and quotes refused; {} SYNs limited; {} connections from \
-             a port used before, {} of their SYNs challenged, {} with another's egress; {} hours simulated",
+             extension headers, {} headers and quotes refused; {} SYNs limited; {} connections \
+             from a port used before, {} of their SYNs challenged, {} with another's egress; \
+             {} hours simulated",
             self.frames,
             self.in_bursts,
             self.bursts,

@@ -61,7 +61,8 @@ impl fmt::Display for Round {
         let Round { ours, phantun } = self;
         write!(
             f,
-            "us per datagram: connect {:.2} and {:.2}, serve {:.2} and {:.2}; ratios {:.2} and {:.2}",
+            "us per datagram: connect {:.2} and {:.2}, serve {:.2} and {:.2}; \
+             ratios {:.2} and {:.2}",
             ours.connect_us,
             phantun.connect_us,
             ours.serve_us,

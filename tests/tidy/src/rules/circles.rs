@@ -1,4 +1,4 @@
-//! No files of core name each other in a circle, also not through others.
+//! No circle of files in core, in which each file names the next and the last names the first.
 
 use crate::modules::Package;
 use crate::{Tree, Violation};
@@ -6,8 +6,8 @@ use crate::{Tree, Violation};
 const RULE: &str = "circles";
 const SOURCE: &str = "core/src/";
 
-/// Checks the files of core; [`crate::modules`] says which names count. An import by `*` hides
-/// what it names, so it counts as a violation too.
+/// Checks the files of core; [`crate::modules`] says which names count. A glob
+/// import does not state its names, so it counts as a violation too.
 pub fn check(tree: &Tree) -> Vec<Violation> {
     let package = Package::read(tree, SOURCE);
     let mut found = Vec::new();
@@ -21,8 +21,8 @@ pub fn check(tree: &Tree) -> Vec<Violation> {
             });
             let (line, owner) = reference.unwrap_or((1, at));
             let text = format!(
-                "names {}, which names this file, in a circle of {} files: move the shared part \
-                 into a file that names neither",
+                "names {}, in a circle of {} files: move the shared part into a file that names \
+                 neither",
                 package.files[owner].path,
                 circle.len()
             );

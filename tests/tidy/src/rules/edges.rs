@@ -8,8 +8,8 @@ use crate::{Tree, Violation};
 const RULE: &str = "edges";
 const HEADING: &str = "Allowed edges, and no others:";
 
-/// Checks every manifest against the block of edges, and that the block and the table of rooms
-/// have nothing that does not exist.
+/// Checks every manifest against the block of edges. Every package in the block and every path in
+/// the table of rooms must exist.
 pub fn check(tree: &Tree) -> Vec<Violation> {
     let document = tree.file(ARCHITECTURE).map_or("", |file| &file.text);
     let lines = document::block(document, HEADING);

@@ -1,4 +1,4 @@
-//! The rules. Each takes the tree and returns what breaks it.
+//! The rules. Each takes the tree and returns its violations.
 
 pub mod circles;
 pub mod edges;

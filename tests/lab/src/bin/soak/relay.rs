@@ -265,8 +265,8 @@ pub struct Outcome {
 impl Outcome {
     pub fn table(&self) -> String {
         format!(
-            "relay: {} connections, {} broken; {} MB of hashed bodies, longest stall {} ms\n       {} \
-             flips, {} kills, {} reloads\n",
+            "relay: {} connections, {} broken; {} MB of hashed bodies, longest stall {} ms\n       \
+             {} flips, {} kills, {} reloads\n",
             self.connections,
             self.broken,
             self.bytes / 1_000_000,

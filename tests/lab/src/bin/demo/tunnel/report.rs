@@ -42,6 +42,8 @@ impl Demo {
         let run = &self.run;
         let (sent, received, lost_outside_kill) = self.stream();
         let mbit_s = |kind| tenths(run.mbit_s(kind, self.script.length));
+        let dead_route_seconds: Vec<_> =
+            run.dead_times.iter().map(|(from, to)| [hundredths(*from), hundredths(*to)]).collect();
         json!({ "tunnel": {
             "sent": sent,
             "received": received,
@@ -52,7 +54,7 @@ impl Demo {
             "longest_gap_ms": milliseconds(self.longest_gap()),
             "mbit_s": mbit_s(STREAM),
             "conntrack_invalid": run.conntrack_invalid,
-            "dead_route_seconds": run.dead_times.iter().map(|(from, to)| [hundredths(*from), hundredths(*to)]).collect::<Vec<_>>(),
+            "dead_route_seconds": dead_route_seconds,
             "flips": run.counts.flips.len(),
             "kills": run.counts.kills.len(),
             "idle_survived": run.idle.survived,
