@@ -4,7 +4,7 @@ use super::*;
 
 const MISTAKES: &Mistakes = &[
     // The form of the file.
-    ("[pop]", "[pop", "", "line 2"),
+    ("[pop]", "\n[pop", "", "line 2"),
     ("id = 1\n", "id = 1\nid = 1\n", "", "duplicate key"),
     ("id = 1\n", "", "pop", "missing field `id`"),
     ("id = 1\n", "id = 1\nuid = 2\n", "pop.uid", "unknown field `uid`"),
@@ -224,16 +224,17 @@ fn a_file_without_ports_and_workers_says_so() {
 #[test]
 fn lists_that_are_too_long_are_reported() {
     let many_ports = |i: usize| {
-        let (name, address) = (format!("p{i}"), format!("10.{i}.0.2/24"));
-        port((&name, &format!("d{i}"), "both"), &[&address], &[&format!("10.{i}.0.1")])
+        let port = port(&format!("p{i}"), "both", &[&format!("10.{i}.0.2/24")]);
+        format!("[[port]]\n{}", port.with("gateways", [format!("10.{i}.0.1")]))
     };
+    let many_workers = |i: usize| format!("[[worker]]\n{}", worker::<&str>(i, &[]));
     let many =
         |count: usize, make: &dyn Fn(usize) -> String| (0..count).map(make).collect::<String>();
     let targets: Vec<_> = (1..=65).map(|i| format!("'198.51.100.2:{i}'")).collect();
     let texts = [
         (many(17, &many_ports), "17 ports are more than the 16"),
         (many(257, &|i| relay_number("r", i)), "257 services are more than the 256"),
-        (many(65, &|i| worker(i, &[])), "65 workers are more than the 64"),
+        (many(65, &many_workers), "65 workers are more than the 64"),
         (
             relay_number("r", 0).replace("\"198.51.100.1:1\"", &targets.join(",")),
             "65 targets are more than the 64",

@@ -11,61 +11,48 @@ use std::sync::LazyLock;
 
 use super::*;
 use crate::net::MAX_SERVICES;
-use text::{edit, port, relay, relay_number, worker};
+use anyrelay_kit::config::{Egress, PopConfig, Table, port, relay, tunnel, worker};
+use text::{edit, relay_number};
 
 /// A config without mistakes or warnings that uses every table but those of tunnels.
 pub(crate) static GOOD: LazyLock<String> = LazyLock::new(|| {
-    let wan = ("wan", "net_af_packet0,iface=p1c", "client");
-    let lan = ("lan", "0000:01:00.0", "target");
-    let pool = "{ pool = \"100.64.8.0/24\" }";
+    let wan = port("wan", "client", &["192.0.2.2/24"])
+        .with("device", "net_af_packet0,iface=p1c")
+        .with("gateways", ["192.0.2.1"])
+        .with("gateway_macs", ["02:00:00:00:01:01"])
+        .with("mac", "02:00:00:00:00:01")
+        .with("mtu", 1500)
+        .with("queues", 2);
+    let lan = port("lan", "target", &["10.1.0.2/24", "10.1.1.2/31"])
+        .with("device", "0000:01:00.0")
+        .with("gateways", ["10.1.0.1"]);
+    let pool = Egress::Pool("100.64.8.0/24");
     let targets = ["198.51.100.10:8443", "198.51.100.9:8443"];
-    [
-        HEAD,
-        &port(wan, &["192.0.2.2/24"], &["192.0.2.1"]),
-        "gateway_macs = [\"02:00:00:00:01:01\"]\nmac = \"02:00:00:00:00:01\"\n",
-        "mtu = 1500\nqueues = 2\n",
-        &port(lan, &["10.1.0.2/24", "10.1.1.2/31"], &["10.1.0.1"]),
-        &worker(0, &["wan:0", "lan:0"]),
-        &worker(1, &["wan:1"]),
-        &relay("web", "203.0.113.10:443", &targets, pool),
-        "mss = 1400\n",
-        &relay("mail", "203.0.113.10:25", &["198.51.100.10:25"], pool),
-        &relay("raw", "203.0.113.11:443", &["198.51.100.10:8443"], "\"transparent\""),
-    ]
-    .concat()
+    let web = relay("web", "203.0.113.10:443", &targets, pool).with("mss", 1400);
+    PopConfig::new("pop1", 1, &[wan, lan])
+        .set("private_clients", false)
+        .set("drain_seconds", 0)
+        .set("fragments", "drop")
+        .set("icmp_mtu_floor", 552)
+        .edit(|config| config.workers.push(worker(1, &["wan:1"])))
+        .other("dpdk", dpdk())
+        .other("layout", Table::default().with("kind", "pipeline").with("idle", "backoff"))
+        .limit("rst_per_second", 10)
+        .limit("variant_per_second", 10)
+        .limit("echo_per_second", 10)
+        .limit("icmp_per_second", 10)
+        .limit("pending_rsts", 64)
+        .relay(web)
+        .relay(relay("mail", "203.0.113.10:25", &["198.51.100.10:25"], pool))
+        .relay(relay("raw", "203.0.113.11:443", &["198.51.100.10:8443"], Egress::Transparent))
+        .other("metrics", Table::default().with("listen", "127.0.0.1:9100"))
+        .text()
 });
 
-/// The tables of [`GOOD`] that occur once.
-const HEAD: &str = r#"
-[pop]
-name = "pop1"
-id = 1
-keys = "keys.toml"
-private_clients = false
-drain_seconds = 0
-fragments = "drop"
-icmp_mtu_floor = 552
-
-[dpdk]
-hugepages = false
-memory_mb = 128
-mbufs = 8192
-args = []
-
-[layout]
-kind = "pipeline"
-idle = "backoff"
-
-[limits]
-rst_per_second = 10
-variant_per_second = 10
-echo_per_second = 10
-icmp_per_second = 10
-pending_rsts = 64
-
-[metrics]
-listen = "127.0.0.1:9100"
-"#;
+fn dpdk() -> Table {
+    let table = Table::default().with("hugepages", false).with("memory_mb", 128);
+    table.with("mbufs", 8192).with("args", Vec::<&str>::new())
+}
 
 pub(crate) fn good() -> Config {
     Config::parse("pop.toml", &GOOD).unwrap()
@@ -83,52 +70,40 @@ pub(crate) fn reassembling(lines: &str) -> String {
 
 /// [`GOOD`] with two tunnels.
 pub(crate) fn tunnelling() -> String {
-    let good = with("keys = \"keys.toml\"\n", "keys = \"keys.toml\"\ntenants = \"tenants.toml\"\n");
-    good + TUNNELS
+    let keys = "keys = \"keys.toml\"\n";
+    let good = with(keys, &format!("{keys}tenants = \"tenants.toml\"\n"));
+    let tun = tunnel("tun", &["203.0.113.20:443", "[2001:db8::20]:443"])
+        .with("tenants", ["acme", "zorg"])
+        .with("tick_ms", 8000)
+        .with("stride", 4096)
+        .with("lag", 4)
+        .with("offset", 16384)
+        .with("tunnel_mtu", 1400);
+    let second = tunnel("second", &["203.0.113.10:444"]);
+    format!("{good}\n[[tunnel]]\n{tun}\n[[tunnel]]\n{second}")
 }
-
-const TUNNELS: &str = r#"
-[[tunnel]]
-name = "tun"
-vip4 = "203.0.113.20:443"
-vip6 = "[2001:db8::20]:443"
-tenants = ["acme", "zorg"]
-tick_ms = 8000
-stride = 4096
-lag = 4
-offset = 16384
-tunnel_mtu = 1400
-
-[[tunnel]]
-name = "second"
-vip4 = "203.0.113.10:444"
-"#;
 
 /// A config without mistakes or warnings, with a relay of each mode that has IPv6, and one without.
 pub(crate) static IPV6: LazyLock<String> = LazyLock::new(|| {
-    let prefix = "{ prefix = \"2001:db8:64::/64\" }";
+    let wan = port("wan", "client", &["192.0.2.2/24", "2001:db8:1::2/64"])
+        .with("gateways", ["192.0.2.1", "fe80::1"]);
+    let lan = port("lan", "target", &["10.1.0.2/24", "2001:db8:2::2/64"])
+        .with("gateways", ["10.1.0.1", "2001:db8:2::1"]);
+    let prefix = Egress::Prefix("2001:db8:64::/64");
     let targets = ["[2001:db8:5::2]:8443", "[2001:db8:5::1]:8443"];
-    [
-        "[pop]\nname = \"pop1\"\nid = 1\nkeys = \"keys.toml\"\n",
-        &port(
-            ("wan", "wan", "client"),
-            &["192.0.2.2/24", "2001:db8:1::2/64"],
-            &["192.0.2.1", "fe80::1"],
-        ),
-        &port(
-            ("lan", "lan", "target"),
-            &["10.1.0.2/24", "2001:db8:2::2/64"],
-            &["10.1.0.1", "2001:db8:2::1"],
-        ),
-        &worker(0, &["wan:0", "lan:0"]),
-        &relay("old", "203.0.113.10:80", &["198.51.100.10:80"], "{ pool = \"100.64.8.0/24\" }"),
-        &relay("web", "203.0.113.10:443", &targets, prefix),
-        "mss = 1400\n",
-        &relay("mail", "203.0.113.10:25", &["[2001:db8:5::1]:25"], prefix),
-        &relay("raw", "[2001:db8::10]:443", &["[2001:db8:5::1]:8443"], "\"transparent\""),
-        &relay("raw2", "[2001:db8::10]:80", &["[2001:db8:5::9]:80"], "\"transparent\""),
-    ]
-    .concat()
+    let raw = |name, vip, target| relay(name, vip, &[target], Egress::Transparent);
+    PopConfig::new("pop1", 1, &[wan, lan])
+        .relay(relay(
+            "old",
+            "203.0.113.10:80",
+            &["198.51.100.10:80"],
+            Egress::Pool("100.64.8.0/24"),
+        ))
+        .relay(relay("web", "203.0.113.10:443", &targets, prefix).with("mss", 1400))
+        .relay(relay("mail", "203.0.113.10:25", &["[2001:db8:5::1]:25"], prefix))
+        .relay(raw("raw", "[2001:db8::10]:443", "[2001:db8:5::1]:8443"))
+        .relay(raw("raw2", "[2001:db8::10]:80", "[2001:db8:5::9]:80"))
+        .text()
 });
 
 /// The egress of the relay `web` in [`IPV6`], for edits of that one alone.
@@ -178,13 +153,9 @@ fn a_good_config_is_read_whole() {
 #[test]
 fn a_port_that_only_receives_needs_no_gateway() {
     let text = |first: &str, second: &str, gateways: &[&str]| {
-        [
-            "pop = { name = \"p\", id = 0, keys = \"k\" }",
-            &port(("a", "d", first), &["192.0.2.2/24"], &[]),
-            &port(("b", "e", second), &["10.1.0.2/24"], gateways),
-            &worker(0, &["a:0", "b:0"]),
-        ]
-        .concat()
+        let first = port("a", first, &["192.0.2.2/24"]);
+        let second = port("b", second, &["10.1.0.2/24"]).with("gateways", gateways);
+        PopConfig::new("p", 0, &[first, second]).text()
     };
     for first in ["client", "target", "both"] {
         assert!(Config::parse("f", &text(first, "both", &["10.1.0.1"])).is_ok(), "{first}");
@@ -200,11 +171,8 @@ fn a_port_that_only_receives_needs_no_gateway() {
 
 #[test]
 fn settings_have_their_defaults() {
-    let text = r#"
-        pop = { name = "p", id = 0, keys = "k" }
-    "#;
-    let a = port(("a", "d", "both"), &["192.0.2.2/24"], &["192.0.2.1"]);
-    let config = Config::parse("f", &[text, &a, &worker(0, &["a:0"])].concat()).unwrap();
+    let a = port("a", "both", &["192.0.2.2/24"]).with("gateways", ["192.0.2.1"]);
+    let config = Config::parse("f", &PopConfig::new("p", 0, &[a]).text()).unwrap();
     assert_eq!((config.pop.drain_seconds, config.pop.icmp_mtu_floor), (10, 552));
     assert!(!config.pop.private_clients);
     assert_eq!((config.dpdk.memory_mb, config.dpdk.mbufs), (512, 16384));
