@@ -82,7 +82,7 @@ fn echo_is_limited_and_goes_to_nobody_who_cannot_have_asked() {
     let big = echo(CLIENT.0, WEB.0, &[0; 1473]);
     assert_eq!(world.dropped(WAN, &big), DropReason::TooBig);
     world.later(1000);
-    // Stations with private addresses may ask, such as the gateway on the targets' side.
+    // Hosts with private addresses may ask, such as the gateway on the targets' side.
     assert_eq!(world.datagram(LAN, &echo(ip("10.1.0.1"), ip("10.1.0.2"), b"x")).len(), 1);
     assert_eq!(world.dropped(WAN, &echo(CLIENT.0, WEB.0, b"x")), DropReason::RateEcho);
     assert_eq!(world.counters.withheld(ReplyKind::Echo), 1);

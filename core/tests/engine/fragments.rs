@@ -1,4 +1,4 @@
-//! Segments that leave in fragments: put together again by a plain table of bytes, they are what
+//! Segments that leave in fragments: reassembled by a plain table of bytes, they are what
 //! leaves through a wide port.
 
 use anyrelay_core::net::PortIndex;

@@ -275,7 +275,7 @@ fn whatever_comes_out_keeps_the_rules() {
         let whole = world.framed(WAN, &segment.datagram());
         let mut frame = whole.clone();
         bad_input::mutate(&mut rng, &mut frame);
-        // Answers go back to whatever station a frame says it is from; that is not looked at here.
+        // An answer goes to the source MAC of the frame, which is not checked here.
         frame.splice(..frame.len().min(14), whole[..14].iter().copied());
         let out = world.bytes(WAN, &frame);
         sent += out.len() as u64;

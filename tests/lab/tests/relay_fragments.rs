@@ -3,7 +3,7 @@
 //! Routers between the hosts and the POPs cut what is longer than 1000 bytes, as both hosts clear
 //! DF; over IPv6, where routers may not, boxes beside the hosts do. Each fragment that they made is
 //! accounted for. Where POPs are to see those of IPv4, their ports are not af_packet: the kernel
-//! puts IPv4 datagrams together for its packet sockets. More of it is tested on captures
+//! reassembles IPv4 datagrams for its packet sockets. More of it is tested on captures
 //! (`dataplane/pop/tests/fragments.rs`): attacks, floods, several queues.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]

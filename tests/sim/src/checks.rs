@@ -365,7 +365,7 @@ fn check_arp(pop: usize, port: Port, frame: &[u8]) -> Checked {
     let known: [u8; 6] = setup::router_mac(port);
     let unicast = frame[..6] == known;
     require(padded && sent[..28] == wanted[..], "a wrong ARP request")?;
-    require(frame[..6] == BROADCAST || unicast, "an ARP request to another station")
+    require(frame[..6] == BROADCAST || unicast, "an ARP request to another host")
 }
 
 fn check_solicitation(pop: usize, port: Port, ip: &Datagram<'_>) -> Checked {
@@ -375,7 +375,7 @@ fn check_solicitation(pop: usize, port: Port, ip: &Datagram<'_>) -> Checked {
     require(wire::icmp_holds(ip) && ip.ttl == 255, "a wrong solicitation")?;
     require(message.len() >= 24 && message[0] == 135, "ICMPv6 that nobody asked for")?;
     require(ip.src == IpAddr::from(own), "a solicitation from another address")?;
-    require(message[8..24] == gateway.octets(), "a solicitation for another station")
+    require(message[8..24] == gateway.octets(), "a solicitation for another host")
 }
 
 /// Addresses that nobody on the Internet has.

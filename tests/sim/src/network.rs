@@ -123,7 +123,7 @@ fn damage(rng: &mut Rng, bytes: &mut [u8]) {
     bytes[at] ^= 1 << rng.below(8);
 }
 
-/// A path that was too long: the next station may not send it on.
+/// A path that was too long: the next hop may not forward it.
 fn expire(bytes: &mut [u8]) {
     if bytes[0] >> 4 == 6 {
         bytes[7] = 1;

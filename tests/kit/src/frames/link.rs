@@ -3,7 +3,7 @@
 /// A hardware address.
 pub type Mac = [u8; 6];
 
-/// The address of all stations of a link.
+/// The broadcast address of a link.
 pub const BROADCAST: Mac = [0xff; 6];
 /// Ethertype of IPv4.
 pub const ETHERTYPE_IPV4: u16 = 0x0800;

@@ -125,7 +125,7 @@ pub fn all(
     let came = l3(input).and_then(|at| read(&input[at..]));
     for (out, frame) in sent {
         let config = &case.snapshot.config.ports[usize::from(out.0)];
-        assert_eq!(frame[6..12], case.macs[usize::from(out.0)], "another station's address");
+        assert_eq!(frame[6..12], case.macs[usize::from(out.0)], "another host's address");
         let tagged = frame[12..14] == [0x81, 0x00];
         assert_eq!(tagged.then(|| word(frame, 14) & 0xfff), config.vlan, "wrong VLAN");
         let Some(at) = l3(frame) else {
