@@ -95,7 +95,7 @@ impl Case {
     }
 }
 
-/// Whether a POP remembers nothing of a frame: no neighbour, no RST, no question.
+/// Whether a POP remembers nothing of a frame: no neighbour, no RST, no query.
 fn leaves_nothing(case: &Case, (port, bytes): &(PortIndex, Vec<u8>)) -> bool {
     // Requests and solicitations tell of their sender.
     let Some(at) = check::l3(bytes) else { return false };
@@ -105,7 +105,7 @@ fn leaves_nothing(case: &Case, (port, bytes): &(PortIndex, Vec<u8>)) -> bool {
     let mut world = World::new(case);
     world.handle(&[Input::plain(*port, bytes)]);
     let absorbed = world.out.verdicts().any(|verdict| matches!(verdict, Verdict::Absorb(_)));
-    !absorbed && !world.out.sent.iter().any(|(_, frame)| check::is_question(frame))
+    !absorbed && !world.out.sent.iter().any(|(_, frame)| check::is_address_query(frame))
 }
 
 const PAST_MAX: usize = 16;

@@ -18,7 +18,7 @@ pub fn l3(frame: &[u8]) -> Option<usize> {
 }
 
 /// Whether the frame asks for a hardware address.
-pub fn is_question(frame: &[u8]) -> bool {
+pub fn is_address_query(frame: &[u8]) -> bool {
     let at = if frame[12..14] == [0x81, 0x00] { 18 } else { 14 };
     match frame[at - 2..at] {
         [0x08, 0x06] => frame[at + 7] == 1,
@@ -120,7 +120,8 @@ pub fn all(
     verdict: ChecksumVerdict,
     sent: &[(PortIndex, Vec<u8>)],
 ) {
-    let answers = sent.iter().filter(|(_, frame)| !is_question(frame) && !is_later_fragment(frame));
+    let answers =
+        sent.iter().filter(|(_, frame)| !is_address_query(frame) && !is_later_fragment(frame));
     assert!(answers.count() <= 2, "one frame gave more than two");
     let came = l3(input).and_then(|at| read(&input[at..]));
     for (out, frame) in sent {

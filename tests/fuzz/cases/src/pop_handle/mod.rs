@@ -105,7 +105,7 @@ fn together_and_one_by_one(case: &Case, frames: &[Input]) {
 
 /// What a POP sent, without the questions for hardware addresses, which it asks so often only.
 fn without_questions(sent: &[(PortIndex, Vec<u8>)]) -> Vec<&(PortIndex, Vec<u8>)> {
-    sent.iter().filter(|(_, frame)| !check::is_question(frame)).collect()
+    sent.iter().filter(|(_, frame)| !check::is_address_query(frame)).collect()
 }
 
 /// A POP, and what it sends and says.
@@ -175,13 +175,13 @@ impl<'a> World<'a> {
             after.packets - before.packets,
         ];
         assert_eq!((absorbed, replies), (absorbed_said, own));
-        // A question that found no buffer is counted, and is no verdict on any frame.
+        // A query that found no buffer is counted, and is no verdict on any frame.
         assert!(
             drops == dropped || out.frames_left.is_some() && drops > dropped,
             "{drops} {dropped}"
         );
         assert!(packets >= forwarded, "{packets} packets counted of {forwarded}");
-        let more = |frame: &[u8]| check::is_question(frame) || check::is_later_fragment(frame);
+        let more = |frame: &[u8]| check::is_address_query(frame) || check::is_later_fragment(frame);
         let questions = out.sent.iter().filter(|(_, frame)| more(frame)).count();
         assert_eq!(out.sent.len(), forwarded + own + questions, "frames that left");
     }
