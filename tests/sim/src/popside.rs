@@ -78,7 +78,7 @@ impl World {
         for (out, bytes) in out.sent.drain(..) {
             let out = if out.0 == 0 { Port::Wan } else { Port::Lan };
             self.record.frame(self.now_us, pop, &bytes);
-            if self.answer_question(pop, out, &bytes) {
+            if self.answer_query(pop, out, &bytes) {
                 continue;
             }
             let mut onward = packet.became(bytes[ETHERNET_LEN..].to_vec());
@@ -119,7 +119,7 @@ impl World {
         let replies: Vec<_> = out.replies().collect();
         for (port, bytes) in &out.sent {
             let port = if port.0 == 0 { Port::Wan } else { Port::Lan };
-            let input = (!is_question(bytes)).then_some(input);
+            let input = (!is_address_query(bytes)).then_some(input);
             self.memory.check(&self.setup, at, (port, bytes), input, &replies)?;
         }
         for client in self.memory.collided.iter() {
@@ -146,9 +146,9 @@ impl World {
         if packet.either_case && whole && !is_unresolved(out) {
             let fits = |(_, frame): &&(_, Vec<u8>)| {
                 let bytes = frame[ETHERNET_LEN..].to_vec();
-                !is_question(frame) && errors::fits(&packet.became(bytes))
+                !is_address_query(frame) && errors::fits(&packet.became(bytes))
             };
-            let of_cases = out.sent.iter().filter(|(_, frame)| !is_question(frame)).count();
+            let of_cases = out.sent.iter().filter(|(_, frame)| !is_address_query(frame)).count();
             let right = out.sent.iter().filter(fits).count();
             if (of_cases, right) != (2, 1) {
                 return Err(format!("{of_cases} variants of an error, {right} of them right"));
@@ -226,7 +226,7 @@ impl World {
             if let Err(text) = self.memory.check(&self.setup, at, (out, &bytes), None, &[]) {
                 self.fail(format!("POP {pop}, {out:?}: {text}: {}", describe(&bytes)));
             }
-            self.answer_question(pop, out, &bytes);
+            self.answer_query(pop, out, &bytes);
         }
         self.sink = sink;
         self.queue.push(self.now_us + 100_000, Event::Poll(pop));
@@ -251,7 +251,7 @@ impl World {
 
     /// Routers answer questions for their hardware addresses, unless the network loses them. True
     /// when it was one.
-    fn answer_question(&mut self, pop: usize, port: Port, frame: &[u8]) -> bool {
+    fn answer_query(&mut self, pop: usize, port: Port, frame: &[u8]) -> bool {
         let (gateway4, gateway6) = setup::gateways(port);
         let mac = setup::router_mac(port);
         let answer = wire::arp_reply(frame, mac, gateway4)
@@ -310,8 +310,8 @@ impl World {
     }
 }
 
-/// Questions are asked for frames, but not made of them.
-fn is_question(frame: &[u8]) -> bool {
+/// Address queries are sent because of frames, but are not made of them.
+fn is_address_query(frame: &[u8]) -> bool {
     let solicits = || {
         let ip = frame.get(ETHERNET_LEN..).and_then(Datagram::read);
         ip.is_some_and(|ip| ip.protocol == ICMPV6 && ip.payload().first() == Some(&135))
@@ -326,7 +326,7 @@ fn relevant<'a>(
     packet: &Packet,
 ) -> impl Iterator<Item = (u8, &'a [u8])> {
     let passed_on = packet.reported.is_some();
-    sent.iter().filter(|(_, frame)| !is_question(frame)).filter_map(move |(port, frame)| {
+    sent.iter().filter(|(_, frame)| !is_address_query(frame)).filter_map(move |(port, frame)| {
         let payload = frame.get(ETHERNET_LEN..)?;
         let shared = Datagram::read(payload).filter(|ip| passed_on || ip.protocol == TCP);
         shared.map(|ip| (port.0, ip.bytes))
