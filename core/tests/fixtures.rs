@@ -10,16 +10,16 @@ use std::sync::Arc;
 
 use anyrelay_core::config::Config;
 use anyrelay_core::counters::{Counters, Traffic};
-use anyrelay_core::frame::{Frame, HeapFrame};
+use anyrelay_core::frame::HeapFrame;
 use anyrelay_core::keys::{KeyFile, Tenants};
 use anyrelay_core::net::PortIndex;
-use anyrelay_core::pop::{BURST, Output, Pop, SoftState};
+use anyrelay_core::pop::BURST;
 use anyrelay_core::snapshot::Snapshot;
 use anyrelay_core::time::{Instant, Now, UnixTime};
 use anyrelay_core::verdict::{AbsorbKind, DropReason, ReplyKind};
-use anyrelay_core::wire::MacAddr;
-use anyrelay_kit::pcap;
-use arrayvec::ArrayVec;
+use anyrelay_kit::pop::{Collector, RunningPop};
+use anyrelay_kit::vectors::hex;
+use anyrelay_kit::{config, pcap};
 use serde_json::{Value, json};
 
 /// Cases whose timers or neighbours make the moment of each frame matter.
@@ -29,7 +29,7 @@ const POLL_INTERVAL_NS: u64 = 100_000_000;
 
 struct Case {
     name: String,
-    snapshot: Snapshot,
+    snapshot: Arc<Snapshot>,
     input: Vec<(u64, Vec<u8>)>,
     output: Vec<Vec<u8>>,
     counters: Value,
@@ -51,7 +51,7 @@ impl Case {
         let text = |file| fs::read_to_string(folder.join(file)).unwrap();
         let config = Config::parse(&name, &text("config.toml")).unwrap();
         let keys = KeyFile::parse(&text("keys.toml")).unwrap();
-        let snapshot = Snapshot::build(&config, &keys, &Tenants::default(), None).unwrap();
+        let snapshot = Arc::new(config::snapshot(&config, &keys, &Tenants::default()));
         let input = pcap::read(&fs::read(folder.join("in.pcap")).unwrap());
         let output = pcap::frames(&fs::read(folder.join("out.pcap")).unwrap());
         let counters = serde_json::from_str(&text("counters.json")).unwrap();
@@ -67,46 +67,30 @@ impl Case {
 
     /// Runs all frames, up to `burst` of the same port together.
     fn run(&self, burst: usize) -> (Vec<Vec<u8>>, Value) {
-        let macs: Vec<MacAddr> =
-            self.snapshot.config.ports.iter().map(|port| port.mac.unwrap()).collect();
-        let counters = Arc::new(Counters::default());
-        let soft = Arc::new(SoftState::new(&self.snapshot, &macs));
-        let mut pop = Pop::new(soft, Arc::clone(&counters));
-        let mut sink = Sink { counters: Arc::clone(&counters), frames: Vec::new() };
-        let (mut frames, mut port) = (ArrayVec::<_, BURST>::new(), PortIndex(0));
+        let mut pop = RunningPop::single(Arc::clone(&self.snapshot));
+        let mut out = Collector::default();
+        let (mut frames, mut port) = (Vec::new(), PortIndex(0));
         let (mut now, mut poll_at) = (Now::default(), 0);
         for (time, bytes) in &self.input {
             if frames.len() == burst || (!frames.is_empty() && port != self.port(bytes)) {
-                pop.handle_burst(now, &self.snapshot, port, &mut frames, &mut sink);
+                pop.burst(now, 0, port, frames.drain(..), &mut out);
             }
             let unix = UnixTime::from_millis(*time / 1_000_000);
             now = Now { instant: Instant::from_nanos(*time), unix };
             if *time >= poll_at {
                 poll_at = time + POLL_INTERVAL_NS;
-                pop.poll(now, &mut sink);
+                pop.poll(now, 0, &mut out);
             }
             port = self.port(bytes);
-            counters.port(port).rx.add(1, bytes.len() as u64);
+            pop.counters.port(port).rx.add(1, bytes.len() as u64);
             frames.push(HeapFrame::new(bytes));
         }
-        pop.handle_burst(now, &self.snapshot, port, &mut frames, &mut sink);
-        (sink.frames, report(&self.snapshot, &counters))
-    }
-}
-
-struct Sink {
-    counters: Arc<Counters>,
-    frames: Vec<Vec<u8>>,
-}
-
-impl Output<HeapFrame> for Sink {
-    fn transmit(&mut self, port: PortIndex, frame: HeapFrame) {
-        self.counters.port(port).tx.add(1, frame.bytes().len() as u64);
-        self.frames.push(frame.bytes().to_vec());
-    }
-
-    fn allocate(&mut self) -> Option<HeapFrame> {
-        Some(HeapFrame::new(&[]))
+        pop.burst(now, 0, port, frames, &mut out);
+        for (port, frame) in &out.sent {
+            pop.counters.port(*port).tx.add(1, frame.len() as u64);
+        }
+        let frames = out.sent.into_iter().map(|(_, frame)| frame).collect();
+        (frames, report(&self.snapshot, &pop.counters))
     }
 }
 
@@ -151,10 +135,6 @@ fn assert_equal_frames(name: &str, got: &[Vec<u8>], expected: &[Vec<u8>]) {
         assert_eq!(hex(got), hex(expected), "{name}: frame {number} of out.pcap");
     }
     assert_eq!(got.len(), expected.len(), "{name}: number of frames");
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[test]

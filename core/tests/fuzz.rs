@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use anyrelay_fuzz_cases::TARGETS;
+use anyrelay_kit::vectors::hex;
 
 /// Prints the input when a target panics.
 struct Place<'a> {
@@ -18,8 +19,8 @@ struct Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let hex: String = self.input.iter().map(|byte| format!("{byte:02x}")).collect();
-            eprintln!("{}, seed {}: {hex}", self.file.display(), self.seed);
+            let (file, input) = (self.file.display(), hex(self.input));
+            eprintln!("{file}, seed {}: {input}", self.seed);
         }
     }
 }

@@ -19,27 +19,11 @@ use anyrelay_core::relay::rewrite::PacketIds;
 use anyrelay_core::relay::targets::{cmac, one_block};
 use anyrelay_core::seq::SeqNum;
 use anyrelay_core::snapshot::MAPPING_VERSION;
+use anyrelay_kit::vectors::{list, number, text, unhex};
 use serde_json::Value;
 
 fn vectors() -> Value {
     serde_json::from_str(include_str!("vectors/relay-v1.json")).unwrap()
-}
-
-fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
-    value[name].as_array().unwrap()
-}
-
-fn text<'a>(value: &'a Value, name: &str) -> &'a str {
-    value[name].as_str().unwrap()
-}
-
-fn number<T: TryFrom<u64>>(value: &Value, name: &str) -> T {
-    T::try_from(value[name].as_u64().unwrap()).ok().unwrap()
-}
-
-fn hex(text: &str) -> Vec<u8> {
-    let digits: Vec<_> = text.chars().map(|digit| digit.to_digit(16).unwrap() as u8).collect();
-    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 
 fn endpoint(text: &str) -> Endpoint {
@@ -48,7 +32,7 @@ fn endpoint(text: &str) -> Endpoint {
 }
 
 fn secret(vectors: &Value) -> Secret {
-    Secret::new(hex(text(vectors, "relay_secret")).try_into().unwrap())
+    Secret::new(unhex(text(vectors, "relay_secret")).try_into().unwrap())
 }
 
 fn client(value: &Value) -> Client {
@@ -73,7 +57,7 @@ fn the_permutation_is_the_frozen_one() {
     for entry in list(&vectors, "permutation") {
         let Endpoint { ip, port } = endpoint(text(entry, "vip"));
         let key = permutation_key(&secret(&vectors), ip, port).unwrap();
-        assert_eq!(key.as_bytes()[..], hex(text(entry, "key")));
+        assert_eq!(key.as_bytes()[..], unhex(text(entry, "key")));
         let bits = PoolBits::new(number(entry, "pool_bits")).unwrap();
         bits_seen.push(bits.get());
         let permutation = Permutation::new(&key, bits);
@@ -107,7 +91,7 @@ fn the_choice_among_targets_is_the_frozen_one() {
     for entry in list(&vectors, "rendezvous") {
         let Endpoint { ip, port } = endpoint(text(entry, "vip"));
         let key = rendezvous_key(&secret(&vectors), ip, port).unwrap();
-        assert_eq!(key.as_bytes()[..], hex(text(entry, "key")));
+        assert_eq!(key.as_bytes()[..], unhex(text(entry, "key")));
         let targets: Vec<_> = list(entry, "targets")
             .iter()
             .map(|target| endpoint(target.as_str().unwrap()))
@@ -141,7 +125,7 @@ fn the_choice_among_ipv6_targets_is_the_frozen_one() {
     for entry in entries {
         let vip: SocketAddr = text(entry, "vip").parse().unwrap();
         let key = rendezvous_key6(&secret(&vectors), vip).unwrap();
-        assert_eq!(key.as_bytes()[..], hex(text(entry, "key")));
+        assert_eq!(key.as_bytes()[..], unhex(text(entry, "key")));
         let targets = list(entry, "targets").iter();
         let targets: Vec<_> = targets.map(|target| endpoint6(target.as_str().unwrap())).collect();
         let rendezvous = cmac::Rendezvous::new(&key, &targets);
@@ -167,7 +151,7 @@ fn the_addresses_of_prefix_mode_are_the_frozen_ones() {
     for entry in list(&vectors, "prefix") {
         let vip: SocketAddr = text(entry, "vip").parse().unwrap();
         let key = prefix_check_key(&secret(&vectors), vip).unwrap();
-        assert_eq!(key.as_bytes()[..], hex(text(entry, "key")));
+        assert_eq!(key.as_bytes()[..], unhex(text(entry, "key")));
         let (first, len) = text(entry, "prefix").split_once('/').unwrap();
         let len = PrefixLen::new(len.parse().unwrap()).unwrap();
         lens.push(len.get());
@@ -192,7 +176,7 @@ fn packet_ids_are_the_frozen_ones() {
     let entry = &vectors["packet_ids"];
     let vip: SocketAddr = text(entry, "vip").parse().unwrap();
     let key = packet_id_key(&secret(&vectors), vip).unwrap();
-    assert_eq!(key.as_bytes()[..], hex(text(entry, "key")));
+    assert_eq!(key.as_bytes()[..], unhex(text(entry, "key")));
     let ids = PacketIds::new(&key);
     assert_eq!(list(entry, "ids").len(), 20);
     for vector in list(entry, "ids") {

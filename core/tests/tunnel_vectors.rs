@@ -16,31 +16,15 @@ use anyrelay_core::tunnel::{
     KeepaliveReply, KeepaliveRequest, PublicToken, Return, Token, TokenKeys, TunnelSegment,
     TunnelService, TunnelVip, forward, keepalive,
 };
+use anyrelay_kit::vectors::{list, number, text, unhex};
 use serde_json::Value;
 
 fn vectors() -> Value {
     serde_json::from_str(include_str!("vectors/tunnel-v1.json")).unwrap()
 }
 
-fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
-    value[name].as_array().unwrap()
-}
-
-fn text<'a>(value: &'a Value, name: &str) -> &'a str {
-    value[name].as_str().unwrap()
-}
-
-fn number<T: TryFrom<u64>>(value: &Value, name: &str) -> T {
-    T::try_from(value[name].as_u64().unwrap()).ok().unwrap()
-}
-
-fn hex(text: &str) -> Vec<u8> {
-    let digits: Vec<_> = text.chars().map(|digit| digit.to_digit(16).unwrap() as u8).collect();
-    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
-}
-
 fn secret(value: &Value, name: &str) -> Secret {
-    Secret::new(hex(text(value, name)).try_into().unwrap())
+    Secret::new(unhex(text(value, name)).try_into().unwrap())
 }
 
 fn addr(value: &Value, name: &str) -> SocketAddr {
@@ -141,7 +125,7 @@ fn predicted_numbers_are_the_frozen_ones() {
     for entry in list(&vectors, "sequence") {
         let vip = addr(entry, "vip");
         let key = sequence_key(&sequence, vip).unwrap();
-        assert_eq!(key.as_bytes()[..], hex(text(entry, "key")));
+        assert_eq!(key.as_bytes()[..], unhex(text(entry, "key")));
         let predictor = Predictor::new(&sequence, vip).unwrap();
         for expected in list(entry, "numbers") {
             let start = predictor.start(addr(expected, "agent"));
@@ -169,7 +153,7 @@ fn tokens_are_the_frozen_ones() {
         let (epoch, base_high) = (number(entry, "epoch"), number(entry, "base_high"));
         let (tenant, pop) = (number(entry, "tenant"), number(entry, "pop"));
         let now = if epoch == 0 { change } else { UnixTime::default() };
-        let token = Token::read(Family::of(agent.ip()), &hex(text(entry, "token"))).unwrap();
+        let token = Token::read(Family::of(agent.ip()), &unhex(text(entry, "token"))).unwrap();
         let expected = PublicToken { epoch, token };
         assert_eq!(keys.seal(now, agent, base_high, tenant, pop), Some(expected));
         let holds = Return { agent, base_high, tenant, epoch, pop };
@@ -193,11 +177,11 @@ fn keepalives_are_the_frozen_ones() {
         let tenants = tenants(&vectors);
         let tenant_key = &tenants.get(&format!("t{tenant}")).unwrap().key;
         let key = agent_key(tenant_key, id).unwrap();
-        assert_eq!(key.as_bytes()[..], hex(text(entry, "key")));
+        assert_eq!(key.as_bytes()[..], unhex(text(entry, "key")));
 
         // The agent writes this request and reads this reply, ...
         let (request, reply) = (&entry["request"], &entry["reply"]);
-        let (asked, told) = (hex(text(request, "payload")), hex(text(reply, "payload")));
+        let (asked, told) = (unhex(text(request, "payload")), unhex(text(reply, "payload")));
         let parsed = KeepaliveRequest::parse(&asked, family).unwrap();
         assert_eq!((parsed.tenant, parsed.agent), (tenant, id));
         let mut written = [0; 102];
@@ -226,14 +210,14 @@ fn data_is_forwarded_as_frozen() {
     assert_eq!(list(&vectors, "data").len(), 5);
     for entry in list(&vectors, "data") {
         let (up, down) = (&entry["up"], &entry["down"]);
-        let payload = hex(text(up, "payload"));
+        let payload = unhex(text(up, "payload"));
         let segment = segment(up, addr(up, "src"), addr(up, "dst"), &payload);
         let found = forward::accept(&service, unix(entry), &segment, |_| true).unwrap();
         assert_eq!((found.src, found.dst), (addr(down, "src"), addr(down, "dst")));
         assert_eq!((found.seq.0, found.ack.0), (number(down, "seq"), number(down, "ack")));
         let sent = [&found.header[..], &payload[found.body_at..]].concat();
-        assert_eq!(sent, hex(text(down, "payload")));
-        assert!(sent.ends_with(&hex(text(entry, "body"))));
+        assert_eq!(sent, unhex(text(down, "payload")));
+        assert!(sent.ends_with(&unhex(text(entry, "body"))));
         assert_eq!(found.issued_by, number::<u8>(entry, "issued_by"));
     }
 }

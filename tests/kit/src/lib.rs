@@ -7,6 +7,7 @@
 //! - [`pop`] hands frames to a POP, and keeps what comes of them.
 //! - [`rng`] has reproducible random numbers.
 //! - [`tunnel`] has a tunnel service and agents that need no handshake.
+//! - [`vectors`] reads test vectors.
 //!
 //! Apart from the parts that drive the core, nothing here uses the core's parsers or writers: a
 //! mistake of the core must not be made again by the test that looks for it.
@@ -24,3 +25,4 @@ pub mod pcap;
 pub mod pop;
 pub mod rng;
 pub mod tunnel;
+pub mod vectors;

@@ -46,7 +46,8 @@ impl RunningPop {
     }
 
     /// A POP with one worker, whose ports have the hardware addresses of the config.
-    pub fn single(snapshot: Snapshot) -> RunningPop {
+    pub fn single(snapshot: impl Into<Arc<Snapshot>>) -> RunningPop {
+        let snapshot = snapshot.into();
         let macs = snapshot
             .config
             .ports
@@ -232,5 +233,22 @@ impl<F: FromBytes> Output<F> for Recorder {
 
     fn explain(&mut self, note: Note<'_>) {
         self.said.push(note.into());
+    }
+}
+
+/// Keeps what a POP sends, without its notes: the POP then makes none.
+#[derive(Clone, Debug, Default)]
+pub struct Collector {
+    /// Frames that it sent.
+    pub sent: Sent,
+}
+
+impl<F: FromBytes> Output<F> for Collector {
+    fn transmit(&mut self, port: PortIndex, frame: F) {
+        self.sent.push((port, frame.bytes().to_vec()));
+    }
+
+    fn allocate(&mut self) -> Option<F> {
+        Some(F::from_bytes(&[]))
     }
 }

@@ -2,21 +2,23 @@
 //! the right one by all four of addresses and ports, as kernels do.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
 use anyrelay_kit::frames::{ACK, FIN, Segment, timestamps};
 use anyrelay_kit::rng::Rng;
 
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
 use smoltcp::time::Instant;
 use smoltcp::wire::{HardwareAddress, IpCidr};
 
 use crate::app::{self, Ending, Gone, NUMBER_LEN, Plan, Progress, Way};
+use crate::link::Link;
 use crate::stamps::Stamps;
 use crate::wire::{self, Datagram, SegmentView};
+
+/// Address and port of a stack, and of its peer.
+pub type Ends = (SocketAddr, SocketAddr);
 
 /// One end of a connection.
 pub struct Stack {
@@ -39,7 +41,7 @@ pub struct Stack {
     first_len: usize,
     last_ack: Option<u32>,
     clock: u32,
-    wire: Wire,
+    link: Link,
     interface: Interface,
     sockets: SocketSet<'static>,
     handle: SocketHandle,
@@ -83,14 +85,8 @@ fn tsval() -> u32 {
 
 impl Stack {
     /// One that connects.
-    pub fn client(
-        number: usize,
-        local: SocketAddr,
-        remote: SocketAddr,
-        traits: Traits,
-        now_us: u64,
-    ) -> Result<Self, String> {
-        let mut stack = Self::new(local, remote, traits, now_us);
+    pub fn client(number: usize, ends: Ends, traits: Traits, now_us: u64) -> Result<Self, String> {
+        let (mut stack, (local, remote)) = (Self::new(ends, traits, now_us), ends);
         stack.is_client = true;
         stack.number = Some(number);
         let socket = stack.sockets.get_mut::<Socket<'_>>(stack.handle);
@@ -100,23 +96,18 @@ impl Stack {
     }
 
     /// One that waits for a SYN.
-    pub fn target(
-        local: SocketAddr,
-        remote: SocketAddr,
-        traits: Traits,
-        now_us: u64,
-    ) -> Result<Self, String> {
-        let mut stack = Self::new(local, remote, traits, now_us);
+    pub fn target(ends: Ends, traits: Traits, now_us: u64) -> Result<Self, String> {
+        let (mut stack, (local, _)) = (Self::new(ends, traits, now_us), ends);
         let listens = stack.sockets.get_mut::<Socket<'_>>(stack.handle).listen(local);
         listens.map_err(|error| format!("{local} cannot listen: {error}"))?;
         Ok(stack)
     }
 
-    fn new(local: SocketAddr, remote: SocketAddr, traits: Traits, now_us: u64) -> Self {
-        let mut wire = Wire { mtu: traits.mtu, received: VecDeque::new(), sent: VecDeque::new() };
+    fn new((local, remote): Ends, traits: Traits, now_us: u64) -> Self {
+        let mut link = Link::new(traits.mtu);
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = traits.seed;
-        let mut interface = Interface::new(config, &mut wire, instant(now_us));
+        let mut interface = Interface::new(config, &mut link, instant(now_us));
         let whole = if local.is_ipv4() { 32 } else { 128 };
         interface.update_ip_addrs(|addresses| {
             let _ = addresses.push(IpCidr::new(local.ip().into(), whole));
@@ -144,7 +135,7 @@ impl Stack {
             first_len: 0,
             last_ack: None,
             clock: traits.clock,
-            wire,
+            link,
             interface,
             sockets,
             handle,
@@ -189,7 +180,7 @@ impl Stack {
                 wire::cut_data(&mut datagram, segment.data.len() - room);
             }
         }
-        self.wire.received.push_back(datagram);
+        self.link.received.push_back(datagram);
     }
 
     pub fn state(&self) -> State {
@@ -234,11 +225,11 @@ impl Stack {
         TSVAL.set(self.tsval(now_us));
         let now = instant(now_us);
         // The application reads before the stack answers, so that windows are seldom shut.
-        self.interface.poll_ingress_single(now, &mut self.wire, &mut self.sockets);
+        self.interface.poll_ingress_single(now, &mut self.link, &mut self.sockets);
         self.step(plans, progress)?;
         // Each round that moves something can make room for more.
         for _ in 0..ROUNDS_MAX {
-            self.interface.poll(now, &mut self.wire, &mut self.sockets);
+            self.interface.poll(now, &mut self.link, &mut self.sockets);
             if !self.step(plans, progress)? {
                 break;
             }
@@ -247,7 +238,7 @@ impl Stack {
             .interface
             .poll_at(now, &self.sockets)
             .map(|at| (at.total_micros() as u64).max(now_us + 1));
-        for bytes in &self.wire.sent {
+        for bytes in &self.link.sent {
             let ip = Datagram::read(bytes);
             if let Some(sent) = ip.as_ref().and_then(Datagram::segment) {
                 let next = self.next.map_or(sent.end(), |(next, _)| next);
@@ -255,7 +246,7 @@ impl Stack {
                 self.next = Some((if ahead { sent.end() } else { next }, sent.ack));
             }
         }
-        out.extend(self.wire.sent.drain(..));
+        out.extend(self.link.sent.drain(..));
         Ok(())
     }
 
@@ -371,53 +362,6 @@ impl Stack {
 
 fn instant(now_us: u64) -> Instant {
     Instant::from_micros(now_us as i64)
-}
-
-/// The stack's link: datagrams in and out.
-struct Wire {
-    mtu: usize,
-    received: VecDeque<Vec<u8>>,
-    sent: VecDeque<Vec<u8>>,
-}
-
-struct Received(Vec<u8>);
-
-struct Sender<'a>(&'a mut VecDeque<Vec<u8>>);
-
-impl Device for Wire {
-    type RxToken<'a> = Received;
-    type TxToken<'a> = Sender<'a>;
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ip;
-        capabilities.max_transmission_unit = self.mtu;
-        capabilities
-    }
-
-    fn receive(&mut self, _: Instant) -> Option<(Received, Sender<'_>)> {
-        let datagram = self.received.pop_front()?;
-        Some((Received(datagram), Sender(&mut self.sent)))
-    }
-
-    fn transmit(&mut self, _: Instant) -> Option<Sender<'_>> {
-        Some(Sender(&mut self.sent))
-    }
-}
-
-impl RxToken for Received {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, read: F) -> R {
-        read(&self.0)
-    }
-}
-
-impl TxToken for Sender<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, write: F) -> R {
-        let mut datagram = vec![0; len];
-        let result = write(&mut datagram);
-        self.0.push_back(datagram);
-        result
-    }
 }
 
 const ROUNDS_MAX: usize = 64;

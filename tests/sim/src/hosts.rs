@@ -19,7 +19,7 @@ impl World {
         let vip = self.setup.services[plan.service].vip;
         self.progress[number].started = true;
         self.open += usize::from(!self.is_awaited(number));
-        match Stack::client(number, plan.client, vip, plan.traits, self.now_us) {
+        match Stack::client(number, (plan.client, vip), plan.traits, self.now_us) {
             Ok(stack) => {
                 let index = self.add_stack(stack);
                 self.run_stack(index);
@@ -223,7 +223,7 @@ impl World {
         // Both of two stacks for the same connection have the host's one clock.
         let clock = self.clock_of(syn.dst, syn.src);
         let traits = Traits { timestamps, clock, ..Traits::random(&mut self.rng, syn.dst.ip()) };
-        match Stack::target(syn.dst, syn.src, traits, self.now_us) {
+        match Stack::target((syn.dst, syn.src), traits, self.now_us) {
             Ok(mut stack) => {
                 // What an earlier stack sent may still be echoed.
                 let ends = (stack.local, stack.remote);

@@ -16,6 +16,7 @@ mod forged;
 mod host;
 mod hosts;
 mod limits;
+mod link;
 mod network;
 mod pops;
 mod popside;

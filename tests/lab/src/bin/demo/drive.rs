@@ -6,6 +6,7 @@ use anyrelay_lab::counters::{Carried, PopCounters};
 use anyrelay_lab::script::{Action, Script};
 use anyrelay_lab::{Direction, Forwarder, Lab, Result};
 
+use crate::dead::Dead;
 use crate::record::{Record, index};
 
 /// Fewer packets than this between two flips may be ARP, and show nothing.
@@ -27,7 +28,7 @@ pub struct Driver<'a> {
     forwarder: Forwarder,
     /// By [`Direction::BOTH`].
     flips: [Option<Flip>; 2],
-    dead: Vec<bool>,
+    dead: Dead,
     before_spray: Option<Carried>,
     /// What was carried while packets were sprayed.
     pub sprayed: Option<Carried>,
@@ -36,7 +37,7 @@ pub struct Driver<'a> {
 impl<'a> Driver<'a> {
     pub fn new(lab: &'a mut Lab, record: &'a Record, forwarder: Forwarder) -> Result<Self> {
         let counters = PopCounters::open(&lab.topology)?;
-        let dead = vec![false; lab.pops.len()];
+        let dead = Dead::none(lab.pops.len());
         Ok(Self {
             lab,
             record,
@@ -59,7 +60,7 @@ impl<'a> Driver<'a> {
                 Action::Kill(pop) => {
                     let now = self.record.now();
                     self.lab.pops[*pop].kill9();
-                    self.dead[*pop] = true;
+                    self.dead.add(*pop);
                     self.record.count(|counts| counts.kills.push((now, *pop)));
                 }
                 Action::Restart(pop) => self.lab.pops[*pop].start()?,
@@ -77,7 +78,8 @@ impl<'a> Driver<'a> {
 
     fn move_route(&mut self, direction: Direction, pop: usize) -> Result<()> {
         self.settle(direction)?;
-        let Some(pop) = self.alive(pop) else { return Ok(()) };
+        let alive = self.dead.alive(pop, &self.lab.pops, self.record);
+        let Some(pop) = alive else { return Ok(()) };
         let flip = Flip {
             time: self.record.now(),
             pop,
@@ -111,17 +113,5 @@ impl<'a> Driver<'a> {
             self.record.count(|counts| counts.flips.push((flip.time, direction)));
         }
         Ok(())
-    }
-
-    /// This POP, or another one if it was killed and is not ready again.
-    fn alive(&mut self, pop: usize) -> Option<usize> {
-        if self.dead[pop] && self.lab.pops[pop].is_ready() {
-            self.dead[pop] = false;
-        }
-        if !self.dead[pop] {
-            return Some(pop);
-        }
-        self.record.note(format!("{} is not ready again yet", self.lab.pops[pop].name()));
-        (0..self.dead.len()).find(|other| !self.dead[*other])
     }
 }

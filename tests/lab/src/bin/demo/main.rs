@@ -5,6 +5,7 @@
 //!
 //! Exit codes: 0 all conditions are met, 1 one is not or the lab failed, 2 usage.
 
+mod dead;
 mod drive;
 mod record;
 mod report;

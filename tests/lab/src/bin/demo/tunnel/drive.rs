@@ -15,6 +15,7 @@ use anyrelay_lab::{Carriers, Direction, Result};
 
 use super::arrivals::{Arrivals, Sent};
 use super::net::{CONNECTING, SERVING};
+use crate::dead::Dead;
 use crate::record::{Record, index};
 
 /// Fewer segments than this between two flips show nothing.
@@ -49,7 +50,7 @@ pub struct Driver<'a> {
     stuck: [Option<Instant>; 2],
     /// While which times a dead POP held the route.
     pub dead_times: [DeadTimes; 2],
-    dead: Vec<bool>,
+    dead: Dead,
     /// What POPs that were killed had counted of datagrams whose sender last spoke to another POP.
     issued_elsewhere_before: f64,
 }
@@ -61,7 +62,7 @@ impl<'a> Driver<'a> {
         arrivals: &'a Arrivals,
         flow: &'a Flow,
     ) -> Self {
-        let dead = vec![false; lab.pops.len()];
+        let dead = Dead::none(lab.pops.len());
         Self {
             lab,
             record,
@@ -98,7 +99,8 @@ impl<'a> Driver<'a> {
 
     fn move_route(&mut self, direction: Direction, pop: usize) -> Result<()> {
         self.settle(direction)?;
-        let Some(pop) = self.alive(pop) else { return Ok(()) };
+        let alive = self.dead.alive(pop, &self.lab.pops, self.record);
+        let Some(pop) = alive else { return Ok(()) };
         let before = self.arrivals.read()?;
         let time = self.record.now();
         let n = index(direction);
@@ -132,7 +134,7 @@ impl<'a> Driver<'a> {
         let newest = self.flow.newest_arrived();
         let (now, killed) = (self.record.now(), Instant::now());
         self.lab.pops[pop].kill9();
-        self.dead[pop] = true;
+        self.dead.add(pop);
         for (direction, newest) in Direction::BOTH.into_iter().zip([newest.0, newest.1]) {
             if self.lab.routes.current(site_of(direction)) == Some(&Carriers::One(pop)) {
                 let begin = killed.checked_sub(ON_THE_WAY_MAX).unwrap_or(killed);
@@ -157,18 +159,6 @@ impl<'a> Driver<'a> {
             self.record.count(|counts| counts.flips.push((flip.time, direction)));
         }
         Ok(())
-    }
-
-    /// This POP, or another one if it was killed and is not ready again.
-    fn alive(&mut self, pop: usize) -> Option<usize> {
-        if self.dead[pop] && self.lab.pops[pop].is_ready() {
-            self.dead[pop] = false;
-        }
-        if !self.dead[pop] {
-            return Some(pop);
-        }
-        self.record.note(format!("{} is not ready again yet", self.lab.pops[pop].name()));
-        (0..self.dead.len()).find(|other| !self.dead[*other])
     }
 }
 
