@@ -13,6 +13,11 @@ use super::*;
 
 pub const VIP4: &str = "203.0.113.20:443";
 pub const VIP6: &str = "[2001:db8:f::20]:443";
+/// Two agents of each family.
+pub const A4: &str = "198.18.5.9:40001";
+pub const B4: &str = "198.19.7.7:40002";
+pub const A6: &str = "[2600:1::a]:40003";
+pub const B6: &str = "[2600:2::b]:40004";
 pub const STRIDE: u32 = 4096;
 
 pub const TENANTS: &str = r#"

@@ -5,11 +5,6 @@ use anyrelay_core::verdict::{AbsorbKind, DropReason, ReplyKind, Verdict};
 
 use crate::*;
 
-const A4: &str = "198.18.5.9:40001";
-const B4: &str = "198.19.7.7:40002";
-const A6: &str = "[2600:1::a]:40003";
-const B6: &str = "[2600:2::b]:40004";
-
 #[test]
 fn a_syn_is_answered_with_a_predicted_number() {
     for (addr, mss) in [(A4, 1360u16), (A6, 1340)] {

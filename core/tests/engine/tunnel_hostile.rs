@@ -10,12 +10,9 @@ use crate::bad_input::{self, Place};
 
 use crate::*;
 
-const ADDRESSES: [&str; 4] =
-    ["198.18.5.9:40001", "198.19.7.7:40002", "[2600:1::a]:40003", "[2600:2::b]:40004"];
-
 /// Four agents that are connected.
 pub fn agents(world: &mut World) -> [Agent; 4] {
-    [0, 1, 2, 3].map(|i| Agent::connected(world, 1, 1 + i % 2, ADDRESSES[i as usize]))
+    [0, 1, 2, 3].map(|i| Agent::connected(world, 1, 1 + i % 2, [A4, B4, A6, B6][i as usize]))
 }
 
 /// A segment of one of the agents that is answered or sent on as it is.

@@ -1,0 +1,61 @@
+//! Rate limits of answers.
+
+use super::*;
+
+#[test]
+fn syn_acks_are_bounded_for_each_network() {
+    let config = tunnel_config(1).limit("syn_ack_per_second", 10);
+    for (own, neighbour, other) in
+        [(A4, "198.18.5.200:7", "198.18.6.9:7"), (A6, "[2600:1:0:ff::1]:7", "[2600:1:0:100::1]:7")]
+    {
+        let mut world = tunnel_world_of(&config, KEYS);
+        let syn = |world: &World, addr| Agent::new(1, 1, addr).syn(world).datagram();
+        let answered = |world: &mut World, addr, count| {
+            let datagram = syn(world, addr);
+            (0..count).filter(|_| !world.datagram(WAN, &datagram).is_empty()).count()
+        };
+        assert_eq!(answered(&mut world, own, 4) + answered(&mut world, neighbour, 96), 10);
+        assert_eq!(world.reason(), DropReason::RateSynAck);
+        assert_eq!(world.drops(WAN, DropReason::RateSynAck), 90);
+        assert_eq!(answered(&mut world, other, 5), 5);
+        world.later(500);
+        assert_eq!(answered(&mut world, own, 100), 5);
+        // Who is connected feels nothing of it.
+        let agent = Agent::new(1, 1, own);
+        let mut calm = tunnel_world(1);
+        calm.now = world.now;
+        let mut known = agent.clone();
+        known.connect(&mut calm);
+        let request = known.keepalive(&world);
+        answer(&mut world, &request, ReplyKind::Keepalive);
+    }
+}
+
+#[test]
+fn wrong_macs_are_bounded_for_each_host() {
+    let config = tunnel_config(1).limit("keepalive_mac_per_second", 10);
+    let mut world = tunnel_world_of(&config, KEYS);
+    let a = Agent::connected(&mut world, 1, 1, A4);
+    let neighbour = Agent::connected(&mut world, 1, 2, "198.18.5.77:9");
+    let b = Agent::connected(&mut world, 1, 2, B4);
+    // Right ones are not counted.
+    for _ in 0..50 {
+        let request = a.keepalive(&world);
+        answer(&mut world, &request, ReplyKind::Keepalive);
+    }
+    let forged = a.keepalive(&world).edit(|request| request.data[9] ^= 1);
+    let reasons: Vec<_> = (0..15).map(|_| refused(&mut world, &forged)).collect();
+    assert_eq!(reasons[..10], [DropReason::KeepaliveMac; 10]);
+    assert_eq!(reasons[10..], [DropReason::RateKeepalive; 5]);
+    let request = a.keepalive(&world);
+    assert_eq!(refused(&mut world, &request), DropReason::RateKeepalive);
+    // Neither a neighbour nor anybody else suffers for it.
+    for other in [&neighbour, &b] {
+        let request = other.keepalive(&world);
+        answer(&mut world, &request, ReplyKind::Keepalive);
+    }
+    world.later(1000);
+    let request = a.keepalive(&world);
+    answer(&mut world, &request, ReplyKind::Keepalive);
+    assert_eq!(world.verdict(), Verdict::Reply(ReplyKind::Keepalive));
+}
