@@ -17,8 +17,8 @@ use anyrelay_core::pop::BURST;
 use anyrelay_core::snapshot::Snapshot;
 use anyrelay_core::time::{Instant, Now, UnixTime};
 use anyrelay_core::verdict::{AbsorbKind, DropReason, ReplyKind};
+use anyrelay_kit::hex::hex;
 use anyrelay_kit::pop::{Collector, RunningPop};
-use anyrelay_kit::vectors::hex;
 use anyrelay_kit::{config, pcap};
 use serde_json::{Value, json};
 

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use anyrelay_fuzz_cases::TARGETS;
-use anyrelay_kit::vectors::hex;
+use anyrelay_kit::hex::hex;
 
 /// Prints the input when a target panics.
 struct Place<'a> {

@@ -2,6 +2,8 @@
 //! (`vectors/relay-v1.py`; its `--check` compares the file with what it computes).
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a failed one ends the test")]
 
+mod vectors;
+
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyrelay_core::config::PoolBits;
@@ -19,10 +21,12 @@ use anyrelay_core::relay::rewrite::PacketIds;
 use anyrelay_core::relay::targets::{cmac, one_block};
 use anyrelay_core::seq::SeqNum;
 use anyrelay_core::snapshot::MAPPING_VERSION;
-use anyrelay_kit::vectors::{list, number, text, unhex};
+use anyrelay_kit::hex::unhex;
 use serde_json::Value;
 
-fn vectors() -> Value {
+use vectors::{list, number, text};
+
+fn read_vectors() -> Value {
     serde_json::from_str(include_str!("vectors/relay-v1.json")).unwrap()
 }
 
@@ -51,7 +55,7 @@ fn mapped(value: &Value) -> Mapped {
 
 #[test]
 fn the_permutation_is_the_frozen_one() {
-    let vectors = vectors();
+    let vectors = read_vectors();
     assert_eq!(text(&vectors, "mapping"), MAPPING_VERSION);
     let mut bits_seen = Vec::new();
     for entry in list(&vectors, "permutation") {
@@ -87,7 +91,7 @@ fn the_permutation_is_the_frozen_one() {
 
 #[test]
 fn the_choice_among_targets_is_the_frozen_one() {
-    let vectors = vectors();
+    let vectors = read_vectors();
     for entry in list(&vectors, "rendezvous") {
         let Endpoint { ip, port } = endpoint(text(entry, "vip"));
         let key = rendezvous_key(&secret(&vectors), ip, port).unwrap();
@@ -119,7 +123,7 @@ fn endpoint6(text: &str) -> Endpoint6 {
 
 #[test]
 fn the_choice_among_ipv6_targets_is_the_frozen_one() {
-    let vectors = vectors();
+    let vectors = read_vectors();
     let entries = list(&vectors, "rendezvous6");
     assert_eq!(entries.len(), 4);
     for entry in entries {
@@ -146,7 +150,7 @@ fn the_choice_among_ipv6_targets_is_the_frozen_one() {
 
 #[test]
 fn the_addresses_of_prefix_mode_are_the_frozen_ones() {
-    let vectors = vectors();
+    let vectors = read_vectors();
     let mut lens = Vec::new();
     for entry in list(&vectors, "prefix") {
         let vip: SocketAddr = text(entry, "vip").parse().unwrap();
@@ -172,7 +176,7 @@ fn the_addresses_of_prefix_mode_are_the_frozen_ones() {
 
 #[test]
 fn packet_ids_are_the_frozen_ones() {
-    let vectors = vectors();
+    let vectors = read_vectors();
     let entry = &vectors["packet_ids"];
     let vip: SocketAddr = text(entry, "vip").parse().unwrap();
     let key = packet_id_key(&secret(&vectors), vip).unwrap();

@@ -2,6 +2,8 @@
 //! wrote (`vectors/tunnel-v1.py`; its `--check` compares the file with what it computes).
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a failed one ends the test")]
 
+mod vectors;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -16,10 +18,12 @@ use anyrelay_core::tunnel::{
     KeepaliveReply, KeepaliveRequest, PublicToken, Return, Token, TokenKeys, TunnelSegment,
     TunnelService, TunnelVip, forward, keepalive,
 };
-use anyrelay_kit::vectors::{list, number, text, unhex};
+use anyrelay_kit::hex::unhex;
 use serde_json::Value;
 
-fn vectors() -> Value {
+use vectors::{list, number, text};
+
+fn read_vectors() -> Value {
     serde_json::from_str(include_str!("vectors/tunnel-v1.json")).unwrap()
 }
 
@@ -114,12 +118,12 @@ fn segment<'a>(
 
 #[test]
 fn the_constants_are_the_defaults() {
-    assert_eq!(service(&vectors()).constants, Constants::default());
+    assert_eq!(service(&read_vectors()).constants, Constants::default());
 }
 
 #[test]
 fn predicted_numbers_are_the_frozen_ones() {
-    let vectors = vectors();
+    let vectors = read_vectors();
     let sequence = secret(&vectors, "sequence_secret");
     let mut count = 0;
     for entry in list(&vectors, "sequence") {
@@ -141,7 +145,7 @@ fn predicted_numbers_are_the_frozen_ones() {
 
 #[test]
 fn tokens_are_the_frozen_ones() {
-    let vectors = vectors();
+    let vectors = read_vectors();
     let [vip4, vip6] = vips(&vectors);
     let epochs = epochs(&vectors);
     let change = epochs.iter().last().unwrap().not_before;
@@ -167,7 +171,7 @@ fn tokens_are_the_frozen_ones() {
 
 #[test]
 fn keepalives_are_the_frozen_ones() {
-    let vectors = vectors();
+    let vectors = read_vectors();
     let service = service(&vectors);
     let mut with_token = 0;
     for entry in list(&vectors, "keepalives") {
@@ -205,7 +209,7 @@ fn keepalives_are_the_frozen_ones() {
 
 #[test]
 fn data_is_forwarded_as_frozen() {
-    let vectors = vectors();
+    let vectors = read_vectors();
     let service = service(&vectors);
     assert_eq!(list(&vectors, "data").len(), 5);
     for entry in list(&vectors, "data") {
