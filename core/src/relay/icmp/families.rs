@@ -28,6 +28,10 @@ pub struct Translated<A> {
 /// afterwards. What ICMPv6 has no words for is refused.
 ///
 /// `ip` is the header at `l3`; `frame` must end where its datagram ends.
+///
+/// # Errors
+/// When ICMPv6 has no such error ([`DropReason::IcmpType`]), the quote is cut off
+/// ([`DropReason::IcmpQuote`]), or the frame buffer has no room ([`DropReason::NoRoom`]).
 pub fn apply_4to6<F: Frame>(
     frame: &mut F,
     l3: usize,
@@ -63,6 +67,11 @@ pub fn apply_4to6<F: Frame>(
 ///
 /// `ip` is the header at `l3`, and `at` where the message begins from there; `frame` must end where
 /// its datagram ends.
+///
+/// # Errors
+/// When ICMP has no such error ([`DropReason::IcmpType`]), the quote is cut off
+/// ([`DropReason::IcmpQuote`]) or too long ([`DropReason::TooBig`]), or the frame buffer has no
+/// room ([`DropReason::NoRoom`]).
 pub fn apply_6to4<F: Frame>(
     frame: &mut F,
     l3: usize,

@@ -98,6 +98,9 @@ pub struct Quote4 {
 
 impl Quote4 {
     /// Reads the quote in `bytes`, what follows the ICMP header.
+    ///
+    /// # Errors
+    /// When it shows too little, or is no segment: [`DropReason::IcmpQuote`].
     pub fn parse(bytes: &[u8]) -> Result<Quote4, DropReason> {
         let ip = Ipv4::parse_quoted(bytes).ok_or(DropReason::IcmpQuote)?;
         if ip.protocol != ipv4::PROTOCOL_TCP || ip.is_later_fragment() {
@@ -153,6 +156,9 @@ pub struct Quote6 {
 
 impl Quote6 {
     /// Reads the quote in `bytes`, what follows the ICMPv6 header.
+    ///
+    /// # Errors
+    /// When it shows too little, or is no segment: [`DropReason::IcmpQuote`].
     pub fn parse(bytes: &[u8]) -> Result<Quote6, DropReason> {
         let (ip, upper) = Ipv6::parse_quoted(bytes).ok_or(DropReason::IcmpQuote)?;
         if upper.protocol != ipv6::PROTOCOL_TCP {

@@ -212,6 +212,9 @@ pub mod reference {
     use crate::relay::pool::feistel::reference;
 
     /// What stands for `client`.
+    ///
+    /// # Errors
+    /// When the walk reaches its limit.
     pub fn forward(permutation: &Permutation, client: Client) -> Result<Mapped, CycleLimit> {
         let x =
             (client.timestamps as u64) << 48 | u64::from(client.ip) << 16 | u64::from(client.port);
@@ -225,6 +228,9 @@ pub mod reference {
     }
 
     /// The client that `mapped` stands for.
+    ///
+    /// # Errors
+    /// When no client has this tag, or the walk reaches its limit.
     pub fn inverse(permutation: &Permutation, mapped: Mapped) -> Result<Client, DecodeError> {
         let Mapped { tag, port, index } = mapped;
         if tag == 0 || port < 1024 || u32::from(index) >= permutation.bits.addresses() {

@@ -75,6 +75,10 @@ pub const fn may_be_fragmented(total_len: usize) -> bool {
 /// Gives back where the IPv6 header is afterwards.
 ///
 /// `frame` must end where its datagram ends.
+///
+/// # Errors
+/// When the segment is too long for its length field ([`DropReason::TooBig`]), or the frame
+/// buffer has no room ([`DropReason::NoRoom`]).
 #[inline]
 pub fn apply_4to6<F: Frame>(
     frame: &mut F,
@@ -99,6 +103,10 @@ pub fn apply_4to6<F: Frame>(
 /// the IPv4 header is afterwards.
 ///
 /// `frame` must end where its datagram ends.
+///
+/// # Errors
+/// When the segment is too long for IPv4 ([`DropReason::TooBig`]), or the frame buffer has no
+/// room ([`DropReason::NoRoom`]).
 #[inline]
 pub fn apply_6to4<F: Frame>(
     frame: &mut F,

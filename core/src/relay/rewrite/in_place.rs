@@ -47,6 +47,10 @@ pub struct Plan {
 }
 
 /// Plans the rewrite of `segment`, whose TCP options are `bytes`.
+///
+/// # Errors
+/// When the options have no room for the timestamps ([`DropReason::OptionsFull`]), or are longer
+/// than TCP allows ([`DropReason::TcpMalformed`]).
 #[inline(always)]
 pub fn plan(
     segment: &Ipv4Segment<'_>,
@@ -97,6 +101,9 @@ fn squeeze(
 /// Rewrites `frame` as planned, TTL less one. Gives back where its IPv4 header is afterwards.
 ///
 /// `frame` must end where its datagram ends.
+///
+/// # Errors
+/// When the frame buffer has no room in front: [`DropReason::NoRoom`].
 #[inline]
 pub fn apply<F: Frame>(
     frame: &mut F,

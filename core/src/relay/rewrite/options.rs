@@ -30,6 +30,9 @@ pub const INSERTED_LEN: usize = 12;
 
 /// Finds the timestamps and checks the length of every option. Two timestamps options are as bad
 /// as a lying length: hosts take the last one, so a sender could put its own tag behind ours.
+///
+/// # Errors
+/// When the length of an option is wrong, or there are two timestamps options.
 #[inline]
 pub fn find_timestamps(options: &[u8]) -> Result<Option<TimestampsAt>, MalformedOptions> {
     if options.is_empty() {
