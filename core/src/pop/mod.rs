@@ -7,8 +7,8 @@
 //!                  +--> local: ARP, ND, echo, resets --> egress::reply
 //! ```
 //!
-//! [`Pop::handle_burst`] is the pure function, for a burst at a time: [`burst`] has its passes.
-//! Every frame ends in [`egress`]: sent on, answered, kept or dropped, and counted. [`Pop::poll`]
+//! [`Pop::handle_burst`] is the pure function, for a burst at a time: `burst` has its passes.
+//! Every frame ends in `egress`: sent on, answered, kept or dropped, and counted. [`Pop::poll`]
 //! does what is due without a frame.
 
 mod arrival;

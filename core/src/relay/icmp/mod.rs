@@ -3,7 +3,7 @@
 //! The [`Quote`] inside an error is a segment of a relay, on its way to a target or to a client.
 //! The functions that rewrote the segment give its first form back, so that the endpoint sees its
 //! own segment quoted; sequence numbers pass as they are, for the endpoint to check. Errors that
-//! stay IPv4 are rewritten by [`in_place`], all others by [`families`].
+//! stay IPv4 are rewritten by `in_place`, all others by `families`.
 
 mod families;
 mod headers;
