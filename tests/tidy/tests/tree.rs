@@ -1,16 +1,10 @@
 //! The rules over this tree. A failure lists each place with its remedy.
-//!
-//! tests/tidy/allowed lists files that do not keep a rule yet, one `rule path` a line. An entry
-//! that is no longer needed fails as well, so that the list only shrinks.
 #![allow(clippy::expect_used, missing_docs)]
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyrelay_tidy::rules::{circles, edges, leftovers, names, order, size, style};
 use anyrelay_tidy::{Tree, Violation};
-
-const ALLOWED: &str = include_str!("../allowed");
 
 #[test]
 fn packages_depend_along_the_stated_edges() {
@@ -62,7 +56,7 @@ fn no_path_of_a_machine_is_named() {
     keeps("machine", leftovers::machine);
 }
 
-/// Runs a rule over the tree, and compares with the allowed exceptions of that rule.
+/// Fails with all violations of a rule in the tree.
 fn keeps(rule: &'static str, check: fn(&Tree) -> Vec<Violation>) {
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let tree = Tree::read(&top).expect("git lists the files");
@@ -70,20 +64,6 @@ fn keeps(rule: &'static str, check: fn(&Tree) -> Vec<Violation>) {
     let mut found = check(&tree);
     found.sort();
     assert!(found.iter().all(|violation| violation.rule == rule));
-
-    let allowed: BTreeSet<&str> = ALLOWED
-        .lines()
-        .filter_map(|line| line.strip_prefix(rule)?.strip_prefix(' '))
-        .map(str::trim)
-        .collect();
-    let broken: BTreeSet<&str> = found.iter().map(|violation| &*violation.path).collect();
-    let mut report: Vec<String> = found
-        .iter()
-        .filter(|violation| !allowed.contains(&*violation.path))
-        .map(ToString::to_string)
-        .collect();
-    report.extend(allowed.difference(&broken).map(|path| {
-        format!("tests/tidy/allowed: {path} keeps the rule {rule} now: remove its line")
-    }));
+    let report: Vec<String> = found.iter().map(ToString::to_string).collect();
     assert!(report.is_empty(), "\n{}\n", report.join("\n"));
 }
