@@ -25,24 +25,30 @@ impl Buffer {
 }
 
 impl Frame for Buffer {
+    #[inline(always)]
     fn bytes(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
     }
+    #[inline(always)]
     fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.bytes[self.start..self.end]
     }
+    #[inline(always)]
     fn prepend(&mut self, count: usize) -> bool {
         let start = self.start.checked_sub(count);
         self.start = start.unwrap_or(self.start);
         start.is_some()
     }
+    #[inline(always)]
     fn append(&mut self, count: usize) -> bool {
         self.end += count;
         self.end <= self.bytes.len()
     }
+    #[inline(always)]
     fn trim_front(&mut self, count: usize) {
         self.start = (self.start + count).min(self.end);
     }
+    #[inline(always)]
     fn truncate(&mut self, len: usize) {
         self.end = self.end.min(self.start + len);
     }
@@ -57,10 +63,12 @@ pub struct Sink {
 }
 
 impl Output<Buffer> for Sink {
+    #[inline(always)]
     fn transmit(&mut self, port: PortIndex, frame: Buffer) {
         self.sent[usize::from(port.0)] += 1;
         self.free.push(frame);
     }
+    #[inline(always)]
     fn allocate(&mut self) -> Option<Buffer> {
         None
     }

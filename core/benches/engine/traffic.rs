@@ -62,7 +62,7 @@ pub fn down(snapshot: &Snapshot, timestamps: ClientTimestamps) -> Vec<Vec<u8>> {
     let relay = snapshot.relays().next().unwrap();
     let segment = |(client, port)| {
         let client = Endpoint { ip: client, port }.into();
-        let mapping = relay.mode.outward(ClientSide { client, timestamps }).unwrap();
+        let mapping = relay.outward(ClientSide { client, timestamps }).unwrap();
         let egress: Endpoint = mapping.egress.of_family().unwrap();
         let tag = mapping.tag.unwrap().value;
         Tcp::new((ip("198.51.100.10"), 8443), (egress.ip, egress.port), ACK).stamped(7, tag)
@@ -80,12 +80,12 @@ pub fn up_transparent6() -> Vec<Vec<u8>> {
 /// A segment of the IPv6 target to each client of the relay in prefix mode.
 pub fn down_prefix(snapshot: &Snapshot) -> Vec<Vec<u8>> {
     let relay = snapshot.relays().find(|relay| matches!(relay.mode, Mode::Prefix(_)));
-    let mode = &relay.unwrap().mode;
+    let relay = relay.unwrap();
     let target = "[2001:db8:5::1]:8443".parse().unwrap();
     let segment = |(ip, port)| {
         let client = Endpoint { ip, port }.into();
         let side = ClientSide { client, timestamps: ClientTimestamps::Absent };
-        let egress = mode.outward(side).unwrap().egress.into();
+        let egress = relay.outward(side).unwrap().egress.into();
         Segment { ack: 2, ..Segment::new(target, egress, ACK) }
     };
     clients().map(|client| received(LAN, &segment(client).datagram())).collect()

@@ -68,27 +68,19 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The key of the permutation of the relay at the VIP `ip`:`port`.
+/// The key of the permutation of the relay at `vip`.
 ///
 /// # Errors
 /// When HKDF fails, which it does not for keys of this length.
-pub fn permutation_key(relay: &Secret, ip: u32, port: u16) -> Result<Key128, HkdfError> {
-    relay.derive("permutation", &vip_fields(ip, port))
+pub fn permutation_key(relay: &Secret, vip: SocketAddr) -> Result<Key128, HkdfError> {
+    relay.derive("permutation", &endpoint_fields(vip))
 }
 
-/// The key of the choice among the targets of the relay at the VIP `ip`:`port`.
+/// The key of the choice among the targets of the relay at `vip`.
 ///
 /// # Errors
 /// When HKDF fails, which it does not for keys of this length.
-pub fn rendezvous_key(relay: &Secret, ip: u32, port: u16) -> Result<Key128, HkdfError> {
-    relay.derive("rendezvous", &vip_fields(ip, port))
-}
-
-/// The key of the choice among the IPv6 targets of the relay at `vip`.
-///
-/// # Errors
-/// When HKDF fails, which it does not for keys of this length.
-pub fn rendezvous_key6(relay: &Secret, vip: SocketAddr) -> Result<Key128, HkdfError> {
+pub fn rendezvous_key(relay: &Secret, vip: SocketAddr) -> Result<Key128, HkdfError> {
     relay.derive("rendezvous", &endpoint_fields(vip))
 }
 
@@ -108,12 +100,12 @@ pub fn packet_id_key(relay: &Secret, vip: SocketAddr) -> Result<Key128, HkdfErro
     relay.derive("packet id", &endpoint_fields(vip))
 }
 
-/// The key of the IDs of fragmented datagrams of the relay at the VIP `ip`:`port`.
+/// The key of the IDs of fragmented datagrams of the relay at `vip`.
 ///
 /// # Errors
 /// When HKDF fails, which it does not for keys of this length.
-pub fn fragment_id_key(relay: &Secret, ip: u32, port: u16) -> Result<Key128, HkdfError> {
-    relay.derive("fragment id", &vip_fields(ip, port))
+pub fn fragment_id_key(relay: &Secret, vip: SocketAddr) -> Result<Key128, HkdfError> {
+    relay.derive("fragment id", &endpoint_fields(vip))
 }
 
 /// The key of the predicted sequence numbers of the tunnel at `vip`.
@@ -162,11 +154,6 @@ pub(crate) fn endpoint_fields(endpoint: SocketAddr) -> ArrayVec<u8, 18> {
     fields
 }
 
-fn vip_fields(ip: u32, port: u16) -> [u8; 6] {
-    let ([a, b, c, d], [e, f]) = (ip.to_be_bytes(), port.to_be_bytes());
-    [a, b, c, d, e, f]
-}
-
 /// The `N` bytes whose hex form is `text`, if it is that.
 fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let mut bytes = [0; N];
@@ -204,19 +191,17 @@ mod tests {
     #[test]
     fn keys_differ_by_label_secret_and_vip() {
         let (one, other) = (Secret::new([0x11; 32]), Secret::new([0xa2; 32]));
-        let base = permutation_key(&one, 0xcb00_710a, 443).unwrap();
-        assert_ne!(base, rendezvous_key(&one, 0xcb00_710a, 443).unwrap());
-        assert_ne!(base, permutation_key(&other, 0xcb00_710a, 443).unwrap());
-        assert_ne!(base, permutation_key(&one, 0xcb00_710b, 443).unwrap());
-        assert_ne!(base, permutation_key(&one, 0xcb00_710a, 444).unwrap());
-        assert_eq!(base, permutation_key(&one, 0xcb00_710a, 443).unwrap());
-        let vip: SocketAddr = "203.0.113.10:443".parse().unwrap();
-        let rendezvous = rendezvous_key(&one, 0xcb00_710a, 443).unwrap();
+        let vip = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let base = permutation_key(&one, vip("203.0.113.10:443")).unwrap();
+        assert_eq!(base, permutation_key(&one, vip("203.0.113.10:443")).unwrap());
+        assert_ne!(base, permutation_key(&other, vip("203.0.113.10:443")).unwrap());
+        for other in ["203.0.113.11:443", "203.0.113.10:444", "[::cb00:710a]:443"] {
+            assert_ne!(base, permutation_key(&one, vip(other)).unwrap());
+        }
+        let vip = vip("203.0.113.10:443");
+        let rendezvous = rendezvous_key(&one, vip).unwrap();
         let check = prefix_check_key(&one, vip).unwrap();
-        assert_eq!(rendezvous_key6(&one, vip).unwrap(), rendezvous);
-        assert!(check != rendezvous && check != base);
-        let vip6: SocketAddr = "[::cb00:710a]:443".parse().unwrap();
-        assert_ne!(rendezvous_key6(&one, vip6).unwrap(), rendezvous);
+        assert!(base != rendezvous && check != rendezvous && check != base);
         let (mac, mask) = token_keys_v6(&one, vip).unwrap();
         let tunnel = [sequence_key(&one, vip).unwrap(), token_key(&one, vip).unwrap(), mac, mask];
         for (index, key) in tunnel.iter().enumerate() {

@@ -119,7 +119,7 @@ impl Links {
         let ports = &snapshot.config.ports;
         let targets: Vec<IpAddr> = snapshot
             .relays()
-            .flat_map(|relay| relay.mode.targets())
+            .flat_map(|relay| relay.targets.all())
             .map(|target| target.ip())
             .collect();
         let mac = |index| macs.get(index);

@@ -15,8 +15,7 @@ use super::relay::{refusals, segment};
 use super::{icmp, local, tunnel};
 use crate::counters::Counters;
 use crate::frame::Frame;
-use crate::net::Towards;
-use crate::relay::mapping::BURST;
+use crate::relay::mapping::{BURST, Mapping};
 use crate::verdict::DropReason;
 
 /// Room for one burst, allocated at start.
@@ -72,15 +71,15 @@ fn finish<F: Frame, O: Output<F>>(
         }
     }
     match packet.step {
-        Step::Relay(Towards::Targets, lane) => outward(egress, limits, packet, frame, lanes, lane),
-        Step::Relay(Towards::Clients, lane) => inward(egress, limits, packet, frame, lanes, lane),
+        Step::Outward(lane) => outward(egress, limits, packet, frame, lanes, lane),
+        Step::Inward(lane) => inward(egress, limits, packet, frame, lanes, lane),
         Step::TunnelData(lane) => tunnel::data(egress, limits, packet, frame, lanes, lane),
         Step::Tunnel => tunnel::segment(egress, limits, packet, frame),
         Step::RstWithoutTimestamps => {
             refusals::rst_without_timestamps(egress, limits, packet, frame);
         }
         Step::Untagged => refusals::untagged(egress, limits, packet, frame),
-        Step::IcmpError { mtu, to } => icmp::error(egress, limits, packet, frame, mtu, to),
+        Step::IcmpError => icmp::error(egress, limits, packet, frame),
         Step::UnservedSyn => local::reset::unserved_syn(egress, limits, packet, frame),
         Step::Echo => local::echo::echo(egress, limits, packet, frame),
         Step::Arp => local::arp::arp(egress, packet, frame),
@@ -100,24 +99,23 @@ fn outward<F: Frame, O: Output<F>>(
     lanes: &Lanes,
     lane: Lane,
 ) {
-    let relay =
-        packet.service.and_then(|index| Some((index, egress.arrival.snapshot.relay(index)?)));
-    let Some(((index, relay), mapped)) = relay.zip(lanes.outward_at(lane)) else {
-        return egress.drop(packet.service, DropReason::CycleLimit, frame);
+    let Some((index, relay)) = packet.relay(egress.arrival.snapshot) else {
+        return egress.drop(packet.service, DropReason::UnservedPort, frame);
     };
-    let mapping = match mapped {
-        Ok(mapping) => mapping,
-        Err(reason) => return egress.drop(packet.service, *reason, frame),
+    let (side, target) = match lanes.outward_at(lane, relay) {
+        Ok(mapped) => mapped,
+        Err(reason) => return egress.drop(packet.service, reason, frame),
     };
     if O::EXPLAINS {
-        egress.note::<F>(Note::Mapped(relay.mode.name(), *mapping));
+        let mapping = Mapping::new(packet.client_side(), *side, *target);
+        egress.note::<F>(Note::Mapped(relay.mode.name(), mapping));
     }
     if !egress.arrival.soft.pending_rsts.is_empty()
-        && let Some(rst) = refusals::pending_rst(egress, packet, &frame, relay, mapping)
+        && let Some(rst) = refusals::pending_rst(egress, packet, &frame, relay, side)
     {
         return refusals::answer_with_rst(egress, packet, frame, rst);
     }
-    match segment::outward(packet, index, relay, mapping) {
+    match segment::outward(packet, index, relay, side, target) {
         Ok(transmit) => {
             ship(egress, limits, packet, frame, &transmit);
         }
@@ -136,21 +134,22 @@ fn inward<F: Frame, O: Output<F>>(
     lane: Lane,
 ) {
     let arrival = egress.arrival;
-    let relay = packet.service.and_then(|index| Some((index, arrival.snapshot.relay(index)?)));
-    let Some(((index, relay), mapped)) = relay.zip(lanes.inward_at(lane)) else {
-        return egress.drop(packet.service, DropReason::CycleLimit, frame);
+    let Some((index, relay)) = packet.relay(arrival.snapshot) else {
+        return egress.drop(packet.service, DropReason::UnknownTarget, frame);
     };
-    let mapping = match mapped {
-        Ok(mapping) => mapping,
-        Err(reason) => return egress.drop(packet.service, *reason, frame),
+    let client = match lanes.inward_at(lane) {
+        Ok(client) => client,
+        Err(reason) => return egress.drop(packet.service, reason, frame),
     };
-    if !arrival.snapshot.is_client(&mapping.client) {
+    if !arrival.snapshot.is_client(&client.client) {
         return egress.drop(packet.service, DropReason::BadTag, frame);
     }
     if O::EXPLAINS {
-        egress.note::<F>(Note::Mapped(relay.mode.name(), *mapping));
+        let side = segment::egress_side(packet, relay, packet.tcp_options(&frame));
+        let mapping = Mapping::new(*client, side, packet.src());
+        egress.note::<F>(Note::Mapped(relay.mode.name(), mapping));
     }
-    match segment::inward(packet, index, relay, mapping) {
+    match segment::inward(packet, index, relay, client) {
         Ok(transmit) => {
             ship(egress, limits, packet, frame, &transmit);
         }

@@ -13,10 +13,9 @@ use crate::relay::icmp::{Quote, Quote6};
 use crate::snapshot::{Destination, Service};
 use crate::verdict::DropReason;
 use crate::wire::tcp::field;
-use crate::wire::{Datagram, get_u16, icmp, icmpv6, ipv6};
+use crate::wire::{Datagram, get_u16, icmp_error, ipv6};
 
-/// An ICMP error, which announces `mtu` if it is a frag-needed or a packet-too-big. `to` is what
-/// its destination means.
+/// An ICMP error goes to the service that the quoted segment is of.
 #[cold]
 #[inline(never)]
 pub(super) fn error<F: Frame, O: Output<F>>(
@@ -24,11 +23,16 @@ pub(super) fn error<F: Frame, O: Output<F>>(
     limits: &mut Limits<'_>,
     packet: &Packet,
     frame: F,
-    mtu: Option<u32>,
-    to: Destination,
 ) {
     let (arrival, ip) = (egress.arrival, &packet.segment.ip);
-    let bytes = packet.message(&frame).get(HEADER_LEN..).unwrap_or_default();
+    let Some((head, bytes)) = packet.message(&frame).split_first_chunk() else {
+        return egress.drop(None, DropReason::IcmpMalformed, frame);
+    };
+    let mtu = icmp_error::announced_mtu(ip.family(), head);
+    let to = match ip {
+        Datagram::V4(ip) => arrival.meaning(ip.dst),
+        Datagram::V6(ip) => arrival.meaning(ip.header.dst),
+    };
     if let Datagram::V6(ip) = ip
         && to == Destination::Vip
         && let Some(index) = tunnel_quoted_in_ipv6(&arrival, bytes, ip.header.dst)
@@ -83,7 +87,3 @@ fn tunnel_quoted_in_ipv6(arrival: &Arrival<'_>, quote: &[u8], vip: u128) -> Opti
     let index = at(get_u16(quote, ipv6::HEADER_LEN))?;
     arrival.snapshot.tunnel(index).map(|_| index)
 }
-
-/// Length in bytes of the headers of both families.
-const HEADER_LEN: usize = icmp::HEADER_LEN;
-const _: () = assert!(HEADER_LEN == icmpv6::HEADER_LEN);

@@ -7,8 +7,9 @@
 
 use arrayvec::ArrayVec;
 
-use crate::net::ServiceIndex;
-use crate::relay::mapping::{BURST, ClientSide, Mapping, TargetSide};
+use crate::net::{IpEndpoint, ServiceIndex};
+use crate::relay::Relay;
+use crate::relay::mapping::{BURST, ClientSide, EgressSide};
 use crate::snapshot::Snapshot;
 use crate::time::UnixTime;
 use crate::tunnel::forward::{self, DataUp, OpenedTokens};
@@ -25,68 +26,98 @@ impl Lane {
     }
 }
 
-/// Lanes of one kind: their services, their inputs, and after mapping their outputs.
+/// Lanes of one kind: their services, their inputs, and two columns of outputs.
 #[derive(Debug)]
-struct Kind<I, T> {
+struct Kind<I, T, U = ()> {
     services: ArrayVec<ServiceIndex, BURST>,
     inputs: ArrayVec<I, BURST>,
-    outputs: ArrayVec<T, BURST>,
+    // One for each lane; those behind them are of earlier bursts.
+    outputs: [T; BURST],
+    others: [U; BURST],
 }
 
-impl<I, T> Default for Kind<I, T> {
-    fn default() -> Self {
-        Kind { services: ArrayVec::new(), inputs: ArrayVec::new(), outputs: ArrayVec::new() }
+impl<I: Copy, T: Copy, U: Copy + Default> Kind<I, T, U> {
+    fn new(not_mapped: T) -> Self {
+        Kind {
+            services: ArrayVec::new(),
+            inputs: ArrayVec::new(),
+            outputs: [not_mapped; BURST],
+            others: [U::default(); BURST],
+        }
     }
-}
 
-impl<I: Copy, T: Copy> Kind<I, T> {
     fn clear(&mut self) {
         self.services.clear();
         self.inputs.clear();
-        self.outputs.clear();
     }
 
     /// Takes a lane. There are as many lanes as frames in a burst.
     #[inline(always)]
-    fn take(&mut self, service: ServiceIndex, input: I, not_mapped: T) -> Lane {
+    fn take(&mut self, service: ServiceIndex, input: I) -> Lane {
         let lane = Lane(self.inputs.len() as u8);
         let _ = self.services.try_push(service);
         let _ = self.inputs.try_push(input);
-        let _ = self.outputs.try_push(not_mapped);
         lane
     }
 
     /// Calls `map` once for each service, with the inputs of its lanes and the places of their
-    /// outputs.
+    /// outputs, all of which it must write.
     #[inline]
-    fn map(&mut self, not_mapped: T, mut map: impl FnMut(ServiceIndex, &[I], &mut [T])) {
+    fn map(&mut self, not_mapped: T, mut map: impl FnMut(ServiceIndex, &[I], &mut [T], &mut [U])) {
         let Some(first) = self.services.first() else { return };
+        let (inputs, outputs, others) = (&self.inputs, &mut self.outputs, &mut self.others);
         if self.services.iter().all(|service| service == first) {
-            return map(*first, &self.inputs, &mut self.outputs);
+            let outputs = outputs.get_mut(..inputs.len()).unwrap_or_default();
+            let others = others.get_mut(..inputs.len()).unwrap_or_default();
+            return map(*first, inputs, outputs, others);
         }
-        let (inputs, outputs) = (&self.inputs, &mut self.outputs);
         for_each_service(&self.services, |service, lanes| {
             let of_service: ArrayVec<I, BURST> =
                 lanes.iter().filter_map(|lane| inputs.get(usize::from(*lane)).copied()).collect();
             let mut mapped: ArrayVec<T, BURST> = lanes.iter().map(|_| not_mapped).collect();
-            map(service, &of_service, &mut mapped);
-            for (lane, output) in lanes.iter().zip(mapped) {
-                if let Some(place) = outputs.get_mut(usize::from(*lane)) {
-                    *place = output;
+            let mut also: ArrayVec<U, BURST> = lanes.iter().map(|_| U::default()).collect();
+            map(service, &of_service, &mut mapped, &mut also);
+            for ((lane, output), other) in lanes.iter().zip(mapped).zip(also) {
+                let at = usize::from(*lane);
+                if let (Some(place), Some(beside)) = (outputs.get_mut(at), others.get_mut(at)) {
+                    (*place, *beside) = (output, other);
                 }
             }
         });
     }
 }
 
+impl<I, T, U> Kind<I, Result<T, DropReason>, U> {
+    #[inline(always)]
+    fn output(&self, lane: Lane) -> Result<&T, DropReason> {
+        match self.outputs.get(lane.index()) {
+            Some(output) => output.as_ref().map_err(|reason| *reason),
+            None => Err(NOT_MAPPED),
+        }
+    }
+}
+
 /// The segments of a burst that are to be mapped, and then what came out.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Lanes {
-    outward: Kind<ClientSide, Result<Mapping, DropReason>>,
-    inward: Kind<TargetSide, Result<Mapping, DropReason>>,
+    // The second column holds the indices of the targets.
+    outward: Kind<ClientSide, Result<EgressSide, DropReason>, u16>,
+    inward: Kind<EgressSide, Result<ClientSide, DropReason>>,
     tunnels: ArrayVec<ServiceIndex, BURST>,
     datagrams: ArrayVec<DataUp, BURST>,
     opened: ArrayVec<OpenedTokens, BURST>,
+}
+
+impl Default for Lanes {
+    fn default() -> Self {
+        Lanes {
+            outward: Kind::new(Err(NOT_MAPPED)),
+            inward: Kind::new(Err(NOT_MAPPED)),
+            tunnels: ArrayVec::new(),
+            datagrams: ArrayVec::new(),
+            opened: ArrayVec::new(),
+        }
+    }
 }
 
 impl Lanes {
@@ -102,13 +133,13 @@ impl Lanes {
     /// Takes a lane for a client's segment.
     #[inline(always)]
     pub fn outward(&mut self, service: ServiceIndex, client: ClientSide) -> Lane {
-        self.outward.take(service, client, NOT_MAPPED)
+        self.outward.take(service, client)
     }
 
     /// Takes a lane for a target's segment.
     #[inline(always)]
-    pub fn inward(&mut self, service: ServiceIndex, answer: TargetSide) -> Lane {
-        self.inward.take(service, answer, NOT_MAPPED)
+    pub fn inward(&mut self, service: ServiceIndex, egress: EgressSide) -> Lane {
+        self.inward.take(service, egress)
     }
 
     /// Takes a lane for a datagram of a tunnel.
@@ -124,15 +155,14 @@ impl Lanes {
     /// Computes what all lanes map to at `now`.
     #[inline]
     pub fn map(&mut self, snapshot: &Snapshot, now: UnixTime) {
-        self.outward.map(NOT_MAPPED, |service, clients, out| {
-            if let Some(relay) = snapshot.relay(service) {
-                relay.mode.outward_burst(clients, out);
-            }
+        self.outward.map(Err(NOT_MAPPED), |service, clients, egress, chosen| {
+            let Some(relay) = snapshot.relay(service) else { return egress.fill(Err(NOT_MAPPED)) };
+            relay.mode.outward_burst(clients, egress);
+            relay.targets.choose(clients, chosen);
         });
-        self.inward.map(NOT_MAPPED, |service, answers, out| {
-            if let Some(relay) = snapshot.relay(service) {
-                relay.mode.inward_burst(answers, out);
-            }
+        self.inward.map(Err(NOT_MAPPED), |service, egress, clients, _| {
+            let Some(relay) = snapshot.relay(service) else { return clients.fill(Err(NOT_MAPPED)) };
+            relay.mode.inward_burst(egress, clients);
         });
         for_each_service(&self.tunnels, |tunnel, lanes| {
             let Some(tunnel) = snapshot.tunnel(tunnel) else { return };
@@ -140,16 +170,23 @@ impl Lanes {
         });
     }
 
-    /// What the client's segment in `lane` maps to.
+    /// What the client's segment in `lane` maps to, and its target among those of `relay`.
     #[inline(always)]
-    pub fn outward_at(&self, lane: Lane) -> Option<&Result<Mapping, DropReason>> {
-        self.outward.outputs.get(lane.index())
+    pub fn outward_at<'a>(
+        &'a self,
+        lane: Lane,
+        relay: &'a Relay,
+    ) -> Result<(&'a EgressSide, &'a IpEndpoint), DropReason> {
+        let egress = self.outward.output(lane)?;
+        let chosen = self.outward.others.get(lane.index());
+        let target = chosen.and_then(|index| relay.targets.all().get(usize::from(*index)));
+        Ok((egress, target.ok_or(DropReason::UnservedPort)?))
     }
 
-    /// What the target's segment in `lane` maps to.
+    /// The client that the target's segment in `lane` maps to.
     #[inline(always)]
-    pub fn inward_at(&self, lane: Lane) -> Option<&Result<Mapping, DropReason>> {
-        self.inward.outputs.get(lane.index())
+    pub fn inward_at(&self, lane: Lane) -> Result<&ClientSide, DropReason> {
+        self.inward.output(lane)
     }
 
     /// The datagram in `lane`, and its tokens opened.
@@ -159,7 +196,8 @@ impl Lanes {
     }
 }
 
-const NOT_MAPPED: Result<Mapping, DropReason> = Err(DropReason::CycleLimit);
+/// What a lane holds before it is mapped.
+const NOT_MAPPED: DropReason = DropReason::CycleLimit;
 
 /// Calls `each` once for each service in `lanes`, with the numbers of its lanes.
 fn for_each_service(lanes: &[ServiceIndex], mut each: impl FnMut(ServiceIndex, &[u8])) {
@@ -192,21 +230,23 @@ mod tests {
     fn every_lane_is_mapped_once_with_its_own_service() {
         for count in [0, 1, 2, 31, 32, 33, 63, 64] {
             for services in [1, 2, 3, 7, 64] {
-                let mut kind = Kind::<u16, Option<(ServiceIndex, u16)>>::default();
+                let mut kind = Kind::<u16, Option<(ServiceIndex, u16)>, u16>::new(None);
                 for lane in 0..count {
-                    kind.take(ServiceIndex(lane * 5 % services), lane, None);
+                    kind.take(ServiceIndex(lane * 5 % services), lane);
                 }
                 let mut calls = Vec::new();
-                kind.map(None, |service, inputs, outputs| {
+                kind.map(None, |service, inputs, outputs, others| {
                     assert!(!calls.contains(&service), "one call for each service");
                     calls.push(service);
-                    assert_eq!(inputs.len(), outputs.len());
-                    for (input, output) in inputs.iter().zip(outputs) {
+                    assert_eq!((inputs.len(), inputs.len()), (outputs.len(), others.len()));
+                    for ((input, output), other) in inputs.iter().zip(outputs).zip(others) {
                         assert!(output.replace((service, *input)).is_none());
+                        *other += input + 1;
                     }
                 });
-                for (lane, output) in (0..count).zip(&kind.outputs) {
+                for ((lane, output), other) in (0..count).zip(&kind.outputs).zip(&kind.others) {
                     assert_eq!(*output, Some((ServiceIndex(lane * 5 % services), lane)));
+                    assert_eq!(*other, lane + 1);
                 }
             }
         }

@@ -4,11 +4,13 @@ use std::net::IpAddr;
 
 use super::lanes::Lane;
 use crate::frame::Frame;
-use crate::net::{Endpoint, IpEndpoint, ServiceIndex, Towards};
+use crate::net::{Endpoint, IpEndpoint, ServiceIndex};
+use crate::relay::Relay;
+use crate::relay::mapping::{ClientSide, ClientTimestamps};
 use crate::relay::rewrite::Segment;
 use crate::relay::rewrite::options::TimestampsAt;
 use crate::seq::SeqNum;
-use crate::snapshot::Destination;
+use crate::snapshot::Snapshot;
 use crate::verdict::DropReason;
 use crate::wire::ipv4::Ipv4;
 use crate::wire::tcp::{self, Tcp};
@@ -29,7 +31,7 @@ pub(super) struct Packet {
     pub timestamps: Option<TimestampsAt>,
 }
 
-/// What is to be done about a frame.
+/// What is to be done about a frame. It is two bytes long, so that it travels in a register.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Step {
     Drop(DropReason),
@@ -38,16 +40,14 @@ pub(super) enum Step {
     NeighbourAdvertisement,
     /// An echo request.
     Echo,
-    /// An ICMP error, which announces an MTU if it is a frag-needed or a packet-too-big, to an
-    /// address that quotes are checked for.
-    IcmpError {
-        mtu: Option<u32>,
-        to: Destination,
-    },
+    /// An ICMP error to an address that quotes are checked for.
+    IcmpError,
     /// A SYN to a VIP port without a service.
     UnservedSyn,
-    /// A segment of a relay on its way to that side, mapped in a lane.
-    Relay(Towards, Lane),
+    /// A client's segment to a relay, mapped in a lane.
+    Outward(Lane),
+    /// A target's segment to a relay, mapped in a lane.
+    Inward(Lane),
     /// A client's RST without timestamps, in a mode where the mapping depends on them.
     RstWithoutTimestamps,
     /// A target's segment without timestamps, in a mode where they carry the tag.
@@ -57,6 +57,8 @@ pub(super) enum Step {
     /// An agent's datagram, whose tokens are opened in a lane.
     TunnelData(Lane),
 }
+
+const _: () = assert!(size_of::<Result<Step, DropReason>>() == 2);
 
 impl Packet {
     /// Before any frame was read.
@@ -107,6 +109,23 @@ impl Packet {
         }
     }
 
+    /// The side of a client that its segment shows.
+    #[inline(always)]
+    pub fn client_side(&self) -> ClientSide {
+        let timestamps = match self.timestamps {
+            Some(_) => ClientTimestamps::Present,
+            None => ClientTimestamps::Absent,
+        };
+        ClientSide { client: self.src(), timestamps }
+    }
+
+    /// The relay that it is of.
+    #[inline(always)]
+    pub fn relay<'a>(&self, snapshot: &'a Snapshot) -> Option<(ServiceIndex, &'a Relay)> {
+        let index = self.service?;
+        Some((index, snapshot.relay(index)?))
+    }
+
     /// Where the segment or ICMP message in the frame begins.
     #[inline(always)]
     pub fn l4(&self) -> usize {
@@ -117,6 +136,13 @@ impl Packet {
     #[inline(always)]
     pub fn message<'a, F: Frame>(&self, frame: &'a F) -> &'a [u8] {
         frame.bytes().get(self.l4()..).unwrap_or_default()
+    }
+
+    /// The TCP options of the segment in `frame`.
+    #[inline(always)]
+    pub fn tcp_options<'a, F: Frame>(&self, frame: &'a F) -> &'a [u8] {
+        let options = tcp::HEADER_LEN..self.segment.tcp.header_len;
+        self.message(frame).get(options).unwrap_or_default()
     }
 
     /// Whether a segment that the POP itself acts on is undamaged.

@@ -1,12 +1,13 @@
-//! What an egress mode maps: client <-> egress <-> target.
+//! What an egress mode maps: client <-> egress.
 //!
 //! ```text
-//!   client --> VIP        outward: egress(client), target(client)
-//!   egress --> target
+//!   client side                      egress side
 //!
-//!   target --> egress     inward: client(egress)
-//!   VIP    --> client
+//!   client --> VIP    outward ==>    egress --> target
+//!   client <-- VIP    <== inward     egress <-- target
 //! ```
+//!
+//! Which target it is depends on the client alone ([`targets`](super::targets)).
 
 use std::fmt::Debug;
 
@@ -16,7 +17,34 @@ use crate::verdict::DropReason;
 pub use super::pool::feistel::BURST;
 pub use super::pool::permutation::ClientTimestamps;
 
-/// A client and what stands for it at its target.
+/// What a client's segment shows of its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientSide {
+    /// Its source.
+    pub client: IpEndpoint,
+    /// Whether it carries timestamps.
+    pub timestamps: ClientTimestamps,
+}
+
+impl ClientSide {
+    /// The side of `client` in a mode without a tag, where nothing depends on its timestamps.
+    #[inline(always)]
+    pub fn without_tag(client: IpEndpoint) -> Self {
+        ClientSide { client, timestamps: ClientTimestamps::Absent }
+    }
+}
+
+/// What stands for a client at its target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EgressSide {
+    /// The source of the client's segments as the target sees them, and so the destination of the
+    /// target's.
+    pub egress: IpEndpoint,
+    /// The tag, in the modes that have one: TSval towards the target, TSecr on the way back.
+    pub tag: Option<u32>,
+}
+
+/// A client, what stands for it, and its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapping {
     /// The client.
@@ -38,24 +66,14 @@ pub struct Tag {
     pub timestamps: ClientTimestamps,
 }
 
-/// What a client's segment shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClientSide {
-    /// Its source.
-    pub client: IpEndpoint,
-    /// Whether it carries timestamps.
-    pub timestamps: ClientTimestamps,
-}
-
-/// What a target's segment shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TargetSide {
-    /// Its destination.
-    pub egress: IpEndpoint,
-    /// Its TSecr, if it has timestamps.
-    pub tag: Option<u32>,
-    /// Its source.
-    pub target: IpEndpoint,
+impl Mapping {
+    /// The mapping of two sides, one of which was mapped to the other.
+    #[inline]
+    pub fn new(client: ClientSide, egress: EgressSide, target: IpEndpoint) -> Self {
+        let ClientSide { client, timestamps } = client;
+        let EgressSide { egress, tag } = egress;
+        Mapping { client, egress, target, tag: tag.map(|value| Tag { value, timestamps }) }
+    }
 }
 
 /// An egress mode. Both functions work on the shorter of the two slices, up to [`BURST`].
@@ -63,16 +81,9 @@ pub trait EgressMode: Debug {
     /// The name of the mode, as commands print it.
     fn name(&self) -> &'static str;
 
-    /// The targets of the service, ascending.
-    fn targets(&self) -> Vec<IpEndpoint>;
-
-    /// The weight of `target` for `client`, by the definition of the choice: the highest wins.
-    /// `None` where the families do not fit.
-    fn weight(&self, client: IpEndpoint, target: IpEndpoint) -> Option<u64>;
-
     /// Maps each of `clients` into the same place of `out`.
-    fn outward(&self, clients: &[ClientSide], out: &mut [Result<Mapping, DropReason>]);
+    fn outward(&self, clients: &[ClientSide], out: &mut [Result<EgressSide, DropReason>]);
 
-    /// Finds the client of each of `answers` into the same place of `out`.
-    fn inward(&self, answers: &[TargetSide], out: &mut [Result<Mapping, DropReason>]);
+    /// Finds the client of each of `egress` into the same place of `out`.
+    fn inward(&self, egress: &[EgressSide], out: &mut [Result<ClientSide, DropReason>]);
 }

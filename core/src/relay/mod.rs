@@ -1,8 +1,8 @@
 //! Relay mode: a stock client, a VIP, a stock target, and no state in between.
 //!
 //! A [`Relay`] is one service. Its [`Mode`] says how the POP appears to targets: it maps a client
-//! to what stands for the client at the target ([`Mode::outward`]), and back ([`Mode::inward`]).
-//! Both are pure functions of the config and the keys, so that every POP gives the same
+//! to what stands for the client at the target, and back. Its [`Targets`] say which target a client
+//! belongs to. Both are pure functions of the config and the keys, so that every POP gives the same
 //! [`Mapping`]. The packet path, the path of ICMP errors and the command `map` use these two and
 //! nothing else.
 //!
@@ -24,8 +24,9 @@ use std::net::SocketAddr;
 use crate::net::{IpEndpoint, ServiceSlot};
 use crate::verdict::DropReason;
 
-use mapping::{ClientSide, EgressMode, Mapping, TargetSide};
+use mapping::{ClientSide, EgressMode, EgressSide, Mapping};
 use rewrite::DatagramIds;
+use targets::Targets;
 
 /// A relay service, ready for use.
 #[derive(Clone, Debug)]
@@ -38,6 +39,8 @@ pub struct Relay {
     pub vip: IpEndpoint,
     /// How the POP appears to its targets.
     pub mode: Mode,
+    /// Its targets, and which client belongs to which.
+    pub targets: Targets,
     /// The largest MSS that a SYN may announce, in bytes.
     pub mss: u16,
     /// The IDs of its IPv4 datagrams, and of its fragments; `None` where neither side is of IPv4.
@@ -48,6 +51,32 @@ impl Relay {
     /// The address and port that clients connect to.
     pub fn vip(&self) -> SocketAddr {
         self.vip.into()
+    }
+
+    /// Maps one client: its egress endpoint, tag and target.
+    ///
+    /// # Errors
+    /// When the client cannot be mapped: [`DropReason::CycleLimit`], or
+    /// [`DropReason::UnservedPort`] where the service has no target for it.
+    pub fn outward(&self, client: ClientSide) -> Result<Mapping, DropReason> {
+        let mut out = [Err(DropReason::UnservedPort)];
+        self.mode.outward_burst(&[client], &mut out);
+        let [egress] = out;
+        let (egress, target) = (egress?, self.targets.target(&client.client));
+        Ok(Mapping::new(client, egress, target.ok_or(DropReason::UnservedPort)?))
+    }
+
+    /// Maps what stands for a client at `target` back to the client. Whether the client's address
+    /// can be one, and `target` is its target, is not checked here.
+    ///
+    /// # Errors
+    /// When it stands for no client: [`DropReason::BadTag`], [`DropReason::CycleLimit`], or
+    /// [`DropReason::NotOurs`] for an address of the wrong family.
+    pub fn inward(&self, egress: EgressSide, target: IpEndpoint) -> Result<Mapping, DropReason> {
+        let mut out = [Err(DropReason::NotOurs)];
+        self.mode.inward_burst(&[egress], &mut out);
+        let [client] = out;
+        Ok(Mapping::new(client?, egress, target))
     }
 }
 
@@ -77,18 +106,6 @@ impl Mode {
         self.mode().name()
     }
 
-    /// The targets of the service, ascending.
-    pub fn targets(&self) -> Vec<IpEndpoint> {
-        self.mode().targets()
-    }
-
-    /// The weight of `target` for `client`, by the definition of the choice: of all targets the one
-    /// with the highest weight is chosen, of equal ones the first. `None` where the families do not
-    /// fit.
-    pub fn weight(&self, client: IpEndpoint, target: IpEndpoint) -> Option<u64> {
-        self.mode().weight(client, target)
-    }
-
     /// Whether segments of the mode carry a tag in their timestamps.
     #[inline]
     pub fn is_tagged(&self) -> bool {
@@ -97,39 +114,18 @@ impl Mode {
 
     /// Maps each of `clients` into the same place of `out`, up to [`mapping::BURST`].
     #[inline]
-    pub fn outward_burst(&self, clients: &[ClientSide], out: &mut [Result<Mapping, DropReason>]) {
+    pub fn outward_burst(
+        &self,
+        clients: &[ClientSide],
+        out: &mut [Result<EgressSide, DropReason>],
+    ) {
         self.mode().outward(clients, out);
     }
 
-    /// Finds the client of each of `answers` into the same place of `out`, up to
+    /// Finds the client of each of `egress` into the same place of `out`, up to
     /// [`mapping::BURST`]. Whether its address can be a client's is not checked here.
     #[inline]
-    pub fn inward_burst(&self, answers: &[TargetSide], out: &mut [Result<Mapping, DropReason>]) {
-        self.mode().inward(answers, out);
-    }
-
-    /// Maps one client: its egress endpoint, tag and target.
-    ///
-    /// # Errors
-    /// When the client cannot be mapped: [`DropReason::CycleLimit`], or
-    /// [`DropReason::UnservedPort`] where the service has no target for it.
-    pub fn outward(&self, client: ClientSide) -> Result<Mapping, DropReason> {
-        let mut out = [Err(DropReason::UnservedPort)];
-        self.outward_burst(&[client], &mut out);
-        let [mapping] = out;
-        mapping
-    }
-
-    /// Maps one egress endpoint back to its client. Whether the client's address can be one is not
-    /// checked here.
-    ///
-    /// # Errors
-    /// When it stands for no client: [`DropReason::BadTag`], [`DropReason::CycleLimit`], or
-    /// [`DropReason::NotOurs`] for an address of the wrong family.
-    pub fn inward(&self, answer: TargetSide) -> Result<Mapping, DropReason> {
-        let mut out = [Err(DropReason::NotOurs)];
-        self.inward_burst(&[answer], &mut out);
-        let [mapping] = out;
-        mapping
+    pub fn inward_burst(&self, egress: &[EgressSide], out: &mut [Result<ClientSide, DropReason>]) {
+        self.mode().inward(egress, out);
     }
 }

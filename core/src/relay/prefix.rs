@@ -16,34 +16,26 @@
 
 use std::net::SocketAddr;
 
-use super::mapping::{ClientSide, EgressMode, Mapping, TargetSide};
-use super::targets::Targets;
+use arrayvec::ArrayVec;
+
+use super::mapping::{BURST, ClientSide, EgressMode, EgressSide};
 use crate::config::Prefix;
-use crate::crypto::{Aes128, HkdfError, Key128};
+use crate::crypto::{Aes128, Cipher, CipherJob, HkdfError, Key128};
 use crate::keys::{Secret, prefix_check_key};
 use crate::net::{Endpoint, Endpoint6, IpEndpoint};
 use crate::verdict::DropReason;
 
 /// A service in prefix mode.
 #[derive(Clone, Debug)]
-pub struct PrefixMode {
-    map: PrefixMap,
-    targets: Targets,
-}
+pub struct PrefixMode(PrefixMap);
 
 impl PrefixMode {
-    /// The mode of the service at `vip`, which appears to `targets` as addresses of `prefix`.
+    /// The mode of the service at `vip`, which appears to its targets as addresses of `prefix`.
     ///
     /// # Errors
-    /// When its keys cannot be derived from `secret`.
-    pub fn new(
-        secret: &Secret,
-        vip: SocketAddr,
-        prefix: Prefix,
-        targets: &[SocketAddr],
-    ) -> Result<Self, HkdfError> {
-        let map = PrefixMap::new(&prefix_check_key(secret, vip)?, prefix);
-        Ok(PrefixMode { map, targets: Targets::new(secret, vip, targets)? })
+    /// When its key cannot be derived from `secret`.
+    pub fn new(secret: &Secret, vip: SocketAddr, prefix: Prefix) -> Result<Self, HkdfError> {
+        Ok(PrefixMode(PrefixMap::new(&prefix_check_key(secret, vip)?, prefix)))
     }
 }
 
@@ -52,40 +44,45 @@ impl EgressMode for PrefixMode {
         "prefix"
     }
 
-    fn targets(&self) -> Vec<IpEndpoint> {
-        self.targets.all()
-    }
-
-    fn weight(&self, client: IpEndpoint, target: IpEndpoint) -> Option<u64> {
-        self.targets.weight(client, target)
-    }
-
-    fn outward(&self, clients: &[ClientSide], out: &mut [Result<Mapping, DropReason>]) {
-        for (out, ClientSide { client, .. }) in out.iter_mut().zip(clients) {
-            let mapped = client.of_family().zip(self.targets.choose(*client));
-            *out = match mapped {
-                Some((Endpoint { ip, port }, target)) => {
-                    let egress = Endpoint6 { ip: self.map.address(ip), port };
-                    Ok(Mapping { client: *client, egress: egress.into(), target, tag: None })
+    fn outward(&self, sides: &[ClientSide], out: &mut [Result<EgressSide, DropReason>]) {
+        let clients: ArrayVec<u32, BURST> = sides.iter().take(BURST).map(client).collect();
+        let mut addresses = [0; BURST];
+        self.0.addresses(&clients, &mut addresses);
+        for ((out, side), ip) in out.iter_mut().zip(sides).zip(addresses) {
+            match side.client {
+                IpEndpoint::V4(Endpoint { port, .. }) => {
+                    *out = Ok(EgressSide { egress: Endpoint6 { ip, port }.into(), tag: None });
                 }
-                None => Err(DropReason::UnservedPort),
-            };
+                IpEndpoint::V6(_) => *out = Err(DropReason::UnservedPort),
+            }
         }
     }
 
-    fn inward(&self, answers: &[TargetSide], out: &mut [Result<Mapping, DropReason>]) {
-        for (out, TargetSide { egress, target, .. }) in out.iter_mut().zip(answers) {
-            let found = egress.of_family().and_then(|Endpoint6 { ip, port }| {
-                Some(Endpoint { ip: self.map.client(ip)?, port })
-            });
-            *out = match found {
-                Some(client) => {
-                    let (client, egress, target) = (client.into(), *egress, *target);
-                    Ok(Mapping { client, egress, target, tag: None })
+    fn inward(&self, sides: &[EgressSide], out: &mut [Result<ClientSide, DropReason>]) {
+        let shown = |side: &EgressSide| match side.egress {
+            IpEndpoint::V4(_) => 0,
+            IpEndpoint::V6(at) => self.0.shown(at.ip),
+        };
+        let clients: ArrayVec<u32, BURST> = sides.iter().take(BURST).map(shown).collect();
+        let mut addresses = [0; BURST];
+        self.0.addresses(&clients, &mut addresses);
+        for (((out, side), ip), address) in out.iter_mut().zip(sides).zip(clients).zip(addresses) {
+            match side.egress {
+                IpEndpoint::V6(at) if at.ip == address => {
+                    *out = Ok(ClientSide::without_tag(Endpoint { ip, port: at.port }.into()));
                 }
-                None => Err(DropReason::BadTag),
-            };
+                _ => *out = Err(DropReason::BadTag),
+            }
         }
+    }
+}
+
+/// The address of a client. Others than those of IPv4 come to no service in prefix mode.
+#[inline]
+fn client(side: &ClientSide) -> u32 {
+    match side.client {
+        IpEndpoint::V4(client) => client.ip,
+        IpEndpoint::V6(_) => 0,
     }
 }
 
@@ -107,23 +104,63 @@ impl PrefixMap {
         self.prefix
     }
 
-    /// The address that stands for `client`.
+    /// Puts the address that stands for each of `clients` into the same place of `out`. The shorter
+    /// of the two slices says how many.
     #[inline]
+    pub fn addresses(&self, clients: &[u32], out: &mut [u128]) {
+        self.aes.run(Addresses { prefix: self.prefix, clients, out });
+    }
+
+    /// The address that stands for `client`.
     pub fn address(&self, client: u32) -> u128 {
-        let check_bits = self.prefix.len.check_bits();
-        let block = (u128::from(client) << 96).to_be_bytes();
-        let check = u128::from_be_bytes(self.aes.encrypt_block(&block)) >> (128 - check_bits);
-        self.prefix.first | u128::from(client) << check_bits | check
+        let mut out = [0];
+        self.addresses(&[client], &mut out);
+        let [address] = out;
+        address
     }
 
     /// The client that `address` stands for; `None` when it stands for nobody.
-    #[inline]
     pub fn client(&self, address: u128) -> Option<u32> {
-        let client = (address >> self.prefix.len.check_bits()) as u32;
+        let client = self.shown(address);
         // Prefix, zeros and check, all at once.
         (self.address(client) == address).then_some(client)
     }
+
+    /// The client that `address` shows, whether or not its check holds.
+    #[inline(always)]
+    fn shown(&self, address: u128) -> u32 {
+        (address >> self.prefix.len.check_bits()) as u32
+    }
 }
+
+/// The addresses of clients.
+struct Addresses<'a> {
+    prefix: Prefix,
+    clients: &'a [u32],
+    out: &'a mut [u128],
+}
+
+impl CipherJob for Addresses<'_> {
+    #[inline(always)]
+    fn run<C: Cipher>(self, cipher: &C) {
+        let Addresses { prefix, clients, out } = self;
+        let check_bits = prefix.len.check_bits();
+        let (mut blocks, mut encrypted) = ([[0; 16]; SIDE_BY_SIDE], [[0; 16]; SIDE_BY_SIDE]);
+        for (clients, out) in clients.chunks(SIDE_BY_SIDE).zip(out.chunks_mut(SIDE_BY_SIDE)) {
+            for (block, client) in blocks.iter_mut().zip(clients) {
+                *block = (u128::from(*client) << 96).to_be_bytes();
+            }
+            cipher.encrypt(&blocks, &mut encrypted);
+            for ((out, client), block) in out.iter_mut().zip(clients).zip(&encrypted) {
+                let check = u128::from_be_bytes(*block) >> (128 - check_bits);
+                *out = prefix.first | u128::from(*client) << check_bits | check;
+            }
+        }
+    }
+}
+
+/// Clients whose checks are computed together.
+const SIDE_BY_SIDE: usize = 8;
 
 #[cfg(test)]
 mod tests {
@@ -180,6 +217,19 @@ mod tests {
         let passed = passed.count();
         // 16 expected, standard deviation 4.
         assert!((2..=36).contains(&passed), "{passed} passed");
+    }
+
+    #[test]
+    fn addresses_do_not_depend_on_their_neighbours() {
+        let map = map(&KEY, 64);
+        for count in [0, 1, 7, 8, 9, 31, 64] {
+            let clients: Vec<u32> = (0..count).map(|i| 0xc612_0000 + i * 77).collect();
+            let mut addresses = vec![0; clients.len()];
+            map.addresses(&clients, &mut addresses);
+            for (client, address) in clients.iter().zip(addresses) {
+                assert_eq!(address, map.address(*client));
+            }
+        }
     }
 
     proptest! {

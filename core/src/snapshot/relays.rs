@@ -9,7 +9,7 @@ use crate::net::{IpNet, ServiceSlot};
 use crate::relay::pool::PoolMode;
 use crate::relay::prefix::PrefixMode;
 use crate::relay::rewrite::DatagramIds;
-use crate::relay::targets::of_family;
+use crate::relay::targets::Targets;
 use crate::relay::transparent::TransparentMode;
 use crate::relay::{Mode, Relay};
 
@@ -19,25 +19,26 @@ pub(super) fn relay(
     slot: ServiceSlot,
     secret: &Secret,
 ) -> Result<Option<Relay>, HkdfError> {
-    let (vip, targets) = (config.vip, &config.targets);
+    let vip = config.vip;
     let mode = match (config.egress, vip) {
-        (EgressConfig::Pool(pool), SocketAddr::V4(vip)) => {
-            Mode::Pool(PoolMode::new(secret, vip.into(), pool, &of_family(targets))?)
+        (EgressConfig::Pool(pool), SocketAddr::V4(_)) => {
+            Mode::Pool(PoolMode::new(secret, vip, pool)?)
         }
         (EgressConfig::Prefix(prefix), SocketAddr::V4(_)) => {
-            Mode::Prefix(PrefixMode::new(secret, vip, prefix, targets)?)
+            Mode::Prefix(PrefixMode::new(secret, vip, prefix)?)
         }
-        (EgressConfig::Transparent, _) => {
-            Mode::Transparent(TransparentMode::new(secret, vip, targets)?)
-        }
+        (EgressConfig::Transparent, _) => Mode::Transparent(TransparentMode),
         (EgressConfig::Pool(_) | EgressConfig::Prefix(_), SocketAddr::V6(_)) => return Ok(None),
     };
-    let ids = match vip {
-        SocketAddr::V4(vip) => Some(DatagramIds::new(secret, vip.into())?),
-        SocketAddr::V6(_) => None,
-    };
-    let (name, mss) = (config.name.clone(), config.mss);
-    Ok(Some(Relay { name, slot, vip: vip.into(), mode, mss, ids }))
+    Ok(Some(Relay {
+        name: config.name.clone(),
+        slot,
+        vip: vip.into(),
+        mode,
+        targets: Targets::new(secret, vip, &config.targets)?,
+        mss: config.mss,
+        ids: if vip.is_ipv4() { Some(DatagramIds::new(secret, vip)?) } else { None },
+    }))
 }
 
 /// The different prefixes of egress addresses, in the order of the file.

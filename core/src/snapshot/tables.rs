@@ -136,7 +136,7 @@ fn endpoints_of(config: &Config, service: &Service, egress: &[IpNet]) -> Vec<(u1
                     egress.iter().position(|other| Some(*other) == net).unwrap_or_default() as u16
                 }
             };
-            let targets = relay.mode.targets().into_iter().map(|target| (space, target));
+            let targets = relay.targets.all().iter().map(|target| (space, *target));
             targets.chain([(AT_VIP, relay.vip)]).collect()
         }
     }

@@ -136,7 +136,7 @@ impl Change {
 
     /// Adds the replacement of the bytes `old` by `new`. Both begin on a 16-bit boundary and have
     /// even lengths, which may differ.
-    #[inline]
+    #[inline(always)]
     pub fn bytes(self, old: &[u8], new: &[u8]) -> Change {
         Change(self.0 + (!fold(sum(0, old))) as u64 + fold(sum(0, new)) as u64)
     }

@@ -21,6 +21,17 @@ pub const fn protocol(family: Family) -> u8 {
     }
 }
 
+/// The MTU in bytes that an error announces, if it is a frag-needed or a packet-too-big.
+pub fn announced_mtu(family: Family, head: &[u8; HEADER_LEN]) -> Option<u32> {
+    match IcmpError::parse(family, head)? {
+        IcmpError::TooBig(_) => Some(match family {
+            Family::V4 => get_u16(head, icmp::field::MTU).into(),
+            Family::V6 => get_u32(head, icmpv6::field::MTU),
+        }),
+        _ => None,
+    }
+}
+
 /// The meaning of an ICMP error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IcmpError {
@@ -194,6 +205,8 @@ mod tests {
             error.write(src4, dst4, &mut message);
             prop_assert_eq!(icmp::parse(&message), Ok(icmp::Kind::Error { mtu }));
             let head = message.first_chunk().unwrap();
+            prop_assert_eq!(announced_mtu(Family::V4, head), mtu.map(u32::from));
+            let head = message.first_chunk().unwrap();
             prop_assert_eq!(IcmpError::parse(Family::V4, head), Some(error));
             prop_assert_eq!(&message[HEADER_LEN..], &quote);
 
@@ -201,6 +214,8 @@ mod tests {
             let mtu = mtu.map(u32::from);
             let kind = icmpv6::parse(src, dst, &message);
             prop_assert_eq!(kind, Ok(icmpv6::Kind::Error { mtu }));
+            let head = message.first_chunk().unwrap();
+            prop_assert_eq!(announced_mtu(Family::V6, head), mtu);
             let head = message.first_chunk().unwrap();
             prop_assert_eq!(IcmpError::parse(Family::V6, head), Some(error));
             prop_assert_eq!(&message[HEADER_LEN..], &quote);

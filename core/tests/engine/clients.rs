@@ -198,7 +198,7 @@ fn a_client_has_one_target_of_several() {
             }
             *counts.entry(want).or_insert(0) += 1;
         }
-        let targets = world.service(name).mode.targets().len();
+        let targets = world.service(name).targets.all().len();
         assert_eq!(counts.len(), targets);
         assert!(counts.values().all(|count| *count > 300 / targets / 2), "{counts:?}");
     }

@@ -217,7 +217,7 @@ impl World {
 
     /// The targets of a relay, all of one family.
     pub fn targets<A: Address>(&self, service: &str) -> Vec<Endpoint<A>> {
-        let targets = self.service(service).mode.targets().into_iter();
+        let targets = self.service(service).targets.all().iter();
         targets.map(|target| target.of_family().unwrap()).collect()
     }
 
@@ -228,17 +228,16 @@ impl World {
             _ => ClientTimestamps::Absent,
         };
         let client = Endpoint { ip: client.0, port: client.1 }.into();
-        let mapping =
-            self.service(service).mode.outward(ClientSide { client, timestamps }).unwrap();
+        let mapping = self.service(service).outward(ClientSide { client, timestamps }).unwrap();
         let egress: Endpoint = mapping.egress.of_family().unwrap();
         (egress.ip, egress.port, mapping.tag.unwrap().value)
     }
 
     /// The target of a client, chosen by the definition.
     pub fn chosen<A: Address>(&self, service: &str, client: IpEndpoint) -> (A, u16) {
-        let mode = &self.service(service).mode;
-        let targets = mode.targets().into_iter().rev();
-        let best = targets.max_by_key(|target| mode.weight(client, *target).unwrap()).unwrap();
+        let targets = &self.service(service).targets;
+        let weight = |target: &&IpEndpoint| targets.weight(client, **target).unwrap();
+        let best = targets.all().iter().rev().max_by_key(weight).unwrap();
         let best: Endpoint<A> = best.of_family().unwrap();
         (best.ip, best.port)
     }

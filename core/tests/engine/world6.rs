@@ -86,7 +86,7 @@ impl World {
     pub fn egress6(&self, service: &str, client: (u32, u16)) -> End6 {
         let client = Endpoint { ip: client.0, port: client.1 }.into();
         let side = ClientSide { client, timestamps: ClientTimestamps::Absent };
-        let egress = self.service(service).mode.outward(side).unwrap().egress;
+        let egress = self.service(service).outward(side).unwrap().egress;
         let egress: Endpoint<u128> = egress.of_family().unwrap();
         (egress.ip, egress.port)
     }

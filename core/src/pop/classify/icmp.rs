@@ -18,7 +18,7 @@ pub(super) fn read_v4(
 ) -> Result<Step, DropReason> {
     match icmp::parse(message).map_err(refused)? {
         icmp::Kind::EchoRequest => echo(to, || is_unicast(src) && arrival.source_ok(src.ip())),
-        icmp::Kind::Error { mtu } => error(to, mtu.map(u32::from)),
+        icmp::Kind::Error { .. } => error(to),
         icmp::Kind::Other => Err(unwanted(to)),
     }
 }
@@ -34,7 +34,7 @@ pub(super) fn read_v6(
         icmpv6::Kind::Solicitation => Ok(Step::NeighbourSolicitation),
         icmpv6::Kind::Advertisement => Ok(Step::NeighbourAdvertisement),
         icmpv6::Kind::EchoRequest => echo(to, || arrival.source_ok(header.src.ip())),
-        icmpv6::Kind::Error { mtu } => error(to, mtu),
+        icmpv6::Kind::Error { .. } => error(to),
         icmpv6::Kind::Other => Err(unwanted(to)),
     }
 }
@@ -50,11 +50,9 @@ fn echo(to: Destination, source_ok: impl Fn() -> bool) -> Result<Step, DropReaso
 }
 
 /// Whom an error concerns shows its quote.
-fn error(to: Destination, mtu: Option<u32>) -> Result<Step, DropReason> {
+fn error(to: Destination) -> Result<Step, DropReason> {
     match to {
-        Destination::Vip | Destination::Pool(_) | Destination::Other => {
-            Ok(Step::IcmpError { mtu, to })
-        }
+        Destination::Vip | Destination::Pool(_) | Destination::Other => Ok(Step::IcmpError),
         Destination::Own(_) => Err(unwanted(to)),
     }
 }

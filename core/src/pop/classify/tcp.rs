@@ -4,10 +4,10 @@ use super::super::arrival::Arrival;
 use super::super::lanes::Lanes;
 use super::super::limits::Limits;
 use super::super::packet::{Packet, Step};
+use super::super::relay::segment;
 use super::super::tunnel;
 use crate::frame::{ChecksumVerdict, Frame};
-use crate::net::{ServiceIndex, Towards};
-use crate::relay::mapping::{ClientSide, ClientTimestamps, TargetSide};
+use crate::net::ServiceIndex;
 use crate::relay::rewrite::options;
 use crate::snapshot::{Destination, Service, Tabled};
 use crate::verdict::DropReason;
@@ -90,15 +90,11 @@ fn from_client<F: Frame>(
     if tcp.has(tcp::SYN) {
         limits.admit_syn(relay.slot, client.ip())?;
     }
-    let timestamps = match packet.timestamps {
-        Some(_) => ClientTimestamps::Present,
-        None if relay.mode.is_tagged() && tcp.has(tcp::RST) => {
-            return Ok(Step::RstWithoutTimestamps);
-        }
-        None => ClientTimestamps::Absent,
-    };
-    let lane = lanes.outward(index, ClientSide { client, timestamps });
-    Ok(Step::Relay(Towards::Targets, lane))
+    if packet.timestamps.is_none() && relay.mode.is_tagged() && tcp.has(tcp::RST) {
+        return Ok(Step::RstWithoutTimestamps);
+    }
+    let lane = lanes.outward(index, packet.client_side());
+    Ok(Step::Outward(lane))
 }
 
 /// A segment from a target of the relay `index`.
@@ -120,12 +116,11 @@ fn from_target(
         return Err(DropReason::SynFromTarget);
     }
     let relay = arrival.snapshot.relay(index).ok_or(DropReason::UnknownTarget)?;
-    let tag = packet.timestamps.map(|at| options::timestamp_echo(options, at));
-    if relay.mode.is_tagged() && tag.is_none() {
+    let side = segment::egress_side(packet, relay, options);
+    if relay.mode.is_tagged() && side.tag.is_none() {
         return Ok(Step::Untagged);
     }
-    let lane = lanes.inward(index, TargetSide { egress: packet.dst(), tag, target: packet.src() });
-    Ok(Step::Relay(Towards::Clients, lane))
+    Ok(Step::Inward(lanes.inward(index, side)))
 }
 
 /// Flags that no segment of a connection has (RFC 9293, section 3.10.7.4).

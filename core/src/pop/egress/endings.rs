@@ -116,17 +116,21 @@ impl<O> Egress<'_, O> {
     /// Sends the datagram of `family` that begins at `l3` of `frame` to `hop`. False when the frame
     /// has no room for the Ethernet header.
     #[inline(always)]
-    pub(super) fn send<F: Frame>(&mut self, frame: F, l3: usize, hop: Hop, family: Family) -> bool
+    pub(super) fn send<F: Frame>(
+        &mut self,
+        mut frame: F,
+        l3: usize,
+        hop: Hop,
+        family: Family,
+    ) -> bool
     where
         O: Output<F>,
     {
         let Some(link) = self.arrival.soft.links.link(hop.port) else { return false };
-        match add_ethernet(frame, l3, hop.mac, link, ethertype(family)) {
-            Some(frame) => {
-                self.out.transmit(hop.port, frame);
-                true
-            }
-            None => false,
+        let fits = add_ethernet(&mut frame, l3, hop.mac, link, ethertype(family));
+        if fits {
+            self.out.transmit(hop.port, frame);
         }
+        fits
     }
 }

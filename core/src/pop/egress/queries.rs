@@ -23,28 +23,33 @@ pub(in crate::pop) fn send_query<F: Frame, O: Output<F>>(
 ) {
     let port = query.port;
     let Some(link) = links.link(port) else { return };
-    let Some(frame) = out.allocate() else {
+    let Some(mut frame) = out.allocate() else {
         return counters.count_drop(port, None, DropReason::NoBuffer);
     };
-    let frame = match query.ip {
-        IpAddr::V4(ip) => arp_request(links, link, AddressQuery { port, ip: ip.to_bits() }, frame),
-        IpAddr::V6(ip) => solicitation(links, link, AddressQuery { port, ip: ip.to_bits() }, frame),
+    let written = match query.ip {
+        IpAddr::V4(ip) => {
+            arp_request(links, link, AddressQuery { port, ip: ip.to_bits() }, &mut frame)
+        }
+        IpAddr::V6(ip) => {
+            solicitation(links, link, AddressQuery { port, ip: ip.to_bits() }, &mut frame)
+        }
     };
-    match frame.map(pad) {
-        Some(frame) => out.transmit(port, frame),
-        None => counters.count_drop(port, None, DropReason::NoRoom),
+    if !written {
+        return counters.count_drop(port, None, DropReason::NoRoom);
     }
+    pad(&mut frame);
+    out.transmit(port, frame);
 }
 
-/// Makes an ARP request of an empty frame; `None` when there is no room.
+/// Makes an ARP request of an empty frame; false when there is no room.
 fn arp_request<F: Frame>(
     links: &Links,
     link: &Link,
     query: AddressQuery<u32>,
-    mut frame: F,
-) -> Option<F> {
+    frame: &mut F,
+) -> bool {
     if !frame.append(arp::LEN) {
-        return None;
+        return false;
     }
     let request = Arp {
         operation: Operation::Request,
@@ -57,15 +62,15 @@ fn arp_request<F: Frame>(
     add_ethernet(frame, 0, MacAddr::BROADCAST, link, ethernet::TYPE_ARP)
 }
 
-/// Makes a neighbour solicitation of an empty frame; `None` when there is no room.
+/// Makes a neighbour solicitation of an empty frame; false when there is no room.
 fn solicitation<F: Frame>(
     links: &Links,
     link: &Link,
     query: AddressQuery<u128>,
-    mut frame: F,
-) -> Option<F> {
+    frame: &mut F,
+) -> bool {
     if !frame.append(ipv6::HEADER_LEN + nd::LEN) {
-        return None;
+        return false;
     }
     let (src, dst) = (links.solicitation_source(query), nd::solicited_node(query.ip));
     let message = nd::write_header(frame.bytes_mut(), src, dst);

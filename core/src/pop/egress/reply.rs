@@ -43,16 +43,17 @@ pub(in crate::pop) fn reply_to<F: Frame, O: Output<F>>(
 pub(in crate::pop) fn send_back<F: Frame, O: Output<F>>(
     egress: &mut Egress<'_, O>,
     to: MacAddr,
-    frame: F,
+    mut frame: F,
     l3: usize,
     kind: ReplyKind,
     ethertype: u16,
 ) -> bool {
-    let Some(frame) = add_ethernet(frame, l3, to, egress.arrival.link, ethertype) else {
+    if !add_ethernet(&mut frame, l3, to, egress.arrival.link, ethertype) {
         return false;
-    };
+    }
+    pad(&mut frame);
     egress.counters.count_reply(kind);
     egress.note::<F>(Note::Sent(kind));
-    egress.out.transmit(egress.arrival.port, pad(frame));
+    egress.out.transmit(egress.arrival.port, frame);
     true
 }

@@ -15,7 +15,7 @@ use crate::frame::Frame;
 use crate::net::{Endpoint, Family, IpEndpoint, IpEndpoints, ServiceIndex, Towards};
 use crate::relay::Relay;
 use crate::relay::icmp::{ErrorRewrite, Quote, Seen, raised_mtu};
-use crate::relay::mapping::{ClientSide, ClientTimestamps, Mapping, Tag, TargetSide};
+use crate::relay::mapping::{ClientSide, ClientTimestamps, EgressSide, Mapping, Tag};
 use crate::relay::rewrite::options::{INSERTED_LEN, TimestampsOption};
 use crate::relay::rewrite::{IpRewrite, Timestamps};
 use crate::snapshot::{Destination, Snapshot, Tabled};
@@ -97,18 +97,17 @@ fn about_outward<F: Frame, O: Output<F>>(
     if !arrival.takes_targets() {
         return Err(DropReason::WrongSide);
     }
-    let tag = quote.timestamps().map(|(value, _)| value);
+    let tag = quote.timestamps().filter(|_| relay.mode.is_tagged()).map(|(value, _)| value);
     if relay.mode.is_tagged() && tag.is_none() {
         return Err(DropReason::IcmpQuote);
     }
-    let mapping = relay.mode.inward(TargetSide { egress: quote.src(), tag, target })?;
+    let mapping = relay.inward(EgressSide { egress: quote.src(), tag }, target)?;
     let client = mapping.client;
     if !arrival.snapshot.is_client(&client) {
         return Err(error.stray(DropReason::BadTag));
     }
     egress.note::<F>(Note::Mapped(relay.mode.name(), mapping));
-    let timestamps = mapping.tag.map_or(ClientTimestamps::Absent, |tag| tag.timestamps);
-    if relay.mode.outward(ClientSide { client, timestamps })?.target != target {
+    if relay.targets.target(&client) != Some(target) {
         return Err(error.stray(DropReason::IcmpQuote));
     }
     let (timestamps, less) = match (mapping.tag, quote.seen()) {
@@ -174,7 +173,7 @@ fn send_inward<F: Frame, O: Output<F>>(
     timestamps: ClientTimestamps,
 ) -> bool {
     let QuotingError { quote, mtu, .. } = error;
-    let mapping = relay.mode.outward(ClientSide { client: quote.dst(), timestamps });
+    let mapping = relay.outward(ClientSide { client: quote.dst(), timestamps });
     let mapping = match mapping {
         Ok(mapping) => mapping,
         Err(DropReason::CycleLimit) => {

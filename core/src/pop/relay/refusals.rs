@@ -11,7 +11,7 @@ use super::segment;
 use crate::frame::Frame;
 use crate::net::{IpEndpoint, ServiceIndex, ServiceSlot};
 use crate::relay::Relay;
-use crate::relay::mapping::{ClientSide, ClientTimestamps, Mapping};
+use crate::relay::mapping::{ClientSide, ClientTimestamps, EgressSide};
 use crate::relay::refusals::{self, Place, Rst};
 use crate::verdict::{AbsorbKind, DropReason, ReplyKind};
 use crate::wire::tcp;
@@ -28,9 +28,10 @@ pub(in crate::pop) fn untagged<F: Frame, O: Output<F>>(
         return egress.drop(packet.service, DropReason::TcpChecksum, frame);
     }
     let (arrival, tcp) = (egress.arrival, packet.segment.tcp);
-    let relay = packet.service.and_then(|index| arrival.snapshot.relay(index));
-    if let (true, Some(place)) =
-        (tcp.has(tcp::RST), relay.and_then(|relay| place(relay.slot, packet.dst())))
+    let relay = packet.relay(arrival.snapshot);
+    let place = relay.and_then(|(_, relay)| place(relay.slot, packet.dst()));
+    if tcp.has(tcp::RST)
+        && let Some(place) = place
     {
         let rst = match tcp.has(tcp::ACK) {
             true => Rst::Acknowledging { seq: tcp.seq, ack: tcp.ack },
@@ -57,14 +58,14 @@ pub(in crate::pop) fn pending_rst<F: Frame, O>(
     packet: &Packet,
     frame: &F,
     relay: &Relay,
-    mapping: &Mapping,
+    side: &EgressSide,
 ) -> Option<Rst> {
     let tcp = packet.segment.tcp;
-    if mapping.tag.is_none() || tcp.has(tcp::RST) {
+    if side.tag.is_none() || tcp.has(tcp::RST) {
         return None;
     }
     let arrival = &egress.arrival;
-    let place = place(relay.slot, mapping.egress)?;
+    let place = place(relay.slot, side.egress)?;
     let ack = tcp.has(tcp::ACK).then_some(tcp.ack);
     let end = tcp.end(packet.segment.ip.payload_len());
     let segment = refusals::Segment { ack, end };
@@ -98,19 +99,13 @@ pub(in crate::pop) fn rst_without_timestamps<F: Frame, O: Output<F>>(
     packet: &Packet,
     frame: F,
 ) {
-    let found =
-        packet.service.and_then(|index| Some((index, egress.arrival.snapshot.relay(index)?)));
-    let Some((index, relay)) = found else {
+    let Some((index, relay)) = packet.relay(egress.arrival.snapshot) else {
         return egress.drop(packet.service, DropReason::UnservedPort, frame);
     };
     if !limits.admit_variants() {
         return egress.drop(packet.service, DropReason::RateVariants, frame);
     }
-    let side = |timestamps| ClientSide { client: packet.src(), timestamps };
-    let sides = [side(ClientTimestamps::Present), side(ClientTimestamps::Absent)];
-    let mut mapped = [Err(DropReason::CycleLimit); 2];
-    relay.mode.outward_burst(&sides, &mut mapped);
-    let [first, second] = mapped;
+    let (first, second) = (ClientTimestamps::Present, ClientTimestamps::Absent);
     match egress.copy(&frame) {
         // A reason to drop one variant holds for the other: it is counted, and explained, once.
         Some(copy) => {
@@ -129,17 +124,18 @@ fn send_variant<F: Frame, O: Output<F>>(
     packet: &Packet,
     frame: F,
     (index, relay): (ServiceIndex, &Relay),
-    mapped: Result<Mapping, DropReason>,
+    timestamps: ClientTimestamps,
 ) -> bool {
-    let mapping = match &mapped {
+    let mapping = match relay.outward(ClientSide { client: packet.src(), timestamps }) {
         Ok(mapping) => mapping,
         Err(reason) => {
-            egress.drop(packet.service, *reason, frame);
+            egress.drop(packet.service, reason, frame);
             return false;
         }
     };
-    egress.note::<F>(Note::Mapped(relay.mode.name(), *mapping));
-    match segment::outward(packet, index, relay, mapping) {
+    egress.note::<F>(Note::Mapped(relay.mode.name(), mapping));
+    let side = EgressSide { egress: mapping.egress, tag: mapping.tag.map(|tag| tag.value) };
+    match segment::outward(packet, index, relay, &side, &mapping.target) {
         Ok(transmit) => ship(egress, limits, packet, frame, &transmit),
         Err(reason) => {
             egress.drop(packet.service, reason, frame);

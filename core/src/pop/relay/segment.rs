@@ -1,13 +1,15 @@
 //! Decides what becomes of a relay's segment: its mapping says where it goes and with which
 //! endpoints.
 
+use std::net::IpAddr;
+
 use super::super::egress::ship::{Transform, Transmit};
 use super::super::packet::Packet;
 use crate::frame::Frame;
-use crate::net::{IpEndpoints, ServiceIndex, Towards};
+use crate::net::{Endpoint, IpEndpoint, IpEndpoints, ServiceIndex, Towards};
 use crate::relay::Relay;
-use crate::relay::mapping::{ClientTimestamps, Mapping, Tag};
-use crate::relay::rewrite::options::{INSERTED_LEN, MssRule, TimestampsAt, TimestampsOption};
+use crate::relay::mapping::{ClientSide, ClientTimestamps, EgressSide};
+use crate::relay::rewrite::options::{self, INSERTED_LEN, MssRule, TimestampsAt, TimestampsOption};
 use crate::relay::rewrite::{self, DatagramIds, IpRewrite, Plan, Timestamps, families};
 use crate::verdict::DropReason;
 use crate::wire::{Datagram, ipv4, tcp};
@@ -15,49 +17,56 @@ use crate::wire::{Datagram, ipv4, tcp};
 /// The rewrite of a segment of a relay.
 pub(in crate::pop) struct SegmentRewrite<'a> {
     to: IpRewrite,
-    mapping: &'a Mapping,
+    towards: Towards,
     ids: Option<&'a DatagramIds>,
 }
 
-/// A client's segment goes on to the target, from the client's egress endpoint.
+/// What a segment of a target of `relay`, with these TCP options, is sent to. In a mode that has
+/// tags, none is a segment without timestamps.
+#[inline(always)]
+pub(in crate::pop) fn egress_side(packet: &Packet, relay: &Relay, options: &[u8]) -> EgressSide {
+    let at = packet.timestamps.filter(|_| relay.mode.is_tagged());
+    let tag = at.map(|at| options::timestamp_echo(options, at));
+    EgressSide { egress: packet.dst(), tag }
+}
+
+/// A client's segment goes on to its target, from what stands for the client there.
 #[inline(always)]
 pub(in crate::pop) fn outward<'a>(
     packet: &Packet,
     index: ServiceIndex,
     relay: &'a Relay,
-    mapping: &'a Mapping,
+    side: &EgressSide,
+    target: &IpEndpoint,
 ) -> Result<Transmit<SegmentRewrite<'a>>, DropReason> {
-    let timestamps = match (mapping.tag, packet.timestamps) {
+    let timestamps = match (side.tag, packet.timestamps) {
         (None, _) => Timestamps::Keep,
-        (Some(Tag { value, timestamps: ClientTimestamps::Present }), Some(at)) => {
-            Timestamps::SetValue(at, value)
-        }
-        (Some(Tag { value, .. }), _) => Timestamps::Insert(TimestampsOption { value, echo: 0 }),
+        (Some(tag), Some(at)) => Timestamps::SetValue(at, tag),
+        (Some(tag), None) => Timestamps::Insert(TimestampsOption { value: tag, echo: 0 }),
     };
-    let endpoints =
-        IpEndpoints::new(mapping.egress, mapping.target).ok_or(DropReason::UnservedPort)?;
+    let endpoints = IpEndpoints::new(side.egress, *target).ok_or(DropReason::UnservedPort)?;
     let to = IpRewrite::new(endpoints, timestamps, mss_rule(packet, relay, 0));
-    Ok(transmit(index, relay, mapping, Towards::Targets, to))
+    Ok(transmit(index, relay, Towards::Targets, target.ip(), to))
 }
 
-/// A target's segment goes on to the client, from the VIP.
+/// A target's segment goes on to its client, from the VIP.
 #[inline(always)]
 pub(in crate::pop) fn inward<'a>(
     packet: &Packet,
     index: ServiceIndex,
     relay: &'a Relay,
-    mapping: &'a Mapping,
+    client: &ClientSide,
 ) -> Result<Transmit<SegmentRewrite<'a>>, DropReason> {
-    let (timestamps, less) = match mapping.tag {
-        None => (Timestamps::Keep, 0),
-        Some(Tag { timestamps: ClientTimestamps::Absent, .. }) => {
-            (Timestamps::Strip, INSERTED_LEN as u16)
+    let (timestamps, less) = match (relay.mode.is_tagged(), client.timestamps) {
+        (false, _) => (Timestamps::Keep, 0),
+        (true, ClientTimestamps::Absent) => (Timestamps::Strip, INSERTED_LEN as u16),
+        (true, ClientTimestamps::Present) => {
+            (packet.timestamps.map_or(Timestamps::Keep, clear_echo), 0)
         }
-        Some(_) => (packet.timestamps.map_or(Timestamps::Keep, clear_echo), 0),
     };
-    let endpoints = IpEndpoints::new(relay.vip, mapping.client).ok_or(DropReason::NotOurs)?;
+    let endpoints = IpEndpoints::new(relay.vip, client.client).ok_or(DropReason::NotOurs)?;
     let to = IpRewrite::new(endpoints, timestamps, mss_rule(packet, relay, less));
-    Ok(transmit(index, relay, mapping, Towards::Clients, to))
+    Ok(transmit(index, relay, Towards::Clients, client.client.ip(), to))
 }
 
 /// The echoed tag is no TSval of the client's.
@@ -67,18 +76,14 @@ fn clear_echo(at: TimestampsAt) -> Timestamps {
 }
 
 #[inline(always)]
-fn transmit<'a>(
+fn transmit(
     service: ServiceIndex,
-    relay: &'a Relay,
-    mapping: &'a Mapping,
+    relay: &Relay,
     towards: Towards,
+    destination: IpAddr,
     to: IpRewrite,
-) -> Transmit<SegmentRewrite<'a>> {
-    let destination = match towards {
-        Towards::Targets => mapping.target.ip(),
-        Towards::Clients => mapping.client.ip(),
-    };
-    let rewrite = SegmentRewrite { to, mapping, ids: relay.ids.as_ref() };
+) -> Transmit<SegmentRewrite<'_>> {
+    let rewrite = SegmentRewrite { to, towards, ids: relay.ids.as_ref() };
     Transmit { service, slot: relay.slot, towards, destination, rewrite }
 }
 
@@ -90,14 +95,22 @@ fn mss_rule(packet: &Packet, relay: &Relay, less: u16) -> Option<MssRule> {
 }
 
 impl SegmentRewrite<'_> {
-    /// The ID of an IPv4 datagram that was IPv6, where it has one.
+    /// The client, if it is of IPv4.
+    fn client(&self, packet: &Packet) -> Option<Endpoint> {
+        match (self.towards, &self.to) {
+            (Towards::Targets, _) => packet.src().of_family(),
+            (Towards::Clients, IpRewrite::V4(to)) => Some(to.endpoints.dst),
+            (Towards::Clients, IpRewrite::V6(_)) => None,
+        }
+    }
+
+    /// The ID of an IPv4 datagram that was IPv6, where it has one: a target's segment to a client.
     fn packet_id(&self, packet: &Packet, total_len: usize) -> Option<u16> {
         if !families::may_be_fragmented(total_len) {
             return None;
         }
-        let client = self.mapping.client.of_family::<u32>()?;
-        let (port, seq) = (self.mapping.target.port(), packet.segment.tcp.seq);
-        Some(self.ids?.packets.id(client, port, seq, total_len))
+        let (client, tcp) = (self.client(packet)?, packet.segment.tcp);
+        Some(self.ids?.packets.id(client, tcp.src_port, tcp.seq, total_len))
     }
 }
 
@@ -108,9 +121,7 @@ impl Transform for SegmentRewrite<'_> {
 
     #[inline(always)]
     fn plan<F: Frame>(&self, packet: &Packet, frame: &F) -> Result<Plan, DropReason> {
-        let at = packet.l4();
-        let options = frame.bytes().get(at + tcp::HEADER_LEN..at + packet.segment.tcp.header_len);
-        rewrite::plan(&packet.segment, options.unwrap_or_default(), &self.to)
+        rewrite::plan(&packet.segment, packet.tcp_options(frame), &self.to)
     }
 
     #[inline(always)]
@@ -130,7 +141,7 @@ impl Transform for SegmentRewrite<'_> {
             return None;
         }
         let id = ipv4::id(frame.bytes().get(packet.segment.l3..).unwrap_or_default());
-        let client = self.mapping.client.of_family::<u32>()?;
+        let client = self.client(packet)?;
         let id = self.ids?.fragments.of(client.into(), id, packet.segment.tcp.seq);
         Some(match self.to {
             IpRewrite::V4(_) => id >> 16,

@@ -16,10 +16,11 @@ pub(in crate::relay) mod plain;
 #[cfg(test)]
 mod tests;
 
+use std::net::SocketAddr;
+
 use crate::crypto::HkdfError;
 use crate::frame::Frame;
 use crate::keys::{Secret, fragment_id_key, packet_id_key};
-use crate::net::Endpoint;
 use crate::verdict::DropReason;
 use crate::wire::Datagram;
 use crate::wire::tcp::Tcp;
@@ -132,9 +133,9 @@ impl DatagramIds {
     ///
     /// # Errors
     /// When their keys cannot be derived from `secret`.
-    pub fn new(secret: &Secret, vip: Endpoint) -> Result<Self, HkdfError> {
-        let fragments = fragment_id_key(secret, vip.ip, vip.port)?;
-        let packets = packet_id_key(secret, vip.into())?;
+    pub fn new(secret: &Secret, vip: SocketAddr) -> Result<Self, HkdfError> {
+        let fragments = fragment_id_key(secret, vip)?;
+        let packets = packet_id_key(secret, vip)?;
         Ok(DatagramIds {
             fragments: FragmentIds::new(&fragments),
             packets: PacketIds::new(&packets),

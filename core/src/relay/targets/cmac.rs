@@ -11,7 +11,7 @@
 
 use crate::config::MAX_TARGETS;
 use crate::crypto::{Block, Cmac, Key128};
-use crate::net::{Endpoint, Endpoint6, IpEndpoint};
+use crate::net::{Endpoint6, IpEndpoint};
 
 /// The choice among the IPv6 targets of one service.
 #[derive(Clone, Debug)]
@@ -33,63 +33,53 @@ impl Rendezvous {
         &self.targets
     }
 
-    /// The target of a client of either family; none where there are no targets.
+    /// The index of the target of a client of either family; 0 where there are no targets.
     #[inline]
-    pub fn choose(&self, client: IpEndpoint) -> Option<Endpoint6> {
+    pub fn choose(&self, client: IpEndpoint) -> u16 {
         match client {
-            IpEndpoint::V4(client) => self.choose4(client),
-            IpEndpoint::V6(client) => self.choose6(client),
+            // 24 bytes: the first 16 end within the target's address.
+            IpEndpoint::V4(client) => {
+                let client = u128::from(client.ip) << 16 | u128::from(client.port);
+                self.highest(|target| {
+                    let first = client << 80 | target.ip >> 48;
+                    [first, target.ip << 80 | u128::from(target.port) << 64 | END >> 64]
+                })
+            }
+            // 36 bytes: the client's address, its port and most of the target's address, the rest.
+            IpEndpoint::V6(client) => {
+                let port = u128::from(client.port) << 112;
+                self.highest(|target| {
+                    let last = target.ip << 112 | u128::from(target.port) << 96 | END >> 32;
+                    [client.ip, port | target.ip >> 16, last]
+                })
+            }
         }
     }
 
-    /// The target of an IPv4 client; none where there are no targets.
+    /// The index of the target whose message, padded, has the highest weight.
     #[inline]
-    fn choose4(&self, client: Endpoint) -> Option<Endpoint6> {
-        let client = u128::from(client.ip) << 16 | u128::from(client.port);
-        // 24 bytes: the first 16 end within the target's address.
-        self.highest(|target| {
-            let first = client << 80 | target.ip >> 48;
-            [first, target.ip << 80 | u128::from(target.port) << 64 | END >> 64]
-        })
-    }
-
-    /// The target of an IPv6 client; none where there are no targets.
-    #[inline]
-    fn choose6(&self, client: Endpoint6) -> Option<Endpoint6> {
-        let port = u128::from(client.port) << 112;
-        // 36 bytes: the client's address, its port and most of the target's address, the rest.
-        self.highest(|target| {
-            let last = target.ip << 112 | u128::from(target.port) << 96 | END >> 32;
-            [client.ip, port | target.ip >> 16, last]
-        })
-    }
-
-    /// The target whose message, padded, has the highest weight.
-    #[inline]
-    fn highest<const BLOCKS: usize>(
-        &self,
-        message: impl Fn(&Endpoint6) -> [u128; BLOCKS],
-    ) -> Option<Endpoint6> {
-        let (first, others) = self.targets.split_first()?;
-        if others.is_empty() {
-            return Some(*first);
+    fn highest<const BLOCKS: usize>(&self, message: impl Fn(&Endpoint6) -> [u128; BLOCKS]) -> u16 {
+        let (mut best, mut chosen) = (0, 0);
+        if self.targets.len() < 2 {
+            return chosen;
         }
-        let (mut best, mut chosen) = (0, *first);
+        let mut index = 0;
         for targets in self.targets.chunks(SIDE_BY_SIDE) {
             let mut messages = [[0; BLOCKS]; SIDE_BY_SIDE];
             let mut macs: [Block; SIDE_BY_SIDE] = [[0; 16]; SIDE_BY_SIDE];
             messages.iter_mut().zip(targets).for_each(|(place, target)| *place = message(target));
             let messages = messages.get(..targets.len()).unwrap_or_default();
             self.cmac.macs_of_padded(messages, &mut macs);
-            for (mac, target) in macs.iter().zip(targets) {
+            for mac in macs.iter().take(targets.len()) {
                 let weight = high_half(mac);
                 // Targets ascend, so an equal weight leaves the lower one chosen.
                 if weight > best {
-                    (best, chosen) = (weight, *target);
+                    (best, chosen) = (weight, index);
                 }
+                index += 1;
             }
         }
-        Some(chosen)
+        chosen
     }
 
     /// The weight of `target` for `client`: the definition.
@@ -118,6 +108,7 @@ const SIDE_BY_SIDE: usize = 8;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::Endpoint;
 
     const KEY: Key128 = Key128::new(*b"rendezvous tests");
 
@@ -136,6 +127,10 @@ mod tests {
         (0..count).map(client).collect()
     }
 
+    fn chosen(rendezvous: &Rendezvous, client: impl Into<IpEndpoint>) -> Option<Endpoint6> {
+        rendezvous.targets().get(usize::from(rendezvous.choose(client.into()))).copied()
+    }
+
     #[test]
     fn the_highest_weight_wins_whatever_the_number_of_targets() {
         for count in [1, 2, 3, 7, 8, 9, 63, 64, 65] {
@@ -148,12 +143,10 @@ mod tests {
                 };
                 let best4 = best(&|target| rendezvous.weight(client4.into(), target));
                 let best6 = best(&|target| rendezvous.weight(client6.into(), target));
-                assert_eq!(rendezvous.choose4(client4), best4, "{count}");
-                assert_eq!(rendezvous.choose6(client6), best6, "{count}");
+                assert_eq!(chosen(&rendezvous, client4), best4, "{count}");
+                assert_eq!(chosen(&rendezvous, client6), best6, "{count}");
             }
         }
-        let none = Rendezvous::new(&KEY, &[]);
-        assert_eq!(none.choose6(Endpoint { ip: 1, port: 1 }), None);
     }
 
     #[test]
@@ -162,8 +155,8 @@ mod tests {
         let reversed: Vec<_> = list.iter().rev().copied().collect();
         let (one, other) = (Rendezvous::new(&KEY, &list), Rendezvous::new(&KEY, &reversed));
         for (client4, client6) in clients(100) {
-            assert_eq!(one.choose4(client4), other.choose4(client4));
-            assert_eq!(one.choose6(client6), other.choose6(client6));
+            assert_eq!(chosen(&one, client4), chosen(&other, client4));
+            assert_eq!(chosen(&one, client6), chosen(&other, client6));
         }
     }
 
@@ -174,8 +167,8 @@ mod tests {
         let mut moved = [0; 2];
         for (client4, client6) in clients(40_000) {
             for (count, old, new) in [
-                (0, before.choose4(client4), after.choose4(client4)),
-                (1, before.choose6(client6), after.choose6(client6)),
+                (0, chosen(&before, client4), chosen(&after, client4)),
+                (1, chosen(&before, client6), chosen(&after, client6)),
             ] {
                 assert!(old == new || new == Some(list[7]));
                 moved[count] += u32::from(old != new);

@@ -46,14 +46,6 @@ impl Rendezvous {
         }
     }
 
-    /// The target of one client; none where there are no targets.
-    pub fn choose_one(&self, client: Endpoint) -> Option<Endpoint> {
-        let mut chosen = [0];
-        self.choose(&[client], &mut chosen);
-        let [index] = chosen;
-        self.targets.get(usize::from(index)).copied()
-    }
-
     /// The weight of the target `target` for `client`: the definition, one at a time.
     pub fn weight(&self, client: Endpoint, target: Endpoint) -> u64 {
         high_half(&self.aes.encrypt_block(&to_block(client, target)))

@@ -36,7 +36,7 @@ fn services_are_found_from_both_sides() {
     assert_eq!(snapshot.transparent_service(target, 8443), Some(raw));
     assert_eq!(snapshot.transparent_service(target, 25), None);
     assert_eq!(snapshot.service(raw).unwrap().name(), "raw");
-    assert_eq!(snapshot.relay(web).unwrap().mode.targets().len(), 2);
+    assert_eq!(snapshot.relay(web).unwrap().targets.all().len(), 2);
     assert!(snapshot.service(ServiceIndex(3)).is_none());
 }
 

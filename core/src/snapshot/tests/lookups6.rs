@@ -40,7 +40,7 @@ fn addresses_and_endpoints_are_found_as_configured() {
     assert_eq!((names[5], snapshot.services().len()), (None, 5));
     assert!(snapshot.relay(web).is_some() && snapshot.tunnel(web).is_none());
     assert_eq!(snapshot.relay(web).unwrap().vip(), "203.0.113.10:443".parse().unwrap());
-    assert_eq!(snapshot.relay(raw).unwrap().mode.targets().len(), 1);
+    assert_eq!(snapshot.relay(raw).unwrap().targets.all().len(), 1);
     assert!(snapshot.relay(ServiceIndex(0)).is_some());
     assert!(snapshot.relay(ServiceIndex(5)).is_none());
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use anyrelay_core::net::{Address, IpEndpoint};
 use anyrelay_core::relay::Relay;
-use anyrelay_core::relay::mapping::{ClientSide, ClientTimestamps, Mapping, TargetSide};
+use anyrelay_core::relay::mapping::{ClientSide, ClientTimestamps, EgressSide, Mapping};
 use anyrelay_core::snapshot::{Destination, Snapshot, Tabled};
 use anyrelay_core::verdict::DropReason;
 use serde::Serialize;
@@ -107,7 +107,7 @@ pub(super) fn forward(
     for relay in relays {
         let variants = if relay.mode.is_tagged() { timestamps } else { &ONE_VARIANT };
         for timestamps in variants.iter().copied() {
-            match relay.mode.outward(ClientSide { client: client.into(), timestamps }) {
+            match relay.outward(ClientSide { client: client.into(), timestamps }) {
                 Ok(mapping) => lines.push(Line::new(relay, &mapping)),
                 Err(reason) => return Ok(Err(reason)),
             }
@@ -140,7 +140,7 @@ pub(super) fn backward(
     let found = relay_of::<u32>(snapshot, egress, target)
         .or_else(|| relay_of::<u128>(snapshot, egress, target));
     Ok(found.unwrap_or(Err(DropReason::UnknownTarget)).and_then(|relay| {
-        let mapping = relay.mode.inward(TargetSide { egress, tag, target })?;
+        let mapping = relay.inward(EgressSide { egress, tag }, target)?;
         if snapshot.is_client(&mapping.client) {
             Ok(Line::new(relay, &mapping))
         } else {
