@@ -6,9 +6,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 use super::address::Address;
 
 /// An address and a TCP port. The address is a number, as its text stands for, of IPv4 or (as
-/// [`Endpoint6`]) of IPv6. Ordered by address, then port.
+/// [`Endpoint6`]) of IPv6. Ordered by address, then port. Packed, since lanes are full of them: one
+/// of IPv6 is 20 bytes long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Endpoint<A = u32> {
+#[repr(C, packed(4))]
+pub struct Endpoint<A: Copy = u32> {
     /// The address.
     pub ip: A,
     /// The port.
@@ -138,7 +140,7 @@ impl From<IpEndpoint> for SocketAddr {
 
 /// Source and destination of a segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Endpoints<A = u32> {
+pub struct Endpoints<A: Copy = u32> {
     /// The source.
     pub src: Endpoint<A>,
     /// The destination.

@@ -72,8 +72,9 @@ pub(in crate::pop) trait Transform {
     ) -> Result<usize, DropReason>;
 }
 
-/// Sends `frame` on as `transmit` says. False when it was dropped.
-#[inline(always)]
+/// Sends `frame` on as `transmit` says. False when it was dropped. Not inlined: both directions of
+/// relays share its code in the CPU's caches.
+#[inline(never)]
 pub(in crate::pop) fn ship<F: Frame, O: Output<F>, R: Transform>(
     egress: &mut Egress<'_, O>,
     limits: &mut Limits<'_>,

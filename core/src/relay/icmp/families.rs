@@ -17,7 +17,7 @@ use crate::wire::{icmp, icmpv6, put_u32, tcp};
 
 /// What an error becomes whose family changes, or that is IPv6.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Translated<A> {
+pub struct Translated<A: Copy> {
     /// Endpoints of the quoted segment, as the host that the error is for sent it.
     pub quote: Endpoints<A>,
     /// The MTU to announce, in bytes, where the error announces one.

@@ -22,7 +22,7 @@ pub enum Timestamps {
 
 /// What a segment becomes over IPv4, or with `u128` over IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rewrite<A = u32> {
+pub struct Rewrite<A: Copy = u32> {
     /// Source and destination afterwards.
     pub endpoints: Endpoints<A>,
     /// What happens to the timestamps; only segments that are and stay IPv4 have another than

@@ -32,7 +32,8 @@ enum Options {
     InPlace,
     Prefix,
     CutPrefix,
-    Rebuild(Rebuilt),
+    // They are rebuilt when they are needed: a plan stays small enough for registers.
+    Rebuild,
 }
 
 /// A rewrite that is known to be possible.
@@ -65,12 +66,12 @@ pub fn plan(
             let change = Change::NONE.bytes(&[], &option.aligned());
             (Options::Prefix, bytes.len() + options::INSERTED_LEN, change)
         }
-        Timestamps::Insert(option) => rebuild(bytes, squeeze(bytes, rewrite, option)?),
+        Timestamps::Insert(_) => plan_rebuild(bytes, rewrite)?,
         Timestamps::Strip => match bytes.split_at_checked(options::INSERTED_LEN) {
             Some((cut, kept)) if options::begin_with_timestamps(cut) => {
                 (Options::CutPrefix, kept.len(), Change::NONE.bytes(cut, &[]))
             }
-            _ => rebuild(bytes, options::strip_timestamps(bytes)),
+            _ => plan_rebuild(bytes, rewrite)?,
         },
     };
     let headers = segment.ip.header_len + segment.tcp.header_len;
@@ -79,8 +80,20 @@ pub fn plan(
     Ok(Plan { options, options_len, change, total_len })
 }
 
-fn rebuild(old: &[u8], new: Rebuilt) -> (Options, usize, Change) {
-    (Options::Rebuild(new), new.as_bytes().len(), Change::NONE.bytes(old, new.as_bytes()))
+#[cold]
+fn plan_rebuild(old: &[u8], rewrite: &Rewrite) -> Result<(Options, usize, Change), DropReason> {
+    let new = rebuild(old, rewrite)?;
+    let new = new.as_bytes();
+    Ok((Options::Rebuild, new.len(), Change::NONE.bytes(old, new)))
+}
+
+/// The options that take the place of `old`, where neither a prefix is put in nor one cut off.
+#[cold]
+fn rebuild(old: &[u8], rewrite: &Rewrite) -> Result<Rebuilt, DropReason> {
+    match rewrite.timestamps {
+        Timestamps::Insert(option) => squeeze(old, rewrite, option),
+        _ => Ok(options::strip_timestamps(old)),
+    }
 }
 
 /// A SYN is cleared of what does not survive before room is looked for.
@@ -112,6 +125,14 @@ pub fn apply<F: Frame>(
     plan: &Plan,
 ) -> Result<usize, DropReason> {
     let old_headers = segment.ip.header_len + segment.tcp.header_len;
+    let rebuilt = match plan.options {
+        Options::Rebuild => {
+            let at = segment.l3 + segment.ip.header_len + tcp::HEADER_LEN;
+            let old = frame.bytes().get(at..segment.l3 + old_headers);
+            Some(rebuild(old.unwrap_or_default(), rewrite)?)
+        }
+        _ => None,
+    };
     // Where 40 bytes of headers must begin for the options to end where the data begins.
     let data_at = segment.l3 + old_headers;
     let headers_len = ipv4::HEADER_LEN + tcp::HEADER_LEN + plan.options_len;
@@ -144,6 +165,9 @@ pub fn apply<F: Frame>(
     let Some(options) = rest.get_mut(..plan.options_len) else {
         return Err(DropReason::NoRoom);
     };
+    if let Some(rebuilt) = &rebuilt {
+        options.iter_mut().zip(rebuilt.as_bytes()).for_each(|(place, byte)| *place = *byte);
+    }
     let mut change = rewrite_options(options, rewrite, plan);
     change = rewrite_addresses(ip, segment, &rewrite.endpoints, plan.total_len, change);
     rewrite_tcp(head, segment, rewrite, plan, change);
@@ -166,7 +190,6 @@ fn rewrite_options(options: &mut [u8], rewrite: &Rewrite, plan: &Plan) -> Change
                 *place = option.aligned();
             }
         }
-        (Options::Rebuild(rebuilt), _) => options.copy_from_slice(rebuilt.as_bytes()),
         _ => {}
     }
     match rewrite.mss {
