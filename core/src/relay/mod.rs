@@ -21,7 +21,7 @@ pub mod transparent;
 
 use std::net::SocketAddr;
 
-use crate::net::{IpEndpoint, ServiceSlot};
+use crate::net::{IpEndpoint, IpNet, ServiceSlot};
 use crate::verdict::DropReason;
 
 use mapping::{ClientSide, EgressMode, EgressSide, Mapping};
@@ -37,6 +37,9 @@ pub struct Relay {
     pub slot: ServiceSlot,
     /// The address and port that clients connect to.
     pub vip: IpEndpoint,
+    /// The prefix of the addresses that the POP appears as to its targets; `None` where these are
+    /// the clients' own.
+    pub egress: Option<IpNet>,
     /// How the POP appears to its targets.
     pub mode: Mode,
     /// Its targets, and which client belongs to which.

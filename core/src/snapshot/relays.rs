@@ -34,6 +34,7 @@ pub(super) fn relay(
         name: config.name.clone(),
         slot,
         vip: vip.into(),
+        egress: config.egress.net(),
         mode,
         targets: Targets::new(secret, vip, &config.targets)?,
         mss: config.mss,

@@ -8,7 +8,6 @@ use super::service::{PoolIndex, Service};
 use super::table::{Key, Table};
 use crate::config::Config;
 use crate::net::{Endpoint, IpEndpoint, IpNet, MAX_SERVICES, ServiceIndex, SpecialAddresses};
-use crate::relay::Mode;
 
 /// The tables of both families.
 #[derive(Clone, Debug)]
@@ -86,7 +85,7 @@ impl<A: Tabled> Tables<A> {
     fn new(config: &Config, services: &[Service], egress: &[IpNet]) -> Self {
         let mut endpoints = Vec::new();
         for (index, service) in (0..).zip(services) {
-            for (space, at) in endpoints_of(config, service, egress) {
+            for (space, at) in endpoints_of(service, egress) {
                 endpoints.extend(at.of_family().map(|at| (A::key(space, at), index)));
             }
         }
@@ -121,19 +120,17 @@ impl<A: Tabled> Tables<A> {
 }
 
 /// The endpoints that a service is found by, each in its space.
-fn endpoints_of(config: &Config, service: &Service, egress: &[IpNet]) -> Vec<(u16, IpEndpoint)> {
+fn endpoints_of(service: &Service, egress: &[IpNet]) -> Vec<(u16, IpEndpoint)> {
     match service {
         Service::Tunnel(tunnel) => {
             let vips = [&tunnel.service.vip4, &tunnel.service.vip6].into_iter().flatten();
             vips.map(|vip| (AT_VIP, vip.addr.into())).collect()
         }
         Service::Relay(relay) => {
-            let space = match relay.mode {
-                Mode::Transparent(_) => TRANSPARENT,
-                Mode::Pool(_) | Mode::Prefix(_) => {
-                    let of = config.relays.iter().find(|config| config.name == relay.name);
-                    let net = of.and_then(|config| config.egress.net());
-                    egress.iter().position(|other| Some(*other) == net).unwrap_or_default() as u16
+            let space = match relay.egress {
+                None => TRANSPARENT,
+                Some(net) => {
+                    egress.iter().position(|other| *other == net).unwrap_or_default() as u16
                 }
             };
             let targets = relay.targets.all().iter().map(|target| (space, *target));

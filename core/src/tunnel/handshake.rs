@@ -58,7 +58,8 @@ pub const OPTIONS_LEN: usize = 8;
 pub const MSS_LEN: usize = 4;
 
 /// The window of all segments of a POP. On a SYN-ACK it is not scaled.
-pub const WINDOW: u16 = 65_535;
+pub const WINDOW: u16 = u16::MAX;
+const _: () = assert!(WINDOW as u32 == predict::WINDOW);
 /// The window scale of POPs and agents.
 pub const WINDOW_SCALE: u8 = 8;
 

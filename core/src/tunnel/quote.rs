@@ -19,8 +19,9 @@ use crate::seq::SeqNum;
 use crate::time::{Tick, UnixTime};
 use crate::verdict::DropReason;
 use crate::wire::ipv4::{self, Ipv4};
+use crate::wire::ipv6::{self, Ipv6};
 use crate::wire::tcp::{HEADER_LEN, field};
-use crate::wire::{get_u16, get_u32, ipv6};
+use crate::wire::{get_u16, get_u32};
 
 /// A segment from a VIP, as far as an error quotes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,17 +52,13 @@ impl<'a> Quoted<'a> {
                 (src.into(), dst.into(), ip.header_len, ip.total_len as u16)
             }
             Family::V6 => {
-                let head: &[u8; ipv6::HEADER_LEN] = bytes.first_chunk()?;
+                let (ip, _) = Ipv6::parse_quoted(bytes)?;
                 // Segments of POPs have no extension headers.
-                let plain =
-                    head[0] >> 4 == 6 && head[ipv6::field::NEXT_HEADER] == ipv6::PROTOCOL_TCP;
-                if !plain {
+                if ip.next_header != ipv6::PROTOCOL_TCP {
                     return None;
                 }
-                let [src, dst] = [ipv6::field::SRC, ipv6::field::DST]
-                    .map(|at| Ipv6Addr::from_bits(ipv6::get_address(head, at)));
-                let total_len = get_u16(head, ipv6::field::PAYLOAD_LEN);
-                let total_len = total_len.checked_add(ipv6::HEADER_LEN as u16)?;
+                let [src, dst] = [ip.src, ip.dst].map(Ipv6Addr::from_bits);
+                let total_len = u16::try_from(ip.total_len()).ok()?;
                 (src.into(), dst.into(), ipv6::HEADER_LEN, total_len)
             }
         };

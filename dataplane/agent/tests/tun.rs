@@ -320,7 +320,7 @@ fn a_tcp_stream_arrives_complete() {
     for status in [one, two] {
         let drops = status["drops"].as_object().unwrap();
         // The first SYN may wait too long for the peer's locator; no other packet is dropped.
-        assert!(drops.keys().all(|reason| reason == "no_place"), "{status:#}");
+        assert!(drops.keys().all(|reason| reason == "no_locator"), "{status:#}");
     }
 }
 

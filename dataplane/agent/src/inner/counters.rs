@@ -72,7 +72,7 @@ impl InnerDrop {
             InnerDrop::TooBig => "too_big",
             InnerDrop::QueueFull => "queue_full",
             InnerDrop::NoHandshake => "no_handshake",
-            InnerDrop::NoLocator => "no_place",
+            InnerDrop::NoLocator => "no_locator",
             InnerDrop::NoRandom => "no_random",
             InnerDrop::RateLimited => "rate_limited",
             InnerDrop::HandshakeNotAuthentic => "handshake_not_authentic",

@@ -51,8 +51,17 @@ impl PseudoHeader {
 /// (raw(7)). A constant identification spares the kernel the choice of one; without fragments it
 /// has no meaning (RFC 6864, section 4.1).
 pub fn ipv4_header(src: Ipv4Addr, dst: Ipv4Addr, ttl: u8) -> [u8; ipv4::HEADER_LEN] {
-    let ([a, b, c, d], [e, f, g, h]) = (src.octets(), dst.octets());
-    [0x45, 0, 0, 0, 0, 1, 0x40, 0, ttl, ipv4::PROTOCOL_TCP, 0, 0, a, b, c, d, e, f, g, h]
+    let header = ipv4::Header {
+        id: 1,
+        ttl,
+        protocol: ipv4::PROTOCOL_TCP,
+        src: src.to_bits(),
+        dst: dst.to_bits(),
+        ..ipv4::ORIGINATED
+    };
+    let mut bytes = [0; ipv4::HEADER_LEN];
+    header.write(&mut bytes);
+    bytes
 }
 
 /// The segment in an IP packet, without padding, extension headers and fragments; `None` for other
@@ -125,6 +134,7 @@ mod tests {
         let mut packet = ipv4_header(src, dst, 61).to_vec();
         packet.extend([7; 20]);
         packet[3] = 40;
+        packet[10..12].fill(0);
         let sum = checksum::checksum(&packet[..20]);
         packet[10..12].copy_from_slice(&sum.to_be_bytes());
         let ip = ipv4::Ipv4::parse(&packet).unwrap();

@@ -128,7 +128,7 @@ fn tell_drop(reason: DropReason, json: bool) -> Result<(), Failure> {
     } else {
         say(format_args!("drop {}: {}", drop.drop, drop.text))?;
     }
-    Err(Failure::Told)
+    Err(Failure::Printed)
 }
 
 /// Prints the answer about a tunnel.

@@ -75,7 +75,7 @@ enum Failure {
     /// Usage or config: exit code 2. The text is printed as it is.
     Config(String),
     /// At run time, and already printed to stdout: exit code 1.
-    Told,
+    Printed,
 }
 
 impl From<anyhow::Error> for Failure {
@@ -120,7 +120,7 @@ pub fn main() -> ExitCode {
             eprintln!("{text}");
             ExitCode::from(USAGE_OR_CONFIG)
         }
-        Err(Failure::Told) => ExitCode::from(RUN_TIME),
+        Err(Failure::Printed) => ExitCode::from(RUN_TIME),
     }
 }
 

@@ -43,8 +43,8 @@ pub(super) fn replay(arguments: &ReplayArguments) -> Result<(), Failure> {
         explain: arguments.explain,
         counters: arguments.counters.clone(),
     };
-    let mut told = BufWriter::new(stdout().lock());
-    replay::replay(&snapshot, &options, &mut told).map_err(|error| match error {
+    let mut explanation = BufWriter::new(stdout().lock());
+    replay::replay(&snapshot, &options, &mut explanation).map_err(|error| match error {
         ReplayError::NoPort { .. } | ReplayError::NoMac { .. } | ReplayError::SameFile { .. } => {
             Failure::Config(error.to_string())
         }

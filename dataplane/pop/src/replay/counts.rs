@@ -80,11 +80,15 @@ impl<'a> Counts<'a> {
     pub fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for (name, port) in &self.ports {
-            lines.push(format!("port {name}: in {}, out {}", told(&port.rx), told(&port.tx)));
+            lines.push(format!(
+                "port {name}: in {}, out {}",
+                described(&port.rx),
+                described(&port.tx)
+            ));
             lines.extend(port.drops.iter().map(|(why, count)| format!("  dropped {count} {why}")));
         }
         for (name, service) in &self.services {
-            let (up, down) = (told(&service.up), told(&service.down));
+            let (up, down) = (described(&service.up), described(&service.down));
             lines.push(format!("service {name}: to targets {up}, to clients {down}"));
             let drops = service.drops.iter();
             lines.extend(drops.map(|(why, count)| format!("  dropped {count} {why}")));
@@ -103,7 +107,7 @@ impl From<&Traffic> for TrafficCounts {
     }
 }
 
-fn told(traffic: &TrafficCounts) -> String {
+fn described(traffic: &TrafficCounts) -> String {
     format!("{} packets ({} bytes)", traffic.packets, traffic.bytes)
 }
 

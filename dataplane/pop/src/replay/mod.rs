@@ -93,10 +93,10 @@ pub enum ReplayError {
     },
     /// The explanation could not be written.
     #[error("the explanation cannot be written: {0}")]
-    Told(std::io::Error),
+    Explanation(std::io::Error),
 }
 
-/// Replays a capture through the POP of `snapshot`, and writes explanations to `told`.
+/// Replays a capture through the POP of `snapshot`, and writes explanations to `explanation`.
 ///
 /// # Errors
 /// When the port is not determined, or a file cannot be read or written. A capture that is
@@ -104,7 +104,7 @@ pub enum ReplayError {
 pub fn replay(
     snapshot: &Snapshot,
     options: &ReplayOptions,
-    told: &mut impl Write,
+    explanation: &mut impl Write,
 ) -> Result<(), ReplayError> {
     let inputs = Inputs::new(snapshot, options)?;
     let mut reader = Reader::open(&options.input)?;
@@ -114,7 +114,7 @@ pub fn replay(
         return Err(ReplayError::SameFile { path: input.display().to_string() });
     }
     let writer = Writer::create(&options.output, reader.resolution())?;
-    let mut run = Run::new(snapshot, inputs, writer, told, options.explain);
+    let mut run = Run::new(snapshot, inputs, writer, explanation, options.explain);
     let mut ended = Ok(());
     loop {
         match reader.next_record() {
@@ -200,7 +200,7 @@ struct Run<'a, T> {
     snapshot: &'a Snapshot,
     inputs: Inputs,
     writer: Writer<BufWriter<File>>,
-    told: &'a mut T,
+    explanation: &'a mut T,
     explain: bool,
     counters: Arc<Counters>,
     pop: Pop,
@@ -216,7 +216,7 @@ impl<'a, T: Write> Run<'a, T> {
         snapshot: &'a Snapshot,
         inputs: Inputs,
         writer: Writer<BufWriter<File>>,
-        told: &'a mut T,
+        explanation: &'a mut T,
         explain: bool,
     ) -> Self {
         let counters = Arc::new(Counters::default());
@@ -225,7 +225,7 @@ impl<'a, T: Write> Run<'a, T> {
             snapshot,
             inputs,
             writer,
-            told,
+            explanation,
             explain,
             pop: Pop::new(soft, Arc::clone(&counters)),
             counters,
@@ -281,7 +281,7 @@ impl<'a, T: Write> Run<'a, T> {
             }
         }
         if self.explain {
-            writeln!(self.told, "{about}{line}").map_err(ReplayError::Told)?;
+            writeln!(self.explanation, "{about}{line}").map_err(ReplayError::Explanation)?;
         }
         Ok(())
     }
@@ -290,9 +290,9 @@ impl<'a, T: Write> Run<'a, T> {
         self.writer.flush()?;
         let counts = Counts::new(self.snapshot, &self.counters);
         for line in counts.lines() {
-            writeln!(self.told, "{line}").map_err(ReplayError::Told)?;
+            writeln!(self.explanation, "{line}").map_err(ReplayError::Explanation)?;
         }
-        self.told.flush().map_err(ReplayError::Told)?;
+        self.explanation.flush().map_err(ReplayError::Explanation)?;
         let Some(path) = &options.counters else { return Ok(()) };
         let text = serde_json::to_string_pretty(&counts).map_err(std::io::Error::from);
         text.and_then(|text| std::fs::write(path, text + "\n"))
