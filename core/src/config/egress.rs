@@ -30,9 +30,26 @@ impl EgressConfig {
         }
     }
 
+    /// Its name, as the config file and messages have it.
+    pub fn kind(self) -> &'static str {
+        match self {
+            EgressConfig::Pool(_) => "pool",
+            EgressConfig::Prefix(_) => "prefix",
+            EgressConfig::Transparent => "transparent",
+        }
+    }
+
     /// Whether `ip` is one of its addresses.
     pub fn holds(self, ip: IpAddr) -> bool {
         self.net().is_some_and(|net| net.contains(ip))
+    }
+}
+
+/// Its kind, and the prefix of its addresses.
+impl fmt::Display for EgressConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind())?;
+        self.net().map_or(Ok(()), |net| write!(f, " {net}"))
     }
 }
 

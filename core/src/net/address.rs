@@ -205,6 +205,19 @@ impl IpNet {
         }
     }
 
+    /// Whether an address is in both prefixes.
+    pub fn overlaps(self, other: IpNet) -> bool {
+        self.contains(other.first()) || other.contains(self.first())
+    }
+
+    /// The lowest address of the prefix.
+    pub fn first(self) -> IpAddr {
+        match self {
+            IpNet::V4(net) => net.first().ip(),
+            IpNet::V6(net) => net.first().ip(),
+        }
+    }
+
     /// Reads `ADDRESS/LENGTH`.
     pub fn parse(text: &str) -> Option<IpNet> {
         let (address, len) = text.split_once('/')?;

@@ -9,7 +9,7 @@ use super::tunnels::{self, Tunnel};
 use super::{meanings, relays, slots};
 
 use crate::bucket::BucketHash;
-use crate::config::{Config, EgressConfig};
+use crate::config::Config;
 use crate::crypto::HkdfError;
 use crate::fragment::FragmentHash;
 use crate::keys::{KeyFile, Tenants};
@@ -239,7 +239,7 @@ impl Snapshot {
 /// The targets of transparent services, ascending.
 fn passing_targets(config: &Config) -> Vec<IpAddr> {
     let services = config.relays.iter();
-    let transparent = services.filter(|service| service.egress == EgressConfig::Transparent);
+    let transparent = services.filter(|service| service.egress.net().is_none());
     let mut targets: Vec<_> =
         transparent.flat_map(|service| service.targets.iter().map(SocketAddr::ip)).collect();
     targets.sort_unstable();

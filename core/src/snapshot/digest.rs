@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use super::tunnels;
-use crate::config::{Config, EgressConfig, Fragments, TunnelConfig};
+use crate::config::{Config, Fragments, TunnelConfig};
 use crate::crypto::{HkdfError, sha256};
 use crate::keys::{KeyFile, Tenant, Tenants};
 use crate::predict::Constants;
@@ -91,12 +91,7 @@ fn canonical_text(config: &Config, keys: &KeyFile, tenants: &Tenants) -> Result<
     let mut services: Vec<_> = config.relays.iter().collect();
     services.sort_by_key(|service| service.vip);
     for service in services {
-        let _ = write!(text, "relay {} mss {} egress ", service.vip, service.mss);
-        let _ = match service.egress {
-            EgressConfig::Pool(pool) => write!(text, "pool {pool}"),
-            EgressConfig::Prefix(prefix) => write!(text, "prefix {prefix}"),
-            EgressConfig::Transparent => write!(text, "transparent"),
-        };
+        let _ = write!(text, "relay {} mss {} egress {}", service.vip, service.mss, service.egress);
         let mut targets = service.targets.clone();
         targets.sort_unstable();
         for target in targets {

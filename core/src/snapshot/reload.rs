@@ -9,7 +9,7 @@
 
 use super::compiled::Snapshot;
 use super::digest::{EpochFingerprint, Fingerprints};
-use crate::config::{Config, EgressConfig, Gateway, PortConfig, RelayConfig, TunnelConfig};
+use crate::config::{Config, Gateway, PortConfig, RelayConfig, TunnelConfig};
 use crate::problem::Problem;
 use crate::time::UnixTime;
 
@@ -139,14 +139,14 @@ impl Conflicts<'_> {
         if old.egress == new.egress {
             return;
         }
-        let (before, after) = (described(old.egress), described(new.egress));
-        let reason = match (old.egress, new.egress) {
-            (EgressConfig::Pool(_), EgressConfig::Pool(_))
-            | (EgressConfig::Prefix(_), EgressConfig::Prefix(_)) => format!(
-                "live connections use {before}; the way without breaking any is a second VIP or \
-                 port with {after}"
-            ),
-            _ => format!("live connections use {before}, not {after}"),
+        let (before, after) = (old.egress, new.egress);
+        let reason = if before.kind() == after.kind() {
+            format!(
+                "live connections use egress {before}; the way without breaking any is a second \
+                 VIP or port with {after}"
+            )
+        } else {
+            format!("live connections use egress {before}, not {after}")
         };
         self.breaks(&format!("relay[{index}].egress"), &reason);
     }
@@ -228,15 +228,6 @@ impl Conflicts<'_> {
     fn push(&mut self, kind: ConflictKind, key: &str, reason: &str) {
         let (file, key, reason) = (self.file.to_owned(), key.to_owned(), reason.to_owned());
         self.list.push(Conflict { kind, problem: Problem { file, key, reason } });
-    }
-}
-
-/// An egress in messages.
-fn described(egress: EgressConfig) -> String {
-    match egress {
-        EgressConfig::Pool(pool) => format!("the pool {pool}"),
-        EgressConfig::Prefix(prefix) => format!("the prefix {prefix}"),
-        EgressConfig::Transparent => "transparent egress".to_owned(),
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::super::{EgressConfig, Pool, PortConfig, Prefix, RelayConfig, TunnelConfig};
+use super::super::{PortConfig, RelayConfig, TunnelConfig};
 use super::report::{Report, UNREAD};
 use crate::net::{Address, IpNet, is_link_local6};
 
@@ -92,40 +92,21 @@ fn own_addresses(report: &mut Report, ports: &[PortConfig]) {
 fn pair(report: &mut Report, first: usize, other: &RelayConfig, index: usize, relay: &RelayConfig) {
     let shared = relay.targets.iter().find(|target| other.targets.contains(target));
     let same = other.egress == relay.egress;
-    match (other.egress, relay.egress, shared) {
-        (EgressConfig::Pool(a), EgressConfig::Pool(b), _) if !same && pools_overlap(a, b) => {
-            report.error(
-                format!("relay[{index}].egress.pool"),
-                format!(
-                    "{b} overlaps {a} of relay[{first}]; use the same pool or one apart from it"
-                ),
-            );
-        }
-        (EgressConfig::Prefix(a), EgressConfig::Prefix(b), _)
-            if !same && prefixes_overlap(a, b) =>
-        {
-            report.error(
-                format!("relay[{index}].egress.prefix"),
-                format!(
-                    "{b} overlaps {a} of relay[{first}]; use the same prefix or one apart from it"
-                ),
-            );
-        }
-        (EgressConfig::Pool(pool), _, Some(target)) if same => report.error(
+    let kind = relay.egress.kind();
+    match (other.egress.net(), relay.egress.net(), shared) {
+        (Some(a), Some(b), _) if !same && a.overlaps(b) => report.error(
+            egress_key(index, relay),
+            format!("{b} overlaps {a} of relay[{first}]; use the same {kind} or one apart from it"),
+        ),
+        (Some(_), Some(_), Some(target)) if same => report.error(
             format!("relay[{index}].targets"),
             format!(
-                "relay[{first}] has the target {target} on the pool {pool} too, so its answers \
-                 could not be told apart; use another pool"
+                "relay[{first}] has the target {target} on the {} too, so its answers could not be \
+                 told apart; use another {kind}",
+                relay.egress
             ),
         ),
-        (EgressConfig::Prefix(prefix), _, Some(target)) if same => report.error(
-            format!("relay[{index}].targets"),
-            format!(
-                "relay[{first}] has the target {target} on the prefix {prefix} too, so its answers \
-                 could not be told apart; use another prefix"
-            ),
-        ),
-        (EgressConfig::Transparent, EgressConfig::Transparent, Some(target)) => {
+        (None, None, Some(target)) => {
             let or_else = if target.is_ipv6() { "" } else { " or a pool" };
             report.error(
                 format!("relay[{index}].targets"),
@@ -137,14 +118,6 @@ fn pair(report: &mut Report, first: usize, other: &RelayConfig, index: usize, re
         }
         _ => {}
     }
-}
-
-fn pools_overlap(a: Pool, b: Pool) -> bool {
-    a.first <= b.last() && b.first <= a.last()
-}
-
-fn prefixes_overlap(a: Prefix, b: Prefix) -> bool {
-    a.first <= b.last() && b.first <= a.last()
 }
 
 /// Addresses of ports must be neither VIPs, nor targets, nor egress addresses. `reserved` names the
@@ -180,26 +153,19 @@ fn own_is_not_served<A: Address>(
 }
 
 fn egress_key(index: usize, relay: &RelayConfig) -> String {
-    format!(
-        "relay[{index}].egress{}",
-        match relay.egress {
-            EgressConfig::Pool(_) => ".pool",
-            EgressConfig::Prefix(_) => ".prefix",
-            EgressConfig::Transparent => "",
-        }
-    )
+    match relay.egress.net() {
+        Some(_) => format!("relay[{index}].egress.{}", relay.egress.kind()),
+        None => format!("relay[{index}].egress"),
+    }
 }
 
-/// Warns of a pool or a prefix within the network of a link: hosts there query the link for its
-/// addresses, but the POP answers for those of its ports only. A pool that covers a network holds
-/// the port's own address, which is reported as a mistake.
+/// Warns of egress addresses within the network of a link: hosts there query the link for them, but
+/// the POP answers for those of its ports only. Egress addresses that cover a network hold the
+/// port's own address, which is reported as a mistake.
 fn egress_is_routed(report: &mut Report, ports: &[PortConfig], relays: &[RelayConfig]) {
     for (index, relay) in relays.iter().enumerate() {
-        let (first, protocol) = match relay.egress {
-            EgressConfig::Pool(pool) => (pool.first.ip(), "ARP"),
-            EgressConfig::Prefix(prefix) => (prefix.first.ip(), "neighbour discovery"),
-            EgressConfig::Transparent => continue,
-        };
+        let Some(first) = relay.egress.net().map(IpNet::ip) else { continue };
+        let protocol = if first.is_ipv4() { "ARP" } else { "neighbour discovery" };
         for (port_index, port) in ports.iter().enumerate() {
             let around = |net: &&IpNet| net.contains(first) && !relay.egress.holds(net.ip());
             for net in port.addresses.iter().filter(around) {
@@ -209,20 +175,11 @@ fn egress_is_routed(report: &mut Report, ports: &[PortConfig], relays: &[RelayCo
                         "the {} is in {net} of port[{port_index}]: hosts on that link ask for its \
                          addresses by {protocol}, which the POP does not answer; use one apart \
                          from it, or route it to the POP on every host of the link",
-                        described(relay.egress)
+                        relay.egress
                     ),
                 );
             }
         }
-    }
-}
-
-/// A pool or a prefix in messages.
-fn described(egress: EgressConfig) -> String {
-    match egress {
-        EgressConfig::Pool(pool) => format!("pool {pool}"),
-        EgressConfig::Prefix(prefix) => format!("prefix {prefix}"),
-        EgressConfig::Transparent => String::new(),
     }
 }
 
@@ -235,7 +192,7 @@ fn targets_are_apart(
 ) {
     for (other_index, other) in relays.iter().enumerate() {
         for target in relay.targets.iter().filter(|target| other.egress.holds(target.ip())) {
-            let egress = described(other.egress);
+            let egress = other.egress;
             report.error(
                 format!("relay[{index}].targets"),
                 format!("{target} is in the {egress} of relay[{other_index}]; use another"),
@@ -249,7 +206,7 @@ fn vip_is_apart(report: &mut Report, vip: &NamedVip, relays: &[RelayConfig]) {
     let ip = vip.at.ip();
     for (other_index, other) in relays.iter().enumerate() {
         if other.egress.holds(ip) {
-            let egress = described(other.egress);
+            let egress = other.egress;
             report.error(
                 vip.key.clone(),
                 format!("{ip} is in the {egress} of relay[{other_index}]; use another"),

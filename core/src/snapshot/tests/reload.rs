@@ -94,15 +94,15 @@ fn a_reload_of_relays_with_ipv6_is_free_or_refused() {
         (
             IPV6.replace("2001:db8:64::/64", "2001:db8:64::/65"),
             vec![
-                ("relay[1].egress", "live connections use the prefix 2001:db8:64::/64; the way"),
-                ("relay[2].egress", "second VIP or port with the prefix 2001:db8:64::/65"),
+                ("relay[1].egress", "live connections use egress prefix 2001:db8:64::/64; the way"),
+                ("relay[2].egress", "second VIP or port with prefix 2001:db8:64::/65"),
             ],
         ),
         (
             web_to_pool,
             vec![
                 ("relay[1].targets", "moves live connections"),
-                ("relay[1].egress", "use the prefix 2001:db8:64::/64, not the pool 100.64.8.0/24"),
+                ("relay[1].egress", "use egress prefix 2001:db8:64::/64, not pool 100.64.8.0/24"),
             ],
         ),
         (without("\nmss = 1400"), vec![]),
