@@ -8,7 +8,7 @@ use crate::net::{Endpoint, IpEndpoint, ServiceIndex};
 use crate::relay::Relay;
 use crate::relay::mapping::{ClientSide, ClientTimestamps};
 use crate::relay::rewrite::Segment;
-use crate::relay::rewrite::options::TimestampsAt;
+use crate::relay::rewrite::options::Found;
 use crate::seq::SeqNum;
 use crate::snapshot::Snapshot;
 use crate::verdict::DropReason;
@@ -27,8 +27,8 @@ pub(super) struct Packet {
     pub from: MacAddr,
     /// The datagram; its TCP header is meaningful for segments only.
     pub segment: Segment,
-    /// Where the segment's timestamps are.
-    pub timestamps: Option<TimestampsAt>,
+    /// What the segment's options hold.
+    pub options: Found,
 }
 
 /// What is to be done about a frame. It is two bytes long, so that it travels in a register.
@@ -86,7 +86,7 @@ impl Packet {
                 header_len: 0,
             },
         },
-        timestamps: None,
+        options: Found { timestamps: None, client_address: false },
     };
 
     /// Source address and port of a segment.
@@ -112,7 +112,7 @@ impl Packet {
     /// The side of a client that its segment shows.
     #[inline(always)]
     pub fn client_side(&self) -> ClientSide {
-        let timestamps = match self.timestamps {
+        let timestamps = match self.options.timestamps {
             Some(_) => ClientTimestamps::Present,
             None => ClientTimestamps::Absent,
         };

@@ -65,9 +65,11 @@ pub mod kind {
     pub const MPTCP: u8 = 30;
     /// TCP Fast Open cookie (RFC 7413).
     pub const FAST_OPEN: u8 = 34;
-    /// Experiment 1 (RFC 6994).
+    /// Address of a client behind a proxy (TOA), as kernel modules for load balancers write it.
+    pub const CLIENT_ADDRESS: u8 = 200;
+    /// Experiment 1 (RFC 6994); also TOA.
     pub const EXPERIMENT_1: u8 = 253;
-    /// Experiment 2 (RFC 6994).
+    /// Experiment 2 (RFC 6994); also TOA.
     pub const EXPERIMENT_2: u8 = 254;
 }
 

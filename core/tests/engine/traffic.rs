@@ -104,7 +104,7 @@ impl Traffic {
             (true, Some((value, echo)), 0..=3) => options = linux_syn_options(mss, value, echo),
             (true, ..) => {
                 let (kind, more) =
-                    (self.rng.pick(&[19, 29, 30, 34, 77, 253, 254]), self.rng.vec(6));
+                    (self.rng.pick(&[19, 29, 30, 34, 77, 200, 253, 254]), self.rng.vec(6));
                 options.extend(plain_syn_options(mss));
                 options.extend([kind, 8]);
                 options.extend(more);
@@ -113,6 +113,10 @@ impl Traffic {
                 let blocks = 1 + self.rng.index(3);
                 options.extend([1, 1, 5, 2 + 8 * blocks as u8]);
                 options.extend(self.rng.vec(8 * blocks));
+            }
+            (false, _, 3) => {
+                options.extend([self.rng.pick(&[200, 253, 254]), 8]);
+                options.extend(self.rng.vec(6));
             }
             (false, Some((value, echo)), 2) => {
                 options = [vec![8, 10], timestamps(value, echo)[4..].to_vec(), vec![0, 0]].concat();

@@ -95,20 +95,26 @@ pub fn read_tcp(bytes: &[u8], checksum_holds: bool) -> Option<Segment<'_>> {
 
 /// Kind, offset and length of each option; `None` when a length lies.
 pub fn walk_options(options: &[u8]) -> Option<Vec<(u8, usize, usize)>> {
+    let (walked, tail) = walk_to_tail(options);
+    tail.is_none().then_some(walked)
+}
+
+/// The options up to the first that lies, and where that one is.
+pub fn walk_to_tail(options: &[u8]) -> (Vec<(u8, usize, usize)>, Option<usize>) {
     let (mut at, mut walked) = (0, Vec::new());
     while at < options.len() && options[at] != 0 {
         if options[at] == 1 {
             at += 1;
             continue;
         }
-        let len = usize::from(*options.get(at + 1)?);
+        let len = options.get(at + 1).map_or(0, |len| usize::from(*len));
         if len < 2 || at + len > options.len() {
-            return None;
+            return (walked, Some(at));
         }
         walked.push((options[at], at, len));
         at += len;
     }
-    Some(walked)
+    (walked, None)
 }
 
 fn require(holds: bool, rule: &'static str) -> Checked {
@@ -307,20 +313,35 @@ fn check_forwarded(out: PortIndex, input: &Datagram<'_>, output: &Datagram<'_>) 
     check_options(out, pool_mode, &from, &to)
 }
 
+/// What a client's segment that is no SYN loses: options that name a client.
+pub fn remove_client_address(options: &mut [u8], out: PortIndex) -> Checked {
+    for (kind, at, len) in walk_options(options).ok_or("lying options are sent on")? {
+        if out == LAN && [200, 253, 254].contains(&kind) {
+            options[at..at + len].fill(1);
+        }
+    }
+    Ok(())
+}
+
 fn check_options(out: PortIndex, pool_mode: bool, from: &Segment<'_>, to: &Segment<'_>) -> Checked {
-    let before = walk_options(from.options).ok_or("lying options are sent on")?;
     let after = walk_options(to.options).ok_or("lying options are sent")?;
     let stamps = |walked: &[(u8, usize, usize)]| walked.iter().filter(|o| o.0 == 8).count();
     require(after.iter().all(|o| o.0 != 8 || o.2 == 10), "timestamps of a wrong length")?;
     if to.flags & SYN != 0 {
-        let doomed = |kind| [19, 29, 30, 34, 253, 254].contains(&kind);
+        let doomed = |kind| [19, 29, 30, 34, 200, 253, 254].contains(&kind);
         require(!after.iter().any(|o| doomed(o.0)), "an option that does not survive")?;
         let mut mss = after.iter().filter(|o| (o.0, o.2) == (2, 4));
         require(mss.all(|o| word(to.options, o.1 + 2) <= 1460), "MSS is not clamped")?;
         return require(!pool_mode || out == WAN || stamps(&after) == 1, "a SYN without its tag");
     }
+    let before = walk_options(from.options).ok_or("lying options are sent on")?;
+    if out == LAN {
+        require(!after.iter().any(|o| [200, 253, 254].contains(&o.0)), "a client names itself")?;
+    }
     if !pool_mode {
-        return require(from.options == to.options, "options are changed in transparent mode");
+        let mut want = from.options.to_vec();
+        remove_client_address(&mut want, out)?;
+        return require(want == to.options, "options are changed in transparent mode");
     }
     if out == LAN && stamps(&before) == 0 {
         return require(
@@ -335,6 +356,7 @@ fn check_options(out: PortIndex, pool_mode: bool, from: &Segment<'_>, to: &Segme
     let at = before.iter().find(|o| o.0 == 8).ok_or("timestamps come from nowhere")?.1;
     let changed = if out == LAN { at + 2..at + 6 } else { at + 6..at + 10 };
     let mut expected = from.options.to_vec();
+    remove_client_address(&mut expected, out)?;
     require(to.options.len() == expected.len(), "options grow or shrink")?;
     expected[changed.clone()].copy_from_slice(&to.options[changed.clone()]);
     require(expected == to.options, "other options are changed")?;

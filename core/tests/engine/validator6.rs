@@ -7,7 +7,7 @@ use anyrelay_core::net::PortIndex;
 use crate::seen::{checksum, upper_checksum};
 use crate::validator::{
     Checked, Datagram, Segment, can_be_client, long, read_datagram, read_segment, read_tcp,
-    walk_options, word,
+    remove_client_address, walk_options, walk_to_tail, word,
 };
 use crate::*;
 
@@ -152,7 +152,7 @@ fn check_one(
                 "what nobody changes is changed",
             )?;
             require(from.checksum_holds == to.checksum_holds, "damage is hidden or done")?;
-            check_options6(&from, &to)?;
+            check_options6(out, &from, &to)?;
             let (from, to) = (Ends::of(&input, &from), Ends::of(&output, &to));
             require(flags_fit(out, input.payload[13]), "a handshake the wrong way round")?;
             require(mapped(world, out, &from) == Some(to), "to or from a wrong address")?;
@@ -227,14 +227,17 @@ fn mapped_down(world: &World, from: &Ends) -> Option<Ends> {
     ok.then_some(Ends { ipv6: false, src, dst })
 }
 
-fn check_options6(from: &Segment<'_>, to: &Segment<'_>) -> Checked {
+fn check_options6(out: PortIndex, from: &Segment<'_>, to: &Segment<'_>) -> Checked {
+    let mut want = from.options.to_vec();
     if to.flags & SYN == 0 {
-        return require(from.options == to.options, "options are changed");
+        remove_client_address(&mut want, out)?;
+        return require(want == to.options, "options are changed");
     }
     let after = walk_options(to.options).ok_or("lying options are sent")?;
-    let mut want = from.options.to_vec();
-    for (kind, at, len) in walk_options(from.options).ok_or("lying options are sent on")? {
-        if [19, 29, 30, 34, 253, 254].contains(&kind) {
+    let (before, tail) = walk_to_tail(from.options);
+    want[tail.unwrap_or(from.options.len())..].fill(1);
+    for (kind, at, len) in before {
+        if [19, 29, 30, 34, 200, 253, 254].contains(&kind) {
             want[at..at + len].fill(1);
         }
         if (kind, len) == (2, 4) {

@@ -32,7 +32,8 @@ pub(super) fn read<F: Frame, A: Tabled>(
     }
     // Also where nobody needs timestamps, the lengths of the options must hold.
     let options = segment.get(tcp::HEADER_LEN..tcp.header_len).unwrap_or_default();
-    packet.timestamps = options::find_timestamps(options).map_err(|_| DropReason::TcpOptions)?;
+    let found = options::read(options, tcp.has(tcp::SYN));
+    packet.options = found.map_err(|_| DropReason::TcpOptions)?;
     if flags_contradict(tcp.flags) {
         return Err(DropReason::TcpFlags);
     }
@@ -90,7 +91,7 @@ fn from_client<F: Frame>(
     if tcp.has(tcp::SYN) {
         limits.admit_syn(relay.slot, client.ip())?;
     }
-    if packet.timestamps.is_none() && relay.mode.is_tagged() && tcp.has(tcp::RST) {
+    if packet.options.timestamps.is_none() && relay.mode.is_tagged() && tcp.has(tcp::RST) {
         return Ok(Step::RstWithoutTimestamps);
     }
     let lane = lanes.outward(index, packet.client_side());

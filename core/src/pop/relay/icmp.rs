@@ -16,7 +16,7 @@ use crate::net::{Endpoint, Family, IpEndpoint, IpEndpoints, ServiceIndex, Toward
 use crate::relay::Relay;
 use crate::relay::icmp::{ErrorRewrite, Quote, Seen, raised_mtu};
 use crate::relay::mapping::{ClientSide, ClientTimestamps, EgressSide, Mapping, Tag};
-use crate::relay::rewrite::options::{INSERTED_LEN, TimestampsOption};
+use crate::relay::rewrite::options::{INSERTED_LEN, OptionsRule, TimestampsOption};
 use crate::relay::rewrite::{IpRewrite, Timestamps};
 use crate::snapshot::{Destination, Snapshot, Tabled};
 use crate::verdict::DropReason;
@@ -230,7 +230,7 @@ fn quoted(
     timestamps: Timestamps,
 ) -> Result<IpRewrite, DropReason> {
     let endpoints = IpEndpoints::new(src, dst).ok_or(DropReason::IcmpQuote)?;
-    Ok(IpRewrite::new(endpoints, timestamps, None))
+    Ok(IpRewrite::new(endpoints, timestamps, OptionsRule::Keep))
 }
 
 #[expect(clippy::too_many_arguments, reason = "an error, its mapping, and where it goes")]

@@ -9,7 +9,9 @@ use crate::frame::Frame;
 use crate::net::{Endpoint, IpEndpoint, IpEndpoints, ServiceIndex, Towards};
 use crate::relay::Relay;
 use crate::relay::mapping::{ClientSide, ClientTimestamps, EgressSide};
-use crate::relay::rewrite::options::{self, INSERTED_LEN, MssRule, TimestampsAt, TimestampsOption};
+use crate::relay::rewrite::options::{
+    self, INSERTED_LEN, MssRule, OptionsRule, TimestampsAt, TimestampsOption,
+};
 use crate::relay::rewrite::{self, DatagramIds, IpRewrite, Plan, Timestamps, families};
 use crate::verdict::DropReason;
 use crate::wire::{Datagram, ipv4, tcp};
@@ -25,7 +27,7 @@ pub(in crate::pop) struct SegmentRewrite<'a> {
 /// tags, none is a segment without timestamps.
 #[inline(always)]
 pub(in crate::pop) fn egress_side(packet: &Packet, relay: &Relay, options: &[u8]) -> EgressSide {
-    let at = packet.timestamps.filter(|_| relay.mode.is_tagged());
+    let at = packet.options.timestamps.filter(|_| relay.mode.is_tagged());
     let tag = at.map(|at| options::timestamp_echo(options, at));
     EgressSide { egress: packet.dst(), tag }
 }
@@ -39,13 +41,17 @@ pub(in crate::pop) fn outward<'a>(
     side: &EgressSide,
     target: &IpEndpoint,
 ) -> Result<Transmit<SegmentRewrite<'a>>, DropReason> {
-    let timestamps = match (side.tag, packet.timestamps) {
+    let timestamps = match (side.tag, packet.options.timestamps) {
         (None, _) => Timestamps::Keep,
         (Some(tag), Some(at)) => Timestamps::SetValue(at, tag),
         (Some(tag), None) => Timestamps::Insert(TimestampsOption { value: tag, echo: 0 }),
     };
     let endpoints = IpEndpoints::new(side.egress, *target).ok_or(DropReason::UnservedPort)?;
-    let to = IpRewrite::new(endpoints, timestamps, mss_rule(packet, relay, 0));
+    let others = match packet.options.client_address {
+        true => OptionsRule::WithoutClientAddress,
+        false => OptionsRule::Keep,
+    };
+    let to = IpRewrite::new(endpoints, timestamps, options_rule(packet, relay, 0, others));
     Ok(transmit(index, relay, Towards::Targets, target.ip(), to))
 }
 
@@ -61,11 +67,12 @@ pub(in crate::pop) fn inward<'a>(
         (false, _) => (Timestamps::Keep, 0),
         (true, ClientTimestamps::Absent) => (Timestamps::Strip, INSERTED_LEN as u16),
         (true, ClientTimestamps::Present) => {
-            (packet.timestamps.map_or(Timestamps::Keep, clear_echo), 0)
+            (packet.options.timestamps.map_or(Timestamps::Keep, clear_echo), 0)
         }
     };
     let endpoints = IpEndpoints::new(relay.vip, client.client).ok_or(DropReason::NotOurs)?;
-    let to = IpRewrite::new(endpoints, timestamps, mss_rule(packet, relay, less));
+    let options = options_rule(packet, relay, less, OptionsRule::Keep);
+    let to = IpRewrite::new(endpoints, timestamps, options);
     Ok(transmit(index, relay, Towards::Clients, client.client.ip(), to))
 }
 
@@ -87,11 +94,14 @@ fn transmit(
     Transmit { service, slot: relay.slot, towards, destination, rewrite }
 }
 
-/// For a SYN or SYN-ACK, what happens to its MSS.
+/// What happens to the options other than timestamps: a SYN's, or else `others`. `less` is taken off
+/// the MSS.
 #[inline(always)]
-fn mss_rule(packet: &Packet, relay: &Relay, less: u16) -> Option<MssRule> {
-    let syn = packet.segment.tcp.has(tcp::SYN);
-    syn.then_some(MssRule { clamp: relay.mss, less })
+fn options_rule(packet: &Packet, relay: &Relay, less: u16, others: OptionsRule) -> OptionsRule {
+    match packet.segment.tcp.has(tcp::SYN) {
+        true => OptionsRule::Syn(MssRule { clamp: relay.mss, less }),
+        false => others,
+    }
 }
 
 impl SegmentRewrite<'_> {

@@ -10,6 +10,7 @@ use super::quote::{Quote4, Quote6};
 use crate::frame::{self, Frame, header_at};
 use crate::net::Endpoints;
 use crate::relay::rewrite::families::Carried;
+use crate::relay::rewrite::options::OptionsRule;
 use crate::verdict::DropReason;
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::ipv6::{self, Ipv6};
@@ -57,7 +58,7 @@ pub fn apply_4to6<F: Frame>(
         dst: quote.ip.dst.into(),
     };
     cut(frame, quote_at, head.quote_len_ipv4(), &carried);
-    let quote_at = carried.put_in_ipv6(frame, &to.quote, None)?;
+    let quote_at = carried.put_in_ipv6(frame, &to.quote, OptionsRule::Keep)?;
     let outer = Outer { quote_at, hops: ip.ttl.wrapping_sub(1), class };
     outer.put_ipv6(frame, new, &to.quote)
 }
@@ -85,7 +86,7 @@ pub fn apply_6to4<F: Frame>(
     let carried = quote.carried(quote_at);
     cut(frame, quote_at, head.quote_len_ipv6(), &carried);
     // With DF, as hosts send segments: frag-needed is about nothing else.
-    let quote_at = carried.put_in_ipv4(frame, &to.quote, None, None)?;
+    let quote_at = carried.put_in_ipv4(frame, &to.quote, OptionsRule::Keep, None)?;
     let outer = Outer { quote_at, hops: ip.hop_limit.wrapping_sub(1), class: ip.traffic_class };
     outer.put_ipv4(frame, new, &to.quote)
 }
@@ -105,7 +106,7 @@ pub fn apply_6to6<F: Frame>(
     let message = l3 + at;
     let quote_at = message + icmpv6::HEADER_LEN;
     let carried = quote.carried(quote_at);
-    carried.move_in_ipv6(frame, quote_at, &to.quote, None);
+    carried.move_in_ipv6(frame, quote_at, &to.quote, OptionsRule::Keep);
     let (src, dst) = (to.quote.dst.ip, to.quote.src.ip);
     let header = frame.bytes_mut().get_mut(l3..).unwrap_or_default();
     ipv6::put_address(header, ipv6::field::SRC, src);

@@ -1,6 +1,6 @@
 //! What a segment becomes, as data.
 
-use super::options::{MssRule, TimestampsAt, TimestampsOption};
+use super::options::{OptionsRule, TimestampsAt, TimestampsOption};
 use crate::net::{Endpoints, IpEndpoints};
 
 /// What happens to the timestamps.
@@ -28,8 +28,8 @@ pub struct Rewrite<A: Copy = u32> {
     /// What happens to the timestamps; only segments that are and stay IPv4 have another than
     /// [`Timestamps::Keep`].
     pub timestamps: Timestamps,
-    /// For a SYN or SYN-ACK, what happens to its MSS.
-    pub mss: Option<MssRule>,
+    /// What happens to the other options.
+    pub options: OptionsRule,
     /// The ID of an IPv4 datagram that was IPv6 and [may be
     /// fragmented](super::families::may_be_fragmented); others keep theirs, or have none.
     pub id: u16,
@@ -47,13 +47,13 @@ pub enum IpRewrite {
 impl IpRewrite {
     /// The rewrite to `endpoints`, without an ID.
     #[inline(always)]
-    pub fn new(endpoints: IpEndpoints, timestamps: Timestamps, mss: Option<MssRule>) -> Self {
+    pub fn new(endpoints: IpEndpoints, timestamps: Timestamps, options: OptionsRule) -> Self {
         match endpoints {
             IpEndpoints::V4(endpoints) => {
-                IpRewrite::V4(Rewrite { endpoints, timestamps, mss, id: 0 })
+                IpRewrite::V4(Rewrite { endpoints, timestamps, options, id: 0 })
             }
             IpEndpoints::V6(endpoints) => {
-                IpRewrite::V6(Rewrite { endpoints, timestamps, mss, id: 0 })
+                IpRewrite::V6(Rewrite { endpoints, timestamps, options, id: 0 })
             }
         }
     }

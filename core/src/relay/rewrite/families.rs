@@ -10,7 +10,7 @@
 
 use super::action::Rewrite;
 use super::in_place::Ipv4Segment;
-use super::options::{self, MssRule};
+use super::options::OptionsRule;
 use crate::frame::{self, Frame};
 use crate::net::Endpoints;
 use crate::verdict::DropReason;
@@ -96,7 +96,7 @@ pub fn apply_4to6<F: Frame>(
         src: ip.src.into(),
         dst: ip.dst.into(),
     };
-    carried.put_in_ipv6(frame, &rewrite.endpoints, rewrite.mss)
+    carried.put_in_ipv6(frame, &rewrite.endpoints, rewrite.options)
 }
 
 /// Rewrites the IPv6 segment in `frame` to IPv4, its hop limit less one as TTL. Gives back where
@@ -114,14 +114,14 @@ pub fn apply_6to4<F: Frame>(
     rewrite: &Rewrite,
 ) -> Result<usize, DropReason> {
     let id = may_be_fragmented(len_6to4(segment)).then_some(rewrite.id);
-    Carried::of(segment).put_in_ipv4(frame, &rewrite.endpoints, rewrite.mss, id)
+    Carried::of(segment).put_in_ipv4(frame, &rewrite.endpoints, rewrite.options, id)
 }
 
 /// Rewrites addresses and ports of the IPv6 segment in `frame`, its hop limit less one. Its IPv6
 /// header stays where it is, at `segment.l3`, and so do extension headers and flow label.
 #[inline]
 pub fn apply_6to6<F: Frame>(frame: &mut F, segment: &Ipv6Segment<'_>, rewrite: &Rewrite<u128>) {
-    Carried::of(segment).move_in_ipv6(frame, segment.l3, &rewrite.endpoints, rewrite.mss);
+    Carried::of(segment).move_in_ipv6(frame, segment.l3, &rewrite.endpoints, rewrite.options);
 }
 
 /// A TCP segment, whole or as far as an ICMP error quotes it, and what matters of the IP header in
@@ -164,7 +164,7 @@ impl Carried {
         &self,
         frame: &mut F,
         to: &Endpoints<u128>,
-        syn: Option<MssRule>,
+        options: OptionsRule,
     ) -> Result<usize, DropReason> {
         let header = ipv6::Header {
             traffic_class: self.class,
@@ -179,7 +179,7 @@ impl Carried {
         header.write(&mut bytes);
         let l3 = frame::put_before(frame, self.at, &bytes).ok_or(DropReason::NoRoom)?;
         let ports = (to.src.port, to.dst.port);
-        self.rewrite_tcp(frame, l3 + ipv6::HEADER_LEN, to.src.ip, to.dst.ip, ports, syn);
+        self.rewrite_tcp(frame, l3 + ipv6::HEADER_LEN, to.src.ip, to.dst.ip, ports, options);
         Ok(l3)
     }
 
@@ -190,7 +190,7 @@ impl Carried {
         &self,
         frame: &mut F,
         to: &Endpoints,
-        syn: Option<MssRule>,
+        options: OptionsRule,
         id: Option<u16>,
     ) -> Result<usize, DropReason> {
         let header = ipv4::Header {
@@ -208,7 +208,7 @@ impl Carried {
         let l3 = frame::put_before(frame, self.at, &bytes).ok_or(DropReason::NoRoom)?;
         let (src, dst) = (to.src.ip.into(), to.dst.ip.into());
         let ports = (to.src.port, to.dst.port);
-        self.rewrite_tcp(frame, l3 + ipv4::HEADER_LEN, src, dst, ports, syn);
+        self.rewrite_tcp(frame, l3 + ipv4::HEADER_LEN, src, dst, ports, options);
         Ok(l3)
     }
 
@@ -219,9 +219,9 @@ impl Carried {
         frame: &mut F,
         l3: usize,
         to: &Endpoints<u128>,
-        syn: Option<MssRule>,
+        options: OptionsRule,
     ) {
-        self.rewrite_tcp(frame, self.at, to.src.ip, to.dst.ip, (to.src.port, to.dst.port), syn);
+        self.rewrite_tcp(frame, self.at, to.src.ip, to.dst.ip, (to.src.port, to.dst.port), options);
         let header = frame.bytes_mut().get_mut(l3..).unwrap_or_default();
         ipv6::put_address(header, ipv6::field::SRC, to.src.ip);
         ipv6::put_address(header, ipv6::field::DST, to.dst.ip);
@@ -241,7 +241,7 @@ impl Carried {
         src: u128,
         dst: u128,
         (src_port, dst_port): (u16, u16),
-        syn: Option<MssRule>,
+        options: OptionsRule,
     ) {
         let header = frame.bytes_mut().get_mut(at..at + self.header_len).unwrap_or_default();
         let old_ports = get_u32(header, tcp::field::SRC_PORT);
@@ -249,10 +249,10 @@ impl Carried {
         put_u32(header, tcp::field::SRC_PORT, new_ports);
         let moved = Change::NONE.address(self.src, src).address(self.dst, dst);
         let mut change = moved.long(old_ports, new_ports);
-        if let Some(rule) = syn
-            && let Some(options) = header.get_mut(tcp::HEADER_LEN..)
+        if options != OptionsRule::Keep
+            && let Some(bytes) = header.get_mut(tcp::HEADER_LEN..)
         {
-            change = change.and(options::prepare_syn(options, rule));
+            change = change.and(options.apply(bytes));
         }
         let sum = change.apply(get_u16(header, tcp::field::CHECKSUM));
         put_u16(header, tcp::field::CHECKSUM, sum);

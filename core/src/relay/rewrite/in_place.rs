@@ -6,7 +6,7 @@
 //! (RFC 1624): damage on the way in stays visible at the end.
 
 use super::action::{Rewrite, Timestamps};
-use super::options::{self, MssRule, Rebuilt, TimestampsOption};
+use super::options::{self, MssRule, OptionsRule, Rebuilt, TimestampsOption};
 use crate::frame::Frame;
 use crate::net::Endpoints;
 use crate::verdict::DropReason;
@@ -96,7 +96,7 @@ fn rebuild(old: &[u8], rewrite: &Rewrite) -> Result<Rebuilt, DropReason> {
     }
 }
 
-/// A SYN is cleared of what does not survive before room is looked for.
+/// What does not go on is cleared before room is looked for.
 fn squeeze(
     bytes: &[u8],
     rewrite: &Rewrite,
@@ -105,9 +105,10 @@ fn squeeze(
     let mut copy = [0; OPTIONS_LEN_MAX];
     let copy = copy.get_mut(..bytes.len()).ok_or(DropReason::TcpMalformed)?;
     copy.copy_from_slice(bytes);
-    if rewrite.mss.is_some() {
-        options::prepare_syn(copy, MssRule { clamp: u16::MAX, less: 0 });
-    }
+    match rewrite.options {
+        OptionsRule::Syn(_) => options::prepare_syn(copy, MssRule { clamp: u16::MAX, less: 0 }),
+        rule => rule.apply(copy),
+    };
     options::squeeze_in_timestamps(copy, option).ok_or(DropReason::OptionsFull)
 }
 
@@ -192,9 +193,9 @@ fn rewrite_options(options: &mut [u8], rewrite: &Rewrite, plan: &Plan) -> Change
         }
         _ => {}
     }
-    match rewrite.mss {
-        Some(rule) => change.and(options::prepare_syn(options, rule)),
-        None => change,
+    match rewrite.options {
+        OptionsRule::Keep => change,
+        rule => change.and(rule.apply(options)),
     }
 }
 

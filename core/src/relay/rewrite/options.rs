@@ -28,34 +28,60 @@ const TIMESTAMPS_LEN: u8 = tcp::TIMESTAMPS_LEN as u8;
 /// Length in bytes of the inserted `NOP NOP TS`.
 pub const INSERTED_LEN: usize = 12;
 
+/// What the options of a segment hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Where the timestamps are.
+    pub timestamps: Option<TimestampsAt>,
+    /// Whether an option may give a target the address of a client (TOA).
+    pub client_address: bool,
+}
+
 /// Finds the timestamps and checks the length of every option. Two timestamps options are as bad
 /// as a lying length: hosts take the last one, so a sender could put its own tag behind ours.
+///
+/// In a SYN, what follows the last option whose length holds is no option: hosts accept the SYN and
+/// do not read on, and [`prepare_syn`] writes NOPs over it.
+///
+/// # Errors
+/// When the length of an option is wrong, or there are two timestamps options.
+#[inline]
+pub fn read(options: &[u8], syn: bool) -> Result<Found, MalformedOptions> {
+    if options.is_empty() {
+        return Ok(Found::default());
+    }
+    if options.len() == INSERTED_LEN && options.starts_with(&ONLY_TIMESTAMPS) {
+        return Ok(Found { timestamps: Some(TimestampsAt(2)), client_address: false });
+    }
+    walk(options, syn)
+}
+
+fn walk(options: &[u8], syn: bool) -> Result<Found, MalformedOptions> {
+    let mut found = Found::default();
+    for option in Options::new(options) {
+        let option = match option {
+            Ok(option) => option,
+            Err(_) if syn => break,
+            Err(malformed) => return Err(malformed),
+        };
+        if option.kind == kind::TIMESTAMPS {
+            if option.len != tcp::TIMESTAMPS_LEN || found.timestamps.is_some() {
+                return Err(MalformedOptions);
+            }
+            found.timestamps = Some(TimestampsAt(option.at as u8));
+        }
+        found.client_address |= is_client_address(option.kind);
+    }
+    Ok(found)
+}
+
+/// The timestamps among `options` of a segment that is no SYN: [`read`].
 ///
 /// # Errors
 /// When the length of an option is wrong, or there are two timestamps options.
 #[inline]
 pub fn find_timestamps(options: &[u8]) -> Result<Option<TimestampsAt>, MalformedOptions> {
-    if options.is_empty() {
-        return Ok(None);
-    }
-    if options.len() == INSERTED_LEN && options.starts_with(&ONLY_TIMESTAMPS) {
-        return Ok(Some(TimestampsAt(2)));
-    }
-    walk_for_timestamps(options)
-}
-
-fn walk_for_timestamps(options: &[u8]) -> Result<Option<TimestampsAt>, MalformedOptions> {
-    let mut found = None;
-    for option in Options::new(options) {
-        let option = option?;
-        if option.kind == kind::TIMESTAMPS {
-            if option.len != tcp::TIMESTAMPS_LEN || found.is_some() {
-                return Err(MalformedOptions);
-            }
-            found = Some(TimestampsAt(option.at as u8));
-        }
-    }
-    Ok(found)
+    read(options, false).map(|found| found.timestamps)
 }
 
 /// The TSval of the option at `at`.
@@ -109,12 +135,55 @@ pub struct MssRule {
     pub less: u16,
 }
 
-/// Prepares the options of a SYN or SYN-ACK, in place: NOPs over what would not survive the relay,
-/// and the MSS rule. Gives back what that does to the checksum.
-pub fn prepare_syn(options: &mut [u8], rule: MssRule) -> Change {
+/// What happens to the options other than timestamps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OptionsRule {
+    /// They stay.
+    #[default]
+    Keep,
+    /// NOPs are written over those that may give a target the address of a client.
+    WithoutClientAddress,
+    /// They are a SYN's or a SYN-ACK's: [`prepare_syn`].
+    Syn(MssRule),
+}
+
+impl OptionsRule {
+    /// Changes `options` in place; gives back what that does to the checksum.
+    #[inline]
+    pub fn apply(self, options: &mut [u8]) -> Change {
+        match self {
+            OptionsRule::Keep => Change::NONE,
+            OptionsRule::WithoutClientAddress => remove_client_address(options),
+            OptionsRule::Syn(rule) => prepare_syn(options, rule),
+        }
+    }
+}
+
+/// Writes NOPs over what may give a target the address of a client, in place: whoever could send it
+/// through the relay would choose the address that the target believes.
+#[cold]
+fn remove_client_address(options: &mut [u8]) -> Change {
     edit(options, |options| {
         let mut at = 0;
         while let Some(Ok(option)) = next_option(options, at) {
+            at = option.at + option.len;
+            if is_client_address(option.kind) {
+                options[option.at..at].fill(kind::NOP);
+            }
+        }
+    })
+}
+
+/// Prepares the options of a SYN or SYN-ACK, in place: NOPs over what would not survive the relay
+/// and over a tail that is no option, and the MSS rule. Gives back what that does to the checksum.
+pub fn prepare_syn(options: &mut [u8], rule: MssRule) -> Change {
+    edit(options, |options| {
+        let mut at = 0;
+        while let Some(option) = next_option(options, at) {
+            let Ok(option) = option else {
+                options[at..].fill(kind::NOP);
+                break;
+            };
             at = option.at + option.len;
             if does_not_survive(option.kind) {
                 options[option.at..at].fill(kind::NOP);
@@ -135,15 +204,13 @@ fn next_option(options: &[u8], at: usize) -> Option<Result<Opt, MalformedOptions
 /// Options that bind to addresses the relay rewrites, sign bytes that it changes, or let data
 /// travel before the path is known.
 const fn does_not_survive(kind: u8) -> bool {
-    matches!(
-        kind,
-        kind::MD5
-            | kind::AUTHENTICATION
-            | kind::MPTCP
-            | kind::FAST_OPEN
-            | kind::EXPERIMENT_1
-            | kind::EXPERIMENT_2
-    )
+    let bound = matches!(kind, kind::MD5 | kind::AUTHENTICATION | kind::MPTCP | kind::FAST_OPEN);
+    bound || is_client_address(kind)
+}
+
+/// Options in which kernel modules of targets look for the address of a client (TOA).
+const fn is_client_address(kind: u8) -> bool {
+    matches!(kind, kind::CLIENT_ADDRESS | kind::EXPERIMENT_1 | kind::EXPERIMENT_2)
 }
 
 /// Options written anew, padded with NOPs to a multiple of four bytes.
@@ -270,6 +337,36 @@ mod tests {
     }
 
     #[test]
+    fn the_tail_of_a_syn_may_be_no_option() {
+        for tail in [&[8u8, 10, 0, 0][..], &[3, 0, 9, 9], &[1, 1, 1, 8], &[34, 200, 1, 2]] {
+            let mut options = [&LINUX_SYN[..], tail].concat();
+            let want = Found { timestamps: Some(TimestampsAt(6)), client_address: false };
+            assert_eq!(read(&options, true), Ok(want), "{tail:?}");
+            assert_eq!(read(&options, false), Err(MalformedOptions));
+            let before = checksum::checksum(&options);
+            let change = prepare_syn(&mut options, MssRule { clamp: 1460, less: 0 });
+            assert_eq!(options, [&LINUX_SYN[..], &[1; 4]].concat());
+            assert_eq!(change.apply(before), checksum::checksum(&options));
+        }
+        // The relay's own tag must stay the only one.
+        let twice = [SEVEN.aligned(), SEVEN.aligned()].concat();
+        assert_eq!(read(&twice, true), Err(MalformedOptions));
+    }
+
+    #[test]
+    fn addresses_of_clients_are_found_and_removed() {
+        for kind in [200u8, 253, 254] {
+            let mut options = [&[kind, 8, 0, 80, 1, 2, 3, 4][..], &SEVEN.aligned()].concat();
+            let want = Found { timestamps: Some(TimestampsAt(10)), client_address: true };
+            assert_eq!(read(&options, false), Ok(want));
+            let before = checksum::checksum(&options);
+            let change = OptionsRule::WithoutClientAddress.apply(&mut options);
+            assert_eq!(options, [&[1; 8][..], &SEVEN.aligned()].concat());
+            assert_eq!(change.apply(before), checksum::checksum(&options));
+        }
+    }
+
+    #[test]
     fn mss_is_clamped_and_lessened() {
         for (clamp, less, want) in [(1400, 0, 1400), (1400, 12, 1388), (9000, 12, 1448), (4, 12, 0)]
         {
@@ -283,7 +380,7 @@ mod tests {
 
     #[test]
     fn what_does_not_survive_becomes_nops() {
-        for doomed in [30u8, 34, 253, 254, 19, 29] {
+        for doomed in [30u8, 34, 200, 253, 254, 19, 29] {
             let mut options = [2, 4, 5, 180, doomed, 6, 9, 9, 9, 9, 4, 2];
             prepare_syn(&mut options, MssRule { clamp: 1460, less: 0 });
             assert_eq!(options, [2, 4, 5, 180, 1, 1, 1, 1, 1, 1, 4, 2]);
@@ -304,7 +401,7 @@ mod tests {
 
     #[test]
     fn no_room_is_said() {
-        let mut options = [200u8; 40];
+        let mut options = [77u8; 40];
         options[1] = 40;
         assert_eq!(squeeze_in_timestamps(&options, SEVEN), None);
     }

@@ -4,7 +4,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::options::MssRule;
+use super::options::{MssRule, OptionsRule};
 use crate::net::{Endpoint, Endpoints};
 use crate::wire::checksum;
 use crate::wire::tcp::kind;
@@ -81,17 +81,17 @@ impl Plain {
     }
 
     /// What arrives of it at the other end: one hop on, between these ports, SYN options told anew.
-    pub fn moved(&self, src_port: u16, dst_port: u16, syn: Option<MssRule>) -> Plain {
+    pub fn moved(&self, src_port: u16, dst_port: u16, rule: OptionsRule) -> Plain {
         let mut plain = Plain { src_port, dst_port, hops: self.hops - 1, ..self.clone() };
-        if let Some(rule) = syn {
-            plain.options = told_anew(&self.options, rule);
+        if rule != OptionsRule::Keep {
+            plain.options = written_anew(&self.options, rule);
         }
         plain
     }
 }
 
-/// Options of a SYN by the rules, written anew one by one.
-fn told_anew(options: &[u8], rule: MssRule) -> Vec<u8> {
+/// Options by the rules, written anew one by one.
+fn written_anew(options: &[u8], rule: OptionsRule) -> Vec<u8> {
     let (mut at, mut new) = (0, Vec::new());
     while at < options.len() && options[at] != kind::END {
         if options[at] == kind::NOP {
@@ -100,9 +100,10 @@ fn told_anew(options: &[u8], rule: MssRule) -> Vec<u8> {
             continue;
         }
         let len = usize::from(options[at + 1]);
-        match options[at] {
-            19 | 29 | 30 | 34 | 253 | 254 => new.extend(vec![kind::NOP; len]),
-            2 => {
+        match (options[at], rule) {
+            (200 | 253 | 254, _) => new.extend(vec![kind::NOP; len]),
+            (19 | 29 | 30 | 34, OptionsRule::Syn(_)) => new.extend(vec![kind::NOP; len]),
+            (2, OptionsRule::Syn(rule)) => {
                 let mss = u16::from_be_bytes([options[at + 2], options[at + 3]]);
                 let mss = mss.min(rule.clamp).saturating_sub(rule.less);
                 new.extend([2, 4, (mss >> 8) as u8, mss as u8]);
@@ -122,7 +123,7 @@ fn options() -> impl Strategy<Value = Vec<u8>> {
         Just(vec![3, 3, 7]),
         Just(vec![4, 2]),
         any::<[u8; 8]>().prop_map(|numbers| [&[8, 10][..], &numbers].concat()),
-        (prop::sample::select(vec![19u8, 29, 30, 34, 253, 254]), vec(any::<u8>(), 0..9))
+        (prop::sample::select(vec![19u8, 29, 30, 34, 200, 253, 254]), vec(any::<u8>(), 0..9))
             .prop_map(|(kind, rest)| [&[kind, rest.len() as u8 + 2][..], &rest].concat()),
     ];
     (vec(option, 0..6), prop::sample::select(vec![kind::NOP, kind::END])).prop_map(
@@ -154,8 +155,13 @@ prop_compose! {
     }
 }
 
-pub fn rule() -> impl Strategy<Value = Option<MssRule>> {
-    prop::option::of((any::<u16>(), 0u16..40).prop_map(|(clamp, less)| MssRule { clamp, less }))
+pub fn rule() -> impl Strategy<Value = OptionsRule> {
+    prop_oneof![
+        Just(OptionsRule::Keep),
+        Just(OptionsRule::WithoutClientAddress),
+        (any::<u16>(), 0u16..40)
+            .prop_map(|(clamp, less)| OptionsRule::Syn(MssRule { clamp, less })),
+    ]
 }
 
 prop_compose! {

@@ -1,7 +1,7 @@
 //! Every way against a slow twin: read to plain fields, built anew, summed from nothing.
 
 use super::families::may_be_fragmented;
-use super::options::MssRule;
+use super::options::OptionsRule;
 use super::plain::{Plain, endpoints, endpoints6, normal, plain, rule};
 use super::*;
 use crate::frame::HeapFrame;
@@ -30,12 +30,12 @@ fn segment6(front: usize, datagram: &[u8]) -> Segment {
     Segment { l3: front, ip: Datagram::V6(Ipv6Datagram { header, upper }), tcp }
 }
 
-fn to_ipv4(endpoints: Endpoints, mss: Option<MssRule>, id: u16) -> IpRewrite {
-    IpRewrite::V4(Rewrite { endpoints, timestamps: Timestamps::Keep, mss, id })
+fn to_ipv4(endpoints: Endpoints, options: OptionsRule, id: u16) -> IpRewrite {
+    IpRewrite::V4(Rewrite { endpoints, timestamps: Timestamps::Keep, options, id })
 }
 
-fn to_ipv6(endpoints: Endpoints<u128>, mss: Option<MssRule>) -> IpRewrite {
-    IpRewrite::V6(Rewrite { endpoints, timestamps: Timestamps::Keep, mss, id: 0 })
+fn to_ipv6(endpoints: Endpoints<u128>, options: OptionsRule) -> IpRewrite {
+    IpRewrite::V6(Rewrite { endpoints, timestamps: Timestamps::Keep, options, id: 0 })
 }
 
 /// Plans and applies a rewrite; gives back where the IP header is, and the planned length.
@@ -52,7 +52,7 @@ proptest! {
     #[test]
     fn from_ipv4_to_ipv6(
         plain in plain(), from in endpoints(), to in endpoints6(),
-        syn in rule(), front in 0usize..30,
+        options in rule(), front in 0usize..30,
         id: u16, df: bool, extra in 0usize..=10,
     ) {
         let plain = Plain { src_port: from.src.port, dst_port: from.dst.port, ..plain };
@@ -60,8 +60,8 @@ proptest! {
         let datagram = plain.ipv4(from.src.ip, from.dst.ip, id, flags, &vec![1; extra * 4]);
         let segment = segment(front, &datagram);
         let mut frame = frame(front, &datagram);
-        let (l3, len) = rewrite(&mut frame, &segment, &to_ipv6(to, syn)).unwrap();
-        let want = plain.moved(to.src.port, to.dst.port, syn).ipv6(to.src.ip, to.dst.ip, 0, 0);
+        let (l3, len) = rewrite(&mut frame, &segment, &to_ipv6(to, options)).unwrap();
+        let want = plain.moved(to.src.port, to.dst.port, options).ipv6(to.src.ip, to.dst.ip, 0, 0);
         prop_assert_eq!(want.len(), len);
         prop_assert_eq!(normal(frame.bytes()[l3..].to_vec(), &[56]), normal(want, &[56]));
     }
@@ -69,17 +69,17 @@ proptest! {
     #[test]
     fn from_ipv6_to_ipv4(
         plain in plain(), from in endpoints6(), to in endpoints(),
-        syn in rule(), front in 0usize..30,
+        options in rule(), front in 0usize..30,
         flow in 0u32..1 << 20, id: u16, extensions in 0usize..=8,
     ) {
         let plain = Plain { src_port: from.src.port, dst_port: from.dst.port, ..plain };
         let datagram = plain.ipv6(from.src.ip, from.dst.ip, flow, extensions);
         let segment = segment6(front, &datagram);
         let mut frame = frame(front, &datagram);
-        let (l3, planned) = rewrite(&mut frame, &segment, &to_ipv4(to, syn, id)).unwrap();
+        let (l3, planned) = rewrite(&mut frame, &segment, &to_ipv4(to, options, id)).unwrap();
         let len = 40 + plain.options.len() + plain.data.len();
         let (id, flags) = if len <= 1260 { (id, 0) } else { (0, 0x4000) };
-        let want = plain.moved(to.src.port, to.dst.port, syn);
+        let want = plain.moved(to.src.port, to.dst.port, options);
         let want = want.ipv4(to.src.ip, to.dst.ip, id, flags, &[]);
         prop_assert_eq!(want.len(), planned);
         prop_assert_eq!(may_be_fragmented(len), flags == 0);
@@ -89,17 +89,17 @@ proptest! {
     #[test]
     fn from_ipv6_to_ipv6(
         plain in plain(), from in endpoints6(), to in endpoints6(),
-        syn in rule(), front in 0usize..30,
+        options in rule(), front in 0usize..30,
         flow in 0u32..1 << 20, extensions in 0usize..=8,
     ) {
         let plain = Plain { src_port: from.src.port, dst_port: from.dst.port, ..plain };
         let datagram = plain.ipv6(from.src.ip, from.dst.ip, flow, extensions);
         let segment = segment6(front, &datagram);
         let mut frame = frame(front, &datagram);
-        let (l3, len) = rewrite(&mut frame, &segment, &to_ipv6(to, syn)).unwrap();
+        let (l3, len) = rewrite(&mut frame, &segment, &to_ipv6(to, options)).unwrap();
         prop_assert_eq!(l3, front);
         let want =
-            plain.moved(to.src.port, to.dst.port, syn).ipv6(to.src.ip, to.dst.ip, flow, extensions);
+            plain.moved(to.src.port, to.dst.port, options).ipv6(to.src.ip, to.dst.ip, flow, extensions);
         prop_assert_eq!(want.len(), len);
         let at = 56 + 8 * extensions;
         prop_assert_eq!(normal(frame.bytes()[front..].to_vec(), &[at]), normal(want, &[at]));
@@ -113,9 +113,9 @@ proptest! {
         };
         let datagram = plain.ipv4(from.src.ip, from.dst.ip, id, 0, &[]);
         let mut frame = frame(14, &datagram);
-        let (l3, _) = rewrite(&mut frame, &segment(14, &datagram), &to_ipv6(via, None)).unwrap();
+        let (l3, _) = rewrite(&mut frame, &segment(14, &datagram), &to_ipv6(via, OptionsRule::Keep)).unwrap();
         let there = segment6(l3, &frame.bytes()[l3..]);
-        let (l3, _) = rewrite(&mut frame, &there, &to_ipv4(from, None, id)).unwrap();
+        let (l3, _) = rewrite(&mut frame, &there, &to_ipv4(from, OptionsRule::Keep, id)).unwrap();
         let whole = datagram.len() <= 1260;
         let (id, flags) = if whole { (id, 0) } else { (0, 0x4000) };
         let plain = Plain { hops: plain.hops - 2, ..plain };
@@ -168,7 +168,7 @@ fn a_buffer_without_room_is_left_as_it_is() {
     let datagram = TINY.ipv4(1, 2, 0, 0, &[]);
     let bytes = [&[0xee; 14][..], &datagram].concat();
     let mut frame = Full(bytes.clone());
-    let to = to_ipv6(Endpoints::default(), None);
+    let to = to_ipv6(Endpoints::default(), OptionsRule::Keep);
     let refused = rewrite(&mut frame, &segment(14, &datagram), &to);
     assert_eq!((refused, frame.0), (Err(DropReason::NoRoom), bytes));
 }
@@ -192,6 +192,9 @@ fn what_is_too_long_for_ipv4_is_refused() {
             },
         };
         let mut frame = Full(vec![0; 40 + payload_len]);
-        assert_eq!(rewrite(&mut frame, &segment, &to_ipv4(Endpoints::default(), None, 7)), want);
+        assert_eq!(
+            rewrite(&mut frame, &segment, &to_ipv4(Endpoints::default(), OptionsRule::Keep, 7)),
+            want
+        );
     }
 }

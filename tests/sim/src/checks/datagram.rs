@@ -52,7 +52,10 @@ pub(super) fn check_options(
         let (kind, value) = option.map_err(|()| "options with lengths that lie are sent")?;
         stamps += u32::from(kind == 8);
         if to.has(SYN) {
-            require(![19, 29, 30, 34, 253, 254].contains(&kind), "an option passes that must not")?;
+            require(
+                ![19, 29, 30, 34, 200, 253, 254].contains(&kind),
+                "an option passes that must not",
+            )?;
             if (kind, value.len()) == (2, 2) {
                 let mut all = from.options().flatten();
                 let before = all.find(|(kind, value)| (*kind, value.len()) == (2, 2));
