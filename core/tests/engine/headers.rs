@@ -24,10 +24,10 @@ fn ttl_that_runs_out_is_told_to_the_sender() {
     let raw = Tcp::new(CLIENT, RAW, ACK);
     let raw_down = Tcp::new(world.target("raw", CLIENT), CLIENT, ACK);
     for (side, segment, own) in [
-        (WAN, &up, "192.0.2.2"),
-        (LAN, &down, "10.1.0.2"),
-        (WAN, &raw, "192.0.2.2"),
-        (LAN, &raw_down, "10.1.0.2"),
+        (WAN, &up, WEB.0),
+        (LAN, &down, egress),
+        (WAN, &raw, RAW.0),
+        (LAN, &raw_down, ip("10.1.0.2")),
     ] {
         for ttl in [0, 1] {
             let datagram = segment.clone().edit(|segment| segment.ip.ttl = ttl).datagram();
@@ -36,7 +36,7 @@ fn ttl_that_runs_out_is_told_to_the_sender() {
             assert!(world.out.said.contains(&Said::Sent(ReplyKind::TimeExceeded)));
             assert_eq!(sent[0].0, side);
             let (seen, (kind, code, word, quote)) = own_icmp(&sent);
-            assert_eq!((seen.src, seen.dst), (ip(own), segment.ip.src));
+            assert_eq!((seen.src, seen.dst), (own, segment.ip.src));
             assert_eq!((kind, code, word, quote), (11, 0, 0, datagram));
         }
         let segment = segment.clone().edit(|segment| segment.ip.ttl = 2);
@@ -122,7 +122,7 @@ fn what_does_not_fit_is_told_with_the_mtu_that_does() {
         (Tcp::new(CLIENT, WEB, ACK), 1388),
         (Tcp::new(CLIENT, RAW, ACK), 1400),
     ];
-    assert_too_big(&mut world, WAN, &cases, "192.0.2.2");
+    assert_too_big(&mut world, WAN, &cases);
 
     let mut world = World::of(&config().setting("wan", "mtu", 1400));
     let down = |case| {
@@ -131,22 +131,17 @@ fn what_does_not_fit_is_told_with_the_mtu_that_does() {
     };
     // In case 1 twelve bytes go, so that more fits.
     let cases = [(down(0), 1400), (down(1), 1412)];
-    assert_too_big(&mut world, LAN, &cases, "10.1.0.2");
+    assert_too_big(&mut world, LAN, &cases);
 }
 
-fn assert_too_big(
-    world: &mut World,
-    side: anyrelay_core::net::PortIndex,
-    cases: &[(Tcp, usize)],
-    own: &str,
-) {
+fn assert_too_big(world: &mut World, side: anyrelay_core::net::PortIndex, cases: &[(Tcp, usize)]) {
     for (segment, fits) in cases {
         world.forwarded(side, &sized(segment, *fits));
         let big = sized(segment, fits + 1);
         let sent = world.datagram(side, &big.datagram());
         assert_eq!(world.reason(), DropReason::TooBig);
         let (seen, (kind, code, word, quote)) = own_icmp(&sent);
-        assert_eq!((seen.src, seen.dst), (ip(own), segment.ip.src));
+        assert_eq!((seen.src, seen.dst), (segment.ip.dst, segment.ip.src));
         assert_eq!((kind, code, word as usize), (3, 4, *fits));
         assert_eq!(quote, big.datagram()[..548]);
         // What is damaged is not answered.

@@ -266,7 +266,9 @@ fn check_own_icmp(port: PortIndex, input: &Datagram<'_>, output: &Datagram<'_>) 
         require(output.src == input.dst && input.payload[4..] == message[4..], "wrong echo reply")?;
         return require(checksum(&[input.payload]) == 0, "a damaged echo is answered");
     }
-    let own = if port == WAN { ip("192.0.2.2") } else { ip("10.1.0.2") };
+    // Nothing is said in the name of a client.
+    let to_client = port == LAN && !in_pool(input.dst);
+    let own = if to_client { ip("10.1.0.2") } else { input.dst };
     require(input.protocol == 6 && output.src == own, "wrong source of an error")?;
     let quoted = &input.bytes[..input.bytes.len().min(548)];
     require(&message[8..] == quoted, "an error does not quote the datagram")?;

@@ -1,6 +1,9 @@
 //! ICMP errors of the POP's own, about segments that it cannot send on (RFC 792, RFC 1191, RFC
 //! 4443).
 
+use std::net::IpAddr;
+
+use super::super::arrival::Arrival;
 use super::super::limits::Limits;
 use super::super::output::Output;
 use super::super::packet::Packet;
@@ -9,6 +12,7 @@ use super::ethernet::ethertype;
 use super::reply;
 use crate::frame::Frame;
 use crate::net::{Address, ServiceIndex};
+use crate::snapshot::Destination;
 use crate::verdict::{DropReason, ReplyKind};
 use crate::wire::icmp_error::{self, HEADER_LEN, IcmpError};
 use crate::wire::{Datagram, ip, ipv4, ipv6};
@@ -58,6 +62,25 @@ pub(super) fn too_big<F: Frame, O: Output<F>>(
     }
 }
 
+/// The source of an ICMP error about a datagram: the address that it was sent to, which its sender
+/// can reach; the port's own may be private. A datagram to a client is the exception: the source is
+/// the port's, as a router's would be.
+fn error_source(arrival: &Arrival<'_>, ip: &Datagram) -> IpAddr {
+    let link = arrival.link;
+    let (to, own) = match ip {
+        Datagram::V4(ip) => {
+            (arrival.meaning(ip.dst), Some(link.ipv4.ip()).filter(|_| link.ipv4 != 0))
+        }
+        Datagram::V6(ip) => {
+            (arrival.meaning(ip.header.dst), Some(link.ipv6.ip()).filter(|_| link.ipv6 != 0))
+        }
+    };
+    match to {
+        Destination::Vip | Destination::Pool(_) | Destination::Own(_) => ip.dst(),
+        Destination::Other => own.unwrap_or(ip.dst()),
+    }
+}
+
 /// Turns `frame`, whose verdict is given already, into an ICMP error to its sender.
 fn send_error<F: Frame, O: Output<F>>(
     egress: &mut Egress<'_, O>,
@@ -90,13 +113,7 @@ fn send_error<F: Frame, O: Output<F>>(
     let Some((head, message)) = datagram.split_at_mut_checked(head_len - HEADER_LEN) else {
         return;
     };
-    // Like a router, the POP uses the address of the port that received the datagram.
-    let link = egress.arrival.link;
-    let own = match ip {
-        Datagram::V4(_) => Some(link.ipv4).filter(|own| *own != 0).map(Address::ip),
-        Datagram::V6(_) => Some(link.ipv6).filter(|own| *own != 0).map(Address::ip),
-    };
-    let (src, dst) = (own.unwrap_or(ip.dst()), ip.src());
+    let (src, dst) = (error_source(&egress.arrival, ip), ip.src());
     error.write(src, dst, message);
     let (payload_len, protocol) = (message.len() as u16, icmp_error::protocol(ip.family()));
     ip::Header { class: 0, hops: ipv4::ORIGINATED_TTL, protocol, payload_len, src, dst }

@@ -94,8 +94,8 @@ fn transmit(
     Transmit { service, slot: relay.slot, towards, destination, rewrite }
 }
 
-/// What happens to the options other than timestamps: a SYN's, or else `others`. `less` is taken off
-/// the MSS.
+/// What happens to the options other than timestamps: those of a SYN by its rule, whose MSS is
+/// lessened by `less`, any others by `others`.
 #[inline(always)]
 fn options_rule(packet: &Packet, relay: &Relay, less: u16, others: OptionsRule) -> OptionsRule {
     match packet.segment.tcp.has(tcp::SYN) {

@@ -99,7 +99,8 @@ proptest! {
         let (l3, len) = rewrite(&mut frame, &segment, &to_ipv6(to, options)).unwrap();
         prop_assert_eq!(l3, front);
         let want =
-            plain.moved(to.src.port, to.dst.port, options).ipv6(to.src.ip, to.dst.ip, flow, extensions);
+            plain.moved(to.src.port, to.dst.port, options);
+        let want = want.ipv6(to.src.ip, to.dst.ip, flow, extensions);
         prop_assert_eq!(want.len(), len);
         let at = 56 + 8 * extensions;
         prop_assert_eq!(normal(frame.bytes()[front..].to_vec(), &[at]), normal(want, &[at]));
@@ -113,7 +114,8 @@ proptest! {
         };
         let datagram = plain.ipv4(from.src.ip, from.dst.ip, id, 0, &[]);
         let mut frame = frame(14, &datagram);
-        let (l3, _) = rewrite(&mut frame, &segment(14, &datagram), &to_ipv6(via, OptionsRule::Keep)).unwrap();
+        let there = to_ipv6(via, OptionsRule::Keep);
+        let (l3, _) = rewrite(&mut frame, &segment(14, &datagram), &there).unwrap();
         let there = segment6(l3, &frame.bytes()[l3..]);
         let (l3, _) = rewrite(&mut frame, &there, &to_ipv4(from, OptionsRule::Keep, id)).unwrap();
         let whole = datagram.len() <= 1260;

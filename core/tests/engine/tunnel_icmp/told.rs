@@ -159,7 +159,9 @@ fn what_does_not_fit_on_the_way_down_is_told() {
             std::net::SocketAddr::V4(addr) => {
                 assert_eq!(pair.world.counters.replies(ReplyKind::FragmentationNeeded), 1);
                 let seen = Seen::frame(frame);
-                assert_eq!((seen.src, seen.dst), (ip("192.0.2.2"), addr.ip().to_bits()));
+                let addresses = (std::net::Ipv4Addr::from_bits(seen.src), seen.dst);
+                let vip: std::net::SocketAddrV4 = VIP4.parse().unwrap();
+                assert_eq!(addresses, (*vip.ip(), addr.ip().to_bits()));
                 let (kind, code, word, quote) = seen.icmp();
                 assert_eq!((kind, code, word), (3, 4, u32::from(1300 + longer_by)));
                 assert_eq!(quote, up[..548]);
@@ -168,12 +170,11 @@ fn what_does_not_fit_on_the_way_down_is_told() {
                 assert_eq!(pair.world.counters.replies(ReplyKind::PacketTooBig), 1);
                 let datagram = &frame[14..];
                 assert_eq!((datagram.len(), datagram[6]), (1280, 58));
+                let vip: std::net::SocketAddrV6 = VIP6.parse().unwrap();
+                assert_eq!(datagram[8..24], vip.ip().octets());
                 assert_eq!(&datagram[24..40], &addr.ip().octets()[..]);
                 let message = &datagram[40..];
-                assert_eq!(
-                    upper_checksum(&WAN_IP6.to_be_bytes(), &addr.ip().octets(), 58, message),
-                    0
-                );
+                assert_eq!(upper_checksum(&datagram[8..24], &addr.ip().octets(), 58, message), 0);
                 assert_eq!((message[0], message[1]), (2, 0));
                 assert_eq!(validator::long(message, 4), u32::from(1300 + longer_by));
                 assert_eq!(message[8..], up[..1232]);

@@ -230,7 +230,8 @@ fn hops_that_are_used_up() {
             assert_eq!((kind, code, quote), (11, 0, last));
         } else {
             let seen = Seen6::frame(frame);
-            assert_eq!((seen.src, seen.hop_limit), (WAN_IP6, 64));
+            let vip: std::net::SocketAddrV6 = VIP6.parse().unwrap();
+            assert_eq!((seen.src, seen.hop_limit), (vip.ip().to_bits(), 64));
             assert_eq!(std::net::SocketAddr::from((seen.dst.to_be_bytes(), 40003)), pair.a.addr);
             assert_eq!(seen.message, [&[3, 0, 0, 0, 0, 0, 0, 0], &last[..]].concat());
         }
