@@ -29,14 +29,3 @@ pub use read::{DatagramKey, Fragment};
 pub(crate) use shares::LEFT_FOR_EACH;
 pub use shares::Waiting;
 pub use table::{EXPIRE_MAX, ReassemblyTable};
-
-use crate::verdict::DropReason;
-
-/// Accepts a datagram only if it is whole: no other fragment belongs to it.
-///
-/// # Errors
-/// [`DropReason::Fragment`] for a fragment.
-#[inline]
-pub fn admit(is_whole: bool) -> Result<(), DropReason> {
-    if is_whole { Ok(()) } else { Err(DropReason::Fragment) }
-}

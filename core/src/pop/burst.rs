@@ -82,6 +82,7 @@ fn finish<F: Frame, O: Output<F>>(
         Step::IcmpError => icmp::error(egress, limits, packet, frame),
         Step::UnservedSyn => local::reset::unserved_syn(egress, limits, packet, frame),
         Step::Echo => local::echo::echo(egress, limits, packet, frame),
+        Step::EchoFragment => local::echo::fragment(egress, limits, packet, frame),
         Step::Arp => local::arp::arp(egress, packet, frame),
         Step::NeighbourSolicitation => local::nd::solicitation(egress, packet, frame),
         Step::NeighbourAdvertisement => local::nd::advertisement(egress, packet, frame),

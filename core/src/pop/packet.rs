@@ -40,6 +40,8 @@ pub(super) enum Step {
     NeighbourAdvertisement,
     /// An echo request.
     Echo,
+    /// A fragment of one.
+    EchoFragment,
     /// An ICMP error to an address that quotes are checked for.
     IcmpError,
     /// A SYN to a VIP port without a service.

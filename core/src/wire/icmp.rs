@@ -2,7 +2,8 @@
 //!
 //! [`super::icmp_error`] reads and writes errors by their meaning.
 
-use super::{checksum, get_u16, put_u16};
+use super::checksum::{self, Change};
+use super::{get_u16, put_u16};
 
 /// Offsets in bytes from the start of the ICMP message.
 pub mod field {
@@ -12,6 +13,8 @@ pub mod field {
     pub const CODE: usize = 1;
     /// Checksum over the whole message.
     pub const CHECKSUM: usize = 2;
+    /// Identifier and sequence number of an echo message, two bytes each, in both families.
+    pub const IDENTIFIER: usize = 4;
     /// Length of the quote in words of four bytes, where extensions follow it (RFC 4884).
     pub const QUOTE_WORDS: usize = 5;
     /// MTU of the next hop in a frag-needed.
@@ -69,7 +72,8 @@ pub fn parse(bytes: &[u8]) -> Result<Kind, ParseError> {
         return Err(ParseError::Checksum);
     }
     Ok(match (head[field::TYPE], head[field::CODE]) {
-        (ECHO_REQUEST, 0) => Kind::EchoRequest,
+        // Hosts answer whatever the code is.
+        (ECHO_REQUEST, _) => Kind::EchoRequest,
         (UNREACHABLE, CODE_FRAGMENTATION_NEEDED) => {
             Kind::Error { mtu: Some(get_u16(head, field::MTU)) }
         }
@@ -84,6 +88,24 @@ pub fn make_echo_reply(bytes: &mut [u8]) {
         *kind = ECHO_REPLY;
     }
     write_checksum(bytes);
+}
+
+/// Turns the head of an echo request into its reply's; false when it is another message's. The
+/// checksum is updated, so that it need not be the whole message.
+pub fn reply_to_head(head: &mut [u8; HEADER_LEN]) -> bool {
+    turn(head, ECHO_REQUEST, ECHO_REPLY)
+}
+
+/// Changes the type of a message from `old` to `new`; false when it has another type.
+pub(super) fn turn(head: &mut [u8; HEADER_LEN], old: u8, new: u8) -> bool {
+    let is_old = head[field::TYPE] == old;
+    if is_old {
+        head[field::TYPE] = new;
+        let change = Change::NONE.word(u16::from(old) << 8, u16::from(new) << 8);
+        let sum = change.apply(get_u16(head, field::CHECKSUM));
+        put_u16(head, field::CHECKSUM, sum);
+    }
+    is_old
 }
 
 /// Computes the checksum of the message that fills `bytes`, and writes it.
@@ -106,7 +128,12 @@ mod tests {
             let mut message = [&[ECHO_REQUEST, 0, 0, 0], &rest[..]].concat();
             write_checksum(&mut message);
             prop_assert_eq!(parse(&message), Ok(Kind::EchoRequest));
+            let mut head = *message.first_chunk().unwrap();
+            prop_assert!(reply_to_head(&mut head) && !reply_to_head(&mut head));
             make_echo_reply(&mut message);
+            prop_assert_eq!(&head[..2], &message[..2]);
+            let sums = [&head[..], &message[..]].map(|bytes| get_u16(bytes, field::CHECKSUM));
+            prop_assert_eq!(sums[0] % 0xffff, sums[1] % 0xffff);
             prop_assert_eq!(parse(&message), Ok(Kind::Other));
             prop_assert_eq!((message[0], &message[4..]), (ECHO_REPLY, &rest[..]));
             let bit = bit.index(8 * message.len());

@@ -3,7 +3,7 @@
 //! [`super::icmp_error`] reads and writes errors by their meaning, [`super::nd`] messages of
 //! neighbour discovery.
 
-use super::icmp::ParseError;
+use super::icmp::{self, ParseError};
 use super::ipv6::PROTOCOL_ICMPV6;
 use super::{checksum, get_u32, put_u16};
 
@@ -65,7 +65,8 @@ pub fn parse(src: u128, dst: u128, bytes: &[u8]) -> Result<Kind, ParseError> {
         return Err(ParseError::Checksum);
     }
     Ok(match (head[field::TYPE], head[field::CODE]) {
-        (ECHO_REQUEST, 0) => Kind::EchoRequest,
+        // Hosts answer whatever the code is.
+        (ECHO_REQUEST, _) => Kind::EchoRequest,
         (NEIGHBOUR_SOLICITATION, 0) => Kind::Solicitation,
         (NEIGHBOUR_ADVERTISEMENT, 0) => Kind::Advertisement,
         (PACKET_TOO_BIG, _) => Kind::Error { mtu: Some(get_u32(head, field::MTU)) },
@@ -80,6 +81,13 @@ pub fn make_echo_reply(src: u128, dst: u128, bytes: &mut [u8]) {
         *kind = ECHO_REPLY;
     }
     write_checksum(src, dst, bytes);
+}
+
+/// Turns the head of an echo request into its reply's; false when it is another message's. The
+/// checksum is updated, so that it need not be the whole message; the sum of the addresses is the
+/// same both ways.
+pub fn reply_to_head(head: &mut [u8; HEADER_LEN]) -> bool {
+    icmp::turn(head, ECHO_REQUEST, ECHO_REPLY)
 }
 
 /// Computes the checksum of the message from `src` to `dst` that fills `bytes`, and writes it.

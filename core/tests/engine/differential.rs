@@ -165,7 +165,7 @@ fn compare_icmp(bytes: &[u8], accepted: &mut Accepted) {
     let [_, _, high, low] = theirs.bytes5to8();
     let mtu = u16::from_be_bytes([high, low]);
     let expected = match (theirs.type_u8(), theirs.code_u8()) {
-        (8, 0) => core_icmp::Kind::EchoRequest,
+        (8, _) => core_icmp::Kind::EchoRequest,
         (3, 4) => core_icmp::Kind::Error { mtu: Some(mtu) },
         (3 | 11 | 12, _) => core_icmp::Kind::Error { mtu: None },
         _ => core_icmp::Kind::Other,

@@ -87,7 +87,7 @@ fn compare(bytes: &[u8], met: &mut Met) {
     let Ok(ours) = ours else { return };
     let mtu = u32::from_be_bytes(theirs.bytes5to8());
     let expected = match (theirs.type_u8(), theirs.code_u8()) {
-        (128, 0) => Kind::EchoRequest,
+        (128, _) => Kind::EchoRequest,
         (135, 0) => Kind::Solicitation,
         (136, 0) => Kind::Advertisement,
         (2, _) => Kind::Error { mtu: Some(mtu) },

@@ -4,6 +4,7 @@ use anyrelay_core::net::PortIndex;
 use anyrelay_core::verdict::{DropReason, ReplyKind, Verdict};
 
 use crate::bad_input::Place;
+use crate::validator_echo::check_fragment;
 use crate::*;
 
 fn framed(datagram: &[u8]) -> Vec<u8> {
@@ -80,8 +81,10 @@ fn echo_is_limited_and_goes_to_nobody_who_cannot_have_asked() {
     assert_eq!((answers, world.reason()), (vec![1, 1, 0, 0], DropReason::RateEcho));
     assert_eq!(world.drops(WAN, DropReason::RateEcho), 2);
     let mut world = world6();
-    assert_eq!(dropped(&mut world, &echo6(FAR6, WAN_IP6, &[0; 1453])), DropReason::TooBig);
-    assert_eq!(world.bytes(WAN, &framed(&echo6(FAR6, WAN_IP6, &[0; 1452]))).len(), 1);
+    // A reassembled one, whose reply is longer than the link's MTU, is answered in fragments.
+    for (len, frames) in [(1452, 1), (1453, 2)] {
+        assert_eq!(world.bytes(WAN, &framed(&echo6(FAR6, WAN_IP6, &vec![0; len]))).len(), frames);
+    }
 }
 
 #[test]
@@ -167,12 +170,13 @@ fn routing_and_fragment_headers_are_refused_before_anything_looks_behind_them() 
         (43, [0, 0, 0, 0, 0, 0], DropReason::SourceRoute),
         (43, [0, 1, 0, 0, 0, 0], DropReason::SourceRoute),
         (43, [4, 1, 0, 0, 0, 0], DropReason::SourceRoute),
-        // First and later fragments.
+        // First and later fragments of a segment.
         (44, [0, 1, 0, 0, 0, 9], DropReason::Fragment),
         (44, [0, 0x10, 0, 0, 0, 9], DropReason::Fragment),
         (44, [0xff, 0xf9, 0, 0, 0, 9], DropReason::Fragment),
     ] {
-        let payload = [&header(58, rest)[..], behind].concat();
+        let next = if kind == 44 { 6 } else { 58 };
+        let payload = [&header(next, rest)[..], behind].concat();
         let datagram = Ipv6Header::new(FAR6, WAN_IP6).after(kind, &payload);
         assert_eq!(dropped(&mut world, &datagram), reason);
         let mut padding = padding.clone();
@@ -272,6 +276,10 @@ fn the_samples_are_good() {
 /// Hands over a frame; whatever is sent must be an answer that can be read.
 fn checked(world: &mut World, port: PortIndex, frame: &[u8]) -> usize {
     let sent = world.bytes(port, frame);
+    if let Some(checked) = check_fragment(port, frame, &sent) {
+        assert_eq!(checked, Ok(()), "{frame:02x?}");
+        return sent.len();
+    }
     assert!(sent.len() <= 1, "{sent:02x?}");
     for (out, bytes) in &sent {
         assert_eq!(*out, port);

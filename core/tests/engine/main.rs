@@ -15,6 +15,7 @@ mod seen6;
 mod traffic;
 mod validator;
 mod validator6;
+mod validator_echo;
 mod world;
 mod world6;
 
@@ -23,6 +24,7 @@ mod bad_input;
 mod clients;
 mod differential;
 mod differential6;
+mod echo_fragments;
 mod equivalence;
 mod fragments;
 mod headers;

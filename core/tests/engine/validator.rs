@@ -6,6 +6,7 @@ use etherparse::Ipv4HeaderSlice;
 
 use crate::reassembly::{fill_header_checksum, reassemble};
 use crate::seen::{checksum, upper_checksum};
+use crate::validator_echo::check_fragment;
 use crate::*;
 
 /// What a rule says against a frame.
@@ -153,6 +154,9 @@ fn in_pool(ip: u32) -> bool {
 
 /// Checks all that was sent because of `frame`, which came in through `port`.
 pub fn check(port: PortIndex, frame: &[u8], sent: &Sent) -> Checked {
+    if let Some(checked) = check_fragment(port, frame, sent) {
+        return checked;
+    }
     // A datagram in fragments is judged as the one that they are of.
     if sent.len() > 1 && sent.iter().all(|(_, bytes)| is_fragment(bytes)) {
         let l3 = if word(frame, 12) == 0x8100 { 18 } else { 14 };

@@ -9,6 +9,7 @@ use crate::validator::{
     Checked, Datagram, Segment, can_be_client, long, read_datagram, read_segment, read_tcp,
     remove_client_address, walk_options, walk_to_tail, word,
 };
+use crate::validator_echo::check_fragment;
 use crate::*;
 
 /// A datagram of either family.
@@ -111,6 +112,9 @@ pub fn can_be_client6(ip: u128) -> bool {
 /// Checks all that was sent because of `frame`, which came in through `port`. What concerns
 /// services between IPv4 and IPv4, ARP and neighbour discovery is for others to check.
 pub fn check6(world: &World, port: PortIndex, frame: &[u8], sent: &Sent) -> Checked {
+    if let Some(checked) = check_fragment(port, frame, sent) {
+        return checked;
+    }
     if sent.len() < 2 {
         return sent
             .first()

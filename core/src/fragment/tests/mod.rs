@@ -1,5 +1,6 @@
 //! Fragments one by one, and the decisions of the table on them.
 
+use crate::verdict::DropReason;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;

@@ -93,7 +93,7 @@ fn any_part_of_a_datagram_is_a_fragment() {
     {
         let (header_len, total_len, ttl, protocol) = (20, 40, 9, 6);
         let ip = Ipv4 { header_len, total_len, fragment, ttl, protocol, src: 1, dst: 2 };
-        assert_eq!(admit(!ip.is_fragment()).is_ok(), whole, "{fragment:#x}");
+        assert_eq!(!ip.is_fragment(), whole, "{fragment:#x}");
     }
 }
 

@@ -3,10 +3,14 @@
 //! Only fragments that are for this port and to addresses that the POP serves are kept: traffic of
 //! others cannot fill the reassembly table.
 
+use std::net::IpAddr;
+
+use super::super::arrival::Arrival;
+use super::super::packet::Step;
 use super::super::soft::SoftState;
-use crate::fragment::Fragment;
+use crate::fragment::{DatagramKey, Fragment};
 use crate::frame::Frame;
-use crate::net::PortIndex;
+use crate::net::{PortIndex, is_unicast};
 use crate::snapshot::{Destination, Snapshot};
 use crate::verdict::DropReason;
 use crate::wire::ethernet::{self, Ethernet};
@@ -70,6 +74,35 @@ fn read_fragment<F: Frame>(
     }
     frame.truncate(fragment.l3 + fragment.headers_len + fragment.len);
     Arrived::Fragment(fragment)
+}
+
+/// Reads a fragment that is not to be reassembled. Those of an echo request are answered one by
+/// one: the host that sent them reassembles the reply. Any other is refused, since only the first
+/// has ports.
+#[cold]
+pub(super) fn read<F: Frame>(arrival: &Arrival<'_>, frame: &F) -> Result<Step, DropReason> {
+    let bytes = frame.bytes();
+    let ethernet = Ethernet::parse(bytes).ok_or(DropReason::Runt)?;
+    match Fragment::read(&ethernet, bytes) {
+        Some(Ok(fragment)) if may_be_of_echo(arrival, &fragment) => Ok(Step::EchoFragment),
+        _ => Err(DropReason::Fragment),
+    }
+}
+
+/// Whether a fragment is of an ICMP message that the POP would answer if it is an echo request.
+fn may_be_of_echo(arrival: &Arrival<'_>, fragment: &Fragment) -> bool {
+    let DatagramKey { src, dst, .. } = fragment.key;
+    let (to, icmp, src_ok) = match (src, dst) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            (arrival.meaning(dst.to_bits()), ipv4::PROTOCOL_ICMP, is_unicast(src.to_bits()))
+        }
+        (IpAddr::V6(_), IpAddr::V6(dst)) => {
+            (arrival.meaning(dst.to_bits()), ipv6::PROTOCOL_ICMPV6, true)
+        }
+        _ => return false,
+    };
+    let answered = matches!(to, Destination::Vip | Destination::Own(_));
+    answered && fragment.protocol == icmp && src_ok && arrival.source_ok(src)
 }
 
 /// Whether the POP does anything with datagrams of that source and destination.

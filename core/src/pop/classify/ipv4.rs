@@ -4,8 +4,7 @@ use super::super::arrival::Arrival;
 use super::super::lanes::Lanes;
 use super::super::limits::Limits;
 use super::super::packet::{Packet, Step};
-use super::{icmp, tcp};
-use crate::fragment;
+use super::{fragments, icmp, tcp};
 use crate::frame::Frame;
 use crate::snapshot::Destination;
 use crate::verdict::DropReason;
@@ -37,7 +36,15 @@ pub(super) fn read<F: Frame>(
     }
     // Ethernet's padding follows the datagram.
     frame.truncate(l3 + ip.total_len);
-    fragment::admit(!ip.is_fragment())?;
+    if ip.is_fragment() {
+        // No host fragments what must not be fragmented.
+        let contradicts = ip.dont_fragment();
+        return if contradicts {
+            Err(DropReason::Fragment)
+        } else {
+            fragments::read(arrival, frame)
+        };
+    }
     let to = arrival.snapshot.classify(ip.dst);
     match ip.protocol {
         ipv4::PROTOCOL_TCP => {

@@ -4,7 +4,7 @@ use super::super::arrival::Arrival;
 use super::super::lanes::Lanes;
 use super::super::limits::Limits;
 use super::super::packet::{Packet, Step};
-use super::{icmp, tcp};
+use super::{fragments, icmp, tcp};
 use crate::fragment;
 use crate::frame::Frame;
 use crate::snapshot::Destination;
@@ -32,11 +32,12 @@ pub(super) fn read<F: Frame>(
         return Err(DropReason::WrongMac);
     }
     let upper = match header.upper(datagram) {
-        Err(ExtensionError::Fragment) => {
-            let whole = read_atomic_fragment(frame, l3, &header)?;
+        Err(ExtensionError::Fragment) if fragment::remove_atomic(frame, l3, &header) => {
+            let whole = read_without_fragment_header(frame, l3)?;
             header = whole.header;
             whole.upper
         }
+        Err(ExtensionError::Fragment) => return fragments::read(arrival, frame),
         found => found.map_err(refused)?,
     };
     packet.segment.ip = Datagram::V6(Ipv6Datagram { header, upper });
@@ -54,15 +55,12 @@ pub(super) fn read<F: Frame>(
     }
 }
 
-/// Takes out the fragment header of an atomic fragment (RFC 6946). Other fragments are refused: the
-/// POP itself takes whole datagrams only.
+/// Reads the datagram at `l3` anew, which was an atomic fragment (RFC 6946).
 #[cold]
-fn read_atomic_fragment<F: Frame>(
-    frame: &mut F,
+fn read_without_fragment_header<F: Frame>(
+    frame: &F,
     l3: usize,
-    header: &Ipv6,
 ) -> Result<Ipv6Datagram, DropReason> {
-    fragment::admit(fragment::remove_atomic(frame, l3, header))?;
     let datagram = frame.bytes().get(l3..).unwrap_or_default();
     let header = Ipv6::parse(datagram).ok_or(DropReason::Ipv6Malformed)?;
     let upper = header.upper(datagram).map_err(refused)?;

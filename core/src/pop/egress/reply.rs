@@ -5,7 +5,10 @@ use super::super::output::{Note, Output};
 use super::super::packet::Packet;
 use super::endings::Egress;
 use super::ethernet::{add_ethernet, pad};
+use super::fragment;
 use crate::frame::Frame;
+use crate::link::Hop;
+use crate::net::Family;
 use crate::verdict::{DropReason, ReplyKind, Verdict};
 use crate::wire::MacAddr;
 
@@ -37,6 +40,25 @@ pub(in crate::pop) fn reply_to<F: Frame, O: Output<F>>(
     } else {
         egress.count_drop::<F>(packet.service, DropReason::NoRoom);
     }
+}
+
+/// [`reply`] in fragments with the ID `id`, for the datagram of `family` at `l3`, which is longer
+/// than the link's MTU.
+pub(in crate::pop) fn reply_in_fragments<F: Frame, O: Output<F>>(
+    egress: &mut Egress<'_, O>,
+    packet: &Packet,
+    frame: F,
+    l3: usize,
+    kind: ReplyKind,
+    (family, id): (Family, u32),
+) {
+    let hop = Hop { port: egress.arrival.port, mac: packet.from };
+    if let Err(reason) = fragment::send(egress, &frame, l3, hop, family, id) {
+        return egress.drop(packet.service, reason, frame);
+    }
+    egress.counters.count_reply(kind);
+    egress.note::<F>(Note::Sent(kind));
+    egress.note::<F>(Note::Verdict(Verdict::Reply(kind)));
 }
 
 /// Sends the payload at `l3` to a host on the link that the burst came in through.

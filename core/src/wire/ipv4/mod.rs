@@ -258,6 +258,17 @@ pub fn write_checksum(header: &mut [u8]) {
     put_u16(header, field::CHECKSUM, sum);
 }
 
+/// Turns the header that fills `header` into that of an answer: to its sender, with a new TTL.
+pub fn turn_round(header: &mut [u8]) {
+    let (src, dst) = (get_u32(header, field::SRC), get_u32(header, field::DST));
+    put_u32(header, field::SRC, dst);
+    put_u32(header, field::DST, src);
+    if let Some(ttl) = header.get_mut(field::TTL) {
+        *ttl = ORIGINATED_TTL;
+    }
+    write_checksum(header);
+}
+
 /// Whether `ip` may be the source of a datagram: not this network, loopback, multicast or reserved
 /// (RFC 6890). Link-local sources are allowed, as routers send from them.
 #[inline]

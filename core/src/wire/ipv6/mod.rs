@@ -45,6 +45,17 @@ pub const PROTOCOL_ICMPV6: u8 = 58;
 pub const ORIGINATED_HOP_LIMIT: u8 = 64;
 const _: () = assert!(ORIGINATED_HOP_LIMIT == super::ipv4::ORIGINATED_TTL);
 
+/// Turns the header at the start of `header` into that of an answer: to its sender, with a new hop
+/// limit.
+pub fn turn_round(header: &mut [u8]) {
+    let (src, dst) = (get_address(header, field::SRC), get_address(header, field::DST));
+    put_address(header, field::SRC, dst);
+    put_address(header, field::DST, src);
+    if let Some(hop_limit) = header.get_mut(field::HOP_LIMIT) {
+        *hop_limit = ORIGINATED_HOP_LIMIT;
+    }
+}
+
 /// Whether `ip` may be the source of a datagram: not unspecified, loopback, multicast,
 /// IPv4-compatible or IPv4-mapped (RFC 4291). Link-local sources are allowed, as neighbours send
 /// from them.
