@@ -66,6 +66,8 @@ labelled! {
             "ICMP fragmentation needed for a segment beyond the egress port's MTU.";
         PacketTooBig = "icmp_packet_too_big",
             "ICMPv6 packet too big for a segment beyond the egress port's MTU.";
+        PortUnreachable = "icmp_port_unreachable",
+            "ICMP port unreachable to a UDP datagram for a VIP or an address of the port.";
         SynAck = "syn_ack", "SYN-ACK to a SYN for a tunnel's VIP.";
         Keepalive = "keepalive", "Reply to an agent's keepalive.";
     }
@@ -81,6 +83,7 @@ impl ReplyKind {
         ReplyKind::TimeExceeded,
         ReplyKind::FragmentationNeeded,
         ReplyKind::PacketTooBig,
+        ReplyKind::PortUnreachable,
         ReplyKind::SynAck,
     ];
 }

@@ -5,8 +5,8 @@ use arrayvec::ArrayVec;
 
 use super::arrival::Arrival;
 use super::classify::classify;
-use super::egress::Egress;
 use super::egress::ship::ship;
+use super::egress::{Egress, port_unreachable};
 use super::lanes::{Lane, Lanes};
 use super::limits::{Buckets, Limits};
 use super::output::{Note, Output};
@@ -83,6 +83,7 @@ fn finish<F: Frame, O: Output<F>>(
         Step::UnservedSyn => local::reset::unserved_syn(egress, limits, packet, frame),
         Step::Echo => local::echo::echo(egress, limits, packet, frame),
         Step::EchoFragment => local::echo::fragment(egress, limits, packet, frame),
+        Step::Udp => port_unreachable(egress, limits, packet, frame),
         Step::Arp => local::arp::arp(egress, packet, frame),
         Step::NeighbourSolicitation => local::nd::solicitation(egress, packet, frame),
         Step::NeighbourAdvertisement => local::nd::advertisement(egress, packet, frame),

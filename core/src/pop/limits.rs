@@ -21,6 +21,7 @@ pub(super) struct Buckets {
     own_errors: BucketSketch,
     times_exceeded: Bucket,
     too_bigs: Bucket,
+    unreachables: Bucket,
     syns_of_services: ServiceBuckets,
 }
 
@@ -102,13 +103,14 @@ impl<'a> Limits<'a> {
     }
 
     /// Whether an ICMP error of the POP's own may go to `to`. Each network of clients has a share
-    /// of the whole: errors beyond the share use up nothing of the others'. Time exceeded and
-    /// too-big have separate buckets, since anybody can cause the first kind at no cost.
+    /// of the whole: errors beyond the share use up nothing of the others'. Each kind has its own
+    /// bucket, since anybody can cause all but too-big at no cost.
     #[cold]
     pub fn admit_own_error(&mut self, kind: ReplyKind, to: IpAddr) -> bool {
         let (rate, now) = (self.rates().icmp_per_second, self.arrival.now);
         let (of_kind, place) = match kind {
             ReplyKind::TimeExceeded => (&mut self.buckets.times_exceeded, 0),
+            ReplyKind::PortUnreachable => (&mut self.buckets.unreachables, 2),
             _ => (&mut self.buckets.too_bigs, 1),
         };
         // Few targets may send to very many clients.

@@ -44,6 +44,8 @@ pub(super) enum Step {
     EchoFragment,
     /// An ICMP error to an address that quotes are checked for.
     IcmpError,
+    /// A UDP datagram to a VIP or an address of the port, as traceroute sends them.
+    Udp,
     /// A SYN to a VIP port without a service.
     UnservedSyn,
     /// A client's segment to a relay, mapped in a lane.

@@ -91,6 +91,31 @@ fn echo_is_limited_and_goes_to_nobody_who_cannot_have_asked() {
 }
 
 #[test]
+fn udp_traceroute_ends_at_the_pop() {
+    let mut world = World::of(&config().limit("icmp_per_second", 20));
+    let probe = |src, dst, ttl| {
+        Ipv4Header { protocol: 17, ttl, ..Ipv4Header::new(src, dst) }.with(&[7; 40])
+    };
+    for dst in [WEB.0, RAW.0, ip("192.0.2.2")] {
+        for ttl in [1, 64] {
+            let datagram = probe(CLIENT.0, dst, ttl);
+            let sent = world.datagram(WAN, &datagram);
+            assert_eq!(world.reason(), DropReason::Protocol);
+            let seen = Seen::frame(&sent[0].1);
+            assert_eq!((sent[0].0, seen.src, seen.dst, seen.ttl), (WAN, dst, CLIENT.0, 64));
+            assert_eq!(seen.icmp(), (3, 3, 0, datagram));
+            world.later(1000);
+        }
+    }
+    assert_eq!(world.counters.replies(ReplyKind::PortUnreachable), 6);
+    // A network has a tenth of the budget, and nobody is told who cannot have asked.
+    let answered: usize =
+        (0..9).map(|_| world.datagram(WAN, &probe(CLIENT.0, WEB.0, 1)).len()).sum();
+    assert_eq!((answered, world.counters.withheld(ReplyKind::PortUnreachable)), (2, 7));
+    assert_eq!(world.dropped(WAN, &probe(ip("224.0.0.1"), WEB.0, 1)), DropReason::Protocol);
+}
+
+#[test]
 fn a_syn_to_an_unserved_port_is_reset() {
     let mut world = World::new();
     for (segment, length) in [

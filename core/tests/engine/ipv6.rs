@@ -137,8 +137,14 @@ fn everything_else_is_dropped_for_what_it_is() {
     no_flags[13] = 0;
     let no_flags = Ipv6Header::new(FAR6, WAN_IP6).with(&no_flags);
     assert_eq!(dropped(&mut world, &no_flags), DropReason::TcpFlags);
-    // UDP, AH, ESP, no next header.
-    for protocol in [17, 51, 50, 59] {
+    let probe = Ipv6Header { next: 17, ..Ipv6Header::new(FAR6, WAN_IP6) }.with(&[0; 30]);
+    let sent = world.bytes(WAN, &framed(&probe));
+    assert_eq!(world.reason(), DropReason::Protocol);
+    let seen = Seen6::frame(&sent[0].1);
+    assert_eq!((seen.src, seen.dst, &seen.message[..2]), (WAN_IP6, FAR6, &[1, 4][..]));
+    assert_eq!(seen.message[8..], probe);
+    // AH, ESP, no next header.
+    for protocol in [51, 50, 59] {
         for (dst, reason) in [(WAN_IP6, DropReason::Protocol), (FAR6, DropReason::NotOurs)] {
             let datagram =
                 Ipv6Header { next: protocol, ..Ipv6Header::new(FAR6, dst) }.with(&[0; 30]);
@@ -290,6 +296,8 @@ fn checked(world: &mut World, port: PortIndex, frame: &[u8]) -> usize {
         match seen.message[0] {
             129 => assert!(seen.hop_limit == 64 && seen.dst >> 120 != 0xff),
             136 => assert_eq!((seen.hop_limit, seen.message.len()), (255, 32)),
+            // About UDP, perhaps behind extension headers.
+            1 => assert_eq!((seen.message[1], seen.message[8] >> 4), (4, 6)),
             other => panic!("type {other}"),
         }
     }

@@ -208,6 +208,11 @@ fn check(input: &[u8], sent: &Sent, agents: &[Agent; 4]) -> Result<(), &'static 
     };
     require(sent.len() == 1, "more than one frame for one")?;
     require(*port == WAN, "out of another port")?;
+    let (protocol, unreachable, at) =
+        if v6 { (datagram[6], [1, 4], 54) } else { (datagram[9], [3, 3], 34) };
+    if protocol == 17 {
+        return require(frame[at..at + 2] == unreachable, "UDP, and its port is not unreachable");
+    }
     if frame[12..14] == [8, 0] && frame[14 + 9] == 1 {
         return require(ttl <= 1 && frame[34] == 11, "an ICMP message, and it is not for the TTL");
     }

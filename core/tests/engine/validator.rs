@@ -271,14 +271,15 @@ fn check_own_icmp(port: PortIndex, input: &Datagram<'_>, output: &Datagram<'_>) 
         return require(checksum(&[input.payload]) == 0, "a damaged echo is answered");
     }
     // Nothing is said in the name of a client.
-    let to_client = port == LAN && !in_pool(input.dst);
+    let to_client = port == LAN && input.protocol == 6 && !in_pool(input.dst);
     let own = if to_client { ip("10.1.0.2") } else { input.dst };
-    require(input.protocol == 6 && output.src == own, "wrong source of an error")?;
+    require(output.src == own, "wrong source of an error")?;
     let quoted = &input.bytes[..input.bytes.len().min(548)];
     require(&message[8..] == quoted, "an error does not quote the datagram")?;
-    match (message[0], message[1]) {
-        (11, 0) => require(input.ttl <= 1, "time exceeded before it was"),
-        (3, 4) => require(input.bytes[6] & 0x40 != 0, "frag-needed without DF"),
+    match (input.protocol, message[0], message[1]) {
+        (6, 11, 0) => require(input.ttl <= 1, "time exceeded before it was"),
+        (6, 3, 4) => require(input.bytes[6] & 0x40 != 0, "frag-needed without DF"),
+        (17, 3, 3) => Ok(()),
         _ => Err("an error of another kind"),
     }
 }

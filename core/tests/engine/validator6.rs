@@ -273,6 +273,10 @@ fn check_own(input: &Any<'_>, output: &Any<'_>) -> Checked {
     }
     require(output.is_icmp() && output.hops == 64, "a damaged message")?;
     let quote = &output.payload[8..];
+    let unreachable = if output.ipv6 { [1, 4] } else { [3, 3] };
+    if input.protocol == 17 && output.payload[..2] == unreachable {
+        return require(output.src == input.dst, "a port unreachable of somebody else");
+    }
     let error = match (output.ipv6, output.payload[0]) {
         (true, 129) | (false, 0) => return require(input.is_icmp(), "an echo of nothing"),
         (false, 11) | (true, 3) => input.hops <= 1,

@@ -1,4 +1,6 @@
-//! Reads ICMP and ICMPv6 messages.
+//! Reads ICMP and ICMPv6 messages, and what is neither that nor TCP.
+
+use std::net::IpAddr;
 
 use super::super::arrival::Arrival;
 use super::super::packet::Step;
@@ -7,6 +9,7 @@ use crate::snapshot::Destination;
 use crate::verdict::DropReason;
 use crate::wire::icmp::{self, ParseError};
 use crate::wire::icmpv6;
+use crate::wire::ipv4::PROTOCOL_UDP;
 use crate::wire::ipv6::Ipv6;
 
 /// Reads an ICMP message from `src`.
@@ -36,6 +39,29 @@ pub(super) fn read_v6(
         icmpv6::Kind::EchoRequest => echo(to, || arrival.source_ok(header.src.ip())),
         icmpv6::Kind::Error { .. } => error(to),
         icmpv6::Kind::Other => Err(unwanted(to)),
+    }
+}
+
+/// Reads a datagram of a protocol that the POP does not relay, from `src` of a host or not. UDP is
+/// answered where an echo request would be.
+#[cold]
+pub(super) fn read_other(
+    arrival: &Arrival<'_>,
+    (src, protocol): (IpAddr, u8),
+    to: Destination,
+) -> Result<Step, DropReason> {
+    let host = match src {
+        IpAddr::V4(src) => is_unicast(src.to_bits()),
+        IpAddr::V6(_) => true,
+    };
+    match to {
+        Destination::Vip | Destination::Own(_)
+            if protocol == PROTOCOL_UDP && host && arrival.source_ok(src) =>
+        {
+            Ok(Step::Udp)
+        }
+        Destination::Other => Err(DropReason::NotOurs),
+        _ => Err(DropReason::Protocol),
     }
 }
 

@@ -6,7 +6,7 @@ use super::super::limits::Limits;
 use super::super::packet::{Packet, Step};
 use super::{fragments, icmp, tcp};
 use crate::frame::Frame;
-use crate::snapshot::Destination;
+use crate::net::Address;
 use crate::verdict::DropReason;
 use crate::wire::Datagram;
 use crate::wire::ipv4::{self, Ipv4, Ipv4Error, Options};
@@ -51,7 +51,6 @@ pub(super) fn read<F: Frame>(
             tcp::read::<F, u32>(arrival, limits, (ip.src, ip.dst), to, packet, frame, lanes)
         }
         ipv4::PROTOCOL_ICMP => icmp::read_v4(arrival, ip.src, to, packet.message(frame)),
-        _ if to == Destination::Other => Err(DropReason::NotOurs),
-        _ => Err(DropReason::Protocol),
+        protocol => icmp::read_other(arrival, (ip.src.ip(), protocol), to),
     }
 }

@@ -7,7 +7,7 @@ use super::super::packet::{Packet, Step};
 use super::{fragments, icmp, tcp};
 use crate::fragment;
 use crate::frame::Frame;
-use crate::snapshot::Destination;
+use crate::net::Address;
 use crate::verdict::DropReason;
 use crate::wire::ethernet::Ethernet;
 use crate::wire::ipv6::{self, ExtensionError, Ipv6};
@@ -50,8 +50,7 @@ pub(super) fn read<F: Frame>(
             tcp::read::<F, u128>(arrival, limits, ends, to, packet, frame, lanes)
         }
         ipv6::PROTOCOL_ICMPV6 => icmp::read_v6(arrival, &header, to, packet.message(frame)),
-        _ if to == Destination::Other => Err(DropReason::NotOurs),
-        _ => Err(DropReason::Protocol),
+        protocol => icmp::read_other(arrival, (header.src.ip(), protocol), to),
     }
 }
 

@@ -1,4 +1,4 @@
-//! ICMP errors of the POP's own, about segments that it cannot send on (RFC 792, RFC 1191, RFC
+//! ICMP errors of the POP's own, about datagrams that it cannot send on (RFC 792, RFC 1191, RFC
 //! 4443).
 
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use crate::frame::Frame;
 use crate::net::{Address, ServiceIndex};
 use crate::snapshot::Destination;
 use crate::verdict::{DropReason, ReplyKind};
-use crate::wire::icmp_error::{self, HEADER_LEN, IcmpError};
+use crate::wire::icmp_error::{self, HEADER_LEN, IcmpError, Unreachable};
 use crate::wire::{Datagram, ip, ipv4, ipv6};
 
 /// Most bytes of a datagram that an ICMP error quotes: with its headers it fits the 576 bytes that
@@ -33,6 +33,20 @@ pub(super) fn time_exceeded<F: Frame, O: Output<F>>(
 ) {
     egress.count_drop::<F>(of, DropReason::TtlExceeded);
     send_error(egress, limits, packet, frame, IcmpError::TimeExceeded);
+}
+
+/// Drops a UDP datagram, and tells its sender that nothing listens on its port: so traceroute ends
+/// here.
+#[cold]
+#[inline(never)]
+pub(in crate::pop) fn port_unreachable<F: Frame, O: Output<F>>(
+    egress: &mut Egress<'_, O>,
+    limits: &mut Limits<'_>,
+    packet: &Packet,
+    frame: F,
+) {
+    egress.count_drop::<F>(None, DropReason::Protocol);
+    send_error(egress, limits, packet, frame, IcmpError::Unreachable(Unreachable::Port));
 }
 
 /// Drops a segment that does not fit, of which `fits` bytes would, and tells its sender if no
@@ -93,6 +107,7 @@ fn send_error<F: Frame, O: Output<F>>(
     let kind = match (error, ip) {
         (IcmpError::TooBig(_), Datagram::V4(_)) => ReplyKind::FragmentationNeeded,
         (IcmpError::TooBig(_), Datagram::V6(_)) => ReplyKind::PacketTooBig,
+        (IcmpError::Unreachable(_), _) => ReplyKind::PortUnreachable,
         // The only other error about a segment in transit.
         _ => ReplyKind::TimeExceeded,
     };

@@ -14,5 +14,6 @@ pub(super) mod reply;
 pub(super) mod ship;
 
 pub(super) use endings::Egress;
+pub(super) use errors::port_unreachable;
 pub(super) use ethernet::ethertype;
 pub(super) use queries::send_query;

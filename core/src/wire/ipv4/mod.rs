@@ -40,6 +40,8 @@ pub const MTU_MIN: isize = 68;
 
 /// Protocol number of ICMP.
 pub const PROTOCOL_ICMP: u8 = 1;
+/// Protocol number of UDP, the same in IPv6.
+pub const PROTOCOL_UDP: u8 = 17;
 /// Protocol number of TCP.
 pub const PROTOCOL_TCP: u8 = 6;
 
