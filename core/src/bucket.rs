@@ -1,8 +1,8 @@
 //! Token buckets: bounds on the work and the packets that others can cause at a POP.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use crate::crypto::{Aes128, HkdfError};
+use crate::crypto::{Aes128, Block, HkdfError};
 use crate::keys::Secret;
 use crate::time::Instant;
 
@@ -61,8 +61,8 @@ impl Default for Bucket {
 pub enum Purpose {
     /// SYN-ACKs of tunnels, by the network of their destination.
     SynAck = 1,
-    /// Keepalive requests with a wrong MAC, by the host of their source: its address is proven, so
-    /// that its neighbours need not share the limit.
+    /// Keepalive requests with a wrong MAC, by the host of their source and by its address and
+    /// port: both are proven, so that neighbours, also behind one NAT, need not share the limit.
     KeepaliveMac = 2,
     /// SYNs to relays, by the network of their source.
     Syn = 3,
@@ -111,8 +111,26 @@ impl BucketHash {
         place
     }
 
+    /// The place of one address and port in a table of their own.
+    pub fn of_endpoint(&self, purpose: Purpose, slot: u16, at: SocketAddr) -> BucketPlace {
+        let mut block = self.seal(purpose, slot, at.ip());
+        let mut rest = [0; 16];
+        if let IpAddr::V6(ip) = at.ip() {
+            rest.iter_mut().zip(ip.octets()).for_each(|(to, byte)| *to = byte);
+        }
+        block.iter_mut().zip(rest).for_each(|(to, byte)| *to ^= byte);
+        let block = (u128::from_be_bytes(block) ^ u128::from(at.port())).to_be_bytes();
+        let [.., a, b] = self.0.encrypt_block(&block);
+        BucketPlace(u16::from_be_bytes([a, b]))
+    }
+
     /// The places of the same network in the two tables of a [`BucketSketch`].
     pub fn both(&self, purpose: Purpose, slot: u16, ip: IpAddr) -> [BucketPlace; 2] {
+        let [.., a, b, c, d] = self.seal(purpose, slot, ip);
+        [[c, d], [a, b]].map(|place| BucketPlace(u16::from_be_bytes(place)))
+    }
+
+    fn seal(&self, purpose: Purpose, slot: u16, ip: IpAddr) -> Block {
         let mut block = [0; 16];
         let [high, low] = slot.to_be_bytes();
         let (bytes4, bytes6) = purpose.prefix_bytes();
@@ -130,8 +148,7 @@ impl BucketHash {
             }
         };
         block[..4].copy_from_slice(&[purpose as u8, family, high, low]);
-        let [.., a, b, c, d] = self.0.encrypt_block(&block);
-        [[c, d], [a, b]].map(|place| BucketPlace(u16::from_be_bytes(place)))
+        self.0.encrypt_block(&block)
     }
 }
 

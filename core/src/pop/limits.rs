@@ -1,6 +1,6 @@
 //! Rate limits: a worker's token buckets, and the questions that are put to them.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::arrival::Arrival;
 use crate::bucket::{Bucket, BucketPlace, BucketSketch, BucketTable, Purpose};
@@ -16,6 +16,7 @@ pub(super) struct Buckets {
     echo: Bucket,
     syn_acks: BucketTable,
     keepalive_macs: BucketTable,
+    keepalive_macs_of_endpoints: BucketTable,
     syns: BucketSketch,
     errors: BucketSketch,
     own_errors: BucketSketch,
@@ -131,22 +132,48 @@ impl<'a> Limits<'a> {
         self.buckets.syn_acks.at(place).is_some_and(|bucket| bucket.take(now, rate))
     }
 
-    /// The bucket of wrong keepalive MACs of the host `from` at the tunnel whose counters are in
-    /// `slot`; `None` when the host has used it up.
-    pub fn keepalive_bucket(&mut self, slot: ServiceSlot, from: IpAddr) -> Option<BucketPlace> {
+    /// The buckets of wrong keepalive MACs of `from` at the tunnel whose counters are in `slot`;
+    /// `None` when its host, or the address and port alone, have used up theirs. Many agents may be
+    /// behind the address of one NAT: each port has a share of what the host has.
+    pub fn keepalive_buckets(&mut self, slot: ServiceSlot, from: SocketAddr) -> Option<WrongMacs> {
         let (rate, now) = (self.rates().keepalive_mac_per_second, self.arrival.now);
-        let place = self.arrival.snapshot.bucket_hash.of(Purpose::KeepaliveMac, slot.0, from);
-        self.buckets.keepalive_macs.at(place)?.has(now, rate).then_some(place)
+        let hash = &self.arrival.snapshot.bucket_hash;
+        let places = WrongMacs {
+            host: hash.of(Purpose::KeepaliveMac, slot.0, from.ip()),
+            endpoint: hash.of_endpoint(Purpose::KeepaliveMac, slot.0, from),
+        };
+        let Buckets { keepalive_macs, keepalive_macs_of_endpoints, .. } = &mut *self.buckets;
+        let host = keepalive_macs.at(places.host)?.has(now, rate);
+        let endpoint = keepalive_macs_of_endpoints.at(places.endpoint)?.has(now, port_share(rate));
+        (host && endpoint).then_some(places)
     }
 
-    /// Charges a wrong keepalive MAC to a host.
-    pub fn charge_wrong_mac(&mut self, place: BucketPlace) {
+    /// Charges a wrong keepalive MAC to a host, and to the address and port that sent it.
+    pub fn charge_wrong_mac(&mut self, places: WrongMacs) {
         let (rate, now) = (self.rates().keepalive_mac_per_second, self.arrival.now);
-        if let Some(bucket) = self.buckets.keepalive_macs.at(place) {
+        if let Some(bucket) = self.buckets.keepalive_macs.at(places.host) {
             bucket.take(now, rate);
+        }
+        if let Some(bucket) = self.buckets.keepalive_macs_of_endpoints.at(places.endpoint) {
+            bucket.take(now, port_share(rate));
         }
     }
 }
+
+/// The places of the two buckets of wrong keepalive MACs of an address and port.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WrongMacs {
+    host: BucketPlace,
+    endpoint: BucketPlace,
+}
+
+/// What one port may use of the wrong keepalive MACs of its host.
+fn port_share(rate: u32) -> u32 {
+    rate.div_ceil(PORTS_AT_LIMIT)
+}
+
+/// How many ports that use up their shares it takes to use up the bucket of their host.
+const PORTS_AT_LIMIT: u32 = 10;
 
 /// How many networks that use up their shares it takes to use up the bucket of a kind of ICMP error
 /// of the POP's own.

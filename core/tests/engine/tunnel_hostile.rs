@@ -7,6 +7,7 @@
 use anyrelay_core::verdict::{ReplyKind, Verdict};
 
 use crate::bad_input::{self, Place};
+use crate::validator_echo::check_fragment;
 
 use crate::*;
 
@@ -193,6 +194,9 @@ fn cut_off_at_every_byte_nothing_comes_of_it() {
 /// Rules for what a POP sends because of `input`, a frame to a tunnel's VIP that may be damaged.
 fn check(input: &[u8], sent: &Sent, agents: &[Agent; 4]) -> Result<(), &'static str> {
     let require = |holds: bool, rule| if holds { Ok(()) } else { Err(rule) };
+    if let Some(checked) = check_fragment(WAN, input, sent) {
+        return checked;
+    }
     let [(port, frame), ..] = &sent[..] else { return Ok(()) };
     let datagram = &input[14..];
     let v6 = input[12..14] == [0x86, 0xdd];

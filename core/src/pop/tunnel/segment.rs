@@ -134,7 +134,8 @@ fn judge<F: Frame, O: Output<F>>(
     }
 }
 
-/// Only wrong MACs use up a host's bucket, so that keepalives of other hosts are unaffected.
+/// Only wrong MACs use up buckets, so that keepalives of other hosts, and from other ports behind
+/// the same NAT, are unaffected.
 fn answer_keepalive(
     limits: &mut Limits<'_>,
     tunnel: &Tunnel,
@@ -143,11 +144,11 @@ fn answer_keepalive(
     pop: u8,
 ) -> Result<ReplySegment, DropReason> {
     let known = keepalive::check(&tunnel.service, now, segment)?;
-    let bucket = limits.keepalive_bucket(tunnel.slot, segment.src.ip());
-    let bucket = bucket.ok_or(DropReason::RateKeepalive)?;
+    let buckets = limits.keepalive_buckets(tunnel.slot, segment.src);
+    let buckets = buckets.ok_or(DropReason::RateKeepalive)?;
     let reply = keepalive::reply(&known, pop, segment);
     if reply.is_err() {
-        limits.charge_wrong_mac(bucket);
+        limits.charge_wrong_mac(buckets);
     }
     reply
 }

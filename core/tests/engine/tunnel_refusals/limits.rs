@@ -32,28 +32,40 @@ fn syn_acks_are_bounded_for_each_network() {
 }
 
 #[test]
-fn wrong_macs_are_bounded_for_each_host() {
-    let config = tunnel_config(1).limit("keepalive_mac_per_second", 10);
+fn wrong_macs_are_bounded_for_each_port_and_host() {
+    let config = tunnel_config(1).limit("keepalive_mac_per_second", 100);
     let mut world = tunnel_world_of(&config, KEYS);
-    let a = Agent::connected(&mut world, 1, 1, A4);
-    let neighbour = Agent::connected(&mut world, 1, 2, "198.18.5.77:9");
+    let nat = |port| format!("198.18.5.9:{port}");
+    let a = Agent::connected(&mut world, 1, 1, &nat(40_001));
+    let behind_same_nat = Agent::connected(&mut world, 1, 2, &nat(40_002));
     let b = Agent::connected(&mut world, 1, 2, B4);
     // Right ones are not counted.
-    for _ in 0..50 {
+    for _ in 0..150 {
         let request = a.keepalive(&world);
         answer(&mut world, &request, ReplyKind::Keepalive);
     }
-    let forged = a.keepalive(&world).edit(|request| request.data[9] ^= 1);
-    let reasons: Vec<_> = (0..15).map(|_| refused(&mut world, &forged)).collect();
-    assert_eq!(reasons[..10], [DropReason::KeepaliveMac; 10]);
-    assert_eq!(reasons[10..], [DropReason::RateKeepalive; 5]);
+    let forge = |world: &mut World, agent: &Agent, count: usize| {
+        let forged = agent.keepalive(world).edit(|request| request.data[9] ^= 1);
+        let reasons = (0..count).map(|_| refused(world, &forged));
+        reasons.filter(|reason| *reason == DropReason::KeepaliveMac).count()
+    };
+    assert_eq!(forge(&mut world, &a, 15), 10);
     let request = a.keepalive(&world);
     assert_eq!(refused(&mut world, &request), DropReason::RateKeepalive);
-    // Neither a neighbour nor anybody else suffers for it.
-    for other in [&neighbour, &b] {
+    // Neither who shares its address nor anybody else suffers for it.
+    for other in [&behind_same_nat, &b] {
         let request = other.keepalive(&world);
         answer(&mut world, &request, ReplyKind::Keepalive);
     }
+    // Many ports of a host have a limit together.
+    let ports: Vec<_> =
+        (0..12).map(|port| Agent::connected(&mut world, 1, 2, &nat(50_000 + port))).collect();
+    let verified: usize = ports.iter().map(|agent| forge(&mut world, agent, 15)).sum();
+    assert_eq!(verified, 90);
+    let request = behind_same_nat.keepalive(&world);
+    assert_eq!(refused(&mut world, &request), DropReason::RateKeepalive);
+    let request = b.keepalive(&world);
+    answer(&mut world, &request, ReplyKind::Keepalive);
     world.later(1000);
     let request = a.keepalive(&world);
     answer(&mut world, &request, ReplyKind::Keepalive);
