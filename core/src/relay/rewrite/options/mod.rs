@@ -111,14 +111,19 @@ pub fn set_timestamp_echo(options: &mut [u8], at: TimestampsAt, value: u32) -> C
     set_long(options, at.echo(), value)
 }
 
-#[inline]
+#[inline(always)]
 fn set_long(options: &mut [u8], at: usize, value: u32) -> Change {
-    if at.is_multiple_of(2) {
-        let old = get_u32(options, at);
-        put_u32(options, at, value);
-        return Change::NONE.long(old, value);
+    if !at.is_multiple_of(2) {
+        return set_long_at_odd_offset(options, at, value);
     }
-    // At an odd offset the four bytes lie in three words of the checksum.
+    let old = get_u32(options, at);
+    put_u32(options, at, value);
+    Change::NONE.long(old, value)
+}
+
+/// At an odd offset the four bytes lie in three words of the checksum.
+#[cold]
+fn set_long_at_odd_offset(options: &mut [u8], at: usize, value: u32) -> Change {
     edit(options, |options| put_u32(options, at, value))
 }
 
