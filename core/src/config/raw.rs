@@ -254,8 +254,8 @@ pub(super) struct RawLimits {
     /// SYN-ACKs of tunnels to one network, an IPv4 /24 or an IPv6 /56. Default: 100. Range: 1 to
     /// 1000000000.
     pub(super) syn_ack_per_second: i64,
-    /// Keepalive requests with a wrong MAC that are verified, from one host (IPv6: one /64).
-    /// Default: 1000. Range: 1 to 1000000000.
+    /// Keepalive requests with a wrong MAC that are verified, from one host (IPv6: one /64); a
+    /// tenth of it from one of its ports. Default: 1000. Range: 1 to 1000000000.
     pub(super) keepalive_mac_per_second: i64,
     /// SYNs of one network (an IPv4 /24 or an IPv6 /56) to one relay. Default: 5000. Range: 1 to
     /// 1000000000.
