@@ -6,7 +6,7 @@ use anyrelay_kit::frames::{ACK, ICMP, ICMPV6, RST, SYN, long, word};
 
 use super::addresses::is_martian;
 use super::{Checked, Input, require};
-use crate::setup::{self, MTU, Port, TUNNEL4, TUNNEL6};
+use crate::setup::{self, MTU, Port, Setup, TUNNEL4, TUNNEL6, is_egress};
 use crate::wire::{self, Datagram, SegmentView};
 
 /// Rules for any datagram.
@@ -111,8 +111,8 @@ pub(super) fn check_tunnel(ip: &Datagram<'_>, out: &SegmentView<'_>) -> Checked 
 }
 
 pub(super) fn check_icmp(
-    pop: usize,
-    port: Port,
+    setup: &Setup,
+    (pop, port): (usize, Port),
     ip: &Datagram<'_>,
     from: &Datagram<'_>,
     input: &Input<'_>,
@@ -122,7 +122,15 @@ pub(super) fn check_icmp(
     require(wire::icmp_holds(ip) && message.len() >= 8, "a wrong ICMP message is sent")?;
     require(port == input.port && ip.dst == from.src, "an ICMP error to somebody else")?;
     let (own4, own6) = setup::own_addresses(pop, port);
-    require([own4.into(), own6.into()].contains(&ip.src), "an ICMP error from another address")?;
+    // From the address that was written to, but nothing is said in the name of a client.
+    let served = |address: IpAddr| {
+        let tunnel = [TUNNEL4.ip(), TUNNEL6.ip()].contains(&address);
+        let mut services = setup.services.iter();
+        tunnel || services.any(|of| of.vip.ip() == address || is_egress(of.mode, address))
+    };
+    let from_own = [own4.into(), own6.into()].contains(&ip.src);
+    let genuine = if served(from.dst) { ip.src == from.dst } else { from_own };
+    require(genuine, "an ICMP error from another address")?;
     let allowed = match ip.src {
         IpAddr::V4(_) => (message[0], message[1]) == (11, 0) && from.ttl <= 1,
         IpAddr::V6(_) => (message[0], message[1]) == (3, 0) && from.ttl <= 1,

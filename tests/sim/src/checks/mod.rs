@@ -3,6 +3,7 @@
 
 mod addresses;
 mod datagram;
+mod echo;
 mod link;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use crate::setup::{self, Mode, Port, Setup, TUNNEL4, TUNNEL6, Targets, is_egress
 use crate::wire::{self, Datagram, ETHERNET_LEN, SegmentView};
 use addresses::is_client;
 use datagram::{check_icmp, check_identity, check_ip, check_options, check_reset, check_tunnel};
+use echo::check_fragment;
 use link::{check_arp, check_solicitation};
 
 /// A frame that came in, and what is known of it.
@@ -79,6 +81,9 @@ impl Memory {
         match word(frame, 12) {
             ETHERTYPE_ARP => check_arp(at.pop, port, frame),
             ETHERTYPE_IPV4 | ETHERTYPE_IPV6 => {
+                if let Some(checked) = check_fragment(payload, input) {
+                    return checked;
+                }
                 let ip = Datagram::read(payload).ok_or("a malformed datagram is sent")?;
                 if ip.protocol == ICMPV6 && input.is_none() {
                     return check_solicitation(at.pop, port, &ip);
@@ -123,7 +128,7 @@ impl Memory {
             return require(from.ttl > 1 && ip.ttl == from.ttl - 1, "TTL is not one less");
         }
         if ip.protocol != TCP {
-            return check_icmp(at.pop, port, ip, &from, input);
+            return check_icmp(setup, (at.pop, port), ip, &from, input);
         }
         let out = ip.segment().ok_or("a malformed segment is sent")?;
         require(out.src != out.dst && out.src.ip() != out.dst.ip(), "a LAND segment is sent")?;
