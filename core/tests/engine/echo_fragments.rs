@@ -1,6 +1,7 @@
 //! Echo requests in fragments: each is answered with the same fragment of the reply.
 
 use anyrelay_core::verdict::{DropReason, ReplyKind, Verdict};
+use anyrelay_kit::frames::fragments;
 
 use crate::reassembly::reassemble;
 use crate::seen::upper_checksum;
@@ -10,26 +11,8 @@ const PAYLOAD: [u8; 2008] = [0x5a; 2008];
 
 /// The fragments of a datagram with ICMP `message`, of 1480 bytes each.
 fn cut(src: u32, dst: u32, message: &[u8]) -> Vec<Vec<u8>> {
-    let parts = message.chunks(1480).enumerate();
-    let fragment = |(index, part): (usize, &[u8])| {
-        let more = (index + 1) * 1480 < message.len();
-        let fragment = (index * 185) as u16 | if more { 0x2000 } else { 0 };
-        let header = Ipv4Header { protocol: 1, fragment, id: 77, ..Ipv4Header::new(src, dst) };
-        header.with(part)
-    };
-    parts.map(fragment).collect()
-}
-
-/// The fragments of an IPv6 datagram with ICMPv6 `message`, of 1232 bytes each.
-fn cut6(src: u128, dst: u128, message: &[u8]) -> Vec<Vec<u8>> {
-    let parts = message.chunks(1232).enumerate();
-    let fragment = |(index, part): (usize, &[u8])| {
-        let more = (index + 1) * 1232 < message.len();
-        let [high, low] = ((index * 1232) as u16 | u16::from(more)).to_be_bytes();
-        let header = [58, 0, high, low, 0, 0, 0, 77];
-        Ipv6Header::new(src, dst).after(44, &[&header[..], part].concat())
-    };
-    parts.map(fragment).collect()
+    let header = Ipv4Header { protocol: 1, id: 77, ..Ipv4Header::new(src, dst) };
+    fragments(&header.with(message), &[1480], 0)
 }
 
 fn framed6(datagram: &[u8]) -> Vec<u8> {
@@ -59,9 +42,9 @@ fn fragments_of_echo_requests_come_back_in_any_order() {
 #[test]
 fn fragments_over_ipv6_come_back() {
     let mut world = world6();
-    let request = &echo6(FAR6, WAN_IP6, &PAYLOAD)[40..];
-    let mut reply = Vec::new();
-    for fragment in cut6(FAR6, WAN_IP6, request) {
+    let whole = echo6(FAR6, WAN_IP6, &PAYLOAD);
+    let (request, mut reply) = (&whole[40..], Vec::new());
+    for fragment in fragments(&whole, &[1232], 77) {
         let sent = world.bytes(WAN, &framed6(&fragment));
         assert_eq!(world.verdict(), Verdict::Reply(ReplyKind::Echo));
         let [(WAN, frame)] = &sent[..] else { panic!("{sent:02x?}") };

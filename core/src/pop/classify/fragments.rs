@@ -8,9 +8,10 @@ use std::net::IpAddr;
 use super::super::arrival::Arrival;
 use super::super::packet::Step;
 use super::super::soft::SoftState;
+use super::host;
 use crate::fragment::{DatagramKey, Fragment};
 use crate::frame::Frame;
-use crate::net::{PortIndex, is_unicast};
+use crate::net::PortIndex;
 use crate::snapshot::{Destination, Snapshot};
 use crate::verdict::DropReason;
 use crate::wire::ethernet::{self, Ethernet};
@@ -92,17 +93,11 @@ pub(super) fn read<F: Frame>(arrival: &Arrival<'_>, frame: &F) -> Result<Step, D
 /// Whether a fragment is of an ICMP message that the POP would answer if it is an echo request.
 fn may_be_of_echo(arrival: &Arrival<'_>, fragment: &Fragment) -> bool {
     let DatagramKey { src, dst, .. } = fragment.key;
-    let (to, icmp, src_ok) = match (src, dst) {
-        (IpAddr::V4(src), IpAddr::V4(dst)) => {
-            (arrival.meaning(dst.to_bits()), ipv4::PROTOCOL_ICMP, is_unicast(src.to_bits()))
-        }
-        (IpAddr::V6(_), IpAddr::V6(dst)) => {
-            (arrival.meaning(dst.to_bits()), ipv6::PROTOCOL_ICMPV6, true)
-        }
-        _ => return false,
+    let (to, icmp) = match dst {
+        IpAddr::V4(dst) => (arrival.meaning(dst.to_bits()), ipv4::PROTOCOL_ICMP),
+        IpAddr::V6(dst) => (arrival.meaning(dst.to_bits()), ipv6::PROTOCOL_ICMPV6),
     };
-    let answered = matches!(to, Destination::Vip | Destination::Own(_));
-    answered && fragment.protocol == icmp && src_ok && arrival.source_ok(src)
+    fragment.protocol == icmp && host::is_own(to) && host::may_ask(arrival, src)
 }
 
 /// Whether the POP does anything with datagrams of that source and destination.

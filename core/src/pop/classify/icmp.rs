@@ -1,15 +1,15 @@
-//! Reads ICMP and ICMPv6 messages, and what is neither that nor TCP.
+//! Reads ICMP and ICMPv6 messages.
 
 use std::net::IpAddr;
 
 use super::super::arrival::Arrival;
 use super::super::packet::Step;
-use crate::net::{Address, is_unicast};
+use super::host;
+use crate::net::Address;
 use crate::snapshot::Destination;
 use crate::verdict::DropReason;
 use crate::wire::icmp::{self, ParseError};
 use crate::wire::icmpv6;
-use crate::wire::ipv4::PROTOCOL_UDP;
 use crate::wire::ipv6::Ipv6;
 
 /// Reads an ICMP message from `src`.
@@ -20,7 +20,7 @@ pub(super) fn read_v4(
     message: &[u8],
 ) -> Result<Step, DropReason> {
     match icmp::parse(message).map_err(refused)? {
-        icmp::Kind::EchoRequest => echo(to, || is_unicast(src) && arrival.source_ok(src.ip())),
+        icmp::Kind::EchoRequest => echo(arrival, src.ip(), to),
         icmp::Kind::Error { .. } => error(to),
         icmp::Kind::Other => Err(unwanted(to)),
     }
@@ -36,42 +36,20 @@ pub(super) fn read_v6(
     match icmpv6::parse(header.src, header.dst, message).map_err(refused)? {
         icmpv6::Kind::Solicitation => Ok(Step::NeighbourSolicitation),
         icmpv6::Kind::Advertisement => Ok(Step::NeighbourAdvertisement),
-        icmpv6::Kind::EchoRequest => echo(to, || arrival.source_ok(header.src.ip())),
+        icmpv6::Kind::EchoRequest => echo(arrival, header.src.ip(), to),
         icmpv6::Kind::Error { .. } => error(to),
         icmpv6::Kind::Other => Err(unwanted(to)),
     }
 }
 
-/// Reads a datagram of a protocol that the POP does not relay, from `src` of a host or not. UDP is
-/// answered where an echo request would be.
-#[cold]
-pub(super) fn read_other(
-    arrival: &Arrival<'_>,
-    (src, protocol): (IpAddr, u8),
-    to: Destination,
-) -> Result<Step, DropReason> {
-    let host = match src {
-        IpAddr::V4(src) => is_unicast(src.to_bits()),
-        IpAddr::V6(_) => true,
-    };
-    match to {
-        Destination::Vip | Destination::Own(_)
-            if protocol == PROTOCOL_UDP && host && arrival.source_ok(src) =>
-        {
-            Ok(Step::Udp)
-        }
-        Destination::Other => Err(DropReason::NotOurs),
-        _ => Err(DropReason::Protocol),
-    }
-}
-
-/// An echo request is answered for VIPs and the port's addresses. A reply must not go to a group,
-/// or come back to a POP.
-fn echo(to: Destination, source_ok: impl Fn() -> bool) -> Result<Step, DropReason> {
-    match to {
-        Destination::Vip | Destination::Own(_) if source_ok() => Ok(Step::Echo),
-        Destination::Vip | Destination::Own(_) => Err(DropReason::SourceNotAllowed),
-        Destination::Pool(_) | Destination::Other => Err(unwanted(to)),
+/// An echo request is answered for VIPs and the port's addresses.
+fn echo(arrival: &Arrival<'_>, src: IpAddr, to: Destination) -> Result<Step, DropReason> {
+    if !host::is_own(to) {
+        Err(unwanted(to))
+    } else if host::may_ask(arrival, src) {
+        Ok(Step::Echo)
+    } else {
+        Err(DropReason::SourceNotAllowed)
     }
 }
 

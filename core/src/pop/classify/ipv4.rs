@@ -4,7 +4,7 @@ use super::super::arrival::Arrival;
 use super::super::lanes::Lanes;
 use super::super::limits::Limits;
 use super::super::packet::{Packet, Step};
-use super::{fragments, icmp, tcp};
+use super::{fragments, host, icmp, tcp};
 use crate::frame::Frame;
 use crate::net::Address;
 use crate::verdict::DropReason;
@@ -51,6 +51,6 @@ pub(super) fn read<F: Frame>(
             tcp::read::<F, u32>(arrival, limits, (ip.src, ip.dst), to, packet, frame, lanes)
         }
         ipv4::PROTOCOL_ICMP => icmp::read_v4(arrival, ip.src, to, packet.message(frame)),
-        protocol => icmp::read_other(arrival, (ip.src.ip(), protocol), to),
+        protocol => host::read_other(arrival, (ip.src.ip(), protocol), to),
     }
 }

@@ -4,7 +4,7 @@ use super::super::arrival::Arrival;
 use super::super::lanes::Lanes;
 use super::super::limits::Limits;
 use super::super::packet::{Packet, Step};
-use super::{fragments, icmp, tcp};
+use super::{fragments, host, icmp, tcp};
 use crate::fragment;
 use crate::frame::Frame;
 use crate::net::Address;
@@ -50,7 +50,7 @@ pub(super) fn read<F: Frame>(
             tcp::read::<F, u128>(arrival, limits, ends, to, packet, frame, lanes)
         }
         ipv6::PROTOCOL_ICMPV6 => icmp::read_v6(arrival, &header, to, packet.message(frame)),
-        protocol => icmp::read_other(arrival, (header.src.ip(), protocol), to),
+        protocol => host::read_other(arrival, (header.src.ip(), protocol), to),
     }
 }
 

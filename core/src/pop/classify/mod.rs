@@ -4,6 +4,7 @@
 //! header of an atomic fragment.
 
 mod fragments;
+mod host;
 mod icmp;
 mod ipv4;
 mod ipv6;

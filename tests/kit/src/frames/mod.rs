@@ -5,6 +5,7 @@
 //! spoils them; [`checksum`] has the plain sums, and repairs what was changed.
 
 pub mod checksum;
+mod echo;
 mod fragment;
 mod icmp;
 mod ip;
@@ -17,6 +18,7 @@ pub use checksum::{
     internet_checksum, repair, repair_at, repair_header, repair_payload, set_length, tcp_checksum,
     transport_checksum,
 };
+pub use echo::{check_mirrored, is_fragment};
 pub use fragment::{fragment6, fragments};
 pub use icmp::{echo6, frag_needed, icmp, icmp6};
 pub use ip::{Ipv4Header, Ipv6Header, datagram, ip, ip6};
