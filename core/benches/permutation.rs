@@ -8,11 +8,9 @@ use std::hint::black_box;
 
 use anyrelay_core::config::PoolBits;
 use anyrelay_core::crypto::Key128;
-use anyrelay_core::net::Endpoint;
-use anyrelay_core::relay::pool::permutation::{
-    Client, ClientTimestamps, CycleLimit, DecodeError, Mapped, Permutation,
-};
-use anyrelay_core::relay::targets::one_block::Rendezvous;
+use anyrelay_core::net::{Endpoint, IpEndpoint};
+use anyrelay_core::relay::pool::permutation::{Mapped, Permutation};
+use anyrelay_core::relay::targets::rendezvous::{Rendezvous, Weighted};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 const KEY: Key128 = Key128::new(*b"a key for timing");
@@ -20,13 +18,9 @@ const KEY: Key128 = Key128::new(*b"a key for timing");
 /// Bursts, used in a cycle, so that branch prediction does not learn them.
 const BURSTS: u32 = 512;
 
-fn clients(seed: u32, count: usize) -> Vec<Client> {
+fn clients(seed: u32, count: usize) -> Vec<Endpoint> {
     let mix = |i: u32| (seed * 64 + i).wrapping_mul(0x9e37_79b1);
-    let client = |i| Client {
-        timestamps: if i % 2 == 0 { ClientTimestamps::Present } else { ClientTimestamps::Absent },
-        ip: mix(i),
-        port: 1024 + (mix(i) >> 20) as u16,
-    };
+    let client = |i| Endpoint { ip: mix(i), port: 1024 + (mix(i) >> 20) as u16 };
     (0..count as u32).map(client).collect()
 }
 
@@ -36,27 +30,30 @@ fn permutation(criterion: &mut Criterion) {
     for burst in [1, 4, 8, 16, 32, 64] {
         group.throughput(Throughput::Elements(burst as u64));
         let inputs: Vec<_> = (0..BURSTS).map(|seed| clients(seed, burst)).collect();
-        let mut mapped = vec![Err(CycleLimit); burst];
         let mut cycle = inputs.iter().cycle();
         group.bench_function(BenchmarkId::new("forward", burst), |bencher| {
             bencher.iter(|| {
-                permutation.forward(black_box(cycle.next().unwrap()), &mut mapped);
-                black_box(&mut mapped);
+                let clients = black_box(cycle.next().unwrap()).iter().copied();
+                permutation.forward(clients, |mapped| {
+                    black_box(mapped);
+                });
             });
         });
         let images: Vec<Vec<Mapped>> = inputs
             .iter()
             .map(|clients| {
-                permutation.forward(clients, &mut mapped);
-                mapped.iter().map(|mapped| mapped.unwrap()).collect()
+                let mut images = Vec::new();
+                permutation.forward(clients.iter().copied(), |mapped| images.push(mapped));
+                images
             })
             .collect();
-        let mut found = vec![Err(DecodeError::CycleLimit); burst];
         let mut cycle = images.iter().cycle();
         group.bench_function(BenchmarkId::new("inverse", burst), |bencher| {
             bencher.iter(|| {
-                permutation.inverse(black_box(cycle.next().unwrap()), &mut found);
-                black_box(&mut found);
+                let mapped = black_box(cycle.next().unwrap()).iter().copied();
+                permutation.inverse(mapped, |client| {
+                    black_box(client);
+                });
             });
         });
     }
@@ -65,21 +62,23 @@ fn permutation(criterion: &mut Criterion) {
 fn rendezvous(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("rendezvous");
     group.throughput(Throughput::Elements(32));
-    let clients: Vec<_> = clients(1, 32)
-        .into_iter()
-        .map(|client| Endpoint { ip: client.ip, port: client.port })
-        .collect();
-    for count in [1, 2, 8, 64] {
-        let targets: Vec<_> =
-            (0..count).map(|i| Endpoint { ip: 0xc633_6401 + i, port: 8443 }).collect();
-        let rendezvous = Rendezvous::new(&KEY, &targets);
-        let mut chosen = [0; 32];
-        group.bench_function(BenchmarkId::new("targets", count), |bencher| {
-            bencher.iter(|| {
-                rendezvous.choose(black_box(&clients), &mut chosen);
-                black_box(&mut chosen);
+    let clients: Vec<_> = clients(1, 32).into_iter().map(IpEndpoint::V4).collect();
+    for (name, highest_weight) in [("targets", 1), ("weighted_targets", 3)] {
+        for count in [1, 2, 8, 64] {
+            let target = |i: u32| Weighted {
+                target: Endpoint { ip: 0xc633_6401 + i, port: 8443 }.into(),
+                weight: 1 + i as u16 % highest_weight,
+            };
+            let targets: Vec<_> = (0..count).map(target).collect();
+            let rendezvous = Rendezvous::new(&KEY, &targets);
+            let mut chosen = [0; 32];
+            group.bench_function(BenchmarkId::new(name, count), |bencher| {
+                bencher.iter(|| {
+                    rendezvous.choose(black_box(&clients), &mut chosen);
+                    black_box(&mut chosen);
+                });
             });
-        });
+        }
     }
 }
 

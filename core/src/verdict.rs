@@ -167,7 +167,6 @@ labelled! {
         TargetWithoutTimestamps = "target_without_timestamps",
             "A target's segment without timestamps, and so without a tag.";
         BadTag = "bad_tag", "A tag that decodes to no client.";
-        CycleLimit = "cycle_limit", "The permutation exceeded its limit of cycle-walking steps.";
         TtlExceeded = "ttl_exceeded", "TTL exceeded.";
         TooBig = "too_big", "Larger than the egress port's MTU.";
         IcmpMalformed = "icmp_malformed", "ICMP message shorter than its header.";
@@ -180,8 +179,6 @@ labelled! {
         NeighbourUnresolved = "neighbour_unresolved",
             "The hardware address of the next hop is not known yet.";
         RateRst = "rate_rst", "RST of the POP's own beyond the rate limit.";
-        RateVariants = "rate_variants",
-            "RST or ICMP error that needs two variants, beyond the rate limit.";
         RateEcho = "rate_echo", "Echo request beyond the rate limit.";
         RateIcmp = "rate_icmp",
             "ICMP error to pass on, beyond the rate limit of the network whose segments it is \

@@ -159,13 +159,11 @@ fn bursts_give_the_same() {
 }
 
 /// The fixtures reach every reason but those that only a driver, a full queue or a lack of memory
-/// gives, `cycle_limit`, which needs 64 unlucky steps, those of tunnels, and those of reassembly,
-/// which the core does not do.
+/// gives, those of tunnels, and those of reassembly, which the core does not do.
 #[test]
 fn nearly_every_drop_reason_is_met() {
     use DropReason::*;
-    let elsewhere =
-        [IcmpForged, NoRoute, NoRoom, NoBuffer, NotContiguous, EgressQueueFull, TxFull, CycleLimit];
+    let elsewhere = [IcmpForged, NoRoute, NoRoom, NoBuffer, NotContiguous, EgressQueueFull, TxFull];
     let first_of_tunnels = RateSynAck as usize;
     let tunnels = &DropReason::ALL[first_of_tunnels..=DestinationNotAllowed as usize];
     let fragments = &DropReason::ALL[FragmentMalformed as usize..=FragmentQueueFull as usize];

@@ -1,5 +1,5 @@
-//! The frozen mapping: `vectors/relay-v1.json`, which a second, plain implementation wrote
-//! (`vectors/relay-v1.py`; its `--check` compares the file with what it computes).
+//! The frozen mapping: `vectors/relay-v2.json`, which a second, plain implementation wrote
+//! (`vectors/relay-v2.py`; its `--check` compares the file with what it computes).
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a failed one ends the test")]
 
 mod vectors;
@@ -11,14 +11,13 @@ use anyrelay_core::config::{Prefix, PrefixLen};
 use anyrelay_core::keys::{
     Secret, packet_id_key, permutation_key, prefix_check_key, rendezvous_key,
 };
-use anyrelay_core::net::Endpoint;
-use anyrelay_core::net::Endpoint6;
-use anyrelay_core::relay::pool::permutation::{
-    Client, ClientTimestamps, CycleLimit, DecodeError, Mapped, Permutation,
-};
+use anyrelay_core::net::{Endpoint, IpEndpoint};
+use anyrelay_core::relay::mapping::{BURST, Tag};
+use anyrelay_core::relay::pool::permutation::{Mapped, Permutation};
 use anyrelay_core::relay::prefix::PrefixMap;
 use anyrelay_core::relay::rewrite::PacketIds;
-use anyrelay_core::relay::targets::{cmac, one_block};
+use anyrelay_core::relay::targets::log::{LOG, log};
+use anyrelay_core::relay::targets::rendezvous::{Rendezvous, Weighted};
 use anyrelay_core::seq::SeqNum;
 use anyrelay_core::snapshot::MAPPING_VERSION;
 use anyrelay_kit::hex::unhex;
@@ -27,7 +26,7 @@ use serde_json::Value;
 use vectors::{list, number, text};
 
 fn read_vectors() -> Value {
-    serde_json::from_str(include_str!("vectors/relay-v1.json")).unwrap()
+    serde_json::from_str(include_str!("vectors/relay-v2.json")).unwrap()
 }
 
 fn endpoint(text: &str) -> Endpoint {
@@ -39,18 +38,12 @@ fn secret(vectors: &Value) -> Secret {
     Secret::new(unhex(text(vectors, "relay_secret")).try_into().unwrap())
 }
 
-fn client(value: &Value) -> Client {
-    let Endpoint { ip, port } = endpoint(text(value, "client"));
-    let timestamps = match value["case"].as_u64() {
-        Some(0) => ClientTimestamps::Present,
-        Some(1) => ClientTimestamps::Absent,
-        other => panic!("case {other:?}"),
-    };
-    Client { timestamps, ip, port }
-}
-
 fn mapped(value: &Value) -> Mapped {
-    Mapped { tag: number(value, "tag"), port: number(value, "port"), index: number(value, "index") }
+    Mapped {
+        tag: Tag(number(value, "tag")),
+        port: number(value, "port"),
+        index: number(value, "index"),
+    }
 }
 
 #[test]
@@ -67,83 +60,84 @@ fn the_permutation_is_the_frozen_one() {
         let permutation = Permutation::new(&key, bits);
 
         let mappings = list(entry, "mappings");
-        assert_eq!(mappings.len(), 200);
-        let clients: Vec<_> = mappings.iter().map(client).collect();
-        let expected: Vec<_> = mappings.iter().map(mapped).collect();
-        let mut forward = vec![Err(CycleLimit); clients.len()];
-        permutation.forward(&clients, &mut forward);
-        assert_eq!(forward, expected.iter().copied().map(Ok).collect::<Vec<_>>());
-        let mut inverse = vec![Err(DecodeError::CycleLimit); clients.len()];
-        permutation.inverse(&expected, &mut inverse);
-        assert_eq!(inverse, clients.iter().copied().map(Ok).collect::<Vec<_>>());
-
-        for random in list(entry, "random_tags") {
-            let mut found = [Err(DecodeError::CycleLimit)];
-            permutation.inverse(&[mapped(random)], &mut found);
-            let expected = &random["found"];
-            let expected =
-                if expected.is_null() { Err(DecodeError::BadTag) } else { Ok(client(expected)) };
-            assert_eq!(found, [expected]);
+        assert_eq!(mappings.len(), 100);
+        for mappings in mappings.chunks(BURST) {
+            let clients = mappings.iter().map(|value| endpoint(text(value, "client")));
+            let clients: Vec<_> = clients.collect();
+            let expected: Vec<_> = mappings.iter().map(mapped).collect();
+            let (mut forward, mut inverse) = (Vec::new(), Vec::new());
+            permutation.forward(clients.iter().copied(), |mapped| forward.push(mapped));
+            assert_eq!(forward, expected);
+            permutation.inverse(expected.iter().copied(), |client| inverse.extend(client));
+            assert_eq!(inverse, clients);
         }
+        let mut refused = 0;
+        for random in list(entry, "random_tags") {
+            let mut found = None;
+            permutation.inverse([mapped(random)].into_iter(), |client| found = client);
+            refused += u32::from(found.is_none());
+            assert_eq!(found, random["found"].as_str().map(endpoint));
+        }
+        assert!((1..=40).contains(&refused));
     }
     assert_eq!(bits_seen, [2, 8, 9, 16]);
 }
 
 #[test]
-fn the_choice_among_targets_is_the_frozen_one() {
+fn the_logarithm_is_the_frozen_one() {
     let vectors = read_vectors();
-    for entry in list(&vectors, "rendezvous") {
-        let vip = endpoint(text(entry, "vip"));
-        let key = rendezvous_key(&secret(&vectors), vip.into()).unwrap();
-        assert_eq!(key.as_bytes()[..], unhex(text(entry, "key")));
-        let targets: Vec<_> = list(entry, "targets")
-            .iter()
-            .map(|target| endpoint(target.as_str().unwrap()))
-            .collect();
-        let rendezvous = one_block::Rendezvous::new(&key, &targets);
-        let choices = list(entry, "choices");
-        let clients: Vec<_> =
-            choices.iter().map(|choice| endpoint(text(choice, "client"))).collect();
-        let mut chosen = vec![u16::MAX; clients.len()];
-        rendezvous.choose(&clients, &mut chosen);
-        for ((choice, client), index) in choices.iter().zip(&clients).zip(chosen) {
-            for (weight, target) in list(choice, "weights").iter().zip(&targets) {
-                let expected = u64::from_str_radix(weight.as_str().unwrap(), 16).unwrap();
-                assert_eq!(rendezvous.weight(*client, *target), expected);
-            }
-            assert_eq!(rendezvous.targets()[usize::from(index)], endpoint(text(choice, "target")));
-        }
+    let table: Vec<u32> = serde_json::from_value(vectors["log_table"].clone()).unwrap();
+    assert_eq!(table, LOG);
+    assert!(list(&vectors, "logs").len() > 60);
+    for vector in list(&vectors, "logs") {
+        assert_eq!(log(hash(&vector["hash"])), number::<u32>(vector, "log"), "{vector}");
     }
 }
 
-/// The endpoint of a text that is one of IPv6.
-fn endpoint6(text: &str) -> Endpoint6 {
-    text.parse::<std::net::SocketAddrV6>().unwrap().into()
+/// A hash of the vectors, in hex.
+fn hash(value: &Value) -> u64 {
+    u64::from_str_radix(value.as_str().unwrap(), 16).unwrap()
+}
+
+/// An endpoint of either family.
+fn ip_endpoint(value: &Value) -> IpEndpoint {
+    value.as_str().unwrap().parse::<SocketAddr>().unwrap().into()
 }
 
 #[test]
-fn the_choice_among_ipv6_targets_is_the_frozen_one() {
+fn the_choice_among_targets_is_the_frozen_one() {
     let vectors = read_vectors();
-    let entries = list(&vectors, "rendezvous6");
-    assert_eq!(entries.len(), 4);
+    let entries = list(&vectors, "rendezvous");
+    assert_eq!(entries.len(), 9);
     for entry in entries {
         let vip: SocketAddr = text(entry, "vip").parse().unwrap();
         let key = rendezvous_key(&secret(&vectors), vip).unwrap();
         assert_eq!(key.as_bytes()[..], unhex(text(entry, "key")));
-        let targets = list(entry, "targets").iter();
-        let targets: Vec<_> = targets.map(|target| endpoint6(target.as_str().unwrap())).collect();
-        let rendezvous = cmac::Rendezvous::new(&key, &targets);
-        assert_eq!(list(entry, "choices").len(), 40);
-        for choice in list(entry, "choices") {
-            let client: SocketAddr = text(choice, "client").parse().unwrap();
-            assert_eq!(client.is_ipv6(), vip.is_ipv6());
-            let chosen = rendezvous.targets()[usize::from(rendezvous.choose(client.into()))];
-            let weight = |target| rendezvous.weight(client.into(), target);
-            assert_eq!(chosen, endpoint6(text(choice, "target")));
-            for (expected, target) in list(choice, "weights").iter().zip(&targets) {
-                let expected = u64::from_str_radix(expected.as_str().unwrap(), 16).unwrap();
-                assert_eq!(weight(*target), expected);
+        let weights: Vec<u16> = serde_json::from_value(entry["weights"].clone()).unwrap();
+        let targets: Vec<_> = list(entry, "targets").iter().map(ip_endpoint).collect();
+        let weighted = |weight: &dyn Fn(u16) -> u16| {
+            let targets = targets.iter().zip(&weights);
+            let weighted =
+                targets.map(|(target, own)| Weighted { target: *target, weight: weight(*own) });
+            Rendezvous::new(&key, &weighted.collect::<Vec<_>>())
+        };
+        let (equal, unequal) = (weighted(&|_| 1), weighted(&|own| own));
+        let choices = list(entry, "choices");
+        assert_eq!(choices.len(), 40);
+        let clients: Vec<_> = choices.iter().map(|choice| ip_endpoint(&choice["client"])).collect();
+        let (mut chosen, mut chosen_by_weight) = ([u16::MAX; 40], [u16::MAX; 40]);
+        equal.choose(&clients, &mut chosen);
+        unequal.choose(&clients, &mut chosen_by_weight);
+        for (lane, choice) in choices.iter().enumerate() {
+            let vectors = list(choice, "hashes").iter().zip(list(choice, "logs"));
+            for ((expected, expected_log), target) in vectors.zip(&targets) {
+                assert_eq!(equal.hash(clients[lane], *target), Some(hash(expected)));
+                assert_eq!(u64::from(log(hash(expected))), expected_log.as_u64().unwrap());
             }
+            let chosen = equal.targets()[usize::from(chosen[lane])];
+            assert_eq!(chosen, ip_endpoint(&choice["target"]));
+            let chosen = unequal.targets()[usize::from(chosen_by_weight[lane])];
+            assert_eq!(chosen, ip_endpoint(&choice["weighted"]));
         }
     }
 }

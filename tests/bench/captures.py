@@ -4,8 +4,8 @@
     captures.py FOLDER            writes min.in.pcap, min.out.pcap, 1514.in.pcap, 1514.out.pcap
     captures.py FOLDER --freeze   also writes their digests to captures.sha256 beside this script
 
-Each has 65,536 packets of as many connections, four kinds in equal parts: to the target and to the
-client, with and without client timestamps (cases 0 and 1). The expected output does not come from
+Each has 65,536 packets of as many connections: half of them to the target, with and without
+timestamps in equal parts, and half to the client. The expected output does not come from
 the POP's code: it is computed here by docs/protocol.md, with checksums in full, and compared with
 the results of the fixtures' spec.py and scapy for a part of the packets. Exit 1 when a capture
 differs from the frozen one. Needs Debian's python3-scapy and python3-numpy.
@@ -22,7 +22,8 @@ import numpy as np
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "fixtures"))
 
-from spec import CASE_0, CASE_1, VECTORS, Segment, Service, ethernet, timestamps  # noqa: E402
+from packets import Segment, ethernet, timestamps  # noqa: E402
+from spec import VECTORS, Service  # noqa: E402
 
 COUNT = 65536
 SERVICE = Service("web", "203.0.113.10:443", ["198.51.100.10:8443"], pool="100.64.8.0/24", mss=1448)
@@ -71,17 +72,15 @@ def feistel(bits, values):
     return a << np.uint64(b_bits) | b
 
 
-def mapped(case, ips, ports):
-    """Egress address, port and tag of each client."""
-    bits = 32 - int(SERVICE.pool.split("/")[1])
-    size = np.uint64(VECTORS.TAGS * VECTORS.PORTS * 2**bits)
-    y = feistel(48 + bits, np.uint64(case << 48) | ips << np.uint64(16) | ports)
-    while (outside := y >= size).any():
-        y[outside] = feistel(48 + bits, y[outside])
-    tag, y = y % np.uint64(VECTORS.TAGS) + np.uint64(1), y // np.uint64(VECTORS.TAGS)
-    port, index = y % np.uint64(VECTORS.PORTS) + np.uint64(1024), y // np.uint64(VECTORS.PORTS)
-    first = VECTORS.endpoint(SERVICE.pool.split("/")[0] + ":0")[0]
-    return index + np.uint64(first), port, tag
+def mapped(ips, ports):
+    """Egress address and port of each client, and the TSval of its segments."""
+    first, length = SERVICE.pool.split("/")
+    bits = 32 - int(length)
+    y = feistel(46 + bits, ips << np.uint64(16) | ports)
+    index, r = y & np.uint64(2**bits - 1), y >> np.uint64(bits)
+    port, tag = r % np.uint64(64512) + np.uint64(1024), r // np.uint64(64512) + np.uint64(1)
+    first = VECTORS.endpoint(first + ":0")[0]
+    return index + np.uint64(first), port, tag << np.uint64(1) | np.uint64(1)
 
 
 # --- Frames, a matrix of bytes for each kind -----------------------------------------------------
@@ -164,20 +163,22 @@ def segment(number, data_len, options):
 
 
 def make_kind(kind, numbers, data_len):
-    """Input and output frames of one kind: 0, 1 up in cases 0, 1; 2, 3 down."""
-    case = kind % 2
+    """Input and output frames of one kind: 0 up, 1 up without timestamps, 2 and 3 down."""
     ips, ports = clients(numbers)
-    egress_ip, egress_port, tag = mapped(case, ips, ports)
+    egress_ip, egress_port, tsval = mapped(ips, ports)
     fixed = lambda text: tuple(constant(numbers, part) for part in VECTORS.endpoint(text))
     client, egress = (ips, ports), (egress_ip, egress_port)
     vip, target = fixed(SERVICE.vip), fixed(SERVICE.targets[0])
     value, echo, zero = numbers + np.uint64(1), numbers + np.uint64(70), constant(numbers, 0)
     if kind < 2:
         ends_in, ends_out = (client, vip), (egress, target)
-        stamps_in, stamps_out = ((value, echo), (tag, echo)) if case == 0 else (None, (tag, zero))
+        bare = kind == 1
+        stamps_in, stamps_out = (
+            (None, (tsval, zero)) if bare else ((value, echo), (tsval, echo))
+        )
     else:
         ends_in, ends_out = (target, egress), (vip, client)
-        stamps_in, stamps_out = (value, tag), (value, zero) if case == 0 else None
+        stamps_in, stamps_out = (value, tsval), (value, zero)
     macs_in, macs_out = (IN_MAC, NEIGHBOUR_MAC), (GATEWAY_MAC, OUT_MAC)
     rows_in = frames(numbers, macs_in, ends_in, stamps_in, TTL_IN, data_len, pad=True)
     rows_out = frames(numbers, macs_out, ends_out, stamps_out, TTL_IN - 1, data_len, pad=False)
@@ -186,14 +187,14 @@ def make_kind(kind, numbers, data_len):
 
 def compare_with_scapy(kind, number, data_len, frame_in, frame_out):
     ip, port = (int(part[0]) for part in clients(np.array([number])))
-    client, case = VECTORS.text_of((ip, port)), (CASE_0, CASE_1)[kind % 2]
+    client = VECTORS.text_of((ip, port))
     stamps = timestamps(int(number) + 1, int(number) + 70)
     sent = segment(number, data_len, stamps if kind != 1 else [])
     if kind < 2:
         came, left = sent.between(client, SERVICE.vip, TTL_IN), SERVICE.up(client, sent, TTL_IN)
     else:
-        came = SERVICE.from_target(client, sent, TTL_IN, case)
-        left = SERVICE.down(client, sent, TTL_IN, case)
+        came = SERVICE.from_target(client, sent, TTL_IN)
+        left = SERVICE.down(client, sent, TTL_IN)
     assert frame_in == ethernet(NEIGHBOUR_MAC, IN_MAC, came), (kind, number)
     assert frame_out == ethernet(OUT_MAC, GATEWAY_MAC, left, pad=False), (kind, number)
 

@@ -4,7 +4,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyrelay_core::net::{Endpoint, Family, PortIndex};
 use anyrelay_core::relay::Mode;
-use anyrelay_core::relay::mapping::{ClientSide, ClientTimestamps};
 use anyrelay_core::snapshot::Snapshot;
 use anyrelay_core::time::UnixTime;
 use anyrelay_core::tunnel::TunnelService;
@@ -58,14 +57,14 @@ pub fn up(vip: &str, port: u16, options: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// A segment of the target of the first relay to each client.
-pub fn down(snapshot: &Snapshot, timestamps: ClientTimestamps) -> Vec<Vec<u8>> {
+pub fn down(snapshot: &Snapshot) -> Vec<Vec<u8>> {
     let relay = snapshot.relays().next().unwrap();
     let segment = |(client, port)| {
         let client = Endpoint { ip: client, port }.into();
-        let mapping = relay.outward(ClientSide { client, timestamps }).unwrap();
+        let mapping = relay.outward(client).unwrap();
         let egress: Endpoint = mapping.egress.of_family().unwrap();
-        let tag = mapping.tag.unwrap().value;
-        Tcp::new((ip("198.51.100.10"), 8443), (egress.ip, egress.port), ACK).stamped(7, tag)
+        let tsval = mapping.tag.unwrap().timestamp();
+        Tcp::new((ip("198.51.100.10"), 8443), (egress.ip, egress.port), ACK).stamped(7, tsval)
     };
     clients().map(|client| received(LAN, &segment(client).datagram())).collect()
 }
@@ -84,8 +83,7 @@ pub fn down_prefix(snapshot: &Snapshot) -> Vec<Vec<u8>> {
     let target = "[2001:db8:5::1]:8443".parse().unwrap();
     let segment = |(ip, port)| {
         let client = Endpoint { ip, port }.into();
-        let side = ClientSide { client, timestamps: ClientTimestamps::Absent };
-        let egress = relay.outward(side).unwrap().egress.into();
+        let egress = relay.outward(client).unwrap().egress.into();
         Segment { ack: 2, ..Segment::new(target, egress, ACK) }
     };
     clients().map(|client| received(LAN, &segment(client).datagram())).collect()

@@ -114,11 +114,6 @@ impl PoolBits {
     pub const fn addresses(self) -> u32 {
         1 << self.0
     }
-
-    /// N: the number of combinations of tag, port and address.
-    pub const fn combinations(self) -> u64 {
-        (TAGS * PORTS) << self.0
-    }
 }
 
 /// The length of an egress prefix in bits, 32..=80.
@@ -174,6 +169,3 @@ impl fmt::Display for Prefix {
         write!(f, "{}/{}", Ipv6Addr::from_bits(self.first), self.len.0)
     }
 }
-
-const TAGS: u64 = u32::MAX as u64;
-const PORTS: u64 = 64512;

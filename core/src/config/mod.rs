@@ -211,8 +211,6 @@ pub enum Idle {
 pub struct LimitsConfig {
     /// RSTs that the POP originates, per second.
     pub rst_per_second: u32,
-    /// RSTs and ICMP errors that are sent in two variants, per second.
-    pub variant_per_second: u32,
     /// Echo replies, per second.
     pub echo_per_second: u32,
     /// ICMP errors that the POP originates, per second and kind.

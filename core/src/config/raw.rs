@@ -238,8 +238,6 @@ pub(super) enum RawIdle {
 pub(super) struct RawLimits {
     /// RSTs that the POP originates. Default: 1000. Range: 0 to 1000000000.
     pub(super) rst_per_second: i64,
-    /// RSTs and ICMP errors that are sent in two variants. Default: 1000. Range: 0 to 1000000000.
-    pub(super) variant_per_second: i64,
     /// Echo replies. Default: 1000. Range: 0 to 1000000000.
     pub(super) echo_per_second: i64,
     /// ICMP errors that the POP originates, of each kind; a tenth of it to one network, an IPv4 /24
@@ -268,7 +266,6 @@ impl Default for RawLimits {
     fn default() -> Self {
         RawLimits {
             rst_per_second: 1000,
-            variant_per_second: 1000,
             echo_per_second: 1000,
             icmp_per_second: 1000,
             icmp_forward_per_second: 1000,

@@ -75,9 +75,6 @@ fn finish<F: Frame, O: Output<F>>(
         Step::Inward(lane) => inward(egress, limits, packet, frame, lanes, lane),
         Step::TunnelData(lane) => tunnel::data(egress, limits, packet, frame, lanes, lane),
         Step::Tunnel => tunnel::segment(egress, limits, packet, frame),
-        Step::RstWithoutTimestamps => {
-            refusals::rst_without_timestamps(egress, limits, packet, frame);
-        }
         Step::Untagged => refusals::untagged(egress, limits, packet, frame),
         Step::IcmpError => icmp::error(egress, limits, packet, frame),
         Step::UnservedSyn => local::reset::unserved_syn(egress, limits, packet, frame),
@@ -109,7 +106,7 @@ fn outward<F: Frame, O: Output<F>>(
         Err(reason) => return egress.drop(packet.service, reason, frame),
     };
     if O::EXPLAINS {
-        let mapping = Mapping::new(packet.client_side(), *side, *target);
+        let mapping = Mapping::new(packet.src(), *side, *target);
         egress.note::<F>(Note::Mapped(relay.mode.name(), mapping));
     }
     if !egress.arrival.soft.pending_rsts.is_empty()
@@ -143,7 +140,7 @@ fn inward<F: Frame, O: Output<F>>(
         Ok(client) => client,
         Err(reason) => return egress.drop(packet.service, reason, frame),
     };
-    if !arrival.snapshot.is_client(&client.client) {
+    if !arrival.snapshot.is_client(client) {
         return egress.drop(packet.service, DropReason::BadTag, frame);
     }
     if O::EXPLAINS {
@@ -151,7 +148,7 @@ fn inward<F: Frame, O: Output<F>>(
         let mapping = Mapping::new(*client, side, packet.src());
         egress.note::<F>(Note::Mapped(relay.mode.name(), mapping));
     }
-    match segment::inward(packet, index, relay, client) {
+    match segment::inward(packet, &frame, index, relay, client) {
         Ok(transmit) => {
             ship(egress, limits, packet, frame, &transmit);
         }

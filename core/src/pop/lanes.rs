@@ -9,7 +9,7 @@ use arrayvec::ArrayVec;
 
 use crate::net::{IpEndpoint, ServiceIndex};
 use crate::relay::Relay;
-use crate::relay::mapping::{BURST, ClientSide, EgressSide};
+use crate::relay::mapping::{BURST, EgressSide};
 use crate::snapshot::Snapshot;
 use crate::time::UnixTime;
 use crate::tunnel::forward::{self, DataUp, OpenedTokens};
@@ -101,8 +101,8 @@ impl<I, T, U> Kind<I, Result<T, DropReason>, U> {
 #[derive(Debug)]
 pub(super) struct Lanes {
     // The second column holds the indices of the targets.
-    outward: Kind<ClientSide, Result<EgressSide, DropReason>, u16>,
-    inward: Kind<EgressSide, Result<ClientSide, DropReason>>,
+    outward: Kind<IpEndpoint, Result<EgressSide, DropReason>, u16>,
+    inward: Kind<EgressSide, Result<IpEndpoint, DropReason>>,
     tunnels: ArrayVec<ServiceIndex, BURST>,
     datagrams: ArrayVec<DataUp, BURST>,
     opened: ArrayVec<OpenedTokens, BURST>,
@@ -132,7 +132,7 @@ impl Lanes {
 
     /// Takes a lane for a client's segment.
     #[inline(always)]
-    pub fn outward(&mut self, service: ServiceIndex, client: ClientSide) -> Lane {
+    pub fn outward(&mut self, service: ServiceIndex, client: IpEndpoint) -> Lane {
         self.outward.take(service, client)
     }
 
@@ -185,7 +185,7 @@ impl Lanes {
 
     /// The client that the target's segment in `lane` maps to.
     #[inline(always)]
-    pub fn inward_at(&self, lane: Lane) -> Result<&ClientSide, DropReason> {
+    pub fn inward_at(&self, lane: Lane) -> Result<&IpEndpoint, DropReason> {
         self.inward.output(lane)
     }
 
@@ -196,8 +196,8 @@ impl Lanes {
     }
 }
 
-/// What a lane holds before it is mapped.
-const NOT_MAPPED: DropReason = DropReason::CycleLimit;
+/// What a lane holds before it is mapped, and after that where it is of no relay.
+const NOT_MAPPED: DropReason = DropReason::UnservedPort;
 
 /// Calls `each` once for each service in `lanes`, with the numbers of its lanes.
 fn for_each_service(lanes: &[ServiceIndex], mut each: impl FnMut(ServiceIndex, &[u8])) {

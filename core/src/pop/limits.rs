@@ -12,7 +12,6 @@ use crate::verdict::{DropReason, ReplyKind};
 #[derive(Debug, Default)]
 pub(super) struct Buckets {
     rst: Bucket,
-    variants: Bucket,
     echo: Bucket,
     syn_acks: BucketTable,
     keepalive_macs: BucketTable,
@@ -71,12 +70,6 @@ impl<'a> Limits<'a> {
         let service = self.buckets.syns_of_services.0.get_mut(usize::from(slot.0));
         let taken = service.is_none_or(|bucket| bucket.take(now, rates.syn_per_service_per_second));
         if taken { Ok(()) } else { Err(DropReason::RateSynService) }
-    }
-
-    /// Whether a segment or an ICMP error may be sent in two variants.
-    pub fn admit_variants(&mut self) -> bool {
-        let rate = self.rates().variant_per_second;
-        self.buckets.variants.take(self.arrival.now, rate)
     }
 
     /// Whether an ICMP error may be passed on that is about a segment between a service and

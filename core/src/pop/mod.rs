@@ -23,8 +23,6 @@ mod output;
 mod packet;
 mod relay;
 mod soft;
-#[cfg(test)]
-mod tests;
 mod tunnel;
 
 use std::sync::Arc;

@@ -73,7 +73,6 @@ pub enum Note<'a> {
     Sent(ReplyKind),
     /// A rate limit held back a frame of the POP's own.
     Withheld(ReplyKind),
-    /// The verdict on the frame, or on one of the two variants it is sent in. A frame that is sent
-    /// because of a drop is noted after it.
+    /// The verdict on the frame. A frame that is sent because of a drop is noted after it.
     Verdict(Verdict),
 }

@@ -6,7 +6,6 @@ use super::lanes::Lane;
 use crate::frame::Frame;
 use crate::net::{Endpoint, IpEndpoint, ServiceIndex};
 use crate::relay::Relay;
-use crate::relay::mapping::{ClientSide, ClientTimestamps};
 use crate::relay::rewrite::Segment;
 use crate::relay::rewrite::options::Found;
 use crate::seq::SeqNum;
@@ -52,8 +51,6 @@ pub(super) enum Step {
     Outward(Lane),
     /// A target's segment to a relay, mapped in a lane.
     Inward(Lane),
-    /// A client's RST without timestamps, in a mode where the mapping depends on them.
-    RstWithoutTimestamps,
     /// A target's segment without timestamps, in a mode where they carry the tag.
     Untagged,
     /// An agent's segment to a tunnel, whose checksum holds.
@@ -111,16 +108,6 @@ impl Packet {
             Datagram::V4(ip) => Endpoint { ip: ip.dst, port }.into(),
             Datagram::V6(ip) => Endpoint { ip: ip.header.dst, port }.into(),
         }
-    }
-
-    /// The side of a client that its segment shows.
-    #[inline(always)]
-    pub fn client_side(&self) -> ClientSide {
-        let timestamps = match self.options.timestamps {
-            Some(_) => ClientTimestamps::Present,
-            None => ClientTimestamps::Absent,
-        };
-        ClientSide { client: self.src(), timestamps }
     }
 
     /// The relay that it is of.

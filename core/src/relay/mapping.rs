@@ -1,7 +1,7 @@
 //! What an egress mode maps: client <-> egress.
 //!
 //! ```text
-//!   client side                      egress side
+//!   client                           egress side
 //!
 //!   client --> VIP    outward ==>    egress --> target
 //!   client <-- VIP    <== inward     egress <-- target
@@ -15,22 +15,36 @@ use crate::net::IpEndpoint;
 use crate::verdict::DropReason;
 
 pub use super::pool::feistel::BURST;
-pub use super::pool::permutation::ClientTimestamps;
 
-/// What a client's segment shows of its connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClientSide {
-    /// Its source.
-    pub client: IpEndpoint,
-    /// Whether it carries timestamps.
-    pub timestamps: ClientTimestamps,
-}
+/// A tag: the part of an egress side that travels in TCP timestamps, as TSval towards the target
+/// and as TSecr on the way back. It is a number of 31 bits; the lowest bit of the timestamp says
+/// whether the segment is a SYN that had no timestamps itself (`docs/protocol.md`, section 4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Tag(pub u32);
 
-impl ClientSide {
-    /// The side of `client` in a mode without a tag, where nothing depends on its timestamps.
+impl Tag {
+    /// The timestamp of a SYN of the client without timestamps: the oldest of its connection.
     #[inline(always)]
-    pub fn without_tag(client: IpEndpoint) -> Self {
-        ClientSide { client, timestamps: ClientTimestamps::Absent }
+    pub fn of_bare_syn(self) -> u32 {
+        self.0 << 1
+    }
+
+    /// The timestamp of every other segment of the client.
+    #[inline(always)]
+    pub fn timestamp(self) -> u32 {
+        self.0 << 1 | 1
+    }
+
+    /// The tag in a timestamp.
+    #[inline(always)]
+    pub fn of_timestamp(timestamp: u32) -> Tag {
+        Tag(timestamp >> 1)
+    }
+
+    /// Whether a timestamp is that of a SYN without timestamps, or of the answer to one.
+    #[inline(always)]
+    pub fn is_of_bare_syn(timestamp: u32) -> bool {
+        timestamp & 1 == 0
     }
 }
 
@@ -40,8 +54,8 @@ pub struct EgressSide {
     /// The source of the client's segments as the target sees them, and so the destination of the
     /// target's.
     pub egress: IpEndpoint,
-    /// The tag, in the modes that have one: TSval towards the target, TSecr on the way back.
-    pub tag: Option<u32>,
+    /// The tag, in the modes that have one.
+    pub tag: Option<Tag>,
 }
 
 /// A client, what stands for it, and its target.
@@ -57,22 +71,12 @@ pub struct Mapping {
     pub tag: Option<Tag>,
 }
 
-/// A tag: the part of a mapping that travels in TCP timestamps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tag {
-    /// TSval towards the target, TSecr on the way back.
-    pub value: u32,
-    /// Whether the client's own segments carry timestamps.
-    pub timestamps: ClientTimestamps,
-}
-
 impl Mapping {
-    /// The mapping of two sides, one of which was mapped to the other.
+    /// The mapping of a client and its egress side, one of which was mapped to the other.
     #[inline]
-    pub fn new(client: ClientSide, egress: EgressSide, target: IpEndpoint) -> Self {
-        let ClientSide { client, timestamps } = client;
-        let EgressSide { egress, tag } = egress;
-        Mapping { client, egress, target, tag: tag.map(|value| Tag { value, timestamps }) }
+    pub fn new(client: IpEndpoint, side: EgressSide, target: IpEndpoint) -> Self {
+        let EgressSide { egress, tag } = side;
+        Mapping { client, egress, target, tag }
     }
 }
 
@@ -82,8 +86,8 @@ pub trait EgressMode: Debug {
     fn name(&self) -> &'static str;
 
     /// Maps each of `clients` into the same place of `out`.
-    fn outward(&self, clients: &[ClientSide], out: &mut [Result<EgressSide, DropReason>]);
+    fn outward(&self, clients: &[IpEndpoint], out: &mut [Result<EgressSide, DropReason>]);
 
     /// Finds the client of each of `egress` into the same place of `out`.
-    fn inward(&self, egress: &[EgressSide], out: &mut [Result<ClientSide, DropReason>]);
+    fn inward(&self, egress: &[EgressSide], out: &mut [Result<IpEndpoint, DropReason>]);
 }

@@ -24,7 +24,7 @@ use std::net::SocketAddr;
 use crate::net::{IpEndpoint, IpNet, ServiceSlot};
 use crate::verdict::DropReason;
 
-use mapping::{ClientSide, EgressMode, EgressSide, Mapping};
+use mapping::{EgressMode, EgressSide, Mapping};
 use rewrite::DatagramIds;
 use targets::Targets;
 
@@ -59,13 +59,13 @@ impl Relay {
     /// Maps one client: its egress endpoint, tag and target.
     ///
     /// # Errors
-    /// When the client cannot be mapped: [`DropReason::CycleLimit`], or
-    /// [`DropReason::UnservedPort`] where the service has no target for it.
-    pub fn outward(&self, client: ClientSide) -> Result<Mapping, DropReason> {
+    /// When the client cannot be mapped: [`DropReason::UnservedPort`], where the service has no
+    /// target for it.
+    pub fn outward(&self, client: IpEndpoint) -> Result<Mapping, DropReason> {
         let mut out = [Err(DropReason::UnservedPort)];
         self.mode.outward_burst(&[client], &mut out);
         let [egress] = out;
-        let (egress, target) = (egress?, self.targets.target(&client.client));
+        let (egress, target) = (egress?, self.targets.target(&client));
         Ok(Mapping::new(client, egress, target.ok_or(DropReason::UnservedPort)?))
     }
 
@@ -73,10 +73,9 @@ impl Relay {
     /// can be one, and `target` is its target, is not checked here.
     ///
     /// # Errors
-    /// When it stands for no client: [`DropReason::BadTag`], [`DropReason::CycleLimit`], or
-    /// [`DropReason::NotOurs`] for an address of the wrong family.
+    /// When it stands for no client: [`DropReason::BadTag`].
     pub fn inward(&self, egress: EgressSide, target: IpEndpoint) -> Result<Mapping, DropReason> {
-        let mut out = [Err(DropReason::NotOurs)];
+        let mut out = [Err(DropReason::BadTag)];
         self.mode.inward_burst(&[egress], &mut out);
         let [client] = out;
         Ok(Mapping::new(client?, egress, target))
@@ -119,7 +118,7 @@ impl Mode {
     #[inline]
     pub fn outward_burst(
         &self,
-        clients: &[ClientSide],
+        clients: &[IpEndpoint],
         out: &mut [Result<EgressSide, DropReason>],
     ) {
         self.mode().outward(clients, out);
@@ -128,7 +127,7 @@ impl Mode {
     /// Finds the client of each of `egress` into the same place of `out`, up to
     /// [`mapping::BURST`]. Whether its address can be a client's is not checked here.
     #[inline]
-    pub fn inward_burst(&self, egress: &[EgressSide], out: &mut [Result<ClientSide, DropReason>]) {
+    pub fn inward_burst(&self, egress: &[EgressSide], out: &mut [Result<IpEndpoint, DropReason>]) {
         self.mode().inward(egress, out);
     }
 }

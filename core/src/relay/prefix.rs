@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 
 use arrayvec::ArrayVec;
 
-use super::mapping::{BURST, ClientSide, EgressMode, EgressSide};
+use super::mapping::{BURST, EgressMode, EgressSide};
 use crate::config::Prefix;
 use crate::crypto::{Aes128, Cipher, CipherJob, HkdfError, Key128};
 use crate::keys::{Secret, prefix_check_key};
@@ -44,12 +44,17 @@ impl EgressMode for PrefixMode {
         "prefix"
     }
 
-    fn outward(&self, sides: &[ClientSide], out: &mut [Result<EgressSide, DropReason>]) {
-        let clients: ArrayVec<u32, BURST> = sides.iter().take(BURST).map(client).collect();
+    fn outward(&self, clients: &[IpEndpoint], out: &mut [Result<EgressSide, DropReason>]) {
+        // Others than clients of IPv4 come to no service in prefix mode.
+        let ip = |client: &IpEndpoint| match client {
+            IpEndpoint::V4(client) => client.ip,
+            IpEndpoint::V6(_) => 0,
+        };
+        let ips: ArrayVec<u32, BURST> = clients.iter().take(BURST).map(ip).collect();
         let mut addresses = [0; BURST];
-        self.0.addresses(&clients, &mut addresses);
-        for ((out, side), ip) in out.iter_mut().zip(sides).zip(addresses) {
-            match side.client {
+        self.0.addresses(&ips, &mut addresses);
+        for ((out, client), ip) in out.iter_mut().zip(clients).zip(addresses) {
+            match *client {
                 IpEndpoint::V4(Endpoint { port, .. }) => {
                     *out = Ok(EgressSide { egress: Endpoint6 { ip, port }.into(), tag: None });
                 }
@@ -58,7 +63,7 @@ impl EgressMode for PrefixMode {
         }
     }
 
-    fn inward(&self, sides: &[EgressSide], out: &mut [Result<ClientSide, DropReason>]) {
+    fn inward(&self, sides: &[EgressSide], out: &mut [Result<IpEndpoint, DropReason>]) {
         let shown = |side: &EgressSide| match side.egress {
             IpEndpoint::V4(_) => 0,
             IpEndpoint::V6(at) => self.0.shown(at.ip),
@@ -69,20 +74,11 @@ impl EgressMode for PrefixMode {
         for (((out, side), ip), address) in out.iter_mut().zip(sides).zip(clients).zip(addresses) {
             match side.egress {
                 IpEndpoint::V6(at) if at.ip == address => {
-                    *out = Ok(ClientSide::without_tag(Endpoint { ip, port: at.port }.into()));
+                    *out = Ok(Endpoint { ip, port: at.port }.into());
                 }
                 _ => *out = Err(DropReason::BadTag),
             }
         }
-    }
-}
-
-/// The address of a client. Others than those of IPv4 come to no service in prefix mode.
-#[inline]
-fn client(side: &ClientSide) -> u32 {
-    match side.client {
-        IpEndpoint::V4(client) => client.ip,
-        IpEndpoint::V6(_) => 0,
     }
 }
 

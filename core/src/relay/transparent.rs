@@ -2,7 +2,8 @@
 //!
 //! Routing must bring the answers of the targets to a POP.
 
-use super::mapping::{ClientSide, EgressMode, EgressSide};
+use super::mapping::{EgressMode, EgressSide};
+use crate::net::IpEndpoint;
 use crate::verdict::DropReason;
 
 /// A service in transparent mode.
@@ -14,15 +15,15 @@ impl EgressMode for TransparentMode {
         "transparent"
     }
 
-    fn outward(&self, clients: &[ClientSide], out: &mut [Result<EgressSide, DropReason>]) {
-        for (out, side) in out.iter_mut().zip(clients) {
-            *out = Ok(EgressSide { egress: side.client, tag: None });
+    fn outward(&self, clients: &[IpEndpoint], out: &mut [Result<EgressSide, DropReason>]) {
+        for (out, client) in out.iter_mut().zip(clients) {
+            *out = Ok(EgressSide { egress: *client, tag: None });
         }
     }
 
-    fn inward(&self, egress: &[EgressSide], out: &mut [Result<ClientSide, DropReason>]) {
+    fn inward(&self, egress: &[EgressSide], out: &mut [Result<IpEndpoint, DropReason>]) {
         for (out, side) in out.iter_mut().zip(egress) {
-            *out = Ok(ClientSide::without_tag(side.egress));
+            *out = Ok(side.egress);
         }
     }
 }

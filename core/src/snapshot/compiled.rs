@@ -218,18 +218,6 @@ impl Snapshot {
         A::tables(&self.lookups).transparent(Endpoint { ip, port })
     }
 
-    /// Makes all cycle walks of relays in pool mode reach their limit.
-    #[cfg(test)]
-    pub(crate) fn limit_cycles(&mut self) {
-        for service in &mut self.services {
-            if let Service::Relay(relay) = service
-                && let crate::relay::Mode::Pool(mode) = &mut relay.mode
-            {
-                *mode = mode.clone().endless();
-            }
-        }
-    }
-
     /// Whether `ip` is a target of a transparent service: its answers to clients pass here.
     pub fn is_passing_target(&self, ip: IpAddr) -> bool {
         self.passing_targets.binary_search(&ip).is_ok()

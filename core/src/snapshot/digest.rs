@@ -14,7 +14,7 @@ use crate::time::UnixTime;
 
 /// The version of the mapping of `relay::permutation`, `relay::prefix` and `relay::rendezvous`. A
 /// change of any needs a new one.
-pub const MAPPING_VERSION: &str = "relay-v1";
+pub const MAPPING_VERSION: &str = "relay-v2";
 
 /// SHA-256, in hex, of the canonical text of `config`, `keys` and `tenants`.
 pub(super) fn digest(

@@ -103,14 +103,10 @@ fn ways4(world: &mut World, client: u32) -> Vec<Way> {
     ways.push(("RST", WAN, Tcp::new(at, (WEB.0, 9), SYN).datagram()));
     ways.push(("SYN-ACK", WAN, Tcp::new(at, (ip("203.0.113.20"), 443), SYN).datagram()));
     // Decoded from what a target sends.
-    let mut egress = Vec::new();
-    for case in [0, 1] {
-        let (address, port, tag) = world.egress("web", case, at);
-        egress.push((address, port, tag));
-        let segment = Tcp::new(WEB_TARGET, (address, port), ACK).stamped(1, tag);
+    let (address, port, tag) = world.egress("web", at);
+    for (flags, echo) in [(ACK, tag), (SYN | ACK, tag), (SYN | ACK, tag - 1)] {
+        let segment = Tcp::new(WEB_TARGET, (address, port), flags).stamped(1, echo);
         ways.push(("decoded", LAN, segment.datagram()));
-        let syn_ack = Tcp::new(WEB_TARGET, (address, port), SYN | ACK).stamped(1, tag);
-        ways.push(("decoded", LAN, syn_ack.datagram()));
     }
     // Where a transparent target sends to.
     for target in RAW_TARGETS {
@@ -119,8 +115,8 @@ fn ways4(world: &mut World, client: u32) -> Vec<Way> {
         }
     }
     // Quoted by errors from the target's side.
-    for (address, port, tag) in egress {
-        let up = Tcp::new((address, port), WEB_TARGET, ACK).stamped(tag, 0).datagram();
+    for echo in [0, 7] {
+        let up = Tcp::new((address, port), WEB_TARGET, ACK).stamped(tag, echo).datagram();
         ways.push(("quoted by egress", LAN, frag_needed(ROUTER4, address, 1400, &up, 548)));
     }
     let up = Tcp::new(at, world.target("raw", at), ACK).datagram();

@@ -156,7 +156,7 @@ fn nothing_else_to_an_unserved_port_is_reset() {
 #[test]
 fn a_target_without_timestamps_is_refused_and_counted() {
     let mut world = World::of(&config().limit("rst_per_second", 1));
-    let (egress, port, _) = world.egress("web", 0, CLIENT);
+    let (egress, port, _) = world.egress("web", CLIENT);
     let syn_ack = Tcp::new(WEB_TARGET, (egress, port), SYN | ACK).options(&plain_syn_options(1460));
     // Others are counted only, as are those beyond the limit.
     let data = Tcp::new(WEB_TARGET, (egress, port), ACK).data(b"abc");
@@ -186,25 +186,23 @@ fn keep(world: &mut World, to: (u32, u16), flags: u8, seq: u32, ack: u32) {
     assert_eq!(world.verdict(), Verdict::Absorb(AbsorbKind::PendingRst));
 }
 
-fn egress(world: &World, case: u8) -> (u32, u16) {
-    let (egress, port, _) = world.egress("web", case, CLIENT);
+fn egress(world: &World) -> (u32, u16) {
+    let (egress, port, _) = world.egress("web", CLIENT);
     (egress, port)
 }
 
 #[test]
 fn a_refused_connection_is_told_to_the_syn() {
-    for (case, options) in [(0, linux_syn_options(1460, 7, 0)), (1, plain_syn_options(1460))] {
+    for options in [linux_syn_options(1460, 7, 0), plain_syn_options(1460)] {
         let mut world = World::new();
-        let to = egress(&world, case);
+        let to = egress(&world);
         let syn = Tcp::new(CLIENT, WEB, SYN).options(&options).numbers(1000, 0);
         world.forwarded(WAN, &syn);
         keep(&mut world, to, RST | ACK, 0, 1001);
-        // Not to another SYN, not to another client, not to a segment of the other case.
+        // Not to another SYN, not to another client, not to another service.
         world.forwarded(WAN, &syn.clone().numbers(2000, 0));
         let other = Tcp::new((CLIENT.0 + 1, CLIENT.1), WEB, SYN).options(&options);
         world.forwarded(WAN, &other.numbers(1000, 0));
-        let swapped = if case == 0 { plain_syn_options(9) } else { linux_syn_options(9, 9, 0) };
-        world.forwarded(WAN, &Tcp::new(CLIENT, WEB, SYN).options(&swapped).numbers(1000, 0));
         let many = Tcp::new(CLIENT, MANY, SYN).options(&options).numbers(1000, 0);
         world.forwarded(WAN, &many);
 
@@ -219,17 +217,15 @@ fn a_refused_connection_is_told_to_the_syn() {
 
 #[test]
 fn a_vanished_socket_is_told_to_the_segment_that_hit_it() {
-    for (case, options) in [(0, timestamps(7, 8)), (1, Vec::new())] {
+    for options in [timestamps(7, 8), Vec::new()] {
         let mut world = World::new();
-        let to = egress(&world, case);
+        let to = egress(&world);
         let data = Tcp::new(CLIENT, WEB, ACK | PSH).options(&options).data(b"abc");
         keep(&mut world, to, RST, 5000, 0);
         // Another acknowledgment, and a RST of the client's own, are not answered.
         world.forwarded(WAN, &data.clone().numbers(1, 5001));
-        if case == 0 {
-            let rst = Tcp::new(CLIENT, WEB, RST | ACK).options(&options).numbers(1, 5000);
-            world.forwarded(WAN, &rst);
-        }
+        let rst = Tcp::new(CLIENT, WEB, RST | ACK).options(&options).numbers(1, 5000);
+        world.forwarded(WAN, &rst);
         let sent = world.datagram(WAN, &data.clone().numbers(1, 5000).datagram());
         let (seen, tcp) = own_reset(&world, WAN, &sent);
         assert_eq!(endpoints(&seen, &tcp), (WEB, CLIENT));
@@ -242,7 +238,7 @@ fn a_vanished_socket_is_told_to_the_segment_that_hit_it() {
 fn a_rst_is_told_to_clients_of_its_own_service_only() {
     let mut world = World::new();
     let target = world.target("many", CLIENT);
-    let (egress, port, _) = world.egress("many", 0, CLIENT);
+    let (egress, port, _) = world.egress("many", CLIENT);
     let rst = Tcp::new(target, (egress, port), RST).numbers(5000, 0);
     assert!(world.datagram(LAN, &rst.datagram()).is_empty());
     world.forwarded(WAN, &Tcp::new(CLIENT, WEB, ACK).stamped(1, 2).numbers(1, 5000));
@@ -255,7 +251,7 @@ fn a_rst_is_told_to_clients_of_its_own_service_only() {
 #[test]
 fn what_a_rst_acknowledges_is_the_end_of_data_and_marks() {
     let mut world = World::new();
-    let to = egress(&world, 0);
+    let to = egress(&world);
     for (flags, data, length) in [
         (SYN, &b""[..], 1),
         (SYN, b"early", 6),
@@ -278,7 +274,7 @@ fn what_a_rst_acknowledges_is_the_end_of_data_and_marks() {
 #[test]
 fn a_rst_waits_for_half_a_minute() {
     let mut world = World::new();
-    let to = egress(&world, 0);
+    let to = egress(&world);
     let data = Tcp::new(CLIENT, WEB, ACK).stamped(1, 2).numbers(1, 5000);
     keep(&mut world, to, RST, 5000, 0);
     world.later(LIFETIME_MS);
@@ -300,7 +296,7 @@ fn a_rst_waits_for_half_a_minute() {
 #[test]
 fn workers_share_the_rsts() {
     let mut world = World::new();
-    let to = egress(&world, 0);
+    let to = egress(&world);
     keep(&mut world, to, RST, 5000, 0);
     let counters = Arc::new(Counters::default());
     world.workers[0] = Pop::new(world.soft.clone(), counters.clone());
@@ -312,7 +308,7 @@ fn workers_share_the_rsts() {
 #[test]
 fn a_damaged_segment_is_not_told_of_a_rst_and_leaves_it_where_it_is() {
     let mut world = World::new();
-    let to = egress(&world, 0);
+    let to = egress(&world);
     keep(&mut world, to, RST, 5000, 0);
     let data = Tcp::new(CLIENT, WEB, ACK | PSH).options(&timestamps(7, 8)).data(b"abc");
     let data = data.numbers(1, 5000).datagram();
@@ -331,59 +327,26 @@ fn a_damaged_segment_is_not_told_of_a_rst_and_leaves_it_where_it_is() {
 #[test]
 fn damaged_rsts_are_not_kept() {
     let mut world = World::new();
-    let mut rst = Tcp::new(WEB_TARGET, egress(&world, 0), RST).numbers(5000, 0).datagram();
+    let mut rst = Tcp::new(WEB_TARGET, egress(&world), RST).numbers(5000, 0).datagram();
     rst[27] ^= 1;
     assert_eq!(world.dropped(LAN, &rst), DropReason::TcpChecksum);
     assert!(world.soft.pending_rsts.is_empty());
 }
 
 #[test]
-fn a_clients_rst_without_timestamps_goes_out_in_both_cases() {
-    let mut world = World::of(&config().limit("variant_per_second", 2));
+fn a_clients_bare_rst_goes_out_once_as_a_segment_of_its_connection() {
+    let mut world = World::new();
+    let (egress, egress_port, tsval) = world.egress("web", CLIENT);
     for flags in [RST, RST | ACK] {
-        let rst = Tcp::new(CLIENT, WEB, flags).numbers(77, 88);
-        let sent = world.datagram(WAN, &rst.datagram());
-        assert_eq!(sent.len(), 2);
-        for (case, (port, frame)) in (0..).zip(&sent) {
-            let (egress, egress_port, tag) = world.egress("web", case, CLIENT);
-            let seen = Seen::frame(frame);
+        for (options, echo) in [(Vec::new(), 0), (timestamps(5, 6), 6)] {
+            let rst = Tcp::new(CLIENT, WEB, flags).numbers(77, 88).options(&options);
+            let (port, seen) = world.forwarded(WAN, &rst);
             let tcp = seen.tcp();
-            assert_eq!((*port, seen.dst_mac, seen.ttl), (LAN, LAN_GATEWAY, rst.ip.ttl - 1));
+            assert_eq!((port, seen.dst_mac, seen.ttl), (LAN, LAN_GATEWAY, rst.ip.ttl - 1));
             assert_eq!(endpoints(&seen, &tcp), ((egress, egress_port), WEB_TARGET));
             assert_eq!((tcp.flags, tcp.seq, tcp.ack), (flags, 77, 88));
-            assert_eq!(tcp.options, timestamps(tag, 0));
+            assert_eq!(tcp.options, timestamps(tsval, echo));
         }
     }
-    let rst = Tcp::new(CLIENT, WEB, RST);
-    assert_eq!(world.dropped(WAN, &rst.datagram()), DropReason::RateVariants);
-    // One with timestamps says its case, and is not limited.
-    let (_, seen) = world.forwarded(WAN, &Tcp::new(CLIENT, WEB, RST).stamped(5, 6));
-    let (egress, _, tag) = world.egress("web", 0, CLIENT);
-    assert_eq!((seen.src, seen.tcp().options), (egress, timestamps(tag, 6)));
-    // In transparent mode there is but one.
     world.forwarded(WAN, &Tcp::new(CLIENT, RAW, RST));
-}
-
-#[test]
-fn what_drops_both_variants_is_counted_and_told_once() {
-    let mut world = World::new();
-    let rst = Tcp::new(CLIENT, WEB, RST);
-    let expired = rst.clone().edit(|rst| rst.ip.ttl = 1);
-    assert_eq!(world.datagram(WAN, &expired.datagram()).len(), 1);
-    let big = rst.data(&[0; 1450]);
-    assert_eq!(world.datagram(WAN, &big.datagram()).len(), 1);
-    for reason in [DropReason::TtlExceeded, DropReason::TooBig] {
-        assert_eq!(world.drops(WAN, reason), 1);
-    }
-}
-
-#[test]
-fn without_a_buffer_the_second_variant_still_goes() {
-    let mut world = World::new();
-    world.out.frames_left = Some(0);
-    let sent = world.datagram(WAN, &Tcp::new(CLIENT, WEB, RST).datagram());
-    assert_eq!(world.drops(WAN, DropReason::NoBuffer), 1);
-    let (egress, ..) = world.egress("web", 1, CLIENT);
-    let [(LAN, frame)] = &sent[..] else { panic!("{sent:02x?}") };
-    assert_eq!(Seen::frame(frame).src, egress);
 }

@@ -25,8 +25,7 @@ fn checked(world: &mut World, port: PortIndex, frame: &[u8]) -> usize {
 
 /// One frame of each kind that gives an output.
 fn samples(world: &World) -> Vec<(PortIndex, Vec<u8>)> {
-    let (egress, port, tag) = world.egress("web", 0, CLIENT);
-    let (egress_1, port_1, tag_1) = world.egress("web", 1, CLIENT);
+    let (egress, port, tag) = world.egress("web", CLIENT);
     let target = world.target("raw", CLIENT);
     let up = Tcp::new(CLIENT, WEB, ACK).stamped(1, 2).data(b"data!");
     let down = Tcp::new(WEB_TARGET, (egress, port), ACK).stamped(1, tag).data(b"data!");
@@ -53,7 +52,7 @@ fn samples(world: &World) -> Vec<(PortIndex, Vec<u8>)> {
         frame(LAN, quote(&up, WAN)),
         frame(LAN, quote(&up.clone().options(&[]), WAN)),
         frame(LAN, down.datagram()),
-        frame(LAN, Tcp::new(WEB_TARGET, (egress_1, port_1), ACK).stamped(1, tag_1).datagram()),
+        frame(LAN, Tcp::new(WEB_TARGET, (egress, port), SYN | ACK).stamped(1, tag - 1).datagram()),
         frame(LAN, Tcp::new(target, CLIENT, ACK).datagram()),
         frame(LAN, Tcp::new(WEB_TARGET, (egress, port), SYN | ACK).datagram()),
         (WAN, ethernet([0xff; 6], WAN_GATEWAY, None, 0x0806, &request)),

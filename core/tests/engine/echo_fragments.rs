@@ -64,7 +64,7 @@ fn other_fragments_are_refused() {
     let mut world = World::new();
     let request = icmp(8, 0, [1, 2, 3, 4], &PAYLOAD);
     let error = icmp(3, 1, [0; 4], &PAYLOAD);
-    let (egress, ..) = world.egress("web", 0, CLIENT);
+    let (egress, ..) = world.egress("web", CLIENT);
     let mut options = Ipv4Header::new(CLIENT.0, WEB.0);
     (options.protocol, options.fragment, options.options) = (1, 0x2000, vec![148, 4, 0, 0]);
     let refused = [

@@ -2,11 +2,11 @@
 //! traffic, grouping into bursts, number of workers, restarts and clock, give the same output from
 //! the IP header on to the same frame.
 //!
-//! To see that this can fail, give a POP a memory. A mutant that must not pass: in `pop.rs` add to
-//! `Pop` a `HashMap<(u32, u16), Case>`, hand it to `Run`, and let `read_client` (`pop/ingress.rs`)
-//! put in the case of every segment with timestamps and take the remembered one for a segment
-//! without. That is what a relay with connection state would do, and what breaks when the next
-//! segment meets another POP. The test then names the seed, the run and the frames that differ.
+//! To see that this can fail, give a POP a memory. A mutant that must not pass: in `pop/burst.rs`
+//! add to `Scratch` a set of the clients whose segments had timestamps, and let `segment::outward`
+//! set the low bit of a bare segment of a client that is not in it to 0. That is what a relay with
+//! connection state would do, and what breaks when the next segment meets another POP. The test
+//! then names the seed, the run and the frames that differ.
 //!
 //! `ANYRELAY_SEED=N` runs one seed, `ANYRELAY_FULL=1` many.
 

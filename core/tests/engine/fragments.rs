@@ -15,17 +15,15 @@ fn world(wan: u16, lan: u16) -> World {
 fn segments(world: &World, number: u16, len: usize) -> Vec<(PortIndex, Tcp)> {
     let client = (CLIENT.0 + u32::from(number) * 7, CLIENT.1.wrapping_add(number * 3) | 1);
     let data: Vec<u8> = (0..len).map(|at| (at * 31 + at / 256) as u8).collect();
-    let down = |case: u8| {
-        let (egress, port, tag) = world.egress("web", case, client);
-        Tcp::new(WEB_TARGET, (egress, port), ACK).stamped(1, tag)
-    };
+    let (egress, port, tag) = world.egress("web", client);
+    let down = |flags, echo| Tcp::new(WEB_TARGET, (egress, port), flags).stamped(1, echo);
     let target = world.target("raw", client);
     let segments = [
         (WAN, Tcp::new(client, WEB, ACK).stamped(1, 2)),
         (WAN, Tcp::new(client, WEB, ACK)),
         (WAN, Tcp::new(client, RAW, ACK)),
-        (LAN, down(0)),
-        (LAN, down(1)),
+        (LAN, down(ACK, tag)),
+        (LAN, down(SYN | ACK, tag - 1)),
         (LAN, Tcp::new(target, client, ACK)),
     ];
     let segments = (0u32..).zip(segments).map(|(at, (port, segment))| {

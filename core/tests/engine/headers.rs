@@ -18,7 +18,7 @@ fn own_icmp(sent: &[(anyrelay_core::net::PortIndex, Vec<u8>)]) -> (Seen, (u8, u8
 #[test]
 fn ttl_that_runs_out_is_told_to_the_sender() {
     let mut world = World::new();
-    let (egress, port, tag) = world.egress("web", 0, CLIENT);
+    let (egress, port, tag) = world.egress("web", CLIENT);
     let up = Tcp::new(CLIENT, WEB, ACK).stamped(1, 2).data(b"abc");
     let down = Tcp::new(WEB_TARGET, (egress, port), ACK).stamped(1, tag).data(b"abc");
     let raw = Tcp::new(CLIENT, RAW, ACK);
@@ -100,7 +100,7 @@ fn own_errors_are_limited_and_drops_are_counted_all_the_same() {
     assert_eq!(world.counters.replies(ReplyKind::FragmentationNeeded), 1);
     assert_eq!(world.counters.withheld(ReplyKind::FragmentationNeeded), 0);
     // Targets are few, and send to all clients.
-    let (egress, port, tag) = world.egress("web", 0, CLIENT);
+    let (egress, port, tag) = world.egress("web", CLIENT);
     let down = sized(&Tcp::new(WEB_TARGET, (egress, port), ACK).stamped(1, tag), 1501).datagram();
     let answers: usize = (0..30).map(|_| world.datagram(LAN, &down).len()).sum();
     assert_eq!(answers, 19);
@@ -125,12 +125,10 @@ fn what_does_not_fit_is_told_with_the_mtu_that_does() {
     assert_too_big(&mut world, WAN, &cases);
 
     let mut world = World::of(&config().setting("wan", "mtu", 1400));
-    let down = |case| {
-        let (egress, port, tag) = world.egress("web", case, CLIENT);
-        Tcp::new(WEB_TARGET, (egress, port), ACK).stamped(1, tag)
-    };
-    // In case 1 twelve bytes go, so that more fits.
-    let cases = [(down(0), 1400), (down(1), 1412)];
+    let (egress, port, tag) = world.egress("web", CLIENT);
+    let down = |flags, echo| Tcp::new(WEB_TARGET, (egress, port), flags).stamped(1, echo);
+    // From the answer to a bare SYN twelve bytes go, so that more fits.
+    let cases = [(down(ACK, tag), 1400), (down(SYN | ACK, tag - 1), 1412)];
     assert_too_big(&mut world, LAN, &cases);
 }
 
@@ -158,18 +156,18 @@ fn assert_too_big(world: &mut World, side: anyrelay_core::net::PortIndex, cases:
 fn ipv4_options_go_whatever_happens_to_the_tcp_options() {
     let mut world = World::new();
     let up = |options: &[u8]| Tcp::new(CLIENT, WEB, ACK).options(options).data(b"data!");
-    let down = |world: &World, case, options: fn(u32) -> Vec<u8>| {
-        let (egress, port, tag) = world.egress("web", case, CLIENT);
-        Tcp::new(WEB_TARGET, (egress, port), ACK).options(&options(tag)).data(b"data!")
+    let (egress, port, tag) = world.egress("web", CLIENT);
+    let down = |flags, options: &[u8]| {
+        Tcp::new(WEB_TARGET, (egress, port), flags).options(options).data(b"data!")
     };
     let late = |tag| [vec![3, 3, 7, 1], timestamps(9, tag)].concat();
     let segments = [
         (WAN, up(&timestamps(1, 2))),
         (WAN, up(&[])),
         (WAN, up(&[1, 1, 5, 18, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16])),
-        (LAN, down(&world, 0, |tag| timestamps(9, tag))),
-        (LAN, down(&world, 1, |tag| timestamps(9, tag))),
-        (LAN, down(&world, 1, late)),
+        (LAN, down(ACK, &timestamps(9, tag))),
+        (LAN, down(SYN | ACK, &timestamps(9, tag - 1))),
+        (LAN, down(SYN | ACK, &late(tag - 1))),
     ];
     for (side, segment) in segments {
         let (_, plain) = world.forwarded(side, &segment);
@@ -205,7 +203,7 @@ fn source_routes_and_lying_ipv4_options_are_refused() {
 #[test]
 fn padding_is_cut() {
     let mut world = World::new();
-    let (egress, port, tag) = world.egress("web", 1, CLIENT);
+    let (egress, port, tag) = world.egress("web", CLIENT);
     for (side, segment) in [
         (WAN, Tcp::new(CLIENT, WEB, ACK)),
         (LAN, Tcp::new(WEB_TARGET, (egress, port), ACK).stamped(3, tag)),
@@ -238,9 +236,9 @@ fn a_port_with_a_vlan_takes_and_sends_its_tag_only() {
         seen.tcp();
     }
     // The way down is tagged, with and without twelve bytes less.
-    for case in [0, 1] {
-        let (egress, port, tag) = world.egress("web", case, CLIENT);
-        let down = Tcp::new(WEB_TARGET, (egress, port), ACK).stamped(3, tag);
+    let (egress, port, tag) = world.egress("web", CLIENT);
+    for (flags, echo) in [(ACK, tag), (SYN | ACK, tag - 1)] {
+        let down = Tcp::new(WEB_TARGET, (egress, port), flags).stamped(3, echo);
         let (_, seen) = world.forwarded(LAN, &down);
         assert_eq!(seen.vlan, Some(7));
     }

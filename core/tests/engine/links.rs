@@ -193,7 +193,7 @@ fn several_gateways_share_the_clients() {
     let macs = [WAN_GATEWAY, [2, 0, 0, 0, 1, 3], [2, 0, 0, 0, 1, 4]];
     let down = |world: &World, number: u32| {
         let client = (CLIENT.0 + number, CLIENT.1);
-        let (egress, port, tag) = world.egress("web", 0, client);
+        let (egress, port, tag) = world.egress("web", client);
         Tcp::new(WEB_TARGET, (egress, port), ACK).stamped(3, tag)
     };
     let spread = |world: &mut World| {
@@ -241,7 +241,7 @@ fn a_target_on_the_link_is_reached_directly() {
 fn a_client_on_the_link_is_reached_directly() {
     let mut world = World::new();
     let client = (ip("192.0.2.99"), 5555);
-    let (egress, port, tag) = world.egress("web", 1, client);
+    let (egress, port, tag) = world.egress("web", client);
     let down = Tcp::new(WEB_TARGET, (egress, port), ACK).stamped(3, tag);
     let sent = world.datagram(LAN, &down.datagram());
     assert_eq!(seen_arp(&sent[0].1).4.1, client.0);

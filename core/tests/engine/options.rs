@@ -18,7 +18,7 @@ fn mss_of(options: &[u8]) -> u16 {
 }
 
 #[test]
-fn mss_is_clamped_both_ways_and_lessened_for_case_1() {
+fn mss_is_clamped_both_ways_and_lessened_for_bare_syns() {
     let mut clamped = World::of(&config().setting("web", "mss", 1400));
     let mut free = World::new();
     for (world, clamp) in [(&mut clamped, 1400), (&mut free, 1460)] {
@@ -29,10 +29,10 @@ fn mss_is_clamped_both_ways_and_lessened_for_case_1() {
             assert_eq!(mss_of(&up), want);
             let up = options_up(world, &syn.options(&plain_syn_options(mss)));
             assert_eq!(mss_of(&up), want, "the target counts its own timestamps");
-            for (case, less) in [(0, 0), (1, 12)] {
-                let (egress, port, tag) = world.egress("web", case, CLIENT);
+            let (egress, port, tag) = world.egress("web", CLIENT);
+            for (echo, less) in [(tag, 0), (tag - 1, 12)] {
                 let syn_ack = Tcp::new(WEB_TARGET, (egress, port), SYN | ACK);
-                let syn_ack = syn_ack.options(&linux_syn_options(mss, 5, tag));
+                let syn_ack = syn_ack.options(&linux_syn_options(mss, 5, echo));
                 assert_eq!(mss_of(&options_down(world, &syn_ack)), want - less);
             }
         }
@@ -66,7 +66,7 @@ fn what_does_not_survive_is_taken_out() {
             let option = if doomed { [1; 6] } else { [kind, 6, 1, 2, 3, 4] };
             [before, option.to_vec(), vec![1, 1]].concat()
         };
-        let (egress, port, tag) = world.egress("web", 0, CLIENT);
+        let (egress, port, tag) = world.egress("web", CLIENT);
         let syn = Tcp::new(CLIENT, WEB, SYN).options(&with(timestamps(5, 6)));
         assert_eq!(options_up(&mut world, &syn), want(timestamps(tag, 6)));
         let syn = Tcp::new(CLIENT, RAW, SYN).options(&with(timestamps(5, 6)));
@@ -90,9 +90,9 @@ fn what_does_not_survive_is_taken_out() {
 }
 
 #[test]
-fn sack_blocks_are_cut_to_what_fits_in_case_1() {
+fn sack_blocks_of_a_bare_segment_are_cut_to_what_fits() {
     let mut world = World::new();
-    let (.., tag) = world.egress("web", 1, CLIENT);
+    let (.., tag) = world.egress("web", CLIENT);
     let blocks = |count: u8| -> Vec<u8> { (0..8 * count).collect() };
     for count in 1..=4u8 {
         let sack = [vec![1, 1, 5, 2 + 8 * count], blocks(count)].concat();
@@ -104,7 +104,7 @@ fn sack_blocks_are_cut_to_what_fits_in_case_1() {
         };
         assert_eq!(up, [timestamps(tag, 0), kept].concat());
     }
-    // In case 0 nothing is cut.
+    // Where nothing is inserted nothing is cut.
     let sack = [timestamps(1, 2), vec![1, 1, 5, 26], blocks(3)].concat();
     let up = options_up(&mut world, &Tcp::new(CLIENT, WEB, ACK).options(&sack));
     assert_eq!(up[12..], sack[12..]);
@@ -113,14 +113,14 @@ fn sack_blocks_are_cut_to_what_fits_in_case_1() {
 #[test]
 fn a_full_syn_is_cleared_before_room_is_looked_for() {
     let mut world = World::new();
-    let (.., tag) = world.egress("web", 1, CLIENT);
+    let (.., tag) = world.egress("web", CLIENT);
     // MSS, window scale, SACK permitted, and 24 bytes of MPTCP and Fast Open with NOPs between.
     let mut options = plain_syn_options(1460);
     options.extend([30, 12, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
     options.extend([34, 10, 1, 2, 3, 4, 5, 6, 7, 8, 1, 1]);
     options.extend([1; 4]);
     let up = options_up(&mut world, &Tcp::new(CLIENT, WEB, SYN).options(&options));
-    assert_eq!(up, [timestamps(tag, 0), vec![2, 4, 5, 180, 4, 2, 3, 3, 7, 1, 1, 1]].concat());
+    assert_eq!(up, [timestamps(tag - 1, 0), vec![2, 4, 5, 180, 4, 2, 3, 3, 7, 1, 1, 1]].concat());
     // What survives and still leaves no room is refused.
     let full = [vec![77, 32], vec![0; 30]].concat();
     let syn = Tcp::new(CLIENT, WEB, SYN).options(&full);
@@ -130,8 +130,7 @@ fn a_full_syn_is_cleared_before_room_is_looked_for() {
 #[test]
 fn timestamps_are_rewritten_wherever_they_stand() {
     let mut world = World::new();
-    let (egress, port, tag) = world.egress("web", 0, CLIENT);
-    let (egress_1, port_1, tag_1) = world.egress("web", 1, CLIENT);
+    let (egress, port, tag) = world.egress("web", CLIENT);
     for at in 0..=30usize {
         let place = |value: u32, echo: u32| {
             let mut options = vec![1; 40];
@@ -142,21 +141,22 @@ fn timestamps_are_rewritten_wherever_they_stand() {
         assert_eq!(options_up(&mut world, &data.data(b"abc")), place(tag, 0xf1f2_f3f4));
         let data = Tcp::new(WEB_TARGET, (egress, port), ACK).options(&place(0xf1f2_f3f4, tag));
         assert_eq!(options_down(&mut world, &data), place(0xf1f2_f3f4, 0));
-        let data = Tcp::new(WEB_TARGET, (egress_1, port_1), ACK).options(&place(9, tag_1));
-        let left = options_down(&mut world, &data.data(b"abc"));
+        let syn_ack = Tcp::new(WEB_TARGET, (egress, port), SYN | ACK).options(&place(9, tag - 1));
+        let left = options_down(&mut world, &syn_ack.data(b"abc"));
         assert!(left.iter().all(|byte| *byte == 1), "{at}: {left:?}");
     }
 }
 
 #[test]
-fn what_stands_after_the_timestamps_stays_in_case_1() {
+fn what_stands_after_the_timestamps_stays_when_they_go() {
     let mut world = World::new();
-    let (egress, port, tag) = world.egress("web", 1, CLIENT);
+    let (egress, port, tag) = world.egress("web", CLIENT);
     let sack: Vec<u8> = [vec![1, 1, 5, 10], vec![9; 8]].concat();
-    for options in
-        [[timestamps(9, tag), sack.clone()].concat(), [sack.clone(), timestamps(9, tag)].concat()]
-    {
-        let segment = Tcp::new(WEB_TARGET, (egress, port), ACK).options(&options);
+    for options in [
+        [timestamps(9, tag - 1), sack.clone()].concat(),
+        [sack.clone(), timestamps(9, tag - 1)].concat(),
+    ] {
+        let segment = Tcp::new(WEB_TARGET, (egress, port), SYN | ACK).options(&options);
         let left = options_down(&mut world, &segment);
         let without_nops: Vec<_> = left.into_iter().filter(|byte| *byte != 1).collect();
         assert_eq!(without_nops, sack[2..]);
@@ -166,7 +166,7 @@ fn what_stands_after_the_timestamps_stays_in_case_1() {
 #[test]
 fn lying_and_contradicting_options_are_refused() {
     let mut world = World::new();
-    let (egress, port, tag) = world.egress("web", 0, CLIENT);
+    let (egress, port, tag) = world.egress("web", CLIENT);
     let twice = [timestamps(1, tag), timestamps(2, tag.wrapping_add(1))].concat();
     for lying in [
         &[8, 0, 0, 0][..],

@@ -7,12 +7,11 @@ use anyrelay_core::verdict::DropReason;
 use crate::*;
 
 /// A frame that is dropped, and for which reason; `None` for reasons that no frame of the engine's
-/// own has: those of the data plane, and the cycle walk beyond its limit, which no config can bring
-/// about (`pop::tests` shows it with a mapping made for it).
+/// own has: those of the data plane.
 fn dropped_for(reason: DropReason) -> Option<(World, PortIndex, Vec<u8>)> {
     use DropReason::*;
     let world = World::new();
-    let (egress, port, tag) = world.egress("web", 0, CLIENT);
+    let (egress, port, tag) = world.egress("web", CLIENT);
     let up = Tcp::new(CLIENT, WEB, ACK).stamped(1, 2);
     let down = Tcp::new(WEB_TARGET, (egress, port), ACK).stamped(1, tag);
     let big = up.clone().data(&[0; 1460]);
@@ -91,7 +90,6 @@ fn dropped_for(reason: DropReason) -> Option<(World, PortIndex, Vec<u8>)> {
             Some((World::of(&learning_config()), WAN, to_client(&up.datagram())))
         }
         RateRst => limited("rst_per_second", &Tcp::new(CLIENT, (WEB.0, 9), SYN).datagram()),
-        RateVariants => limited("variant_per_second", &Tcp::new(CLIENT, WEB, RST).datagram()),
         RateEcho => {
             let request = icmp(8, 0, [0; 4], &[]);
             let request =
@@ -108,8 +106,8 @@ fn dropped_for(reason: DropReason) -> Option<(World, PortIndex, Vec<u8>)> {
             )
         }
         NoRoom => wan(to_client(&up.options(&[]).datagram())),
-        NoBuffer => wan(to_client(&Tcp::new(CLIENT, WEB, RST).datagram())),
-        CycleLimit | NotContiguous | EgressQueueFull | TxFull => None,
+        NoBuffer => wan(to_client(&big.edit(|segment| segment.ip.fragment = 0).datagram())),
+        NotContiguous | EgressQueueFull | TxFull => None,
         // Those of tunnels, to be met where there is one.
         _ => None,
     }
@@ -121,7 +119,7 @@ fn has_service(reason: DropReason) -> bool {
     matches!(
         reason,
         SourceNotAllowed | SynAckFromClient | SynFromTarget | TargetWithoutTimestamps | BadTag
-    ) || matches!(reason, TtlExceeded | TooBig | OptionsFull | RateVariants | NoRoom | NoBuffer)
+    ) || matches!(reason, TtlExceeded | TooBig | OptionsFull | NoRoom | NoBuffer)
         || matches!(
             reason,
             NoRoute | NeighbourUnresolved | RateSynPrefix | RateSynService | RateIcmp
@@ -168,5 +166,5 @@ fn every_reason_is_hit_and_counted_once() {
     // Those of reassembly are the reassembly table's and the workers'.
     let fragments = FragmentMalformed as usize..=FragmentQueueFull as usize;
     missed.retain(|reason| !fragments.contains(&(*reason as usize)));
-    assert_eq!(missed, [CycleLimit, NotContiguous, EgressQueueFull, TxFull]);
+    assert_eq!(missed, [NotContiguous, EgressQueueFull, TxFull]);
 }

@@ -77,7 +77,7 @@ fn connections_that_exist_go_on() {
     let mut world = limited(1, 1);
     assert_eq!(syn(&mut world, CLIENT.0, CLIENT.1, WEB), Ok(()));
     assert_eq!(syn(&mut world, CLIENT.0, CLIENT.1, RAW), Ok(()));
-    let (egress, port, tag) = world.egress("web", 0, CLIENT);
+    let (egress, port, tag) = world.egress("web", CLIENT);
     for number in 1..100 {
         assert_eq!(syn(&mut world, CLIENT.0, number, WEB), Err(DropReason::RateSynPrefix));
         let elsewhere = CLIENT.0 + (u32::from(number) << 8);

@@ -162,21 +162,15 @@ pub fn check(port: PortIndex, frame: &[u8], sent: &Sent) -> Checked {
         let l3 = if word(frame, 12) == 0x8100 { 18 } else { 14 };
         let may = frame.len() > l3 + 7 && frame[l3 + 6] & 0x40 == 0;
         require(may, "fragments of what may not be fragmented")?;
-        // A RST in both variants is two datagrams, one after the other.
-        let same = |a: &(PortIndex, Vec<u8>), b: &(PortIndex, Vec<u8>)| {
-            (a.0, &a.1[26..34]) == (b.0, &b.1[26..34])
-        };
-        let wholes = sent.chunk_by(same).map(|fragments| {
-            let frames: Vec<_> = fragments.iter().map(|(_, bytes)| bytes.clone()).collect();
-            let mut whole = reassemble(&frames, 1500);
-            // The ID is the POP's own, and fragments have the reserved bit clear, as kernels make
-            // them.
-            whole[18..20].copy_from_slice(&frame[l3 + 4..l3 + 6]);
-            whole[20] |= frame[l3 + 6] & 0x80;
-            fill_header_checksum(&mut whole);
-            (fragments[0].0, whole)
-        });
-        return check_within(9000, port, frame, &wholes.collect());
+        let out = sent[0].0;
+        require(sent.iter().all(|(port, _)| *port == out), "fragments leave by several ports")?;
+        let frames: Vec<_> = sent.iter().map(|(_, bytes)| bytes.clone()).collect();
+        let mut whole = reassemble(&frames, 1500);
+        // The ID is the POP's own, and fragments have the reserved bit clear, as kernels make them.
+        whole[18..20].copy_from_slice(&frame[l3 + 4..l3 + 6]);
+        whole[20] |= frame[l3 + 6] & 0x80;
+        fill_header_checksum(&mut whole);
+        return check_within(9000, port, frame, &vec![(out, whole)]);
     }
     check_within(1500, port, frame, sent)
 }
@@ -221,8 +215,7 @@ fn check_within(mtu: u16, port: PortIndex, frame: &[u8], sent: &Sent) -> Checked
             _ => return Err("neither TCP nor ICMP"),
         }
     }
-    let variants = port == WAN && sent.iter().all(|(out, _)| *out == LAN) && sent.len() == 2;
-    require(sent.len() == 1 || variants, "more frames than one")
+    require(sent.len() == 1, "more frames than one")
 }
 
 fn check_arp(port: PortIndex, frame: &[u8], request: &[u8], sent: &Sent) -> Checked {
@@ -339,7 +332,17 @@ fn check_options(out: PortIndex, pool_mode: bool, from: &Segment<'_>, to: &Segme
         require(!after.iter().any(|o| doomed(o.0)), "an option that does not survive")?;
         let mut mss = after.iter().filter(|o| (o.0, o.2) == (2, 4));
         require(mss.all(|o| word(to.options, o.1 + 2) <= 1460), "MSS is not clamped")?;
-        return require(!pool_mode || out == WAN || stamps(&after) == 1, "a SYN without its tag");
+        if !pool_mode {
+            return Ok(());
+        }
+        let (before, _) = walk_to_tail(from.options);
+        if out == WAN {
+            let echo = before.iter().find(|o| o.0 == 8).ok_or("a SYN|ACK without a tag")?.1 + 6;
+            let kept = usize::from(long(from.options, echo) & 1 == 1);
+            return require(stamps(&after) == kept, "timestamps that the client did not ask for");
+        }
+        require(stamps(&after) == 1, "a SYN without its tag")?;
+        return check_low_bit(to, &after, stamps(&before) == 0);
     }
     let before = walk_options(from.options).ok_or("lying options are sent on")?;
     if out == LAN {
@@ -351,13 +354,9 @@ fn check_options(out: PortIndex, pool_mode: bool, from: &Segment<'_>, to: &Segme
         return require(want == to.options, "options are changed in transparent mode");
     }
     if out == LAN && stamps(&before) == 0 {
-        return require(
-            to.options[..4] == [1, 1, 8, 10] && stamps(&after) == 1,
-            "no tag is put in",
-        );
-    }
-    if out == WAN && stamps(&after) == 0 {
-        return require(stamps(&before) == 1, "a segment without a tag is mapped");
+        let inserted = to.options[..4] == [1, 1, 8, 10] && stamps(&after) == 1;
+        require(inserted && long(to.options, 8) == 0, "no tag is put in")?;
+        return check_low_bit(to, &after, false);
     }
     // In place: all but four bytes, the tag's or those of TSecr, is the same.
     let at = before.iter().find(|o| o.0 == 8).ok_or("timestamps come from nowhere")?.1;
@@ -368,7 +367,14 @@ fn check_options(out: PortIndex, pool_mode: bool, from: &Segment<'_>, to: &Segme
     expected[changed.clone()].copy_from_slice(&to.options[changed.clone()]);
     require(expected == to.options, "other options are changed")?;
     let value = long(to.options, changed.start);
-    require(if out == LAN { value != 0 } else { value == 0 }, "a tag of zero, or one that leaks")
+    require(if out == LAN { value > 1 } else { value == 0 }, "a tag of zero, or one that leaks")?;
+    if out == LAN { check_low_bit(to, &after, false) } else { Ok(()) }
+}
+
+/// The low bit of TSval is 0 in a bare SYN alone.
+fn check_low_bit(to: &Segment<'_>, walked: &[(u8, usize, usize)], bare_syn: bool) -> Checked {
+    let at = walked.iter().find(|o| o.0 == 8).ok_or("no tag")?.1 + 2;
+    require((long(to.options, at) & 1 == 0) == bare_syn, "the low bit of a tag is wrong")
 }
 
 /// Somebody's ICMP error that was sent on.

@@ -7,7 +7,6 @@ use anyrelay_core::frame::HeapFrame;
 use anyrelay_core::keys::{KeyFile, Tenants};
 use anyrelay_core::net::{Address, Endpoint, IpEndpoint, PortIndex};
 use anyrelay_core::relay::Relay;
-use anyrelay_core::relay::mapping::{ClientSide, ClientTimestamps};
 use anyrelay_core::time::Now;
 use anyrelay_core::verdict::{DropReason, Verdict};
 use anyrelay_kit::config::{self, PopConfig, mac_text, port, relay};
@@ -63,9 +62,8 @@ pub fn config() -> PopConfig {
 }
 
 /// Limits that no test reaches unless it lowers them.
-const LIMITS: [&str; 7] = [
+const LIMITS: [&str; 6] = [
     "rst_per_second",
-    "variant_per_second",
     "echo_per_second",
     "icmp_per_second",
     "icmp_forward_per_second",
@@ -221,23 +219,20 @@ impl World {
         targets.map(|target| target.of_family().unwrap()).collect()
     }
 
-    /// The egress endpoint and tag of a client of a service in pool mode.
-    pub fn egress(&self, service: &str, case: u8, client: (u32, u16)) -> (u32, u16, u32) {
-        let timestamps = match case {
-            0 => ClientTimestamps::Present,
-            _ => ClientTimestamps::Absent,
-        };
+    /// The egress endpoint of a client of a service in pool mode, and the TSval of all its segments
+    /// but a bare SYN.
+    pub fn egress(&self, service: &str, client: (u32, u16)) -> (u32, u16, u32) {
         let client = Endpoint { ip: client.0, port: client.1 }.into();
-        let mapping = self.service(service).outward(ClientSide { client, timestamps }).unwrap();
+        let mapping = self.service(service).outward(client).unwrap();
         let egress: Endpoint = mapping.egress.of_family().unwrap();
-        (egress.ip, egress.port, mapping.tag.unwrap().value)
+        (egress.ip, egress.port, mapping.tag.unwrap().timestamp())
     }
 
     /// The target of a client, chosen by the definition.
     pub fn chosen<A: Address>(&self, service: &str, client: IpEndpoint) -> (A, u16) {
         let targets = &self.service(service).targets;
-        let weight = |target: &&IpEndpoint| targets.weight(client, **target).unwrap();
-        let best = targets.all().iter().rev().max_by_key(weight).unwrap();
+        let hash = |target: &&IpEndpoint| targets.hash(client, **target).unwrap();
+        let best = targets.all().iter().rev().max_by_key(hash).unwrap();
         let best: Endpoint<A> = best.of_family().unwrap();
         (best.ip, best.port)
     }

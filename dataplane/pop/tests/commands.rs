@@ -42,9 +42,8 @@ fn usage_errors_exit_with_2_and_help_with_0() {
         &["keygen"],
         &["map", "--config", "x"],
         &["map", "--config", "x", "--client", "10.0.0.1"],
-        &["map", "--config", "x", "--client", "10.0.0.1:5", "--case", "2"],
         &["map", "--config", "x", "--client", "10.0.0.1:5", "--egress", "10.0.0.2:5"],
-        &["map", "--config", "x", "--egress", "10.0.0.1:5", "--tag", "1"],
+        &["map", "--config", "x", "--egress", "10.0.0.1:5", "--tsval", "1"],
     ] {
         let output = anyrelay(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
@@ -143,20 +142,22 @@ fn map_goes_both_ways() {
     let (code, answer) = map(&["--client", "10.1.2.3:4000"]);
     assert_eq!(code, Some(0));
     let mappings = answer["mappings"].as_array().unwrap();
-    let modes: Vec<_> =
-        mappings.iter().map(|m| (m["mode"].as_str().unwrap(), &m["case"])).collect();
-    assert_eq!(modes, [("pool", &0.into()), ("pool", &1.into()), ("transparent", &Value::Null)]);
-    assert_eq!(mappings[2]["egress"], "10.1.2.3:4000");
-    for mapping in &mappings[..2] {
-        let text = |key: &str| mapping[key].as_str().unwrap();
-        let tag = mapping["tag"].to_string();
-        let ends = ["--egress", text("egress"), "--tag", &tag, "--target", text("target")];
+    let modes: Vec<_> = mappings.iter().map(|m| m["mode"].as_str().unwrap()).collect();
+    assert_eq!(modes, ["pool", "transparent"]);
+    assert_eq!(mappings[1]["egress"], "10.1.2.3:4000");
+    assert!(mappings[1]["tsval"].is_null());
+    let text = |key: &str| mappings[0][key].as_str().unwrap();
+    let tsval = mappings[0]["tsval"].as_u64().unwrap();
+    // What a capture at the target shows: of any segment, and of a SYN without timestamps.
+    for shown in [tsval, tsval - 1] {
+        let shown = shown.to_string();
+        let ends = ["--egress", text("egress"), "--tsval", &shown, "--target", text("target")];
         let (code, back) = map(&ends);
         assert_eq!(code, Some(0), "{back}");
-        assert_eq!(back["mappings"][0], *mapping);
+        assert_eq!(back["mappings"][0], mappings[0]);
     }
-    let case = ["--client", "10.1.2.3:4000", "--service", "web", "--case", "1"];
-    assert_eq!(map(&case), (Some(0), serde_json::json!({ "mappings": [mappings[1]] })));
+    let named = ["--client", "10.1.2.3:4000", "--service", "web"];
+    assert_eq!(map(&named), (Some(0), serde_json::json!({ "mappings": [mappings[0]] })));
 }
 
 /// The config in the folder, with IPv6 on both ports and services over IPv6.
@@ -200,12 +201,12 @@ fn map_goes_both_ways_over_ipv6() {
     assert_eq!((text("mode"), text("target")), ("prefix", "[2001:db8:5::1]:8443"));
     // 10.1.2.3 precedes the check.
     assert!(text("egress").starts_with("[2001:db8:64:0:a01:203:"), "{mapping}");
-    assert!(text("egress").ends_with("]:4000") && mapping["tag"].is_null());
+    assert!(text("egress").ends_with("]:4000") && mapping["tsval"].is_null());
     let back = map(&["--egress", text("egress"), "--target", text("target")]);
     assert_eq!((back.0, &back.1["mappings"][0]), (Some(0), mapping));
 
     // Without a name, all services that the client can connect to, in the order of the file.
-    let (_, answer, _) = map(&["--client", "10.1.2.3:4000", "--case", "0"]);
+    let (_, answer, _) = map(&["--client", "10.1.2.3:4000"]);
     let modes = |answer: &Value| -> Vec<String> {
         let mappings = answer["mappings"].as_array().unwrap();
         mappings.iter().map(|mapping| mapping["mode"].as_str().unwrap().to_owned()).collect()
@@ -227,8 +228,8 @@ fn map_goes_both_ways_over_ipv6() {
         assert_eq!((code, answer["drop"].as_str()), (Some(1), Some(reason)), "{error}");
     }
     for (arguments, words) in [
-        (&["--egress", "100.64.8.1:9", "--target", "198.51.100.10:8443"][..], "give its --tag"),
-        (&["--egress", egress, "--target", target, "--tag", "1"], "leave out --tag"),
+        (&["--egress", "100.64.8.1:9", "--target", "198.51.100.10:8443"][..], "give its --tsval"),
+        (&["--egress", egress, "--target", target, "--tsval", "1"], "leave out --tsval"),
         (&["--client", "[2600::5]:4000", "--service", "web6"], "a client of its family"),
     ] {
         let (code, _, error) = map(arguments);
@@ -263,7 +264,8 @@ fn map_gives_the_reason_without_a_mapping() {
         let fixed = ["map", "--config", path.to_str().unwrap()];
         anyrelay(&[&fixed[..], arguments].concat())
     };
-    let inverse = |egress, tag, target| ["--egress", egress, "--tag", tag, "--target", target];
+    let inverse =
+        |egress, tsval, target| ["--egress", egress, "--tsval", tsval, "--target", target];
     for (arguments, reason) in [
         (inverse("100.64.8.1:2000", "0", "198.51.100.10:8443").to_vec(), "bad_tag"),
         (inverse("100.64.8.1:2000", "1", "198.51.100.10:8444").to_vec(), "unknown_target"),

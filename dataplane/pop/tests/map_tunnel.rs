@@ -175,7 +175,7 @@ fn questions_that_make_no_sense_are_usage_errors() {
         (&["--token", &token, "--agent", AGENT], "cannot be used with"),
         (&["--token", &token, "--client", "10.0.0.1:5"], "cannot be used with"),
         (&["--agent", "198.18.0.7"], "invalid"),
-        (&["--agent", AGENT, "--case", "1"], "cannot be used with"),
+        (&["--agent", AGENT, "--egress", "10.0.0.1:1"], "cannot be used with"),
         (&["--client", "10.0.0.1:5", "--tick", "1"], "cannot be used with"),
         (&["--agent", AGENT, "--service", "mail"], "no service mail; there are: both, other"),
     ] {

@@ -66,7 +66,7 @@ fn explain_prints_every_frame() {
     for part in [
         "1 1700000000.000000 edge: 198.18.0.7:40001 -> 203.0.113.10:443 [S] seq 500",
         "service web",
-        "case 0 client 198.18.0.7:40001 <-> 100.64.8.",
+        "pool client 198.18.0.7:40001 <-> 100.64.8.",
         "target 198.51.100.10:8443",
         "forward to edge",
         "out edge: 100.64.8.",
@@ -74,7 +74,7 @@ fn explain_prints_every_frame() {
         assert!(first.contains(part), "{part:?} is not in {first}");
     }
     assert!(lines[1].contains("keep pending_rst"), "{}", lines[1]);
-    assert!(lines[19].contains("drop target_without_timestamps"), "{}", lines[19]);
+    assert!(lines[27].contains("drop target_without_timestamps"), "{}", lines[27]);
     assert!(text.contains("dropped 3 tcp_checksum"), "{text}");
 }
 
@@ -83,7 +83,7 @@ fn without_explain_only_the_counters_are_printed() {
     let test = Test::new();
     let output = test.replay(&given("config.toml"), &given("in.pcap"), &[]);
     let text = stdout(&output);
-    assert!(text.starts_with("port edge: in 23 packets"), "{text}");
+    assert!(text.starts_with("port edge: in 31 packets"), "{text}");
     assert!(!text.contains("198.18.0.7"), "{text}");
 }
 
@@ -167,7 +167,7 @@ fn a_truncated_capture_is_replayed_to_its_end() {
     let input = test.write("in.pcap", file);
     let output = test.replay(&given("config.toml"), &input, &[]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("in the middle of record 23"), "{}", stderr(&output));
-    assert!(stdout(&output).contains("in 22 packets"), "{}", stdout(&output));
-    assert_eq!(test.sent(), 19);
+    assert!(stderr(&output).contains("in the middle of record 31"), "{}", stderr(&output));
+    assert!(stdout(&output).contains("in 30 packets"), "{}", stdout(&output));
+    assert_eq!(test.sent(), 23);
 }

@@ -168,7 +168,6 @@ fn limits(report: &mut Report, raw: &RawConfig) -> LimitsConfig {
     let mut rate = |key: &str, value| at_least(0, key, value);
     LimitsConfig {
         rst_per_second: rate("rst_per_second", limits.rst_per_second),
-        variant_per_second: rate("variant_per_second", limits.variant_per_second),
         echo_per_second: rate("echo_per_second", limits.echo_per_second),
         icmp_per_second: rate("icmp_per_second", limits.icmp_per_second),
         icmp_forward_per_second: rate("icmp_forward_per_second", limits.icmp_forward_per_second),

@@ -38,7 +38,6 @@ pub(crate) static GOOD: LazyLock<String> = LazyLock::new(|| {
         .other("dpdk", dpdk())
         .other("layout", Table::default().with("kind", "pipeline").with("idle", "backoff"))
         .limit("rst_per_second", 10)
-        .limit("variant_per_second", 10)
         .limit("echo_per_second", 10)
         .limit("icmp_per_second", 10)
         .limit("pending_rsts", 64)

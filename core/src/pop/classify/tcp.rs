@@ -91,11 +91,7 @@ fn from_client<F: Frame>(
     if tcp.has(tcp::SYN) {
         limits.admit_syn(relay.slot, client.ip())?;
     }
-    if packet.options.timestamps.is_none() && relay.mode.is_tagged() && tcp.has(tcp::RST) {
-        return Ok(Step::RstWithoutTimestamps);
-    }
-    let lane = lanes.outward(index, packet.client_side());
-    Ok(Step::Outward(lane))
+    Ok(Step::Outward(lanes.outward(index, client)))
 }
 
 /// A segment from a target of the relay `index`.

@@ -73,19 +73,6 @@ impl<O> Egress<'_, O> {
         self.note(Note::Withheld(kind));
     }
 
-    /// A second frame with the same contents; `None` when there is no free buffer.
-    pub fn copy<F: Frame>(&mut self, frame: &F) -> Option<F>
-    where
-        O: Output<F>,
-    {
-        let mut copy = self.out.allocate()?;
-        if !copy.append(frame.bytes().len()) {
-            return None;
-        }
-        copy.bytes_mut().copy_from_slice(frame.bytes());
-        Some(copy)
-    }
-
     /// The next hop to `dst`. Sends a query for its hardware address where one is due.
     #[inline(always)]
     pub(super) fn next_hop<F: Frame>(

@@ -15,7 +15,7 @@ use crate::frame::Frame;
 use crate::net::{Endpoint, Family, IpEndpoint, IpEndpoints, ServiceIndex, Towards};
 use crate::relay::Relay;
 use crate::relay::icmp::{ErrorRewrite, Quote, Seen, raised_mtu};
-use crate::relay::mapping::{ClientSide, ClientTimestamps, EgressSide, Mapping, Tag};
+use crate::relay::mapping::{EgressSide, Mapping, Tag};
 use crate::relay::rewrite::options::{INSERTED_LEN, OptionsRule, TimestampsOption};
 use crate::relay::rewrite::{IpRewrite, Timestamps};
 use crate::snapshot::{Destination, Snapshot, Tabled};
@@ -71,19 +71,21 @@ pub(in crate::pop) fn relay_error<F: Frame, O: Output<F>>(
     limits: &mut Limits<'_>,
     error: &QuotingError<'_>,
     frame: F,
-    index: ServiceIndex,
+    service: ServiceIndex,
     relay: &Relay,
 ) {
-    if error.to == Destination::Vip {
-        return about_inward(egress, limits, error, frame, index, relay);
-    }
-    match about_outward(egress, error, relay) {
-        Ok((mapping, rewrite)) => {
-            let towards = Towards::Clients;
-            send(egress, limits, error, frame, (index, relay), towards, &mapping, rewrite);
-        }
-        Err(reason) => egress.drop(Some(index), reason, frame),
-    }
+    let (towards, found) = match error.to {
+        Destination::Vip => (Towards::Targets, about_inward::<F, O>(egress, error, relay)),
+        _ => (Towards::Clients, about_outward::<F, O>(egress, error, relay)),
+    };
+    let (mapping, to) = match found {
+        Ok(found) => found,
+        Err(reason) => return egress.drop(Some(service), reason, frame),
+    };
+    let destination = to.destination();
+    let rewrite = QuoteRewrite { to, quote: &error.quote, client: mapping.client.ip() };
+    let transmit = Transmit { service, slot: relay.slot, towards, destination, rewrite };
+    ship(egress, limits, error.packet, frame, &transmit);
 }
 
 /// About a segment on its way to a target: for the client.
@@ -97,10 +99,11 @@ fn about_outward<F: Frame, O: Output<F>>(
     if !arrival.takes_targets() {
         return Err(DropReason::WrongSide);
     }
-    let tag = quote.timestamps().filter(|_| relay.mode.is_tagged()).map(|(value, _)| value);
-    if relay.mode.is_tagged() && tag.is_none() {
+    let timestamps = quote.timestamps().filter(|_| relay.mode.is_tagged());
+    if relay.mode.is_tagged() && timestamps.is_none() {
         return Err(DropReason::IcmpQuote);
     }
+    let tag = timestamps.map(|(value, _)| Tag::of_timestamp(value));
     let mapping = relay.inward(EgressSide { egress: quote.src(), tag }, target)?;
     let client = mapping.client;
     if !arrival.snapshot.is_client(&client) {
@@ -110,106 +113,44 @@ fn about_outward<F: Frame, O: Output<F>>(
     if relay.targets.target(&client) != Some(target) {
         return Err(error.stray(DropReason::IcmpQuote));
     }
-    let (timestamps, less) = match (mapping.tag, quote.seen()) {
-        (None, _) => (Timestamps::Keep, 0),
-        (Some(Tag { timestamps: ClientTimestamps::Absent, .. }), _) => {
-            (Timestamps::Strip, INSERTED_LEN as u32)
-        }
-        (Some(_), Seen::Timestamps(at)) => (Timestamps::SetValue(at, 0), 0),
-        (Some(_), Seen::None | Seen::CutOff) => return Err(DropReason::IcmpQuote),
+    // A segment that echoes nothing may be one into which the POP inserted its timestamps.
+    let (timestamps, less) = match (quote.seen(), timestamps) {
+        (Seen::Timestamps(_), Some((_, 0))) => (Timestamps::Strip, INSERTED_LEN as u32),
+        (Seen::Timestamps(at), Some(_)) => (Timestamps::SetValue(at, 0), 0),
+        _ => (Timestamps::Keep, 0),
     };
     let mtu = announced(egress, error, *mtu, client.ip()).map(|mtu| mtu.saturating_sub(less));
     let quote = quoted(client, relay.vip, timestamps)?;
     Ok((mapping, ErrorRewrite { quote, mtu }))
 }
 
-/// About a segment on its way to a client: for the target. Where the quote ends before it shows
-/// whether the client uses timestamps, the error goes out in both variants.
+/// About a segment on its way to a client: for the target.
 fn about_inward<F: Frame, O: Output<F>>(
     egress: &mut Egress<'_, O>,
-    limits: &mut Limits<'_>,
     error: &QuotingError<'_>,
-    frame: F,
-    index: ServiceIndex,
     relay: &Relay,
-) {
-    let (of, arrival, client) = (Some(index), egress.arrival, error.quote.dst());
+) -> Result<(Mapping, ErrorRewrite), DropReason> {
+    let QuotingError { quote, mtu, .. } = error;
+    let (arrival, client) = (egress.arrival, quote.dst());
     if !arrival.takes_clients() {
-        return egress.drop(of, DropReason::WrongSide, frame);
+        return Err(DropReason::WrongSide);
     }
     if !arrival.snapshot.is_client(&client) {
-        return egress.drop(of, DropReason::IcmpQuote, frame);
+        return Err(DropReason::IcmpQuote);
     }
-    let candidates: &[ClientTimestamps] = match (relay.mode.is_tagged(), error.quote.seen()) {
-        (false, _) | (true, Seen::None) => &[ClientTimestamps::Absent],
-        (true, Seen::Timestamps(_)) => &[ClientTimestamps::Present],
-        (true, Seen::CutOff) => &[ClientTimestamps::Present, ClientTimestamps::Absent],
-    };
-    if candidates.len() > 1 && !limits.admit_variants() {
-        return egress.drop(of, DropReason::RateVariants, frame);
-    }
-    let Some((last, others)) = candidates.split_last() else { return };
-    for timestamps in others {
-        match egress.copy(&frame) {
-            // A reason to drop one variant holds for the other: it is counted once.
-            Some(copy) => {
-                if !send_inward(egress, limits, error, copy, (index, relay), *timestamps) {
-                    return;
-                }
-            }
-            None => egress.count_drop::<F>(of, DropReason::NoBuffer),
-        }
-    }
-    send_inward(egress, limits, error, frame, (index, relay), *last);
-}
-
-/// False when the error was dropped.
-fn send_inward<F: Frame, O: Output<F>>(
-    egress: &mut Egress<'_, O>,
-    limits: &mut Limits<'_>,
-    error: &QuotingError<'_>,
-    frame: F,
-    (index, relay): (ServiceIndex, &Relay),
-    timestamps: ClientTimestamps,
-) -> bool {
-    let QuotingError { quote, mtu, .. } = error;
-    let mapping = relay.outward(ClientSide { client: quote.dst(), timestamps });
-    let mapping = match mapping {
-        Ok(mapping) => mapping,
-        Err(DropReason::CycleLimit) => {
-            egress.drop(Some(index), DropReason::CycleLimit, frame);
-            return false;
-        }
-        Err(_) => {
-            egress.drop(Some(index), DropReason::IcmpQuote, frame);
-            return false;
-        }
-    };
+    let mapping = relay.outward(client).map_err(|_| DropReason::IcmpQuote)?;
     egress.note::<F>(Note::Mapped(relay.mode.name(), mapping));
-    let (timestamps, more) = match (mapping.tag, quote.seen()) {
-        (None, _) => (Timestamps::Keep, 0),
-        (Some(Tag { value, timestamps: ClientTimestamps::Present }), seen) => match seen {
-            Seen::Timestamps(at) => (Timestamps::SetEcho(at, value), 0),
-            Seen::None | Seen::CutOff => (Timestamps::Keep, 0),
-        },
-        // The target sent the segment with the timestamps that the client did not get.
-        (Some(Tag { value, .. }), Seen::None) => {
-            let option = TimestampsOption { value: 0, echo: value };
-            (Timestamps::Insert(option), INSERTED_LEN as u32)
+    let timestamps = match (mapping.tag, quote.seen()) {
+        (Some(tag), Seen::Timestamps(at)) => Timestamps::SetEcho(at, tag.timestamp()),
+        // The target sent the SYN-ACK with the timestamps that the client did not get.
+        (Some(tag), Seen::None) if quote.is_syn() => {
+            Timestamps::Insert(TimestampsOption { value: 0, echo: tag.of_bare_syn() })
         }
-        (Some(_), _) => (Timestamps::Keep, INSERTED_LEN as u32),
+        _ => Timestamps::Keep,
     };
     let mtu = announced(egress, error, *mtu, mapping.target.ip());
-    let mtu = mtu.map(|mtu| if more > 0 { (mtu + more).min(u16::MAX.into()) } else { mtu });
-    let rewrite = match quoted(mapping.target, mapping.egress, timestamps) {
-        Ok(quote) => ErrorRewrite { quote, mtu },
-        Err(reason) => {
-            egress.drop(Some(index), reason, frame);
-            return false;
-        }
-    };
-    let towards = Towards::Targets;
-    send(egress, limits, error, frame, (index, relay), towards, &mapping, rewrite)
+    let quote = quoted(mapping.target, mapping.egress, timestamps)?;
+    Ok((mapping, ErrorRewrite { quote, mtu }))
 }
 
 /// The MTU that goes on to `addressee`.
@@ -231,23 +172,6 @@ fn quoted(
 ) -> Result<IpRewrite, DropReason> {
     let endpoints = IpEndpoints::new(src, dst).ok_or(DropReason::IcmpQuote)?;
     Ok(IpRewrite::new(endpoints, timestamps, OptionsRule::Keep))
-}
-
-#[expect(clippy::too_many_arguments, reason = "an error, its mapping, and where it goes")]
-fn send<F: Frame, O: Output<F>>(
-    egress: &mut Egress<'_, O>,
-    limits: &mut Limits<'_>,
-    error: &QuotingError<'_>,
-    frame: F,
-    (service, relay): (ServiceIndex, &Relay),
-    towards: Towards,
-    mapping: &Mapping,
-    to: ErrorRewrite,
-) -> bool {
-    let destination = to.destination();
-    let rewrite = QuoteRewrite { to, quote: &error.quote, client: mapping.client.ip() };
-    let transmit = Transmit { service, slot: relay.slot, towards, destination, rewrite };
-    ship(egress, limits, error.packet, frame, &transmit)
 }
 
 /// The rewrite of an ICMP error about a segment of a relay.

@@ -1,17 +1,15 @@
-//! Segments that no mapping can attribute, since they carry no timestamps: RSTs of either side, and
+//! Segments of targets that no mapping can attribute, since they carry no timestamps: RSTs, and
 //! what a target without timestamps sends.
 
 use super::super::egress::Egress;
 use super::super::egress::answer::{Answer, answer, answer_beside};
-use super::super::egress::ship::ship;
 use super::super::limits::Limits;
-use super::super::output::{Note, Output};
+use super::super::output::Output;
 use super::super::packet::Packet;
-use super::segment;
 use crate::frame::Frame;
-use crate::net::{IpEndpoint, ServiceIndex, ServiceSlot};
+use crate::net::{IpEndpoint, ServiceSlot};
 use crate::relay::Relay;
-use crate::relay::mapping::{ClientSide, ClientTimestamps, EgressSide};
+use crate::relay::mapping::EgressSide;
 use crate::relay::refusals::{self, Place, Rst};
 use crate::verdict::{AbsorbKind, DropReason, ReplyKind};
 use crate::wire::tcp;
@@ -89,59 +87,6 @@ pub(in crate::pop) fn answer_with_rst<F: Frame, O: Output<F>>(
         Rst::Acknowledging { seq, ack } => (seq, Some(ack)),
     };
     answer(egress, packet, frame, &Answer::rst(seq, ack), ReplyKind::PendingRst);
-}
-
-/// A client's RST without timestamps may be of a connection with or without them. It goes out in
-/// both variants, each to the egress endpoint that such a connection has.
-pub(in crate::pop) fn rst_without_timestamps<F: Frame, O: Output<F>>(
-    egress: &mut Egress<'_, O>,
-    limits: &mut Limits<'_>,
-    packet: &Packet,
-    frame: F,
-) {
-    let Some((index, relay)) = packet.relay(egress.arrival.snapshot) else {
-        return egress.drop(packet.service, DropReason::UnservedPort, frame);
-    };
-    if !limits.admit_variants() {
-        return egress.drop(packet.service, DropReason::RateVariants, frame);
-    }
-    let (first, second) = (ClientTimestamps::Present, ClientTimestamps::Absent);
-    match egress.copy(&frame) {
-        // A reason to drop one variant holds for the other: it is counted, and explained, once.
-        Some(copy) => {
-            if !send_variant(egress, limits, packet, copy, (index, relay), first) {
-                return;
-            }
-        }
-        None => egress.count_drop::<F>(packet.service, DropReason::NoBuffer),
-    }
-    send_variant(egress, limits, packet, frame, (index, relay), second);
-}
-
-fn send_variant<F: Frame, O: Output<F>>(
-    egress: &mut Egress<'_, O>,
-    limits: &mut Limits<'_>,
-    packet: &Packet,
-    frame: F,
-    (index, relay): (ServiceIndex, &Relay),
-    timestamps: ClientTimestamps,
-) -> bool {
-    let mapping = match relay.outward(ClientSide { client: packet.src(), timestamps }) {
-        Ok(mapping) => mapping,
-        Err(reason) => {
-            egress.drop(packet.service, reason, frame);
-            return false;
-        }
-    };
-    egress.note::<F>(Note::Mapped(relay.mode.name(), mapping));
-    let side = EgressSide { egress: mapping.egress, tag: mapping.tag.map(|tag| tag.value) };
-    match segment::outward(packet, index, relay, &side, &mapping.target) {
-        Ok(transmit) => ship(egress, limits, packet, frame, &transmit),
-        Err(reason) => {
-            egress.drop(packet.service, reason, frame);
-            false
-        }
-    }
 }
 
 /// Where a RST waits that was sent to `egress`; `None` for an address of IPv6, which has no tags.

@@ -8,10 +8,8 @@ use super::super::packet::Packet;
 use crate::frame::Frame;
 use crate::net::{Endpoint, IpEndpoint, IpEndpoints, ServiceIndex, Towards};
 use crate::relay::Relay;
-use crate::relay::mapping::{ClientSide, ClientTimestamps, EgressSide};
-use crate::relay::rewrite::options::{
-    self, INSERTED_LEN, MssRule, OptionsRule, TimestampsAt, TimestampsOption,
-};
+use crate::relay::mapping::{EgressSide, Tag};
+use crate::relay::rewrite::options::{self, INSERTED_LEN, MssRule, OptionsRule, TimestampsOption};
 use crate::relay::rewrite::{self, DatagramIds, IpRewrite, Plan, Timestamps, families};
 use crate::verdict::DropReason;
 use crate::wire::{Datagram, ipv4, tcp};
@@ -28,7 +26,7 @@ pub(in crate::pop) struct SegmentRewrite<'a> {
 #[inline(always)]
 pub(in crate::pop) fn egress_side(packet: &Packet, relay: &Relay, options: &[u8]) -> EgressSide {
     let at = packet.options.timestamps.filter(|_| relay.mode.is_tagged());
-    let tag = at.map(|at| options::timestamp_echo(options, at));
+    let tag = at.map(|at| Tag::of_timestamp(options::timestamp_echo(options, at)));
     EgressSide { egress: packet.dst(), tag }
 }
 
@@ -43,8 +41,12 @@ pub(in crate::pop) fn outward<'a>(
 ) -> Result<Transmit<SegmentRewrite<'a>>, DropReason> {
     let timestamps = match (side.tag, packet.options.timestamps) {
         (None, _) => Timestamps::Keep,
-        (Some(tag), Some(at)) => Timestamps::SetValue(at, tag),
-        (Some(tag), None) => Timestamps::Insert(TimestampsOption { value: tag, echo: 0 }),
+        (Some(tag), Some(at)) => Timestamps::SetValue(at, tag.timestamp()),
+        (Some(tag), None) => {
+            let syn = packet.segment.tcp.has(tcp::SYN);
+            let value = if syn { tag.of_bare_syn() } else { tag.timestamp() };
+            Timestamps::Insert(TimestampsOption { value, echo: 0 })
+        }
     };
     let endpoints = IpEndpoints::new(side.egress, *target).ok_or(DropReason::UnservedPort)?;
     let others = match packet.options.client_address {
@@ -55,31 +57,33 @@ pub(in crate::pop) fn outward<'a>(
     Ok(transmit(index, relay, Towards::Targets, target.ip(), to))
 }
 
-/// A target's segment goes on to its client, from the VIP.
+/// A target's segment goes on to its client, from the VIP. Only the SYN-ACK to a SYN without
+/// timestamps loses its own: a client that did not agree on them ignores those of later segments
+/// (RFC 7323, section 3.2).
 #[inline(always)]
-pub(in crate::pop) fn inward<'a>(
+pub(in crate::pop) fn inward<'a, F: Frame>(
     packet: &Packet,
+    frame: &F,
     index: ServiceIndex,
     relay: &'a Relay,
-    client: &ClientSide,
+    client: &IpEndpoint,
 ) -> Result<Transmit<SegmentRewrite<'a>>, DropReason> {
-    let (timestamps, less) = match (relay.mode.is_tagged(), client.timestamps) {
-        (false, _) => (Timestamps::Keep, 0),
-        (true, ClientTimestamps::Absent) => (Timestamps::Strip, INSERTED_LEN as u16),
-        (true, ClientTimestamps::Present) => {
-            (packet.options.timestamps.map_or(Timestamps::Keep, clear_echo), 0)
+    let (timestamps, less) = match packet.options.timestamps {
+        Some(at) if relay.mode.is_tagged() => {
+            let answers_bare_syn = packet.segment.tcp.has(tcp::SYN)
+                && Tag::is_of_bare_syn(options::timestamp_echo(packet.tcp_options(frame), at));
+            match answers_bare_syn {
+                true => (Timestamps::Strip, INSERTED_LEN as u16),
+                // The echoed tag is no TSval of the client's.
+                false => (Timestamps::SetEcho(at, 0), 0),
+            }
         }
+        _ => (Timestamps::Keep, 0),
     };
-    let endpoints = IpEndpoints::new(relay.vip, client.client).ok_or(DropReason::NotOurs)?;
+    let endpoints = IpEndpoints::new(relay.vip, *client).ok_or(DropReason::NotOurs)?;
     let options = options_rule(packet, relay, less, OptionsRule::Keep);
     let to = IpRewrite::new(endpoints, timestamps, options);
-    Ok(transmit(index, relay, Towards::Clients, client.client.ip(), to))
-}
-
-/// The echoed tag is no TSval of the client's.
-#[inline(always)]
-fn clear_echo(at: TimestampsAt) -> Timestamps {
-    Timestamps::SetEcho(at, 0)
+    Ok(transmit(index, relay, Towards::Clients, client.ip(), to))
 }
 
 #[inline(always)]

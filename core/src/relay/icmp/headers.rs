@@ -41,6 +41,11 @@ impl Headers {
         }
     }
 
+    /// Whether the TCP header has one of these flags.
+    pub fn has(&self, flags: u8) -> bool {
+        self.bytes().get(self.ip_len + tcp::field::FLAGS).is_some_and(|set| set & flags != 0)
+    }
+
     pub fn options(&self) -> &[u8] {
         self.bytes().get(self.ip_len + tcp::HEADER_LEN..).unwrap_or_default()
     }

@@ -57,6 +57,14 @@ impl Quote {
         }
     }
 
+    /// Whether the segment is a SYN or a SYN-ACK, where the quote shows its whole header.
+    pub fn is_syn(&self) -> bool {
+        match self {
+            Quote::V4(quote) => quote.headers.has(tcp::SYN),
+            Quote::V6(_) => false,
+        }
+    }
+
     /// The quoted TSval and TSecr.
     pub fn timestamps(&self) -> Option<(u32, u32)> {
         match self {

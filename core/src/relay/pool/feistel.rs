@@ -1,4 +1,4 @@
-//! A keyed permutation of the numbers below any size up to 2^64, for a burst of numbers at a time.
+//! A keyed permutation of the numbers of some bits, for a burst of numbers at a time.
 //!
 //! A Feistel network over `a + b` bits, A the high `a` bits and B the low `b`, 1 to 32 bits each.
 //! For i = 0..7: i even A ^= F(i, B), i odd B ^= F(i, A), where
@@ -8,9 +8,7 @@
 //! ```
 //!
 //! with the cipher's output read as one 128-bit big-endian number, and as many low bits taken as
-//! the half has that they go into. Numbers that the network throws out of `0..size` go through it
-//! again until they fall inside (cycle walking, Black and Rogaway 2002): what is left is a
-//! permutation of `0..size`. The inverse walks the same cycles backwards.
+//! the half has that they go into. The inverse does the same with i from 7 down to 0.
 //!
 //! # How it is made fast
 //!
@@ -27,10 +25,6 @@ use crate::crypto::{Aes128, Cipher, CipherJob, Key128};
 /// Numbers that are permuted in one call.
 pub const BURST: usize = 64;
 
-/// How often a number goes through the network before the walk is given up. With a size of at
-/// least half of all numbers this happens to one number in 2^64.
-pub const WALK_STEPS: usize = 64;
-
 /// Which way to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
@@ -40,67 +34,31 @@ pub enum Direction {
     Inverse,
 }
 
-/// A keyed permutation of `0..size`.
+/// A keyed permutation of the numbers of some bits.
 #[derive(Clone, Debug)]
 pub struct Feistel {
     aes: Aes128,
-    size: u64,
     a_mask: u32,
     b_mask: u32,
     b_bits: u32,
 }
 
 impl Feistel {
-    /// The permutation of `0..size` under `key`, by a network of `bits` bits.
-    ///
-    /// `bits` is taken as 2..=64, the nearest of these. `size` should be more than half of
-    /// 2^`bits`, or walks take long, and at most 2^`bits`.
-    pub fn new(key: &Key128, bits: u32, size: u64) -> Self {
+    /// The permutation of the numbers of `bits` bits under `key`. `bits` is taken as 2..=64, the
+    /// nearest of these.
+    pub fn new(key: &Key128, bits: u32) -> Self {
         let bits = bits.clamp(2, 64);
         let (a_bits, b_bits) = (bits / 2, bits - bits / 2);
         let (a_mask, b_mask) = (u32::MAX >> (32 - a_bits), u32::MAX >> (32 - b_bits));
-        Feistel { aes: Aes128::new(key), size, a_mask, b_mask, b_bits }
+        Feistel { aes: Aes128::new(key), a_mask, b_mask, b_bits }
     }
 
-    /// Replaces the first `count` of `numbers`, all below the size, by their images in `direction`.
-    /// Those behind may change too, and mean nothing.
-    ///
-    /// Returns the lanes whose walk was given up, as bits; their numbers mean nothing either.
+    /// Replaces the first `count` of `numbers` by their images in `direction`. Those behind may
+    /// change too, and mean nothing. A number with more bits than the permutation has is taken
+    /// without the bits above.
     #[inline]
-    pub fn permute(&self, direction: Direction, numbers: &mut [u64; BURST], count: usize) -> u64 {
-        let mut outside = self.pass(direction, numbers, count);
-        let mut step = 1;
-        while outside != 0 && step < WALK_STEPS {
-            outside = self.pass_again(direction, numbers, outside);
-            step += 1;
-        }
-        outside
-    }
-
-    /// Sends the lanes of `numbers` that `outside` names through the network once more. Returns
-    /// the lanes that are still outside.
-    #[cold]
-    fn pass_again(&self, direction: Direction, numbers: &mut [u64; BURST], outside: u64) -> u64 {
-        let mut again = [0; BURST];
-        for (slot, lane) in again.iter_mut().zip(lanes(outside)) {
-            *slot = numbers[lane];
-        }
-        let still_outside = self.pass(direction, &mut again, outside.count_ones() as usize);
-        let mut left = 0;
-        for (index, (lane, number)) in lanes(outside).zip(again).enumerate() {
-            numbers[lane] = number;
-            left |= (still_outside >> index & 1) << lane;
-        }
-        left
-    }
-
-    /// Sends the first `count` of `numbers` through the network once. Returns those that are
-    /// outside of the size then.
-    #[inline]
-    fn pass(&self, direction: Direction, numbers: &mut [u64; BURST], count: usize) -> u64 {
-        let mut outside = 0;
-        self.aes.run(Pass { feistel: self, direction, numbers, count, outside: &mut outside });
-        outside & u64::MAX.checked_shr((BURST - count.min(BURST)) as u32).unwrap_or(0)
+    pub fn permute(&self, direction: Direction, numbers: &mut [u64; BURST], count: usize) {
+        self.aes.run(Pass { feistel: self, direction, numbers, count });
     }
 }
 
@@ -110,47 +68,43 @@ struct Pass<'a> {
     direction: Direction,
     numbers: &'a mut [u64; BURST],
     count: usize,
-    outside: &'a mut u64,
 }
 
 impl CipherJob for Pass<'_> {
     #[inline(always)]
     fn run<C: Cipher>(self, cipher: &C) {
-        let Pass { feistel, direction, numbers, count, outside } = self;
+        let Pass { feistel, direction, numbers, count } = self;
         let mut done = 0;
         while done < count.min(BURST) {
             let (_, rest) = numbers.split_at_mut(done);
             // As many as the CPU's registers hold, or as few as there are.
-            let found = match (C::WIDTH, count - done) {
+            done += match (C::WIDTH, count - done) {
                 (..=8, _) => network::<C, 8, 16>(cipher, feistel, direction, rest),
                 (64.., 17..) => network::<C, 32, 64>(cipher, feistel, direction, rest),
                 _ => network::<C, 16, 32>(cipher, feistel, direction, rest),
             };
-            *outside |= found.0 << done;
-            done += found.1;
         }
     }
 }
 
-/// Sends the first `W` of `numbers` through the network; `N` is twice `W`. Returns those that are
-/// outside of the size then, as bits, and `W`.
+/// Sends the first `W` of `numbers` through the network; `N` is twice `W`. Returns `W`.
 #[inline(always)]
 fn network<C: Cipher, const W: usize, const N: usize>(
     cipher: &C,
     feistel: &Feistel,
     direction: Direction,
     numbers: &mut [u64],
-) -> (u64, usize) {
+) -> usize {
     const { assert!(N == 2 * W) };
-    let Some(numbers) = numbers.first_chunk_mut::<W>() else { return (0, W) };
-    let Feistel { size, a_mask, b_mask, b_bits, .. } = *feistel;
+    let Some(numbers) = numbers.first_chunk_mut::<W>() else { return W };
+    let Feistel { a_mask, b_mask, b_bits, .. } = *feistel;
     let forward = direction == Direction::Forward;
     let first = if forward { 0 } else { u64::from(LAST_ROUND).to_le() };
     // A copy, so that the compiler knows it to be apart from the halves.
     let before = *numbers;
     let (mut x, mut y) = ([0; N], [0; N]);
     for (lane, number) in before.iter().enumerate() {
-        let (a, b) = (number >> b_bits, number & u64::from(b_mask));
+        let (a, b) = (number >> b_bits & u64::from(a_mask), number & u64::from(b_mask));
         let (even, odd) = if forward { (a, b) } else { (b, a) };
         (x[2 * lane], x[2 * lane + 1]) = (first, even.to_be());
         (y[2 * lane], y[2 * lane + 1]) = (first, odd.to_be());
@@ -162,15 +116,14 @@ fn network<C: Cipher, const W: usize, const N: usize>(
         y_mask[2 * lane + 1] = u64::from(odd_mask).to_be();
     }
     rounds::<C, W, N>(cipher, &mut x, &mut y, &x_mask, &y_mask);
-    let (mut after, mut outside) = ([0; W], 0);
+    let mut after = [0; W];
     for (lane, number) in after.iter_mut().enumerate() {
         let (even, odd) = (u64::from_be(x[2 * lane + 1]), u64::from_be(y[2 * lane + 1]));
         let (a, b) = if forward { (even, odd) } else { (odd, even) };
         *number = a << b_bits | b;
-        outside |= u64::from(*number >= size) << lane;
     }
     *numbers = after;
-    (outside, W)
+    W
 }
 
 /// All rounds of the network: `x` changes in the even steps, `y` in the odd ones.
@@ -232,36 +185,16 @@ const fn every_second<const N: usize>(value: u64) -> [u64; N] {
     words
 }
 
-/// The numbers of the bits that are set, ascending.
-pub(super) fn lanes(mut bits: u64) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let lane = bits.trailing_zeros() as usize;
-        bits &= bits.wrapping_sub(1);
-        (lane < BURST).then_some(lane)
-    })
-}
-
 const LAST_ROUND: u8 = 7;
 
 /// The slow twin: the same permutation, one number at a time, written as the definition reads.
 pub mod reference {
-    use super::{Direction, Feistel, LAST_ROUND, WALK_STEPS};
+    use super::{Direction, Feistel, LAST_ROUND};
     use crate::crypto::Aes128;
 
-    /// The image of `number` in `direction`, or nothing when its walk is given up.
-    pub fn permute(feistel: &Feistel, direction: Direction, number: u64) -> Option<u64> {
-        let mut number = number;
-        for _ in 0..WALK_STEPS {
-            number = network(feistel, direction, number);
-            if number < feistel.size {
-                return Some(number);
-            }
-        }
-        None
-    }
-
-    fn network(feistel: &Feistel, direction: Direction, number: u64) -> u64 {
-        let mut a = (number >> feistel.b_bits) as u32;
+    /// The image of `number` in `direction`.
+    pub fn permute(feistel: &Feistel, direction: Direction, number: u64) -> u64 {
+        let mut a = (number >> feistel.b_bits) as u32 & feistel.a_mask;
         let mut b = number as u32 & feistel.b_mask;
         for step in 0..=LAST_ROUND {
             let i = if direction == Direction::Forward { step } else { LAST_ROUND - step };
@@ -293,56 +226,44 @@ mod tests {
         for burst in numbers.chunks_mut(BURST) {
             let mut padded = [0; BURST];
             padded[..burst.len()].copy_from_slice(burst);
-            assert_eq!(feistel.permute(direction, &mut padded, burst.len()), 0);
+            feistel.permute(direction, &mut padded, burst.len());
             burst.copy_from_slice(&padded[..burst.len()]);
         }
     }
 
     #[test]
     fn every_small_domain_is_permuted_and_undone_exactly() {
-        // Even and odd networks, sizes as close to 2^bits as the product's and much smaller.
-        for (bits, size) in
-            [(2, 3), (3, 8), (5, 31), (8, 200), (12, 4031), (13, 8063), (13, 4097), (17, 129_024)]
-        {
-            let feistel = Feistel::new(&KEY, bits, size);
-            let mut numbers: Vec<u64> = (0..size).collect();
+        // Even and odd numbers of bits.
+        for bits in [2, 3, 4, 5, 8, 12, 13, 17] {
+            let feistel = Feistel::new(&KEY, bits);
+            let mut numbers: Vec<u64> = (0..1 << bits).collect();
             permute_all(&feistel, Direction::Forward, &mut numbers);
-            let mut seen = vec![false; size as usize];
+            let mut seen = vec![false; 1 << bits];
             for number in &numbers {
                 assert!(!std::mem::replace(&mut seen[*number as usize], true), "{number} twice");
             }
             permute_all(&feistel, Direction::Inverse, &mut numbers);
-            assert!(numbers.iter().copied().eq(0..size));
+            assert!(numbers.iter().copied().eq(0..1 << bits));
         }
     }
 
     #[test]
     fn bursts_of_every_length_agree_with_the_slow_twin() {
-        for (bits, size) in [(50, (1 << 50) - (1 << 44)), (57, 1 << 56), (64, u64::MAX), (9, 300)] {
-            let feistel = Feistel::new(&KEY, bits, size);
+        for bits in [48, 49, 57, 62, 64, 9] {
+            let feistel = Feistel::new(&KEY, bits);
             for direction in [Direction::Forward, Direction::Inverse] {
                 for len in 0..=BURST + 3 {
+                    // Of all 64 bits: those above the permutation's do not count.
                     let number = |i: usize| (i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                    let start: [u64; BURST] = std::array::from_fn(|i| number(i) % size);
+                    let start: [u64; BURST] = std::array::from_fn(number);
                     let mut numbers = start;
-                    assert_eq!(feistel.permute(direction, &mut numbers, len), 0);
+                    feistel.permute(direction, &mut numbers, len);
                     for (lane, number) in numbers.iter().enumerate().take(len) {
                         let expected = reference::permute(&feistel, direction, start[lane]);
-                        assert_eq!(Some(*number), expected, "{bits} {direction:?} {len} {lane}");
+                        assert_eq!(*number, expected, "{bits} {direction:?} {len} {lane}");
                     }
                 }
             }
         }
-    }
-
-    #[test]
-    fn a_walk_that_does_not_end_is_given_up() {
-        // Nothing is below 0: every lane walks until the bound.
-        let feistel = Feistel::new(&KEY, 20, 0);
-        assert_eq!(feistel.permute(Direction::Forward, &mut [1; BURST], 3), 0b111);
-        // Of a size of one, only what starts on its cycle comes back; that may take too long.
-        let feistel = Feistel::new(&KEY, 60, 1);
-        assert_eq!(feistel.permute(Direction::Forward, &mut [0; BURST], BURST), u64::MAX);
-        assert_eq!(reference::permute(&feistel, Direction::Forward, 0), None);
     }
 }

@@ -200,7 +200,7 @@ fn rsts_are_mapped_whatever_they_carry() {
 #[test]
 fn services_between_ipv4_and_ipv4_are_as_they_were_beside_others() {
     let (mut alone, mut beside) = (World::new(), relay6_world());
-    let (egress, port, tag) = alone.egress("web", 0, CLIENT);
+    let (egress, port, tag) = alone.egress("web", CLIENT);
     let up = Tcp::new(CLIENT, WEB, ACK).stamped(1, 2).data(b"data");
     let down = Tcp::new(WEB_TARGET, (egress, port), ACK).stamped(1, tag);
     assert_eq!(alone.forwarded(WAN, &up).1.datagram, beside.forwarded(WAN, &up).1.datagram);

@@ -1,14 +1,13 @@
 //! `map`: the stateless mapping on the command line, in both directions.
 //!
 //! Forward it prints a client's egress endpoint at the target; backward the client of an egress
-//! address, port and tag, for instance for an abuse report (`map_relay`). For tunnels it prints the
-//! contents of a token and an agent's sequence numbers (`map_tunnel`). An input that does not
+//! address, port and TSval, for instance for an abuse report (`map_relay`). For tunnels it prints
+//! the contents of a token and an agent's sequence numbers (`map_tunnel`). An input that does not
 //! decode ends with the label of the POP's drop reason and exit code 1.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use anyrelay_core::relay::mapping::ClientTimestamps;
 use anyrelay_core::snapshot::Snapshot;
 use anyrelay_core::tunnel::PublicToken;
 use anyrelay_core::verdict::DropReason;
@@ -34,19 +33,12 @@ pub(super) struct MapArguments {
     /// The service of the client or agent; without it, all.
     #[arg(long, value_name = "NAME", conflicts_with = "egress")]
     service: Option<String>,
-    /// Whether the client's segments have timestamps (0) or not (1); without it, both.
-    #[arg(
-        long,
-        value_parser = clap::value_parser!(u8).range(0..=1),
-        conflicts_with_all = ["egress", "token", "agent"]
-    )]
-    case: Option<u8>,
     /// The address and port at the target, to map backward.
     #[arg(long, value_name = "IP:PORT", conflicts_with = "client", requires = "target")]
     egress: Option<SocketAddr>,
     /// The timestamp (TSval) at the target, for an IPv4 address.
     #[arg(long, value_name = "N", requires = "egress")]
-    tag: Option<u32>,
+    tsval: Option<u32>,
     /// The target.
     #[arg(long, value_name = "IP:PORT", requires = "egress")]
     target: Option<SocketAddr>,
@@ -89,23 +81,15 @@ pub(super) fn map(arguments: &MapArguments) -> Result<(), Failure> {
         return map_tunnel(&snapshot, query, arguments);
     }
     let answer = match (arguments.client, arguments.egress, arguments.target) {
-        (Some(client), ..) => {
-            let both = [ClientTimestamps::Present, ClientTimestamps::Absent];
-            let variants = match arguments.case {
-                None => &both[..],
-                Some(0) => &both[..1],
-                Some(_) => &both[1..],
-            };
-            map_relay::forward(&snapshot, arguments.service.as_deref(), client, variants)?
-        }
+        (Some(client), ..) => map_relay::forward(&snapshot, arguments.service.as_deref(), client)?,
         (None, Some(egress), Some(target)) => {
-            let found = map_relay::backward(&snapshot, egress, arguments.tag, target)?;
+            let found = map_relay::backward(&snapshot, egress, arguments.tsval, target)?;
             found.map(|found| vec![found])
         }
         // clap requires one of them.
         _ => {
             return Err(Failure::Config(
-                "give --client, or --egress, --target and for IPv4 --tag, or --token, or --agent"
+                "give --client, or --egress, --target and for IPv4 --tsval, or --token, or --agent"
                     .into(),
             ));
         }

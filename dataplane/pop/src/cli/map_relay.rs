@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use anyrelay_core::net::{Address, IpEndpoint};
 use anyrelay_core::relay::Relay;
-use anyrelay_core::relay::mapping::{ClientSide, ClientTimestamps, EgressSide, Mapping};
+use anyrelay_core::relay::mapping::{EgressSide, Mapping, Tag};
 use anyrelay_core::snapshot::{Destination, Snapshot, Tabled};
 use anyrelay_core::verdict::DropReason;
 use serde::Serialize;
@@ -18,13 +18,12 @@ pub(super) struct Line {
     service: String,
     vip: String,
     mode: &'static str,
-    /// The tag, in pool mode.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    case: Option<u8>,
     client: String,
     egress: String,
+    /// The TSval of the client's segments at the target, in pool mode. That of a SYN without
+    /// timestamps is one less.
     #[serde(skip_serializing_if = "Option::is_none")]
-    tag: Option<u32>,
+    tsval: Option<u32>,
     target: String,
 }
 
@@ -34,31 +33,22 @@ impl Line {
             service: relay.name.clone(),
             vip: relay.vip.to_string(),
             mode: relay.mode.name(),
-            case: mapping.tag.map(|tag| tag.timestamps as u8),
             client: mapping.client.to_string(),
             egress: mapping.egress.to_string(),
-            tag: mapping.tag.map(|tag| tag.value),
+            tsval: mapping.tag.map(Tag::timestamp),
             target: mapping.target.to_string(),
         }
     }
 
     /// The answer as text.
     pub(super) fn text(&self) -> String {
-        let Line { service, vip, mode, case, client, egress, tag, target } = self;
-        let head = format!("service {service} vip {vip} {mode}");
-        match (case, tag) {
-            (Some(case), Some(tag)) => {
-                format!(
-                    "{head} case {case} client {client} egress {egress} tag {tag} target {target}"
-                )
-            }
-            _ if client == egress => {
-                format!(
-                    "{head} client {client} egress {egress} (the client itself) target {target}"
-                )
-            }
-            _ => format!("{head} client {client} egress {egress} target {target}"),
-        }
+        let Line { service, vip, mode, client, egress, tsval, target } = self;
+        let tail = match tsval {
+            Some(tsval) => format!(" tsval {tsval} target {target}"),
+            None if client == egress => format!(" (the client itself) target {target}"),
+            None => format!(" target {target}"),
+        };
+        format!("service {service} vip {vip} {mode} client {client} egress {egress}{tail}")
     }
 }
 
@@ -91,47 +81,34 @@ fn wanted<'a>(
     Ok(vec![relay])
 }
 
-/// The mappings of `client` at the service `name`, or at each; in modes with a tag, one for each of
-/// `timestamps`.
+/// The mappings of `client` at the service `name`, or at each.
 pub(super) fn forward(
     snapshot: &Snapshot,
     name: Option<&str>,
     client: SocketAddr,
-    timestamps: &[ClientTimestamps],
 ) -> Result<Result<Vec<Line>, DropReason>, Failure> {
     let relays = wanted(snapshot, name, client)?;
     if !snapshot.client_ok(client.ip()) {
         return Ok(Err(DropReason::SourceNotAllowed));
     }
-    let mut lines = Vec::new();
-    for relay in relays {
-        let variants = if relay.mode.is_tagged() { timestamps } else { &ONE_VARIANT };
-        for timestamps in variants.iter().copied() {
-            match relay.outward(ClientSide { client: client.into(), timestamps }) {
-                Ok(mapping) => lines.push(Line::new(relay, &mapping)),
-                Err(reason) => return Ok(Err(reason)),
-            }
-        }
-    }
-    Ok(Ok(lines))
+    let line = |relay: &Relay| Ok(Line::new(relay, &relay.outward(client.into())?));
+    Ok(relays.into_iter().map(line).collect())
 }
-
-const ONE_VARIANT: [ClientTimestamps; 1] = [ClientTimestamps::Absent];
 
 /// The client of an egress endpoint.
 pub(super) fn backward(
     snapshot: &Snapshot,
     egress: SocketAddr,
-    tag: Option<u32>,
+    tsval: Option<u32>,
     target: SocketAddr,
 ) -> Result<Result<Line, DropReason>, Failure> {
-    match (egress, tag) {
+    match (egress, tsval) {
         (SocketAddr::V4(_), None) => {
-            let reason = "an IPv4 egress address stands for many clients: give its --tag";
+            let reason = "an IPv4 egress address stands for many clients: give its --tsval";
             return Err(Failure::Config(reason.into()));
         }
         (SocketAddr::V6(_), Some(_)) => {
-            let reason = "an IPv6 egress address says whose it is without a tag: leave out --tag";
+            let reason = "an IPv6 egress address says whose it is by itself: leave out --tsval";
             return Err(Failure::Config(reason.into()));
         }
         _ => {}
@@ -140,6 +117,7 @@ pub(super) fn backward(
     let found = relay_of::<u32>(snapshot, egress, target)
         .or_else(|| relay_of::<u128>(snapshot, egress, target));
     Ok(found.unwrap_or(Err(DropReason::UnknownTarget)).and_then(|relay| {
+        let tag = tsval.map(Tag::of_timestamp);
         let mapping = relay.inward(EgressSide { egress, tag }, target)?;
         if snapshot.is_client(&mapping.client) {
             Ok(Line::new(relay, &mapping))

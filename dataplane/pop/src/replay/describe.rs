@@ -7,7 +7,7 @@ use std::fmt;
 use std::net::Ipv4Addr;
 
 use anyrelay_core::pop::Note;
-use anyrelay_core::relay::mapping::{Mapping, Tag};
+use anyrelay_core::relay::mapping::Mapping;
 use anyrelay_core::verdict::{AbsorbKind, Verdict};
 use anyrelay_core::wire::arp::{Arp, Operation};
 use anyrelay_core::wire::ethernet::{self, Ethernet};
@@ -148,11 +148,10 @@ pub fn reason(line: &mut String, note: Note<'_>, port_name: impl Fn(u8) -> Strin
     let _ = match note {
         Note::Service(name) => write!(line, " | service {name}"),
         Note::Mapped(mode, Mapping { client, egress, target, tag }) => match tag {
-            Some(Tag { value, timestamps }) => write!(
-                line,
-                " | case {} client {client} <-> {egress} tag {value} target {target}",
-                timestamps as u8
-            ),
+            Some(tag) => {
+                let tsval = tag.timestamp();
+                write!(line, " | {mode} client {client} <-> {egress} tsval {tsval} target {target}")
+            }
             None if client == egress => write!(line, " | {mode} client {client} target {target}"),
             None => write!(line, " | {mode} client {client} <-> {egress} target {target}"),
         },

@@ -41,8 +41,8 @@ macro_rules! fixtures {
 
 /// Those of the fixtures.
 static FIXTURES: [(&str, &[u8], &[u8]); 22] = fixtures!(
-    "arp" "bad-input" "echo" "icmp-errors" "neighbours" "on-link-client" "own-errors" "pool-case-0"
-    "pool-case-1" "rate-limits" "resets" "several-targets" "syn-limits" "syn-options" "transparent"
+    "arp" "bad-input" "echo" "icmp-errors" "neighbours" "on-link-client" "own-errors" "pool"
+    "pool-bare" "rate-limits" "resets" "several-targets" "syn-limits" "syn-options" "transparent"
     "vlan" "vlan-one-side" "prefix" "several-ipv6-targets" "transparent-ipv6" "icmp-errors-ipv6"
     "own-errors-ipv6"
 );

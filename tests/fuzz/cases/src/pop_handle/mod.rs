@@ -163,11 +163,7 @@ impl<'a> World<'a> {
         let absorbed_said = count(|verdict| matches!(verdict, Verdict::Absorb(_)));
         let (dropped, own) = (out.drops().count(), out.replies().count());
         let verdicts = out.verdicts().count();
-        // One for each, and one more for those that are sent in two variants.
-        assert!(
-            (frames..=2 * frames).contains(&verdicts),
-            "{verdicts} verdicts on {frames} frames"
-        );
+        assert_eq!(verdicts, frames, "verdicts on frames");
         let [drops, absorbed, replies, packets] = [
             after.drops - before.drops,
             after.absorbed - before.absorbed,

@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
 """Test vectors of relay mode's mapping, computed by a second, plain implementation.
 
-    relay-v1.py            writes relay-v1.json beside itself
-    relay-v1.py --check    computes it again and compares; exit 1 on a difference
+    relay-v2.py            writes relay-v2.json beside itself
+    relay-v2.py --check    computes it again and compares; exit 1 on a difference
 
 It follows docs/protocol.md and shares nothing with the Rust code; plain.py beside it has the
 cryptography. The vectors freeze the mapping: POPs of different versions relay the same connections,
 so a change of any value here breaks established connections in a rolling upgrade.
 """
 
+import fractions
 import ipaddress
+import math
 import pathlib
 import sys
 
@@ -22,7 +24,8 @@ OUTPUT = pathlib.Path(__file__).with_suffix(".json")
 SECRET = bytes(range(0x20))
 POOL_BITS = [2, 8, 9, 16]
 CLIENTS = 100
-RANDOM_TAGS = 25
+RANDOM_TAGS = 40
+TAGS = 1_200_000_000
 PREFIXES = [
     "2001:db8::/32",
     "2001:db8:64::/48",
@@ -49,7 +52,6 @@ def endpoint_bytes(endpoint):
 
 # --- The permutation -----------------------------------------------------------------------------
 
-TAGS = 2**32 - 1
 PORTS = 64512
 
 
@@ -68,52 +70,60 @@ def feistel(round_keys, bits, value, rounds):
     return a << b_bits | b
 
 
-def walk(round_keys, k, value, rounds):
-    """Returns the result of cycle walking, and the number of steps."""
-    size = TAGS * PORTS * 2**k
-    for step in range(1, 65):
-        value = feistel(round_keys, 48 + k, value, rounds)
-        if value < size:
-            return value, step
-    raise ValueError("walk")
-
-
-def to_mapped(round_keys, k, case, client):
+def to_mapped(round_keys, k, client):
     ip, port = client
-    y, steps = walk(round_keys, k, case << 48 | ip << 16 | port, range(8))
-    tag, y = 1 + y % TAGS, y // TAGS
-    return {"tag": tag, "port": 1024 + y % PORTS, "index": y // PORTS}, steps
+    r, index = divmod(feistel(round_keys, 46 + k, ip * 2**16 + port, range(8)), 2**k)
+    return {"tag": 1 + r // PORTS, "port": 1024 + r % PORTS, "index": index}
 
 
 def to_client(round_keys, k, mapped):
     """The client, or None for a bad tag."""
-    y = (mapped["index"] * PORTS + mapped["port"] - 1024) * TAGS + mapped["tag"] - 1
-    x, _ = walk(round_keys, k, y, range(7, -1, -1))
-    if x >= 2**49 or x % 2**16 == 0:
+    if mapped["tag"] == 0:
         return None
-    return x >> 48, (x >> 16 & 0xFFFFFFFF, x % 2**16)
+    r = (mapped["tag"] - 1) * PORTS + mapped["port"] - 1024
+    if r >= 2**46:
+        return None
+    x = feistel(round_keys, 46 + k, r * 2**k + mapped["index"], range(7, -1, -1))
+    if x >= 2**48 or x % 2**16 == 0:
+        return None
+    return x // 2**16, x % 2**16
 
 
 # --- The choice of targets ------------------------------------------------------------------------
 
 
-def weight(round_keys, client, target):
-    block = endpoint_bytes(client) + endpoint_bytes(target) + bytes(4)
-    return int.from_bytes(aes128(round_keys, block)[:8], "big")
+# 2**24 * log2(1 + i/64), rounded: exact, since no value is near a half.
+LOG_TABLE = [round(2**24 * math.log2(1 + i / 64)) for i in range(65)]
 
 
-def choose(round_keys, client, targets):
-    return min(targets, key=lambda target: (-weight(round_keys, client, target), target))
+def rendezvous_hash(key, client, target):
+    """h of a client and a target, either of either family."""
+    c = int.from_bytes(plain.cmac(key, b"\x00" + endpoint_bytes(client)), "big")
+    t = int.from_bytes(plain.cmac(key, b"\x01" + endpoint_bytes(target)), "big")
+    p = ((c ^ t) >> 64) * ((c ^ t) % 2**64)
+    return (p >> 64) ^ p % 2**64
 
 
-def weight6(key, client, target):
-    """The weight of an IPv6 target for a client of either family."""
-    message = endpoint_bytes(client) + endpoint_bytes(target)
-    return int.from_bytes(plain.cmac(key, message)[:8], "big")
+def log(h):
+    """L: -log2 of h / 2^64 in units of 2^-24."""
+    bits = f"{h:064b}"
+    zeros = len(bits) - len(bits.lstrip("0"))
+    behind = bits[zeros + 1 :] + "0" * 64
+    i, f = int(behind[:6], 2), int(behind[6:22], 2)
+    between = (LOG_TABLE[i + 1] - LOG_TABLE[i]) * f // 2**16
+    return (zeros + 1) * 2**24 - LOG_TABLE[i] - between
 
 
-def choose6(key, client, targets):
-    return min(targets, key=lambda target: (-weight6(key, client, target), target))
+def choose(key, client, targets, weights=None):
+    """The target of a client; without weights, all have the same."""
+    weights = weights or [1] * len(targets)
+    hashed = [
+        (rendezvous_hash(key, client, target), target, weight)
+        for target, weight in zip(targets, weights)
+    ]
+    # L / weight as a fraction, which is exact.
+    order = lambda entry: (fractions.Fraction(log(entry[0]), entry[2]), -entry[0], entry[1])
+    return min(hashed, key=order)[1]
 
 
 # --- The addresses of prefix mode ----------------------------------------------------------------
@@ -181,48 +191,23 @@ def permutation_vectors(k):
     vip = endpoint(f"203.0.113.{k}:{440 + k}")
     key = derive("permutation", vip)
     round_keys = expand_key(key)
-    mappings, walked = [], 0
+    mappings = []
     for client in clients(f"client {k}"):
-        for case in (0, 1):
-            mapped, steps = to_mapped(round_keys, k, case, client)
-            assert to_client(round_keys, k, mapped) == (case, client)
-            mappings.append({"case": case, "client": text_of(client), **mapped})
-            walked += steps > 1
+        mapped = to_mapped(round_keys, k, client)
+        assert to_client(round_keys, k, mapped) == client
+        mappings.append({"client": text_of(client), **mapped})
     tags = []
     for n in numbers(f"tag {k}", RANDOM_TAGS):
+        # Most are below the highest tag; the others have no place.
         mapped = {"tag": 1 + n % TAGS, "port": 1024 + (n >> 64) % PORTS, "index": (n >> 128) % 2**k}
         client = to_client(round_keys, k, mapped)
-        found = None if client is None else {"case": client[0], "client": text_of(client[1])}
-        tags.append({**mapped, "found": found})
+        tags.append({**mapped, "found": None if client is None else text_of(client)})
     return {
         "pool_bits": k,
         "vip": text_of(vip),
         "key": key.hex(),
-        "longer_walks": walked,
         "mappings": mappings,
         "random_tags": tags,
-    }
-
-
-def rendezvous_vectors(count):
-    vip = endpoint("203.0.113.10:443")
-    key = derive("rendezvous", vip)
-    round_keys = expand_key(key)
-    targets = [endpoint(f"198.51.100.{1 + i // 2}:{8443 + i % 2}") for i in range(count)]
-    choices = []
-    for client in clients(f"rendezvous {count}")[:40]:
-        choices.append(
-            {
-                "client": text_of(client),
-                "weights": [f"{weight(round_keys, client, target):016x}" for target in targets],
-                "target": text_of(choose(round_keys, client, targets)),
-            }
-        )
-    return {
-        "vip": text_of(vip),
-        "key": key.hex(),
-        "targets": [text_of(target) for target in targets],
-        "choices": choices,
     }
 
 
@@ -233,27 +218,49 @@ def clients6(name):
     return edges + [(ip(n % 2**128), 1 + (n >> 128) % 65535) for n in numbers(name, 37)]
 
 
-def rendezvous6_vectors(vip, count):
-    """The choice of IPv6 targets for clients of the VIP's family."""
+def rendezvous_vectors(vip, targets, weights):
+    """The choice of targets for clients of the VIP's family."""
     is_ipv6 = isinstance(vip[0], ipaddress.IPv6Address)
     key = derive("rendezvous", vip)
-    targets = [endpoint6(f"[2001:db8:5::{1 + i // 2}]:{8443 + i % 2}") for i in range(count)]
-    name = f"rendezvous6 {text_of(vip)} {count}"
+    name = f"rendezvous {text_of(vip)} {len(targets)}"
     choices = []
     for client in clients6(name) if is_ipv6 else clients(name)[:40]:
+        hashes = [rendezvous_hash(key, client, target) for target in targets]
         choices.append(
             {
                 "client": text_of(client),
-                "weights": [f"{weight6(key, client, target):016x}" for target in targets],
-                "target": text_of(choose6(key, client, targets)),
+                "hashes": [f"{h:016x}" for h in hashes],
+                "logs": [log(h) for h in hashes],
+                "target": text_of(choose(key, client, targets)),
+                "weighted": text_of(choose(key, client, targets, weights)),
             }
         )
     return {
         "vip": text_of(vip),
         "key": key.hex(),
         "targets": [text_of(target) for target in targets],
+        "weights": weights,
         "choices": choices,
     }
+
+
+def rendezvous_services():
+    """Services of all families, with few and many targets."""
+    vip4, vip6 = endpoint("203.0.113.10:443"), endpoint6("[2001:db8::10]:443")
+    targets4 = [endpoint(f"198.51.100.{1 + i // 2}:{8443 + i % 2}") for i in range(9)]
+    targets6 = [endpoint6(f"[2001:db8:5::{1 + i // 2}]:{8443 + i % 2}") for i in range(9)]
+    weights = [1, 3, 100, 65535, 7, 1, 2, 50, 9]
+    return [
+        rendezvous_vectors(vip, targets[:count], weights[:count])
+        for vip, targets in ((vip4, targets4), (vip4, targets6), (vip6, targets6))
+        for count in (2, 5, 9)
+    ]
+
+
+def log_inputs():
+    """Hashes at the edges of the logarithm's cases, and others of every size."""
+    edges = [0, 1, 2, 3, 2**62, 2**63 - 1, 2**63, 2**64 - 1, 2**64 - 2**41]
+    return edges + [n % 2**64 >> n % 67 % 64 for n in numbers("log", 60)]
 
 
 def prefix_vectors(text):
@@ -301,18 +308,13 @@ def packet_id_vectors():
 
 
 def make():
-    permutations = [permutation_vectors(k) for k in POOL_BITS]
-    assert sum(entry["longer_walks"] for entry in permutations) > 0
     return {
-        "mapping": "relay-v1",
+        "mapping": "relay-v2",
         "relay_secret": SECRET.hex(),
-        "permutation": permutations,
-        "rendezvous": [rendezvous_vectors(count) for count in (2, 5)],
-        "rendezvous6": [
-            rendezvous6_vectors(vip, count)
-            for vip in (endpoint("203.0.113.10:443"), endpoint6("[2001:db8::10]:443"))
-            for count in (2, 9)
-        ],
+        "permutation": [permutation_vectors(k) for k in POOL_BITS],
+        "log_table": LOG_TABLE,
+        "logs": [{"hash": f"{h:016x}", "log": log(h)} for h in log_inputs()],
+        "rendezvous": rendezvous_services(),
         "prefix": [prefix_vectors(text) for text in PREFIXES],
         "packet_ids": packet_id_vectors(),
     }
