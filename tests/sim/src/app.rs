@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 
 use crate::host::Traits;
+use crate::middlebox::Habits;
 
 /// How a connection is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,9 +45,12 @@ pub struct Plan {
     /// Never both at once: two smoltcp 0.14 that both have lost an ack go on for ever sending each
     /// other what the other one has, with acks that it does not take because of their numbers.
     pub rounds: u32,
+    /// Behind the first of them the client rests so long.
+    pub rest_us: u64,
     pub ending: Ending,
-    /// What the client is like.
+    /// What the client is like, and what is in front of it.
     pub traits: Traits,
+    pub habits: Habits,
 }
 
 /// How far a connection got.
@@ -182,6 +186,12 @@ impl Plan {
         }
     }
 
+    /// Whether the first round is over, as the client sees it.
+    pub fn begins_rest(&self, sent: u32, received: u32) -> bool {
+        let first = self.turn(true, 0);
+        self.rest_us > 0 && sent >= first && received >= self.turn(false, first)
+    }
+
     /// Whether the client's stack comes to its end for sure, so that another connection from its
     /// port can be waited for.
     pub fn ends(&self) -> bool {
@@ -196,7 +206,12 @@ impl Plan {
                 progress.client_saw_end && progress.target_saw_end
             }
             Ending::ClientResets(_) => progress.client_gone.is_some(),
-            Ending::TargetResets(_) | Ending::TargetVanishes(_) => progress.target_gone.is_some(),
+            Ending::TargetResets(_) => progress.target_gone.is_some(),
+            // A client that probes its peer hears of it.
+            Ending::TargetVanishes(_) => {
+                let told = progress.client_gone.is_some() || self.traits.keepalive_us.is_none();
+                progress.target_gone.is_some() && told
+            }
             Ending::Refused => progress.client_gone.is_some(),
             Ending::NeverMade => progress.started,
         }

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyrelay_core::verdict::DropReason;
-use anyrelay_kit::frames::{ICMP, ICMPV6, RST, datagram, icmp6, internet_checksum, long, word};
+use anyrelay_kit::frames::{ICMP, ICMPV6, datagram, icmp6, internet_checksum, long, word};
 
 use crate::network::Packet;
 use crate::setup::{Mode, Port, TUNNEL4, TUNNEL6};
@@ -21,6 +21,8 @@ pub struct Reported {
     pub seq: u32,
     /// What it announces, if it announces an MTU.
     pub mtu: Option<u16>,
+    /// The timestamps in its quote, or that there are none, where the quote shows all options.
+    pub stamps: Option<Option<(u32, u32)>>,
 }
 
 impl World {
@@ -29,8 +31,7 @@ impl World {
     pub(crate) fn report(&mut self, port: Port, became: &Packet, sent: &SegmentView<'_>) {
         let Some(ip) = Datagram::read(&became.bytes) else { return };
         let Some(out) = ip.segment() else { return };
-        // A RST may be there in two variants, of which one is of nobody.
-        if [TUNNEL4, TUNNEL6].contains(&sent.dst) || sent.has(RST) {
+        if [TUNNEL4, TUNNEL6].contains(&sent.dst) {
             return;
         }
         let service = match port {
@@ -57,22 +58,20 @@ impl World {
         };
         let protocol = if v6 { ICMPV6 } else { ICMP };
         let bytes = datagram(router, ip.src, 64, protocol, &message);
-        let has_stamps = match port {
-            Port::Lan => sent.timestamps().is_some(),
-            Port::Wan => out.timestamps().is_some(),
-        };
         let mtu = announced.map(|mtu| match (mode, port) {
-            (Mode::Pool(..), Port::Lan) if !has_stamps => mtu - 12,
-            (Mode::Pool(..), Port::Wan) if !has_stamps => mtu + 12,
+            // It may be about a segment that a POP made longer.
+            (Mode::Pool(..), Port::Lan) if out.timestamps().is_some_and(|(_, echo)| echo == 0) => {
+                mtu - 12
+            }
             (Mode::Prefix(..), Port::Lan) => mtu - 20,
             (Mode::Prefix(..), Port::Wan) => (mtu + 20).max(1280),
             _ => mtu,
         });
-        let reported = Reported { src: sent.src, dst: sent.dst, seq: sent.seq, mtu };
+        let stamps = quoted_stamps(mode, port, sent, &out).filter(|_| quote.shows_options);
+        let reported = Reported { src: sent.src, dst: sent.dst, seq: sent.seq, mtu, stamps };
         let origin = Origin { stamps: None, sent_us: self.now_us };
         let packet = Packet {
             reported: Some(reported),
-            either_case: quote.either_case,
             refused: quote.refused,
             ..Packet::new(bytes, origin)
         };
@@ -104,9 +103,7 @@ impl World {
             _ => (headers, len.min(548) + 1, None),
         };
         let quoted = from + self.rng.below((to - from) as u64) as usize;
-        let tagged = matches!(mode, Mode::Pool(..));
-        let either_case = refused.is_none() && tagged && quoted < headers;
-        Quote { len: quoted, either_case, refused }
+        Quote { len: quoted, shows_options: quoted >= headers, refused }
     }
 
     /// An ICMP message comes to a host; `reported` is what it must be.
@@ -124,16 +121,31 @@ impl World {
 /// What a router quotes.
 struct Quote {
     len: usize,
-    /// Too little to tell whether the segment has timestamps.
-    either_case: bool,
+    /// All options of the segment are in it.
+    shows_options: bool,
     /// Too little to tell whose it is: what is to become of the error.
     refused: Option<DropReason>,
 }
 
-/// Whether an ICMP error is what it must be.
-pub(crate) fn fits(packet: &Packet) -> bool {
-    let ip = Datagram::read(&packet.bytes);
-    ip.zip(packet.reported.as_ref()).is_some_and(|(ip, wanted)| check(&ip, wanted).is_ok())
+/// The timestamps that a quote of all options has where it arrives; the segment was `sent`, and
+/// became `out` (`docs/protocol.md`, section 10).
+fn quoted_stamps(
+    mode: Mode,
+    port: Port,
+    sent: &SegmentView<'_>,
+    out: &SegmentView<'_>,
+) -> Option<Option<(u32, u32)>> {
+    match (mode, port, out.timestamps()) {
+        (Mode::Pool(..), Port::Lan, Some((_, 0))) => Some(None),
+        // The client's own TSval is not known.
+        (Mode::Pool(..), Port::Lan, Some((_, echo))) => Some(Some((0, echo))),
+        // The target sent a tag, whose low bit is clear in a SYN-ACK to a bare SYN alone.
+        (Mode::Pool(..), Port::Wan, stamps) => {
+            let (_, echo) = sent.timestamps()?;
+            Some(Some(stamps.map_or((0, echo), |(value, _)| (value, echo | 1))))
+        }
+        _ => Some(sent.timestamps()),
+    }
 }
 
 fn check(ip: &Datagram<'_>, wanted: &Reported) -> Result<(), String> {
@@ -174,6 +186,14 @@ fn check(ip: &Datagram<'_>, wanted: &Reported) -> Result<(), String> {
     let dst = SocketAddr::new(dst, word(tcp, 2));
     if (src, dst, long(tcp, 4)) != (wanted.src, wanted.dst, wanted.seq) {
         return Err(format!("it is about {src} to {dst}, number {}", long(tcp, 4)));
+    }
+    if let Some(stamps) = wanted.stamps {
+        let header_len = tcp.get(12).map_or(0, |byte| usize::from(byte >> 4) * 4);
+        let options = tcp.get(20..header_len).ok_or("its quote has lost options")?;
+        let quoted = wire::timestamps(options);
+        if quoted != stamps {
+            return Err(format!("its quote has the timestamps {quoted:?}"));
+        }
     }
     let announces = match (v6, message[0], message[1]) {
         (false, 3, 4) | (true, 2, 0) => Some(word(message, 6)),

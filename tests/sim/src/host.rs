@@ -9,7 +9,7 @@ use anyrelay_kit::rng::Rng;
 
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
-use smoltcp::time::Instant;
+use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{HardwareAddress, IpCidr};
 
 use crate::app::{self, Ending, Gone, NUMBER_LEN, Plan, Progress, Way};
@@ -40,6 +40,8 @@ pub struct Stack {
     first: [u8; NUMBER_LEN as usize],
     first_len: usize,
     last_ack: Option<u32>,
+    /// Until when its application rests, from when it began to.
+    rests_until_us: Option<u64>,
     clock: u32,
     link: Link,
     interface: Interface,
@@ -59,6 +61,8 @@ pub struct Traits {
     pub clock: u32,
     /// Whether it has congestion control.
     pub reno: bool,
+    /// How long it is idle before it probes its peer.
+    pub keepalive_us: Option<u64>,
 }
 
 impl Traits {
@@ -70,7 +74,9 @@ impl Traits {
         let mtu = if ip.is_ipv6() { mtu.max(1280) } else { mtu };
         let ttl = one(&[64, 128, 255, 5, 2]) as u8;
         let (timestamps, reno) = (rng.happens(600), rng.happens(500));
-        Traits { seed: rng.next(), timestamps, buffer, mtu, ttl, clock: rng.next() as u32, reno }
+        let keepalive_us = rng.happens(400).then(|| 50_000 + rng.below(1_500_000));
+        let (seed, clock) = (rng.next(), rng.next() as u32);
+        Traits { seed, timestamps, buffer, mtu, ttl, clock, reno, keepalive_us }
     }
 }
 
@@ -118,6 +124,7 @@ impl Stack {
         if traits.reno {
             socket.set_congestion_control(CongestionControl::Reno);
         }
+        socket.set_keep_alive(traits.keepalive_us.map(Duration::from_micros));
         socket.set_tsval_generator(traits.timestamps.then_some(tsval));
         let mut sockets = SocketSet::new(Vec::with_capacity(1));
         let handle = sockets.add(socket);
@@ -134,6 +141,7 @@ impl Stack {
             first: [0; NUMBER_LEN as usize],
             first_len: 0,
             last_ack: None,
+            rests_until_us: None,
             clock: traits.clock,
             link,
             interface,
@@ -204,6 +212,14 @@ impl Stack {
         Some(Segment { seq, ack, ttl: 64, options, ..segment }.from_host())
     }
 
+    /// Whether a segment that it has just sent is a keepalive probe: a byte of garbage in place of
+    /// the last one that was acknowledged.
+    pub fn is_probe(&self, sent: &SegmentView<'_>) -> bool {
+        let all_acked = self.sockets.get::<Socket<'_>>(self.handle).send_queue() == 0;
+        let old = self.next.is_some_and(|(next, _)| sent.end() == next);
+        all_acked && old && sent.flags == ACK && sent.data.len() == 1
+    }
+
     /// Nothing is left to be done.
     pub fn is_over(&self) -> bool {
         self.state() == State::Closed
@@ -226,18 +242,22 @@ impl Stack {
         let now = instant(now_us);
         // The application reads before the stack answers, so that windows are seldom shut.
         self.interface.poll_ingress_single(now, &mut self.link, &mut self.sockets);
-        self.step(plans, progress)?;
+        self.step(now_us, plans, progress)?;
         // Each round that moves something can make room for more.
         for _ in 0..ROUNDS_MAX {
             self.interface.poll(now, &mut self.link, &mut self.sockets);
-            if !self.step(plans, progress)? {
+            if !self.step(now_us, plans, progress)? {
                 break;
             }
         }
         self.due_us = self
             .interface
             .poll_at(now, &self.sockets)
-            .map(|at| (at.total_micros() as u64).max(now_us + 1));
+            .map(|at| at.total_micros() as u64)
+            .into_iter()
+            .chain(self.rests_until_us.filter(|until| *until > now_us))
+            .min()
+            .map(|at| at.max(now_us + 1));
         for bytes in &self.link.sent {
             let ip = Datagram::read(bytes);
             if let Some(sent) = ip.as_ref().and_then(Datagram::segment) {
@@ -251,7 +271,12 @@ impl Stack {
     }
 
     /// What the application does. True when it did something.
-    fn step(&mut self, plans: &[Plan], progress: &mut [Progress]) -> Result<bool, String> {
+    fn step(
+        &mut self,
+        now_us: u64,
+        plans: &[Plan],
+        progress: &mut [Progress],
+    ) -> Result<bool, String> {
         let (local, remote) = (self.local, self.remote);
         let socket = self.sockets.get_mut::<Socket<'_>>(self.handle);
         if !self.is_client && self.number.is_none() {
@@ -291,7 +316,11 @@ impl Stack {
             *received += count.unwrap_or(0) as u32;
             moved = true;
         }
-        let turn = plan.turn(self.is_client, *received);
+        if self.is_client && plan.begins_rest(*sent, *received) {
+            self.rests_until_us.get_or_insert(now_us + plan.rest_us);
+        }
+        let rests = self.rests_until_us.is_some_and(|until| now_us < until);
+        let turn = if rests { *sent } else { plan.turn(self.is_client, *received) };
         while *sent < turn && socket.can_send() {
             let at = *sent;
             let count = socket.send(|room| {
@@ -337,7 +366,7 @@ impl Stack {
             Ending::TargetCloses => !self.is_client,
             _ => self.is_client,
         };
-        if all_sent && (closes_first || (ended && all_received)) && socket.may_send() {
+        if all_sent && !rests && (closes_first || (ended && all_received)) && socket.may_send() {
             socket.close();
             moved = true;
         }

@@ -6,6 +6,7 @@ use anyrelay_kit::frames::TCP;
 
 use crate::app::{Ending, Gone, NUMBER_LEN};
 use crate::host::{Stack, Traits};
+use crate::middlebox::Middlebox;
 use crate::network::Packet;
 use crate::setup::{Port, Targets};
 use crate::stamps::{Origin, Receiver};
@@ -19,6 +20,7 @@ impl World {
         let vip = self.setup.services[plan.service].vip;
         self.progress[number].started = true;
         self.open += usize::from(!self.is_awaited(number));
+        self.boxes.insert(plan.client, Middlebox::new(plan.habits));
         match Stack::client(number, (plan.client, vip), plan.traits, self.now_us) {
             Ok(stack) => {
                 let index = self.add_stack(stack);
@@ -77,12 +79,13 @@ impl World {
         if let Err(error) = ran {
             self.fail(error);
         }
-        let (is_client, timestamps) = (stack.is_client, &mut stack.stamps);
+        let is_client = stack.is_client;
         let mut packets = Vec::with_capacity(out.len());
-        for bytes in out {
+        for mut bytes in out {
+            self.pass_out(&stack, &mut bytes);
             let stamps = Datagram::read(&bytes).and_then(|ip| {
                 let segment = ip.segment()?;
-                timestamps.note_sent(&segment);
+                stack.stamps.note_sent(&segment);
                 segment.timestamps()
             });
             packets.push(Packet::new(bytes, Origin { stamps, sent_us: self.now_us }));
@@ -249,6 +252,9 @@ impl World {
     }
 
     fn deliver(&mut self, index: usize, segment: &SegmentView<'_>, packet: &Packet) {
+        if !packet.damaged && !self.pass_in(segment) {
+            return;
+        }
         let receiver = self.receiver(index);
         let Some(stack) = &mut self.stacks[index] else { return };
         if !packet.damaged

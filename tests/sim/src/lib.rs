@@ -17,6 +17,8 @@ mod host;
 mod hosts;
 mod limits;
 mod link;
+mod middlebox;
+mod mutants;
 mod network;
 mod pops;
 mod popside;
@@ -42,6 +44,8 @@ pub struct Options {
     pub record: bool,
     /// Something is wrong on purpose.
     pub sabotage: Option<Sabotage>,
+    /// Only hosts judge: what leaves POPs is not compared with the protocol.
+    pub only_hosts_judge: bool,
 }
 
 /// What a run must notice.
@@ -51,6 +55,14 @@ pub enum Sabotage {
     FlipTsval,
     /// The first POP has another relay secret than the others.
     DifferentKeys,
+    /// POPs have the low bit of TSvals the wrong way round: it is clear in all but bare SYNs.
+    InvertedBit,
+    /// POPs clear it in all bare segments.
+    BareIsOlder,
+    /// POPs send bare segments from another port than those with timestamps.
+    BareIsElsewhere,
+    /// POPs take the timestamps out of all segments to clients.
+    StripsAll,
 }
 
 /// What came of a run.

@@ -75,7 +75,7 @@ fn go(arguments: &Arguments) -> anyhow::Result<bool> {
 }
 
 fn one(seed: u64, arguments: &Arguments, sums: &Sums) -> anyhow::Result<()> {
-    let options = Options { record: arguments.pcap.is_some(), sabotage: None };
+    let options = Options { record: arguments.pcap.is_some(), ..Options::default() };
     let outcome = run(seed, &options);
     sums.add(seed, &outcome);
     println!(

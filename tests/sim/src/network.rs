@@ -23,8 +23,6 @@ pub struct Packet {
     pub doomed: bool,
     /// An ICMP error, and what it must be when it arrives.
     pub reported: Option<Reported>,
-    /// An ICMP error of which the case cannot be told: one of two variants is what it must be.
-    pub either_case: bool,
     /// Whole, but nothing that a POP may send on, for this reason.
     pub refused: Option<DropReason>,
     /// Made up by nobody who has a connection: whatever comes of it is a mistake.
@@ -40,7 +38,6 @@ impl Packet {
             damaged: false,
             doomed: false,
             reported: None,
-            either_case: false,
             refused: None,
             forged: false,
         }

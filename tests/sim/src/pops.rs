@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use anyrelay_core::config::Config;
-use anyrelay_core::frame::HeapFrame;
+use anyrelay_core::frame::{Frame, HeapFrame};
 use anyrelay_core::keys::KeyFile;
 use anyrelay_core::net::PortIndex;
 use anyrelay_core::snapshot::{Snapshot, reload_conflicts};
@@ -13,6 +13,7 @@ use anyrelay_core::time::{Instant, Now, UnixTime};
 use anyrelay_core::verdict::DropReason;
 use anyrelay_kit::pop::{Recorder, RunningPop};
 
+use crate::mutants::Mutant;
 use crate::setup::{self, Port, Setup};
 use crate::tally::Tally;
 
@@ -27,13 +28,26 @@ fn start(snapshot: impl Into<Arc<Snapshot>>, index: usize) -> RunningPop {
 /// Hands frames that came in through a port to a worker, as one burst.
 fn hand(
     running: &mut RunningPop,
+    mutant: Option<&Mutant>,
     now: Now,
     (worker, port): (usize, Port),
     frames: &[Vec<u8>],
     out: &mut Recorder,
 ) {
-    let frames = frames.iter().map(|frame| HeapFrame::new(frame));
+    let from = out.sent.len();
+    let frames = frames.iter().map(|frame| {
+        let mut frame = HeapFrame::new(frame);
+        if let Some(mutant) = mutant {
+            mutant.enter(port, frame.bytes_mut());
+        }
+        frame
+    });
     running.burst(now, worker, PortIndex(port as u8), frames, out);
+    for (port, frame) in &mut out.sent[from..] {
+        if let Some(mutant) = mutant {
+            mutant.leave(if port.0 == 0 { Port::Wan } else { Port::Lan }, frame);
+        }
+    }
 }
 
 /// Whether a frame was dropped for want of a neighbour's address.
@@ -56,13 +70,20 @@ pub struct SimPop {
     live: RunningPop,
     twin: RunningPop,
     judge: RunningPop,
+    // All three are wrong in the same way.
+    mutant: Option<Mutant>,
     // What a whole burst came to.
     whole: Recorder,
     tally: Tally,
 }
 
 impl SimPop {
-    pub fn new(setup: &Setup, index: usize, keys: &KeyFile) -> Result<Self, String> {
+    pub fn new(
+        setup: &Setup,
+        index: usize,
+        keys: &KeyFile,
+        mutant: Option<Mutant>,
+    ) -> Result<Self, String> {
         let (live, judge) = snapshots(setup, index, 0, keys, None)?;
         Ok(SimPop {
             index,
@@ -74,6 +95,7 @@ impl SimPop {
             twin: start(live.clone(), index),
             live: start(live, index),
             judge: start(judge, index),
+            mutant,
             whole: Recorder::default(),
             tally: Tally::default(),
         })
@@ -97,11 +119,13 @@ impl SimPop {
         sinks: &mut Vec<Recorder>,
     ) -> Result<(), String> {
         self.whole.clear();
-        hand(&mut self.live, now, at, frames, &mut self.whole);
+        let mutant = self.mutant.as_ref();
+        hand(&mut self.live, mutant, now, at, frames, &mut self.whole);
         sinks.resize_with(frames.len(), Recorder::default);
         for (frame, sink) in frames.iter().zip(&mut *sinks) {
             sink.clear();
-            hand(&mut self.twin, now, at, std::slice::from_ref(frame), sink);
+            let frame = std::slice::from_ref(frame);
+            hand(&mut self.twin, mutant, now, at, frame, sink);
             self.tally.add(at.1, sink);
         }
         let whole = &self.whole;
@@ -124,7 +148,8 @@ impl SimPop {
     /// Asks its judge the same: another history, and neighbours that are always known.
     pub fn ask_judge(&mut self, now: Now, port: Port, frame: &[u8], sink: &mut Recorder) {
         sink.clear();
-        hand(&mut self.judge, now, (0, port), &[frame.to_vec()], sink);
+        let frames = [frame.to_vec()];
+        hand(&mut self.judge, self.mutant.as_ref(), now, (0, port), &frames, sink);
     }
 
     /// What is due without a frame.

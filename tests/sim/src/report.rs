@@ -26,10 +26,12 @@ pub struct Counts {
     pub datagrams: u64,
     /// Damaged segments that came as far as a host, and were found out there.
     pub damage_seen: u64,
+    /// Segments of clients that middleboxes made bare.
+    pub made_bare: u64,
+    /// Keepalive probes.
+    pub probes: u64,
     /// ICMP errors of routers that came to the right host.
     pub errors_seen: u64,
-    /// Those whose case could not be told, so that they were sent in both.
-    pub either_case: u64,
     /// Segments with IPv6 extension headers that were passed on.
     pub extended: u64,
     /// Datagrams that had to be dropped, and were, for the right reason: extension headers beyond
@@ -61,8 +63,9 @@ impl Counts {
         self.in_bursts += other.in_bursts;
         self.datagrams += other.datagrams;
         self.damage_seen += other.damage_seen;
+        self.made_bare += other.made_bare;
+        self.probes += other.probes;
         self.errors_seen += other.errors_seen;
-        self.either_case += other.either_case;
         self.extended += other.extended;
         self.refused += other.refused;
         self.limited += other.limited;
@@ -75,17 +78,18 @@ impl fmt::Display for Counts {
         write!(
             f,
             "{} frames, {} of them in {} bursts; {} datagrams of agents; {} damaged segments found \
-             out by hosts; {} ICMP errors passed on, {} in both cases; {} segments passed with \
-             extension headers, {} headers and quotes refused; {} SYNs limited; {} connections \
-             from a port used before, {} of their SYNs challenged, {} with another's egress; \
-             {} hours simulated",
+             out by hosts; {} segments made bare, {} keepalive probes; {} ICMP errors passed on; \
+             {} segments passed with extension headers, {} headers and quotes refused; {} SYNs \
+             limited; {} connections from a port used before, {} of their SYNs challenged, {} with \
+             another's egress; {} hours simulated",
             self.frames,
             self.in_bursts,
             self.bursts,
             self.datagrams,
             self.damage_seen,
+            self.made_bare,
+            self.probes,
             self.errors_seen,
-            self.either_case,
             self.extended,
             self.refused,
             self.limited,

@@ -6,6 +6,7 @@ use anyrelay_kit::rng::Rng;
 
 use crate::app::{Ending, NUMBER_LEN, Plan};
 use crate::host::Traits;
+use crate::middlebox::Habits;
 use crate::network::Weather;
 use crate::setup::{Setup, Targets};
 
@@ -129,7 +130,8 @@ fn plans(rng: &mut Rng, setup: &Setup, calm_us: u64) -> Vec<Plan> {
                 let start_us = rng.below(most_us);
                 // The same host.
                 let traits = Traits { seed: next.traits.seed, ..first.traits };
-                plans.push(Plan { start_us, after: Some(after), traits, ..next });
+                let habits = first.habits;
+                plans.push(Plan { start_us, after: Some(after), traits, habits, ..next });
             }
         }
     }
@@ -175,8 +177,10 @@ fn plan(rng: &mut Rng, setup: &Setup, service: usize, client: SocketAddr, calm_u
         up,
         down,
         rounds: 1 + rng.below(4) as u32,
+        rest_us: if rng.happens(300) { 1 + rng.below(4_000_000) } else { 0 },
         ending,
         traits: Traits::random(rng, client.ip()),
+        habits: Habits::random(rng, setup.services[service].is_pool()),
     }
 }
 

@@ -80,6 +80,8 @@ pub struct Setup {
     pub tenants: Tenants,
 }
 
+/// The VIP of a service in pool mode.
+pub const WEB: SocketAddr = vip4(10, 443);
 pub const TUNNEL4: SocketAddr = vip4(20, 443);
 pub const TUNNEL6: SocketAddr = vip6(0x20, 443);
 pub const MTU: u16 = 1500;
@@ -144,7 +146,7 @@ impl Setup {
             targets_are,
         };
         let services = vec![
-            service("web", vip4(10, 443), web, pool, Targets::Open),
+            service("web", WEB, web, pool, Targets::Open),
             service("many", vip4(10, 80), many, shared, Targets::Open),
             service("raw", vip4(12, 443), raw, Mode::Transparent, Targets::Open),
             service("shut", vip4(13, 80), shut, pool, Targets::Shut),
@@ -209,9 +211,8 @@ impl Setup {
 }
 
 /// Limits of a POP that grow with the version of its config.
-const LIMITS: [&str; 6] = [
+const LIMITS: [&str; 5] = [
     "rst_per_second",
-    "variant_per_second",
     "echo_per_second",
     "icmp_per_second",
     "syn_ack_per_second",

@@ -1,7 +1,7 @@
 //! What smoltcp does not check of timestamps: a strict receiver's view of them (RFC 7323), and the
 //! rules of relay mode (`docs/protocol.md`, section 7), at both ends of a connection.
 
-use anyrelay_kit::frames::{ACK, RST};
+use anyrelay_kit::frames::{ACK, RST, SYN};
 
 use crate::wire::SegmentView;
 
@@ -11,9 +11,10 @@ pub struct Stamps {
     /// TSvals sent, without repetitions in a row.
     sent: Vec<u32>,
     last_ack_sent: Option<u32>,
-    /// The only TSval that a target may see.
+    /// The only tag that a target may see.
     tag: Option<u32>,
-    /// TS.Recent, and when the segment that it came with had been sent.
+    /// TS.Recent, and when the segment that it came with had been sent. A pool's target has the
+    /// newest TSval here, whatever it came with.
     recent: Option<(u32, u64)>,
     pub paws_rejects: u32,
 }
@@ -79,14 +80,7 @@ impl Stamps {
         match receiver {
             Receiver::PoolTarget => self.check_target(segment, origin, stamps)?,
             Receiver::OldTarget => {}
-            Receiver::PoolClient(true) => {
-                // What a POP makes of a target's RST without timestamps has none.
-                if !segment.has(RST) || stamps.is_some() {
-                    let wanted = origin.stamps.map(|(value, _)| (value, 0));
-                    same("a client with timestamps", stamps, wanted)?;
-                }
-            }
-            Receiver::PoolClient(false) => same("a client without timestamps", stamps, None)?,
+            Receiver::PoolClient(timestamps) => check_client(timestamps, segment, origin, stamps)?,
             Receiver::Untouched => same("an end whose timestamps pass", stamps, origin.stamps)?,
         }
         self.judge_age(receiver, segment, origin, stamps)
@@ -101,18 +95,15 @@ impl Stamps {
         let Some((value, echo)) = stamps else {
             return Err("a target gets a segment without timestamps".into());
         };
-        if segment.has(RST) && origin.stamps.is_none() {
-            // One of two variants: the other one has the connection's tag.
-            return if echo == 0 { Ok(()) } else { Err(format!("TSecr {echo} of a RST")) };
-        }
-        let tag = *self.tag.get_or_insert(value);
-        if value != tag || value == 0 {
-            return Err(format!("TSval {value} towards a target, after {tag}"));
+        // The low bit is judged where the segment leaves a POP, and by what PAWS makes of it here.
+        let tag = *self.tag.get_or_insert(value >> 1);
+        if value >> 1 != tag || tag == 0 {
+            return Err(format!("TSval {value} towards a target with the tag {tag}"));
         }
         match origin.stamps {
-            None if echo != 0 => Err(format!("TSecr {echo} towards a target in case 1")),
+            None if echo != 0 => Err(format!("TSecr {echo} of a bare segment towards a target")),
             Some((_, sent)) if echo != sent => {
-                Err(format!("TSecr {echo} towards a target in case 0, sent as {sent}"))
+                Err(format!("TSecr {echo} towards a target, sent as {sent}"))
             }
             Some(_) if segment.has(ACK) && !self.sent.iter().rev().any(|sent| *sent == echo) => {
                 Err(format!("TSecr {echo} is no TSval that the target sent"))
@@ -122,7 +113,9 @@ impl Stamps {
     }
 
     /// PAWS, as a strict receiver does it (RFC 7323, section 5.3). It may reject only what is older
-    /// than something that it has already taken.
+    /// than something that it has already taken, and a target of a pool nothing at all, as a client
+    /// has one TSval. RSTs are exempt, and so is a SYN where a connection is: it begins a new one
+    /// or is a late copy.
     fn judge_age(
         &mut self,
         receiver: Receiver,
@@ -131,21 +124,44 @@ impl Stamps {
         stamps: Option<(u32, u32)>,
     ) -> Result<(), String> {
         let Some((value, _)) = stamps.filter(|_| !segment.has(RST)) else { return Ok(()) };
+        let strict = receiver == Receiver::PoolTarget;
+        if strict && segment.opens() && self.recent.is_some() {
+            return Ok(());
+        }
         if let Some((recent, since_us)) = self.recent
             && (value.wrapping_sub(recent) as i32) < 0
         {
             self.paws_rejects += 1;
-            if receiver == Receiver::PoolTarget || origin.sent_us >= since_us {
+            if strict || origin.sent_us >= since_us {
                 return Err(format!("PAWS rejects TSval {value} after {recent}"));
             }
             return Ok(());
         }
         let acked = self.last_ack_sent.unwrap_or(segment.seq);
-        if (acked.wrapping_sub(segment.seq) as i32) >= 0 {
+        if strict || (acked.wrapping_sub(segment.seq) as i32) >= 0 {
             self.recent = Some((value, origin.sent_us));
         }
         Ok(())
     }
+}
+
+/// A client finds the target's time in all but the SYN-ACK to a bare SYN, also if it has no
+/// timestamps, and no echo.
+fn check_client(
+    timestamps: bool,
+    segment: &SegmentView<'_>,
+    origin: &Origin,
+    stamps: Option<(u32, u32)>,
+) -> Result<(), String> {
+    // What a POP makes of a target's RST without timestamps has none.
+    if segment.has(RST) && stamps.is_none() {
+        return Ok(());
+    }
+    let (who, asked) = match timestamps {
+        true => ("a client with timestamps", true),
+        false => ("a client without timestamps", !segment.has(SYN)),
+    };
+    same(who, stamps, origin.stamps.filter(|_| asked).map(|(value, _)| (value, 0)))
 }
 
 fn same(who: &str, found: Option<(u32, u32)>, wanted: Option<(u32, u32)>) -> Result<(), String> {
@@ -157,7 +173,7 @@ fn same(who: &str, found: Option<(u32, u32)>, wanted: Option<(u32, u32)>) -> Res
 
 #[cfg(test)]
 mod tests {
-    use anyrelay_kit::frames::{Segment, put_word, timestamps};
+    use anyrelay_kit::frames::{FIN, Segment, put_word, timestamps};
 
     use super::*;
     use crate::wire::Datagram;
@@ -178,11 +194,31 @@ mod tests {
         let origin = |stamps| Origin { stamps, sent_us: 1 };
         let mut stamps = Stamps { sent: vec![7, 9], ..Stamps::default() };
         let target = Receiver::PoolTarget;
-        assert!(check(&mut stamps, target, &segment(1, 50, 9), origin(Some((3, 9)))));
-        assert!(!check(&mut stamps, target, &segment(1, 51, 9), origin(Some((3, 9)))));
-        assert!(!check(&mut stamps, target, &segment(1, 50, 8), origin(Some((3, 8)))));
-        assert!(!check(&mut stamps, target, &segment(1, 50, 9), origin(None)));
-        assert!(check(&mut stamps, target, &segment(1, 50, 0), origin(None)));
+        assert!(check(&mut stamps, target, &segment(1, 51, 9), origin(Some((3, 9)))));
+        assert!(!check(&mut stamps, target, &segment(1, 53, 9), origin(Some((3, 9)))));
+        assert!(!check(&mut stamps, target, &segment(1, 51, 8), origin(Some((3, 8)))));
+        assert!(!check(&mut stamps, target, &segment(1, 51, 9), origin(None)));
+        assert!(check(&mut stamps, target, &segment(1, 51, 0), origin(None)));
+    }
+
+    #[test]
+    fn a_strict_target_rejects_what_is_older_but_a_syn_and_a_rst() {
+        let origin = Origin { stamps: None, sent_us: 1 };
+        let of = |flags, value| {
+            let edit = |segment: &mut Segment| segment.flags = flags;
+            Segment::read(&segment(1, value, 0)).unwrap().edit(edit).from_host()
+        };
+        let mut stamps = Stamps::default();
+        let mut takes =
+            |flags, value| check(&mut stamps, Receiver::PoolTarget, &of(flags, value), origin);
+        assert!(takes(SYN, 50) && takes(ACK, 51) && takes(ACK, 51));
+        assert!(!takes(ACK, 50) && !takes(ACK | FIN, 50));
+        // A late copy, after which the newest is what it was.
+        assert!(takes(SYN, 50) && takes(RST, 50) && !takes(ACK, 50) && takes(ACK, 51));
+        stamps = stamps.renewed();
+        let syn = of(SYN, 50);
+        assert!(check(&mut stamps, Receiver::PoolTarget, &syn, origin));
+        assert_eq!((stamps.echo(), stamps.paws_rejects), (50, 3));
     }
 
     #[test]
@@ -197,12 +233,30 @@ mod tests {
         assert!(check(&mut stamps, client, &segment(1, 99, 0), origin(99, 9)));
         assert_eq!(stamps.paws_rejects, 1);
         assert!(!check(&mut stamps, client, &segment(1, 99, 0), origin(99, 11)));
-        assert!(!check(
-            &mut stamps,
-            Receiver::PoolClient(false),
-            &segment(1, 99, 0),
-            origin(99, 9)
-        ));
+    }
+
+    #[test]
+    fn a_client_without_timestamps_gets_none_in_its_syn_ack_alone() {
+        let origin = Origin { stamps: Some((99, 50)), sent_us: 9 };
+        let of = |flags, options| {
+            let edit = |segment: &mut Segment| (segment.flags, segment.options) = (flags, options);
+            Segment::read(&segment(1, 99, 0)).unwrap().edit(edit).from_host()
+        };
+        let stamped = || timestamps(99, 0);
+        for (flags, options, right) in [
+            (SYN | ACK, vec![], [true, false]),
+            (SYN | ACK, stamped(), [false, true]),
+            (ACK, vec![], [false, false]),
+            (ACK, stamped(), [true, true]),
+            (RST, vec![], [true, true]),
+        ] {
+            let bytes = of(flags, options);
+            let judged = [false, true].map(|timestamps| {
+                let client = Receiver::PoolClient(timestamps);
+                check(&mut Stamps::default(), client, &bytes, origin)
+            });
+            assert_eq!(judged, right, "{flags:#x} {bytes:02x?}");
+        }
     }
 
     #[test]

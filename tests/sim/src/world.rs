@@ -12,6 +12,8 @@ use crate::app::{Ending, Gone, Plan, Progress};
 use crate::checks::Memory;
 use crate::host::Stack;
 use crate::limits::Syns;
+use crate::middlebox::Middlebox;
+use crate::mutants::Mutant;
 use crate::network::{Packet, Weather};
 use crate::pops::SimPop;
 use crate::report::{Counts, Record};
@@ -83,9 +85,12 @@ pub(crate) struct World {
     pub by_ends: BTreeMap<(SocketAddr, SocketAddr), usize>,
     /// What stacks that are gone saw of timestamps.
     pub old_stamps: BTreeMap<(SocketAddr, SocketAddr), Stamps>,
+    /// What is in front of each client.
+    pub boxes: BTreeMap<SocketAddr, Middlebox>,
     pub tunnels: Tunnels,
     pub record: Record,
     pub sabotage: Option<Sabotage>,
+    pub only_hosts_judge: bool,
     pub failure: Option<String>,
     pub paws_rejects: u64,
     pub counts: Counts,
@@ -108,10 +113,11 @@ impl World {
         if options.sabotage == Some(Sabotage::DifferentKeys) {
             other.relay = Secret::new(rng.bytes());
         }
+        let mutant = options.sabotage.and_then(Mutant::new);
         let mut pops = Vec::new();
         for (index, ahead_ms) in scenario.ahead_ms.iter().enumerate() {
             let keys = if index == 0 { &setup.keys } else { &other };
-            let mut pop = SimPop::new(&setup, index, keys)?;
+            let mut pop = SimPop::new(&setup, index, keys, mutant.clone())?;
             (pop.ahead_ms, pop.up_since_us) = (*ahead_ms, up_since_us(&mut rng));
             pops.push(pop);
         }
@@ -140,9 +146,11 @@ impl World {
             stacks: Vec::new(),
             by_ends: BTreeMap::new(),
             old_stamps: BTreeMap::new(),
+            boxes: BTreeMap::new(),
             tunnels: Tunnels::default(),
             record: Record::new(options.record),
             sabotage: options.sabotage,
+            only_hosts_judge: options.only_hosts_judge,
             failure: None,
             paws_rejects: 0,
             counts: Counts::default(),
@@ -287,7 +295,11 @@ impl World {
             // With several POPs a RST may wait at another one than the client meets; and a limit
             // may stop SYNs until they are further apart than the 30 s that a RST waits.
             let elsewhere = self.pops.len() > 1 || self.setup.syn_limit.is_some();
-            let may_wait = plan.ending == Ending::Refused && (elsewhere || told);
+            let may_wait = match plan.ending {
+                Ending::Refused => elsewhere || told,
+                Ending::TargetVanishes(_) => elsewhere && progress.target_gone.is_some(),
+                _ => false,
+            } && self.setup.services[plan.service].is_pool();
             let began = progress.started || plan.after.is_none();
             if progress.finished_us.is_none() && began && !excused && !may_wait {
                 self.fail(format!("connection {number} is not over: {plan:?} {progress:?}"));

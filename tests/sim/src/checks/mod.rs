@@ -5,13 +5,14 @@ mod addresses;
 mod datagram;
 mod echo;
 mod link;
+mod pool;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use anyrelay_core::verdict::ReplyKind;
 use anyrelay_kit::frames::{
-    ACK, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ICMPV6, RST, SYN, TCP, word,
+    ACK, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ICMPV6, SYN, TCP, word,
 };
 
 use crate::setup::{self, Mode, Port, Setup, TUNNEL4, TUNNEL6, Targets, is_egress};
@@ -37,14 +38,15 @@ pub struct At {
     pub version: u32,
 }
 
-/// Egress, target and tag of a client; the tag is 0 where there is none.
+/// Egress, target and tag of a client, whatever options its segments have; the tag is 0 where there
+/// is none.
 type Mapped = (SocketAddr, SocketAddr, u32);
 
 /// The mappings that POPs have shown so far.
 #[derive(Debug, Default)]
 pub struct Memory {
-    mapped: BTreeMap<(SocketAddr, usize, bool), Mapped>,
-    owners: BTreeMap<(SocketAddr, SocketAddr), (SocketAddr, bool)>,
+    mapped: BTreeMap<(SocketAddr, usize), Mapped>,
+    owners: BTreeMap<(SocketAddr, SocketAddr), SocketAddr>,
     /// Clients that share egress and target with another.
     pub collided: Vec<SocketAddr>,
 }
@@ -56,9 +58,17 @@ pub type Checked = Result<(), String>;
 struct Passed<'a> {
     setup: &'a Setup,
     at: At,
+    /// The service, by its place.
+    service: usize,
     from: SegmentView<'a>,
     to: SegmentView<'a>,
     damaged: bool,
+}
+
+impl Passed<'_> {
+    fn mode(&self) -> Mode {
+        self.setup.services[self.service].mode
+    }
 }
 
 fn require(holds: bool, rule: &str) -> Checked {
@@ -155,7 +165,14 @@ impl Memory {
         require(segment.data == out.data, "data are changed")?;
         require(segment.checksum_holds == out.checksum_holds, "damage is hidden or done")?;
         require(out.checksum_holds != input.damaged, "damage does not show")?;
-        let passed = Passed { setup, at, from: segment, to: out, damaged: input.damaged };
+        let service = match port {
+            Port::Lan => setup.service_at(segment.dst).ok_or("sent on from no VIP")?,
+            Port::Wan => {
+                setup.service_of(segment.src, segment.dst.ip()).ok_or("sent on from no target")?
+            }
+        };
+        let damaged = input.damaged;
+        let passed = Passed { setup, at, service, from: segment, to: out, damaged };
         match port {
             Port::Lan => self.check_up(&passed),
             Port::Wan => self.check_down(&passed),
@@ -163,24 +180,15 @@ impl Memory {
     }
 
     fn check_up(&mut self, passed: &Passed<'_>) -> Checked {
-        let Passed { setup, at, from, to, damaged } = passed;
-        let number = setup.service_at(from.dst).ok_or("sent on from no VIP")?;
-        let service = &setup.services[number];
+        let Passed { setup, at, service, from, to, damaged } = passed;
         require(is_client(setup, at.pop, from.src), "no client sent this")?;
-        require(service.targets.contains(&to.dst), "to no target of the service")?;
+        let targets = &setup.services[*service].targets;
+        require(targets.contains(&to.dst), "to no target of the service")?;
         require(to.flags & (SYN | ACK) != SYN | ACK, "a SYN|ACK goes to a target")?;
-        let case = from.timestamps().is_some();
-        let tag = match service.mode {
-            Mode::Pool(..) => {
-                require(is_egress(service.mode, to.src.ip()), "from no egress address")?;
-                require(to.src.port() >= 1024, "from a low port")?;
-                let (tag, echo) = to.timestamps().ok_or("to a target without its tag")?;
-                let wanted = from.timestamps().map_or(0, |(_, echo)| echo);
-                require(tag != 0 && echo == wanted, "wrong TSecr towards a target")?;
-                tag
-            }
+        let tag = match passed.mode() {
+            Mode::Pool(..) => pool::check_up(passed)?,
             Mode::Prefix(..) => {
-                require(is_egress(service.mode, to.src.ip()), "from no egress address")?;
+                require(is_egress(passed.mode(), to.src.ip()), "from no egress address")?;
                 require(to.src.port() == from.src.port(), "from another port")?;
                 require(from.options == to.options || from.has(SYN), "options are changed")?;
                 0
@@ -191,44 +199,27 @@ impl Memory {
                 0
             }
         };
-        check_options(from, to, setup.mss(number, at.version), 0)?;
+        check_options(from, to, setup.mss(*service, at.version), 0)?;
         if *damaged {
             return Ok(());
         }
-        // A RST without timestamps goes out in both variants: each is that of a case.
-        let bare_rst = from.has(RST) && !case && service.is_pool();
         let found = (to.src, to.dst, tag);
-        if bare_rst {
-            let known = [false, true].map(|case| self.mapped.get(&(from.src, number, case)));
-            let fits = known.iter().all(Option::is_none) || known.contains(&Some(&found));
-            // The variant of the case that the client does not have was never seen.
-            let strange = known.iter().flatten().count() == 2 && !fits;
-            return require(!strange, "a RST goes elsewhere than its connection");
-        }
-        let key = (from.src, number, case || !service.is_pool());
-        let first = *self.mapped.entry(key).or_insert(found);
+        let first = *self.mapped.entry((from.src, *service)).or_insert(found);
         require(first == found, "another egress, target or tag than before")?;
-        let owner = *self.owners.entry((to.src, to.dst)).or_insert((from.src, case));
-        if owner.0 != from.src {
-            self.collided.extend([owner.0, from.src]);
+        let owner = *self.owners.entry((to.src, to.dst)).or_insert(from.src);
+        if owner != from.src {
+            self.collided.extend([owner, from.src]);
         }
         Ok(())
     }
 
     fn check_down(&mut self, passed: &Passed<'_>) -> Checked {
-        let Passed { setup, at, from, to, damaged } = passed;
-        let number = setup.service_of(from.src, from.dst.ip()).ok_or("sent on from no target")?;
-        let service = &setup.services[number];
-        require(to.src == service.vip, "not from the VIP of the service")?;
+        let Passed { setup, at, service, from, to, damaged } = passed;
+        require(to.src == setup.services[*service].vip, "not from the VIP of the service")?;
         require(is_client(setup, at.pop, to.dst), "to no client")?;
         require(!to.opens(), "a SYN goes to a client")?;
-        let case = to.timestamps().is_some();
-        let (tag, less) = match service.mode {
-            Mode::Pool(..) => {
-                let (value, tag) = from.timestamps().ok_or("mapped without a tag")?;
-                require(to.timestamps().is_none_or(|to| to == (value, 0)), "a tag leaks")?;
-                (tag, if case { 0 } else { 12 })
-            }
+        let (tag, less) = match passed.mode() {
+            Mode::Pool(..) => pool::check_down(passed)?,
             Mode::Prefix(..) => {
                 require(to.dst.port() == from.dst.port(), "to another port")?;
                 require(from.options == to.options || from.has(SYN), "options are changed")?;
@@ -240,12 +231,12 @@ impl Memory {
                 (0, 0)
             }
         };
-        check_options(from, to, setup.mss(number, at.version), less)?;
+        check_options(from, to, setup.mss(*service, at.version), less)?;
         if *damaged {
             return Ok(());
         }
-        let key = (to.dst, number, case || !service.is_pool());
-        let known = self.mapped.get(&key).ok_or("to a client that nothing came from")?;
+        let known = self.mapped.get(&(to.dst, *service));
+        let known = known.ok_or("to a client that nothing came from")?;
         require(*known == (from.dst, from.src, tag), "to another client than it came from")
     }
 }

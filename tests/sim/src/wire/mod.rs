@@ -12,7 +12,7 @@ use anyrelay_kit::frames::{
 };
 
 pub use answers::{advertisement, arp_reply, refusal};
-pub use segment::SegmentView;
+pub use segment::{SegmentView, timestamps, timestamps_at};
 
 /// Extension headers that are passed over (`docs/protocol.md`, section 12).
 pub const EXTENSIONS_MAX: usize = 8;

@@ -35,26 +35,8 @@ impl<'a> SegmentView<'a> {
     }
 
     /// Its options but NOPs; an `Err` behind those with honest lengths.
-    pub fn options(&self) -> impl Iterator<Item = Result<(u8, &'a [u8]), ()>> {
-        let mut rest = self.options;
-        std::iter::from_fn(move || {
-            while let [1, after @ ..] = rest {
-                rest = after;
-            }
-            let (kind, len) = match rest {
-                [] | [0, ..] => return None,
-                [kind, len, ..] if usize::from(*len) >= 2 && usize::from(*len) <= rest.len() => {
-                    (*kind, usize::from(*len))
-                }
-                _ => {
-                    rest = &[];
-                    return Some(Err(()));
-                }
-            };
-            let value = &rest[2..len];
-            rest = &rest[len..];
-            Some(Ok((kind, value)))
-        })
+    pub fn options(&self) -> impl Iterator<Item = Result<(u8, &'a [u8]), ()>> + use<'a> {
+        options(self.options)
     }
 
     pub fn option(&self, kind: u8) -> Option<&'a [u8]> {
@@ -63,7 +45,47 @@ impl<'a> SegmentView<'a> {
 
     /// TSval and TSecr.
     pub fn timestamps(&self) -> Option<(u32, u32)> {
-        let value = self.option(8).filter(|value| value.len() == 8)?;
-        Some((long(value, 0), long(value, 4)))
+        timestamps(self.options)
+    }
+}
+
+/// TSval and TSecr in the options of a segment.
+pub fn timestamps(of: &[u8]) -> Option<(u32, u32)> {
+    let (_, value) = options(of).flatten().find(|option| option.0 == 8)?;
+    (value.len() == 8).then(|| (long(value, 0), long(value, 4)))
+}
+
+fn options(mut rest: &[u8]) -> impl Iterator<Item = Result<(u8, &[u8]), ()>> {
+    std::iter::from_fn(move || {
+        while let [1, after @ ..] = rest {
+            rest = after;
+        }
+        let (kind, len) = match rest {
+            [] | [0, ..] => return None,
+            [kind, len, ..] if usize::from(*len) >= 2 && usize::from(*len) <= rest.len() => {
+                (*kind, usize::from(*len))
+            }
+            _ => {
+                rest = &[];
+                return Some(Err(()));
+            }
+        };
+        let value = &rest[2..len];
+        rest = &rest[len..];
+        Some(Ok((kind, value)))
+    })
+}
+
+/// Where the timestamps begin in the options of a segment.
+pub fn timestamps_at(options: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        at += match options.get(at..)? {
+            [0, ..] => return None,
+            [1, ..] => 1,
+            [8, 10, ..] if at + 10 <= options.len() => return Some(at),
+            [_, len, ..] if *len >= 2 => usize::from(*len),
+            _ => return None,
+        };
     }
 }
