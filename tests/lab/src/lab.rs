@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Device, Egress, Layout, RelayConfig, Service, haproxy_text};
+use crate::middlebox::Trouble;
 use crate::pop::{Forwarder, Pop};
 use crate::registry::{self, WorkDir};
 use crate::topology::Shape;
@@ -105,7 +106,22 @@ impl LabBuilder {
     /// never do: boxes beside the hosts do.
     #[must_use]
     pub fn cut_ipv6(mut self, mtu: usize) -> Self {
-        self.shape.cut_ipv6 = Some(mtu);
+        let trouble = Trouble { cut_ipv6: Some(mtu), ..Trouble::NONE };
+        self.shape.boxes = [Some(trouble); 2];
+        self
+    }
+
+    /// Puts a box in front of the client that does this to its segments.
+    #[must_use]
+    pub fn client_box(mut self, trouble: Trouble) -> Self {
+        self.shape.boxes[0] = Some(trouble);
+        self
+    }
+
+    /// Adds a path between the hosts that passes no POP, to the target's own address.
+    #[must_use]
+    pub fn direct(mut self) -> Self {
+        self.shape.direct = true;
         self
     }
 

@@ -70,14 +70,26 @@ pub struct Shape {
     /// The MTU of a link that IPv4 packets of the hosts pass on their way to the POPs, if there is
     /// one. Routes and sprays are of what comes out of it: of fragments each one for itself.
     pub path_mtu: Option<u32>,
-    /// Boxes beside the hosts cut what these send over IPv6 in fragments of this many bytes.
-    pub cut_ipv6: Option<usize>,
+    /// What boxes beside the client and the target do, where there is one. Its first side is the
+    /// host's.
+    pub boxes: [Option<Trouble>; 2],
+    /// A second path between the hosts, to the target's own addresses, that passes no POP: the
+    /// control of what POPs do. Not with transparent services, whose answers it would carry.
+    pub direct: bool,
 }
 
 impl Default for Shape {
     fn default() -> Self {
         let pool = "100.64.8.0/24".to_owned();
-        Self { pops: 3, pool, kernel_pops: false, ipv6: false, path_mtu: None, cut_ipv6: None }
+        Self {
+            pops: 3,
+            pool,
+            kernel_pops: false,
+            ipv6: false,
+            path_mtu: None,
+            boxes: [None; 2],
+            direct: false,
+        }
     }
 }
 
@@ -94,7 +106,7 @@ pub struct Topology {
     pub target_router: Namespace,
     /// The host that is connected to.
     pub target: Arc<Namespace>,
-    /// What cuts segments of the client and of the target, if anything does.
+    /// The boxes beside the client and the target, if there are any.
     pub boxes: Vec<Middlebox>,
     box_spaces: Vec<Namespace>,
 }
@@ -138,6 +150,9 @@ impl Topology {
             if shape.kernel_pops {
                 address_kernel_pop(pop, n)?;
             }
+        }
+        if shape.direct {
+            topology.connect_directly()?;
         }
         for router in [&topology.client_router, &topology.target_router] {
             router.sysctl("net.ipv4.ip_forward", "1")?;
@@ -205,12 +220,11 @@ impl Topology {
             (&self.client, &self.client_router, "client", CLIENT),
             (&self.target, &self.target_router, "target", TARGET),
         ];
-        for (host, router, interface, first) in sides {
-            if let Some(cut) = shape.cut_ipv6 {
+        for ((host, router, interface, first), trouble) in sides.into_iter().zip(shape.boxes) {
+            if let Some(trouble) = trouble {
                 let space = Namespace::create(&format!("{id}-{interface}-box"))?;
                 link::connect((host, "net0"), (&space, "near"), 1500)?;
                 link::connect((&space, "far"), (router, interface), 1500)?;
-                let trouble = Trouble { cut_ipv6: Some(cut), ..Trouble::NONE };
                 self.boxes.push(Middlebox::start(&space, ["near", "far"], trouble)?);
                 self.box_spaces.push(space);
             } else {
@@ -225,6 +239,16 @@ impl Topology {
             router.ip(&[format!("addr add {a}.{b}.{c}.1/24 dev {interface}")])?;
         }
         Ok(())
+    }
+
+    fn connect_directly(&self) -> Result<()> {
+        let (near, far) = (&self.client_router, &self.target_router);
+        link::connect((near, "direct"), (far, "direct"), 1500)?;
+        let route = format!("route add {TARGET_NET} via 10.4.0.2");
+        near.ip(&["addr add 10.4.0.1/24 dev direct".to_owned(), route])?;
+        // More specific than the moving route to the clients, and covers all of their addresses.
+        let route = "route add 192.0.2.0/27 via 10.4.0.1".to_owned();
+        far.ip(&["addr add 10.4.0.2/24 dev direct".to_owned(), route])
     }
 
     fn connect_pop(&self, pop: &Namespace, n: usize) -> Result<()> {

@@ -2,8 +2,8 @@
 //! to TCP segments what networks and middleboxes do, from a seed.
 //!
 //! ```text
-//! from A -- ISN rewriting -- damage -- loss -- duplication -- holding back -- cutting -- to B
-//! and so back, but without cutting
+//! from A -- timestamps -- ISN rewriting -- damage -- loss -- duplication -- holding back --
+//! cutting -- to B, and so back, but without the first and the last
 //! ```
 //!
 //! What it promises: what is not TCP (ARP, neighbour discovery, ICMP) passes as it is; the same
@@ -11,9 +11,12 @@
 //! bounded time; all that it does is counted. (This kernel has no netem, and no Linux firewall
 //! rewrites initial sequence numbers, as firewalls of other makers do.)
 
+mod bare;
 mod cut;
 mod isn;
 mod segment;
+
+pub use bare::{Bare, Kind};
 
 use std::collections::BinaryHeap;
 use std::os::fd::AsFd;
@@ -53,6 +56,8 @@ pub struct Trouble {
     /// From the first side only: segments over IPv6 in datagrams longer than this go on in
     /// fragments, half of them with the last one first.
     pub cut_ipv6: Option<usize>,
+    /// From the first side only: which segments lose their timestamps.
+    pub bare: Bare,
 }
 
 impl Trouble {
@@ -66,6 +71,7 @@ impl Trouble {
         hold_max: Duration::from_millis(10),
         rewrite_isn: false,
         cut_ipv6: None,
+        bare: Bare::NONE,
     };
 
     /// A bad path: 2% lost, 2% held back by up to 10 ms, 1% duplicated.
@@ -96,6 +102,10 @@ pub struct Done {
     pub cut: u64,
     /// Fragments of them that the interface took.
     pub fragments: u64,
+    /// Segments that lost their timestamps.
+    pub bare: u64,
+    /// Probes that got a byte.
+    pub garbage: u64,
 }
 
 /// A running middlebox; it stops to carry when dropped.
@@ -147,9 +157,20 @@ impl Middlebox {
     /// What has been done so far.
     #[must_use]
     pub fn done(&self) -> Done {
-        let [segments, lost, duplicated, corrupted, held, not_held, refused, cut, fragments] =
-            self.shared.counts.each_ref().map(|count| count.load(Ordering::Relaxed));
-        Done { segments, lost, duplicated, corrupted, held, not_held, refused, cut, fragments }
+        let of = |what: usize| self.shared.counts[what].load(Ordering::Relaxed);
+        Done {
+            segments: of(SEGMENTS),
+            lost: of(LOST),
+            duplicated: of(DUPLICATED),
+            corrupted: of(CORRUPTED),
+            held: of(HELD),
+            not_held: of(NOT_HELD),
+            refused: of(REFUSED),
+            cut: of(CUT),
+            fragments: of(FRAGMENTS),
+            bare: of(BARE),
+            garbage: of(GARBAGE),
+        }
     }
 }
 
@@ -168,7 +189,7 @@ struct Shared {
     /// A change, until the thread has taken it.
     trouble: Mutex<Option<Trouble>>,
     /// In the order of the fields of [`Done`].
-    counts: [AtomicU64; 9],
+    counts: [AtomicU64; 11],
     /// All that were taken, TCP or not.
     frames: AtomicU64,
 }
@@ -182,6 +203,8 @@ const NOT_HELD: usize = 5;
 const REFUSED: usize = 6;
 const CUT: usize = 7;
 const FRAGMENTS: usize = 8;
+const BARE: usize = 9;
+const GARBAGE: usize = 10;
 
 /// A frame that waits until it is due; the order is the reverse, for a heap of earliest first.
 struct Held {
@@ -222,13 +245,14 @@ struct Carrier<'a> {
     number: u64,
     /// Of the last segment that was cut.
     fragment_id: u32,
+    stripper: bare::Stripper,
 }
 
 impl<'a> Carrier<'a> {
     fn new(shared: &'a Shared, sockets: [PacketSocket; 2], trouble: Trouble) -> Self {
         let rng = [Rng(trouble.seed), Rng(!trouble.seed)];
-        let held = BinaryHeap::new();
-        Self { shared, sockets, trouble, rng, held, number: 0, fragment_id: 0 }
+        let (held, stripper) = (BinaryHeap::new(), bare::Stripper::default());
+        Self { shared, sockets, trouble, rng, held, number: 0, fragment_id: 0, stripper }
     }
 
     fn run(mut self) {
@@ -273,6 +297,16 @@ impl<'a> Carrier<'a> {
         }
         self.count(SEGMENTS);
         let trouble = self.trouble;
+        let mut changed;
+        let mut frame = frame;
+        if from == 0
+            && let Some(bare) = self.stripper.change(&trouble.bare, frame)
+        {
+            self.add(BARE, u64::from(bare.is_bare));
+            self.add(GARBAGE, u64::from(bare.has_garbage));
+            changed = bare.frame;
+            frame = &mut changed;
+        }
         if trouble.rewrite_isn {
             isn::shift(trouble.seed, frame);
         }
@@ -331,7 +365,11 @@ impl<'a> Carrier<'a> {
     }
 
     fn count(&self, what: usize) {
-        self.shared.counts[what].fetch_add(1, Ordering::Relaxed);
+        self.add(what, 1);
+    }
+
+    fn add(&self, what: usize, number: u64) {
+        self.shared.counts[what].fetch_add(number, Ordering::Relaxed);
     }
 
     /// Draws also for a share of 0, so that the other fates do not depend on it.
