@@ -2,11 +2,12 @@
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyrelay_kit::rng::Rng;
 use anyrelay_lab::counters::PopCounters;
-use anyrelay_lab::{Direction, Lab};
+use anyrelay_lab::{Direction, Lab, Routes};
 
 use super::{eventually, milliseconds};
 
@@ -74,5 +75,33 @@ pub fn kill_pops(lab: &mut Lab, rounds: usize) {
         }
         std::thread::sleep(milliseconds(700));
         lab.pops[victim].restart().unwrap();
+    }
+}
+
+/// Moves the route of each direction to a random one of three POPs every 200 ms while something is
+/// done; one direction 100 ms after the other.
+pub fn while_flipping<T>(routes: &mut Routes, work: impl FnOnce() -> T) -> T {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut rng = Rng(2);
+            while !done.load(Ordering::Relaxed) {
+                for direction in Direction::BOTH {
+                    routes.to(direction, rng.index(3)).unwrap();
+                    std::thread::sleep(milliseconds(100));
+                }
+            }
+        });
+        // Also when it panics, or the scope would wait for ever.
+        let _end = Ending(&done);
+        work()
+    })
+}
+
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
