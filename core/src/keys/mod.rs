@@ -1,6 +1,6 @@
 //! The operator's secrets, the files that hold them, and the keys derived from them.
 //!
-//! Every key is HKDF-SHA256(secret, salt "anyrelay v1", info = label | 0 | fields big-endian). The
+//! Every key is HKDF-SHA256(secret, salt "anyrelay v2", info = label | 0 | fields big-endian). The
 //! `relay` and `sequence` secrets must not change under a live VIP: that would break every
 //! connection. Token secrets change by epochs. Neither `Debug` nor an error shows a secret or a
 //! part of one.
@@ -182,7 +182,7 @@ fn line_of(text: &str, error: &toml::de::Error) -> usize {
     1 + text.bytes().take(start).filter(|&byte| byte == b'\n').count()
 }
 
-const SALT: &[u8] = b"anyrelay v1";
+const SALT: &[u8] = b"anyrelay v2";
 
 #[cfg(test)]
 mod tests {

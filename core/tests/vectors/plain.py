@@ -116,9 +116,9 @@ def cmac(key, message):
 
 
 def derive(secret, label, fields):
-    """HKDF-SHA256(secret, salt "anyrelay v1", info = label | 0 | fields), 16 bytes."""
+    """HKDF-SHA256(secret, salt "anyrelay v2", info = label | 0 | fields), 16 bytes."""
     info = label.encode() + b"\0" + fields
-    prk = hmac.new(b"anyrelay v1", secret, hashlib.sha256).digest()
+    prk = hmac.new(b"anyrelay v2", secret, hashlib.sha256).digest()
     return hmac.new(prk, info + b"\x01", hashlib.sha256).digest()[:16]
 
 
