@@ -1,5 +1,5 @@
-//! The frozen protocol of tunnels: `vectors/tunnel-v1.json`, which a second, plain implementation
-//! wrote (`vectors/tunnel-v1.py`; its `--check` compares the file with what it computes).
+//! The frozen protocol of tunnels: `vectors/tunnel-v2.json`, which a second, plain implementation
+//! wrote (`vectors/tunnel-v2.py`; its `--check` compares the file with what it computes).
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a failed one ends the test")]
 
 mod vectors;
@@ -24,7 +24,7 @@ use serde_json::Value;
 use vectors::{list, number, text};
 
 fn read_vectors() -> Value {
-    serde_json::from_str(include_str!("vectors/tunnel-v1.json")).unwrap()
+    serde_json::from_str(include_str!("vectors/tunnel-v2.json")).unwrap()
 }
 
 fn secret(value: &Value, name: &str) -> Secret {
@@ -188,16 +188,16 @@ fn keepalives_are_the_frozen_ones() {
         let (asked, told) = (unhex(text(request, "payload")), unhex(text(reply, "payload")));
         let parsed = KeepaliveRequest::parse(&asked, family).unwrap();
         assert_eq!((parsed.tenant, parsed.agent), (tenant, id));
-        let mut written = [0; 102];
-        let len = parsed.write(family, &key, &mut written);
+        let vip = service.vip(family).unwrap().addr;
+        let mut written = [0; 118];
+        let len = parsed.write(vip, &key, &mut written);
         assert_eq!(written[..len], asked);
-        assert!(KeepaliveReply::mac_holds(&told, &key));
+        assert!(KeepaliveReply::mac_holds(&told, vip, &key));
         let parsed = KeepaliveReply::parse(&told, family).unwrap();
         assert_eq!((parsed.public, parsed.constants), (agent, service.constants));
         with_token += u32::from(parsed.token.is_some());
 
         // ... and the POP answers the one with the other.
-        let vip = service.vip(family).unwrap().addr;
         let segment = segment(request, agent, vip, &asked);
         let known = keepalive::check(&service, unix(entry), &segment).unwrap();
         let found = keepalive::reply(&known, number(&vectors, "pop"), &segment).unwrap();

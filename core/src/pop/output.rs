@@ -47,7 +47,12 @@ pub enum Note<'a> {
         acked: Option<i32>,
     },
     /// The keepalive request in the segment. Its MAC is not verified yet.
-    Keepalive(KeepaliveRequest),
+    Keepalive {
+        /// The request.
+        request: KeepaliveRequest,
+        /// Whether it names where it is from, and a tick near the POP's: else it gets no token.
+        named: bool,
+    },
     /// The contents of the sender's token of a datagram: among others, the POP that issued it.
     Sender {
         /// The contents.

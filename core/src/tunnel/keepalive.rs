@@ -3,6 +3,11 @@
 //!
 //! The checks have two steps, so that the caller can bound the number of MACs that are computed in
 //! vain: [`check`] is all before the MAC, [`reply`] the rest. A request that fails gets no answer.
+//!
+//! The token is only for who names its own public endpoint and a tick near now, as an earlier reply
+//! told it. Others can learn no more from a recorded request than where they are themselves.
+
+use std::net::SocketAddr;
 
 use arrayvec::ArrayVec;
 
@@ -78,14 +83,14 @@ pub fn reply(
     segment: &TunnelSegment<'_>,
 ) -> Result<ReplySegment, DropReason> {
     let UnverifiedRequest { service, vip, now, tick, expected, request, key } = *known;
-    if !KeepaliveRequest::mac_holds(segment.payload, key) {
+    if !KeepaliveRequest::mac_holds(segment.payload, vip.addr, key) {
         return Err(DropReason::KeepaliveMac);
     }
     let constants = service.constants;
     // The agent's number at tick 0, by this POP's clock.
     let base = predict::at(segment.seq, constants.stride.wrapping_neg(), tick).0.wrapping_sub(1);
     let (base_high, base_low) = ((base >> 16) as u16, base as u16);
-    let token = is_aligned(base_low, &constants)
+    let token = (names(&request, segment.src, tick) && is_aligned(base_low, &constants))
         .then(|| vip.tokens.seal(now, segment.src, base_high, request.tenant, pop))
         .flatten();
     let family = segment.family();
@@ -101,7 +106,7 @@ pub fn reply(
         token: token.map(|token| token.token),
     };
     let mut whole = [0; KEEPALIVE_LEN_MAX];
-    let len = message.write(key, &mut whole);
+    let len = message.write(vip.addr, key, &mut whole);
     let mut payload = ArrayVec::from(whole);
     payload.truncate(len);
     Ok(ReplySegment {
@@ -109,6 +114,14 @@ pub fn reply(
         ack: segment.seq.plus(segment.payload.len() as u32),
         payload,
     })
+}
+
+/// Whether `request` names `public` and a tick within [`ACK_TICKS`] of `tick`, without which there
+/// is no token.
+pub fn names(request: &KeepaliveRequest, public: SocketAddr, tick: Tick) -> bool {
+    let ticks = request.last_tick.0.wrapping_sub(tick.0) as i64;
+    request.public == public
+        && (i64::from(*ACK_TICKS.start())..=i64::from(*ACK_TICKS.end())).contains(&ticks)
 }
 
 /// Whether `ack` is `expected`, or that of another tick within [`ACK_TICKS`].
@@ -137,6 +150,6 @@ const ALIGNED_TICKS_BEHIND: i32 = 8;
 /// Ticks that an agent may be ahead of the POP.
 const ALIGNED_TICKS_AHEAD: i32 = 7;
 
-/// Ticks that the segment which an agent acks may differ from now: behind, because an agent
-/// connects again after 10; ahead, because the clocks of POPs differ.
+/// Ticks that the segment which an agent acks, and the tick that it names, may differ from now:
+/// behind, because an agent connects again after 10; ahead, because the clocks of POPs differ.
 pub(super) const ACK_TICKS: std::ops::RangeInclusive<i32> = -12..=3;

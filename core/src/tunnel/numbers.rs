@@ -163,11 +163,9 @@ mod tests {
 
         let mut request = [0; KEEPALIVE_LEN_MAX];
         let (tenant, agent_id) = (key.tenant, key.agent);
-        let len = KeepaliveRequest { tenant, agent: agent_id, nonce: 9 }.write(
-            Family::of(agent.ip()),
-            &key.key,
-            &mut request,
-        );
+        let len =
+            KeepaliveRequest { tenant, agent: agent_id, nonce: 9, last_tick: tick, public: agent }
+                .write(vip.addr, &key.key, &mut request);
         let up = numbers.of_token.unwrap().up;
         for ticks in -14..=5 {
             for ack in numbers.keepalive_acks {

@@ -215,6 +215,7 @@ fn tunnel_ways(world: &mut World, agent: SocketAddr) -> Vec<Way> {
         key,
         base,
         start,
+        told: Some(agent),
         token: Some(token.clone()),
     };
     ways.push(("sender's token", WAN, other.data(world, b.token(), 9, b"body").datagram()));

@@ -91,6 +91,8 @@ pub struct Agent {
     pub base: u32,
     /// The POPs' number at tick 0, learned from a SYN-ACK.
     pub start: u32,
+    /// Its address and port as the last reply told them.
+    pub told: Option<SocketAddr>,
     pub token: Option<AgentToken>,
 }
 
@@ -101,10 +103,10 @@ impl Agent {
         let vip = if addr.is_ipv4() { VIP4 } else { VIP6 }.parse().unwrap();
         let key = agent_key(&Secret::new([tenant as u8; 32]), number).unwrap();
         let base = 0xfff4_8000u32.wrapping_add(u32::from(addr.port()) << 16);
-        Agent { addr, vip, tenant, number, key, base, start: 0, token: None }
+        Agent { addr, vip, tenant, number, key, base, start: 0, told: None, token: None }
     }
 
-    /// The agent after a handshake and a keepalive with `world`.
+    /// The agent after a handshake and two keepalives with `world`.
     pub fn connected(world: &mut World, tenant: u16, number: u32, addr: &str) -> Agent {
         let mut agent = Agent::new(tenant, number, addr);
         agent.connect(world);
@@ -114,6 +116,11 @@ impl Agent {
     pub fn connect(&mut self, world: &mut World) {
         let syn_ack = answer(world, &self.syn(world), ReplyKind::SynAck);
         self.start = syn_ack.seq.wrapping_sub(STRIDE.wrapping_mul(tick(world)));
+        // The first reply tells the agent where it is, the second is for who says so.
+        self.told = None;
+        let reply = answer(world, &self.keepalive(world), ReplyKind::Keepalive);
+        assert_eq!(read_token(&reply.data, self.addr.is_ipv6()), None);
+        self.told = Some(read_public(&reply.data, self.addr.is_ipv6()));
         let reply = answer(world, &self.keepalive(world), ReplyKind::Keepalive);
         self.token = read_token(&reply.data, self.addr.is_ipv6());
     }
@@ -145,15 +152,24 @@ impl Agent {
         })
     }
 
+    /// A keepalive request, which names what a reply of this tick told it.
     pub fn keepalive(&self, world: &World) -> Segment {
-        let len = if self.addr.is_ipv4() { 74 } else { 102 };
-        let mut data = vec![0x10, 1];
+        self.keepalive_of(world, tick(world))
+    }
+
+    /// The same, with a reply of this tick.
+    pub fn keepalive_of(&self, world: &World, tick: u32) -> Segment {
+        let len = if self.addr.is_ipv4() { 90 } else { 118 };
+        let mut data = vec![0x10, 2];
         data.extend(self.tenant.to_be_bytes());
         data.extend(self.number.to_be_bytes());
         data.extend(NONCE);
+        if let Some(told) = self.told {
+            data.extend(u64::from(tick).to_be_bytes());
+            data.extend(endpoint(told));
+        }
         data.resize(len - 16, 0);
-        let mac = hmac_sha256_128(&self.key, &[b"keepalive request", &[0], &data]);
-        data.extend(mac);
+        data.extend(mac(&self.key, b"keepalive request", self.vip, &data));
         self.segment(world, data)
     }
 
@@ -183,6 +199,29 @@ impl Agent {
 pub const NONCE: [u8; 8] = *b"a nonce!";
 pub const CHANNEL: [u8; 2] = [0xc4, 0xa7];
 pub const SESSION: [u8; 8] = *b"session!";
+
+/// An address in 4 or 16 bytes and its port in 2.
+pub fn endpoint(addr: SocketAddr) -> Vec<u8> {
+    let port = addr.port().to_be_bytes();
+    match addr.ip() {
+        std::net::IpAddr::V4(ip) => [&ip.octets()[..], &port].concat(),
+        std::net::IpAddr::V6(ip) => [&ip.octets()[..], &port].concat(),
+    }
+}
+
+/// The MAC of a keepalive of this label.
+pub fn mac(key: &Key128, label: &[u8], vip: SocketAddr, data: &[u8]) -> [u8; 16] {
+    hmac_sha256_128(key, &[label, &[0], &endpoint(vip), data])
+}
+
+/// The agent's address and port in a keepalive reply.
+pub fn read_public(reply: &[u8], v6: bool) -> SocketAddr {
+    let (ip, port): (std::net::IpAddr, _) = match v6 {
+        true => (<[u8; 16]>::try_from(&reply[32..48]).unwrap().into(), &reply[48..50]),
+        false => (<[u8; 4]>::try_from(&reply[32..36]).unwrap().into(), &reply[36..38]),
+    };
+    SocketAddr::new(ip, u16::from_be_bytes(port.try_into().unwrap()))
+}
 
 /// The token in a keepalive reply.
 pub fn read_token(reply: &[u8], v6: bool) -> Option<AgentToken> {

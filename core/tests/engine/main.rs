@@ -43,6 +43,7 @@ mod tunnel;
 mod tunnel_hostile;
 mod tunnel_icmp;
 mod tunnel_refusals;
+mod tunnel_replay;
 
 use agents::*;
 use anyrelay_kit::config::{PopConfig, port, tunnel};

@@ -1,6 +1,5 @@
 //! Tunnels: handshakes, keepalives, datagrams, over both families and at several POPs.
 
-use anyrelay_core::crypto::hmac_sha256_128;
 use anyrelay_core::verdict::{AbsorbKind, DropReason, ReplyKind, Verdict};
 
 use crate::*;
@@ -79,20 +78,16 @@ fn a_keepalive_is_answered_with_all_that_an_agent_needs() {
         assert_eq!(reply.ack, request.seq.wrapping_add(request.data.len() as u32));
         assert_eq!((reply.options.len(), reply.tos), (0, 0));
         let (mut want, body_max) =
-            (vec![0x21, 1], if agent.addr.is_ipv4() { 1316u16 } else { 1264 });
+            (vec![0x21, 2], if agent.addr.is_ipv4() { 1316u16 } else { 1264 });
         want.extend(NONCE);
         want.extend((1_795_000_004_000u64 / 8000).to_be_bytes());
         want.extend([8000u32, STRIDE].map(u32::to_be_bytes).concat());
         want.extend([4, 16384, body_max].map(u16::to_be_bytes).concat());
-        match agent.addr.ip() {
-            std::net::IpAddr::V4(ip) => want.extend(ip.octets()),
-            std::net::IpAddr::V6(ip) => want.extend(ip.octets()),
-        }
-        want.extend(agent.addr.port().to_be_bytes());
+        want.extend(endpoint(agent.addr));
         want.extend([0x80, 0, 0, 7]);
         want.extend(&agent.token().bytes);
-        let mac = hmac_sha256_128(&agent.key, &[b"keepalive reply", &[0], &want]);
-        want.extend(mac);
+        want.extend([0; 16]);
+        want.extend(mac(&agent.key, b"keepalive reply", agent.vip, &want));
         assert_eq!(reply.data, want);
         assert_eq!(reply.data.len(), request.data.len());
     }
@@ -192,7 +187,11 @@ fn pops_with_other_clocks_and_numbers_agree() {
         let syn = a.syn(one);
         let syn_ack = answer(one, &syn, ReplyKind::SynAck);
         a.start = syn_ack.seq.wrapping_sub(STRIDE.wrapping_mul(tick(one)));
+        // What one POP told is to be named at any.
         let request = a.keepalive(one);
+        let reply = answer(two, &request, ReplyKind::Keepalive);
+        a.told = Some(read_public(&reply.data, addr == A6));
+        let request = a.keepalive_of(one, tick(two));
         let reply = answer(three, &request, ReplyKind::Keepalive);
         // Its clock is two ticks ahead, which the base shows.
         assert_eq!(reply.seq, a.ack(three));
@@ -252,7 +251,7 @@ fn what_is_said_of_a_datagram_is_all_there_is() {
     let want = [
         Said::Service("tun".into()),
         Said::Tunnelled { agent: a.addr, vip: a.vip, tick, acked: None },
-        Said::Keepalive { tenant: 1, agent: 1 },
+        Said::Keepalive { tenant: 1, agent: 1, named: true },
         Said::Verdict(Verdict::Drop(DropReason::KeepaliveAck)),
     ];
     assert_eq!(world.out.said, want);

@@ -177,7 +177,8 @@ fn forged_replies_are_refused() {
         // By another member of the tenant.
         let mut bytes = [0; KEEPALIVE_LEN_MAX];
         let other = world.agent_key(b as u32).key;
-        let len = forged.write(&other, &mut bytes);
+        let vip = world.sites[a].vip;
+        let len = forged.write(vip, &other, &mut bytes);
         deliver(&mut world, &bytes[..len], 2 * 4096, 0);
         // A request sent back as an answer, each byte of the real one changed, numbers moved.
         let mut request = world.sites[a].last_keepalive.clone().unwrap().payload().to_vec();
@@ -191,8 +192,11 @@ fn forged_replies_are_refused() {
         for (seq, ack) in [(1, 0), (4096, 0), (0, 1), (0, 4096), (0x8000_0000, 0)] {
             deliver(&mut world, real.payload(), seq, ack);
         }
+        // With the right key, but of another VIP.
+        let len = forged.write("203.0.113.21:443".parse().unwrap(), &own, &mut bytes);
+        deliver(&mut world, &bytes[..len], 2 * 4096, 0);
         // With the right key but another nonce: an answer to nothing that was asked.
-        let len = KeepaliveReply { nonce: !reply.nonce, ..forged }.write(&own, &mut bytes);
+        let len = KeepaliveReply { nonce: !reply.nonce, ..forged }.write(vip, &own, &mut bytes);
         deliver(&mut world, &bytes[..len], 2 * 4096, 0);
         let after = *world.sites[a].agent.counters();
         assert_eq!(after.keepalives_answered, before.keepalives_answered, "seed {seed}");

@@ -12,7 +12,7 @@ use anyrelay_kit::nat::{Boxes, Connection, Invalid, Rules, Seen, Side, Upper};
 use crate::flows::{PLAIN, STRICT, pair, seeds};
 use crate::world::World;
 
-const L: u32 = 74;
+const L: u32 = 90;
 const STRIDE: u32 = 4096;
 
 /// A firewall without window scaling in front of an agent that has run for a while.

@@ -90,7 +90,7 @@ fn acks_are_those_of_the_protocol() {
             }
             // The keepalive that comes next acks the reply that was the newest for data as well.
             let keepalive = world.highest_ack(a);
-            let reply = keepalive.plus(74u32.wrapping_neg());
+            let reply = keepalive.plus(90u32.wrapping_neg());
             assert!(predict::ticks_between(reply, start.plus(1), stride).is_some(), "seed {seed}");
             let lagged = reply.plus((u32::from(lag) * stride).wrapping_neg());
             let expected = if lagged.after(first) { lagged } else { first };

@@ -13,5 +13,6 @@ mod chaos;
 mod edge;
 mod failing;
 mod flows;
+mod naming;
 mod numbers;
 mod trouble;

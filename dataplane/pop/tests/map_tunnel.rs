@@ -150,7 +150,7 @@ fn an_agents_numbers_are_those_of_the_tick() {
         assert_eq!(both["reply_seq"], expected.plus(1).0);
         let (first, last) = (expected.plus(1).0, expected.plus(1 + 16384 - 64).0);
         assert_eq!(both["data_down_seq"], json!([first, last]));
-        assert_eq!(both["keepalive_acks"], json!([first, expected.plus(75).0]));
+        assert_eq!(both["keepalive_acks"], json!([first, expected.plus(91).0]));
         assert_eq!(both["data_ack"], first);
         assert_eq!(both["ack_ticks"], json!([-12, 3]));
         assert_eq!(both.get("token"), None);

@@ -71,11 +71,14 @@ impl Test {
         vip.tokens.seal(now, agent.into(), BASE_HIGH, tenant, 5).unwrap()
     }
 
-    fn keepalive(&self) -> Vec<u8> {
+    /// A keepalive request that names this endpoint and tick.
+    fn keepalive(&self, public: (Ipv4Addr, u16), last_tick: u64) -> Vec<u8> {
         let AgentKey { tenant, agent, key } = &self.key;
         let mut request = [0; KEEPALIVE_LEN_MAX];
-        let message = KeepaliveRequest { tenant: *tenant, agent: *agent, nonce: 0xabc };
-        let len = message.write(Family::V4, key, &mut request);
+        let (public, last_tick) = (public.into(), Tick(last_tick));
+        let message =
+            KeepaliveRequest { tenant: *tenant, agent: *agent, nonce: 0xabc, last_tick, public };
+        let len = message.write(self.vip.addr, key, &mut request);
         request[..len].to_vec()
     }
 
@@ -119,7 +122,7 @@ fn every_kind_of_segment_is_printed_with_its_contents() {
     let lines = test.explain(&[
         (SYN, BASE - 1, 0, vec![]),
         (ACK, BASE, test.server(0) + 1, vec![]),
-        (PSH_ACK, BASE, acked, test.keepalive()),
+        (PSH_ACK, BASE, acked, test.keepalive(AGENT, 0)),
         (PSH_ACK, BASE.wrapping_add(4096 + 64), acked, test.datagram(1)),
     ]);
     let agent = "198.18.0.7:40000 at 203.0.113.20:443, tick 0";
@@ -133,9 +136,11 @@ fn every_kind_of_segment_is_printed_with_its_contents() {
         vec![format!("no data of agent {agent} | "), "take tunnel_ack".to_owned()],
         vec![
             format!("keepalive of agent {agent}, acks tick -2"),
-            "claims to be agent 1 of tenant 1, nonce 0000000000000abc".to_owned(),
+            "claims to be agent 1 of tenant 1, nonce 0000000000000abc, \
+             names 198.18.0.7:40000 at tick 0 | "
+                .to_owned(),
             "sends keepalive".to_owned(),
-            format!("[P.] seq {} ack {}", test.server(0).wrapping_add(1), BASE + 74),
+            format!("[P.] seq {} ack {}", test.server(0).wrapping_add(1), BASE + 90),
         ],
         vec![
             format!("datagram of agent {agent}, acks tick -2"),
@@ -155,6 +160,26 @@ fn every_kind_of_segment_is_printed_with_its_contents() {
     assert_eq!(lines.len(), 4, "{lines:?}");
 }
 
+/// A request gets a token only if it names where it is from, and a tick near now.
+#[test]
+fn a_keepalive_that_gets_no_token_is_printed_with_what_it_names() {
+    let test = Test::new();
+    let acked = test.server(0) + 1;
+    let lines = test.explain(&[
+        (PSH_ACK, BASE, acked, test.keepalive((Ipv4Addr::UNSPECIFIED, 0), 0)),
+        (PSH_ACK, BASE, acked, test.keepalive(OTHER, 0)),
+        (PSH_ACK, BASE, acked, test.keepalive(AGENT, 4)),
+    ]);
+    for (line, part) in lines.iter().zip([
+        ", names no address: no token | sends keepalive",
+        ", names 198.18.0.9:5000 at tick 0: no token | sends keepalive",
+        ", names 198.18.0.7:40000 at tick 4: no token | sends keepalive",
+    ]) {
+        assert!(line.contains(part), "{part:?} is not in {line}");
+    }
+    assert_eq!(lines.len(), 3, "{lines:?}");
+}
+
 #[test]
 fn drops_are_printed_with_their_reason_and_readable_contents() {
     let test = Test::new();
@@ -162,7 +187,7 @@ fn drops_are_printed_with_their_reason_and_readable_contents() {
     let mut forged = test.datagram(1);
     forged[12 + 16] ^= 1;
     let lines = test.explain(&[
-        (PSH_ACK, BASE, acked + 5, test.keepalive()),
+        (PSH_ACK, BASE, acked + 5, test.keepalive(AGENT, 0)),
         (PSH_ACK, BASE.wrapping_add(7), acked, test.datagram(1)),
         (PSH_ACK, BASE + 64, acked, test.datagram(2)),
         (PSH_ACK, BASE + 64, acked, forged),

@@ -110,7 +110,7 @@ pub enum Said {
     /// [`Note::Tunnelled`].
     Tunnelled { agent: SocketAddr, vip: SocketAddr, tick: u64, acked: Option<i32> },
     /// [`Note::Keepalive`].
-    Keepalive { tenant: u16, agent: u32 },
+    Keepalive { tenant: u16, agent: u32, named: bool },
     /// [`Note::Sender`].
     Sender { holds: Return, sent: Option<i32> },
     /// [`Note::Destination`].
@@ -133,8 +133,8 @@ impl From<Note<'_>> for Said {
             Note::Tunnelled { agent, vip, tick, acked, .. } => {
                 Said::Tunnelled { agent, vip, tick: tick.0, acked }
             }
-            Note::Keepalive(request) => {
-                Said::Keepalive { tenant: request.tenant, agent: request.agent }
+            Note::Keepalive { request, named } => {
+                Said::Keepalive { tenant: request.tenant, agent: request.agent, named }
             }
             Note::Sender { holds, sent } => Said::Sender { holds, sent },
             Note::Destination { holds } => Said::Destination { holds },

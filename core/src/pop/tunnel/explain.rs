@@ -7,7 +7,8 @@ use crate::seq::SeqNum;
 use crate::time::UnixTime;
 use crate::tunnel::numbers::Numbers;
 use crate::tunnel::{
-    DataHeader, KeepaliveRequest, SegmentKind, Token, TunnelSegment, TunnelService, message,
+    DataHeader, KeepaliveRequest, SegmentKind, Token, TunnelSegment, TunnelService, keepalive,
+    message,
 };
 
 /// Tells `note` of `segment` all that can be read of it.
@@ -35,7 +36,8 @@ pub(super) fn segment(
     match incoming {
         Some(SegmentKind::Keepalive) => {
             if let Ok(request) = KeepaliveRequest::parse(segment.payload, family) {
-                note(Note::Keepalive(request));
+                let named = keepalive::names(&request, segment.src, tick);
+                note(Note::Keepalive { request, named });
             }
         }
         Some(SegmentKind::Data) => {

@@ -170,6 +170,7 @@ impl Agent {
         self.base = None;
         self.shift = None;
         self.token = None;
+        self.told = None;
         self.public = None;
         self.accepted = None;
         self.phase = Phase::Idle { at: now.plus_millis(self.timer.wait_before_anew_ms()) };

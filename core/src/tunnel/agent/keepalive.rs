@@ -7,11 +7,13 @@ use super::phase::Phase;
 use super::server::{Outstanding, Server};
 use super::timer::Round;
 use super::{Agent, FlowProblem, OutgoingSegment};
+use crate::keys::AgentKey;
 use crate::predict::{self, Constants};
 use crate::seq::SeqNum;
 use crate::time::{Instant, Tick};
+use crate::tunnel::keepalive::names;
 use crate::tunnel::message::{
-    KEEPALIVE_LEN_MAX, KeepaliveReply, KeepaliveRequest, VERSION, keepalive_len,
+    KEEPALIVE_LEN_MAX, KeepaliveReply, KeepaliveRequest, VERSION, keepalive_len, unknown_endpoint,
 };
 use crate::tunnel::token::PublicToken;
 use crate::tunnel::window::{ALIGN_STEP_MAX, ALIGNED, SKEW_TICKS_MAX, SLEEP_TICKS_MAX};
@@ -83,18 +85,21 @@ impl Agent {
         let ack = open.keepalive_ack(self.server, keepalive_len(self.family()) as u32);
         let tick = self.clock.tick(now);
         let seq = self.base.map_or(open.isn, |base| self.at(base, tick)).plus(1);
-        let nonce = self.random.next();
+        let (public, last_tick) =
+            self.told.unwrap_or_else(|| (unknown_endpoint(self.family()), Tick(0)));
+        let AgentKey { tenant, agent, .. } = self.key;
+        let request =
+            KeepaliveRequest { tenant, agent, nonce: self.random.next(), last_tick, public };
         let mut segment = [0; tcp::HEADER_LEN + KEEPALIVE_LEN_MAX];
         let (head, payload) = segment.split_at_mut(tcp::HEADER_LEN);
         self.header(seq, ack, tcp::ACK | tcp::PSH, &[]).write(head);
         let Some(payload) = payload.first_chunk_mut() else { return };
-        let request = KeepaliveRequest { tenant: self.key.tenant, agent: self.key.agent, nonce };
-        let len = tcp::HEADER_LEN + request.write(self.family(), &self.key.key, payload);
+        let len = tcp::HEADER_LEN + request.write(self.vip, &self.key.key, payload);
         let Some(segment) = segment.get_mut(..len) else { return };
         if self.outstanding.is_full() {
             self.outstanding.remove(0);
         }
-        self.outstanding.push(Outstanding { nonce, seq, tick, sent: now });
+        self.outstanding.push(Outstanding { request, seq, tick, sent: now });
         out(OutgoingSegment { port: self.port, segment });
         self.counters.keepalives_sent += 1;
         self.note_sent(now, tick, ack);
@@ -128,7 +133,7 @@ impl Agent {
             self.counters.refused_reply_numbers += 1;
             return;
         }
-        self.outstanding.retain(|other| other.nonce != asked.nonce);
+        self.outstanding.retain(|other| other.request.nonce != asked.request.nonce);
         let same = (self.constants.tick_ms, self.constants.stride) == (tick_ms, stride);
         let keeps = self.base.is_none() || same;
         self.constants = reply.constants;
@@ -138,6 +143,7 @@ impl Agent {
         self.learn_server(now, tcp.seq, start, reply.tick);
         self.counters.keepalives_answered += 1;
         self.round_trip_us = Some(now.nanos_since(asked.sent) / 1000);
+        self.told = Some((reply.public, reply.tick));
         self.pop = Some(reply.pop);
         self.body_max = reply.body_max;
         self.problem = None;
@@ -157,7 +163,8 @@ impl Agent {
     fn authenticate(&mut self, payload: &[u8]) -> Option<(Outstanding, KeepaliveReply)> {
         let nonce = payload.get(NONCE_AT..).and_then(|rest| rest.first_chunk().copied());
         let nonce = nonce.map(u64::from_be_bytes);
-        let asked = self.outstanding.iter().copied().find(|asked| Some(asked.nonce) == nonce);
+        let asked =
+            self.outstanding.iter().copied().find(|asked| Some(asked.request.nonce) == nonce);
         let Some(asked) = asked else {
             self.counters.refused_reply_nonce += 1;
             return None;
@@ -171,7 +178,7 @@ impl Agent {
             }
             _ => {}
         }
-        if !KeepaliveReply::mac_holds(payload, &self.key.key) {
+        if !KeepaliveReply::mac_holds(payload, self.vip, &self.key.key) {
             self.counters.refused_reply_mac += 1;
             return None;
         }
@@ -231,14 +238,9 @@ impl Agent {
             let step = u32::from(missing).min(ALIGN_STEP_MAX);
             self.base = Some(base.plus(step));
             // Replies to earlier requests are of the earlier base.
-            self.outstanding.clear();
-            self.timer.steps = self.timer.steps.saturating_add(1);
-            if self.timer.steps <= STEPS_AT_ONCE {
-                self.start_keepalive(now, out);
-            }
+            self.ask_again(now, out);
             return true;
         }
-        self.timer.steps = 0;
         self.shift = Some(shift);
         // A POP cannot see differences of whole blocks of 2^16, so that the tick of the request
         // must be near its own. Before the first reply the base is computed by the POP's tick.
@@ -246,14 +248,31 @@ impl Agent {
         let near = first || TOKEN_TICKS.contains(&ahead);
         match reply.token {
             Some(token) if near => {
+                self.timer.steps = 0;
                 self.take_token(now, PublicToken { epoch: reply.epoch, token }, reply.public);
                 self.accept_from(base);
+            }
+            // Replies to earlier requests, which name as little, have no token either.
+            None if !names(&asked.request, reply.public, reply.tick) => {
+                // The NAT gave the agent another endpoint, at which its token is refused.
+                self.token = self.token.filter(|_| self.public == Some(reply.public));
+                self.ask_again(now, out);
             }
             // The tick is right now, so that the POP will see the aligned base in the next request.
             _ if self.token.is_none() => self.timer.next_at = now.plus_millis(self.repeat_ms()),
             _ => {}
         }
         true
+    }
+
+    /// Sends another request, which says more than the outstanding ones: at once for the first
+    /// times, then with the next keepalive.
+    fn ask_again(&mut self, now: Instant, out: &mut impl FnMut(OutgoingSegment<'_>)) {
+        self.outstanding.clear();
+        self.timer.steps = self.timer.steps.saturating_add(1);
+        if self.timer.steps <= STEPS_AT_ONCE {
+            self.start_keepalive(now, out);
+        }
     }
 
     fn take_token(&mut self, now: Instant, token: PublicToken, public: SocketAddr) {
@@ -289,6 +308,6 @@ const HANDSHAKE_TICKS_MAX: u32 = 15;
 /// Ticks by which a POP may be ahead of the agent (behind, when negative) and still compute the
 /// right block of 2^16.
 const TOKEN_TICKS: std::ops::RangeInclusive<i64> = -7..=8;
-/// Steps of alignment without a pause, twice as many as needed. With a middlebox that changes the
-/// numbers differently each time, one further step follows in each tick.
+/// Steps of alignment and naming without a pause, twice as many as needed. With a middlebox that
+/// changes the numbers differently each time, one further step follows in each tick.
 const STEPS_AT_ONCE: u32 = 4;

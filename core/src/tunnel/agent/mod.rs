@@ -84,6 +84,9 @@ pub struct Agent {
     offset: u32,
     /// The times at which a RST last led to a handshake, and to a keepalive.
     reset_at: [Option<Instant>; 2],
+    /// The public endpoint and the tick in the last reply from this port, which requests name.
+    told: Option<(SocketAddr, Tick)>,
+    /// The public endpoint of the last token.
     public: Option<SocketAddr>,
     token: Option<PublicToken>,
     /// The time at which a POP last issued it.
@@ -130,6 +133,7 @@ impl Agent {
             last_tick: Tick(0),
             offset: 0,
             reset_at: [None; 2],
+            told: None,
             public: None,
             token: None,
             token_at: now.instant,
@@ -261,7 +265,7 @@ impl Agent {
             problem: self.problem,
             vip: self.vip,
             port: self.port,
-            public: self.public,
+            public: self.told.map(|(public, _)| public),
             tick: known.then(|| self.clock.clone().tick(now)),
             tick_uncertainty_ms: self.clock.uncertainty_ms(),
             pop: self.pop,

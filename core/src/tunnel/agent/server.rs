@@ -2,11 +2,12 @@
 
 use crate::seq::SeqNum;
 use crate::time::{Instant, Tick};
+use crate::tunnel::message::KeepaliveRequest;
 
 /// A keepalive without a reply so far.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Outstanding {
-    pub(super) nonce: u64,
+    pub(super) request: KeepaliveRequest,
     pub(super) seq: SeqNum,
     pub(super) tick: Tick,
     pub(super) sent: Instant,

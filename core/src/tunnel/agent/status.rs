@@ -55,7 +55,8 @@ pub enum FlowProblem {
     /// The handshake works, but keepalives are not answered.
     #[error(
         "the handshake works, but keepalives are not answered: is the key this tenant's and not \
-         revoked, and do agent and POPs speak the same version?"
+         revoked, is the VIP the service's own address and not one that is translated to it, and \
+         do agent and POPs speak the same version?"
     )]
     NoAnswer,
     /// A reply is of another version of the protocol.

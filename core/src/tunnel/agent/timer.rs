@@ -13,7 +13,7 @@ pub(super) struct Timer {
     pub(super) unanswered: u32,
     /// Successive ports on which none was answered.
     pub(super) fruitless: u32,
-    /// Steps of alignment since the base was last aligned.
+    /// Steps of alignment and naming since the last token.
     pub(super) steps: u32,
 }
 

@@ -7,7 +7,9 @@ mod data;
 mod keepalive;
 
 pub use data::{DATA_HEADER_LEN, DataHeader, body_max};
-pub use keepalive::{KEEPALIVE_LEN_MAX, KeepaliveReply, KeepaliveRequest, VERSION, keepalive_len};
+pub use keepalive::{
+    KEEPALIVE_LEN_MAX, KeepaliveReply, KeepaliveRequest, VERSION, keepalive_len, unknown_endpoint,
+};
 
 /// The types of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

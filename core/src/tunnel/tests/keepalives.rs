@@ -23,14 +23,14 @@ fn reply_of(
     sent: &TestSegment,
 ) -> KeepaliveReply {
     let reply = answer(service, now, sent).unwrap();
-    assert!(KeepaliveReply::mac_holds(&reply.payload, &agent.key.key));
+    assert!(KeepaliveReply::mac_holds(&reply.payload, sent.dst, &agent.key.key));
     KeepaliveReply::parse(&reply.payload, agent.family()).unwrap()
 }
 
 #[test]
 fn an_aligned_agent_gets_its_token() {
     let service = service();
-    for (agent, len) in [(agents().0, 74), (agents().2, 102)] {
+    for (agent, len) in [(agents().0, 90), (agents().2, 118)] {
         let request = agent.keepalive(&service);
         assert_eq!(request.payload.len(), len);
         let reply = answer(&service, NOW, &request).unwrap();
@@ -66,8 +66,9 @@ fn a_base_is_aligned_even_where_clocks_differ() {
     let high = (agent.base >> 16) as u16;
     // A request of this tick, at POPs whose clocks are ahead or behind.
     for ahead in -20..=20 {
-        let request = agent.keepalive(&service);
-        // Its ack is made valid, as that is not the subject of this test.
+        // Its ack and the tick that it names are made valid, as they are not the subject of this
+        // test.
+        let request = agent.keepalive_naming(&service, agent.addr, ahead);
         let request = request.edit(|sent| sent.ack = number(&service, agent.addr, ahead).plus(1));
         let reply = reply_of(&service, later(ahead), &agent, &request);
         assert_eq!(reply.base_low, 0x8000u16.wrapping_sub((ahead * 4096) as u16));
@@ -86,6 +87,42 @@ fn a_base_is_aligned_even_where_clocks_differ() {
         agent.base = 0xfffd_0000 | low;
         let reply = reply_of(&service, NOW, &agent, &agent.keepalive(&service));
         assert_eq!((reply.token, reply.epoch, u32::from(reply.base_low)), (None, 0, low));
+    }
+}
+
+/// Who names another address or port, or a tick too far from the POP's, gets a reply that tells the
+/// right ones, and is as long as the request.
+#[test]
+fn a_token_is_only_for_who_names_where_it_is_from_and_when() {
+    let service = service();
+    let cases = [
+        (agents().0, ["0.0.0.0:0", "192.0.2.1:0", "192.0.2.1:40001", "192.0.2.2:40000"]),
+        (agents().2, ["[::]:0", "[2001:db8:1::7]:0", "[2001:db8:1::7]:40001", "[::7]:40002"]),
+    ];
+    for (agent, others) in cases {
+        let given = reply_of(&service, NOW, &agent, &agent.keepalive(&service));
+        assert!(given.token.is_some());
+        let assert_bare = |request: &TestSegment| {
+            let reply = reply_of(&service, NOW, &agent, request);
+            assert_eq!(reply, KeepaliveReply { token: None, epoch: 0, ..given });
+            let len = answer(&service, NOW, request).unwrap().payload.len();
+            assert_eq!(len, request.payload.len());
+        };
+        for other in others {
+            assert_bare(&agent.keepalive_naming(&service, addr(other), 0));
+        }
+        for ticks in -14..=5 {
+            let request = agent.keepalive_naming(&service, agent.addr, ticks);
+            if (-12..=3).contains(&ticks) {
+                assert_eq!(reply_of(&service, NOW, &agent, &request), given, "{ticks}");
+            } else {
+                assert_bare(&request);
+            }
+        }
+        for tick in [0u64, u64::MAX, 1 << 63, N + (1 << 32)] {
+            let ticks = tick.wrapping_sub(N) as i64;
+            assert_bare(&agent.keepalive_naming(&service, agent.addr, ticks));
+        }
     }
 }
 
@@ -161,9 +198,10 @@ fn malformed_requests_are_refused() {
         refused(&|payload| payload.clear(), "empty");
         refused(&|payload| payload[0] |= 1, "flags");
         refused(&|payload| payload[0] = 0x20, "type");
-        refused(&|payload| payload[1] = 2, "version");
-        for at in 16..len - 16 {
-            refused(&|payload| payload[at] = 1, "padding");
+        refused(&|payload| payload[1] = 1, "version");
+        let said = if agent.addr.is_ipv4() { 30 } else { 42 };
+        for at in said..len - 16 {
+            refused(&|payload| payload[at] = 1, "zeros");
         }
     }
     // Each family has its own length.
@@ -200,7 +238,8 @@ fn wrong_macs_are_refused() {
             assert_eq!(answer(&service, NOW, sent), Err(DropReason::KeepaliveMac));
         };
         let len = good.payload.len();
-        for at in (8..16).chain(len - 16..len) {
+        let said = if agent.addr.is_ipv4() { 30 } else { 42 };
+        for at in (8..said).chain(len - 16..len) {
             for bit in 0..8 {
                 refused(&good.edit(|sent| sent.payload[at] ^= 1 << bit));
             }
@@ -211,9 +250,18 @@ fn wrong_macs_are_refused() {
         refused(&other.keepalive(&service));
         // A MAC of the other direction over the same bytes.
         let (said, _) = good.payload.split_at(len - 16);
-        let parts: [&[u8]; 3] = [b"keepalive reply", &[0], said];
-        let mac = crate::crypto::hmac_sha256_128(&agent.key.key, &parts);
-        refused(&good.edit(|sent| sent.payload[len - 16..].copy_from_slice(&mac)));
+        let vip = crate::keys::endpoint_fields(good.dst);
+        let with_mac = |parts: &[&[u8]]| {
+            let mac = crate::crypto::hmac_sha256_128(&agent.key.key, parts);
+            good.edit(|sent| sent.payload[len - 16..].copy_from_slice(&mac))
+        };
+        refused(&with_mac(&[b"keepalive reply", &[0], &vip, said]));
+        // One that covers no VIP, or another one.
+        refused(&with_mac(&[b"keepalive request", &[0], said]));
+        let other = crate::keys::endpoint_fields(SocketAddr::new(good.dst.ip(), 444));
+        refused(&with_mac(&[b"keepalive request", &[0], &other, said]));
+        let right = with_mac(&[b"keepalive request", &[0], &vip, said]);
+        assert_eq!(right.payload, good.payload);
     }
 }
 
@@ -242,13 +290,17 @@ fn a_reply_to_another_agent_does_not_hold() {
     let service = service();
     let agent = agents().0;
     let mut reply = answer(&service, NOW, &agent.keepalive(&service)).unwrap().payload;
-    assert!(!KeepaliveReply::mac_holds(&reply, &agents().1.key.key));
-    assert!(!KeepaliveRequest::mac_holds(&reply, &agent.key.key));
+    let vip = agent.vip(&service);
+    assert!(!KeepaliveReply::mac_holds(&reply, vip, &agents().1.key.key));
+    assert!(!KeepaliveRequest::mac_holds(&reply, vip, &agent.key.key));
     for at in 0..reply.len() {
         reply[at] ^= 1;
-        assert!(!KeepaliveReply::mac_holds(&reply, &agent.key.key), "{at}");
+        assert!(!KeepaliveReply::mac_holds(&reply, vip, &agent.key.key), "{at}");
         reply[at] ^= 1;
     }
-    assert!(KeepaliveReply::mac_holds(&reply, &agent.key.key));
+    for other in ["203.0.113.21:443", "203.0.113.20:444", "[2001:db8::20]:443"] {
+        assert!(!KeepaliveReply::mac_holds(&reply, addr(other), &agent.key.key), "{other}");
+    }
+    assert!(KeepaliveReply::mac_holds(&reply, vip, &agent.key.key));
     assert!(matches!(KeepaliveReply::parse(&reply, Family::V4).unwrap().token, Some(Token::V4(_))));
 }

@@ -11,6 +11,18 @@ use crate::tunnel::{Malformed, Token};
 
 const KEY: Key128 = Key128::new([9; 16]);
 
+/// A VIP of the family.
+fn vip(family: Family) -> SocketAddr {
+    addr(if family == Family::V4 { "203.0.113.20:443" } else { "[2001:db8::20]:443" })
+}
+
+fn ip(family: Family, bits: u128) -> std::net::IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::from_bits(bits as u32).into(),
+        Family::V6 => Ipv6Addr::from_bits(bits).into(),
+    }
+}
+
 fn any_family() -> impl Strategy<Value = Family> {
     any::<bool>().prop_map(|six| if six { Family::V6 } else { Family::V4 })
 }
@@ -33,46 +45,48 @@ fn any_header() -> impl Strategy<Value = DataHeader> {
 
 proptest! {
     #[test]
-    fn requests_are_read_as_written(family in any_family(), tenant: u16, agent: u32, nonce: u64) {
-        let request = KeepaliveRequest { tenant, agent, nonce };
+    fn requests_are_read_as_written(
+        family in any_family(), tenant: u16, agent: u32, nonce: u64, tick: u64, bits: u128,
+        port: u16,
+    ) {
+        let public = SocketAddr::new(ip(family, bits), port);
+        let request = KeepaliveRequest { tenant, agent, nonce, last_tick: Tick(tick), public };
         let mut out = [0xaa; KEEPALIVE_LEN_MAX];
-        let len = request.write(family, &KEY, &mut out);
+        let len = request.write(vip(family), &KEY, &mut out);
         prop_assert_eq!(len, keepalive_len(family));
         prop_assert_eq!(MessageType::of(&out), Some(MessageType::KeepaliveRequest));
         prop_assert_eq!(KeepaliveRequest::parse(&out[..len], family), Ok(request));
-        prop_assert!(KeepaliveRequest::mac_holds(&out[..len], &KEY));
+        prop_assert!(KeepaliveRequest::mac_holds(&out[..len], vip(family), &KEY));
+        // A message that is cut off is refused.
+        for len in 0..len {
+            prop_assert_eq!(KeepaliveRequest::parse(&out[..len], family), Err(Malformed));
+        }
     }
 
     #[test]
     fn replies_are_read_as_written(
-        family in any_family(), ip: u128, ports: [u16; 3], nonce: u64, tick: u64,
+        family in any_family(), bits: u128, ports: [u16; 3], nonce: u64, tick: u64,
         constants: (u32, u32, u16, u16), epoch: u8, pop: u8, token: Option<[u8; 32]>,
     ) {
-        let (ip, token): (std::net::IpAddr, _) = match family {
-            Family::V4 => (
-                Ipv4Addr::from_bits(ip as u32).into(),
-                token.and_then(|token| Token::read(Family::V4, &token)),
-            ),
-            Family::V6 => (Ipv6Addr::from_bits(ip).into(), token.map(Token::V6)),
-        };
+        let token = token.and_then(|token| Token::read(family, &token));
         let (tick_ms, stride, lag, offset) = constants;
         let reply = KeepaliveReply {
             nonce,
             tick: Tick(tick),
             constants: Constants { tick_ms, stride, lag, offset },
             body_max: ports[0],
-            public: SocketAddr::new(ip, ports[1]),
+            public: SocketAddr::new(ip(family, bits), ports[1]),
             base_low: ports[2],
             epoch,
             pop,
             token,
         };
         let mut out = [0xaa; KEEPALIVE_LEN_MAX];
-        let len = reply.write(&KEY, &mut out);
+        let len = reply.write(vip(family), &KEY, &mut out);
         prop_assert_eq!(len, keepalive_len(family));
         prop_assert_eq!(MessageType::of(&out), Some(MessageType::KeepaliveReply));
         prop_assert_eq!(KeepaliveReply::parse(&out[..len], family), Ok(reply));
-        prop_assert!(KeepaliveReply::mac_holds(&out[..len], &KEY));
+        prop_assert!(KeepaliveReply::mac_holds(&out[..len], vip(family), &KEY));
         // A message that is cut off is refused.
         prop_assert_eq!(KeepaliveReply::parse(&out[..len - 1], family), Err(Malformed));
     }
@@ -108,14 +122,14 @@ proptest! {
     ) {
         // Often with a right type, version and length.
         if let (Some((kind, flags)), Some(head)) = (first, bytes.first_chunk_mut()) {
-            *head = [((kind % 5) << 4) | (flags % 2), 1];
+            *head = [((kind % 5) << 4) | (flags % 2), 2];
         }
         if cut {
             bytes.resize(keepalive_len(family), 0);
         }
         if let Ok(request) = KeepaliveRequest::parse(&bytes, family) {
             let mut out = [0; KEEPALIVE_LEN_MAX];
-            let len = request.write(family, &KEY, &mut out);
+            let len = request.write(vip(family), &KEY, &mut out);
             prop_assert_eq!(&out[..len - 16], &bytes[..len - 16]);
         }
         if let Ok(reply) = KeepaliveReply::parse(&bytes, family) {

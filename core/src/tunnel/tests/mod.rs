@@ -120,7 +120,7 @@ impl TestAgent {
         let around = self.family().ip_header_len() + 20;
         TestSegment {
             src: self.addr,
-            dst: service.vip(self.family()).unwrap().addr,
+            dst: self.vip(service),
             seq: self.seq(0),
             ack: number(service, self.addr, 0).plus(1),
             flags: ACK | PSH,
@@ -130,13 +130,28 @@ impl TestAgent {
         }
     }
 
-    /// A keepalive request with the nonce 99.
+    /// A keepalive request with the nonce 99, which names its address and the tick [`N`].
     fn keepalive(&self, service: &TunnelService) -> TestSegment {
-        let request =
-            KeepaliveRequest { tenant: self.key.tenant, agent: self.key.agent, nonce: 99 };
+        self.keepalive_naming(service, self.addr, 0)
+    }
+
+    /// The same, which names this address and the tick so many after [`N`].
+    fn keepalive_naming(
+        &self,
+        service: &TunnelService,
+        public: SocketAddr,
+        ticks: i64,
+    ) -> TestSegment {
+        let AgentKey { tenant, agent, .. } = self.key;
+        let last_tick = Tick(N.wrapping_add_signed(ticks));
+        let request = KeepaliveRequest { tenant, agent, nonce: 99, last_tick, public };
         let mut payload = [0xff; KEEPALIVE_LEN_MAX];
-        let len = request.write(self.family(), &self.key.key, &mut payload);
+        let len = request.write(self.vip(service), &self.key.key, &mut payload);
         self.segment(service, payload[..len].to_vec())
+    }
+
+    fn vip(&self, service: &TunnelService) -> SocketAddr {
+        service.vip(self.family()).unwrap().addr
     }
 
     /// The header of a datagram to `to`.

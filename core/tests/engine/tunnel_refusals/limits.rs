@@ -31,6 +31,36 @@ fn syn_acks_are_bounded_for_each_network() {
     }
 }
 
+/// One agent behind a NAT sends 5,000 wrong MACs in a second, at the default rate: of twelve others
+/// behind the same address each gets its answer. With a bucket of the host alone, one of them did.
+#[test]
+fn a_flood_from_one_port_does_not_silence_the_others_behind_the_nat() {
+    let mut world = tunnel_world(1);
+    let nat = |port| format!("198.18.5.9:{port}");
+    let flooder = Agent::connected(&mut world, 1, 1, &nat(40_001));
+    let others: Vec<_> =
+        (0..12).map(|port| Agent::connected(&mut world, 1, 2, &nat(41_000 + port))).collect();
+    let (mut verified, mut answered) = (0, 0);
+    for ms in 0..1000 {
+        for _ in 0..5 {
+            let forged = flooder.keepalive(&world).edit(|request| request.data[9] ^= 1);
+            let reason = refused(&mut world, &forged);
+            verified += u32::from(reason == DropReason::KeepaliveMac);
+        }
+        if ms % 80 == 79
+            && let Some(other) = others.get(ms / 80)
+        {
+            let request = other.keepalive(&world);
+            let sent = world.datagram(WAN, &request.datagram());
+            answered += sent.len();
+        }
+        world.later(1);
+    }
+    assert_eq!(answered, 12);
+    // A second's worth at once, and a second's rate: a tenth of the host's.
+    assert!((195..=200).contains(&verified), "{verified}");
+}
+
 #[test]
 fn wrong_macs_are_bounded_for_each_port_and_host() {
     let config = tunnel_config(1).limit("keepalive_mac_per_second", 100);

@@ -119,7 +119,7 @@ fn numbers_of_another_tick() {
             let other = data.edit(|data| data.ack = data.ack.wrapping_add(ticks(late)));
             pair.refuses(&other, DropReason::NotInSequence);
         }
-        for off in [1, 64, 74, 102, u32::MAX, 1 << 31] {
+        for off in [1, 64, 90, 118, u32::MAX, 1 << 31] {
             let seq = data.edit(|data| data.seq = data.seq.wrapping_add(off));
             pair.refuses(&seq, DropReason::NotInSequence);
             let ack = data.edit(|data| data.ack = data.ack.wrapping_add(off));
@@ -156,8 +156,8 @@ fn keepalives() {
         let len = request.data.len();
         for edit in [
             |data: &mut Vec<u8>| data[0] |= 1,
-            |data| data[1] = 2,
-            |data| data[20] = 1,
+            |data| data[1] = 1,
+            |data| data[45] = 1,
             |data| data.push(0),
             |data| data.truncate(50),
         ] as [fn(&mut Vec<u8>); 5]
@@ -173,8 +173,8 @@ fn keepalives() {
             let other = request.edit(|request| request.data[at] = value);
             pair.refuses(&other, DropReason::UnknownAgent);
         }
-        // Another's number under one's own key; the nonce; the MAC.
-        for at in [7, 8, 15, len - 16, len - 1] {
+        // Another's number under one's own key; the nonce; what is named; the MAC.
+        for at in [7, 8, 15, 16, 23, 24, 29, len - 16, len - 1] {
             let forged = request.edit(|request| request.data[at] ^= if at == 7 { 3 } else { 1 });
             pair.refuses(&forged, DropReason::KeepaliveMac);
         }

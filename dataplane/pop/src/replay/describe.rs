@@ -156,7 +156,7 @@ pub fn reason(line: &mut String, note: Note<'_>, port_name: impl Fn(u8) -> Strin
             None => write!(line, " | {mode} client {client} <-> {egress} target {target}"),
         },
         Note::Tunnelled { .. }
-        | Note::Keepalive(_)
+        | Note::Keepalive { .. }
         | Note::Sender { .. }
         | Note::Destination { .. }
         | Note::TunnelQuote { .. } => describe_tunnel::reason(line, &note),

@@ -15,8 +15,14 @@ pub(super) fn reason(line: &mut String, note: &Note<'_>) -> fmt::Result {
         Note::Tunnelled { agent, vip, tick, incoming, acked } => {
             segment(line, (*agent, *vip), *tick, *incoming, *acked)
         }
-        Note::Keepalive(KeepaliveRequest { tenant, agent, nonce }) => {
-            write!(line, " | claims to be agent {agent} of tenant {tenant}, nonce {nonce:016x}")
+        Note::Keepalive { request, named } => {
+            let KeepaliveRequest { tenant, agent, nonce, last_tick: Tick(tick), public } = request;
+            write!(line, " | claims to be agent {agent} of tenant {tenant}, nonce {nonce:016x}")?;
+            match (public.port(), named) {
+                (0, _) => line.write_str(", names no address: no token"),
+                (_, true) => write!(line, ", names {public} at tick {tick}"),
+                (_, false) => write!(line, ", names {public} at tick {tick}: no token"),
+            }
         }
         Note::Sender { holds, sent } => {
             token(line, "own token", holds)?;

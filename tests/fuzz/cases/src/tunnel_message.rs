@@ -3,6 +3,7 @@
 //!
 //! Input: a byte of choices, 8 of seq and ack, the payload.
 
+use std::net::SocketAddr;
 use std::sync::OnceLock;
 
 use anyrelay_core::crypto::Key128;
@@ -47,12 +48,12 @@ pub fn run(input: &[u8]) {
 fn read_and_write(payload: &[u8], family: Family) {
     let mut out = [0; KEEPALIVE_LEN_MAX];
     if let Ok(request) = KeepaliveRequest::parse(payload, family) {
-        let len = request.write(family, &KEY, &mut out);
+        let len = request.write(vip(family), &KEY, &mut out);
         assert_eq!(out[..len - 16], payload[..len - 16]);
         assert_eq!(MessageType::of(payload), Some(MessageType::KeepaliveRequest));
     }
     if let Ok(reply) = KeepaliveReply::parse(payload, family) {
-        let len = reply.write(&KEY, &mut out);
+        let len = reply.write(vip(family), &KEY, &mut out);
         assert_eq!(len, payload.len());
         assert_eq!(KeepaliveReply::parse(&out[..len], family), Ok(reply));
     }
@@ -66,9 +67,15 @@ fn read_and_write(payload: &[u8], family: Family) {
         assert_eq!(header.write_down()[..], payload[..12]);
         assert!(header.body_at_down() <= payload.len());
     }
+    let vip = vip(family);
     assert!(
-        !KeepaliveRequest::mac_holds(payload, &KEY) && !KeepaliveReply::mac_holds(payload, &KEY)
+        !KeepaliveRequest::mac_holds(payload, vip, &KEY)
+            && !KeepaliveReply::mac_holds(payload, vip, &KEY)
     );
+}
+
+fn vip(family: Family) -> SocketAddr {
+    if family == Family::V6 { VIP6 } else { VIP4 }.parse().unwrap()
 }
 
 fn meet(segment: &TunnelSegment<'_>) {

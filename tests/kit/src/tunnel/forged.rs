@@ -6,7 +6,7 @@ use anyrelay_core::keys::AgentKey;
 use anyrelay_core::net::Family;
 use anyrelay_core::predict;
 use anyrelay_core::seq::SeqNum;
-use anyrelay_core::time::UnixTime;
+use anyrelay_core::time::{Tick, UnixTime};
 use anyrelay_core::tunnel::message::KEEPALIVE_LEN_MAX;
 use anyrelay_core::tunnel::{DataHeader, KeepaliveRequest, PublicToken, TunnelService};
 
@@ -19,6 +19,8 @@ pub struct ForgedAgent {
     pub addr: SocketAddr,
     /// The VIP of its family.
     pub vip: SocketAddr,
+    /// The tick.
+    pub tick: Tick,
     /// Its own number of the tick.
     pub seq: SeqNum,
     /// The POPs' number of the tick.
@@ -41,6 +43,7 @@ impl ForgedAgent {
         ForgedAgent {
             addr,
             vip: vip.addr,
+            tick,
             seq: predict::at(base, stride, tick),
             ack: predict::at(vip.predictor.start(addr), stride, tick),
             token: vip.tokens.seal(now, addr, base_high, 1, 1).unwrap(),
@@ -59,9 +62,9 @@ impl ForgedAgent {
         Segment { options, ..self.segment(SYN, 0, 0, &[]) }
     }
 
-    /// Its keepalive, with the key of `agent`.
+    /// Its keepalive, with the key of `agent`, which names what a reply of the tick told.
     pub fn keepalive(&self, agent: &AgentKey, nonce: u64) -> Segment {
-        let payload = keepalive_payload(Family::of(self.addr.ip()), agent, nonce);
+        let payload = keepalive_payload(self.vip, agent, nonce, (self.addr, self.tick));
         self.segment(PSH | ACK, 1, 1, &payload)
     }
 
@@ -82,11 +85,16 @@ impl ForgedAgent {
     }
 }
 
-/// A keepalive request with the key of `agent`.
-pub fn keepalive_payload(family: Family, agent: &AgentKey, nonce: u64) -> Vec<u8> {
+/// A keepalive request to `vip` with the key of `agent`, which names this public endpoint and tick.
+pub fn keepalive_payload(
+    vip: SocketAddr,
+    agent: &AgentKey,
+    nonce: u64,
+    (public, last_tick): (SocketAddr, Tick),
+) -> Vec<u8> {
     let AgentKey { tenant, agent: number, key } = agent;
-    let request = KeepaliveRequest { tenant: *tenant, agent: *number, nonce };
+    let request = KeepaliveRequest { tenant: *tenant, agent: *number, nonce, last_tick, public };
     let mut payload = [0; KEEPALIVE_LEN_MAX];
-    let len = request.write(family, key, &mut payload);
+    let len = request.write(vip, key, &mut payload);
     payload[..len].to_vec()
 }

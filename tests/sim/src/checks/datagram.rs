@@ -102,14 +102,6 @@ pub(super) fn check_reset(
     require(fits, "a RST that does not answer the segment")
 }
 
-pub(super) fn check_tunnel(ip: &Datagram<'_>, out: &SegmentView<'_>) -> Checked {
-    require([TUNNEL4, TUNNEL6].contains(&out.src), "a tunnel's segment from another VIP")?;
-    require(out.checksum_holds && out.has(ACK), "a tunnel's segment is wrong")?;
-    require(out.flags & RST == 0, "a tunnel resets")?;
-    require(ip.src.is_ipv6() || ip.bytes[6] & 0x40 != 0, "a tunnel's segment without DF")?;
-    require(ip.dst.is_ipv6() == out.src.is_ipv6(), "families are mixed")
-}
-
 pub(super) fn check_icmp(
     setup: &Setup,
     (pop, port): (usize, Port),

@@ -6,6 +6,7 @@ mod datagram;
 mod echo;
 mod link;
 mod pool;
+mod tunnel;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -18,9 +19,10 @@ use anyrelay_kit::frames::{
 use crate::setup::{self, Mode, Port, Setup, TUNNEL4, TUNNEL6, Targets, is_egress};
 use crate::wire::{self, Datagram, ETHERNET_LEN, SegmentView};
 use addresses::is_client;
-use datagram::{check_icmp, check_identity, check_ip, check_options, check_reset, check_tunnel};
+use datagram::{check_icmp, check_identity, check_ip, check_options, check_reset};
 use echo::check_fragment;
 use link::{check_arp, check_solicitation};
+use tunnel::check_tunnel;
 
 /// A frame that came in, and what is known of it.
 #[derive(Clone, Copy, Debug)]
@@ -145,7 +147,7 @@ impl Memory {
         let segment = from.segment().ok_or("a malformed segment is sent on")?;
         if [TUNNEL4, TUNNEL6].contains(&segment.dst) {
             require(port == Port::Wan && !input.damaged, "a damaged tunnel segment is acted on")?;
-            return check_tunnel(ip, &out);
+            return check_tunnel(ip, &segment, &out);
         }
         if port == input.port {
             let service = setup.service_of(segment.src, segment.dst.ip());

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Test vectors of tunnels, computed by a second, plain implementation.
 
-    tunnel-v1.py            writes tunnel-v1.json beside itself
-    tunnel-v1.py --check    computes it again and compares; exit 1 on a difference
+    tunnel-v2.py            writes tunnel-v2.json beside itself
+    tunnel-v2.py --check    computes it again and compares; exit 1 on a difference
 
 It follows docs/protocol-tunnel.md and shares nothing with the Rust code; plain.py beside it has the
 cryptography. The vectors freeze the protocol: POPs and agents of different versions communicate, so
@@ -107,41 +107,55 @@ def agent_key(tenant, agent):
     return derive(TENANTS[tenant], "agent", agent.to_bytes(4, "big"))
 
 
-def with_mac(key, label, message):
-    mac = hmac.new(key, label + b"\0" + message, hashlib.sha256).digest()
+VERSION = 2
+RESERVED = bytes(16)
+
+
+def with_mac(key, label, vip, message):
+    mac = hmac.new(key, label + b"\0" + endpoint_bytes(vip) + message, hashlib.sha256).digest()
     return message + mac[:16]
 
 
 def keepalive_len(version):
-    return {4: 74, 6: 102}[version]
+    return {4: 90, 6: 118}[version]
 
 
-def request(version, tenant, agent, nonce):
-    message = (
-        bytes([0x10, 1])
-        + tenant.to_bytes(2, "big")
-        + agent.to_bytes(4, "big")
-        + nonce.to_bytes(8, "big")
+def request(vip, tenant, agent, nonce, last_tick, named):
+    """The request to a VIP that names this tick and address; without an address, zeros."""
+    version = family(vip)
+    unknown = bytes({4: 6, 6: 18}[version])
+    message = b"".join(
+        [
+            bytes([0x10, VERSION]),
+            tenant.to_bytes(2, "big"),
+            agent.to_bytes(4, "big"),
+            nonce.to_bytes(8, "big"),
+            last_tick.to_bytes(8, "big"),
+            endpoint_bytes(named) if named else unknown,
+            RESERVED,
+        ]
     )
     padded = message.ljust(keepalive_len(version) - 16, b"\0")
-    return with_mac(agent_key(tenant, agent), b"keepalive request", padded)
+    return with_mac(agent_key(tenant, agent), b"keepalive request", vip, padded)
 
 
-def reply(address, tenant, agent, nonce, tick, base, epoch):
-    """The reply of a POP in a tick to an agent with this address and base."""
+def reply(address, tenant, agent, nonce, tick, base, epoch, named):
+    """The reply of a POP in a tick to an agent with this address and base, which named the tick
+    and the address in `named`."""
     version = family(address)
     low = base % 2**16
     off = low - 0x8000
     aligned = off % STRIDE == 0 and -8 <= off // STRIDE <= 7
+    last_tick, last_address = named
+    is_named = last_address == address and -12 <= last_tick - tick <= 3
+    given = aligned and is_named
     sealed = (
-        token(address, base >> 16, tenant, epoch, POP)
-        if aligned
-        else bytes({4: 16, 6: 32}[version])
+        token(address, base >> 16, tenant, epoch, POP) if given else bytes({4: 16, 6: 32}[version])
     )
     around = {4: 20, 6: 40}[version] + 20 + 12 + 2 * len(sealed)
     message = b"".join(
         [
-            bytes([0x21 if aligned else 0x20, 1]),
+            bytes([0x21 if given else 0x20, VERSION]),
             nonce.to_bytes(8, "big"),
             tick.to_bytes(8, "big"),
             TICK_MS.to_bytes(4, "big"),
@@ -151,11 +165,12 @@ def reply(address, tenant, agent, nonce, tick, base, epoch):
             (MTU - around).to_bytes(2, "big"),
             endpoint_bytes(address),
             low.to_bytes(2, "big"),
-            bytes([epoch if aligned else 0, POP]),
+            bytes([epoch if given else 0, POP]),
             sealed,
+            RESERVED,
         ]
     )
-    return with_mac(agent_key(tenant, agent), b"keepalive reply", message)
+    return with_mac(agent_key(tenant, agent), b"keepalive reply", VIPS[version], message)
 
 
 def data_header(kind, flags, offset, channel, session):
@@ -204,21 +219,32 @@ NOT_BEFORE_TICK = 224_417_748
 
 
 def keepalive_vectors():
+    v4, v6 = "192.0.2.1:40000", "[2001:db8:1::7]:40002"
+    late, change = NOT_BEFORE_TICK + 1000, NOT_BEFORE_TICK
     cases = [
-        # agent, tenant, number, base, ticks that the POP is ahead, tick, ack of a reply
-        ("192.0.2.1:40000", 1, 7, 0x12348000, 0, NOT_BEFORE_TICK - 1, False),
-        ("192.0.2.1:40000", 1, 7, 0x12348000, 0, NOT_BEFORE_TICK, True),
-        ("192.0.2.1:40000", 1, 7, 0xFFFF8000, 3, NOT_BEFORE_TICK + 1000, True),
-        ("192.0.2.1:40000", 0xFFFE, 2**32 - 1, 0x00008000, -3, NOT_BEFORE_TICK + 1000, False),
-        ("192.0.2.1:40000", 1, 7, 0x12348001, 0, NOT_BEFORE_TICK, False),
-        ("[2001:db8:1::7]:40002", 1, 8, 0x12348000, 0, NOT_BEFORE_TICK - 1, True),
-        ("[2001:db8:1::7]:40002", 1, 8, 0xABCD8000, -1, NOT_BEFORE_TICK, False),
-        ("[2001:db8:1::7]:40002", 0xFFFE, 0, 0x12340800, 0, NOT_BEFORE_TICK, False),
+        # agent, tenant, number, base, ticks that the POP is ahead, tick, ack of a reply,
+        # what the agent names: ticks behind the POP's, and address
+        (v4, 1, 7, 0x12348000, 0, change - 1, False, (0, v4)),
+        (v4, 1, 7, 0x12348000, 0, change, True, (1, v4)),
+        (v4, 1, 7, 0xFFFF8000, 3, late, True, (12, v4)),
+        (v4, 0xFFFE, 2**32 - 1, 0x00008000, -3, late, False, (-3, v4)),
+        (v4, 1, 7, 0x12348001, 0, change, False, (1, v4)),
+        (v6, 1, 8, 0x12348000, 0, change - 1, True, (1, v6)),
+        (v6, 1, 8, 0xABCD8000, -1, change, False, (2, v6)),
+        (v6, 0xFFFE, 0, 0x12340800, 0, change, False, (1, v6)),
+        # Nothing was named yet, another port, another address, and ticks out of range.
+        (v4, 1, 7, 0x12348000, 0, change, False, None),
+        (v6, 1, 8, 0x12348000, 0, change, False, None),
+        (v4, 1, 7, 0x12348000, 0, change, True, (1, "192.0.2.1:40001")),
+        (v6, 1, 8, 0x12348000, 0, change, True, (1, "[2001:db8:1::8]:40002")),
+        (v4, 1, 7, 0x12348000, 0, change, True, (13, v4)),
+        (v6, 1, 8, 0x12348000, 0, change, True, (-4, v6)),
     ]
-    for index, (address, tenant, agent, base, ahead, tick, acks_reply) in enumerate(cases):
+    for index, (address, tenant, agent, base, ahead, tick, acks_reply, behind) in enumerate(cases):
         version = family(address)
         vip = VIPS[version]
         agent_tick = tick - ahead
+        named = (tick - behind[0], behind[1]) if behind else (0, None)
         seq = (base + STRIDE * agent_tick + 1) % 2**32
         # The newest acknowledged reply arrived in the previous tick.
         ack = (
@@ -238,12 +264,12 @@ def keepalive_vectors():
             "request": {
                 "seq": seq,
                 "ack": ack % 2**32,
-                "payload": request(version, tenant, agent, nonce).hex(),
+                "payload": request(vip, tenant, agent, nonce, *named).hex(),
             },
             "reply": {
                 "seq": (predicted(vip, address, tick) + 1) % 2**32,
                 "ack": (seq + keepalive_len(version)) % 2**32,
-                "payload": reply(address, tenant, agent, nonce, tick, seen, epoch).hex(),
+                "payload": reply(address, tenant, agent, nonce, tick, seen, epoch, named).hex(),
             },
         }
 
@@ -298,7 +324,7 @@ def data_vectors():
 
 def make():
     return {
-        "protocol": "tunnel-v1",
+        "protocol": "tunnel-v2",
         "sequence_secret": SEQUENCE.hex(),
         "tenants": [{"id": tenant, "key": key.hex()} for tenant, key in TENANTS.items()],
         "epochs": [
