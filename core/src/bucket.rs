@@ -39,6 +39,11 @@ impl Bucket {
         self.after(now, rate_per_second).is_some()
     }
 
+    /// Whether nothing was taken since the bucket was full again, a second ago or longer.
+    pub fn is_rested(&self, now: Instant) -> bool {
+        now.as_nanos().saturating_sub(self.full_at_ns) >= NANOS
+    }
+
     /// The time at which the bucket would be full again after a token was taken; `None` when it is
     /// empty.
     fn after(&self, now: Instant, rate_per_second: u32) -> Option<u64> {
@@ -237,6 +242,17 @@ mod tests {
         assert!((0..9).all(|_| bucket.has(now, 1)));
         assert!(bucket.take(now, 1));
         assert!(!bucket.has(now, 1));
+    }
+
+    #[test]
+    fn a_bucket_rests_a_second_after_it_is_full_again() {
+        let mut bucket = Bucket::new();
+        let start = Instant::from_millis(5_000);
+        assert!(bucket.is_rested(start));
+        assert!(bucket.take(start, 10));
+        for (after_ms, rested) in [(0, false), (100, false), (1099, false), (1100, true)] {
+            assert_eq!(bucket.is_rested(start.plus_millis(after_ms)), rested, "{after_ms}");
+        }
     }
 
     fn hash() -> BucketHash {

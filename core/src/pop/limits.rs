@@ -127,7 +127,9 @@ impl<'a> Limits<'a> {
 
     /// The buckets of wrong keepalive MACs of `from` at the tunnel whose counters are in `slot`;
     /// `None` when its host, or the address and port alone, have used up theirs. Many agents may be
-    /// behind the address of one NAT: each port has a share of what the host has.
+    /// behind the address of one NAT: each port has a share of what the host has, and one that has
+    /// sent no wrong MAC for a second is verified though others have used up the host's. So each
+    /// worker verifies at most [`crate::bucket::BUCKETS`] a second beyond what hosts have.
     pub fn keepalive_buckets(&mut self, slot: ServiceSlot, from: SocketAddr) -> Option<WrongMacs> {
         let (rate, now) = (self.rates().keepalive_mac_per_second, self.arrival.now);
         let hash = &self.arrival.snapshot.bucket_hash;
@@ -137,8 +139,9 @@ impl<'a> Limits<'a> {
         };
         let Buckets { keepalive_macs, keepalive_macs_of_endpoints, .. } = &mut *self.buckets;
         let host = keepalive_macs.at(places.host)?.has(now, rate);
-        let endpoint = keepalive_macs_of_endpoints.at(places.endpoint)?.has(now, port_share(rate));
-        (host && endpoint).then_some(places)
+        let of_endpoint = keepalive_macs_of_endpoints.at(places.endpoint)?;
+        let endpoint = of_endpoint.has(now, port_share(rate));
+        (endpoint && (host || of_endpoint.is_rested(now))).then_some(places)
     }
 
     /// Charges a wrong keepalive MAC to a host, and to the address and port that sent it.
