@@ -24,6 +24,8 @@ pub struct Counts {
     pub in_bursts: u64,
     /// Datagrams of agents.
     pub datagrams: u64,
+    /// Keepalive requests of agents that somebody else sent once more.
+    pub stolen: u64,
     /// Damaged segments that came as far as a host, and were found out there.
     pub damage_seen: u64,
     /// Segments of clients that middleboxes made bare.
@@ -62,6 +64,7 @@ impl Counts {
         self.bursts += other.bursts;
         self.in_bursts += other.in_bursts;
         self.datagrams += other.datagrams;
+        self.stolen += other.stolen;
         self.damage_seen += other.damage_seen;
         self.made_bare += other.made_bare;
         self.probes += other.probes;
@@ -77,15 +80,17 @@ impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} frames, {} of them in {} bursts; {} datagrams of agents; {} damaged segments found \
-             out by hosts; {} segments made bare, {} keepalive probes; {} ICMP errors passed on; \
-             {} segments passed with extension headers, {} headers and quotes refused; {} SYNs \
-             limited; {} connections from a port used before, {} of their SYNs challenged, {} with \
-             another's egress; {} hours simulated",
+            "{} frames, {} of them in {} bursts; {} datagrams of agents, {} of their keepalives \
+             sent by others; {} damaged segments found out by hosts; {} segments made bare, {} \
+             keepalive probes; {} ICMP errors passed on; {} segments passed with extension \
+             headers, {} headers and quotes refused; {} SYNs limited; {} connections from a port \
+             used before, {} of their SYNs challenged, {} with another's egress; {} hours \
+             simulated",
             self.frames,
             self.in_bursts,
             self.bursts,
             self.datagrams,
+            self.stolen,
             self.damage_seen,
             self.made_bare,
             self.probes,

@@ -1,12 +1,14 @@
 //! The agents' part of a run: each behind the kit's model of a NAT with a strict firewall.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyrelay_core::keys::{AgentKey, AgentKeys};
+use anyrelay_core::predict::{self, Constants, Predictor};
+use anyrelay_core::seq::SeqNum;
 use anyrelay_core::time::{Instant, Now, UnixTime};
 use anyrelay_core::tunnel::PublicToken;
 use anyrelay_core::tunnel::agent::{Agent, AgentSetup, Conversation, HEADROOM, OutgoingSegment};
-use anyrelay_kit::frames::{TCP, datagram};
+use anyrelay_kit::frames::{ACK, PSH, Segment, TCP, datagram};
 use anyrelay_kit::nat::{self, Boxes, Rules, Site, summary};
 
 use crate::network::Packet;
@@ -118,12 +120,13 @@ impl World {
         let last = segments.len();
         for (number, (port, tcp)) in (1..).zip(segments) {
             let here = &mut self.tunnels.sites[site];
-            let src = std::net::SocketAddr::new(here.local, port);
+            let src = SocketAddr::new(here.local, port);
             let segment = nat::Packet { src, dst: here.vip, tcp };
             let Some(segment) = here.outwards(now_ms, &mut self.rng, segment) else {
                 self.judge_site(site);
                 continue;
             };
+            self.steal(&segment);
             let (src, dst) = (segment.src.ip(), segment.dst.ip());
             let bytes = datagram(src, dst, 60, TCP, &segment.tcp);
             let origin = Origin { stamps: None, sent_us: self.now_us };
@@ -139,6 +142,29 @@ impl World {
             self.tunnels.due_us[site] = due_us;
             self.queue.push(due_us, Event::Agent(site));
         }
+    }
+
+    /// Somebody behind the same NAT records a keepalive request now and then, and sends it from
+    /// another port, with the POPs' numbers there, as from a handshake, and with aligned numbers.
+    fn steal(&mut self, from: &nat::Packet) {
+        let is_request = from.payload().first().is_some_and(|first| first >> 4 == 1);
+        if !is_request || !self.rng.happens(250) {
+            return;
+        }
+        let (vip, src) =
+            (from.dst, SocketAddr::new(from.src.ip(), 1024 + self.rng.below(9000) as u16));
+        let Ok(numbers) = Predictor::new(&self.setup.keys.sequence, vip) else { return };
+        let Constants { tick_ms, stride, .. } = Constants::default();
+        let tick = UnixTime::from_millis(self.unix_ms + self.now_us / 1000).tick(tick_ms);
+        let at = |start| predict::at(start, stride, tick).plus(1).0;
+        let (seq, ack) = (at(SeqNum(0x1234_8000)), at(numbers.start(src)));
+        let data = from.payload().to_vec();
+        let stolen = Segment { seq, ack, data, ..Segment::new(src, vip, PSH | ACK) };
+        let bytes = datagram(src.ip(), vip.ip(), 60, TCP, &stolen.segment());
+        let packet = Packet::new(bytes, Origin { stamps: None, sent_us: self.now_us });
+        let pop = self.route(Port::Wan, &packet.bytes);
+        self.counts.stolen += 1;
+        self.send(packet, |packet| Event::ToPop(pop, Port::Wan, packet));
     }
 
     /// One agent sends another something.

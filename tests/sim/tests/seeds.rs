@@ -28,6 +28,7 @@ fn part(number: u64) {
         ("connections from a port used before", counts.reused, count),
         ("segments made bare", counts.made_bare, 20 * count),
         ("keepalive probes", counts.probes, count),
+        ("keepalives sent by others", counts.stolen, count / 4),
         ("ICMP errors", counts.errors_seen, count / 10),
         ("extension headers", counts.extended, 5 * count),
         ("headers and quotes refused", counts.refused, count / 4),
