@@ -79,6 +79,8 @@ pub enum Purpose {
     /// Fragments of incomplete datagrams, by the network of their source: not buckets, but counts
     /// in as many places.
     Fragments = 6,
+    /// SYNs that are remembered, by the network of their source.
+    RememberedSyn = 7,
 }
 
 impl Purpose {
@@ -90,7 +92,8 @@ impl Purpose {
             | Purpose::Syn
             | Purpose::Icmp
             | Purpose::OwnIcmp
-            | Purpose::Fragments => (3, 7),
+            | Purpose::Fragments
+            | Purpose::RememberedSyn => (3, 7),
         }
     }
 }

@@ -55,6 +55,19 @@ pub struct FragmentCounters {
     pub waiting: Level,
 }
 
+/// Counts of hints between POPs.
+#[derive(Debug, Default)]
+pub struct HintCounters {
+    /// RSTs that other POPs are told of.
+    pub sent: Counter,
+    /// RSTs that they are not told of, because of the rate limit or a full queue.
+    pub withheld: Counter,
+    /// RSTs that other POPs told of.
+    pub taken: Counter,
+    /// RSTs that other POPs told of, of services that this POP does not have.
+    pub foreign: Counter,
+}
+
 /// Packets and their bytes.
 #[derive(Debug, Default)]
 pub struct Traffic {
@@ -119,6 +132,8 @@ pub struct Counters {
     issued_elsewhere: Box<[Counter; 256]>,
     /// Reassembly; all zero with the policy to drop fragments.
     pub fragments: FragmentCounters,
+    /// Hints; all zero without `[hints]`.
+    pub hints: HintCounters,
     /// Turns of the worker's loop that received a frame.
     pub busy_polls: Counter,
     /// Turns of the worker's loop that received none.
@@ -137,6 +152,7 @@ impl Default for Counters {
             absorbed: Default::default(),
             issued_elsewhere: Box::new(std::array::from_fn(|_| Counter::default())),
             fragments: FragmentCounters::default(),
+            hints: HintCounters::default(),
             busy_polls: Counter::default(),
             idle_polls: Counter::default(),
             spare: PortCounters::default(),

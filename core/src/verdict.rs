@@ -60,6 +60,8 @@ labelled! {
         UnservedPort = "rst_unserved_port", "RST to a SYN for a VIP port without a service.";
         PendingRst = "rst_pending",
             "RST of a target, delivered to the client whose segment it fits.";
+        HintedRst = "rst_hinted",
+            "RST of a target that another POP told of, to the client whose SYN it answers.";
         NoTimestamps = "rst_no_timestamps", "RST to a target whose SYN-ACK has no timestamps.";
         TimeExceeded = "icmp_time_exceeded", "ICMP time exceeded for a segment at its last hop.";
         FragmentationNeeded = "icmp_fragmentation_needed",

@@ -96,6 +96,6 @@ macro_rules! tests {
 }
 
 tests!(
-    agent_packet agent_receive capture config_file fragments key_files pop_handle quotes
+    agent_packet agent_receive capture config_file fragments hints key_files pop_handle quotes
     tunnel_message tunnel_token wire
 );

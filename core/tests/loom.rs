@@ -13,7 +13,7 @@ use loom::thread;
 #[path = "../src/link/neighbour/slot.rs"]
 #[allow(dead_code)]
 mod slot;
-#[path = "../src/relay/refusals/slots.rs"]
+#[path = "../src/relay/memo/slots.rs"]
 #[allow(dead_code)]
 mod slots;
 
@@ -22,9 +22,9 @@ use slots::Slots;
 use time::Instant;
 use wire::MacAddr;
 
-/// Keys, and the numbers that are kept under each.
+/// Keys, and the words that are kept under each.
 const KEYS: [u64; 3] = [1 << 63 | 5, 1 << 63 | 6, 1 << 63 | 7];
-const NUMBERS: [u64; 3] = [55, 66, 77];
+const NUMBERS: [[u64; 2]; 3] = [[55, 5], [66, 6], [77, 7]];
 const LATE_MS: u64 = 2000;
 const EXPIRES_MS: u64 = 1000;
 
@@ -102,7 +102,7 @@ fn a_rst_is_given_once() {
 
 #[test]
 fn one_that_is_kept_again_is_given_once_as_it_is_now() {
-    const NEWER: u64 = 56;
+    const NEWER: [u64; 2] = [56, 8];
     model(|| {
         let slots = contended();
         let keeper = beside(&slots, |slots| slots.keep(KEYS[0], NEWER, EXPIRES_MS));

@@ -9,10 +9,12 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use anyrelay_core::config::PoolBits;
 use anyrelay_core::config::{Prefix, PrefixLen};
 use anyrelay_core::keys::{
-    Secret, packet_id_key, permutation_key, prefix_check_key, rendezvous_key,
+    Secret, hint_key, packet_id_key, permutation_key, prefix_check_key, rendezvous_key,
 };
 use anyrelay_core::net::{Endpoint, IpEndpoint};
+use anyrelay_core::relay::hints::{Hint, HintKey};
 use anyrelay_core::relay::mapping::{BURST, Tag};
+use anyrelay_core::relay::memo::Rst;
 use anyrelay_core::relay::pool::permutation::{Mapped, Permutation};
 use anyrelay_core::relay::prefix::PrefixMap;
 use anyrelay_core::relay::rewrite::PacketIds;
@@ -20,6 +22,7 @@ use anyrelay_core::relay::targets::log::{LOG, log};
 use anyrelay_core::relay::targets::rendezvous::{Rendezvous, Weighted};
 use anyrelay_core::seq::SeqNum;
 use anyrelay_core::snapshot::MAPPING_VERSION;
+use anyrelay_core::time::UnixTime;
 use anyrelay_kit::hex::unhex;
 use serde_json::Value;
 
@@ -166,6 +169,34 @@ fn the_addresses_of_prefix_mode_are_the_frozen_ones() {
         }
     }
     assert_eq!(lens, [32, 48, 64, 70, 80]);
+}
+
+#[test]
+fn hints_are_the_frozen_ones() {
+    let vectors = read_vectors();
+    let entry = &vectors["hints"];
+    let secret = secret(&vectors);
+    assert_eq!(hint_key(&secret).unwrap().as_bytes()[..], unhex(text(entry, "key")));
+    let key = HintKey::new(&secret).unwrap();
+    let datagrams = list(entry, "datagrams");
+    assert_eq!(datagrams.len(), 4);
+    for vector in datagrams {
+        let hints: Vec<_> = list(vector, "hints").iter().map(hint).collect();
+        let time = UnixTime::from_millis(vector["time_ms"].as_u64().unwrap());
+        let datagram = unhex(text(vector, "datagram"));
+        assert_eq!(key.seal(time, &hints)[..], datagram);
+        assert_eq!(key.open(time, &datagram).unwrap()[..], hints);
+    }
+}
+
+fn hint(value: &Value) -> Hint {
+    let at = |name| endpoint(text(value, name));
+    let seq = SeqNum(number(value, "seq"));
+    let rst = match value["ack"].as_u64() {
+        Some(ack) => Rst::Acknowledging { seq, ack: SeqNum(ack as u32) },
+        None => Rst::Bare { seq },
+    };
+    Hint { vip: at("vip"), egress: at("egress"), target: at("target"), rst }
 }
 
 #[test]

@@ -32,6 +32,8 @@ pub const MAX_QUEUES: usize = 64;
 pub const MAX_ADDRESSES: usize = 16;
 /// Most gateways of one port.
 pub const MAX_GATEWAYS: usize = 16;
+/// Most POPs that hints are exchanged with.
+pub const MAX_PEERS: usize = 64;
 
 /// A config without mistakes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +61,8 @@ pub struct Config {
     pub tunnels: Vec<TunnelConfig>,
     /// Address and port of the HTTP listener, if there is one.
     pub metrics_listen: Option<SocketAddr>,
+    /// The peers that refusals of targets are exchanged with, if there are any.
+    pub hints: Option<HintsConfig>,
     /// Settings that are valid, but probably not intended.
     pub warnings: Vec<Problem>,
 }
@@ -220,6 +224,8 @@ pub struct LimitsConfig {
     pub icmp_forward_per_second: u32,
     /// Slots of the table of pending RSTs.
     pub pending_rsts: u32,
+    /// Slots of the table of remembered SYNs.
+    pub remembered_syns: u32,
     /// SYN-ACKs of tunnels to one network (an IPv4 /24 or an IPv6 /56), per second.
     pub syn_ack_per_second: u32,
     /// Keepalive requests of one host with a wrong MAC that are verified, per second.
@@ -228,6 +234,17 @@ pub struct LimitsConfig {
     pub syn_per_prefix_per_second: u32,
     /// SYNs to one relay, per second.
     pub syn_per_service_per_second: u32,
+}
+
+/// `[hints]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HintsConfig {
+    /// The address and port of the UDP socket.
+    pub listen: SocketAddr,
+    /// Those of the other POPs, 1..=[`MAX_PEERS`], of the same family.
+    pub peers: Vec<SocketAddr>,
+    /// RSTs that each worker tells of, per second.
+    pub per_second: u32,
 }
 
 /// `[[relay]]`.

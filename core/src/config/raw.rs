@@ -38,6 +38,8 @@ pub(super) struct RawConfig {
     /// `[metrics]`.
     #[serde(default)]
     pub(super) metrics: RawMetrics,
+    /// `[hints]`. Default: none, so that the POP tells nobody and listens to nobody.
+    pub(super) hints: Option<RawHints>,
 }
 
 /// `[pop]`: the POP itself.
@@ -249,6 +251,9 @@ pub(super) struct RawLimits {
     /// Slots of the table of pending RSTs, which the workers share. Default: 4096. Range: 1 to
     /// 1048576.
     pub(super) pending_rsts: i64,
+    /// SYNs that are remembered to tell their clients of refusals, by all workers together; a tenth
+    /// of it within 120 s from one network. Default: 65536. Range: 1 to 16777216.
+    pub(super) remembered_syns: i64,
     /// SYN-ACKs of tunnels to one network, an IPv4 /24 or an IPv6 /56. Default: 100. Range: 1 to
     /// 1000000000.
     pub(super) syn_ack_per_second: i64,
@@ -270,6 +275,7 @@ impl Default for RawLimits {
             icmp_per_second: 1000,
             icmp_forward_per_second: 1000,
             pending_rsts: 4096,
+            remembered_syns: 65_536,
             syn_ack_per_second: 100,
             keepalive_mac_per_second: 1000,
             syn_per_prefix_per_second: 5000,
@@ -341,6 +347,20 @@ pub(super) struct RawTunnel {
     pub(super) tunnel_mtu: i64,
 }
 
+/// `[hints]`: refusals of targets that POPs tell each other of.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawHints {
+    /// `ADDRESS:PORT` of the UDP socket that hints are sent from and received at, on a network that
+    /// only the POPs see. Required.
+    pub(super) listen: String,
+    /// `ADDRESS:PORT` of each other POP. Required. 1 to 64.
+    pub(super) peers: Vec<String>,
+    /// RSTs that each worker tells of. Default: 1000. Range: 1 to 1000000000.
+    #[serde(default = "defaults::hints_per_second")]
+    pub(super) per_second: i64,
+}
+
 /// `[metrics]`: the HTTP listener.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -353,6 +373,10 @@ pub(super) struct RawMetrics {
 mod defaults {
     pub(super) fn drain_seconds() -> i64 {
         10
+    }
+
+    pub(super) fn hints_per_second() -> i64 {
+        1000
     }
 
     pub(super) fn icmp_mtu_floor() -> i64 {

@@ -76,6 +76,14 @@ pub fn permutation_key(relay: &Secret, vip: SocketAddr) -> Result<Key128, HkdfEr
     relay.derive("permutation", &endpoint_fields(vip))
 }
 
+/// The key of hints between POPs.
+///
+/// # Errors
+/// When HKDF fails, which it does not for keys of this length.
+pub fn hint_key(relay: &Secret) -> Result<Key128, HkdfError> {
+    relay.derive("hints", &[])
+}
+
 /// The key of the choice among the targets of the relay at `vip`.
 ///
 /// # Errors

@@ -17,6 +17,7 @@ use crate::counters::Counters;
 use crate::frame::Frame;
 use crate::relay::mapping::{BURST, Mapping};
 use crate::verdict::DropReason;
+use crate::wire::tcp;
 
 /// Room for one burst, allocated at start.
 #[derive(Debug)]
@@ -109,8 +110,10 @@ fn outward<F: Frame, O: Output<F>>(
         let mapping = Mapping::new(packet.src(), *side, *target);
         egress.note::<F>(Note::Mapped(relay.mode.name(), mapping));
     }
-    if !egress.arrival.soft.pending_rsts.is_empty()
-        && let Some(rst) = refusals::pending_rst(egress, packet, &frame, relay, side)
+    let is_of_interest =
+        packet.segment.tcp.has(tcp::SYN) || !egress.arrival.soft.memo.has_no_rsts();
+    if is_of_interest
+        && let Some(rst) = refusals::look(egress, limits, packet, &frame, relay, (side, target))
     {
         return refusals::answer_with_rst(egress, packet, frame, rst);
     }

@@ -6,6 +6,7 @@ use super::arrival::Arrival;
 use crate::bucket::{Bucket, BucketPlace, BucketSketch, BucketTable, Purpose};
 use crate::config;
 use crate::net::{MAX_SERVICES, ServiceSlot};
+use crate::relay::memo::LIFETIME_MS;
 use crate::verdict::{DropReason, ReplyKind};
 
 /// A worker's token buckets. Their rates are in `[limits]`.
@@ -23,6 +24,8 @@ pub(super) struct Buckets {
     too_bigs: Bucket,
     unreachables: Bucket,
     syns_of_services: ServiceBuckets,
+    remembered_syns: BucketSketch,
+    hints: Bucket,
 }
 
 /// A bucket for each service, by the place of its counters.
@@ -70,6 +73,21 @@ impl<'a> Limits<'a> {
         let service = self.buckets.syns_of_services.0.get_mut(usize::from(slot.0));
         let taken = service.is_none_or(|bucket| bucket.take(now, rates.syn_per_service_per_second));
         if taken { Ok(()) } else { Err(DropReason::RateSynService) }
+    }
+
+    /// Whether a SYN of `client` may be remembered. A network of clients has a share of the table,
+    /// so that a flood of SYNs from one makes no other forgotten.
+    pub fn admit_remembered_syn(&mut self, client: IpAddr) -> bool {
+        let lifetimes = NETWORKS_AT_LIMIT * (LIFETIME_MS / 1000) as u32;
+        let rate = self.rates().remembered_syns.div_ceil(lifetimes);
+        let places = self.arrival.snapshot.bucket_hash.both(Purpose::RememberedSyn, 0, client);
+        self.buckets.remembered_syns.take(places, self.arrival.now, rate)
+    }
+
+    /// Whether other POPs may be told of a refusal.
+    pub fn admit_hint(&mut self) -> bool {
+        let rate = self.arrival.snapshot.config.hints.as_ref().map_or(0, |hints| hints.per_second);
+        self.buckets.hints.take(self.arrival.now, rate)
     }
 
     /// Whether an ICMP error may be passed on that is about a segment between a service and
@@ -172,5 +190,5 @@ fn port_share(rate: u32) -> u32 {
 const PORTS_AT_LIMIT: u32 = 10;
 
 /// How many networks that use up their shares it takes to use up the bucket of a kind of ICMP error
-/// of the POP's own.
+/// of the POP's own, or the table of remembered SYNs.
 const NETWORKS_AT_LIMIT: u32 = 10;

@@ -32,6 +32,7 @@ use arrayvec::ArrayVec;
 use crate::counters::Counters;
 use crate::frame::Frame;
 use crate::net::PortIndex;
+use crate::relay::hints::Hint;
 use crate::relay::mapping;
 use crate::snapshot::Snapshot;
 use crate::time::Now;
@@ -43,6 +44,7 @@ pub use soft::SoftState;
 
 use arrival::Arrival;
 use burst::Scratch;
+use egress::Egress;
 use limits::Buckets;
 
 /// Frames of a burst at most.
@@ -97,11 +99,32 @@ impl Pop {
         classify::incoming(&self.soft, snapshot, port, frame)
     }
 
-    /// Does what is due without a frame: queries for neighbours, and expiry of old RSTs. One worker
+    /// Takes a hint of another POP: a RST that it tells of goes to the client whose SYN it answers,
+    /// or waits, as if it had arrived here.
+    pub fn take_hint<F: Frame, O: Output<F>>(
+        &mut self,
+        now: Now,
+        snapshot: &Snapshot,
+        hint: &Hint,
+        out: &mut O,
+    ) {
+        let Pop { soft, counters, .. } = self;
+        let Some(relay) = relay::refusals::hinted_relay(snapshot, hint) else {
+            return counters.hints.foreign.add(1);
+        };
+        let takes_clients = snapshot.config.ports.iter().position(|port| port.side.takes_clients());
+        let port = PortIndex(takes_clients.unwrap_or_default() as u8);
+        let Some(arrival) = Arrival::new(now, snapshot, soft, port) else { return };
+        counters.hints.taken.add(1);
+        let mut egress = Egress { arrival, counters, out };
+        relay::refusals::hinted::<F, O>(&mut egress, relay, hint);
+    }
+
+    /// Does what is due without a frame: queries for neighbours, and expiry of what the memo holds. One worker
     /// of a POP calls it, about every 100 ms.
     pub fn poll<F: Frame, O: Output<F>>(&mut self, now: Now, out: &mut O) {
         let now = now.instant;
-        self.soft.pending_rsts.expire(now);
+        self.soft.memo.expire(now);
         let links = &self.soft.links;
         links.due(now, |query| egress::send_query(links, &self.counters, query, out));
     }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use crate::frame::Frame;
 use crate::net::PortIndex;
+use crate::relay::hints::Hint;
 use crate::relay::mapping::Mapping;
 use crate::time::Tick;
 use crate::tunnel::{KeepaliveRequest, Return, SegmentKind};
@@ -20,6 +21,9 @@ pub trait Output<F: Frame> {
     /// An empty frame with room in front, for a frame that the POP originates; `None` when there is
     /// none.
     fn allocate(&mut self) -> Option<F>;
+
+    /// Takes a refusal that other POPs are to be told of.
+    fn hint(&mut self, _hint: Hint) {}
 
     /// Receives each step of the reasoning about the current frame.
     fn explain(&mut self, _note: Note<'_>) {}

@@ -1,26 +1,25 @@
 //! What a POP remembers.
 
 use crate::link::Links;
-use crate::relay::refusals::PendingRsts;
+use crate::relay::memo::EndpointMemo;
 use crate::snapshot::Snapshot;
 use crate::wire::MacAddr;
 
-/// What a POP's workers share: hardware addresses of neighbours and pending RSTs. Bounded,
+/// What a POP's workers share: hardware addresses of neighbours, and the endpoint memo. Bounded,
 /// allocated at start, harmless to lose.
 #[derive(Debug)]
 pub struct SoftState {
     /// Ports and next hops.
     pub links: Links,
-    /// RSTs that wait for the segment they answer.
-    pub pending_rsts: PendingRsts,
+    /// What is known of egress endpoints: the clients that RSTs of targets are for.
+    pub memo: EndpointMemo,
 }
 
 impl SoftState {
     /// Empty, for the ports of `snapshot` whose hardware addresses are `macs`, in the same order.
     pub fn new(snapshot: &Snapshot, macs: &[MacAddr]) -> Self {
-        SoftState {
-            links: Links::new(snapshot, macs),
-            pending_rsts: PendingRsts::new(snapshot.config.limits.pending_rsts as usize),
-        }
+        let limits = &snapshot.config.limits;
+        let (syns, rsts) = (limits.remembered_syns as usize, limits.pending_rsts as usize);
+        SoftState { links: Links::new(snapshot, macs), memo: EndpointMemo::new(syns, rsts) }
     }
 }

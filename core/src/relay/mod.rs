@@ -7,14 +7,15 @@
 //! nothing else.
 //!
 //! [`rewrite`] turns a segment into what the other side gets, [`icmp`] does the same for ICMP
-//! errors about such segments, and [`refusals`] remembers RSTs of targets that no mapping can
-//! attribute.
+//! errors about such segments, [`memo`] remembers for whom the RSTs of targets are that no mapping
+//! can attribute, and [`hints`] tells other POPs of them.
 
+pub mod hints;
 pub mod icmp;
 pub mod mapping;
+pub mod memo;
 pub mod pool;
 pub mod prefix;
-pub mod refusals;
 pub mod rewrite;
 pub mod targets;
 pub mod transparent;

@@ -16,6 +16,7 @@ use crate::keys::{KeyFile, Tenants};
 use crate::net::{Endpoint, IpEndpoint, ServiceIndex, ServiceSlot};
 use crate::problem::{Problem, Problems};
 use crate::relay::Relay;
+use crate::relay::hints::HintKey;
 use crate::tunnel::TokenKeys;
 
 /// Config and keys, ready for use.
@@ -27,6 +28,8 @@ pub struct Snapshot {
     pub fragment_hash: FragmentHash,
     /// Which token bucket a network has.
     pub bucket_hash: BucketHash,
+    /// Seals and opens hints between POPs.
+    pub hint_key: HintKey,
     services: Vec<Service>,
     digest: String,
     fingerprints: Fingerprints,
@@ -76,6 +79,7 @@ impl Snapshot {
         Ok(Snapshot {
             fragment_hash: FragmentHash::new(&keys.relay)?,
             bucket_hash: BucketHash::new(&keys.sequence)?,
+            hint_key: HintKey::new(&keys.relay)?,
             digest: digest::digest(config, keys, tenants)?,
             fingerprints: Fingerprints::new(keys, tenants)?,
             lookups: Lookups::new(config, &services, &egress),

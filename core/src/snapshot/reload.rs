@@ -84,6 +84,8 @@ impl Conflicts<'_> {
             ("layout.kind", old.layout == new.layout),
             ("layout.idle", old.idle == new.idle),
             ("limits.pending_rsts", old.limits.pending_rsts == new.limits.pending_rsts),
+            ("limits.remembered_syns", old.limits.remembered_syns == new.limits.remembered_syns),
+            ("hints", old.hints == new.hints),
             ("metrics.listen", old.metrics_listen == new.metrics_listen),
         ];
         for (key, same) in fixed {

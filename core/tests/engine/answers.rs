@@ -1,20 +1,14 @@
-//! What the POP sends of its own accord: echo replies and RSTs, and the RSTs of targets that it
-//! gives to the clients they are for.
+//! What the POP sends of its own accord: echo replies and RSTs.
 
-use std::sync::Arc;
-
-use anyrelay_core::counters::Counters;
 use anyrelay_core::net::PortIndex;
-use anyrelay_core::pop::Pop;
-use anyrelay_core::relay::refusals::LIFETIME_MS;
-use anyrelay_core::verdict::{AbsorbKind, DropReason, ReplyKind, Verdict};
+use anyrelay_core::verdict::{DropReason, ReplyKind, Verdict};
 
 use crate::*;
 
 const UNSERVED: (u32, u16) = (WEB.0, 4444);
 
 /// The only frame that was sent: a RST of the POP's own, back to where the last frame came from.
-fn own_reset(world: &World, port: PortIndex, sent: &[(PortIndex, Vec<u8>)]) -> (Seen, SeenTcp) {
+pub fn own_reset(world: &World, port: PortIndex, sent: &[(PortIndex, Vec<u8>)]) -> (Seen, SeenTcp) {
     let [(out, frame)] = sent else { panic!("{sent:02x?} {:?}", world.out.said) };
     let gateway = if port == WAN { WAN_GATEWAY } else { LAN_GATEWAY };
     let seen = Seen::frame(frame);
@@ -28,7 +22,7 @@ fn own_reset(world: &World, port: PortIndex, sent: &[(PortIndex, Vec<u8>)]) -> (
     (seen, tcp)
 }
 
-fn endpoints(seen: &Seen, tcp: &SeenTcp) -> ((u32, u16), (u32, u16)) {
+pub fn endpoints(seen: &Seen, tcp: &SeenTcp) -> ((u32, u16), (u32, u16)) {
     ((seen.src, tcp.sport), (seen.dst, tcp.dport))
 }
 
@@ -177,160 +171,6 @@ fn a_target_without_timestamps_is_refused_and_counted() {
     let mut damaged = syn_ack.datagram();
     damaged[24] ^= 1;
     assert_eq!(world.dropped(LAN, &damaged), DropReason::TcpChecksum);
-}
-
-/// A RST without timestamps from the target is taken in.
-fn keep(world: &mut World, to: (u32, u16), flags: u8, seq: u32, ack: u32) {
-    let rst = Tcp::new(WEB_TARGET, to, flags).numbers(seq, ack);
-    assert!(world.datagram(LAN, &rst.datagram()).is_empty());
-    assert_eq!(world.verdict(), Verdict::Absorb(AbsorbKind::PendingRst));
-}
-
-fn egress(world: &World) -> (u32, u16) {
-    let (egress, port, _) = world.egress("web", CLIENT);
-    (egress, port)
-}
-
-#[test]
-fn a_refused_connection_is_told_to_the_syn() {
-    for options in [linux_syn_options(1460, 7, 0), plain_syn_options(1460)] {
-        let mut world = World::new();
-        let to = egress(&world);
-        let syn = Tcp::new(CLIENT, WEB, SYN).options(&options).numbers(1000, 0);
-        world.forwarded(WAN, &syn);
-        keep(&mut world, to, RST | ACK, 0, 1001);
-        // Not to another SYN, not to another client, not to another service.
-        world.forwarded(WAN, &syn.clone().numbers(2000, 0));
-        let other = Tcp::new((CLIENT.0 + 1, CLIENT.1), WEB, SYN).options(&options);
-        world.forwarded(WAN, &other.numbers(1000, 0));
-        let many = Tcp::new(CLIENT, MANY, SYN).options(&options).numbers(1000, 0);
-        world.forwarded(WAN, &many);
-
-        let sent = world.datagram(WAN, &syn.datagram());
-        assert_eq!(world.verdict(), Verdict::Reply(ReplyKind::PendingRst));
-        let (seen, tcp) = own_reset(&world, WAN, &sent);
-        assert_eq!(endpoints(&seen, &tcp), (WEB, CLIENT));
-        assert_eq!((tcp.flags, tcp.seq, tcp.ack), (RST | ACK, 0, 1001));
-        world.forwarded(WAN, &syn);
-    }
-}
-
-#[test]
-fn a_vanished_socket_is_told_to_the_segment_that_hit_it() {
-    for options in [timestamps(7, 8), Vec::new()] {
-        let mut world = World::new();
-        let to = egress(&world);
-        let data = Tcp::new(CLIENT, WEB, ACK | PSH).options(&options).data(b"abc");
-        keep(&mut world, to, RST, 5000, 0);
-        // Another acknowledgment, and a RST of the client's own, are not answered.
-        world.forwarded(WAN, &data.clone().numbers(1, 5001));
-        let rst = Tcp::new(CLIENT, WEB, RST | ACK).options(&options).numbers(1, 5000);
-        world.forwarded(WAN, &rst);
-        let sent = world.datagram(WAN, &data.clone().numbers(1, 5000).datagram());
-        let (seen, tcp) = own_reset(&world, WAN, &sent);
-        assert_eq!(endpoints(&seen, &tcp), (WEB, CLIENT));
-        assert_eq!((tcp.flags, tcp.seq, tcp.ack), (RST, 5000, 0));
-        world.forwarded(WAN, &data.numbers(1, 5000));
-    }
-}
-
-#[test]
-fn a_rst_is_told_to_clients_of_its_own_service_only() {
-    let mut world = World::new();
-    let target = world.target("many", CLIENT);
-    let (egress, port, _) = world.egress("many", CLIENT);
-    let rst = Tcp::new(target, (egress, port), RST).numbers(5000, 0);
-    assert!(world.datagram(LAN, &rst.datagram()).is_empty());
-    world.forwarded(WAN, &Tcp::new(CLIENT, WEB, ACK).stamped(1, 2).numbers(1, 5000));
-    let data = Tcp::new(CLIENT, MANY, ACK).stamped(1, 2).numbers(1, 5000);
-    let sent = world.datagram(WAN, &data.datagram());
-    let (seen, tcp) = own_reset(&world, WAN, &sent);
-    assert_eq!(endpoints(&seen, &tcp), (MANY, CLIENT));
-}
-
-#[test]
-fn what_a_rst_acknowledges_is_the_end_of_data_and_marks() {
-    let mut world = World::new();
-    let to = egress(&world);
-    for (flags, data, length) in [
-        (SYN, &b""[..], 1),
-        (SYN, b"early", 6),
-        (ACK, b"abc", 3),
-        (ACK | FIN, b"abc", 4),
-        (ACK, b"", 0),
-    ] {
-        let segment = Tcp::new(CLIENT, WEB, flags).stamped(1, 2).data(data);
-        let segment = segment.numbers(u32::MAX - 1, 9);
-        for wrong in [length - 1, length + 1] {
-            keep(&mut world, to, RST | ACK, 0, (u32::MAX - 1).wrapping_add_signed(wrong));
-            world.forwarded(WAN, &segment);
-        }
-        keep(&mut world, to, RST | ACK, 0, (u32::MAX - 1).wrapping_add_signed(length));
-        let sent = world.datagram(WAN, &segment.datagram());
-        own_reset(&world, WAN, &sent);
-    }
-}
-
-#[test]
-fn a_rst_waits_for_half_a_minute() {
-    let mut world = World::new();
-    let to = egress(&world);
-    let data = Tcp::new(CLIENT, WEB, ACK).stamped(1, 2).numbers(1, 5000);
-    keep(&mut world, to, RST, 5000, 0);
-    world.later(LIFETIME_MS);
-    world.poll();
-    let sent = world.datagram(WAN, &data.datagram());
-    own_reset(&world, WAN, &sent);
-    for polled in [false, true] {
-        keep(&mut world, to, RST, 5000, 0);
-        world.later(LIFETIME_MS + 1);
-        if polled {
-            world.poll();
-            assert!(world.soft.pending_rsts.is_empty());
-        }
-        world.forwarded(WAN, &data);
-        assert!(world.soft.pending_rsts.is_empty());
-    }
-}
-
-#[test]
-fn workers_share_the_rsts() {
-    let mut world = World::new();
-    let to = egress(&world);
-    keep(&mut world, to, RST, 5000, 0);
-    let counters = Arc::new(Counters::default());
-    world.workers[0] = Pop::new(world.soft.clone(), counters.clone());
-    let data = Tcp::new(CLIENT, WEB, ACK).stamped(1, 2).numbers(1, 5000);
-    assert_eq!(world.datagram(WAN, &data.datagram()).len(), 1);
-    assert_eq!(counters.replies(ReplyKind::PendingRst), 1);
-}
-
-#[test]
-fn a_damaged_segment_is_not_told_of_a_rst_and_leaves_it_where_it_is() {
-    let mut world = World::new();
-    let to = egress(&world);
-    keep(&mut world, to, RST, 5000, 0);
-    let data = Tcp::new(CLIENT, WEB, ACK | PSH).options(&timestamps(7, 8)).data(b"abc");
-    let data = data.numbers(1, 5000).datagram();
-    let mut damaged = data.clone();
-    damaged[20 + 32] ^= 1;
-    // It goes on to the target, where the damage shows.
-    let sent = world.datagram(WAN, &damaged);
-    assert_eq!(world.verdict(), Verdict::Forward(LAN));
-    let [(LAN, frame)] = &sent[..] else { panic!("{sent:02x?}") };
-    let (from, to) = (validator::long(frame, 26), validator::long(frame, 30));
-    assert_ne!(tcp_checksum(from, to, &frame[34..]), 0);
-    world.datagram(WAN, &data);
-    assert_eq!(world.verdict(), Verdict::Reply(ReplyKind::PendingRst));
-}
-
-#[test]
-fn damaged_rsts_are_not_kept() {
-    let mut world = World::new();
-    let mut rst = Tcp::new(WEB_TARGET, egress(&world), RST).numbers(5000, 0).datagram();
-    rst[27] ^= 1;
-    assert_eq!(world.dropped(LAN, &rst), DropReason::TcpChecksum);
-    assert!(world.soft.pending_rsts.is_empty());
 }
 
 #[test]

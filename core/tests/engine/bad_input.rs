@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyrelay_core::net::PortIndex;
 use anyrelay_core::pop::SoftState;
-use anyrelay_core::relay::refusals::LIFETIME_MS;
+use anyrelay_core::relay::memo::LIFETIME_MS;
 use anyrelay_core::verdict::DropReason;
 
 use crate::traffic::Traffic;
@@ -259,9 +259,9 @@ fn random_and_mutated_frames() {
         assert!((0.2..0.8).contains(&share), "too few or too many were sent on: {share}");
     }
     // Nothing is left over, and the count of RSTs that wait did not lose any.
-    assert!(!soft.pending_rsts.is_empty());
-    soft.pending_rsts.expire(world.now.instant.plus_millis(2 * each + LIFETIME_MS));
-    assert!(soft.pending_rsts.is_empty());
+    assert!(!soft.memo.has_no_rsts());
+    soft.memo.expire(world.now.instant.plus_millis(2 * each + LIFETIME_MS));
+    assert_eq!(soft.memo.len(), (0, 0));
 }
 
 /// Rules that let a wrong packet through would prove nothing.

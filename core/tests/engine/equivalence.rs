@@ -17,7 +17,7 @@ use anyrelay_core::counters::Counters;
 use anyrelay_core::frame::HeapFrame;
 use anyrelay_core::net::PortIndex;
 use anyrelay_core::pop::{BURST, Pop};
-use anyrelay_core::relay::refusals::LIFETIME_MS;
+use anyrelay_core::relay::memo::LIFETIME_MS;
 
 use crate::traffic::{Run, Traffic};
 use crate::*;

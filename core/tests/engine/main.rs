@@ -34,6 +34,7 @@ mod links;
 mod links6;
 mod options;
 mod reasons;
+mod refusals;
 mod relay;
 mod relay6;
 mod relay6_hostile;

@@ -255,8 +255,8 @@ fn traffic_meets_all_that_it_should() {
     }
     assert_eq!(
         replies.len(),
-        ReplyKind::COUNT - 5,
-        "all but those to neighbours, of tunnels and over IPv6: {replies:?}"
+        ReplyKind::COUNT - 6,
+        "all but those to neighbours, of tunnels, by hints and over IPv6: {replies:?}"
     );
     assert!(forwarded.iter().all(|count| *count > 2000), "{forwarded:?}");
     assert!(drops.len() >= 20, "{drops:?}");

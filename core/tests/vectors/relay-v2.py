@@ -161,6 +161,23 @@ def packet_id(round_keys, client, target_port, seq, total_len):
     return int.from_bytes(aes128(round_keys, block)[:2], "big")
 
 
+# --- Hints ---------------------------------------------------------------------------------------
+
+
+def hint_bytes(hint):
+    """The 32 bytes of one hint: three endpoints, seq, ack and kind of the RST."""
+    data = b"".join(endpoint_bytes(endpoint(hint[name])) for name in ("vip", "egress", "target"))
+    has_ack = hint["ack"] is not None
+    data += hint["seq"].to_bytes(4, "big") + (hint["ack"] or 0).to_bytes(4, "big")
+    return data + bytes([has_ack]) + bytes(5)
+
+
+def hint_datagram(key, time_ms, hints):
+    data = bytes([1, len(hints), 0, 0]) + time_ms.to_bytes(8, "big")
+    data += b"".join(hint_bytes(hint) for hint in hints)
+    return data + plain.cmac(key, data)
+
+
 # --- The file ------------------------------------------------------------------------------------
 
 
@@ -307,6 +324,28 @@ def packet_id_vectors():
     return {"vip": text_of(vip), "key": key.hex(), "ids": ids}
 
 
+def hint_vectors():
+    key = plain.derive(SECRET, "hints", b"")
+    datagrams = []
+    for count in (0, 1, 2, 37):
+        hints = []
+        for n in numbers(f"hints {count}", count):
+            at = lambda shift: text_of(((n >> shift) % 2**32, 1 + (n >> shift >> 32) % 65535))
+            hints.append(
+                {
+                    "vip": at(0),
+                    "egress": at(7),
+                    "target": at(19),
+                    "seq": (n >> 40) % 2**32,
+                    "ack": None if n % 3 == 0 else (n >> 64) % 2**32,
+                }
+            )
+        time_ms = 1_800_000_000_000 + count
+        datagram = hint_datagram(key, time_ms, hints).hex()
+        datagrams.append({"time_ms": time_ms, "hints": hints, "datagram": datagram})
+    return {"key": key.hex(), "datagrams": datagrams}
+
+
 def make():
     return {
         "mapping": "relay-v2",
@@ -317,6 +356,7 @@ def make():
         "rendezvous": rendezvous_services(),
         "prefix": [prefix_vectors(text) for text in PREFIXES],
         "packet_ids": packet_id_vectors(),
+        "hints": hint_vectors(),
     }
 
 

@@ -5,6 +5,7 @@
 //! - [`ports`]: ports and frames; the only module that names DPDK
 //! - [`worker`]: pinned poll-mode threads
 //! - [`egress`]: TX rings and the queues between workers
+//! - [`hints`]: what POPs tell each other of refusals
 //! - [`control`]: start, reload, readiness, stop
 //! - [`metrics`]: counters over HTTP
 //! - [`replay`]: the POP over a capture, without ports
@@ -16,6 +17,7 @@
 pub mod cli;
 pub mod control;
 pub mod egress;
+pub mod hints;
 pub mod metrics;
 pub mod ports;
 pub mod replay;

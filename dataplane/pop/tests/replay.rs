@@ -74,7 +74,8 @@ fn explain_prints_every_frame() {
         assert!(first.contains(part), "{part:?} is not in {first}");
     }
     assert!(lines[1].contains("keep pending_rst"), "{}", lines[1]);
-    assert!(lines[27].contains("drop target_without_timestamps"), "{}", lines[27]);
+    let refused = lines.iter().filter(|line| line.contains("drop target_without_timestamps"));
+    assert_eq!(refused.count(), 1, "{text}");
     assert!(text.contains("dropped 3 tcp_checksum"), "{text}");
 }
 
@@ -83,7 +84,7 @@ fn without_explain_only_the_counters_are_printed() {
     let test = Test::new();
     let output = test.replay(&given("config.toml"), &given("in.pcap"), &[]);
     let text = stdout(&output);
-    assert!(text.starts_with("port edge: in 31 packets"), "{text}");
+    assert!(text.starts_with("port edge: in 49 packets"), "{text}");
     assert!(!text.contains("198.18.0.7"), "{text}");
 }
 
@@ -167,7 +168,7 @@ fn a_truncated_capture_is_replayed_to_its_end() {
     let input = test.write("in.pcap", file);
     let output = test.replay(&given("config.toml"), &input, &[]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("in the middle of record 31"), "{}", stderr(&output));
-    assert!(stdout(&output).contains("in 30 packets"), "{}", stdout(&output));
-    assert_eq!(test.sent(), 23);
+    assert!(stderr(&output).contains("in the middle of record 49"), "{}", stderr(&output));
+    assert!(stdout(&output).contains("in 48 packets"), "{}", stdout(&output));
+    assert_eq!(test.sent(), 31);
 }

@@ -7,6 +7,7 @@ use anyrelay_core::counters::Counters;
 use anyrelay_core::frame::{Frame, HeapFrame};
 use anyrelay_core::net::PortIndex;
 use anyrelay_core::pop::{BURST, Note, Output, Pop, SoftState};
+use anyrelay_core::relay::hints::Hint;
 use anyrelay_core::relay::mapping::Mapping;
 use anyrelay_core::snapshot::Snapshot;
 use anyrelay_core::time::Now;
@@ -72,6 +73,11 @@ impl RunningPop {
     /// Starts one worker again; what all workers share stays.
     pub fn restart_worker(&mut self, worker: usize) {
         self.workers[worker] = Pop::new(Arc::clone(&self.soft), Arc::clone(&self.counters));
+    }
+
+    /// Hands a hint of another POP to a worker.
+    pub fn hint(&mut self, now: Now, worker: usize, hint: &Hint, out: &mut Recorder) {
+        self.workers[worker].take_hint::<HeapFrame, _>(now, &self.snapshot, hint, out);
     }
 
     /// Hands a burst to a worker.
@@ -165,6 +171,8 @@ pub struct Recorder {
     pub sent: Sent,
     /// Its notes.
     pub said: Vec<Said>,
+    /// What other POPs are to be told.
+    pub hints: Vec<Hint>,
     /// How many more frames it can allocate; `None` is no limit.
     pub frames_left: Option<usize>,
 }
@@ -174,6 +182,7 @@ impl Recorder {
     pub fn clear(&mut self) {
         self.sent.clear();
         self.said.clear();
+        self.hints.clear();
     }
 
     /// Its verdicts, in order.
@@ -219,6 +228,10 @@ impl Recorder {
 
 impl<F: FromBytes> Output<F> for Recorder {
     const EXPLAINS: bool = true;
+
+    fn hint(&mut self, hint: Hint) {
+        self.hints.push(hint);
+    }
 
     fn transmit(&mut self, port: PortIndex, frame: F) {
         self.sent.push((port, frame.bytes().to_vec()));

@@ -196,7 +196,12 @@ impl World {
         let frame = framed(setup::mac(other, port), setup::router_mac(port), None, &packet.bytes);
         let mut judged = std::mem::take(&mut self.judged);
         self.pops[other].ask_judge(now, port, &frame, &mut judged);
-        let soft = |out: &Recorder| out.replies().any(|kind| kind == ReplyKind::PendingRst);
+        // What a RST means depends on what the POP remembers.
+        let soft = |out: &Recorder| {
+            let waits = Verdict::Absorb(AbsorbKind::PendingRst);
+            out.replies().any(|kind| kind == ReplyKind::PendingRst)
+                || out.verdicts().any(|verdict| verdict == waits)
+        };
         let excused = is_unresolved(out) || soft(out) || soft(&judged);
         let same = excused || relevant(&out.sent, packet).eq(relevant(&judged.sent, packet));
         let verdicts = format!("{:?}", judged.verdicts().collect::<Vec<_>>());

@@ -4,6 +4,7 @@
 //! mistakes. Nothing that is derived from a replaced value leaves this module.
 
 mod fragments;
+mod hints;
 mod overlaps;
 mod ports;
 mod relays;
@@ -70,6 +71,7 @@ fn check(report: &mut Report, raw: &RawConfig) -> Config {
         relays,
         tunnels,
         metrics_listen: metrics_listen(report, raw),
+        hints: hints::hints(report, raw.hints.as_ref()),
         warnings: Vec::new(),
     }
 }
@@ -177,6 +179,9 @@ fn limits(report: &mut Report, raw: &RawConfig) -> LimitsConfig {
         syn_per_service_per_second,
         pending_rsts: report
             .number("limits.pending_rsts", limits.pending_rsts, 1, 1 << 20)
+            .unwrap_or_default(),
+        remembered_syns: report
+            .number("limits.remembered_syns", limits.remembered_syns, 1, 1 << 24)
             .unwrap_or_default(),
     }
 }

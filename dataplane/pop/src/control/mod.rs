@@ -26,6 +26,7 @@ use anyrelay_core::problem::Problems;
 use anyrelay_core::verdict::DropReason;
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 
+use crate::hints::HintExchange;
 use crate::metrics::{Sample, Telemetry};
 use crate::ports::{FramePool, PortHandle, PortsError};
 use crate::worker::{Clock, FragmentQueue, WorkerError, WorkerHandle};
@@ -53,6 +54,17 @@ pub enum RunError {
     /// The metrics listener could not be opened.
     #[error("metrics.listen: {address}: {source}")]
     Listen {
+        /// Its address.
+        address: SocketAddr,
+        /// The error of the system call.
+        source: std::io::Error,
+    },
+    /// The socket for hints could not be opened.
+    #[error(
+        "hints.listen: {address}: {source}; it must be an address of this host that no other \
+         program uses"
+    )]
+    Hints {
         /// Its address.
         address: SocketAddr,
         /// The error of the system call.
@@ -110,6 +122,8 @@ struct Running {
     /// Why the wall clock is not accurate enough.
     clock_doubt: Option<String>,
     workers: Vec<WorkerHandle>,
+    /// The exchange of hints with other POPs, if there are any.
+    hints: Option<HintExchange>,
     /// The queues between workers; their frames must be freed before the pool.
     fragment_queues: Vec<Arc<FragmentQueue>>,
     /// The end of the drain, once a stop was requested.
@@ -217,6 +231,9 @@ impl Running {
                 for worker in &self.workers {
                     worker.post(Arc::clone(&next));
                 }
+                if let Some(hints) = &self.hints {
+                    hints.post(Arc::clone(&next));
+                }
                 self.telemetry.set_snapshot(Arc::clone(&next));
                 // It may be the first config with tunnels.
                 self.ask_clock();
@@ -252,6 +269,9 @@ impl Running {
     /// Stops workers, then closes ports and DPDK.
     fn shut_down(self) -> Result<(), RunError> {
         self.telemetry.set_unready(vec!["stopped".to_owned()]);
+        if let Some(hints) = self.hints {
+            hints.stop();
+        }
         let result = start::stop_workers(self.workers);
         let unsent: usize = self.telemetry.queues.iter().map(|queue| queue.discard()).sum();
         let handed_over: usize = self.fragment_queues.iter().map(|queue| queue.discard()).sum();

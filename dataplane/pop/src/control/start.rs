@@ -1,6 +1,6 @@
 //! Starts a POP step by step, and stops its workers.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use super::reload::Published;
 use super::watch::DropWatch;
 use super::{RunError, RunOptions, Running, load, signals};
 use crate::egress::{self, Ownership, WorkerEgress};
+use crate::hints::{self, HintExchange, HintQueues};
 use crate::metrics::{self, Telemetry};
 use crate::ports::{self, FramePool, OpenedPorts, RxQueue};
 use crate::worker::{
@@ -27,6 +28,7 @@ pub(super) fn start(options: RunOptions) -> Result<Running, RunError> {
         tracing::warn!("{warning}");
     }
     let listener = listen(&snapshot.config)?;
+    let hint_socket = listen_for_hints(&snapshot.config)?;
     // Before DPDK creates threads, so that they inherit the signal mask.
     let events =
         signals::listen().map_err(|source| RunError::Thread { what: "signal handlers", source })?;
@@ -44,12 +46,21 @@ pub(super) fn start(options: RunOptions) -> Result<Running, RunError> {
     let ring_counts: Vec<_> = tx.iter().map(Vec::len).collect();
     let ownerships = egress::plan(config.layout, &ring_counts, &receives(config));
     log_ownership(config, &ownerships);
-    let (egresses, queues) = egress::assign(tx, &ownerships, &pool, &counters);
+    let hint_queues = HintQueues::default();
+    let (egresses, queues) =
+        egress::assign(tx, &ownerships, &pool, &counters, &hint_queues.outgoing);
 
     let macs: Vec<MacAddr> = ports.iter().map(|port| port.mac).collect();
     let soft = Arc::new(SoftState::new(&snapshot, &macs));
     let clock = Clock::start(snapshot.config.pop.clock_offset_ms);
-    let parts = Parts { snapshot: &snapshot, soft: &soft, counters: &counters, pool: &pool, clock };
+    let parts = Parts {
+        snapshot: &snapshot,
+        soft: &soft,
+        counters: &counters,
+        pool: &pool,
+        hints: &hint_queues,
+        clock,
+    };
     let (reassemblies, fragment_queues) = worker::assign_fragments(&snapshot, &pool, &counters)?;
     let in_queues = queues.iter().map(|queue| queue.capacity()).sum::<usize>();
     warn_of_few_buffers(config, in_ports + in_queues, &fragment_queues);
@@ -57,8 +68,16 @@ pub(super) fn start(options: RunOptions) -> Result<Running, RunError> {
     let workers = parts.start_workers(rx, ways)?;
 
     let dpdk_version = ports::dpdk_version();
-    let telemetry = Telemetry::new(Arc::clone(&snapshot), counters, queues, dpdk_version);
+    let telemetry =
+        Telemetry::new(Arc::clone(&snapshot), Arc::clone(&soft), counters, queues, dpdk_version);
     let telemetry = Arc::new(telemetry);
+    let hints = match exchange_hints(hint_socket, &snapshot, &hint_queues, &telemetry) {
+        Ok(hints) => hints,
+        Err(error) => {
+            stop_workers(workers)?;
+            return Err(error);
+        }
+    };
     let published = Published::new(snapshot);
     let running = Running {
         options,
@@ -70,6 +89,7 @@ pub(super) fn start(options: RunOptions) -> Result<Running, RunError> {
         watch: DropWatch::default(),
         clock_doubt: None,
         workers,
+        hints,
         fragment_queues,
         drain_until: None,
         ports,
@@ -99,6 +119,28 @@ fn listen(config: &Config) -> Result<Option<TcpListener>, RunError> {
     }
 }
 
+/// Opens the socket for hints, if the config has peers.
+fn listen_for_hints(config: &Config) -> Result<Option<UdpSocket>, RunError> {
+    let Some(hints) = &config.hints else { return Ok(None) };
+    match hints::bind(hints) {
+        Ok(socket) => Ok(Some(socket)),
+        Err(source) => Err(RunError::Hints { address: hints.listen, source }),
+    }
+}
+
+/// Starts the exchange of hints at `socket`, if there is one.
+fn exchange_hints(
+    socket: Option<UdpSocket>,
+    snapshot: &Arc<Snapshot>,
+    queues: &HintQueues,
+    telemetry: &Telemetry,
+) -> Result<Option<HintExchange>, RunError> {
+    let (Some(socket), Some(config)) = (socket, &snapshot.config.hints) else { return Ok(None) };
+    let traffic = &telemetry.hints;
+    let exchange = HintExchange::start(socket, config, queues, traffic, snapshot);
+    exchange.map(Some).map_err(|source| RunError::Thread { what: "thread for hints", source })
+}
+
 /// For each worker and port, whether the worker receives from the port.
 fn receives(config: &Config) -> Vec<Vec<bool>> {
     let ports = 0..config.ports.len();
@@ -115,6 +157,7 @@ struct Parts<'a> {
     soft: &'a Arc<SoftState>,
     counters: &'a [Arc<Counters>],
     pool: &'a FramePool,
+    hints: &'a HintQueues,
     clock: Clock,
 }
 
@@ -165,6 +208,8 @@ impl Parts<'_> {
             counters,
             idle: config.idle,
             has_timers: number == 0,
+            hints: (number == 0 && config.hints.is_some())
+                .then(|| Arc::clone(&self.hints.incoming)),
             clock: self.clock,
             pool: self.pool.clone(),
         }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use anyrelay_core::counters::Counters;
 use anyrelay_core::net::PortIndex;
 use anyrelay_core::pop::Output;
+use anyrelay_core::relay::hints::Hint;
 use anyrelay_core::verdict::DropReason;
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
@@ -81,21 +82,25 @@ pub struct WorkerEgress {
     rings: Vec<OwnedRing>,
     pool: FramePool,
     counters: Arc<Counters>,
+    hints: Arc<ArrayQueue<Hint>>,
 }
 
 /// Creates the egress of every worker, in the order of `counters`, and the queues between them.
-/// `rings` are the TX rings of each port, `ownerships` their owners.
+/// `rings` are the TX rings of each port, `ownerships` their owners; hints for other POPs go to
+/// `hints`.
 pub fn assign(
     rings: Vec<Vec<TxRing>>,
     ownerships: &[Ownership],
     pool: &FramePool,
     counters: &[Arc<Counters>],
+    hints: &Arc<ArrayQueue<Hint>>,
 ) -> (Vec<WorkerEgress>, Vec<Arc<EgressQueue>>) {
     let new = |counters: &Arc<Counters>| WorkerEgress {
         routes: Vec::new(),
         rings: Vec::new(),
         pool: pool.clone(),
         counters: Arc::clone(counters),
+        hints: Arc::clone(hints),
     };
     let mut workers: Vec<WorkerEgress> = counters.iter().map(new).collect();
     let mut queues = Vec::new();
@@ -173,6 +178,12 @@ impl Output<PopFrame> for WorkerEgress {
             }
             // The core names configured ports only; if it did not, the loss would be counted.
             None => self.counters.count_drop(port, None, DropReason::TxFull),
+        }
+    }
+
+    fn hint(&mut self, hint: Hint) {
+        if self.hints.push(hint).is_err() {
+            self.counters.hints.withheld.add(1);
         }
     }
 

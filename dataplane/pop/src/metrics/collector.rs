@@ -57,6 +57,7 @@ impl Collector for PopCollector {
             page.worker(&worker, counters);
         }
         page.queues(&snapshot, &self.telemetry);
+        page.hints(&self.telemetry);
         page.ports(&snapshot, &sample);
         page.pop(&snapshot, &self.telemetry, &sample);
         page.token_epochs(&snapshot);
@@ -151,6 +152,15 @@ impl Page {
                 self.count(&ISSUED_ELSEWHERE, &[&pop.to_string(), worker], packets);
             }
         }
+        let hints = &counters.hints;
+        for (result, count) in [
+            ("sent", &hints.sent),
+            ("withheld", &hints.withheld),
+            ("taken", &hints.taken),
+            ("foreign", &hints.foreign),
+        ] {
+            self.count(&HINTS, &[result, worker], count.get());
+        }
         let fragments = &counters.fragments;
         self.count(&REASSEMBLED, &[worker], fragments.datagrams.get());
         self.count(&REASSEMBLED_FRAGMENTS, &[worker], fragments.fragments.get());
@@ -166,6 +176,24 @@ impl Page {
             let depth: usize = queues.map(|queue| queue.depth()).sum();
             self.count(&QUEUE_DEPTH, &[&port.name], depth as u64);
         }
+    }
+
+    fn hints(&mut self, telemetry: &Telemetry) {
+        let (syns, rsts) = telemetry.soft.memo.len();
+        self.count(&MEMO_ENTRIES, &["syn"], syns.into());
+        self.count(&MEMO_ENTRIES, &["rst"], rsts.into());
+        let traffic = &telemetry.hints;
+        for (result, count) in [
+            ("sent", &traffic.sent),
+            ("unsent", &traffic.unsent),
+            ("accepted", &traffic.accepted),
+            ("malformed", &traffic.malformed),
+            ("wrong_mac", &traffic.wrong_mac),
+            ("wrong_time", &traffic.wrong_time),
+        ] {
+            self.count(&HINT_DATAGRAMS, &[result], count.load(Ordering::Relaxed));
+        }
+        self.count(&HINT_OVERFLOW, &[], traffic.overflow.load(Ordering::Relaxed));
     }
 
     fn ports(&mut self, snapshot: &Snapshot, sample: &Sample) {

@@ -113,6 +113,26 @@ pub(super) static FRAGMENTS_WAITING: MetricInfo = MetricInfo::new(
     &["worker"],
     "Frame buffers that hold fragments of incomplete datagrams.",
 );
+pub(super) static HINTS: MetricInfo = MetricInfo::new(
+    "anyrelay_hints_total",
+    &["result", "worker"],
+    "Refusals of targets that other POPs were told of, and that they told of.",
+);
+pub(super) static HINT_DATAGRAMS: MetricInfo = MetricInfo::new(
+    "anyrelay_hint_datagrams_total",
+    &["result"],
+    "Datagrams of hints, sent to each peer and received.",
+);
+pub(super) static HINT_OVERFLOW: MetricInfo = MetricInfo::new(
+    "anyrelay_hint_overflow_total",
+    &[],
+    "Hints of other POPs that were lost because the queue to the worker was full.",
+);
+pub(super) static MEMO_ENTRIES: MetricInfo = MetricInfo::new(
+    "anyrelay_memo_entries",
+    &["kind"],
+    "SYNs and RSTs that the endpoint memo holds.",
+);
 pub(super) static POLLS: MetricInfo = MetricInfo::new(
     "anyrelay_polls_total",
     &["worker", "state"],
@@ -184,6 +204,10 @@ pub(super) static FAMILIES: &[&MetricInfo] = &[
     &REASSEMBLED_FRAGMENTS,
     &FRAGMENTS_HANDED_OVER,
     &FRAGMENTS_WAITING,
+    &HINTS,
+    &HINT_DATAGRAMS,
+    &HINT_OVERFLOW,
+    &MEMO_ENTRIES,
     &POLLS,
     &PORT_UP,
     &PORT_RX_MISSED,

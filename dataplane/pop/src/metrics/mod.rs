@@ -15,12 +15,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyrelay_core::counters::Counters;
+use anyrelay_core::pop::SoftState;
 use anyrelay_core::snapshot::Snapshot;
 use kernel_clock::KernelClock;
 use parking_lot::{Mutex, RwLock};
 use prometheus::{Registry, TEXT_FORMAT, TextEncoder};
 
 use crate::egress::EgressQueue;
+use crate::hints::HintTraffic;
 use crate::ports::PortSample;
 use collector::PopCollector;
 use http::{Handler, Response};
@@ -30,8 +32,12 @@ use http::{Handler, Response};
 pub struct Telemetry {
     /// The counters of each worker.
     pub counters: Vec<Arc<Counters>>,
+    /// What the workers share.
+    pub soft: Arc<SoftState>,
     /// The queues between workers.
     pub queues: Vec<Arc<EgressQueue>>,
+    /// The exchange of hints with other POPs.
+    pub hints: Arc<HintTraffic>,
     /// DPDK's version.
     pub dpdk_version: String,
     /// Successful reloads.
@@ -61,13 +67,16 @@ impl Telemetry {
     /// For a starting POP, which is not ready yet.
     pub fn new(
         snapshot: Arc<Snapshot>,
+        soft: Arc<SoftState>,
         counters: Vec<Arc<Counters>>,
         queues: Vec<Arc<EgressQueue>>,
         dpdk_version: String,
     ) -> Self {
         Telemetry {
             counters,
+            soft,
             queues,
+            hints: Arc::default(),
             dpdk_version,
             reloads_done: AtomicU64::new(0),
             reloads_refused: AtomicU64::new(0),

@@ -18,8 +18,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyrelay_core::config::Idle;
 use anyrelay_core::counters::Counters;
 use anyrelay_core::pop::Pop;
+use anyrelay_core::relay::hints::Hint;
 use anyrelay_core::snapshot::Snapshot;
 use anyrelay_core::time::{Instant, Now, UnixTime};
+use crossbeam::queue::ArrayQueue;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::egress::WorkerEgress;
@@ -121,6 +123,8 @@ pub struct Worker {
     pub idle: Idle,
     /// Whether it runs the POP's timers, which one worker does.
     pub has_timers: bool,
+    /// What other POPs tell, if this worker takes it.
+    pub hints: Option<Arc<ArrayQueue<Hint>>>,
     /// The clock of all workers.
     pub clock: Clock,
     /// The pool of DPDK that the thread registers with.
@@ -222,6 +226,7 @@ impl Worker {
                 timers_due = now.instant.plus_millis(TIMER_MS);
                 self.pop.poll(now, &mut self.egress);
             }
+            self.take_hints(now);
             let collected = self.collect_fragments(now, &mut frames) + self.egress.collect();
             self.egress.flush();
             if received > 0 {
@@ -253,6 +258,16 @@ impl Worker {
             self.handle_reassembled(now, frames);
         }
         received
+    }
+
+    /// Passes hints of other POPs to the core, a bounded number in each turn.
+    #[inline]
+    fn take_hints(&mut self, now: Now) {
+        let Some(hints) = &self.hints else { return };
+        for _ in 0..HINTS_AT_ONCE {
+            let Some(hint) = hints.pop() else { return };
+            self.pop.take_hint(now, &self.snapshot, &hint, &mut self.egress);
+        }
     }
 
     /// Accepts fragments that other workers handed over, and removes expired ones. Returns the
@@ -296,6 +311,9 @@ fn pin(core: u16) -> Result<(), rustix::io::Errno> {
     cpus.set(core);
     sched_setaffinity(None, &cpus)
 }
+
+/// Hints that are taken in one turn.
+const HINTS_AT_ONCE: usize = 32;
 
 /// How often timers run, in milliseconds.
 const TIMER_MS: u64 = 100;

@@ -8,6 +8,7 @@ pub mod agent_receive;
 pub mod capture;
 pub mod config_file;
 pub mod fragments;
+pub mod hints;
 pub mod key_files;
 pub mod pop_handle;
 pub mod quotes;
@@ -19,12 +20,13 @@ pub mod wire;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them. Each has an entry in `tests/fuzz/Cargo.toml` and a folder in `tests/fuzz/corpus`.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     ("agent_packet", agent_packet::run),
     ("agent_receive", agent_receive::run),
     ("capture", capture::run),
     ("config_file", config_file::run),
     ("fragments", fragments::run),
+    ("hints", hints::run),
     ("key_files", key_files::run),
     ("pop_handle", pop_handle::run),
     ("quotes", quotes::run),

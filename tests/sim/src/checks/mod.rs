@@ -8,12 +8,12 @@ mod link;
 mod pool;
 mod tunnel;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use anyrelay_core::verdict::ReplyKind;
 use anyrelay_kit::frames::{
-    ACK, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ICMPV6, SYN, TCP, word,
+    ACK, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ICMPV6, RST, SYN, TCP, word,
 };
 
 use crate::setup::{self, Mode, Port, Setup, TUNNEL4, TUNNEL6, Targets, is_egress};
@@ -49,6 +49,8 @@ type Mapped = (SocketAddr, SocketAddr, u32);
 pub struct Memory {
     mapped: BTreeMap<(SocketAddr, usize), Mapped>,
     owners: BTreeMap<(SocketAddr, SocketAddr), SocketAddr>,
+    /// SYNs that POPs sent on: the client, its service, the egress endpoint, and the SYN's end.
+    syns: BTreeSet<(SocketAddr, usize, SocketAddr, u32)>,
     /// Clients that share egress and target with another.
     pub collided: Vec<SocketAddr>,
 }
@@ -202,6 +204,9 @@ impl Memory {
             }
         };
         check_options(from, to, setup.mss(*service, at.version), 0)?;
+        if from.has(SYN) {
+            self.syns.insert((from.src, *service, to.src, from.end()));
+        }
         if *damaged {
             return Ok(());
         }
@@ -221,6 +226,7 @@ impl Memory {
         require(is_client(setup, at.pop, to.dst), "to no client")?;
         require(!to.opens(), "a SYN goes to a client")?;
         let (tag, less) = match passed.mode() {
+            Mode::Pool(..) if from.timestamps().is_none() => return self.check_refusal(passed),
             Mode::Pool(..) => pool::check_down(passed)?,
             Mode::Prefix(..) => {
                 require(to.dst.port() == from.dst.port(), "to another port")?;
@@ -240,5 +246,17 @@ impl Memory {
         let known = self.mapped.get(&(to.dst, *service));
         let known = known.ok_or("to a client that nothing came from")?;
         require(*known == (from.dst, from.src, tag), "to another client than it came from")
+    }
+
+    /// A target's RST without timestamps that a POP sent on: it answers a SYN of its client.
+    fn check_refusal(&self, passed: &Passed<'_>) -> Checked {
+        let Passed { service, from, to, damaged, .. } = passed;
+        require(!damaged, "a damaged RST is believed")?;
+        require(from.has(RST | ACK), "mapped without a tag")?;
+        require(from.options == to.options, "options are changed")?;
+        let syn = (to.dst, *service, from.dst, from.ack);
+        require(self.syns.contains(&syn), "a RST that answers no SYN of its client")?;
+        let known = self.mapped.get(&(to.dst, *service)).ok_or("to an unknown client")?;
+        require((known.0, known.1) == (from.dst, from.src), "not from the client's target")
     }
 }
