@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::net::{MAX_PORTS, MAX_SERVICES, PortIndex, ServiceSlot};
+use crate::net::{MAX_PORTS, MAX_SERVICES, PortIndex, ServiceSlot, Towards};
 use crate::verdict::{AbsorbKind, DropReason, ReplyKind};
 
 /// A count that one thread increases.
@@ -115,7 +115,19 @@ pub struct ServiceCounters {
     pub up: Traffic,
     /// Forwarded from targets to clients.
     pub down: Traffic,
+    raised_mtus: [Counter; 2],
     drops: Drops,
+}
+
+impl ServiceCounters {
+    /// ICMP errors on their way `towards` that side whose MTU was raised to the floor.
+    pub fn raised_mtus(&self, towards: Towards) -> &Counter {
+        let [up, down] = &self.raised_mtus;
+        match towards {
+            Towards::Targets => up,
+            Towards::Clients => down,
+        }
+    }
 }
 
 /// All counts of one worker.

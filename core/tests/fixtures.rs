@@ -12,7 +12,7 @@ use anyrelay_core::config::Config;
 use anyrelay_core::counters::{Counters, Traffic};
 use anyrelay_core::frame::HeapFrame;
 use anyrelay_core::keys::{KeyFile, Tenants};
-use anyrelay_core::net::PortIndex;
+use anyrelay_core::net::{PortIndex, Towards};
 use anyrelay_core::pop::BURST;
 use anyrelay_core::snapshot::Snapshot;
 use anyrelay_core::time::{Instant, Now, UnixTime};
@@ -111,7 +111,11 @@ fn report(snapshot: &Snapshot, counters: &Counters) -> Value {
         let counts = counters.service(slot);
         let drops = drops(&|reason| counters.service_drops(slot, reason));
         let (up, down) = (traffic(&counts.up), traffic(&counts.down));
-        (name.to_owned(), json!({"up": up, "down": down, "drops": drops}))
+        let raised = [("up", Towards::Targets), ("down", Towards::Clients)];
+        let raised = raised.map(|(to, side)| (to, counts.raised_mtus(side).get()));
+        let raised = non_zero(raised.into_iter());
+        let counts = json!({"up": up, "down": down, "raised_mtus": raised, "drops": drops});
+        (name.to_owned(), counts)
     });
     let replies = ReplyKind::ALL.iter().map(|&kind| (kind.label(), counters.replies(kind)));
     let withheld = ReplyKind::LIMITED.iter().map(|&kind| (kind.label(), counters.withheld(kind)));

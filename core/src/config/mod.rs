@@ -88,8 +88,6 @@ pub struct PopConfig {
     pub drain_seconds: u32,
     /// The policy for fragments.
     pub fragments: Fragments,
-    /// The smallest MTU that an ICMP error may announce, in bytes.
-    pub icmp_mtu_floor: u16,
 }
 
 /// When the system's wall clock, by which tunnels compute the tick, is trusted.
@@ -261,6 +259,8 @@ pub struct RelayConfig {
     pub egress: EgressConfig,
     /// The largest MSS that a SYN may announce, in bytes.
     pub mss: u16,
+    /// The smallest MTU that an ICMP error over IPv4 about its segments may announce, in bytes.
+    pub icmp_mtu_floor: u16,
 }
 
 /// `[[tunnel]]`.

@@ -70,10 +70,6 @@ pub(super) struct RawPop {
     /// The policy for fragments, the same on all POPs. Default: `drop`.
     #[serde(default)]
     pub(super) fragments: RawFragments,
-    /// The smallest MTU, in bytes, that an ICMP error may announce. Default: 552. Range: 68 to
-    /// 1500.
-    #[serde(default = "defaults::icmp_mtu_floor")]
-    pub(super) icmp_mtu_floor: i64,
 }
 
 /// `pop.clock`.
@@ -300,6 +296,9 @@ pub(super) struct RawRelay {
     /// The largest MSS in SYNs, in bytes. Default: the smallest port MTU less 40, or less 60 with
     /// IPv6 on a side. Range: 88 to that default.
     pub(super) mss: Option<i64>,
+    /// The smallest MTU, in bytes, that an ICMP error over IPv4 about its segments may announce.
+    /// Default: 1280 with a pool, else 552. Range: 68 to 1500.
+    pub(super) icmp_mtu_floor: Option<i64>,
 }
 
 /// `relay.egress`.
@@ -377,10 +376,6 @@ mod defaults {
 
     pub(super) fn hints_per_second() -> i64 {
         1000
-    }
-
-    pub(super) fn icmp_mtu_floor() -> i64 {
-        552
     }
 
     pub(super) fn mtu() -> i64 {

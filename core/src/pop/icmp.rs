@@ -63,8 +63,7 @@ pub(super) fn error<F: Frame, O: Output<F>>(
             relay_error(egress, limits, &error, frame, index, relay);
         }
         Some((index, Service::Tunnel(_))) if matches!(ip, Datagram::V4(_)) => {
-            let floor = arrival.snapshot.config.pop.icmp_mtu_floor;
-            let mtu = mtu.map(|mtu| mtu.max(floor.into()));
+            let mtu = mtu.map(|mtu| mtu.max(TUNNEL_MTU_FLOOR));
             tunnel_error(egress, limits, packet, frame, index, mtu);
         }
         _ => egress.drop(None, error.stray(DropReason::IcmpQuote), frame),
@@ -87,3 +86,6 @@ fn tunnel_quoted_in_ipv6(arrival: &Arrival<'_>, quote: &[u8], vip: u128) -> Opti
     let index = at(get_u16(quote, ipv6::HEADER_LEN))?;
     arrival.snapshot.tunnel(index).map(|_| index)
 }
+
+/// The smallest MTU over IPv4 that an agent is told, in bytes.
+const TUNNEL_MTU_FLOOR: u32 = 552;

@@ -47,6 +47,8 @@ pub struct Relay {
     pub targets: Targets,
     /// The largest MSS that a SYN may announce, in bytes.
     pub mss: u16,
+    /// The smallest MTU that an ICMP error over IPv4 may announce, in bytes.
+    pub mtu_floor: u16,
     /// The IDs of its IPv4 datagrams, and of its fragments; `None` where neither side is of IPv4.
     pub ids: Option<DatagramIds>,
 }

@@ -87,11 +87,11 @@ fn canonical_text(config: &Config, keys: &KeyFile, tenants: &Tenants) -> Result<
     };
     let _ = writeln!(text, "fragments {policy}");
     let _ = writeln!(text, "private_clients {}", config.pop.private_clients);
-    let _ = writeln!(text, "icmp_mtu_floor {}", config.pop.icmp_mtu_floor);
     let mut services: Vec<_> = config.relays.iter().collect();
     services.sort_by_key(|service| service.vip);
     for service in services {
-        let _ = write!(text, "relay {} mss {} egress {}", service.vip, service.mss, service.egress);
+        let (vip, mss, floor) = (service.vip, service.mss, service.icmp_mtu_floor);
+        let _ = write!(text, "relay {vip} mss {mss} floor {floor} egress {}", service.egress);
         let mut targets = service.targets.clone();
         targets.sort_unstable();
         for target in targets {

@@ -38,6 +38,7 @@ pub(super) fn relay(
         mode,
         targets: Targets::new(secret, vip, &config.targets)?,
         mss: config.mss,
+        mtu_floor: config.icmp_mtu_floor,
         ids: if vip.is_ipv4() { Some(DatagramIds::new(secret, vip)?) } else { None },
     }))
 }

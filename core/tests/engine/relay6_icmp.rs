@@ -1,6 +1,6 @@
 //! ICMP and ICMPv6 errors about segments of services with IPv6, mapped in all directions.
 
-use anyrelay_core::net::PortIndex;
+use anyrelay_core::net::{PortIndex, Towards};
 use anyrelay_core::verdict::DropReason;
 
 use crate::*;
@@ -126,13 +126,19 @@ fn a_router_that_announces_nothing_is_guessed_for() {
 
 #[test]
 fn the_floor_of_ipv4_holds_for_what_was_ipv6() {
-    let config = relay6_config().set("icmp_mtu_floor", 1400);
+    let config = relay6_config().edit(|config| {
+        let web6 = config.relays.iter_mut().find(|relay| relay.name() == "web6");
+        web6.unwrap().set("icmp_mtu_floor", 1400);
+    });
     let Prefixed { mut world, went_up, went_down, .. } = prefixed(&config, &[7; 900]);
     let sent = world.datagram(LAN, &error6(TOO_BIG6, 1300, &went_up, 500));
     assert_eq!(Seen::frame(&one(&world, &sent, WAN)).icmp().2, 1400);
     let sent = world.datagram(WAN, &error4(TOO_BIG4, 1300, &went_down, 500));
     let seen = Seen6::frame(&one(&world, &sent, LAN));
     assert_eq!(validator::long(&seen.message, 4), 1420);
+    let counters = world.counters.service(world.service("web6").slot);
+    assert_eq!(counters.raised_mtus(Towards::Clients).get(), 1);
+    assert_eq!(counters.raised_mtus(Towards::Targets).get(), 1);
 }
 
 #[test]

@@ -155,7 +155,12 @@ fn counters(page: &Metrics, expected: &Value) -> Value {
         let drops = drops(page, "anyrelay_service_drops_total", ("service", &name));
         let direction = |direction| traffic("service", "service", &name, direction);
         let (up, down) = (direction("up"), direction("down"));
-        (name, json!({"up": up, "down": down, "drops": drops}))
+        let raised = ["up", "down"].map(|direction| {
+            let labels = [("service", &name[..]), ("direction", direction)];
+            (direction, page.sum("anyrelay_icmp_mtu_raised_total", &labels))
+        });
+        let raised = non_zero(raised.into_iter());
+        (name, json!({"up": up, "down": down, "raised_mtus": raised, "drops": drops}))
     });
     let replies = ReplyKind::ALL.iter().map(|kind| kind.label());
     let limited = ReplyKind::LIMITED.iter().map(|kind| kind.label());

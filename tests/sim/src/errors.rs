@@ -41,7 +41,7 @@ impl World {
         let Some(mode) = service.map(|at| self.setup.services[at].mode) else { return };
         let quote = self.quote(mode, port, ip.payload_at, out.options.len(), ip.bytes.len());
         let v6 = ip.src.is_ipv6();
-        let mtu = if v6 { 1280 } else { 700 } + self.rng.below(200) as u16;
+        let mtu = if v6 { 1280 } else { 1180 } + self.rng.below(200) as u16;
         let (kind, code, announced) = match (self.rng.below(3), v6) {
             (0, false) => (11, 0, None),
             (0, true) => (3, 0, None),
@@ -58,7 +58,9 @@ impl World {
         };
         let protocol = if v6 { ICMPV6 } else { ICMP };
         let bytes = datagram(router, ip.src, 64, protocol, &message);
-        let mtu = announced.map(|mtu| match (mode, port) {
+        // Clients share what a target remembers of an address of a pool.
+        let floor = if matches!(mode, Mode::Pool(..)) { 1280 } else { 552 };
+        let mtu = announced.map(|mtu| mtu.max(floor)).map(|mtu| match (mode, port) {
             // It may be about a segment that a POP made longer.
             (Mode::Pool(..), Port::Lan) if out.timestamps().is_some_and(|(_, echo)| echo == 0) => {
                 mtu - 12

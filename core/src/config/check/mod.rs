@@ -128,10 +128,6 @@ fn pop(report: &mut Report, raw: &RawConfig) -> PopConfig {
             .number("pop.drain_seconds", pop.drain_seconds, 0, 3600)
             .unwrap_or_default(),
         fragments,
-        // 68 is the smallest MTU of IPv4 (RFC 791).
-        icmp_mtu_floor: report
-            .number("pop.icmp_mtu_floor", pop.icmp_mtu_floor, 68, 1500)
-            .unwrap_or_default(),
     }
 }
 

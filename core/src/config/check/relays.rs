@@ -26,14 +26,15 @@ fn relay(report: &mut Report, index: usize, raw: &RawRelay, ports: &[PortConfig]
     if let Some(vip) = vip {
         families(report, index, vip, raw, &targets);
     }
-    if vip.is_some_and(|vip| vip.is_ipv6()) {
+    let over_ipv6 = vip.is_some_and(|vip| vip.is_ipv6());
+    if over_ipv6 {
         egress = egress.filter(|egress| *egress == EgressConfig::Transparent);
     }
     if egress.is_none() {
         // With an unknown egress, these targets cannot be compared with those of others.
         targets.clear();
     }
-    let has_ipv6 = vip.is_some_and(|vip| vip.is_ipv6()) || targets.iter().any(SocketAddr::is_ipv6);
+    let has_ipv6 = over_ipv6 || targets.iter().any(SocketAddr::is_ipv6);
     targets.sort_unstable();
     RelayConfig {
         name: raw.name.clone(),
@@ -41,6 +42,7 @@ fn relay(report: &mut Report, index: usize, raw: &RawRelay, ports: &[PortConfig]
         mss: mss(report, &key("mss"), raw.mss, ports, has_ipv6),
         targets,
         egress: egress.unwrap_or(EgressConfig::Transparent),
+        icmp_mtu_floor: mtu_floor(report, &key("icmp_mtu_floor"), raw, over_ipv6),
     }
 }
 
@@ -217,6 +219,50 @@ fn mss(
     }
     mss
 }
+
+/// The smallest MTU that an error over IPv4 may announce.
+fn mtu_floor(report: &mut Report, key: &str, raw: &RawRelay, over_ipv6: bool) -> u16 {
+    let has_pool = matches!(raw.egress, RawEgress::Pool(_));
+    let default = if has_pool { SHARED_MTU_FLOOR } else { MTU_FLOOR };
+    let Some(given) = raw.icmp_mtu_floor else { return default };
+    // 68 is the smallest MTU of IPv4 (RFC 791).
+    let floor = report.number(key, given, 68, 1500).unwrap_or(default);
+    if over_ipv6 {
+        report.warn(key, "without effect at an IPv6 VIP: IPv6 has a floor of 1280; remove it");
+    } else if floor > SHARED_MTU_FLOOR {
+        report.warn(
+            key,
+            format!(
+                "clients behind a path with an MTU below {floor} cannot learn of it, and \
+                 connections stall there; use {SHARED_MTU_FLOOR} or less"
+            ),
+        );
+    } else if has_pool && floor < SHARED_MTU_FLOOR {
+        report.warn(
+            key,
+            format!(
+                "a target keeps the MTU of an egress address, which many clients share: one \
+                 client's error makes the segments of the others as small as {floor} bytes; use \
+                 {SHARED_MTU_FLOOR}, or lock the MTU at the targets"
+            ),
+        );
+    } else if floor < MTU_FLOOR {
+        report.warn(
+            key,
+            format!(
+                "no link is as small, and a forged error makes segments of {floor} bytes; use \
+                 {MTU_FLOOR} or more"
+            ),
+        );
+    }
+    floor
+}
+
+/// The floor where each client has its own path at a target: what hosts go down to (Linux's
+/// `net.ipv4.route.min_pmtu`).
+const MTU_FLOOR: u16 = 552;
+/// The floor where clients share addresses: what every IPv6 link has, and nearly every other.
+const SHARED_MTU_FLOOR: u16 = 1280;
 
 /// Bytes of the IPv4 and TCP headers without options.
 const HEADERS: u16 = 40;

@@ -34,7 +34,9 @@ const MISTAKES: &Mistakes = &[
     ("drain_seconds = 0", "drain_seconds = 3601", "pop.drain_seconds", "0 to 3600"),
     ("\"drop\"", "\"keep\"", "pop.fragments", "unknown variant `keep`"),
     ("[limits]", "[fragments]\n[limits]", "fragments", "no fragments to be kept"),
-    ("floor = 552", "floor = 67", "pop.icmp_mtu_floor", "68 to 1500"),
+    ("floor = 1280", "floor = 67", "relay[0].icmp_mtu_floor", "68 to 1500"),
+    ("floor = 1280", "floor = 1501", "relay[0].icmp_mtu_floor", "68 to 1500"),
+    ("drain_seconds = 0", "icmp_mtu_floor = 552", "pop.icmp_mtu_floor", "unknown field"),
     ("memory_mb = 128", "memory_mb = 1", "dpdk.memory_mb", "32 to"),
     ("mbufs = 8192", "mbufs = 0", "dpdk.mbufs", "1024 to"),
     ("args = []", "args = [\"-v\", \"\"]", "dpdk.args[1]", "must not be empty"),
@@ -277,6 +279,21 @@ fn doubtful_settings_are_warned_of() {
             GOOD.replace("100.64.8.0/24", "192.0.2.128/26"),
             "relay[0].egress.pool",
             "is in 192.0.2.2/24 of port[0]",
+        ),
+        (
+            with("floor = 1280", "floor = 1279"),
+            "relay[0].icmp_mtu_floor",
+            "which many clients share: one client's error makes the segments of the others",
+        ),
+        (
+            with("floor = 1280", "floor = 1281"),
+            "relay[0].icmp_mtu_floor",
+            "a path with an MTU below 1281 cannot learn of it",
+        ),
+        (
+            with("203.0.113.11:443\"", "203.0.113.11:443\"\nicmp_mtu_floor = 551"),
+            "relay[2].icmp_mtu_floor",
+            "a forged error makes segments of 551 bytes; use 552 or more",
         ),
     ];
     for (text, key, reason) in warnings {

@@ -28,12 +28,12 @@ pub(crate) static GOOD: LazyLock<String> = LazyLock::new(|| {
         .with("gateways", ["10.1.0.1"]);
     let pool = Egress::Pool("100.64.8.0/24");
     let targets = ["198.51.100.10:8443", "198.51.100.9:8443"];
-    let web = relay("web", "203.0.113.10:443", &targets, pool).with("mss", 1400);
+    let web = relay("web", "203.0.113.10:443", &targets, pool);
+    let web = web.with("mss", 1400).with("icmp_mtu_floor", 1280);
     PopConfig::new("pop1", 1, &[wan, lan])
         .set("private_clients", false)
         .set("drain_seconds", 0)
         .set("fragments", "drop")
-        .set("icmp_mtu_floor", 552)
         .edit(|config| config.workers.push(worker(1, &["wan:1"])))
         .other("dpdk", dpdk())
         .other("layout", Table::default().with("kind", "pipeline").with("idle", "backoff"))
@@ -145,6 +145,8 @@ fn a_good_config_is_read_whole() {
     assert_eq!(config.layout, Layout::Pipeline);
     assert_eq!(config.relays[0].mss, 1400);
     assert_eq!(config.relays[1].mss, 1460);
+    let floors = config.relays.iter().map(|relay| relay.icmp_mtu_floor);
+    assert_eq!(floors.collect::<Vec<_>>(), [1280, 1280, 552]);
     assert_eq!(config.relays[0].targets[0], "198.51.100.9:8443".parse().unwrap());
     assert_eq!(config.metrics_listen, Some("127.0.0.1:9100".parse().unwrap()));
 }
@@ -172,7 +174,7 @@ fn a_port_that_only_receives_needs_no_gateway() {
 fn settings_have_their_defaults() {
     let a = port("a", "both", &["192.0.2.2/24"]).with("gateways", ["192.0.2.1"]);
     let config = Config::parse("f", &PopConfig::new("p", 0, &[a]).text()).unwrap();
-    assert_eq!((config.pop.drain_seconds, config.pop.icmp_mtu_floor), (10, 552));
+    assert_eq!(config.pop.drain_seconds, 10);
     assert!(!config.pop.private_clients);
     assert_eq!((config.dpdk.memory_mb, config.dpdk.mbufs), (512, 16384));
     assert_eq!((config.layout, config.idle), (Layout::RunToCompletion, Idle::Backoff));

@@ -14,6 +14,17 @@ fn relays_with_ipv6_are_read_whole() {
     let len = PrefixLen::new(64).unwrap();
     assert_eq!(web.egress, EgressConfig::Prefix(Prefix { first: ip6("2001:db8:64::"), len }));
     assert_eq!(raw.egress, EgressConfig::Transparent);
+    assert_eq!((old.icmp_mtu_floor, web.icmp_mtu_floor), (1280, 552));
+}
+
+#[test]
+fn a_floor_over_ipv6_is_warned_of() {
+    let vip = "vip = \"[2001:db8::10]:443\"";
+    let text = edit(&IPV6, vip, &format!("{vip}\nicmp_mtu_floor = 1280"));
+    let config = Config::parse("pop.toml", &text).unwrap();
+    let [warning] = &config.warnings[..] else { panic!("{:?}", config.warnings) };
+    assert_eq!(warning.key, "relay[3].icmp_mtu_floor");
+    assert!(warning.reason.contains("without effect at an IPv6 VIP"), "{warning:?}");
 }
 
 const MISTAKES: &Mistakes = &[

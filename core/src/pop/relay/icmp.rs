@@ -119,7 +119,10 @@ fn about_outward<F: Frame, O: Output<F>>(
         (Seen::Timestamps(at), Some(_)) => (Timestamps::SetValue(at, 0), 0),
         _ => (Timestamps::Keep, 0),
     };
-    let mtu = announced(egress, error, *mtu, client.ip()).map(|mtu| mtu.saturating_sub(less));
+    let mtu = mtu.map(|mtu| {
+        let mtu = announced(egress, relay, quote, mtu, (Towards::Clients, client.ip()));
+        mtu.saturating_sub(less)
+    });
     let quote = quoted(client, relay.vip, timestamps)?;
     Ok((mapping, ErrorRewrite { quote, mtu }))
 }
@@ -148,20 +151,27 @@ fn about_inward<F: Frame, O: Output<F>>(
         }
         _ => Timestamps::Keep,
     };
-    let mtu = announced(egress, error, *mtu, mapping.target.ip());
+    let to = (Towards::Targets, mapping.target.ip());
+    let mtu = mtu.map(|mtu| announced(egress, relay, quote, mtu, to));
     let quote = quoted(mapping.target, mapping.egress, timestamps)?;
     Ok((mapping, ErrorRewrite { quote, mtu }))
 }
 
-/// The MTU that goes on to `addressee`.
+/// The MTU that goes on to `addressee` in the place of `mtu`. One that the floor raises is counted:
+/// the addressee does not learn how small its path is.
 fn announced<O>(
     egress: &Egress<'_, O>,
-    error: &QuotingError<'_>,
-    mtu: Option<u32>,
-    addressee: IpAddr,
-) -> Option<u32> {
-    let floor = egress.arrival.snapshot.config.pop.icmp_mtu_floor;
-    mtu.map(|mtu| raised_mtu(mtu, &error.quote, Family::of(addressee), floor))
+    relay: &Relay,
+    quote: &Quote,
+    mtu: u32,
+    (towards, addressee): (Towards, IpAddr),
+) -> u32 {
+    let to = Family::of(addressee);
+    let told = raised_mtu(mtu, quote, to, relay.mtu_floor);
+    if told > raised_mtu(mtu, quote, to, 0) {
+        egress.counters.service(relay.slot).raised_mtus(towards).add(1);
+    }
+    told
 }
 
 /// The quoted segment as its sender sent it.

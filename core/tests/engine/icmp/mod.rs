@@ -3,7 +3,7 @@
 
 mod refused;
 
-use anyrelay_core::net::PortIndex;
+use anyrelay_core::net::{PortIndex, Towards};
 use anyrelay_core::verdict::{DropReason, Verdict};
 
 use crate::*;
@@ -202,8 +202,21 @@ fn a_short_quote_from_the_clients_side_goes_to_the_target_as_it_is() {
 
 #[test]
 fn small_mtus_are_raised_to_the_floor() {
-    for (announced, taken) in [(0, 552), (68, 552), (551, 552), (552, 552), (553, 553)] {
-        let mut world = World::new();
+    for (floor, announced, raised) in [
+        (None, 0, true),
+        (None, 68, true),
+        (None, 1279, true),
+        (None, 1280, false),
+        (None, 1281, false),
+        (Some(600), 599, true),
+        (Some(600), 600, false),
+    ] {
+        let mut config = config();
+        if let Some(floor) = floor {
+            config.relays[0].set("icmp_mtu_floor", floor);
+        }
+        let mut world = World::of(&config);
+        let taken = u32::from(announced).max(floor.unwrap_or(1280) as u32);
         let (egress, ..) = world.egress("web", CLIENT);
         for (bare, less) in [(false, 0), (true, 12)] {
             let (_, quoted) = gone_up(&mut world, bare, b"abc");
@@ -213,7 +226,31 @@ fn small_mtus_are_raised_to_the_floor() {
         let (_, quoted) = gone_down(&mut world, b"abc");
         let sent = world.datagram(WAN, &frag_needed(ROUTER, WEB.0, announced, &quoted, 99));
         assert_eq!(one(&world, &sent, LAN).word, taken);
+        let times = u64::from(raised);
+        assert_eq!(raised_mtus(&world, "web"), [times, 2 * times], "{announced}");
     }
+}
+
+#[test]
+fn each_service_has_a_floor_of_its_own() {
+    let mut world = World::new();
+    let target = world.target("raw", CLIENT);
+    let up = on_its_way(&world.forwarded(WAN, &Tcp::new(CLIENT, RAW, ACK)).1.datagram);
+    let down = on_its_way(&world.forwarded(LAN, &Tcp::new(target, CLIENT, ACK)).1.datagram);
+    // Each client is itself at a target of a transparent service.
+    for (announced, taken) in [(551, 552), (552, 552), (553, 553)] {
+        let sent = world.datagram(LAN, &frag_needed(ROUTER, CLIENT.0, announced, &up, 99));
+        assert_eq!(one(&world, &sent, WAN).word, taken);
+        let sent = world.datagram(WAN, &frag_needed(ROUTER, RAW.0, announced, &down, 99));
+        assert_eq!(one(&world, &sent, LAN).word, taken);
+    }
+    assert_eq!((raised_mtus(&world, "raw"), raised_mtus(&world, "web")), ([1, 1], [0, 0]));
+}
+
+/// The errors of a service whose MTU was raised, to targets and to clients.
+fn raised_mtus(world: &World, service: &str) -> [u64; 2] {
+    let counters = world.counters.service(world.service(service).slot);
+    [Towards::Targets, Towards::Clients].map(|side| counters.raised_mtus(side).get())
 }
 
 #[test]

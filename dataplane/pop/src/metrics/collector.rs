@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use anyrelay_core::counters::{Counters, Traffic};
-use anyrelay_core::net::PortIndex;
+use anyrelay_core::net::{PortIndex, Towards};
 use anyrelay_core::snapshot::Snapshot;
 use anyrelay_core::time::UnixTime;
 use anyrelay_core::tunnel::token::Lifetime;
@@ -120,6 +120,10 @@ impl Page {
             for (direction, traffic) in [("up", &counts.up), ("down", &counts.down)] {
                 let families = [&SERVICE_PACKETS, &SERVICE_BYTES];
                 self.traffic(families, &[name, worker, direction], traffic);
+            }
+            for (direction, side) in [("up", Towards::Targets), ("down", Towards::Clients)] {
+                let raised = counts.raised_mtus(side).get();
+                self.count(&RAISED_MTUS, &[name, worker, direction], raised);
             }
             for &reason in DropReason::ALL {
                 let drops = counters.service_drops(slot, reason);

@@ -48,6 +48,11 @@ pub(super) static SERVICE_DROPS: MetricInfo = MetricInfo::new(
     &["reason", "service", "worker"],
     "Frames of a service dropped; part of anyrelay_drops_total.",
 );
+pub(super) static RAISED_MTUS: MetricInfo = MetricInfo::new(
+    "anyrelay_icmp_mtu_raised_total",
+    SERVICE_TRAFFIC,
+    "ICMP errors that announced an MTU below relay.icmp_mtu_floor, to targets (up), to clients.",
+);
 pub(super) static REPLIES: MetricInfo = MetricInfo::new(
     "anyrelay_replies_total",
     &["kind", "worker"],
@@ -191,6 +196,7 @@ pub(super) static FAMILIES: &[&MetricInfo] = &[
     &SERVICE_BYTES,
     &DROPS,
     &SERVICE_DROPS,
+    &RAISED_MTUS,
     &REPLIES,
     &REPLIES_WITHHELD,
     &ABSORBED,

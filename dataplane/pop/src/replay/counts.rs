@@ -1,13 +1,13 @@
 //! Counters as one JSON document, the format of `--counters` and of the fixtures.
 //!
-//! It has all ports and services, by name; drops, answers, suppressed answers and absorbed frames
-//! only if there were any. Bytes are those of frames at ports, and from the IP header on at
-//! services, as in the metrics.
+//! It has all ports and services, by name; drops, raised MTUs, answers, suppressed answers and
+//! absorbed frames only if there were any. Bytes are those of frames at ports, and from the IP
+//! header on at services, as in the metrics.
 
 use std::collections::BTreeMap;
 
 use anyrelay_core::counters::{Counters, Traffic};
-use anyrelay_core::net::PortIndex;
+use anyrelay_core::net::{PortIndex, Towards};
 use anyrelay_core::snapshot::Snapshot;
 use anyrelay_core::verdict::{AbsorbKind, DropReason, ReplyKind};
 use serde::Serialize;
@@ -35,6 +35,7 @@ struct PortCounts {
 struct ServiceCounts {
     up: TrafficCounts,
     down: TrafficCounts,
+    raised_mtus: ByLabel,
     drops: ByLabel,
 }
 
@@ -59,8 +60,14 @@ impl<'a> Counts<'a> {
             let (name, slot) = (relay.name.as_str(), relay.slot);
             let counts = counters.service(slot);
             let drops = drops(|reason| counters.service_drops(slot, reason));
-            let counts =
-                ServiceCounts { up: (&counts.up).into(), down: (&counts.down).into(), drops };
+            let raised = [("up", Towards::Targets), ("down", Towards::Clients)];
+            let raised = raised.map(|(to, side)| (to, counts.raised_mtus(side).get()));
+            let counts = ServiceCounts {
+                up: (&counts.up).into(),
+                down: (&counts.down).into(),
+                raised_mtus: non_zero(raised.into_iter()),
+                drops,
+            };
             (name, counts)
         });
         let replies = ReplyKind::ALL.iter().map(|&kind| (kind.label(), counters.replies(kind)));
@@ -92,6 +99,10 @@ impl<'a> Counts<'a> {
             lines.push(format!("service {name}: to targets {up}, to clients {down}"));
             let drops = service.drops.iter();
             lines.extend(drops.map(|(why, count)| format!("  dropped {count} {why}")));
+            let raised = service.raised_mtus.iter();
+            lines.extend(
+                raised.map(|(to, count)| format!("  raised the MTU of {count} errors {to}")),
+            );
         }
         lines.extend(self.replies.iter().map(|(kind, count)| format!("answered {count} {kind}")));
         let withheld = self.withheld.iter();
