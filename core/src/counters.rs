@@ -105,6 +105,8 @@ pub struct PortCounters {
     pub tx: Traffic,
     /// Frames dropped because the queue to the TX ring's owner was full.
     pub queue_overflow: Counter,
+    /// SYNs that were received from a gateway of a port.
+    pub gateway_syns: Counter,
     drops: Drops,
 }
 

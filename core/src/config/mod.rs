@@ -35,6 +35,9 @@ pub const MAX_GATEWAYS: usize = 16;
 /// Most POPs that hints are exchanged with.
 pub const MAX_PEERS: usize = 64;
 
+/// Most prefixes whose addresses are no clients.
+pub const MAX_NOT_CLIENTS: usize = 4096;
+
 /// A config without mistakes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -84,6 +87,10 @@ pub struct PopConfig {
     pub clock_offset_ms: i64,
     /// Whether clients with private addresses (RFC 1918, RFC 6598) are served.
     pub private_clients: bool,
+    /// Whether the gateways of ports are served as clients.
+    pub gateway_clients: bool,
+    /// Prefixes whose addresses are not served, at most [`MAX_NOT_CLIENTS`].
+    pub not_clients: Vec<IpNet>,
     /// How long a stopping POP continues to forward, in seconds.
     pub drain_seconds: u32,
     /// The policy for fragments.

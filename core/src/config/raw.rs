@@ -64,6 +64,13 @@ pub(super) struct RawPop {
     /// Whether clients with private addresses (RFC 1918, RFC 6598) are served. Default: false.
     #[serde(default)]
     pub(super) private_clients: bool,
+    /// Whether the gateways of ports are served as clients: one that does NAT is. Default: true.
+    #[serde(default = "defaults::gateway_clients")]
+    pub(super) gateway_clients: bool,
+    /// Prefixes, as `ADDRESS/LENGTH` of either family, whose addresses are not served. Default:
+    /// none. At most 4096.
+    #[serde(default)]
+    pub(super) not_clients: Vec<String>,
     /// Seconds that a stopping POP continues to forward. Default: 10. Range: 0 to 3600.
     #[serde(default = "defaults::drain_seconds")]
     pub(super) drain_seconds: i64,
@@ -370,6 +377,10 @@ pub(super) struct RawMetrics {
 
 /// The defaults of single keys.
 mod defaults {
+    pub(super) fn gateway_clients() -> bool {
+        true
+    }
+
     pub(super) fn drain_seconds() -> i64 {
         10
     }

@@ -197,6 +197,14 @@ impl IpNet {
         }
     }
 
+    /// Bits of the prefix.
+    pub fn prefix_len(self) -> u8 {
+        match self {
+            IpNet::V4(net) => net.prefix_len,
+            IpNet::V6(net) => net.prefix_len,
+        }
+    }
+
     /// Whether `ip` is in the prefix.
     pub fn contains(self, ip: IpAddr) -> bool {
         match self {

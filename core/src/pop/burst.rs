@@ -44,7 +44,7 @@ pub(super) fn handle<F: Frame, O: Output<F>>(
     out: &mut O,
 ) {
     let Scratch { packets, lanes } = scratch;
-    let mut limits = Limits::new(arrival, buckets);
+    let mut limits = Limits::new(arrival, buckets, counters);
     lanes.clear();
     for (packet, frame) in packets.iter_mut().zip(frames.iter_mut()) {
         classify(&arrival, &mut limits, packet, frame, lanes);

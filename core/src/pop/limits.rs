@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::arrival::Arrival;
 use crate::bucket::{Bucket, BucketPlace, BucketSketch, BucketTable, Purpose};
 use crate::config;
+use crate::counters::Counters;
 use crate::net::{MAX_SERVICES, ServiceSlot};
 use crate::relay::memo::LIFETIME_MS;
 use crate::verdict::{DropReason, ReplyKind};
@@ -41,13 +42,21 @@ impl Default for ServiceBuckets {
 /// The rate limits while a burst is handled.
 pub(super) struct Limits<'a> {
     buckets: &'a mut Buckets,
+    counters: &'a Counters,
     arrival: Arrival<'a>,
 }
 
 impl<'a> Limits<'a> {
     /// The limits of a worker with these buckets.
-    pub fn new(arrival: Arrival<'a>, buckets: &'a mut Buckets) -> Self {
-        Limits { buckets, arrival }
+    pub fn new(arrival: Arrival<'a>, buckets: &'a mut Buckets, counters: &'a Counters) -> Self {
+        Limits { buckets, counters, arrival }
+    }
+
+    /// Counts a SYN that comes from a gateway: a NAT, or infrastructure that is no client.
+    fn look_for_gateway(&self, src: IpAddr) {
+        if self.arrival.snapshot.is_gateway(src) {
+            self.counters.port(self.arrival.port).gateway_syns.add(1);
+        }
     }
 
     #[inline(always)]
@@ -65,6 +74,7 @@ impl<'a> Limits<'a> {
     // A call of its own, so that it burdens only SYNs.
     #[inline(never)]
     pub fn admit_syn(&mut self, slot: ServiceSlot, src: IpAddr) -> Result<(), DropReason> {
+        self.look_for_gateway(src);
         let (rates, now) = (self.rates(), self.arrival.now);
         let places = self.arrival.snapshot.bucket_hash.both(Purpose::Syn, slot.0, src);
         if !self.buckets.syns.take(places, now, rates.syn_per_prefix_per_second) {
@@ -138,6 +148,7 @@ impl<'a> Limits<'a> {
 
     /// Whether the tunnel whose counters are in `slot` answers a SYN from `from`.
     pub fn admit_syn_ack(&mut self, slot: ServiceSlot, from: IpAddr) -> bool {
+        self.look_for_gateway(from);
         let (rate, now) = (self.rates().syn_ack_per_second, self.arrival.now);
         let place = self.arrival.snapshot.bucket_hash.of(Purpose::SynAck, slot.0, from);
         self.buckets.syn_acks.at(place).is_some_and(|bucket| bucket.take(now, rate))

@@ -171,12 +171,13 @@ impl Snapshot {
     }
 
     /// Whether `ip` can be a client's: unicast, not private (RFC 1918, RFC 6598, RFC 4193) unless
-    /// the config allows that, and not a VIP, egress, target or own address.
+    /// the config allows that, not a VIP, egress, target or own address, none that the config
+    /// refuses, and no IPv6 address that stands for an IPv4 address of these.
     #[inline]
     pub fn client_ok(&self, ip: IpAddr) -> bool {
         match ip {
-            IpAddr::V4(ip) => self.lookups.ipv4.meanings.get(ip.to_bits()) == 0,
-            IpAddr::V6(ip) => self.lookups.ipv6.meanings.get(ip.to_bits()) == 0,
+            IpAddr::V4(ip) => self.lookups.ipv4.can_be_client(ip.to_bits()),
+            IpAddr::V6(ip) => self.lookups.ipv6.can_be_client(ip.to_bits()),
         }
     }
 
@@ -185,9 +186,18 @@ impl Snapshot {
     #[inline(always)]
     pub fn is_client(&self, client: &IpEndpoint) -> bool {
         match client {
-            IpEndpoint::V4(at) => self.lookups.ipv4.meanings.get(at.ip) == 0 && at.port != 0,
-            IpEndpoint::V6(at) => self.lookups.ipv6.meanings.get(at.ip) == 0 && at.port != 0,
+            IpEndpoint::V4(at) => self.lookups.ipv4.can_be_client(at.ip) && at.port != 0,
+            IpEndpoint::V6(at) => self.lookups.ipv6.can_be_client(at.ip) && at.port != 0,
         }
+    }
+
+    /// Whether `ip` can be a client's and is a gateway of a port.
+    pub fn is_gateway(&self, ip: IpAddr) -> bool {
+        let meaning = match ip {
+            IpAddr::V4(ip) => self.lookups.ipv4.meanings.get(ip.to_bits()),
+            IpAddr::V6(ip) => self.lookups.ipv6.meanings.get(ip.to_bits()),
+        };
+        meanings::is_gateway(meaning)
     }
 
     /// The service of either kind at the VIP `ip`:`port`.

@@ -9,6 +9,7 @@ use super::tunnels;
 use crate::config::{Config, Fragments, TunnelConfig};
 use crate::crypto::{HkdfError, sha256};
 use crate::keys::{KeyFile, Tenant, Tenants};
+use crate::net::IpNet;
 use crate::predict::Constants;
 use crate::time::UnixTime;
 
@@ -87,6 +88,11 @@ fn canonical_text(config: &Config, keys: &KeyFile, tenants: &Tenants) -> Result<
     };
     let _ = writeln!(text, "fragments {policy}");
     let _ = writeln!(text, "private_clients {}", config.pop.private_clients);
+    let _ = writeln!(text, "gateway_clients {}", config.pop.gateway_clients);
+    let mut refused: Vec<_> = config.pop.not_clients.iter().map(IpNet::to_string).collect();
+    refused.sort_unstable();
+    refused.dedup();
+    let _ = writeln!(text, "not_clients {}", refused.join(" "));
     let mut services: Vec<_> = config.relays.iter().collect();
     services.sort_by_key(|service| service.vip);
     for service in services {

@@ -17,9 +17,21 @@ pub(super) fn destination(value: u32) -> Destination {
 /// Prefixes and what they mean. Of equal prefixes the last counts.
 pub(super) type Meanings<A> = Vec<(Net<A>, u32)>;
 
+/// Whether addresses that mean this can be a client's.
+#[inline(always)]
+pub(super) fn is_client(value: u32) -> bool {
+    value & KIND == 0
+}
+
+/// Whether addresses that mean this are clients and gateways of a port.
+pub(super) fn is_gateway(value: u32) -> bool {
+    value == GATEWAY
+}
+
 /// What all addresses of a family mean; `egress` are the different prefixes of egress addresses.
 pub(super) fn meanings<A: SpecialAddresses>(config: &Config, egress: &[IpNet]) -> Meanings<A> {
-    let mut meanings = no_clients(config);
+    let mut meanings = outside(no_clients(config), egress);
+    meanings.extend(gateways(config, &meanings));
     let egress = (0..).zip(egress);
     meanings.extend(egress.filter_map(|(index, net)| Some((A::of_net(*net)?, POOL | index))));
     meanings.extend(served(config));
@@ -36,10 +48,44 @@ fn served<A: Address>(config: &Config) -> impl Iterator<Item = (Net<A>, u32)> {
     targets.chain(vips.filter_map(|vip| Some((host(A::of(vip.ip())?), VIP))))
 }
 
-/// What no client can have, of the whole world and of the ports' links.
+/// The IPv6 addresses that stand for an IPv4 address (NAT64: RFC 6052; 6to4: RFC 3056) that no
+/// client can have; `ipv4` is what the latter mean.
+pub(super) fn embedded(ipv4: &Meanings<u32>, egress: &[IpNet]) -> Meanings<u128> {
+    let no_clients = ipv4.iter().filter(|(_, value)| !is_client(*value));
+    let embedded = no_clients.flat_map(|(net, _)| {
+        let (first, len) = (u128::from(net.first()), net.prefix_len);
+        let nat64 = Net { address: NAT64 | first, prefix_len: 96 + len };
+        let six_to_four = Net { address: SIX_TO_FOUR | first << 80, prefix_len: 16 + len };
+        [(nat64, NO_CLIENT), (six_to_four, NO_CLIENT)]
+    });
+    outside(embedded.collect(), egress)
+}
+
+/// Those of `meanings` that are not within egress addresses, whose meaning would be lost.
+fn outside<A: Address>(mut meanings: Meanings<A>, egress: &[IpNet]) -> Meanings<A> {
+    let egress: Vec<_> = egress.iter().filter_map(|net| A::of_net(*net)).collect();
+    meanings.retain(|(net, _)| {
+        !egress.iter().any(|pool| pool.prefix_len < net.prefix_len && pool.contains(net.address))
+    });
+    meanings
+}
+
+/// The gateways of ports, which may be clients unless `no_clients` or the config says otherwise.
+fn gateways<A: Address>(config: &Config, no_clients: &Meanings<A>) -> Meanings<A> {
+    let gateways = config.ports.iter().flat_map(|port| port.gateways_of::<A>());
+    let meaning = |ip| {
+        let refused = no_clients.iter().any(|(net, _)| net.contains(ip));
+        let served = config.pop.gateway_clients && !refused;
+        (host(ip), if served { GATEWAY } else { NO_CLIENT })
+    };
+    gateways.map(|(ip, _)| meaning(ip)).collect()
+}
+
+/// What no client can have, of the whole world, of the ports' links and by the operator's word.
 fn no_clients<A: SpecialAddresses>(config: &Config) -> Meanings<A> {
     let private = if config.pop.private_clients { &[] } else { A::PRIVATE };
-    let world = A::NOT_UNICAST.iter().chain(private).copied();
+    let refused = config.pop.not_clients.iter().filter_map(|net| A::of_net(*net));
+    let world = A::NOT_UNICAST.iter().chain(private).copied().chain(refused);
     let links = config.ports.iter().flat_map(|port| port.nets::<A>());
     let reserved = links.flat_map(|net| net.reserved()).map(host);
     world.chain(reserved).map(|net| (net, NO_CLIENT)).collect()
@@ -57,9 +103,17 @@ fn host<A: Address>(address: A) -> Net<A> {
     Net { address, prefix_len: A::BITS }
 }
 
+/// The prefix of NAT64.
+const NAT64: u128 = 0x0064_ff9b << 96;
+/// The prefix of 6to4.
+const SIX_TO_FOUR: u128 = 0x2002 << 112;
+
 /// Kinds of addresses in the map; 0 is an address that may be a client's.
 const KIND: u32 = 7 << 28;
 const NO_CLIENT: u32 = 1 << 28;
 const VIP: u32 = 2 << 28;
 const POOL: u32 = 3 << 28;
 const OWN: u32 = 4 << 28;
+
+/// A gateway of a port, of the kind of clients.
+const GATEWAY: u32 = 1;

@@ -4,8 +4,9 @@
 //! about is made at start: ports, workers, layout, DPDK, the metrics listener, tables. Others can
 //! be done but break live connections, and need the operator's word: a live VIP:port's targets,
 //! pool, prefix, mode, or relay secret; a live tunnel's VIPs, constants, sequence secret, or a
-//! token secret or tenant's key that its agents go by; and an end to private clients. Adding and
-//! removing services, tenants, agents and epochs, and everything else, is free.
+//! token secret or tenant's key that its agents go by; and an end to private clients, or to
+//! gateways as clients. Adding and removing services, tenants, agents and epochs, and everything
+//! else, is free; so is `pop.not_clients`, which names whom it cuts off.
 
 use super::compiled::Snapshot;
 use super::digest::{EpochFingerprint, Fingerprints};
@@ -39,6 +40,9 @@ pub fn reload_conflicts(old: &Snapshot, new: &Snapshot, now: UnixTime) -> Vec<Co
     conflicts.ports_and_workers(&old.config, &new.config);
     if old.config.pop.private_clients && !new.config.pop.private_clients {
         conflicts.breaks("pop.private_clients", "this cuts off clients with private addresses");
+    }
+    if old.config.pop.gateway_clients && !new.config.pop.gateway_clients {
+        conflicts.breaks("pop.gateway_clients", "this cuts off clients behind a gateway's NAT");
     }
     if old.fingerprints().relay != new.fingerprints().relay {
         let live = |vip| old.config.relays.iter().any(|service| service.vip == vip);

@@ -3,7 +3,7 @@
 //! They allocate nothing and take a bounded, small number of steps.
 
 use super::addresses::AddressMap;
-use super::meanings::meanings;
+use super::meanings::{Meanings, embedded, is_client, meanings};
 use super::service::{PoolIndex, Service};
 use super::table::{Key, Table};
 use crate::config::Config;
@@ -20,9 +20,12 @@ impl Lookups {
     /// The tables of `config`, whose `services` are compiled and whose different prefixes of egress
     /// addresses are `egress`.
     pub fn new(config: &Config, services: &[Service], egress: &[IpNet]) -> Self {
+        let ipv4 = meanings(config, egress);
+        let mut ipv6 = embedded(&ipv4, egress);
+        ipv6.extend(meanings(config, egress));
         Lookups {
-            ipv4: Tables::new(config, services, egress),
-            ipv6: Tables::new(config, services, egress),
+            ipv4: Tables::new(&ipv4, services, egress),
+            ipv6: Tables::new(&ipv6, services, egress),
         }
     }
 }
@@ -82,17 +85,20 @@ impl Tabled for u128 {
 }
 
 impl<A: Tabled> Tables<A> {
-    fn new(config: &Config, services: &[Service], egress: &[IpNet]) -> Self {
+    fn new(meanings: &Meanings<A>, services: &[Service], egress: &[IpNet]) -> Self {
         let mut endpoints = Vec::new();
         for (index, service) in (0..).zip(services) {
             for (space, at) in endpoints_of(service, egress) {
                 endpoints.extend(at.of_family().map(|at| (A::key(space, at), index)));
             }
         }
-        Tables {
-            meanings: AddressMap::new(&meanings(config, egress)),
-            endpoints: Table::new(&endpoints),
-        }
+        Tables { meanings: AddressMap::new(meanings), endpoints: Table::new(&endpoints) }
+    }
+
+    /// Whether `ip` can be a client's.
+    #[inline(always)]
+    pub fn can_be_client(&self, ip: A) -> bool {
+        is_client(self.meanings.get(ip))
     }
 
     /// The service at the VIP `ip`:`port`.

@@ -89,8 +89,17 @@ impl World {
         let bit = self.rng.below(u64::from(96 - len));
         let bit = if bit < check { bit } else { bit + 32 };
         let egress = at(known.unwrap_or(first) ^ 1 << bit);
-        let martians = [1, 0, 0xff02 << 112 | 1, 0xfe80 << 112 | 1, 0xfc00 << 112 | 1];
-        let martian = at(martians[self.rng.below(5) as usize]);
+        // The last two stand for 127.0.0.1 and for 10.0.0.1.
+        let martians = [
+            1,
+            0,
+            0xff02 << 112 | 1,
+            0xfe80 << 112 | 1,
+            0xfc00 << 112 | 1,
+            0x0064_ff9b << 96 | 0x7f00_0001,
+            0x2002_0a00_0001 << 80 | 1,
+        ];
+        let martian = at(martians[self.rng.below(7) as usize]);
         let seq = self.rng.next() as u32;
         let (vip, target, beyond) = (raw.vip, raw.targets[0], far.targets[0]);
         let (port, src, dst, flags) = match self.rng.below(18) {
@@ -98,8 +107,8 @@ impl World {
             1 => (Port::Wan, vip, vip, SYN),
             2 => (Port::Wan, beyond, vip, SYN),
             3 => (Port::Wan, egress, vip, SYN),
-            4 => (Port::Wan, at(1), vip, SYN),
-            5 => (Port::Wan, at(0), vip, ACK),
+            4 => (Port::Wan, martian, vip, SYN),
+            5 => (Port::Wan, martian, vip, ACK),
             6 => (Port::Wan, at(0xff02 << 112 | 1), vip, SYN),
             7 => (Port::Wan, at(0xfe80 << 112 | 1), vip, SYN),
             8 => (Port::Wan, own, vip, ACK),

@@ -3,6 +3,7 @@
 //! A wrong value is replaced by a harmless one and the checks go on, so that one run reports all
 //! mistakes. Nothing that is derived from a replaced value leaves this module.
 
+mod clients;
 mod fragments;
 mod hints;
 mod overlaps;
@@ -104,6 +105,7 @@ fn names(report: &mut Report, raw: &RawConfig) {
 fn pop(report: &mut Report, raw: &RawConfig) -> PopConfig {
     let pop = &raw.pop;
     let fragments = fragments::policy(report, raw);
+    let not_clients = clients::not_clients(report, &pop.not_clients);
     report.name("pop.name", &pop.name);
     if pop.keys.is_empty() {
         report.error("pop.keys", "empty; name the key file, as `anyrelay keygen` writes it");
@@ -124,6 +126,8 @@ fn pop(report: &mut Report, raw: &RawConfig) -> PopConfig {
             .number("pop.clock_offset_ms", pop.clock_offset_ms, -CLOCK_OFFSET_MAX, CLOCK_OFFSET_MAX)
             .unwrap_or_default(),
         private_clients: pop.private_clients,
+        gateway_clients: pop.gateway_clients,
+        not_clients,
         drain_seconds: report
             .number("pop.drain_seconds", pop.drain_seconds, 0, 3600)
             .unwrap_or_default(),

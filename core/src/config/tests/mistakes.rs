@@ -36,6 +36,14 @@ const MISTAKES: &Mistakes = &[
     ("[limits]", "[fragments]\n[limits]", "fragments", "no fragments to be kept"),
     ("floor = 1280", "floor = 67", "relay[0].icmp_mtu_floor", "68 to 1500"),
     ("floor = 1280", "floor = 1501", "relay[0].icmp_mtu_floor", "68 to 1500"),
+    ("drain_seconds = 0", "not_clients = [\"192.0.2.1\"]", "pop.not_clients[0]", "ADDRESS/LENGTH"),
+    ("drain_seconds = 0", "not_clients = [\"::/0\"]", "pop.not_clients[0]", "everybody"),
+    (
+        "drain_seconds = 0",
+        "not_clients = [\"10.0.0.0/8\", \"192.0.2.1/24\"]",
+        "pop.not_clients[1]",
+        "write 192.0.2.0/24",
+    ),
     ("drain_seconds = 0", "icmp_mtu_floor = 552", "pop.icmp_mtu_floor", "unknown field"),
     ("memory_mb = 128", "memory_mb = 1", "dpdk.memory_mb", "32 to"),
     ("mbufs = 8192", "mbufs = 0", "dpdk.mbufs", "1024 to"),
@@ -279,6 +287,11 @@ fn doubtful_settings_are_warned_of() {
             GOOD.replace("100.64.8.0/24", "192.0.2.128/26"),
             "relay[0].egress.pool",
             "is in 192.0.2.2/24 of port[0]",
+        ),
+        (
+            with("drain_seconds = 0", "not_clients = [\"9.0.0.0/8\", \"9.0.0.0/8\"]"),
+            "pop.not_clients[1]",
+            "the same prefix as pop.not_clients[0]",
         ),
         (
             with("floor = 1280", "floor = 1279"),

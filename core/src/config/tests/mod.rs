@@ -175,7 +175,8 @@ fn settings_have_their_defaults() {
     let a = port("a", "both", &["192.0.2.2/24"]).with("gateways", ["192.0.2.1"]);
     let config = Config::parse("f", &PopConfig::new("p", 0, &[a]).text()).unwrap();
     assert_eq!(config.pop.drain_seconds, 10);
-    assert!(!config.pop.private_clients);
+    assert!(!config.pop.private_clients && config.pop.gateway_clients);
+    assert_eq!(config.pop.not_clients, []);
     assert_eq!((config.dpdk.memory_mb, config.dpdk.mbufs), (512, 16384));
     assert_eq!((config.layout, config.idle), (Layout::RunToCompletion, Idle::Backoff));
     assert_eq!(config.limits.pending_rsts, 4096);

@@ -30,6 +30,9 @@ fn the_digest_covers_the_settings_that_pops_share_and_no_others() {
         ("egress = \"transparent\"", "egress = { pool = \"100.64.9.0/24\" }"),
         ("private_clients = false", "private_clients = true"),
         ("floor = 1280", "floor = 1200"),
+        ("drain_seconds = 0", "gateway_clients = false"),
+        ("drain_seconds = 0", "not_clients = [\"9.9.9.0/24\", \"2001:db8::/32\"]"),
+        ("drain_seconds = 0", "not_clients = [\"9.9.9.0/24\"]"),
     ];
     let mut seen = vec![digest];
     for (from, to) in agreed {
@@ -37,6 +40,8 @@ fn the_digest_covers_the_settings_that_pops_share_and_no_others() {
         assert!(!seen.contains(&digest), "{from} -> {to}");
         seen.push(digest);
     }
+    let reversed = with("drain_seconds = 0", "not_clients = [\"2001:db8::/32\", \"9.9.9.0/24\"]");
+    assert!(seen.contains(&snapshot(&reversed).digest().to_owned()));
     for place in 0..3 {
         let mut random = [[1; 32], [2; 32], [3; 32]];
         random[place] = [9; 32];

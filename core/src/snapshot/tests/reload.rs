@@ -12,6 +12,7 @@ fn a_reload_is_free_or_refused() {
         ("drain_seconds = 0", "drain_seconds = 5"),
         ("private_clients = false", "private_clients = true"),
         ("\"203.0.113.11:443\"", "\"203.0.113.12:443\""),
+        ("private_clients = false", "not_clients = [\"9.9.9.0/24\"]"),
         ("\"mail\"", "\"post\""),
         (
             "[\"198.51.100.10:8443\", \"198.51.100.9:8443\"]",
@@ -45,6 +46,7 @@ fn a_reload_is_free_or_refused() {
             BreaksConnections,
             "relay[2].egress",
         ),
+        ("drain_seconds = 0", "gateway_clients = false", BreaksConnections, "pop.gateway_clients"),
     ];
     for (from, to, kind, key) in refused {
         let conflicts = reload_conflicts(&old, &snapshot(&with(from, to)), NOW);

@@ -1,7 +1,7 @@
 //! Warnings for the operator, derived from the counters of workers, which log nothing themselves.
 //!
-//! A warning is logged when its counter first rises, and repeated while it keeps rising, at most
-//! every [`REPEAT`] for each service or port.
+//! A warning is logged when its counter first rises, and mostly repeated while it keeps rising, at
+//! most every [`REPEAT`] for each service or port.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,13 +21,43 @@ pub enum Subject {
     Port(String),
 }
 
+/// The counter of a warning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// Drops.
+    Drop(DropReason),
+    /// SYNs from a gateway.
+    GatewaySyns,
+}
+
+impl Reason {
+    fn label(self) -> &'static str {
+        match self {
+            Reason::Drop(reason) => reason.label(),
+            Reason::GatewaySyns => "gateway_syns",
+        }
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Reason::Drop(reason) => reason.text(),
+            Reason::GatewaySyns => "A gateway of a port connects as a client.",
+        }
+    }
+
+    /// Whether the warning is repeated. A gateway that does NAT for clients is no fault.
+    fn repeats(self) -> bool {
+        self != Reason::GatewaySyns
+    }
+}
+
 /// A counter that rose, and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
     /// Its subject.
     pub subject: Subject,
     /// The counter.
-    pub reason: DropReason,
+    pub reason: Reason,
     /// The increase since the last warning.
     pub count: u64,
     /// The remedy.
@@ -51,7 +81,7 @@ impl Warning {
 /// The state of past warnings.
 #[derive(Debug, Default)]
 pub struct DropWatch {
-    seen: HashMap<(Subject, DropReason), Warned>,
+    seen: HashMap<(Subject, Reason), Warned>,
 }
 
 #[derive(Debug, Default)]
@@ -71,16 +101,24 @@ impl DropWatch {
         let mut warnings = Vec::new();
         for (name, slot) in snapshot.names() {
             for alarm in SERVICE_ALARMS {
-                let drops = workers.iter().map(|c| c.service_drops(slot, alarm.reason));
+                let count = |counters: &Arc<Counters>| match alarm.reason {
+                    Reason::Drop(reason) => counters.service_drops(slot, reason),
+                    Reason::GatewaySyns => 0,
+                };
                 let subject = Subject::Service(name.to_owned());
-                warnings.extend(self.check(now, subject, alarm, drops.sum()));
+                let total = workers.iter().map(count).sum();
+                warnings.extend(self.check(now, subject, alarm, total));
             }
         }
         for (index, port) in (0..).map(PortIndex).zip(&snapshot.config.ports) {
             for alarm in PORT_ALARMS {
-                let drops = workers.iter().map(|c| c.drops(index, alarm.reason));
+                let count = |counters: &Arc<Counters>| match alarm.reason {
+                    Reason::Drop(reason) => counters.drops(index, reason),
+                    Reason::GatewaySyns => counters.port(index).gateway_syns.get(),
+                };
                 let subject = Subject::Port(port.name.clone());
-                warnings.extend(self.check(now, subject, alarm, drops.sum()));
+                let total = workers.iter().map(count).sum();
+                warnings.extend(self.check(now, subject, alarm, total));
             }
         }
         warnings
@@ -99,7 +137,8 @@ impl DropWatch {
         let Alarm { reason, at_least, advice } = *alarm;
         let seen = self.seen.entry((subject.clone(), reason)).or_default();
         let count = total.saturating_sub(seen.warned_of);
-        let is_early = seen.warned_at.is_some_and(|at| now.duration_since(at) < REPEAT);
+        let again = |at| reason.repeats() && now.duration_since(at) >= REPEAT;
+        let is_early = seen.warned_at.is_some_and(|at| !again(at));
         if count < at_least || is_early {
             return None;
         }
@@ -110,7 +149,7 @@ impl DropWatch {
 
 /// A counter that causes warnings.
 struct Alarm {
-    reason: DropReason,
+    reason: Reason,
     /// The least increase.
     at_least: u64,
     advice: &'static str,
@@ -118,21 +157,21 @@ struct Alarm {
 
 const SERVICE_ALARMS: &[Alarm] = &[
     Alarm {
-        reason: DropReason::TargetWithoutTimestamps,
+        reason: Reason::Drop(DropReason::TargetWithoutTimestamps),
         at_least: 1,
         advice: "Connections to it cannot be relayed through a pool: turn TCP timestamps on at the \
                  service's targets (Linux: sysctl net.ipv4.tcp_timestamps=1), or use transparent \
                  egress.",
     },
     Alarm {
-        reason: DropReason::UnknownAgent,
+        reason: Reason::Drop(DropReason::UnknownAgent),
         // An agent without an answer repeats its requests.
         at_least: 10,
         advice: "Is the tenants file of this POP the newest one? `anyrelay tenant list` shows who \
                  is in it; a revoked agent that still runs is no fault.",
     },
     Alarm {
-        reason: DropReason::KeepaliveMac,
+        reason: Reason::Drop(DropReason::KeepaliveMac),
         at_least: 10,
         advice: "An agent has a wrong key, or somebody guesses: compare the tenants files of all \
                  POPs, or issue the agent a new key.",
@@ -141,29 +180,35 @@ const SERVICE_ALARMS: &[Alarm] = &[
 
 const PORT_ALARMS: &[Alarm] = &[
     Alarm {
-        reason: DropReason::NoBuffer,
+        reason: Reason::GatewaySyns,
+        at_least: 1,
+        advice: "Nothing is wrong if the gateway does NAT for clients. Otherwise somebody uses its \
+                 address: refuse it with pop.gateway_clients = false.",
+    },
+    Alarm {
+        reason: Reason::Drop(DropReason::NoBuffer),
         at_least: 1,
         advice: "Raise dpdk.mbufs (and dpdk.memory_mb with it).",
     },
     Alarm {
-        reason: DropReason::EgressQueueFull,
+        reason: Reason::Drop(DropReason::EgressQueueFull),
         at_least: 1,
         advice: "The worker that sends on this port does not keep up: give the port a TX queue for \
                  each worker (net_af_packet: qpairs), or that worker less to receive.",
     },
     Alarm {
-        reason: DropReason::TxFull,
+        reason: Reason::Drop(DropReason::TxFull),
         at_least: 1,
         advice: "The link, or the peer behind it, is slower than what is sent to it.",
     },
     Alarm {
-        reason: DropReason::NeighbourUnresolved,
+        reason: Reason::Drop(DropReason::NeighbourUnresolved),
         // The first segments to a host are dropped during its resolution, which is normal.
         at_least: 20,
         advice: "Check cabling and addresses: the next hop does not answer ARP.",
     },
     Alarm {
-        reason: DropReason::NotContiguous,
+        reason: Reason::Drop(DropReason::NotContiguous),
         at_least: 1,
         advice: "Frames are longer than the port's MTU: turn receive offloads (GRO, LRO) of the \
                  device off.",
@@ -182,9 +227,10 @@ mod tests {
         let mut watch = DropWatch::default();
         let subject = Subject::Port("wan".to_owned());
         let start = Instant::now();
+        let alarm = PORT_ALARMS.iter().find(|alarm| alarm.reason.repeats()).unwrap();
         let mut check = |seconds, total| {
             let now = start + Duration::from_secs(seconds);
-            watch.check(now, subject.clone(), &PORT_ALARMS[0], total).map(|warning| warning.count)
+            watch.check(now, subject.clone(), alarm, total).map(|warning| warning.count)
         };
         assert_eq!(check(0, 0), None);
         assert_eq!(check(1, 3), Some(3));
@@ -192,5 +238,20 @@ mod tests {
         assert_eq!(check(3, 5), None);
         assert_eq!(check(11, 9), Some(6));
         assert_eq!(check(60, 9), None);
+    }
+
+    #[test]
+    fn gateways_as_clients_are_warned_of_once() {
+        let mut watch = DropWatch::default();
+        let start = Instant::now();
+        let alarm = PORT_ALARMS.iter().find(|alarm| alarm.reason == Reason::GatewaySyns).unwrap();
+        let mut check = |seconds, port: &str, total| {
+            let (now, subject) = (start + Duration::from_secs(seconds), Subject::Port(port.into()));
+            watch.check(now, subject, alarm, total).map(|warning| warning.count)
+        };
+        assert_eq!(check(0, "wan", 0), None);
+        assert_eq!(check(1, "wan", 2), Some(2));
+        assert_eq!(check(100, "wan", 200), None);
+        assert_eq!(check(100, "lan", 1), Some(1));
     }
 }

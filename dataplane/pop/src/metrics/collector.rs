@@ -111,6 +111,7 @@ impl Page {
                 self.count(&DROPS, &labels, counters.drops(index, reason));
             }
             self.count(&QUEUE_OVERFLOW, &[name, worker], port.queue_overflow.get());
+            self.count(&GATEWAY_SYNS, &[name, worker], port.gateway_syns.get());
         }
     }
 

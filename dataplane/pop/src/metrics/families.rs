@@ -31,6 +31,11 @@ pub(super) static PORT_BYTES: MetricInfo = MetricInfo::new(
     PORT_TRAFFIC,
     "Bytes of frames received and sent, Ethernet headers included.",
 );
+pub(super) static GATEWAY_SYNS: MetricInfo = MetricInfo::new(
+    "anyrelay_gateway_syns_total",
+    &["port", "worker"],
+    "SYNs received from a gateway of a port.",
+);
 pub(super) static SERVICE_PACKETS: MetricInfo = MetricInfo::new(
     "anyrelay_service_packets_total",
     SERVICE_TRAFFIC,
@@ -192,6 +197,7 @@ pub(super) static RESIDENT: MetricInfo =
 pub(super) static FAMILIES: &[&MetricInfo] = &[
     &PORT_PACKETS,
     &PORT_BYTES,
+    &GATEWAY_SYNS,
     &SERVICE_PACKETS,
     &SERVICE_BYTES,
     &DROPS,

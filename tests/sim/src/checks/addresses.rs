@@ -1,6 +1,6 @@
 //! Addresses that a client can have, by the config.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::setup::{self, Port, Setup, TUNNEL4, TUNNEL6, is_egress};
 
@@ -37,6 +37,13 @@ pub(super) fn is_client(setup: &Setup, pop: usize, client: SocketAddr) -> bool {
             private(ip) || of_link || ip == own4
         }
         // Each port's own address, and that of its link's routers (RFC 4291, section 2.6.1).
+        IpAddr::V6(ip)
+            if stands_for(ip).is_some_and(|ip| {
+                !is_client(setup, pop, SocketAddr::new(ip.into(), client.port()))
+            }) =>
+        {
+            true
+        }
         IpAddr::V6(ip) => {
             let (_, other6) = setup::own_addresses(pop, Port::Lan);
             let anycast = [own6, other6].map(|own| own.to_bits() & !0xffff);
@@ -44,4 +51,13 @@ pub(super) fn is_client(setup: &Setup, pop: usize, client: SocketAddr) -> bool {
         }
     };
     !is_martian(client.ip()) && !ours && !tunnel && !held && client.port() != 0
+}
+
+/// The IPv4 address that one of NAT64 or of 6to4 stands for.
+fn stands_for(ip: Ipv6Addr) -> Option<Ipv4Addr> {
+    match ip.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, ..] => Some(Ipv4Addr::from_bits(ip.to_bits() as u32)),
+        [0x2002, ..] => Some(Ipv4Addr::from_bits((ip.to_bits() >> 80) as u32)),
+        _ => None,
+    }
 }

@@ -6,10 +6,13 @@
 //! Every way is taken by a good address too, which something is sent for: else it would show
 //! nothing.
 
+mod refused;
+
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyrelay_core::net::Family;
 use anyrelay_core::net::PortIndex;
+use anyrelay_kit::config::PopConfig;
 
 use crate::*;
 
@@ -40,7 +43,7 @@ const BAD4: [&str; 23] = [
     "172.16.0.1",
 ];
 
-const BAD6: [&str; 22] = [
+const BAD6: [&str; 33] = [
     "::",
     "::1",
     "::c612:509",
@@ -63,18 +66,35 @@ const BAD6: [&str; 22] = [
     "2001:db8:5::41",
     "2001:db8:64::",
     "2001:db8:64::c612:509:0:1",
+    // NAT64 and 6to4 of IPv4 addresses that nobody outside has.
+    "64:ff9b::10.1.0.2",
+    "64:ff9b::127.0.0.1",
+    "64:ff9b::203.0.113.10",
+    "64:ff9b::198.51.100.10",
+    "64:ff9b::100.64.8.5",
+    "64:ff9b::192.0.2.255",
+    "2002:7f00:1::1",
+    "2002:c0a8:101::5",
+    "2002:cb00:710a::",
+    "2002:c633:640a:ffff::1",
+    "2002:a01:2:3:4:5:6:7",
 ];
 
 const GOOD4: [&str; 2] = ["198.18.5.9", "9.9.9.9"];
-const GOOD6: [&str; 2] = ["2600:1::a", "2001:4860::1"];
+const GOOD6: [&str; 4] = ["2600:1::a", "2001:4860::1", "64:ff9b::9.9.9.9", "2002:909:909::1"];
 
 const PORT: u16 = 4000;
 const ROUTER4: u32 = 0x0909_0909;
 const ROUTER6: u128 = 0x2600_0009 << 96 | 9;
 
 fn world() -> World {
+    world_of(|config| config)
+}
+
+/// A world whose `[pop]` has been edited.
+fn world_of(edit: impl FnOnce(PopConfig) -> PopConfig) -> World {
     let addresses = ["192.0.2.2/24", "2001:db8:1::2/64", "fe80::a/64"];
-    let config = relay6_config().setting("wan", "addresses", addresses);
+    let config = edit(relay6_config().setting("wan", "addresses", addresses));
     tunnel_world_of(&with_tunnels(config), KEYS)
 }
 
