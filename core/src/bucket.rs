@@ -73,9 +73,9 @@ pub enum Purpose {
     Syn = 3,
     /// ICMP errors that are passed on, by the network of the client or agent that they concern.
     Icmp = 4,
-    /// ICMP errors that the POP originates, by the network of their destination; each kind has the
-    /// place of a service.
-    OwnIcmp = 5,
+    /// What the POP originates, by the network of its destination; each kind has the place of a
+    /// service.
+    Own = 5,
     /// Fragments of incomplete datagrams, by the network of their source: not buckets, but counts
     /// in as many places.
     Fragments = 6,
@@ -91,7 +91,7 @@ impl Purpose {
             Purpose::SynAck
             | Purpose::Syn
             | Purpose::Icmp
-            | Purpose::OwnIcmp
+            | Purpose::Own
             | Purpose::Fragments
             | Purpose::RememberedSyn => (3, 7),
         }

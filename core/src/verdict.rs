@@ -182,6 +182,9 @@ labelled! {
             "The hardware address of the next hop is not known yet.";
         RateRst = "rate_rst", "RST of the POP's own beyond the rate limit.";
         RateEcho = "rate_echo", "Echo request beyond the rate limit.";
+        RateNeighbour = "rate_neighbour",
+            "To a host on a link whose hardware address is not known, beyond the rate limit of \
+             queries.";
         RateIcmp = "rate_icmp",
             "ICMP error to pass on, beyond the rate limit of the network whose segments it is \
              about.";

@@ -218,12 +218,14 @@ pub enum Idle {
 /// sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitsConfig {
-    /// RSTs that the POP originates, per second.
+    /// RSTs that the POP originates, to clients and to targets each, per second.
     pub rst_per_second: u32,
     /// Echo replies, per second.
     pub echo_per_second: u32,
     /// ICMP errors that the POP originates, per second and kind.
     pub icmp_per_second: u32,
+    /// Queries for clients on a port's link whose hardware addresses are not known, per second.
+    pub neighbour_per_second: u32,
     /// ICMP errors that are passed on about the segments of one network (an IPv4 /24 or an IPv6
     /// /56) and one service, per second.
     pub icmp_forward_per_second: u32,

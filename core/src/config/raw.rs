@@ -241,13 +241,17 @@ pub(super) enum RawIdle {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawLimits {
-    /// RSTs that the POP originates. Default: 1000. Range: 0 to 1000000000.
+    /// RSTs that the POP originates, to clients and to targets each; a tenth of it to one network
+    /// (an IPv4 /24 or an IPv6 /56) of clients. Default: 1000. Range: 0 to 1000000000.
     pub(super) rst_per_second: i64,
-    /// Echo replies. Default: 1000. Range: 0 to 1000000000.
+    /// Echo replies; a tenth of it to one network. Default: 1000. Range: 0 to 1000000000.
     pub(super) echo_per_second: i64,
-    /// ICMP errors that the POP originates, of each kind; a tenth of it to one network, an IPv4 /24
-    /// or an IPv6 /56. Default: 1000. Range: 0 to 1000000000.
+    /// ICMP errors that the POP originates, of each kind; a tenth of it to one network. Default:
+    /// 1000. Range: 0 to 1000000000.
     pub(super) icmp_per_second: i64,
+    /// Queries (ARP, neighbour discovery) for clients on a port's link whose hardware addresses are
+    /// not known; a tenth of it for one network. Default: 1000. Range: 1 to 1000000000.
+    pub(super) neighbour_per_second: i64,
     /// ICMP errors that are passed on about the segments of one network (an IPv4 /24 or an IPv6
     /// /56) and one service. Default: 1000. Range: 0 to 1000000000.
     pub(super) icmp_forward_per_second: i64,
@@ -276,6 +280,7 @@ impl Default for RawLimits {
             rst_per_second: 1000,
             echo_per_second: 1000,
             icmp_per_second: 1000,
+            neighbour_per_second: 1000,
             icmp_forward_per_second: 1000,
             pending_rsts: 4096,
             remembered_syns: 65_536,

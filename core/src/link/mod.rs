@@ -68,6 +68,8 @@ pub enum NoHop {
     NoRoute,
     /// The hardware address of the next hop is not known yet.
     Unresolved,
+    /// It is not known, and a query for it was not admitted.
+    NotAdmitted,
 }
 
 /// The outcome of looking for a next hop, and a query that is to be sent in either case.
@@ -158,16 +160,23 @@ impl Links {
         best.map_or(0, |(_, prefix)| prefix.address)
     }
 
-    /// The next hop to `dst`.
+    /// The next hop to `dst`. `admit` is asked for a query about a host on a link whose hardware
+    /// address is not known.
     #[inline(always)]
-    pub fn resolve(&self, now: Instant, towards: Towards, dst: IpAddr) -> Resolved<IpAddr> {
+    pub fn resolve(
+        &self,
+        now: Instant,
+        towards: Towards,
+        dst: IpAddr,
+        admit: impl FnOnce(IpAddr) -> bool,
+    ) -> Resolved<IpAddr> {
         match dst {
             IpAddr::V4(dst) => {
-                let (hop, query) = self.ipv4.resolve(now, towards, dst.to_bits());
+                let (hop, query) = self.ipv4.resolve(now, towards, dst.to_bits(), admit);
                 (hop, query.map(AddressQuery::of_either))
             }
             IpAddr::V6(dst) => {
-                let (hop, query) = self.ipv6.resolve(now, towards, dst.to_bits());
+                let (hop, query) = self.ipv6.resolve(now, towards, dst.to_bits(), admit);
                 (hop, query.map(AddressQuery::of_either))
             }
         }
@@ -239,13 +248,19 @@ impl<A: Address> NextHops<A> {
     }
 
     #[inline(always)]
-    fn resolve(&self, now: Instant, towards: Towards, dst: A) -> Resolved<A> {
+    fn resolve(
+        &self,
+        now: Instant,
+        towards: Towards,
+        dst: A,
+        admit: impl FnOnce(IpAddr) -> bool,
+    ) -> Resolved<A> {
         let routes = match towards {
             Towards::Clients => &self.clients,
             Towards::Targets => &self.targets,
         };
         if let Some(prefix) = routes.on_link(dst) {
-            return self.resolve_host(now, AddressQuery { port: prefix.port, ip: dst });
+            return self.resolve_host(now, AddressQuery { port: prefix.port, ip: dst }, admit);
         }
         let count = routes.gateways.len();
         let start = if count > 1 { dst.spread() as usize % count } else { 0 };
@@ -261,13 +276,27 @@ impl<A: Address> NextHops<A> {
         (Err(if count == 0 { NoHop::NoRoute } else { NoHop::Unresolved }), query)
     }
 
-    fn resolve_host(&self, now: Instant, query: AddressQuery<A>) -> Resolved<A> {
+    /// A known host is asked again without `admit`: those are few, and in use.
+    fn resolve_host(
+        &self,
+        now: Instant,
+        query: AddressQuery<A>,
+        admit: impl FnOnce(IpAddr) -> bool,
+    ) -> Resolved<A> {
         let AddressQuery { port, ip } = query;
-        let host = self.hosts.find(port, ip).or_else(|| self.hosts.claim(port, ip));
-        let Some(host) = host else { return (Err(NoHop::Unresolved), None) };
-        let (mac, due) = host.resolve(now);
-        let hop = mac.map(|mac| Hop { port, mac }).ok_or(NoHop::Unresolved);
-        (hop, due.then_some(query))
+        if let Some(host) = self.hosts.find(port, ip) {
+            return match host.resolve(now) {
+                (Some(mac), due) => (Ok(Hop { port, mac }), due.then_some(query)),
+                (None, false) => (Err(NoHop::Unresolved), None),
+                (None, true) if admit(ip.ip()) => (Err(NoHop::Unresolved), Some(query)),
+                (None, true) => (Err(NoHop::NotAdmitted), None),
+            };
+        }
+        if !admit(ip.ip()) {
+            return (Err(NoHop::NotAdmitted), None);
+        }
+        let due = self.hosts.claim(port, ip).is_some_and(|host| host.resolve(now).1);
+        (Err(NoHop::Unresolved), due.then_some(query))
     }
 
     fn learn(&self, now: Instant, query: AddressQuery<A>, mac: MacAddr, replaces: bool) -> bool {
@@ -294,7 +323,7 @@ impl<A: Address> NextHops<A> {
             }
         }
         for query in &self.targets_on_link {
-            if let (_, Some(query)) = self.resolve_host(now, *query) {
+            if let (_, Some(query)) = self.resolve_host(now, *query, |_| true) {
                 send(query.of_either());
             }
         }

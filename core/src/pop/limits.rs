@@ -13,20 +13,63 @@ use crate::verdict::{DropReason, ReplyKind};
 /// A worker's token buckets. Their rates are in `[limits]`.
 #[derive(Debug, Default)]
 pub(super) struct Buckets {
-    rst: Bucket,
-    echo: Bucket,
+    own: OwnBuckets,
     syn_acks: BucketTable,
     keepalive_macs: BucketTable,
     keepalive_macs_of_endpoints: BucketTable,
     syns: BucketSketch,
     errors: BucketSketch,
-    own_errors: BucketSketch,
-    times_exceeded: Bucket,
-    too_bigs: Bucket,
-    unreachables: Bucket,
     syns_of_services: ServiceBuckets,
     remembered_syns: BucketSketch,
     hints: Bucket,
+}
+
+/// What the POP originates because of others: a bucket for each kind, and for the shares of
+/// networks.
+#[derive(Debug, Default)]
+struct OwnBuckets {
+    all: [Bucket; Own::COUNT],
+    networks: BucketSketch,
+}
+
+/// What the POP originates. Each kind has its own bucket, since anybody can cause most of them at
+/// no cost.
+#[derive(Clone, Copy, Debug)]
+enum Own {
+    TimeExceeded,
+    TooBig,
+    PortUnreachable,
+    Echo,
+    /// A RST to a client.
+    Refusal,
+    /// A RST to a target.
+    NoTimestamps,
+    /// A query for the hardware address of a host on a link.
+    Query,
+}
+
+impl Own {
+    const COUNT: usize = Own::Query as usize + 1;
+
+    fn of(kind: ReplyKind) -> Own {
+        match kind {
+            ReplyKind::TimeExceeded => Own::TimeExceeded,
+            ReplyKind::PortUnreachable => Own::PortUnreachable,
+            ReplyKind::Echo => Own::Echo,
+            ReplyKind::UnservedPort => Own::Refusal,
+            ReplyKind::NoTimestamps => Own::NoTimestamps,
+            _ => Own::TooBig,
+        }
+    }
+
+    fn rate(self, rates: &config::LimitsConfig) -> u32 {
+        match self {
+            Own::TimeExceeded | Own::TooBig | Own::PortUnreachable => rates.icmp_per_second,
+            Own::Echo => rates.echo_per_second,
+            Own::Refusal | Own::NoTimestamps => rates.rst_per_second,
+            Own::Query => rates.neighbour_per_second,
+        }
+    }
 }
 
 /// A bucket for each service, by the place of its counters.
@@ -113,37 +156,36 @@ impl<'a> Limits<'a> {
         if taken { Ok(()) } else { Err(DropReason::RateIcmp) }
     }
 
-    /// Whether an echo reply or a RST of the POP's own may be sent. All destinations share one
-    /// bucket of each.
-    pub fn admit_reply(&mut self, kind: ReplyKind) -> bool {
-        let rates = self.rates();
-        let (bucket, rate) = match kind {
-            ReplyKind::Echo => (&mut self.buckets.echo, rates.echo_per_second),
-            _ => (&mut self.buckets.rst, rates.rst_per_second),
-        };
-        bucket.take(self.arrival.now, rate)
+    /// Whether an answer of the POP's own, a RST, an echo reply or an ICMP error, may go to `to`.
+    #[cold]
+    pub fn admit_own(&mut self, kind: ReplyKind, to: IpAddr) -> bool {
+        self.take_own(Own::of(kind), to)
     }
 
-    /// Whether an ICMP error of the POP's own may go to `to`. Each network of clients has a share
-    /// of the whole: errors beyond the share use up nothing of the others'. Each kind has its own
-    /// bucket, since anybody can cause all but too-big at no cost.
+    /// Whether a RST may go to a target.
+    pub fn admit_reply(&mut self, kind: ReplyKind) -> bool {
+        self.take_own_of_all(Own::of(kind))
+    }
+
+    /// Whether a query may be sent for the hardware address of `host`, which is on a link.
     #[cold]
-    pub fn admit_own_error(&mut self, kind: ReplyKind, to: IpAddr) -> bool {
-        let (rate, now) = (self.rates().icmp_per_second, self.arrival.now);
-        let (of_kind, place) = match kind {
-            ReplyKind::TimeExceeded => (&mut self.buckets.times_exceeded, 0),
-            ReplyKind::PortUnreachable => (&mut self.buckets.unreachables, 2),
-            _ => (&mut self.buckets.too_bigs, 1),
-        };
-        // Few targets may send to very many clients.
-        if self.arrival.snapshot.client_ok(to) {
-            let share = rate.div_ceil(NETWORKS_AT_LIMIT);
-            let places = self.arrival.snapshot.bucket_hash.both(Purpose::OwnIcmp, place, to);
-            if !self.buckets.own_errors.take(places, now, share) {
-                return false;
-            }
-        }
-        of_kind.take(now, rate)
+    pub fn admit_query(&mut self, host: IpAddr) -> bool {
+        self.take_own(Own::Query, host)
+    }
+
+    /// Each network has a share of the whole: what it causes beyond its share uses up nothing of
+    /// the others'. Few targets may send to very many clients, and have no shares.
+    fn take_own(&mut self, kind: Own, to: IpAddr) -> bool {
+        let (now, snapshot) = (self.arrival.now, self.arrival.snapshot);
+        let share = kind.rate(self.rates()).div_ceil(NETWORKS_AT_LIMIT);
+        let places = || snapshot.bucket_hash.both(Purpose::Own, kind as u16, to);
+        let within = snapshot.is_target(to) || self.buckets.own.networks.take(places(), now, share);
+        within && self.take_own_of_all(kind)
+    }
+
+    fn take_own_of_all(&mut self, kind: Own) -> bool {
+        let (now, rate) = (self.arrival.now, kind.rate(self.rates()));
+        self.buckets.own.all[kind as usize].take(now, rate)
     }
 
     /// Whether the tunnel whose counters are in `slot` answers a SYN from `from`.
@@ -200,6 +242,6 @@ fn port_share(rate: u32) -> u32 {
 /// How many ports that use up their shares it takes to use up the bucket of their host.
 const PORTS_AT_LIMIT: u32 = 10;
 
-/// How many networks that use up their shares it takes to use up the bucket of a kind of ICMP error
-/// of the POP's own, or the table of remembered SYNs.
+/// How many networks that use up their shares it takes to use up a bucket, or a table, that all
+/// share.
 const NETWORKS_AT_LIMIT: u32 = 10;

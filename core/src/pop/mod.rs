@@ -45,7 +45,7 @@ pub use soft::SoftState;
 use arrival::Arrival;
 use burst::Scratch;
 use egress::Egress;
-use limits::Buckets;
+use limits::{Buckets, Limits};
 
 /// Frames of a burst at most.
 pub const BURST: usize = mapping::BURST;
@@ -108,7 +108,7 @@ impl Pop {
         hint: &Hint,
         out: &mut O,
     ) {
-        let Pop { soft, counters, .. } = self;
+        let Pop { soft, counters, buckets, .. } = self;
         let Some(relay) = relay::refusals::hinted_relay(snapshot, hint) else {
             return counters.hints.foreign.add(1);
         };
@@ -116,8 +116,9 @@ impl Pop {
         let port = PortIndex(takes_clients.unwrap_or_default() as u8);
         let Some(arrival) = Arrival::new(now, snapshot, soft, port) else { return };
         counters.hints.taken.add(1);
+        let mut limits = Limits::new(arrival, buckets, counters);
         let mut egress = Egress { arrival, counters, out };
-        relay::refusals::hinted::<F, O>(&mut egress, relay, hint);
+        relay::refusals::hinted::<F, O>(&mut egress, &mut limits, relay, hint);
     }
 
     /// Does what is due without a frame: queries for neighbours, and expiry of what the memo holds. One worker

@@ -193,11 +193,19 @@ impl Snapshot {
 
     /// Whether `ip` can be a client's and is a gateway of a port.
     pub fn is_gateway(&self, ip: IpAddr) -> bool {
-        let meaning = match ip {
+        meanings::is_gateway(self.meaning(ip))
+    }
+
+    /// Whether `ip` is a target's.
+    pub fn is_target(&self, ip: IpAddr) -> bool {
+        meanings::is_target(self.meaning(ip))
+    }
+
+    fn meaning(&self, ip: IpAddr) -> u32 {
+        match ip {
             IpAddr::V4(ip) => self.lookups.ipv4.meanings.get(ip.to_bits()),
             IpAddr::V6(ip) => self.lookups.ipv6.meanings.get(ip.to_bits()),
-        };
-        meanings::is_gateway(meaning)
+        }
     }
 
     /// The service of either kind at the VIP `ip`:`port`.

@@ -28,6 +28,11 @@ pub(super) fn is_gateway(value: u32) -> bool {
     value == GATEWAY
 }
 
+/// Whether addresses that mean this are targets of a service.
+pub(super) fn is_target(value: u32) -> bool {
+    value & KIND == TARGET
+}
+
 /// What all addresses of a family mean; `egress` are the different prefixes of egress addresses.
 pub(super) fn meanings<A: SpecialAddresses>(config: &Config, egress: &[IpNet]) -> Meanings<A> {
     let mut meanings = outside(no_clients(config), egress);
@@ -42,7 +47,7 @@ pub(super) fn meanings<A: SpecialAddresses>(config: &Config, egress: &[IpNet]) -
 /// Targets, and then VIPs of both kinds of services.
 fn served<A: Address>(config: &Config) -> impl Iterator<Item = (Net<A>, u32)> {
     let targets = config.relays.iter().flat_map(|service| &service.targets);
-    let targets = targets.filter_map(|target| Some((host(A::of(target.ip())?), NO_CLIENT)));
+    let targets = targets.filter_map(|target| Some((host(A::of(target.ip())?), TARGET)));
     let relays = config.relays.iter().map(|service| service.vip);
     let vips = relays.chain(config.tunnels.iter().flat_map(|tunnel| tunnel.vips()));
     targets.chain(vips.filter_map(|vip| Some((host(A::of(vip.ip())?), VIP))))
@@ -114,6 +119,7 @@ const NO_CLIENT: u32 = 1 << 28;
 const VIP: u32 = 2 << 28;
 const POOL: u32 = 3 << 28;
 const OWN: u32 = 4 << 28;
+const TARGET: u32 = 5 << 28;
 
 /// A gateway of a port, of the kind of clients.
 const GATEWAY: u32 = 1;

@@ -89,7 +89,7 @@ fn other_fragments_are_refused() {
 
 #[test]
 fn fragments_take_from_the_budget_of_echo_replies() {
-    let mut world = World::of(&config().limit("echo_per_second", 3));
+    let mut world = World::of(&config().limit("echo_per_second", 30));
     let later = cut(CLIENT.0, WEB.0, &icmp(8, 0, [1, 2, 3, 4], &PAYLOAD)).swap_remove(1);
     let sent: usize = (0..10).map(|_| world.datagram(WAN, &later).len()).sum();
     assert_eq!((sent, world.reason()), (3, DropReason::RateEcho));

@@ -69,7 +69,7 @@ fn echo_is_answered_without_extension_headers_and_padding() {
 
 #[test]
 fn echo_is_limited_and_goes_to_nobody_who_cannot_have_asked() {
-    let mut world = World::of(&config6().limit("echo_per_second", 2));
+    let mut world = World::of(&config6().limit("echo_per_second", 20));
     for src in
         ["::", "::1", "::ffff:1.2.3.4", "ff02::1", "2001:db8:1::2", "2001:db8:2::2", "fe80::a"]
     {

@@ -56,6 +56,7 @@ fn hop(world: &World, dst: u128) -> Result<Mac, NoHop> {
         world.now.instant,
         Towards::Targets,
         Ipv6Addr::from_bits(dst).into(),
+        |_| true,
     );
     hop.map(|hop| {
         assert_eq!(hop.port, LAN);
@@ -296,7 +297,7 @@ fn a_static_address_is_neither_asked_for_nor_moved() {
         world
             .soft
             .links
-            .resolve(now, Towards::Clients, Ipv6Addr::from_bits(FAR6).into())
+            .resolve(now, Towards::Clients, Ipv6Addr::from_bits(FAR6).into(), |_| true)
             .0
             .unwrap()
             .mac
@@ -314,7 +315,10 @@ fn a_host_on_the_link_is_reached_directly() {
     let world = &mut world6();
     let host = ip6("2001:db8:2::44");
     let ip = Ipv6Addr::from_bits(host).into();
-    let ask = |world: &World| world.soft.links.resolve(world.now.instant, Towards::Targets, ip).1;
+    let ask = |world: &World| {
+        let now = world.now.instant;
+        world.soft.links.resolve(now, Towards::Targets, ip, |_| true).1
+    };
     assert_eq!(ask(world), Some(AddressQuery { port: LAN, ip }));
     assert_eq!(ask(world), None, "asked just now");
     // A host with the same last bytes on the same link is another one.

@@ -26,6 +26,7 @@ mod differential;
 mod differential6;
 mod echo_fragments;
 mod equivalence;
+mod fair;
 mod fragments;
 mod headers;
 mod icmp;

@@ -89,6 +89,13 @@ fn dropped_for(reason: DropReason) -> Option<(World, PortIndex, Vec<u8>)> {
         NeighbourUnresolved => {
             Some((World::of(&learning_config()), WAN, to_client(&up.datagram())))
         }
+        RateNeighbour => {
+            let mut config = config().parse();
+            config.limits.neighbour_per_second = 0;
+            let to_link = Tcp::new(RAW_TARGETS[0], (ip("192.0.2.77"), 4000), ACK);
+            let frame = world.framed(LAN, &to_link.datagram());
+            Some((World::with(&config), LAN, frame))
+        }
         RateRst => limited("rst_per_second", &Tcp::new(CLIENT, (WEB.0, 9), SYN).datagram()),
         RateEcho => {
             let request = icmp(8, 0, [0; 4], &[]);

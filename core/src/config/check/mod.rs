@@ -167,12 +167,15 @@ fn limits(report: &mut Report, raw: &RawConfig) -> LimitsConfig {
         at_least(1, "syn_per_prefix_per_second", limits.syn_per_prefix_per_second);
     let syn_per_service_per_second =
         at_least(1, "syn_per_service_per_second", limits.syn_per_service_per_second);
+    // With a rate of 0 no client on a link could be reached.
+    let neighbour_per_second = at_least(1, "neighbour_per_second", limits.neighbour_per_second);
     let mut rate = |key: &str, value| at_least(0, key, value);
     LimitsConfig {
         rst_per_second: rate("rst_per_second", limits.rst_per_second),
         echo_per_second: rate("echo_per_second", limits.echo_per_second),
         icmp_per_second: rate("icmp_per_second", limits.icmp_per_second),
         icmp_forward_per_second: rate("icmp_forward_per_second", limits.icmp_forward_per_second),
+        neighbour_per_second,
         syn_ack_per_second,
         keepalive_mac_per_second,
         syn_per_prefix_per_second,

@@ -61,6 +61,7 @@ const MISTAKES: &Mistakes = &[
         "limits.syn_per_service_per_second",
         "1 to",
     ),
+    ("pending_rsts = 64", "neighbour_per_second = 0", "limits.neighbour_per_second", "1 to"),
     ("pending_rsts = 64", "pending_rsts = 0", "limits.pending_rsts", "1 to"),
     ("127.0.0.1:9100", "localhost", "metrics.listen", "is not IP:PORT"),
     // Ports.

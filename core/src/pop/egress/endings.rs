@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::super::arrival::Arrival;
+use super::super::limits::Limits;
 use super::super::output::{Note, Output};
 use super::ethernet::{add_ethernet, ethertype};
 use super::queries::send_query;
@@ -77,6 +78,7 @@ impl<O> Egress<'_, O> {
     #[inline(always)]
     pub(super) fn next_hop<F: Frame>(
         &mut self,
+        limits: &mut Limits<'_>,
         towards: Towards,
         dst: IpAddr,
     ) -> Result<Hop, DropReason>
@@ -84,13 +86,16 @@ impl<O> Egress<'_, O> {
         O: Output<F>,
     {
         let links = &self.arrival.soft.links;
-        let (hop, query) = links.resolve(self.arrival.now, towards, dst);
+        // Targets are of the config; clients can be anybody on a link.
+        let admit = |host| towards == Towards::Targets || limits.admit_query(host);
+        let (hop, query) = links.resolve(self.arrival.now, towards, dst, admit);
         if let Some(query) = query {
             send_query(links, self.counters, query, self.out);
         }
         hop.map_err(|none| match none {
             NoHop::NoRoute => DropReason::NoRoute,
             NoHop::Unresolved => DropReason::NeighbourUnresolved,
+            NoHop::NotAdmitted => DropReason::RateNeighbour,
         })
     }
 

@@ -111,7 +111,7 @@ fn send_error<F: Frame, O: Output<F>>(
         // The only other error about a segment in transit.
         _ => ReplyKind::TimeExceeded,
     };
-    if !limits.admit_own_error(kind, ip.src()) {
+    if !limits.admit_own(kind, ip.src()) {
         return egress.withhold::<F>(kind);
     }
     let head_len = ip.family().ip_header_len() + HEADER_LEN;

@@ -1,5 +1,6 @@
 //! Segments of the POP's own that no frame is the cause of.
 
+use super::super::limits::Limits;
 use super::super::output::Output;
 use super::answer::Answer;
 use super::endings::Egress;
@@ -15,12 +16,13 @@ use crate::wire::ipv4::ORIGINATED_TTL;
 /// from leaving is counted as a drop.
 pub(in crate::pop) fn originate<F: Frame, O: Output<F>>(
     egress: &mut Egress<'_, O>,
+    limits: &mut Limits<'_>,
     slot: ServiceSlot,
     (src, dst): (IpEndpoint, IpEndpoint),
     answer: &Answer<'_>,
     kind: ReplyKind,
 ) {
-    if let Err(reason) = send::<F, O>(egress, (src, dst), answer) {
+    if let Err(reason) = send::<F, O>(egress, limits, (src, dst), answer) {
         egress.counters.count_drop(egress.arrival.port, Some(slot), reason);
         return;
     }
@@ -29,6 +31,7 @@ pub(in crate::pop) fn originate<F: Frame, O: Output<F>>(
 
 fn send<F: Frame, O: Output<F>>(
     egress: &mut Egress<'_, O>,
+    limits: &mut Limits<'_>,
     (src, dst): (IpEndpoint, IpEndpoint),
     answer: &Answer<'_>,
 ) -> Result<(), DropReason> {
@@ -36,7 +39,7 @@ fn send<F: Frame, O: Output<F>>(
     let family = Family::of(dst.ip());
     let (src, dst) = (src.into(), dst.into());
     let headers = Headers { src, dst, seq, ack, flags, ttl: ORIGINATED_TTL, tos: 0 };
-    let hop = egress.next_hop::<F>(Towards::Clients, headers.dst.ip())?;
+    let hop = egress.next_hop::<F>(limits, Towards::Clients, headers.dst.ip())?;
     let link = egress.arrival.soft.links.link(hop.port).ok_or(DropReason::NoRoute)?;
     let mut frame: F = egress.out.allocate().ok_or(DropReason::NoBuffer)?;
     let payload_at = headers.len() + options.len();

@@ -96,7 +96,7 @@ pub(in crate::pop) fn ship<F: Frame, O: Output<F>, R: Transform>(
         Some(client) => limits.admit_error(*slot, client),
         None => Ok(()),
     };
-    let hop = match charged.and_then(|()| egress.next_hop(*towards, *destination)) {
+    let hop = match charged.and_then(|()| egress.next_hop(limits, *towards, *destination)) {
         Ok(hop) => hop,
         Err(reason) => {
             egress.drop(of, reason, frame);

@@ -23,11 +23,11 @@ pub(in crate::pop) fn echo<F: Frame, O: Output<F>>(
     packet: &Packet,
     mut frame: F,
 ) {
-    if !limits.admit_reply(ReplyKind::Echo) {
+    let ip = &packet.segment.ip;
+    if !limits.admit_own(ReplyKind::Echo, ip.src()) {
         egress.withhold::<F>(ReplyKind::Echo);
         return egress.drop(None, DropReason::RateEcho, frame);
     }
-    let ip = &packet.segment.ip;
     let header_len = ip.family().ip_header_len();
     let (len, malformed) = match ip {
         Datagram::V4(ip) => (ip.total_len, DropReason::Ipv4Malformed),
@@ -75,7 +75,7 @@ pub(in crate::pop) fn fragment<F: Frame, O: Output<F>>(
     else {
         return egress.drop(None, DropReason::Fragment, frame);
     };
-    if !limits.admit_reply(ReplyKind::Echo) {
+    if !limits.admit_own(ReplyKind::Echo, fragment.key.src) {
         egress.withhold::<F>(ReplyKind::Echo);
         return egress.drop(None, DropReason::RateEcho, frame);
     }

@@ -20,7 +20,7 @@ pub(in crate::pop) fn unserved_syn<F: Frame, O: Output<F>>(
         return egress.drop(None, DropReason::TcpChecksum, frame);
     }
     let kind = ReplyKind::UnservedPort;
-    if !limits.admit_reply(kind) {
+    if !limits.admit_own(kind, packet.segment.ip.src()) {
         egress.withhold::<F>(kind);
         return egress.drop(None, DropReason::RateRst, frame);
     }

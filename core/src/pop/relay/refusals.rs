@@ -130,6 +130,7 @@ fn wait<F: Frame, O: Output<F>>(
 /// Another POP's hint, as if the RST that it tells of had arrived here.
 pub(in crate::pop) fn hinted<F: Frame, O: Output<F>>(
     egress: &mut Egress<'_, O>,
+    limits: &mut Limits<'_>,
     relay: &Relay,
     hint: &Hint,
 ) {
@@ -142,7 +143,7 @@ pub(in crate::pop) fn hinted<F: Frame, O: Output<F>>(
     };
     let (seq, ack) = rst.numbers();
     let rst = Answer::rst(seq, ack);
-    originate::<F, O>(egress, relay.slot, (relay.vip, client), &rst, ReplyKind::HintedRst);
+    originate::<F, O>(egress, limits, relay.slot, (relay.vip, client), &rst, ReplyKind::HintedRst);
 }
 
 /// The relay that `hint` is about, where this POP has it.
