@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
-use anyrelay_agent::outer::{FlowEndpoints, Sender};
+use anyrelay_agent::outer::{FlowEndpoints, Sender, Steering};
 use anyrelay_core::seq::SeqNum;
 use anyrelay_core::time::Instant;
 use anyrelay_core::wire::checksum;
@@ -72,7 +72,7 @@ fn only_quotes_with_the_flows_numbers_lower_the_path_mtu() {
         ] {
             let local = SocketAddr::new(local.parse().unwrap(), PORT);
             let endpoints = FlowEndpoints { local, vip: vip.parse().unwrap() };
-            let mut sender = Sender::open(&endpoints).unwrap();
+            let mut sender = Sender::open(&endpoints, &Steering::default()).unwrap();
             let (now, bears) = (Instant::from_millis(1000), |seq| seq == OWN);
             let first = sender.segment_max();
             let mut told = |mtu, port, seq, at| {

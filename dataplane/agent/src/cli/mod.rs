@@ -9,6 +9,7 @@ mod status;
 
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -18,7 +19,8 @@ use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::engine::{self, AgentOptions};
-use crate::outer::check_vip;
+use crate::outer::steering::{check_interface, parse_mark};
+use crate::outer::{Carried, Steering, check_vip};
 use crate::peers::PeerSource;
 use crate::publish::PublishTarget;
 use crate::udp::{UdpConnect, UdpServe};
@@ -124,6 +126,13 @@ struct OuterArguments {
     /// Answer `status` on this socket.
     #[arg(long, value_name = "SOCKET")]
     control: Option<PathBuf>,
+    /// Mark the agent's own traffic (SO_MARK), for policy rules: the FwMark of a WireGuard
+    /// interface that has the default route and that this agent carries.
+    #[arg(long, value_name = "N", value_parser = parse_mark)]
+    mark: Option<NonZeroU32>,
+    /// Send the agent's own traffic by this interface alone (SO_BINDTODEVICE).
+    #[arg(long, value_name = "NAME", value_parser = check_interface)]
+    interface: Option<String>,
 }
 
 /// Runs the command in the process's arguments.
@@ -152,14 +161,14 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             log_to_stderr();
             let mut session = [0; 8];
             getrandom::fill(&mut session)?;
-            let options = outer.into_options(vec![peer])?;
+            let options = outer.into_options(vec![peer], Carried::Listen(udp_listen))?;
             let local = UdpConnect::new(udp_listen, u64::from_be_bytes(session))
                 .with_context(|| format!("--udp-listen {udp_listen}"))?;
             Ok(engine::run(options, local)?)
         }
         Command::Serve { outer, udp_target } => {
             log_to_stderr();
-            let options = outer.into_options(Vec::new())?;
+            let options = outer.into_options(Vec::new(), Carried::Target(udp_target))?;
             Ok(engine::run(options, UdpServe::new(udp_target))?)
         }
         Command::Run { config } => {
@@ -174,10 +183,15 @@ fn dispatch(command: Command) -> Result<(), Failure> {
 }
 
 impl OuterArguments {
-    fn into_options(self, peers: Vec<PeerSource>) -> Result<AgentOptions, Failure> {
-        let OuterArguments { vip, key, publish, state, control } = self;
+    fn into_options(
+        self,
+        peers: Vec<PeerSource>,
+        carried: Carried,
+    ) -> Result<AgentOptions, Failure> {
+        let OuterArguments { vip, key, publish, state, control, mark, interface } = self;
         let key = read_key(&key).map_err(Failure::Usage)?;
-        Ok(AgentOptions { vip, key, publish, state, control, own_device: None, peers })
+        let steering = Steering { mark, interface };
+        Ok(AgentOptions { vip, key, publish, state, control, steering, carried, peers })
     }
 }
 

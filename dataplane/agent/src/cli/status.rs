@@ -35,6 +35,9 @@ fn human(status: &Value) -> String {
     line("last answer", format!("{} ago", milliseconds(&status["silent_ms"], 1.0)));
     let loss = status["keepalive_loss"].as_f64().unwrap_or(0.0);
     line("keepalive loss", format!("{:.1}%", loss * 100.0));
+    if let Some(warning) = status["outer"]["route_warning"].as_str() {
+        line("warning", warning.to_owned());
+    }
     for peer in status["peers"].as_array().into_iter().flatten() {
         let found = if peer["error"].is_null() { &peer["token"] } else { &peer["error"] };
         line("peer", format!("{}: {}", plain(&peer["source"]), plain(found)));
@@ -49,6 +52,7 @@ fn human(status: &Value) -> String {
                     }
                 }
                 Value::Array(_) => {}
+                _ if name == "route_warning" => {}
                 _ if value.as_u64() != Some(0) && !value.is_null() => line(name, plain(value)),
                 _ => {}
             }
@@ -118,6 +122,7 @@ mod tests {
             "state": "ready", "problem": null, "pop": 2, "round_trip_us": 1500, "silent_ms": 40,
             "keepalive_loss": 0.25, "peers": [{"source": "dns:a", "token": null, "error": "gone"}],
             "counters": {"resets": 0, "handshakes": 1},
+            "outer": {"route_warning": "a route", "device": "wg0"},
         }));
         for line in [
             "state          ready\n",
@@ -127,6 +132,8 @@ mod tests {
             "keepalive loss 25.0%\n",
             "peer           dns:a: gone\n",
             "handshakes     1\n",
+            "warning        a route\n",
+            "device         wg0\n",
         ] {
             assert!(text.contains(line), "{text}");
         }

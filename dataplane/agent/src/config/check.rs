@@ -14,7 +14,8 @@ use crate::inner::device::TunDeviceConfig;
 use crate::inner::message::OVERHEAD;
 use crate::inner::routes::{IpPrefix, ParsePrefixError};
 use crate::inner::{MAX_PACKET, MAX_PEERS};
-use crate::outer::check_vip;
+use crate::outer::steering::{check_interface, parse_mark};
+use crate::outer::{Steering, check_vip};
 use crate::peers::PeerSource;
 
 impl Config {
@@ -26,7 +27,9 @@ impl Config {
         let raw = raw::parse(file, text)?;
         let mut report = Report { file, problems: Vec::new() };
         let agent = agent(&mut report, &raw);
-        let vip = agent.as_ref().map(|agent| agent.vip.ip());
+        // With a mark or interface, the kernel's rules keep the agent's segments off such a route.
+        let unsteered = agent.as_ref().filter(|agent| !agent.steering.is_set());
+        let vip = unsteered.map(|agent| agent.vip.ip());
         let local = local(&mut report, &raw, vip);
         match (agent, local) {
             (Some(agent), Some(local)) if report.problems.is_empty() => Ok(Config { agent, local }),
@@ -94,7 +97,24 @@ fn agent(report: &mut Report<'_>, raw: &RawConfig) -> Option<AgentSection> {
     let publish = publish
         .filter_map(|(at, text)| report.parse(&format!("agent.publish[{at}]"), text))
         .collect();
-    Some(AgentSection { vip: vip?, key: key?, state, publish, control })
+    let steering = steering(report, raw);
+    Some(AgentSection { vip: vip?, key: key?, state, publish, steering, control })
+}
+
+fn steering(report: &mut Report<'_>, raw: &RawConfig) -> Steering {
+    let mark = raw.agent.mark.and_then(|mark| {
+        let checked = parse_mark(&mark.to_string());
+        checked.map_err(|reason| report.error("agent.mark", format!("{mark}: {reason}"))).ok()
+    });
+    let interface = raw.agent.interface.as_ref().and_then(|name| {
+        let own = raw.tun.as_ref().is_some_and(|tun| tun.name == *name);
+        let checked = match own {
+            true => Err(format!("{name:?} is the agent's own TUN device; name the uplink")),
+            false => check_interface(name),
+        };
+        checked.map_err(|reason| report.error("agent.interface", reason)).ok()
+    });
+    Steering { mark, interface }
 }
 
 fn local(report: &mut Report<'_>, raw: &RawConfig, vip: Option<IpAddr>) -> Option<LocalConfig> {
@@ -182,7 +202,7 @@ fn check_vip_route(
             "tun.routes",
             format!(
                 "a route to {prefix} would lead the tunnel to {vip} into itself; set routes = \
-                 false and make routes that spare {vip}"
+                 false and make routes that spare {vip}, or set agent.interface or agent.mark"
             ),
         );
     }

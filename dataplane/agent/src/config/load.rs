@@ -12,6 +12,7 @@ use crate::inner::device::TunDeviceConfig;
 use crate::inner::keys::{PresharedKey, PrivateKey};
 use crate::inner::routes::PeerIndex;
 use crate::inner::{PeerConfig, TunPeers};
+use crate::outer::Carried;
 use crate::peers::PeerSource;
 use crate::publish::PublishTarget;
 
@@ -79,9 +80,11 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
         publish: publish.collect(),
         state: agent.state.map(|path| folder.join(path)),
         control: agent.control.map(|path| folder.join(path)),
-        own_device: match &local {
-            LoadedLocal::Tun { device, .. } => Some(device.name.clone()),
-            LoadedLocal::UdpListen(_) | LoadedLocal::UdpTarget(_) => None,
+        steering: agent.steering,
+        carried: match &local {
+            LoadedLocal::Tun { device, .. } => Carried::Device(device.name.clone()),
+            LoadedLocal::UdpListen(listen) => Carried::Listen(*listen),
+            LoadedLocal::UdpTarget(target) => Carried::Target(*target),
         },
         peers,
     };

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use crate::inner::device::TunDeviceConfig;
 use crate::inner::keys::PublicKey;
 use crate::inner::routes::IpPrefix;
+use crate::outer::Steering;
 use crate::peers::PeerSource;
 use crate::publish::PublishTarget;
 
@@ -41,6 +42,8 @@ pub struct AgentSection {
     pub state: Option<PathBuf>,
     /// Targets for the agent's own token.
     pub publish: Vec<PublishTarget>,
+    /// The mark and interface of the agent's own traffic.
+    pub steering: Steering,
     /// The control socket, which answers `status`.
     pub control: Option<PathBuf>,
 }

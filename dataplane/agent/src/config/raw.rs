@@ -26,6 +26,8 @@ pub(super) struct RawAgent {
     #[serde(default)]
     pub(super) publish: Vec<String>,
     pub(super) control: Option<String>,
+    pub(super) mark: Option<i64>,
+    pub(super) interface: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

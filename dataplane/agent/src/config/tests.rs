@@ -67,7 +67,8 @@ fn a_valid_config_is_parsed() {
 fn the_example_is_valid_and_has_every_key() {
     let config = Config::parse("agent.toml", EXAMPLE).unwrap();
     assert!(matches!(config.local, LocalConfig::Tun(_)));
-    let keys = "agent.vip agent.key agent.state agent.publish agent.control tun.name \
+    let keys = "agent.vip agent.key agent.state agent.publish agent.control agent.mark \
+        agent.interface tun.name \
         tun.addresses tun.mtu tun.private_key tun.routes peer.name peer.public_key \
         peer.preshared_key peer.at peer.allowed peer.keepalive_seconds udp.listen udp.peer \
         udp.target";
@@ -106,6 +107,10 @@ fn each_problem_is_reported_with_its_key() {
         ("vip = \"203.0.113.20:443\"", "vip = \"203.0.113.20:0\"", "agent.vip"),
         ("key = \"agent.key\"", "key = \"\"", "agent.key"),
         ("\"file:token\"", "\"command:\"", "agent.publish[0]"),
+        ("key = \"agent.key\"", "key = \"k\"\nmark = 0", "agent.mark"),
+        ("key = \"agent.key\"", "key = \"k\"\nmark = 4294967296", "agent.mark"),
+        ("key = \"agent.key\"", "key = \"k\"\ninterface = \"\"", "agent.interface"),
+        ("key = \"agent.key\"", "key = \"k\"\ninterface = \"anyrelay0\"", "agent.interface"),
         ("name = \"anyrelay0\"", "name = \"much-too-long-for-it\"", "tun.name"),
         ("\"10.9.0.1/24\"", "\"10.9.0.1\"", "tun.addresses[0]"),
         ("\"10.9.0.1/24\"", "\"10.9.0.1/33\"", "tun.addresses[0]"),
@@ -142,6 +147,20 @@ fn all_problems_are_reported_at_once() {
     assert_eq!(problems(&text).len(), 3);
     let problems = problems("[agent]\nvip = 1");
     assert!(problems[0].starts_with("agent.toml: agent.vip: "), "{problems:?}");
+}
+
+#[test]
+fn with_a_mark_or_interface_routes_may_contain_the_vip() {
+    for line in ["mark = 0xca6c", "interface = \"eth0\""] {
+        let text = with("10.9.0.0/16", "203.0.0.0/8");
+        let text = text.replace("[tun]", &format!("{line}\n[tun]"));
+        let config = Config::parse("f", &text).unwrap();
+        let Steering { mark, interface } = config.agent.steering;
+        assert_eq!(
+            (mark.is_some(), interface.is_some()),
+            (line.starts_with('m'), line.contains("eth0"))
+        );
+    }
 }
 
 #[test]

@@ -12,7 +12,8 @@ use super::log_limit::LogLimiter;
 use super::{RECEIVER, SENDER};
 use crate::local::{PublicToken, SourceIndex, TunnelAccess, TunnelDatagram};
 use crate::outer::{
-    FirewallError, SEGMENT_LEN_MAX, Sender, Uplink, UplinkConfig, UplinkCounts, UplinkError,
+    FirewallError, RouteWatch, SEGMENT_LEN_MAX, Sender, Uplink, UplinkConfig, UplinkCounts,
+    UplinkError,
 };
 use crate::peers::{LookupResult, Watcher};
 use crate::poller::Poller;
@@ -20,12 +21,16 @@ use crate::poller::Poller;
 /// The state machine, the uplink, and the lookups of peers.
 pub(super) struct Flow {
     pub(super) agent: Agent,
-    pub(super) uplink_config: UplinkConfig,
+    pub(super) watch: RouteWatch,
     /// The uplink to the VIP; `None` while the host has no network.
     pub(super) uplink: Option<Uplink>,
+    /// Why there is none.
+    pub(super) no_uplink: Option<String>,
     /// Counters of closed uplinks.
     closed: UplinkCounts,
     watcher: Option<Watcher>,
+    /// The last warning about the route.
+    doubt: Option<String>,
     /// Limit the log lines on errors of the uplink, and of receiving.
     uplink_log: LogLimiter,
     receive_log: LogLimiter,
@@ -47,10 +52,12 @@ impl Flow {
         let closed = UplinkCounts::default();
         Flow {
             agent,
-            uplink_config,
+            watch: RouteWatch::new(uplink_config),
             uplink: None,
+            no_uplink: None,
             closed,
             watcher: None,
+            doubt: None,
             uplink_log,
             receive_log,
             now,
@@ -145,7 +152,7 @@ impl Flow {
         let mut patience =
             if self.agent.saved().is_some() { PORT_PATIENCE } else { Duration::ZERO };
         let uplink = loop {
-            match Uplink::open(&self.uplink_config, self.agent.port(), patience, self.closed) {
+            match Uplink::open(&mut self.watch, self.agent.port(), patience, self.closed) {
                 Ok(uplink) => break uplink,
                 Err(error) if error.port_in_use() && tries < PORT_TRIES => {
                     tries += 1;
@@ -158,14 +165,15 @@ impl Flow {
             }
         };
         register(&uplink, poller)?;
-        let (local, vip) = (uplink.local(), self.uplink_config.vip);
-        tracing::info!(%local, %vip, "the way to the VIP is open");
-        self.uplink = Some(uplink);
+        let (local, vip) = (uplink.local(), self.watch.config.vip);
+        tracing::info!(%local, %vip, device = self.watch.device(), "the way to the VIP is open");
+        (self.uplink, self.no_uplink) = (Some(uplink), None);
         Ok(())
     }
 
     /// Follows the host to another network; called once a second.
     pub(super) fn follow_route(&mut self, poller: &Poller) {
+        self.log_doubt();
         let Some(uplink) = &mut self.uplink else {
             match self.open_uplink(poller) {
                 Ok(()) => {
@@ -176,10 +184,10 @@ impl Flow {
             }
             return;
         };
-        match uplink.follow_route(self.now) {
+        match uplink.follow_route(&mut self.watch, self.now) {
             Ok(false) => self.uplink_log.reset(),
             Ok(true) => self.moved(poller),
-            Err(error @ UplinkError::OwnDevice { .. }) => {
+            Err(error) if error.closes() => {
                 self.closed = self.counts();
                 self.uplink = None;
                 self.log_uplink_error(&error);
@@ -187,6 +195,15 @@ impl Flow {
             // The old sockets still work, and the route is checked again in a second.
             Err(error) => self.log_uplink_error(&error),
         }
+    }
+
+    /// Logs a new warning about the route.
+    fn log_doubt(&mut self) {
+        let doubt = self.watch.doubt();
+        if let Some(text) = doubt.as_ref().filter(|_| doubt != self.doubt) {
+            tracing::warn!("{text}");
+        }
+        self.doubt = doubt;
     }
 
     /// Registers the uplink's new sockets.
@@ -204,6 +221,7 @@ impl Flow {
 
     /// Logs an error of the uplink, then the same one at most once a minute.
     pub(super) fn log_uplink_error(&mut self, error: &UplinkError) {
+        self.no_uplink = self.uplink.is_none().then(|| error.to_string());
         if let Some(text) = self.uplink_log.admit(self.now, error) {
             match error.is_temporary() {
                 true => tracing::warn!("{text}; waiting for one"),
@@ -300,77 +318,3 @@ fn register(uplink: &Uplink, poller: &Poller) -> Result<(), UplinkError> {
 
 const PORT_TRIES: u32 = 16;
 const PORT_PATIENCE: Duration = Duration::from_secs(1);
-
-#[cfg(test)]
-mod tests {
-    use std::process::Command;
-
-    use anyrelay_core::crypto::Key128;
-    use anyrelay_core::keys::AgentKey;
-    use anyrelay_core::time::Now;
-    use anyrelay_core::tunnel::agent::AgentSetup;
-
-    use super::*;
-
-    fn ip(arguments: &str) {
-        assert!(Command::new("ip").args(arguments.split(' ')).status().unwrap().success());
-    }
-
-    /// With a real kernel, in the test's own network namespace. Needs root.
-    #[test]
-    fn a_move_is_repeated_when_its_sockets_cannot_be_registered() {
-        std::thread::spawn(|| {
-            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
-            for command in [
-                "link add up0 type veth peer name up1",
-                "link set up1 up",
-                "link set up0 up",
-                "address add 192.0.2.7/24 dev up0",
-                "route add default dev up0",
-            ] {
-                ip(command);
-            }
-            let vip = "203.0.113.20:443".parse().unwrap();
-            let key = AgentKey { tenant: 1, agent: 2, key: Key128::new([1; 16]) };
-            let now = Now::default();
-            let agent = Agent::new(AgentSetup::new(vip, key, [7; 32]), now);
-            let uplink_config = UplinkConfig { vip, own_device: Some("own0".to_owned()) };
-            let mut flow = Flow::new(agent, uplink_config, now.instant);
-            let (good, broken) = (Poller::new().unwrap(), Poller::broken());
-            flow.open_uplink(&good).unwrap();
-            let local =
-                |flow: &Flow| flow.uplink.as_ref().map(|uplink| uplink.local().ip().to_string());
-            ip("address del 192.0.2.7/24 dev up0");
-            ip("address add 198.51.100.7/24 dev up0");
-            ip("route replace default dev up0");
-            flow.follow_route(&broken);
-            assert_eq!(local(&flow), None, "it would be deaf");
-            flow.follow_route(&good);
-            assert_eq!(local(&flow).as_deref(), Some("198.51.100.7"));
-            // The poller has its receiver: adding it again fails.
-            let uplink = flow.uplink.as_ref().unwrap();
-            assert!(good.add(&uplink.receiver, RECEIVER).is_err());
-
-            // The host's own uplink is lost, and a default route into the agent's own device is
-            // left, with any source address.
-            for hint in ["", " src 10.9.0.1", " src 198.51.100.7"] {
-                if hint.is_empty() {
-                    ip("link add own0 type veth peer name own1");
-                    ip("link set own0 up");
-                    ip("link set own1 up");
-                    ip("address add 10.9.0.1/24 dev own0");
-                }
-                ip(&format!("route replace default dev own0{hint}"));
-                flow.follow_route(&good);
-                assert_eq!(local(&flow), None, "default{hint}");
-                flow.follow_route(&good);
-                assert_eq!(local(&flow), None, "default{hint}");
-                ip("route replace default dev up0 src 198.51.100.7");
-                flow.follow_route(&good);
-                assert_eq!(local(&flow).as_deref(), Some("198.51.100.7"), "default{hint}");
-            }
-        })
-        .join()
-        .unwrap();
-    }
-}

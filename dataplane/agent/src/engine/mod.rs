@@ -9,6 +9,8 @@ mod flow;
 mod log_limit;
 mod signals;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -28,7 +30,7 @@ use self::flow::Flow;
 use self::log_limit::{LogLimiter, SendWarnings};
 use crate::control::Control;
 use crate::local::{LOCAL_KEYS_END, LocalSide, PublicToken};
-use crate::outer::{Firewall, SEGMENT_LEN_MAX, UplinkConfig, capability};
+use crate::outer::{Carried, Firewall, SEGMENT_LEN_MAX, Steering, UplinkConfig, capability};
 use crate::peers::{LookupResult, PeerSource, Watcher};
 use crate::poller::{Poller, Waker};
 use crate::publish::{PublishTarget, Publisher};
@@ -47,8 +49,10 @@ pub struct AgentOptions {
     pub state: Option<PathBuf>,
     /// The control socket, which answers `status`.
     pub control: Option<PathBuf>,
-    /// The TUN device of the local side, if any: a route through it does not lead to the VIP.
-    pub own_device: Option<String>,
+    /// The mark and interface of the agent's own traffic.
+    pub steering: Steering,
+    /// What the local side carries: a route into it does not lead to the VIP.
+    pub carried: Carried,
     /// Sources of the peers' locations; a local side refers to them by
     /// [`crate::local::SourceIndex`].
     pub peers: Vec<PeerSource>,
@@ -95,7 +99,7 @@ struct Engine<L> {
 
 impl<L: LocalSide> Engine<L> {
     fn start(options: AgentOptions, mut local: L) -> Result<Self, RunError> {
-        let AgentOptions { vip, key, publish, state, control, own_device, peers } = options;
+        let AgentOptions { vip, key, publish, state, control, steering, carried, peers } = options;
         let poller = Poller::new().map_err(system("no epoll"))?;
         let waker = Waker::new(&poller, WAKER).map_err(system("no eventfd"))?;
         let waker = Arc::new(waker);
@@ -111,9 +115,9 @@ impl<L: LocalSide> Engine<L> {
         // The POPs limit the size of datagrams, by their tunnel_mtu.
         agent.mtu = TUNNEL_MTU_MAX;
         let now = clock();
-        let config = UplinkConfig { vip, own_device };
+        let watcher = Watcher::start(peers.clone(), &steering, Arc::clone(&waker));
+        let config = UplinkConfig { vip, steering, carried };
         let flow = Flow::new(Agent::new(agent, now), config, now.instant);
-        let watcher = Watcher::start(peers.clone(), Arc::clone(&waker));
         let publisher = Publisher::start(publish).map_err(system("no thread"))?;
         local.start(&poller).map_err(RunError::Local)?;
         let mut engine = Engine {

@@ -43,9 +43,9 @@ impl<L: LocalSide> Engine<L> {
     /// The problem to show: one of this host before one beyond it.
     fn problem(&self, beyond: Option<FlowProblem>) -> Option<String> {
         match &self.flow.uplink {
-            None => {
-                Some(format!("this host has no way to the VIP {}", self.flow.uplink_config.vip))
-            }
+            None => Some(self.flow.no_uplink.clone().unwrap_or_else(|| {
+                format!("this host has no way to the VIP {}", self.flow.watch.config.vip)
+            })),
             Some(_) => beyond.map(|problem| problem.to_string()),
         }
     }
@@ -53,8 +53,10 @@ impl<L: LocalSide> Engine<L> {
     fn outer(&self) -> Value {
         let UplinkCounts { sender: counts, damaged } = self.flow.counts();
         let uplink = self.flow.uplink.as_ref();
+        let steering = &self.flow.watch.config.steering;
         let path = uplink.and_then(|uplink| uplink.sender.path_mtu(self.flow.now));
         json!({
+            "device": self.flow.watch.device(),
             "sent": counts.sent,
             "too_big": counts.too_big,
             "queue_full": counts.queue_full,
@@ -65,6 +67,9 @@ impl<L: LocalSide> Engine<L> {
             "icmp_refused": counts.icmp_refused,
             "damaged": damaged,
             "firewall_restored": self.leaks,
+            "mark": steering.mark,
+            "interface": steering.interface,
+            "route_warning": self.flow.watch.doubt(),
         })
     }
 }

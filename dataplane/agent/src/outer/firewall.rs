@@ -7,7 +7,8 @@
 //! port is free was left behind by a crash.
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::process::Output;
 
 use super::{ReservedPort, capability};
@@ -17,6 +18,7 @@ use super::{ReservedPort, capability};
 pub struct Firewall {
     vip: SocketAddr,
     port: u16,
+    mark: Option<NonZeroU32>,
 }
 
 /// The table could not be changed.
@@ -42,12 +44,18 @@ pub enum FirewallError {
 }
 
 impl Firewall {
-    /// Creates the table for `port`, and replaces one that a crash left behind.
+    /// Creates the table for `port`, and replaces one that a crash left behind. What comes in for
+    /// the flow gets the mark with which the agent sends, so that reverse path filters (rp_filter
+    /// with src_valid_mark) look for the way that the agent uses.
     ///
     /// # Errors
     /// When `nft` is missing or fails.
-    pub fn install(vip: SocketAddr, port: &ReservedPort) -> Result<Self, FirewallError> {
-        let firewall = Firewall { vip, port: port.number() };
+    pub fn install(
+        vip: SocketAddr,
+        port: &ReservedPort,
+        mark: Option<NonZeroU32>,
+    ) -> Result<Self, FirewallError> {
+        let firewall = Firewall { vip, port: port.number(), mark };
         if let Err(error) = firewall.restore() {
             // No table exists, so none must be removed.
             std::mem::forget(firewall);
@@ -80,7 +88,7 @@ impl Firewall {
         for port in ports_of_tables(family, &String::from_utf8_lossy(&output.stdout)) {
             // While this process reserves the port, no other agent can start with it.
             let Ok(port) = ReservedPort::reserve(vip, port) else { continue };
-            let firewall = Firewall { vip, port: port.number() };
+            let firewall = Firewall { vip, port: port.number(), mark: None };
             tracing::info!(table = firewall.table(), "removing the table of a crashed agent");
             drop(firewall);
         }
@@ -89,12 +97,14 @@ impl Firewall {
     fn ruleset(&self) -> String {
         let (table, port, vip_port) = (self.table(), self.port, self.vip.port());
         let (family, vip) = (family(self.vip), self.vip.ip());
+        let marking = self.mark.map_or(String::new(), |mark| self.marking(mark));
         // The declaration before the deletion makes this work whether the table exists or not. All
         // of it is one transaction.
         format!(
             "table {table}\n\
              delete table {table}\n\
              table {table} {{\n\
+             {marking}\
              \tcomment \"keeps the kernel's TCP out of the tunnel of anyrelay-agent\"\n\
              \tchain input {{\n\
              \t\ttype filter hook input priority filter; policy accept;\n\
@@ -106,6 +116,33 @@ impl Firewall {
              tcp flags & rst == rst drop\n\
              \t}}\n\
              }}\n"
+        )
+    }
+
+    /// The chain that marks segments from the VIP, and ICMP errors about segments to it: the quoted
+    /// packet begins 64 bits after the ICMP header, and has no options or extension headers.
+    fn marking(&self, mark: NonZeroU32) -> String {
+        let (port, vip_port, family) = (self.port, self.vip.port(), family(self.vip));
+        let vip = self.vip.ip();
+        let errors = match vip {
+            IpAddr::V4(vip) => format!(
+                "icmp type {{ destination-unreachable, time-exceeded, parameter-problem }} \
+                 @th,136,8 6 @th,192,32 {:#x} @th,224,16 {port} @th,240,16 {vip_port}",
+                vip.to_bits()
+            ),
+            IpAddr::V6(vip) => format!(
+                "icmpv6 type {{ destination-unreachable, packet-too-big, time-exceeded, \
+                 parameter-problem }} @th,112,8 6 @th,256,128 {:#x} @th,384,16 {port} \
+                 @th,400,16 {vip_port}",
+                vip.to_bits()
+            ),
+        };
+        format!(
+            "\tchain prerouting {{\n\
+             \t\ttype filter hook prerouting priority mangle; policy accept;\n\
+             \t\ttcp dport {port} tcp sport {vip_port} {family} saddr {vip} meta mark set {mark}\n\
+             \t\t{errors} meta mark set {mark}\n\
+             \t}}\n"
         )
     }
 }
@@ -164,7 +201,7 @@ mod tests {
 
     #[test]
     fn names_table_and_addresses_by_family() {
-        let firewall = |vip: &str| Firewall { vip: vip.parse().unwrap(), port: 40000 };
+        let firewall = |vip: &str| Firewall { vip: vip.parse().unwrap(), port: 40000, mark: None };
         // Forgotten, not dropped: no table exists.
         let (v4, v6) = (firewall("203.0.113.20:443"), firewall("[2001:db8::20]:443"));
         let (four, six) = (v4.ruleset(), v6.ruleset());

@@ -13,19 +13,26 @@ pub mod deferred;
 pub mod errors;
 pub mod filter;
 pub mod firewall;
+pub mod link;
+pub mod loops;
+pub mod netlink;
 pub mod path;
 pub mod port;
 pub mod receiver;
 pub mod route;
 pub mod segment;
 pub mod sender;
+pub mod steering;
 pub mod uplink;
+pub mod wireguard;
 
 pub use counts::UplinkCounts;
 pub use firewall::{Firewall, FirewallError};
+pub use loops::{Carried, RouteWatch};
 pub use port::{ReservePortError, ReservedPort};
 pub use receiver::Receiver;
 pub use sender::Sender;
+pub use steering::{Steering, SteeringError};
 pub use uplink::{Uplink, UplinkConfig, UplinkError};
 
 use std::net::{IpAddr, SocketAddr};

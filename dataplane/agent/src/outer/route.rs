@@ -1,25 +1,30 @@
 //! The kernel's route to the VIP: source address and device. The device comes from rtnetlink(7),
-//! the address from a UDP socket.
+//! the address from a UDP socket. Both are steered as the agent's segments are.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-use rustix::net::netdevice::name_to_index;
-use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with,
-};
+use rustix::net::AddressFamily;
+
+use super::link::index_of;
+use super::netlink::{self, Request};
+use super::steering::Steering;
 
 /// The source address that the kernel chooses towards `vip`. Sends nothing.
 ///
 /// # Errors
 /// When no route exists, or the family is disabled.
-pub fn source_towards(vip: SocketAddr) -> io::Result<IpAddr> {
+pub fn source_towards(vip: SocketAddr, steering: &Steering) -> io::Result<IpAddr> {
     let any: SocketAddr = match vip {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
-    from(any, vip)
+    let source = from(any, vip, steering)?;
+    if steering.interface.is_some() && vip.is_ipv4() {
+        // A bound socket without a route would look for the VIP on the link itself.
+        get_route(Some(source), vip.ip(), steering, RTM_F_FIB_MATCH)?;
+    }
+    Ok(source)
 }
 
 /// The source address from now on: `current` as long as possible. A host that moved takes another
@@ -28,111 +33,84 @@ pub fn source_towards(vip: SocketAddr) -> io::Result<IpAddr> {
 ///
 /// # Errors
 /// As [`source_towards`].
-pub fn keep_or_move(current: IpAddr, vip: SocketAddr) -> io::Result<IpAddr> {
-    let chosen = source_towards(vip)?;
+pub fn keep_or_move(current: IpAddr, vip: SocketAddr, steering: &Steering) -> io::Result<IpAddr> {
+    let chosen = source_towards(vip, steering)?;
     let same_link = match (current, chosen) {
         (IpAddr::V6(a), IpAddr::V6(b)) => a.octets()[..8] == b.octets()[..8],
         _ => false,
     };
-    if same_link && from((current, 0).into(), vip).is_ok() {
+    if same_link && from((current, 0).into(), vip, steering).is_ok() {
         return Ok(current);
     }
     Ok(chosen)
 }
 
-/// The index of the device through which segments from `from` to `vip` leave.
+/// The index of the device through which packets to `to` leave, those from `from` if it is given.
 ///
 /// # Errors
 /// When no route exists, or the kernel does not answer.
-pub fn device_towards(from: IpAddr, vip: IpAddr) -> io::Result<u32> {
-    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
-    sendto(&socket, &route_request(from, vip), SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
-    let mut answer = [0; ANSWER_MAX];
-    let (len, _) = recv(&socket, &mut answer, RecvFlags::empty())?;
-    device_in_reply(answer.get(..len).unwrap_or_default())
+pub fn device_towards(from: Option<IpAddr>, to: IpAddr, steering: &Steering) -> io::Result<u32> {
+    let body = get_route(from, to, steering, 0)?;
+    device_in(&body).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// The index of the device `name`.
-///
-/// # Errors
-/// When it does not exist.
-pub fn index_of(name: &str) -> io::Result<u32> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    Ok(name_to_index(&socket, name)?)
+/// Whether this host has the address itself.
+pub fn is_own(ip: IpAddr) -> bool {
+    ip.is_loopback() || UdpSocket::bind((ip, 0)).is_ok()
 }
 
-/// RTM_GETROUTE for packets from `from` to `to`.
-fn route_request(from: IpAddr, to: IpAddr) -> Vec<u8> {
+/// The body of the answer to RTM_GETROUTE, for packets to `to`.
+fn get_route(
+    from: Option<IpAddr>,
+    to: IpAddr,
+    steering: &Steering,
+    flags: u32,
+) -> io::Result<Vec<u8>> {
     let bytes = |ip: IpAddr| match ip {
         IpAddr::V4(ip) => ip.octets().to_vec(),
         IpAddr::V6(ip) => ip.octets().to_vec(),
     };
-    let (from, to) = (bytes(from), bytes(to));
+    let (from, to) = (from.map(bytes), bytes(to));
     let bits = (to.len() * 8) as u8;
     let family = if to.len() == 4 { AddressFamily::INET } else { AddressFamily::INET6 };
-    // struct rtmsg: family, lengths of destination and source; the rest is zero.
-    let mut body = vec![family.as_raw() as u8, bits, bits, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    for (kind, address) in [(RTA_DST, to), (RTA_SRC, from)] {
-        body.extend(((ATTRIBUTE_HEADER + address.len()) as u16).to_ne_bytes());
-        body.extend(kind.to_ne_bytes());
-        body.extend(address);
+    let from_bits = if from.is_some() { bits } else { 0 };
+    // struct rtmsg: family, lengths of destination and source, five that are zero, flags.
+    let mut header = vec![family.as_raw() as u8, bits, from_bits, 0, 0, 0, 0, 0];
+    header.extend(flags.to_ne_bytes());
+    let mut request = Request::new(RTM_GETROUTE, &header).attribute(RTA_DST, &to);
+    if let Some(from) = from {
+        request = request.attribute(RTA_SRC, &from);
     }
-    // struct nlmsghdr: length, type, flags, sequence, port.
-    let mut message = ((MESSAGE_HEADER + body.len()) as u32).to_ne_bytes().to_vec();
-    message.extend(RTM_GETROUTE.to_ne_bytes());
-    message.extend(NLM_F_REQUEST.to_ne_bytes());
-    message.extend([0; 8]);
-    message.extend(body);
-    message
+    if let Some(mark) = steering.mark {
+        request = request.attribute(RTA_MARK, &mark.get().to_ne_bytes());
+    }
+    if let Some(interface) = &steering.interface {
+        request = request.attribute(RTA_OIF, &index_of(interface)?.to_ne_bytes());
+    }
+    request.ask(None, RTM_NEWROUTE)
 }
 
-/// The device in the answer to a [`route_request`].
-fn device_in_reply(answer: &[u8]) -> io::Result<u32> {
-    let short = || io::Error::from(io::ErrorKind::InvalidData);
-    let word = |at: usize| {
-        let bytes = answer.get(at..)?.first_chunk()?;
-        Some(u32::from_ne_bytes(*bytes))
-    };
-    let half = |at: usize| {
-        let bytes = answer.get(at..)?.first_chunk()?;
-        Some(u16::from_ne_bytes(*bytes))
-    };
-    match half(4).ok_or_else(short)? {
-        NLMSG_ERROR => {
-            let errno = word(MESSAGE_HEADER).ok_or_else(short)?.cast_signed();
-            return Err(io::Error::from_raw_os_error(errno.saturating_neg()));
-        }
-        RTM_NEWROUTE => {}
-        _ => return Err(short()),
-    }
-    let mut at = MESSAGE_HEADER + ROUTE_HEADER;
-    while let (Some(len), Some(kind)) = (half(at), half(at + 2)) {
-        if kind == RTA_OIF {
-            return word(at + ATTRIBUTE_HEADER).ok_or_else(short);
-        }
-        at += usize::from(len).max(ATTRIBUTE_HEADER).next_multiple_of(4);
-    }
-    Err(short())
+/// The device in the body of an answer.
+fn device_in(body: &[u8]) -> Option<u32> {
+    netlink::number(body.get(ROUTE_HEADER..)?, RTA_OIF)
 }
 
-fn from(source: SocketAddr, vip: SocketAddr) -> io::Result<IpAddr> {
+fn from(source: SocketAddr, vip: SocketAddr, steering: &Steering) -> io::Result<IpAddr> {
     let socket = UdpSocket::bind(source)?;
+    steering.apply(&socket)?;
     socket.connect(vip)?;
     Ok(socket.local_addr()?.ip())
 }
 
-// linux/netlink.h, linux/rtnetlink.h
-const NLM_F_REQUEST: u16 = 1;
-const NLMSG_ERROR: u16 = 2;
+// linux/rtnetlink.h
 const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
+const RTM_F_FIB_MATCH: u32 = 0x2000;
 const RTA_DST: u16 = 1;
 const RTA_SRC: u16 = 2;
 const RTA_OIF: u16 = 4;
-const MESSAGE_HEADER: usize = 16;
+const RTA_MARK: u16 = 16;
 const ROUTE_HEADER: usize = 12;
-const ATTRIBUTE_HEADER: usize = 4;
-const ANSWER_MAX: usize = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -140,38 +118,39 @@ mod tests {
 
     #[test]
     fn loopback_reaches_loopback() {
-        let vip = "127.0.0.1:443".parse().unwrap();
-        let address = source_towards(vip).unwrap();
+        let (vip, steering) = ("127.0.0.1:443".parse().unwrap(), Steering::default());
+        let address = source_towards(vip, &steering).unwrap();
         assert_eq!(address, IpAddr::from([127, 0, 0, 1]));
-        assert_eq!(keep_or_move(address, vip).unwrap(), address);
-        assert_eq!(keep_or_move(IpAddr::from([127, 0, 0, 9]), vip).unwrap(), address);
+        assert_eq!(keep_or_move(address, vip, &steering).unwrap(), address);
+        let other = IpAddr::from([127, 0, 0, 9]);
+        assert_eq!(keep_or_move(other, vip, &steering).unwrap(), address);
+        assert!(is_own(other) && !is_own(IpAddr::from([192, 0, 2, 77])));
     }
 
     #[test]
     fn loopback_is_reached_by_its_device() {
-        let loopback = index_of("lo").unwrap();
+        let (loopback, steering) = (index_of("lo").unwrap(), Steering::default());
         for ip in ["127.0.0.1", "::1"] {
             let ip = ip.parse().unwrap();
-            assert_eq!(device_towards(ip, ip).unwrap(), loopback);
+            assert_eq!(device_towards(Some(ip), ip, &steering).unwrap(), loopback);
+            assert_eq!(device_towards(None, ip, &steering).unwrap(), loopback);
         }
         // An address that this host does not have cannot be a source.
         let (from, to) = (IpAddr::from([192, 0, 2, 77]), IpAddr::from([192, 0, 2, 78]));
-        assert!(device_towards(from, to).is_err());
-        assert!(index_of("no-such-device").is_err());
+        assert!(device_towards(Some(from), to, &steering).is_err());
     }
 
     #[test]
     fn truncated_replies_are_errors() {
-        let mut answer = vec![0; MESSAGE_HEADER + ROUTE_HEADER];
-        answer[4..6].copy_from_slice(&RTM_NEWROUTE.to_ne_bytes());
-        for (kind, value) in [(RTA_DST, 1u32), (RTA_OIF, 77)] {
-            answer.extend(8u16.to_ne_bytes());
-            answer.extend(kind.to_ne_bytes());
-            answer.extend(value.to_ne_bytes());
-        }
-        assert_eq!(device_in_reply(&answer).unwrap(), 77);
-        for len in 0..answer.len() {
-            assert!(device_in_reply(&answer[..len]).is_err(), "{len} bytes");
+        let body = [
+            vec![0; ROUTE_HEADER],
+            netlink::attribute(RTA_DST, &[192, 0, 2, 1]),
+            netlink::attribute(RTA_OIF, &77u32.to_ne_bytes()),
+        ]
+        .concat();
+        assert_eq!(device_in(&body), Some(77));
+        for len in 0..body.len() {
+            assert_eq!(device_in(&body[..len]), None, "{len} bytes");
         }
     }
 }

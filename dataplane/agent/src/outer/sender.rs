@@ -24,7 +24,7 @@ use super::deferred::{DEFERRED_MAX, Deferred};
 use super::errors::{self, TooBig};
 use super::path::PathMtu;
 use super::segment::{self, PseudoHeader};
-use super::{BATCH, FlowEndpoints, SEGMENT_LEN_MAX, filter};
+use super::{BATCH, FlowEndpoints, SEGMENT_LEN_MAX, Steering, filter};
 use anyrelay_core::seq::SeqNum;
 use anyrelay_core::time::Instant;
 use anyrelay_core::tunnel::agent::OutgoingSegment;
@@ -60,14 +60,15 @@ struct Entry {
 }
 
 impl Sender {
-    /// Sends from `endpoints.local` to `endpoints.vip`.
+    /// Sends from `endpoints.local` to `endpoints.vip`, by the mark and interface of `steering`.
     ///
     /// # Errors
     /// The error of the system call, mostly because CAP_NET_RAW is missing.
-    pub fn open(endpoints: &FlowEndpoints) -> io::Result<Self> {
+    pub fn open(endpoints: &FlowEndpoints, steering: &Steering) -> io::Result<Self> {
         let socket =
             Socket::new(Domain::for_address(endpoints.vip), Type::RAW, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
+        steering.apply(&socket)?;
         // The port in the address of a raw socket has no meaning, and must be 0 for IPv6.
         socket.bind(&SocketAddr::new(endpoints.local.ip(), 0).into())?;
         socket.connect(&SocketAddr::new(endpoints.vip.ip(), 0).into())?;

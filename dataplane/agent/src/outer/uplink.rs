@@ -7,24 +7,30 @@ use std::time::Duration;
 use anyrelay_core::time::Instant;
 
 use super::counts::UplinkCounts;
+use super::loops::{Carried, Loop, RouteWatch};
+use super::steering::{Steering, SteeringError};
 use super::{
     Firewall, FirewallError, FlowEndpoints, Receiver, ReservePortError, ReservedPort, Sender, route,
 };
 
-/// The destination of an uplink, and the device that it must not use.
+/// The destination of an uplink, and the ways to it that count.
 #[derive(Clone, Debug)]
 pub struct UplinkConfig {
     /// The VIP.
     pub vip: SocketAddr,
-    /// The agent's own TUN device. A route into it does not count: after the loss of the host's
-    /// network it may be the only one left.
-    pub own_device: Option<String>,
+    /// The mark and interface of the agent's own traffic.
+    pub steering: Steering,
+    /// What the agent carries. A route into its own TUN device does not count: after the loss of
+    /// the host's network it may be the only one left. Nor does one into a WireGuard interface
+    /// that sends to the agent.
+    pub carried: Carried,
 }
 
 /// The uplink to the VIP: port, firewall table and sockets.
 pub struct Uplink {
-    config: UplinkConfig,
     local: IpAddr,
+    /// The interface that the sockets are bound to: another one may get the name later.
+    bound: Option<u32>,
     /// Receives segments from the VIP.
     pub receiver: Receiver,
     /// Sends segments to the VIP.
@@ -39,18 +45,25 @@ pub struct Uplink {
 /// Why the uplink cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum UplinkError {
+    /// The sockets cannot have the mark or interface.
+    #[error(transparent)]
+    Steering(#[from] SteeringError),
     /// No route leads to the VIP.
-    #[error("no route to the VIP {vip}: {source}")]
+    #[error("no route to the VIP {vip}{by}: {source}")]
     Route {
         /// The VIP.
         vip: SocketAddr,
+        /// The mark and interface that a route is needed for, as text.
+        by: String,
         /// The error of the system call.
         source: io::Error,
     },
     /// The route leads into this agent's own TUN device, so the tunnel would carry itself.
     #[error(
         "no route to the VIP {vip} but into {device}, this agent's own TUN device: is the uplink \
-         down? Give {vip} a route of its own beside that default route"
+         down? Give {vip} a route of its own beside that default route, or start the agent with \
+         --interface and the uplink's name (agent.interface), or with --mark (agent.mark) and a \
+         rule by which packets with that mark do not take that route"
     )]
     OwnDevice {
         /// The VIP.
@@ -58,6 +71,9 @@ pub enum UplinkError {
         /// The device.
         device: String,
     },
+    /// The route leads into an interface whose packets this agent carries.
+    #[error("{0}")]
+    Loop(Box<Loop>),
     /// The port cannot be reserved.
     #[error(transparent)]
     Port(#[from] ReservePortError),
@@ -80,7 +96,21 @@ impl UplinkError {
 
     /// Whether the error may be temporary, because the host is not on a network.
     pub fn is_temporary(&self) -> bool {
-        matches!(self, UplinkError::Route { .. } | UplinkError::OwnDevice { .. })
+        match self {
+            UplinkError::Route { .. } | UplinkError::OwnDevice { .. } => true,
+            // With a mark or interface, the uplink's own route may be missing for now.
+            UplinkError::Loop(found) => found.is_temporary(),
+            _ => false,
+        }
+    }
+
+    /// Whether an open uplink must be closed: its segments would return into the tunnel, or its
+    /// interface is gone.
+    pub fn closes(&self) -> bool {
+        matches!(
+            self,
+            UplinkError::OwnDevice { .. } | UplinkError::Loop(_) | UplinkError::Steering(_)
+        )
     }
 }
 
@@ -91,19 +121,24 @@ impl Uplink {
     /// # Errors
     /// When there is no route, or a port, table or socket cannot be had.
     pub fn open(
-        config: &UplinkConfig,
+        watch: &mut RouteWatch,
         port: u16,
         patience: Duration,
         before: UplinkCounts,
     ) -> Result<Self, UplinkError> {
-        let vip = config.vip;
-        let local =
-            route::source_towards(vip).map_err(|source| UplinkError::Route { vip, source })?;
-        config.check(local)?;
+        let (vip, steering) = (watch.config.vip, &watch.config.steering);
+        let bound = steering.bound()?;
+        let local = route::source_towards(vip, steering).map_err(|source| UplinkError::Route {
+            vip,
+            by: steering.to_string(),
+            source,
+        })?;
+        watch.check(local)?;
+        let config = &watch.config;
         let port = ReservedPort::reserve_within(vip, port, patience)?;
-        let firewall = Firewall::install(vip, &port)?;
-        let (receiver, sender) = sockets(vip, local, port.number())?;
-        Ok(Uplink { config: config.clone(), local, receiver, sender, before, firewall, port })
+        let firewall = Firewall::install(vip, &port, config.steering.mark)?;
+        let (receiver, sender) = sockets(config, local, port.number())?;
+        Ok(Uplink { local, bound, receiver, sender, before, firewall, port })
     }
 
     /// The host's address and the agent's port.
@@ -119,24 +154,31 @@ impl Uplink {
         }
     }
 
-    /// Moves to the source address that the host uses towards the VIP, if it has changed; returns
-    /// whether it moved. Without a route nothing changes.
+    /// Moves to the source address and interface that the host uses towards the VIP, if they have
+    /// changed; returns whether it moved. Without a route nothing changes.
     ///
     /// # Errors
-    /// When the new sockets cannot be opened; nothing changes then. When the route leads into the
-    /// agent's own device, the uplink must be closed: its segments would return into the tunnel.
-    pub fn follow_route(&mut self, now: Instant) -> Result<bool, UplinkError> {
+    /// When the new sockets cannot be opened; nothing changes then. After some errors the uplink
+    /// must be closed: [`UplinkError::closes`].
+    pub fn follow_route(
+        &mut self,
+        watch: &mut RouteWatch,
+        now: Instant,
+    ) -> Result<bool, UplinkError> {
         self.sender.update_path(now);
-        let Ok(local) = route::keep_or_move(self.local, self.config.vip) else {
+        let steering = &watch.config.steering;
+        let bound = steering.bound()?;
+        let Ok(local) = route::keep_or_move(self.local, watch.config.vip, steering) else {
             return Ok(false);
         };
-        self.config.check(local)?;
-        if local == self.local {
+        watch.check(local)?;
+        if (local, bound) == (self.local, self.bound) {
             return Ok(false);
         }
-        let (receiver, sender) = sockets(self.config.vip, local, self.port.number())?;
+        let (receiver, sender) = sockets(&watch.config, local, self.port.number())?;
         self.before = self.counts();
-        (self.receiver, self.sender, self.local) = (receiver, sender, local);
+        (self.receiver, self.sender) = (receiver, sender);
+        (self.local, self.bound) = (local, bound);
         Ok(true)
     }
 
@@ -149,24 +191,14 @@ impl Uplink {
     }
 }
 
-impl UplinkConfig {
-    /// Checks that segments from `local` do not leave through the agent's own device.
-    fn check(&self, local: IpAddr) -> Result<(), UplinkError> {
-        let Some(device) = &self.own_device else { return Ok(()) };
-        // A kernel that does not answer counts as a pass: the address shows that a route exists.
-        match (route::device_towards(local, self.vip.ip()), route::index_of(device)) {
-            (Ok(used), Ok(own)) if used == own => {
-                Err(UplinkError::OwnDevice { vip: self.vip, device: device.clone() })
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-fn sockets(vip: SocketAddr, local: IpAddr, port: u16) -> Result<(Receiver, Sender), UplinkError> {
-    let endpoints = FlowEndpoints { local: (local, port).into(), vip };
+fn sockets(
+    config: &UplinkConfig,
+    local: IpAddr,
+    port: u16,
+) -> Result<(Receiver, Sender), UplinkError> {
+    let endpoints = FlowEndpoints { local: (local, port).into(), vip: config.vip };
     // The receiver first, so that it misses no answer.
     let receiver = Receiver::open(&endpoints).map_err(UplinkError::Receiver)?;
-    let sender = Sender::open(&endpoints).map_err(UplinkError::Sender)?;
+    let sender = Sender::open(&endpoints, &config.steering).map_err(UplinkError::Sender)?;
     Ok((receiver, sender))
 }

@@ -7,13 +7,16 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use simple_dns::rdata::RData;
 use simple_dns::{CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, Question, RCODE, TYPE};
+use socket2::{Domain, Socket, Type};
 
 use super::token_in;
 use crate::local::PublicToken;
+use crate::outer::Steering;
 
 /// The token in a TXT record, and its lifetime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,22 +59,27 @@ pub fn is_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(good) && Name::new(text).is_ok()
 }
 
-/// Queries the servers of /etc/resolv.conf for the token at `name`. Takes seconds when they do not
+/// Queries the servers of /etc/resolv.conf for the token at `name`, by the mark and interface of
+/// `steering`: a peer must be found before the tunnel to it is up. Takes seconds when they do not
 /// answer.
 ///
 /// # Errors
 /// See [`DnsError`].
-pub fn lookup(name: &str) -> Result<TokenRecord, DnsError> {
+pub fn lookup(name: &str, steering: &Steering) -> Result<TokenRecord, DnsError> {
     let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    query_all(name, &servers(&text))
+    query_all(name, &servers(&text), steering)
 }
 
 /// Queries `servers`, each at most [`ROUNDS`] times.
-fn query_all(name: &str, servers: &[SocketAddr]) -> Result<TokenRecord, DnsError> {
+fn query_all(
+    name: &str,
+    servers: &[SocketAddr],
+    steering: &Steering,
+) -> Result<TokenRecord, DnsError> {
     let mut last = String::new();
     for _ in 0..ROUNDS {
         for server in servers {
-            match query_server(name, *server) {
+            match query_server(name, *server, steering) {
                 Ok(Ok(answer)) => return Ok(answer),
                 // The name has no token; other servers would say the same.
                 Ok(Err(reason)) => {
@@ -101,7 +109,11 @@ impl From<io::Error> for QueryError {
     }
 }
 
-fn query_server(name: &str, server: SocketAddr) -> Result<Result<TokenRecord, String>, QueryError> {
+fn query_server(
+    name: &str,
+    server: SocketAddr,
+    steering: &Steering,
+) -> Result<Result<TokenRecord, String>, QueryError> {
     let mut id = [0; 2];
     getrandom::fill(&mut id).map_err(|error| QueryError::Failed(error.to_string()))?;
     let id = u16::from_be_bytes(id);
@@ -111,6 +123,7 @@ fn query_server(name: &str, server: SocketAddr) -> Result<Result<TokenRecord, St
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
     let socket = UdpSocket::bind((any, 0))?;
+    steer(&socket, server, steering)?;
     // The kernel then drops datagrams from other addresses.
     socket.connect(server)?;
     socket.send(&query)?;
@@ -131,7 +144,7 @@ fn query_server(name: &str, server: SocketAddr) -> Result<Result<TokenRecord, St
             DnsResponse::Other => {}
         }
     }
-    match parse_response(id, name, &over_tcp(&query, server)?) {
+    match parse_response(id, name, &over_tcp(&query, server, steering)?) {
         DnsResponse::Answer(answer) => Ok(answer),
         DnsResponse::Failed(error) => Err(QueryError::Failed(error)),
         DnsResponse::Truncated | DnsResponse::Other => {
@@ -140,8 +153,18 @@ fn query_server(name: &str, server: SocketAddr) -> Result<Result<TokenRecord, St
     }
 }
 
-fn over_tcp(query: &[u8], server: SocketAddr) -> io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect_timeout(&server, TIMEOUT)?;
+/// No interface but the loopback leads to a server on this host.
+fn steer(socket: &impl AsFd, server: SocketAddr, steering: &Steering) -> io::Result<()> {
+    let mark = steering.mark;
+    let interface = steering.interface.clone().filter(|_| !server.ip().is_loopback());
+    Ok(Steering { mark, interface }.apply(socket)?)
+}
+
+fn over_tcp(query: &[u8], server: SocketAddr, steering: &Steering) -> io::Result<Vec<u8>> {
+    let socket = Socket::new(Domain::for_address(server), Type::STREAM, None)?;
+    steer(&socket, server, steering)?;
+    socket.connect_timeout(&server.into(), TIMEOUT)?;
+    let mut stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     let len = u16::try_from(query.len()).map_err(io::Error::other)?;
@@ -266,14 +289,16 @@ mod tests {
             txt(reply, "v=spf1 -all");
             txt(reply, &format!("token:{token}"));
         });
-        let answer = query_all("Home.example.net", &[server]).unwrap();
+        let answer = query_all("Home.example.net", &[server], &Steering::default()).unwrap();
         assert_eq!(answer, TokenRecord { token, ttl: Duration::from_secs(77) });
     }
 
     #[test]
     fn errors_of_a_server_are_reported() {
         let error = |answer: fn(&mut Packet<'_>)| {
-            query_all("home.example.net", &[serve(answer)]).unwrap_err().to_string()
+            query_all("home.example.net", &[serve(answer)], &Steering::default())
+                .unwrap_err()
+                .to_string()
         };
         let start = "dns:home.example.net: ";
         assert_eq!(error(|_| {}), format!("{start}it has no TXT record"));

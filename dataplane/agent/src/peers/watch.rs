@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::{PeerSource, dns, token_in_file};
 use crate::local::{PublicToken, SourceIndex};
+use crate::outer::Steering;
 use crate::poller::Waker;
 
 /// The result of a lookup.
@@ -31,14 +32,19 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Starts lookups at `sources`; `waker` wakes the event loop on each result.
+    /// Starts lookups at `sources`, with DNS queries by the mark and interface of `steering`;
+    /// `waker` wakes the event loop on each result.
     ///
     /// One thread handles all tokens and files. Each name has its own: a DNS query may take long,
     /// and must not delay other lookups.
     ///
     /// # Errors
     /// When a thread cannot be started.
-    pub fn start(sources: Vec<PeerSource>, waker: Arc<Waker>) -> std::io::Result<Self> {
+    pub fn start(
+        sources: Vec<PeerSource>,
+        steering: &Steering,
+        waker: Arc<Waker>,
+    ) -> std::io::Result<Self> {
         let (sender, results) = channel();
         // One pending request is enough: further ones are dropped.
         let (_files, file_requests) = sync_channel(1);
@@ -48,7 +54,7 @@ impl Watcher {
             let peer = (SourceIndex(index), WatchedSource::new(source));
             if by_name {
                 let (request, receiver) = sync_channel(1);
-                spawn(WatchThread::new(vec![peer], &sender, &waker), receiver)?;
+                spawn(WatchThread::new(vec![peer], steering, &sender, &waker), receiver)?;
                 requests.push(Some(request));
             } else {
                 files.push(peer);
@@ -56,7 +62,7 @@ impl Watcher {
             }
         }
         if !files.is_empty() {
-            spawn(WatchThread::new(files, &sender, &waker), file_requests)?;
+            spawn(WatchThread::new(files, steering, &sender, &waker), file_requests)?;
         }
         Ok(Watcher { requests, _files, results })
     }
@@ -81,6 +87,7 @@ fn spawn(mut watch: WatchThread, requests: Receiver<()>) -> std::io::Result<()> 
 
 struct WatchThread {
     peers: Vec<(SourceIndex, WatchedSource)>,
+    steering: Steering,
     results: Sender<LookupResult>,
     waker: Arc<Waker>,
 }
@@ -105,17 +112,19 @@ impl WatchedSource {
 impl WatchThread {
     fn new(
         peers: Vec<(SourceIndex, WatchedSource)>,
+        steering: &Steering,
         results: &Sender<LookupResult>,
         waker: &Arc<Waker>,
     ) -> Self {
-        WatchThread { peers, results: results.clone(), waker: Arc::clone(waker) }
+        let (steering, results) = (steering.clone(), results.clone());
+        WatchThread { peers, steering, results, waker: Arc::clone(waker) }
     }
 
     fn run(&mut self, requests: &Receiver<()>) {
         loop {
             let now = Instant::now();
             for (index, peer) in &mut self.peers {
-                let Some(result) = peer.look_up(now) else { continue };
+                let Some(result) = peer.look_up(now, &self.steering) else { continue };
                 if peer.reported.as_ref() == Some(&result) {
                     continue;
                 }
@@ -144,7 +153,11 @@ impl WatchedSource {
     }
 
     /// The result of a lookup, if one is due.
-    fn look_up(&mut self, now: Instant) -> Option<Result<PublicToken, String>> {
+    fn look_up(
+        &mut self,
+        now: Instant,
+        steering: &Steering,
+    ) -> Option<Result<PublicToken, String>> {
         match &self.source {
             PeerSource::Token(token) => self.reported.is_none().then_some(Ok(*token)),
             PeerSource::File(path) => {
@@ -162,7 +175,7 @@ impl WatchedSource {
                     return None;
                 }
                 self.asked_at = Some(now);
-                let answer = dns::lookup(name);
+                let answer = dns::lookup(name, steering);
                 let keep = answer.as_ref().map_or(DNS_RETRY, |answer| answer.ttl);
                 self.due = Instant::now() + keep.clamp(DNS_RETRY, DNS_KEEP_MAX);
                 Some(answer.map(|answer| answer.token).map_err(|error| error.to_string()))
@@ -212,7 +225,7 @@ mod tests {
         let poller = Poller::new().unwrap();
         let waker = Arc::new(Waker::new(&poller, 1).unwrap());
         let sources = vec![PeerSource::File(path.clone())];
-        let watcher = Watcher::start(sources, Arc::clone(&waker)).unwrap();
+        let watcher = Watcher::start(sources, &Steering::default(), Arc::clone(&waker)).unwrap();
         assert!(wait_for(&watcher, &poller, &waker).result.is_err());
         let (first, second) = (crate::testing::token(1), crate::testing::token(2));
         for token in [first, second] {

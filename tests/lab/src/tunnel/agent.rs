@@ -77,6 +77,13 @@ impl AgentBuilder {
         self
     }
 
+    /// Adds options to its command.
+    #[must_use]
+    pub fn with(mut self, options: &[&str]) -> Self {
+        self.local.extend(options.iter().map(|word| (*word).to_owned()));
+        self
+    }
+
     /// Makes it one that runs by a config file: of its `[agent]`, and of these further sections.
     ///
     /// # Errors
