@@ -1,5 +1,5 @@
 //! An agent whose host sends everything into a tunnel that the agent carries: wg-quick with
-//! `AllowedIPs = 0.0.0.0/0`, as distributed, over wireguard-go.
+//! `AllowedIPs = 0.0.0.0/0`, as distributed, over wireguard-go; and what an agent can tell of NATs.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -26,6 +26,10 @@ fn address(text: &str) -> SocketAddr {
 
 fn lab() -> TunnelLab {
     TunnelLab::builder().pops(1).tick_ms(1000).build().unwrap()
+}
+
+fn texts(status: &Value, name: &str) -> String {
+    status["nat"][name].to_string()
 }
 
 /// Waits for a problem that has `text` in it.
@@ -182,4 +186,59 @@ fn without_the_mark_an_agent_refuses_to_carry_itself() {
     lab.wait_ready(&mut [&mut bound], READY).unwrap();
     client.ping();
     assert_eq!(bound.status().unwrap()["outer"]["device"], "net0");
+}
+
+#[test]
+fn status_tells_what_it_knows_of_nats() {
+    let mut lab = lab();
+    let agent = lab.agent(0).unwrap().serve(address(TARGET));
+    lab.reload().unwrap();
+    let mut agent = agent.start().unwrap();
+    let random = "masquerade random or fully-random";
+    let seen = |agent: &mut Agent, bindings: u64| {
+        let done = |status: &Value| status["nat"]["bindings"].as_u64() >= Some(bindings);
+        agent.wait_until("sees a binding", READY, done).unwrap();
+        agent.status().unwrap()
+    };
+    let status = seen(&mut agent, 1);
+    assert!(texts(&status, "ruled_out").contains(random), "{status}");
+    assert!(texts(&status, "ruled_out").contains("NAT on this host itself"), "{status}");
+
+    let nat = &lab.site(0).nat.namespace;
+    let rule = "flush chain inet strict leaving\n\
+                add rule inet strict leaving oifname \"out\" masquerade fully-random\n";
+    command::run_with_input(nat.command("nft").args(["-f", "-"]), rule).unwrap();
+    agent.kill9();
+    std::fs::remove_file(agent.state_file()).unwrap();
+    agent.start().unwrap();
+    let status = seen(&mut agent, 1);
+    assert!(texts(&status, "not_ruled_out").contains("one binding does not tell"), "{status}");
+    lab.site(0).change_address(2, 3).unwrap();
+    let status = seen(&mut agent, 2);
+    assert_eq!(status["nat"]["port_changes"], 1, "{status}");
+    assert!(texts(&status, "not_ruled_out").contains("the outside port changed"), "{status}");
+    assert!(!texts(&status, "ruled_out").contains(random), "{status}");
+}
+
+#[test]
+fn masquerading_of_the_hosts_own_port_is_named() {
+    let mut lab = lab();
+    let agent = lab.agent(0).unwrap().serve(address(TARGET));
+    lab.reload().unwrap();
+    let host = lab.site(0).host.clone();
+    let nft = |rules: &str| {
+        command::run_with_input(host.command("nft").args(["-f", "-"]), rules).unwrap();
+    };
+    nft("table ip own { chain leaving { type nat hook postrouting priority srcnat;\n\
+         oifname \"net0\" masquerade fully-random; }; }\n");
+    let mut agent = agent.start().unwrap();
+    wait_for_problem(&mut agent, "this host itself translates the agent's");
+    let vip = lab.topology.family.vip();
+    let remedy = format!("ip daddr {} tcp dport {} accept", vip.ip(), vip.port());
+    let status = agent.status().unwrap();
+    assert!(status["problem"].as_str().unwrap().contains(&remedy), "{status}");
+    nft(&format!("insert rule ip own leaving {remedy}\n"));
+    // Started again it takes another port, which the kernel has no entry for.
+    agent.start().unwrap();
+    lab.wait_ready(&mut [&mut agent], READY).unwrap();
 }

@@ -38,6 +38,12 @@ fn human(status: &Value) -> String {
     if let Some(warning) = status["outer"]["route_warning"].as_str() {
         line("warning", warning.to_owned());
     }
+    line("outside ports", list(&status["nat"]["outside_ports"], ", "));
+    for (name, key) in [("ruled out", "ruled_out"), ("not ruled out", "not_ruled_out")] {
+        for text in status["nat"][key].as_array().into_iter().flatten() {
+            line(name, plain(text));
+        }
+    }
     for peer in status["peers"].as_array().into_iter().flatten() {
         let found = if peer["error"].is_null() { &peer["token"] } else { &peer["error"] };
         line("peer", format!("{}: {}", plain(&peer["source"]), plain(found)));
@@ -103,6 +109,12 @@ fn milliseconds(value: &Value, divisor: f64) -> String {
     value.as_f64().map_or("-".to_owned(), |value| format!("{:.1} ms", value / divisor))
 }
 
+/// The items of an array in one line.
+fn list(value: &Value, between: &str) -> String {
+    let items: Vec<_> = value.as_array().into_iter().flatten().map(plain).collect();
+    if items.is_empty() { "-".to_owned() } else { items.join(between) }
+}
+
 fn plain(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
@@ -123,6 +135,7 @@ mod tests {
             "keepalive_loss": 0.25, "peers": [{"source": "dns:a", "token": null, "error": "gone"}],
             "counters": {"resets": 0, "handshakes": 1},
             "outer": {"route_warning": "a route", "device": "wg0"},
+            "nat": {"outside_ports": [7, 9], "ruled_out": ["this"], "not_ruled_out": ["that"]},
         }));
         for line in [
             "state          ready\n",
@@ -134,6 +147,9 @@ mod tests {
             "handshakes     1\n",
             "warning        a route\n",
             "device         wg0\n",
+            "outside ports  7, 9\n",
+            "ruled out      this\n",
+            "not ruled out  that\n",
         ] {
             assert!(text.contains(line), "{text}");
         }

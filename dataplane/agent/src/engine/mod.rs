@@ -7,6 +7,7 @@
 mod error;
 mod flow;
 mod log_limit;
+mod nat;
 mod signals;
 mod status;
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub use self::error::RunError;
 use self::error::system;
 use self::flow::Flow;
 use self::log_limit::{LogLimiter, SendWarnings};
+use self::nat::NatView;
 use crate::control::Control;
 use crate::local::{LOCAL_KEYS_END, LocalSide, PublicToken};
 use crate::outer::{Carried, Firewall, SEGMENT_LEN_MAX, Steering, UplinkConfig, capability};
@@ -95,6 +97,7 @@ struct Engine<L> {
     leaks: u64,
     leak_log: LogLimiter,
     warnings: SendWarnings,
+    nat: NatView,
 }
 
 impl<L: LocalSide> Engine<L> {
@@ -138,6 +141,7 @@ impl<L: LocalSide> Engine<L> {
             leaks: 0,
             leak_log: LogLimiter::default(),
             warnings: SendWarnings::default(),
+            nat: NatView::default(),
         };
         // A permanent error stops the agent here; a missing network does not.
         match engine.flow.open_uplink(&engine.poller) {
@@ -241,12 +245,23 @@ impl<L: LocalSide> Engine<L> {
         }
         self.next_second = now.plus_millis(SECOND_MS);
         self.flow.follow_route(&self.poller);
+        self.observe_nat();
         self.log_state();
         for text in self.warnings.due(now, &self.flow.counts().sender) {
             tracing::warn!("{text}");
         }
         if let Some(saved) = self.flow.agent.saved() {
             self.state.save(saved);
+        }
+    }
+
+    /// Records which address and port the POPs see.
+    fn observe_nat(&mut self) {
+        let status = self.flow.agent.status(self.flow.now);
+        if let (FlowState::Ready, Some(uplink), Some(public)) =
+            (status.state, &self.flow.uplink, status.public)
+        {
+            self.nat.observe(uplink.local(), public, status.counters.handshakes);
         }
     }
 
@@ -286,7 +301,10 @@ impl<L: LocalSide> Engine<L> {
         }
         self.logged = Some((state, problem));
         match problem {
-            Some(problem) => tracing::warn!(%state, "{problem}"),
+            Some(problem) => {
+                let host = self.host_problem(problem);
+                tracing::warn!(%state, "{}", host.unwrap_or_else(|| problem.to_string()));
+            }
             None => {
                 let public = status.public.map(|address| address.to_string());
                 tracing::info!(%state, public, pop = status.pop);

@@ -2,9 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Engine, PeerState};
+use super::{Engine, PeerState, nat};
 use crate::local::LocalSide;
-use crate::outer::UplinkCounts;
+use crate::outer::conntrack::HostNat;
+use crate::outer::{FlowEndpoints, UplinkCounts};
 use anyrelay_core::tunnel::agent::FlowProblem;
 
 impl<L: LocalSide> Engine<L> {
@@ -34,6 +35,7 @@ impl<L: LocalSide> Engine<L> {
             "keepalive_loss": loss(sent, answered),
             "numbers_rewritten": status.numbers_rewritten,
             "peers": self.peers.iter().map(peer).collect::<Vec<_>>(),
+            "nat": self.nat.status(self.host_nat().as_ref()),
             "counters": counters,
             "outer": self.outer(),
             "local_side": self.local.status(now),
@@ -46,8 +48,25 @@ impl<L: LocalSide> Engine<L> {
             None => Some(self.flow.no_uplink.clone().unwrap_or_else(|| {
                 format!("this host has no way to the VIP {}", self.flow.watch.config.vip)
             })),
-            Some(_) => beyond.map(|problem| problem.to_string()),
+            Some(_) => {
+                let problem = beyond?;
+                self.host_problem(problem).or_else(|| Some(problem.to_string()))
+            }
         }
+    }
+
+    /// The problem of this host that explains the one beyond it.
+    pub(super) fn host_problem(&self, beyond: FlowProblem) -> Option<String> {
+        let (uplink, vip) = (self.flow.uplink.as_ref()?, self.flow.watch.config.vip);
+        match beyond {
+            FlowProblem::NoHandshake => nat::host_problem(uplink.local(), vip, &self.host_nat()?),
+            _ => None,
+        }
+    }
+
+    fn host_nat(&self) -> Option<HostNat> {
+        let (local, vip) = (self.flow.uplink.as_ref()?.local(), self.flow.watch.config.vip);
+        Some(HostNat::of(&FlowEndpoints { local, vip }))
     }
 
     fn outer(&self) -> Value {

@@ -8,6 +8,7 @@
 //! This takes CAP_NET_RAW and CAP_NET_ADMIN alone: [`capability::check`] names a missing one.
 
 pub mod capability;
+pub mod conntrack;
 pub mod counts;
 pub mod deferred;
 pub mod errors;
