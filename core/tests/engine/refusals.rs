@@ -254,10 +254,10 @@ fn damaged_rsts_are_not_believed() {
 #[test]
 fn a_flood_of_syns_from_one_network_makes_no_other_forgotten() {
     let mut world = World::of(&config().limit("remembered_syns", 1200));
-    let other = ((CLIENT.0 & 0xffff_ff00) ^ 0x100 | 9, 5000);
+    let other = (((CLIENT.0 & 0xffff_ff00) ^ 0x100) | 9, 5000);
     world.forwarded(WAN, &Tcp::new(other, WEB, SYN).numbers(1000, 0));
     for number in 0..20_000u32 {
-        let client = (CLIENT.0 & 0xffff_ff00 | number % 250, 2000 + (number / 250) as u16);
+        let client = ((CLIENT.0 & 0xffff_ff00) | (number % 250), 2000 + (number / 250) as u16);
         world.forwarded(WAN, &Tcp::new(client, WEB, SYN).numbers(number, 0));
         if number % 100 == 0 {
             world.later(100);
