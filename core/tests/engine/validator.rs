@@ -393,13 +393,8 @@ fn check_error(out: PortIndex, input: &Datagram<'_>, output: &Datagram<'_>) -> C
     require(long(quote, 16) == output.src, "not from the endpoint's own peer")?;
     let held = from[8] == 0x45 && checksum(&[&from[8..28]]) == 0;
     require(!held || checksum(&[&quote[..20]]) == 0, "wrong checksum in the quote")?;
-    let about = if out == LAN { output.src } else { input.dst };
-    let floor = match () {
-        () if out == LAN && in_pool(about) => 1280,
-        // The POP may have put timestamps into the client's segment.
-        () if out == WAN && in_pool(about) => 1280 - 12,
-        () => 552,
-    };
-    let announces = to[..2] == [3, 4];
-    require(!announces || word(to, 6) >= floor, "an MTU below the floor")
+    // The POP may have put timestamps into the client's segment.
+    let pool = if out == LAN { (output.src, 1280) } else { (input.dst, 1280 - 12) };
+    let floor = if in_pool(pool.0) { pool.1 } else { 552 };
+    require(to[..2] != [3, 4] || word(to, 6) >= floor, "an MTU below the floor")
 }

@@ -1,5 +1,5 @@
-//! A client whose egress endpoint is in TIME_WAIT at the target, left by another client: how long it
-//! takes to connect, beside what docs/limits.md says.
+//! A client whose egress endpoint is in TIME_WAIT at the target, left by another client: how long
+//! it takes to connect, beside what docs/limits.md says.
 //!
 //! It depends on the two clients' tags, and on whether the old client answers the target, which
 //! answers a SYN that is too old with an ACK of the old connection.
