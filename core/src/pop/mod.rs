@@ -121,8 +121,8 @@ impl Pop {
         relay::refusals::hinted::<F, O>(&mut egress, &mut limits, relay, hint);
     }
 
-    /// Does what is due without a frame: queries for neighbours, and expiry of what the memo holds. One worker
-    /// of a POP calls it, about every 100 ms.
+    /// Does what is due without a frame: queries for neighbours, and expiry of what the memo holds.
+    /// One worker of a POP calls it, about every 100 ms.
     pub fn poll<F: Frame, O: Output<F>>(&mut self, now: Now, out: &mut O) {
         let now = now.instant;
         self.soft.memo.expire(now);

@@ -1,8 +1,8 @@
 //! Hints: what a POP tells its peers of targets' refusals (`docs/protocol.md`, section 18).
 //!
 //! Where clients and targets are in different regions, a target's RST reaches another POP than its
-//! client's segments do. A hint makes the RST known where they are. Nothing depends on hints: a lost
-//! one costs the client a wait, and one that is not accepted is as if it were lost.
+//! client's segments do. A hint makes the RST known where they are. Nothing depends on hints: a
+//! lost one costs the client a wait, and one that is not accepted is as if it were lost.
 
 use arrayvec::ArrayVec;
 
