@@ -4,7 +4,7 @@
 use anyrelay_core::frame::ChecksumVerdict;
 use anyrelay_core::net::PortIndex;
 use anyrelay_core::snapshot::Destination;
-use anyrelay_kit::frames::{internet_checksum, word};
+use anyrelay_kit::frames::{check_mirrored, internet_checksum, is_fragment, word};
 use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice, TcpHeaderSlice};
 
 use super::cases::Case;
@@ -34,6 +34,13 @@ pub fn is_later_fragment(frame: &[u8]) -> bool {
         4 => word(frame, at + 6) & 0x1fff != 0,
         _ => frame[at + 6] == 44 && word(frame, at + 42) >> 3 != 0,
     }
+}
+
+/// Whether `frame` answers `input`, a fragment of an echo request, with a fragment of the reply.
+pub fn mirrors(input: &[u8], frame: &[u8]) -> bool {
+    let (Some(from), Some(to)) = (l3(input), l3(frame)) else { return false };
+    let (from, to) = (&input[from..], &frame[to..]);
+    is_fragment(from) && is_fragment(to) && check_mirrored(from, to).is_ok()
 }
 
 /// A datagram, as far as the rules ask.
