@@ -22,8 +22,10 @@ pub trait Output<F: Frame> {
     /// none.
     fn allocate(&mut self) -> Option<F>;
 
-    /// Takes a refusal that other POPs are to be told of.
-    fn hint(&mut self, _hint: Hint) {}
+    /// Takes a refusal that other POPs are to be told of; false when there is no room for it.
+    fn hint(&mut self, _hint: Hint) -> bool {
+        false
+    }
 
     /// Receives each step of the reasoning about the current frame.
     fn explain(&mut self, _note: Note<'_>) {}

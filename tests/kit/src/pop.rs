@@ -229,8 +229,9 @@ impl Recorder {
 impl<F: FromBytes> Output<F> for Recorder {
     const EXPLAINS: bool = true;
 
-    fn hint(&mut self, hint: Hint) {
+    fn hint(&mut self, hint: Hint) -> bool {
         self.hints.push(hint);
+        true
     }
 
     fn transmit(&mut self, port: PortIndex, frame: F) {

@@ -29,6 +29,24 @@ impl Answer<'static> {
     }
 }
 
+impl Answer<'_> {
+    /// Makes the datagram at `l3` of `frame` the answer with `headers`; `frame` ends where it ends.
+    /// False when there is no room.
+    pub(super) fn write<F: Frame>(&self, headers: &Headers, frame: &mut F, l3: usize) -> bool {
+        let Answer { options, payload, .. } = *self;
+        let payload_at = headers.len() + options.len();
+        if !resize(frame, l3 + payload_at + payload.len()) {
+            return false;
+        }
+        let datagram = frame.bytes_mut().get_mut(l3..).unwrap_or_default();
+        if let Some(place) = datagram.get_mut(payload_at..) {
+            place.copy_from_slice(payload);
+        }
+        headers.write(datagram, options, checksum::sum(0, payload));
+        true
+    }
+}
+
 /// Answers a segment, as the verdict on it.
 pub(in crate::pop) fn answer<F: Frame, O: Output<F>>(
     egress: &mut Egress<'_, O>,
@@ -52,18 +70,11 @@ pub(in crate::pop) fn answer_beside<F: Frame, O: Output<F>>(
     answer: &Answer<'_>,
     kind: ReplyKind,
 ) -> bool {
-    let Answer { seq, ack, flags, options, payload } = *answer;
     let l3 = packet.segment.l3;
-    let headers = Headers::answer(packet, seq, ack, flags);
-    let payload_at = headers.len() + options.len();
-    if !resize(&mut frame, l3 + payload_at + payload.len()) {
+    let headers = Headers::answer(packet, answer.seq, answer.ack, answer.flags);
+    if !answer.write(&headers, &mut frame, l3) {
         return false;
     }
-    let datagram = frame.bytes_mut().get_mut(l3..).unwrap_or_default();
-    if let Some(place) = datagram.get_mut(payload_at..) {
-        place.copy_from_slice(payload);
-    }
-    headers.write(datagram, options, checksum::sum(0, payload));
     reply::send_back(egress, packet.from, frame, l3, kind, ethertype(packet.segment.ip.family()))
 }
 

@@ -9,7 +9,6 @@ use super::headers::Headers;
 use crate::frame::Frame;
 use crate::net::{Family, IpEndpoint, ServiceSlot, Towards};
 use crate::verdict::{DropReason, ReplyKind};
-use crate::wire::checksum;
 use crate::wire::ipv4::ORIGINATED_TTL;
 
 /// Sends a segment of the service in `slot` from its VIP `src` to the client `dst`. What keeps it
@@ -35,23 +34,16 @@ fn send<F: Frame, O: Output<F>>(
     (src, dst): (IpEndpoint, IpEndpoint),
     answer: &Answer<'_>,
 ) -> Result<(), DropReason> {
-    let Answer { seq, ack, flags, options, payload } = *answer;
+    let Answer { seq, ack, flags, .. } = *answer;
     let family = Family::of(dst.ip());
     let (src, dst) = (src.into(), dst.into());
     let headers = Headers { src, dst, seq, ack, flags, ttl: ORIGINATED_TTL, tos: 0 };
     let hop = egress.next_hop::<F>(limits, Towards::Clients, headers.dst.ip())?;
     let link = egress.arrival.soft.links.link(hop.port).ok_or(DropReason::NoRoute)?;
     let mut frame: F = egress.out.allocate().ok_or(DropReason::NoBuffer)?;
-    let payload_at = headers.len() + options.len();
-    if !frame.append(payload_at + payload.len()) {
-        return Err(DropReason::NoRoom);
-    }
-    let datagram = frame.bytes_mut();
-    if let Some(place) = datagram.get_mut(payload_at..) {
-        place.copy_from_slice(payload);
-    }
-    headers.write(datagram, options, checksum::sum(0, payload));
-    if !add_ethernet(&mut frame, 0, hop.mac, link, ethertype(family)) {
+    if !answer.write(&headers, &mut frame, 0)
+        || !add_ethernet(&mut frame, 0, hop.mac, link, ethertype(family))
+    {
         return Err(DropReason::NoRoom);
     }
     pad(&mut frame);

@@ -116,12 +116,11 @@ fn wait<F: Frame, O: Output<F>>(
         && arrival.snapshot.config.hints.is_some()
         && let IpEndpoint::V4(vip) = relay.vip
     {
-        match limits.admit_hint() {
-            true => {
-                egress.counters.hints.sent.add(1);
-                egress.out.hint(Hint { vip, egress: endpoint, target, rst });
-            }
-            false => egress.counters.hints.withheld.add(1),
+        let hint = Hint { vip, egress: endpoint, target, rst };
+        let hints = &egress.counters.hints;
+        match limits.admit_hint() && egress.out.hint(hint) {
+            true => hints.sent.add(1),
+            false => hints.withheld.add(1),
         }
     }
     egress.absorb(AbsorbKind::PendingRst, frame);

@@ -160,7 +160,7 @@ impl EndpointMemo {
         (self.syns.used(), self.rsts.used())
     }
 
-    /// Frees the slots of what is too old.
+    /// Frees slots of what is too old, some thousands in each call.
     pub fn expire(&self, now: Instant) {
         self.syns.expire(now.as_millis());
         self.rsts.expire(now.as_millis());

@@ -13,6 +13,9 @@ use super::atomic::{AtomicU32, AtomicU64, Ordering};
 /// Slots that a key may be in.
 pub const WAYS: usize = 4;
 
+/// Slots that one sweep looks at.
+pub const SWEEP: u32 = 4096;
+
 /// Nothing is in the slot.
 const FREE: u64 = 0;
 /// A worker changes the slot.
@@ -24,6 +27,8 @@ pub struct Slots {
     slots: Box<[Slot]>,
     // How many slots are in use, so that an empty table costs one load. Never less than there are.
     used: AtomicU32,
+    // Where the next sweep begins.
+    swept: AtomicU32,
 }
 
 #[derive(Debug, Default)]
@@ -37,7 +42,7 @@ impl Slots {
     /// So many free slots, at least one.
     pub fn new(slots: usize) -> Self {
         let slots = (0..slots.max(1)).map(|_| Slot::default()).collect();
-        Slots { slots, used: AtomicU32::new(0) }
+        Slots { slots, used: AtomicU32::new(0), swept: AtomicU32::new(0) }
     }
 
     /// Keeps `words` under `key`, which is above 1, until after `expires_ms`. The oldest of the
@@ -110,12 +115,15 @@ impl Slots {
         None
     }
 
-    /// Frees the slots of what is too old.
+    /// Frees slots of what is too old: of the next [`SWEEP`] slots, so that a large table does not
+    /// hold up the worker that sweeps it.
     pub fn expire(&self, now_ms: u64) {
         if self.is_empty() {
             return;
         }
-        for slot in &self.slots {
+        let first = self.swept.fetch_add(SWEEP, Ordering::Relaxed) as usize % self.slots.len();
+        let count = self.slots.len().min(SWEEP as usize);
+        for slot in self.slots.iter().cycle().skip(first).take(count) {
             let key = slot.key.load(Ordering::Relaxed);
             if key > LOCKED && slot.is_over(now_ms) && slot.lock(key) {
                 self.unlock(slot, key, slot.is_over(now_ms));

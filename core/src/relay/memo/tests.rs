@@ -118,3 +118,21 @@ fn it_is_bounded_and_the_newest_stay() {
     assert!(memo.len().0 <= 8);
     assert_eq!(memo.refused(NOW, place(999), acknowledging(999)), Some(CLIENT));
 }
+
+#[test]
+fn a_large_table_is_swept_in_parts() {
+    let parts = 3;
+    let memo = EndpointMemo::new(parts * slots::SWEEP as usize, 4);
+    for number in 0..6000u16 {
+        memo.remember_syn(NOW, place(number), Syn { client: CLIENT, end: SeqNum(1) });
+    }
+    let later = NOW.plus_millis(LIFETIME_MS + 1);
+    let mut before = memo.len().0;
+    for _ in 0..parts {
+        memo.expire(later);
+        let after = memo.len().0;
+        assert!(after < before, "{before} before, {after} after");
+        before = after;
+    }
+    assert_eq!(before, 0);
+}

@@ -181,10 +181,8 @@ impl Output<PopFrame> for WorkerEgress {
         }
     }
 
-    fn hint(&mut self, hint: Hint) {
-        if self.hints.push(hint).is_err() {
-            self.counters.hints.withheld.add(1);
-        }
+    fn hint(&mut self, hint: Hint) -> bool {
+        self.hints.push(hint).is_ok()
     }
 
     #[inline]
