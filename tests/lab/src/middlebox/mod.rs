@@ -2,8 +2,8 @@
 //! to TCP segments what networks and middleboxes do, from a seed.
 //!
 //! ```text
-//! from A -- timestamps -- ISN rewriting -- damage -- loss -- duplication -- holding back --
-//! cutting -- to B, and so back, but without the first and the last
+//! from A -- timestamps -- ISN rewriting -- damage -- loss -- duplication -- delay and holding
+//! back -- cutting -- to B, and so back, but without the first and the last
 //! ```
 //!
 //! What it promises: what is not TCP (ARP, neighbour discovery, ICMP) passes as it is; the same
@@ -45,6 +45,8 @@ pub struct Trouble {
     pub loss: f64,
     /// Share that is sent twice.
     pub duplicate: f64,
+    /// How long each is on its way, in order.
+    pub delay: Duration,
     /// Share in which one bit beyond the Ethernet header is turned over.
     pub corrupt: f64,
     /// Share that is held back for a random time, so that later ones overtake it.
@@ -66,6 +68,7 @@ impl Trouble {
         seed: 1,
         loss: 0.0,
         duplicate: 0.0,
+        delay: Duration::ZERO,
         corrupt: 0.0,
         reorder: 0.0,
         hold_max: Duration::from_millis(10),
@@ -92,7 +95,7 @@ pub struct Done {
     pub duplicated: u64,
     /// Damaged.
     pub corrupted: u64,
-    /// Held back.
+    /// Held back, or delayed.
     pub held: u64,
     /// Sent at once because [`HELD_MAX`] were held.
     pub not_held: u64,
@@ -322,17 +325,25 @@ impl<'a> Carrier<'a> {
         }
         if self.chance(from, trouble.duplicate) {
             self.count(DUPLICATED);
-            self.send(to, frame);
+            self.send_after(trouble.delay, to, frame);
         }
-        if !self.chance(from, trouble.reorder) {
+        let mut hold = trouble.delay;
+        if self.chance(from, trouble.reorder) {
+            let micros = trouble.hold_max.as_micros() as u64;
+            hold += Duration::from_micros(self.below(from, micros.max(1)));
+        }
+        self.send_after(hold, to, frame);
+    }
+
+    fn send_after(&mut self, hold: Duration, to: usize, frame: &[u8]) {
+        if hold.is_zero() {
             self.send(to, frame);
         } else if self.held.len() >= HELD_MAX {
             self.count(NOT_HELD);
             self.send(to, frame);
         } else {
             self.count(HELD);
-            let micros = trouble.hold_max.as_micros() as u64;
-            let due = Instant::now() + Duration::from_micros(self.below(from, micros.max(1)));
+            let due = Instant::now() + hold;
             self.number += 1;
             self.held.push(Held { due, number: self.number, to, frame: frame.to_vec() });
         }
