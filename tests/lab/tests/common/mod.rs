@@ -4,6 +4,7 @@
 
 pub mod flaps;
 pub mod restart;
+pub mod rivals;
 pub mod sockets;
 pub mod tunnel;
 pub mod wrap;
