@@ -3,6 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod flaps;
+pub mod refusals;
 pub mod restart;
 pub mod rivals;
 pub mod sockets;
