@@ -3,6 +3,8 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod flaps;
+pub mod forger;
+pub mod live;
 pub mod refusals;
 pub mod restart;
 pub mod rivals;
