@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use anyrelay_kit::config::{self as kit, PopConfig};
 use toml::{Table, Value};
 
-use crate::{LabError, Result, topology};
+use crate::{LabError, Result, hints, topology};
 
 /// Where a POP's metrics and readiness are, inside its own namespace.
 pub const METRICS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9100);
@@ -120,6 +120,8 @@ pub(crate) struct RelayConfig {
     pub device: Device,
     pub layout: Layout,
     pub services: Vec<Service>,
+    /// How many POPs tell each other hints; none if 0.
+    pub hinting: usize,
     pub overlay: Table,
 }
 
@@ -154,7 +156,18 @@ impl RelayConfig {
             }
         };
         config.relays = self.services.iter().map(|service| self.relay(service)).collect();
-        laid_over(&config.other("layout", layout(kind)), &self.overlay)
+        config = config.other("layout", layout(kind));
+        if self.hinting > 0 {
+            config = config.other("hints", self.hints(index));
+        }
+        laid_over(&config, &self.overlay)
+    }
+
+    fn hints(&self, index: usize) -> kit::Table {
+        let others = (0..self.hinting).filter(|other| *other != index);
+        let peers = others.map(|other| hints::peer(index, other).to_string());
+        let table = kit::Table::default().with("listen", hints::listens(index).to_string());
+        table.with("peers", peers.collect::<Vec<_>>())
     }
 
     fn relay(&self, service: &Service) -> kit::Table {
@@ -233,6 +246,7 @@ mod tests {
             device: Device::Pcap,
             layout: Layout::Pipeline,
             services: vec![Service::default()],
+            hinting: 3,
             overlay: "[pop]\ndrain_seconds = 3\n[limits]\nrst_per_second = 7".parse().unwrap(),
         };
         let table: Table = config.text(1, 2).unwrap().parse().unwrap();
@@ -242,6 +256,8 @@ mod tests {
         assert_eq!(table["worker"].as_array().unwrap().len(), 2);
         assert_eq!(table["relay"][0]["vip"].as_str(), Some("203.0.113.10:80"));
         assert_eq!(table["port"][0]["device"].as_str(), Some("net_pcap0,iface=wan,phy_mac=1"));
+        assert_eq!(table["hints"]["listen"].as_str(), Some("10.5.2.2:4791"));
+        assert_eq!(table["hints"]["peers"][1].as_str(), Some("10.5.2.1:4794"));
         assert_eq!(table["port"][1]["gateways"][1].as_str(), Some("2001:db8:4:2::1"));
     }
 }

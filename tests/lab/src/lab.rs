@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Device, Egress, Layout, RelayConfig, Service, haproxy_text};
+use crate::hints::HintNetwork;
 use crate::middlebox::Trouble;
 use crate::pop::{Forwarder, Pop};
 use crate::registry::{self, WorkDir};
@@ -41,6 +42,15 @@ impl Lab {
             overlay: String::new(),
             keys: None,
         }
+    }
+
+    /// The network of hints.
+    ///
+    /// # Errors
+    /// If the lab was built without.
+    pub fn hints(&self) -> Result<&HintNetwork> {
+        let none = || LabError::Unexpected("this lab has no network of hints".into());
+        self.topology.hints.as_ref().ok_or_else(none)
     }
 
     /// Where its files are.
@@ -122,6 +132,13 @@ impl LabBuilder {
     #[must_use]
     pub fn direct(mut self) -> Self {
         self.shape.direct = true;
+        self
+    }
+
+    /// Lets POPs tell each other of refusals, over a network of their own.
+    #[must_use]
+    pub fn hints(mut self) -> Self {
+        self.shape.hints = true;
         self
     }
 
@@ -216,6 +233,7 @@ impl LabBuilder {
             device: self.device,
             layout: self.layout,
             services: self.services.clone(),
+            hinting: if self.shape.hints { self.shape.pops } else { 0 },
             overlay: self.overlay.parse().map_err(|e| LabError::Overlay(format!("{e}")))?,
         };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);

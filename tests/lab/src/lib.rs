@@ -9,6 +9,8 @@
 //! What it promises:
 //! - the route to the VIPs (up) and the routes back (down) move between POPs separately, or are
 //!   sprayed over them packet by packet ([`Routes`]);
+//! - where it is asked for, POPs send each other hints, over a network of their own that loses,
+//!   doubles, damages and delays them on request ([`hints`]);
 //! - nothing it made outlives it: namespaces, processes (by their id) and directories are gone
 //!   after a drop, a panic, SIGINT or SIGTERM; what a run that was killed outright left behind is
 //!   removed by the next one ([`registry`]);
@@ -22,6 +24,7 @@ pub mod config;
 pub mod counters;
 mod error;
 pub mod firewall;
+pub mod hints;
 pub mod http;
 pub mod lab;
 pub mod link;

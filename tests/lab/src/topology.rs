@@ -8,7 +8,8 @@
 //! | target router | `pop1` ..., `target` | 10.2.N.1/24, 198.51.100.1/24 |
 //! | target | `net0` | 198.51.100.10 to .17 /24, default via .1 |
 //!
-//! The VIPs are 203.0.113.0/24. Only the routers forward.
+//! The VIPs are 203.0.113.0/24. Only the routers forward. With [`Shape::hints`] the kernels of POPs
+//! have an address on another network ([`crate::hints`]).
 //!
 //! With IPv6 ([`Shape::ipv6`]) all but the POPs' kernels have both families:
 //!
@@ -26,6 +27,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::hints::HintNetwork;
 use crate::middlebox::{Middlebox, Trouble};
 use crate::routes::{Mover, Movers, Moving, Routes};
 use crate::{Namespace, Result, link};
@@ -76,6 +78,8 @@ pub struct Shape {
     /// A second path between the hosts, to the target's own addresses, that passes no POP: the
     /// control of what POPs do. Not with transparent services, whose answers it would carry.
     pub direct: bool,
+    /// A network between the POPs for their hints.
+    pub hints: bool,
 }
 
 impl Default for Shape {
@@ -89,6 +93,7 @@ impl Default for Shape {
             path_mtu: None,
             boxes: [None; 2],
             direct: false,
+            hints: false,
         }
     }
 }
@@ -108,6 +113,8 @@ pub struct Topology {
     pub target: Arc<Namespace>,
     /// The boxes beside the client and the target, if there are any.
     pub boxes: Vec<Middlebox>,
+    /// The network of hints, if there is one.
+    pub hints: Option<HintNetwork>,
     box_spaces: Vec<Namespace>,
 }
 
@@ -138,6 +145,7 @@ impl Topology {
             target_router: make("router2")?,
             target: make("target")?.into(),
             boxes: Vec::new(),
+            hints: None,
             box_spaces: Vec::new(),
         };
         topology.connect_hosts(id, shape)?;
@@ -150,6 +158,9 @@ impl Topology {
             if shape.kernel_pops {
                 address_kernel_pop(pop, n)?;
             }
+        }
+        if shape.hints {
+            topology.hints = Some(HintNetwork::build(&format!("{id}-hints"), &topology.pops)?);
         }
         if shape.direct {
             topology.connect_directly()?;

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
 use crate::body::{Body, CHUNK, hash_of};
@@ -148,10 +149,26 @@ impl Connection {
     /// # Errors
     /// Those of the connection.
     pub fn open_from(from: SocketAddrV4, to: SocketAddrV4) -> io::Result<Self> {
+        Self::open_from_within(from, to, None)
+    }
+
+    /// As [`Self::open_from`], giving up after `limit`.
+    ///
+    /// # Errors
+    /// Those of the connection; [`io::ErrorKind::TimedOut`] also after `limit`.
+    pub fn open_from_within(
+        from: SocketAddrV4,
+        to: SocketAddrV4,
+        limit: Option<Duration>,
+    ) -> io::Result<Self> {
         let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
         sockopt::set_socket_reuseaddr(&socket, true)?;
+        sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, limit)?;
         rustix::net::bind(&socket, &from)?;
-        rustix::net::connect(&socket, &to)?;
+        rustix::net::connect(&socket, &to).map_err(|errno| match errno {
+            Errno::INPROGRESS => io::ErrorKind::TimedOut.into(),
+            other => io::Error::from(other),
+        })?;
         Self::from_stream(TcpStream::from(socket))
     }
 

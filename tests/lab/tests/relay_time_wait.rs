@@ -8,56 +8,16 @@
 
 mod common;
 
-use std::collections::HashMap;
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddrV4, TcpListener};
 use std::time::{Duration, Instant};
 
-use anyrelay_core::config::Config;
-use anyrelay_core::keys::{KeyFile, Tenants};
-use anyrelay_core::net::Endpoint;
-use anyrelay_core::snapshot::Snapshot;
 use anyrelay_lab::firewall::Firewall;
 use anyrelay_lab::traffic::Connection;
 use anyrelay_lab::{Lab, topology};
 
+use common::rivals::rivals;
 use common::{TARGET, VIP, full};
-
-/// Two ports of the client that share an egress endpoint.
-#[derive(Clone, Copy, Debug)]
-struct Rivals {
-    old: u16,
-    new: u16,
-    /// Whether the tag of `new` is older than that of `old`, as PAWS compares them.
-    is_older: bool,
-}
-
-/// Pairs of ports that share an egress endpoint, each port in one pair.
-fn rivals(lab: &Lab) -> Vec<Rivals> {
-    let text = std::fs::read_to_string(&lab.pops[0].config).unwrap();
-    let config = Config::parse("pop.toml", &text).unwrap();
-    let keys = lab.pops[0].config.parent().unwrap().join(&config.pop.keys);
-    let keys = KeyFile::parse(&std::fs::read_to_string(keys).unwrap()).unwrap();
-    let snapshot = Snapshot::build(&config, &keys, &Tenants::default(), None).unwrap();
-    let relay = snapshot.relays().next().unwrap();
-    let ip = topology::CLIENT.to_bits();
-    let mut holders = HashMap::new();
-    let mut found = Vec::new();
-    for new in 1024..=u16::MAX {
-        let mapping = relay.outward(Endpoint { ip, port: new }.into()).unwrap();
-        let stamp = mapping.tag.unwrap().timestamp();
-        match holders.remove(&mapping.egress) {
-            None => {
-                holders.insert(mapping.egress, (new, stamp));
-            }
-            Some((old, before)) => {
-                let is_older = (stamp.wrapping_sub(before) as i32) < 0;
-                found.push(Rivals { old, new, is_older });
-            }
-        }
-    }
-    found
-}
 
 /// Accepts and closes at once: the target's end is the one in TIME_WAIT.
 fn close_all(lab: &Lab) {

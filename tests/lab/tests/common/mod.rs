@@ -3,7 +3,11 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod flaps;
+pub mod forger;
+pub mod live;
+pub mod refusals;
 pub mod restart;
+pub mod rivals;
 pub mod sockets;
 pub mod tunnel;
 pub mod wrap;
