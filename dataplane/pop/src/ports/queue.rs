@@ -42,9 +42,9 @@ impl RxQueue {
             return 0;
         }
         let mut bytes = 0;
-        for mbuf in self.burst.drain() {
+        for mut mbuf in self.burst.drain() {
             bytes += mbuf.frame_len();
-            if mbuf.is_contiguous() {
+            if mbuf.is_contiguous() || mbuf.make_contiguous() {
                 // Never full: it was empty, and has the capacity of a burst.
                 let _ = frames.try_push(PopFrame::from(mbuf));
             } else {
