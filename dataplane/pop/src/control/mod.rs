@@ -7,6 +7,7 @@
 
 mod clock;
 mod load;
+mod queues;
 mod reload;
 mod signals;
 mod start;
@@ -30,6 +31,7 @@ use crate::hints::HintExchange;
 use crate::metrics::{Sample, Telemetry};
 use crate::ports::{FramePool, PortHandle, PortsError};
 use crate::worker::{Clock, FragmentQueue, WorkerError, WorkerHandle};
+use queues::QueueWatch;
 use reload::Published;
 use signals::Event;
 use watch::DropWatch;
@@ -129,6 +131,7 @@ struct Running {
     /// The end of the drain, once a stop was requested.
     drain_until: Option<Instant>,
     // Dropped in this order, after the workers.
+    queue_watch: QueueWatch,
     ports: Vec<PortHandle>,
     pool: FramePool,
 }
@@ -164,7 +167,11 @@ impl Running {
 
     /// Samples DPDK's counters, and logs warnings for the operator.
     fn observe(&mut self, now: Instant) {
-        self.telemetry.set_sample(sample(&self.ports, &self.pool));
+        let sample = sample(&self.ports, &self.pool);
+        for single in self.queue_watch.due(&sample.ports) {
+            single.log(self.ports.get(single.port).map_or("?", |port| &port.name));
+        }
+        self.telemetry.set_sample(sample);
         self.ask_clock();
         let snapshot = self.published.newest();
         for warning in self.watch.due(now, snapshot, &self.telemetry.counters) {

@@ -10,7 +10,10 @@ mod fragments;
 mod frame;
 mod queue;
 
-use anyrelay_core::config::Config;
+use std::sync::Arc;
+
+use anyrelay_core::config::{Config, PortConfig};
+use anyrelay_core::counters::Counter;
 use anyrelay_core::net::PortIndex;
 use anyrelay_core::problem::{Problem, Problems};
 use anyrelay_core::wire::MacAddr;
@@ -122,8 +125,10 @@ pub struct PortHandle {
 }
 
 /// A sample of a port's counters and its link.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PortSample {
+    /// Frames received by each RX queue.
+    received: Vec<Arc<Counter>>,
     /// Whether the link is up.
     pub link_up: bool,
     /// Frames that the port dropped because no worker received them in time.
@@ -139,6 +144,8 @@ pub struct PortSample {
 impl PortHandle {
     /// The port's counters and link; zeros and a link that is down if the driver fails.
     pub fn sample(&self) -> PortSample {
+    /// Frames received by each RX queue.
+    pub rx_queues: Vec<u64>,
         let stats = self.port.stats().unwrap_or_default();
         PortSample {
             link_up: self.is_up(),
@@ -151,7 +158,21 @@ impl PortHandle {
 
     /// Whether the link is up.
     pub fn is_up(&self) -> bool {
+            rx_queues: self.received.iter().map(|frames| frames.get()).collect(),
         self.port.link().is_ok_and(|link| link.up)
+    }
+
+    /// Why frames may not be spread over the port's RX queues.
+    pub fn spreading_doubt(&self) -> Option<String> {
+        let queues = self.received.len();
+        (queues > 1 && self.port.capabilities().rss_set.is_empty()).then(|| {
+            format!(
+                "its driver {} has no RSS, so its {queues} queues have what the device puts there, \
+                 perhaps all in one: compare anyrelay_port_rx_queue_packets_total, and set \
+                 port.queues = 1 if so",
+                self.port.driver()
+            )
+        })
     }
 
     /// The port's setup, for the log.
@@ -227,7 +248,7 @@ impl OpenedPorts {
     fn open_port(
         &mut self,
         index: PortIndex,
-        config: &anyrelay_core::config::PortConfig,
+        config: &PortConfig,
         device: &Device,
         tx_rings: u16,
     ) -> Result<(), PortError> {
@@ -248,9 +269,12 @@ impl OpenedPorts {
         };
         let mac = set_mac(&port, config.mac)?;
         let ring_buffers = ring_buffers(device, port.capabilities(), &settings);
-        self.rx.push(rx.into_iter().map(|queue| RxQueue::new(index, queue)).collect());
+        let rx: Vec<_> = rx.into_iter().map(|queue| RxQueue::new(index, queue)).collect();
+        let received = rx.iter().map(RxQueue::received).collect();
+        self.rx.push(rx);
         self.tx.push(tx.into_iter().map(|queue| TxRing::new(index, queue)).collect());
-        self.ports.push(PortHandle { name: config.name.clone(), mac, port, ring_buffers });
+        let name = config.name.clone();
+        self.ports.push(PortHandle { name, mac, port, ring_buffers, received });
         Ok(())
     }
 }
