@@ -53,8 +53,8 @@ pub struct PortSettings {
     /// Whether to spread frames over the RX queues by a hash of addresses and TCP ports, where the
     /// driver can. [`crate::Capabilities::rss_set`] has the result.
     pub rss: bool,
-    /// Whether the port is to check TCP checksums, where the driver can.
-    /// [`crate::Capabilities::rx_offloads_set`] has the result.
+    /// Whether the port is to check TCP checksums, where the driver can, and hands over only frames
+    /// with a checksum. [`crate::Capabilities::rx_offloads_set`] has the result.
     pub rx_checksum: bool,
     /// Whether to receive frames for other Ethernet addresses too, where the driver can.
     pub promiscuous: bool,

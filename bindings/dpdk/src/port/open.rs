@@ -35,10 +35,10 @@ const OVERHEAD_MAX: u32 = 64;
     let mut inner = Inner {
         id,
         name: device.name().to_owned(),
-        driver,
+        driver: driver.clone(),
         started: AtomicBool::new(false),
         rx_queues: config.rx_queues,
-        capabilities: capabilities(&info, config),
+        capabilities: capabilities(&info, &driver, config),
         _pools: config.pools.clone(),
         eal: eal.clone(),
     };
@@ -146,8 +146,16 @@ fn device_info(id: u16) -> Result<dpdk_sys::rte_eth_dev_info, Errno> {
 }
 
 /// The driver's capabilities, and those that this configuration uses.
-fn capabilities(info: &dpdk_sys::rte_eth_dev_info, config: &PortSettings) -> Capabilities {
-    let wanted = if config.rx_checksum { dpdk_sys::DPDK_RX_OFFLOAD_TCP_CKSUM } else { 0 };
+fn capabilities(
+    info: &dpdk_sys::rte_eth_dev_info,
+    driver: &str,
+    config: &PortSettings,
+) -> Capabilities {
+    let wanted = if config.rx_checksum && !leaves_checksums_out(driver) {
+        dpdk_sys::DPDK_RX_OFFLOAD_TCP_CKSUM
+    } else {
+        0
+    };
     let rss_offered = RssTypes::from_bits(info.flow_type_rss_offloads);
     let rss_set = if config.rss && config.rx_queues > 1 {
         rss_offered.intersection(RssTypes::WANTED)
@@ -170,7 +178,14 @@ fn capabilities(info: &dpdk_sys::rte_eth_dev_info, config: &PortSettings) -> Cap
     }
 }
 
-/// The largest MTU: the driver's, or its longest frame less the overhead.
+/// Whether a driver that checks checksums also hands over frames without one. With virtio the
+/// offload means that the host may leave checksums of its own frames unfinished
+/// (`VIRTIO_NET_F_GUEST_CSUM`), and a frame that is sent on would stay so.
+fn leaves_checksums_out(driver: &str) -> bool {
+    driver.starts_with("net_virtio")
+}
+
+/// The largest MTU: the driver's, or what fits into its longest frame.
 fn max_mtu(info: &dpdk_sys::rte_eth_dev_info) -> u16 {
     let by_frame = info.max_rx_pktlen.saturating_sub(overhead(info));
     info.max_mtu.min(u16::try_from(by_frame).unwrap_or(u16::MAX))
