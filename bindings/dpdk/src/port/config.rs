@@ -58,13 +58,16 @@ pub struct PortSettings {
     pub rx_checksum: bool,
     /// Whether to receive frames for other Ethernet addresses too, where the driver can.
     pub promiscuous: bool,
+    /// The Ethernet groups to receive, such as those of IPv6 neighbour discovery, where the driver
+    /// filters groups. [`crate::Capabilities::multicast`] has the result.
+    pub groups: Vec<[u8; 6]>,
     /// The pools of received frames: one for all RX queues, or one for each.
     pub pools: Vec<Mempool>,
 }
 
 impl PortSettings {
     /// One queue each way, 1024 descriptors, MTU 1500, all checks and hashes that the driver
-    /// offers, and one pool for all RX queues.
+    /// offers, no groups, and one pool for all RX queues.
     pub fn new(pool: Mempool) -> PortSettings {
         PortSettings {
             rx_queues: 1,
@@ -75,6 +78,7 @@ impl PortSettings {
             rss: true,
             rx_checksum: true,
             promiscuous: false,
+            groups: Vec::new(),
             pools: vec![pool],
         }
     }

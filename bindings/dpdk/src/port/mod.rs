@@ -5,6 +5,7 @@
 mod capabilities;
 mod config;
 mod error;
+mod multicast;
 mod open;
 mod queue;
 mod stats;
@@ -20,6 +21,7 @@ pub use config::{Device, DeviceError, PortSettings};
 pub use error::PortError;
 pub use queue::{RxQueue, TxQueue};
 pub use stats::PortStats;
+pub use multicast::Multicast;
 
 use crate::eal::Eal;
 use crate::errno::Errno;
@@ -188,6 +190,7 @@ impl Drop for Inner {
             let mut info: dpdk_sys::rte_eth_dev_info = std::mem::zeroed();
             dpdk_sys::rte_eth_dev_info_get(self.id, &mut info);
             info.device
+            self.forget_groups();
         };
         // SAFETY: stopped above; nothing uses the port number after this. The device is unplugged
         // only when it has no other port.

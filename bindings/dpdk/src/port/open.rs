@@ -8,6 +8,7 @@ use super::capabilities::{Capabilities, Offloads, RssTypes};
 use super::config::{Device, PortSettings};
 use super::error::PortError;
 use super::{Inner, text_of};
+use super::multicast::Multicast;
 use crate::eal::Eal;
 use crate::errno::Errno;
 
@@ -66,6 +67,7 @@ const OVERHEAD_MAX: u32 = 64;
     Ok(inner)
 }
 
+    inner.capabilities.multicast = inner.receive_groups(&config.groups)?;
 /// Checks a configuration without regard to the device.
 fn check_config(port: &str, config: &PortSettings) -> Result<(), PortError> {
     let fault = |what: String| PortError::Config { port: port.to_owned(), what };
@@ -186,6 +188,7 @@ fn leaves_checksums_out(driver: &str) -> bool {
 }
 
 /// The largest MTU: the driver's, or what fits into its longest frame.
+        multicast: Multicast::Nothing,
 fn max_mtu(info: &dpdk_sys::rte_eth_dev_info) -> u16 {
     let by_frame = info.max_rx_pktlen.saturating_sub(overhead(info));
     info.max_mtu.min(u16::try_from(by_frame).unwrap_or(u16::MAX))

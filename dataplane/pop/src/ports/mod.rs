@@ -16,7 +16,7 @@ use anyrelay_core::config::{Config, PortConfig};
 use anyrelay_core::counters::Counter;
 use anyrelay_core::net::PortIndex;
 use anyrelay_core::problem::{Problem, Problems};
-use anyrelay_core::wire::MacAddr;
+use anyrelay_core::wire::{MacAddr, nd};
 use dpdk::{
     BURST_CAPACITY, Capabilities, Device, DeviceError, Eal, EalError, IpFragTableError, Mempool,
     MempoolConfig, MempoolError, PortError, ThreadError, ThreadGuard, data_room_for_mtu,
@@ -179,7 +179,8 @@ impl PortHandle {
     pub fn describe(&self) -> String {
         let capabilities = self.port.capabilities();
         format!(
-            "driver {}, mac {}, rx descriptors {}, tx descriptors {}, rss {:?}, rx offloads {:?}",
+            "driver {}, mac {}, rx descriptors {}, tx descriptors {}, rss {:?}, rx offloads {:?}, \
+             multicast {:?}",
             self.port.driver(),
             self.mac,
             capabilities.rx_descriptors,
@@ -196,6 +197,7 @@ pub struct OpenedPorts {
     /// The pool of frames.
     pub pool: FramePool,
     /// The ports, in the order of the config.
+            capabilities.multicast,
     pub ports: Vec<PortHandle>,
     /// Each port's RX queues, in order.
     pub rx: Vec<Vec<RxQueue>>,
@@ -267,6 +269,7 @@ impl OpenedPorts {
             }
             other => other?,
         };
+        settings.groups = groups(config);
         let mac = set_mac(&port, config.mac)?;
         let ring_buffers = ring_buffers(device, port.capabilities(), &settings);
         let rx: Vec<_> = rx.into_iter().map(|queue| RxQueue::new(index, queue)).collect();
@@ -290,6 +293,19 @@ fn ring_buffers(device: &Device, has: &Capabilities, settings: &dpdk::PortSettin
 }
 
 /// Sets the configured address. A driver that cannot set one does not filter by it either, so the
+/// The groups that a port's IPv6 addresses are in: neighbours solicit each by the group of its
+/// solicited-node address, and tell all nodes of changes (RFC 4861, sections 7.2.1 and 7.2.6).
+fn groups(config: &PortConfig) -> Vec<[u8; 6]> {
+    let mut groups: Vec<u128> =
+        config.nets::<u128>().map(|net| nd::solicited_node(net.address)).collect();
+    if !groups.is_empty() {
+        groups.push(nd::ALL_NODES);
+    }
+    groups.sort_unstable();
+    groups.dedup();
+    groups.into_iter().map(|group| nd::group_mac(group).octets()).collect()
+}
+
 /// POP uses the address nevertheless.
 fn set_mac(port: &dpdk::Port, wanted: Option<MacAddr>) -> Result<MacAddr, PortError> {
     let Some(mac) = wanted else { return port.mac().map(MacAddr::new) };
