@@ -17,6 +17,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_thread_(un)?register",
     "rte_socket_id",
     "rte_dev_(probe|remove)",
+    "rte_dev_event_callback_(un)?register",
     "rte_pktmbuf_(pool_create|free_bulk)",
     "rte_mempool_(free|avail_count)",
     "rte_eth_dev_(configure|start|stop|close|info_get|socket_id|get_port_by_name)",
@@ -43,6 +44,7 @@ const VALUES: &[&str] = &[
     "RTE_MAX_ETHPORTS",
     "RTE_ETH_MQ_RX_.*",
     "RTE_ETH_LINK_UP",
+    "RTE_DEV_EVENT_REMOVE",
 ];
 
 /// Packed structs inside aligned ones, which Rust cannot express; nothing reads them.

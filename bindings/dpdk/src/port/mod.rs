@@ -7,7 +7,9 @@ mod config;
 mod error;
 mod multicast;
 mod open;
+mod pci;
 mod queue;
+mod removal;
 mod stats;
 
 use std::ffi::CStr;
@@ -19,9 +21,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub use capabilities::{Capabilities, LinkStatus, Offloads, RssTypes};
 pub use config::{Device, DeviceError, PortSettings};
 pub use error::PortError;
+pub use multicast::Multicast;
 pub use queue::{RxQueue, TxQueue};
 pub use stats::PortStats;
-pub use multicast::Multicast;
+
+use removal::Removal;
 
 use crate::eal::Eal;
 use crate::errno::Errno;
@@ -42,6 +46,8 @@ pub(crate) struct Inner {
     started: AtomicBool,
     rx_queues: u16,
     capabilities: Capabilities,
+    /// A PCI device's.
+    removal: Option<Removal>,
     /// Kept for the frames that the port's rings hold.
     _pools: Vec<Mempool>,
     eal: Eal,
@@ -83,6 +89,12 @@ impl Port {
     /// The port's capabilities, and those in use.
     pub fn capabilities(&self) -> &Capabilities {
         &self.inner.capabilities
+    }
+
+    /// Whether the kernel asks for the port's PCI device back, because it is being unplugged or
+    /// unbound. The kernel waits until all handles of the port are dropped.
+    pub fn is_removal_requested(&self) -> bool {
+        self.inner.removal.as_ref().is_some_and(Removal::is_requested)
     }
 
     /// The port's Ethernet address.
@@ -178,6 +190,7 @@ impl Drop for Inner {
             if self.driver == "net_ring" {
                 self.free_queued_frames();
             }
+            self.forget_groups();
             // SAFETY: an open port, and no queue handle is left that could be inside a burst call.
             // A driver on top of a kernel interface would leave that promiscuous.
             unsafe {
@@ -190,7 +203,6 @@ impl Drop for Inner {
             let mut info: dpdk_sys::rte_eth_dev_info = std::mem::zeroed();
             dpdk_sys::rte_eth_dev_info_get(self.id, &mut info);
             info.device
-            self.forget_groups();
         };
         // SAFETY: stopped above; nothing uses the port number after this. The device is unplugged
         // only when it has no other port.

@@ -2,13 +2,15 @@
 //! start.
 
 use std::ffi::CString;
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use super::capabilities::{Capabilities, Offloads, RssTypes};
 use super::config::{Device, PortSettings};
 use super::error::PortError;
-use super::{Inner, text_of};
 use super::multicast::Multicast;
+use super::removal::Removal;
+use super::{Inner, pci, text_of};
 use crate::eal::Eal;
 use crate::errno::Errno;
 
@@ -16,12 +18,12 @@ use crate::errno::Errno;
 const ETHERNET_OVERHEAD: u32 = 18;
 /// Bytes of the two VLAN tags that drivers count when they decide on scattering.
 const VLAN_TAGS: u32 = 8;
-
-/// Opens and starts a port. When a step fails, the previous ones are undone.
-pub(super) fn open(eal: &Eal, device: &Device, config: &PortSettings) -> Result<Inner, PortError> {
 /// The most that a driver counts on top of the MTU. Some state a longest frame that has nothing to
 /// do with their largest MTU (net_vmxnet3: 16384 and 9190 bytes).
 const OVERHEAD_MAX: u32 = 64;
+
+/// Opens and starts a port. When a step fails, the previous ones are undone.
+pub(super) fn open(eal: &Eal, device: &Device, config: &PortSettings) -> Result<Inner, PortError> {
     check_config(device.name(), config)?;
     let id = find_or_probe(eal, device)?;
     let info = match device_info(id) {
@@ -40,6 +42,7 @@ const OVERHEAD_MAX: u32 = 64;
         started: AtomicBool::new(false),
         rx_queues: config.rx_queues,
         capabilities: capabilities(&info, &driver, config),
+        removal: None,
         _pools: config.pools.clone(),
         eal: eal.clone(),
     };
@@ -64,10 +67,13 @@ const OVERHEAD_MAX: u32 = 64;
     if Errno::from_return(code) != Errno::ENOTSUP {
         inner.check("setting promiscuous mode", code)?;
     }
+    inner.capabilities.multicast = inner.receive_groups(&config.groups)?;
+    if let (Device::Pci { .. }, Ok(name)) = (device, CString::new(device.name())) {
+        inner.removal = Removal::watch(&name);
+    }
     Ok(inner)
 }
 
-    inner.capabilities.multicast = inner.receive_groups(&config.groups)?;
 /// Checks a configuration without regard to the device.
 fn check_config(port: &str, config: &PortSettings) -> Result<(), PortError> {
     let fault = |what: String| PortError::Config { port: port.to_owned(), what };
@@ -95,6 +101,10 @@ fn find_or_probe(eal: &Eal, device: &Device) -> Result<u16, PortError> {
     let c_name = CString::new(port.as_str()).map_err(|_| fault("NUL byte in the name"))?;
     let c_text = CString::new(text.as_str()).map_err(|_| fault("NUL byte in the device string"))?;
     let _control = eal.control();
+    let probe_error = |errno, advice| {
+        let (port, device) = (port.clone(), text.clone());
+        PortError::Probe { port, device, errno, advice }
+    };
     if let Some(id) = port_by_name(&c_name) {
         // EAL's start probes PCI devices; a virtual device exists only while it is open.
         if matches!(device, Device::Virtual { .. }) || is_configured(id) {
@@ -102,28 +112,29 @@ fn find_or_probe(eal: &Eal, device: &Device) -> Result<u16, PortError> {
         }
         return Ok(id);
     }
+    // EAL's start has probed it, and has written its lines: a second time they would say no more.
+    if let Device::Pci { address, .. } = device
+        && let Some(obstacle) = pci::obstacle(Path::new("/"), address)
+    {
+        return Err(probe_error(Errno::ENODEV, obstacle));
+    }
     // SAFETY: EAL runs; the string is NUL-terminated and copied.
     let code = unsafe { dpdk_sys::rte_dev_probe(c_text.as_ptr()) };
-    let probe_error = |errno| PortError::Probe {
-        port: port.clone(),
-        device: text.clone(),
-        errno,
-        advice: probe_advice(device),
-    };
-    Errno::check(code).map_err(probe_error)?;
-    port_by_name(&c_name).ok_or_else(|| probe_error(Errno::ENODEV))
+    Errno::check(code).map_err(|errno| probe_error(errno, probe_advice(device)))?;
+    port_by_name(&c_name).ok_or_else(|| probe_error(Errno::ENODEV, probe_advice(device)))
 }
 
-fn probe_advice(device: &Device) -> &'static str {
-    match device {
+fn probe_advice(device: &Device) -> String {
+    let text = match device {
         Device::Virtual { .. } => {
             "check the driver's name and its arguments; the driver's own message is on stderr"
         }
         Device::Pci { .. } => {
-            "check the address, that the NIC is bound to vfio-pci, and that EAL has neither \
-             --no-pci nor another -a"
+            "the driver's own message is on stderr; check that EAL has neither --no-pci nor \
+             another -a, and that DPDK's driver for the NIC is installed"
         }
-    }
+    };
+    text.to_owned()
 }
 
 fn port_by_name(name: &CString) -> Option<u16> {
@@ -177,6 +188,7 @@ fn capabilities(
         tx_offloads_set: Offloads::tx(0),
         rss_offered,
         rss_set,
+        multicast: Multicast::Nothing,
     }
 }
 
@@ -188,7 +200,6 @@ fn leaves_checksums_out(driver: &str) -> bool {
 }
 
 /// The largest MTU: the driver's, or what fits into its longest frame.
-        multicast: Multicast::Nothing,
 fn max_mtu(info: &dpdk_sys::rte_eth_dev_info) -> u16 {
     let by_frame = info.max_rx_pktlen.saturating_sub(overhead(info));
     info.max_mtu.min(u16::try_from(by_frame).unwrap_or(u16::MAX))

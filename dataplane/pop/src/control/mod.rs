@@ -92,6 +92,16 @@ pub enum RunError {
         /// The first such worker.
         worker: usize,
     },
+    /// The NIC of a port goes away.
+    #[error(
+        "port {port:?}: the kernel asks for its NIC back, because it is being unplugged or \
+         unbound; the POP has stopped to release it. Put a NIC in its place, bind it to vfio-pci \
+         and start the POP again"
+    )]
+    Removed {
+        /// The port.
+        port: String,
+    },
     /// A worker ended without an error.
     #[error("worker[{worker}] ended while the POP was running")]
     Ended {
@@ -121,6 +131,7 @@ struct Running {
     clock: Clock,
     telemetry: Arc<Telemetry>,
     watch: DropWatch,
+    queue_watch: QueueWatch,
     /// Why the wall clock is not accurate enough.
     clock_doubt: Option<String>,
     workers: Vec<WorkerHandle>,
@@ -131,7 +142,6 @@ struct Running {
     /// The end of the drain, once a stop was requested.
     drain_until: Option<Instant>,
     // Dropped in this order, after the workers.
-    queue_watch: QueueWatch,
     ports: Vec<PortHandle>,
     pool: FramePool,
 }
@@ -152,6 +162,9 @@ impl Running {
             self.published.free_retired();
             if let Some(worker) = self.workers.iter().position(WorkerHandle::is_finished) {
                 return Err(RunError::Ended { worker });
+            }
+            if let Some(port) = self.ports.iter().find(|port| port.is_removal_requested()) {
+                return Err(RunError::Removed { port: port.name.clone() });
             }
             let now = Instant::now();
             if now >= second {

@@ -30,8 +30,13 @@ pub use queue::{Frames, RxQueue, TxRing};
 #[derive(Debug, thiserror::Error)]
 pub enum PortsError {
     /// EAL did not start.
-    #[error("DPDK did not start: {0}")]
-    Eal(#[from] EalError),
+    #[error("DPDK did not start: {source}{advice}")]
+    Eal {
+        /// The error.
+        source: EalError,
+        /// The remedy, if the machine shows one; begins with a separator.
+        advice: String,
+    },
     /// The frame pool was not created.
     #[error("dpdk.mbufs, dpdk.memory_mb: {0}")]
     Pool(#[from] MempoolError),
@@ -122,13 +127,13 @@ pub struct PortHandle {
     port: dpdk::Port,
     /// The capacity of its rings, in frame buffers.
     ring_buffers: usize,
+    /// Frames received by each RX queue.
+    received: Vec<Arc<Counter>>,
 }
 
 /// A sample of a port's counters and its link.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PortSample {
-    /// Frames received by each RX queue.
-    received: Vec<Arc<Counter>>,
     /// Whether the link is up.
     pub link_up: bool,
     /// Frames that the port dropped because no worker received them in time.
@@ -139,13 +144,13 @@ pub struct PortSample {
     pub rx_no_buffer: u64,
     /// Frames that were not sent because of errors.
     pub tx_errors: u64,
+    /// Frames received by each RX queue.
+    pub rx_queues: Vec<u64>,
 }
 
 impl PortHandle {
     /// The port's counters and link; zeros and a link that is down if the driver fails.
     pub fn sample(&self) -> PortSample {
-    /// Frames received by each RX queue.
-    pub rx_queues: Vec<u64>,
         let stats = self.port.stats().unwrap_or_default();
         PortSample {
             link_up: self.is_up(),
@@ -153,13 +158,13 @@ impl PortHandle {
             rx_errors: stats.rx_errors,
             rx_no_buffer: stats.rx_no_mbuf,
             tx_errors: stats.tx_errors,
+            rx_queues: self.received.iter().map(|frames| frames.get()).collect(),
         }
     }
 
-    /// Whether the link is up.
-    pub fn is_up(&self) -> bool {
-            rx_queues: self.received.iter().map(|frames| frames.get()).collect(),
-        self.port.link().is_ok_and(|link| link.up)
+    /// Whether the kernel asks for the port's NIC back. It waits until the POP has stopped.
+    pub fn is_removal_requested(&self) -> bool {
+        self.port.is_removal_requested()
     }
 
     /// Why frames may not be spread over the port's RX queues.
@@ -175,6 +180,11 @@ impl PortHandle {
         })
     }
 
+    /// Whether the link is up.
+    pub fn is_up(&self) -> bool {
+        self.port.link().is_ok_and(|link| link.up)
+    }
+
     /// The port's setup, for the log.
     pub fn describe(&self) -> String {
         let capabilities = self.port.capabilities();
@@ -187,6 +197,7 @@ impl PortHandle {
             capabilities.tx_descriptors,
             capabilities.rss_set,
             capabilities.rx_offloads_set,
+            capabilities.multicast,
         )
     }
 }
@@ -197,7 +208,6 @@ pub struct OpenedPorts {
     /// The pool of frames.
     pub pool: FramePool,
     /// The ports, in the order of the config.
-            capabilities.multicast,
     pub ports: Vec<PortHandle>,
     /// Each port's RX queues, in order.
     pub rx: Vec<Vec<RxQueue>>,
@@ -212,7 +222,8 @@ pub struct OpenedPorts {
 /// When DPDK, the pool or a port does not start; the open ports are closed again.
 pub fn open(config: &Config, tx_rings: u16) -> Result<OpenedPorts, PortsError> {
     let devices = devices(config)?;
-    let eal = Eal::init(&eal::arguments(&config.dpdk, &devices))?;
+    let eal = Eal::init(&eal::arguments(&config.dpdk, &devices))
+        .map_err(|source| PortsError::Eal { source, advice: eal::hugepage_advice(&config.dpdk) })?;
     let mtu = config.ports.iter().map(|port| port.mtu).max().unwrap_or(1500);
     let workers = u32::try_from(config.workers.len()).unwrap_or(u32::MAX).max(1);
     let mbufs = config.dpdk.mbufs;
@@ -258,6 +269,7 @@ impl OpenedPorts {
         settings.rx_queues = config.queues;
         settings.tx_queues = tx_rings.max(1);
         settings.mtu = config.mtu;
+        settings.groups = groups(config);
         let eal = &self.pool.eal.0;
         let (port, rx, tx) = match dpdk::Port::open(eal, device, &settings) {
             // Fewer rings than workers: one worker owns a single ring.
@@ -269,7 +281,6 @@ impl OpenedPorts {
             }
             other => other?,
         };
-        settings.groups = groups(config);
         let mac = set_mac(&port, config.mac)?;
         let ring_buffers = ring_buffers(device, port.capabilities(), &settings);
         let rx: Vec<_> = rx.into_iter().map(|queue| RxQueue::new(index, queue)).collect();
@@ -282,17 +293,6 @@ impl OpenedPorts {
     }
 }
 
-/// The capacity of a NIC's rings, in frame buffers. Virtual ports copy frames, or have other rings.
-fn ring_buffers(device: &Device, has: &Capabilities, settings: &dpdk::PortSettings) -> usize {
-    if matches!(device, Device::Virtual { .. }) {
-        return 0;
-    }
-    let rx = usize::from(has.rx_descriptors) * usize::from(settings.rx_queues);
-    let tx = usize::from(has.tx_descriptors) * usize::from(settings.tx_queues);
-    rx + tx
-}
-
-/// Sets the configured address. A driver that cannot set one does not filter by it either, so the
 /// The groups that a port's IPv6 addresses are in: neighbours solicit each by the group of its
 /// solicited-node address, and tell all nodes of changes (RFC 4861, sections 7.2.1 and 7.2.6).
 fn groups(config: &PortConfig) -> Vec<[u8; 6]> {
@@ -306,6 +306,17 @@ fn groups(config: &PortConfig) -> Vec<[u8; 6]> {
     groups.into_iter().map(|group| nd::group_mac(group).octets()).collect()
 }
 
+/// The capacity of a NIC's rings, in frame buffers. Virtual ports copy frames, or have other rings.
+fn ring_buffers(device: &Device, has: &Capabilities, settings: &dpdk::PortSettings) -> usize {
+    if matches!(device, Device::Virtual { .. }) {
+        return 0;
+    }
+    let rx = usize::from(has.rx_descriptors) * usize::from(settings.rx_queues);
+    let tx = usize::from(has.tx_descriptors) * usize::from(settings.tx_queues);
+    rx + tx
+}
+
+/// Sets the configured address. A driver that cannot set one does not filter by it either, so the
 /// POP uses the address nevertheless.
 fn set_mac(port: &dpdk::Port, wanted: Option<MacAddr>) -> Result<MacAddr, PortError> {
     let Some(mac) = wanted else { return port.mac().map(MacAddr::new) };
