@@ -32,5 +32,5 @@ pub use image::Image;
 pub use machine::Machine;
 pub use network::Network;
 pub use nic::{Model, NicOptions};
-pub use pop::{VIP, VIP6};
+pub use pop::{VIP, VIP4, VIP6};
 pub use vm::{Vm, VmBuilder};

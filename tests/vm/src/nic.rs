@@ -61,6 +61,8 @@ pub struct NicOptions {
     pub model: Model,
     /// Pairs of queues; only virtio-net has several. With several it has RSS.
     pub queues: u16,
+    /// Whether the second NIC shares its IOMMU group with a device that the kernel drives.
+    pub companion: bool,
 }
 
 impl NicOptions {
@@ -80,7 +82,20 @@ impl NicOptions {
             }
         }
         let slot = format!("pcie-root-port,id=slot{number},slot={number},addr={}.0", number + 2);
-        ["-device", &slot, "-netdev", &tap, "-device", &device].map(str::to_owned).to_vec()
+        let mut words = vec!["-device", &slot, "-netdev", &tap];
+        let companion = format!("virtio-rng-pci,bus=slot{number},addr=0.1");
+        if self.companion && number == 1 {
+            device += ",addr=0.0,multifunction=on";
+            words.extend(["-device", &companion]);
+        }
+        words.extend(["-device", &device]);
+        words.into_iter().map(str::to_owned).collect()
+    }
+
+    /// The address of the device that shares the second NIC's IOMMU group.
+    #[must_use]
+    pub fn companion_address() -> &'static str {
+        "0000:02:00.1"
     }
 
     /// The address of the NIC with this number on the guest's bus.

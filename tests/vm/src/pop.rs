@@ -1,6 +1,6 @@
 //! The POP in the guest: its config, start, readiness, counters and end.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
 use anyrelay_kit::config::{self, Egress, PopConfig, Table};
@@ -11,7 +11,9 @@ use crate::Vm;
 use crate::network::{PORTS, TARGETS};
 
 /// Where clients connect over IPv4; a pool leads to the target.
-pub const VIP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10)), 443);
+pub const VIP4: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 10), 443);
+/// The same.
+pub const VIP: SocketAddr = SocketAddr::V4(VIP4);
 /// Where clients connect over IPv6; transparent.
 pub const VIP6: SocketAddr =
     SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xf, 0, 0, 0, 0, 0x10)), 443);
@@ -137,6 +139,16 @@ impl Vm {
     /// If the guest is gone.
     pub fn pop_log(&mut self) -> Result<String> {
         self.guest.run(&format!("cat {LOG}"))
+    }
+
+    /// Starts a POP that is to fail, waits for its end, and returns what it wrote.
+    ///
+    /// # Errors
+    /// If it still runs after [`STOP_MAX`].
+    pub fn refused_pop(&mut self, config: &PopConfig) -> Result<String> {
+        self.launch_pop(config)?;
+        self.wait_end()?;
+        self.pop_log()
     }
 
     /// Whether the POP's process runs.

@@ -1,6 +1,6 @@
 //! One guest with its network: what tests and `scripts/vm` begin with.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::Path;
 use std::time::Duration;
 
@@ -23,6 +23,13 @@ impl VmBuilder {
     #[must_use]
     pub fn queues(mut self, queues: u16) -> Self {
         self.nics.queues = queues;
+        self
+    }
+
+    /// Puts a device that the guest's kernel drives into the IOMMU group of the second NIC.
+    #[must_use]
+    pub fn companion(mut self) -> Self {
+        self.nics.companion = true;
         self
     }
 
@@ -75,7 +82,8 @@ impl Vm {
     /// A guest with two NICs of this model, to be changed before it starts.
     #[must_use]
     pub fn builder(model: Model) -> VmBuilder {
-        VmBuilder { nics: NicOptions { model, queues: 1 }, hugepages: 200 }
+        let nics = NicOptions { model, queues: 1, companion: false };
+        VmBuilder { nics, hugepages: 200 }
     }
 
     /// Where its files are on the host.
@@ -112,6 +120,22 @@ impl Vm {
         };
         let result = self.network.client.run(fetch)?;
         result.map_err(LabError::io(format!("download {bytes} bytes from {vip}")))
+    }
+
+    /// Downloads a small body from a service of IPv4 with each of the first `count` clients, 1 to
+    /// 254, one after another.
+    ///
+    /// # Errors
+    /// With the first that fails.
+    pub fn download_by_clients(&self, vip: SocketAddrV4, count: u8) -> Result<()> {
+        let fetch = move || {
+            (1..=count).try_for_each(|client| {
+                let from = SocketAddrV4::new(Ipv4Addr::new(198, 18, 0, client), 0);
+                Connection::open_from(from, vip)?.download(u64::from(client), 3000)
+            })
+        };
+        let result = self.network.client.run(fetch)?;
+        result.map_err(LabError::io(format!("downloads of {count} clients from {vip}")))
     }
 
     /// The names of the ports, in order.

@@ -64,6 +64,7 @@ fn prompt(vm: &mut Vm) -> Result<u8> {
             [] => {}
             ["exit" | "quit"] => return Ok(0),
             ["download"] => download(vm),
+            ["forget"] => vm.network.flush_neighbours()?,
             ["link", port, state @ ("up" | "down")] => vm.machine.set_link(port, *state == "up")?,
             ["unplug", port] => vm.machine.unplug(port)?,
             _ => drop(execute(vm, &line)?),
@@ -106,7 +107,8 @@ Here, each line is run by the guest's shell:
   kill -9 $(cat /run/pop.pid); anyrelay run --config /etc/anyrelay/pop.toml >/run/pop.log 2>&1 &
 and these are the machine's:
   download                                       # 1 MiB from {VIP} and {VIP6}
-  link {wan} down | link {lan} up                # the cable of a port
+  forget                                         # both routers forget their neighbours
+  link {wan} down, link {lan} up                 # the cable of a port
   unplug {lan}                                   # the NIC of a port
   exit                                           # ends the guest and removes everything
 "
