@@ -114,9 +114,9 @@ fn find_or_probe(eal: &Eal, device: &Device) -> Result<u16, PortError> {
     }
     // EAL's start has probed it, and has written its lines: a second time they would say no more.
     if let Device::Pci { address, .. } = device
-        && let Some(obstacle) = pci::obstacle(Path::new("/"), address)
+        && let Some((errno, obstacle)) = pci::obstacle(Path::new("/"), address)
     {
-        return Err(probe_error(Errno::ENODEV, obstacle));
+        return Err(probe_error(errno, obstacle));
     }
     // SAFETY: EAL runs; the string is NUL-terminated and copied.
     let code = unsafe { dpdk_sys::rte_dev_probe(c_text.as_ptr()) };

@@ -6,43 +6,45 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::Path;
 
-/// The obstacle and its remedy; `None` if there is no obstacle that the kernel knows.
-pub(super) fn obstacle(root: &Path, address: &str) -> Option<String> {
+use crate::errno::Errno;
+
+/// What it amounts to, and the obstacle with its remedy.
+type Obstacle = (Errno, String);
+
+/// The obstacle; `None` if there is none that the kernel knows.
+pub(super) fn obstacle(root: &Path, address: &str) -> Option<Obstacle> {
     let devices = root.join("sys/bus/pci/devices");
     let device = devices.join(address);
     if !device.exists() {
-        return Some(
-            "this machine has no such device: check the address, `dpdk-devbind.py --status-dev net` \
-             lists its NICs"
-                .to_owned(),
-        );
+        let text = "this machine has no such device: check the address, `dpdk-devbind.py \
+                    --status-dev net` lists its NICs";
+        return Some((Errno::ENODEV, text.to_owned()));
     }
     let bind = format!("`dpdk-devbind.py --bind=vfio-pci {address}`");
     let Some(driver) = link_name(&device.join("driver")) else {
-        return Some(format!("it is bound to no driver: bind it with {bind}"));
+        return Some((Errno::ENODEV, format!("it is bound to no driver: bind it with {bind}")));
     };
     if !USER_DRIVERS.contains(&driver.as_str()) {
-        return Some(format!(
+        let text = format!(
             "the kernel's driver {driver} has it: bind it to vfio-pci with {bind}, which takes its \
              interface away from the kernel"
-        ));
+        );
+        return Some((Errno::EBUSY, text));
     }
     if driver != "vfio-pci" {
         return None;
     }
     let Some(group) = link_name(&device.join("iommu_group")) else {
-        return Some(
-            "it has no IOMMU group: turn the IOMMU on in the firmware, and boot with \
-             intel_iommu=on or amd_iommu=on"
-                .to_owned(),
-        );
+        let text = "it has no IOMMU group: turn the IOMMU on in the firmware, and boot with \
+                    intel_iommu=on or amd_iommu=on";
+        return Some((Errno::ENOTSUP, text.to_owned()));
     };
     not_viable(&devices, &device, address, &group).or_else(|| taken(root, &group))
 }
 
 /// A group is viable when each of its devices is bound to vfio-pci, to a bridge's driver or to
 /// none.
-fn not_viable(devices: &Path, device: &Path, address: &str, group: &str) -> Option<String> {
+fn not_viable(devices: &Path, device: &Path, address: &str, group: &str) -> Option<Obstacle> {
     let mut others = Vec::new();
     for member in fs::read_dir(device.join("iommu_group/devices")).ok()?.flatten() {
         let member = member.file_name().to_string_lossy().into_owned();
@@ -54,17 +56,16 @@ fn not_viable(devices: &Path, device: &Path, address: &str, group: &str) -> Opti
         }
     }
     others.sort();
-    (!others.is_empty()).then(|| {
-        format!(
-            "its IOMMU group {group} is not viable, because the kernel uses others of the group: \
-             {}; bind all of a group to vfio-pci, or to no driver",
-            others.join(", ")
-        )
-    })
+    let text = format!(
+        "its IOMMU group {group} is not viable, because the kernel uses others of the group: {}; \
+         bind all of a group to vfio-pci, or to no driver",
+        others.join(", ")
+    );
+    (!others.is_empty()).then_some((Errno::EBUSY, text))
 }
 
 /// Whether the group is open elsewhere, or closed to this user. A group opens once at a time.
-fn taken(root: &Path, group: &str) -> Option<String> {
+fn taken(root: &Path, group: &str) -> Option<Obstacle> {
     let file = format!("/dev/vfio/{group}");
     let own = fs::read_dir("/proc/self/fd").ok()?.flatten();
     if own.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|path| path == *file) {
@@ -72,14 +73,20 @@ fn taken(root: &Path, group: &str) -> Option<String> {
     }
     let path = root.join(file.trim_start_matches('/'));
     match File::options().read(true).write(true).open(path).map_err(|error| error.kind()) {
-        Err(ErrorKind::ResourceBusy) => Some(format!(
-            "another process has its IOMMU group {group}, such as another POP: `fuser -v {file}` \
-             names it; stop it first"
-        )),
-        Err(ErrorKind::PermissionDenied) => Some(format!(
-            "this user may not open {file}: install deploy/udev/70-anyrelay-vfio.rules, or add the \
-             user to the group that owns it"
-        )),
+        Err(ErrorKind::ResourceBusy) => {
+            let text = format!(
+                "another process has its IOMMU group {group}, such as another POP: `fuser -v \
+                 {file}` names it; stop it first"
+            );
+            Some((Errno::EBUSY, text))
+        }
+        Err(ErrorKind::PermissionDenied) => {
+            let text = format!(
+                "this user may not open {file}: install deploy/udev/70-anyrelay-vfio.rules, or add \
+                 the user to the group that owns it"
+            );
+            Some((Errno::EACCES, text))
+        }
         _ => None,
     }
 }
@@ -127,7 +134,7 @@ mod tests {
         }
 
         fn obstacle(&self) -> String {
-            obstacle(&self.0, NIC).unwrap_or_default()
+            obstacle(&self.0, NIC).map(|(_, text)| text).unwrap_or_default()
         }
     }
 
