@@ -22,8 +22,8 @@ pub struct Files {
 }
 
 impl Files {
-    /// Finds them: in `vm/` of cargo's target folder, where `scripts/setup` unpacks Debian's
-    /// packages, or installed.
+    /// Finds them: installed, or in `vm/` of cargo's target folder, where `scripts/setup` unpacks
+    /// Debian's packages.
     ///
     /// # Errors
     /// With the file that is missing, and how to get it.
@@ -32,10 +32,11 @@ impl Files {
         let target = anyrelay.parent().and_then(Path::parent).unwrap_or(Path::new("."));
         let root = target.join("vm");
         let unpacked = root.join("usr/bin/qemu-system-x86_64");
-        let (qemu, qemu_root) = if unpacked.is_file() {
-            (unpacked, Some(root.clone()))
-        } else {
-            (first(QEMU, "QEMU")?, None)
+        let installed = Path::new(QEMU);
+        let (qemu, qemu_root) = match (installed.is_file(), unpacked.is_file()) {
+            (true, _) => (installed.to_owned(), None),
+            (false, true) => (unpacked, Some(root.clone())),
+            (false, false) => return Err(missing("QEMU", QEMU)),
         };
         let busybox = root.join("bin/busybox");
         let busybox = if busybox.is_file() { busybox } else { first(BUSYBOX, "static busybox")? };
@@ -68,5 +69,5 @@ fn missing(what: &str, place: &str) -> LabError {
     LabError::Unexpected(format!("no {what} in {place}: run ./scripts/setup, which gets it"))
 }
 
-const QEMU: &[&str] = &["/usr/bin/qemu-system-x86_64"];
+const QEMU: &str = "/usr/bin/qemu-system-x86_64";
 const BUSYBOX: &[&str] = &["/usr/bin/busybox", "/bin/busybox"];
