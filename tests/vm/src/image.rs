@@ -170,8 +170,7 @@ const DRIVERS: &[&str] = &[
     "net_vmxnet3",
 ];
 
-/// Kernel modules: the way for commands, the binding of NICs, and the kernel's own drivers for some
-/// of them, with which a NIC can be busy.
+/// Kernel modules: for the channel of commands, for NICs bound to vfio-pci, and for packet sockets.
 const MODULES: &[&str] =
     &["virtio_pci", "virtio_console", "vfio_iommu_type1", "vfio-pci", "af_packet"];
 
