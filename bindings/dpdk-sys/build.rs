@@ -17,11 +17,13 @@ const FUNCTIONS: &[&str] = &[
     "rte_thread_(un)?register",
     "rte_socket_id",
     "rte_dev_(probe|remove)",
+    "rte_dev_event_callback_(un)?register",
     "rte_pktmbuf_(pool_create|free_bulk)",
     "rte_mempool_(free|avail_count)",
     "rte_eth_dev_(configure|start|stop|close|info_get|socket_id|get_port_by_name)",
     "rte_eth_dev_(adjust_nb_rx_tx_desc|default_mac_addr_set|(rx|tx)_offload_name)",
-    "rte_eth_dev_(get_mtu|is_valid_port)",
+    "rte_eth_dev_(get_mtu|is_valid_port|set_mc_addr_list)",
+    "rte_eth_allmulticast_(enable|disable)",
     "rte_eth_(rx|tx)_queue_setup",
     "rte_eth_macaddr_get",
     "rte_eth_promiscuous_(enable|disable|get)",
@@ -42,6 +44,7 @@ const VALUES: &[&str] = &[
     "RTE_MAX_ETHPORTS",
     "RTE_ETH_MQ_RX_.*",
     "RTE_ETH_LINK_UP",
+    "RTE_DEV_EVENT_REMOVE",
 ];
 
 /// Packed structs inside aligned ones, which Rust cannot express; nothing reads them.

@@ -47,8 +47,7 @@ pub enum EalError {
     /// `rte_eal_init` failed.
     #[error(
         "EAL: start with arguments {arguments:?} failed: {errno}; the lines that EAL wrote to \
-         stderr say why \
-         (without hugepages: --no-huge -m MEGABYTES)"
+         stderr say why"
     )]
     Init {
         /// The arguments as passed.

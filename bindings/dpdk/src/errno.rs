@@ -10,6 +10,10 @@ pub struct Errno(i32);
 impl Errno {
     /// Operation not supported.
     pub const ENOTSUP: Errno = Errno(95);
+    /// Permission denied.
+    pub const EACCES: Errno = Errno(13);
+    /// Device or resource busy.
+    pub const EBUSY: Errno = Errno(16);
     /// No such device.
     pub const ENODEV: Errno = Errno(19);
     /// Invalid argument.

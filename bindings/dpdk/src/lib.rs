@@ -51,7 +51,7 @@ pub use fragments::{
 pub use mbuf::{ChecksumVerdict, HEADROOM, Mbuf};
 pub use mempool::{Mempool, MempoolConfig, MempoolError, data_room_for_mtu};
 pub use port::{
-    Capabilities, Device, DeviceError, LinkStatus, Offloads, Port, PortError, PortSettings,
-    PortStats, RssTypes, RxQueue, TxQueue,
+    Capabilities, Device, DeviceError, LinkStatus, Multicast, Offloads, Port, PortError,
+    PortSettings, PortStats, RssTypes, RxQueue, TxQueue,
 };
 pub use thread::{ThreadError, ThreadGuard};

@@ -39,6 +39,7 @@ fn a_pop_is_ready_shows_its_metrics_and_stops_with_0() {
         ("anyrelay_port_up", &["port"]),
         ("anyrelay_port_rx_missed_total", &["port"]),
         ("anyrelay_port_rx_no_buffer_total", &["port"]),
+        ("anyrelay_port_rx_queue_packets_total", &["port", "queue"]),
         ("process_resident_memory_bytes", &[]),
     ] {
         assert_eq!(metrics.label_names(name).as_deref(), Some(labels), "{name}");

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::multicast::Multicast;
+
 /// The capabilities of a port, and those in use.
 #[derive(Clone, Debug)]
 pub struct Capabilities {
@@ -30,6 +32,8 @@ pub struct Capabilities {
     /// The header fields that it hashes; none with one RX queue, or without
     /// [`super::PortSettings::rss`].
     pub rss_set: RssTypes,
+    /// How it receives [`super::PortSettings::groups`].
+    pub multicast: Multicast,
 }
 
 /// A set of offloads of one direction, in DPDK's bits.

@@ -53,18 +53,21 @@ pub struct PortSettings {
     /// Whether to spread frames over the RX queues by a hash of addresses and TCP ports, where the
     /// driver can. [`crate::Capabilities::rss_set`] has the result.
     pub rss: bool,
-    /// Whether the port is to check TCP checksums, where the driver can.
-    /// [`crate::Capabilities::rx_offloads_set`] has the result.
+    /// Whether the port is to check TCP checksums, where the driver can, and hands over only frames
+    /// with a checksum. [`crate::Capabilities::rx_offloads_set`] has the result.
     pub rx_checksum: bool,
     /// Whether to receive frames for other Ethernet addresses too, where the driver can.
     pub promiscuous: bool,
+    /// The Ethernet groups to receive, such as those of IPv6 neighbour discovery, where the driver
+    /// filters groups. [`crate::Capabilities::multicast`] has the result.
+    pub groups: Vec<[u8; 6]>,
     /// The pools of received frames: one for all RX queues, or one for each.
     pub pools: Vec<Mempool>,
 }
 
 impl PortSettings {
     /// One queue each way, 1024 descriptors, MTU 1500, all checks and hashes that the driver
-    /// offers, and one pool for all RX queues.
+    /// offers, no groups, and one pool for all RX queues.
     pub fn new(pool: Mempool) -> PortSettings {
         PortSettings {
             rx_queues: 1,
@@ -75,6 +78,7 @@ impl PortSettings {
             rss: true,
             rx_checksum: true,
             promiscuous: false,
+            groups: Vec::new(),
             pools: vec![pool],
         }
     }

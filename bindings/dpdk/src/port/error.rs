@@ -29,7 +29,7 @@ pub enum PortError {
         /// DPDK's reason.
         errno: Errno,
         /// The remedy.
-        advice: &'static str,
+        advice: String,
     },
     /// More queues than the port has.
     #[error(

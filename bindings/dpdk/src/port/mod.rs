@@ -5,8 +5,11 @@
 mod capabilities;
 mod config;
 mod error;
+mod multicast;
 mod open;
+mod pci;
 mod queue;
+mod removal;
 mod stats;
 
 use std::ffi::CStr;
@@ -18,8 +21,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub use capabilities::{Capabilities, LinkStatus, Offloads, RssTypes};
 pub use config::{Device, DeviceError, PortSettings};
 pub use error::PortError;
+pub use multicast::Multicast;
 pub use queue::{RxQueue, TxQueue};
 pub use stats::PortStats;
+
+use removal::Removal;
 
 use crate::eal::Eal;
 use crate::errno::Errno;
@@ -40,6 +46,8 @@ pub(crate) struct Inner {
     started: AtomicBool,
     rx_queues: u16,
     capabilities: Capabilities,
+    /// A PCI device's.
+    removal: Option<Removal>,
     /// Kept for the frames that the port's rings hold.
     _pools: Vec<Mempool>,
     eal: Eal,
@@ -81,6 +89,12 @@ impl Port {
     /// The port's capabilities, and those in use.
     pub fn capabilities(&self) -> &Capabilities {
         &self.inner.capabilities
+    }
+
+    /// Whether the kernel asks for the port's PCI device back, because it is being unplugged or
+    /// unbound. The kernel waits until all handles of the port are dropped.
+    pub fn is_removal_requested(&self) -> bool {
+        self.inner.removal.as_ref().is_some_and(Removal::is_requested)
     }
 
     /// The port's Ethernet address.
@@ -176,6 +190,7 @@ impl Drop for Inner {
             if self.driver == "net_ring" {
                 self.free_queued_frames();
             }
+            self.forget_groups();
             // SAFETY: an open port, and no queue handle is left that could be inside a burst call.
             // A driver on top of a kernel interface would leave that promiscuous.
             unsafe {

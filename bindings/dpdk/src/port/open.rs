@@ -2,12 +2,15 @@
 //! start.
 
 use std::ffi::CString;
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use super::capabilities::{Capabilities, Offloads, RssTypes};
 use super::config::{Device, PortSettings};
 use super::error::PortError;
-use super::{Inner, text_of};
+use super::multicast::Multicast;
+use super::removal::Removal;
+use super::{Inner, pci, text_of};
 use crate::eal::Eal;
 use crate::errno::Errno;
 
@@ -15,6 +18,9 @@ use crate::errno::Errno;
 const ETHERNET_OVERHEAD: u32 = 18;
 /// Bytes of the two VLAN tags that drivers count when they decide on scattering.
 const VLAN_TAGS: u32 = 8;
+/// The most that a driver counts on top of the MTU. Some state a longest frame that has nothing to
+/// do with their largest MTU (net_vmxnet3: 16384 and 9190 bytes).
+const OVERHEAD_MAX: u32 = 64;
 
 /// Opens and starts a port. When a step fails, the previous ones are undone.
 pub(super) fn open(eal: &Eal, device: &Device, config: &PortSettings) -> Result<Inner, PortError> {
@@ -32,10 +38,11 @@ pub(super) fn open(eal: &Eal, device: &Device, config: &PortSettings) -> Result<
     let mut inner = Inner {
         id,
         name: device.name().to_owned(),
-        driver,
+        driver: driver.clone(),
         started: AtomicBool::new(false),
         rx_queues: config.rx_queues,
-        capabilities: capabilities(&info, config),
+        capabilities: capabilities(&info, &driver, config),
+        removal: None,
         _pools: config.pools.clone(),
         eal: eal.clone(),
     };
@@ -59,6 +66,10 @@ pub(super) fn open(eal: &Eal, device: &Device, config: &PortSettings) -> Result<
     // Drivers without an address filter have nothing to turn on.
     if Errno::from_return(code) != Errno::ENOTSUP {
         inner.check("setting promiscuous mode", code)?;
+    }
+    inner.capabilities.multicast = inner.receive_groups(&config.groups)?;
+    if let (Device::Pci { .. }, Ok(name)) = (device, CString::new(device.name())) {
+        inner.removal = Removal::watch(&name);
     }
     Ok(inner)
 }
@@ -90,6 +101,10 @@ fn find_or_probe(eal: &Eal, device: &Device) -> Result<u16, PortError> {
     let c_name = CString::new(port.as_str()).map_err(|_| fault("NUL byte in the name"))?;
     let c_text = CString::new(text.as_str()).map_err(|_| fault("NUL byte in the device string"))?;
     let _control = eal.control();
+    let probe_error = |errno, advice| {
+        let (port, device) = (port.clone(), text.clone());
+        PortError::Probe { port, device, errno, advice }
+    };
     if let Some(id) = port_by_name(&c_name) {
         // EAL's start probes PCI devices; a virtual device exists only while it is open.
         if matches!(device, Device::Virtual { .. }) || is_configured(id) {
@@ -97,28 +112,29 @@ fn find_or_probe(eal: &Eal, device: &Device) -> Result<u16, PortError> {
         }
         return Ok(id);
     }
+    // EAL's start has probed it, and has written its lines: a second time they would say no more.
+    if let Device::Pci { address, .. } = device
+        && let Some((errno, obstacle)) = pci::obstacle(Path::new("/"), address)
+    {
+        return Err(probe_error(errno, obstacle));
+    }
     // SAFETY: EAL runs; the string is NUL-terminated and copied.
     let code = unsafe { dpdk_sys::rte_dev_probe(c_text.as_ptr()) };
-    let probe_error = |errno| PortError::Probe {
-        port: port.clone(),
-        device: text.clone(),
-        errno,
-        advice: probe_advice(device),
-    };
-    Errno::check(code).map_err(probe_error)?;
-    port_by_name(&c_name).ok_or_else(|| probe_error(Errno::ENODEV))
+    Errno::check(code).map_err(|errno| probe_error(errno, probe_advice(device)))?;
+    port_by_name(&c_name).ok_or_else(|| probe_error(Errno::ENODEV, probe_advice(device)))
 }
 
-fn probe_advice(device: &Device) -> &'static str {
-    match device {
+fn probe_advice(device: &Device) -> String {
+    let text = match device {
         Device::Virtual { .. } => {
             "check the driver's name and its arguments; the driver's own message is on stderr"
         }
         Device::Pci { .. } => {
-            "check the address, that the NIC is bound to vfio-pci, and that EAL has neither \
-             --no-pci nor another -a"
+            "the driver's own message is on stderr; check that EAL has neither --no-pci nor \
+             another -a, and that DPDK's driver for the NIC is installed"
         }
-    }
+    };
+    text.to_owned()
 }
 
 fn port_by_name(name: &CString) -> Option<u16> {
@@ -143,8 +159,16 @@ fn device_info(id: u16) -> Result<dpdk_sys::rte_eth_dev_info, Errno> {
 }
 
 /// The driver's capabilities, and those that this configuration uses.
-fn capabilities(info: &dpdk_sys::rte_eth_dev_info, config: &PortSettings) -> Capabilities {
-    let wanted = if config.rx_checksum { dpdk_sys::DPDK_RX_OFFLOAD_TCP_CKSUM } else { 0 };
+fn capabilities(
+    info: &dpdk_sys::rte_eth_dev_info,
+    driver: &str,
+    config: &PortSettings,
+) -> Capabilities {
+    let wanted = if config.rx_checksum && !leaves_checksums_out(driver) {
+        dpdk_sys::DPDK_RX_OFFLOAD_TCP_CKSUM
+    } else {
+        0
+    };
     let rss_offered = RssTypes::from_bits(info.flow_type_rss_offloads);
     let rss_set = if config.rss && config.rx_queues > 1 {
         rss_offered.intersection(RssTypes::WANTED)
@@ -164,20 +188,28 @@ fn capabilities(info: &dpdk_sys::rte_eth_dev_info, config: &PortSettings) -> Cap
         tx_offloads_set: Offloads::tx(0),
         rss_offered,
         rss_set,
+        multicast: Multicast::Nothing,
     }
 }
 
-/// The largest MTU: the driver's, or its longest frame less the overhead.
+/// Whether a driver that checks checksums also hands over frames without one. With virtio the
+/// offload means that the host may leave checksums of its own frames unfinished
+/// (`VIRTIO_NET_F_GUEST_CSUM`), and a frame that is sent on would stay so.
+fn leaves_checksums_out(driver: &str) -> bool {
+    driver.starts_with("net_virtio")
+}
+
+/// The largest MTU: the driver's, or what fits into its longest frame.
 fn max_mtu(info: &dpdk_sys::rte_eth_dev_info) -> u16 {
     let by_frame = info.max_rx_pktlen.saturating_sub(overhead(info));
     info.max_mtu.min(u16::try_from(by_frame).unwrap_or(u16::MAX))
 }
 
-/// Bytes that the driver counts on top of the MTU, calculated like ethdev does.
+/// Bytes that the driver counts on top of the MTU: as ethdev calculates them, where that can be.
 fn overhead(info: &dpdk_sys::rte_eth_dev_info) -> u32 {
     let stated = info.max_rx_pktlen.checked_sub(u32::from(info.max_mtu));
     match stated {
-        Some(bytes) if info.max_mtu != u16::MAX => bytes,
+        Some(bytes) if info.max_mtu != u16::MAX && bytes <= OVERHEAD_MAX => bytes,
         _ => ETHERNET_OVERHEAD,
     }
 }

@@ -7,6 +7,7 @@
 
 mod clock;
 mod load;
+mod queues;
 mod reload;
 mod signals;
 mod start;
@@ -30,6 +31,7 @@ use crate::hints::HintExchange;
 use crate::metrics::{Sample, Telemetry};
 use crate::ports::{FramePool, PortHandle, PortsError};
 use crate::worker::{Clock, FragmentQueue, WorkerError, WorkerHandle};
+use queues::QueueWatch;
 use reload::Published;
 use signals::Event;
 use watch::DropWatch;
@@ -90,6 +92,16 @@ pub enum RunError {
         /// The first such worker.
         worker: usize,
     },
+    /// The NIC of a port goes away.
+    #[error(
+        "port {port:?}: the kernel asks for its NIC back, because it is being unplugged or \
+         unbound; the POP has stopped to release it. Put a NIC in its place, bind it to vfio-pci \
+         and start the POP again"
+    )]
+    Removed {
+        /// The port.
+        port: String,
+    },
     /// A worker ended without an error.
     #[error("worker[{worker}] ended while the POP was running")]
     Ended {
@@ -119,6 +131,7 @@ struct Running {
     clock: Clock,
     telemetry: Arc<Telemetry>,
     watch: DropWatch,
+    queue_watch: QueueWatch,
     /// Why the wall clock is not accurate enough.
     clock_doubt: Option<String>,
     workers: Vec<WorkerHandle>,
@@ -150,6 +163,9 @@ impl Running {
             if let Some(worker) = self.workers.iter().position(WorkerHandle::is_finished) {
                 return Err(RunError::Ended { worker });
             }
+            if let Some(port) = self.ports.iter().find(|port| port.is_removal_requested()) {
+                return Err(RunError::Removed { port: port.name.clone() });
+            }
             let now = Instant::now();
             if now >= second {
                 second = now + SECOND;
@@ -164,7 +180,11 @@ impl Running {
 
     /// Samples DPDK's counters, and logs warnings for the operator.
     fn observe(&mut self, now: Instant) {
-        self.telemetry.set_sample(sample(&self.ports, &self.pool));
+        let sample = sample(&self.ports, &self.pool);
+        for single in self.queue_watch.due(&sample.ports) {
+            single.log(self.ports.get(single.port).map_or("?", |port| &port.name));
+        }
+        self.telemetry.set_sample(sample);
         self.ask_clock();
         let snapshot = self.published.newest();
         for warning in self.watch.due(now, snapshot, &self.telemetry.counters) {

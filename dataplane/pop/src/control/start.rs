@@ -10,6 +10,7 @@ use anyrelay_core::pop::{Pop, SoftState};
 use anyrelay_core::snapshot::Snapshot;
 use anyrelay_core::wire::MacAddr;
 
+use super::queues::QueueWatch;
 use super::reload::Published;
 use super::watch::DropWatch;
 use super::{RunError, RunOptions, Running, load, signals};
@@ -41,6 +42,9 @@ pub(super) fn start(options: RunOptions) -> Result<Running, RunError> {
     let OpenedPorts { pool, ports, rx, tx } = opened;
     for port in &ports {
         tracing::info!(port = port.name, "open: {}", port.describe());
+        if let Some(warning) = port.spreading_doubt() {
+            tracing::warn!(port = port.name, "{warning}");
+        }
     }
     let counters: Vec<_> = config.workers.iter().map(|_| Arc::new(Counters::default())).collect();
     let ring_counts: Vec<_> = tx.iter().map(Vec::len).collect();
@@ -87,6 +91,7 @@ pub(super) fn start(options: RunOptions) -> Result<Running, RunError> {
         clock,
         telemetry,
         watch: DropWatch::default(),
+        queue_watch: QueueWatch::default(),
         clock_doubt: None,
         workers,
         hints,

@@ -209,6 +209,9 @@ impl Page {
             self.count(&PORT_RX_ERRORS, &name, sample.rx_errors);
             self.count(&PORT_RX_NO_BUFFER, &name, sample.rx_no_buffer);
             self.count(&PORT_TX_ERRORS, &name, sample.tx_errors);
+            for (queue, &frames) in sample.rx_queues.iter().enumerate() {
+                self.count(&PORT_QUEUE_PACKETS, &[&port.name, &queue.to_string()], frames);
+            }
         }
     }
 

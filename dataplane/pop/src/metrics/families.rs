@@ -162,6 +162,11 @@ pub(super) static PORT_RX_NO_BUFFER: MetricInfo = MetricInfo::new(
     PORT,
     "Failed allocations of a frame buffer by the port.",
 );
+pub(super) static PORT_QUEUE_PACKETS: MetricInfo = MetricInfo::new(
+    "anyrelay_port_rx_queue_packets_total",
+    &["port", "queue"],
+    "Frames received by each RX queue of the port.",
+);
 pub(super) static PORT_TX_ERRORS: MetricInfo =
     MetricInfo::new("anyrelay_port_tx_errors_total", PORT, "Frames that the port failed to send.");
 pub(super) static READY: MetricInfo =
@@ -225,6 +230,7 @@ pub(super) static FAMILIES: &[&MetricInfo] = &[
     &PORT_RX_MISSED,
     &PORT_RX_ERRORS,
     &PORT_RX_NO_BUFFER,
+    &PORT_QUEUE_PACKETS,
     &PORT_TX_ERRORS,
     &READY,
     &CONFIG_INFO,

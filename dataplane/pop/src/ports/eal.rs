@@ -1,5 +1,8 @@
 //! The EAL arguments derived from the config.
 
+use std::fs;
+use std::path::Path;
+
 use anyrelay_core::config::DpdkConfig;
 use dpdk::Device;
 use rustix::thread::{CpuSet, sched_getaffinity};
@@ -35,6 +38,35 @@ pub(super) fn arguments(config: &DpdkConfig, devices: &[Device]) -> Vec<String> 
     arguments.extend(allowed);
     arguments.extend(config.args.iter().cloned());
     arguments
+}
+
+/// The remedy if there are too few free hugepages for `config`; empty otherwise.
+pub(super) fn hugepage_advice(config: &DpdkConfig) -> String {
+    let free = free_hugepages(Path::new("/sys/kernel/mm/hugepages"));
+    if config.hugepages { shortage(config.memory_mb.into(), free) } else { String::new() }
+}
+
+fn shortage(wanted: u64, free: u64) -> String {
+    if free >= wanted {
+        return String::new();
+    }
+    format!(
+        ". dpdk.hugepages = true and dpdk.memory_mb = {wanted}, but the kernel has {free} MiB of \
+         free hugepages: reserve them with `scripts/hugepages reserve {wanted}M`, lower \
+         dpdk.memory_mb, or set dpdk.hugepages = false if no port is a NIC"
+    )
+}
+
+/// MiB of free hugepages of all sizes; 0 if the kernel has none.
+fn free_hugepages(folder: &Path) -> u64 {
+    let sizes = fs::read_dir(folder).into_iter().flatten().flatten();
+    let free = sizes.filter_map(|entry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let kib: u64 = name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
+        let pages = fs::read_to_string(entry.path().join("free_hugepages")).ok()?;
+        Some(kib * pages.trim().parse::<u64>().ok()? / 1024)
+    });
+    free.sum()
 }
 
 /// Lcore 0 on any of `cpus`, in EAL's syntax.
@@ -78,6 +110,14 @@ mod tests {
         assert!(line.contains("-a 0000:01:00.0") && line.contains("--in-memory"), "{line}");
         assert!(!line.contains("--no-pci") && !line.contains("--no-huge"), "{line}");
         assert!(!line.contains("--lcores") && line.ends_with("-l 3"), "{line}");
+    }
+
+    #[test]
+    fn a_shortage_of_hugepages_names_both_amounts() {
+        assert_eq!(shortage(256, 256), "");
+        let text = shortage(256, 254);
+        assert!(text.contains("254 MiB") && text.contains("reserve 256M"), "{text}");
+        assert_eq!(free_hugepages(Path::new("/nonexistent")), 0);
     }
 
     #[test]

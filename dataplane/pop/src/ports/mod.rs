@@ -10,10 +10,13 @@ mod fragments;
 mod frame;
 mod queue;
 
-use anyrelay_core::config::Config;
+use std::sync::Arc;
+
+use anyrelay_core::config::{Config, PortConfig};
+use anyrelay_core::counters::Counter;
 use anyrelay_core::net::PortIndex;
 use anyrelay_core::problem::{Problem, Problems};
-use anyrelay_core::wire::MacAddr;
+use anyrelay_core::wire::{MacAddr, nd};
 use dpdk::{
     BURST_CAPACITY, Capabilities, Device, DeviceError, Eal, EalError, IpFragTableError, Mempool,
     MempoolConfig, MempoolError, PortError, ThreadError, ThreadGuard, data_room_for_mtu,
@@ -27,8 +30,13 @@ pub use queue::{Frames, RxQueue, TxRing};
 #[derive(Debug, thiserror::Error)]
 pub enum PortsError {
     /// EAL did not start.
-    #[error("DPDK did not start: {0}")]
-    Eal(#[from] EalError),
+    #[error("DPDK did not start: {source}{advice}")]
+    Eal {
+        /// The error.
+        source: EalError,
+        /// The remedy, if the machine shows one; begins with a separator.
+        advice: String,
+    },
     /// The frame pool was not created.
     #[error("dpdk.mbufs, dpdk.memory_mb: {0}")]
     Pool(#[from] MempoolError),
@@ -119,10 +127,12 @@ pub struct PortHandle {
     port: dpdk::Port,
     /// The capacity of its rings, in frame buffers.
     ring_buffers: usize,
+    /// Frames received by each RX queue.
+    received: Vec<Arc<Counter>>,
 }
 
 /// A sample of a port's counters and its link.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PortSample {
     /// Whether the link is up.
     pub link_up: bool,
@@ -134,6 +144,8 @@ pub struct PortSample {
     pub rx_no_buffer: u64,
     /// Frames that were not sent because of errors.
     pub tx_errors: u64,
+    /// Frames received by each RX queue.
+    pub rx_queues: Vec<u64>,
 }
 
 impl PortHandle {
@@ -146,7 +158,26 @@ impl PortHandle {
             rx_errors: stats.rx_errors,
             rx_no_buffer: stats.rx_no_mbuf,
             tx_errors: stats.tx_errors,
+            rx_queues: self.received.iter().map(|frames| frames.get()).collect(),
         }
+    }
+
+    /// Whether the kernel asks for the port's NIC back. It waits until the POP has stopped.
+    pub fn is_removal_requested(&self) -> bool {
+        self.port.is_removal_requested()
+    }
+
+    /// Why frames may not be spread over the port's RX queues.
+    pub fn spreading_doubt(&self) -> Option<String> {
+        let queues = self.received.len();
+        (queues > 1 && self.port.capabilities().rss_set.is_empty()).then(|| {
+            format!(
+                "its driver {} has no RSS, so its {queues} queues have what the device puts there, \
+                 perhaps all in one: compare anyrelay_port_rx_queue_packets_total, and set \
+                 port.queues = 1 if so",
+                self.port.driver()
+            )
+        })
     }
 
     /// Whether the link is up.
@@ -158,13 +189,15 @@ impl PortHandle {
     pub fn describe(&self) -> String {
         let capabilities = self.port.capabilities();
         format!(
-            "driver {}, mac {}, rx descriptors {}, tx descriptors {}, rss {:?}, rx offloads {:?}",
+            "driver {}, mac {}, rx descriptors {}, tx descriptors {}, rss {:?}, rx offloads {:?}, \
+             multicast {:?}",
             self.port.driver(),
             self.mac,
             capabilities.rx_descriptors,
             capabilities.tx_descriptors,
             capabilities.rss_set,
             capabilities.rx_offloads_set,
+            capabilities.multicast,
         )
     }
 }
@@ -189,7 +222,8 @@ pub struct OpenedPorts {
 /// When DPDK, the pool or a port does not start; the open ports are closed again.
 pub fn open(config: &Config, tx_rings: u16) -> Result<OpenedPorts, PortsError> {
     let devices = devices(config)?;
-    let eal = Eal::init(&eal::arguments(&config.dpdk, &devices))?;
+    let eal = Eal::init(&eal::arguments(&config.dpdk, &devices))
+        .map_err(|source| PortsError::Eal { source, advice: eal::hugepage_advice(&config.dpdk) })?;
     let mtu = config.ports.iter().map(|port| port.mtu).max().unwrap_or(1500);
     let workers = u32::try_from(config.workers.len()).unwrap_or(u32::MAX).max(1);
     let mbufs = config.dpdk.mbufs;
@@ -227,7 +261,7 @@ impl OpenedPorts {
     fn open_port(
         &mut self,
         index: PortIndex,
-        config: &anyrelay_core::config::PortConfig,
+        config: &PortConfig,
         device: &Device,
         tx_rings: u16,
     ) -> Result<(), PortError> {
@@ -235,6 +269,7 @@ impl OpenedPorts {
         settings.rx_queues = config.queues;
         settings.tx_queues = tx_rings.max(1);
         settings.mtu = config.mtu;
+        settings.groups = groups(config);
         let eal = &self.pool.eal.0;
         let (port, rx, tx) = match dpdk::Port::open(eal, device, &settings) {
             // Fewer rings than workers: one worker owns a single ring.
@@ -248,11 +283,27 @@ impl OpenedPorts {
         };
         let mac = set_mac(&port, config.mac)?;
         let ring_buffers = ring_buffers(device, port.capabilities(), &settings);
-        self.rx.push(rx.into_iter().map(|queue| RxQueue::new(index, queue)).collect());
+        let rx: Vec<_> = rx.into_iter().map(|queue| RxQueue::new(index, queue)).collect();
+        let received = rx.iter().map(RxQueue::received).collect();
+        self.rx.push(rx);
         self.tx.push(tx.into_iter().map(|queue| TxRing::new(index, queue)).collect());
-        self.ports.push(PortHandle { name: config.name.clone(), mac, port, ring_buffers });
+        let name = config.name.clone();
+        self.ports.push(PortHandle { name, mac, port, ring_buffers, received });
         Ok(())
     }
+}
+
+/// The groups that a port's IPv6 addresses are in: neighbours solicit each by the group of its
+/// solicited-node address, and tell all nodes of changes (RFC 4861, sections 7.2.1 and 7.2.6).
+fn groups(config: &PortConfig) -> Vec<[u8; 6]> {
+    let mut groups: Vec<u128> =
+        config.nets::<u128>().map(|net| nd::solicited_node(net.address)).collect();
+    if !groups.is_empty() {
+        groups.push(nd::ALL_NODES);
+    }
+    groups.sort_unstable();
+    groups.dedup();
+    groups.into_iter().map(|group| nd::group_mac(group).octets()).collect()
 }
 
 /// The capacity of a NIC's rings, in frame buffers. Virtual ports copy frames, or have other rings.

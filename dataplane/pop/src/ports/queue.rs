@@ -3,7 +3,9 @@
 //! Both count frames. A full TX ring is tried twice and never waited for: frames that it does not
 //! accept are dropped as `tx_full`.
 
-use anyrelay_core::counters::Counters;
+use std::sync::Arc;
+
+use anyrelay_core::counters::{Counter, Counters};
 use anyrelay_core::net::PortIndex;
 use anyrelay_core::pop::BURST;
 use anyrelay_core::verdict::DropReason;
@@ -21,11 +23,13 @@ pub struct RxQueue {
     port: PortIndex,
     queue: dpdk::RxQueue,
     burst: Burst,
+    /// Frames received by this queue.
+    received: Arc<Counter>,
 }
 
 impl RxQueue {
     pub(super) fn new(port: PortIndex, queue: dpdk::RxQueue) -> Self {
-        RxQueue { port, queue, burst: Burst::new() }
+        RxQueue { port, queue, burst: Burst::new(), received: Arc::default() }
     }
 
     /// The port.
@@ -33,8 +37,15 @@ impl RxQueue {
         self.port
     }
 
-    /// Receives up to a burst of frames into `frames`, which is empty; counts them, and drops and
-    /// counts frames that are not contiguous. Returns the number of received frames.
+    /// Frames received by this queue, whoever polls it.
+    pub(super) fn received(&self) -> Arc<Counter> {
+        Arc::clone(&self.received)
+    }
+
+    /// Receives up to a burst of frames into `frames`, which is empty, and counts them. Frames that
+    /// the driver scattered over several mbufs, as net_e1000_em does with large ones, are made
+    /// contiguous; those that do not fit into one mbuf are dropped and counted. Returns the number
+    /// of received frames.
     #[inline]
     pub fn receive(&mut self, frames: &mut Frames, counters: &Counters) -> usize {
         let count = self.queue.receive(&mut self.burst);
@@ -42,9 +53,9 @@ impl RxQueue {
             return 0;
         }
         let mut bytes = 0;
-        for mbuf in self.burst.drain() {
+        for mut mbuf in self.burst.drain() {
             bytes += mbuf.frame_len();
-            if mbuf.is_contiguous() {
+            if mbuf.is_contiguous() || mbuf.make_contiguous() {
                 // Never full: it was empty, and has the capacity of a burst.
                 let _ = frames.try_push(PopFrame::from(mbuf));
             } else {
@@ -52,6 +63,7 @@ impl RxQueue {
             }
         }
         counters.port(self.port).rx.add(count as u64, bytes as u64);
+        self.received.add(count as u64);
         count
     }
 }

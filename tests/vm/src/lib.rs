@@ -1,0 +1,36 @@
+//! Virtual machines with emulated PCI NICs, in which a POP runs: QEMU without KVM (TCG), an
+//! emulated IOMMU, and the lab's namespaces at both NICs.
+//!
+//! ```text
+//! client namespace -- tap `wan` -- NIC 1 --+-- POP in the guest
+//! target namespace -- tap `lan` -- NIC 2 --+
+//! ```
+//!
+//! What it promises:
+//! - the guest has what is installed on this machine and nothing else: the built `anyrelay`, DPDK's
+//!   drivers, busybox and Debian's cloud kernel ([`Files`] finds them, `scripts/setup` gets them);
+//! - every wait has a bound, and its error has the log of the guest;
+//! - nothing outlives it: QEMU, namespaces and files are the lab's ([`anyrelay_lab::registry`]).
+//!
+//! It needs root. An emulated NIC has the registers of the real one and none of its speed: what is
+//! shown here is that a driver and the POP work together, not how fast.
+
+mod archive;
+mod files;
+mod guest;
+mod image;
+mod machine;
+mod network;
+mod nic;
+mod pop;
+mod qmp;
+mod vm;
+
+pub use files::Files;
+pub use guest::{Guest, Output};
+pub use image::Image;
+pub use machine::Machine;
+pub use network::Network;
+pub use nic::{Model, NicOptions};
+pub use pop::{VIP, VIP4, VIP6};
+pub use vm::{Vm, VmBuilder};

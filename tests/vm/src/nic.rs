@@ -1,0 +1,117 @@
+//! The models of NICs that QEMU emulates, and how a guest has them.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A NIC of QEMU's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Model {
+    /// Intel 82540EM, as old virtual machines have it: driver net_e1000_em.
+    E1000,
+    /// Intel 82574L: driver net_e1000_em.
+    E1000e,
+    /// Intel 82576: driver net_e1000_igb. QEMU has it from 8.0.
+    Igb,
+    /// Virtio over PCI: driver net_virtio.
+    VirtioNet,
+    /// VMware's: driver net_vmxnet3.
+    Vmxnet3,
+}
+
+impl Model {
+    /// All of them.
+    pub const ALL: [Model; 5] =
+        [Model::E1000, Model::E1000e, Model::Igb, Model::VirtioNet, Model::Vmxnet3];
+
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Model::E1000 => "e1000",
+            Model::E1000e => "e1000e",
+            Model::Igb => "igb",
+            Model::VirtioNet => "virtio-net",
+            Model::Vmxnet3 => "vmxnet3",
+        }
+    }
+
+    /// QEMU's device.
+    fn device(self) -> &'static str {
+        match self {
+            Model::VirtioNet => "virtio-net-pci",
+            other => other.name(),
+        }
+    }
+}
+
+impl FromStr for Model {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Model, String> {
+        let names = Model::ALL.map(Model::name).join(", ");
+        let model = Model::ALL.into_iter().find(|model| model.name() == text);
+        model.ok_or_else(|| format!("{text:?} is none of: {names}"))
+    }
+}
+
+/// What a guest's two NICs are.
+#[derive(Debug, Clone)]
+pub struct NicOptions {
+    /// The model.
+    pub model: Model,
+    /// Pairs of queues; only virtio-net has several. With several it has RSS.
+    pub queues: u16,
+    /// Whether the second NIC shares its IOMMU group with a device that the kernel drives.
+    pub companion: bool,
+}
+
+impl NicOptions {
+    /// QEMU's arguments for the NIC with this number, on a slot of its own: it can be unplugged,
+    /// and is alone in its IOMMU group.
+    pub(crate) fn arguments(&self, number: usize, port: &str) -> Vec<String> {
+        let mut tap = format!("tap,id={port},ifname={port},script=no,downscript=no");
+        let mut device = self.model.device().to_owned();
+        let mac = mac(number);
+        device += &format!(",netdev={port},id=nic-{port},bus=slot{number},mac={mac},romfile=");
+        if self.model == Model::VirtioNet {
+            device += ",disable-legacy=on,iommu_platform=on";
+            if self.queues > 1 {
+                tap += &format!(",queues={}", self.queues);
+                // An interrupt for each queue, the control queue and changes of the configuration.
+                device += &format!(",mq=on,rss=on,vectors={}", 2 * self.queues + 2);
+            }
+        }
+        let slot = format!("pcie-root-port,id=slot{number},slot={number},addr={}.0", number + 2);
+        let mut words = vec!["-device", &slot, "-netdev", &tap];
+        let companion = format!("virtio-rng-pci,bus=slot{number},addr=0.1");
+        if self.companion && number == 1 {
+            device += ",addr=0.0,multifunction=on";
+            words.extend(["-device", &companion]);
+        }
+        words.extend(["-device", &device]);
+        words.into_iter().map(str::to_owned).collect()
+    }
+
+    /// The address of the device that shares the second NIC's IOMMU group.
+    #[must_use]
+    pub fn companion_address() -> &'static str {
+        "0000:02:00.1"
+    }
+
+    /// The address of the NIC with this number on the guest's bus.
+    #[must_use]
+    pub fn address(number: usize) -> String {
+        format!("0000:{:02x}:00.0", number + 1)
+    }
+}
+
+/// The Ethernet address of the NIC with this number.
+fn mac(number: usize) -> String {
+    format!("52:54:00:00:00:{:02x}", number + 1)
+}
+
+impl fmt::Display for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

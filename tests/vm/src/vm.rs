@@ -1,0 +1,154 @@
+//! One guest with its network: what tests and `scripts/vm` begin with.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::Path;
+use std::time::Duration;
+
+use anyrelay_lab::registry::{self, WorkDir};
+use anyrelay_lab::traffic::{Connection, Server};
+use anyrelay_lab::{LabError, Result};
+
+use crate::network::{PORTS, TARGETS};
+use crate::{Files, Guest, Image, Machine, Model, Network, NicOptions};
+
+/// What a guest is to be.
+#[derive(Debug, Clone)]
+pub struct VmBuilder {
+    nics: NicOptions,
+    hugepages: u32,
+}
+
+impl VmBuilder {
+    /// Pairs of queues of each NIC; 1 if not said.
+    #[must_use]
+    pub fn queues(mut self, queues: u16) -> Self {
+        self.nics.queues = queues;
+        self
+    }
+
+    /// Puts a device that the guest's kernel drives into the IOMMU group of the second NIC.
+    #[must_use]
+    pub fn companion(mut self) -> Self {
+        self.nics.companion = true;
+        self
+    }
+
+    /// Hugepages of 2 MiB; 200 if not said.
+    #[must_use]
+    pub fn hugepages(mut self, pages: u32) -> Self {
+        self.hugepages = pages;
+        self
+    }
+
+    /// Starts the guest, waits until it runs commands, and binds its NICs to vfio-pci.
+    ///
+    /// # Errors
+    /// If not root, or something is missing or does not start: with its log.
+    pub fn start(self) -> Result<Vm> {
+        registry::prepare()?;
+        let files = Files::find()?;
+        let id = registry::new_lab_id();
+        let work = WorkDir::create(&id)?;
+        let image = Image::write(&files, work.path())?;
+        let network = Network::create(&id)?;
+        let (space, pages) = (&network.machine, self.hugepages);
+        let mut machine = Machine::start(&files, &image, work.path(), space, &self.nics, pages)?;
+        network.connect()?;
+        let servers = TARGETS.map(|target| Server::start(&network.target, target));
+        let guest = machine.guest()?;
+        let [v4, v6] = servers;
+        let mut vm = Vm { guest, machine, network, nics: self.nics, _servers: [v4?, v6?], work };
+        vm.bind()?;
+        Ok(vm)
+    }
+}
+
+/// A running guest with its network; everything is gone when it is dropped.
+#[derive(Debug)]
+pub struct Vm {
+    /// Commands in it.
+    pub guest: Guest,
+    /// Its hardware.
+    pub machine: Machine,
+    /// What is connected to it.
+    pub network: Network,
+    /// Its NICs.
+    pub nics: NicOptions,
+    _servers: [Server; 2],
+    work: WorkDir,
+}
+
+impl Vm {
+    /// A guest with two NICs of this model, to be changed before it starts.
+    #[must_use]
+    pub fn builder(model: Model) -> VmBuilder {
+        let nics = NicOptions { model, queues: 1, companion: false };
+        VmBuilder { nics, hugepages: 200 }
+    }
+
+    /// Where its files are on the host.
+    #[must_use]
+    pub fn work(&self) -> &Path {
+        self.work.path()
+    }
+
+    /// The addresses of the NICs on the guest's bus, in the order of the ports.
+    #[must_use]
+    pub fn addresses(&self) -> [String; 2] {
+        [NicOptions::address(0), NicOptions::address(1)]
+    }
+
+    /// Binds both NICs to vfio-pci, as an operator does.
+    ///
+    /// # Errors
+    /// If the guest's kernel refuses.
+    pub fn bind(&mut self) -> Result<()> {
+        let list = self.addresses().join(" ");
+        let script = BIND.replace("ADDRESSES", &list);
+        self.guest.run(&script).map(drop)
+    }
+
+    /// Downloads a body from a service, over a new connection, and checks it.
+    ///
+    /// # Errors
+    /// If the connection fails, or stands still for longer than `limit`.
+    pub fn download(&self, vip: SocketAddr, bytes: usize, limit: Duration) -> Result<()> {
+        let fetch = move || {
+            let mut connection = Connection::open_here(vip, limit)?;
+            connection.stream().set_read_timeout(Some(limit))?;
+            connection.download(7, bytes)
+        };
+        let result = self.network.client.run(fetch)?;
+        result.map_err(LabError::io(format!("download {bytes} bytes from {vip}")))
+    }
+
+    /// Downloads a small body from a service of IPv4 with each of the first `count` clients, 1 to
+    /// 254, one after another.
+    ///
+    /// # Errors
+    /// With the first that fails.
+    pub fn download_by_clients(&self, vip: SocketAddrV4, count: u8) -> Result<()> {
+        let fetch = move || {
+            (1..=count).try_for_each(|client| {
+                let from = SocketAddrV4::new(Ipv4Addr::new(198, 18, 0, client), 0);
+                Connection::open_from(from, vip)?.download(u64::from(client), 3000)
+            })
+        };
+        let result = self.network.client.run(fetch)?;
+        result.map_err(LabError::io(format!("downloads of {count} clients from {vip}")))
+    }
+
+    /// The names of the ports, in order.
+    #[must_use]
+    pub fn ports(&self) -> [&'static str; 2] {
+        PORTS
+    }
+}
+
+const BIND: &str = "for address in ADDRESSES; do
+    device=/sys/bus/pci/devices/$address
+    [ ! -e $device/driver ] || echo $address >$device/driver/unbind
+    echo vfio-pci >$device/driver_override
+    echo $address >/sys/bus/pci/drivers_probe
+    [ \"$(basename \"$(readlink $device/driver)\")\" = vfio-pci ] || exit 1
+done";
