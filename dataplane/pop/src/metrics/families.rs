@@ -46,12 +46,15 @@ pub(super) static SERVICE_BYTES: MetricInfo = MetricInfo::new(
     SERVICE_TRAFFIC,
     "Bytes forwarded, from the IP header on.",
 );
-pub(super) static DROPS: MetricInfo =
-    MetricInfo::new("anyrelay_drops_total", &["reason", "port", "worker"], "Frames dropped.");
+pub(super) static DROPS: MetricInfo = MetricInfo::new(
+    "anyrelay_drops_total",
+    &["reason", "port", "worker"],
+    "Frames not sent on, with link noise: link_control, other_group, arp_not_ours, nd_not_ours.",
+);
 pub(super) static SERVICE_DROPS: MetricInfo = MetricInfo::new(
     "anyrelay_service_drops_total",
     &["reason", "service", "worker"],
-    "Frames of a service dropped; part of anyrelay_drops_total.",
+    "Frames of a service not sent on; part of anyrelay_drops_total.",
 );
 pub(super) static RAISED_MTUS: MetricInfo = MetricInfo::new(
     "anyrelay_icmp_mtu_raised_total",
