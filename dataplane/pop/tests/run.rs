@@ -85,7 +85,7 @@ fn with_tunnels_a_pop_is_ready_only_if_its_clock_is_vouched_for() {
     config.services += TUNNEL;
     let text = config.text().replace("id = 1\n", "id = 1\ntenants = \"tenants.toml\"\n");
     let path = folder.pop(&config);
-    folder.write("tenants.toml", "");
+    folder.write_private("tenants.toml", "");
     fs::write(&path, &text).unwrap();
     let mut pop = Pop::spawn(&path, config.metrics, &[]);
     if is_good {

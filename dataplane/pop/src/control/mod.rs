@@ -34,7 +34,7 @@ use reload::Published;
 use signals::Event;
 use watch::DropWatch;
 
-pub use load::{FILE_MAX, load, parse_keys, parse_tenants, read};
+pub use load::{FILE_MAX, load, load_offline, parse_keys, parse_tenants, read};
 
 /// The options of `run`.
 #[derive(Clone, Debug)]
