@@ -95,11 +95,11 @@ pub(super) fn start(options: RunOptions) -> Result<Running, RunError> {
         ports,
         pool,
     };
-    running.serve_http(listener.as_ref())
+    running.serve_http(listener)
 }
 
 impl Running {
-    fn serve_http(self, listener: Option<&TcpListener>) -> Result<Self, RunError> {
+    fn serve_http(self, listener: Option<TcpListener>) -> Result<Self, RunError> {
         let Some(listener) = listener else { return Ok(self) };
         match metrics::serve(listener, &self.telemetry) {
             Ok(()) => Ok(self),

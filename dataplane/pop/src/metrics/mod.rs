@@ -1,8 +1,8 @@
 //! Metrics, health and readiness over HTTP.
 //!
-//! `/metrics` is computed from the workers' counters for each request; `/healthz` is 200 while the
-//! control loop turns; `/readyz` is 200 while the POP is ready for traffic, else 503 with a reason
-//! per line.
+//! `/metrics` is computed from the workers' counters for each request, or for several at once;
+//! `/healthz` is 200 while the control loop turns; `/readyz` is 200 while the POP is ready for
+//! traffic, else 503 with a reason per line.
 
 mod collector;
 mod families;
@@ -25,7 +25,7 @@ use crate::egress::EgressQueue;
 use crate::hints::HintTraffic;
 use crate::ports::PortSample;
 use collector::PopCollector;
-use http::{Handler, Response};
+use http::{Limits, Page, Response, Site};
 
 /// The state that control publishes and HTTP shows.
 #[derive(Debug)]
@@ -137,41 +137,47 @@ impl Telemetry {
 ///
 /// # Errors
 /// When threads cannot be started, or the collector's families are not valid.
-pub fn serve(listener: &TcpListener, telemetry: &Arc<Telemetry>) -> io::Result<()> {
+pub fn serve(listener: TcpListener, telemetry: &Arc<Telemetry>) -> io::Result<()> {
     let registry = Registry::new();
     let collector = PopCollector::new(Arc::clone(telemetry)).map_err(io::Error::other)?;
     registry.register(Box::new(collector)).map_err(io::Error::other)?;
-    let telemetry = Arc::clone(telemetry);
-    let handler: Handler = Arc::new(move |path| answer(path, &telemetry, &registry));
-    http::serve(listener, HTTP_THREADS, &handler)
+    let pages = Pages { telemetry: Arc::clone(telemetry), registry };
+    http::serve(listener, Limits::default(), pages)
 }
 
-fn answer(path: &str, telemetry: &Telemetry, registry: &Registry) -> Response {
-    match path {
-        "/metrics" => metrics(registry),
-        "/healthz" if telemetry.is_alive() => Response::text(200, "alive\n"),
-        "/healthz" => Response::text(503, "the control thread is stuck\n"),
-        "/readyz" => {
-            let reasons = telemetry.unready();
-            if reasons.is_empty() {
-                Response::text(200, "ready\n")
-            } else {
-                Response::text(503, reasons.join("\n") + "\n")
-            }
+/// The pages of a POP.
+struct Pages {
+    telemetry: Arc<Telemetry>,
+    registry: Registry,
+}
+
+impl Site for Pages {
+    fn page(&self, path: &str) -> Page {
+        let response = match path {
+            "/metrics" => return Page::Computed,
+            "/healthz" if self.telemetry.is_alive() => Response::text(200, "alive\n"),
+            "/healthz" => Response::text(503, "the control thread is stuck\n"),
+            "/readyz" => readiness(&self.telemetry.unready()),
+            _ => Response::text(404, "pages: /metrics /healthz /readyz\n"),
+        };
+        Page::Ready(response)
+    }
+
+    fn compute(&self) -> Response {
+        match TextEncoder::new().encode_to_string(&self.registry.gather()) {
+            Ok(body) => Response { status: 200, content_type: TEXT_FORMAT, body },
+            Err(error) => Response::text(500, format!("{error}\n")),
         }
-        _ => Response::text(404, "pages: /metrics /healthz /readyz\n"),
     }
 }
 
-fn metrics(registry: &Registry) -> Response {
-    match TextEncoder::new().encode_to_string(&registry.gather()) {
-        Ok(body) => Response { status: 200, content_type: TEXT_FORMAT, body },
-        Err(error) => Response::text(500, format!("{error}\n")),
+fn readiness(reasons: &[String]) -> Response {
+    if reasons.is_empty() {
+        Response::text(200, "ready\n")
+    } else {
+        Response::text(503, reasons.join("\n") + "\n")
     }
 }
-
-/// Threads for requests: slow peers must not block health checks.
-const HTTP_THREADS: usize = 3;
 
 /// The maximum age of the control loop's last turn.
 const BEAT_MAX: Duration = Duration::from_secs(5);
