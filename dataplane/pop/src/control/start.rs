@@ -10,6 +10,9 @@ use anyrelay_core::pop::{Pop, SoftState};
 use anyrelay_core::snapshot::Snapshot;
 use anyrelay_core::wire::MacAddr;
 
+use super::clock::ClockWatch;
+use super::probes::Probes;
+use super::progress::Progress;
 use super::reload::Published;
 use super::watch::DropWatch;
 use super::{RunError, RunOptions, Running, load, signals};
@@ -43,6 +46,7 @@ pub(super) fn start(options: RunOptions) -> Result<Running, RunError> {
         tracing::info!(port = port.name, "open: {}", port.describe());
     }
     let counters: Vec<_> = config.workers.iter().map(|_| Arc::new(Counters::default())).collect();
+    let probe_counters: Vec<_> = counters.iter().map(|_| Arc::default()).collect();
     let ring_counts: Vec<_> = tx.iter().map(Vec::len).collect();
     let ownerships = egress::plan(config.layout, &ring_counts, &receives(config));
     log_ownership(config, &ownerships);
@@ -57,6 +61,7 @@ pub(super) fn start(options: RunOptions) -> Result<Running, RunError> {
         snapshot: &snapshot,
         soft: &soft,
         counters: &counters,
+        probe_counters: &probe_counters,
         pool: &pool,
         hints: &hint_queues,
         clock,
@@ -87,7 +92,9 @@ pub(super) fn start(options: RunOptions) -> Result<Running, RunError> {
         clock,
         telemetry,
         watch: DropWatch::default(),
-        clock_doubt: None,
+        wall_clock: ClockWatch::default(),
+        progress: Progress::default(),
+        probes: Probes::new(&probe_counters),
         workers,
         hints,
         fragment_queues,
@@ -156,6 +163,7 @@ struct Parts<'a> {
     snapshot: &'a Arc<Snapshot>,
     soft: &'a Arc<SoftState>,
     counters: &'a [Arc<Counters>],
+    probe_counters: &'a [Arc<Counters>],
     pool: &'a FramePool,
     hints: &'a HintQueues,
     clock: Clock,
@@ -206,6 +214,7 @@ impl Parts<'_> {
             snapshot: Arc::clone(self.snapshot),
             reassembly,
             counters,
+            probe_counters: self.probe_counters.get(number).cloned().unwrap_or_default(),
             idle: config.idle,
             has_timers: number == 0,
             hints: (number == 0 && config.hints.is_some())
