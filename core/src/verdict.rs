@@ -108,11 +108,19 @@ labelled! {
     /// `docs/operations.md`.
     DropReason {
         Runt = "runt", "Shorter than its Ethernet header.";
-        WrongMac = "wrong_mac", "Sent to the hardware address of another host.";
+        LinkControl = "link_control",
+            "Sent to a group of bridges or switches, such as STP's and LLDP's.";
+        OtherGroup = "other_group",
+            "Broadcast or multicast of a protocol or group that the port takes no part in.";
+        WrongMac = "wrong_mac",
+            "Sent to the hardware address of another host, from one that is no host's, or an IPv6 \
+             datagram for one host sent to a group.";
         WrongVlan = "wrong_vlan", "Tagged for another VLAN than the port's.";
-        Ethertype = "ethertype", "Neither IPv4, IPv6 nor ARP.";
+        Ethertype = "ethertype",
+            "Sent to the port's hardware address, and neither IPv4, IPv6 nor ARP.";
         ArpMalformed = "arp_malformed", "ARP that is not IPv4 over Ethernet.";
-        ArpNotOurs = "arp_not_ours", "ARP about an address that is not the port's.";
+        ArpNotOurs = "arp_not_ours",
+            "ARP about an address that is not the port's, or a reply that was not asked for.";
         Ipv4Malformed = "ipv4_malformed", "IPv4 header cut off or with contradictory lengths.";
         Ipv4Checksum = "ipv4_checksum", "Wrong IPv4 header checksum.";
         Ipv4Options = "ipv4_options", "IPv4 options with false lengths.";
@@ -223,6 +231,17 @@ labelled! {
             "The queue to the worker that owns the TX ring is full.";
         TxFull = "tx_full", "The port's TX ring is full.";
     }
+}
+
+impl DropReason {
+    /// What every host of a link hears and has no part in: the switches' own protocols, and what
+    /// other hosts ask each other. It says nothing of the POP's traffic.
+    pub const LINK_NOISE: &'static [DropReason] = &[
+        DropReason::LinkControl,
+        DropReason::OtherGroup,
+        DropReason::ArpNotOurs,
+        DropReason::NdNotOurs,
+    ];
 }
 
 #[cfg(test)]

@@ -47,6 +47,22 @@ fn example_configs_check_without_a_warning() {
 }
 
 #[test]
+fn the_alert_on_drops_leaves_out_link_noise_alone() {
+    let rules = read(&repository().join("deploy/prometheus/anyrelay-rules.yml"));
+    let (_, alert) = rules.split_once("- alert: AnyrelayDrops").expect("the alert");
+    let (_, reasons) = alert.split_once("reason!~\"").expect("reasons");
+    let (reasons, _) = reasons.split_once('"').expect("their end");
+    let noise: Vec<_> = DropReason::LINK_NOISE.iter().map(|reason| reason.label()).collect();
+    assert_eq!(reasons.split('|').collect::<Vec<_>>(), noise);
+    let operations = read(&repository().join("docs/operations.md"));
+    for reason in DropReason::ALL {
+        let row = format!("| `{}` |", reason.label());
+        let row = operations.lines().find(|line| line.starts_with(&row)).expect("a row");
+        assert_eq!(row.contains("Link noise"), noise.contains(&reason.label()), "{row}");
+    }
+}
+
+#[test]
 fn the_failure_table_has_every_drop_reason_once() {
     let operations = read(&repository().join("docs/operations.md"));
     let (_, table) = operations.split_once("Then by drop reason").expect("the table");

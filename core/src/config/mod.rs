@@ -81,6 +81,8 @@ pub struct PopConfig {
     pub keys: String,
     /// The path of the tenants file, relative to this file's folder; required by tunnels.
     pub tenants: Option<String>,
+    /// Whether the files with secrets may be open to other users.
+    pub open_secrets: bool,
     /// Whether the system's clock is trusted.
     pub clock: ClockTrust,
     /// Added to the system's wall clock, in milliseconds.

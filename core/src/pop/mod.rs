@@ -21,6 +21,7 @@ mod limits;
 mod local;
 mod output;
 mod packet;
+mod probe;
 mod relay;
 mod soft;
 mod tunnel;
@@ -40,6 +41,7 @@ use crate::verdict::DropReason;
 
 pub use classify::Arrived;
 pub use output::{Note, Output};
+pub use probe::{is_query, probed};
 pub use soft::SoftState;
 
 use arrival::Arrival;
@@ -97,6 +99,23 @@ impl Pop {
         frame: &mut F,
     ) -> Arrived {
         classify::incoming(&self.soft, snapshot, port, frame)
+    }
+
+    /// Writes the probe of this number into `frame`, which is empty, and returns the port that it
+    /// comes in through. `None` when there is nothing to probe. The caller passes it to
+    /// [`Pop::handle_burst`], and keeps what comes out of it, but for [queries](is_query).
+    pub fn write_probe<F: Frame>(
+        &self,
+        snapshot: &Snapshot,
+        number: u64,
+        frame: &mut F,
+    ) -> Option<PortIndex> {
+        probe::write(snapshot, &self.soft, number, frame)
+    }
+
+    /// Counts in `counters` from now on, and gives the others back.
+    pub fn swap_counters(&mut self, counters: &mut Arc<Counters>) {
+        std::mem::swap(&mut self.counters, counters);
     }
 
     /// Takes a hint of another POP: a RST that it tells of goes to the client whose SYN it answers,

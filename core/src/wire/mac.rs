@@ -38,12 +38,29 @@ impl MacAddr {
         [a, b, c, d, e, f]
     }
 
+    /// Whether the group bit is set: a multicast address, or broadcast.
+    #[inline]
+    pub const fn is_group(self) -> bool {
+        self.0 & 1 << 40 != 0
+    }
+
+    /// Whether it is a group of bridges, whose frames no bridge forwards (IEEE 802.1Q-2018, table
+    /// 8-1: STP, LLDP, LACP, pause frames), or Cisco's for the same purpose (CDP, VTP, PVST+).
+    pub const fn is_link_control(self) -> bool {
+        self.0 & !0xf == BRIDGES || self.0 & !1 == CISCO
+    }
+
     /// Whether the group bit is clear and the address is not all zeros.
     #[inline]
     pub const fn is_unicast(self) -> bool {
         self.0 & 1 << 40 == 0 && self.0 != 0
     }
 }
+
+/// 01:80:c2:00:00:00, the first of 16.
+const BRIDGES: u64 = 0x0180_c200_0000;
+/// 01:00:0c:cc:cc:cc, the first of two.
+const CISCO: u64 = 0x0100_0ccc_cccc;
 
 impl fmt::Display for MacAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -111,5 +128,19 @@ mod tests {
         assert!(!MacAddr::new([1, 0, 0x5e, 0, 0, 1]).is_unicast());
         assert!(!MacAddr::BROADCAST.is_unicast());
         assert!(!MacAddr::new([0; 6]).is_unicast());
+        assert!(!MacAddr::new([0; 6]).is_group() && MacAddr::BROADCAST.is_group());
+    }
+
+    #[test]
+    fn groups_of_bridges_are_distinguished() {
+        let is = |text: &str| text.parse::<MacAddr>().unwrap().is_link_control();
+        for group in ["01:80:c2:00:00:00", "01:80:c2:00:00:0e", "01:80:c2:00:00:0f"] {
+            assert!(is(group), "{group}");
+        }
+        assert!(is("01:00:0c:cc:cc:cc") && is("01:00:0c:cc:cc:cd"));
+        for other in ["01:80:c2:00:00:10", "00:80:c2:00:00:00", "01:00:0c:cc:cc:ce"] {
+            assert!(!is(other), "{other}");
+        }
+        assert!(!MacAddr::BROADCAST.is_link_control());
     }
 }

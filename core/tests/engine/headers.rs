@@ -269,15 +269,23 @@ fn frames_of_and_for_others_are_refused() {
     let mut world = World::new();
     let datagram = Tcp::new(CLIENT, WEB, ACK).stamped(1, 2).datagram();
     let group = [3, 0, 0, 0, 0, 1];
-    for (dst, src) in [
-        (LAN_MAC, WAN_GATEWAY),
-        ([0xff; 6], WAN_GATEWAY),
-        (WAN_MAC, [0xff; 6]),
-        (WAN_MAC, [0; 6]),
-        (WAN_MAC, group),
+    for (dst, src, reason) in [
+        (LAN_MAC, WAN_GATEWAY, DropReason::WrongMac),
+        ([0; 6], WAN_GATEWAY, DropReason::WrongMac),
+        (WAN_MAC, [0xff; 6], DropReason::WrongMac),
+        (WAN_MAC, [0; 6], DropReason::WrongMac),
+        (WAN_MAC, group, DropReason::WrongMac),
+        ([0xff; 6], WAN_GATEWAY, DropReason::OtherGroup),
+        (group, WAN_GATEWAY, DropReason::OtherGroup),
+        ([1, 0x80, 0xc2, 0, 0, 0x0e], WAN_GATEWAY, DropReason::LinkControl),
     ] {
         let frame = ethernet(dst, src, None, 0x0800, &datagram);
-        assert_eq!(world.dropped_bytes(WAN, &frame), DropReason::WrongMac, "{dst:02x?} {src:02x?}");
+        assert_eq!(world.dropped_bytes(WAN, &frame), reason, "{dst:02x?} {src:02x?}");
+    }
+    // Whatever they are tagged with, and whatever is in them: STP has a length, LLDP a type.
+    for (vlan, ethertype) in [(None, 38), (Some(9), 0x88cc), (Some(0), 0x8809)] {
+        let frame = ethernet([1, 0x80, 0xc2, 0, 0, 0], WAN_GATEWAY, vlan, ethertype, &[0x42; 46]);
+        assert_eq!(world.dropped_bytes(WAN, &frame), DropReason::LinkControl);
     }
     let ipv6 = ethernet(WAN_MAC, WAN_GATEWAY, None, 0x86dd, &datagram);
     assert_eq!(world.dropped_bytes(WAN, &ipv6), DropReason::Ipv6Malformed);

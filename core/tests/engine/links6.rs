@@ -145,11 +145,11 @@ fn groups_of_others_are_not_heard() {
     }
     for group in other.into_iter().chain([ip6("ff02::2"), ip6("ff02::1:3")]) {
         let frame = framed(group_mac(group), STRANGER, &datagram);
-        assert_eq!(world.dropped_bytes(WAN, &frame), DropReason::WrongMac);
+        assert_eq!(world.dropped_bytes(WAN, &frame), DropReason::OtherGroup);
     }
     for broadcast in [[0xff; 6], [1, 0, 0x5e, 0, 0, 1]] {
         let frame = framed(broadcast, STRANGER, &datagram);
-        assert_eq!(world.dropped_bytes(WAN, &frame), DropReason::WrongMac);
+        assert_eq!(world.dropped_bytes(WAN, &frame), DropReason::OtherGroup);
     }
     // What is for one host must not come to a group of them.
     for dst in [WAN_IP6, LINK_LOCAL, FAR6] {
@@ -160,7 +160,7 @@ fn groups_of_others_are_not_heard() {
     let mut without = World::new();
     for group in [ALL_NODES, solicited_node(WAN_IP6)] {
         let frame = framed(group_mac(group), STRANGER, &datagram);
-        assert_eq!(without.dropped_bytes(WAN, &frame), DropReason::WrongMac);
+        assert_eq!(without.dropped_bytes(WAN, &frame), DropReason::OtherGroup);
     }
 }
 

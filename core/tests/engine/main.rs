@@ -34,6 +34,7 @@ mod ipv6;
 mod links;
 mod links6;
 mod options;
+mod probes;
 mod reasons;
 mod refusals;
 mod relay;

@@ -38,8 +38,10 @@ fn dropped_for(reason: DropReason) -> Option<(World, PortIndex, Vec<u8>)> {
     match reason {
         Runt => wan(vec![0; 13]),
         WrongMac => wan(ethernet([2; 6], WAN_GATEWAY, None, 0x0800, &up.datagram())),
+        LinkControl => wan(ethernet([1, 0x80, 0xc2, 0, 0, 0], WAN_GATEWAY, None, 38, &[0x42; 46])),
+        OtherGroup => wan(ethernet([0xff; 6], WAN_GATEWAY, None, 0x0800, &up.datagram())),
         WrongVlan => wan(ethernet(WAN_MAC, WAN_GATEWAY, Some(9), 0x0800, &up.datagram())),
-        Ethertype => wan(typed(0x88cc, &[0; 50])),
+        Ethertype => wan(typed(0x8847, &[0; 50])),
         Ipv6Malformed => wan(typed(0x86dd, &[0x60; 50])),
         Ipv6Options => wan(typed(0x86dd, &Ipv6Header::new(NEIGHBOUR6, WAN_IP6).after(60, &[6, 9]))),
         NdMalformed => wan(typed(

@@ -109,12 +109,6 @@ fn check_reports_mistakes_in_the_key_file() {
     let name = path.to_str().unwrap();
     let keys = folder.path("keys.toml");
 
-    fs::set_permissions(&keys, fs::Permissions::from_mode(0o640)).unwrap();
-    let output = anyrelay(&["check", "--config", name]);
-    assert_eq!(output.status.code(), Some(0));
-    let start = format!("{}: other users can read", keys.display());
-    assert!(stderr(&output).starts_with(&start), "{}", stderr(&output));
-
     let text = fs::read_to_string(&keys).unwrap();
     fs::write(&keys, text.replace("secret = \"", "secret = \"x")).unwrap();
     let output = anyrelay(&["check", "--config", name]);
@@ -125,6 +119,36 @@ fn check_reports_mistakes_in_the_key_file() {
     let output = anyrelay(&["check", "--config", name]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).starts_with(&format!("{name}: pop.keys: ")), "{}", stderr(&output));
+}
+
+#[test]
+fn secrets_that_others_can_read_are_refused_unless_allowed() {
+    let folder = Folder::new();
+    let path = folder.pop(&Config::new());
+    let name = path.to_str().unwrap();
+    let keys = folder.path("keys.toml");
+    for mode in [0o640, 0o604, 0o620] {
+        fs::set_permissions(&keys, fs::Permissions::from_mode(mode)).unwrap();
+        let line =
+            format!("{}: other users can read these secrets (mode {mode:04o})", keys.display());
+        for command in ["check", "run"] {
+            let output = anyrelay(&[command, "--config", name]);
+            assert_eq!(output.status.code(), Some(2), "{command}: {}", stderr(&output));
+            assert!(stderr(&output).starts_with(&line), "{}", stderr(&output));
+            assert!(stderr(&output).contains("chmod 600"), "{}", stderr(&output));
+        }
+    }
+    // A command that only computes does not mind.
+    let map = anyrelay(&["map", "--config", name, "--client", "192.0.2.7:40000"]);
+    assert!(map.status.success(), "{}", stderr(&map));
+
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("id = 1\n", "id = 1\nopen_secrets = true\n")).unwrap();
+    let output = anyrelay(&["check", "--config", name]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let first = stderr(&output).lines().next().unwrap_or_default().to_owned();
+    assert!(first.starts_with(&keys.display().to_string()), "{first}");
+    assert!(first.ends_with("(warning)"), "{first}");
 }
 
 #[test]

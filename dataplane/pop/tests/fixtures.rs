@@ -113,7 +113,7 @@ fn run(case: &Case) {
         }
     }
     config += &format!("[metrics]\nlisten = \"{metrics}\"\n");
-    folder.write("keys.toml", case.read("keys.toml"));
+    folder.write_private("keys.toml", case.read("keys.toml"));
     let config = folder.write("config.toml", config);
 
     let mut pop = Pop::start(&config, metrics, &[]);

@@ -99,7 +99,9 @@ fn memory_does_not_grow_with_connections() {
     config.services += "[limits]\nsyn_per_prefix_per_second = 100000000\n";
     config.services += "syn_per_service_per_second = 100000000\n";
     let file = folder.pop(&config);
-    let mut pop = Pop::start(&file, config.metrics, &[]);
+    // Not ready: until there is input, the driver keeps the worker from a turn of its loop.
+    let mut pop = Pop::spawn(&file, config.metrics, &[]);
+    pop.wait_for("to listen", |pop| pop.get("/healthz").is_some_and(|(status, _)| status == 200));
 
     stream.write_up_to(WARM_UP);
     wait_for_connections(&mut pop, WARM_UP);

@@ -75,28 +75,40 @@ fn a_gateway_that_does_not_answer_keeps_a_pop_unready() {
 fn with_tunnels_a_pop_is_ready_only_if_its_clock_is_vouched_for() {
     let (folder, mut config) = (Folder::new(), Config::new());
     let answer = kernel_clock::read().unwrap();
-    let is_good = answer.is_synchronised && answer.estimated_error <= Duration::from_secs(1);
+    // What it was when it was corrected last, and what it has drifted since.
+    let error = answer.estimated_error.min(answer.maximum_error) + answer.maximum_error / 10;
+    let is_known = answer.maximum_error < Duration::from_secs(16);
+    let is_good = is_known && error <= Duration::from_secs(4);
     let clock = ("anyrelay_clock_synchronised", "anyrelay_clock_estimated_error_seconds");
 
     // Without tunnels the clock is not queried.
     let mut pop = Pop::start(&folder.pop(&config), config.metrics, &[]);
     assert_eq!(pop.metrics().label_names(clock.0), None);
+    let no_tunnel = (503, "there is no [[tunnel]]\n".to_owned());
+    assert_eq!(pop.get("/readyz/tunnel").unwrap(), no_tunnel);
     pop.stop();
 
     config.services += TUNNEL;
     let text = config.text().replace("id = 1\n", "id = 1\ntenants = \"tenants.toml\"\n");
     let path = folder.pop(&config);
-    folder.write("tenants.toml", "");
+    folder.write_private("tenants.toml", "");
     fs::write(&path, &text).unwrap();
     let mut pop = Pop::spawn(&path, config.metrics, &[]);
     if is_good {
         pop.wait_for_status(200);
+        assert_eq!(pop.get("/readyz/tunnel").unwrap().0, 200);
     } else {
         let reasons = pop.wait_for_status(503);
         assert!(reasons.starts_with("clock: "), "{reasons}");
         assert!(reasons.ends_with('\n') && reasons.lines().count() == 1, "{reasons}");
+        assert_eq!(pop.get("/readyz/tunnel").unwrap(), (503, reasons));
     }
+    // Relays need no clock.
+    assert_eq!(pop.get("/readyz/relay").unwrap().0, 200);
     let metrics = pop.metrics();
+    assert_eq!(metrics.sum("anyrelay_ready_relay", &[]), 1);
+    assert_eq!(metrics.sum("anyrelay_ready_tunnel", &[]), is_good.into());
+    assert_eq!(metrics.sum("anyrelay_clock_error_max_seconds", &[]), 4, "half of a tick");
     assert_eq!(metrics.sum(clock.0, &[]), answer.is_synchronised.into());
     assert!(metrics.label_names(clock.1).is_some());
 

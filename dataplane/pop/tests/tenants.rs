@@ -118,9 +118,11 @@ fn check_reports_mistakes_in_the_tenants_file() {
     let name = path.display();
     fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
     let (code, _, output) = test.check();
-    assert_eq!(code, Some(0));
+    assert_eq!(code, Some(2));
     let start = format!("{name}: other users can read");
-    assert!(output.lines().any(|line| line.starts_with(&start)), "{output}");
+    assert!(output.starts_with(&start), "{output}");
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(test.check().0, Some(0));
 
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, text.replace("key = \"", "key = \"x")).unwrap();

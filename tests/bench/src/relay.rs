@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -231,13 +232,21 @@ fn write_config(
         let metrics = Table::default().with("listen", at.to_string());
         config.others.push(("metrics".to_owned(), metrics));
     }
-    fs::write(setting.folder.join("keys.toml"), keys())?;
+    write_private(&setting.folder.join("keys.toml"), &keys())?;
     if setting.tunnel {
-        fs::write(setting.folder.join("tenants.toml"), tunnel::tenants()?.serialize())?;
+        let tenants = tunnel::tenants()?.serialize();
+        write_private(&setting.folder.join("tenants.toml"), &tenants)?;
     }
     let path = setting.folder.join("pop.toml");
     fs::write(&path, config.text())?;
     Ok(path)
+}
+
+/// Writes a file that no other user can read, as secrets must be.
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut file =
+        File::options().create(true).truncate(true).write(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())
 }
 
 /// The relay's config without metrics; with tunnels, its ports have IPv6 too.

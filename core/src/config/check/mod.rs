@@ -44,6 +44,7 @@ fn check(report: &mut Report, raw: &RawConfig) -> Config {
     names(report, raw);
     if !ports.is_empty() {
         ports::gateway_families(report, &ports, &relays, &tunnels);
+        ports::widths(report, &ports, &relays);
     }
     overlaps::check(report, &ports, &relays, &tunnels);
     let layout = match raw.layout.kind {
@@ -128,6 +129,7 @@ fn pop(report: &mut Report, raw: &RawConfig) -> PopConfig {
         private_clients: pop.private_clients,
         gateway_clients: pop.gateway_clients,
         not_clients,
+        open_secrets: pop.open_secrets,
         drain_seconds: report
             .number("pop.drain_seconds", pop.drain_seconds, 0, 3600)
             .unwrap_or_default(),
@@ -191,14 +193,23 @@ fn limits(report: &mut Report, raw: &RawConfig) -> LimitsConfig {
 
 fn metrics_listen(report: &mut Report, raw: &RawConfig) -> Option<SocketAddr> {
     let text = raw.metrics.listen.as_ref()?;
-    let parsed = text.parse();
-    if parsed.is_err() {
+    let Ok(listen) = text.parse::<SocketAddr>() else {
         report.error(
             "metrics.listen",
             format!("{text:?} is not IP:PORT; write it as \"127.0.0.1:9100\" or \"[::1]:9100\""),
         );
+        return None;
+    };
+    if !listen.ip().to_canonical().is_loopback() {
+        report.warn(
+            "metrics.listen",
+            format!(
+                "{listen} is not local to this host, and whoever reaches it can read the metrics: \
+                 use 127.0.0.1 or [::1], or see that a firewall admits nobody but the monitoring"
+            ),
+        );
     }
-    parsed.ok()
+    Some(listen)
 }
 
 /// A day, in milliseconds.

@@ -33,6 +33,8 @@ pub(super) fn check(
     let reserved = ["address of all routers on the link"];
     own_is_not_served::<u128>(report, ports, relays, &vips, &reserved);
     egress_is_routed(report, ports, relays);
+    vips_are_routed(report, ports, &vips);
+    targets_are_on_their_side(report, ports, relays);
 }
 
 /// A VIP of a relay or a tunnel, and the key that names it.
@@ -176,6 +178,54 @@ fn egress_is_routed(report: &mut Report, ports: &[PortConfig], relays: &[RelayCo
                          addresses by {protocol}, which the POP does not answer; use one apart \
                          from it, or route it to the POP on every host of the link",
                         relay.egress
+                    ),
+                );
+            }
+        }
+    }
+}
+
+/// Warns of VIPs within the network of a link, as [`egress_is_routed`] does.
+fn vips_are_routed(report: &mut Report, ports: &[PortConfig], vips: &[NamedVip]) {
+    for NamedVip { key, at } in vips {
+        let ip = at.ip();
+        let protocol = if ip.is_ipv4() { "ARP" } else { "neighbour discovery" };
+        for (port_index, port) in ports.iter().enumerate() {
+            // The mistake that it is a port's own address is reported as such.
+            let around = |net: &&IpNet| net.contains(ip) && net.ip() != ip;
+            for net in port.addresses.iter().filter(around) {
+                report.warn(
+                    key.clone(),
+                    format!(
+                        "{ip} is in {net} of port[{port_index}]: hosts and routers on that link \
+                         ask for it by {protocol}, which the POP does not answer; use a VIP apart \
+                         from the network, or route it to the POP on every host of the link"
+                    ),
+                );
+            }
+        }
+    }
+}
+
+/// Warns of targets on a link that only clients are on: the POP sends to the gateways of the side
+/// towards targets, and does not accept a target's answers from a port towards clients.
+fn targets_are_on_their_side(report: &mut Report, ports: &[PortConfig], relays: &[RelayConfig]) {
+    let net_of = |port: &PortConfig, ip| port.addresses.iter().copied().find(|n| n.contains(ip));
+    for (index, relay) in relays.iter().enumerate() {
+        for ip in relay.targets.iter().map(SocketAddr::ip) {
+            let mut of_targets = ports.iter().filter(|port| port.side.takes_targets());
+            if of_targets.any(|port| net_of(port, ip).is_some()) {
+                continue;
+            }
+            let mut networks = ports.iter().enumerate();
+            let found = networks.find_map(|(at, port)| Some((at, net_of(port, ip)?)));
+            if let Some((at, net)) = found {
+                report.warn(
+                    format!("relay[{index}].targets"),
+                    format!(
+                        "{ip} is in {net} of port[{at}], which is towards clients alone: the POP \
+                         sends to it by a gateway of the other side, and drops what it answers \
+                         through this port; use side = \"both\", or a target on the other side"
                     ),
                 );
             }

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use super::super::raw::{RawConfig, RawPort, RawSide};
 use super::super::{
-    Gateway, MAX_ADDRESSES, MAX_GATEWAYS, MAX_QUEUES, PortConfig, RelayConfig, TunnelConfig,
+    EgressConfig, Gateway, MAX_ADDRESSES, MAX_GATEWAYS, MAX_QUEUES, PortConfig, RelayConfig,
+    TunnelConfig,
 };
 use super::report::{Report, repeated};
 use crate::net::{Address, IpNet, MAX_PORTS, Net, Side, is_link_local6, is_unicast};
@@ -149,8 +150,7 @@ fn port(report: &mut Report, index: usize, raw: &RawPort) -> PortConfig {
     let mac = raw.mac.as_ref().and_then(|text| unicast_mac(report, &key("mac"), text));
     let addresses = addresses(report, index, raw);
     let gateways = gateways(report, index, raw, &addresses);
-    // Every host must accept 576 bytes (RFC 791); 9216 is the usual size of jumbo frames.
-    let mtu = report.number(&key("mtu"), raw.mtu, 576, 9216).unwrap_or_default();
+    let mtu = mtu(report, &key("mtu"), raw.mtu);
     if usize::from(mtu) < ipv6::MTU_MIN && addresses.iter().any(|net| net.ip().is_ipv6()) {
         report.error(
             key("mtu"),
@@ -174,6 +174,43 @@ fn port(report: &mut Report, index: usize, raw: &RawPort) -> PortConfig {
         vlan: raw.vlan.and_then(|vlan| report.number(&key("vlan"), vlan, 1, 4094)),
         mtu,
         queues: report.number(&key("queues"), raw.queues, 1, MAX_QUEUES as i64).unwrap_or_default(),
+    }
+}
+
+fn mtu(report: &mut Report, key: &str, given: i64) -> u16 {
+    let reason = if given > i64::from(MTU_MAX) {
+        "more than Ethernet ports have"
+    } else if given < i64::from(MTU_MIN) {
+        "less than TCP needs"
+    } else {
+        return given as u16;
+    };
+    report.error(
+        key,
+        format!(
+            "{given} is {reason}: it must be {MTU_MIN} to {MTU_MAX}; 1500 is usual, and 9000 where \
+             the NIC and all of the link have it"
+        ),
+    );
+    given.clamp(i64::from(MTU_MIN), i64::from(MTU_MAX)) as u16
+}
+
+/// Warns of ports towards clients that are too narrow for what IPv6 targets may send them: 1280
+/// bytes, whatever the path, which are 20 less over IPv4 (RFC 8200, section 5; RFC 7915).
+pub(super) fn widths(report: &mut Report, ports: &[PortConfig], relays: &[RelayConfig]) {
+    let over_both = |relay: &RelayConfig| matches!(relay.egress, EgressConfig::Prefix(_));
+    let Some(relay) = relays.iter().position(over_both) else { return };
+    for (index, port) in ports.iter().enumerate().filter(|(_, port)| port.side.takes_clients()) {
+        let (mtu, least) = (port.mtu, ipv6::MTU_MIN - 20);
+        if usize::from(mtu) < least {
+            report.warn(
+                format!("port[{index}].mtu"),
+                format!(
+                    "{mtu} is too small for the IPv6 targets of relay[{relay}], which may send \
+                     1280 bytes whatever the path: use {least} or more"
+                ),
+            );
+        }
     }
 }
 
@@ -305,3 +342,8 @@ fn gateway_macs(report: &mut Report, index: usize, raw: &RawPort) -> Vec<Option<
     let macs = texts.iter().enumerate();
     macs.map(|(place, text)| unicast_mac(report, &format!("{key}[{place}]"), text)).collect()
 }
+
+/// Every host must accept 576 bytes (RFC 791).
+const MTU_MIN: u16 = 576;
+/// The usual size of jumbo frames.
+const MTU_MAX: u16 = 9216;

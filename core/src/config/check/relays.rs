@@ -207,12 +207,30 @@ fn mss(
     let headers = if has_ipv6 { HEADERS6 } else { HEADERS };
     let widest = ports.iter().map(|port| port.mtu).min().unwrap_or(1500).saturating_sub(headers);
     let Some(given) = given else { return widest };
-    let mss = report.number(key, given, 88, i64::from(u16::MAX)).unwrap_or_default();
+    let mss = u16::try_from(given).unwrap_or(if given < 0 { 0 } else { u16::MAX });
+    let least = if has_ipv6 { ANY_MSS6 } else { ANY_MSS };
+    if mss < MSS_MIN {
+        report.error(
+            key,
+            format!(
+                "{given} is far too small: hosts announce no less than {MSS_MIN} by themselves; \
+                 use {least} or more, or leave the key out: the default fits all ports"
+            ),
+        );
+    } else if mss < least.min(widest) {
+        report.warn(
+            key,
+            format!(
+                "{mss} is smaller than what every path carries: use {least} or more, or leave the \
+                 key out: the default fits all ports"
+            ),
+        );
+    }
     if mss > widest {
         report.error(
             key,
             format!(
-                "{mss} does not fit through the narrowest port: use at most {widest}, its mtu - \
+                "{given} does not fit through the narrowest port: use at most {widest}, its mtu - \
                  {headers}"
             ),
         );
@@ -268,6 +286,12 @@ const SHARED_MTU_FLOOR: u16 = 1280;
 const HEADERS: u16 = 40;
 /// Bytes of the IPv6 and TCP headers without options.
 const HEADERS6: u16 = 60;
+
+/// The smallest MSS that hosts announce by themselves (Linux's `net.ipv4.route.min_adv_mss`).
+const MSS_MIN: u16 = 256;
+/// The MSS that every host accepts over IPv4 and over IPv6 (RFC 9293, section 3.7.1).
+const ANY_MSS: u16 = 536;
+const ANY_MSS6: u16 = 1220;
 
 /// With fewer than 2^8 addresses, collisions in a pool are frequent.
 const COMFORTABLE_BITS: u8 = 8;

@@ -58,6 +58,10 @@ pub(super) struct RawPop {
     pub(super) keys: String,
     /// Path of the tenants file, relative to the folder of this file. Required with a `[[tunnel]]`.
     pub(super) tenants: Option<String>,
+    /// Whether other users may have access to the key file and the tenants file. Default: false, so
+    /// that such a file is a mistake.
+    #[serde(default)]
+    pub(super) open_secrets: bool,
     /// Whether tunnels wait for the kernel to report a synchronised clock. Default: `kernel`.
     #[serde(default)]
     pub(super) clock: RawClock,
@@ -254,7 +258,7 @@ pub(super) struct RawRelay {
     /// The source addresses that targets see. Required.
     pub(super) egress: RawEgress,
     /// The largest MSS in SYNs, in bytes. Default: the smallest port MTU less 40, or less 60 with
-    /// IPv6 on a side. Range: 88 to that default.
+    /// IPv6 on a side. Range: 256 to that default.
     pub(super) mss: Option<i64>,
     /// The smallest MTU, in bytes, that an ICMP error over IPv4 about its segments may announce.
     /// Default: 1280 with a pool, else 552. Range: 68 to 1500.

@@ -135,7 +135,13 @@ const MISTAKES: &Mistakes = &[
     ),
     ("[\"02:00:00:00:01:01\"]", "[]", "port[0].gateway_macs", "0 MAC addresses for 1 gateways"),
     ("02:00:00:00:01:01", "01:00:00:00:01:01", "port[0].gateway_macs[0]", "multicast"),
-    ("mtu = 1500", "mtu = 500", "port[0].mtu", "576 to 9216"),
+    (
+        "mtu = 1500",
+        "mtu = 575",
+        "port[0].mtu",
+        "575 is less than TCP needs: it must be 576 to 9216",
+    ),
+    ("mtu = 1500", "mtu = 9217", "port[0].mtu", "9217 is more than Ethernet ports have: it must"),
     ("mtu = 1500", "vlan = 4095", "port[0].vlan", "1 to 4094"),
     ("queues = 2", "queues = 0", "port[0].queues", "1 to 64"),
     // Workers.
@@ -167,7 +173,9 @@ const MISTAKES: &Mistakes = &[
         "the same target as relay[0].targets[0]",
     ),
     ("mss = 1400", "mss = 1461", "relay[0].mss", "at most 1460"),
-    ("mss = 1400", "mss = 20", "relay[0].mss", "88 to"),
+    ("mss = 1400", "mss = 65536", "relay[0].mss", "65536 does not fit"),
+    ("mss = 1400", "mss = 255", "relay[0].mss", "255 is far too small"),
+    ("mss = 1400", "mss = -1", "relay[0].mss", "-1 is far too small"),
     ("100.64.8.0/24", "100.64.8.0", "relay[0].egress.pool", "is not ADDRESS/LENGTH"),
     ("100.64.8.0/24", "100.64.8.0/31", "relay[0].egress.pool", "too small"),
     ("100.64.8.0/24", "100.64.0.0/15", "relay[0].egress.pool", "too large"),
@@ -305,6 +313,25 @@ fn doubtful_settings_are_warned_of() {
             "a path with an MTU below 1281 cannot learn of it",
         ),
         (
+            with("127.0.0.1:9100", "0.0.0.0:9100"),
+            "metrics.listen",
+            "0.0.0.0:9100 is not local to this host, and whoever reaches it can read the metrics",
+        ),
+        (with("127.0.0.1:9100", "[2001:db8::1]:9100"), "metrics.listen", "is not local"),
+        (
+            with("203.0.113.11:443", "192.0.2.7:443"),
+            "relay[2].vip",
+            "192.0.2.7 is in 192.0.2.2/24 of port[0]: hosts and routers on that link ask for it by \
+             ARP, which the POP does not answer; use a VIP apart from the network",
+        ),
+        (with("203.0.113.11:443", "10.1.0.7:443"), "relay[2].vip", "is in 10.1.0.2/24 of port[1]"),
+        (
+            with("198.51.100.10:25", "192.0.2.7:25"),
+            "relay[1].targets",
+            "192.0.2.7 is in 192.0.2.2/24 of port[0], which is towards clients alone",
+        ),
+        (with("mss = 1400", "mss = 535"), "relay[0].mss", "535 is smaller than what every path"),
+        (
             with("203.0.113.11:443\"", "203.0.113.11:443\"\nicmp_mtu_floor = 551"),
             "relay[2].icmp_mtu_floor",
             "a forged error makes segments of 551 bytes; use 552 or more",
@@ -314,6 +341,23 @@ fn doubtful_settings_are_warned_of() {
         let config = Config::parse("f", &text).unwrap();
         let reported = |problem: &Problem| problem.key == key && problem.reason.contains(reason);
         assert!(config.warnings.iter().any(reported), "{key}: {:?}", config.warnings);
+    }
+}
+
+#[test]
+fn settings_as_they_should_be_are_not_warned_of() {
+    let both = with("side = \"client\"", "side = \"both\"");
+    for text in [
+        with("127.0.0.1:9100", "[::1]:9100"),
+        with("127.0.0.1:9100", "[::ffff:127.0.0.1]:9100"),
+        with("203.0.113.11:443", "192.0.3.7:443"),
+        with("mss = 1400", "mss = 536"),
+        with("198.51.100.10:25", "10.1.0.7:25"),
+        // Clients and targets on one link.
+        edit(&both, "198.51.100.10:25", "192.0.2.7:25"),
+        with("mtu = 1500", "mtu = 9216"),
+    ] {
+        assert_eq!(Config::parse("f", &text).unwrap().warnings, [], "{text}");
     }
 }
 

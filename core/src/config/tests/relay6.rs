@@ -18,6 +18,23 @@ fn relays_with_ipv6_are_read_whole() {
 }
 
 #[test]
+fn a_port_too_narrow_for_ipv6_targets_is_warned_of() {
+    for (mtu, is_warned_of) in [(1259, true), (1260, false)] {
+        let wan = port("wan", "client", &["192.0.2.2/24"]).with("gateways", ["192.0.2.1"]);
+        let lan = port("lan", "target", &["2001:db8:2::2/64"]);
+        let lan = lan.with("gateways", ["2001:db8:2::1"]);
+        let prefix = Egress::Prefix("2001:db8:64::/64");
+        let web = relay("web", "203.0.113.10:443", &["[2001:db8:5::1]:443"], prefix);
+        let config = PopConfig::new("pop1", 1, &[wan.with("mtu", mtu), lan]).relay(web);
+        let warnings = Config::parse("pop.toml", &config.text()).unwrap().warnings;
+        let reasons: Vec<_> = warnings.iter().map(|warning| warning.to_string()).collect();
+        assert_eq!(reasons.len(), usize::from(is_warned_of), "{mtu}: {reasons:?}");
+        let text = "pop.toml: port[0].mtu: 1259 is too small for the IPv6 targets of relay[0]";
+        assert!(reasons.iter().all(|reason| reason.starts_with(text)), "{reasons:?}");
+    }
+}
+
+#[test]
 fn a_floor_over_ipv6_is_warned_of() {
     let vip = "vip = \"[2001:db8::10]:443\"";
     let text = edit(&IPV6, vip, &format!("{vip}\nicmp_mtu_floor = 1280"));

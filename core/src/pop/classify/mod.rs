@@ -66,7 +66,7 @@ fn read<F: Frame>(
 fn check_link(arrival: &Arrival<'_>, ethernet: &Ethernet) -> Result<(), DropReason> {
     let link = arrival.link;
     if ethernet.dst != link.mac && !is_for_group(arrival, ethernet) {
-        return Err(DropReason::WrongMac);
+        return Err(not_for_port(ethernet.dst));
     }
     // A tag with VLAN 0 carries a priority only (802.1Q, 9.6).
     let vlan = ethernet.vlan.filter(|vlan| *vlan != 0);
@@ -77,6 +77,18 @@ fn check_link(arrival: &Arrival<'_>, ethernet: &Ethernet) -> Result<(), DropReas
         return Err(DropReason::WrongMac);
     }
     Ok(())
+}
+
+/// Why a frame to `dst` is not for the port.
+#[cold]
+fn not_for_port(dst: MacAddr) -> DropReason {
+    if dst.is_link_control() {
+        DropReason::LinkControl
+    } else if dst.is_group() {
+        DropReason::OtherGroup
+    } else {
+        DropReason::WrongMac
+    }
 }
 
 /// Whether the frame is for a group of hosts that this one is in.

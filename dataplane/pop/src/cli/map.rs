@@ -17,7 +17,7 @@ use serde::Serialize;
 use super::map_relay::{self, Line};
 use super::map_tunnel::{self, Moment, Query};
 use super::{Failure, print_json, say};
-use crate::control::load;
+use crate::control::load_offline;
 use crate::worker::unix_now;
 
 /// The arguments of `map`: a client, an egress endpoint, a token, or an agent.
@@ -75,7 +75,7 @@ struct Tunnels {
 
 /// Prints the answer for `arguments`.
 pub(super) fn map(arguments: &MapArguments) -> Result<(), Failure> {
-    let snapshot = load(&arguments.config, None)?;
+    let snapshot = load_offline(&arguments.config)?;
     let query = arguments.token.map(Query::Token);
     if let Some(query) = query.or(arguments.agent.map(Query::Agent)) {
         return map_tunnel(&snapshot, query, arguments);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Failure;
-use crate::control::load;
+use crate::control::load_offline;
 use crate::replay::{self, ReplayError, ReplayOptions};
 
 /// The arguments of `replay`.
@@ -35,7 +35,7 @@ pub(super) struct ReplayArguments {
 
 /// Replays by `arguments`.
 pub(super) fn replay(arguments: &ReplayArguments) -> Result<(), Failure> {
-    let snapshot = load(&arguments.config, None)?;
+    let snapshot = load_offline(&arguments.config)?;
     let options = ReplayOptions {
         input: arguments.input.clone(),
         output: arguments.output.clone(),

@@ -16,8 +16,25 @@ use crate::ports::check_devices;
 /// snapshot. Counter slots are kept from `previous`. The snapshot's config has the warnings.
 ///
 /// # Errors
-/// All problems, each with file, key and reason.
+/// All problems, each with file, key and reason. One is a file with secrets that is open to other
+/// users, unless the config allows it.
 pub fn load(path: &Path, previous: Option<&Snapshot>) -> Result<Snapshot, Problems> {
+    let (snapshot, open) = build(path, previous)?;
+    let is_allowed = open.is_empty() || snapshot.config.pop.open_secrets;
+    if is_allowed { Ok(snapshot) } else { Err(Problems(open)) }
+}
+
+/// [`load`] for commands that look into files and start no POP: they do not mind who else reads
+/// them.
+///
+/// # Errors
+/// All problems, each with file, key and reason.
+pub fn load_offline(path: &Path) -> Result<Snapshot, Problems> {
+    build(path, None).map(|(snapshot, _)| snapshot)
+}
+
+/// The snapshot, which warns of files with secrets that are open to others, and these warnings.
+fn build(path: &Path, previous: Option<&Snapshot>) -> Result<(Snapshot, Vec<Problem>), Problems> {
     let file = path.display().to_string();
     let text = read(path).map_err(|reason| one(&file, "", reason))?;
     let mut config = Config::parse(&file, &text)?;
@@ -29,17 +46,10 @@ pub fn load(path: &Path, previous: Option<&Snapshot>) -> Result<Snapshot, Proble
         Some(tenants_path) => load_tenants(&file, tenants_path)?,
         None => Tenants::default(),
     };
-    for secrets in [Some(keys_path), tenants_path].into_iter().flatten() {
-        if is_open_to_others(&secrets) {
-            config.warnings.push(Problem {
-                file: secrets.display().to_string(),
-                key: String::new(),
-                reason: "other users can read these secrets; set the file's mode to 0600"
-                    .to_owned(),
-            });
-        }
-    }
-    Snapshot::build(&config, &keys, &tenants, previous)
+    let secrets = [Some(keys_path), tenants_path].into_iter().flatten();
+    let open: Vec<Problem> = secrets.filter_map(|path| open_to_others(&path)).collect();
+    config.warnings.extend(open.iter().cloned());
+    Ok((Snapshot::build(&config, &keys, &tenants, previous)?, open))
 }
 
 /// The path of a file that a config names: relative ones start at the config's folder.
@@ -99,9 +109,19 @@ pub fn read(path: &Path) -> Result<String, String> {
     Ok(text)
 }
 
-fn is_open_to_others(path: &Path) -> bool {
-    let others = Mode::RWXG | Mode::RWXO;
-    rustix::fs::stat(path).is_ok_and(|stat| Mode::from_raw_mode(stat.st_mode).intersects(others))
+/// The problem with a file that its group or others have access to.
+fn open_to_others(path: &Path) -> Option<Problem> {
+    let mode = Mode::from_raw_mode(rustix::fs::stat(path).ok()?.st_mode);
+    if !mode.intersects(Mode::RWXG | Mode::RWXO) {
+        return None;
+    }
+    let file = path.display().to_string();
+    let reason = format!(
+        "other users can read these secrets (mode {:04o}): chmod 600 {file}, as the user that the \
+         POP runs as; or allow it by pop.open_secrets = true",
+        mode.bits() & 0o7777
+    );
+    Some(Problem { file, key: String::new(), reason })
 }
 
 fn one(file: &str, key: &str, reason: String) -> Problems {

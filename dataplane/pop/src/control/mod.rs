@@ -2,11 +2,14 @@
 //!
 //! The order of the start is: config and keys, the metrics listener's address, signals, DPDK and
 //! ports, workers, HTTP. All of it runs on the calling thread, which also writes every log line,
-//! and opens and closes DPDK. The POP is ready when all workers run, all links are up, every
-//! gateway is resolved, the wall clock is accurate enough for its tunnels, and it is not draining.
+//! and opens and closes DPDK. The POP is ready when all workers run and make progress, as do its
+//! ports, all links are up, every gateway is resolved, and it is not draining; and for tunnels,
+//! when the wall clock is accurate enough.
 
 mod clock;
 mod load;
+mod probes;
+mod progress;
 mod queues;
 mod reload;
 mod signals;
@@ -28,15 +31,18 @@ use anyrelay_core::verdict::DropReason;
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 
 use crate::hints::HintExchange;
-use crate::metrics::{Sample, Telemetry};
+use crate::metrics::{Readiness, Sample, Telemetry};
 use crate::ports::{FramePool, PortHandle, PortsError};
 use crate::worker::{Clock, FragmentQueue, WorkerError, WorkerHandle};
+use clock::ClockWatch;
+use probes::Probes;
+use progress::Progress;
 use queues::QueueWatch;
 use reload::Published;
 use signals::Event;
 use watch::DropWatch;
 
-pub use load::{FILE_MAX, load, parse_keys, parse_tenants, read};
+pub use load::{FILE_MAX, load, load_offline, parse_keys, parse_tenants, read};
 
 /// The options of `run`.
 #[derive(Clone, Debug)]
@@ -132,8 +138,9 @@ struct Running {
     telemetry: Arc<Telemetry>,
     watch: DropWatch,
     queue_watch: QueueWatch,
-    /// Why the wall clock is not accurate enough.
-    clock_doubt: Option<String>,
+    wall_clock: ClockWatch,
+    progress: Progress,
+    probes: Probes,
     workers: Vec<WorkerHandle>,
     /// The exchange of hints with other POPs, if there are any.
     hints: Option<HintExchange>,
@@ -167,10 +174,13 @@ impl Running {
                 return Err(RunError::Removed { port: port.name.clone() });
             }
             let now = Instant::now();
+            self.progress.see_workers(now, &self.telemetry.counters);
             if now >= second {
                 second = now + SECOND;
                 self.observe(now);
             }
+            let desks = self.workers.iter().map(WorkerHandle::probes);
+            self.probes.judge(self.published.newest(), desks, &self.telemetry.probes);
             self.tell_readiness();
             if self.drain_until.is_some_and(|until| now >= until) {
                 return Ok(());
@@ -184,25 +194,43 @@ impl Running {
         for single in self.queue_watch.due(&sample.ports) {
             single.log(self.ports.get(single.port).map_or("?", |port| &port.name));
         }
+        self.progress.see_ports(now, &self.telemetry.counters, &sample.ports);
         self.telemetry.set_sample(sample);
-        self.ask_clock();
+        self.ask_clock(now);
         let snapshot = self.published.newest();
+        self.probes.ask(self.workers.iter().map(WorkerHandle::probes));
         for warning in self.watch.due(now, snapshot, &self.telemetry.counters) {
             warning.log();
         }
     }
 
     /// Queries the error of the kernel's clock, if the config requires it.
-    fn ask_clock(&mut self) {
-        let answer = clock::ask(&self.published.newest().config);
-        self.clock_doubt = answer.as_ref().and_then(clock::doubt);
-        self.telemetry.set_kernel_clock(answer.and_then(Result::ok));
+    fn ask_clock(&mut self, now: Instant) {
+        self.wall_clock.ask(&self.published.newest().config, now);
+        self.telemetry.set_clock(self.wall_clock.state);
     }
 
     fn tell_readiness(&self) {
-        let reasons = self.unready();
-        let text = reasons.join("; ");
-        if !self.telemetry.set_unready(reasons) {
+        if self.drain_until.is_none() && self.probes.are_due() && !self.progress.is_any_stuck() {
+            // A worker that stands still from the start is a reason of its own.
+            return;
+        }
+        let config = &self.published.newest().config;
+        let mut readiness = Readiness {
+            all: self.unready(),
+            has_relays: !config.relays.is_empty(),
+            has_tunnels: !config.tunnels.is_empty(),
+            ..Readiness::default()
+        };
+        if self.drain_until.is_none() {
+            let probes = self.probes.reasons();
+            readiness.all.extend(probes.all);
+            readiness.relay = probes.relay;
+            readiness.tunnel = probes.tunnel;
+            readiness.tunnel.extend(self.wall_clock.doubt.clone());
+        }
+        let text = readiness.reasons().collect::<Vec<_>>().join("; ");
+        if !self.telemetry.set_readiness(readiness) {
             return;
         }
         if text.is_empty() {
@@ -212,7 +240,7 @@ impl Running {
         }
     }
 
-    /// The reasons why the POP is not ready; empty when it is.
+    /// The reasons why the POP is not ready for any service; empty when it is.
     fn unready(&self) -> Vec<String> {
         if self.drain_until.is_some() {
             return vec!["draining".to_owned()];
@@ -233,7 +261,7 @@ impl Running {
             let how = if gateway.is_ipv4() { "ARP" } else { "neighbour discovery" };
             reasons.push(format!("port {name}: gateway {gateway} does not answer {how}"));
         }
-        reasons.extend(self.clock_doubt.clone());
+        reasons.extend(self.progress.reasons(&snapshot.config));
         reasons
     }
 
@@ -248,6 +276,7 @@ impl Running {
                     tracing::warn!("{warning}");
                 }
                 self.published.replace(Arc::clone(&next));
+                self.probes.forget();
                 for worker in &self.workers {
                     worker.post(Arc::clone(&next));
                 }
@@ -256,7 +285,7 @@ impl Running {
                 }
                 self.telemetry.set_snapshot(Arc::clone(&next));
                 // It may be the first config with tunnels.
-                self.ask_clock();
+                self.ask_clock(Instant::now());
                 self.telemetry.reloads_done.fetch_add(1, Ordering::Relaxed);
                 let (services, tunnels) = (next.config.relays.len(), next.config.tunnels.len());
                 let digest = next.digest();
@@ -288,7 +317,7 @@ impl Running {
 
     /// Stops workers, then closes ports and DPDK.
     fn shut_down(self) -> Result<(), RunError> {
-        self.telemetry.set_unready(vec!["stopped".to_owned()]);
+        self.telemetry.set_readiness(Readiness::none("stopped"));
         if let Some(hints) = self.hints {
             hints.stop();
         }

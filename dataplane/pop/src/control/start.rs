@@ -10,6 +10,9 @@ use anyrelay_core::pop::{Pop, SoftState};
 use anyrelay_core::snapshot::Snapshot;
 use anyrelay_core::wire::MacAddr;
 
+use super::clock::ClockWatch;
+use super::probes::Probes;
+use super::progress::Progress;
 use super::queues::QueueWatch;
 use super::reload::Published;
 use super::watch::DropWatch;
@@ -47,6 +50,7 @@ pub(super) fn start(options: RunOptions) -> Result<Running, RunError> {
         }
     }
     let counters: Vec<_> = config.workers.iter().map(|_| Arc::new(Counters::default())).collect();
+    let probe_counters: Vec<_> = counters.iter().map(|_| Arc::default()).collect();
     let ring_counts: Vec<_> = tx.iter().map(Vec::len).collect();
     let ownerships = egress::plan(config.layout, &ring_counts, &receives(config));
     log_ownership(config, &ownerships);
@@ -61,6 +65,7 @@ pub(super) fn start(options: RunOptions) -> Result<Running, RunError> {
         snapshot: &snapshot,
         soft: &soft,
         counters: &counters,
+        probe_counters: &probe_counters,
         pool: &pool,
         hints: &hint_queues,
         clock,
@@ -92,7 +97,9 @@ pub(super) fn start(options: RunOptions) -> Result<Running, RunError> {
         telemetry,
         watch: DropWatch::default(),
         queue_watch: QueueWatch::default(),
-        clock_doubt: None,
+        wall_clock: ClockWatch::default(),
+        progress: Progress::default(),
+        probes: Probes::new(&probe_counters),
         workers,
         hints,
         fragment_queues,
@@ -100,11 +107,11 @@ pub(super) fn start(options: RunOptions) -> Result<Running, RunError> {
         ports,
         pool,
     };
-    running.serve_http(listener.as_ref())
+    running.serve_http(listener)
 }
 
 impl Running {
-    fn serve_http(self, listener: Option<&TcpListener>) -> Result<Self, RunError> {
+    fn serve_http(self, listener: Option<TcpListener>) -> Result<Self, RunError> {
         let Some(listener) = listener else { return Ok(self) };
         match metrics::serve(listener, &self.telemetry) {
             Ok(()) => Ok(self),
@@ -161,6 +168,7 @@ struct Parts<'a> {
     snapshot: &'a Arc<Snapshot>,
     soft: &'a Arc<SoftState>,
     counters: &'a [Arc<Counters>],
+    probe_counters: &'a [Arc<Counters>],
     pool: &'a FramePool,
     hints: &'a HintQueues,
     clock: Clock,
@@ -211,6 +219,7 @@ impl Parts<'_> {
             snapshot: Arc::clone(self.snapshot),
             reassembly,
             counters,
+            probe_counters: self.probe_counters.get(number).cloned().unwrap_or_default(),
             idle: config.idle,
             has_timers: number == 0,
             hints: (number == 0 && config.hints.is_some())

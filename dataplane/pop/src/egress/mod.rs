@@ -9,8 +9,9 @@ mod plan;
 use std::sync::Arc;
 
 use anyrelay_core::counters::Counters;
+use anyrelay_core::frame::Frame;
 use anyrelay_core::net::PortIndex;
-use anyrelay_core::pop::Output;
+use anyrelay_core::pop::{Output, is_query};
 use anyrelay_core::relay::hints::Hint;
 use anyrelay_core::verdict::DropReason;
 use crossbeam::queue::ArrayQueue;
@@ -66,6 +67,8 @@ enum Route {
     Ring(usize),
     /// The queue to the owner of the ring.
     Queue(Arc<EgressQueue>),
+    /// None: frames of a probe are counted and freed.
+    Probe,
 }
 
 /// A worker's TX ring, and the queue of frames from other workers.
@@ -79,6 +82,10 @@ struct OwnedRing {
 #[derive(Debug)]
 pub struct WorkerEgress {
     routes: Vec<Route>,
+    /// The routes of probes; during a probe, the others.
+    probe_routes: Vec<Route>,
+    /// Frames of the current probe.
+    probed: usize,
     rings: Vec<OwnedRing>,
     pool: FramePool,
     counters: Arc<Counters>,
@@ -97,6 +104,8 @@ pub fn assign(
 ) -> (Vec<WorkerEgress>, Vec<Arc<EgressQueue>>) {
     let new = |counters: &Arc<Counters>| WorkerEgress {
         routes: Vec::new(),
+        probe_routes: Vec::new(),
+        probed: 0,
         rings: Vec::new(),
         pool: pool.clone(),
         counters: Arc::clone(counters),
@@ -127,6 +136,9 @@ pub fn assign(
             }
         }
     }
+    for worker in &mut workers {
+        worker.probe_routes = worker.routes.iter().map(|_| Route::Probe).collect();
+    }
     (workers, queues)
 }
 
@@ -150,6 +162,30 @@ impl WorkerEgress {
             }
         }
         count
+    }
+
+    /// From now on, what is transmitted leaves through no port, but for queries for neighbours.
+    pub fn begin_probe(&mut self) {
+        self.probed = 0;
+        std::mem::swap(&mut self.routes, &mut self.probe_routes);
+    }
+
+    /// Ends that. Returns the number of frames that would have left.
+    pub fn end_probe(&mut self) -> usize {
+        std::mem::swap(&mut self.routes, &mut self.probe_routes);
+        self.probed
+    }
+
+    /// Frees a frame of a probe. A query was due, and the answer is waited for: it leaves.
+    #[cold]
+    fn take_probed(&mut self, port: PortIndex, frame: PopFrame) {
+        if !is_query(frame.bytes()) {
+            self.probed += 1;
+            return;
+        }
+        std::mem::swap(&mut self.routes, &mut self.probe_routes);
+        self.transmit(port, frame);
+        std::mem::swap(&mut self.routes, &mut self.probe_routes);
     }
 
     /// Sends the buffered frames of all rings.
@@ -176,6 +212,7 @@ impl Output<PopFrame> for WorkerEgress {
                     self.counters.count_drop(port, None, DropReason::EgressQueueFull);
                 }
             }
+            Some(Route::Probe) => self.take_probed(port, frame),
             // The core names configured ports only; if it did not, the loss would be counted.
             None => self.counters.count_drop(port, None, DropReason::TxFull),
         }

@@ -56,6 +56,7 @@ impl Collector for PopCollector {
             page.services_of_worker(&snapshot, &worker, counters);
             page.worker(&worker, counters);
         }
+        page.probes(&self.telemetry);
         page.queues(&snapshot, &self.telemetry);
         page.hints(&self.telemetry);
         page.ports(&snapshot, &sample);
@@ -175,6 +176,19 @@ impl Page {
         self.count(&POLLS, &[worker, "idle"], counters.idle_polls.get());
     }
 
+    fn probes(&mut self, telemetry: &Telemetry) {
+        for (worker, counts) in telemetry.probes.iter().enumerate() {
+            let worker = worker.to_string();
+            for (result, count) in [
+                ("forwarded", &counts.forwarded),
+                ("failed", &counts.failed),
+                ("excused", &counts.excused),
+            ] {
+                self.count(&PROBES, &[result, &worker], count.load(Ordering::Relaxed));
+            }
+        }
+    }
+
     fn queues(&mut self, snapshot: &Snapshot, telemetry: &Telemetry) {
         for (index, port) in (0..).map(PortIndex).zip(&snapshot.config.ports) {
             let queues = telemetry.queues.iter().filter(|queue| queue.port() == index);
@@ -216,7 +230,10 @@ impl Page {
     }
 
     fn pop(&mut self, snapshot: &Snapshot, telemetry: &Telemetry, sample: &Sample) {
-        self.count(&READY, &[], telemetry.unready().is_empty().into());
+        let readiness = telemetry.readiness();
+        self.count(&READY, &[], readiness.reasons().next().is_none().into());
+        self.count(&READY_RELAY, &[], readiness.of_relays().next().is_none().into());
+        self.count(&READY_TUNNEL, &[], readiness.of_tunnels().next().is_none().into());
         self.count(&CONFIG_INFO, &[snapshot.digest()], 1);
         let version = env!("CARGO_PKG_VERSION");
         self.count(&BUILD_INFO, &[version, &telemetry.dpdk_version], 1);
@@ -227,9 +244,10 @@ impl Page {
         let used = sample.buffers.saturating_sub(sample.buffers_free);
         self.count(&BUFFERS, &["free"], sample.buffers_free.into());
         self.count(&BUFFERS, &["used"], used.into());
-        if let Some(clock) = *telemetry.kernel_clock.lock() {
+        if let Some(clock) = *telemetry.clock.lock() {
             self.count(&CLOCK_SYNCHRONISED, &[], clock.is_synchronised.into());
-            self.add(&CLOCK_ERROR, &[], clock.estimated_error.as_secs_f64());
+            self.add(&CLOCK_ERROR, &[], clock.error.as_secs_f64());
+            self.add(&CLOCK_ERROR_MAX, &[], clock.error_max.as_secs_f64());
         }
         if let Some(bytes) = resident_bytes() {
             self.count(&RESIDENT, &[], bytes);

@@ -46,12 +46,15 @@ pub(super) static SERVICE_BYTES: MetricInfo = MetricInfo::new(
     SERVICE_TRAFFIC,
     "Bytes forwarded, from the IP header on.",
 );
-pub(super) static DROPS: MetricInfo =
-    MetricInfo::new("anyrelay_drops_total", &["reason", "port", "worker"], "Frames dropped.");
+pub(super) static DROPS: MetricInfo = MetricInfo::new(
+    "anyrelay_drops_total",
+    &["reason", "port", "worker"],
+    "Frames not sent on, with link noise: link_control, other_group, arp_not_ours, nd_not_ours.",
+);
 pub(super) static SERVICE_DROPS: MetricInfo = MetricInfo::new(
     "anyrelay_service_drops_total",
     &["reason", "service", "worker"],
-    "Frames of a service dropped; part of anyrelay_drops_total.",
+    "Frames of a service not sent on; part of anyrelay_drops_total.",
 );
 pub(super) static RAISED_MTUS: MetricInfo = MetricInfo::new(
     "anyrelay_icmp_mtu_raised_total",
@@ -169,8 +172,26 @@ pub(super) static PORT_QUEUE_PACKETS: MetricInfo = MetricInfo::new(
 );
 pub(super) static PORT_TX_ERRORS: MetricInfo =
     MetricInfo::new("anyrelay_port_tx_errors_total", PORT, "Frames that the port failed to send.");
-pub(super) static READY: MetricInfo =
-    MetricInfo::new("anyrelay_ready", &[], "Whether the POP is ready for traffic, as in /readyz.");
+pub(super) static PROBES: MetricInfo = MetricInfo::new(
+    "anyrelay_probes_total",
+    &["result", "worker"],
+    "Probes that workers passed through their own path; excused if the cause is not the POP's.",
+);
+pub(super) static READY: MetricInfo = MetricInfo::new(
+    "anyrelay_ready",
+    &[],
+    "Whether the POP is ready for the traffic of all its services, as in /readyz.",
+);
+pub(super) static READY_RELAY: MetricInfo = MetricInfo::new(
+    "anyrelay_ready_relay",
+    &[],
+    "Whether the POP is ready for relays, as in /readyz/relay.",
+);
+pub(super) static READY_TUNNEL: MetricInfo = MetricInfo::new(
+    "anyrelay_ready_tunnel",
+    &[],
+    "Whether the POP is ready for tunnels, as in /readyz/tunnel.",
+);
 pub(super) static CONFIG_INFO: MetricInfo = MetricInfo::new(
     "anyrelay_config_info",
     &["digest"],
@@ -193,7 +214,12 @@ pub(super) static CLOCK_SYNCHRONISED: MetricInfo = MetricInfo::new(
 pub(super) static CLOCK_ERROR: MetricInfo = MetricInfo::new(
     "anyrelay_clock_estimated_error_seconds",
     &[],
-    "The kernel's estimate of its clock's error; present with anyrelay_clock_synchronised.",
+    "Estimated error of the clock; present with anyrelay_clock_synchronised.",
+);
+pub(super) static CLOCK_ERROR_MAX: MetricInfo = MetricInfo::new(
+    "anyrelay_clock_error_max_seconds",
+    &[],
+    "The estimated error from which on the POP is not ready for tunnels: half of a tick.",
 );
 pub(super) static RESIDENT: MetricInfo =
     MetricInfo::new("process_resident_memory_bytes", &[], "Resident memory size in bytes.");
@@ -232,12 +258,16 @@ pub(super) static FAMILIES: &[&MetricInfo] = &[
     &PORT_RX_NO_BUFFER,
     &PORT_QUEUE_PACKETS,
     &PORT_TX_ERRORS,
+    &PROBES,
     &READY,
+    &READY_RELAY,
+    &READY_TUNNEL,
     &CONFIG_INFO,
     &BUILD_INFO,
     &RELOADS,
     &BUFFERS,
     &CLOCK_SYNCHRONISED,
     &CLOCK_ERROR,
+    &CLOCK_ERROR_MAX,
     &RESIDENT,
 ];

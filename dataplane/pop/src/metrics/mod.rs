@@ -1,8 +1,9 @@
 //! Metrics, health and readiness over HTTP.
 //!
-//! `/metrics` is computed from the workers' counters for each request; `/healthz` is 200 while the
-//! control loop turns; `/readyz` is 200 while the POP is ready for traffic, else 503 with a reason
-//! per line.
+//! `/metrics` is computed from the workers' counters for each request, or for several at once;
+//! `/healthz` is 200 while the control loop turns; `/readyz` is 200 while the POP is ready for all
+//! traffic, `/readyz/relay` and `/readyz/tunnel` for that of one kind, else 503 with a reason per
+//! line.
 
 mod collector;
 mod families;
@@ -17,7 +18,6 @@ use std::time::{Duration, Instant};
 use anyrelay_core::counters::Counters;
 use anyrelay_core::pop::SoftState;
 use anyrelay_core::snapshot::Snapshot;
-use kernel_clock::KernelClock;
 use parking_lot::{Mutex, RwLock};
 use prometheus::{Registry, TEXT_FORMAT, TextEncoder};
 
@@ -25,13 +25,15 @@ use crate::egress::EgressQueue;
 use crate::hints::HintTraffic;
 use crate::ports::PortSample;
 use collector::PopCollector;
-use http::{Handler, Response};
+use http::{Limits, Page, Response, Site};
 
 /// The state that control publishes and HTTP shows.
 #[derive(Debug)]
 pub struct Telemetry {
     /// The counters of each worker.
     pub counters: Vec<Arc<Counters>>,
+    /// What became of each worker's probes.
+    pub probes: Vec<ProbeCounts>,
     /// What the workers share.
     pub soft: Arc<SoftState>,
     /// The queues between workers.
@@ -46,10 +48,81 @@ pub struct Telemetry {
     pub reloads_refused: AtomicU64,
     snapshot: RwLock<Arc<Snapshot>>,
     sample: Mutex<Sample>,
-    kernel_clock: Mutex<Option<KernelClock>>,
-    unready: Mutex<Vec<String>>,
+    clock: Mutex<Option<ClockState>>,
+    readiness: Mutex<Readiness>,
     started: Instant,
     alive_ms: AtomicU64,
+}
+
+/// The probes of one worker, counted by what became of them.
+#[derive(Debug, Default)]
+pub struct ProbeCounts {
+    /// Forwarded or answered.
+    pub forwarded: AtomicU64,
+    /// Dropped, or not made for want of a frame buffer.
+    pub failed: AtomicU64,
+    /// Dropped for a reason that is not the POP's.
+    pub excused: AtomicU64,
+}
+
+/// The wall clock, as the POP judges it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ClockState {
+    /// Whether the kernel reports it as synchronised.
+    pub is_synchronised: bool,
+    /// Its estimated error.
+    pub error: Duration,
+    /// The most that tunnels bear.
+    pub error_max: Duration,
+}
+
+/// The reasons why the POP is not ready; without any, it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Readiness {
+    /// Why for no service.
+    pub all: Vec<String>,
+    /// Why not for relays.
+    pub relay: Vec<String>,
+    /// Why not for tunnels.
+    pub tunnel: Vec<String>,
+    /// Whether there are relays.
+    pub has_relays: bool,
+    /// Whether there are tunnels.
+    pub has_tunnels: bool,
+}
+
+impl Readiness {
+    /// Not ready for any service, because of this.
+    pub fn none(reason: &str) -> Self {
+        Readiness { all: vec![reason.to_owned()], ..Readiness::default() }
+    }
+
+    /// The reasons against any of the services that there are.
+    pub fn reasons(&self) -> impl Iterator<Item = &str> {
+        let relay = self.relay.iter().filter(|_| self.has_relays);
+        let tunnel = self.tunnel.iter().filter(|_| self.has_tunnels);
+        self.all.iter().chain(relay).chain(tunnel).map(String::as_str)
+    }
+
+    /// The reasons against relays.
+    pub fn of_relays(&self) -> impl Iterator<Item = &str> {
+        of_kind(&self.all, &self.relay, self.has_relays, "there is no [[relay]]")
+    }
+
+    /// The reasons against tunnels.
+    pub fn of_tunnels(&self) -> impl Iterator<Item = &str> {
+        of_kind(&self.all, &self.tunnel, self.has_tunnels, "there is no [[tunnel]]")
+    }
+}
+
+fn of_kind<'a>(
+    all: &'a [String],
+    of_kind: &'a [String],
+    is_present: bool,
+    absent: &'static str,
+) -> impl Iterator<Item = &'a str> {
+    let reasons = all.iter().chain(of_kind).map(String::as_str);
+    reasons.chain((!is_present).then_some(absent))
 }
 
 /// Periodic samples of DPDK's counters.
@@ -73,6 +146,7 @@ impl Telemetry {
         dpdk_version: String,
     ) -> Self {
         Telemetry {
+            probes: counters.iter().map(|_| ProbeCounts::default()).collect(),
             counters,
             soft,
             queues,
@@ -82,8 +156,8 @@ impl Telemetry {
             reloads_refused: AtomicU64::new(0),
             snapshot: RwLock::new(snapshot),
             sample: Mutex::new(Sample::default()),
-            kernel_clock: Mutex::new(None),
-            unready: Mutex::new(vec!["starting".to_owned()]),
+            clock: Mutex::new(None),
+            readiness: Mutex::new(Readiness::none("starting")),
             started: Instant::now(),
             alive_ms: AtomicU64::new(0),
         }
@@ -104,22 +178,22 @@ impl Telemetry {
         *self.sample.lock() = sample;
     }
 
-    /// Stores the state of the kernel's clock, if it was queried.
-    pub fn set_kernel_clock(&self, clock: Option<KernelClock>) {
-        *self.kernel_clock.lock() = clock;
+    /// Stores the state of the wall clock, if it was asked for.
+    pub fn set_clock(&self, clock: Option<ClockState>) {
+        *self.clock.lock() = clock;
     }
 
-    /// Sets the reasons why the POP is not ready; none means ready. Returns whether that changed.
-    pub fn set_unready(&self, reasons: Vec<String>) -> bool {
-        let mut unready = self.unready.lock();
-        let has_changed = *unready != reasons;
-        *unready = reasons;
+    /// Sets the reasons why the POP is not ready. Returns whether they changed.
+    pub fn set_readiness(&self, readiness: Readiness) -> bool {
+        let mut current = self.readiness.lock();
+        let has_changed = *current != readiness;
+        *current = readiness;
         has_changed
     }
 
-    /// The reasons why the POP is not ready; empty when it is.
-    pub fn unready(&self) -> Vec<String> {
-        self.unready.lock().clone()
+    /// The reasons why the POP is not ready.
+    pub fn readiness(&self) -> Readiness {
+        self.readiness.lock().clone()
     }
 
     /// Records a turn of the control loop.
@@ -137,41 +211,78 @@ impl Telemetry {
 ///
 /// # Errors
 /// When threads cannot be started, or the collector's families are not valid.
-pub fn serve(listener: &TcpListener, telemetry: &Arc<Telemetry>) -> io::Result<()> {
+pub fn serve(listener: TcpListener, telemetry: &Arc<Telemetry>) -> io::Result<()> {
     let registry = Registry::new();
     let collector = PopCollector::new(Arc::clone(telemetry)).map_err(io::Error::other)?;
     registry.register(Box::new(collector)).map_err(io::Error::other)?;
-    let telemetry = Arc::clone(telemetry);
-    let handler: Handler = Arc::new(move |path| answer(path, &telemetry, &registry));
-    http::serve(listener, HTTP_THREADS, &handler)
+    let pages = Pages { telemetry: Arc::clone(telemetry), registry };
+    http::serve(listener, Limits::default(), pages)
 }
 
-fn answer(path: &str, telemetry: &Telemetry, registry: &Registry) -> Response {
-    match path {
-        "/metrics" => metrics(registry),
-        "/healthz" if telemetry.is_alive() => Response::text(200, "alive\n"),
-        "/healthz" => Response::text(503, "the control thread is stuck\n"),
-        "/readyz" => {
-            let reasons = telemetry.unready();
-            if reasons.is_empty() {
-                Response::text(200, "ready\n")
-            } else {
-                Response::text(503, reasons.join("\n") + "\n")
+/// The pages of a POP.
+struct Pages {
+    telemetry: Arc<Telemetry>,
+    registry: Registry,
+}
+
+impl Site for Pages {
+    fn page(&self, path: &str) -> Page {
+        let response = match path {
+            "/metrics" => return Page::Computed,
+            "/healthz" if self.telemetry.is_alive() => Response::text(200, "alive\n"),
+            "/healthz" => Response::text(503, "the control thread is stuck\n"),
+            "/readyz" => readiness(self.telemetry.readiness().reasons()),
+            "/readyz/relay" => readiness(self.telemetry.readiness().of_relays()),
+            "/readyz/tunnel" => readiness(self.telemetry.readiness().of_tunnels()),
+            _ => {
+                let pages = "/metrics /healthz /readyz /readyz/relay /readyz/tunnel";
+                Response::text(404, format!("pages: {pages}\n"))
             }
+        };
+        Page::Ready(response)
+    }
+
+    fn compute(&self) -> Response {
+        match TextEncoder::new().encode_to_string(&self.registry.gather()) {
+            Ok(body) => Response { status: 200, content_type: TEXT_FORMAT, body },
+            Err(error) => Response::text(500, format!("{error}\n")),
         }
-        _ => Response::text(404, "pages: /metrics /healthz /readyz\n"),
     }
 }
 
-fn metrics(registry: &Registry) -> Response {
-    match TextEncoder::new().encode_to_string(&registry.gather()) {
-        Ok(body) => Response { status: 200, content_type: TEXT_FORMAT, body },
-        Err(error) => Response::text(500, format!("{error}\n")),
-    }
+fn readiness<'a>(reasons: impl Iterator<Item = &'a str>) -> Response {
+    let lines: String = reasons.flat_map(|reason| [reason, "\n"]).collect();
+    if lines.is_empty() { Response::text(200, "ready\n") } else { Response::text(503, lines) }
 }
-
-/// Threads for requests: slow peers must not block health checks.
-const HTTP_THREADS: usize = 3;
 
 /// The maximum age of the control loop's last turn.
 const BEAT_MAX: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_service_has_its_own_reasons() {
+        let doubt = || vec!["clock".to_owned()];
+        let both = Readiness { has_relays: true, has_tunnels: true, ..Readiness::default() };
+        let texts = |readiness: &Readiness| {
+            let text = |reasons: Vec<&str>| reasons.join(";");
+            [
+                text(readiness.reasons().collect()),
+                text(readiness.of_relays().collect()),
+                text(readiness.of_tunnels().collect()),
+            ]
+        };
+        assert_eq!(texts(&both), ["", "", ""]);
+        let doubted = Readiness { tunnel: doubt(), ..both.clone() };
+        assert_eq!(texts(&doubted), ["clock", "", "clock"]);
+        let down = Readiness { all: vec!["link".to_owned()], ..doubted };
+        assert_eq!(texts(&down), ["link;clock", "link", "link;clock"]);
+        // What there is not, is not ready, and does not keep the rest from being ready.
+        let relays = Readiness { has_relays: true, tunnel: doubt(), ..Readiness::default() };
+        assert_eq!(texts(&relays), ["", "", "clock;there is no [[tunnel]]"]);
+        let tunnels = Readiness { has_tunnels: true, ..Readiness::default() };
+        assert_eq!(texts(&tunnels), ["", "there is no [[relay]]", ""]);
+    }
+}

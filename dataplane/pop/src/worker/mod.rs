@@ -8,6 +8,7 @@
 
 mod idle;
 mod mailbox;
+mod probe;
 mod reassembly;
 
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use crate::ports::{FramePool, Frames, RegistrationError, RxQueue};
 
 pub use idle::IdlePolicy;
 pub use mailbox::Mailbox;
+pub use probe::{ProbeDesk, ProbeResult};
 pub use reassembly::{FragmentQueue, WorkerReassembly, assign as assign_fragments};
 
 /// The reason that a worker did not run.
@@ -119,6 +121,8 @@ pub struct Worker {
     pub reassembly: Option<WorkerReassembly>,
     /// Where it counts.
     pub counters: Arc<Counters>,
+    /// Where it counts what becomes of probes.
+    pub probe_counters: Arc<Counters>,
     /// The policy while nothing arrives.
     pub idle: Idle,
     /// Whether it runs the POP's timers, which one worker does.
@@ -145,6 +149,7 @@ struct WorkerState {
     is_running: AtomicBool,
     stop: AtomicBool,
     mailbox: Mailbox,
+    probes: ProbeDesk,
 }
 
 impl WorkerHandle {
@@ -162,6 +167,11 @@ impl WorkerHandle {
     /// previous snapshot until the worker has released it.
     pub fn post(&self, snapshot: Arc<Snapshot>) {
         self.shared.mailbox.post(snapshot);
+    }
+
+    /// The probes of the worker.
+    pub fn probes(&self) -> &ProbeDesk {
+        &self.shared.probes
     }
 
     /// Makes the worker stop at its next turn.
@@ -227,6 +237,9 @@ impl Worker {
                 self.pop.poll(now, &mut self.egress);
             }
             self.take_hints(now);
+            if let Some(number) = shared.probes.due() {
+                shared.probes.answer(number, self.probe(now, number, &mut frames));
+            }
             let collected = self.collect_fragments(now, &mut frames) + self.egress.collect();
             self.egress.flush();
             if received > 0 {

@@ -58,7 +58,7 @@ impl Metrics {
             name == "anyrelay_fragments_waiting"
                 || name == "anyrelay_egress_queue_depth"
                 || (name.starts_with("anyrelay_") && name.ends_with("_total"))
-                    && name != "anyrelay_polls_total"
+                    && !["anyrelay_polls_total", "anyrelay_probes_total"].contains(&name)
         };
         let of = |page: &Metrics| -> Vec<_> {
             page.samples.iter().filter(|(name, ..)| is_of_frames(name)).cloned().collect()
