@@ -8,6 +8,7 @@ use anyrelay_core::net::PortIndex;
 use anyrelay_core::net::Towards;
 use anyrelay_core::verdict::{AbsorbKind, DropReason, ReplyKind, Verdict};
 use anyrelay_core::wire::MacAddr;
+use anyrelay_kit::config::Table;
 
 const STRANGER: Mac = [2, 0, 0, 0, 9, 9];
 const ALL_NODES: u128 = 0xff02 << 112 | 1;
@@ -287,6 +288,58 @@ fn only_hosts_that_were_queried_are_believed() {
     world.bytes(LAN, &framed(group_mac(ALL_NODES), STRANGER, &taking_over));
     assert_eq!(world.verdict(), Verdict::Absorb(AbsorbKind::Neighbour));
     assert_eq!(hop(&world, FAR6), Ok(STRANGER));
+    // That is asked about as soon as may be. Told again to all, it is no answer.
+    world.later(ASK_INTERVAL_MS);
+    assert!(asked(&mut world).contains(&(LAN, LAN_IP6, gateway)));
+    for _ in 0..3 {
+        world.bytes(LAN, &framed(group_mac(ALL_NODES), STRANGER, &taking_over));
+        assert_eq!(world.reason(), DropReason::NdNotOurs);
+        world.later(ASK_INTERVAL_MS);
+        asked(&mut world);
+    }
+    let now = world.now.instant;
+    assert!(
+        world
+            .soft
+            .links
+            .unresolved_gateways(now)
+            .iter()
+            .any(|(_, ip)| { *ip == std::net::IpAddr::from(Ipv6Addr::from_bits(gateway)) })
+    );
+}
+
+#[test]
+fn a_silent_gateways_share_moves() {
+    let mut world = world6();
+    let (first, second) = (ip6("fe80::1"), ip6("2001:db8:2::1"));
+    asked(&mut world);
+    tell(&mut world, LAN, STRANGER, first);
+    tell(&mut world, LAN, LAN_GATEWAY, second);
+    world.later(REFRESH_MS);
+    for _ in 0..3 {
+        assert!(asked(&mut world).iter().any(|(.., target)| *target == second));
+        let both = (0..300).map(|number| hop(&world, FAR6 + number).unwrap());
+        assert!(both.filter(|mac| *mac == LAN_GATEWAY).count() > 50);
+        tell(&mut world, LAN, STRANGER, first);
+        world.later(ASK_INTERVAL_MS);
+    }
+    assert!((0..300).all(|number| hop(&world, FAR6 + number) == Ok(STRANGER)));
+    tell(&mut world, LAN, LAN_GATEWAY, second);
+    assert!((0..300).any(|number| hop(&world, FAR6 + number) == Ok(LAN_GATEWAY)));
+}
+
+#[test]
+fn a_fixed_gateway_is_solicited_itself() {
+    let fixed = config6().other("neighbours", Table::default().with("probe_fixed", true));
+    let mut world = World::of(&fixed);
+    world.poll();
+    let sent = std::mem::take(&mut world.out.sent);
+    let (_, frame) =
+        sent.iter().find(|(port, frame)| *port == WAN && frame[12..14] == [0x86, 0xdd]).unwrap();
+    let seen = Seen6::frame(frame);
+    let gateway = ip6("fe80::1");
+    assert_eq!((seen.dst_mac, seen.dst, seen.hop_limit), (WAN_GATEWAY, gateway, 255));
+    assert_eq!(seen.message, nd(135, 0, gateway, Some((1, WAN_MAC))));
 }
 
 #[test]

@@ -28,6 +28,7 @@ mod echo_fragments;
 mod equivalence;
 mod fair;
 mod fragments;
+mod gateways;
 mod headers;
 mod icmp;
 mod ipv6;
