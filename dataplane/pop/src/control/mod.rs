@@ -2,10 +2,13 @@
 //!
 //! The order of the start is: config and keys, the metrics listener's address, signals, DPDK and
 //! ports, workers, HTTP. All of it runs on the calling thread, which also writes every log line,
-//! and opens and closes DPDK. The POP is ready when all workers run, all links are up, every
-//! gateway is resolved, the wall clock is accurate enough for its tunnels, and it is not draining.
+//! and opens and closes DPDK. The POP is ready when all workers run, all links are up, a gateway
+//! of each side and family answers, the wall clock is accurate enough for its tunnels, and it is
+//! not draining.
 
 mod clock;
+mod gateways;
+mod links;
 mod load;
 mod reload;
 mod signals;
@@ -30,6 +33,8 @@ use crate::hints::HintExchange;
 use crate::metrics::{Sample, Telemetry};
 use crate::ports::{FramePool, PortHandle, PortsError};
 use crate::worker::{Clock, FragmentQueue, WorkerError, WorkerHandle};
+use gateways::GatewayWatch;
+use links::LinkWatch;
 use reload::Published;
 use signals::Event;
 use watch::DropWatch;
@@ -119,6 +124,8 @@ struct Running {
     clock: Clock,
     telemetry: Arc<Telemetry>,
     watch: DropWatch,
+    links: LinkWatch,
+    gateways: GatewayWatch,
     /// Why the wall clock is not accurate enough.
     clock_doubt: Option<String>,
     workers: Vec<WorkerHandle>,
@@ -137,6 +144,7 @@ impl Running {
     /// Runs the control loop until the POP is drained or a worker ends.
     fn serve(&mut self) -> Result<(), RunError> {
         let mut second = Instant::now();
+        let mut links_due = second;
         loop {
             match self.events.recv_timeout(TICK) {
                 Ok(Event::Reload) => self.reload(),
@@ -151,6 +159,13 @@ impl Running {
                 return Err(RunError::Ended { worker });
             }
             let now = Instant::now();
+            let links_changed = now >= links_due && {
+                links_due = now + LINKS_INTERVAL;
+                self.links.observe(&self.ports)
+            };
+            if self.observe_gateways() || links_changed {
+                self.sample();
+            }
             if now >= second {
                 second = now + SECOND;
                 self.observe(now);
@@ -164,12 +179,28 @@ impl Running {
 
     /// Samples DPDK's counters, and logs warnings for the operator.
     fn observe(&mut self, now: Instant) {
-        self.telemetry.set_sample(sample(&self.ports, &self.pool));
+        self.sample();
         self.ask_clock();
         let snapshot = self.published.newest();
         for warning in self.watch.due(now, snapshot, &self.telemetry.counters) {
             warning.log();
         }
+    }
+
+    fn observe_gateways(&mut self) -> bool {
+        let (now, links) = (self.clock.now().instant, &self.soft.links);
+        let ports = &self.published.newest().config.ports;
+        self.gateways.observe(ports, &links.gateways(now), &links.cut_off_gateways(now))
+    }
+
+    fn sample(&self) {
+        self.telemetry.set_sample(Sample {
+            ports: self.ports.iter().map(PortHandle::sample).collect(),
+            links: self.links.samples(),
+            gateways: self.gateways.samples(),
+            buffers: self.pool.capacity(),
+            buffers_free: self.pool.available(),
+        });
     }
 
     /// Queries the error of the kernel's clock, if the config requires it.
@@ -203,11 +234,9 @@ impl Running {
                 reasons.push(format!("worker[{number}] is not running"));
             }
         }
-        for port in self.ports.iter().filter(|port| !port.is_up()) {
-            reasons.push(format!("port {}: the link is down", port.name));
-        }
+        reasons.extend(self.links.reasons());
         let snapshot = self.published.newest();
-        for (port, gateway) in self.soft.links.unresolved_gateways(self.clock.now().instant) {
+        for (port, gateway) in self.soft.links.cut_off_gateways(self.clock.now().instant) {
             let port = snapshot.config.ports.get(usize::from(port.0));
             let name = port.map_or("?", |port| port.name.as_str());
             let how = if gateway.is_ipv4() { "ARP" } else { "neighbour discovery" };
@@ -318,14 +347,8 @@ impl Totals {
     }
 }
 
-fn sample(ports: &[PortHandle], pool: &FramePool) -> Sample {
-    Sample {
-        ports: ports.iter().map(PortHandle::sample).collect(),
-        buffers: pool.capacity(),
-        buffers_free: pool.available(),
-    }
-}
-
 /// The maximum interval of the control loop.
 const TICK: Duration = Duration::from_millis(50);
 const SECOND: Duration = Duration::from_secs(1);
+/// How often links are looked at.
+const LINKS_INTERVAL: Duration = Duration::from_millis(200);

@@ -10,6 +10,8 @@ use anyrelay_core::pop::{Pop, SoftState};
 use anyrelay_core::snapshot::Snapshot;
 use anyrelay_core::wire::MacAddr;
 
+use super::gateways::GatewayWatch;
+use super::links::LinkWatch;
 use super::reload::Published;
 use super::watch::DropWatch;
 use super::{RunError, RunOptions, Running, load, signals};
@@ -78,6 +80,7 @@ pub(super) fn start(options: RunOptions) -> Result<Running, RunError> {
             return Err(error);
         }
     };
+    let links = LinkWatch::new(&snapshot.config.ports);
     let published = Published::new(snapshot);
     let running = Running {
         options,
@@ -87,6 +90,8 @@ pub(super) fn start(options: RunOptions) -> Result<Running, RunError> {
         clock,
         telemetry,
         watch: DropWatch::default(),
+        links,
+        gateways: GatewayWatch::default(),
         clock_doubt: None,
         workers,
         hints,
