@@ -89,7 +89,7 @@ fn faults_are_noticed(device: Device) {
     router.ip(&["addr add 10.1.1.1/24 dev pop1"]).unwrap();
     std::thread::sleep(NOTICED);
     assert!(readiness(&lab).1.contains("restart the POP"), "{:?}", readiness(&lab));
-    assert!(lab.pops[0].is_running(), "{}", lab.pops[0].log_tail(20));
+    assert!(lab.pops[0].is_running(), "{}", lab.pops[0].log());
     lab.pops[0].restart().unwrap();
     recovers(&mut lab, "deleted");
 }
