@@ -90,6 +90,14 @@ impl<A: Address> Gateway<A> {
         }
     }
 
+    /// Takes a sign of life of the station `mac`; whether it is from this gateway.
+    pub fn confirm(&self, now: Instant, mac: MacAddr, times: &ProbeTimes) -> bool {
+        match self.fixed {
+            Some(_) => self.fixed == Some(mac) && self.learn(now, mac, Told::ANSWER, times),
+            None => self.neighbour.confirm(now, mac, times),
+        }
+    }
+
     /// What is known of it now.
     pub fn status(&self, now: Instant, times: &ProbeTimes) -> GatewayStatus {
         let Found { mac, answers, .. } = self.find(now, times, false);

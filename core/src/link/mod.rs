@@ -133,6 +133,16 @@ impl Links {
         }
     }
 
+    /// Takes an answer that the station `mac` sent for the host `ip` without an address in it, as
+    /// solicitations to the host itself are answered (RFC 4861, section 4.4). False when that is
+    /// not the known address of a host that the POP asks for.
+    pub fn confirm(&self, now: Instant, port: PortIndex, ip: IpAddr, mac: MacAddr) -> bool {
+        match ip {
+            IpAddr::V4(ip) => self.ipv4.confirm(now, AddressQuery { port, ip: ip.to_bits() }, mac),
+            IpAddr::V6(ip) => self.ipv6.confirm(now, AddressQuery { port, ip: ip.to_bits() }, mac),
+        }
+    }
+
     /// Calls `send` for every query that is due without traffic: for gateways, and for targets of
     /// `snapshot` on a port's own prefix.
     pub fn due(

@@ -154,6 +154,13 @@ impl<A: Address> NextHops<A> {
         wanted
     }
 
+    /// See [`Links::confirm`](super::Links::confirm).
+    pub fn confirm(&self, now: Instant, query: AddressQuery<A>, mac: MacAddr) -> bool {
+        let by_gateway = self.gateway(query).is_some_and(|it| it.confirm(now, mac, &self.times));
+        let host = self.hosts.find(query.port, query.ip);
+        host.is_some_and(|host| host.confirm(now, mac)) || by_gateway
+    }
+
     /// The gateway that a query is about, if it is about one.
     pub fn gateway(&self, query: AddressQuery<A>) -> Option<&Gateway<A>> {
         let mut gateways = self.gateways.iter().map(AsRef::as_ref);

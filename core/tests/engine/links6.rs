@@ -8,7 +8,6 @@ use anyrelay_core::net::PortIndex;
 use anyrelay_core::net::Towards;
 use anyrelay_core::verdict::{AbsorbKind, DropReason, ReplyKind, Verdict};
 use anyrelay_core::wire::MacAddr;
-use anyrelay_kit::config::Table;
 
 const STRANGER: Mac = [2, 0, 0, 0, 9, 9];
 const ALL_NODES: u128 = 0xff02 << 112 | 1;
@@ -25,7 +24,7 @@ fn framed(dst: Mac, src: Mac, datagram: &[u8]) -> Vec<u8> {
 }
 
 /// The solicitations that `poll` sends: port, source, target.
-fn asked(world: &mut World) -> Vec<(PortIndex, u128, u128)> {
+pub fn asked(world: &mut World) -> Vec<(PortIndex, u128, u128)> {
     world.poll();
     let sent = std::mem::take(&mut world.out.sent);
     let ipv6 = sent.into_iter().filter(|(_, frame)| frame[12..14] == [0x86, 0xdd]);
@@ -45,14 +44,14 @@ fn solicited_in(world: &World, port: PortIndex, frame: &[u8]) -> u128 {
 }
 
 /// A host tells that it has an address.
-fn tell(world: &mut World, port: PortIndex, mac: Mac, ip: u128) {
+pub fn tell(world: &mut World, port: PortIndex, mac: Mac, ip: u128) {
     let to = if port == WAN { WAN_IP6 } else { LAN_IP6 };
     let frame = framed(world.mac(port), mac, &advertisement(ip, to, 0x60, mac));
     assert!(world.bytes(port, &frame).is_empty());
     assert_eq!(world.verdict(), Verdict::Absorb(AbsorbKind::Neighbour));
 }
 
-fn hop(world: &World, dst: u128) -> Result<Mac, NoHop> {
+pub fn hop(world: &World, dst: u128) -> Result<Mac, NoHop> {
     let (hop, _) = world.soft.links.resolve(
         world.now.instant,
         Towards::Targets,
@@ -306,40 +305,6 @@ fn only_hosts_that_were_queried_are_believed() {
             .iter()
             .any(|(_, ip)| { *ip == std::net::IpAddr::from(Ipv6Addr::from_bits(gateway)) })
     );
-}
-
-#[test]
-fn a_silent_gateways_share_moves() {
-    let mut world = world6();
-    let (first, second) = (ip6("fe80::1"), ip6("2001:db8:2::1"));
-    asked(&mut world);
-    tell(&mut world, LAN, STRANGER, first);
-    tell(&mut world, LAN, LAN_GATEWAY, second);
-    world.later(REFRESH_MS);
-    for _ in 0..3 {
-        assert!(asked(&mut world).iter().any(|(.., target)| *target == second));
-        let both = (0..300).map(|number| hop(&world, FAR6 + number).unwrap());
-        assert!(both.filter(|mac| *mac == LAN_GATEWAY).count() > 50);
-        tell(&mut world, LAN, STRANGER, first);
-        world.later(ASK_INTERVAL_MS);
-    }
-    assert!((0..300).all(|number| hop(&world, FAR6 + number) == Ok(STRANGER)));
-    tell(&mut world, LAN, LAN_GATEWAY, second);
-    assert!((0..300).any(|number| hop(&world, FAR6 + number) == Ok(LAN_GATEWAY)));
-}
-
-#[test]
-fn a_fixed_gateway_is_solicited_itself() {
-    let fixed = config6().other("neighbours", Table::default().with("probe_fixed", true));
-    let mut world = World::of(&fixed);
-    world.poll();
-    let sent = std::mem::take(&mut world.out.sent);
-    let (_, frame) =
-        sent.iter().find(|(port, frame)| *port == WAN && frame[12..14] == [0x86, 0xdd]).unwrap();
-    let seen = Seen6::frame(frame);
-    let gateway = ip6("fe80::1");
-    assert_eq!((seen.dst_mac, seen.dst, seen.hop_limit), (WAN_GATEWAY, gateway, 255));
-    assert_eq!(seen.message, nd(135, 0, gateway, Some((1, WAN_MAC))));
 }
 
 #[test]

@@ -29,6 +29,7 @@ mod equivalence;
 mod fair;
 mod fragments;
 mod gateways;
+mod gateways6;
 mod headers;
 mod icmp;
 mod ipv6;

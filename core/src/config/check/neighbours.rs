@@ -21,8 +21,8 @@ pub(super) fn neighbours(report: &mut Report, raw: &RawNeighbours) -> Neighbours
             "neighbours",
             format!(
                 "a gateway would be missed after {silent_ms} ms (refresh_ms + probes * \
-                 probe_interval_ms), but its address is used for {NEIGHBOUR_EXPIRE_MS} ms only; make one of \
-                 them less"
+                 probe_interval_ms), but its address is used for {NEIGHBOUR_EXPIRE_MS} ms only; \
+                 make one of them less"
             ),
         );
     }

@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
-/// `[neighbours]`: when gateways are queried by ARP and neighbour discovery, and when one is silent.
-/// The share of a silent one goes to the other gateways of its side.
+/// `[neighbours]`: when gateways are queried by ARP and neighbour discovery, and when one is
+/// silent. The share of a silent one goes to another gateway of its side.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(in crate::config) struct RawNeighbours {

@@ -132,6 +132,17 @@ impl Neighbour {
         self.learn_word(now, self.word.load(Ordering::Acquire), mac, told, times)
     }
 
+    /// As [`Neighbour::learn`], of an answer of the station `mac` that does not tell an address: a
+    /// sign of life of the neighbour if that is its address.
+    pub fn confirm(&self, now: Instant, mac: MacAddr, times: &ProbeTimes) -> bool {
+        self.confirm_word(now, self.word.load(Ordering::Acquire), mac, times)
+    }
+
+    fn confirm_word(&self, now: Instant, word: u64, mac: MacAddr, times: &ProbeTimes) -> bool {
+        let is_its_own = self.known_word(now, word).0 == Some(mac);
+        is_its_own && self.learn_word(now, word, mac, Told::ANSWER, times)
+    }
+
     fn learn_word(
         &self,
         now: Instant,
@@ -187,6 +198,11 @@ impl HostEntry<'_> {
     pub fn resolve(&self, now: Instant) -> (Option<MacAddr>, bool) {
         let found = self.neighbour.find_word(now, self.word, &ProbeTimes::HOST, true);
         (found.mac, found.due)
+    }
+
+    /// See [`Neighbour::confirm`].
+    pub fn confirm(&self, now: Instant, mac: MacAddr) -> bool {
+        self.neighbour.confirm_word(now, self.word, mac, &ProbeTimes::HOST)
     }
 
     /// See [`Neighbour::learn`].

@@ -12,7 +12,8 @@ use crate::wire::arp::{self, Arp, Operation};
 use crate::wire::ethernet;
 
 /// Answers a request for one of the port's addresses, and learns from replies to the POP's own
-/// requests, and from whatever else a host that was asked for says of itself (the merge of RFC 826).
+/// requests, and from whatever else a host that was asked for says of itself (the merge of
+/// RFC 826).
 #[cold]
 #[inline(never)]
 pub(in crate::pop) fn arp<F: Frame, O: Output<F>>(

@@ -84,12 +84,13 @@ pub(in crate::pop) fn advertisement<F: Frame, O: Output<F>>(
     let to_us = ip.dst == nd::ALL_NODES || arrival.is_port_address(ip.dst);
     let Advertisement { target, target_mac, solicited, replaces, .. } = advertisement;
     let told = Told { replaces, confirms: solicited };
+    let (links, now, port) = (&arrival.soft.links, arrival.now, arrival.port);
     let learned = to_us
         && arrival.source_ok(ip.src.ip())
-        && target_mac.is_some_and(|mac| {
-            let links = &arrival.soft.links;
-            links.learn(arrival.now, arrival.port, target.ip(), mac, told)
-        });
+        && match target_mac {
+            Some(mac) => links.learn(now, port, target.ip(), mac, told),
+            None => solicited && links.confirm(now, port, target.ip(), packet.from),
+        };
     if learned {
         egress.absorb(AbsorbKind::Neighbour, frame);
     } else {

@@ -1,6 +1,7 @@
 //! Watches the gateways: which answer, and where they are.
 
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use anyrelay_core::config::PortConfig;
 use anyrelay_core::link::GatewayStatus;
@@ -19,6 +20,8 @@ pub struct GatewayWatch {
 struct Seen {
     status: GatewayStatus,
     losses: u64,
+    /// When it was last logged that it moved.
+    moved_at: Option<Instant>,
 }
 
 /// What became of a gateway.
@@ -34,13 +37,14 @@ impl GatewayWatch {
     /// what changed. Call it several times a second. Returns whether anything changed.
     pub fn observe(
         &mut self,
+        now: Instant,
         ports: &[PortConfig],
         gateways: &[GatewayStatus],
         cut_off: &[(PortIndex, IpAddr)],
     ) -> bool {
         let mut has_changed = false;
         for status in gateways {
-            let Some(change) = self.note(status) else { continue };
+            let Some(change) = self.note(now, status) else { continue };
             has_changed = true;
             let port = ports.get(status.port.index()).map_or("?", |port| port.name.as_str());
             change.log(port, status, !cut_off.contains(&(status.port, status.ip)));
@@ -58,11 +62,11 @@ impl GatewayWatch {
     }
 
     /// Keeps the state of now; what changed, if anything.
-    fn note(&mut self, status: &GatewayStatus) -> Option<Change> {
+    fn note(&mut self, now: Instant, status: &GatewayStatus) -> Option<Change> {
         let is_it =
             |seen: &&mut Seen| seen.status.port == status.port && seen.status.ip == status.ip;
         let Some(seen) = self.seen.iter_mut().find(is_it) else {
-            self.seen.push(Seen { status: *status, losses: 0 });
+            self.seen.push(Seen { status: *status, losses: 0, moved_at: None });
             return (status.is_used && status.mac.is_some()).then_some(Change::Answers);
         };
         let before = std::mem::replace(&mut seen.status, *status);
@@ -72,7 +76,14 @@ impl GatewayWatch {
                 Some(Change::Silent)
             }
             (false, true) => Some(Change::Answers),
-            (true, true) if before.mac != status.mac => Some(Change::Moved),
+            // Whoever is on the link can make it move as often as it likes.
+            (true, true)
+                if before.mac != status.mac
+                    && seen.moved_at.is_none_or(|at| now.duration_since(at) >= REPEAT) =>
+            {
+                seen.moved_at = Some(now);
+                Some(Change::Moved)
+            }
             _ => None,
         }
     }
@@ -99,6 +110,9 @@ impl Change {
     }
 }
 
+/// The least time between two log lines about moves of a gateway.
+const REPEAT: Duration = Duration::from_secs(10);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,25 +127,30 @@ mod tests {
             mac: mac.map(MacAddr::from_u64),
             is_used,
         };
-        let mut watch = GatewayWatch::default();
+        let (mut watch, start) = (GatewayWatch::default(), Instant::now());
         let steps = [
             (state(None, false), None),
             (state(Some(2), true), Some(Change::Answers)),
             (state(Some(2), true), None),
             (state(Some(3), true), Some(Change::Moved)),
+            (state(Some(4), true), None),
+            (state(Some(3), true), None),
             (state(Some(3), false), Some(Change::Silent)),
             (state(None, false), None),
             (state(Some(3), true), Some(Change::Answers)),
             (state(None, false), Some(Change::Silent)),
         ];
         for (number, (status, change)) in steps.into_iter().enumerate() {
-            assert_eq!(watch.note(&status), change, "{number}");
+            assert_eq!(watch.note(start, &status), change, "{number}");
         }
         let port = PortIndex(0);
         assert_eq!(watch.samples(), [GatewaySample { port, ip, is_used: false, losses: 2 }]);
         // Another one is another.
         let other = GatewayStatus { port: PortIndex(1), ..state(Some(2), true) };
-        assert_eq!(watch.note(&other), Some(Change::Answers));
+        assert_eq!(watch.note(start, &other), Some(Change::Answers));
+        let moved = GatewayStatus { mac: Some(MacAddr::from_u64(9)), ..other };
+        assert_eq!(watch.note(start, &moved), Some(Change::Moved));
+        assert_eq!(watch.note(start + REPEAT, &other), Some(Change::Moved));
         assert_eq!(watch.samples().len(), 2);
     }
 }

@@ -163,7 +163,7 @@ impl Running {
                 links_due = now + LINKS_INTERVAL;
                 self.links.observe(&self.ports)
             };
-            if self.observe_gateways() || links_changed {
+            if self.observe_gateways(now) || links_changed {
                 self.sample();
             }
             if now >= second {
@@ -187,10 +187,10 @@ impl Running {
         }
     }
 
-    fn observe_gateways(&mut self) -> bool {
-        let (now, links) = (self.clock.now().instant, &self.soft.links);
+    fn observe_gateways(&mut self, now: Instant) -> bool {
+        let (at, links) = (self.clock.now().instant, &self.soft.links);
         let ports = &self.published.newest().config.ports;
-        self.gateways.observe(ports, &links.gateways(now), &links.cut_off_gateways(now))
+        self.gateways.observe(now, ports, &links.gateways(at), &links.cut_off_gateways(at))
     }
 
     fn sample(&self) {
