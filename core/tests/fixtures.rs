@@ -23,7 +23,7 @@ use anyrelay_kit::{config, pcap};
 use serde_json::{Value, json};
 
 /// Cases whose timers or neighbours make the moment of each frame matter.
-const ONE_AT_A_TIME: [&str; 2] = ["neighbours", "on-link-client"];
+const ONE_AT_A_TIME: [&str; 4] = ["neighbours", "on-link-client", "silent-gateway", "moved-target"];
 
 const POLL_INTERVAL_NS: u64 = 100_000_000;
 

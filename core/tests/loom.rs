@@ -17,7 +17,7 @@ mod slot;
 #[allow(dead_code)]
 mod slots;
 
-use slot::{HostKey, HostSlot, Neighbour};
+use slot::{HostKey, HostSlot, Neighbour, Told};
 use slots::Slots;
 use time::Instant;
 use wire::MacAddr;
@@ -146,13 +146,13 @@ fn ask_and_tell(slot: &HostSlot, host: usize) {
     let Some(found) = slot.holding(HOSTS[host]) else { return };
     let (known, _) = found.resolve(NOW);
     assert!(known.is_none_or(|mac| mac == mac_of(host)), "{host} has {known:?}");
-    found.learn(NOW, mac_of(host), true);
+    found.learn(NOW, mac_of(host), Told::ANSWER);
 }
 
 /// A slot with the first host and its address.
 fn inhabited() -> Arc<HostSlot> {
     let slot = HostSlot::default();
-    slot.claim(HOSTS[0]).unwrap().learn(NOW, mac_of(0), true);
+    slot.claim(HOSTS[0]).unwrap().learn(NOW, mac_of(0), Told::ANSWER);
     Arc::new(slot)
 }
 
@@ -185,12 +185,17 @@ fn a_slot_is_given_to_one_at_a_time() {
     });
 }
 
+/// Whether a query is due.
+fn asks(neighbour: &Neighbour) -> bool {
+    neighbour.find(NOW, &link::times::ProbeTimes::HOST, true).due
+}
+
 #[test]
 fn one_query_is_sent_at_a_time() {
     model(|| {
         let neighbour = Arc::new(Neighbour::default());
-        let other = beside(&neighbour, |neighbour| neighbour.resolve(NOW).1);
-        let asks = [neighbour.resolve(NOW).1, other.join().unwrap()];
+        let other = beside(&neighbour, asks);
+        let asks = [asks(&neighbour), other.join().unwrap()];
         assert_eq!(asks.iter().filter(|asks| **asks).count(), 1);
     });
 }

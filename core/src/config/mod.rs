@@ -35,6 +35,9 @@ pub const MAX_GATEWAYS: usize = 16;
 /// Most POPs that hints are exchanged with.
 pub const MAX_PEERS: usize = 64;
 
+/// How long the hardware address of a neighbour is used without an answer, in milliseconds.
+pub const NEIGHBOUR_EXPIRE_MS: u32 = 60_000;
+
 /// Most prefixes whose addresses are no clients.
 pub const MAX_NOT_CLIENTS: usize = 4096;
 
@@ -57,6 +60,8 @@ pub struct Config {
     pub idle: Idle,
     /// Rate limits and table sizes.
     pub limits: LimitsConfig,
+    /// When gateways are queried.
+    pub neighbours: NeighboursConfig,
     /// The relays, in the order of the file; with the tunnels at most
     /// [`MAX_SERVICES`](crate::net::MAX_SERVICES).
     pub relays: Vec<RelayConfig>,
@@ -243,6 +248,20 @@ pub struct LimitsConfig {
     pub syn_per_prefix_per_second: u32,
     /// SYNs to one relay, per second.
     pub syn_per_service_per_second: u32,
+}
+
+/// `[neighbours]`: when gateways are queried, and when one is silent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NeighboursConfig {
+    /// Age of the last answer from which on a gateway is queried again, in milliseconds.
+    pub refresh_ms: u32,
+    /// Least time between two queries, in milliseconds.
+    pub probe_interval_ms: u32,
+    /// Unanswered queries after which a gateway is silent.
+    pub probes: u32,
+    /// Whether gateways with configured MAC addresses are queried; without a word, where a side has
+    /// several gateways of the family.
+    pub probe_fixed: Option<bool>,
 }
 
 /// `[hints]`.

@@ -142,10 +142,10 @@ impl Pop {
 
     /// Does what is due without a frame: queries for neighbours, and expiry of what the memo holds.
     /// One worker of a POP calls it, about every 100 ms.
-    pub fn poll<F: Frame, O: Output<F>>(&mut self, now: Now, out: &mut O) {
+    pub fn poll<F: Frame, O: Output<F>>(&mut self, now: Now, snapshot: &Snapshot, out: &mut O) {
         let now = now.instant;
         self.soft.memo.expire(now);
         let links = &self.soft.links;
-        links.due(now, |query| egress::send_query(links, &self.counters, query, out));
+        links.due(now, snapshot, |query| egress::send_query(links, &self.counters, query, out));
     }
 }

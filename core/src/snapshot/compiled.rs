@@ -6,14 +6,14 @@ use super::digest::{self, Fingerprints};
 use super::service::{Destination, PoolIndex, Service};
 use super::tables::{Lookups, Tabled};
 use super::tunnels::{self, Tunnel};
-use super::{meanings, relays, slots};
+use super::{meanings, on_link, relays, slots};
 
 use crate::bucket::BucketHash;
 use crate::config::Config;
 use crate::crypto::HkdfError;
 use crate::fragment::FragmentHash;
 use crate::keys::{KeyFile, Tenants};
-use crate::net::{Endpoint, IpEndpoint, ServiceIndex, ServiceSlot};
+use crate::net::{Endpoint, IpEndpoint, PortIndex, ServiceIndex, ServiceSlot};
 use crate::problem::{Problem, Problems};
 use crate::relay::Relay;
 use crate::relay::hints::HintKey;
@@ -36,6 +36,7 @@ pub struct Snapshot {
     lookups: Lookups,
     /// Of transparent services, ascending.
     passing_targets: Vec<IpAddr>,
+    targets_on_link: Box<[(PortIndex, IpAddr)]>,
 }
 
 impl Snapshot {
@@ -84,6 +85,7 @@ impl Snapshot {
             fingerprints: Fingerprints::new(keys, tenants)?,
             lookups: Lookups::new(config, &services, &egress),
             passing_targets: passing_targets(config),
+            targets_on_link: on_link::targets_on_link(config),
             config: config.clone(),
             services,
         })
@@ -194,6 +196,11 @@ impl Snapshot {
     /// Whether `ip` can be a client's and is a gateway of a port.
     pub fn is_gateway(&self, ip: IpAddr) -> bool {
         meanings::is_gateway(self.meaning(ip))
+    }
+
+    /// The targets on a prefix of a port, and that port.
+    pub fn targets_on_link(&self) -> &[(PortIndex, IpAddr)] {
+        &self.targets_on_link
     }
 
     /// Whether `ip` is a target's.

@@ -7,6 +7,7 @@ mod addresses;
 mod compiled;
 mod digest;
 mod meanings;
+mod on_link;
 mod relays;
 mod reload;
 mod service;

@@ -89,6 +89,7 @@ impl Conflicts<'_> {
             ("layout.idle", old.idle == new.idle),
             ("limits.pending_rsts", old.limits.pending_rsts == new.limits.pending_rsts),
             ("limits.remembered_syns", old.limits.remembered_syns == new.limits.remembered_syns),
+            ("neighbours", old.neighbours == new.neighbours),
             ("hints", old.hints == new.hints),
             ("metrics.listen", old.metrics_listen == new.metrics_listen),
         ];

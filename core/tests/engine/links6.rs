@@ -24,7 +24,7 @@ fn framed(dst: Mac, src: Mac, datagram: &[u8]) -> Vec<u8> {
 }
 
 /// The solicitations that `poll` sends: port, source, target.
-fn asked(world: &mut World) -> Vec<(PortIndex, u128, u128)> {
+pub fn asked(world: &mut World) -> Vec<(PortIndex, u128, u128)> {
     world.poll();
     let sent = std::mem::take(&mut world.out.sent);
     let ipv6 = sent.into_iter().filter(|(_, frame)| frame[12..14] == [0x86, 0xdd]);
@@ -44,14 +44,14 @@ fn solicited_in(world: &World, port: PortIndex, frame: &[u8]) -> u128 {
 }
 
 /// A host tells that it has an address.
-fn tell(world: &mut World, port: PortIndex, mac: Mac, ip: u128) {
+pub fn tell(world: &mut World, port: PortIndex, mac: Mac, ip: u128) {
     let to = if port == WAN { WAN_IP6 } else { LAN_IP6 };
     let frame = framed(world.mac(port), mac, &advertisement(ip, to, 0x60, mac));
     assert!(world.bytes(port, &frame).is_empty());
     assert_eq!(world.verdict(), Verdict::Absorb(AbsorbKind::Neighbour));
 }
 
-fn hop(world: &World, dst: u128) -> Result<Mac, NoHop> {
+pub fn hop(world: &World, dst: u128) -> Result<Mac, NoHop> {
     let (hop, _) = world.soft.links.resolve(
         world.now.instant,
         Towards::Targets,
@@ -287,6 +287,24 @@ fn only_hosts_that_were_queried_are_believed() {
     world.bytes(LAN, &framed(group_mac(ALL_NODES), STRANGER, &taking_over));
     assert_eq!(world.verdict(), Verdict::Absorb(AbsorbKind::Neighbour));
     assert_eq!(hop(&world, FAR6), Ok(STRANGER));
+    // That is asked about as soon as may be. Told again to all, it is no answer.
+    world.later(ASK_INTERVAL_MS);
+    assert!(asked(&mut world).contains(&(LAN, LAN_IP6, gateway)));
+    for _ in 0..3 {
+        world.bytes(LAN, &framed(group_mac(ALL_NODES), STRANGER, &taking_over));
+        assert_eq!(world.reason(), DropReason::NdNotOurs);
+        world.later(ASK_INTERVAL_MS);
+        asked(&mut world);
+    }
+    let now = world.now.instant;
+    assert!(
+        world
+            .soft
+            .links
+            .unresolved_gateways(now)
+            .iter()
+            .any(|(_, ip)| { *ip == std::net::IpAddr::from(Ipv6Addr::from_bits(gateway)) })
+    );
 }
 
 #[test]

@@ -28,6 +28,8 @@ mod echo_fragments;
 mod equivalence;
 mod fair;
 mod fragments;
+mod gateways;
+mod gateways6;
 mod headers;
 mod icmp;
 mod ipv6;

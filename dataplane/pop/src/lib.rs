@@ -8,6 +8,7 @@
 //! - [`hints`]: what POPs tell each other of refusals
 //! - [`control`]: start, reload, readiness, stop
 //! - [`metrics`]: counters over HTTP
+//! - [`interfaces`]: the kernel's interfaces below ports
 //! - [`replay`]: the POP over a capture, without ports
 //! - [`cli`]: the command line
 //!
@@ -18,6 +19,7 @@ pub mod cli;
 pub mod control;
 pub mod egress;
 pub mod hints;
+pub mod interfaces;
 pub mod metrics;
 pub mod ports;
 pub mod replay;

@@ -96,7 +96,7 @@ impl RunningPop {
 
     /// Lets a worker do what is due without a frame.
     pub fn poll(&mut self, now: Now, worker: usize, out: &mut impl Output<HeapFrame>) {
-        self.workers[worker].poll(now, out);
+        self.workers[worker].poll(now, &self.snapshot, out);
     }
 }
 

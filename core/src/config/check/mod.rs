@@ -6,6 +6,7 @@
 mod clients;
 mod fragments;
 mod hints;
+mod neighbours;
 mod overlaps;
 mod ports;
 mod relays;
@@ -70,6 +71,7 @@ fn check(report: &mut Report, raw: &RawConfig) -> Config {
             RawIdle::Backoff => Idle::Backoff,
         },
         limits: limits(report, raw),
+        neighbours: neighbours::neighbours(report, &raw.neighbours),
         relays,
         tunnels,
         metrics_listen: metrics_listen(report, raw),

@@ -5,10 +5,12 @@
 //! range is reported in the words of [`check`](super::check), together with all other mistakes.
 
 mod limits;
+mod neighbours;
 
 use serde::Deserialize;
 
 pub(super) use limits::RawLimits;
+pub(super) use neighbours::RawNeighbours;
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -31,6 +33,9 @@ pub(super) struct RawConfig {
     /// `[limits]`.
     #[serde(default)]
     pub(super) limits: RawLimits,
+    /// `[neighbours]`.
+    #[serde(default)]
+    pub(super) neighbours: RawNeighbours,
     /// `[fragments]`. Only with `pop.fragments = "reassemble"`.
     pub(super) fragments: Option<RawFragmentLimits>,
     /// `[[relay]]`. With the tunnels 0 to 256.
@@ -173,8 +178,8 @@ pub(super) struct RawPort {
     /// most 16.
     #[serde(default)]
     pub(super) gateways: Vec<String>,
-    /// The MAC addresses of the gateways, one for each, which the POP then does not query. Default:
-    /// none.
+    /// The MAC addresses of the gateways, one for each. The POP does not ask for them; whether it
+    /// asks these addresses for a sign of life is in `[neighbours]`. Default: none.
     pub(super) gateway_macs: Option<Vec<String>>,
     /// The 802.1Q VLAN of the port's frames in both directions. Default: none, untagged. Range: 1
     /// to 4094.

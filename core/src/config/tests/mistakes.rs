@@ -63,6 +63,25 @@ const MISTAKES: &Mistakes = &[
     ),
     ("pending_rsts = 64", "neighbour_per_second = 0", "limits.neighbour_per_second", "1 to"),
     ("pending_rsts = 64", "pending_rsts = 0", "limits.pending_rsts", "1 to"),
+    (
+        "[limits]",
+        "[neighbours]\nrefresh_ms = 99\n[limits]",
+        "neighbours.refresh_ms",
+        "100 to 30000",
+    ),
+    (
+        "[limits]",
+        "[neighbours]\nprobe_interval_ms = 99\n[limits]",
+        "neighbours.probe_interval_ms",
+        "100 to 5000",
+    ),
+    ("[limits]", "[neighbours]\nprobes = 0\n[limits]", "neighbours.probes", "1 to 10"),
+    (
+        "[limits]",
+        "[neighbours]\nrefresh_ms = 30000\nprobe_interval_ms = 5000\nprobes = 6\n[limits]",
+        "neighbours",
+        "missed after 60000 ms",
+    ),
     ("127.0.0.1:9100", "localhost", "metrics.listen", "is not IP:PORT"),
     // Ports.
     ("name = \"lan\"", "name = \"wan\"", "port[1].name", "port[0] has this name too"),

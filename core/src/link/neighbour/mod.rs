@@ -3,7 +3,8 @@
 mod atomic;
 mod slot;
 
-pub(super) use slot::Neighbour;
+pub use slot::Told;
+pub(super) use slot::{Found, Neighbour};
 use slot::{HostEntry, HostKey, HostSlot};
 
 use super::times::HOSTS_MAX;
@@ -60,7 +61,7 @@ const _: () = assert!(HOSTS_MAX.is_multiple_of(WAYS));
 
 #[cfg(test)]
 mod tests {
-    use super::super::times::{EXPIRE_MS, REFRESH_MS};
+    use super::super::times::{ASK_INTERVAL_MS, EXPIRE_MS, PROBES, ProbeTimes, REFRESH_MS};
     use super::*;
     use crate::time::Instant;
     use crate::wire::MacAddr;
@@ -80,7 +81,7 @@ mod tests {
     fn a_host_is_found_by_all_of_its_key() {
         let hosts = Hosts::new();
         let ip = 0x2001_0db8_u128 << 96 | 7;
-        hosts.claim(PORT, ip).unwrap().learn(at(0), mac_of(ip), true);
+        hosts.claim(PORT, ip).unwrap().learn(at(0), mac_of(ip), Told::ANSWER);
         assert_eq!(hosts.find(PORT, ip).unwrap().resolve(at(1)), (Some(mac_of(ip)), false));
         assert!(hosts.find(PortIndex(2), ip).is_none());
         for bit in 0..128 {
@@ -95,25 +96,100 @@ mod tests {
         let one = HostKey::new(PORT, 1_u32);
         let slot = hosts.ways(one).iter().find(|slot| slot.holding(one).is_some()).unwrap();
         slot.claim(HostKey::new(PORT, 2_u32)).unwrap();
-        old.learn(at(0), mac_of(1), true);
+        old.learn(at(0), mac_of(1), Told::ANSWER);
         let held = slot.holding(HostKey::new(PORT, 2_u32)).unwrap();
         assert_eq!(held.resolve(at(0)), (None, true));
         assert!(slot.holding(HostKey::new(PORT, 1_u32)).is_none());
     }
 
+    const OFFER: Told = Told { replaces: false, confirms: true };
+
+    /// The address and whether it answers, without a question.
+    fn known(neighbour: &Neighbour, ms: u64) -> (Option<MacAddr>, bool) {
+        let found = neighbour.find(at(ms), &ProbeTimes::HOST, false);
+        (found.mac, found.answers)
+    }
+
+    fn learn(neighbour: &Neighbour, ms: u64, mac: u128, told: Told) -> bool {
+        neighbour.learn(at(ms), mac_of(mac), told, &ProbeTimes::HOST)
+    }
+
+    /// Whether a question is due.
+    fn asks(neighbour: &Neighbour, ms: u64) -> bool {
+        neighbour.find(at(ms), &ProbeTimes::HOST, true).due
+    }
+
     #[test]
     fn an_address_in_use_is_replaced_only_by_an_answer_that_says_so() {
         let neighbour = Neighbour::default();
-        neighbour.learn(at(0), mac_of(1), false);
-        neighbour.learn(at(REFRESH_MS), mac_of(2), false);
-        assert_eq!(neighbour.resolve(at(REFRESH_MS)), (Some(mac_of(1)), true), "not refreshed");
-        neighbour.learn(at(REFRESH_MS), mac_of(1), false);
-        assert_eq!(neighbour.resolve(at(REFRESH_MS)), (Some(mac_of(1)), false));
-        neighbour.learn(at(REFRESH_MS), mac_of(2), true);
-        assert_eq!(neighbour.resolve(at(REFRESH_MS)), (Some(mac_of(2)), false));
-        neighbour.learn(at(REFRESH_MS + EXPIRE_MS), mac_of(1), false);
-        let found = neighbour.resolve(at(REFRESH_MS + EXPIRE_MS));
-        assert_eq!(found, (Some(mac_of(1)), false), "the old one was not in use");
+        assert!(learn(&neighbour, 0, 1, OFFER));
+        assert!(!learn(&neighbour, REFRESH_MS, 2, OFFER));
+        assert_eq!(known(&neighbour, REFRESH_MS), (Some(mac_of(1)), true));
+        assert!(asks(&neighbour, REFRESH_MS), "not refreshed");
+        assert!(learn(&neighbour, REFRESH_MS, 1, OFFER));
+        assert!(!asks(&neighbour, 2 * REFRESH_MS - 1));
+        assert!(learn(&neighbour, REFRESH_MS, 2, Told::ANSWER));
+        assert_eq!(known(&neighbour, REFRESH_MS), (Some(mac_of(2)), true));
+        assert!(learn(&neighbour, REFRESH_MS + EXPIRE_MS, 1, OFFER), "it was not in use");
+        assert_eq!(known(&neighbour, REFRESH_MS + EXPIRE_MS), (Some(mac_of(1)), true));
+    }
+
+    #[test]
+    fn a_silent_neighbours_address_is_replaced_by_any_answer() {
+        let neighbour = Neighbour::default();
+        learn(&neighbour, 0, 1, Told::ANSWER);
+        for probe in 0..PROBES {
+            let now = REFRESH_MS + probe * ASK_INTERVAL_MS;
+            assert!(!learn(&neighbour, now, 2, OFFER));
+            assert!(asks(&neighbour, now) && !asks(&neighbour, now + ASK_INTERVAL_MS - 1));
+        }
+        let silent = REFRESH_MS + PROBES * ASK_INTERVAL_MS;
+        assert_eq!(known(&neighbour, silent - 1), (Some(mac_of(1)), true));
+        assert_eq!(known(&neighbour, silent), (Some(mac_of(1)), false));
+        assert!(learn(&neighbour, silent, 2, OFFER));
+        assert_eq!(known(&neighbour, silent), (Some(mac_of(2)), true));
+    }
+
+    #[test]
+    fn what_is_announced_is_used_and_old() {
+        for start in [0, 1_000_000] {
+            let neighbour = Neighbour::default();
+            let at = |ms| Instant::from_millis(start + ms);
+            let learn =
+                |ms, mac, told| neighbour.learn(at(ms), mac_of(mac), told, &ProbeTimes::HOST);
+            assert!(learn(0, 1, Told::ANNOUNCEMENT));
+            assert!(!learn(1, 1, Told::ANNOUNCEMENT), "nothing new");
+            let found = neighbour.find(at(1), &ProbeTimes::HOST, true);
+            assert_eq!(found, Found { mac: Some(mac_of(1)), answers: true, due: true });
+            let expired = EXPIRE_MS - REFRESH_MS;
+            assert!(neighbour.find(at(expired - 1), &ProbeTimes::HOST, false).mac.is_some());
+            assert!(neighbour.find(at(expired), &ProbeTimes::HOST, false).mac.is_none());
+            assert!(learn(expired, 1, Told::ANSWER));
+            assert!(!neighbour.find(at(expired + 1), &ProbeTimes::HOST, true).due);
+        }
+    }
+
+    #[test]
+    fn questions_that_were_not_sent_do_not_count() {
+        let neighbour = Neighbour::default();
+        neighbour.take_back();
+        learn(&neighbour, 0, 1, Told::ANSWER);
+        let last = REFRESH_MS + 9 * ASK_INTERVAL_MS;
+        for now in (REFRESH_MS..=last).step_by(ASK_INTERVAL_MS as usize) {
+            assert!(asks(&neighbour, now));
+            neighbour.take_back();
+        }
+        assert_eq!(known(&neighbour, last + ASK_INTERVAL_MS), (Some(mac_of(1)), true));
+    }
+
+    #[test]
+    fn very_many_unanswered_questions_do_not_reach_the_time() {
+        let neighbour = Neighbour::default();
+        for number in 0..1000 {
+            let now = number * ASK_INTERVAL_MS;
+            assert!(asks(&neighbour, now) && !asks(&neighbour, now + ASK_INTERVAL_MS - 1));
+        }
+        assert!(!neighbour.has_answered());
     }
 
     /// Threads that contend for one set of slots never see another host's hardware address.
@@ -142,7 +218,8 @@ mod tests {
                             assert_eq!(mac, mac_of(ip));
                             seen += 1;
                         }
-                        found.learn(at(0), mac_of(ip), turn % 2 == 0);
+                        let told = Told { replaces: turn % 2 == 0, confirms: true };
+                        found.learn(at(0), mac_of(ip), told);
                     }
                     seen
                 }

@@ -24,28 +24,33 @@ pub(in crate::pop) fn send_query<F: Frame, O: Output<F>>(
     let port = query.port;
     let Some(link) = links.link(port) else { return };
     let Some(mut frame) = out.allocate() else {
+        links.take_back(query);
         return counters.count_drop(port, None, DropReason::NoBuffer);
     };
+    let to = links.unicast(query);
     let written = match query.ip {
         IpAddr::V4(ip) => {
-            arp_request(links, link, AddressQuery { port, ip: ip.to_bits() }, &mut frame)
+            arp_request(links, link, AddressQuery { port, ip: ip.to_bits() }, to, &mut frame)
         }
         IpAddr::V6(ip) => {
-            solicitation(links, link, AddressQuery { port, ip: ip.to_bits() }, &mut frame)
+            solicitation(links, link, AddressQuery { port, ip: ip.to_bits() }, to, &mut frame)
         }
     };
     if !written {
+        links.take_back(query);
         return counters.count_drop(port, None, DropReason::NoRoom);
     }
     pad(&mut frame);
     out.transmit(port, frame);
 }
 
-/// Makes an ARP request of an empty frame; false when there is no room.
+/// Makes an ARP request of an empty frame, to all unless `to` is known (RFC 1122, section 2.3.2.1);
+/// false when there is no room.
 fn arp_request<F: Frame>(
     links: &Links,
     link: &Link,
     query: AddressQuery<u32>,
+    to: Option<MacAddr>,
     frame: &mut F,
 ) -> bool {
     if !frame.append(arp::LEN) {
@@ -59,7 +64,7 @@ fn arp_request<F: Frame>(
         target_ip: query.ip,
     };
     request.write(frame.bytes_mut());
-    add_ethernet(frame, 0, MacAddr::BROADCAST, link, ethernet::TYPE_ARP)
+    add_ethernet(frame, 0, to.unwrap_or(MacAddr::BROADCAST), link, ethernet::TYPE_ARP)
 }
 
 /// Makes a neighbour solicitation of an empty frame; false when there is no room.
@@ -67,14 +72,17 @@ fn solicitation<F: Frame>(
     links: &Links,
     link: &Link,
     query: AddressQuery<u128>,
+    to: Option<MacAddr>,
     frame: &mut F,
 ) -> bool {
     if !frame.append(ipv6::HEADER_LEN + nd::LEN) {
         return false;
     }
-    let (src, dst) = (links.solicitation_source(query), nd::solicited_node(query.ip));
+    // At a known hardware address the host itself is asked (RFC 4861, section 7.3.3).
+    let dst = if to.is_some() { query.ip } else { nd::solicited_node(query.ip) };
+    let src = links.solicitation_source(query);
     let message = nd::write_header(frame.bytes_mut(), src, dst);
     let solicitation = Solicitation { target: query.ip, source_mac: Some(link.mac) };
     solicitation.write(src, dst, message);
-    add_ethernet(frame, 0, nd::group_mac(dst), link, ethernet::TYPE_IPV6)
+    add_ethernet(frame, 0, to.unwrap_or(nd::group_mac(dst)), link, ethernet::TYPE_IPV6)
 }

@@ -5,13 +5,15 @@ use super::super::egress::reply::reply;
 use super::super::output::Output;
 use super::super::packet::Packet;
 use crate::frame::Frame;
+use crate::link::Told;
 use crate::net::Address;
 use crate::verdict::{AbsorbKind, DropReason, ReplyKind};
 use crate::wire::arp::{self, Arp, Operation};
 use crate::wire::ethernet;
 
 /// Answers a request for one of the port's addresses, and learns from replies to the POP's own
-/// requests.
+/// requests, and from whatever else a host that was asked for says of itself (the merge of
+/// RFC 826).
 #[cold]
 #[inline(never)]
 pub(in crate::pop) fn arp<F: Frame, O: Output<F>>(
@@ -25,9 +27,9 @@ pub(in crate::pop) fn arp<F: Frame, O: Output<F>>(
     };
     let ours = arrival.is_port_address(arp.target_ip);
     let (sender, mac) = (arp.sender_ip.ip(), arp.sender_mac);
-    let learned = ours && arrival.soft.links.learn(arrival.now, arrival.port, sender, mac, true);
+    let told = if ours { Told::ANSWER } else { Told::ANNOUNCEMENT };
+    let learned = arrival.soft.links.learn(arrival.now, arrival.port, sender, mac, told);
     match arp.operation {
-        Operation::Reply if learned => egress.absorb(AbsorbKind::Neighbour, frame),
         Operation::Request if ours => {
             let answer = Arp {
                 operation: Operation::Reply,
@@ -40,6 +42,7 @@ pub(in crate::pop) fn arp<F: Frame, O: Output<F>>(
             frame.truncate(l3 + arp::LEN);
             reply(egress, packet, frame, l3, ReplyKind::Arp, ethernet::TYPE_ARP);
         }
+        _ if learned => egress.absorb(AbsorbKind::Neighbour, frame),
         _ => egress.drop(None, DropReason::ArpNotOurs, frame),
     }
 }

@@ -6,6 +6,7 @@ use super::super::egress::reply::reply_to;
 use super::super::output::Output;
 use super::super::packet::Packet;
 use crate::frame::Frame;
+use crate::link::Told;
 use crate::net::Address;
 use crate::verdict::{AbsorbKind, DropReason, ReplyKind};
 use crate::wire::nd::{self, Advertisement, Solicitation};
@@ -39,7 +40,7 @@ pub(in crate::pop) fn solicitation<F: Frame, O: Output<F>>(
         return egress.drop(None, DropReason::SourceNotAllowed, frame);
     }
     if let Some(mac) = solicitation.source_mac {
-        arrival.soft.links.learn(arrival.now, arrival.port, ip.src.ip(), mac, true);
+        arrival.soft.links.learn(arrival.now, arrival.port, ip.src.ip(), mac, Told::ANSWER);
     }
     let (dst, to) = match probe {
         true => (nd::ALL_NODES, nd::group_mac(nd::ALL_NODES)),
@@ -81,13 +82,15 @@ pub(in crate::pop) fn advertisement<F: Frame, O: Output<F>>(
         return egress.drop(None, DropReason::NdMalformed, frame);
     };
     let to_us = ip.dst == nd::ALL_NODES || arrival.is_port_address(ip.dst);
-    let Advertisement { target, target_mac, replaces, .. } = advertisement;
+    let Advertisement { target, target_mac, solicited, replaces, .. } = advertisement;
+    let told = Told { replaces, confirms: solicited };
+    let (links, now, port) = (&arrival.soft.links, arrival.now, arrival.port);
     let learned = to_us
         && arrival.source_ok(ip.src.ip())
-        && target_mac.is_some_and(|mac| {
-            let links = &arrival.soft.links;
-            links.learn(arrival.now, arrival.port, target.ip(), mac, replaces)
-        });
+        && match target_mac {
+            Some(mac) => links.learn(now, port, target.ip(), mac, told),
+            None => solicited && links.confirm(now, port, target.ip(), packet.from),
+        };
     if learned {
         egress.absorb(AbsorbKind::Neighbour, frame);
     } else {

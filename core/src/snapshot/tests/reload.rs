@@ -39,6 +39,7 @@ fn a_reload_is_free_or_refused() {
         ("kind = \"pipeline\"", "kind = \"run-to-completion\"", NeedsRestart, "layout.kind"),
         ("pending_rsts = 64", "pending_rsts = 65", NeedsRestart, "limits.pending_rsts"),
         ("127.0.0.1:9100", "127.0.0.1:9101", NeedsRestart, "metrics.listen"),
+        ("[limits]", "[neighbours]\nprobes = 2\n[limits]", NeedsRestart, "neighbours"),
         (both, "[\"198.51.100.10:8443\"]", BreaksConnections, "relay[0].targets"),
         (
             "egress = \"transparent\"",

@@ -3,10 +3,12 @@
 //! The order of the start is: config and keys, the metrics listener's address, signals, DPDK and
 //! ports, workers, HTTP. All of it runs on the calling thread, which also writes every log line,
 //! and opens and closes DPDK. The POP is ready when all workers run and make progress, as do its
-//! ports, all links are up, every gateway is resolved, and it is not draining; and for tunnels,
-//! when the wall clock is accurate enough.
+//! ports, all links are up, a gateway of each side and family answers, and it is not draining; and
+//! for tunnels, when the wall clock is accurate enough.
 
 mod clock;
+mod gateways;
+mod links;
 mod load;
 mod probes;
 mod progress;
@@ -35,6 +37,8 @@ use crate::metrics::{Readiness, Sample, Telemetry};
 use crate::ports::{FramePool, PortHandle, PortsError};
 use crate::worker::{Clock, FragmentQueue, WorkerError, WorkerHandle};
 use clock::ClockWatch;
+use gateways::GatewayWatch;
+use links::LinkWatch;
 use probes::Probes;
 use progress::Progress;
 use queues::QueueWatch;
@@ -138,6 +142,8 @@ struct Running {
     telemetry: Arc<Telemetry>,
     watch: DropWatch,
     queue_watch: QueueWatch,
+    links: LinkWatch,
+    gateways: GatewayWatch,
     wall_clock: ClockWatch,
     progress: Progress,
     probes: Probes,
@@ -157,6 +163,7 @@ impl Running {
     /// Runs the control loop until the POP is drained or a worker ends.
     fn serve(&mut self) -> Result<(), RunError> {
         let mut second = Instant::now();
+        let mut links_due = second;
         loop {
             match self.events.recv_timeout(TICK) {
                 Ok(Event::Reload) => self.reload(),
@@ -175,6 +182,13 @@ impl Running {
             }
             let now = Instant::now();
             self.progress.see_workers(now, &self.telemetry.counters);
+            let links_changed = now >= links_due && {
+                links_due = now + LINKS_INTERVAL;
+                self.links.observe(&self.ports)
+            };
+            if self.observe_gateways(now) || links_changed {
+                self.telemetry.set_sample(self.sample());
+            }
             if now >= second {
                 second = now + SECOND;
                 self.observe(now);
@@ -190,7 +204,7 @@ impl Running {
 
     /// Samples DPDK's counters, and logs warnings for the operator.
     fn observe(&mut self, now: Instant) {
-        let sample = sample(&self.ports, &self.pool);
+        let sample = self.sample();
         for single in self.queue_watch.due(&sample.ports) {
             single.log(self.ports.get(single.port).map_or("?", |port| &port.name));
         }
@@ -201,6 +215,22 @@ impl Running {
         self.probes.ask(self.workers.iter().map(WorkerHandle::probes));
         for warning in self.watch.due(now, snapshot, &self.telemetry.counters) {
             warning.log();
+        }
+    }
+
+    fn observe_gateways(&mut self, now: Instant) -> bool {
+        let (at, links) = (self.clock.now().instant, &self.soft.links);
+        let ports = &self.published.newest().config.ports;
+        self.gateways.observe(now, ports, &links.gateways(at), &links.cut_off_gateways(at))
+    }
+
+    fn sample(&self) -> Sample {
+        Sample {
+            ports: self.ports.iter().map(PortHandle::sample).collect(),
+            links: self.links.samples(),
+            gateways: self.gateways.samples(),
+            buffers: self.pool.capacity(),
+            buffers_free: self.pool.available(),
         }
     }
 
@@ -251,11 +281,9 @@ impl Running {
                 reasons.push(format!("worker[{number}] is not running"));
             }
         }
-        for port in self.ports.iter().filter(|port| !port.is_up()) {
-            reasons.push(format!("port {}: the link is down", port.name));
-        }
+        reasons.extend(self.links.reasons());
         let snapshot = self.published.newest();
-        for (port, gateway) in self.soft.links.unresolved_gateways(self.clock.now().instant) {
+        for (port, gateway) in self.soft.links.cut_off_gateways(self.clock.now().instant) {
             let port = snapshot.config.ports.get(usize::from(port.0));
             let name = port.map_or("?", |port| port.name.as_str());
             let how = if gateway.is_ipv4() { "ARP" } else { "neighbour discovery" };
@@ -367,14 +395,8 @@ impl Totals {
     }
 }
 
-fn sample(ports: &[PortHandle], pool: &FramePool) -> Sample {
-    Sample {
-        ports: ports.iter().map(PortHandle::sample).collect(),
-        buffers: pool.capacity(),
-        buffers_free: pool.available(),
-    }
-}
-
 /// The maximum interval of the control loop.
 const TICK: Duration = Duration::from_millis(50);
 const SECOND: Duration = Duration::from_secs(1);
+/// How often links are looked at.
+const LINKS_INTERVAL: Duration = Duration::from_millis(200);

@@ -11,6 +11,8 @@ use anyrelay_core::snapshot::Snapshot;
 use anyrelay_core::wire::MacAddr;
 
 use super::clock::ClockWatch;
+use super::gateways::GatewayWatch;
+use super::links::LinkWatch;
 use super::probes::Probes;
 use super::progress::Progress;
 use super::queues::QueueWatch;
@@ -87,6 +89,7 @@ pub(super) fn start(options: RunOptions) -> Result<Running, RunError> {
             return Err(error);
         }
     };
+    let links = LinkWatch::new(&snapshot.config.ports);
     let published = Published::new(snapshot);
     let running = Running {
         options,
@@ -97,6 +100,8 @@ pub(super) fn start(options: RunOptions) -> Result<Running, RunError> {
         telemetry,
         watch: DropWatch::default(),
         queue_watch: QueueWatch::default(),
+        links,
+        gateways: GatewayWatch::default(),
         wall_clock: ClockWatch::default(),
         progress: Progress::default(),
         probes: Probes::new(&probe_counters),

@@ -60,6 +60,7 @@ impl Collector for PopCollector {
         page.queues(&snapshot, &self.telemetry);
         page.hints(&self.telemetry);
         page.ports(&snapshot, &sample);
+        page.links(&snapshot, &sample);
         page.pop(&snapshot, &self.telemetry, &sample);
         page.token_epochs(&snapshot);
         page.families()
@@ -218,7 +219,6 @@ impl Page {
     fn ports(&mut self, snapshot: &Snapshot, sample: &Sample) {
         for (port, sample) in snapshot.config.ports.iter().zip(&sample.ports) {
             let name = [port.name.as_str()];
-            self.count(&PORT_UP, &name, sample.link_up.into());
             self.count(&PORT_RX_MISSED, &name, sample.rx_missed);
             self.count(&PORT_RX_ERRORS, &name, sample.rx_errors);
             self.count(&PORT_RX_NO_BUFFER, &name, sample.rx_no_buffer);
@@ -226,6 +226,20 @@ impl Page {
             for (queue, &frames) in sample.rx_queues.iter().enumerate() {
                 self.count(&PORT_QUEUE_PACKETS, &[&port.name, &queue.to_string()], frames);
             }
+        }
+    }
+
+    fn links(&mut self, snapshot: &Snapshot, sample: &Sample) {
+        for (port, link) in snapshot.config.ports.iter().zip(&sample.links) {
+            let name = [port.name.as_str()];
+            self.count(&PORT_UP, &name, link.is_up.into());
+            self.count(&PORT_LINK_LOSSES, &name, link.losses);
+        }
+        for gateway in &sample.gateways {
+            let Some(port) = snapshot.config.ports.get(gateway.port.index()) else { continue };
+            let labels = [port.name.as_str(), &gateway.ip.to_string()];
+            self.count(&GATEWAY_UP, &labels, gateway.is_used.into());
+            self.count(&GATEWAY_LOSSES, &labels, gateway.losses);
         }
     }
 

@@ -151,8 +151,26 @@ pub(super) static POLLS: MetricInfo = MetricInfo::new(
     &["worker", "state"],
     "Turns of the worker's loop, with and without frames received.",
 );
-pub(super) static PORT_UP: MetricInfo =
-    MetricInfo::new("anyrelay_port_up", PORT, "Whether the port's link is up.");
+pub(super) static PORT_UP: MetricInfo = MetricInfo::new(
+    "anyrelay_port_up",
+    PORT,
+    "Whether the port's link, and the interface below it, are up.",
+);
+pub(super) static PORT_LINK_LOSSES: MetricInfo = MetricInfo::new(
+    "anyrelay_port_link_losses_total",
+    PORT,
+    "How often the port's link, or the interface below it, failed.",
+);
+pub(super) static GATEWAY_UP: MetricInfo = MetricInfo::new(
+    "anyrelay_gateway_up",
+    &["port", "gateway"],
+    "Whether the gateway gets its share of the destinations.",
+);
+pub(super) static GATEWAY_LOSSES: MetricInfo = MetricInfo::new(
+    "anyrelay_gateway_losses_total",
+    &["port", "gateway"],
+    "How often the gateway fell silent.",
+);
 pub(super) static PORT_RX_MISSED: MetricInfo = MetricInfo::new(
     "anyrelay_port_rx_missed_total",
     PORT,
@@ -253,6 +271,9 @@ pub(super) static FAMILIES: &[&MetricInfo] = &[
     &MEMO_ENTRIES,
     &POLLS,
     &PORT_UP,
+    &PORT_LINK_LOSSES,
+    &GATEWAY_UP,
+    &GATEWAY_LOSSES,
     &PORT_RX_MISSED,
     &PORT_RX_ERRORS,
     &PORT_RX_NO_BUFFER,

@@ -8,6 +8,7 @@
 mod collector;
 mod families;
 pub mod http;
+mod links;
 
 use std::io;
 use std::net::TcpListener;
@@ -26,6 +27,8 @@ use crate::hints::HintTraffic;
 use crate::ports::PortSample;
 use collector::PopCollector;
 use http::{Limits, Page, Response, Site};
+
+pub use links::{GatewaySample, LinkSample};
 
 /// The state that control publishes and HTTP shows.
 #[derive(Debug)]
@@ -130,6 +133,10 @@ fn of_kind<'a>(
 pub struct Sample {
     /// A sample for each port.
     pub ports: Vec<PortSample>,
+    /// The link of each port.
+    pub links: Vec<LinkSample>,
+    /// All gateways.
+    pub gateways: Vec<GatewaySample>,
     /// The number of frame buffers.
     pub buffers: u32,
     /// The number of free frame buffers.

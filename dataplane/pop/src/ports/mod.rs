@@ -131,11 +131,9 @@ pub struct PortHandle {
     received: Vec<Arc<Counter>>,
 }
 
-/// A sample of a port's counters and its link.
+/// A sample of a port's counters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PortSample {
-    /// Whether the link is up.
-    pub link_up: bool,
     /// Frames that the port dropped because no worker received them in time.
     pub rx_missed: u64,
     /// Frames received with errors.
@@ -149,11 +147,10 @@ pub struct PortSample {
 }
 
 impl PortHandle {
-    /// The port's counters and link; zeros and a link that is down if the driver fails.
+    /// The port's counters; zeros if the driver fails.
     pub fn sample(&self) -> PortSample {
         let stats = self.port.stats().unwrap_or_default();
         PortSample {
-            link_up: self.is_up(),
             rx_missed: stats.rx_missed,
             rx_errors: stats.rx_errors,
             rx_no_buffer: stats.rx_no_mbuf,

@@ -245,7 +245,7 @@ impl<'a, T: Write> Run<'a, T> {
         let now = Now { instant: Instant::from_nanos(self.now_ns), unix };
         if self.now_ns >= self.poll_at_ns {
             self.poll_at_ns = self.now_ns + POLL_INTERVAL_NS;
-            self.pop.poll(now, &mut self.sink);
+            self.pop.poll(now, self.snapshot, &mut self.sink);
             if !self.sink.sent.is_empty() {
                 let time = self.writer.resolution().seconds(record.time_ns);
                 self.send(record.time_ns, &format!("timer {time}"))?;

@@ -229,12 +229,14 @@ impl Worker {
             if let Some(snapshot) = shared.mailbox.take() {
                 // Control keeps the previous one, so that nothing is freed here.
                 self.snapshot = snapshot;
+                // Targets that are new on a link are asked for before there is traffic.
+                timers_due = Instant::default();
             }
             let now = self.clock.now();
             let received = self.receive(now, &mut frames);
             if self.has_timers && now.instant >= timers_due {
                 timers_due = now.instant.plus_millis(TIMER_MS);
-                self.pop.poll(now, &mut self.egress);
+                self.pop.poll(now, &self.snapshot, &mut self.egress);
             }
             self.take_hints(now);
             if let Some(number) = shared.probes.due() {

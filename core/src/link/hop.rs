@@ -1,0 +1,45 @@
+//! A next hop, and why there is none.
+
+use std::net::IpAddr;
+
+use crate::net::{Address, PortIndex};
+use crate::wire::MacAddr;
+
+/// The next hop of a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// Port to send through.
+    pub port: PortIndex,
+    /// Hardware address to send to.
+    pub mac: MacAddr,
+}
+
+/// A query for the hardware address of a host: an ARP request or a neighbour solicitation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressQuery<A> {
+    /// Port to send it through.
+    pub port: PortIndex,
+    /// Address whose hardware address is asked for.
+    pub ip: A,
+}
+
+impl<A: Address> AddressQuery<A> {
+    /// The query with an address of either family.
+    pub fn of_either(self) -> AddressQuery<IpAddr> {
+        AddressQuery { port: self.port, ip: self.ip.ip() }
+    }
+}
+
+/// Why there is no next hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoHop {
+    /// No prefix and no gateway leads there.
+    NoRoute,
+    /// The hardware address of the next hop is not known yet.
+    Unresolved,
+    /// It is not known, and a query for it was not admitted.
+    NotAdmitted,
+}
+
+/// The outcome of looking for a next hop, and a query that is to be sent in either case.
+pub type Resolved<A> = (Result<Hop, NoHop>, Option<AddressQuery<A>>);
