@@ -1,7 +1,7 @@
 //! What makes refusals hard: RSTs of a target that nobody asked, copies that come late, and POPs
 //! that are killed when they have just learnt of a RST.
 
-use anyrelay_kit::frames::TCP;
+use anyrelay_kit::frames::{RST, TCP};
 use anyrelay_kit::rng::Rng;
 
 use crate::network::Packet;
@@ -59,7 +59,8 @@ impl World {
         self.depart(Packet { forged: true, ..Packet::new(bytes, origin) }, Port::Lan);
     }
 
-    /// A copy of a segment may come late, of a SYN to a closed port or of a target's RST.
+    /// A copy of a segment may come late, of a SYN to a closed port, or of a RST without timestamps
+    /// or from a client.
     pub(crate) fn copy_late(&mut self, packet: &Packet, port: Port) {
         if self.strays.late_left == 0 || !self.rng.happens(self.strays.late) {
             return;
@@ -71,8 +72,11 @@ impl World {
         let is_one = match port {
             Port::Wan => {
                 let service = self.setup.service_at(segment.dst);
-                let is_shut = |at: usize| self.setup.services[at].targets_are == Targets::Shut;
-                segment.opens() && service.is_some_and(is_shut)
+                let service = service.map(|at| &self.setup.services[at]);
+                service.is_some_and(|of| match segment.opens() {
+                    true => of.targets_are == Targets::Shut,
+                    false => of.is_pool() && segment.has(RST),
+                })
             }
             Port::Lan => crate::refusals::Refusal::of(&segment).is_some(),
         };

@@ -147,11 +147,11 @@ fn refusal(segment: &SegmentView<'_>) -> Refusal {
 }
 
 /// The frame with a segment that left through a port.
-fn sent(out: &Recorder, port: Port) -> Option<&Vec<u8>> {
-    let mut frames = out.sent.iter().filter(|(at, _)| at.0 == port as u8).map(|(_, frame)| frame);
-    frames.find(|frame| segment_of(frame).is_some())
+fn sent(out: &Recorder, port: Port) -> Option<&[u8]> {
+    let frames = out.sent.iter().filter(|(at, _)| at.0 == port as u8);
+    frames.map(|(_, frame)| frame.as_slice()).find(|frame| segment_of(frame).is_some())
 }
 
-fn segment_of(frame: &Vec<u8>) -> Option<SegmentView<'_>> {
+fn segment_of(frame: &[u8]) -> Option<SegmentView<'_>> {
     Datagram::read(frame.get(ETHERNET_LEN..)?)?.segment()
 }
