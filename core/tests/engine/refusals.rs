@@ -170,12 +170,16 @@ fn what_a_rst_acknowledges_is_the_end_of_data_and_marks() {
         let to = egress(&world);
         let segment = Tcp::new(CLIENT, WEB, flags).stamped(1, 2).data(data);
         let segment = segment.numbers(u32::MAX - 1, 9);
-        for wrong in [length - 1, length + 1] {
-            keep(&mut world, to, RST | ACK, 0, (u32::MAX - 1).wrapping_add_signed(wrong));
+        let seq = if flags & ACK > 0 { 9 } else { 0 };
+        let end = |length| (u32::MAX - 1).wrapping_add_signed(length);
+        // Nor is a segment with ACK answered with what refused a SYN of the same end.
+        let of_syn = (flags & ACK > 0).then_some((0, length));
+        for (seq, wrong) in [(seq, length - 1), (seq, length + 1)].into_iter().chain(of_syn) {
+            keep(&mut world, to, RST | ACK, seq, end(wrong));
             world.forwarded(WAN, &segment);
         }
         world.restart();
-        keep(&mut world, to, RST | ACK, 0, (u32::MAX - 1).wrapping_add_signed(length));
+        keep(&mut world, to, RST | ACK, seq, end(length));
         let sent = world.datagram(WAN, &segment.datagram());
         own_reset(&world, WAN, &sent);
     }

@@ -48,6 +48,8 @@ pub struct Plan {
     /// Behind the first of them the client rests so long.
     pub rest_us: u64,
     pub ending: Ending,
+    /// Nothing may listen yet when it begins.
+    pub may_be_refused: bool,
     /// What the client is like, and what is in front of it.
     pub traits: Traits,
     pub habits: Habits,
@@ -133,7 +135,7 @@ impl Plan {
         let whole = progress.up_received == self.up && progress.down_received == self.down;
         let ended = progress.client_saw_end && progress.target_saw_end;
         match self.ending {
-            _ if progress.collided => None,
+            _ if progress.collided || self.was_refused(progress) => None,
             Ending::ClientCloses | Ending::TargetCloses => {
                 if whole && ended {
                     return None;
@@ -198,10 +200,17 @@ impl Plan {
         matches!(self.ending, Ending::ClientCloses | Ending::TargetCloses | Ending::ClientResets(_))
     }
 
+    /// Whether the client was told that nothing listens, when that was so.
+    fn was_refused(&self, progress: &Progress) -> bool {
+        let reset = progress.client_gone == Some(Gone::Reset);
+        self.may_be_refused && reset && !progress.connected
+    }
+
     /// Whether nothing more is to be waited for. A lost RST is not repeated: that the other side
     /// hears of it is not promised.
     pub fn is_over(&self, progress: &Progress) -> bool {
         match self.ending {
+            _ if self.was_refused(progress) => true,
             Ending::ClientCloses | Ending::TargetCloses => {
                 progress.client_saw_end && progress.target_saw_end
             }

@@ -128,6 +128,7 @@ impl World {
         if self.rng.happens(self.exotic) {
             self.decorate(&mut packet);
         }
+        self.copy_late(&packet, port);
         let pop = self.route(port, &packet.bytes);
         self.send(packet, |packet| Event::ToPop(pop, port, packet));
     }
@@ -164,6 +165,9 @@ impl World {
         }
         if let Some(site) = self.site_at(segment.dst.ip()) {
             return self.arrive_at_site(site, &segment, &packet);
+        }
+        if !packet.damaged {
+            self.refuse_by_other(&segment);
         }
         let ends = (segment.dst, segment.src);
         let known = self.by_ends.get(&ends).copied();
@@ -219,7 +223,7 @@ impl World {
     fn accept(&mut self, syn: &SegmentView<'_>) -> Option<usize> {
         let service = self.setup.service_of(syn.dst, syn.src.ip())?;
         let targets_are = self.setup.services[service].targets_are;
-        if targets_are == Targets::Shut {
+        if !self.setup.listens(service, self.now_us) {
             return None;
         }
         let timestamps = syn.timestamps().is_some() && targets_are != Targets::Old;
@@ -299,8 +303,9 @@ impl World {
 
     /// Looks at a connection after something happened to it.
     fn judge(&mut self, number: usize) {
+        let untold = self.is_untold(&self.plans[number], &self.progress[number]);
         let (plan, progress) = (&self.plans[number], &mut self.progress[number]);
-        if progress.finished_us.is_none() && plan.is_over(progress) {
+        if progress.finished_us.is_none() && (untold || plan.is_over(progress)) {
             progress.finished_us = Some(self.now_us);
             self.open -= 1;
         }

@@ -13,6 +13,7 @@ mod checks;
 mod errors;
 mod exotic;
 mod forged;
+mod hints;
 mod host;
 mod hosts;
 mod limits;
@@ -23,16 +24,21 @@ mod network;
 mod pops;
 mod popside;
 mod queue;
+mod refusals;
 mod report;
 mod scenario;
 mod setup;
 mod stamps;
+mod strays;
 mod tally;
+mod told;
 mod tunnel;
 mod wire;
 mod world;
 
+pub use refusals::Rule;
 pub use report::{Counts, Record};
+pub use told::{HintCounts, Paths, Refused, Told};
 
 use app::{Plan, Progress};
 use world::World;
@@ -63,6 +69,8 @@ pub enum Sabotage {
     BareIsElsewhere,
     /// POPs take the timestamps out of all segments to clients.
     StripsAll,
+    /// POPs lack a rule for refusals.
+    Without(Rule),
 }
 
 /// What came of a run.
@@ -97,6 +105,7 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
         datagrams: world.tunnels.sent(),
         frames: world.record.frames(),
         simulated_us: world.now_us,
+        refusals: world.refused(),
         ..world.counts
     };
     let (failure, pops) = (world.failure, world.pops.len() as u64);

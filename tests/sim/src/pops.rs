@@ -8,6 +8,7 @@ use anyrelay_core::config::Config;
 use anyrelay_core::frame::{Frame, HeapFrame};
 use anyrelay_core::keys::KeyFile;
 use anyrelay_core::net::PortIndex;
+use anyrelay_core::relay::hints::{Hint, HintKey};
 use anyrelay_core::snapshot::{Snapshot, reload_conflicts};
 use anyrelay_core::time::{Instant, Now, UnixTime};
 use anyrelay_core::verdict::DropReason;
@@ -131,7 +132,8 @@ impl SimPop {
         let whole = &self.whole;
         let same = whole.sent.iter().eq(sinks.iter().flat_map(|one| &one.sent))
             && whole.verdicts().eq(sinks.iter().flat_map(Recorder::verdicts))
-            && whole.replies().eq(sinks.iter().flat_map(Recorder::replies));
+            && whole.replies().eq(sinks.iter().flat_map(Recorder::replies))
+            && whole.hints.iter().eq(sinks.iter().flat_map(|one| &one.hints));
         if same {
             return Ok(());
         }
@@ -143,6 +145,32 @@ impl SimPop {
             verdicts(whole),
             whole.sent.len(),
         ))
+    }
+
+    /// What seals its hints, and opens those of others.
+    pub fn hint_key(&self) -> &HintKey {
+        &self.live.snapshot.hint_key
+    }
+
+    /// Hands a hint about the service of that name to its first worker; `sink` gets what comes of
+    /// it. An error if it comes to something else at its twin.
+    pub fn take_hint(
+        &mut self,
+        now: Now,
+        hint: &Hint,
+        name: &str,
+        sink: &mut Recorder,
+    ) -> Result<(), String> {
+        let unresolved = DropReason::NeighbourUnresolved;
+        let drops = |pop: &RunningPop| pop.counters.drops(PortIndex(Port::Wan as u8), unresolved);
+        let before = drops(&self.twin);
+        self.whole.clear();
+        self.live.hint(now, 0, hint, &mut self.whole);
+        sink.clear();
+        self.twin.hint(now, 0, hint, sink);
+        self.tally.add_hint(name, drops(&self.twin) > before, sink);
+        let same = self.whole.sent == sink.sent && self.whole.hints == sink.hints;
+        if same { Ok(()) } else { Err("a hint comes to something else at its twin".into()) }
     }
 
     /// Asks its judge the same: another history, and neighbours that are always known.

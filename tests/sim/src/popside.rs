@@ -62,6 +62,10 @@ impl World {
     ) {
         self.record.frame(self.now_us, pop, frame);
         let input = Input { port, frame, damaged: packet.damaged };
+        let at = (pop, self.pops[pop].now(self.now_us, self.unix_ms).instant.as_millis());
+        if let Some(teller) = &mut self.teller {
+            teller.revise(&self.setup, at, &input, out);
+        }
         if let Err(text) = self.check_outcome((pop, worker), &packet, &input, out) {
             let verdicts: Vec<_> = out.verdicts().collect();
             self.fail(format!(
@@ -72,6 +76,10 @@ impl World {
         }
         if out.drops().next().is_some() {
             self.excuse(&packet);
+        }
+        self.queue_hints(pop, &out.hints);
+        if out.verdicts().any(|one| one == Verdict::Absorb(AbsorbKind::PendingRst)) {
+            self.kill_with_rst(pop);
         }
         let answered = out.replies().any(|kind| kind == ReplyKind::PendingRst);
         for (out, bytes) in out.sent.drain(..) {
@@ -123,6 +131,11 @@ impl World {
                 continue;
             }
             self.memory.check(&self.setup, at, (port, bytes), input, &replies)?;
+        }
+        if !self.only_hosts_judge {
+            let now = self.pops[pop].now(self.now_us, self.unix_ms);
+            let at = (pop, now.instant.as_millis());
+            self.memory.check_refusals(&self.setup, at, input, out)?;
         }
         for client in self.memory.collided.iter() {
             for (plan, progress) in self.plans.iter().zip(&mut self.progress) {
@@ -246,7 +259,7 @@ impl World {
 
     /// Routers answer questions for their hardware addresses, unless the network loses them. True
     /// when it was one.
-    fn answer_query(&mut self, pop: usize, port: Port, frame: &[u8]) -> bool {
+    pub(crate) fn answer_query(&mut self, pop: usize, port: Port, frame: &[u8]) -> bool {
         let (gateway4, gateway6) = setup::gateways(port);
         let mac = setup::router_mac(port);
         let answer = wire::arp_reply(frame, mac, gateway4)
@@ -268,6 +281,11 @@ impl World {
                     self.fail(text);
                 }
                 self.pops[pop].down_until_us = now_us + down_us;
+                self.memory.forget_refusals(pop);
+                self.hints.forget(pop);
+                if let Some(teller) = &mut self.teller {
+                    teller.forget(pop);
+                }
                 (0..WORKERS).for_each(|worker| self.syns.forget(pop, worker));
                 for packet in std::mem::take(&mut self.waiting[pop]).into_iter().flatten() {
                     self.excuse(&packet);
@@ -305,7 +323,7 @@ impl World {
 }
 
 /// Address queries are sent because of frames, but are not made of them.
-fn is_address_query(frame: &[u8]) -> bool {
+pub fn is_address_query(frame: &[u8]) -> bool {
     let solicits = || {
         let ip = frame.get(ETHERNET_LEN..).and_then(Datagram::read);
         ip.is_some_and(|ip| ip.protocol == ICMPV6 && ip.payload().first() == Some(&135))

@@ -5,6 +5,8 @@ use std::io::Write;
 
 use anyrelay_kit::pcap;
 
+use crate::told::{HintCounts, Refused};
+
 /// What happened in a run, or in several.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -41,6 +43,10 @@ pub struct Counts {
     pub refused: u64,
     /// SYNs that were dropped for a rate limit.
     pub limited: u64,
+    /// Refusals of targets, and how many of them clients were told of.
+    pub refusals: Refused,
+    /// Hints between POPs.
+    pub hints: HintCounts,
     /// How long runs took of their own time.
     pub simulated_us: u64,
 }
@@ -72,6 +78,8 @@ impl Counts {
         self.extended += other.extended;
         self.refused += other.refused;
         self.limited += other.limited;
+        self.refusals.add(&other.refusals);
+        self.hints.add(&other.hints);
         self.simulated_us += other.simulated_us;
     }
 }
@@ -84,8 +92,8 @@ impl fmt::Display for Counts {
              sent by others; {} damaged segments found out by hosts; {} segments made bare, {} \
              keepalive probes; {} ICMP errors passed on; {} segments passed with extension \
              headers, {} headers and quotes refused; {} SYNs limited; {} connections from a port \
-             used before, {} of their SYNs challenged, {} with another's egress; {} hours \
-             simulated",
+             used before, {} of their SYNs challenged, {} with another's egress; told of \
+             refusals: {}; {}; {} hours simulated",
             self.frames,
             self.in_bursts,
             self.bursts,
@@ -101,6 +109,8 @@ impl fmt::Display for Counts {
             self.reused,
             self.challenged,
             self.collided,
+            self.refusals,
+            self.hints,
             self.simulated_us / 3_600_000_000,
         )
     }

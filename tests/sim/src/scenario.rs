@@ -5,10 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use anyrelay_kit::rng::Rng;
 
 use crate::app::{Ending, NUMBER_LEN, Plan};
+use crate::hints::HintWeather;
 use crate::host::Traits;
 use crate::middlebox::Habits;
 use crate::network::Weather;
 use crate::setup::{Setup, Targets};
+use crate::strays::Strays;
 
 /// How the network chooses the POP for a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub enum Routing {
     Flips,
     /// By a hash of the addresses, which changes now and then.
     Hashed,
+    /// One for each direction.
+    Steady,
 }
 
 /// Something that is done to a POP.
@@ -51,6 +55,10 @@ pub struct Scenario {
     pub sites: Vec<bool>,
     /// So many forged datagrams.
     pub forged: u64,
+    /// What happens to hints, and how many datagrams somebody without the key sends.
+    pub hint_weather: HintWeather,
+    pub forged_hints: u64,
+    pub strays: Strays,
     /// In a thousand: SYNs with options that no relay may pass, datagrams with IPv4 options.
     pub exotic: u64,
 }
@@ -59,14 +67,14 @@ impl Scenario {
     pub fn new(seed: u64) -> (Self, Rng) {
         let mut rng = Rng(seed ^ 0x616e_7972_656c_6179);
         rng.next();
-        let setup = Setup::new(&mut rng);
         let pops = 1 + rng.below(5) as usize;
+        let setup = Setup::new(&mut rng, pops);
         let calm_us = 1_000_000 + rng.below(9_000_000);
         let (plans, sites) = (plans(&mut rng, &setup, calm_us), sites(&mut rng));
         let scenario = Scenario {
             ahead_ms: (0..pops).map(|_| rng.below(4001) as i64 - 2000).collect(),
             weather: weather(&mut rng),
-            routing: [Routing::Spray, Routing::Flips, Routing::Hashed][rng.below(3) as usize],
+            routing: rng.pick(&ROUTINGS),
             flip_us: 10_000 + rng.below(1_000_000),
             // What comes in the same microsecond is a burst anyway.
             poll_us: [0, 50, 1000, 20_000][rng.below(4) as usize],
@@ -75,6 +83,9 @@ impl Scenario {
             plans,
             sites,
             forged: rng.below(40),
+            hint_weather: HintWeather::random(&mut rng),
+            forged_hints: if setup.hints.is_some() { rng.below(30) } else { 0 },
+            strays: Strays::random(&mut rng),
             exotic: [0, 20, 300][rng.below(3) as usize],
             setup,
         };
@@ -121,8 +132,12 @@ fn plans(rng: &mut Rng, setup: &Setup, calm_us: u64) -> Vec<Plan> {
         if !taken.contains(&client) {
             taken.push(client);
             plans.push(plan(rng, setup, service, client, calm_us));
-            // The next ones from that port, if there are any.
-            while rng.happens(300) {
+            // The next ones from that port, if there are any. Who is refused tries again.
+            let again = match setup.services[service].targets_are {
+                Targets::Shut | Targets::Late => 600,
+                Targets::Open | Targets::Old => 300,
+            };
+            while rng.happens(again) {
                 let after = plans.len() - 1;
                 let first: Plan = plans[after];
                 let next = plan(rng, setup, service, client, calm_us);
@@ -141,8 +156,9 @@ fn plans(rng: &mut Rng, setup: &Setup, calm_us: u64) -> Vec<Plan> {
 fn service(rng: &mut Rng, setup: &Setup) -> usize {
     let of = |kind| setup.services.iter().position(|service| service.targets_are == kind);
     match rng.below(40) {
-        0 | 1 => of(Targets::Shut).unwrap_or(0),
-        2 => of(Targets::Old).unwrap_or(0),
+        0..4 => of(Targets::Shut).unwrap_or(0),
+        4 => of(Targets::Old).unwrap_or(0),
+        5..8 => of(Targets::Late).unwrap_or(0),
         _ => {
             let works = |at: &usize| setup.services[*at].targets_are == Targets::Open;
             let open: Vec<usize> = (0..setup.services.len()).filter(works).collect();
@@ -160,15 +176,21 @@ fn plan(rng: &mut Rng, setup: &Setup, service: usize, client: SocketAddr, calm_u
     };
     let (up, down) = (size() + NUMBER_LEN, size());
     let at = |rng: &mut Rng, most: u32| rng.below(u64::from(most) + 1) as u32;
+    let targets_are = setup.services[service].targets_are;
     let ending = match rng.below(20) {
-        _ if setup.services[service].targets_are == Targets::Shut => Ending::Refused,
-        _ if setup.services[service].targets_are == Targets::Old => Ending::NeverMade,
+        _ if targets_are == Targets::Shut => Ending::Refused,
+        _ if targets_are == Targets::Old => Ending::NeverMade,
+        0..4 if targets_are == Targets::Late => Ending::TargetCloses,
         0 => Ending::ClientResets(at(rng, up)),
         1 => Ending::TargetResets(at(rng, down)),
-        2 => Ending::TargetVanishes(at(rng, down)),
-        3..11 => Ending::TargetCloses,
+        2 | 3 => Ending::TargetVanishes(at(rng, down)),
+        4..11 => Ending::TargetCloses,
         _ => Ending::ClientCloses,
     };
+    let mut traits = Traits::random(rng, client.ip());
+    if matches!(ending, Ending::TargetVanishes(_)) && rng.happens(700) {
+        traits.keepalive_us.get_or_insert(50_000 + rng.below(1_500_000));
+    }
     Plan {
         client,
         service,
@@ -179,7 +201,8 @@ fn plan(rng: &mut Rng, setup: &Setup, service: usize, client: SocketAddr, calm_u
         rounds: 1 + rng.below(4) as u32,
         rest_us: if rng.happens(300) { 1 + rng.below(4_000_000) } else { 0 },
         ending,
-        traits: Traits::random(rng, client.ip()),
+        may_be_refused: targets_are == Targets::Late,
+        traits,
         habits: Habits::random(rng, setup.services[service].is_pool()),
     }
 }
@@ -212,3 +235,6 @@ fn deeds(rng: &mut Rng, pops: usize, calm_us: u64) -> Vec<(u64, usize, Deed)> {
         })
         .collect()
 }
+
+const ROUTINGS: [Routing; 5] =
+    [Routing::Spray, Routing::Flips, Routing::Hashed, Routing::Steady, Routing::Steady];

@@ -37,6 +37,8 @@ pub enum Targets {
     Shut,
     /// They have no timestamps: a pool cannot work.
     Old,
+    /// At first, somebody listens there now and then.
+    Late,
 }
 
 impl Service {
@@ -78,6 +80,15 @@ pub struct Setup {
     /// Token secrets from version 1 on: another epoch, which becomes current when all POPs have it.
     pub rotated: Option<Epochs>,
     pub tenants: Tenants,
+    pub pops: usize,
+    /// Somebody listens at late targets from then on; before that, for so long in turn with as long
+    /// a pause.
+    pub opens_us: u64,
+    pub turn_us: u64,
+    /// How many hints a second a worker sends, if the POPs tell each other of refusals.
+    pub hints: Option<u32>,
+    /// How many RSTs and SYNs a POP remembers, where those are few.
+    pub memo: Option<[u32; 2]>,
 }
 
 /// The VIP of a service in pool mode.
@@ -105,7 +116,7 @@ fn six_of(ip: IpAddr) -> IpAddr {
 }
 
 impl Setup {
-    pub fn new(rng: &mut Rng) -> Self {
+    pub fn new(rng: &mut Rng, pops: usize) -> Self {
         let keys = KeyFile::from_random([rng.bytes(), rng.bytes(), rng.bytes()]);
         let agent = |id| AgentEntry { id, name: format!("agent-{id}"), revoked: false };
         let tenant = Tenant {
@@ -124,8 +135,9 @@ impl Setup {
             targets(40, 8443),
             targets(10, 9),
             targets(50, 80),
+            targets(60, 80),
         ];
-        let [web, many, raw, shut, old] = lists;
+        let [web, many, raw, shut, old, late] = lists;
         let lists6 = [targets(10, 8443), targets(30, 8443)].map(|targets| {
             let six = |target: &SocketAddr| SocketAddr::new(six_of(target.ip()), target.port());
             targets.iter().map(six).collect()
@@ -151,13 +163,39 @@ impl Setup {
             service("raw", vip4(12, 443), raw, Mode::Transparent, Targets::Open),
             service("shut", vip4(13, 80), shut, pool, Targets::Shut),
             service("old", vip4(13, 81), old, second, Targets::Old),
+            service("late", vip4(13, 82), late, pool, Targets::Late),
             service("far", vip4(14, 443), far, prefix, Targets::Open),
             service("raw6", vip6(0x30, 443), raw6, Mode::Transparent, Targets::Open),
         ];
         let mss = [1460, 1400, 1220, 536][rng.below(4) as usize];
         let syn_limit = rng.happens(250).then(|| 1 + rng.below(4) as u32);
         let tenants = Tenants { tenants: vec![tenant] };
-        Setup { services, mss, syn_limit, keys, rotated: None, tenants }
+        let opens_us = 500_000 + rng.below(8_000_000);
+        let turn_us = 200_000 + rng.below(1_000_000);
+        let hints = (pops > 1 && rng.happens(500)).then(|| rng.pick(&[1000, 1000, 3]));
+        let memo = rng.happens(100).then(|| [(); 2].map(|()| 1 + rng.below(8) as u32));
+        Setup {
+            services,
+            mss,
+            syn_limit,
+            keys,
+            rotated: None,
+            tenants,
+            pops,
+            opens_us,
+            turn_us,
+            hints,
+            memo,
+        }
+    }
+
+    /// Whether somebody listens at the targets of a service.
+    pub fn listens(&self, service: usize, now_us: u64) -> bool {
+        match self.services[service].targets_are {
+            Targets::Open | Targets::Old => true,
+            Targets::Shut => false,
+            Targets::Late => now_us >= self.opens_us || now_us / self.turn_us % 2 == 1,
+        }
     }
 
     /// The largest MSS of a service in that version of the config. A rollout of a new one is under
@@ -194,6 +232,17 @@ impl Setup {
         // The judge, whose macs are fixed, limits nothing.
         if let Some(limit) = self.syn_limit.filter(|_| !fixed_macs) {
             config.limits.set("syn_per_service_per_second", limit);
+        }
+        for (limit, most) in
+            ["pending_rsts", "remembered_syns"].iter().zip(self.memo.iter().flatten())
+        {
+            config.limits.set(limit, *most);
+        }
+        if let Some(rate) = self.hints {
+            let listen = |pop: usize| format!("10.9.0.{}:4791", 1 + pop);
+            let peers: Vec<_> = (0..self.pops).filter(|peer| *peer != pop).map(listen).collect();
+            let hints = Table::default().with("listen", listen(pop)).with("peers", peers);
+            config = config.other("hints", hints.with("per_second", rate));
         }
         // Another order, and services that come and go, break nothing either.
         let count = self.services.len();

@@ -9,6 +9,7 @@ use anyrelay_core::net::ServiceSlot;
 use anyrelay_core::verdict::{DropReason, ReplyKind, Verdict};
 use anyrelay_kit::pop::Recorder;
 
+use crate::popside::is_address_query;
 use crate::setup::Port;
 
 /// Counts since a POP began.
@@ -20,6 +21,8 @@ pub struct Tally {
     /// By service and what happened. An ICMP error is counted with the service of its quote, which
     /// is told to nobody: it is here without a name.
     services: BTreeMap<(Option<String>, &'static str), u64>,
+    /// Hints to other POPs, and from them.
+    hints: [u64; 2],
 }
 
 impl Tally {
@@ -29,6 +32,7 @@ impl Tally {
         for answer in sent.chain(out.withheld().map(|kind| (kind.label(), false))) {
             *self.answers.entry(answer).or_default() += 1;
         }
+        self.hints[0] += out.hints.len() as u64;
         let service = out.service().map(str::to_owned);
         for verdict in out.verdicts() {
             let what = match verdict {
@@ -40,6 +44,19 @@ impl Tally {
                 _ => continue,
             };
             *self.services.entry((service.clone(), what)).or_default() += 1;
+        }
+    }
+
+    /// Counts what came of a hint about a service. Nothing says that a client could not be told for
+    /// want of a neighbour.
+    pub fn add_hint(&mut self, service: &str, unresolved: bool, out: &Recorder) {
+        self.hints[1] += 1;
+        if unresolved {
+            let reason = DropReason::NeighbourUnresolved.label();
+            *self.drops.entry((Port::Wan, reason)).or_default() += 1;
+            *self.services.entry((Some(service.to_owned()), reason)).or_default() += 1;
+        } else if out.sent.iter().any(|(_, frame)| !is_address_query(frame)) {
+            *self.answers.entry((ReplyKind::HintedRst.label(), true)).or_default() += 1;
         }
     }
 
@@ -67,6 +84,12 @@ impl Tally {
                     return Err(format!("{kind}, sent: {sent}: {counted}, but {seen} were seen"));
                 }
             }
+        }
+        let counted = [&counters.hints.sent, &counters.hints.taken].map(|count| count.get());
+        if counted != self.hints || counters.hints.foreign.get() > 0 {
+            let foreign = counters.hints.foreign.get();
+            let seen = self.hints;
+            return Err(format!("hints: {counted:?} and {foreign}, but {seen:?} were seen"));
         }
         let mut unnamed = BTreeMap::new();
         for (name, slot) in places {

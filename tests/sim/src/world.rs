@@ -10,16 +10,19 @@ use anyrelay_kit::rng::Rng;
 
 use crate::app::{Ending, Gone, Plan, Progress};
 use crate::checks::Memory;
+use crate::hints::{HintDatagram, HintNet};
 use crate::host::Stack;
 use crate::limits::Syns;
 use crate::middlebox::Middlebox;
-use crate::mutants::Mutant;
+use crate::mutants::{Mutant, Teller};
 use crate::network::{Packet, Weather};
 use crate::pops::SimPop;
 use crate::report::{Counts, Record};
 use crate::scenario::{Deed, Routing, Scenario};
 use crate::setup::{Port, Setup};
 use crate::stamps::Stamps;
+use crate::strays::Strays;
+use crate::told::Paths;
 use crate::tunnel::Tunnels;
 use crate::{Options, Sabotage};
 
@@ -49,6 +52,12 @@ pub(crate) enum Event {
     Flip,
     /// Somebody sends what he must not.
     Forge,
+    /// A POP tells the others of refusals.
+    SendHints(usize),
+    /// A datagram of hints comes to a POP.
+    Hints(usize, HintDatagram),
+    /// Somebody without the key sends one.
+    ForgeHints,
     /// Faults end.
     Calm,
 }
@@ -76,6 +85,9 @@ pub(crate) struct World {
     pub sinks: Vec<Recorder>,
     pub judged: Recorder,
     pub syns: Syns,
+    pub hints: HintNet,
+    pub strays: Strays,
+    pub teller: Option<Teller>,
     pub memory: Memory,
     pub plans: Vec<Plan>,
     pub progress: Vec<Progress>,
@@ -139,6 +151,9 @@ impl World {
             sinks: Vec::new(),
             judged: Recorder::default(),
             syns: Syns::default(),
+            hints: HintNet::new(scenario.hint_weather, scenario.ahead_ms.len(), &mut rng)?,
+            strays: scenario.strays,
+            teller: options.sabotage.and_then(Teller::new),
             memory: Memory::default(),
             plans: scenario.plans,
             progress: vec![Progress::default(); count],
@@ -175,6 +190,10 @@ impl World {
             let at_us = world.rng.below(world.calm_us);
             world.queue.push(at_us, Event::Forge);
         }
+        for _ in 0..scenario.forged_hints {
+            let at_us = world.rng.below(world.calm_us);
+            world.queue.push(at_us, Event::ForgeHints);
+        }
         world.queue.push(world.flip_us, Event::Flip);
         world.queue.push(world.calm_us, Event::Calm);
         world.add_sites(&scenario.sites)?;
@@ -188,7 +207,8 @@ impl World {
         while let Some((at_us, event)) = self.queue.pop() {
             self.now_us = at_us;
             self.handle(event);
-            let over = self.open == 0 && at_us > self.calm_us && at_us > self.tunnels.until_us;
+            let until_us = self.tunnels.until_us.max(self.strays.until_us);
+            let over = self.open == 0 && at_us > self.calm_us && at_us > until_us;
             if self.failure.is_some() {
                 return;
             }
@@ -218,14 +238,19 @@ impl World {
             Event::Start(number) => self.start(number),
             Event::Poll(pop) => self.poll_pop(pop),
             Event::Deed(pop, deed) => self.do_to_pop(pop, deed),
+            Event::Flip if self.routing == Routing::Steady => {}
             Event::Flip => {
                 self.routes[self.rng.below(2) as usize] = self.rng.next();
                 let next_us = self.now_us + 1 + self.rng.below(2 * self.flip_us);
                 self.queue.push(next_us, Event::Flip);
             }
             Event::Forge => self.forge(),
+            Event::SendHints(pop) => self.send_hints(pop),
+            Event::Hints(pop, datagram) => self.take_hints(pop, &datagram),
+            Event::ForgeHints => self.forge_hints(),
             Event::Calm => {
                 self.weather = self.weather.calm();
+                self.hints.calm();
                 // A rollout comes to its end.
                 let newest = self.pops.iter().map(|pop| pop.version).max().unwrap_or(0).max(1);
                 for pop in 0..self.pops.len() {
@@ -264,7 +289,7 @@ impl World {
         let key = self.routes[port as usize];
         let number = match self.routing {
             Routing::Spray => self.rng.below(count),
-            Routing::Flips => key % count,
+            Routing::Flips | Routing::Steady => key % count,
             Routing::Hashed => {
                 let ends = bytes.iter().skip(12).take(12);
                 let hash = ends.fold(key, |hash, byte| {
@@ -292,9 +317,11 @@ impl World {
             let (plan, progress) = (self.plans[number], self.progress[number]);
             let told = progress.client_gone == Some(Gone::Reset);
             let excused = progress.collided || clients.contains(&plan.client);
-            // With several POPs a RST may wait at another one than the client meets; and a limit
-            // may stop SYNs until they are further apart than the 30 s that a RST waits.
-            let elsewhere = self.pops.len() > 1 || self.setup.syn_limit.is_some();
+            // Without hints a RST may wait at another POP than the client meets; a limit may stop
+            // SYNs until they are further apart than a RST waits; and a small memo forgets.
+            let apart = matches!(self.paths(), Paths::Apart | Paths::Changing);
+            let bounded = self.setup.syn_limit.is_some() || self.setup.memo.is_some();
+            let elsewhere = apart || bounded;
             let may_wait = match plan.ending {
                 Ending::Refused => elsewhere || told,
                 Ending::TargetVanishes(_) => elsewhere && progress.target_gone.is_some(),

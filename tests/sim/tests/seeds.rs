@@ -3,7 +3,7 @@
 //! 2,000 seeds, 10,000 with `ANYRELAY_FULL` set, in parts that run beside each other.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use anyrelay_sim::{Counts, Options, Outcome, Sabotage, run};
+use anyrelay_sim::{Counts, Options, Outcome, Paths, Refused, Rule, Sabotage, Told, run};
 
 const PARTS: u64 = 16;
 
@@ -20,6 +20,9 @@ fn part(number: u64) {
         counts.add(&outcome.counts);
     }
     println!("sim: {count} seeds, {} connections, 0 failures; {counts}", counts.connections);
+    if let Err(text) = heard(&counts.refusals, count / 50) {
+        panic!("{text}");
+    }
     // A simulation that does nothing fails nothing.
     let happened = [
         ("connections", counts.connections, 10 * count),
@@ -33,10 +36,64 @@ fn part(number: u64) {
         ("extension headers", counts.extended, 5 * count),
         ("headers and quotes refused", counts.refused, count / 4),
         ("SYNs limited", counts.limited, 0),
+        ("RSTs hinted", counts.hints.hinted, count / 4),
+        ("datagrams of hints accepted", counts.hints.accepted, count / 4),
+        ("datagrams of hints rejected", counts.hints.rejected, count / 4),
+        ("clients told by a hint", counts.hints.told, 0),
+        ("POPs killed with a RST", counts.hints.killed, 0),
     ];
     for (what, times, least) in happened {
         assert!(times > least, "{what}: {times} in {count} seeds");
     }
+}
+
+/// Clients hear of refusals where one POP knows of both directions, or hints bring them together.
+/// Without hints nothing is required of POPs of which each knows one direction.
+fn heard(refusals: &Refused, least: u64) -> Result<(), String> {
+    let mut vanished = Told::default();
+    for paths in [Paths::Same, Paths::ApartHinted, Paths::ChangingHinted] {
+        let closed = refusals.closed(paths);
+        if closed.due < least.max(1) || closed.told * 10 < closed.due * 9 {
+            return Err(format!("closed ports, {paths:?}: {closed:?}"));
+        }
+        let Told { due, told } = refusals.vanished(paths);
+        vanished = Told { due: vanished.due + due, told: vanished.told + told };
+    }
+    if vanished.due < least.max(1) || vanished.told * 10 < vanished.due * 9 {
+        return Err(format!("vanished sockets: {vanished:?}"));
+    }
+    match refusals.closed(Paths::Apart).due {
+        0 => Err("no closed port behind POPs of one direction each, without hints".into()),
+        _ => Ok(()),
+    }
+}
+
+/// What the first seeds count, and how they fail.
+fn counted(sabotage: Option<Sabotage>) -> (Counts, Vec<String>) {
+    let options = Options { sabotage, ..Options::default() };
+    let mut counts = Counts::default();
+    let mut failures = Vec::new();
+    for seed in 1..=40 {
+        let outcome = run(seed, &options);
+        counts.add(&outcome.counts);
+        failures.extend(outcome.failure);
+    }
+    (counts, failures)
+}
+
+#[test]
+fn pops_that_ignore_hints_are_noticed() {
+    let (counts, failures) = counted(None);
+    println!("with hints: {}", counts.refusals);
+    assert_eq!((heard(&counts.refusals, 1), failures), (Ok(()), Vec::new()));
+    let ignored = Sabotage::Without(Rule::HintTaken);
+    let (counts, failures) = counted(Some(ignored));
+    println!("hints ignored: {}; {failures:#?}", counts.refusals);
+    let untold = heard(&counts.refusals, 1).expect_err("clients hear of all that they must");
+    assert!(untold.contains("ApartHinted"), "{untold}");
+    assert_eq!(counts.refusals.closed(Paths::ApartHinted).told, 0);
+    let stuck = failures.iter().filter(|failure| failure.contains("is not over"));
+    assert!(stuck.count() >= 2, "{failures:?}");
 }
 
 macro_rules! parts {

@@ -7,8 +7,9 @@
 //!   client at once;
 //! - RSTs that no SYN explains. The next segment of a client that maps there is answered with the
 //!   RST, if it answers that very segment (RFC 9293, section 3.10.7.1): a RST with ACK must
-//!   acknowledge the segment's end, a RST without must have the segment's acknowledgment number as
-//!   its own number.
+//!   acknowledge the segment's end, and a RST must have the segment's acknowledgment number, if the
+//!   segment has one, as its own number. A RST without ACK answers no segment without ACK. So what
+//!   refused a SYN does not answer the ACK of a handshake, which has the same end.
 //!
 //! Both are bounded, shared by a POP's workers, and lost without harm: then a client is told later,
 //! or times out.
@@ -173,7 +174,9 @@ fn over(now: Instant) -> u64 {
 
 fn answers(rst: Rst, segment: Segment) -> bool {
     match rst {
-        Rst::Acknowledging { ack, .. } => ack == segment.end,
+        Rst::Acknowledging { seq, ack } => {
+            ack == segment.end && segment.ack.is_none_or(|acked| acked == seq)
+        }
         Rst::Bare { seq } => segment.ack == Some(seq),
     }
 }

@@ -56,6 +56,8 @@ fn a_closed_port_is_told_to_the_syn_that_hit_it() {
     assert_eq!(memo.take_rst(NOW, place(5000), segment(None, 9)), None);
     let elsewhere = Segment { target: CLIENT, ..segment(None, 8) };
     assert_eq!(memo.take_rst(NOW, place(5000), elsewhere), None);
+    // The ACK of a handshake ends where its SYN did.
+    assert_eq!(memo.take_rst(NOW, place(5000), segment(Some(77), 8)), None);
     assert_eq!(memo.take_rst(NOW, place(5000), segment(None, 8)), Some(rst));
     assert!(memo.has_no_rsts());
     assert_eq!(memo.take_rst(NOW, place(5000), segment(None, 8)), None);

@@ -6,6 +6,7 @@ mod datagram;
 mod echo;
 mod link;
 mod pool;
+mod refusals;
 mod tunnel;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,7 @@ use anyrelay_kit::frames::{
     ACK, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ICMPV6, RST, SYN, TCP, word,
 };
 
+use crate::refusals::Refusals;
 use crate::setup::{self, Mode, Port, Setup, TUNNEL4, TUNNEL6, Targets, is_egress};
 use crate::wire::{self, Datagram, ETHERNET_LEN, SegmentView};
 use addresses::is_client;
@@ -51,6 +53,8 @@ pub struct Memory {
     owners: BTreeMap<(SocketAddr, SocketAddr), SocketAddr>,
     /// SYNs that POPs sent on: the client, its service, the egress endpoint, and the SYN's end.
     syns: BTreeSet<(SocketAddr, usize, SocketAddr, u32)>,
+    /// What POPs know of targets' RSTs.
+    refusals: Refusals,
     /// Clients that share egress and target with another.
     pub collided: Vec<SocketAddr>,
 }

@@ -1,5 +1,5 @@
-//! POPs that are wrong on purpose, in ways that look right to most hosts: a layer between a POP and
-//! its ports changes what pool mode says to targets, and back.
+//! POPs with wrong timestamps: a layer between a POP and its ports changes what pool mode says to
+//! targets, and back.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
