@@ -7,6 +7,7 @@
 //! for tunnels, when the wall clock is accurate enough.
 
 mod clock;
+mod error;
 mod gateways;
 mod links;
 mod load;
@@ -18,7 +19,6 @@ mod signals;
 mod start;
 mod watch;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -28,14 +28,13 @@ use anyrelay_core::counters::Counters;
 use anyrelay_core::net::PortIndex;
 use anyrelay_core::net::{MAX_PORTS, MAX_SERVICES, ServiceSlot};
 use anyrelay_core::pop::SoftState;
-use anyrelay_core::problem::Problems;
 use anyrelay_core::verdict::DropReason;
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 
 use crate::hints::HintExchange;
 use crate::metrics::{Readiness, Sample, Telemetry};
-use crate::ports::{FramePool, PortHandle, PortsError};
-use crate::worker::{Clock, FragmentQueue, WorkerError, WorkerHandle};
+use crate::ports::{FramePool, PortHandle};
+use crate::worker::{Clock, FragmentQueue, WorkerHandle};
 use clock::ClockWatch;
 use gateways::GatewayWatch;
 use links::LinkWatch;
@@ -46,6 +45,7 @@ use reload::Published;
 use signals::Event;
 use watch::DropWatch;
 
+pub use error::RunError;
 pub use load::{FILE_MAX, load, load_offline, parse_keys, parse_tenants, read};
 
 /// The options of `run`.
@@ -55,69 +55,6 @@ pub struct RunOptions {
     pub config: PathBuf,
     /// Whether a reload may break established connections.
     pub breaks_connections: bool,
-}
-
-/// Why a POP did not start, or stopped.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// The files have problems.
-    #[error(transparent)]
-    Config(#[from] Problems),
-    /// The metrics listener could not be opened.
-    #[error("metrics.listen: {address}: {source}")]
-    Listen {
-        /// Its address.
-        address: SocketAddr,
-        /// The error of the system call.
-        source: std::io::Error,
-    },
-    /// The socket for hints could not be opened.
-    #[error(
-        "hints.listen: {address}: {source}; it must be an address of this host that no other \
-         program uses"
-    )]
-    Hints {
-        /// Its address.
-        address: SocketAddr,
-        /// The error of the system call.
-        source: std::io::Error,
-    },
-    /// Signal handlers or a control thread could not be set up.
-    #[error("no {what}: {source}")]
-    Thread {
-        /// The missing part.
-        what: &'static str,
-        /// The error of the system call.
-        source: std::io::Error,
-    },
-    /// DPDK or a port did not start.
-    #[error(transparent)]
-    Ports(#[from] PortsError),
-    /// A worker did not start, or failed.
-    #[error(transparent)]
-    Worker(#[from] WorkerError),
-    /// A worker did not report in time.
-    #[error("worker[{worker}] did not start within {} s", start::START_MAX.as_secs())]
-    Slow {
-        /// The first such worker.
-        worker: usize,
-    },
-    /// The NIC of a port goes away.
-    #[error(
-        "port {port:?}: the kernel asks for its NIC back, because it is being unplugged or \
-         unbound; the POP has stopped to release it. Put a NIC in its place, bind it to vfio-pci \
-         and start the POP again"
-    )]
-    Removed {
-        /// The port.
-        port: String,
-    },
-    /// A worker ended without an error.
-    #[error("worker[{worker}] ended while the POP was running")]
-    Ended {
-        /// The worker.
-        worker: usize,
-    },
 }
 
 /// Runs a POP until it is stopped.

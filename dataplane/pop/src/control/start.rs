@@ -11,6 +11,7 @@ use anyrelay_core::snapshot::Snapshot;
 use anyrelay_core::wire::MacAddr;
 
 use super::clock::ClockWatch;
+use super::error::{RunError, START_MAX};
 use super::gateways::GatewayWatch;
 use super::links::LinkWatch;
 use super::probes::Probes;
@@ -18,7 +19,7 @@ use super::progress::Progress;
 use super::queues::QueueWatch;
 use super::reload::Published;
 use super::watch::DropWatch;
-use super::{RunError, RunOptions, Running, load, signals};
+use super::{RunOptions, Running, load, signals};
 use crate::egress::{self, Ownership, WorkerEgress};
 use crate::hints::{self, HintExchange, HintQueues};
 use crate::metrics::{self, Telemetry};
@@ -321,6 +322,3 @@ fn log_ownership(config: &Config, ownerships: &[Ownership]) {
         }
     }
 }
-
-/// The time limit for the start of workers.
-pub(super) const START_MAX: Duration = Duration::from_secs(10);
