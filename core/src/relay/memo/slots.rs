@@ -45,9 +45,14 @@ impl Slots {
         Slots { slots, used: AtomicU32::new(0), swept: AtomicU32::new(0) }
     }
 
-    /// Keeps `words` under `key`, which is above 1, until after `expires_ms`. The oldest of the
-    /// key's slots gives way when none is free.
+    /// Keeps `words` under `key`, which is above 1, until after `expires_ms`, in place of what was
+    /// kept under it. The oldest of the key's slots gives way when none is free.
     pub fn keep(&self, key: u64, words: [u64; 2], expires_ms: u64) {
+        // Its own slot may be behind one that has become free: what is older would stay there.
+        let mut own = self.ways(key).filter(|slot| slot.key.load(Ordering::Relaxed) == key);
+        if own.any(|slot| self.fill(slot, key, key, words, expires_ms)) {
+            return;
+        }
         let mut oldest: Option<(&Slot, u64, u64)> = None;
         for slot in self.ways(key) {
             let held = slot.key.load(Ordering::Relaxed);

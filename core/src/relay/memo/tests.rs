@@ -48,6 +48,22 @@ fn a_refusal_is_for_the_client_of_the_last_syn_once() {
 }
 
 #[test]
+fn an_older_syn_is_nowhere_left() {
+    // All places share the four slots. A place gets the last one, and others are free later.
+    for port in 5000..5020 {
+        let memo = EndpointMemo::new(4, 4);
+        let syn = |end| Syn { client: CLIENT, end: SeqNum(end) };
+        let others = [1, 2, 3].map(place);
+        others.map(|other| memo.remember_syn(NOW, other, syn(8)));
+        memo.remember_syn(NOW, place(port), syn(8));
+        others.map(|other| assert_eq!(memo.refused(NOW, other, acknowledging(8)), Some(CLIENT)));
+        memo.remember_syn(NOW, place(port), syn(80));
+        assert_eq!(memo.len(), (1, 0), "{port}");
+        assert_eq!(memo.refused(NOW, place(port), acknowledging(8)), None, "{port}");
+    }
+}
+
+#[test]
 fn a_closed_port_is_told_to_the_syn_that_hit_it() {
     let memo = EndpointMemo::new(16, 16);
     let rst = acknowledging(8);
