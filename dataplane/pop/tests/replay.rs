@@ -84,7 +84,7 @@ fn without_explain_only_the_counters_are_printed() {
     let test = Test::new();
     let output = test.replay(&given("config.toml"), &given("in.pcap"), &[]);
     let text = stdout(&output);
-    assert!(text.starts_with("port edge: in 49 packets"), "{text}");
+    assert!(text.starts_with("port edge: in 51 packets"), "{text}");
     assert!(!text.contains("198.18.0.7"), "{text}");
 }
 
@@ -168,7 +168,7 @@ fn a_truncated_capture_is_replayed_to_its_end() {
     let input = test.write("in.pcap", file);
     let output = test.replay(&given("config.toml"), &input, &[]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("in the middle of record 49"), "{}", stderr(&output));
-    assert!(stdout(&output).contains("in 48 packets"), "{}", stdout(&output));
-    assert_eq!(test.sent(), 31);
+    assert!(stderr(&output).contains("in the middle of record 51"), "{}", stderr(&output));
+    assert!(stdout(&output).contains("in 50 packets"), "{}", stdout(&output));
+    assert_eq!(test.sent(), 32);
 }
