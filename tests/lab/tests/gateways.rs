@@ -85,7 +85,7 @@ fn outage(lab: &Lab, limit: Duration) -> Duration {
     assert!(lab.pops[0].is_ready());
     let labels = [("port", port), ("gateway", gateway)];
     let metric = |name| lab.pops[0].metric(name, &labels).unwrap();
-    assert_eq!(metric("anyrelay_gateway_up"), 0.0);
+    eventually("it is told", Duration::from_secs(2), || metric("anyrelay_gateway_up") == 0.0);
     assert_eq!(metric("anyrelay_gateway_losses_total"), 1.0);
     assert!(lab.pops[0].log().contains("its share goes to the others"), "{}", lab.pops[0].log());
     // It comes back.
