@@ -158,15 +158,10 @@ impl Stack {
 
     /// A datagram comes in; its segment was read already.
     ///
-    /// Pure acks are left out where smoltcp 0.14 would stop for ever because of them, as if the
-    /// network had lost them:
-    /// - old or repeated ones while there is nothing but a FIN to be sent again: the third asks for
-    ///   a fast retransmit, which forgets FINs, and their timer with them;
-    /// - those with a window of zero: overtaken by what opens it again they count as the last word,
-    ///   and a timer for data that runs out then is not set again.
-    ///
-    /// A FIN behind more data than fits the window is left out, with those data: smoltcp cuts off
-    /// the data and takes the FIN.
+    /// Pure acks are left out where smoltcp 0.14 would stop for ever because of them: old or
+    /// repeated ones while there is nothing but a FIN to be sent again, and those with a window of
+    /// zero. So is a FIN behind more data than fits the window, with those data (README.md,
+    /// "smoltcp 0.14").
     pub fn receive(&mut self, segment: &SegmentView<'_>, mut datagram: Vec<u8>) {
         if segment.flags == ACK && segment.data.is_empty() && segment.checksum_holds {
             let socket = self.sockets.get::<Socket<'_>>(self.handle);
@@ -240,8 +235,8 @@ impl Stack {
     ) -> Result<(), String> {
         TSVAL.set(self.tsval(now_us));
         let now = instant(now_us);
-        // Applications read first, so that windows are seldom shut; half of clients acknowledge first.
-        let acks = self.is_client && self.clock & 1 == 1 && self.state() == State::SynSent;
+        // Applications read first, so that windows are seldom shut; most clients acknowledge first.
+        let acks = self.is_client && self.clock & 3 > 0 && self.state() == State::SynSent;
         self.interface.poll_ingress_single(now, &mut self.link, &mut self.sockets);
         if acks {
             self.interface.poll(now, &mut self.link, &mut self.sockets);
@@ -355,6 +350,10 @@ impl Stack {
         let resets_at = match plan.ending {
             Ending::ClientResets(at) if self.is_client => Some(at),
             Ending::TargetResets(at) if !self.is_client => Some(at),
+            // Its user gives up.
+            Ending::TargetVanishes(_) if self.is_client && progress.target_gone.is_some() => {
+                (plan.rest_us > 0 && !rests).then_some(0)
+            }
             _ => None,
         };
         if let Some(at) = resets_at

@@ -223,7 +223,14 @@ impl World {
     fn accept(&mut self, syn: &SegmentView<'_>) -> Option<usize> {
         let service = self.setup.service_of(syn.dst, syn.src.ip())?;
         let targets_are = self.setup.services[service].targets_are;
-        if !self.setup.listens(service, self.now_us) {
+        let refuses = match targets_are {
+            Targets::Open | Targets::Old => false,
+            Targets::Shut => true,
+            Targets::Late => {
+                self.now_us < self.setup.opens_us && self.refused_once.insert((syn.src, syn.seq))
+            }
+        };
+        if refuses {
             return None;
         }
         let timestamps = syn.timestamps().is_some() && targets_are != Targets::Old;

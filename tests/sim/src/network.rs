@@ -106,7 +106,7 @@ impl Weather {
 
 /// Flips one bit; checksums see any one. Those of IPv6 do not cover the first words of the header,
 /// nor extension headers.
-fn damage(rng: &mut Rng, bytes: &mut [u8]) {
+pub fn damage(rng: &mut Rng, bytes: &mut [u8]) {
     let (from, extensions) = match bytes[0] >> 4 {
         6 => (8, wire::upper6(bytes).map_or(0, |(_, at)| at - 40)),
         _ => (0, 0),

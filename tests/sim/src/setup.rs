@@ -37,7 +37,7 @@ pub enum Targets {
     Shut,
     /// They have no timestamps: a pool cannot work.
     Old,
-    /// At first, somebody listens there now and then.
+    /// At first, they refuse each SYN once.
     Late,
 }
 
@@ -81,10 +81,8 @@ pub struct Setup {
     pub rotated: Option<Epochs>,
     pub tenants: Tenants,
     pub pops: usize,
-    /// Somebody listens at late targets from then on; before that, for so long in turn with as long
-    /// a pause.
+    /// When late targets begin to accept each SYN at once.
     pub opens_us: u64,
-    pub turn_us: u64,
     /// How many hints a second a worker sends, if the POPs tell each other of refusals.
     pub hints: Option<u32>,
     /// How many RSTs and SYNs a POP remembers, where those are few.
@@ -171,7 +169,6 @@ impl Setup {
         let syn_limit = rng.happens(250).then(|| 1 + rng.below(4) as u32);
         let tenants = Tenants { tenants: vec![tenant] };
         let opens_us = 500_000 + rng.below(8_000_000);
-        let turn_us = 200_000 + rng.below(1_000_000);
         let hints = (pops > 1 && rng.happens(500)).then(|| rng.pick(&[1000, 1000, 3]));
         let memo = rng.happens(100).then(|| [(); 2].map(|()| 1 + rng.below(8) as u32));
         Setup {
@@ -183,18 +180,8 @@ impl Setup {
             tenants,
             pops,
             opens_us,
-            turn_us,
             hints,
             memo,
-        }
-    }
-
-    /// Whether somebody listens at the targets of a service.
-    pub fn listens(&self, service: usize, now_us: u64) -> bool {
-        match self.services[service].targets_are {
-            Targets::Open | Targets::Old => true,
-            Targets::Shut => false,
-            Targets::Late => now_us >= self.opens_us || now_us / self.turn_us % 2 == 1,
         }
     }
 

@@ -4,7 +4,7 @@
 use anyrelay_kit::frames::{RST, TCP};
 use anyrelay_kit::rng::Rng;
 
-use crate::network::Packet;
+use crate::network::{Packet, damage};
 use crate::scenario::Deed;
 use crate::setup::{Port, Targets};
 use crate::stamps::Origin;
@@ -34,9 +34,9 @@ impl Strays {
         };
         Strays {
             refused_by_other: grade(300, 100),
-            late: grade(200, 900),
+            late: grade(150, 900),
             late_left: LATE_MAX,
-            killed: grade(300, 300),
+            killed: 3 * grade(300, 300),
             kills_left: KILLS_MAX,
             until_us: 0,
         }
@@ -60,7 +60,7 @@ impl World {
     }
 
     /// A copy of a segment may come late, of a SYN to a closed port, or of a RST without timestamps
-    /// or from a client.
+    /// or from a client; maybe damaged.
     pub(crate) fn copy_late(&mut self, packet: &Packet, port: Port) {
         if self.strays.late_left == 0 || !self.rng.happens(self.strays.late) {
             return;
@@ -92,7 +92,12 @@ impl World {
         // By any way.
         let pop = self.rng.index(self.pops.len());
         self.strays.until_us = self.strays.until_us.max(self.now_us + after_us);
-        self.queue.push(self.now_us + after_us, Event::ToPop(pop, port, packet.clone()));
+        let mut packet = packet.clone();
+        if self.rng.happens(400) {
+            damage(&mut self.rng, &mut packet.bytes);
+            packet.damaged = true;
+        }
+        self.queue.push(self.now_us + after_us, Event::ToPop(pop, port, packet));
     }
 
     /// A POP has learnt of a RST: it may be killed before any client is told.

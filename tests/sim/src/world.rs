@@ -1,6 +1,6 @@
 //! A run: what happens, in the order of simulated time, until all is over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use anyrelay_core::keys::Secret;
@@ -88,6 +88,8 @@ pub(crate) struct World {
     pub hints: HintNet,
     pub strays: Strays,
     pub teller: Option<Teller>,
+    /// Egress endpoint and number of SYNs that late targets have refused.
+    pub refused_once: BTreeSet<(SocketAddr, u32)>,
     pub memory: Memory,
     pub plans: Vec<Plan>,
     pub progress: Vec<Progress>,
@@ -153,6 +155,7 @@ impl World {
             syns: Syns::default(),
             hints: HintNet::new(scenario.hint_weather, scenario.ahead_ms.len(), &mut rng)?,
             strays: scenario.strays,
+            refused_once: BTreeSet::new(),
             teller: options.sabotage.and_then(Teller::new),
             memory: Memory::default(),
             plans: scenario.plans,

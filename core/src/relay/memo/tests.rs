@@ -54,9 +54,11 @@ fn an_older_syn_is_nowhere_left() {
         let memo = EndpointMemo::new(4, 4);
         let syn = |end| Syn { client: CLIENT, end: SeqNum(end) };
         let others = [1, 2, 3].map(place);
-        others.map(|other| memo.remember_syn(NOW, other, syn(8)));
+        others.iter().for_each(|other| memo.remember_syn(NOW, *other, syn(8)));
         memo.remember_syn(NOW, place(port), syn(8));
-        others.map(|other| assert_eq!(memo.refused(NOW, other, acknowledging(8)), Some(CLIENT)));
+        for other in others {
+            assert_eq!(memo.refused(NOW, other, acknowledging(8)), Some(CLIENT));
+        }
         memo.remember_syn(NOW, place(port), syn(80));
         assert_eq!(memo.len(), (1, 0), "{port}");
         assert_eq!(memo.refused(NOW, place(port), acknowledging(8)), None, "{port}");

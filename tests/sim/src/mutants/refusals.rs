@@ -1,5 +1,5 @@
-//! POPs that lack one of the rules for refusals: a layer behind a POP knows all that came to it, and
-//! tells clients what a POP without the rule would tell them.
+//! POPs that lack one of the rules for refusals: a layer behind a POP knows all that came to it,
+//! and tells clients what a POP without the rule would tell them.
 
 use std::net::{IpAddr, SocketAddr};
 
