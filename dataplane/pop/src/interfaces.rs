@@ -6,12 +6,8 @@
 
 use std::fmt;
 use std::io;
-use std::time::Duration;
 
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with,
-};
+use anyrelay_netlink::{self as netlink, Request};
 
 /// The interface that a port's device string is about, if a driver on top of the kernel has it.
 pub fn of_device(device: &str) -> Option<&str> {
@@ -83,14 +79,8 @@ impl Interface {
     /// # Errors
     /// When there is none, or the kernel does not say.
     pub fn of_name(name: &str) -> io::Result<Interface> {
-        let mut request = request(0);
-        let mut value = name.as_bytes().to_vec();
-        value.push(0);
-        request.extend(((ATTRIBUTE_HEADER + value.len()) as u16).to_ne_bytes());
-        request.extend(IFLA_IFNAME.to_ne_bytes());
-        request.extend(value);
-        request.resize(request.len().next_multiple_of(4), 0);
-        let link = Link::parse(&ask(request)?).ok_or(io::ErrorKind::InvalidData)?;
+        let value = [name.as_bytes(), &[0]].concat();
+        let link = ask(request(0).attribute(IFLA_IFNAME, &value))?;
         Ok(Interface { name: name.to_owned(), index: link.index })
     }
 
@@ -100,10 +90,7 @@ impl Interface {
     /// When the kernel does not say.
     pub fn fault(&self, wants: u16) -> io::Result<Option<Fault>> {
         match ask(request(self.index)) {
-            Ok(answer) => {
-                let link = Link::parse(&answer).ok_or(io::ErrorKind::InvalidData)?;
-                Ok(link.fault(wants))
-            }
+            Ok(link) => Ok(link.fault(wants)),
             Err(error) if error.raw_os_error() == Some(ENODEV) => Ok(Some(Fault::Gone)),
             Err(error) => Err(error),
         }
@@ -119,23 +106,11 @@ struct Link {
 }
 
 impl Link {
-    /// Reads an answer to `RTM_GETLINK`.
-    fn parse(answer: &[u8]) -> Option<Link> {
-        let number = |at: usize| answer.get(at..)?.first_chunk().copied();
-        let index = i32::from_ne_bytes(number(MESSAGE_HEADER + 4)?);
-        let flags = u32::from_ne_bytes(number(MESSAGE_HEADER + 8)?);
-        let mut rest = answer.get(MESSAGE_HEADER + LINK_HEADER..)?;
-        let mut mtu = None;
-        // Each turn takes at least the header of an attribute.
-        while let Some(&[a, b, c, d]) = rest.first_chunk() {
-            let len = usize::from(u16::from_ne_bytes([a, b]));
-            let Some(value) = rest.get(ATTRIBUTE_HEADER..len) else { break };
-            if u16::from_ne_bytes([c, d]) == IFLA_MTU {
-                mtu = value.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
-            }
-            rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
-        }
-        Some(Link { index, flags, mtu })
+    /// Reads the body of an answer to `RTM_GETLINK`.
+    fn parse(body: &[u8]) -> Option<Link> {
+        let number = |at: usize| body.get(at..)?.first_chunk().copied();
+        let (index, flags) = (i32::from_ne_bytes(number(4)?), u32::from_ne_bytes(number(8)?));
+        Some(Link { index, flags, mtu: netlink::number(body.get(HEADER..)?, IFLA_MTU) })
     }
 
     fn fault(&self, wants: u16) -> Option<Fault> {
@@ -150,61 +125,24 @@ impl Link {
     }
 }
 
-/// A message header and the header of a link: a question about the link `index`.
-fn request(index: i32) -> Vec<u8> {
-    // struct nlmsghdr: length, type, flags, sequence, port.
-    let mut message = vec![0; 4];
-    message.extend(RTM_GETLINK.to_ne_bytes());
-    message.extend(NLM_F_REQUEST.to_ne_bytes());
-    message.extend([0; 8]);
-    // struct ifinfomsg: family, type, index, flags, mask of changes.
-    message.extend([0; 4]);
-    message.extend(index.to_ne_bytes());
-    message.extend([0; 8]);
-    // Without statistics.
-    message.extend(8_u16.to_ne_bytes());
-    message.extend(IFLA_EXT_MASK.to_ne_bytes());
-    message.extend(SKIP_STATS.to_ne_bytes());
-    message
+/// A question about the link `index`, without its statistics.
+fn request(index: i32) -> Request {
+    // struct ifinfomsg: family, padding, type, index, flags, change.
+    let [a, b, c, d] = index.to_ne_bytes();
+    let header = [0, 0, 0, 0, a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0];
+    Request::new(RTM_GETLINK, &header).attribute(IFLA_EXT_MASK, &SKIP_STATS.to_ne_bytes())
 }
 
-/// Sends a request; its answer.
-fn ask(mut request: Vec<u8>) -> io::Result<Vec<u8>> {
-    let len = request.len() as u32;
-    if let Some(place) = request.first_chunk_mut() {
-        *place = len.to_ne_bytes();
-    }
-    let flags = SocketFlags::CLOEXEC;
-    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
-    // The kernel answers at once; the control loop must not wait if it ever does not.
-    set_socket_timeout(&socket, Timeout::Recv, Some(ANSWER_TIMEOUT))?;
-    send(&socket, &request, SendFlags::empty())?;
-    let mut answer = vec![0; ANSWER_MAX];
-    let (len, _) = recv(&socket, &mut *answer, RecvFlags::empty())?;
-    answer.truncate(len);
-    checked(answer)
-}
-
-/// An answer about a link, or the error that the kernel answered with.
-fn checked(answer: Vec<u8>) -> io::Result<Vec<u8>> {
-    let kind = answer.get(4..).and_then(|rest| rest.first_chunk().copied());
-    match kind.map(u16::from_ne_bytes) {
-        Some(RTM_NEWLINK) => Ok(answer),
-        Some(NLMSG_ERROR) => {
-            let errno = answer.get(MESSAGE_HEADER..).and_then(|rest| rest.first_chunk().copied());
-            let errno = errno.map(i32::from_ne_bytes).ok_or(io::ErrorKind::InvalidData)?;
-            Err(io::Error::from_raw_os_error(errno.saturating_neg()))
-        }
-        _ => Err(io::ErrorKind::InvalidData.into()),
-    }
+/// Asks the kernel.
+fn ask(request: Request) -> io::Result<Link> {
+    let answer = request.ask(None, RTM_NEWLINK)?;
+    Link::parse(&answer).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// Drivers on top of an interface of the kernel, which they name by `iface`.
 const DRIVERS: [&str; 3] = ["net_af_packet", "net_af_xdp", "net_pcap"];
 
-// linux/netlink.h, linux/rtnetlink.h, linux/if_link.h, linux/if.h, asm-generic/errno-base.h
-const NLM_F_REQUEST: u16 = 1;
-const NLMSG_ERROR: u16 = 2;
+// linux/rtnetlink.h, linux/if_link.h, linux/if.h, asm-generic/errno-base.h
 const RTM_NEWLINK: u16 = 16;
 const RTM_GETLINK: u16 = 18;
 const IFLA_IFNAME: u16 = 3;
@@ -214,12 +152,7 @@ const SKIP_STATS: u32 = 1 << 3;
 const IFF_UP: u32 = 1;
 const IFF_LOWER_UP: u32 = 1 << 16;
 const ENODEV: i32 = 19;
-const MESSAGE_HEADER: usize = 16;
-const LINK_HEADER: usize = 16;
-const ATTRIBUTE_HEADER: usize = 4;
-/// A link without statistics takes some 2 KiB.
-const ANSWER_MAX: usize = 32 << 10;
-const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
+const HEADER: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -265,22 +198,16 @@ mod tests {
     }
 
     #[test]
-    fn answers_that_are_cut_off_or_of_another_kind_tell_nothing() {
-        let mut answer = request(7);
-        answer[4..6].copy_from_slice(&RTM_NEWLINK.to_ne_bytes());
-        answer.extend(8_u16.to_ne_bytes());
-        answer.extend(IFLA_MTU.to_ne_bytes());
-        answer.extend(1400_u32.to_ne_bytes());
+    fn answers_that_are_cut_off_tell_nothing() {
+        let mut answer = vec![0; HEADER];
+        answer[4] = 7;
+        answer.extend(netlink::attribute(IFLA_MTU, &1400_u32.to_ne_bytes()));
         let link = Link::parse(&answer).unwrap();
         assert_eq!((link.index, link.mtu), (7, Some(1400)));
         for len in 0..answer.len() {
             let cut = Link::parse(&answer[..len]);
             assert_eq!(cut.and_then(|link| link.mtu), None, "{len}");
-            assert_eq!(cut.is_some(), len >= MESSAGE_HEADER + LINK_HEADER, "{len}");
+            assert_eq!(cut.is_some(), len >= HEADER, "{len}");
         }
-        assert!(checked(answer.clone()).is_ok());
-        answer[4..6].copy_from_slice(&RTM_GETLINK.to_ne_bytes());
-        assert!(checked(answer).is_err());
-        assert!(checked(Vec::new()).is_err());
     }
 }

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, netlink as protocols};
 
 use super::FlowEndpoints;
-use super::netlink::{self, Request};
+use anyrelay_netlink::{self as netlink, Request};
 
 /// What this host does to the agent's source address and port.
 #[derive(Clone, Debug, PartialEq, Eq)]

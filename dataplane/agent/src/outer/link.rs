@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 
 use rustix::net::netdevice::name_to_index;
 
-use super::netlink::{self, Request};
+use anyrelay_netlink::{self as netlink, Request};
 
 /// An interface.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,7 +16,6 @@ pub mod filter;
 pub mod firewall;
 pub mod link;
 pub mod loops;
-pub mod netlink;
 pub mod path;
 pub mod port;
 pub mod receiver;

@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use rustix::net::AddressFamily;
 
 use super::link::index_of;
-use super::netlink::{self, Request};
 use super::steering::Steering;
+use anyrelay_netlink::{self as netlink, Request};
 
 /// The source address that the kernel chooses towards `vip`. Sends nothing.
 ///

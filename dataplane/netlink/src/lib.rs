@@ -1,8 +1,10 @@
 //! Requests to the kernel by netlink(7), each with one answer.
 
 use std::io;
+use std::time::Duration;
 
 use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto,
     socket_with,
@@ -43,6 +45,7 @@ impl Request {
         }
         let (family, flags) = (AddressFamily::NETLINK, SocketFlags::CLOEXEC);
         let socket = socket_with(family, SocketType::RAW, flags, protocol)?;
+        set_socket_timeout(&socket, Timeout::Recv, Some(ANSWER_TIMEOUT))?;
         sendto(&socket, &self.0, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
         let mut buffer = vec![0; ANSWER_MAX];
         let (len, _) = recv(&socket, &mut *buffer, RecvFlags::empty())?;
@@ -110,6 +113,8 @@ const MESSAGE_HEADER: usize = 16;
 const ATTRIBUTE_HEADER: usize = 4;
 /// A link with its statistics takes some 2 KiB.
 const ANSWER_MAX: usize = 32 << 10;
+/// The kernel answers at once; nobody may wait for ever if it does not.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {
