@@ -185,12 +185,6 @@ impl Links {
         ordered(self.ipv4.statuses(now).chain(self.ipv6.statuses(now)))
     }
 
-    /// Gateways that do not answer now.
-    pub fn unresolved_gateways(&self, now: Instant) -> Vec<(PortIndex, IpAddr)> {
-        let gateways = self.gateways(now).into_iter();
-        gateways.filter(|status| !status.is_used).map(|status| (status.port, status.ip)).collect()
-    }
-
     /// Gateways of sides on which none of a family answers: nothing gets through there.
     pub fn cut_off_gateways(&self, now: Instant) -> Vec<(PortIndex, IpAddr)> {
         let gateways = ordered(self.ipv4.cut_off(now).chain(self.ipv6.cut_off(now)));

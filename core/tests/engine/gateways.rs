@@ -108,7 +108,7 @@ fn three_unanswered_questions_move_the_share_of_a_gateway() {
     one_answers(&mut world, 100);
     assert_eq!(shares(&mut world), [100, 0]);
     // The POP says so, is not cut off, and keeps asking, no more often than before.
-    let unresolved = world.soft.links.unresolved_gateways(world.now.instant);
+    let unresolved = world.unresolved_gateways();
     assert_eq!(unresolved, [(WAN, std::net::Ipv4Addr::from_bits(ip(SECOND)).into())]);
     assert!(!is_cut_off(&world));
     assert_eq!(one_answers(&mut world, 10 * ASK_INTERVAL_MS), 10);
@@ -173,7 +173,7 @@ fn a_question_that_was_not_sent_is_not_unanswered() {
         world.later(ASK_INTERVAL_MS);
     }
     assert!(world.drops(WAN, DropReason::NoBuffer) >= 20);
-    assert_eq!(world.soft.links.unresolved_gateways(world.now.instant), []);
+    assert_eq!(world.unresolved_gateways(), []);
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn an_answer_without_an_address_is_a_sign_of_life_of_the_known_one() {
         }
     }
     // The fixed one answered once, and is silent now.
-    let silent = world.soft.links.unresolved_gateways(world.now.instant);
+    let silent = world.unresolved_gateways();
     let silent: Vec<_> = silent.iter().map(|(port, ip)| (*port, ip.to_string())).collect();
     assert!(silent.contains(&(WAN, "fe80::1".to_owned())), "{silent:?}");
     assert!(!silent.contains(&(LAN, "2001:db8:2::1".to_owned())), "{silent:?}");

@@ -107,7 +107,7 @@ fn gateways_are_asked_learned_refreshed_and_forgotten() {
     let mut world = learning();
     let gateways = [(WAN, ip("192.0.2.1")), (LAN, ip("10.1.0.1"))];
     assert_eq!(asked(&mut world), gateways);
-    assert_eq!(world.soft.links.unresolved_gateways(world.now.instant).len(), 2);
+    assert_eq!(world.unresolved_gateways().len(), 2);
     assert_eq!(asked(&mut world), [], "asked just now");
     // Traffic does not wait for it, and does not ask more often.
     assert_eq!(world.dropped(WAN, &segment_up().datagram()), DropReason::NeighbourUnresolved);
@@ -115,10 +115,10 @@ fn gateways_are_asked_learned_refreshed_and_forgotten() {
     assert_eq!(asked(&mut world), gateways);
 
     answer(&mut world, LAN, LAN_GATEWAY, "10.1.0.1");
-    assert_eq!(world.soft.links.unresolved_gateways(world.now.instant).len(), 1);
+    assert_eq!(world.unresolved_gateways().len(), 1);
     assert_eq!(world.forwarded(WAN, &segment_up()).1.dst_mac, LAN_GATEWAY);
     answer(&mut world, WAN, WAN_GATEWAY, "192.0.2.1");
-    assert_eq!(world.soft.links.unresolved_gateways(world.now.instant), []);
+    assert_eq!(world.unresolved_gateways(), []);
 
     world.later(REFRESH_MS - 1);
     assert_eq!(asked(&mut world), []);
@@ -163,20 +163,20 @@ fn only_hosts_that_were_queried_are_believed() {
     ] {
         let frame = ethernet(WAN_MAC, STRANGER, None, 0x0806, &arp(2, sender, target));
         assert_eq!(world.dropped_bytes(port, &frame), DropReason::ArpNotOurs);
-        assert_eq!(world.soft.links.unresolved_gateways(world.now.instant).len(), 2);
+        assert_eq!(world.unresolved_gateways().len(), 2);
     }
     // A gateway that asks for us tells its own address along.
     let request = arp(1, (WAN_GATEWAY, ip("192.0.2.1")), ([0; 6], ip("192.0.2.2")));
     let sent = world.bytes(WAN, &ethernet(BROADCAST, WAN_GATEWAY, None, 0x0806, &request));
     assert_eq!(sent.len(), 1);
-    assert_eq!(world.soft.links.unresolved_gateways(world.now.instant).len(), 1);
+    assert_eq!(world.unresolved_gateways().len(), 1);
 }
 
 #[test]
 fn a_static_address_is_neither_asked_for_nor_moved() {
     let mut world = World::new();
     assert_eq!(asked(&mut world), []);
-    assert_eq!(world.soft.links.unresolved_gateways(world.now.instant), []);
+    assert_eq!(world.unresolved_gateways(), []);
     let reply = arp(2, (STRANGER, ip("10.1.0.1")), (LAN_MAC, ip("10.1.0.2")));
     world.bytes(LAN, &ethernet(LAN_MAC, STRANGER, None, 0x0806, &reply));
     world.later(10 * EXPIRE_MS);

@@ -200,7 +200,7 @@ fn messages_that_were_forwarded_or_lie_are_refused() {
     // What is told to all answers nobody.
     let all = framed(WAN_MAC, STRANGER, &advertisement(ip6("fe80::1"), ALL_NODES, 0x60, STRANGER));
     assert_eq!(world.dropped_bytes(WAN, &all), DropReason::NdMalformed);
-    assert_eq!(world.soft.links.unresolved_gateways(world.now.instant).len(), 5);
+    assert_eq!(world.unresolved_gateways().len(), 5);
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn gateways_are_asked_learned_refreshed_and_forgotten() {
     assert_eq!(asked(&mut world), questions);
 
     let unresolved = |world: &World| {
-        let gateways = world.soft.links.unresolved_gateways(world.now.instant);
+        let gateways = world.unresolved_gateways();
         gateways.iter().filter(|(_, ip)| ip.is_ipv6()).count()
     };
     assert_eq!(unresolved(&world), 2);
@@ -296,15 +296,8 @@ fn only_hosts_that_were_queried_are_believed() {
         world.later(ASK_INTERVAL_MS);
         asked(&mut world);
     }
-    let now = world.now.instant;
-    assert!(
-        world
-            .soft
-            .links
-            .unresolved_gateways(now)
-            .iter()
-            .any(|(_, ip)| { *ip == std::net::IpAddr::from(Ipv6Addr::from_bits(gateway)) })
-    );
+    let gateway = std::net::IpAddr::from(Ipv6Addr::from_bits(gateway));
+    assert!(world.unresolved_gateways().iter().any(|(_, ip)| *ip == gateway));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! A POP with all that it needs, and what it sends and says.
 
+use std::net::IpAddr;
 use std::ops::{Deref, DerefMut};
 
 use anyrelay_core::config::Config;
@@ -110,6 +111,15 @@ impl DerefMut for World {
 }
 
 impl World {
+    /// The gateways that do not answer now.
+    pub fn unresolved_gateways(&self) -> Vec<(PortIndex, IpAddr)> {
+        let gateways = self.soft.links.gateways(self.now.instant).into_iter();
+        gateways
+            .filter(|gateway| !gateway.is_used)
+            .map(|gateway| (gateway.port, gateway.ip))
+            .collect()
+    }
+
     pub fn new() -> World {
         World::of(&config())
     }
