@@ -275,6 +275,19 @@ fn a_flood_of_syns_from_one_network_makes_no_other_forgotten() {
     assert_eq!(world.forwarded(LAN, &rst).1.dst, other.0);
 }
 
+#[test]
+fn a_syn_that_is_not_remembered_is_still_the_last() {
+    let mut world = World::of(&config().limit("remembered_syns", 1200));
+    let to = egress(&world);
+    for isn in 1000..1010 {
+        world.forwarded(WAN, &syn(isn));
+    }
+    assert_eq!(world.soft.memo.len().0, 0, "all but the first are beyond the network's share");
+    for isn in 1000..1010 {
+        keep(&mut world, to, RST | ACK, 0, isn + 1);
+    }
+}
+
 // --- Hints ---------------------------------------------------------------------------------------
 
 fn hinting() -> World {

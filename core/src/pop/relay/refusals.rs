@@ -193,6 +193,9 @@ pub(in crate::pop) fn look<F: Frame, O>(
         memo.forget_rsts(arrival.now, place);
         if limits.admit_remembered_syn(packet.src().ip()) {
             memo.remember_syn(arrival.now, place, Syn { client, end });
+        } else {
+            // What is remembered is the last SYN or none.
+            memo.forget_syn(arrival.now, place);
         }
     }
     None

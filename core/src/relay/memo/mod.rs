@@ -107,6 +107,11 @@ impl EndpointMemo {
         self.syns.keep(key(place, SYN), [number(client), end.0.into()], over(now));
     }
 
+    /// Forgets the SYN that was sent from `place`: it is no longer the last.
+    pub fn forget_syn(&self, now: Instant, place: Place) {
+        self.syns.take(key(place, SYN), now.as_millis(), |_| true);
+    }
+
     /// The client whose SYN the RST, sent to `place`, answers. It is told once: the SYN is
     /// forgotten.
     pub fn refused(&self, now: Instant, place: Place, rst: Rst) -> Option<Endpoint> {
