@@ -255,7 +255,7 @@ fn a_gateway_that_is_not_found_is_asked_for_until_it_is() {
     lab.pops[0].bury();
     let router = lab.topology.clone();
     let silence = Firewall::new(&router.target_router).unwrap();
-    silence.rule("output", "icmpv6 type nd-neighbor-advert drop").unwrap();
+    silence.rule("output", "oifname pop1 icmpv6 type nd-neighbor-advert drop").unwrap();
     lab.pops[0].start().unwrap();
     eventually("a question unanswered", Duration::from_secs(40), || {
         let metrics = lab.pops[0].metrics();
@@ -298,7 +298,7 @@ fn a_gateway_that_falls_silent_is_missed() {
     let service = Service::transparent6();
     let lab = lab_of(&service).pops(1).build().unwrap();
     let silence = Firewall::new(&lab.topology.target_router).unwrap();
-    silence.rule("output", "icmpv6 type nd-neighbor-advert drop").unwrap();
+    silence.rule("output", "oifname pop1 icmpv6 type nd-neighbor-advert drop").unwrap();
     eventually("not ready", Duration::from_secs(90), || !lab.pops[0].is_ready());
     // The address that it had is used until 60 s after its last answer.
     let connect = || Connection::open(&lab.topology.client, service.vip, Duration::from_secs(3));
