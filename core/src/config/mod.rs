@@ -22,6 +22,9 @@ use crate::wire::MacAddr;
 
 pub use egress::{EgressConfig, Pool, PoolBits, Prefix, PrefixLen};
 
+/// The largest weight of a target.
+pub const MAX_WEIGHT: u16 = 1000;
+
 /// Most targets of one relay.
 pub const MAX_TARGETS: usize = 64;
 /// Most workers of one POP.
@@ -284,13 +287,30 @@ pub struct RelayConfig {
     pub vip: SocketAddr,
     /// The servers, ascending: 1..=[`MAX_TARGETS`]. With a prefix all are IPv6, else of the family
     /// of the VIP.
-    pub targets: Vec<SocketAddr>,
+    pub targets: Vec<Target>,
     /// The source addresses that they see.
     pub egress: EgressConfig,
     /// The largest MSS that a SYN may announce, in bytes.
     pub mss: u16,
     /// The smallest MTU that an ICMP error over IPv4 about its segments may announce, in bytes.
     pub icmp_mtu_floor: u16,
+}
+
+impl RelayConfig {
+    /// The addresses of its targets.
+    pub fn target_addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.targets.iter().map(|target| target.address)
+    }
+}
+
+/// A server of a relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Target {
+    /// Its address and port.
+    pub address: SocketAddr,
+    /// How many clients it gets in proportion to the others: 1..=[`MAX_WEIGHT`]. The weights of a
+    /// relay have no common divisor.
+    pub weight: u16,
 }
 
 /// `[[tunnel]]`.

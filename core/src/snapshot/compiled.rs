@@ -9,7 +9,7 @@ use super::tunnels::{self, Tunnel};
 use super::{meanings, on_link, relays, slots};
 
 use crate::bucket::BucketHash;
-use crate::config::Config;
+use crate::config::{Config, RelayConfig};
 use crate::crypto::HkdfError;
 use crate::fragment::FragmentHash;
 use crate::keys::{KeyFile, Tenants};
@@ -258,7 +258,7 @@ fn passing_targets(config: &Config) -> Vec<IpAddr> {
     let services = config.relays.iter();
     let transparent = services.filter(|service| service.egress.net().is_none());
     let mut targets: Vec<_> =
-        transparent.flat_map(|service| service.targets.iter().map(SocketAddr::ip)).collect();
+        transparent.flat_map(RelayConfig::target_addresses).map(|target| target.ip()).collect();
     targets.sort_unstable();
     targets.dedup();
     targets

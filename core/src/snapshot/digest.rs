@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use super::tunnels;
-use crate::config::{Config, Fragments, TunnelConfig};
+use crate::config::{Config, Fragments, Target, TunnelConfig};
 use crate::crypto::{HkdfError, sha256};
 use crate::keys::{KeyFile, Tenant, Tenants};
 use crate::net::IpNet;
@@ -100,8 +100,8 @@ fn canonical_text(config: &Config, keys: &KeyFile, tenants: &Tenants) -> Result<
         let _ = write!(text, "relay {vip} mss {mss} floor {floor} egress {}", service.egress);
         let mut targets = service.targets.clone();
         targets.sort_unstable();
-        for target in targets {
-            let _ = write!(text, " target {target}");
+        for Target { address, weight } in targets {
+            let _ = write!(text, " target {address} weight {weight}");
         }
         text.push('\n');
     }

@@ -1,7 +1,7 @@
 //! What addresses mean to the POP, as the numbers that the maps of a snapshot hold.
 
 use super::service::{Destination, PoolIndex};
-use crate::config::Config;
+use crate::config::{Config, RelayConfig};
 use crate::net::{Address, IpNet, Net, PortIndex, SpecialAddresses};
 
 #[inline]
@@ -46,7 +46,7 @@ pub(super) fn meanings<A: SpecialAddresses>(config: &Config, egress: &[IpNet]) -
 
 /// Targets, and then VIPs of both kinds of services.
 fn served<A: Address>(config: &Config) -> impl Iterator<Item = (Net<A>, u32)> {
-    let targets = config.relays.iter().flat_map(|service| &service.targets);
+    let targets = config.relays.iter().flat_map(RelayConfig::target_addresses);
     let targets = targets.filter_map(|target| Some((host(A::of(target.ip())?), TARGET)));
     let relays = config.relays.iter().map(|service| service.vip);
     let vips = relays.chain(config.tunnels.iter().flat_map(|tunnel| tunnel.vips()));

@@ -2,12 +2,13 @@
 
 use std::net::IpAddr;
 
-use crate::config::{Config, PortConfig};
+use crate::config::{Config, PortConfig, RelayConfig};
 use crate::net::{Address, PortIndex};
 
 /// The targets on the prefix of a port of their side, each with the first such port, once.
 pub(super) fn targets_on_link(config: &Config) -> Box<[(PortIndex, IpAddr)]> {
-    let targets = config.relays.iter().flat_map(|relay| &relay.targets).map(|target| target.ip());
+    let targets = config.relays.iter().flat_map(RelayConfig::target_addresses);
+    let targets = targets.map(|target| target.ip());
     let mut found: Vec<_> =
         targets.filter_map(|ip| Some((port_of(&config.ports, ip)?, ip))).collect();
     found.sort_by_key(|(port, ip)| (port.0, *ip));

@@ -31,6 +31,7 @@ mod fragments;
 mod gateways;
 mod gateways6;
 mod headers;
+mod hints;
 mod icmp;
 mod ipv6;
 mod links;

@@ -92,7 +92,8 @@ fn own_addresses(report: &mut Report, ports: &[PortConfig]) {
 
 /// Two relays must not share targets on one egress, nor parts of pools or prefixes.
 fn pair(report: &mut Report, first: usize, other: &RelayConfig, index: usize, relay: &RelayConfig) {
-    let shared = relay.targets.iter().find(|target| other.targets.contains(target));
+    let has = |target: &SocketAddr| other.target_addresses().any(|address| address == *target);
+    let shared = relay.target_addresses().find(has);
     let same = other.egress == relay.egress;
     let kind = relay.egress.kind();
     match (other.egress.net(), relay.egress.net(), shared) {
@@ -212,7 +213,7 @@ fn vips_are_routed(report: &mut Report, ports: &[PortConfig], vips: &[NamedVip])
 fn targets_are_on_their_side(report: &mut Report, ports: &[PortConfig], relays: &[RelayConfig]) {
     let net_of = |port: &PortConfig, ip| port.addresses.iter().copied().find(|n| n.contains(ip));
     for (index, relay) in relays.iter().enumerate() {
-        for ip in relay.targets.iter().map(SocketAddr::ip) {
+        for ip in relay.target_addresses().map(|target| target.ip()) {
             let mut of_targets = ports.iter().filter(|port| port.side.takes_targets());
             if of_targets.any(|port| net_of(port, ip).is_some()) {
                 continue;
@@ -241,7 +242,7 @@ fn targets_are_apart(
     relays: &[RelayConfig],
 ) {
     for (other_index, other) in relays.iter().enumerate() {
-        for target in relay.targets.iter().filter(|target| other.egress.holds(target.ip())) {
+        for target in relay.target_addresses().filter(|target| other.egress.holds(target.ip())) {
             let egress = other.egress;
             report.error(
                 format!("relay[{index}].targets"),
@@ -272,7 +273,7 @@ fn vip_is_apart(report: &mut Report, vip: &NamedVip, relays: &[RelayConfig]) {
 }
 
 fn has_target(relay: &RelayConfig, ip: IpAddr) -> bool {
-    relay.targets.iter().any(|target| target.ip() == ip)
+    relay.target_addresses().any(|target| target.ip() == ip)
 }
 
 const OWN_ADDRESS: &str = "own address";

@@ -80,7 +80,7 @@ pub(super) fn gateway_families(
     let targets: (&str, Takes) = ("targets", Side::takes_targets);
     let vips = |ipv6| relays.iter().any(|relay| relay.vip.is_ipv6() == ipv6);
     let target =
-        |ipv6| relays.iter().flat_map(|relay| &relay.targets).any(|at| at.is_ipv6() == ipv6);
+        |ipv6| relays.iter().flat_map(RelayConfig::target_addresses).any(|at| at.is_ipv6() == ipv6);
     let vip4 = tunnels.iter().any(|tunnel| tunnel.vip4.is_some()) && !vips(false);
     let vip6 = tunnels.iter().any(|tunnel| tunnel.vip6.is_some()) && !vips(true);
     let wanted = [

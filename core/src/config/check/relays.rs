@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 
 use super::super::raw::{RawConfig, RawEgress, RawRelay};
-use super::super::{EgressConfig, MAX_TARGETS, Pool, PortConfig, Prefix, RelayConfig};
+use super::super::{
+    EgressConfig, MAX_TARGETS, MAX_WEIGHT, Pool, PortConfig, Prefix, RelayConfig, Target,
+};
 use super::report::{Report, UNREAD, refuse_non_unicast, repeated};
 use crate::config::{PoolBits, PrefixLen};
 use crate::net::{Address, IpNet};
@@ -34,7 +36,7 @@ fn relay(report: &mut Report, index: usize, raw: &RawRelay, ports: &[PortConfig]
         // With an unknown egress, these targets cannot be compared with those of others.
         targets.clear();
     }
-    let has_ipv6 = over_ipv6 || targets.iter().any(SocketAddr::is_ipv6);
+    let has_ipv6 = over_ipv6 || targets.iter().any(|target| target.address.is_ipv6());
     targets.sort_unstable();
     RelayConfig {
         name: raw.name.clone(),
@@ -53,7 +55,7 @@ fn families(
     index: usize,
     vip: SocketAddr,
     raw: &RawRelay,
-    targets: &[SocketAddr],
+    targets: &[Target],
 ) {
     if vip.is_ipv6() && !matches!(raw.egress, RawEgress::Transparent) {
         report.error(
@@ -84,7 +86,8 @@ fn families(
         }
     };
     let wants_ipv6 = vip.is_ipv6() || matches!(raw.egress, RawEgress::Prefix(_));
-    for target in targets.iter().filter(|target| target.is_ipv6() != wants_ipv6) {
+    let addresses = targets.iter().map(|target| target.address);
+    for target in addresses.filter(|target| target.is_ipv6() != wants_ipv6) {
         report.error(format!("relay[{index}].targets"), format!("{target} {reason}"));
     }
 }
@@ -109,19 +112,32 @@ fn endpoint(report: &mut Report, key: &str, what: &str, text: &str) -> Option<So
     Some(endpoint)
 }
 
-fn targets(report: &mut Report, key: &str, raw: &RawRelay) -> Vec<SocketAddr> {
+fn targets(report: &mut Report, key: &str, raw: &RawRelay) -> Vec<Target> {
     if raw.targets.is_empty() {
         report.error(key, "there is none; name at least one target as ADDRESS:PORT");
     }
     report.at_most(key, "targets", raw.targets.len(), MAX_TARGETS);
-    let texts = raw.targets.iter().enumerate();
-    let targets: Vec<_> = texts
-        .filter_map(|(place, text)| endpoint(report, &format!("{key}[{place}]"), "a target", text))
-        .collect();
-    for (first, second) in repeated(&targets) {
+    let mut targets = Vec::new();
+    for (place, raw) in raw.targets.iter().enumerate() {
+        let key = format!("{key}[{place}]");
+        let weight = raw.weight.unwrap_or(1);
+        let weight = report.number(&format!("{key}.weight"), weight, 1, MAX_WEIGHT.into());
+        let address = endpoint(report, &key, "a target", &raw.address);
+        targets.extend(address.zip(weight).map(|(address, weight)| Target { address, weight }));
+    }
+    // Their ratio alone matters, to the choice and to the digest.
+    let common = targets.iter().fold(0, |common, target| gcd(common, target.weight)).max(1);
+    targets.iter_mut().for_each(|target| target.weight /= common);
+    let addresses: Vec<_> = targets.iter().map(|target| target.address).collect();
+    for (first, second) in repeated(&addresses) {
         report.error(format!("{key}[{second}]"), format!("the same target as {key}[{first}]"));
     }
     targets
+}
+
+/// The greatest common divisor; of 0 and n it is n.
+fn gcd(a: u16, b: u16) -> u16 {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 fn egress(report: &mut Report, key: &str, raw: &RawEgress) -> Option<EgressConfig> {

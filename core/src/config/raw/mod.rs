@@ -6,11 +6,13 @@
 
 mod limits;
 mod neighbours;
+mod target;
 
 use serde::Deserialize;
 
 pub(super) use limits::RawLimits;
 pub(super) use neighbours::RawNeighbours;
+use target::RawTarget;
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -258,8 +260,8 @@ pub(super) struct RawRelay {
     pub(super) name: String,
     /// `ADDRESS:PORT` that clients connect to, unique; IPv6 as `[2001:db8::10]:443`. Required.
     pub(super) vip: String,
-    /// Servers as `ADDRESS:PORT`, all of one family. Required. 1 to 64.
-    pub(super) targets: Vec<String>,
+    /// Servers, all of one family. Required. 1 to 64.
+    pub(super) targets: Vec<RawTarget>,
     /// The source addresses that targets see. Required.
     pub(super) egress: RawEgress,
     /// The largest MSS in SYNs, in bytes. Default: the smallest port MTU less 40, or less 60 with

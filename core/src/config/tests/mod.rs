@@ -5,6 +5,7 @@ mod mistakes;
 mod relay6;
 pub(crate) mod text;
 mod tunnels;
+mod warnings;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::LazyLock;
@@ -147,7 +148,7 @@ fn a_good_config_is_read_whole() {
     assert_eq!(config.relays[1].mss, 1460);
     let floors = config.relays.iter().map(|relay| relay.icmp_mtu_floor);
     assert_eq!(floors.collect::<Vec<_>>(), [1280, 1280, 552]);
-    assert_eq!(config.relays[0].targets[0], "198.51.100.9:8443".parse().unwrap());
+    assert_eq!(config.relays[0].targets[0].address, "198.51.100.9:8443".parse().unwrap());
     assert_eq!(config.metrics_listen, Some("127.0.0.1:9100".parse().unwrap()));
 }
 

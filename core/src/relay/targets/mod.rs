@@ -5,6 +5,7 @@ pub mod rendezvous;
 
 use std::net::SocketAddr;
 
+use crate::config::Target;
 use crate::crypto::HkdfError;
 use crate::keys::{Secret, rendezvous_key};
 use crate::net::IpEndpoint;
@@ -16,16 +17,13 @@ use rendezvous::{Rendezvous, Weighted};
 pub struct Targets(Rendezvous);
 
 impl Targets {
-    /// The choice among `targets`, which have equal weights, by the key of the service at `vip`.
+    /// The choice among `targets`, by the key of the service at `vip`.
     ///
     /// # Errors
     /// When the key cannot be derived from `secret`.
-    pub fn new(
-        secret: &Secret,
-        vip: SocketAddr,
-        targets: &[SocketAddr],
-    ) -> Result<Self, HkdfError> {
-        let weighted = |target: &SocketAddr| Weighted { target: (*target).into(), weight: 1 };
+    pub fn new(secret: &Secret, vip: SocketAddr, targets: &[Target]) -> Result<Self, HkdfError> {
+        let weighted =
+            |target: &Target| Weighted { target: target.address.into(), weight: target.weight };
         let targets: Vec<_> = targets.iter().map(weighted).collect();
         Ok(Targets(Rendezvous::new(&rendezvous_key(secret, vip)?, &targets)))
     }

@@ -19,6 +19,8 @@ fn the_digest_covers_the_settings_that_pops_share_and_no_others() {
             "targets = [\"198.51.100.10:8443\", \"198.51.100.9:8443\"]",
             "targets = [\"198.51.100.9:8443\", \"198.51.100.10:8443\"]",
         ),
+        // Equal weights are equal, whatever they are.
+        ("\"198.51.100.10:25\"", "{ address = \"198.51.100.10:25\", weight = 9 }"),
     ];
     for (from, to) in own {
         assert_eq!(snapshot(&with(from, to)).digest(), digest, "{from} -> {to}");
@@ -26,6 +28,8 @@ fn the_digest_covers_the_settings_that_pops_share_and_no_others() {
     let agreed = [
         ("203.0.113.11:443", "203.0.113.11:444"),
         ("198.51.100.10:25", "198.51.100.10:26"),
+        ("\"198.51.100.9:8443\"", "{ address = \"198.51.100.9:8443\", weight = 2 }"),
+        ("\"198.51.100.9:8443\"", "{ address = \"198.51.100.9:8443\", weight = 3 }"),
         ("mss = 1400", "mss = 1401"),
         ("egress = \"transparent\"", "egress = { pool = \"100.64.9.0/24\" }"),
         ("private_clients = false", "private_clients = true"),

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::*;
-use crate::net::Address;
+use crate::net::{Address, Endpoint, IpEndpoint};
 
 #[test]
 fn addresses_are_classified_as_configured() {
@@ -178,4 +178,16 @@ fn targets_of_transparent_services_are_known() {
     let ip = |text: &str| text.parse::<IpAddr>().unwrap();
     assert!(snapshot.is_passing_target(ip("198.51.100.10")));
     assert!(!snapshot.is_passing_target(ip("198.51.100.9")), "of a pool service only");
+}
+
+#[test]
+fn targets_get_clients_by_the_weights_of_the_config() {
+    let weighted = "{ address = \"198.51.100.9:8443\", weight = 3 }";
+    let snapshot = snapshot(&with("\"198.51.100.9:8443\"", weighted));
+    let relay = snapshot.relays().next().unwrap();
+    let chosen = |port| relay.targets.target(&Endpoint { ip: ip("198.18.0.1"), port }.into());
+    let heavy = IpEndpoint::from(Endpoint { ip: ip("198.51.100.9"), port: 8443 });
+    let count = (1..=40_000).filter(|port| chosen(*port) == Some(heavy)).count();
+    // 3 of 4: 30,000 expected, standard deviation 87.
+    assert!((29_600..30_400).contains(&count), "{count}");
 }

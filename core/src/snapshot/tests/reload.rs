@@ -42,6 +42,12 @@ fn a_reload_is_free_or_refused() {
         ("[limits]", "[neighbours]\nprobes = 2\n[limits]", NeedsRestart, "neighbours"),
         (both, "[\"198.51.100.10:8443\"]", BreaksConnections, "relay[0].targets"),
         (
+            "\"198.51.100.9:8443\"",
+            "{ address = \"198.51.100.9:8443\", weight = 2 }",
+            BreaksConnections,
+            "relay[0].targets",
+        ),
+        (
             "egress = \"transparent\"",
             "egress = { pool = \"100.64.9.0/24\" }",
             BreaksConnections,
