@@ -12,6 +12,7 @@ const LIBRARIES: &[&str] =
 const FUNCTIONS: &[&str] = &[
     "dpdk_shim_.*",
     "rte_eal_(init|cleanup)",
+    "rte_openlog_stream",
     "rte_strerror",
     "rte_version",
     "rte_thread_(un)?register",
@@ -45,6 +46,7 @@ const VALUES: &[&str] = &[
     "RTE_ETH_MQ_RX_.*",
     "RTE_ETH_LINK_UP",
     "RTE_DEV_EVENT_REMOVE",
+    "stderr",
 ];
 
 /// Packed structs inside aligned ones, which Rust cannot express; nothing reads them.

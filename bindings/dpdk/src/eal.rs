@@ -61,7 +61,8 @@ pub enum EalError {
 static INITIALISED: AtomicBool = AtomicBool::new(false);
 
 impl Eal {
-    /// Starts DPDK (`rte_eal_init`) with EAL arguments, without the program name.
+    /// Starts DPDK (`rte_eal_init`) with EAL arguments, without the program name. Its log goes to
+    /// stderr alone.
     ///
     /// The calling thread becomes the main lcore: EAL pins it to that lcore's cores, threads
     /// started later inherit the affinity, and EAL starts a thread for each further lcore. To run
@@ -84,6 +85,9 @@ impl Eal {
         let mut pointers: Vec<*mut c_char> = words.into_iter().map(CString::into_raw).collect();
         pointers.push(std::ptr::null_mut());
         let argv = pointers.leak().as_mut_ptr();
+        // EAL would write each line to syslog too, and a journal would have it twice.
+        // SAFETY: `stderr` is open as long as the process lives; no other thread is in DPDK yet.
+        unsafe { dpdk_sys::rte_openlog_stream(dpdk_sys::stderr) };
         // SAFETY: `argv` holds `argc` writable NUL-terminated strings and a null pointer, none of
         // which is ever freed; INITIALISED makes this the only call in the process.
         let code = unsafe { dpdk_sys::rte_eal_init(argc, argv) };
