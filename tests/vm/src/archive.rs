@@ -104,7 +104,7 @@ mod tests {
         archive.file("usr/bin/tool", 0o755, b"12345");
         archive.link("bin", "usr/bin");
         archive.file("usr/bin/other", 0o644, &[]);
-        let files = crate::Files::find().unwrap();
+        let files = crate::Files::find(crate::Model::E1000e).unwrap();
         let mut cpio = Command::new(&files.busybox)
             .args(["cpio", "-tv"])
             .stdin(Stdio::piped())

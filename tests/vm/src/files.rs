@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyrelay_lab::{LabError, Result, lab};
 
+use crate::Model;
+
 /// Where QEMU, the kernel, busybox and the POP are.
 #[derive(Debug, Clone)]
 pub struct Files {
@@ -23,20 +25,23 @@ pub struct Files {
 
 impl Files {
     /// Finds them: installed, or in `vm/` of cargo's target folder, where `scripts/setup` unpacks
-    /// Debian's packages.
+    /// Debian's packages, and for `igb` QEMU in `vm-backports/`, as `scripts/setup --full` does.
     ///
     /// # Errors
     /// With the file that is missing, and how to get it.
-    pub fn find() -> Result<Files> {
+    pub fn find(model: Model) -> Result<Files> {
         let anyrelay = lab::anyrelay_binary()?;
-        let target = anyrelay.parent().and_then(Path::parent).unwrap_or(Path::new("."));
+        let target = target_folder(&anyrelay);
         let root = target.join("vm");
-        let unpacked = root.join("usr/bin/qemu-system-x86_64");
+        // One that emulates igb may be beside an older one that is installed.
+        let newer = Some(target.join("vm-backports")).filter(|_| model == Model::Igb);
+        let unpacked = |root: &PathBuf| root.join("usr/bin/qemu-system-x86_64");
         let installed = Path::new(QEMU);
-        let (qemu, qemu_root) = match (installed.is_file(), unpacked.is_file()) {
-            (true, _) => (installed.to_owned(), None),
-            (false, true) => (unpacked, Some(root.clone())),
-            (false, false) => return Err(missing("QEMU", QEMU)),
+        let (qemu, qemu_root) = match newer.filter(|root| unpacked(root).is_file()) {
+            Some(newer) => (unpacked(&newer), Some(newer)),
+            None if installed.is_file() => (installed.to_owned(), None),
+            None if unpacked(&root).is_file() => (unpacked(&root), Some(root.clone())),
+            None => return Err(missing("QEMU", QEMU)),
         };
         let busybox = root.join("bin/busybox");
         let busybox = if busybox.is_file() { busybox } else { first(BUSYBOX, "static busybox")? };
@@ -49,6 +54,39 @@ impl Files {
             qemu_root,
         })
     }
+}
+
+/// The large guest: a disk with Debian 12, its kernel and its initramfs.
+#[derive(Debug, Clone)]
+pub struct Debian {
+    folder: PathBuf,
+}
+
+impl Debian {
+    /// Finds it in `vm-debian/` of cargo's target folder, where `scripts/setup --full` makes it.
+    ///
+    /// # Errors
+    /// If it is missing: with how to get it.
+    pub fn find() -> Result<Debian> {
+        let folder = target_folder(&lab::anyrelay_binary()?).join("vm-debian");
+        if folder.join("disk").is_file() {
+            return Ok(Debian { folder });
+        }
+        let place = folder.display();
+        let text =
+            format!("no Debian guest in {place}: run ./scripts/setup --full, which makes it");
+        Err(LabError::Unexpected(text))
+    }
+
+    /// The path of one of its files: `disk`, `initrd` or `vmlinuz`.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+}
+
+/// Cargo's target folder, from the path of a program in it.
+fn target_folder(program: &Path) -> &Path {
+    program.parent().and_then(Path::parent).unwrap_or(Path::new("."))
 }
 
 /// The first of these paths that is a file.

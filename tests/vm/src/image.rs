@@ -11,7 +11,7 @@ use crate::archive::Archive;
 
 /// An initramfs in a file.
 #[derive(Debug)]
-pub struct Image {
+pub(crate) struct Image {
     /// The file.
     pub path: PathBuf,
 }
@@ -32,6 +32,7 @@ impl Image {
             archive.link(link, target);
         }
         archive.file("init", 0o755, INIT.as_bytes());
+        archive.file("etc/agent", 0o755, AGENT.as_bytes());
         busybox(&mut archive, &files.busybox)?;
         let stripped = folder.join("anyrelay");
         command::run(Command::new("strip").arg("-o").arg(&stripped).arg(&files.anyrelay))?;
@@ -158,6 +159,7 @@ const LINKS: &[(&str, &str)] = &[
     ("var/run", "../run"),
 ];
 const INIT: &str = include_str!("../guest/init");
+const AGENT: &str = include_str!("../guest/agent");
 
 /// DPDK's drivers of the guest.
 const DRIVERS: &[&str] = &[

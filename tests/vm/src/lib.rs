@@ -7,8 +7,9 @@
 //! ```
 //!
 //! What it promises:
-//! - the guest has what is installed on this machine and nothing else: the built `anyrelay`, DPDK's
-//!   drivers, busybox and Debian's cloud kernel ([`Files`] finds them, `scripts/setup` gets them);
+//! - the small guest has what is installed on this machine and nothing else: the built `anyrelay`,
+//!   DPDK's drivers, busybox and Debian's cloud kernel ([`Files`] finds them, `scripts/setup` gets
+//!   them); the large one is Debian 12 as its installer leaves it ([`Debian`]);
 //! - every wait has a bound, and its error has the log of the guest;
 //! - nothing outlives it: QEMU, namespaces and files are the lab's ([`anyrelay_lab::registry`]).
 //!
@@ -24,11 +25,11 @@ mod network;
 mod nic;
 mod pop;
 mod qmp;
+mod system;
 mod vm;
 
-pub use files::Files;
+pub use files::{Debian, Files};
 pub use guest::{Guest, Output};
-pub use image::Image;
 pub use machine::Machine;
 pub use network::Network;
 pub use nic::{Model, NicOptions};

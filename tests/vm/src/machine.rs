@@ -8,7 +8,8 @@ use anyrelay_lab::{LabError, Namespace, Process, Result};
 use serde_json::json;
 
 use crate::qmp::Qmp;
-use crate::{Files, Guest, Image, NicOptions};
+use crate::system::System;
+use crate::{Files, Guest, NicOptions};
 
 /// A running machine; ended by its process id when dropped.
 #[derive(Debug)]
@@ -16,6 +17,16 @@ pub struct Machine {
     qemu: Process,
     qmp: Qmp,
     folder: PathBuf,
+    start_max: Duration,
+}
+
+/// What is built into a machine.
+#[derive(Debug, Clone)]
+pub struct Hardware {
+    /// Its two NICs.
+    pub nics: NicOptions,
+    /// Whether it has an IOMMU.
+    pub iommu: bool,
 }
 
 impl Machine {
@@ -24,13 +35,12 @@ impl Machine {
     ///
     /// # Errors
     /// If QEMU does not start: with its message.
-    pub fn start(
+    pub(crate) fn start(
         files: &Files,
-        image: &Image,
+        system: &System,
         folder: &Path,
         namespace: &Namespace,
-        nics: &NicOptions,
-        hugepages: u32,
+        hardware: &Hardware,
     ) -> Result<Machine> {
         let mut command = namespace.command(&files.qemu);
         if let Some(root) = &files.qemu_root {
@@ -44,8 +54,20 @@ impl Machine {
         }
         let socket = |name: &str| format!("path={},server=on,wait=off", file(folder, name));
         command.args(FIXED);
-        command.arg("-kernel").arg(&files.kernel).arg("-initrd").arg(&image.path);
-        command.args(["-append", &format!("{CMDLINE} hugepages={hugepages}")]);
+        if hardware.iommu {
+            command.args(IOMMU);
+        }
+        command.args(["-m", &system.memory_mib.to_string()]);
+        command.arg("-kernel").arg(&system.kernel).arg("-initrd").arg(&system.initrd);
+        command.args(["-append", &format!("{CMDLINE} {}", system.cmdline)]);
+        for (number, disk) in system.disks.iter().enumerate() {
+            let drive =
+                format!("file={},format=raw,if=none,snapshot=on,id=disk{number}", disk.display());
+            let device = format!("virtio-blk-pci,drive=disk{number},addr={:x}.0", 0x1c + number);
+            command.args(["-drive", &drive, "-device", &device]);
+        }
+        // Where QEMU keeps what the guest changes on its disks.
+        command.env("TMPDIR", folder);
         command.args(["-serial", &format!("file:{}", file(folder, CONSOLE))]);
         command.args(["-chardev", &format!("socket,id=monitor,{}", socket(MONITOR))]);
         command.args(["-mon", "chardev=monitor,mode=control"]);
@@ -53,27 +75,40 @@ impl Machine {
         command.args(["-device", "virtio-serial-pci,addr=1e.0"]);
         command.args(["-device", "virtserialport,chardev=guest,name=guest"]);
         for (number, port) in crate::network::PORTS.iter().enumerate() {
-            command.args(nics.arguments(number, port));
+            command.args(hardware.nics.arguments(number, port));
         }
         let mut qemu = Process::spawn("QEMU", &mut command, Some(&folder.join(LOG)))?;
         let qmp = Qmp::new(connect(&mut qemu, &folder.join(MONITOR))?)?;
-        Ok(Machine { qemu, qmp, folder: folder.to_owned() })
+        let (folder, start_max) = (folder.to_owned(), system.start_max);
+        Ok(Machine { qemu, qmp, folder, start_max })
     }
 
     /// Waits until the guest runs commands.
     ///
     /// # Errors
-    /// If it does not within [`BOOT_MAX`]: with the last lines of its console.
+    /// If it does not in time: with its console.
     pub fn guest(&mut self) -> Result<Guest> {
         let mut guest = Guest::new(connect(&mut self.qemu, &self.folder.join(CHANNEL))?);
-        match guest.output("true", BOOT_MAX) {
-            Ok(_) => Ok(guest),
-            Err(error) => Err(LabError::NotReady {
-                what: format!("the guest ({error})"),
-                waited: BOOT_MAX,
-                detail: format!("{}\n{}", self.qemu.log_tail(10), self.console()),
-            }),
-        }
+        self.wait_for(&mut guest)?;
+        Ok(guest)
+    }
+
+    /// Waits until the guest has stopped for a reboot and runs commands again.
+    ///
+    /// # Errors
+    /// As [`Self::guest`].
+    pub fn rebooted(&mut self, guest: &mut Guest) -> Result<()> {
+        self.qmp.wait_event("RESET", STOP_MAX)?;
+        self.wait_for(guest)
+    }
+
+    fn wait_for(&mut self, guest: &mut Guest) -> Result<()> {
+        let waited = self.start_max;
+        guest.output("true", waited).map(drop).map_err(|error| LabError::NotReady {
+            what: format!("the guest ({error})"),
+            waited,
+            detail: format!("{}\n{}", self.qemu.log_tail(10), self.console()),
+        })
     }
 
     /// The guest's console.
@@ -123,11 +158,10 @@ fn connect(qemu: &mut Process, path: &Path) -> Result<UnixStream> {
     }
 }
 
-/// The emulated machine. The IOMMU stands before all devices: those before it are not behind it.
+/// The emulated machine.
 const FIXED: &[&str] = &[
     "-nodefaults",
     "-no-user-config",
-    "-no-reboot",
     "-display",
     "none",
     "-machine",
@@ -138,12 +172,10 @@ const FIXED: &[&str] = &[
     "max",
     "-smp",
     "2",
-    "-m",
-    "1024",
-    "-device",
-    "intel-iommu,intremap=on",
 ];
-const CMDLINE: &str = "console=ttyS0 quiet panic=-1 intel_iommu=on";
+/// It stands before all devices: those before it are not behind it.
+const IOMMU: &[&str] = &["-device", "intel-iommu,intremap=on"];
+const CMDLINE: &str = "console=ttyS0 quiet";
 const LOG: &str = "qemu.log";
 const CONSOLE: &str = "console";
 const MONITOR: &str = "monitor";
@@ -151,5 +183,5 @@ const CHANNEL: &str = "guest";
 
 /// How long QEMU may take until it listens.
 const SOCKET_MAX: Duration = Duration::from_secs(20);
-/// How long a guest may take to start; 3 to 9 s on an idle machine.
-const BOOT_MAX: Duration = Duration::from_secs(60);
+/// How long a guest may take to stop.
+const STOP_MAX: Duration = Duration::from_secs(120);

@@ -59,20 +59,27 @@ impl FromStr for Model {
 pub struct NicOptions {
     /// The model.
     pub model: Model,
-    /// Pairs of queues; only virtio-net has several. With several it has RSS.
+    /// Pairs of queues that virtio-net is built with; with several it has RSS. igb always has them.
     pub queues: u16,
     /// Whether the second NIC shares its IOMMU group with a device that the kernel drives.
     pub companion: bool,
+    /// Whether they are two functions of one device, as the ports of most cards are, and so in one
+    /// IOMMU group.
+    pub one_card: bool,
 }
 
 impl NicOptions {
-    /// QEMU's arguments for the NIC with this number, on a slot of its own: it can be unplugged,
-    /// and is alone in its IOMMU group.
+    /// QEMU's arguments for the NIC with this number. On a slot of its own it can be unplugged, and
+    /// is alone in its IOMMU group.
     pub(crate) fn arguments(&self, number: usize, port: &str) -> Vec<String> {
         let mut tap = format!("tap,id={port},ifname={port},script=no,downscript=no");
         let mut device = self.model.device().to_owned();
         let mac = mac(number);
-        device += &format!(",netdev={port},id=nic-{port},bus=slot{number},mac={mac},romfile=");
+        let on = if self.one_card { 0 } else { number };
+        device += &format!(",netdev={port},id=nic-{port},bus=slot{on},mac={mac},romfile=");
+        if self.one_card {
+            device += &format!(",addr=0.{number},multifunction=on");
+        }
         if self.model == Model::VirtioNet {
             device += ",disable-legacy=on,iommu_platform=on";
             if self.queues > 1 {
@@ -82,7 +89,10 @@ impl NicOptions {
             }
         }
         let slot = format!("pcie-root-port,id=slot{number},slot={number},addr={}.0", number + 2);
-        let mut words = vec!["-device", &slot, "-netdev", &tap];
+        let mut words = vec!["-netdev", &tap];
+        if on == number {
+            words.extend(["-device", &slot]);
+        }
         let companion = format!("virtio-rng-pci,bus=slot{number},addr=0.1");
         if self.companion && number == 1 {
             device += ",addr=0.0,multifunction=on";
@@ -100,8 +110,9 @@ impl NicOptions {
 
     /// The address of the NIC with this number on the guest's bus.
     #[must_use]
-    pub fn address(number: usize) -> String {
-        format!("0000:{:02x}:00.0", number + 1)
+    pub fn address(&self, number: usize) -> String {
+        let (bus, function) = if self.one_card { (1, number) } else { (number + 1, 0) };
+        format!("0000:{bus:02x}:00.{function}")
     }
 }
 

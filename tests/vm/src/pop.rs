@@ -151,12 +151,13 @@ impl Vm {
         self.pop_log()
     }
 
-    /// Whether the POP's process runs.
+    /// Whether the POP's process runs: of one that was killed, the first thread may be gone before
+    /// the others, which still hold its sockets.
     ///
     /// # Errors
     /// If the guest is gone.
     pub fn pop_runs(&mut self) -> Result<bool> {
-        let script = format!("grep -q '^State:.[^Z]' /proc/$(cat {PID})/status");
+        let script = format!("grep -qs '^State:.[^Z]' /proc/$(cat {PID})/task/*/status");
         Ok(self.guest.output(&script, crate::guest::COMMAND_MAX)?.status == 0)
     }
 

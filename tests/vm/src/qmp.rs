@@ -41,6 +41,18 @@ impl Qmp {
         Err(LabError::Unexpected(format!("QEMU sent events and no answer to {request}")))
     }
 
+    /// Waits for the next event of this name.
+    pub fn wait_event(&mut self, name: &str, limit: Duration) -> Result<()> {
+        let timed = |qmp: &Qmp, limit| qmp.stream.get_ref().set_read_timeout(Some(limit));
+        timed(self, limit).map_err(LabError::io("set a time limit"))?;
+        for _ in 0..EVENTS_MAX {
+            if self.line()?.get("event").is_some_and(|event| event == name) {
+                return timed(self, ANSWER_MAX).map_err(LabError::io("set a time limit"));
+            }
+        }
+        Err(LabError::Unexpected(format!("QEMU sent events, and none of them is {name}")))
+    }
+
     fn line(&mut self) -> Result<Value> {
         let mut text = String::new();
         self.stream.read_line(&mut text).map_err(LabError::io("read from QEMU's monitor"))?;

@@ -8,57 +8,89 @@ use anyrelay_lab::registry::{self, WorkDir};
 use anyrelay_lab::traffic::{Connection, Server};
 use anyrelay_lab::{LabError, Result};
 
+use crate::machine::Hardware;
 use crate::network::{PORTS, TARGETS};
-use crate::{Files, Guest, Image, Machine, Model, Network, NicOptions};
+use crate::system::System;
+use crate::{Files, Guest, Machine, Model, Network, NicOptions};
 
 /// What a guest is to be.
 #[derive(Debug, Clone)]
 pub struct VmBuilder {
-    nics: NicOptions,
+    hardware: Hardware,
     hugepages: u32,
+    debian: bool,
 }
 
 impl VmBuilder {
     /// Pairs of queues of each NIC; 1 if not said.
     #[must_use]
     pub fn queues(mut self, queues: u16) -> Self {
-        self.nics.queues = queues;
+        self.hardware.nics.queues = queues;
         self
     }
 
     /// Puts a device that the guest's kernel drives into the IOMMU group of the second NIC.
     #[must_use]
     pub fn companion(mut self) -> Self {
-        self.nics.companion = true;
+        self.hardware.nics.companion = true;
         self
     }
 
-    /// Hugepages of 2 MiB; 200 if not said.
+    /// Makes the NICs two ports of one card, in one IOMMU group.
+    #[must_use]
+    pub fn one_card(mut self) -> Self {
+        self.hardware.nics.one_card = true;
+        self
+    }
+
+    /// Leaves the IOMMU out.
+    #[must_use]
+    pub fn without_iommu(mut self) -> Self {
+        self.hardware.iommu = false;
+        self
+    }
+
+    /// Boots Debian 12 with systemd, on which nothing of this project is installed, and leaves the
+    /// NICs to its kernel. The project is an archive on its second disk.
+    #[must_use]
+    pub fn debian(mut self) -> Self {
+        self.debian = true;
+        self
+    }
+
+    /// Hugepages of 2 MiB of the small guest; 200 if not said.
     #[must_use]
     pub fn hugepages(mut self, pages: u32) -> Self {
         self.hugepages = pages;
         self
     }
 
-    /// Starts the guest, waits until it runs commands, and binds its NICs to vfio-pci.
+    /// Starts the guest, waits until it runs commands, and binds the NICs of a small guest to
+    /// vfio-pci.
     ///
     /// # Errors
     /// If not root, or something is missing or does not start: with its log.
     pub fn start(self) -> Result<Vm> {
         registry::prepare()?;
-        let files = Files::find()?;
+        let files = Files::find(self.hardware.nics.model)?;
         let id = registry::new_lab_id();
         let work = WorkDir::create(&id)?;
-        let image = Image::write(&files, work.path())?;
+        let system = match self.debian {
+            true => System::debian(&files, work.path())?,
+            false => System::small(&files, work.path(), self.hugepages)?,
+        };
         let network = Network::create(&id)?;
-        let (space, pages) = (&network.machine, self.hugepages);
-        let mut machine = Machine::start(&files, &image, work.path(), space, &self.nics, pages)?;
+        let (space, hardware) = (&network.machine, self.hardware);
+        let mut machine = Machine::start(&files, &system, work.path(), space, &hardware)?;
         network.connect()?;
         let servers = TARGETS.map(|target| Server::start(&network.target, target));
         let guest = machine.guest()?;
         let [v4, v6] = servers;
-        let mut vm = Vm { guest, machine, network, nics: self.nics, _servers: [v4?, v6?], work };
-        vm.bind()?;
+        let nics = hardware.nics;
+        let mut vm = Vm { guest, machine, network, nics, _servers: [v4?, v6?], work };
+        if !self.debian {
+            vm.bind()?;
+        }
         Ok(vm)
     }
 }
@@ -82,8 +114,9 @@ impl Vm {
     /// A guest with two NICs of this model, to be changed before it starts.
     #[must_use]
     pub fn builder(model: Model) -> VmBuilder {
-        let nics = NicOptions { model, queues: 1, companion: false };
-        VmBuilder { nics, hugepages: 200 }
+        let nics = NicOptions { model, queues: 1, companion: false, one_card: false };
+        let hardware = Hardware { nics, iommu: true };
+        VmBuilder { hardware, hugepages: 200, debian: false }
     }
 
     /// Where its files are on the host.
@@ -95,7 +128,25 @@ impl Vm {
     /// The addresses of the NICs on the guest's bus, in the order of the ports.
     #[must_use]
     pub fn addresses(&self) -> [String; 2] {
-        [NicOptions::address(0), NicOptions::address(1)]
+        [self.nics.address(0), self.nics.address(1)]
+    }
+
+    /// Unpacks the project on the Debian guest, to `/opt/anyrelay`.
+    ///
+    /// # Errors
+    /// If the guest cannot.
+    pub fn unpack_project(&mut self) -> Result<()> {
+        self.guest.run("mkdir -p /opt/anyrelay && tar -xf /dev/vdb -C /opt/anyrelay").map(drop)
+    }
+
+    /// Reboots the guest in order, and waits until it runs commands again.
+    ///
+    /// # Errors
+    /// If it does not stop or start.
+    pub fn reboot(&mut self) -> Result<()> {
+        // Later, for what runs the command is stopped too, and could not answer.
+        self.guest.run("(sleep 1; systemctl reboot) >/dev/null 2>&1 &")?;
+        self.machine.rebooted(&mut self.guest)
     }
 
     /// Binds both NICs to vfio-pci, as an operator does.

@@ -16,11 +16,11 @@ pub(super) fn obstacle(root: &Path, address: &str) -> Option<Obstacle> {
     let devices = root.join("sys/bus/pci/devices");
     let device = devices.join(address);
     if !device.exists() {
-        let text = "this machine has no such device: check the address, `dpdk-devbind.py \
-                    --status-dev net` lists its NICs";
+        let text = "this machine has no such device: check the address, `scripts/bind-nic show` \
+                    lists its NICs";
         return Some((Errno::ENODEV, text.to_owned()));
     }
-    let bind = format!("`dpdk-devbind.py --bind=vfio-pci {address}`");
+    let bind = format!("`scripts/bind-nic bind {address}`");
     let Some(driver) = link_name(&device.join("driver")) else {
         return Some((Errno::ENODEV, format!("it is bound to no driver: bind it with {bind}")));
     };
@@ -32,7 +32,7 @@ pub(super) fn obstacle(root: &Path, address: &str) -> Option<Obstacle> {
         return Some((Errno::EBUSY, text));
     }
     if driver != "vfio-pci" {
-        return None;
+        return closed_uio(root, &device);
     }
     let Some(group) = link_name(&device.join("iommu_group")) else {
         let text = "it has no IOMMU group: turn the IOMMU on in the firmware, and boot with \
@@ -62,6 +62,19 @@ fn not_viable(devices: &Path, device: &Path, address: &str, group: &str) -> Opti
         others.join(", ")
     );
     (!others.is_empty()).then_some((Errno::EBUSY, text))
+}
+
+/// Whether the NIC's uio device is closed to this process.
+fn closed_uio(root: &Path, device: &Path) -> Option<Obstacle> {
+    let uio = fs::read_dir(device.join("uio")).ok()?.flatten().next()?.file_name();
+    let file = format!("/dev/{}", uio.to_string_lossy());
+    let path = root.join(file.trim_start_matches('/'));
+    let error = File::options().read(true).write(true).open(path).err()?;
+    let text = format!(
+        "this process may not open {file}: without an IOMMU a POP must run as root, for systemd as \
+         deploy/systemd/anyrelay-uio.conf says"
+    );
+    (error.kind() == ErrorKind::PermissionDenied).then_some((Errno::EACCES, text))
 }
 
 /// Whether the group is open elsewhere, or closed to this user. A group opens once at a time.
@@ -147,7 +160,7 @@ mod tests {
     #[test]
     fn each_obstacle_has_its_remedy() {
         for (test, driver, group, words) in [
-            ("unbound", None, Some("4"), "bound to no driver: bind it with `dpdk-devbind.py"),
+            ("unbound", None, Some("4"), "bound to no driver: bind it with `scripts/bind-nic"),
             ("kernel", Some("e1000e"), Some("4"), "driver e1000e has it"),
             ("no-iommu", Some("vfio-pci"), None, "intel_iommu=on"),
             ("fine", Some("vfio-pci"), Some("4"), ""),

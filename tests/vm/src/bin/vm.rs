@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyrelay_lab::Result;
-use anyrelay_vm::{Model, VIP, VIP6, Vm};
+use anyrelay_vm::{Model, VIP, VIP6, Vm, VmBuilder};
 use clap::Parser;
 
 /// A guest with emulated NICs and a POP on them.
@@ -15,12 +15,21 @@ use clap::Parser;
 struct Options {
     /// The model of both NICs.
     model: Model,
-    /// Queues of each port, each with a worker; several need virtio-net.
+    /// Queues of each port, each with a worker; several need virtio-net or igb.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=8))]
     queues: u16,
     /// MTU of both links.
     #[arg(long, default_value_t = 1500, value_parser = clap::value_parser!(u16).range(1280..))]
     mtu: u16,
+    /// Debian 12 with systemd, without a POP, to follow the guide in.
+    #[arg(long)]
+    debian: bool,
+    /// Both NICs are ports of one card, in one IOMMU group.
+    #[arg(long)]
+    one_card: bool,
+    /// A machine without IOMMU; with --debian.
+    #[arg(long, requires = "debian")]
+    without_iommu: bool,
     /// A command for the guest's shell, instead of a prompt.
     #[arg(trailing_var_arg = true)]
     command: Vec<String>,
@@ -38,8 +47,16 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<u8> {
     eprintln!("vm: starting a guest with two {} NICs", options.model);
-    let mut vm = Vm::builder(options.model).queues(options.queues).start()?;
+    let mut vm = builder(options).start()?;
     vm.network.set_mtu(options.mtu)?;
+    if options.debian {
+        vm.unpack_project()?;
+        if options.command.is_empty() {
+            eprint!("{DEBIAN}");
+            return prompt(&mut vm);
+        }
+        return execute(&mut vm, &options.command.join(" "));
+    }
     let mut config = vm.config(options.queues, usize::from(options.queues.min(CORES)));
     for port in &mut config.ports {
         port.set("mtu", options.mtu);
@@ -51,6 +68,20 @@ fn run(options: &Options) -> Result<u8> {
     }
     explain(&vm);
     prompt(&mut vm)
+}
+
+fn builder(options: &Options) -> VmBuilder {
+    let mut builder = Vm::builder(options.model).queues(options.queues);
+    if options.debian {
+        builder = builder.debian();
+    }
+    if options.one_card {
+        builder = builder.one_card();
+    }
+    if options.without_iommu {
+        builder = builder.without_iommu();
+    }
+    builder
 }
 
 /// Runs each line of the standard input in the guest, until it ends.
@@ -67,6 +98,7 @@ fn prompt(vm: &mut Vm) -> Result<u8> {
             ["forget"] => vm.network.flush_neighbours()?,
             ["link", port, state @ ("up" | "down")] => vm.machine.set_link(port, *state == "up")?,
             ["unplug", port] => vm.machine.unplug(port)?,
+            ["reboot"] => vm.reboot()?,
             _ => drop(execute(vm, &line)?),
         }
     }
@@ -115,6 +147,15 @@ and these are the machine's:
     );
 }
 
+const DEBIAN: &str = "
+Debian 12 runs, with its kernel's drivers on both NICs, without network. What an operator copies to
+a POP is in /opt/anyrelay; docs/operations.md says how to install it. Each line is run by the
+guest's shell; these are the machine's:
+  download                                       # 1 MiB from each service, once a POP runs
+  forget, link NAME up|down, unplug NAME         # NAME is wan or lan
+  reboot
+  exit                                           # ends the guest and removes everything
+";
 /// Processors of the guest.
 const CORES: u16 = 2;
 /// How long a command at the prompt may take.
