@@ -1,13 +1,14 @@
 //! A POP on two virtio-net NICs with two pairs of queues and RSS (net_virtio), in one guest.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod common;
+
 use std::time::{Duration, Instant};
 
 use anyrelay_kit::config::Table;
-use anyrelay_vm::{Model, VIP, VIP4, VIP6, Vm};
+use anyrelay_vm::{Model, VIP4, Vm};
 
-const LIMIT: Duration = Duration::from_secs(10);
-const BODY: usize = 1 << 20;
+use common::*;
 
 #[test]
 fn two_queues_feed_two_workers_in_both_layouts() {
@@ -18,12 +19,9 @@ fn two_queues_feed_two_workers_in_both_layouts() {
         vm.start_pop(&config).unwrap();
         // The host's kernel leaves the checksums of its own segments to the device, unless the
         // driver asks for finished ones.
-        for vip in [VIP, VIP6] {
-            vm.download(vip, BODY, LIMIT).unwrap();
-        }
+        downloads(&vm);
         vm.download_by_clients(VIP4, 100).unwrap();
-        vm.network.flush_neighbours().unwrap();
-        vm.download(VIP6, BODY, LIMIT).unwrap();
+        routers_that_forgot_the_pop_find_it_again(&mut vm);
         let busy = each_queue_and_worker_is_busy(&mut vm);
         assert!(busy, "{layout}: {:?}", vm.metrics().unwrap());
         let metrics = vm.metrics().unwrap();
@@ -31,6 +29,17 @@ fn two_queues_feed_two_workers_in_both_layouts() {
         assert!(drops == 0.0, "{layout}: {drops} wrong checksums");
         vm.stop_pop().unwrap();
     }
+    let config = vm.config(2, 2);
+    vm.start_pop(&config).unwrap();
+    a_cable_is_pulled_and_put_back(&mut vm);
+    connections_survive_a_kill(&mut vm, &config);
+    vm.stop_pop().unwrap();
+    for mtu in [2500, 9000] {
+        large_frames_pass(&mut vm, &config, mtu);
+    }
+    vm.network.set_mtu(1500).unwrap();
+    vm.start_pop(&config).unwrap();
+    a_nic_is_unplugged(&mut vm);
 }
 
 /// Whether all queues of all ports, and the worker of each, have received frames. 100 clients

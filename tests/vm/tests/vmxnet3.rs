@@ -1,25 +1,27 @@
 //! A POP on two vmxnet3 NICs (net_vmxnet3), in one guest.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::time::Duration;
+mod common;
 
-use anyrelay_vm::{Model, VIP, VIP4, VIP6, Vm};
+use anyrelay_vm::{Model, VIP, VIP4, Vm};
 
-const LIMIT: Duration = Duration::from_secs(10);
-const BODY: usize = 1 << 20;
+use common::*;
 
 #[test]
 fn the_port_opens_and_carries_traffic() {
     let mut vm = Vm::builder(Model::Vmxnet3).start().unwrap();
     let config = vm.config(1, 1);
     vm.start_pop(&config).unwrap();
-    for vip in [VIP, VIP6] {
-        vm.download(vip, BODY, LIMIT).unwrap();
-    }
+    downloads(&vm);
     vm.download_by_clients(VIP4, 50).unwrap();
-    vm.network.flush_neighbours().unwrap();
-    vm.download(VIP6, BODY, LIMIT).unwrap();
+    routers_that_forgot_the_pop_find_it_again(&mut vm);
+    a_cable_is_pulled_and_put_back(&mut vm);
+    connections_survive_a_kill(&mut vm, &config);
     vm.stop_pop().unwrap();
+    for mtu in [2500, 9000] {
+        large_frames_pass(&mut vm, &config, mtu);
+    }
+    vm.network.set_mtu(1500).unwrap();
 
     // This device puts all frames into its first queue, whatever the driver asks for.
     let config = vm.config(2, 2);
@@ -31,5 +33,5 @@ fn the_port_opens_and_carries_traffic() {
     );
     let lines = vm.guest.run(&script).unwrap();
     assert!(lines.contains("port=\"lan\" queue=0 queues=2"), "{lines}");
-    vm.stop_pop().unwrap();
+    a_nic_is_unplugged(&mut vm);
 }
