@@ -132,7 +132,14 @@ fn nics_in_use_are_refused(vm: &mut Vm) {
     run(vm, &format!("ip link set {interface} up && ip route add default dev {interface}"));
     let refusal = refused(vm, &both);
     assert!(refusal.contains("a default route or your SSH session"), "{refusal}");
-    run(vm, &format!("ip route del default && ip link set {interface} down"));
+    run(vm, "ip route del default");
+
+    // The session's environment is that of a parent, as under sudo.
+    run(vm, &format!("ip address add 192.0.2.9/24 dev {interface}"));
+    let session = "SSH_CONNECTION='192.0.2.1 5000 192.0.2.9 22'";
+    let refusal = refused(vm, &format!("{session} sh -c 'env -u SSH_CONNECTION {both}; exit $?'"));
+    assert!(refusal.contains("a default route or your SSH session"), "{refusal}");
+    run(vm, &format!("ip address flush dev {interface} && ip link set {interface} down"));
 
     run(vm, &format!("ip link add br0 type bridge && ip link set {interface} master br0"));
     let refusal = refused(vm, &both);
