@@ -297,11 +297,13 @@ fn a_gateway_that_falls_silent_is_missed() {
     }
     let service = Service::transparent6();
     let lab = lab_of(&service).pops(1).build().unwrap();
+    let _server = Server::start(&lab.topology.target, service.targets[0]).unwrap();
     let silence = Firewall::new(&lab.topology.target_router).unwrap();
     silence.rule("output", "oifname pop1 icmpv6 type nd-neighbor-advert drop").unwrap();
     eventually("not ready", Duration::from_secs(90), || !lab.pops[0].is_ready());
     // The address that it had is used until 60 s after its last answer.
     let connect = || Connection::open(&lab.topology.client, service.vip, Duration::from_secs(3));
+    connect().unwrap().unwrap();
     eventually("cut off", Duration::from_secs(90), || connect().unwrap().is_err());
     assert!(drops(&lab, "neighbour_unresolved") >= 1.0);
     silence.flush("output").unwrap();
