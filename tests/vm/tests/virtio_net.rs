@@ -29,17 +29,6 @@ fn two_queues_feed_two_workers_in_both_layouts() {
         assert!(drops == 0.0, "{layout}: {drops} wrong checksums");
         vm.stop_pop().unwrap();
     }
-    let config = vm.config(2, 2);
-    vm.start_pop(&config).unwrap();
-    a_cable_is_pulled_and_put_back(&mut vm);
-    connections_survive_a_kill(&mut vm, &config);
-    vm.stop_pop().unwrap();
-    for mtu in [2500, 9000] {
-        large_frames_pass(&mut vm, &config, mtu);
-    }
-    vm.network.set_mtu(1500).unwrap();
-    vm.start_pop(&config).unwrap();
-    a_nic_is_unplugged(&mut vm);
 }
 
 /// Whether all queues of all ports, and the worker of each, have received frames. 100 clients
