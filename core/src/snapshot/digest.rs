@@ -98,9 +98,7 @@ fn canonical_text(config: &Config, keys: &KeyFile, tenants: &Tenants) -> Result<
     for service in services {
         let (vip, mss, floor) = (service.vip, service.mss, service.icmp_mtu_floor);
         let _ = write!(text, "relay {vip} mss {mss} floor {floor} egress {}", service.egress);
-        let mut targets = service.targets.clone();
-        targets.sort_unstable();
-        for Target { address, weight } in targets {
+        for Target { address, weight } in &service.targets {
             let _ = write!(text, " target {address} weight {weight}");
         }
         text.push('\n');

@@ -2,14 +2,15 @@
 //! run as it stands. Minutes long, so `scripts/test --full` alone runs it.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod common;
+
 use std::time::{Duration, Instant};
 
 use anyrelay_lab::traffic::Connection;
-use anyrelay_vm::{Model, VIP, Vm};
+use anyrelay_vm::{Model, VIP, Vm, VmBuilder};
 
-/// How long a download may stand still.
-const LIMIT: Duration = Duration::from_secs(10);
-const BODY: usize = 1 << 20;
+use common::{BODY, LIMIT};
+
 /// How long one line of the guide may take: packages are unpacked by an emulated processor.
 const STEP_MAX: Duration = Duration::from_secs(900);
 /// How long a POP may take from its start until it is ready.
@@ -19,10 +20,7 @@ const READYZ: &str = "curl -s http://127.0.0.1:9100/readyz";
 
 #[test]
 fn the_guide_makes_a_pop_that_survives_a_boot() {
-    let mut vm = Vm::builder(Model::E1000e).debian().one_card().start().unwrap();
-    vm.unpack_project().unwrap();
-    follow(&mut vm, "Files");
-    follow(&mut vm, "Hugepages");
+    let mut vm = installed(Vm::builder(Model::E1000e));
     nics_in_use_are_refused(&mut vm);
     follow(&mut vm, "NICs");
     adapt_the_example(&mut vm);
@@ -51,10 +49,7 @@ fn the_guide_makes_a_pop_that_survives_a_boot() {
 
 #[test]
 fn uio_serves_where_there_is_no_iommu() {
-    let mut vm = Vm::builder(Model::E1000e).debian().one_card().without_iommu().start().unwrap();
-    vm.unpack_project().unwrap();
-    follow(&mut vm, "Files");
-    follow(&mut vm, "Hugepages");
+    let mut vm = installed(Vm::builder(Model::E1000e).without_iommu());
     let refusal = refused(&mut vm, "scripts/bind-nic bind 0000:01:00.0");
     assert!(refusal.contains("this machine has no IOMMU, or it is off"), "{refusal}");
     adapt_the_example(&mut vm);
@@ -65,6 +60,15 @@ fn uio_serves_where_there_is_no_iommu() {
     wait_ready(&mut vm);
     vm.download(VIP, BODY, LIMIT).unwrap();
     follow(&mut vm, "Remove");
+}
+
+/// A Debian guest with two ports of one card, on which the guide was followed up to its NICs.
+fn installed(builder: VmBuilder) -> Vm {
+    let mut vm = builder.debian().one_card().start().unwrap();
+    vm.unpack_project().unwrap();
+    follow(&mut vm, "Files");
+    follow(&mut vm, "Hugepages");
+    vm
 }
 
 /// Runs the lines of a subsection of the guide's installation.

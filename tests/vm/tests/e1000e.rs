@@ -20,14 +20,7 @@ fn a_pop_lives_on_a_nic() {
     downloads(&vm);
     a_second_pop_is_told_of_the_first(&mut vm);
     the_nic_finds_wrong_checksums(&mut vm);
-    routers_that_forgot_the_pop_find_it_again(&mut vm);
-    a_cable_is_pulled_and_put_back(&mut vm);
-    connections_survive_a_kill(&mut vm, &config);
-    vm.stop_pop().unwrap();
-    for mtu in [2500, 9000] {
-        large_frames_pass(&mut vm, &config, mtu);
-    }
-    vm.network.set_mtu(1500).unwrap();
+    a_pop_lives(&mut vm, &config);
     vm.start_pop(&config).unwrap();
     a_nic_is_unplugged(&mut vm);
 }

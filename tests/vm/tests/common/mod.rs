@@ -8,11 +8,23 @@ use anyrelay_kit::config::PopConfig;
 use anyrelay_kit::frames::{ACK, Tcp, framed, ip};
 use anyrelay_lab::packet::PacketSocket;
 use anyrelay_lab::traffic::Connection;
-use anyrelay_vm::{VIP, VIP6, Vm};
+use anyrelay_vm::{VIP, VIP4, VIP6, Vm};
 
 /// How long a download may stand still, and a state may take to be noticed.
 pub const LIMIT: Duration = Duration::from_secs(10);
 pub const BODY: usize = 1 << 20;
+
+/// What each NIC is asked to do, in this order; the POP of `config` runs, and has stopped then.
+pub fn a_pop_lives(vm: &mut Vm, config: &PopConfig) {
+    routers_that_forgot_the_pop_find_it_again(vm);
+    a_cable_is_pulled_and_put_back(vm);
+    connections_survive_a_kill(vm, config);
+    vm.stop_pop().unwrap();
+    for mtu in [2500, 9000] {
+        large_frames_pass(vm, config, mtu);
+    }
+    vm.network.set_mtu(1500).unwrap();
+}
 
 /// A body from each service.
 pub fn downloads(vm: &Vm) {
@@ -51,7 +63,7 @@ pub fn routers_that_forgot_the_pop_find_it_again(vm: &mut Vm) {
 }
 
 /// The POP is not ready while the link of a port is down.
-pub fn a_cable_is_pulled_and_put_back(vm: &mut Vm) {
+fn a_cable_is_pulled_and_put_back(vm: &mut Vm) {
     for port in vm.ports() {
         vm.machine.set_link(port, false).unwrap();
         vm.wait_unready(&format!("port {port}: the link is down"), LIMIT).unwrap();
@@ -62,7 +74,7 @@ pub fn a_cable_is_pulled_and_put_back(vm: &mut Vm) {
 }
 
 /// After kill -9 the next POP takes the NIC as it was left, and connections go on.
-pub fn connections_survive_a_kill(vm: &mut Vm, config: &PopConfig) {
+fn connections_survive_a_kill(vm: &mut Vm, config: &PopConfig) {
     let mut connection = Connection::open(&vm.network.client, VIP, LIMIT).unwrap().unwrap();
     connection.download(1, BODY).unwrap();
     vm.signal_pop("KILL").unwrap();
@@ -73,7 +85,7 @@ pub fn connections_survive_a_kill(vm: &mut Vm, config: &PopConfig) {
 }
 
 /// Frames of this MTU pass both ways.
-pub fn large_frames_pass(vm: &mut Vm, config: &PopConfig, mtu: u16) {
+fn large_frames_pass(vm: &mut Vm, config: &PopConfig, mtu: u16) {
     vm.network.set_mtu(mtu).unwrap();
     let large = ["wan", "lan"]
         .into_iter()
@@ -87,6 +99,27 @@ pub fn large_frames_pass(vm: &mut Vm, config: &PopConfig, mtu: u16) {
     let dropped = dropped.sum("anyrelay_drops_total", &[("reason", "not_contiguous")]);
     assert!(dropped == 0.0, "MTU {mtu}: {dropped} frames are scattered");
     vm.stop_pop().unwrap();
+}
+
+/// 100 clients are spread over the two queues of each port, each with a worker of its own. The POP
+/// samples its ports once a second.
+pub fn two_queues_are_filled(vm: &mut Vm) {
+    vm.download_by_clients(VIP4, 100).unwrap();
+    let start = Instant::now();
+    loop {
+        let metrics = vm.metrics().unwrap();
+        let busy = |port, number| {
+            let queue = [("port", port), ("queue", number)];
+            let worker = [("port", port), ("worker", number), ("direction", "rx")];
+            metrics.sum("anyrelay_port_rx_queue_packets_total", &queue) > 100.0
+                && metrics.sum("anyrelay_port_packets_total", &worker) > 100.0
+        };
+        if vm.ports().into_iter().all(|port| busy(port, "0") && busy(port, "1")) {
+            break;
+        }
+        assert!(start.elapsed() < LIMIT, "{metrics:?}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
 }
 
 /// The guest's kernel cannot unplug a NIC before the POP has released it.
