@@ -133,7 +133,7 @@ pub enum RotateError {
     /// Two epochs are in use.
     #[error(
         "tokens of epoch {epoch} are still accepted, and two epochs at most can be: wait until {}",
-        super::format_time(*until)
+        crate::time::format_time(*until)
     )]
     TooEarly {
         /// The older epoch.

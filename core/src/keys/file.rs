@@ -11,9 +11,8 @@
 //!
 //! Older files have `token = "64 hex digits"` instead, which is epoch 0.
 
-use super::datetime::from_toml;
-use super::{Epoch, Epochs, EpochsError, Secret, format_time, line_of};
-use crate::time::UnixTime;
+use super::{Epoch, Epochs, EpochsError, Secret, line_of};
+use crate::time::{UnixTime, format_time, from_toml};
 
 /// The contents of a key file.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,14 +13,12 @@ use arrayvec::ArrayVec;
 use crate::crypto::{HkdfError, Key128, hkdf_sha256};
 
 mod agent;
-mod datetime;
 mod epochs;
 mod file;
 mod lookup;
 mod tenants;
 
 pub use agent::{AgentKey, AgentKeyError};
-pub use datetime::{format_time, parse_time};
 pub use epochs::{EPOCH_GRACE_MS, Epoch, Epochs, EpochsError, RotateError};
 pub use file::{KeyFile, KeyFileError};
 pub use lookup::AgentKeys;

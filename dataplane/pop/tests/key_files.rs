@@ -12,10 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyrelay_core::keys::{
-    AgentEntry, AgentKey, EPOCH_GRACE_MS, KeyFile, Tenants, agent_key, format_time,
-};
-use anyrelay_core::time::UnixTime;
+use anyrelay_core::keys::{AgentEntry, AgentKey, EPOCH_GRACE_MS, KeyFile, Tenants, agent_key};
+use anyrelay_core::time::{UnixTime, format_time};
 use common::{Config, Folder, anyrelay, stderr, stdout};
 use serde_json::{Value, json};
 

@@ -10,8 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use anyrelay_core::keys::format_time;
-use anyrelay_core::time::UnixTime;
+use anyrelay_core::time::{UnixTime, format_time};
 use common::{Config, Folder, Pop, anyrelay, stderr, stdout};
 
 struct Test {

@@ -26,7 +26,7 @@ fn token_epoch_rotates_while_data_flows() {
     let keys = tunnels.lab.keys();
     // On all POPs before it is current, as an operator would do it.
     let soon = std::time::SystemTime::now() + Duration::from_secs(6);
-    let soon = anyrelay_core::keys::format_time(anyrelay_core::time::UnixTime::from_millis(
+    let soon = anyrelay_core::time::format_time(anyrelay_core::time::UnixTime::from_millis(
         soon.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() * 1000,
     ));
     tunnels

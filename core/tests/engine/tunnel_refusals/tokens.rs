@@ -106,7 +106,7 @@ fn epochs_that_are_over() {
     let first = epoch(6, "4041", "");
     let started = "not_before = 2026-11-17T18:06:44Z";
     let both = format!("{relay}{first}{}", epoch(7, "5051", started));
-    let started = anyrelay_core::keys::parse_time("2026-11-17T18:06:44Z").unwrap().as_millis();
+    let started = anyrelay_core::time::parse_time("2026-11-17T18:06:44Z").unwrap().as_millis();
     for (a, b) in [(A4, B4), (A6, B6)] {
         let before = &format!("{relay}{first}");
         let at = |ms: i64| {

@@ -5,9 +5,8 @@ use std::path::Path;
 
 use anyrelay_core::config::{Config, Fragments};
 use anyrelay_core::fragment::ReassemblyTable;
-use anyrelay_core::keys::format_time;
 use anyrelay_core::snapshot::{Snapshot, Tunnel};
-use anyrelay_core::time::UnixTime;
+use anyrelay_core::time::{UnixTime, format_time};
 use anyrelay_core::tunnel::token::Lifetime;
 
 use super::{Failure, say};

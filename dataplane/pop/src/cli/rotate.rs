@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use anyrelay_core::keys::{EPOCH_GRACE_MS, KeyFile, format_time, parse_time};
-use anyrelay_core::time::UnixTime;
+use anyrelay_core::keys::{EPOCH_GRACE_MS, KeyFile};
+use anyrelay_core::time::{UnixTime, format_time, parse_time};
 use clap::Args;
 
 use super::files::Locked;

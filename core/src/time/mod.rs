@@ -1,5 +1,9 @@
 //! Time, which the caller passes in: this crate reads no clock.
 
+mod datetime;
+
+pub use datetime::{format_time, from_toml, parse_time};
+
 /// A point in time, in nanoseconds since an arbitrary start that is fixed for one run.
 ///
 /// In a running POP it comes from the monotonic clock; in `replay`, from the capture's timestamps.

@@ -1,6 +1,6 @@
 //! Times in files and on the command line: RFC 3339, as in TOML's offset date-times.
 
-use crate::time::UnixTime;
+use super::UnixTime;
 
 /// The time of `text`, such as `2026-11-22T10:00:00Z` or `2026-11-22 11:00:00+01:00`.
 /// `None` when it is not RFC 3339, has no offset from UTC, or is before 1970.
@@ -9,7 +9,7 @@ pub fn parse_time(text: &str) -> Option<UnixTime> {
 }
 
 /// The time of a TOML date-time that has a date, a time and an offset.
-pub(super) fn from_toml(datetime: &toml::value::Datetime) -> Option<UnixTime> {
+pub fn from_toml(datetime: &toml::value::Datetime) -> Option<UnixTime> {
     let (date, time) = (datetime.date?, datetime.time?);
     let offset_minutes = match datetime.offset? {
         toml::value::Offset::Z => 0,
