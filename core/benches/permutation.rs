@@ -7,11 +7,15 @@
 use std::hint::black_box;
 
 use anyrelay_core::config::PoolBits;
+use anyrelay_core::config::{MEMORY_MS, SKEW_MS, Target, TargetList};
 use anyrelay_core::crypto::Key128;
+use anyrelay_core::keys::Secret;
 use anyrelay_core::net::{Endpoint, IpEndpoint};
 use anyrelay_core::relay::pool::permutation::{Mapped, Permutation};
-use anyrelay_core::relay::targets::rendezvous::{Rendezvous, Weighted};
+use anyrelay_core::relay::targets::{Chosen, Targets};
+use anyrelay_core::time::UnixTime;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use std::net::SocketAddr;
 
 const KEY: Key128 = Key128::new(*b"a key for timing");
 
@@ -59,22 +63,34 @@ fn permutation(criterion: &mut Criterion) {
     }
 }
 
-fn rendezvous(criterion: &mut Criterion) {
+/// The choice among targets: without dates, with weights, and within the memory of a change, when
+/// a client may have two.
+fn choice(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("rendezvous");
     group.throughput(Throughput::Elements(32));
     let clients: Vec<_> = clients(1, 32).into_iter().map(IpEndpoint::V4).collect();
-    for (name, highest_weight) in [("targets", 1), ("weighted_targets", 3)] {
+    let (changed, now) = (UnixTime::from_millis(1_000_000), UnixTime::from_millis(2_000_000));
+    for (name, highest_weight, since) in [
+        ("targets", 1, UnixTime::default()),
+        ("weighted_targets", 3, UnixTime::default()),
+        ("changed_targets", 1, changed),
+    ] {
         for count in [1, 2, 8, 64] {
-            let target = |i: u32| Weighted {
-                target: Endpoint { ip: 0xc633_6401 + i, port: 8443 }.into(),
-                weight: 1 + i as u16 % highest_weight,
+            let target = |i: u8| {
+                let address = SocketAddr::from(([198, 51, 100, 1 + i], 8443));
+                let weight = 1 + u16::from(i) % highest_weight;
+                let since = if i > 0 && i == count - 1 { since } else { UnixTime::default() };
+                Target { since, ..Target::always(address, weight) }
             };
-            let targets: Vec<_> = (0..count).map(target).collect();
-            let rendezvous = Rendezvous::new(&KEY, &targets);
-            let mut chosen = [0; 32];
+            let entries = (0..count).map(target).collect();
+            let (memory_ms, skew_ms) = (MEMORY_MS, SKEW_MS);
+            let list = TargetList { serial: 0, memory_ms, skew_ms, entries };
+            let vip = "203.0.113.10:443".parse().unwrap();
+            let targets = Targets::new(&Secret::new([7; 32]), vip, &list, &[]).unwrap();
+            let mut chosen = [Chosen::default(); 32];
             group.bench_function(BenchmarkId::new(name, count), |bencher| {
                 bencher.iter(|| {
-                    rendezvous.choose(black_box(&clients), &mut chosen);
+                    targets.window(now).choose(black_box(&clients), &mut chosen);
                     black_box(&mut chosen);
                 });
             });
@@ -82,5 +98,5 @@ fn rendezvous(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, permutation, rendezvous);
+criterion_group!(benches, permutation, choice);
 criterion_main!(benches);

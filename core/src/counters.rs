@@ -58,13 +58,13 @@ pub struct FragmentCounters {
 /// Counts of hints between POPs.
 #[derive(Debug, Default)]
 pub struct HintCounters {
-    /// RSTs that other POPs are told of.
+    /// What other POPs are told of.
     pub sent: Counter,
-    /// RSTs that they are not told of, because of the rate limit or a full queue.
+    /// What they are not told of, because of the rate limit or a full queue.
     pub withheld: Counter,
-    /// RSTs that other POPs told of.
+    /// What other POPs told of.
     pub taken: Counter,
-    /// RSTs that other POPs told of, of services that this POP does not have.
+    /// What other POPs told of, of services that this POP does not have.
     pub foreign: Counter,
 }
 
@@ -117,6 +117,8 @@ pub struct ServiceCounters {
     pub up: Traffic,
     /// Forwarded from targets to clients.
     pub down: Traffic,
+    /// Sent to targets beside the first, where a client has several.
+    pub copies: Traffic,
     raised_mtus: [Counter; 2],
     drops: Drops,
 }

@@ -97,6 +97,8 @@ labelled! {
             "An ARP reply or a neighbour advertisement gave a neighbour's hardware address.";
         PendingRst = "pending_rst",
             "A RST without timestamps waits for a client segment that it fits.";
+        Unreachable = "target_unreachable",
+            "An ICMP unreachable about a segment that went to several targets is remembered.";
         TunnelAck = "tunnel_ack", "A segment without data to a tunnel's VIP needs no answer.";
         TunnelIcmp = "tunnel_icmp",
             "An ICMP error about a POP's answer to an agent needs no action.";
@@ -172,6 +174,7 @@ labelled! {
             "A source that cannot be a client's address or, of an ICMP message, a host's.";
         SynAckFromClient = "syn_ack_from_client", "A client's SYN|ACK.";
         SynFromTarget = "syn_from_target", "A target's SYN without ACK.";
+        NoTarget = "no_target", "No target of the service takes new connections at this time.";
         UnknownTarget = "unknown_target",
             "To an egress address, but from no target of a service there.";
         TargetWithoutTimestamps = "target_without_timestamps",

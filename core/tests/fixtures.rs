@@ -167,7 +167,8 @@ fn bursts_give_the_same() {
 #[test]
 fn nearly_every_drop_reason_is_met() {
     use DropReason::*;
-    let elsewhere = [IcmpForged, NoRoute, NoRoom, NoBuffer, NotContiguous, EgressQueueFull, TxFull];
+    let elsewhere =
+        [NoTarget, IcmpForged, NoRoute, NoRoom, NoBuffer, NotContiguous, EgressQueueFull, TxFull];
     let first_of_tunnels = RateSynAck as usize;
     let tunnels = &DropReason::ALL[first_of_tunnels..=DestinationNotAllowed as usize];
     let fragments = &DropReason::ALL[FragmentMalformed as usize..=FragmentQueueFull as usize];

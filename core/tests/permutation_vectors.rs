@@ -12,14 +12,14 @@ use anyrelay_core::keys::{
     Secret, hint_key, packet_id_key, permutation_key, prefix_check_key, rendezvous_key,
 };
 use anyrelay_core::net::{Endpoint, IpEndpoint};
-use anyrelay_core::relay::hints::{Hint, HintKey};
+use anyrelay_core::relay::hints::{Hint, HintKey, Shows};
 use anyrelay_core::relay::mapping::{BURST, Tag};
 use anyrelay_core::relay::memo::Rst;
 use anyrelay_core::relay::pool::permutation::{Mapped, Permutation};
 use anyrelay_core::relay::prefix::PrefixMap;
 use anyrelay_core::relay::rewrite::PacketIds;
 use anyrelay_core::relay::targets::log::{LOG, log};
-use anyrelay_core::relay::targets::rendezvous::{Rendezvous, Weighted};
+use anyrelay_core::relay::targets::rendezvous::{Choice, ClientHash, Hashes, Member, mix};
 use anyrelay_core::seq::SeqNum;
 use anyrelay_core::snapshot::MAPPING_VERSION;
 use anyrelay_core::time::UnixTime;
@@ -118,29 +118,29 @@ fn the_choice_among_targets_is_the_frozen_one() {
         assert_eq!(key.as_bytes()[..], unhex(text(entry, "key")));
         let weights: Vec<u16> = serde_json::from_value(entry["weights"].clone()).unwrap();
         let targets: Vec<_> = list(entry, "targets").iter().map(ip_endpoint).collect();
+        let hashes = Hashes::new(&key);
         let weighted = |weight: &dyn Fn(u16) -> u16| {
-            let targets = targets.iter().zip(&weights);
-            let weighted =
-                targets.map(|(target, own)| Weighted { target: *target, weight: weight(*own) });
-            Rendezvous::new(&key, &weighted.collect::<Vec<_>>())
+            let members = targets.iter().zip(&weights).map(|(target, own)| Member {
+                hash: hashes.target(*target),
+                weight: weight(*own),
+                target: *target,
+            });
+            Choice::new(members.collect())
         };
         let (equal, unequal) = (weighted(&|_| 1), weighted(&|own| own));
         let choices = list(entry, "choices");
         assert_eq!(choices.len(), 40);
         let clients: Vec<_> = choices.iter().map(|choice| ip_endpoint(&choice["client"])).collect();
-        let (mut chosen, mut chosen_by_weight) = ([u16::MAX; 40], [u16::MAX; 40]);
-        equal.choose(&clients, &mut chosen);
-        unequal.choose(&clients, &mut chosen_by_weight);
-        for (lane, choice) in choices.iter().enumerate() {
+        let mut of_clients = [ClientHash::default(); 40];
+        hashes.clients(&clients, &mut of_clients);
+        for (client, choice) in of_clients.into_iter().zip(choices) {
             let vectors = list(choice, "hashes").iter().zip(list(choice, "logs"));
             for ((expected, expected_log), target) in vectors.zip(&targets) {
-                assert_eq!(equal.hash(clients[lane], *target), Some(hash(expected)));
+                assert_eq!(mix(client, hashes.target(*target)), hash(expected));
                 assert_eq!(u64::from(log(hash(expected))), expected_log.as_u64().unwrap());
             }
-            let chosen = equal.targets()[usize::from(chosen[lane])];
-            assert_eq!(chosen, ip_endpoint(&choice["target"]));
-            let chosen = unequal.targets()[usize::from(chosen_by_weight[lane])];
-            assert_eq!(chosen, ip_endpoint(&choice["weighted"]));
+            assert_eq!(equal.winner(client), Some(ip_endpoint(&choice["target"])));
+            assert_eq!(unequal.winner(client), Some(ip_endpoint(&choice["weighted"])));
         }
     }
 }
@@ -190,13 +190,16 @@ fn hints_are_the_frozen_ones() {
 }
 
 fn hint(value: &Value) -> Hint {
-    let at = |name| endpoint(text(value, name));
-    let seq = SeqNum(number(value, "seq"));
-    let rst = match value["ack"].as_u64() {
-        Some(ack) => Rst::Acknowledging { seq, ack: SeqNum(ack as u32) },
-        None => Rst::Bare { seq },
+    let at = |name: &str| ip_endpoint(&value[name]);
+    let numbered = |name: &str| SeqNum(number(value, name));
+    let shows = match text(value, "kind") {
+        "rst" => Shows::Refusal(Rst::Bare { seq: numbered("seq") }),
+        "rst_ack" => {
+            Shows::Refusal(Rst::Acknowledging { seq: numbered("seq"), ack: numbered("ack") })
+        }
+        _ => Shows::Owner { tag: number(value, "tag"), end: numbered("end") },
     };
-    Hint { vip: at("vip"), egress: at("egress"), target: at("target"), rst }
+    Hint { vip: at("vip"), egress: at("egress"), target: at("target"), shows }
 }
 
 #[test]

@@ -61,7 +61,7 @@ pub fn down(snapshot: &Snapshot) -> Vec<Vec<u8>> {
     let relay = snapshot.relays().next().unwrap();
     let segment = |(client, port)| {
         let client = Endpoint { ip: client, port }.into();
-        let mapping = relay.outward(client).unwrap();
+        let mapping = relay.outward(client, UnixTime::default()).unwrap();
         let egress: Endpoint = mapping.egress.of_family().unwrap();
         let tsval = mapping.tag.unwrap().timestamp();
         Tcp::new((ip("198.51.100.10"), 8443), (egress.ip, egress.port), ACK).stamped(7, tsval)
@@ -83,7 +83,7 @@ pub fn down_prefix(snapshot: &Snapshot) -> Vec<Vec<u8>> {
     let target = "[2001:db8:5::1]:8443".parse().unwrap();
     let segment = |(ip, port)| {
         let client = Endpoint { ip, port }.into();
-        let egress = relay.outward(client).unwrap().egress.into();
+        let egress = relay.outward(client, UnixTime::default()).unwrap().egress.into();
         Segment { ack: 2, ..Segment::new(target, egress, ACK) }
     };
     clients().map(|client| received(LAN, &segment(client).datagram())).collect()

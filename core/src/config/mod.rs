@@ -9,6 +9,7 @@ mod check;
 mod egress;
 mod parse;
 mod raw;
+mod targets;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -20,13 +21,13 @@ use crate::predict::Constants;
 use crate::problem::Problem;
 use crate::wire::MacAddr;
 
+pub use check::{NamedFile, TargetsFiles};
 pub use egress::{EgressConfig, Pool, PoolBits, Prefix, PrefixLen};
+pub use targets::{
+    Epoch, Harm, MAX_CANDIDATES, MAX_ENTRIES, MAX_EVENTS, MAX_TARGETS, MAX_WEIGHT, MEMORY_MS,
+    SKEW_MS, Target, TargetList, choice, harm, kept_epochs, most_candidates, moved_share,
+};
 
-/// The largest weight of a target.
-pub const MAX_WEIGHT: u16 = 1000;
-
-/// Most targets of one relay.
-pub const MAX_TARGETS: usize = 64;
 /// Most workers of one POP.
 pub const MAX_WORKERS: usize = 64;
 /// Most RX queues of one port.
@@ -240,7 +241,7 @@ pub struct LimitsConfig {
     /// /56) and one service, per second.
     pub icmp_forward_per_second: u32,
     /// Slots of the table of pending RSTs.
-    pub pending_rsts: u32,
+    pub remembered_answers: u32,
     /// Slots of the table of remembered SYNs.
     pub remembered_syns: u32,
     /// SYN-ACKs of tunnels to one network (an IPv4 /24 or an IPv6 /56), per second.
@@ -285,9 +286,13 @@ pub struct RelayConfig {
     pub name: String,
     /// The endpoint that clients connect to. An IPv6 VIP has transparent egress.
     pub vip: SocketAddr,
-    /// The servers, ascending: 1..=[`MAX_TARGETS`]. With a prefix all are IPv6, else of the family
-    /// of the VIP.
-    pub targets: Vec<Target>,
+    /// The servers. With a prefix all are IPv6, else of the family of the VIP.
+    pub targets: TargetList,
+    /// The path of the file that has them, relative to this file's folder.
+    pub targets_file: Option<String>,
+    /// Epochs of the list that a POP ran before a late change of its targets file, whose connections
+    /// it still asks for. None is in the file.
+    pub kept: Vec<Epoch>,
     /// The source addresses that they see.
     pub egress: EgressConfig,
     /// The largest MSS that a SYN may announce, in bytes.
@@ -299,18 +304,8 @@ pub struct RelayConfig {
 impl RelayConfig {
     /// The addresses of its targets.
     pub fn target_addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        self.targets.iter().map(|target| target.address)
+        self.targets.addresses()
     }
-}
-
-/// A server of a relay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Target {
-    /// Its address and port.
-    pub address: SocketAddr,
-    /// How many clients it gets in proportion to the others: 1..=[`MAX_WEIGHT`]. The weights of a
-    /// relay have no common divisor.
-    pub weight: u16,
 }
 
 /// `[[tunnel]]`.

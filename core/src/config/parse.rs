@@ -1,13 +1,14 @@
-//! Reads TOML into [`RawConfig`], and reports syntax errors with their line.
+//! Reads TOML into the structs of [`raw`](super::raw), and reports syntax errors with their line.
 
-use super::raw::RawConfig;
+use serde::de::DeserializeOwned;
+
 use crate::problem::{Problem, Problems};
 
-/// Reads the text of a config file.
+/// Reads the text of a file.
 ///
 /// # Errors
 /// The first mistake: the text is not TOML, or has an unknown key or a value of a wrong type.
-pub(super) fn parse(file: &str, text: &str) -> Result<RawConfig, Problems> {
+pub(super) fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Problems> {
     let syntax = |error: toml::de::Error| {
         let line = error.span().map(|span| line_of(text, span.start));
         let reason = line.map_or_else(String::new, |line| format!("line {line}: "))

@@ -11,11 +11,16 @@ use super::lanes::{Lane, Lanes};
 use super::limits::{Buckets, Limits};
 use super::output::{Note, Output};
 use super::packet::{Packet, Step};
+use super::relay::ask::{Ask, ask};
+use super::relay::owners::{Observed, observe};
 use super::relay::{refusals, segment};
 use super::{icmp, local, tunnel};
 use crate::counters::Counters;
 use crate::frame::Frame;
-use crate::relay::mapping::{BURST, Mapping};
+use crate::net::ServiceIndex;
+use crate::relay::Relay;
+use crate::relay::mapping::{BURST, EgressSide, Mapping};
+use crate::relay::targets::Candidates;
 use crate::verdict::DropReason;
 use crate::wire::tcp;
 
@@ -89,7 +94,8 @@ fn finish<F: Frame, O: Output<F>>(
     }
 }
 
-/// A client's segment goes to its target, or is answered with a RST that waits for it.
+/// A client's segment goes to its target, to each that may have its connection, or is answered with
+/// a RST that waits for it.
 #[inline]
 fn outward<F: Frame, O: Output<F>>(
     egress: &mut Egress<'_, O>,
@@ -102,26 +108,64 @@ fn outward<F: Frame, O: Output<F>>(
     let Some((index, relay)) = packet.relay(egress.arrival.snapshot) else {
         return egress.drop(packet.service, DropReason::UnservedPort, frame);
     };
-    let (side, target) = match lanes.outward_at(lane, relay) {
+    let (side, chosen) = match lanes.outward_at(lane) {
         Ok(mapped) => mapped,
         Err(reason) => return egress.drop(packet.service, reason, frame),
     };
-    if O::EXPLAINS {
-        let mapping = Mapping::new(packet.src(), *side, *target);
-        egress.note::<F>(Note::Mapped(relay.mode.name(), mapping));
-    }
     let is_of_interest =
-        packet.segment.tcp.has(tcp::SYN) || !egress.arrival.soft.memo.has_no_rsts();
-    if is_of_interest
-        && let Some(rst) = refusals::look(egress, limits, packet, &frame, relay, (side, target))
-    {
-        return refusals::answer_with_rst(egress, packet, frame, rst);
+        packet.segment.tcp.has(tcp::SYN) || !egress.arrival.soft.memo.knows_nothing();
+    if O::EXPLAINS {
+        let first = chosen.new.or(chosen.candidates.first());
+        if let Some(target) = first.and_then(|first| relay.targets.at(first)) {
+            let mapping = Mapping::new(packet.src(), *side, *target);
+            egress.note::<F>(Note::Mapped(relay.mode.name(), mapping));
+        }
     }
-    match segment::outward(packet, index, relay, side, target) {
+    let mut targets = chosen.candidates;
+    if is_of_interest {
+        targets = match ask(egress, limits, packet, &frame, relay, (side, chosen)) {
+            Ok(Ask::Send(targets)) => targets,
+            Ok(Ask::Tell(rst)) => return refusals::answer_with_rst(egress, packet, frame, rst),
+            Err(reason) => return egress.drop(packet.service, reason, frame),
+        };
+    }
+    let Some(first) = targets.first() else {
+        return egress.drop(packet.service, DropReason::NoTarget, frame);
+    };
+    if targets.len() > 1 {
+        let others = targets.without(Candidates::only(first));
+        copies(egress, limits, packet, &frame, (index, relay), (side, others));
+    }
+    match segment::outward(packet, index, relay, side, first) {
         Ok(transmit) => {
             ship(egress, limits, packet, frame, &transmit);
         }
         Err(reason) => egress.drop(packet.service, reason, frame),
+    }
+}
+
+/// A client's segment goes to further targets as well.
+#[cold]
+#[inline(never)]
+fn copies<F: Frame, O: Output<F>>(
+    egress: &mut Egress<'_, O>,
+    limits: &mut Limits<'_>,
+    packet: &Packet,
+    frame: &F,
+    (index, relay): (ServiceIndex, &Relay),
+    (side, targets): (&EgressSide, Candidates),
+) {
+    for target in targets.iter() {
+        let Some(copy) = egress.copy(frame) else {
+            egress.count_drop::<F>(packet.service, DropReason::NoBuffer);
+            continue;
+        };
+        match segment::outward(packet, index, relay, side, target) {
+            Ok(transmit) => {
+                ship(egress, limits, packet, copy, &transmit.as_copy());
+            }
+            Err(reason) => egress.drop(packet.service, reason, copy),
+        }
     }
 }
 
@@ -139,8 +183,8 @@ fn inward<F: Frame, O: Output<F>>(
     let Some((index, relay)) = packet.relay(arrival.snapshot) else {
         return egress.drop(packet.service, DropReason::UnknownTarget, frame);
     };
-    let client = match lanes.inward_at(lane) {
-        Ok(client) => client,
+    let (client, chosen) = match lanes.inward_at(lane) {
+        Ok(mapped) => mapped,
         Err(reason) => return egress.drop(packet.service, reason, frame),
     };
     if !arrival.snapshot.is_client(client) {
@@ -150,6 +194,15 @@ fn inward<F: Frame, O: Output<F>>(
         let side = segment::egress_side(packet, relay, packet.tcp_options(&frame));
         let mapping = Mapping::new(*client, side, packet.src());
         egress.note::<F>(Note::Mapped(relay.mode.name(), mapping));
+    }
+    let is_of_interest = !chosen.candidates.is_empty() || arrival.soft.memo.has_asked(arrival.now);
+    if is_of_interest
+        && let Observed::Refusal(refusal) = observe(egress, limits, packet, &frame, relay, chosen)
+    {
+        return match packet.tcp_checksum_holds(&frame) {
+            true => refusals::wait(egress, limits, frame, relay, &refusal),
+            false => egress.drop(packet.service, DropReason::TcpChecksum, frame),
+        };
     }
     match segment::inward(packet, &frame, index, relay, client) {
         Ok(transmit) => {

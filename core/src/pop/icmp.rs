@@ -56,7 +56,9 @@ pub(super) fn error<F: Frame, O: Output<F>>(
     if !arrival.source_ok(ip.src()) {
         return egress.drop(None, DropReason::SourceNotAllowed, frame);
     }
-    let error = QuotingError { packet, quote, mtu, to };
+    let kind = icmp_error::IcmpError::parse(ip.family(), head);
+    let is_unreachable = matches!(kind, Some(icmp_error::IcmpError::Unreachable(_)));
+    let error = QuotingError { packet, quote, mtu, is_unreachable, to };
     let index = error.service(arrival.snapshot);
     match index.and_then(|index| Some((index, arrival.snapshot.service(index)?))) {
         Some((index, Service::Relay(relay))) => {

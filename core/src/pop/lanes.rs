@@ -8,8 +8,8 @@
 use arrayvec::ArrayVec;
 
 use crate::net::{IpEndpoint, ServiceIndex};
-use crate::relay::Relay;
 use crate::relay::mapping::{BURST, EgressSide};
+use crate::relay::targets::Chosen;
 use crate::snapshot::Snapshot;
 use crate::time::UnixTime;
 use crate::tunnel::forward::{self, DataUp, OpenedTokens};
@@ -28,7 +28,7 @@ impl Lane {
 
 /// Lanes of one kind: their services, their inputs, and two columns of outputs.
 #[derive(Debug)]
-struct Kind<I, T, U = ()> {
+struct Kind<I, T, U> {
     services: ArrayVec<ServiceIndex, BURST>,
     inputs: ArrayVec<I, BURST>,
     // One for each lane; those behind them are of earlier bursts.
@@ -100,9 +100,10 @@ impl<I, T, U> Kind<I, Result<T, DropReason>, U> {
 /// The segments of a burst that are to be mapped, and then what came out.
 #[derive(Debug)]
 pub(super) struct Lanes {
-    // The second column holds the indices of the targets.
-    outward: Kind<IpEndpoint, Result<EgressSide, DropReason>, u16>,
-    inward: Kind<EgressSide, Result<IpEndpoint, DropReason>>,
+    // The second column holds the targets.
+    outward: Kind<IpEndpoint, Result<EgressSide, DropReason>, Chosen>,
+    // The second column holds the targets of the clients, where some have several.
+    inward: Kind<EgressSide, Result<IpEndpoint, DropReason>, Chosen>,
     tunnels: ArrayVec<ServiceIndex, BURST>,
     datagrams: ArrayVec<DataUp, BURST>,
     opened: ArrayVec<OpenedTokens, BURST>,
@@ -158,11 +159,21 @@ impl Lanes {
         self.outward.map(Err(NOT_MAPPED), |service, clients, egress, chosen| {
             let Some(relay) = snapshot.relay(service) else { return egress.fill(Err(NOT_MAPPED)) };
             relay.mode.outward_burst(clients, egress);
-            relay.targets.choose(clients, chosen);
+            relay.targets.window(now).choose(clients, chosen);
         });
-        self.inward.map(Err(NOT_MAPPED), |service, egress, clients, _| {
+        self.inward.map(Err(NOT_MAPPED), |service, egress, clients, chosen| {
             let Some(relay) = snapshot.relay(service) else { return clients.fill(Err(NOT_MAPPED)) };
             relay.mode.inward_burst(egress, clients);
+            let window = relay.targets.window(now);
+            match window.is_settled() {
+                true => chosen.fill(Chosen::default()),
+                false => {
+                    // Those that stand for no client are dropped; any client will do for them.
+                    let clients = clients.iter().map(|client| client.unwrap_or(relay.vip));
+                    let clients: ArrayVec<IpEndpoint, BURST> = clients.take(BURST).collect();
+                    window.choose(&clients, chosen);
+                }
+            }
         });
         for_each_service(&self.tunnels, |tunnel, lanes| {
             let Some(tunnel) = snapshot.tunnel(tunnel) else { return };
@@ -170,23 +181,21 @@ impl Lanes {
         });
     }
 
-    /// What the client's segment in `lane` maps to, and its target among those of `relay`.
+    /// What the client's segment in `lane` maps to, and its targets.
     #[inline(always)]
-    pub fn outward_at<'a>(
-        &'a self,
-        lane: Lane,
-        relay: &'a Relay,
-    ) -> Result<(&'a EgressSide, &'a IpEndpoint), DropReason> {
+    pub fn outward_at(&self, lane: Lane) -> Result<(&EgressSide, Chosen), DropReason> {
         let egress = self.outward.output(lane)?;
-        let chosen = self.outward.others.get(lane.index());
-        let target = chosen.and_then(|index| relay.targets.all().get(usize::from(*index)));
-        Ok((egress, target.ok_or(DropReason::UnservedPort)?))
+        let chosen = self.outward.others.get(lane.index()).copied();
+        Ok((egress, chosen.unwrap_or_default()))
     }
 
-    /// The client that the target's segment in `lane` maps to.
+    /// The client that the target's segment in `lane` maps to, and its targets where it may have
+    /// several.
     #[inline(always)]
-    pub fn inward_at(&self, lane: Lane) -> Result<&IpEndpoint, DropReason> {
-        self.inward.output(lane)
+    pub fn inward_at(&self, lane: Lane) -> Result<(&IpEndpoint, Chosen), DropReason> {
+        let client = self.inward.output(lane)?;
+        let chosen = self.inward.others.get(lane.index()).copied();
+        Ok((client, chosen.unwrap_or_default()))
     }
 
     /// The datagram in `lane`, and its tokens opened.

@@ -40,7 +40,7 @@ use crate::time::Now;
 use crate::verdict::DropReason;
 
 pub use classify::Arrived;
-pub use output::{Note, Output};
+pub use output::{Note, Output, Standing};
 pub use probe::{is_query, probed};
 pub use soft::SoftState;
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::frame::Frame;
-use crate::net::PortIndex;
+use crate::net::{IpEndpoint, PortIndex};
 use crate::relay::hints::Hint;
 use crate::relay::mapping::Mapping;
 use crate::time::Tick;
@@ -22,13 +22,30 @@ pub trait Output<F: Frame> {
     /// none.
     fn allocate(&mut self) -> Option<F>;
 
-    /// Takes a refusal that other POPs are to be told of; false when there is no room for it.
+    /// Takes what other POPs are to be told of; false when there is no room for it.
     fn hint(&mut self, _hint: Hint) -> bool {
         false
     }
 
     /// Receives each step of the reasoning about the current frame.
     fn explain(&mut self, _note: Note<'_>) {}
+}
+
+/// What is known of a target about a client's segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing: it may have the connection.
+    Unknown,
+    /// It has it.
+    Owner,
+    /// It refused segments near this one.
+    Refused,
+    /// It refused this very segment.
+    RefusedThis,
+    /// It has a connection of another client at the egress endpoint.
+    OfAnother,
+    /// It was asked after all others refused, and has not answered.
+    Asked,
 }
 
 /// A step of the reasoning about a frame.
@@ -38,6 +55,8 @@ pub enum Note<'a> {
     Service(&'a str),
     /// The client of a relay, its egress endpoint and its target, by the egress mode of this name.
     Mapped(&'static str, Mapping),
+    /// A target that a client's segment may have to go to, and what is known of it.
+    Target(IpEndpoint, Standing),
     /// A segment of an agent to a tunnel.
     Tunnelled {
         /// The agent as the POP sees it.

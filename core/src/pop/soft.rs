@@ -11,7 +11,8 @@ use crate::wire::MacAddr;
 pub struct SoftState {
     /// Ports and next hops.
     pub links: Links,
-    /// What is known of egress endpoints: the clients that RSTs of targets are for.
+    /// What is known of egress endpoints: the clients that RSTs of targets are for, and the targets
+    /// that have no socket for segments.
     pub memo: EndpointMemo,
 }
 
@@ -19,7 +20,8 @@ impl SoftState {
     /// Empty, for the ports of `snapshot` whose hardware addresses are `macs`, in the same order.
     pub fn new(snapshot: &Snapshot, macs: &[MacAddr]) -> Self {
         let limits = &snapshot.config.limits;
-        let (syns, rsts) = (limits.remembered_syns as usize, limits.pending_rsts as usize);
-        SoftState { links: Links::new(snapshot, macs), memo: EndpointMemo::new(syns, rsts) }
+        let (syns, answers) = (limits.remembered_syns as usize, limits.remembered_answers as usize);
+        let memo = EndpointMemo::new(snapshot.memo_key, syns, answers);
+        SoftState { links: Links::new(snapshot, macs), memo }
     }
 }

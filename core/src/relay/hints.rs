@@ -1,34 +1,51 @@
-//! Hints: what a POP tells its peers of targets' refusals (`docs/protocol.md`, section 18).
+//! Hints: what a POP tells its peers of targets' answers (`docs/protocol.md`, section 18).
 //!
-//! Where clients and targets are in different regions, a target's RST reaches another POP than its
-//! client's segments do. A hint makes the RST known where they are. Nothing depends on hints: a
-//! lost one costs the client a wait, and one that is not accepted is as if it were lost.
+//! Where clients and targets are in different regions, a target's segments reach another POP than
+//! its client's do. A hint makes a RST known where they are, and which of several targets owns a
+//! connection. Nothing depends on hints: a lost one costs the client a wait, or segments that go to
+//! a target too many, and one that is not accepted is as if it were lost.
+
+use std::net::{IpAddr, Ipv6Addr};
 
 use arrayvec::ArrayVec;
 
 use super::memo::Rst;
 use crate::crypto::{Block, Cmac, HkdfError};
 use crate::keys::{Secret, hint_key};
-use crate::net::Endpoint;
+use crate::net::{Endpoint, IpEndpoint};
 use crate::seq::SeqNum;
 use crate::time::UnixTime;
 use crate::wire::{get_u16, get_u32, put_u16, put_u32};
 
-/// A target's RST without timestamps.
+/// What a target's segment showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hint {
     /// The VIP of its service.
-    pub vip: Endpoint,
+    pub vip: IpEndpoint,
     /// The egress endpoint that it was sent to.
-    pub egress: Endpoint,
+    pub egress: IpEndpoint,
     /// The target that sent it.
-    pub target: Endpoint,
-    /// The RST.
-    pub rst: Rst,
+    pub target: IpEndpoint,
+    /// What it showed.
+    pub shows: Shows,
+}
+
+/// What a segment of a target shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shows {
+    /// It has no socket for what this RST answers.
+    Refusal(Rst),
+    /// It owns a connection.
+    Owner {
+        /// The client's tag; 0 in the modes without.
+        tag: u32,
+        /// The number after what it has sent.
+        end: SeqNum,
+    },
 }
 
 /// Hints in one datagram at most.
-pub const HINTS_MAX: usize = 37;
+pub const HINTS_MAX: usize = 18;
 
 /// Bytes of one datagram at most: with its headers, no more than any link of IPv6 carries.
 pub const DATAGRAM_MAX: usize = HEADER_LEN + HINTS_MAX * HINT_LEN + MAC_LEN;
@@ -116,40 +133,68 @@ fn same(one: &Block, other: &Block) -> bool {
 fn encode(hint: &Hint) -> [u8; HINT_LEN] {
     let mut bytes = [0; HINT_LEN];
     for (at, endpoint) in (0..).step_by(ENDPOINT_LEN).zip([hint.vip, hint.egress, hint.target]) {
-        put_u32(&mut bytes, at, endpoint.ip);
-        put_u16(&mut bytes, at + 4, endpoint.port);
+        let ip = match endpoint.ip() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) => ip,
+        };
+        let place = bytes.get_mut(at..at + IP_LEN).unwrap_or_default();
+        place.copy_from_slice(&ip.octets());
+        put_u16(&mut bytes, at + IP_LEN, endpoint.port());
     }
-    let (seq, ack) = hint.rst.numbers();
-    put_u32(&mut bytes, SEQ_AT, seq.0);
-    put_u32(&mut bytes, ACK_AT, ack.unwrap_or_default().0);
-    bytes[KIND_AT] = u8::from(ack.is_some());
+    let (kind, one, other) = match hint.shows {
+        Shows::Refusal(Rst::Bare { seq }) => (BARE, seq.0, 0),
+        Shows::Refusal(Rst::Acknowledging { seq, ack }) => (ACKNOWLEDGING, seq.0, ack.0),
+        Shows::Owner { tag, end } => (OWNER, end.0, tag),
+    };
+    put_u32(&mut bytes, NUMBERS_AT, one);
+    put_u32(&mut bytes, NUMBERS_AT + 4, other);
+    bytes[KIND_AT] = kind;
     bytes
 }
 
 fn decode(bytes: &[u8; HINT_LEN]) -> Option<Hint> {
-    let endpoint = |number| {
+    let endpoint = |number| -> Option<IpEndpoint> {
         let at = number * ENDPOINT_LEN;
-        Endpoint { ip: get_u32(bytes, at), port: get_u16(bytes, at + 4) }
+        let ip = u128::from_be_bytes(*bytes.get(at..)?.first_chunk()?);
+        let port = get_u16(bytes, at + IP_LEN);
+        Some(match Ipv6Addr::from_bits(ip).to_ipv4_mapped() {
+            Some(ip) => Endpoint { ip: ip.to_bits(), port }.into(),
+            None => Endpoint { ip, port }.into(),
+        })
     };
-    let (seq, ack) = (SeqNum(get_u32(bytes, SEQ_AT)), SeqNum(get_u32(bytes, ACK_AT)));
-    let rst = match bytes[KIND_AT..] {
-        [1, 0, 0, 0, 0, 0] => Rst::Acknowledging { seq, ack },
-        [0, 0, 0, 0, 0, 0] if ack.0 == 0 => Rst::Bare { seq },
+    let (one, other) = (get_u32(bytes, NUMBERS_AT), get_u32(bytes, NUMBERS_AT + 4));
+    let shows = match bytes[KIND_AT..] {
+        [BARE, 0] if other == 0 => Shows::Refusal(Rst::Bare { seq: SeqNum(one) }),
+        [ACKNOWLEDGING, 0] => {
+            Shows::Refusal(Rst::Acknowledging { seq: SeqNum(one), ack: SeqNum(other) })
+        }
+        [OWNER, 0] if other <= MAX_TAG => Shows::Owner { tag: other, end: SeqNum(one) },
         _ => return None,
     };
-    Some(Hint { vip: endpoint(0), egress: endpoint(1), target: endpoint(2), rst })
+    Some(Hint { vip: endpoint(0)?, egress: endpoint(1)?, target: endpoint(2)?, shows })
 }
 
-const VERSION: u8 = 1;
+/// The largest tag.
+const MAX_TAG: u32 = u32::MAX >> 1;
+
+/// Kinds of hints.
+const BARE: u8 = 0;
+const ACKNOWLEDGING: u8 = 1;
+const OWNER: u8 = 2;
+
+const VERSION: u8 = 2;
 /// Version, count, two zero bytes, time.
 const HEADER_LEN: usize = 12;
 const MAC_LEN: usize = 16;
-/// VIP, egress endpoint, target, seq, ack, kind, five zero bytes.
-const HINT_LEN: usize = 32;
-const ENDPOINT_LEN: usize = 6;
-const SEQ_AT: usize = 3 * ENDPOINT_LEN;
-const ACK_AT: usize = SEQ_AT + 4;
-const KIND_AT: usize = ACK_AT + 4;
+/// VIP, egress endpoint, target, two numbers, kind, a zero byte.
+const HINT_LEN: usize = 64;
+/// An IPv6 address, or a mapped IPv4 address (RFC 4291, section 2.5.5.2).
+const IP_LEN: usize = 16;
+const ENDPOINT_LEN: usize = IP_LEN + 2;
+const NUMBERS_AT: usize = 3 * ENDPOINT_LEN;
+const KIND_AT: usize = NUMBERS_AT + 8;
+
+const _: () = assert!(KIND_AT + 2 == HINT_LEN);
 
 // With the headers of UDP and IPv6.
 const _: () = assert!(DATAGRAM_MAX + 8 + 40 <= 1280);
@@ -166,11 +211,26 @@ mod tests {
     }
 
     prop_compose! {
-        fn any_hint()(ips: [u32; 3], ports: [u16; 3], numbers: (u32, u32), bare: bool) -> Hint {
-            let at = |i: usize| Endpoint { ip: ips[i], port: ports[i] };
+        fn any_hint()(
+            ips: [u128; 3],
+            is_ipv6: [bool; 3],
+            ports: [u16; 3],
+            numbers: (u32, u32),
+            kind in 0..3,
+        ) -> Hint {
+            let at = |i: usize| -> IpEndpoint {
+                match is_ipv6[i] {
+                    false => Endpoint { ip: ips[i] as u32, port: ports[i] }.into(),
+                    true => Endpoint { ip: ips[i] | 1 << 127, port: ports[i] }.into(),
+                }
+            };
             let (seq, ack) = (SeqNum(numbers.0), SeqNum(numbers.1));
-            let rst = if bare { Rst::Bare { seq } } else { Rst::Acknowledging { seq, ack } };
-            Hint { vip: at(0), egress: at(1), target: at(2), rst }
+            let shows = match kind {
+                0 => Shows::Refusal(Rst::Bare { seq }),
+                1 => Shows::Refusal(Rst::Acknowledging { seq, ack }),
+                _ => Shows::Owner { tag: numbers.1 & MAX_TAG, end: seq },
+            };
+            Hint { vip: at(0), egress: at(1), target: at(2), shows }
         }
     }
 

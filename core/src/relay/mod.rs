@@ -23,6 +23,7 @@ pub mod transparent;
 use std::net::SocketAddr;
 
 use crate::net::{IpEndpoint, IpNet, ServiceSlot};
+use crate::time::UnixTime;
 use crate::verdict::DropReason;
 
 use mapping::{EgressMode, EgressSide, Mapping};
@@ -59,17 +60,27 @@ impl Relay {
         self.vip.into()
     }
 
-    /// Maps one client: its egress endpoint, tag and target.
+    /// Maps one client to what stands for it.
     ///
     /// # Errors
-    /// When the client cannot be mapped: [`DropReason::UnservedPort`], where the service has no
-    /// target for it.
-    pub fn outward(&self, client: IpEndpoint) -> Result<Mapping, DropReason> {
+    /// When the client cannot be mapped: [`DropReason::UnservedPort`].
+    pub fn egress_of(&self, client: IpEndpoint) -> Result<EgressSide, DropReason> {
         let mut out = [Err(DropReason::UnservedPort)];
         self.mode.outward_burst(&[client], &mut out);
         let [egress] = out;
-        let (egress, target) = (egress?, self.targets.target(&client));
-        Ok(Mapping::new(client, egress, target.ok_or(DropReason::UnservedPort)?))
+        egress
+    }
+
+    /// Maps one client, whose new connections at `now` go to the target of the mapping.
+    ///
+    /// # Errors
+    /// When the client cannot be mapped; [`DropReason::NoTarget`], where no target takes new
+    /// connections.
+    pub fn outward(&self, client: IpEndpoint, now: UnixTime) -> Result<Mapping, DropReason> {
+        let egress = self.egress_of(client)?;
+        let new = self.targets.choose(&client, now).new;
+        let target = new.and_then(|index| self.targets.at(index)).ok_or(DropReason::NoTarget)?;
+        Ok(Mapping::new(client, egress, *target))
     }
 
     /// Maps what stands for a client at `target` back to the client. Whether the client's address

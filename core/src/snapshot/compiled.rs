@@ -17,6 +17,8 @@ use crate::net::{Endpoint, IpEndpoint, PortIndex, ServiceIndex, ServiceSlot};
 use crate::problem::{Problem, Problems};
 use crate::relay::Relay;
 use crate::relay::hints::HintKey;
+use crate::relay::memo::MemoKey;
+use crate::time::UnixTime;
 use crate::tunnel::TokenKeys;
 
 /// Config and keys, ready for use.
@@ -28,10 +30,13 @@ pub struct Snapshot {
     pub fragment_hash: FragmentHash,
     /// Which token bucket a network has.
     pub bucket_hash: BucketHash,
+    /// Under which keys a POP remembers what it knows of egress endpoints.
+    pub memo_key: MemoKey,
     /// Seals and opens hints between POPs.
     pub hint_key: HintKey,
     services: Vec<Service>,
     digest: String,
+    targets_digest: String,
     fingerprints: Fingerprints,
     lookups: Lookups,
     /// Of transparent services, ascending.
@@ -80,8 +85,10 @@ impl Snapshot {
         Ok(Snapshot {
             fragment_hash: FragmentHash::new(&keys.relay)?,
             bucket_hash: BucketHash::new(&keys.sequence)?,
+            memo_key: MemoKey::new(&keys.sequence)?,
             hint_key: HintKey::new(&keys.relay)?,
             digest: digest::digest(config, keys, tenants)?,
+            targets_digest: digest::targets_digest(config),
             fingerprints: Fingerprints::new(keys, tenants)?,
             lookups: Lookups::new(config, &services, &egress),
             passing_targets: passing_targets(config),
@@ -91,10 +98,21 @@ impl Snapshot {
         })
     }
 
-    /// SHA-256, in hex, of all that POPs must agree on to be one: services, targets, egress, MSS,
-    /// policies, the mapping's version and the keys, but not what is a POP's own.
+    /// SHA-256, in hex, of all that POPs must agree on to be one: services, egress, MSS, policies,
+    /// the mapping's version and the keys, but neither targets nor what is a POP's own.
     pub fn digest(&self) -> &str {
         &self.digest
+    }
+
+    /// SHA-256, in hex, of the targets of all relays as they are written.
+    pub fn targets_digest(&self) -> &str {
+        &self.targets_digest
+    }
+
+    /// SHA-256, in hex, of what the targets of all relays are for segments that arrive at `now`.
+    /// POPs must agree on it; those that differ in later dates alone do.
+    pub fn targets_in_force(&self, now: UnixTime) -> String {
+        digest::targets_in_force(&self.config, now)
     }
 
     pub(super) fn fingerprints(&self) -> &Fingerprints {

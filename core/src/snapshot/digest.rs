@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use super::tunnels;
-use crate::config::{Config, Fragments, Target, TunnelConfig};
+use crate::config::{Config, Fragments, Target, TargetList, TunnelConfig, choice};
 use crate::crypto::{HkdfError, sha256};
 use crate::keys::{KeyFile, Tenant, Tenants};
 use crate::net::IpNet;
@@ -25,6 +25,51 @@ pub(super) fn digest(
 ) -> Result<String, HkdfError> {
     let digest = sha256(canonical_text(config, keys, tenants)?.as_bytes());
     Ok(to_hex(&digest))
+}
+
+/// SHA-256, in hex, of the entries of all relays as they are written.
+pub(super) fn targets_digest(config: &Config) -> String {
+    targets_text(config, |list, text| {
+        for entry in &list.entries {
+            write_entry(text, entry);
+        }
+    })
+}
+
+/// SHA-256, in hex, of what the targets of all relays are for segments that arrive at `now`: POPs
+/// that differ in later dates alone have the same.
+pub(super) fn targets_in_force(config: &Config, now: UnixTime) -> String {
+    targets_text(config, |list, text| {
+        let (from, until) = list.window(now);
+        let epochs = list.epochs();
+        for epoch in epochs.iter().filter(|epoch| epoch.until > from && epoch.from <= until) {
+            // When the first one began, and the last one ends, is nothing to them.
+            let began = if epoch.from > from { epoch.from.as_millis() } else { 0 };
+            let _ = write!(text, " from {began}");
+            let asked = epoch.members.iter().filter(|target| target.gone > until);
+            for (address, weight) in choice(&asked.copied().collect::<Vec<_>>()) {
+                let _ = write!(text, " target {address} weight {weight}");
+            }
+        }
+    })
+}
+
+fn targets_text(config: &Config, write: impl Fn(&TargetList, &mut String)) -> String {
+    let mut services: Vec<_> = config.relays.iter().collect();
+    services.sort_by_key(|service| service.vip);
+    let mut text = String::new();
+    for service in services {
+        let _ = write!(text, "relay {}", service.vip);
+        write(&service.targets, &mut text);
+        text.push('\n');
+    }
+    to_hex(&sha256(text.as_bytes()))
+}
+
+fn write_entry(text: &mut String, entry: &Target) {
+    let Target { address, since, until, gone, weight } = entry;
+    let dates = [since, until, gone].map(|date| date.as_millis());
+    let _ = write!(text, " target {address} weight {weight} dates {dates:?}");
 }
 
 /// What tells secrets apart without telling anything else of them.
@@ -97,11 +142,12 @@ fn canonical_text(config: &Config, keys: &KeyFile, tenants: &Tenants) -> Result<
     services.sort_by_key(|service| service.vip);
     for service in services {
         let (vip, mss, floor) = (service.vip, service.mss, service.icmp_mtu_floor);
-        let _ = write!(text, "relay {vip} mss {mss} floor {floor} egress {}", service.egress);
-        for Target { address, weight } in &service.targets {
-            let _ = write!(text, " target {address} weight {weight}");
-        }
-        text.push('\n');
+        let TargetList { memory_ms, skew_ms, .. } = service.targets;
+        let _ = writeln!(
+            text,
+            "relay {vip} mss {mss} floor {floor} egress {} memory {memory_ms} skew {skew_ms}",
+            service.egress
+        );
     }
     let mut tunnels: Vec<_> = config.tunnels.iter().map(|config| tunnel(config, tenants)).collect();
     tunnels.sort_unstable();

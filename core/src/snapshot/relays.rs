@@ -36,7 +36,7 @@ pub(super) fn relay(
         vip: vip.into(),
         egress: config.egress.net(),
         mode,
-        targets: Targets::new(secret, vip, &config.targets)?,
+        targets: Targets::new(secret, vip, &config.targets, &config.kept)?,
         mss: config.mss,
         mtu_floor: config.icmp_mtu_floor,
         ids: if vip.is_ipv4() { Some(DatagramIds::new(secret, vip)?) } else { None },

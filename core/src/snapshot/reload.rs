@@ -2,17 +2,17 @@
 //!
 //! Two kinds of changes are refused. Some cannot be done without a restart, because what they are
 //! about is made at start: ports, workers, layout, DPDK, the metrics listener, tables. Others can
-//! be done but break live connections, and need the operator's word: a live VIP:port's targets,
-//! pool, prefix, mode, or relay secret; a live tunnel's VIPs, constants, sequence secret, or a
-//! token secret or tenant's key that its agents go by; and an end to private clients, or to
-//! gateways as clients. Adding and removing services, tenants, agents and epochs, and everything
+//! be done but break live connections, and need the operator's word: a change of a live VIP:port's
+//! targets that is not dated ahead, or of its pool, prefix, mode, or relay secret; a live tunnel's
+//! VIPs, constants, sequence secret, or a token secret or tenant's key that its agents go by; and an
+//! end to private clients, or to gateways as clients. Adding and removing services, tenants, agents and epochs, and everything
 //! else, is free; so is `pop.not_clients`, which names whom it cuts off.
 
 use super::compiled::Snapshot;
 use super::digest::{EpochFingerprint, Fingerprints};
-use crate::config::{Config, Gateway, PortConfig, RelayConfig, TunnelConfig};
+use crate::config::{Config, Gateway, Harm, PortConfig, RelayConfig, TunnelConfig, harm};
 use crate::problem::Problem;
-use crate::time::UnixTime;
+use crate::time::{UnixTime, format_time};
 
 /// A change that a reload refuses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub fn reload_conflicts(old: &Snapshot, new: &Snapshot, now: UnixTime) -> Vec<Co
     }
     for (index, service) in new.config.relays.iter().enumerate() {
         if let Some(before) = old.config.relays.iter().find(|old| old.vip == service.vip) {
-            conflicts.service(index, before, service);
+            conflicts.service(index, before, service, now);
         }
     }
     for (index, tunnel) in new.config.tunnels.iter().enumerate() {
@@ -87,7 +87,10 @@ impl Conflicts<'_> {
             ("dpdk.args", old.dpdk.args == new.dpdk.args),
             ("layout.kind", old.layout == new.layout),
             ("layout.idle", old.idle == new.idle),
-            ("limits.pending_rsts", old.limits.pending_rsts == new.limits.pending_rsts),
+            (
+                "limits.remembered_answers",
+                old.limits.remembered_answers == new.limits.remembered_answers,
+            ),
             ("limits.remembered_syns", old.limits.remembered_syns == new.limits.remembered_syns),
             ("neighbours", old.neighbours == new.neighbours),
             ("hints", old.hints == new.hints),
@@ -135,12 +138,13 @@ impl Conflicts<'_> {
         }
     }
 
-    fn service(&mut self, index: usize, old: &RelayConfig, new: &RelayConfig) {
-        if old.targets != new.targets {
-            self.breaks(
-                &format!("relay[{index}].targets"),
-                "this moves live connections to other targets; the way without breaking any is a \
-                 second VIP or port with the new list",
+    fn service(&mut self, index: usize, old: &RelayConfig, new: &RelayConfig, now: UnixTime) {
+        if let Some(harm) = harm(&old.targets, &new.targets, now) {
+            let name = if new.targets_file.is_some() { "targets_file" } else { "targets" };
+            self.push(
+                ConflictKind::BreaksConnections,
+                &format!("relay[{index}].{name}"),
+                &harm_words(harm),
             );
         }
         if old.egress == new.egress {
@@ -235,6 +239,32 @@ impl Conflicts<'_> {
     fn push(&mut self, kind: ConflictKind, key: &str, reason: &str) {
         let (file, key, reason) = (self.file.to_owned(), key.to_owned(), reason.to_owned());
         self.list.push(Conflict { kind, problem: Problem { file, key, reason } });
+    }
+}
+
+/// Why a change of targets breaks connections, and what to do.
+fn harm_words(harm: Harm) -> String {
+    match harm {
+        Harm::Forgotten { address, asked_until: UnixTime::NEVER } => format!(
+            "{address} takes connections and is no longer named, which breaks those that it has; \
+             keep it, and end its new connections with until"
+        ),
+        Harm::Forgotten { address, asked_until } => format!(
+            "{address} may have connections until {} and is no longer named, which breaks them; \
+             keep it until then, or give it up with gone",
+            format_time(asked_until)
+        ),
+        Harm::Late { from, earliest } => format!(
+            "the targets are others than those that run from {} on, which is too soon and moves \
+             live connections; give what changes a since or until of {} or later",
+            format_time(from),
+            format_time(UnixTime::from_millis(earliest.as_millis().next_multiple_of(1000)))
+        ),
+        Harm::ShortMemory { from } => format!(
+            "the memory is too short for the change of {}: connections from before it would be \
+             forgotten; make it shorter later",
+            format_time(from)
+        ),
     }
 }
 

@@ -1,8 +1,10 @@
 //! Time, which the caller passes in: this crate reads no clock.
 
 mod datetime;
+mod duration;
 
 pub use datetime::{format_time, from_toml, parse_time};
+pub use duration::{format_duration, parse_duration};
 
 /// A point in time, in nanoseconds since an arbitrary start that is fixed for one run.
 ///
@@ -52,6 +54,9 @@ impl Instant {
 pub struct UnixTime(u64);
 
 impl UnixTime {
+    /// A time that does not come: after all others.
+    pub const NEVER: UnixTime = UnixTime(u64::MAX);
+
     /// The time `ms` milliseconds after the start of 1970.
     pub const fn from_millis(ms: u64) -> Self {
         UnixTime(ms)
@@ -65,6 +70,11 @@ impl UnixTime {
     /// The time `ms` milliseconds later.
     pub const fn plus_millis(self, ms: u64) -> UnixTime {
         UnixTime(self.0.saturating_add(ms))
+    }
+
+    /// The time `ms` milliseconds earlier, or the start of 1970.
+    pub const fn minus_millis(self, ms: u64) -> UnixTime {
+        UnixTime(self.0.saturating_sub(ms))
     }
 
     /// The tick that contains this time, for ticks of `tick_ms` milliseconds; tick 0 if `tick_ms`

@@ -259,7 +259,7 @@ fn random_and_mutated_frames() {
         assert!((0.2..0.8).contains(&share), "too few or too many were sent on: {share}");
     }
     // Nothing is left over, and the count of RSTs that wait did not lose any.
-    assert!(!soft.memo.has_no_rsts());
+    assert!(!soft.memo.knows_nothing());
     let over = world.now.instant.plus_millis(2 * each + LIFETIME_MS);
     // Each call sweeps a part of a large table.
     (0..64).for_each(|_| soft.memo.expire(over));

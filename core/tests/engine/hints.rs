@@ -1,7 +1,7 @@
 //! Refusals of targets that other POPs are told of by hints.
 
-use anyrelay_core::net::Endpoint;
-use anyrelay_core::relay::hints::Hint;
+use anyrelay_core::net::{Endpoint, IpEndpoint};
+use anyrelay_core::relay::hints::{Hint, Shows};
 use anyrelay_core::relay::memo::{REPEAT_MS, Rst};
 use anyrelay_core::seq::SeqNum;
 use anyrelay_core::verdict::{DropReason, ReplyKind};
@@ -20,8 +20,13 @@ fn hinting() -> World {
 }
 
 fn hint(world: &World, rst: Rst) -> Hint {
-    let at = |(ip, port): (u32, u16)| Endpoint { ip, port };
-    Hint { vip: at(WEB), egress: at(egress(world)), target: at(WEB_TARGET), rst }
+    let at = |(ip, port): (u32, u16)| Endpoint { ip, port }.into();
+    Hint {
+        vip: at(WEB),
+        egress: at(egress(world)),
+        target: at(WEB_TARGET),
+        shows: Shows::Refusal(rst),
+    }
 }
 
 fn acknowledging(ack: u32) -> Rst {
@@ -97,7 +102,7 @@ fn a_hint_about_what_the_pop_does_not_have_is_counted() {
     let mut world = World::new();
     world.forwarded(WAN, &syn(1000));
     let good = hint(&world, acknowledging(1001));
-    let at = |(ip, port): (u32, u16)| Endpoint { ip, port };
+    let at = |(ip, port): (u32, u16)| IpEndpoint::V4(Endpoint { ip, port });
     for foreign in [
         Hint { vip: at((WEB.0, 9)), ..good },
         Hint { vip: at(RAW), ..good },

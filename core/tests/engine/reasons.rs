@@ -2,6 +2,7 @@
 
 use anyrelay_core::frame::{ChecksumVerdict, HeapFrame};
 use anyrelay_core::net::PortIndex;
+use anyrelay_core::time::UnixTime;
 use anyrelay_core::verdict::DropReason;
 
 use crate::*;
@@ -83,6 +84,11 @@ fn dropped_for(reason: DropReason) -> Option<(World, PortIndex, Vec<u8>)> {
         IcmpChecksum => wan(icmp_up(&[8, 0, 0, 1, 0, 0, 0, 0])),
         IcmpType => wan(icmp_up(&icmp(13, 0, [0; 4], &[0; 12]))),
         IcmpQuote => wan(icmp_up(&icmp(3, 4, [0; 4], &[0; 28]))),
+        NoTarget => {
+            let mut config = config().parse();
+            config.relays[0].targets.entries[0].since = UnixTime::NEVER;
+            Some((World::with(&config), WAN, to_client(&up.datagram())))
+        }
         NoRoute => {
             let mut config = config().parse();
             config.ports[1].gateways.clear();
@@ -131,7 +137,7 @@ fn has_service(reason: DropReason) -> bool {
     ) || matches!(reason, TtlExceeded | TooBig | OptionsFull | NoRoom | NoBuffer)
         || matches!(
             reason,
-            NoRoute | NeighbourUnresolved | RateSynPrefix | RateSynService | RateIcmp
+            NoTarget | NoRoute | NeighbourUnresolved | RateSynPrefix | RateSynService | RateIcmp
         )
 }
 

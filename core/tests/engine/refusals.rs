@@ -148,9 +148,11 @@ fn a_rst_is_told_to_clients_of_its_own_service_only() {
     assert!(world.datagram(LAN, &rst.datagram()).is_empty());
     world.forwarded(WAN, &Tcp::new(CLIENT, WEB, ACK).stamped(1, 2).numbers(1, 5000));
     let data = Tcp::new(CLIENT, MANY, ACK).stamped(1, 2).numbers(1, 5000);
+    let (_, asked) = world.forwarded(WAN, &data);
     let sent = world.datagram(WAN, &data.datagram());
     let (seen, tcp) = own_reset(&world, WAN, &sent);
     assert_eq!(endpoints(&seen, &tcp), (MANY, CLIENT));
+    assert_ne!(asked.dst, target.0, "another target was asked before");
 }
 
 #[test]
@@ -196,10 +198,10 @@ fn a_rst_waits_for_two_minutes() {
         world.later(LIFETIME_MS + 1);
         if polled {
             world.poll();
-            assert!(world.soft.memo.has_no_rsts());
+            assert!(world.soft.memo.knows_nothing());
         }
         world.forwarded(WAN, &data);
-        assert!(world.soft.memo.has_no_rsts());
+        assert!(world.soft.memo.knows_nothing());
     }
 }
 
@@ -248,7 +250,7 @@ fn damaged_rsts_are_not_believed() {
         rst[34] ^= 1;
         assert_eq!(world.dropped(LAN, &rst), DropReason::TcpChecksum);
     }
-    assert!(world.soft.memo.has_no_rsts());
+    assert!(world.soft.memo.knows_nothing());
 }
 
 #[test]

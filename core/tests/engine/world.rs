@@ -8,7 +8,7 @@ use anyrelay_core::frame::HeapFrame;
 use anyrelay_core::keys::{KeyFile, Tenants};
 use anyrelay_core::net::{Address, Endpoint, IpEndpoint, PortIndex};
 use anyrelay_core::relay::Relay;
-use anyrelay_core::time::Now;
+use anyrelay_core::time::{Now, UnixTime};
 use anyrelay_core::verdict::{DropReason, Verdict};
 use anyrelay_kit::config::{self, PopConfig, mac_text, port, relay};
 use anyrelay_kit::frames::{Mac, Tcp, framed, ip};
@@ -233,7 +233,7 @@ impl World {
     /// but a bare SYN.
     pub fn egress(&self, service: &str, client: (u32, u16)) -> (u32, u16, u32) {
         let client = Endpoint { ip: client.0, port: client.1 }.into();
-        let mapping = self.service(service).outward(client).unwrap();
+        let mapping = self.service(service).outward(client, UnixTime::default()).unwrap();
         let egress: Endpoint = mapping.egress.of_family().unwrap();
         (egress.ip, egress.port, mapping.tag.unwrap().timestamp())
     }

@@ -2,6 +2,7 @@
 
 use anyrelay_core::net::Endpoint;
 use anyrelay_core::net::PortIndex;
+use anyrelay_core::time::UnixTime;
 use anyrelay_core::verdict::Verdict;
 use anyrelay_kit::config::{Egress, PopConfig, mac_text, relay};
 use anyrelay_kit::frames::{Tcp, ip, ip6};
@@ -84,7 +85,7 @@ impl World {
     /// The egress endpoint of a client of a service in prefix mode.
     pub fn egress6(&self, service: &str, client: (u32, u16)) -> End6 {
         let client = Endpoint { ip: client.0, port: client.1 }.into();
-        let egress = self.service(service).outward(client).unwrap().egress;
+        let egress = self.service(service).outward(client, UnixTime::default()).unwrap().egress;
         let egress: Endpoint<u128> = egress.of_family().unwrap();
         (egress.ip, egress.port)
     }

@@ -164,16 +164,25 @@ def packet_id(round_keys, client, target_port, seq, total_len):
 # --- Hints ---------------------------------------------------------------------------------------
 
 
+def mapped_bytes(at):
+    """An address of 16 bytes, of IPv4 as ::ffff:a.b.c.d, and a port."""
+    ip, port = endpoint_bytes(at)[:-2], endpoint_bytes(at)[-2:]
+    return (bytes(10) + b"\xff\xff" + ip if len(ip) == 4 else ip) + port
+
+
+HINT_KINDS = {"rst": (0, "seq", None), "rst_ack": (1, "seq", "ack"), "owner": (2, "end", "tag")}
+
+
 def hint_bytes(hint):
-    """The 32 bytes of one hint: three endpoints, seq, ack and kind of the RST."""
-    data = b"".join(endpoint_bytes(endpoint(hint[name])) for name in ("vip", "egress", "target"))
-    has_ack = hint["ack"] is not None
-    data += hint["seq"].to_bytes(4, "big") + (hint["ack"] or 0).to_bytes(4, "big")
-    return data + bytes([has_ack]) + bytes(5)
+    """The 64 bytes of one hint: three endpoints, two numbers, the kind, a zero byte."""
+    data = b"".join(mapped_bytes(any_endpoint(hint[name])) for name in ("vip", "egress", "target"))
+    kind, *names = HINT_KINDS[hint["kind"]]
+    data += b"".join((hint[name] if name else 0).to_bytes(4, "big") for name in names)
+    return data + bytes([kind, 0])
 
 
 def hint_datagram(key, time_ms, hints):
-    data = bytes([1, len(hints), 0, 0]) + time_ms.to_bytes(8, "big")
+    data = bytes([2, len(hints), 0, 0]) + time_ms.to_bytes(8, "big")
     data += b"".join(hint_bytes(hint) for hint in hints)
     return data + plain.cmac(key, data)
 
@@ -189,6 +198,10 @@ def endpoint(text):
 def endpoint6(text):
     ip, port = text.rsplit(":", 1)
     return ipaddress.IPv6Address(ip.strip("[]")), int(port)
+
+
+def any_endpoint(text):
+    return endpoint6(text) if text.startswith("[") else endpoint(text)
 
 
 def text_of(pair):
@@ -327,19 +340,20 @@ def packet_id_vectors():
 def hint_vectors():
     key = plain.derive(SECRET, "hints", b"")
     datagrams = []
-    for count in (0, 1, 2, 37):
+    for count in (0, 1, 3, 18):
         hints = []
         for n in numbers(f"hints {count}", count):
-            at = lambda shift: text_of(((n >> shift) % 2**32, 1 + (n >> shift >> 32) % 65535))
-            hints.append(
-                {
-                    "vip": at(0),
-                    "egress": at(7),
-                    "target": at(19),
-                    "seq": (n >> 40) % 2**32,
-                    "ack": None if n % 3 == 0 else (n >> 64) % 2**32,
-                }
-            )
+            high = 0x20 << 120 if n % 5 == 0 else 0
+            family = ipaddress.IPv6Address if high else ipaddress.IPv4Address
+            ip = lambda shift: family(high | (n >> shift) % 2**32)
+            at = lambda shift: text_of((ip(shift), 1 + (n >> 32 >> shift) % 65535))
+            kind = ("rst", "rst_ack", "owner")[n % 3]
+            _, one, other = HINT_KINDS[kind]
+            hint = {"kind": kind, "vip": at(0), "egress": at(7), "target": at(19)}
+            hint[one] = (n >> 40) % 2**32
+            if other:
+                hint[other] = (n >> 64) % 2**31
+            hints.append(hint)
         time_ms = 1_800_000_000_000 + count
         datagram = hint_datagram(key, time_ms, hints).hex()
         datagrams.append({"time_ms": time_ms, "hints": hints, "datagram": datagram})

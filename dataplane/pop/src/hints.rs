@@ -189,7 +189,8 @@ mod tests {
 
     use anyrelay_core::config::Config;
     use anyrelay_core::keys::{KeyFile, Tenants};
-    use anyrelay_core::net::Endpoint;
+    use anyrelay_core::net::{Endpoint, IpEndpoint};
+    use anyrelay_core::relay::hints::Shows;
     use anyrelay_core::relay::memo::Rst;
     use anyrelay_core::seq::SeqNum;
     use anyrelay_core::time::UnixTime;
@@ -244,9 +245,9 @@ rx = ["all:0"]
     }
 
     fn hint(number: u32) -> Hint {
-        let at = |ip| Endpoint { ip, port: 443 };
-        let rst = Rst::Bare { seq: SeqNum(number) };
-        Hint { vip: at(1), egress: at(2), target: at(3), rst }
+        let at = |ip: u32| IpEndpoint::V4(Endpoint { ip, port: 443 });
+        let shows = Shows::Refusal(Rst::Bare { seq: SeqNum(number) });
+        Hint { vip: at(1), egress: at(2), target: at(3), shows }
     }
 
     fn wait(what: &str, mut holds: impl FnMut() -> bool) {

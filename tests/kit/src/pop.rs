@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use anyrelay_core::counters::Counters;
 use anyrelay_core::frame::{Frame, HeapFrame};
-use anyrelay_core::net::PortIndex;
-use anyrelay_core::pop::{BURST, Note, Output, Pop, SoftState};
+use anyrelay_core::net::{IpEndpoint, PortIndex};
+use anyrelay_core::pop::{BURST, Note, Output, Pop, SoftState, Standing};
 use anyrelay_core::relay::hints::Hint;
 use anyrelay_core::relay::mapping::Mapping;
 use anyrelay_core::snapshot::Snapshot;
@@ -113,6 +113,8 @@ pub enum Said {
     Service(String),
     /// [`Note::Mapped`].
     Mapped(&'static str, Mapping),
+    /// [`Note::Target`].
+    Target(IpEndpoint, Standing),
     /// [`Note::Tunnelled`].
     Tunnelled { agent: SocketAddr, vip: SocketAddr, tick: u64, acked: Option<i32> },
     /// [`Note::Keepalive`].
@@ -136,6 +138,7 @@ impl From<Note<'_>> for Said {
         match note {
             Note::Service(name) => Said::Service(name.to_owned()),
             Note::Mapped(mode, mapping) => Said::Mapped(mode, mapping),
+            Note::Target(target, standing) => Said::Target(target, standing),
             Note::Tunnelled { agent, vip, tick, acked, .. } => {
                 Said::Tunnelled { agent, vip, tick: tick.0, acked }
             }

@@ -1,11 +1,8 @@
 //! Hints between POPs, on a private network that loses, doubles, delays and reorders them, and on
 //! which somebody without the key sends datagrams too (`docs/protocol.md`, section 18).
 
-use std::net::SocketAddr;
-
 use anyrelay_core::keys::Secret;
-use anyrelay_core::net::Endpoint;
-use anyrelay_core::relay::hints::{HINTS_MAX, Hint, HintKey, TOLERANCE_MS};
+use anyrelay_core::relay::hints::{HINTS_MAX, Hint, HintKey, Shows, TOLERANCE_MS};
 use anyrelay_core::relay::memo::Rst;
 use anyrelay_core::seq::SeqNum;
 use anyrelay_core::time::UnixTime;
@@ -270,14 +267,8 @@ impl World {
             true => Rst::Bare { seq: ack },
             false => Rst::Acknowledging { seq: ack, ack: next },
         };
-        Some(Hint { vip: end(vip)?, egress: end(egress)?, target: end(target)?, rst })
-    }
-}
-
-fn end(at: SocketAddr) -> Option<Endpoint> {
-    match at {
-        SocketAddr::V4(at) => Some(Endpoint { ip: at.ip().to_bits(), port: at.port() }),
-        SocketAddr::V6(_) => None,
+        let (vip, egress, target) = (vip.into(), egress.into(), target.into());
+        Some(Hint { vip, egress, target, shows: Shows::Refusal(rst) })
     }
 }
 

@@ -221,7 +221,7 @@ impl Setup {
             config.limits.set("syn_per_service_per_second", limit);
         }
         for (limit, most) in
-            ["pending_rsts", "remembered_syns"].iter().zip(self.memo.iter().flatten())
+            ["remembered_answers", "remembered_syns"].iter().zip(self.memo.iter().flatten())
         {
             config.limits.set(limit, *most);
         }

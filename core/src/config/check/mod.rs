@@ -4,6 +4,7 @@
 //! mistakes. Nothing that is derived from a replaced value leaves this module.
 
 mod clients;
+mod files;
 mod fragments;
 mod hints;
 mod neighbours;
@@ -11,6 +12,7 @@ mod overlaps;
 mod ports;
 mod relays;
 mod report;
+mod targets;
 mod tunnels;
 mod workers;
 
@@ -23,24 +25,39 @@ use super::{ClockTrust, Config, DpdkConfig, Idle, Layout, LimitsConfig, PopConfi
 use crate::net::MAX_SERVICES;
 use crate::problem::Problems;
 
+pub use files::{NamedFile, TargetsFiles};
+
 impl Config {
-    /// Reads and checks the text of the file called `file`.
+    /// Reads and checks the text of the file called `file`, which names no targets files.
     ///
     /// # Errors
     /// All mistakes or, where the text is not TOML of the right form, the first.
     pub fn parse(file: &str, text: &str) -> Result<Config, Problems> {
+        let none = |_: &str| Err("targets files are not read here; use relay.targets".to_owned());
+        Config::parse_with(file, text, &none)
+    }
+
+    /// Reads and checks the text of the file called `file`, and of the targets files that it names.
+    ///
+    /// # Errors
+    /// All mistakes or, where a text is not TOML of the right form, the first in it.
+    pub fn parse_with(
+        file: &str,
+        text: &str,
+        files: &TargetsFiles<'_>,
+    ) -> Result<Config, Problems> {
         let raw = parse::parse(file, text)?;
         let mut report = Report { file, problems: Vec::new(), warnings: Vec::new() };
-        let mut config = check(&mut report, &raw);
+        let mut config = check(&mut report, &raw, files);
         config.warnings = report.warnings;
         if report.problems.is_empty() { Ok(config) } else { Err(Problems(report.problems)) }
     }
 }
 
-fn check(report: &mut Report, raw: &RawConfig) -> Config {
+fn check(report: &mut Report, raw: &RawConfig, files: &TargetsFiles<'_>) -> Config {
     let ports = ports::ports(report, raw);
     let workers = workers::workers(report, raw, &ports);
-    let relays = relays::relays(report, raw, &ports);
+    let relays = relays::relays(report, raw, &ports, files);
     let tunnels = tunnels::tunnels(report, raw, &ports);
     names(report, raw);
     if !ports.is_empty() {
@@ -184,8 +201,8 @@ fn limits(report: &mut Report, raw: &RawConfig) -> LimitsConfig {
         keepalive_mac_per_second,
         syn_per_prefix_per_second,
         syn_per_service_per_second,
-        pending_rsts: report
-            .number("limits.pending_rsts", limits.pending_rsts, 1, 1 << 20)
+        remembered_answers: report
+            .number("limits.remembered_answers", limits.remembered_answers, 1, 1 << 20)
             .unwrap_or_default(),
         remembered_syns: report
             .number("limits.remembered_syns", limits.remembered_syns, 1, 1 << 24)

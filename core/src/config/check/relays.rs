@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 
 use super::super::raw::{RawConfig, RawEgress, RawRelay};
-use super::super::{
-    EgressConfig, MAX_TARGETS, MAX_WEIGHT, Pool, PortConfig, Prefix, RelayConfig, Target,
-};
-use super::report::{Report, UNREAD, refuse_non_unicast, repeated};
+use super::super::targets::TargetList;
+use super::super::{EgressConfig, Pool, PortConfig, Prefix, RelayConfig};
+use super::files::TargetsFiles;
+use super::report::{Report, UNREAD, endpoint, refuse_non_unicast};
+use super::targets;
 use crate::config::{PoolBits, PrefixLen};
 use crate::net::{Address, IpNet};
 
@@ -14,16 +15,23 @@ pub(super) fn relays(
     report: &mut Report,
     raw: &RawConfig,
     ports: &[PortConfig],
+    files: &TargetsFiles<'_>,
 ) -> Vec<RelayConfig> {
     let relays = raw.relay.iter().enumerate();
-    relays.map(|(index, raw)| relay(report, index, raw, ports)).collect()
+    relays.map(|(index, raw)| relay(report, index, raw, ports, files)).collect()
 }
 
-fn relay(report: &mut Report, index: usize, raw: &RawRelay, ports: &[PortConfig]) -> RelayConfig {
+fn relay(
+    report: &mut Report,
+    index: usize,
+    raw: &RawRelay,
+    ports: &[PortConfig],
+    files: &TargetsFiles<'_>,
+) -> RelayConfig {
     let key = |name: &str| format!("relay[{index}].{name}");
     report.name(&key("name"), &raw.name);
     let vip = endpoint(report, &key("vip"), "a VIP", &raw.vip);
-    let mut targets = targets(report, &key("targets"), raw);
+    let mut targets = targets::targets(report, &key, raw, files);
     let mut egress = egress(report, &key("egress"), &raw.egress);
     if let Some(vip) = vip {
         families(report, index, vip, raw, &targets);
@@ -34,15 +42,16 @@ fn relay(report: &mut Report, index: usize, raw: &RawRelay, ports: &[PortConfig]
     }
     if egress.is_none() {
         // With an unknown egress, these targets cannot be compared with those of others.
-        targets.clear();
+        targets.entries.clear();
     }
-    let has_ipv6 = over_ipv6 || targets.iter().any(|target| target.address.is_ipv6());
-    targets.sort_unstable();
+    let has_ipv6 = over_ipv6 || targets.addresses().any(|target| target.is_ipv6());
     RelayConfig {
         name: raw.name.clone(),
         vip: vip.unwrap_or(UNREAD),
         mss: mss(report, &key("mss"), raw.mss, ports, has_ipv6),
         targets,
+        targets_file: raw.targets_file.clone(),
+        kept: Vec::new(),
         egress: egress.unwrap_or(EgressConfig::Transparent),
         icmp_mtu_floor: mtu_floor(report, &key("icmp_mtu_floor"), raw, over_ipv6),
     }
@@ -55,7 +64,7 @@ fn families(
     index: usize,
     vip: SocketAddr,
     raw: &RawRelay,
-    targets: &[Target],
+    targets: &TargetList,
 ) {
     if vip.is_ipv6() && !matches!(raw.egress, RawEgress::Transparent) {
         report.error(
@@ -86,58 +95,9 @@ fn families(
         }
     };
     let wants_ipv6 = vip.is_ipv6() || matches!(raw.egress, RawEgress::Prefix(_));
-    let addresses = targets.iter().map(|target| target.address);
-    for target in addresses.filter(|target| target.is_ipv6() != wants_ipv6) {
+    for target in targets.addresses().filter(|target| target.is_ipv6() != wants_ipv6) {
         report.error(format!("relay[{index}].targets"), format!("{target} {reason}"));
     }
-}
-
-fn endpoint(report: &mut Report, key: &str, what: &str, text: &str) -> Option<SocketAddr> {
-    let parsed = text.parse::<SocketAddr>().ok();
-    // A zone index (after `%`) is meaningful on one host only.
-    let Some(endpoint) = parsed.filter(|_| !text.contains('%')) else {
-        report.error(
-            key,
-            format!(
-                "{text:?} is not ADDRESS:PORT; write it as \"203.0.113.10:443\" or \
-                 \"[2001:db8::10]:443\""
-            ),
-        );
-        return None;
-    };
-    refuse_non_unicast(report, key, what, endpoint.ip());
-    if endpoint.port() == 0 {
-        report.error(key, "port 0 cannot be connected to; use 1 to 65535");
-    }
-    Some(endpoint)
-}
-
-fn targets(report: &mut Report, key: &str, raw: &RawRelay) -> Vec<Target> {
-    if raw.targets.is_empty() {
-        report.error(key, "there is none; name at least one target as ADDRESS:PORT");
-    }
-    report.at_most(key, "targets", raw.targets.len(), MAX_TARGETS);
-    let mut targets = Vec::new();
-    for (place, raw) in raw.targets.iter().enumerate() {
-        let key = format!("{key}[{place}]");
-        let weight = raw.weight.unwrap_or(1);
-        let weight = report.number(&format!("{key}.weight"), weight, 1, MAX_WEIGHT.into());
-        let address = endpoint(report, &key, "a target", &raw.address);
-        targets.extend(address.zip(weight).map(|(address, weight)| Target { address, weight }));
-    }
-    // Their ratio alone matters, to the choice and to the digest.
-    let common = targets.iter().fold(0, |common, target| gcd(common, target.weight)).max(1);
-    targets.iter_mut().for_each(|target| target.weight /= common);
-    let addresses: Vec<_> = targets.iter().map(|target| target.address).collect();
-    for (first, second) in repeated(&addresses) {
-        report.error(format!("{key}[{second}]"), format!("the same target as {key}[{first}]"));
-    }
-    targets
-}
-
-/// The greatest common divisor; of 0 and n it is n.
-fn gcd(a: u16, b: u16) -> u16 {
-    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 fn egress(report: &mut Report, key: &str, raw: &RawEgress) -> Option<EgressConfig> {

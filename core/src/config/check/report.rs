@@ -74,6 +74,32 @@ pub(super) fn refuse_non_unicast(report: &mut Report, key: &str, what: &str, ip:
     }
 }
 
+/// The endpoint of `text`, which is to be `what`.
+pub(super) fn endpoint(
+    report: &mut Report,
+    key: &str,
+    what: &str,
+    text: &str,
+) -> Option<SocketAddr> {
+    let parsed = text.parse::<SocketAddr>().ok();
+    // A zone index (after `%`) is meaningful on one host only.
+    let Some(endpoint) = parsed.filter(|_| !text.contains('%')) else {
+        report.error(
+            key,
+            format!(
+                "{text:?} is not ADDRESS:PORT; write it as \"203.0.113.10:443\" or \
+                 \"[2001:db8::10]:443\""
+            ),
+        );
+        return None;
+    };
+    refuse_non_unicast(report, key, what, endpoint.ip());
+    if endpoint.port() == 0 {
+        report.error(key, "port 0 cannot be connected to; use 1 to 65535");
+    }
+    Some(endpoint)
+}
+
 /// The places of each repeated thing: of its first occurrence and of a later one.
 pub(super) fn repeated<T: PartialEq>(things: &[T]) -> impl Iterator<Item = (usize, usize)> {
     things.iter().enumerate().filter_map(|(second, thing)| {

@@ -23,7 +23,7 @@ pub(in crate::config) struct RawLimits {
     pub(in crate::config) icmp_forward_per_second: i64,
     /// Slots of the table of pending RSTs, which the workers share. Default: 4096. Range: 1 to
     /// 1048576.
-    pub(in crate::config) pending_rsts: i64,
+    pub(in crate::config) remembered_answers: i64,
     /// SYNs that are remembered to tell their clients of refusals, by all workers together; a tenth
     /// of it within 120 s from one network. Default: 65536. Range: 1 to 16777216.
     pub(in crate::config) remembered_syns: i64,
@@ -48,7 +48,7 @@ impl Default for RawLimits {
             icmp_per_second: 1000,
             neighbour_per_second: 1000,
             icmp_forward_per_second: 1000,
-            pending_rsts: 4096,
+            remembered_answers: 4096,
             remembered_syns: 65_536,
             syn_ack_per_second: 100,
             keepalive_mac_per_second: 1000,

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 pub(super) use limits::RawLimits;
 pub(super) use neighbours::RawNeighbours;
-use target::RawTarget;
+pub(super) use target::{RawTarget, RawTargetsFile};
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -260,8 +260,19 @@ pub(super) struct RawRelay {
     pub(super) name: String,
     /// `ADDRESS:PORT` that clients connect to, unique; IPv6 as `[2001:db8::10]:443`. Required.
     pub(super) vip: String,
-    /// Servers, all of one family. Required. 1 to 64.
+    /// Servers, all of one family, each as `ADDRESS:PORT` or as a table. This or `targets_file` is
+    /// required. 1 to 256 entries, of 1 to 64 addresses.
+    #[serde(default)]
     pub(super) targets: Vec<RawTarget>,
+    /// Path of the file with the servers, relative to the folder of this file. The POP reads it
+    /// again when it changes. Default: none.
+    pub(super) targets_file: Option<String>,
+    /// How long a server that gets no new connections, or fewer, is still asked about those that it
+    /// may have, as a number with `ms`, `s`, `m`, `h` or `d`. Default: `24h`. Range: `1s` to `30d`.
+    pub(super) memory: Option<String>,
+    /// The largest difference between the clocks of two POPs, as `memory`. Default: `3s`. Range:
+    /// `0s` to `60s`, and less than `memory`.
+    pub(super) skew: Option<String>,
     /// The source addresses that targets see. Required.
     pub(super) egress: RawEgress,
     /// The largest MSS in SYNs, in bytes. Default: the smallest port MTU less 40, or less 60 with

@@ -50,19 +50,19 @@ const MISTAKES: &Mistakes = &[
     ("args = []", "args = [\"-v\", \"\"]", "dpdk.args[1]", "must not be empty"),
     ("rst_per_second = 10", "rst_per_second = -1", "limits.rst_per_second", "out of range"),
     (
-        "pending_rsts = 64",
+        "remembered_answers = 64",
         "syn_per_prefix_per_second = 0",
         "limits.syn_per_prefix_per_second",
         "1 to",
     ),
     (
-        "pending_rsts = 64",
+        "remembered_answers = 64",
         "syn_per_service_per_second = 0",
         "limits.syn_per_service_per_second",
         "1 to",
     ),
-    ("pending_rsts = 64", "neighbour_per_second = 0", "limits.neighbour_per_second", "1 to"),
-    ("pending_rsts = 64", "pending_rsts = 0", "limits.pending_rsts", "1 to"),
+    ("remembered_answers = 64", "neighbour_per_second = 0", "limits.neighbour_per_second", "1 to"),
+    ("remembered_answers = 64", "remembered_answers = 0", "limits.remembered_answers", "1 to"),
     (
         "[limits]",
         "[neighbours]\nrefresh_ms = 99\n[limits]",

@@ -41,7 +41,7 @@ pub(crate) static GOOD: LazyLock<String> = LazyLock::new(|| {
         .limit("rst_per_second", 10)
         .limit("echo_per_second", 10)
         .limit("icmp_per_second", 10)
-        .limit("pending_rsts", 64)
+        .limit("remembered_answers", 64)
         .relay(web)
         .relay(relay("mail", "203.0.113.10:25", &["198.51.100.10:25"], pool))
         .relay(relay("raw", "203.0.113.11:443", &["198.51.100.10:8443"], Egress::Transparent))
@@ -148,7 +148,7 @@ fn a_good_config_is_read_whole() {
     assert_eq!(config.relays[1].mss, 1460);
     let floors = config.relays.iter().map(|relay| relay.icmp_mtu_floor);
     assert_eq!(floors.collect::<Vec<_>>(), [1280, 1280, 552]);
-    assert_eq!(config.relays[0].targets[0].address, "198.51.100.9:8443".parse().unwrap());
+    assert_eq!(config.relays[0].targets.entries[0].address, "198.51.100.9:8443".parse().unwrap());
     assert_eq!(config.metrics_listen, Some("127.0.0.1:9100".parse().unwrap()));
 }
 
@@ -180,7 +180,7 @@ fn settings_have_their_defaults() {
     assert_eq!(config.pop.not_clients, []);
     assert_eq!((config.dpdk.memory_mb, config.dpdk.mbufs), (512, 16384));
     assert_eq!((config.layout, config.idle), (Layout::RunToCompletion, Idle::Backoff));
-    assert_eq!(config.limits.pending_rsts, 4096);
+    assert_eq!(config.limits.remembered_answers, 4096);
     let limits = &config.limits;
     let syns = (limits.syn_per_prefix_per_second, limits.syn_per_service_per_second);
     assert_eq!(syns, (5000, 200_000));

@@ -10,7 +10,7 @@ fn relays_with_ipv6_are_read_whole() {
     let [old, web, _, raw, _] = &config.relays[..] else { panic!() };
     assert_eq!((old.mss, web.mss, raw.mss), (1460, 1400, 1440));
     assert_eq!(web.vip, "203.0.113.10:443".parse().unwrap());
-    assert_eq!(web.targets[0].address, "[2001:db8:5::1]:8443".parse().unwrap());
+    assert_eq!(web.targets.entries[0].address, "[2001:db8:5::1]:8443".parse().unwrap());
     let len = PrefixLen::new(64).unwrap();
     assert_eq!(web.egress, EgressConfig::Prefix(Prefix { first: ip6("2001:db8:64::"), len }));
     assert_eq!(raw.egress, EgressConfig::Transparent);

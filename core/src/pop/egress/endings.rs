@@ -74,6 +74,20 @@ impl<O> Egress<'_, O> {
         self.note(Note::Withheld(kind));
     }
 
+    /// A copy of `frame`; `None` when there is no buffer for it.
+    pub fn copy<F: Frame>(&mut self, frame: &F) -> Option<F>
+    where
+        O: Output<F>,
+    {
+        let mut copy = self.out.allocate()?;
+        let bytes = frame.bytes();
+        if !copy.append(bytes.len()) {
+            return None;
+        }
+        copy.bytes_mut().copy_from_slice(bytes);
+        Some(copy)
+    }
+
     /// The next hop to `dst`. Sends a query for its hardware address where one is due.
     #[inline(always)]
     pub(super) fn next_hop<F: Frame>(

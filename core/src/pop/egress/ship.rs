@@ -26,8 +26,17 @@ pub(in crate::pop) struct Transmit<R> {
     pub towards: Towards,
     /// The address that it goes to.
     pub destination: IpAddr,
+    /// Whether it is one more copy of a frame: its sender is told of the first one alone.
+    pub is_copy: bool,
     /// What it becomes.
     pub rewrite: R,
+}
+
+impl<R> Transmit<R> {
+    /// The same for one more copy of the frame.
+    pub fn as_copy(self) -> Self {
+        Transmit { is_copy: true, ..self }
+    }
 }
 
 /// How a datagram is rewritten, as data: first planned, then applied.
@@ -82,10 +91,10 @@ pub(in crate::pop) fn ship<F: Frame, O: Output<F>, R: Transform>(
     mut frame: F,
     transmit: &Transmit<R>,
 ) -> bool {
-    let Transmit { service, slot, towards, destination, rewrite } = transmit;
+    let Transmit { service, slot, towards, destination, is_copy, rewrite } = transmit;
     let of = Some(*service);
     if packet.segment.ip.hops() <= 1 {
-        if R::IS_ICMP_ERROR {
+        if R::IS_ICMP_ERROR || *is_copy {
             egress.drop(of, DropReason::TtlExceeded, frame);
         } else {
             errors::time_exceeded(egress, limits, packet, of, frame);
@@ -119,6 +128,10 @@ pub(in crate::pop) fn ship<F: Frame, O: Output<F>, R: Transform>(
         if fragment_id.is_none() {
             // Of what came in, the length that would just fit.
             let fits = (mtu + packet.segment.ip.total_len()).saturating_sub(total_len);
+            if *is_copy {
+                egress.drop(of, DropReason::TooBig, frame);
+                return false;
+            }
             errors::too_big(egress, limits, packet, of, frame, fits);
             return false;
         }
@@ -148,6 +161,7 @@ pub(in crate::pop) fn ship<F: Frame, O: Output<F>, R: Transform>(
     }
     let counters = egress.counters.service(*slot);
     let traffic = match towards {
+        _ if *is_copy => &counters.copies,
         Towards::Targets => &counters.up,
         Towards::Clients => &counters.down,
     };

@@ -11,6 +11,7 @@ use super::super::egress::ship::{Transform, Transmit, ship};
 use super::super::limits::Limits;
 use super::super::output::{Note, Output};
 use super::super::packet::Packet;
+use super::refusals::place;
 use crate::frame::Frame;
 use crate::net::{Endpoint, Family, IpEndpoint, IpEndpoints, ServiceIndex, Towards};
 use crate::relay::Relay;
@@ -18,8 +19,9 @@ use crate::relay::icmp::{ErrorRewrite, Quote, Seen, raised_mtu};
 use crate::relay::mapping::{EgressSide, Mapping, Tag};
 use crate::relay::rewrite::options::{INSERTED_LEN, OptionsRule, TimestampsOption};
 use crate::relay::rewrite::{IpRewrite, Timestamps};
+use crate::relay::targets::{Candidates, Chosen, TargetIndex};
 use crate::snapshot::{Destination, Snapshot, Tabled};
-use crate::verdict::DropReason;
+use crate::verdict::{AbsorbKind, DropReason};
 
 /// An ICMP error in hand.
 pub(in crate::pop) struct QuotingError<'a> {
@@ -27,6 +29,8 @@ pub(in crate::pop) struct QuotingError<'a> {
     pub quote: Quote,
     /// The MTU that it announces.
     pub mtu: Option<u32>,
+    /// Whether it says that the segment's destination cannot be reached.
+    pub is_unreachable: bool,
     /// What its destination means.
     pub to: Destination,
 }
@@ -74,17 +78,83 @@ pub(in crate::pop) fn relay_error<F: Frame, O: Output<F>>(
     service: ServiceIndex,
     relay: &Relay,
 ) {
-    let (towards, found) = match error.to {
-        Destination::Vip => (Towards::Targets, about_inward::<F, O>(egress, error, relay)),
-        _ => (Towards::Clients, about_outward::<F, O>(egress, error, relay)),
+    match error.to {
+        Destination::Vip => to_targets(egress, limits, error, frame, service, relay),
+        _ => to_client(egress, limits, error, frame, service, relay),
+    }
+}
+
+fn to_client<F: Frame, O: Output<F>>(
+    egress: &mut Egress<'_, O>,
+    limits: &mut Limits<'_>,
+    error: &QuotingError<'_>,
+    frame: F,
+    service: ServiceIndex,
+    relay: &Relay,
+) {
+    let (mapping, chosen, to) = match about_outward::<F, O>(egress, error, relay) {
+        Ok(found) => found,
+        Err(reason) => return egress.drop(Some(service), reason, frame),
     };
-    let (mapping, to) = match found {
+    let quote = &error.quote;
+    if error.is_unreachable && chosen.candidates.len() > 1 && !quote.is_syn() {
+        // Of one of several targets, this says as little as a RST.
+        if let Some(ack) = quote.ack() {
+            let (now, place) = (egress.arrival.now, place(relay, mapping.egress));
+            egress.arrival.soft.memo.remember_unreachable(now, place, mapping.target, ack);
+        }
+        return egress.absorb(AbsorbKind::Unreachable, frame);
+    }
+    let destination = to.destination();
+    let rewrite = QuoteRewrite { to, quote, client: mapping.client.ip() };
+    let (slot, towards) = (relay.slot, Towards::Clients);
+    let transmit = Transmit { service, slot, towards, destination, is_copy: false, rewrite };
+    ship(egress, limits, error.packet, frame, &transmit);
+}
+
+/// Which of several targets sent the segment is not known: each is told.
+fn to_targets<F: Frame, O: Output<F>>(
+    egress: &mut Egress<'_, O>,
+    limits: &mut Limits<'_>,
+    error: &QuotingError<'_>,
+    frame: F,
+    service: ServiceIndex,
+    relay: &Relay,
+) {
+    let targets = match candidates_of(egress, error, relay) {
+        Ok(targets) => targets,
+        Err(reason) => return egress.drop(Some(service), reason, frame),
+    };
+    let first = targets.first();
+    for target in targets.iter().filter(|target| Some(*target) != first) {
+        match egress.copy(&frame) {
+            Some(copy) => to_target(egress, limits, error, copy, service, relay, (target, true)),
+            None => egress.count_drop::<F>(Some(service), DropReason::NoBuffer),
+        }
+    }
+    match first {
+        Some(target) => to_target(egress, limits, error, frame, service, relay, (target, false)),
+        None => egress.drop(Some(service), DropReason::NoTarget, frame),
+    }
+}
+
+fn to_target<F: Frame, O: Output<F>>(
+    egress: &mut Egress<'_, O>,
+    limits: &mut Limits<'_>,
+    error: &QuotingError<'_>,
+    frame: F,
+    service: ServiceIndex,
+    relay: &Relay,
+    (target, is_copy): (TargetIndex, bool),
+) {
+    let (mapping, to) = match about_inward::<F, O>(egress, error, relay, target) {
         Ok(found) => found,
         Err(reason) => return egress.drop(Some(service), reason, frame),
     };
     let destination = to.destination();
     let rewrite = QuoteRewrite { to, quote: &error.quote, client: mapping.client.ip() };
-    let transmit = Transmit { service, slot: relay.slot, towards, destination, rewrite };
+    let (slot, towards) = (relay.slot, Towards::Targets);
+    let transmit = Transmit { service, slot, towards, destination, is_copy, rewrite };
     ship(egress, limits, error.packet, frame, &transmit);
 }
 
@@ -93,7 +163,7 @@ fn about_outward<F: Frame, O: Output<F>>(
     egress: &mut Egress<'_, O>,
     error: &QuotingError<'_>,
     relay: &Relay,
-) -> Result<(Mapping, ErrorRewrite), DropReason> {
+) -> Result<(Mapping, Chosen, ErrorRewrite), DropReason> {
     let QuotingError { quote, mtu, .. } = error;
     let (arrival, target) = (egress.arrival, quote.dst());
     if !arrival.takes_targets() {
@@ -110,7 +180,9 @@ fn about_outward<F: Frame, O: Output<F>>(
         return Err(error.stray(DropReason::BadTag));
     }
     egress.note::<F>(Note::Mapped(relay.mode.name(), mapping));
-    if relay.targets.target(&client) != Some(target) {
+    let chosen = relay.targets.choose(&client, arrival.unix);
+    let index = relay.targets.index_of(&target);
+    if !index.is_some_and(|index| chosen.candidates.has(index) || chosen.new == Some(index)) {
         return Err(error.stray(DropReason::IcmpQuote));
     }
     // A segment that echoes nothing may be one into which the POP inserted its timestamps.
@@ -124,7 +196,24 @@ fn about_outward<F: Frame, O: Output<F>>(
         mtu.saturating_sub(less)
     });
     let quote = quoted(client, relay.vip, timestamps)?;
-    Ok((mapping, ErrorRewrite { quote, mtu }))
+    Ok((mapping, chosen, ErrorRewrite { quote, mtu }))
+}
+
+/// The targets that may have sent the segment to the client that the error quotes.
+fn candidates_of<O>(
+    egress: &Egress<'_, O>,
+    error: &QuotingError<'_>,
+    relay: &Relay,
+) -> Result<Candidates, DropReason> {
+    let (arrival, client) = (egress.arrival, error.quote.dst());
+    if !arrival.takes_clients() {
+        return Err(DropReason::WrongSide);
+    }
+    if !arrival.snapshot.is_client(&client) {
+        return Err(DropReason::IcmpQuote);
+    }
+    let chosen = relay.targets.choose(&client, arrival.unix);
+    Ok(chosen.candidates.and(chosen.new.map(Candidates::only).unwrap_or_default()))
 }
 
 /// About a segment on its way to a client: for the target.
@@ -132,16 +221,13 @@ fn about_inward<F: Frame, O: Output<F>>(
     egress: &mut Egress<'_, O>,
     error: &QuotingError<'_>,
     relay: &Relay,
+    target: TargetIndex,
 ) -> Result<(Mapping, ErrorRewrite), DropReason> {
     let QuotingError { quote, mtu, .. } = error;
-    let (arrival, client) = (egress.arrival, quote.dst());
-    if !arrival.takes_clients() {
-        return Err(DropReason::WrongSide);
-    }
-    if !arrival.snapshot.is_client(&client) {
-        return Err(DropReason::IcmpQuote);
-    }
-    let mapping = relay.outward(client).map_err(|_| DropReason::IcmpQuote)?;
+    let client = quote.dst();
+    let side = relay.egress_of(client).map_err(|_| DropReason::IcmpQuote)?;
+    let target = *relay.targets.at(target).ok_or(DropReason::IcmpQuote)?;
+    let mapping = Mapping::new(client, side, target);
     egress.note::<F>(Note::Mapped(relay.mode.name(), mapping));
     let timestamps = match (mapping.tag, quote.seen()) {
         (Some(tag), Seen::Timestamps(at)) => Timestamps::SetEcho(at, tag.timestamp()),

@@ -1,5 +1,7 @@
 //! Segments of relays, and ICMP errors about them.
 
+pub(super) mod ask;
 pub(super) mod icmp;
+pub(super) mod owners;
 pub(super) mod refusals;
 pub(super) mod segment;

@@ -1,5 +1,5 @@
-//! Refusals: segments of targets without timestamps, which no mapping can attribute, and the
-//! clients that they are for. The memo says for whom a RST is, here and from other POPs.
+//! Refusals: RSTs of targets without timestamps, which no mapping can attribute, and the clients
+//! that they are for. The memo says for whom a RST is, here and from other POPs.
 
 use super::super::egress::answer::{Answer, answer, answer_beside};
 use super::super::egress::ship::ship;
@@ -9,14 +9,14 @@ use super::super::output::{Note, Output};
 use super::super::packet::Packet;
 use super::segment;
 use crate::frame::Frame;
-use crate::net::{Endpoint, IpEndpoint, ServiceIndex, ServiceSlot};
+use crate::net::{IpEndpoint, ServiceIndex};
 use crate::relay::Relay;
-use crate::relay::hints::Hint;
-use crate::relay::mapping::{EgressSide, Mapping};
-use crate::relay::memo::{Place, Rst, Segment, Syn};
-use crate::snapshot::Snapshot;
+use crate::relay::hints::{Hint, Shows};
+use crate::relay::mapping::{EgressSide, Mapping, Tag};
+use crate::relay::memo::{Place, Rst};
+use crate::snapshot::{Snapshot, Tabled};
 use crate::verdict::{AbsorbKind, DropReason, ReplyKind};
-use crate::wire::tcp;
+use crate::wire::tcp::{self, Tcp};
 
 /// A target's segment without timestamps has no tag. A RST that answers the last SYN of its egress
 /// endpoint goes to the client; another one waits for the segment that it answers, here and at
@@ -33,8 +33,8 @@ pub(in crate::pop) fn untagged<F: Frame, O: Output<F>>(
     let tcp = packet.segment.tcp;
     if tcp.has(tcp::RST)
         && let Some((index, relay)) = packet.relay(egress.arrival.snapshot)
-        && let Some(refusal) = Refusal::of(packet, relay)
     {
+        let refusal = Refusal::of(packet, relay);
         return match refusal.client(egress, relay) {
             Some(client) => tell(egress, limits, packet, frame, (index, relay), &client),
             None => wait(egress, limits, frame, relay, &refusal),
@@ -51,34 +51,52 @@ pub(in crate::pop) fn untagged<F: Frame, O: Output<F>>(
     answer_beside(egress, packet, frame, &Answer::rst(tcp.ack, None), kind);
 }
 
-/// A target's RST without timestamps.
-struct Refusal {
+/// A target's RST that a socket need not have sent.
+pub(in crate::pop) struct Refusal {
     place: Place,
-    egress: Endpoint,
-    target: Endpoint,
+    target: IpEndpoint,
     rst: Rst,
 }
 
 impl Refusal {
-    /// The one in `packet`; `None` for IPv6, which has no tags.
-    fn of(packet: &Packet, relay: &Relay) -> Option<Self> {
-        let tcp = packet.segment.tcp;
-        let rst = match tcp.has(tcp::ACK) {
-            true => Rst::Acknowledging { seq: tcp.seq, ack: tcp.ack },
-            false => Rst::Bare { seq: tcp.seq },
-        };
-        let (IpEndpoint::V4(egress), IpEndpoint::V4(target)) = (packet.dst(), packet.src()) else {
-            return None;
-        };
-        Some(Refusal { place: place(relay.slot, egress), egress, target, rst })
+    /// The one in `packet`.
+    pub fn of(packet: &Packet, relay: &Relay) -> Self {
+        let rst = rst_of(&packet.segment.tcp);
+        Refusal { place: place(relay, packet.dst()), target: packet.src(), rst }
     }
 
-    /// The client whose SYN it answers, if the SYN went to this target.
-    fn client<O>(&self, egress: &Egress<'_, O>, relay: &Relay) -> Option<IpEndpoint> {
+    /// The client that it is for, if the memo knows: its SYN is the last one of the endpoint and
+    /// went to this target, or the target owned its connection, or it is the answer to the last
+    /// question about it.
+    pub fn client<O>(&self, egress: &Egress<'_, O>, relay: &Relay) -> Option<IpEndpoint> {
+        let Refusal { place, target, rst } = *self;
         let arrival = &egress.arrival;
-        let client = arrival.soft.memo.refused(arrival.now, self.place, self.rst)?.into();
-        let is_its_target = relay.targets.target(&client) == Some(self.target.into());
-        (is_its_target && arrival.snapshot.is_client(&client)).then_some(client)
+        let memo = &arrival.soft.memo;
+        let egress_side = |tag| EgressSide { egress: place.egress, tag };
+        let (client, is_by_syn) = match memo.refused(arrival.now, place, rst) {
+            Some(client) if relay.mode.is_tagged() => (client.into(), true),
+            Some(_) => (relay.inward(egress_side(None), target).ok()?.client, true),
+            None => {
+                let tag = memo.told(arrival.now, place, target, rst)?;
+                let tag = relay.mode.is_tagged().then_some(Tag(tag));
+                (relay.inward(egress_side(tag), target).ok()?.client, false)
+            }
+        };
+        let is_its_target = || {
+            let chosen = relay.targets.choose(&client, arrival.unix);
+            let index = relay.targets.index_of(&target);
+            index.is_some_and(|index| chosen.candidates.has(index) || chosen.new == Some(index))
+        };
+        let is_for_it = !is_by_syn || is_its_target();
+        (is_for_it && arrival.snapshot.is_client(&client)).then_some(client)
+    }
+}
+
+/// The RST with this header.
+fn rst_of(tcp: &Tcp) -> Rst {
+    match tcp.has(tcp::ACK) {
+        true => Rst::Acknowledging { seq: tcp.seq, ack: tcp.ack },
+        false => Rst::Bare { seq: tcp.seq },
     }
 }
 
@@ -102,42 +120,57 @@ fn tell<F: Frame, O: Output<F>>(
 }
 
 /// A RST waits for the segment that it answers, and other POPs are told of it.
-fn wait<F: Frame, O: Output<F>>(
+pub(in crate::pop) fn wait<F: Frame, O: Output<F>>(
     egress: &mut Egress<'_, O>,
     limits: &mut Limits<'_>,
     frame: F,
     relay: &Relay,
     refusal: &Refusal,
 ) {
-    let Refusal { place, egress: endpoint, target, rst } = *refusal;
+    let Refusal { place, target, rst } = *refusal;
     let arrival = egress.arrival;
-    let is_news = arrival.soft.memo.remember_rst(arrival.now, place, target, rst);
-    if is_news
-        && arrival.snapshot.config.hints.is_some()
-        && let IpEndpoint::V4(vip) = relay.vip
-    {
-        let hint = Hint { vip, egress: endpoint, target, rst };
-        let hints = &egress.counters.hints;
-        match limits.admit_hint() && egress.out.hint(hint) {
-            true => hints.sent.add(1),
-            false => hints.withheld.add(1),
-        }
+    if arrival.soft.memo.remember_rst(arrival.now, place, target, rst) {
+        let (vip, egress_side) = (relay.vip, place.egress);
+        let shows = Shows::Refusal(rst);
+        send_hint::<F, O>(egress, limits, Hint { vip, egress: egress_side, target, shows });
     }
     egress.absorb(AbsorbKind::PendingRst, frame);
 }
 
-/// Another POP's hint, as if the RST that it tells of had arrived here.
+/// Tells other POPs, if there are any.
+pub(super) fn send_hint<F: Frame, O: Output<F>>(
+    egress: &mut Egress<'_, O>,
+    limits: &mut Limits<'_>,
+    hint: Hint,
+) {
+    if egress.arrival.snapshot.config.hints.is_none() {
+        return;
+    }
+    let hints = &egress.counters.hints;
+    match limits.admit_hint() && egress.out.hint(hint) {
+        true => hints.sent.add(1),
+        false => hints.withheld.add(1),
+    }
+}
+
+/// Another POP's hint, as if what it tells of had arrived here.
 pub(in crate::pop) fn hinted<F: Frame, O: Output<F>>(
     egress: &mut Egress<'_, O>,
     limits: &mut Limits<'_>,
     relay: &Relay,
     hint: &Hint,
 ) {
-    let Hint { egress: endpoint, target, rst, .. } = *hint;
-    let refusal = Refusal { place: place(relay.slot, endpoint), egress: endpoint, target, rst };
-    let arrival = egress.arrival;
+    let (place, target, arrival) = (place(relay, hint.egress), hint.target, egress.arrival);
+    let rst = match hint.shows {
+        Shows::Refusal(rst) => rst,
+        Shows::Owner { tag, end } => {
+            arrival.soft.memo.remember_owner(arrival.now, place, target, (tag, end));
+            return;
+        }
+    };
+    let refusal = Refusal { place, target, rst };
     let Some(client) = refusal.client(egress, relay) else {
-        arrival.soft.memo.remember_rst(arrival.now, refusal.place, target, rst);
+        arrival.soft.memo.remember_rst(arrival.now, place, target, rst);
         return;
     };
     let (seq, ack) = rst.numbers();
@@ -147,58 +180,23 @@ pub(in crate::pop) fn hinted<F: Frame, O: Output<F>>(
 
 /// The relay that `hint` is about, where this POP has it.
 pub(in crate::pop) fn hinted_relay<'a>(snapshot: &'a Snapshot, hint: &Hint) -> Option<&'a Relay> {
-    let relay = snapshot.relay(snapshot.service_at(hint.vip.ip, hint.vip.port)?)?;
-    let is_its_egress = relay.mode.is_tagged()
-        && relay.egress.is_some_and(|net| net.contains(IpEndpoint::V4(hint.egress).ip()));
-    let is_its_target = relay.targets.all().contains(&hint.target.into());
+    let relay = match hint.vip {
+        IpEndpoint::V4(vip) => relay_at(snapshot, vip.ip, vip.port),
+        IpEndpoint::V6(vip) => relay_at(snapshot, vip.ip, vip.port),
+    }?;
+    let is_its_egress = match relay.egress {
+        Some(net) => net.contains(hint.egress.ip()),
+        None => {
+            snapshot.is_client(&hint.egress)
+                && hint.egress.ip().is_ipv4() == relay.vip.ip().is_ipv4()
+        }
+    };
+    let is_its_target = relay.targets.index_of(&hint.target).is_some();
     (is_its_egress && is_its_target).then_some(relay)
 }
 
-/// What a client's segment means to the memo: a target's RST that it should be answered with. A SYN
-/// is remembered, and RSTs to connections before it are forgotten. A damaged segment is not
-/// answered, and the RST goes on waiting: the segment's numbers cannot be believed.
-#[inline(never)]
-pub(in crate::pop) fn look<F: Frame, O>(
-    egress: &Egress<'_, O>,
-    limits: &mut Limits<'_>,
-    packet: &Packet,
-    frame: &F,
-    relay: &Relay,
-    (side, target): (&EgressSide, &IpEndpoint),
-) -> Option<Rst> {
-    let tcp = packet.segment.tcp;
-    let (IpEndpoint::V4(at), IpEndpoint::V4(target), Some(_)) = (side.egress, *target, side.tag)
-    else {
-        return None;
-    };
-    if tcp.has(tcp::RST) {
-        return None;
-    }
-    let (arrival, place) = (&egress.arrival, place(relay.slot, at));
-    let memo = &arrival.soft.memo;
-    let end = tcp.end(packet.segment.ip.payload_len());
-    let ack = tcp.has(tcp::ACK).then_some(tcp.ack);
-    if !memo.has_no_rsts() {
-        let segment = Segment { ack, end, target };
-        if let Some(rst) = memo.take_rst(arrival.now, place, segment) {
-            if packet.tcp_checksum_holds(frame) {
-                return Some(rst);
-            }
-            memo.remember_rst(arrival.now, place, target, rst);
-        }
-    }
-    if tcp.has(tcp::SYN)
-        && let IpEndpoint::V4(client) = packet.src()
-    {
-        memo.forget_rsts(arrival.now, place);
-        if limits.admit_remembered_syn(packet.src().ip()) {
-            memo.remember_syn(arrival.now, place, Syn { client, end });
-        } else {
-            // What is remembered is the last SYN or none.
-            memo.forget_syn(arrival.now, place);
-        }
-    }
-    None
+fn relay_at<A: Tabled>(snapshot: &Snapshot, ip: A, port: u16) -> Option<&Relay> {
+    snapshot.relay(snapshot.service_at(ip, port)?)
 }
 
 /// A client's segment is answered with the RST that its target sent without timestamps.
@@ -212,6 +210,7 @@ pub(in crate::pop) fn answer_with_rst<F: Frame, O: Output<F>>(
     answer(egress, packet, frame, &Answer::rst(seq, ack), ReplyKind::PendingRst);
 }
 
-fn place(slot: ServiceSlot, at: Endpoint) -> Place {
-    Place { service: slot.0, address: at.ip, port: at.port }
+/// Where the memo keeps what is known of an egress endpoint of `relay`.
+pub(super) fn place(relay: &Relay, egress: IpEndpoint) -> Place {
+    Place { service: relay.slot.0, egress }
 }

@@ -11,6 +11,7 @@ use crate::relay::Relay;
 use crate::relay::mapping::{EgressSide, Tag};
 use crate::relay::rewrite::options::{self, INSERTED_LEN, MssRule, OptionsRule, TimestampsOption};
 use crate::relay::rewrite::{self, DatagramIds, IpRewrite, Plan, Timestamps, families};
+use crate::relay::targets::TargetIndex;
 use crate::verdict::DropReason;
 use crate::wire::{Datagram, ipv4, tcp};
 
@@ -37,8 +38,9 @@ pub(in crate::pop) fn outward<'a>(
     index: ServiceIndex,
     relay: &'a Relay,
     side: &EgressSide,
-    target: &IpEndpoint,
+    target: TargetIndex,
 ) -> Result<Transmit<SegmentRewrite<'a>>, DropReason> {
+    let target = relay.targets.at(target).ok_or(DropReason::NoTarget)?;
     let timestamps = match (side.tag, packet.options.timestamps) {
         (None, _) => Timestamps::Keep,
         (Some(tag), Some(at)) => Timestamps::SetValue(at, tag.timestamp()),
@@ -95,7 +97,7 @@ fn transmit(
     to: IpRewrite,
 ) -> Transmit<SegmentRewrite<'_>> {
     let rewrite = SegmentRewrite { to, towards, ids: relay.ids.as_ref() };
-    Transmit { service, slot: relay.slot, towards, destination, rewrite }
+    Transmit { service, slot: relay.slot, towards, destination, is_copy: false, rewrite }
 }
 
 /// What happens to the options other than timestamps: those of a SYN by its rule, whose MSS is

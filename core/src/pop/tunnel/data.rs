@@ -57,6 +57,7 @@ pub(in crate::pop) fn data<F: Frame, O: Output<F>>(
         slot: tunnel.slot,
         towards: Towards::Clients,
         destination: down.dst.ip(),
+        is_copy: false,
         rewrite: DataRewrite { body_at: payload_at + down.body_at, down: &down },
     };
     ship(egress, limits, packet, frame, &transmit);

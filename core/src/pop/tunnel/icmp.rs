@@ -90,7 +90,8 @@ fn report_error<F: Frame, O: Output<F>>(
     let destination = sent.src.ip();
     let (slot, towards) = (tunnel.slot, Towards::Clients);
     let rewrite = Report { error, sent };
-    ship(egress, limits, packet, frame, &Transmit { service, slot, towards, destination, rewrite });
+    let transmit = Transmit { service, slot, towards, destination, is_copy: false, rewrite };
+    ship(egress, limits, packet, frame, &transmit);
 }
 
 /// The error that takes the place of the one that came in.

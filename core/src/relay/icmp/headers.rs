@@ -46,6 +46,11 @@ impl Headers {
         self.bytes().get(self.ip_len + tcp::field::FLAGS).is_some_and(|set| set & flags != 0)
     }
 
+    /// The TCP header.
+    pub fn segment(&self) -> Option<&[u8]> {
+        self.bytes().get(self.ip_len..)
+    }
+
     pub fn options(&self) -> &[u8] {
         self.bytes().get(self.ip_len + tcp::HEADER_LEN..).unwrap_or_default()
     }

@@ -3,11 +3,12 @@
 use super::headers::Headers;
 use crate::net::{Endpoint, Family, IpEndpoint};
 use crate::relay::rewrite::options::{self, TimestampsAt};
+use crate::seq::SeqNum;
 use crate::verdict::DropReason;
-use crate::wire::get_u16;
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::ipv6::{self, Ipv6};
 use crate::wire::tcp::{self, Tcp};
+use crate::wire::{get_u16, get_u32};
 
 /// Bytes of the quoted TCP header without which an error can not be mapped: ports and number.
 const QUOTED_TCP_MIN: usize = 8;
@@ -61,7 +62,18 @@ impl Quote {
     pub fn is_syn(&self) -> bool {
         match self {
             Quote::V4(quote) => quote.headers.has(tcp::SYN),
-            Quote::V6(_) => false,
+            Quote::V6(quote) => quote.is_syn,
+        }
+    }
+
+    /// The acknowledgment number of the segment, where the quote shows that it has one.
+    pub fn ack(&self) -> Option<SeqNum> {
+        match self {
+            Quote::V4(quote) => {
+                let segment = quote.headers.segment();
+                segment.filter(|_| quote.tcp_seen >= tcp::HEADER_LEN).and_then(shown_ack)
+            }
+            Quote::V6(quote) => quote.ack,
         }
     }
 
@@ -160,6 +172,9 @@ pub struct Quote6 {
     pub src_port: u16,
     /// Quoted destination port.
     pub dst_port: u16,
+    // What is shown of the number and the flags.
+    ack: Option<SeqNum>,
+    is_syn: bool,
 }
 
 impl Quote6 {
@@ -173,8 +188,17 @@ impl Quote6 {
             return Err(DropReason::IcmpQuote);
         }
         let (segment, (src_port, dst_port)) = quoted_segment(bytes, upper.at, ip.total_len())?;
-        Ok(Quote6 { ip, at: upper.at, tcp_seen: segment.len(), src_port, dst_port })
+        let flags = segment.get(tcp::field::FLAGS).copied().unwrap_or_default();
+        let (at, tcp_seen) = (upper.at, segment.len());
+        let (ack, is_syn) = (shown_ack(segment), flags & tcp::SYN != 0);
+        Ok(Quote6 { ip, at, tcp_seen, src_port, dst_port, ack, is_syn })
     }
+}
+
+/// The acknowledgment number of a segment, if it shows one.
+fn shown_ack(segment: &[u8]) -> Option<SeqNum> {
+    let flags = segment.get(tcp::field::FLAGS)?;
+    (flags & tcp::ACK != 0).then(|| SeqNum(get_u32(segment, tcp::field::ACK)))
 }
 
 /// What `bytes`, a quote of a datagram of `total_len` bytes, hold of the TCP segment at `at`, and

@@ -1,27 +1,38 @@
-//! The endpoint memo: what a POP remembers of egress endpoints, to tell clients of refusals.
+//! The endpoint memo: what a POP remembers of egress endpoints, to send clients' segments to no
+//! more targets than need be, and to tell clients of refusals.
 //!
-//! RSTs of targets that have no socket carry no timestamps, and so no tag to map them by. Two
-//! tables, under the service and the egress address and port, say for whom a RST is:
+//! A target without a socket for a segment answers with a RST. Such RSTs have no timestamps, and so
+//! no tag to map them by. Two tables, under a keyed hash of service, egress endpoint and target,
+//! say for whom a RST is and where a segment need not go:
 //!
 //! - the last SYN that was sent from the endpoint: a RST with ACK that acknowledges it goes to its
 //!   client at once;
-//! - RSTs that no SYN explains. The next segment of a client that maps there is answered with the
-//!   RST, if it answers that very segment (RFC 9293, section 3.10.7.1): a RST with ACK must
-//!   acknowledge the segment's end, and a RST must have the segment's acknowledgment number, if the
-//!   segment has one, as its own number. A RST without ACK answers no segment without ACK. So what
-//!   refused a SYN does not answer the ACK of a handshake, which has the same end.
+//! - what is known of a target: that it refused a segment, that it owns the connection at the
+//!   endpoint, or that it was asked after all others ([`Known`]). Beside it, a refused SYN.
 //!
-//! Both are bounded, shared by a POP's workers, and lost without harm: then a client is told later,
-//! or times out.
+//! A refusal *answers* a segment under the conditions of RFC 9293, section 3.10.7.1: a RST with ACK
+//! must acknowledge the segment's end, and a RST must have the segment's acknowledgment number, if
+//! the segment has one, as its own number. A RST without ACK answers no segment without ACK. So what
+//! refused a SYN does not answer the ACK of a handshake, which has the same end.
+//!
+//! Both tables are bounded, shared by a POP's workers, and lost without harm: then a segment goes to
+//! more targets, and a client is told later, or times out.
 
 mod atomic;
+mod known;
+mod place;
 mod slots;
+
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use slots::{Slots, WAYS};
 
-use crate::net::Endpoint;
+use crate::net::{Endpoint, IpEndpoint};
 use crate::seq::SeqNum;
 use crate::time::Instant;
+
+pub use known::{Known, NEAR, Rst, Segment};
+pub use place::{MemoKey, Place};
 
 /// How long the memo remembers, in milliseconds: longer than the 75 s between two keepalive probes
 /// of most hosts.
@@ -30,16 +41,8 @@ pub const LIFETIME_MS: u64 = 120_000;
 /// For how long the same RST again is no news to other POPs, in milliseconds.
 pub const REPEAT_MS: u64 = 100;
 
-/// An egress endpoint of a service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// The number of the service, below 2^14.
-    pub service: u16,
-    /// Egress address.
-    pub address: u32,
-    /// Egress port.
-    pub port: u16,
-}
+/// For how long the owner of an endpoint is no news to other POPs, in milliseconds.
+pub const OWNER_REPEAT_MS: u64 = 10_000;
 
 /// A client's SYN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,66 +53,32 @@ pub struct Syn {
     pub end: SeqNum,
 }
 
-/// A target's RST.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rst {
-    /// RST without ACK: answers a segment that acknowledged `seq`.
-    Bare {
-        /// Its sequence number.
-        seq: SeqNum,
-    },
-    /// RST with ACK: answers a segment that ended at `ack`.
-    Acknowledging {
-        /// Its sequence number.
-        seq: SeqNum,
-        /// Its acknowledgment number.
-        ack: SeqNum,
-    },
-}
-
-impl Rst {
-    /// Its sequence number, and its acknowledgment number, if it has one.
-    pub fn numbers(self) -> (SeqNum, Option<SeqNum>) {
-        match self {
-            Rst::Bare { seq } => (seq, None),
-            Rst::Acknowledging { seq, ack } => (seq, Some(ack)),
-        }
-    }
-}
-
-/// What a client's segment must say to be answered.
-#[derive(Clone, Copy, Debug)]
-pub struct Segment {
-    /// Its acknowledgment number, when it has ACK.
-    pub ack: Option<SeqNum>,
-    /// The number after its last byte or mark.
-    pub end: SeqNum,
-    /// The target that it goes to.
-    pub target: Endpoint,
-}
-
 /// The memo.
 #[derive(Debug)]
 pub struct EndpointMemo {
+    key: MemoKey,
     syns: Slots,
-    rsts: Slots,
+    targets: Slots,
+    /// When a target was last asked after all others, in milliseconds and one more; 0 for never.
+    asked: AtomicU64,
 }
 
 impl EndpointMemo {
-    /// A memo of so many SYNs and so many RSTs, at least 4 of each.
-    pub fn new(syns: usize, rsts: usize) -> Self {
-        EndpointMemo { syns: Slots::new(syns.max(WAYS)), rsts: Slots::new(rsts.max(WAYS)) }
+    /// A memo of so many SYNs and so much about targets, at least 4 of each.
+    pub fn new(key: MemoKey, syns: usize, targets: usize) -> Self {
+        let (syns, targets) = (Slots::new(syns.max(WAYS)), Slots::new(targets.max(WAYS)));
+        EndpointMemo { key, syns, targets, asked: AtomicU64::new(0) }
     }
 
     /// Remembers the SYN that is sent from `place`, in place of one before it.
     pub fn remember_syn(&self, now: Instant, place: Place, syn: Syn) {
         let Syn { client, end } = syn;
-        self.syns.keep(key(place, SYN), [number(client), end.0.into()], over(now));
+        self.syns.keep(self.key.of(place, None, 0), [number(client), end.0.into()], over(now));
     }
 
     /// Forgets the SYN that was sent from `place`: it is no longer the last.
     pub fn forget_syn(&self, now: Instant, place: Place) {
-        self.syns.take(key(place, SYN), now.as_millis(), |_| true);
+        self.syns.take(self.key.of(place, None, 0), now.as_millis(), |_| true);
     }
 
     /// The client whose SYN the RST, sent to `place`, answers. It is told once: the SYN is
@@ -117,59 +86,163 @@ impl EndpointMemo {
     pub fn refused(&self, now: Instant, place: Place, rst: Rst) -> Option<Endpoint> {
         let Rst::Acknowledging { ack, .. } = rst else { return None };
         let answers = |[_, end]: [u64; 2]| end == u64::from(ack.0);
-        let [client, _] = self.syns.take(key(place, SYN), now.as_millis(), answers)?;
+        let key = self.key.of(place, None, 0);
+        let [client, _] = self.syns.take(key, now.as_millis(), answers)?;
         Some(endpoint(client))
     }
 
-    /// Remembers a RST of `target`; the oldest of its slots gives way when none is free. False when
-    /// the same one was remembered within [`REPEAT_MS`].
-    pub fn remember_rst(&self, now: Instant, place: Place, target: Endpoint, rst: Rst) -> bool {
-        let (kind, numbers) = match rst {
-            Rst::Bare { seq } => (BARE, u64::from(seq.0) << 32),
+    /// Whether nothing is known of any target.
+    #[inline]
+    pub fn knows_nothing(&self) -> bool {
+        self.targets.is_empty()
+    }
+
+    /// Whether a target was asked after all others, not too long ago.
+    #[inline]
+    pub fn has_asked(&self, now: Instant) -> bool {
+        let asked = self.asked.load(Ordering::Relaxed);
+        asked != 0 && now.as_millis() < asked + LIFETIME_MS
+    }
+
+    /// What is known of `target`, to which `segment` from `place` may have to go: a refusal that is
+    /// near it is from now on near what follows it.
+    pub fn known(
+        &self,
+        now: Instant,
+        place: Place,
+        target: IpEndpoint,
+        segment: &Segment,
+    ) -> Option<Known> {
+        let key = self.key.of(place, Some(target), STATE);
+        let follow = |words| match (Known::decode(words)?, segment.ack?) {
+            (Known::Refused { rst, near, is_exact }, ack) if NEAR.holds(near, ack) => {
+                Some(Known::Refused { rst, near: ack, is_exact }.encode())
+            }
+            _ => None,
+        };
+        self.targets.read(key, now.as_millis(), follow).and_then(Known::decode)
+    }
+
+    /// The RST with ACK of `target` that answers `segment` from `place`.
+    pub fn refused_syn(
+        &self,
+        now: Instant,
+        place: Place,
+        target: IpEndpoint,
+        segment: &Segment,
+    ) -> Option<Rst> {
+        let key = self.key.of(place, Some(target), REFUSED_SYN);
+        let words = self.targets.read(key, now.as_millis(), |_| None)?;
+        Some(decode_acknowledging(words)).filter(|rst| rst.answers(segment))
+    }
+
+    /// Whether `target` was asked after all others at `place`.
+    pub fn is_asked(&self, now: Instant, place: Place, target: IpEndpoint) -> bool {
+        let key = self.key.of(place, Some(target), STATE);
+        let words = self.targets.read(key, now.as_millis(), |_| None);
+        matches!(words.and_then(Known::decode), Some(Known::Asked { .. }))
+    }
+
+    /// Remembers a RST of `target`. False when the same one was remembered within [`REPEAT_MS`].
+    pub fn remember_rst(&self, now: Instant, place: Place, target: IpEndpoint, rst: Rst) -> bool {
+        let (kind, words) = match rst {
+            Rst::Bare { seq } => {
+                (STATE, Known::Refused { rst: seq, near: seq, is_exact: true }.encode())
+            }
             Rst::Acknowledging { seq, ack } => {
-                (ACKNOWLEDGING, u64::from(seq.0) << 32 | u64::from(ack.0))
+                (REFUSED_SYN, [u64::from(seq.0) << 32 | u64::from(ack.0), 0])
             }
         };
-        let (key, words) = (key(place, kind), [numbers, number(target)]);
+        let key = self.key.of(place, Some(target), kind);
         let recent = (over(now) + 1).saturating_sub(REPEAT_MS);
-        let is_news = !self.rsts.holds(key, words, recent);
-        self.rsts.keep(key, words, over(now));
+        let is_news = !self.targets.holds(key, words, recent);
+        self.targets.keep(key, words, over(now));
         is_news
     }
 
-    /// Whether no RST is remembered.
-    #[inline]
-    pub fn has_no_rsts(&self) -> bool {
-        self.rsts.is_empty()
+    /// Remembers that `target` cannot be reached with segments that acknowledge `ack`.
+    pub fn remember_unreachable(
+        &self,
+        now: Instant,
+        place: Place,
+        target: IpEndpoint,
+        ack: SeqNum,
+    ) {
+        let words = Known::Refused { rst: ack, near: ack, is_exact: false }.encode();
+        self.targets.keep(self.key.of(place, Some(target), STATE), words, over(now));
     }
 
-    /// Takes out the RST that answers `segment`, sent from `place`.
-    pub fn take_rst(&self, now: Instant, place: Place, segment: Segment) -> Option<Rst> {
-        [ACKNOWLEDGING, BARE].into_iter().find_map(|kind| {
-            let answers = |[numbers, target]: [u64; 2]| {
-                target == number(segment.target) && answers(decode(kind, numbers), segment)
-            };
-            let [numbers, _] = self.rsts.take(key(place, kind), now.as_millis(), answers)?;
-            Some(decode(kind, numbers))
-        })
+    /// Remembers that `target` owns the connection of the client with `tag` at `place`: it has sent
+    /// up to `end`. True where other POPs may be told: they were not within [`OWNER_REPEAT_MS`].
+    pub fn remember_owner(
+        &self,
+        now: Instant,
+        place: Place,
+        target: IpEndpoint,
+        (tag, end): (u32, SeqNum),
+    ) -> bool {
+        let key = self.key.of(place, Some(target), STATE);
+        // In seconds, and never 0.
+        let (now_s, repeat_s) = (now.as_millis() / 1000 + 1, OWNER_REPEAT_MS / 1000);
+        let before = self.targets.read(key, now.as_millis(), |_| None);
+        let told_s = match before.and_then(Known::decode) {
+            Some(Known::Owner { tag: same, told_s, .. })
+                if same == tag && now_s < u64::from(told_s) + repeat_s =>
+            {
+                told_s
+            }
+            _ => now_s as u32,
+        };
+        self.targets.keep(key, Known::Owner { tag, end, told_s }.encode(), over(now));
+        u64::from(told_s) == now_s
     }
 
-    /// Forgets the RSTs that were sent to `place`: a new connection begins there.
-    pub fn forget_rsts(&self, now: Instant, place: Place) {
-        for kind in [ACKNOWLEDGING, BARE] {
-            self.rsts.take(key(place, kind), now.as_millis(), |_| true);
+    /// Remembers that `target` is asked, after all others, with a segment of the client with `tag`
+    /// that acknowledges `ack`.
+    pub fn remember_asked(
+        &self,
+        now: Instant,
+        place: Place,
+        target: IpEndpoint,
+        (tag, ack): (u32, SeqNum),
+    ) {
+        let key = self.key.of(place, Some(target), STATE);
+        self.targets.keep(key, Known::Asked { tag, ack }.encode(), over(now));
+        self.asked.store(now.as_millis() + 1, Ordering::Relaxed);
+    }
+
+    /// The tag of the client that the RST of `target` at `place` is for: one whose connection the
+    /// target owned up to the RST's number, or whose segment was the last one to be asked about.
+    pub fn told(&self, now: Instant, place: Place, target: IpEndpoint, rst: Rst) -> Option<u32> {
+        let Rst::Bare { seq } = rst else { return None };
+        let is_for = |words| match Known::decode(words) {
+            Some(Known::Asked { tag, ack }) if ack == seq => Some(tag),
+            Some(Known::Owner { tag, end, .. }) if end == seq => Some(tag),
+            _ => None,
+        };
+        let key = self.key.of(place, Some(target), STATE);
+        let answers = |words| is_for(words).is_some();
+        self.targets.take(key, now.as_millis(), answers).and_then(is_for)
+    }
+
+    /// Forgets what is known of `target` at `place`: a new connection begins there, or the client
+    /// was told.
+    pub fn forget(&self, now: Instant, place: Place, target: IpEndpoint) {
+        for kind in [STATE, REFUSED_SYN] {
+            let key = self.key.of(place, Some(target), kind);
+            self.targets.take(key, now.as_millis(), |_| true);
         }
     }
 
-    /// How many SYNs and RSTs are remembered.
+    /// How many SYNs are remembered, and how much is known of targets.
     pub fn len(&self) -> (u32, u32) {
-        (self.syns.used(), self.rsts.used())
+        (self.syns.used(), self.targets.used())
     }
 
     /// Frees slots of what is too old, some thousands in each call.
     pub fn expire(&self, now: Instant) {
         self.syns.expire(now.as_millis());
-        self.rsts.expire(now.as_millis());
+        self.targets.expire(now.as_millis());
     }
 }
 
@@ -177,23 +250,12 @@ fn over(now: Instant) -> u64 {
     now.as_millis() + LIFETIME_MS
 }
 
-fn answers(rst: Rst, segment: Segment) -> bool {
-    match rst {
-        Rst::Acknowledging { seq, ack } => {
-            ack == segment.end && segment.ack.is_none_or(|acked| acked == seq)
-        }
-        Rst::Bare { seq } => segment.ack == Some(seq),
-    }
-}
+/// What is kept of a target at a place: its state, and a refused SYN.
+const STATE: u64 = 0;
+const REFUSED_SYN: u64 = 1;
 
-/// The two kinds of RSTs, and SYNs, which have a table of their own.
-const ACKNOWLEDGING: u64 = 0;
-const BARE: u64 = 1;
-const SYN: u64 = 0;
-
-fn key(place: Place, kind: u64) -> u64 {
-    let service = u64::from(place.service) & 0x3fff;
-    1 << 63 | kind << 62 | service << 48 | u64::from(place.address) << 16 | u64::from(place.port)
+fn decode_acknowledging([numbers, _]: [u64; 2]) -> Rst {
+    Rst::Acknowledging { seq: SeqNum((numbers >> 32) as u32), ack: SeqNum(numbers as u32) }
 }
 
 fn number(at: Endpoint) -> u64 {
@@ -202,14 +264,6 @@ fn number(at: Endpoint) -> u64 {
 
 fn endpoint(number: u64) -> Endpoint {
     Endpoint { ip: (number >> 16) as u32, port: number as u16 }
-}
-
-fn decode(kind: u64, numbers: u64) -> Rst {
-    let seq = SeqNum((numbers >> 32) as u32);
-    match kind {
-        BARE => Rst::Bare { seq },
-        _ => Rst::Acknowledging { seq, ack: SeqNum(numbers as u32) },
-    }
 }
 
 #[cfg(test)]

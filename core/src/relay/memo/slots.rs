@@ -120,6 +120,32 @@ impl Slots {
         None
     }
 
+    /// The words that are kept under `key`, and in their place what `change` makes of them; their
+    /// time does not change. What is too old is thrown away. `None` where there are none, or while
+    /// another worker has them.
+    pub fn read(
+        &self,
+        key: u64,
+        now_ms: u64,
+        change: impl Fn([u64; 2]) -> Option<[u64; 2]>,
+    ) -> Option<[u64; 2]> {
+        for slot in self.ways(key) {
+            if slot.key.load(Ordering::Relaxed) != key || !slot.lock(key) {
+                continue;
+            }
+            let words = slot.words();
+            let is_over = slot.is_over(now_ms);
+            if !is_over && let Some(changed) = change(words) {
+                slot.set_words(changed);
+            }
+            self.unlock(slot, key, is_over);
+            if !is_over {
+                return Some(words);
+            }
+        }
+        None
+    }
+
     /// Frees slots of what is too old: of the next [`SWEEP`] slots, so that a large table does not
     /// hold up the worker that sweeps it.
     pub fn expire(&self, now_ms: u64) {
@@ -141,9 +167,7 @@ impl Slots {
         if !slot.lock(held) {
             return false;
         }
-        for (place, word) in slot.words.iter().zip(words) {
-            place.store(word, Ordering::Relaxed);
-        }
+        slot.set_words(words);
         slot.expires_ms.store(expires_ms, Ordering::Relaxed);
         if held == FREE {
             self.used.fetch_add(1, Ordering::Relaxed);
@@ -178,6 +202,12 @@ impl Slot {
     fn words(&self) -> [u64; 2] {
         let [first, second] = &self.words;
         [first.load(Ordering::Relaxed), second.load(Ordering::Relaxed)]
+    }
+
+    fn set_words(&self, words: [u64; 2]) {
+        for (place, word) in self.words.iter().zip(words) {
+            place.store(word, Ordering::Relaxed);
+        }
     }
 
     fn is_over(&self, now_ms: u64) -> bool {

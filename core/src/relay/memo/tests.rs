@@ -1,15 +1,22 @@
 use super::*;
+use crate::keys::Secret;
 
 const NOW: Instant = Instant::from_millis(1000);
-const TARGET: Endpoint = Endpoint { ip: 0xc633_640a, port: 8443 };
+const TARGET: IpEndpoint = IpEndpoint::V4(Endpoint { ip: 0xc633_640a, port: 8443 });
+const OTHER: IpEndpoint = IpEndpoint::V4(Endpoint { ip: 0xc633_640b, port: 8443 });
 const CLIENT: Endpoint = Endpoint { ip: 0xc612_0509, port: 40_001 };
+const TAG: u32 = 77;
+
+fn memo(syns: usize, targets: usize) -> EndpointMemo {
+    EndpointMemo::new(MemoKey::new(&Secret::new([5; 32])).unwrap(), syns, targets)
+}
 
 fn place(port: u16) -> Place {
-    Place { service: 3, address: 0x0a00_0001, port }
+    Place { service: 3, egress: Endpoint { ip: 0x0a00_0001_u32, port }.into() }
 }
 
 fn segment(ack: Option<u32>, end: u32) -> Segment {
-    Segment { ack: ack.map(SeqNum), end: SeqNum(end), target: TARGET }
+    Segment { ack: ack.map(SeqNum), end: SeqNum(end), tag: TAG }
 }
 
 fn bare(seq: u32) -> Rst {
@@ -20,9 +27,13 @@ fn acknowledging(ack: u32) -> Rst {
     Rst::Acknowledging { seq: SeqNum(0), ack: SeqNum(ack) }
 }
 
+fn known(memo: &EndpointMemo, now: Instant, ack: u32) -> Option<Known> {
+    memo.known(now, place(5000), TARGET, &segment(Some(ack), 1))
+}
+
 #[test]
 fn a_refusal_is_for_the_client_of_the_last_syn_once() {
-    let memo = EndpointMemo::new(16, 16);
+    let memo = memo(16, 16);
     let syn = |client, end| Syn { client, end: SeqNum(end) };
     memo.remember_syn(NOW, place(5000), syn(CLIENT, 8));
     for (other, rst) in [
@@ -51,7 +62,7 @@ fn a_refusal_is_for_the_client_of_the_last_syn_once() {
 fn an_older_syn_is_nowhere_left() {
     // All places share the four slots. A place gets the last one, and others are free later.
     for port in 5000..5020 {
-        let memo = EndpointMemo::new(4, 4);
+        let memo = memo(4, 4);
         let syn = |end| Syn { client: CLIENT, end: SeqNum(end) };
         let others = [1, 2, 3].map(place);
         others.iter().for_each(|other| memo.remember_syn(NOW, *other, syn(8)));
@@ -66,38 +77,98 @@ fn an_older_syn_is_nowhere_left() {
 }
 
 #[test]
-fn a_closed_port_is_told_to_the_syn_that_hit_it() {
-    let memo = EndpointMemo::new(16, 16);
+fn a_refused_syn_is_known_by_what_it_answers() {
+    let memo = memo(16, 16);
     let rst = acknowledging(8);
     assert!(memo.remember_rst(NOW, place(5000), TARGET, rst));
-    assert_eq!(memo.take_rst(NOW, place(5001), segment(None, 8)), None);
-    assert_eq!(memo.take_rst(NOW, place(5000), segment(None, 9)), None);
-    let elsewhere = Segment { target: CLIENT, ..segment(None, 8) };
-    assert_eq!(memo.take_rst(NOW, place(5000), elsewhere), None);
+    let refused = |place, target, segment| memo.refused_syn(NOW, place, target, &segment);
+    assert_eq!(refused(place(5001), TARGET, segment(None, 8)), None);
+    assert_eq!(refused(place(5000), OTHER, segment(None, 8)), None);
+    assert_eq!(refused(place(5000), TARGET, segment(None, 9)), None);
     // The ACK of a handshake ends where its SYN did.
-    assert_eq!(memo.take_rst(NOW, place(5000), segment(Some(77), 8)), None);
-    assert_eq!(memo.take_rst(NOW, place(5000), segment(None, 8)), Some(rst));
-    assert!(memo.has_no_rsts());
-    assert_eq!(memo.take_rst(NOW, place(5000), segment(None, 8)), None);
+    assert_eq!(refused(place(5000), TARGET, segment(Some(77), 8)), None);
+    assert_eq!(refused(place(5000), TARGET, segment(None, 8)), Some(rst));
+    memo.forget(NOW, place(5000), TARGET);
+    assert!(memo.knows_nothing());
 }
 
 #[test]
-fn a_vanished_socket_is_told_to_the_segment_that_hit_it() {
-    let memo = EndpointMemo::new(16, 16);
+fn a_refusal_follows_the_numbers_of_segments_near_it() {
+    let memo = memo(16, 16);
+    let step = (1 << 24) - 1;
     memo.remember_rst(NOW, place(5000), TARGET, bare(77));
-    assert_eq!(memo.take_rst(NOW, place(5000), segment(None, 77)), None);
-    assert_eq!(memo.take_rst(NOW, place(5000), segment(Some(78), 77)), None);
-    assert_eq!(memo.take_rst(NOW, place(5000), segment(Some(77), 1)), Some(bare(77)));
-    // A new connection from the same endpoint is not told of what was before it.
+    for n in 0..5 {
+        let near = SeqNum(77 + n * step);
+        let refused = Known::Refused { rst: SeqNum(77), near, is_exact: true };
+        assert_eq!(known(&memo, NOW, 77 + (n + 1) * step), Some(refused));
+    }
+    // What is far does not lead it away, nor does what has no number.
+    let near = SeqNum(77 + 5 * step);
+    let refused = Some(Known::Refused { rst: SeqNum(77), near, is_exact: true });
+    assert_eq!(known(&memo, NOW, 77), refused);
+    assert_eq!(memo.known(NOW, place(5000), TARGET, &segment(None, 1)), refused);
+    assert_eq!(known(&memo, NOW, 77), refused);
+    assert_eq!(memo.known(NOW, place(5000), OTHER, &segment(Some(77), 1)), None);
+    // Use does not make it last.
+    assert_eq!(known(&memo, NOW.plus_millis(LIFETIME_MS + 1), 77), None);
+}
+
+#[test]
+fn the_last_that_is_seen_of_a_target_counts() {
+    let memo = memo(16, 16);
+    let about = (TAG, SeqNum(500));
     memo.remember_rst(NOW, place(5000), TARGET, bare(77));
-    memo.remember_rst(NOW, place(5000), TARGET, acknowledging(77));
-    memo.forget_rsts(NOW, place(5000));
-    assert_eq!(memo.take_rst(NOW, place(5000), segment(Some(77), 77)), None);
+    memo.remember_owner(NOW, place(5000), TARGET, about);
+    assert!(matches!(known(&memo, NOW, 77), Some(Known::Owner { tag: TAG, end: SeqNum(500), .. })));
+    memo.remember_unreachable(NOW, place(5000), TARGET, SeqNum(78));
+    assert!(matches!(known(&memo, NOW, 1 << 30), Some(Known::Refused { is_exact: false, .. })));
+    memo.remember_asked(NOW, place(5000), TARGET, about);
+    assert!(memo.is_asked(NOW, place(5000), TARGET));
+    assert!(!memo.is_asked(NOW, place(5000), OTHER));
+    memo.remember_owner(NOW, place(5000), TARGET, about);
+    assert!(!memo.is_asked(NOW, place(5000), TARGET));
+    assert_eq!(memo.len(), (0, 1));
+}
+
+#[test]
+fn a_rst_is_told_to_the_owner_and_to_who_was_asked_about() {
+    let memo = memo(16, 16);
+    let (at, about) = (place(5000), (TAG, SeqNum(500)));
+    type Remember = fn(&EndpointMemo, Place, (u32, SeqNum));
+    let owner: Remember = |memo, at, about| {
+        memo.remember_owner(NOW, at, TARGET, about);
+    };
+    let asked: Remember = |memo, at, about| memo.remember_asked(NOW, at, TARGET, about);
+    for remember in [owner, asked] {
+        remember(&memo, at, about);
+        for (place, target, rst) in [
+            (at, TARGET, bare(501)),
+            (at, TARGET, acknowledging(500)),
+            (at, OTHER, bare(500)),
+            (place(5001), TARGET, bare(500)),
+        ] {
+            assert_eq!(memo.told(NOW, place, target, rst), None);
+        }
+        assert_eq!(memo.told(NOW, at, TARGET, bare(500)), Some(TAG));
+        assert_eq!(memo.told(NOW, at, TARGET, bare(500)), None);
+        remember(&memo, at, about);
+        let late = NOW.plus_millis(LIFETIME_MS + 1);
+        assert_eq!(memo.told(late, at, TARGET, bare(500)), None);
+    }
+}
+
+#[test]
+fn that_a_target_was_asked_is_known_for_a_while() {
+    let memo = memo(16, 16);
+    assert!(!memo.has_asked(NOW));
+    memo.remember_asked(NOW, place(5000), TARGET, (TAG, SeqNum(500)));
+    assert!(memo.has_asked(NOW.plus_millis(LIFETIME_MS)));
+    assert!(!memo.has_asked(NOW.plus_millis(LIFETIME_MS + 1)));
 }
 
 #[test]
 fn the_same_rst_is_news_again_after_a_while() {
-    let memo = EndpointMemo::new(16, 16);
+    let memo = memo(16, 16);
     let after = |ms, rst| memo.remember_rst(NOW.plus_millis(ms), place(5000), TARGET, rst);
     assert!(after(0, acknowledging(8)));
     assert!(!after(0, acknowledging(8)));
@@ -108,33 +179,43 @@ fn the_same_rst_is_news_again_after_a_while() {
 }
 
 #[test]
+fn an_owner_is_news_again_after_a_while_and_another_at_once() {
+    let memo = memo(16, 16);
+    let after = |ms, tag, end| {
+        let now = NOW.plus_millis(ms);
+        memo.remember_owner(now, place(5000), TARGET, (tag, SeqNum(end)))
+    };
+    assert!(after(0, TAG, 1));
+    assert!(!after(1000, TAG, 2));
+    assert!(!after(OWNER_REPEAT_MS - 1000, TAG, 3));
+    assert!(after(OWNER_REPEAT_MS, TAG, 4));
+    assert!(!after(OWNER_REPEAT_MS + 1000, TAG, 5));
+    assert!(after(OWNER_REPEAT_MS + 1001, TAG + 1, 6));
+}
+
+#[test]
 fn old_ones_are_forgotten() {
-    let memo = EndpointMemo::new(16, 16);
+    let memo = memo(16, 16);
     memo.remember_rst(NOW, place(1), TARGET, bare(1));
     memo.remember_rst(NOW, place(2), TARGET, bare(2));
     memo.remember_syn(NOW, place(2), Syn { client: CLIENT, end: SeqNum(1) });
     assert_eq!(memo.len(), (1, 2));
-    let later = NOW.plus_millis(LIFETIME_MS + 1);
-    assert_eq!(memo.take_rst(later, place(1), segment(Some(1), 0)), None);
-    memo.expire(later);
+    memo.expire(NOW.plus_millis(LIFETIME_MS + 1));
     assert_eq!(memo.len(), (0, 0));
 }
 
 #[test]
 fn it_is_bounded_and_the_newest_stay() {
-    let memo = EndpointMemo::new(8, 8);
+    let memo = memo(8, 8);
     for port in 0..1000u16 {
         let now = NOW.plus_millis(port.into());
         memo.remember_rst(now, place(port), TARGET, bare(port.into()));
         memo.remember_syn(now, place(port), Syn { client: CLIENT, end: SeqNum(port.into()) });
     }
-    let held = (0..1000u16).filter(|&port| {
-        let segment = segment(Some(port.into()), 0);
-        port != 999 && memo.take_rst(NOW, place(port), segment).is_some()
-    });
-    assert!(held.count() < 8);
-    assert_eq!(memo.take_rst(NOW, place(999), segment(Some(999), 0)), Some(bare(999)));
-    assert!(memo.has_no_rsts());
+    let known =
+        |port: u16| memo.known(NOW, place(port), TARGET, &segment(Some(port.into()), 0)).is_some();
+    assert!((0..1000).filter(|port| known(*port)).count() <= 8);
+    assert!(known(999));
     assert!(memo.len().0 <= 8);
     assert_eq!(memo.refused(NOW, place(999), acknowledging(999)), Some(CLIENT));
 }
@@ -142,7 +223,7 @@ fn it_is_bounded_and_the_newest_stay() {
 #[test]
 fn a_large_table_is_swept_in_parts() {
     let parts = 3;
-    let memo = EndpointMemo::new(parts * slots::SWEEP as usize, 4);
+    let memo = memo(parts * slots::SWEEP as usize, 4);
     for number in 0..6000u16 {
         memo.remember_syn(NOW, place(number), Syn { client: CLIENT, end: SeqNum(1) });
     }

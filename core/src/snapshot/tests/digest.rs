@@ -21,15 +21,17 @@ fn the_digest_covers_the_settings_that_pops_share_and_no_others() {
         ),
         // Equal weights are equal, whatever they are.
         ("\"198.51.100.10:25\"", "{ address = \"198.51.100.10:25\", weight = 9 }"),
+        // Targets have a digest of their own.
+        ("198.51.100.10:25", "198.51.100.10:26"),
     ];
     for (from, to) in own {
         assert_eq!(snapshot(&with(from, to)).digest(), digest, "{from} -> {to}");
     }
     let agreed = [
         ("203.0.113.11:443", "203.0.113.11:444"),
-        ("198.51.100.10:25", "198.51.100.10:26"),
-        ("\"198.51.100.9:8443\"", "{ address = \"198.51.100.9:8443\", weight = 2 }"),
-        ("\"198.51.100.9:8443\"", "{ address = \"198.51.100.9:8443\", weight = 3 }"),
+        ("fragments = \"drop\"", "fragments = \"reassemble\""),
+        ("mss = 1400", "mss = 1400\nmemory = \"23h\""),
+        ("mss = 1400", "mss = 1400\nskew = \"4s\""),
         ("mss = 1400", "mss = 1401"),
         ("egress = \"transparent\"", "egress = { pool = \"100.64.9.0/24\" }"),
         ("private_clients = false", "private_clients = true"),
@@ -56,6 +58,59 @@ fn the_digest_covers_the_settings_that_pops_share_and_no_others() {
     }
 }
 
+/// The second target of `web`, with more keys.
+fn with_target(keys: &str) -> Snapshot {
+    let target = format!("{{ address = \"198.51.100.9:8443\", {keys} }}");
+    snapshot(&with("\"198.51.100.9:8443\"", &target))
+}
+
+#[test]
+fn the_digest_of_targets_covers_each_entry() {
+    let mut seen = vec![snapshot(&GOOD).targets_digest().to_owned()];
+    let changed = [
+        snapshot(&with("198.51.100.10:25", "198.51.100.10:26")),
+        snapshot(&with("\"198.51.100.10:8443\", ", "")),
+    ];
+    let dated = [
+        "weight = 2",
+        "weight = 3",
+        "since = 2026-12-01T10:00:00Z",
+        "until = 2026-12-01T10:00:00Z",
+        "until = 2026-12-01T10:00:00Z, gone = 2026-12-01T10:00:06Z",
+    ];
+    for snapshot in changed.into_iter().chain(dated.map(with_target)) {
+        let digest = snapshot.targets_digest().to_owned();
+        assert!(!seen.contains(&digest));
+        seen.push(digest);
+    }
+    let same = with_target("weight = 1, since = 1970-01-01T00:00:00Z");
+    assert_eq!(same.targets_digest(), seen[0]);
+    let reversed = with(
+        "\"198.51.100.10:8443\", \"198.51.100.9:8443\"",
+        "\"198.51.100.9:8443\", \"198.51.100.10:8443\"",
+    );
+    assert_eq!(snapshot(&reversed).targets_digest(), seen[0]);
+}
+
+#[test]
+fn what_is_in_force_differs_only_for_segments_that_it_matters_to() {
+    let at = |text: &str| crate::time::parse_time(text).unwrap();
+    let (plain, dated) = (snapshot(&GOOD), with_target("since = 2026-12-01T10:00:00Z"));
+    let force = |snapshot: &Snapshot, text| snapshot.targets_in_force(at(text));
+    let alone = snapshot(&with(", \"198.51.100.9:8443\"", ""));
+    for (now, is_as) in [
+        ("2026-12-01T09:59:56.999Z", Some(&alone)),
+        ("2026-12-01T09:59:57Z", None),
+        ("2026-12-02T09:59:59.999Z", None),
+        ("2026-12-02T10:00:00Z", Some(&plain)),
+    ] {
+        for other in [&alone, &plain] {
+            let same = force(&dated, now) == force(other, now);
+            assert_eq!(same, is_as.is_some_and(|is_as| std::ptr::eq(is_as, other)), "{now}");
+        }
+    }
+}
+
 #[test]
 fn the_digest_covers_relays_with_ipv6() {
     let digest = snapshot(&IPV6).digest().to_owned();
@@ -66,11 +121,7 @@ fn the_digest_covers_relays_with_ipv6() {
     );
     assert_eq!(snapshot(&reversed).digest(), digest);
     let mut seen = vec![digest];
-    for (from, to) in [
-        ("[2001:db8::10]:80", "[2001:db8::11]:80"),
-        ("[2001:db8:5::9]:80", "[2001:db8:5::8]:80"),
-        ("mss = 1400", "mss = 1401"),
-    ] {
+    for (from, to) in [("[2001:db8::10]:80", "[2001:db8::11]:80"), ("mss = 1400", "mss = 1401")] {
         seen.push(snapshot(&edit(&IPV6, from, to)).digest().to_owned());
     }
     for prefix in ["2001:db8:65::/64", "2001:db8:64::/65"] {

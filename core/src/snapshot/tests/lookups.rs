@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::*;
 use crate::net::{Address, Endpoint, IpEndpoint};
+use crate::time::UnixTime;
 
 #[test]
 fn addresses_are_classified_as_configured() {
@@ -185,9 +186,12 @@ fn targets_get_clients_by_the_weights_of_the_config() {
     let weighted = "{ address = \"198.51.100.9:8443\", weight = 3 }";
     let snapshot = snapshot(&with("\"198.51.100.9:8443\"", weighted));
     let relay = snapshot.relays().next().unwrap();
-    let chosen = |port| relay.targets.target(&Endpoint { ip: ip("198.18.0.1"), port }.into());
+    let chosen = |port| {
+        let client = Endpoint { ip: ip("198.18.0.1"), port }.into();
+        relay.targets.choose(&client, UnixTime::default()).new
+    };
     let heavy = IpEndpoint::from(Endpoint { ip: ip("198.51.100.9"), port: 8443 });
-    let count = (1..=40_000).filter(|port| chosen(*port) == Some(heavy)).count();
+    let count = (1..=40_000).filter(|port| chosen(*port) == relay.targets.index_of(&heavy)).count();
     // 3 of 4: 30,000 expected, standard deviation 87.
     assert!((29_600..30_400).contains(&count), "{count}");
 }

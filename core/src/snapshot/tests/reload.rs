@@ -37,7 +37,12 @@ fn a_reload_is_free_or_refused() {
             "worker[0].rx",
         ),
         ("kind = \"pipeline\"", "kind = \"run-to-completion\"", NeedsRestart, "layout.kind"),
-        ("pending_rsts = 64", "pending_rsts = 65", NeedsRestart, "limits.pending_rsts"),
+        (
+            "remembered_answers = 64",
+            "remembered_answers = 65",
+            NeedsRestart,
+            "limits.remembered_answers",
+        ),
         ("127.0.0.1:9100", "127.0.0.1:9101", NeedsRestart, "metrics.listen"),
         ("[limits]", "[neighbours]\nprobes = 2\n[limits]", NeedsRestart, "neighbours"),
         (both, "[\"198.51.100.10:8443\"]", BreaksConnections, "relay[0].targets"),
@@ -64,6 +69,40 @@ fn a_reload_is_free_or_refused() {
     assert_eq!(reload_conflicts(&private, &old, NOW)[0].problem.key, "pop.private_clients");
     let pool = snapshot(&GOOD.replace("100.64.8.0/24", "100.64.9.0/24"));
     assert_eq!(reload_conflicts(&old, &pool, NOW).len(), 2);
+}
+
+#[test]
+fn a_dated_change_of_targets_is_free_and_a_late_one_says_what_to_write() {
+    let web = "\"198.51.100.10:8443\", \"198.51.100.9:8443\"";
+    let dated = |key: &str, ms: i64| {
+        let at = UnixTime::from_millis(NOW.as_millis().saturating_add_signed(ms));
+        let at = crate::time::format_time(at);
+        let entry = match key {
+            "since" => format!("{{ address = \"198.51.100.11:8443\", since = {at} }}, {web}"),
+            _ => web.replace(
+                "\"198.51.100.9:8443\"",
+                &format!("{{ address = \"198.51.100.9:8443\", until = {at} }}"),
+            ),
+        };
+        snapshot(&with(web, &entry))
+    };
+    let old = snapshot(&GOOD);
+    for key in ["since", "until"] {
+        assert_eq!(reload_conflicts(&old, &dated(key, 3001), NOW), []);
+        // It may be called off before its time, and is what it was after it.
+        let soon = dated(key, 3001);
+        assert_eq!(reload_conflicts(&soon, &old, NOW), []);
+        assert_eq!(reload_conflicts(&soon, &soon, NOW.plus_millis(60_000)), []);
+        let late = reload_conflicts(&old, &dated(key, 3000), NOW);
+        let [Conflict { kind: ConflictKind::BreaksConnections, problem }] = &late[..] else {
+            panic!("{late:?}")
+        };
+        assert_eq!(problem.key, "relay[0].targets");
+        let earliest = NOW.as_millis() + 3001;
+        let earliest = UnixTime::from_millis(earliest.next_multiple_of(1000));
+        let advice = format!("a since or until of {} or later", crate::time::format_time(earliest));
+        assert!(problem.reason.contains(&advice), "{}", problem.reason);
+    }
 }
 
 #[test]
@@ -98,7 +137,7 @@ fn a_reload_of_relays_with_ipv6_is_free_or_refused() {
     let cases = [
         (
             edit(&IPV6, "[2001:db8:5::9]:80", "[2001:db8:5::8]:80"),
-            vec![("relay[4].targets", "moves live connections")],
+            vec![("relay[4].targets", "is no longer named")],
         ),
         (
             IPV6.replace("2001:db8:64::/64", "2001:db8:64::/65"),
@@ -110,7 +149,7 @@ fn a_reload_of_relays_with_ipv6_is_free_or_refused() {
         (
             web_to_pool,
             vec![
-                ("relay[1].targets", "moves live connections"),
+                ("relay[1].targets", "is no longer named"),
                 ("relay[1].egress", "use egress prefix 2001:db8:64::/64, not pool 100.64.8.0/24"),
             ],
         ),

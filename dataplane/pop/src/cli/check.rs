@@ -16,7 +16,7 @@ use crate::worker::unix_now;
 
 /// Checks the config at `path`, its key file and its tenants file.
 pub(super) fn check(path: &Path) -> Result<(), Failure> {
-    let snapshot = load(path, None)?;
+    let snapshot = load(path, None)?.snapshot;
     for warning in &snapshot.config.warnings {
         eprintln!("{warning} (warning)");
     }

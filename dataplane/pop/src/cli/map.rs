@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyrelay_core::snapshot::Snapshot;
+use anyrelay_core::time::UnixTime;
 use anyrelay_core::tunnel::PublicToken;
 use anyrelay_core::verdict::DropReason;
 use clap::Args;
@@ -16,7 +17,7 @@ use serde::Serialize;
 
 use super::map_relay::{self, Line};
 use super::map_tunnel::{self, Moment, Query};
-use super::{Failure, print_json, say};
+use super::{Failure, print_json, say, time};
 use crate::control::load_offline;
 use crate::worker::unix_now;
 
@@ -51,6 +52,9 @@ pub(super) struct MapArguments {
     /// The tick of the sequence numbers; without it, the current one.
     #[arg(long, value_name = "N", conflicts_with_all = ["client", "egress"])]
     tick: Option<u64>,
+    /// The time at which the client sends; without it, now.
+    #[arg(long, value_name = "TIME", value_parser = time, requires = "client")]
+    at: Option<UnixTime>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -81,7 +85,11 @@ pub(super) fn map(arguments: &MapArguments) -> Result<(), Failure> {
         return map_tunnel(&snapshot, query, arguments);
     }
     let answer = match (arguments.client, arguments.egress, arguments.target) {
-        (Some(client), ..) => map_relay::forward(&snapshot, arguments.service.as_deref(), client)?,
+        (Some(client), ..) => {
+            let now = || unix_now(snapshot.config.pop.clock_offset_ms);
+            let time = arguments.at.unwrap_or_else(now);
+            map_relay::forward(&snapshot, arguments.service.as_deref(), client, time)?
+        }
         (None, Some(egress), Some(target)) => {
             let found = map_relay::backward(&snapshot, egress, arguments.tsval, target)?;
             found.map(|found| vec![found])

@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use anyrelay_core::net::{Address, IpEndpoint};
 use anyrelay_core::relay::Relay;
 use anyrelay_core::relay::mapping::{EgressSide, Mapping, Tag};
+use anyrelay_core::relay::targets::Candidates;
 use anyrelay_core::snapshot::{Destination, Snapshot, Tabled};
+use anyrelay_core::time::UnixTime;
 use anyrelay_core::verdict::DropReason;
 use serde::Serialize;
 
@@ -24,12 +26,22 @@ pub(super) struct Line {
     /// timestamps is one less.
     #[serde(skip_serializing_if = "Option::is_none")]
     tsval: Option<u32>,
+    /// The target of new connections; of an egress endpoint, the given one.
     target: String,
+    /// Where segments of connections may have to go that began before, where there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    candidates: Vec<String>,
 }
 
 impl Line {
-    fn new(relay: &Relay, mapping: &Mapping) -> Self {
+    fn new(relay: &Relay, mapping: &Mapping, candidates: Candidates) -> Self {
+        let candidates = candidates.iter().filter_map(|index| relay.targets.at(index));
+        let mut candidates: Vec<_> = candidates.map(ToString::to_string).collect();
+        if candidates == [mapping.target.to_string()] {
+            candidates.clear();
+        }
         Line {
+            candidates,
             service: relay.name.clone(),
             vip: relay.vip.to_string(),
             mode: relay.mode.name(),
@@ -42,12 +54,15 @@ impl Line {
 
     /// The answer as text.
     pub(super) fn text(&self) -> String {
-        let Line { service, vip, mode, client, egress, tsval, target } = self;
-        let tail = match tsval {
+        let Line { service, vip, mode, client, egress, tsval, target, candidates } = self;
+        let mut tail = match tsval {
             Some(tsval) => format!(" tsval {tsval} target {target}"),
             None if client == egress => format!(" (the client itself) target {target}"),
             None => format!(" target {target}"),
         };
+        if !candidates.is_empty() {
+            tail += &format!(" candidates {}", candidates.join(" "));
+        }
         format!("service {service} vip {vip} {mode} client {client} egress {egress}{tail}")
     }
 }
@@ -81,17 +96,22 @@ fn wanted<'a>(
     Ok(vec![relay])
 }
 
-/// The mappings of `client` at the service `name`, or at each.
+/// The mappings of `client` at `time` at the service `name`, or at each.
 pub(super) fn forward(
     snapshot: &Snapshot,
     name: Option<&str>,
     client: SocketAddr,
+    time: UnixTime,
 ) -> Result<Result<Vec<Line>, DropReason>, Failure> {
     let relays = wanted(snapshot, name, client)?;
     if !snapshot.client_ok(client.ip()) {
         return Ok(Err(DropReason::SourceNotAllowed));
     }
-    let line = |relay: &Relay| Ok(Line::new(relay, &relay.outward(client.into())?));
+    let client = client.into();
+    let line = |relay: &Relay| {
+        let candidates = relay.targets.choose(&client, time).candidates;
+        Ok(Line::new(relay, &relay.outward(client, time)?, candidates))
+    };
     Ok(relays.into_iter().map(line).collect())
 }
 
@@ -120,7 +140,7 @@ pub(super) fn backward(
         let tag = tsval.map(Tag::of_timestamp);
         let mapping = relay.inward(EgressSide { egress, tag }, target)?;
         if snapshot.is_client(&mapping.client) {
-            Ok(Line::new(relay, &mapping))
+            Ok(Line::new(relay, &mapping, Candidates::default()))
         } else {
             Err(DropReason::BadTag)
         }

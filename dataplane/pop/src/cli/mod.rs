@@ -17,6 +17,7 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyrelay_core::time::{UnixTime, parse_time};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
@@ -154,6 +155,14 @@ fn say(line: impl std::fmt::Display) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// A time on the command line.
+fn time(text: &str) -> Result<UnixTime, String> {
+    parse_time(text).ok_or_else(|| {
+        "no moment in time; write it as 2026-11-22T10:00:00Z, or with an offset such as +01:00"
+            .to_owned()
+    })
 }
 
 /// Starts the log on stderr; `RUST_LOG` sets its level.

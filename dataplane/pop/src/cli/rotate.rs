@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use anyrelay_core::keys::{EPOCH_GRACE_MS, KeyFile};
-use anyrelay_core::time::{UnixTime, format_time, parse_time};
+use anyrelay_core::time::{UnixTime, format_time};
 use clap::Args;
 
 use super::files::Locked;
-use super::{Failure, keygen, say};
+use super::{Failure, keygen, say, time};
 use crate::control::parse_keys;
 use crate::worker::unix_now;
 
@@ -52,13 +52,6 @@ pub(super) fn rotate(arguments: &RotateArguments) -> Result<(), Failure> {
         say("the new epoch is current already: a POP without it refuses its tokens, so be quick")?;
     }
     say("now put this same file on every POP and reload each, before the new epoch is current")
-}
-
-fn time(text: &str) -> Result<UnixTime, String> {
-    parse_time(text).ok_or_else(|| {
-        "no moment in time; write it as 2026-11-22T10:00:00Z, or with an offset such as +01:00"
-            .to_owned()
-    })
 }
 
 fn whole_seconds(time: UnixTime) -> UnixTime {

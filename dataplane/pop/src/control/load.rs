@@ -4,24 +4,105 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anyrelay_core::config::Config;
+use anyrelay_core::config::{Config, NamedFile, kept_epochs};
 use anyrelay_core::keys::{KeyFile, Mistake, Tenants};
 use anyrelay_core::problem::{Problem, Problems};
 use anyrelay_core::snapshot::Snapshot;
+use anyrelay_core::time::UnixTime;
 use rustix::fs::Mode;
 
+use super::targets::TargetsWatch;
 use crate::ports::check_devices;
 
-/// Reads and checks the config at `path`, its key file and its tenants file, and compiles them to a
-/// snapshot. Counter slots are kept from `previous`. The snapshot's config has the warnings.
+/// The files of a POP but for those of targets, as they were read.
+#[derive(Clone, Debug)]
+pub struct Files {
+    path: PathBuf,
+    text: String,
+    keys: KeyFile,
+    tenants: Tenants,
+    /// The paths of the targets files.
+    targets: Vec<PathBuf>,
+    /// Warnings of files with secrets that others can read.
+    open: Vec<Problem>,
+}
+
+/// What a snapshot follows.
+#[derive(Clone, Copy, Debug)]
+pub struct Previous<'a> {
+    /// The snapshot that runs, whose counter slots are kept.
+    pub snapshot: &'a Snapshot,
+    /// When the next one takes its place.
+    pub now: UnixTime,
+}
+
+impl Files {
+    /// Reads the config at `path`, its key file and its tenants file.
+    ///
+    /// # Errors
+    /// All problems of the first file that has some.
+    pub fn read(path: &Path) -> Result<Files, Problems> {
+        let file = path.display().to_string();
+        let text = read(path).map_err(|reason| one(&file, "", reason))?;
+        let config = parse(path, &text)?;
+        check_devices(&config)?;
+        let keys_path = beside(path, &config.pop.keys);
+        let keys = load_keys(&file, &keys_path)?;
+        let tenants_path = config.pop.tenants.as_ref().map(|tenants| beside(path, tenants));
+        let tenants = match &tenants_path {
+            Some(tenants_path) => load_tenants(&file, tenants_path)?,
+            None => Tenants::default(),
+        };
+        let secrets = [Some(keys_path), tenants_path].into_iter().flatten();
+        let open = secrets.filter_map(|path| open_to_others(&path)).collect();
+        let names = config.relays.iter().filter_map(|relay| relay.targets_file.as_ref());
+        let targets = names.map(|name| beside(path, name)).collect();
+        Ok(Files { path: path.to_owned(), text, keys, tenants, targets, open })
+    }
+
+    /// Reads the targets files, and compiles all to a snapshot. Its config has the warnings.
+    ///
+    /// # Errors
+    /// All problems, each with file, key and reason.
+    pub fn build(&self, previous: Option<Previous<'_>>) -> Result<Snapshot, Problems> {
+        let mut config = parse(&self.path, &self.text)?;
+        config.warnings.extend(self.open.iter().cloned());
+        if let Some(Previous { snapshot, now }) = previous {
+            for relay in &mut config.relays {
+                let before = snapshot.config.relays.iter().find(|old| old.vip == relay.vip);
+                if let Some(before) = before {
+                    relay.kept = kept_epochs(&before.targets, &before.kept, &relay.targets, now);
+                }
+            }
+        }
+        let before = previous.map(|previous| previous.snapshot);
+        Snapshot::build(&config, &self.keys, &self.tenants, before)
+    }
+}
+
+/// A POP's files, what they compile to, and what is seen when those of targets change.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The files but for those of targets.
+    pub files: Files,
+    /// All of them compiled. Its config has the warnings.
+    pub snapshot: Snapshot,
+    /// The targets files as they were before they were read.
+    pub targets: TargetsWatch,
+}
+
+/// Reads and checks the config at `path` and all files that it names, and compiles them to a
+/// snapshot, which follows `previous`.
 ///
 /// # Errors
 /// All problems, each with file, key and reason. One is a file with secrets that is open to other
 /// users, unless the config allows it.
-pub fn load(path: &Path, previous: Option<&Snapshot>) -> Result<Snapshot, Problems> {
-    let (snapshot, open) = build(path, previous)?;
-    let is_allowed = open.is_empty() || snapshot.config.pop.open_secrets;
-    if is_allowed { Ok(snapshot) } else { Err(Problems(open)) }
+pub fn load(path: &Path, previous: Option<Previous<'_>>) -> Result<Loaded, Problems> {
+    let files = Files::read(path)?;
+    let targets = TargetsWatch::see(&files.targets);
+    let snapshot = files.build(previous)?;
+    let is_allowed = files.open.is_empty() || snapshot.config.pop.open_secrets;
+    if is_allowed { Ok(Loaded { files, snapshot, targets }) } else { Err(Problems(files.open)) }
 }
 
 /// [`load`] for commands that look into files and start no POP: they do not mind who else reads
@@ -30,26 +111,21 @@ pub fn load(path: &Path, previous: Option<&Snapshot>) -> Result<Snapshot, Proble
 /// # Errors
 /// All problems, each with file, key and reason.
 pub fn load_offline(path: &Path) -> Result<Snapshot, Problems> {
-    build(path, None).map(|(snapshot, _)| snapshot)
+    Files::read(path)?.build(None)
 }
 
-/// The snapshot, which warns of files with secrets that are open to others, and these warnings.
-fn build(path: &Path, previous: Option<&Snapshot>) -> Result<(Snapshot, Vec<Problem>), Problems> {
-    let file = path.display().to_string();
-    let text = read(path).map_err(|reason| one(&file, "", reason))?;
-    let mut config = Config::parse(&file, &text)?;
-    check_devices(&config)?;
-    let keys_path = beside(path, &config.pop.keys);
-    let keys = load_keys(&file, &keys_path)?;
-    let tenants_path = config.pop.tenants.as_ref().map(|tenants| beside(path, tenants));
-    let tenants = match &tenants_path {
-        Some(tenants_path) => load_tenants(&file, tenants_path)?,
-        None => Tenants::default(),
+/// The config of the text of the file at `path`, with the targets files that it names.
+fn parse(path: &Path, text: &str) -> Result<Config, Problems> {
+    let targets = |name: &str| {
+        let path = beside(path, name);
+        let advice = "`anyrelay targets FILE add ADDRESS:PORT` makes a targets file";
+        let name = path.display().to_string();
+        match read(&path) {
+            Ok(text) => Ok(NamedFile { name, text }),
+            Err(reason) => Err(format!("{name}: {reason}; {advice}")),
+        }
     };
-    let secrets = [Some(keys_path), tenants_path].into_iter().flatten();
-    let open: Vec<Problem> = secrets.filter_map(|path| open_to_others(&path)).collect();
-    config.warnings.extend(open.iter().cloned());
-    Ok((Snapshot::build(&config, &keys, &tenants, previous)?, open))
+    Config::parse_with(&path.display().to_string(), text, &targets)
 }
 
 /// The path of a file that a config names: relative ones start at the config's folder.

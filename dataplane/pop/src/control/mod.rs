@@ -17,6 +17,7 @@ mod queues;
 mod reload;
 mod signals;
 mod start;
+mod targets;
 mod watch;
 
 use std::path::PathBuf;
@@ -28,6 +29,8 @@ use anyrelay_core::counters::Counters;
 use anyrelay_core::net::PortIndex;
 use anyrelay_core::net::{MAX_PORTS, MAX_SERVICES, ServiceSlot};
 use anyrelay_core::pop::SoftState;
+use anyrelay_core::problem::Problem;
+use anyrelay_core::snapshot::Snapshot;
 use anyrelay_core::verdict::DropReason;
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 
@@ -43,10 +46,11 @@ use progress::Progress;
 use queues::QueueWatch;
 use reload::Published;
 use signals::Event;
+use targets::TargetsWatch;
 use watch::DropWatch;
 
 pub use error::RunError;
-pub use load::{FILE_MAX, load, load_offline, parse_keys, parse_tenants, read};
+pub use load::{FILE_MAX, Files, Loaded, load, load_offline, parse_keys, parse_tenants, read};
 
 /// The options of `run`.
 #[derive(Clone, Debug)]
@@ -72,6 +76,9 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
 /// A running POP.
 struct Running {
     options: RunOptions,
+    /// The files of the snapshot that runs, for when those of targets change.
+    files: Files,
+    targets: TargetsWatch,
     events: Receiver<Event>,
     published: Published,
     soft: Arc<SoftState>,
@@ -129,6 +136,9 @@ impl Running {
             if now >= second {
                 second = now + SECOND;
                 self.observe(now);
+                if self.targets.has_changed() {
+                    self.reload_targets();
+                }
             }
             let desks = self.workers.iter().map(WorkerHandle::probes);
             self.probes.judge(self.published.newest(), desks, &self.telemetry.probes);
@@ -235,35 +245,71 @@ impl Running {
         let running = Arc::clone(self.published.newest());
         let may_break = self.options.breaks_connections;
         match reload::prepare(&self.options.config, &running, may_break) {
-            Ok(next) => {
-                let next = Arc::new(next);
-                for warning in &next.config.warnings {
-                    tracing::warn!("{warning}");
-                }
-                self.published.replace(Arc::clone(&next));
-                self.probes.forget();
-                for worker in &self.workers {
-                    worker.post(Arc::clone(&next));
-                }
-                if let Some(hints) = &self.hints {
-                    hints.post(Arc::clone(&next));
-                }
-                self.telemetry.set_snapshot(Arc::clone(&next));
-                // It may be the first config with tunnels.
-                self.ask_clock(Instant::now());
+            Ok(Loaded { files, snapshot, targets }) => {
+                (self.files, self.targets) = (files, targets);
+                self.publish(snapshot);
                 self.telemetry.reloads_done.fetch_add(1, Ordering::Relaxed);
+                let next = self.published.newest();
                 let (services, tunnels) = (next.config.relays.len(), next.config.tunnels.len());
                 let digest = next.digest();
                 tracing::info!(services, tunnels, digest, before = running.digest(), "reloaded");
             }
             Err(refusal) => {
-                for problem in refusal.problems() {
-                    tracing::error!("{problem}");
-                }
-                self.telemetry.reloads_refused.fetch_add(1, Ordering::Relaxed);
+                self.refuse(refusal.problems());
                 tracing::error!("reload refused; the running config stays in place");
             }
         }
+    }
+
+    /// Loads the targets files again, of which one changed.
+    fn reload_targets(&mut self) {
+        let running = Arc::clone(self.published.newest());
+        match reload::prepare_targets(&self.files, &running) {
+            Ok((next, late)) => {
+                for problem in &late {
+                    tracing::error!("{problem}");
+                }
+                if !late.is_empty() {
+                    self.telemetry.late_targets.fetch_add(1, Ordering::Relaxed);
+                    tracing::error!("targets changed late; connections may break");
+                }
+                self.publish(next);
+                self.telemetry.reloads_done.fetch_add(1, Ordering::Relaxed);
+                let next = self.published.newest();
+                let (digest, before) = (next.targets_digest(), running.targets_digest());
+                tracing::info!(digest, before, "targets reloaded");
+            }
+            Err(problems) => {
+                self.refuse(&problems.0);
+                tracing::error!("targets refused; those that run stay in place");
+            }
+        }
+    }
+
+    fn refuse(&self, problems: &[Problem]) {
+        for problem in problems {
+            tracing::error!("{problem}");
+        }
+        self.telemetry.reloads_refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Gives workers and all others the next snapshot.
+    fn publish(&mut self, next: Snapshot) {
+        let next = Arc::new(next);
+        for warning in &next.config.warnings {
+            tracing::warn!("{warning}");
+        }
+        self.published.replace(Arc::clone(&next));
+        self.probes.forget();
+        for worker in &self.workers {
+            worker.post(Arc::clone(&next));
+        }
+        if let Some(hints) = &self.hints {
+            hints.post(Arc::clone(&next));
+        }
+        self.telemetry.set_snapshot(next);
+        // It may be the first config with tunnels.
+        self.ask_clock(Instant::now());
     }
 
     /// Starts the drain: the POP is not ready, and forwards for a while. A second request stops at

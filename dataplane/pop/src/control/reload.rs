@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyrelay_core::problem::{Problem, Problems};
 use anyrelay_core::snapshot::{ConflictKind, Snapshot, reload_conflicts};
 
+use super::load::{Files, Loaded, Previous, load};
 use crate::worker::unix_now;
 
 /// Why the running config stays.
@@ -27,19 +28,16 @@ impl ReloadRefusal {
     }
 }
 
-/// Reads the files again and builds the next snapshot. `may_break` allows changes that break
+/// Reads all files again and builds the next snapshot. `may_break` allows changes that break
 /// established connections.
 ///
 /// # Errors
 /// All reasons against the reload.
-pub fn prepare(
-    path: &Path,
-    running: &Snapshot,
-    may_break: bool,
-) -> Result<Snapshot, ReloadRefusal> {
-    let next = super::load(path, Some(running)).map_err(ReloadRefusal::Mistakes)?;
+pub fn prepare(path: &Path, running: &Snapshot, may_break: bool) -> Result<Loaded, ReloadRefusal> {
     let now = unix_now(running.config.pop.clock_offset_ms);
-    let conflicts = reload_conflicts(running, &next, now);
+    let previous = Previous { snapshot: running, now };
+    let next = load(path, Some(previous)).map_err(ReloadRefusal::Mistakes)?;
+    let conflicts = reload_conflicts(running, &next.snapshot, now);
     let refused: Vec<Problem> = conflicts
         .into_iter()
         .filter(|conflict| !may_break || conflict.kind == ConflictKind::NeedsRestart)
@@ -52,6 +50,22 @@ pub fn prepare(
         })
         .collect();
     if refused.is_empty() { Ok(next) } else { Err(ReloadRefusal::Conflicts(refused)) }
+}
+
+/// Reads the targets files again and builds the next snapshot, with all else as it runs. What is
+/// late is taken at once, as waiting makes nothing better, and told with it: connections of before
+/// go on being asked for.
+///
+/// # Errors
+/// The problems of the files.
+pub fn prepare_targets(
+    files: &Files,
+    running: &Snapshot,
+) -> Result<(Snapshot, Vec<Problem>), Problems> {
+    let now = unix_now(running.config.pop.clock_offset_ms);
+    let next = files.build(Some(Previous { snapshot: running, now }))?;
+    let late = reload_conflicts(running, &next, now);
+    Ok((next, late.into_iter().map(|conflict| conflict.problem).collect()))
 }
 
 /// The snapshots that workers may still read: the newest and previous ones.

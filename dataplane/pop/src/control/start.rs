@@ -19,7 +19,7 @@ use super::progress::Progress;
 use super::queues::QueueWatch;
 use super::reload::Published;
 use super::watch::DropWatch;
-use super::{RunOptions, Running, load, signals};
+use super::{Loaded, RunOptions, Running, load, signals};
 use crate::egress::{self, Ownership, WorkerEgress};
 use crate::hints::{self, HintExchange, HintQueues};
 use crate::metrics::{self, Telemetry};
@@ -30,7 +30,8 @@ use crate::worker::{
 
 /// Runs all steps before the control loop.
 pub(super) fn start(options: RunOptions) -> Result<Running, RunError> {
-    let snapshot = Arc::new(load(&options.config, None)?);
+    let Loaded { files, snapshot, targets } = load(&options.config, None)?;
+    let snapshot = Arc::new(snapshot);
     for warning in &snapshot.config.warnings {
         tracing::warn!("{warning}");
     }
@@ -94,6 +95,8 @@ pub(super) fn start(options: RunOptions) -> Result<Running, RunError> {
     let published = Published::new(snapshot);
     let running = Running {
         options,
+        files,
+        targets,
         events,
         published,
         soft,

@@ -49,6 +49,8 @@ pub struct Telemetry {
     pub reloads_done: AtomicU64,
     /// Refused reloads.
     pub reloads_refused: AtomicU64,
+    /// Targets files that changed too late.
+    pub late_targets: AtomicU64,
     snapshot: RwLock<Arc<Snapshot>>,
     sample: Mutex<Sample>,
     clock: Mutex<Option<ClockState>>,
@@ -161,6 +163,7 @@ impl Telemetry {
             dpdk_version,
             reloads_done: AtomicU64::new(0),
             reloads_refused: AtomicU64::new(0),
+            late_targets: AtomicU64::new(0),
             snapshot: RwLock::new(snapshot),
             sample: Mutex::new(Sample::default()),
             clock: Mutex::new(None),

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 
-use anyrelay_core::pop::Note;
+use anyrelay_core::pop::{Note, Standing};
 use anyrelay_core::relay::mapping::Mapping;
 use anyrelay_core::verdict::{AbsorbKind, Verdict};
 use anyrelay_core::wire::arp::{Arp, Operation};
@@ -155,6 +155,9 @@ pub fn reason(line: &mut String, note: Note<'_>, port_name: impl Fn(u8) -> Strin
             None if client == egress => write!(line, " | {mode} client {client} target {target}"),
             None => write!(line, " | {mode} client {client} <-> {egress} target {target}"),
         },
+        Note::Target(target, standing) => {
+            write!(line, " | candidate {target} {}", standing_words(standing))
+        }
         Note::Tunnelled { .. }
         | Note::Keepalive { .. }
         | Note::Sender { .. }
@@ -173,6 +176,17 @@ pub fn reason(line: &mut String, note: Note<'_>, port_name: impl Fn(u8) -> Strin
         Note::Verdict(Verdict::Absorb(kind)) => write!(line, " | keep {kind}: {}", kind.text()),
         Note::Verdict(Verdict::Drop(why)) => write!(line, " | drop {why}: {}", why.text()),
     };
+}
+
+fn standing_words(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Unknown => "may have the connection",
+        Standing::Owner => "has the connection",
+        Standing::Refused => "refused segments near this one",
+        Standing::RefusedThis => "refused this segment",
+        Standing::OfAnother => "has a connection of another client there",
+        Standing::Asked => "was asked after all others",
+    }
 }
 
 /// The letters of flags, as in tcpdump.

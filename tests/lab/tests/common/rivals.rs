@@ -8,6 +8,7 @@ use anyrelay_core::config::Config;
 use anyrelay_core::keys::{KeyFile, Tenants};
 use anyrelay_core::net::Endpoint;
 use anyrelay_core::snapshot::Snapshot;
+use anyrelay_core::time::UnixTime;
 use anyrelay_lab::{Lab, topology};
 
 /// Two ports of the client that share an egress endpoint.
@@ -31,7 +32,7 @@ pub fn rivals(lab: &Lab) -> Vec<Rivals> {
     let mut holders = HashMap::new();
     let mut found = Vec::new();
     for new in 1024..=u16::MAX {
-        let mapping = relay.outward(Endpoint { ip, port: new }.into()).unwrap();
+        let mapping = relay.outward(Endpoint { ip, port: new }.into(), UnixTime::default()).unwrap();
         let stamp = mapping.tag.unwrap().timestamp();
         match holders.remove(&mapping.egress) {
             None => {

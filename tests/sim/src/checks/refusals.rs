@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 
-use anyrelay_core::relay::hints::Hint;
+use anyrelay_core::relay::hints::{Hint, Shows};
 use anyrelay_core::verdict::{AbsorbKind, ReplyKind, Verdict};
 use anyrelay_kit::frames::{ACK, RST, SYN};
 use anyrelay_kit::pop::Recorder;
@@ -150,7 +150,8 @@ fn is_of_interest(frame: &[u8]) -> bool {
 /// VIP, egress endpoint and RST of a hint.
 fn read(hint: &Hint) -> (SocketAddr, SocketAddr, Refusal) {
     let [vip, egress, target] = [hint.vip, hint.egress, hint.target].map(SocketAddr::from);
-    let (seq, ack) = hint.rst.numbers();
+    let Shows::Refusal(rst) = hint.shows else { todo!() };
+    let (seq, ack) = rst.numbers();
     (vip, egress, Refusal { target, seq: seq.0, ack: ack.map(|ack| ack.0) })
 }
 

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyrelay_core::net::PortIndex;
-use anyrelay_core::relay::hints::Hint;
+use anyrelay_core::relay::hints::{Hint, Shows};
 use anyrelay_core::verdict::{AbsorbKind, DropReason, ReplyKind, Verdict};
 use anyrelay_kit::frames::{ACK, RST, SYN, Segment, framed, put_word, repair};
 use anyrelay_kit::pop::{Recorder, Said};
@@ -55,7 +55,8 @@ impl Teller {
 
     /// A POP took a hint about a service.
     pub fn hinted(&mut self, at: PopTime, service: usize, hint: &Hint) {
-        let (seq, ack) = hint.rst.numbers();
+        let Shows::Refusal(rst) = hint.shows else { todo!() };
+        let (seq, ack) = rst.numbers();
         let (seq, ack) = (seq.0, ack.map(|ack| ack.0));
         let refusal = Refusal { target: hint.target.into(), seq, ack };
         let place = (service, hint.egress.into());

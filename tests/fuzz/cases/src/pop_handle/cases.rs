@@ -62,7 +62,7 @@ pub fn case(number: u8) -> &'static Case {
 fn fixture(config: &str, input: &[u8], output: &[u8]) -> Case {
     let mut config = Config::parse("fixture", config).unwrap();
     // Made anew for each input.
-    config.limits.pending_rsts = 64;
+    config.limits.remembered_answers = 64;
     let keys = KeyFile::parse(KEYS).unwrap();
     let snapshot = config::snapshot(&config, &keys, &Tenants::default());
     let frames = [pcap::frames(input), pcap::frames(output)].concat();
@@ -135,7 +135,7 @@ const VIP6: &str = "[2001:db8:f::20]:443";
 
 fn with_tunnels() -> Case {
     let mut config = tunnels().parse();
-    config.limits.pending_rsts = 64;
+    config.limits.remembered_answers = 64;
     let (tenants, key) = config::tenants_and_agent();
     let snapshot = config::snapshot(&config, &config::keys(), &tenants);
     let now = Now::from_millis(1_795_000_004_000);

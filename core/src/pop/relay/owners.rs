@@ -1,0 +1,66 @@
+//! What a target's segment shows of who owns a connection.
+
+use super::super::egress::Egress;
+use super::super::limits::Limits;
+use super::super::output::Output;
+use super::super::packet::Packet;
+use super::refusals::{Refusal, place, send_hint};
+use super::segment;
+use crate::frame::Frame;
+use crate::relay::Relay;
+use crate::relay::hints::{Hint, Shows};
+use crate::relay::targets::{Candidates, Chosen};
+use crate::wire::tcp;
+
+/// Whether a target's segment goes to its client. One that no socket need have sent does not: a RST
+/// without timestamps of a target that the client has besides others. It is a [`Refusal`].
+pub(in crate::pop) enum Observed {
+    /// It goes on.
+    Pass,
+    /// It is a refusal.
+    Refusal(Refusal),
+}
+
+/// Looks at a target's segment, whose client has the targets `chosen`, where it may have several:
+/// the memo learns who owns the connection, and so do other POPs.
+#[inline(never)]
+pub(in crate::pop) fn observe<F: Frame, O: Output<F>>(
+    egress: &mut Egress<'_, O>,
+    limits: &mut Limits<'_>,
+    packet: &Packet,
+    frame: &F,
+    relay: &Relay,
+    chosen: Chosen,
+) -> Observed {
+    let arrival = egress.arrival;
+    let (tcp, target, memo) = (packet.segment.tcp, packet.src(), &arrival.soft.memo);
+    let place = place(relay, packet.dst());
+    let has_several = chosen.candidates.len() > 1;
+    if tcp.has(tcp::RST) {
+        let is_of_socket = packet.options.timestamps.is_some();
+        let index = relay.targets.index_of(&target);
+        let only = index.map(Candidates::only).unwrap_or_default();
+        let is_settled = chosen.candidates.is_empty() || chosen.candidates == only;
+        if is_of_socket || is_settled {
+            memo.forget(arrival.now, place, target);
+            return Observed::Pass;
+        }
+        let refusal = Refusal::of(packet, relay);
+        return match refusal.client(egress, relay) {
+            Some(_) => Observed::Pass,
+            None => Observed::Refusal(refusal),
+        };
+    }
+    if has_several || memo.is_asked(arrival.now, place, target) {
+        let side = segment::egress_side(packet, relay, packet.tcp_options(frame));
+        let end = tcp.end(packet.segment.ip.payload_len());
+        let tag = side.tag.unwrap_or_default().0;
+        let is_news = memo.remember_owner(arrival.now, place, target, (tag, end));
+        if is_news && has_several {
+            let (vip, egress_side) = (relay.vip, packet.dst());
+            let shows = Shows::Owner { tag, end };
+            send_hint::<F, O>(egress, limits, Hint { vip, egress: egress_side, target, shows });
+        }
+    }
+    Observed::Pass
+}

@@ -1,0 +1,155 @@
+//! What is known of a target at an egress endpoint.
+
+use crate::seq::SeqNum;
+
+/// A target's RST.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rst {
+    /// RST without ACK: answers a segment that acknowledged `seq`.
+    Bare {
+        /// Its sequence number.
+        seq: SeqNum,
+    },
+    /// RST with ACK: answers a segment that ended at `ack`.
+    Acknowledging {
+        /// Its sequence number.
+        seq: SeqNum,
+        /// Its acknowledgment number.
+        ack: SeqNum,
+    },
+}
+
+impl Rst {
+    /// Its sequence number, and its acknowledgment number, if it has one.
+    pub fn numbers(self) -> (SeqNum, Option<SeqNum>) {
+        match self {
+            Rst::Bare { seq } => (seq, None),
+            Rst::Acknowledging { seq, ack } => (seq, Some(ack)),
+        }
+    }
+
+    /// Whether it answers `segment` (RFC 9293, section 3.10.7.1).
+    pub fn answers(self, segment: &Segment) -> bool {
+        match self {
+            Rst::Acknowledging { seq, ack } => {
+                ack == segment.end && segment.ack.is_none_or(|acked| acked == seq)
+            }
+            Rst::Bare { seq } => segment.ack == Some(seq),
+        }
+    }
+}
+
+/// What a client's segment says.
+#[derive(Clone, Copy, Debug)]
+pub struct Segment {
+    /// Its acknowledgment number, when it has ACK.
+    pub ack: Option<SeqNum>,
+    /// The number after its last byte or mark.
+    pub end: SeqNum,
+    /// The client's tag; 0 in the modes without.
+    pub tag: u32,
+}
+
+/// How near two acknowledgment numbers of one connection are.
+#[derive(Clone, Copy, Debug)]
+pub struct Near(u32);
+
+/// Less than 2^24 apart: no more than a window, and few of another connection's numbers.
+pub const NEAR: Near = Near(1 << 24);
+
+impl Near {
+    /// Whether the numbers are near each other.
+    #[inline]
+    pub fn holds(self, one: SeqNum, other: SeqNum) -> bool {
+        one.distance_from(other).unsigned_abs() < self.0
+    }
+}
+
+/// What is known of a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// It refused a segment: it has no socket for those with acknowledgment numbers near `near`.
+    Refused {
+        /// The RST's number.
+        rst: SeqNum,
+        /// The acknowledgment number of the last segment that was near.
+        near: SeqNum,
+        /// Whether it was a RST, which answers a segment, or that it cannot be reached.
+        is_exact: bool,
+    },
+    /// It has a socket there.
+    Owner {
+        /// The client's tag; 0 in the modes without.
+        tag: u32,
+        /// The number after what it has sent.
+        end: SeqNum,
+        /// When other POPs were told, in seconds.
+        told_s: u32,
+    },
+    /// It was asked after all others refused.
+    Asked {
+        /// The client's tag; 0 in the modes without.
+        tag: u32,
+        /// The acknowledgment number of the segment.
+        ack: SeqNum,
+    },
+}
+
+impl Known {
+    /// The words that are kept.
+    pub(super) fn encode(self) -> [u64; 2] {
+        let pair = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
+        match self {
+            Known::Refused { rst, near, is_exact } => {
+                [pair(rst.0, near.0), if is_exact { EXACT } else { UNREACHABLE }]
+            }
+            Known::Owner { tag, end, told_s } => [pair(end.0, told_s), OWNER | u64::from(tag)],
+            Known::Asked { tag, ack } => [pair(ack.0, 0), ASKED | u64::from(tag)],
+        }
+    }
+
+    pub(super) fn decode([numbers, kind]: [u64; 2]) -> Option<Known> {
+        let (high, low) = (SeqNum((numbers >> 32) as u32), numbers as u32);
+        let tag = kind as u32;
+        Some(match kind & KIND {
+            EXACT => Known::Refused { rst: high, near: SeqNum(low), is_exact: true },
+            UNREACHABLE => Known::Refused { rst: high, near: SeqNum(low), is_exact: false },
+            OWNER => Known::Owner { tag, end: high, told_s: low },
+            ASKED => Known::Asked { tag, ack: high },
+            _ => return None,
+        })
+    }
+}
+
+const KIND: u64 = 7 << 32;
+const EXACT: u64 = 1 << 32;
+const UNREACHABLE: u64 = 2 << 32;
+const OWNER: u64 = 3 << 32;
+const ASKED: u64 = 4 << 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded(tag: u32, one: u32, other: u32, is_exact: bool) {
+            let (seq, told_s) = (SeqNum(one), other);
+            for known in [
+                Known::Refused { rst: seq, near: SeqNum(other), is_exact },
+                Known::Owner { tag, end: seq, told_s },
+                Known::Asked { tag, ack: seq },
+            ] {
+                prop_assert_eq!(Known::decode(known.encode()), Some(known));
+            }
+        }
+
+        #[test]
+        fn near_is_both_ways_and_across_the_wrap(start: u32, step in 0u32..1 << 26) {
+            let (one, other) = (SeqNum(start), SeqNum(start).plus(step));
+            prop_assert_eq!(NEAR.holds(one, other), step < 1 << 24);
+            prop_assert_eq!(NEAR.holds(other, one), step < 1 << 24);
+        }
+    }
+}

@@ -1,0 +1,428 @@
+//! The targets of a service, and which of them a client's segment may have to go to at a time.
+
+use std::net::SocketAddr;
+
+use super::rendezvous::{Choice, ClientHash, Hashes, Member, mix};
+use crate::config::{self, MAX_TARGETS, TargetList};
+use crate::crypto::HkdfError;
+use crate::keys::{Secret, rendezvous_key};
+use crate::net::IpEndpoint;
+use crate::relay::mapping::BURST;
+use crate::time::UnixTime;
+
+/// A target's place among all of its service, below [`MAX_TARGETS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TargetIndex(pub u8);
+
+/// Targets of one service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Candidates(u64);
+
+impl Candidates {
+    /// One target.
+    #[inline(always)]
+    pub fn only(target: TargetIndex) -> Self {
+        Candidates(1 << (target.0 & 63))
+    }
+
+    /// How many there are.
+    #[inline(always)]
+    pub fn len(self) -> u32 {
+        self.0.count_ones()
+    }
+
+    /// Whether there is none.
+    #[inline(always)]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether `target` is one of them.
+    #[inline(always)]
+    pub fn has(self, target: TargetIndex) -> bool {
+        self.0 & Candidates::only(target).0 != 0
+    }
+
+    /// These and those.
+    #[inline(always)]
+    #[must_use]
+    pub fn and(self, other: Candidates) -> Self {
+        Candidates(self.0 | other.0)
+    }
+
+    /// These without those.
+    #[inline(always)]
+    #[must_use]
+    pub fn without(self, other: Candidates) -> Self {
+        Candidates(self.0 & !other.0)
+    }
+
+    /// The first of them.
+    #[inline(always)]
+    pub fn first(self) -> Option<TargetIndex> {
+        (!self.is_empty()).then(|| TargetIndex(self.0.trailing_zeros() as u8))
+    }
+
+    /// Each of them, ascending.
+    pub fn iter(self) -> impl Iterator<Item = TargetIndex> {
+        let mut left = self;
+        std::iter::from_fn(move || {
+            let first = left.first()?;
+            left = left.without(Candidates::only(first));
+            Some(first)
+        })
+    }
+}
+
+/// What is chosen for a client at a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Chosen {
+    /// The target of a new connection.
+    pub new: Option<TargetIndex>,
+    /// Where any other segment may have to go.
+    pub candidates: Candidates,
+}
+
+/// The targets of a service and the choice among them.
+#[derive(Clone, Debug)]
+pub struct Targets {
+    hashes: Hashes,
+    all: Vec<IpEndpoint>,
+    epochs: Vec<Epoch>,
+    /// Of a list before, within its memory.
+    kept: Vec<Epoch>,
+    memory_ms: u64,
+    skew_ms: u64,
+}
+
+/// An epoch, ready for use.
+#[derive(Clone, Debug)]
+struct Epoch {
+    from: UnixTime,
+    until: UnixTime,
+    choice: Choice<Dated>,
+}
+
+/// A target, and from when on it is not asked.
+#[derive(Clone, Copy, Debug)]
+struct Dated {
+    index: TargetIndex,
+    gone: UnixTime,
+}
+
+impl Targets {
+    /// The choice among the targets of `list`, by the key of the service at `vip`; `kept` are
+    /// epochs of a list before whose connections go on.
+    ///
+    /// # Errors
+    /// When the key cannot be derived from `secret`.
+    pub fn new(
+        secret: &Secret,
+        vip: SocketAddr,
+        list: &TargetList,
+        kept: &[config::Epoch],
+    ) -> Result<Self, HkdfError> {
+        let hashes = Hashes::new(&rendezvous_key(secret, vip)?);
+        let before = kept.iter().flat_map(|epoch| &epoch.members);
+        let mut all: Vec<_> = list.addresses().map(IpEndpoint::from).collect();
+        for address in before.map(|target| target.address.into()) {
+            if !all.contains(&address) && all.len() < MAX_TARGETS {
+                all.push(address);
+            }
+        }
+        all.sort_unstable();
+        all.truncate(MAX_TARGETS);
+        let compile = |epochs: &[config::Epoch]| -> Vec<Epoch> {
+            epochs.iter().map(|epoch| Epoch::new(epoch, &all, &hashes)).collect()
+        };
+        Ok(Targets {
+            epochs: compile(&list.epochs()),
+            kept: compile(kept),
+            memory_ms: list.memory_ms,
+            skew_ms: list.skew_ms,
+            hashes,
+            all,
+        })
+    }
+
+    /// All targets, ascending: those that take new connections at any time.
+    #[inline(always)]
+    pub fn all(&self) -> &[IpEndpoint] {
+        &self.all
+    }
+
+    /// The target in that place.
+    #[inline(always)]
+    pub fn at(&self, index: TargetIndex) -> Option<&IpEndpoint> {
+        self.all.get(usize::from(index.0))
+    }
+
+    /// The place of `target`.
+    pub fn index_of(&self, target: &IpEndpoint) -> Option<TargetIndex> {
+        self.all.binary_search(target).ok().map(|index| TargetIndex(index as u8))
+    }
+
+    /// What is chosen from at `now`.
+    #[inline]
+    pub fn window(&self, now: UnixTime) -> Window<'_> {
+        if let [only] = self.epochs.as_slice()
+            && self.kept.is_empty()
+        {
+            return Window {
+                targets: self,
+                now,
+                present: Some(only),
+                epochs: &self.epochs,
+                kept: &[],
+            };
+        }
+        self.dated_window(now)
+    }
+
+    fn dated_window(&self, now: UnixTime) -> Window<'_> {
+        let (from, until) = (now.minus_millis(self.memory_ms), now.plus_millis(self.skew_ms));
+        let first = self.epochs.iter().take_while(|epoch| epoch.until <= from).count();
+        let after = self.epochs.iter().take_while(|epoch| epoch.from <= until).count();
+        let kept = self.kept.iter().take_while(|epoch| epoch.until <= from).count();
+        let holds = |epoch: &&Epoch| epoch.from <= now && now < epoch.until;
+        Window {
+            targets: self,
+            now,
+            present: self.epochs.iter().find(holds),
+            epochs: self.epochs.get(first..after).unwrap_or_default(),
+            kept: self.kept.get(kept..).unwrap_or_default(),
+        }
+    }
+
+    /// What is chosen for `client` at `now`.
+    pub fn choose(&self, client: &IpEndpoint, now: UnixTime) -> Chosen {
+        let mut out = [Chosen::default()];
+        self.window(now).choose(&[*client], &mut out);
+        let [chosen] = out;
+        chosen
+    }
+
+    /// The target of `client` among those that take new connections at `now` and are not `but`:
+    /// where a POP that does not know of a change may find a connection.
+    #[cold]
+    pub fn next(&self, client: &IpEndpoint, now: UnixTime, but: Candidates) -> Option<TargetIndex> {
+        let mut hashes = [ClientHash::default()];
+        self.hashes.clients(&[*client], &mut hashes);
+        let [hash] = hashes;
+        let next = self.window(now).present?.choice.best(hash, |target| !but.has(target.index));
+        next.map(|target| target.index)
+    }
+}
+
+impl Targets {
+    /// The hash by which `target` is chosen for `client`: among equal weights the highest wins, of
+    /// equal ones the first. `None` for what is no target.
+    pub fn hash(&self, client: IpEndpoint, target: IpEndpoint) -> Option<u64> {
+        self.index_of(&target)?;
+        let mut hashes = [ClientHash::default()];
+        self.hashes.clients(&[client], &mut hashes);
+        let [hash] = hashes;
+        Some(mix(hash, self.hashes.target(target)))
+    }
+}
+
+impl Epoch {
+    fn new(epoch: &config::Epoch, all: &[IpEndpoint], hashes: &Hashes) -> Self {
+        let member = |target: &config::Target| {
+            let address = target.address.into();
+            let index = TargetIndex(all.binary_search(&address).ok()? as u8);
+            let dated = Dated { index, gone: target.gone };
+            Some(Member { hash: hashes.target(address), weight: target.weight, target: dated })
+        };
+        let members = epoch.members.iter().filter_map(member).collect();
+        Epoch { from: epoch.from, until: epoch.until, choice: Choice::new(members) }
+    }
+}
+
+/// What is chosen from at a time.
+#[derive(Clone, Copy, Debug)]
+pub struct Window<'a> {
+    targets: &'a Targets,
+    now: UnixTime,
+    present: Option<&'a Epoch>,
+    /// Those in which connections of segments that arrive now may have begun.
+    epochs: &'a [Epoch],
+    kept: &'a [Epoch],
+}
+
+impl Window<'_> {
+    /// Whether no client has more than one candidate.
+    #[inline]
+    pub fn is_settled(&self) -> bool {
+        self.kept.is_empty() && self.epochs.len() == 1
+    }
+
+    /// Puts what is chosen for each of `clients`, which are of one family, into the same place of
+    /// `out`, up to [`BURST`].
+    #[inline]
+    pub fn choose(&self, clients: &[IpEndpoint], out: &mut [Chosen]) {
+        let count = clients.len().min(out.len()).min(BURST);
+        let (clients, out) = (clients.split_at(count).0, out.split_at_mut(count).0);
+        if let Some(only) = self.present.and_then(|epoch| epoch.choice.only())
+            && self.is_settled()
+        {
+            let candidates = Candidates::only(only.index);
+            return out.fill(Chosen { new: Some(only.index), candidates });
+        }
+        let mut hashes = [ClientHash::default(); BURST];
+        self.targets.hashes.clients(clients, &mut hashes);
+        match self.present {
+            Some(present) if self.is_settled() => {
+                for (out, hash) in out.iter_mut().zip(hashes) {
+                    let new = present.choice.winner(hash).map(|target| target.index);
+                    *out =
+                        Chosen { new, candidates: new.map(Candidates::only).unwrap_or_default() };
+                }
+            }
+            _ => {
+                for (out, hash) in out.iter_mut().zip(hashes) {
+                    *out = self.of_client(hash);
+                }
+            }
+        }
+    }
+
+    fn of_client(&self, client: ClientHash) -> Chosen {
+        let new = self.present.and_then(|epoch| epoch.choice.winner(client));
+        let new = new.map(|target| target.index);
+        let winners = self.epochs.iter().chain(self.kept);
+        let winners = winners.filter_map(|epoch| epoch.choice.winner(client));
+        let asked = winners.filter(|target| self.now < target.gone);
+        let mut candidates = asked
+            .fold(Candidates::default(), |all, target| all.and(Candidates::only(target.index)));
+        if candidates.is_empty() {
+            // All are gone: the target of new connections says that it knows nothing.
+            candidates = new.map(Candidates::only).unwrap_or_default();
+        }
+        Chosen { new, candidates }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Target;
+    use crate::net::Endpoint;
+
+    const MEMORY_MS: u64 = 1_000_000;
+    const SKEW_MS: u64 = 3000;
+
+    fn at(seconds: u64) -> UnixTime {
+        UnixTime::from_millis(seconds * 1000)
+    }
+
+    fn address(n: u8) -> SocketAddr {
+        SocketAddr::from(([198, 51, 100, n], 80))
+    }
+
+    fn targets(entries: Vec<Target>, kept: &[config::Epoch]) -> Targets {
+        let list = TargetList { serial: 0, memory_ms: MEMORY_MS, skew_ms: SKEW_MS, entries };
+        let vip = "203.0.113.10:443".parse().unwrap();
+        Targets::new(&Secret::new([7; 32]), vip, &list, kept).unwrap()
+    }
+
+    fn clients() -> impl Iterator<Item = IpEndpoint> {
+        (0..400u32).map(|n| Endpoint { ip: 0x0102_0300 + n, port: 5000 }.into())
+    }
+
+    fn names(targets: &Targets, candidates: Candidates) -> Vec<SocketAddr> {
+        candidates.iter().map(|index| SocketAddr::from(*targets.at(index).unwrap())).collect()
+    }
+
+    #[test]
+    fn without_dates_a_client_has_one_candidate_at_all_times() {
+        for count in 1..5 {
+            let targets =
+                targets((1..=count).map(|n| Target::always(address(n), 1)).collect(), &[]);
+            for client in clients() {
+                let first = targets.choose(&client, at(0));
+                assert_eq!(first, targets.choose(&client, at(9_000_000)));
+                assert_eq!(names(&targets, first.candidates).len(), 1);
+                assert_eq!(first.new, first.candidates.first());
+            }
+        }
+    }
+
+    #[test]
+    fn winners_of_before_and_of_soon_are_asked() {
+        let new = Target { since: at(5000), ..Target::always(address(2), 1) };
+        let targets = targets(vec![Target::always(address(1), 1), new], &[]);
+        let old = TargetIndex(0);
+        let mut moved = 0;
+        for client in clients() {
+            let chosen =
+                |seconds, ms| targets.choose(&client, at(seconds).plus_millis(ms)).candidates;
+            let after = targets.choose(&client, at(9_000_000)).new.unwrap();
+            moved += u32::from(after != old);
+            let both = Candidates::only(old).and(Candidates::only(after));
+            assert_eq!(targets.choose(&client, at(4999).plus_millis(999)).new, Some(old));
+            assert_eq!(targets.choose(&client, at(5000)).new, Some(after));
+            assert_eq!(chosen(4996, 999), Candidates::only(old));
+            assert_eq!(chosen(4997, 0), both);
+            assert_eq!(chosen(5000 + MEMORY_MS / 1000 - 1, 999), both);
+            assert_eq!(chosen(5000 + MEMORY_MS / 1000, 0), Candidates::only(after));
+        }
+        assert!((150..250).contains(&moved), "{moved}");
+    }
+
+    #[test]
+    fn a_target_that_is_gone_is_not_asked() {
+        let dying = Target { until: at(5000), gone: at(5006), ..Target::always(address(1), 1) };
+        let targets = targets(vec![dying, Target::always(address(2), 1)], &[]);
+        for client in clients() {
+            let candidates =
+                |seconds| names(&targets, targets.choose(&client, at(seconds)).candidates);
+            let was_its = candidates(0) == [address(1)];
+            let during = if was_its { vec![address(1), address(2)] } else { vec![address(2)] };
+            assert_eq!(candidates(5005), during);
+            assert_eq!(candidates(5006), [address(2)]);
+        }
+    }
+
+    #[test]
+    fn epochs_of_a_list_before_are_asked_until_they_are_over() {
+        let kept = config::Epoch {
+            from: UnixTime::default(),
+            until: at(5000),
+            members: vec![Target::always(address(9), 1)],
+        };
+        let targets = targets(vec![Target::always(address(1), 1)], &[kept]);
+        for client in clients() {
+            let candidates =
+                |seconds| names(&targets, targets.choose(&client, at(seconds)).candidates);
+            assert_eq!(candidates(5000), [address(1), address(9)]);
+            assert_eq!(targets.choose(&client, at(5000)).new, targets.index_of(&address(1).into()));
+            assert_eq!(candidates(5000 + MEMORY_MS / 1000), [address(1)]);
+        }
+    }
+
+    #[test]
+    fn the_next_target_is_none_of_those_asked() {
+        let targets = targets((1..=3).map(|n| Target::always(address(n), 1)).collect(), &[]);
+        for client in clients() {
+            let mut asked = targets.choose(&client, at(0)).candidates;
+            for _ in 0..2 {
+                let next = targets.next(&client, at(0), asked).unwrap();
+                assert!(!asked.has(next));
+                asked = asked.and(Candidates::only(next));
+            }
+            assert_eq!(targets.next(&client, at(0), asked), None);
+        }
+    }
+
+    #[test]
+    fn with_no_target_there_is_no_choice() {
+        let later = Target { since: at(5000), ..Target::always(address(1), 1) };
+        let targets = targets(vec![later], &[]);
+        for client in clients() {
+            assert_eq!(targets.choose(&client, at(0)), Chosen::default());
+            let soon = targets.choose(&client, at(4998));
+            assert_eq!((soon.new, soon.candidates.len()), (None, 1));
+        }
+    }
+}
