@@ -162,7 +162,7 @@ fn copies<F: Frame, O: Output<F>>(
         };
         match segment::outward(packet, index, relay, side, target) {
             Ok(transmit) => {
-                ship(egress, limits, packet, copy, &transmit.as_copy());
+                ship(egress, limits, packet, copy, &transmit.of_copy());
             }
             Err(reason) => egress.drop(packet.service, reason, copy),
         }

@@ -11,7 +11,7 @@ pub fn parse_duration(text: &str) -> Option<u64> {
 
 /// `ms` milliseconds in the largest unit that gives a whole number.
 pub fn format_duration(ms: u64) -> String {
-    let whole = UNITS.iter().filter(|(_, unit)| ms > 0 && ms.is_multiple_of(*unit)).last();
+    let whole = UNITS.iter().rfind(|(_, unit)| ms > 0 && ms.is_multiple_of(*unit));
     let (name, unit) = whole.unwrap_or(&("s", 1000));
     format!("{}{name}", ms / unit)
 }

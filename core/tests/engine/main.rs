@@ -45,6 +45,7 @@ mod relay6;
 mod relay6_hostile;
 mod relay6_icmp;
 mod syn_limits;
+mod targets;
 mod tunnel;
 mod tunnel_hostile;
 mod tunnel_icmp;

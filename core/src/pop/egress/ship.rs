@@ -34,7 +34,7 @@ pub(in crate::pop) struct Transmit<R> {
 
 impl<R> Transmit<R> {
     /// The same for one more copy of the frame.
-    pub fn as_copy(self) -> Self {
+    pub fn of_copy(self) -> Self {
         Transmit { is_copy: true, ..self }
     }
 }

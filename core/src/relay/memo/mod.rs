@@ -182,19 +182,19 @@ impl EndpointMemo {
         (tag, end): (u32, SeqNum),
     ) -> bool {
         let key = self.key.of(place, Some(target), STATE);
-        // In seconds, and never 0.
-        let (now_s, repeat_s) = (now.as_millis() / 1000 + 1, OWNER_REPEAT_MS / 1000);
+        let (now_s, repeat_s) = (now.as_millis() / 1000, OWNER_REPEAT_MS / 1000);
         let before = self.targets.read(key, now.as_millis(), |_| None);
         let told_s = match before.and_then(Known::decode) {
             Some(Known::Owner { tag: same, told_s, .. })
                 if same == tag && now_s < u64::from(told_s) + repeat_s =>
             {
-                told_s
+                Some(told_s)
             }
-            _ => now_s as u32,
+            _ => None,
         };
-        self.targets.keep(key, Known::Owner { tag, end, told_s }.encode(), over(now));
-        u64::from(told_s) == now_s
+        let owner = Known::Owner { tag, end, told_s: told_s.unwrap_or(now_s as u32) };
+        self.targets.keep(key, owner.encode(), over(now));
+        told_s.is_none()
     }
 
     /// Remembers that `target` is asked, after all others, with a segment of the client with `tag`

@@ -186,6 +186,7 @@ fn an_owner_is_news_again_after_a_while_and_another_at_once() {
         memo.remember_owner(now, place(5000), TARGET, (tag, SeqNum(end)))
     };
     assert!(after(0, TAG, 1));
+    assert!(!after(0, TAG, 1));
     assert!(!after(1000, TAG, 2));
     assert!(!after(OWNER_REPEAT_MS - 1000, TAG, 3));
     assert!(after(OWNER_REPEAT_MS, TAG, 4));
