@@ -86,7 +86,7 @@ fn choice(criterion: &mut Criterion) {
             let (memory_ms, skew_ms) = (MEMORY_MS, SKEW_MS);
             let list = TargetList { serial: 0, memory_ms, skew_ms, entries };
             let vip = "203.0.113.10:443".parse().unwrap();
-            let targets = Targets::new(&Secret::new([7; 32]), vip, &list, &[]).unwrap();
+            let targets = Targets::new(&Secret::new([7; 32]), vip, &list, &[], None).unwrap();
             let mut chosen = [Chosen::default(); 32];
             group.bench_function(BenchmarkId::new(name, count), |bencher| {
                 bencher.iter(|| {

@@ -8,6 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::net::{MAX_PORTS, MAX_SERVICES, PortIndex, ServiceSlot, Towards};
 use crate::verdict::{AbsorbKind, DropReason, ReplyKind};
 
+/// Targets of one service that have counters.
+pub const TARGETS: usize = 64;
+
 /// A count that one thread increases.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -110,8 +113,39 @@ pub struct PortCounters {
     drops: Drops,
 }
 
-/// Counts of one service.
+/// Counts of one target of a service.
 #[derive(Debug, Default)]
+pub struct TargetCounters {
+    /// SYNs that were sent to it: connections begun.
+    pub syns: Counter,
+    /// Sent to it.
+    pub up: Traffic,
+    /// Sent on from it to clients.
+    pub down: Traffic,
+    /// Of what was sent to it, copies of segments that went to another target as well.
+    pub copies: Counter,
+    /// RSTs of it that no socket need have sent.
+    pub refusals: Counter,
+    /// Segments of it that showed who owns a connection.
+    pub owners: Counter,
+}
+
+impl TargetCounters {
+    /// Counts a packet of `bytes` that was sent.
+    #[inline]
+    pub fn sent(&self, towards: Towards, is_copy: bool, bytes: u64) {
+        match towards {
+            Towards::Targets => self.up.add(1, bytes),
+            Towards::Clients => self.down.add(1, bytes),
+        }
+        if is_copy {
+            self.copies.add(1);
+        }
+    }
+}
+
+/// Counts of one service.
+#[derive(Debug)]
 pub struct ServiceCounters {
     /// Forwarded from clients to targets.
     pub up: Traffic,
@@ -121,9 +155,31 @@ pub struct ServiceCounters {
     pub copies: Traffic,
     raised_mtus: [Counter; 2],
     drops: Drops,
+    targets: Box<[TargetCounters; TARGETS]>,
+    spare: TargetCounters,
+}
+
+impl Default for ServiceCounters {
+    fn default() -> Self {
+        ServiceCounters {
+            up: Traffic::default(),
+            down: Traffic::default(),
+            copies: Traffic::default(),
+            raised_mtus: Default::default(),
+            drops: Drops::default(),
+            targets: Box::new(std::array::from_fn(|_| TargetCounters::default())),
+            spare: TargetCounters::default(),
+        }
+    }
 }
 
 impl ServiceCounters {
+    /// Counts of the target in that slot, below [`TARGETS`].
+    #[inline]
+    pub fn target(&self, slot: u8) -> &TargetCounters {
+        self.targets.get(usize::from(slot)).unwrap_or(&self.spare)
+    }
+
     /// ICMP errors on their way `towards` that side whose MTU was raised to the floor.
     pub fn raised_mtus(&self, towards: Towards) -> &Counter {
         let [up, down] = &self.raised_mtus;

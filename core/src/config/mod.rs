@@ -240,7 +240,7 @@ pub struct LimitsConfig {
     /// ICMP errors that are passed on about the segments of one network (an IPv4 /24 or an IPv6
     /// /56) and one service, per second.
     pub icmp_forward_per_second: u32,
-    /// Slots of the table of pending RSTs.
+    /// Slots of the table of what targets answered.
     pub remembered_answers: u32,
     /// Slots of the table of remembered SYNs.
     pub remembered_syns: u32,

@@ -195,9 +195,12 @@ fn inward<F: Frame, O: Output<F>>(
         let mapping = Mapping::new(*client, side, packet.src());
         egress.note::<F>(Note::Mapped(relay.mode.name(), mapping));
     }
-    let is_of_interest = !chosen.candidates.is_empty() || arrival.soft.memo.has_asked(arrival.now);
+    let is_of_interest = !chosen.candidates.is_empty()
+        || packet.segment.tcp.has(tcp::RST)
+        || arrival.soft.memo.has_asked(arrival.now);
     if is_of_interest
-        && let Observed::Refusal(refusal) = observe(egress, limits, packet, &frame, relay, chosen)
+        && let Observed::Refusal(refusal) =
+            observe(egress, limits, packet, &frame, relay, (client, chosen))
     {
         return match packet.tcp_checksum_holds(&frame) {
             true => refusals::wait(egress, limits, frame, relay, &refusal),

@@ -8,6 +8,7 @@ use crate::net::{Endpoint, IpEndpoint, ServiceIndex};
 use crate::relay::Relay;
 use crate::relay::rewrite::Segment;
 use crate::relay::rewrite::options::Found;
+use crate::relay::targets::TargetIndex;
 use crate::seq::SeqNum;
 use crate::snapshot::Snapshot;
 use crate::verdict::DropReason;
@@ -22,6 +23,8 @@ pub(super) struct Packet {
     pub step: Step,
     /// The service, where it is known.
     pub service: Option<ServiceIndex>,
+    /// The target that sent it, in steps about a target's segment.
+    pub target: TargetIndex,
     /// The hardware address that sent the frame.
     pub from: MacAddr,
     /// The datagram; its TCP header is meaningful for segments only.
@@ -66,6 +69,7 @@ impl Packet {
     pub const NONE: Packet = Packet {
         step: Step::Drop(DropReason::Runt),
         service: None,
+        target: TargetIndex(0),
         from: MacAddr::new([0; 6]),
         segment: Segment {
             l3: 0,

@@ -18,6 +18,7 @@ use crate::problem::{Problem, Problems};
 use crate::relay::Relay;
 use crate::relay::hints::HintKey;
 use crate::relay::memo::MemoKey;
+use crate::relay::targets::TargetIndex;
 use crate::time::UnixTime;
 use crate::tunnel::TokenKeys;
 
@@ -77,7 +78,10 @@ impl Snapshot {
             slots.split_at_checked(config.relays.len()).unwrap_or((&slots, &[]));
         let mut services = Vec::new();
         for (service, &slot) in config.relays.iter().zip(slots) {
-            services.extend(relays::relay(service, slot, &keys.relay)?.map(Service::Relay));
+            let mut before = previous.into_iter().flat_map(Snapshot::relays);
+            let before = before.find(|relay| relay.name == service.name);
+            let relay = relays::relay(service, slot, &keys.relay, before)?;
+            services.extend(relay.map(Service::Relay));
         }
         let tunnels = tunnels::tunnels(config, keys, tenants, tunnel_slots)?;
         services.extend(tunnels.into_iter().map(Service::Tunnel));
@@ -248,20 +252,25 @@ impl Snapshot {
         self.tunnel(index?)
     }
 
-    /// The service that appears as addresses of `egress` to the target `ip`:`port`.
+    /// The service that appears as addresses of `egress` to the target `ip`:`port`, and the place of
+    /// the target in it.
     #[inline]
     pub fn service_behind<A: Tabled>(
         &self,
         egress: PoolIndex,
         ip: A,
         port: u16,
-    ) -> Option<ServiceIndex> {
+    ) -> Option<(ServiceIndex, TargetIndex)> {
         A::tables(&self.lookups).behind(egress, Endpoint { ip, port })
     }
 
-    /// The transparent service that has the target `ip`:`port`.
+    /// The transparent service that has the target `ip`:`port`, and the place of the target in it.
     #[inline]
-    pub fn transparent_service<A: Tabled>(&self, ip: A, port: u16) -> Option<ServiceIndex> {
+    pub fn transparent_service<A: Tabled>(
+        &self,
+        ip: A,
+        port: u16,
+    ) -> Option<(ServiceIndex, TargetIndex)> {
         A::tables(&self.lookups).transparent(Endpoint { ip, port })
     }
 

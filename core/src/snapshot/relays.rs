@@ -13,11 +13,12 @@ use crate::relay::targets::Targets;
 use crate::relay::transparent::TransparentMode;
 use crate::relay::{Mode, Relay};
 
-/// The relay of `config`; `None` for one that the checks refuse.
+/// The relay of `config`, which had the name of `before`; `None` for one that the checks refuse.
 pub(super) fn relay(
     config: &RelayConfig,
     slot: ServiceSlot,
     secret: &Secret,
+    before: Option<&Relay>,
 ) -> Result<Option<Relay>, HkdfError> {
     let vip = config.vip;
     let mode = match (config.egress, vip) {
@@ -30,13 +31,15 @@ pub(super) fn relay(
         (EgressConfig::Transparent, _) => Mode::Transparent(TransparentMode),
         (EgressConfig::Pool(_) | EgressConfig::Prefix(_), SocketAddr::V6(_)) => return Ok(None),
     };
+    let before = before.map(|before| &before.targets);
+    let targets = Targets::new(secret, vip, &config.targets, &config.kept, before)?;
     Ok(Some(Relay {
         name: config.name.clone(),
         slot,
         vip: vip.into(),
         egress: config.egress.net(),
         mode,
-        targets: Targets::new(secret, vip, &config.targets, &config.kept)?,
+        targets,
         mss: config.mss,
         mtu_floor: config.icmp_mtu_floor,
         ids: if vip.is_ipv4() { Some(DatagramIds::new(secret, vip)?) } else { None },

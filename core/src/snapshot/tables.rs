@@ -8,6 +8,7 @@ use super::service::{PoolIndex, Service};
 use super::table::{Key, Table};
 use crate::config::Config;
 use crate::net::{Endpoint, IpEndpoint, IpNet, MAX_SERVICES, ServiceIndex, SpecialAddresses};
+use crate::relay::targets::TargetIndex;
 
 /// The tables of both families.
 #[derive(Clone, Debug)]
@@ -88,8 +89,9 @@ impl<A: Tabled> Tables<A> {
     fn new(meanings: &Meanings<A>, services: &[Service], egress: &[IpNet]) -> Self {
         let mut endpoints = Vec::new();
         for (index, service) in (0..).zip(services) {
-            for (space, at) in endpoints_of(service, egress) {
-                endpoints.extend(at.of_family().map(|at| (A::key(space, at), index)));
+            for (space, at, target) in endpoints_of(service, egress) {
+                let value = u32::from(target) << TARGET_SHIFT | index;
+                endpoints.extend(at.of_family().map(|at| (A::key(space, at), value)));
             }
         }
         Tables { meanings: AddressMap::new(meanings), endpoints: Table::new(&endpoints) }
@@ -104,33 +106,38 @@ impl<A: Tabled> Tables<A> {
     /// The service at the VIP `ip`:`port`.
     #[inline]
     pub fn at_vip(&self, at: Endpoint<A>) -> Option<ServiceIndex> {
-        self.find(AT_VIP, at)
+        self.find(AT_VIP, at).map(|(service, _)| service)
     }
 
-    /// The service that has the target `at` behind that egress prefix.
+    /// The service that has the target `at` behind that egress prefix, and the target's place.
     #[inline]
-    pub fn behind(&self, egress: PoolIndex, at: Endpoint<A>) -> Option<ServiceIndex> {
+    pub fn behind(
+        &self,
+        egress: PoolIndex,
+        at: Endpoint<A>,
+    ) -> Option<(ServiceIndex, TargetIndex)> {
         self.find(egress.0, at)
     }
 
-    /// The transparent service that has the target `at`.
+    /// The transparent service that has the target `at`, and the target's place.
     #[inline]
-    pub fn transparent(&self, at: Endpoint<A>) -> Option<ServiceIndex> {
+    pub fn transparent(&self, at: Endpoint<A>) -> Option<(ServiceIndex, TargetIndex)> {
         self.find(TRANSPARENT, at)
     }
 
     #[inline]
-    fn find(&self, space: u16, at: Endpoint<A>) -> Option<ServiceIndex> {
-        self.endpoints.get(A::key(space, at)).map(|index| ServiceIndex(index as u16))
+    fn find(&self, space: u16, at: Endpoint<A>) -> Option<(ServiceIndex, TargetIndex)> {
+        let value = self.endpoints.get(A::key(space, at))?;
+        Some((ServiceIndex(value as u16), TargetIndex((value >> TARGET_SHIFT) as u8)))
     }
 }
 
-/// The endpoints that a service is found by, each in its space.
-fn endpoints_of(service: &Service, egress: &[IpNet]) -> Vec<(u16, IpEndpoint)> {
+/// The endpoints that a service is found by, each in its space, and the place of a target.
+fn endpoints_of(service: &Service, egress: &[IpNet]) -> Vec<(u16, IpEndpoint, u8)> {
     match service {
         Service::Tunnel(tunnel) => {
             let vips = [&tunnel.service.vip4, &tunnel.service.vip6].into_iter().flatten();
-            vips.map(|vip| (AT_VIP, vip.addr.into())).collect()
+            vips.map(|vip| (AT_VIP, vip.addr.into(), 0)).collect()
         }
         Service::Relay(relay) => {
             let space = match relay.egress {
@@ -139,8 +146,9 @@ fn endpoints_of(service: &Service, egress: &[IpNet]) -> Vec<(u16, IpEndpoint)> {
                     egress.iter().position(|other| *other == net).unwrap_or_default() as u16
                 }
             };
-            let targets = relay.targets.all().iter().map(|target| (space, *target));
-            targets.chain([(AT_VIP, relay.vip)]).collect()
+            let targets = relay.targets.all().iter().zip(0..);
+            let targets = targets.map(|(target, place)| (space, *target, place));
+            targets.chain([(AT_VIP, relay.vip, 0)]).collect()
         }
     }
 }
@@ -148,5 +156,8 @@ fn endpoints_of(service: &Service, egress: &[IpNet]) -> Vec<(u16, IpEndpoint)> {
 /// Spaces of endpoints beside those of egress prefixes, which are below [`MAX_SERVICES`].
 const AT_VIP: u16 = u16::MAX;
 const TRANSPARENT: u16 = u16::MAX - 1;
+
+/// Where the place of a target is in the value of an endpoint.
+const TARGET_SHIFT: u32 = 16;
 
 const _: () = assert!(MAX_SERVICES < TRANSPARENT as usize);

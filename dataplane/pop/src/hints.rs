@@ -293,14 +293,14 @@ rx = ["all:0"]
         stranger.send_to(&late, other.address).unwrap();
         wait("a late one", || other.traffic.wrong_time.load(Ordering::Relaxed) == 1);
         // A full queue loses the rest.
-        let many: Vec<_> = (0..30).map(hint).collect();
+        let many: Vec<_> = (0..HINTS_MAX as u32).map(hint).collect();
         let datagram = snapshot(1).hint_key.seal(unix_now(0), &many);
-        for sent in 1..=40 {
+        for sent in 1..=100 {
             stranger.send_to(&datagram, other.address).unwrap();
             let accepted = &other.traffic.accepted;
             wait("a datagram's arrival", || accepted.load(Ordering::Relaxed) == 1 + sent);
         }
-        let overflow = 40 * 30 - QUEUE_HINTS as u64;
+        let overflow = (100 * HINTS_MAX - QUEUE_HINTS) as u64;
         wait("losses", || other.traffic.overflow.load(Ordering::Relaxed) == overflow);
         [one, other].into_iter().for_each(|pop| pop.exchange.stop());
     }

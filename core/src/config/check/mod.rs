@@ -202,7 +202,7 @@ fn limits(report: &mut Report, raw: &RawConfig) -> LimitsConfig {
         syn_per_prefix_per_second,
         syn_per_service_per_second,
         remembered_answers: report
-            .number("limits.remembered_answers", limits.remembered_answers, 1, 1 << 20)
+            .number("limits.remembered_answers", limits.remembered_answers, 1, 1 << 24)
             .unwrap_or_default(),
         remembered_syns: report
             .number("limits.remembered_syns", limits.remembered_syns, 1, 1 << 24)

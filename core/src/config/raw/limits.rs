@@ -21,8 +21,8 @@ pub(in crate::config) struct RawLimits {
     /// ICMP errors that are passed on about the segments of one network (an IPv4 /24 or an IPv6
     /// /56) and one service. Default: 1000. Range: 0 to 1000000000.
     pub(in crate::config) icmp_forward_per_second: i64,
-    /// Slots of the table of pending RSTs, which the workers share. Default: 4096. Range: 1 to
-    /// 1048576.
+    /// Slots of the table of what targets answered, which the workers share: RSTs that wait, and
+    /// owners of connections. Default: 65536. Range: 1 to 16777216.
     pub(in crate::config) remembered_answers: i64,
     /// SYNs that are remembered to tell their clients of refusals, by all workers together; a tenth
     /// of it within 120 s from one network. Default: 65536. Range: 1 to 16777216.
@@ -48,7 +48,7 @@ impl Default for RawLimits {
             icmp_per_second: 1000,
             neighbour_per_second: 1000,
             icmp_forward_per_second: 1000,
-            remembered_answers: 4096,
+            remembered_answers: 65_536,
             remembered_syns: 65_536,
             syn_ack_per_second: 100,
             keepalive_mac_per_second: 1000,

@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 
+use crate::counters::TARGETS;
 use crate::time::{UnixTime, format_duration, format_time};
 
 /// The largest weight of a target.
 pub const MAX_WEIGHT: u16 = 1000;
 /// Most addresses of the targets of one relay.
-pub const MAX_TARGETS: usize = 64;
+pub const MAX_TARGETS: usize = TARGETS;
 /// Most entries of the targets of one relay: an address may have several, one after the other.
 pub const MAX_ENTRIES: usize = 256;
 /// Most targets that a segment of a client may have to go to.

@@ -47,13 +47,16 @@ pub(super) fn read<F: Frame, A: Tabled>(
         }
         Destination::Pool(pool) => {
             let of = arrival.snapshot.service_behind(pool, src, tcp.src_port);
-            let index = of.ok_or(DropReason::UnknownTarget)?;
+            let (index, target) = of.ok_or(DropReason::UnknownTarget)?;
+            packet.target = target;
             from_target(arrival, index, options, packet, lanes)
         }
         // To nobody here: it passes if it comes from the target of a transparent service.
         Destination::Other => {
-            packet.service = arrival.snapshot.transparent_service(src, tcp.src_port);
-            let index = packet.service.ok_or(DropReason::NotOurs)?;
+            let of = arrival.snapshot.transparent_service(src, tcp.src_port);
+            packet.service = of.map(|(index, _)| index);
+            let (index, target) = of.ok_or(DropReason::NotOurs)?;
+            packet.target = target;
             if !arrival.snapshot.client_ok(dst.ip()) || tcp.dst_port == 0 {
                 return Err(DropReason::NotOurs);
             }

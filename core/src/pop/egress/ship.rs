@@ -14,6 +14,7 @@ use super::endings::Egress;
 use super::{errors, fragment};
 use crate::frame::Frame;
 use crate::net::{Family, ServiceIndex, ServiceSlot, Towards};
+use crate::relay::targets::TargetSlot;
 use crate::verdict::{DropReason, Verdict};
 
 /// A frame that is to be sent on.
@@ -28,6 +29,8 @@ pub(in crate::pop) struct Transmit<R> {
     pub destination: IpAddr,
     /// Whether it is one more copy of a frame: its sender is told of the first one alone.
     pub is_copy: bool,
+    /// The place of the counters of the target that it is to or from.
+    pub target: Option<TargetSlot>,
     /// What it becomes.
     pub rewrite: R,
 }
@@ -91,7 +94,7 @@ pub(in crate::pop) fn ship<F: Frame, O: Output<F>, R: Transform>(
     mut frame: F,
     transmit: &Transmit<R>,
 ) -> bool {
-    let Transmit { service, slot, towards, destination, is_copy, rewrite } = transmit;
+    let Transmit { service, slot, towards, destination, is_copy, target, rewrite } = transmit;
     let of = Some(*service);
     if packet.segment.ip.hops() <= 1 {
         if R::IS_ICMP_ERROR || *is_copy {
@@ -166,6 +169,9 @@ pub(in crate::pop) fn ship<F: Frame, O: Output<F>, R: Transform>(
         Towards::Clients => &counters.down,
     };
     traffic.add(1, len as u64);
+    if let Some(target) = target {
+        counters.target(target.0).sent(*towards, *is_copy, len as u64);
+    }
     egress.note::<F>(Note::Verdict(Verdict::Forward(hop.port)));
     true
 }

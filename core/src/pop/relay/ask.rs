@@ -97,12 +97,16 @@ impl Question<'_> {
                 .targets
                 .at(new)
                 .and_then(|target| memo.refused_syn(now, *place, *target, segment));
-            if let Some(rst) = refused.filter(|_| packet.tcp_checksum_holds(frame)) {
-                self.forget(egress, Candidates::only(new));
-                return Ok(Ask::Tell(rst));
+            match refused {
+                Some(rst) if packet.tcp_checksum_holds(frame) => {
+                    self.forget(egress, Candidates::only(new));
+                    return Ok(Ask::Tell(rst));
+                }
+                // The RST waits on.
+                Some(_) => {}
+                // What is known is of connections before this one.
+                None => self.forget(egress, chosen.candidates.and(Candidates::only(new))),
             }
-            // What is known is of connections before this one.
-            self.forget(egress, chosen.candidates.and(Candidates::only(new)));
         }
         // Where each segment names its client, a RST needs the SYN only where it may be of another
         // target than the client's.
@@ -115,6 +119,8 @@ impl Question<'_> {
                 memo.forget_syn(now, *place);
             }
         }
+        let counters = egress.counters.service(relay.slot);
+        counters.target(relay.targets.slot(new).0).syns.add(1);
         Ok(Ask::Send(Candidates::only(new)))
     }
 
@@ -204,6 +210,7 @@ impl Question<'_> {
             _ => Standing::Unknown,
         };
         match memo.refused_syn(now, *place, *target, segment) {
+            Some(rst) if standing == Standing::Owner => Answered { standing, rst: Some(rst) },
             Some(rst) => Answered { standing: Standing::RefusedThis, rst: Some(rst) },
             None => Answered { standing, rst: None },
         }

@@ -60,10 +60,11 @@ fn find<A: Tabled>(
     src: Endpoint<A>,
     dst: Endpoint<A>,
 ) -> Option<ServiceIndex> {
+    let service = |found: Option<(ServiceIndex, TargetIndex)>| found.map(|(service, _)| service);
     match to {
         Destination::Vip => snapshot.service_at(src.ip, src.port),
-        Destination::Pool(pool) => snapshot.service_behind(pool, dst.ip, dst.port),
-        _ => snapshot.transparent_service(dst.ip, dst.port),
+        Destination::Pool(pool) => service(snapshot.service_behind(pool, dst.ip, dst.port)),
+        _ => service(snapshot.transparent_service(dst.ip, dst.port)),
     }
 }
 
@@ -108,7 +109,8 @@ fn to_client<F: Frame, O: Output<F>>(
     let destination = to.destination();
     let rewrite = QuoteRewrite { to, quote, client: mapping.client.ip() };
     let (slot, towards) = (relay.slot, Towards::Clients);
-    let transmit = Transmit { service, slot, towards, destination, is_copy: false, rewrite };
+    let transmit =
+        Transmit { service, slot, towards, destination, is_copy: false, target: None, rewrite };
     ship(egress, limits, error.packet, frame, &transmit);
 }
 
@@ -154,7 +156,7 @@ fn to_target<F: Frame, O: Output<F>>(
     let destination = to.destination();
     let rewrite = QuoteRewrite { to, quote: &error.quote, client: mapping.client.ip() };
     let (slot, towards) = (relay.slot, Towards::Targets);
-    let transmit = Transmit { service, slot, towards, destination, is_copy, rewrite };
+    let transmit = Transmit { service, slot, towards, destination, is_copy, target: None, rewrite };
     ship(egress, limits, error.packet, frame, &transmit);
 }
 

@@ -7,6 +7,7 @@ use super::super::packet::Packet;
 use super::refusals::{Refusal, place, send_hint};
 use super::segment;
 use crate::frame::Frame;
+use crate::net::IpEndpoint;
 use crate::relay::Relay;
 use crate::relay::hints::{Hint, Shows};
 use crate::relay::targets::{Candidates, Chosen};
@@ -21,8 +22,8 @@ pub(in crate::pop) enum Observed {
     Refusal(Refusal),
 }
 
-/// Looks at a target's segment, whose client has the targets `chosen`, where it may have several:
-/// the memo learns who owns the connection, and so do other POPs.
+/// Looks at a target's segment to `client`, which has the targets `chosen`, where it may have
+/// several: the memo learns who owns the connection, and so do other POPs.
 #[inline(never)]
 pub(in crate::pop) fn observe<F: Frame, O: Output<F>>(
     egress: &mut Egress<'_, O>,
@@ -30,7 +31,7 @@ pub(in crate::pop) fn observe<F: Frame, O: Output<F>>(
     packet: &Packet,
     frame: &F,
     relay: &Relay,
-    chosen: Chosen,
+    (client, chosen): (&IpEndpoint, Chosen),
 ) -> Observed {
     let arrival = egress.arrival;
     let (tcp, target, memo) = (packet.segment.tcp, packet.src(), &arrival.soft.memo);
@@ -38,14 +39,17 @@ pub(in crate::pop) fn observe<F: Frame, O: Output<F>>(
     let has_several = chosen.candidates.len() > 1;
     if tcp.has(tcp::RST) {
         let is_of_socket = packet.options.timestamps.is_some();
-        let index = relay.targets.index_of(&target);
-        let only = index.map(Candidates::only).unwrap_or_default();
-        let is_settled = chosen.candidates.is_empty() || chosen.candidates == only;
-        if is_of_socket || is_settled {
+        let only = Candidates::only(packet.target);
+        // Also where this POP sends to one target alone: by the clock of another, there are more.
+        if is_of_socket || relay.targets.choose(client, arrival.unix).candidates == only {
             memo.forget(arrival.now, place, target);
             return Observed::Pass;
         }
         let refusal = Refusal::of(packet, relay);
+        // Its numbers must be believed.
+        if !packet.tcp_checksum_holds(frame) {
+            return Observed::Refusal(refusal);
+        }
         return match refusal.client(egress, relay) {
             Some(_) => Observed::Pass,
             None => Observed::Refusal(refusal),
@@ -55,6 +59,8 @@ pub(in crate::pop) fn observe<F: Frame, O: Output<F>>(
         let side = segment::egress_side(packet, relay, packet.tcp_options(frame));
         let end = tcp.end(packet.segment.ip.payload_len());
         let tag = side.tag.unwrap_or_default().0;
+        let counters = egress.counters.service(relay.slot);
+        counters.target(relay.targets.slot(packet.target).0).owners.add(1);
         let is_news = memo.remember_owner(arrival.now, place, target, (tag, end));
         if is_news && has_several {
             let (vip, egress_side) = (relay.vip, packet.dst());

@@ -9,7 +9,7 @@ use super::super::output::{Note, Output};
 use super::super::packet::Packet;
 use super::segment;
 use crate::frame::Frame;
-use crate::net::{IpEndpoint, ServiceIndex};
+use crate::net::{Endpoint, IpEndpoint, ServiceIndex};
 use crate::relay::Relay;
 use crate::relay::hints::{Hint, Shows};
 use crate::relay::mapping::{EgressSide, Mapping, Tag};
@@ -73,22 +73,25 @@ impl Refusal {
         let arrival = &egress.arrival;
         let memo = &arrival.soft.memo;
         let egress_side = |tag| EgressSide { egress: place.egress, tag };
-        let (client, is_by_syn) = match memo.refused(arrival.now, place, rst) {
-            Some(client) if relay.mode.is_tagged() => (client.into(), true),
-            Some(_) => (relay.inward(egress_side(None), target).ok()?.client, true),
-            None => {
-                let tag = memo.told(arrival.now, place, target, rst)?;
-                let tag = relay.mode.is_tagged().then_some(Tag(tag));
-                (relay.inward(egress_side(tag), target).ok()?.client, false)
-            }
+        let of_syn = |client: Endpoint| match relay.mode.is_tagged() {
+            true => Some(client.into()),
+            false => Some(relay.inward(egress_side(None), target).ok()?.client),
         };
-        let is_its_target = || {
+        let is_its_target = |client: Endpoint| {
+            let Some(client) = of_syn(client) else { return false };
             let chosen = relay.targets.choose(&client, arrival.unix);
             let index = relay.targets.index_of(&target);
             index.is_some_and(|index| chosen.candidates.has(index) || chosen.new == Some(index))
         };
-        let is_for_it = !is_by_syn || is_its_target();
-        (is_for_it && arrival.snapshot.is_client(&client)).then_some(client)
+        let client = match memo.refused(arrival.now, place, rst, is_its_target) {
+            Some(client) => of_syn(client)?,
+            None => {
+                let tag = memo.told(arrival.now, place, target, rst)?;
+                let tag = relay.mode.is_tagged().then_some(Tag(tag));
+                relay.inward(egress_side(tag), target).ok()?.client
+            }
+        };
+        arrival.snapshot.is_client(&client).then_some(client)
     }
 }
 
@@ -129,6 +132,10 @@ pub(in crate::pop) fn wait<F: Frame, O: Output<F>>(
 ) {
     let Refusal { place, target, rst } = *refusal;
     let arrival = egress.arrival;
+    if let Some(index) = relay.targets.index_of(&target) {
+        let counters = egress.counters.service(relay.slot);
+        counters.target(relay.targets.slot(index).0).refusals.add(1);
+    }
     if arrival.soft.memo.remember_rst(arrival.now, place, target, rst) {
         let (vip, egress_side) = (relay.vip, place.egress);
         let shows = Shows::Refusal(rst);

@@ -11,7 +11,7 @@ use crate::relay::Relay;
 use crate::relay::mapping::{EgressSide, Tag};
 use crate::relay::rewrite::options::{self, INSERTED_LEN, MssRule, OptionsRule, TimestampsOption};
 use crate::relay::rewrite::{self, DatagramIds, IpRewrite, Plan, Timestamps, families};
-use crate::relay::targets::TargetIndex;
+use crate::relay::targets::{TargetIndex, TargetSlot};
 use crate::verdict::DropReason;
 use crate::wire::{Datagram, ipv4, tcp};
 
@@ -40,6 +40,7 @@ pub(in crate::pop) fn outward<'a>(
     side: &EgressSide,
     target: TargetIndex,
 ) -> Result<Transmit<SegmentRewrite<'a>>, DropReason> {
+    let slot = relay.targets.slot(target);
     let target = relay.targets.at(target).ok_or(DropReason::NoTarget)?;
     let timestamps = match (side.tag, packet.options.timestamps) {
         (None, _) => Timestamps::Keep,
@@ -56,7 +57,7 @@ pub(in crate::pop) fn outward<'a>(
         false => OptionsRule::Keep,
     };
     let to = IpRewrite::new(endpoints, timestamps, options_rule(packet, relay, 0, others));
-    Ok(transmit(index, relay, Towards::Targets, target.ip(), to))
+    Ok(transmit(index, relay, slot, Towards::Targets, target.ip(), to))
 }
 
 /// A target's segment goes on to its client, from the VIP. Only the SYN-ACK to a SYN without
@@ -85,19 +86,22 @@ pub(in crate::pop) fn inward<'a, F: Frame>(
     let endpoints = IpEndpoints::new(relay.vip, *client).ok_or(DropReason::NotOurs)?;
     let options = options_rule(packet, relay, less, OptionsRule::Keep);
     let to = IpRewrite::new(endpoints, timestamps, options);
-    Ok(transmit(index, relay, Towards::Clients, client.ip(), to))
+    let slot = relay.targets.slot(packet.target);
+    Ok(transmit(index, relay, slot, Towards::Clients, client.ip(), to))
 }
 
 #[inline(always)]
 fn transmit(
     service: ServiceIndex,
     relay: &Relay,
+    target: TargetSlot,
     towards: Towards,
     destination: IpAddr,
     to: IpRewrite,
 ) -> Transmit<SegmentRewrite<'_>> {
     let rewrite = SegmentRewrite { to, towards, ids: relay.ids.as_ref() };
-    Transmit { service, slot: relay.slot, towards, destination, is_copy: false, rewrite }
+    let (slot, target) = (relay.slot, Some(target));
+    Transmit { service, slot, towards, destination, is_copy: false, target, rewrite }
 }
 
 /// What happens to the options other than timestamps: those of a SYN by its rule, whose MSS is

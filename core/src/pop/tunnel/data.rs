@@ -58,6 +58,7 @@ pub(in crate::pop) fn data<F: Frame, O: Output<F>>(
         towards: Towards::Clients,
         destination: down.dst.ip(),
         is_copy: false,
+        target: None,
         rewrite: DataRewrite { body_at: payload_at + down.body_at, down: &down },
     };
     ship(egress, limits, packet, frame, &transmit);

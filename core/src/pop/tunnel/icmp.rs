@@ -90,7 +90,8 @@ fn report_error<F: Frame, O: Output<F>>(
     let destination = sent.src.ip();
     let (slot, towards) = (tunnel.slot, Towards::Clients);
     let rewrite = Report { error, sent };
-    let transmit = Transmit { service, slot, towards, destination, is_copy: false, rewrite };
+    let transmit =
+        Transmit { service, slot, towards, destination, is_copy: false, target: None, rewrite };
     ship(egress, limits, packet, frame, &transmit);
 }
 

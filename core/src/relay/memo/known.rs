@@ -83,8 +83,8 @@ pub enum Known {
         tag: u32,
         /// The number after what it has sent.
         end: SeqNum,
-        /// When other POPs were told, in seconds.
-        told_s: u32,
+        /// When other POPs were told, in milliseconds, of which these are the low bits.
+        told_ms: u32,
     },
     /// It was asked after all others refused.
     Asked {
@@ -103,7 +103,7 @@ impl Known {
             Known::Refused { rst, near, is_exact } => {
                 [pair(rst.0, near.0), if is_exact { EXACT } else { UNREACHABLE }]
             }
-            Known::Owner { tag, end, told_s } => [pair(end.0, told_s), OWNER | u64::from(tag)],
+            Known::Owner { tag, end, told_ms } => [pair(end.0, told_ms), OWNER | u64::from(tag)],
             Known::Asked { tag, ack } => [pair(ack.0, 0), ASKED | u64::from(tag)],
         }
     }
@@ -114,7 +114,7 @@ impl Known {
         Some(match kind & KIND {
             EXACT => Known::Refused { rst: high, near: SeqNum(low), is_exact: true },
             UNREACHABLE => Known::Refused { rst: high, near: SeqNum(low), is_exact: false },
-            OWNER => Known::Owner { tag, end: high, told_s: low },
+            OWNER => Known::Owner { tag, end: high, told_ms: low },
             ASKED => Known::Asked { tag, ack: high },
             _ => return None,
         })
@@ -135,10 +135,10 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_encoded_is_decoded(tag: u32, one: u32, other: u32, is_exact: bool) {
-            let (seq, told_s) = (SeqNum(one), other);
+            let (seq, told_ms) = (SeqNum(one), other);
             for known in [
                 Known::Refused { rst: seq, near: SeqNum(other), is_exact },
-                Known::Owner { tag, end: seq, told_s },
+                Known::Owner { tag, end: seq, told_ms },
                 Known::Asked { tag, ack: seq },
             ] {
                 prop_assert_eq!(Known::decode(known.encode()), Some(known));

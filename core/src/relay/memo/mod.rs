@@ -81,11 +81,17 @@ impl EndpointMemo {
         self.syns.take(self.key.of(place, None, 0), now.as_millis(), |_| true);
     }
 
-    /// The client whose SYN the RST, sent to `place`, answers. It is told once: the SYN is
-    /// forgotten.
-    pub fn refused(&self, now: Instant, place: Place, rst: Rst) -> Option<Endpoint> {
+    /// The client whose SYN the RST, sent to `place`, answers, if `is_its` says that the RST's sender
+    /// is one of its targets. It is told once: the SYN is forgotten.
+    pub fn refused(
+        &self,
+        now: Instant,
+        place: Place,
+        rst: Rst,
+        is_its: impl Fn(Endpoint) -> bool,
+    ) -> Option<Endpoint> {
         let Rst::Acknowledging { ack, .. } = rst else { return None };
-        let answers = |[_, end]: [u64; 2]| end == u64::from(ack.0);
+        let answers = |[client, end]: [u64; 2]| end == u64::from(ack.0) && is_its(endpoint(client));
         let key = self.key.of(place, None, 0);
         let [client, _] = self.syns.take(key, now.as_millis(), answers)?;
         Some(endpoint(client))
@@ -182,19 +188,20 @@ impl EndpointMemo {
         (tag, end): (u32, SeqNum),
     ) -> bool {
         let key = self.key.of(place, Some(target), STATE);
-        let (now_s, repeat_s) = (now.as_millis() / 1000, OWNER_REPEAT_MS / 1000);
+        // Of the time 32 bits are kept: far more than the memo remembers.
+        let now_ms = now.as_millis() as u32;
         let before = self.targets.read(key, now.as_millis(), |_| None);
-        let told_s = match before.and_then(Known::decode) {
-            Some(Known::Owner { tag: same, told_s, .. })
-                if same == tag && now_s < u64::from(told_s) + repeat_s =>
+        let told_ms = match before.and_then(Known::decode) {
+            Some(Known::Owner { tag: same, told_ms, .. })
+                if same == tag && u64::from(now_ms.wrapping_sub(told_ms)) < OWNER_REPEAT_MS =>
             {
-                Some(told_s)
+                Some(told_ms)
             }
             _ => None,
         };
-        let owner = Known::Owner { tag, end, told_s: told_s.unwrap_or(now_s as u32) };
+        let owner = Known::Owner { tag, end, told_ms: told_ms.unwrap_or(now_ms) };
         self.targets.keep(key, owner.encode(), over(now));
-        told_s.is_none()
+        told_ms.is_none()
     }
 
     /// Remembers that `target` is asked, after all others, with a segment of the client with `tag`
@@ -214,7 +221,7 @@ impl EndpointMemo {
     /// The tag of the client that the RST of `target` at `place` is for: one whose connection the
     /// target owned up to the RST's number, or whose segment was the last one to be asked about.
     pub fn told(&self, now: Instant, place: Place, target: IpEndpoint, rst: Rst) -> Option<u32> {
-        let Rst::Bare { seq } = rst else { return None };
+        let (seq, _) = rst.numbers();
         let is_for = |words| match Known::decode(words) {
             Some(Known::Asked { tag, ack }) if ack == seq => Some(tag),
             Some(Known::Owner { tag, end, .. }) if end == seq => Some(tag),

@@ -14,6 +14,11 @@ use crate::time::UnixTime;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TargetIndex(pub u8);
 
+/// The place of a target's counters among those of its service, below [`MAX_TARGETS`]: kept by its
+/// address and port over reloads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TargetSlot(pub u8);
+
 /// Targets of one service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Candidates(u64);
@@ -88,6 +93,7 @@ pub struct Chosen {
 pub struct Targets {
     hashes: Hashes,
     all: Vec<IpEndpoint>,
+    slots: Vec<TargetSlot>,
     epochs: Vec<Epoch>,
     /// Of a list before, within its memory.
     kept: Vec<Epoch>,
@@ -112,7 +118,8 @@ struct Dated {
 
 impl Targets {
     /// The choice among the targets of `list`, by the key of the service at `vip`; `kept` are
-    /// epochs of a list before whose connections go on.
+    /// epochs of a list before whose connections go on. Counter slots are those of `before` for
+    /// the targets that it has.
     ///
     /// # Errors
     /// When the key cannot be derived from `secret`.
@@ -121,11 +128,12 @@ impl Targets {
         vip: SocketAddr,
         list: &TargetList,
         kept: &[config::Epoch],
+        before: Option<&Targets>,
     ) -> Result<Self, HkdfError> {
         let hashes = Hashes::new(&rendezvous_key(secret, vip)?);
-        let before = kept.iter().flat_map(|epoch| &epoch.members);
+        let of_kept = kept.iter().flat_map(|epoch| &epoch.members);
         let mut all: Vec<_> = list.addresses().map(IpEndpoint::from).collect();
-        for address in before.map(|target| target.address.into()) {
+        for address in of_kept.map(|target| target.address.into()) {
             if !all.contains(&address) && all.len() < MAX_TARGETS {
                 all.push(address);
             }
@@ -138,6 +146,7 @@ impl Targets {
         Ok(Targets {
             epochs: compile(&list.epochs()),
             kept: compile(kept),
+            slots: slots(&all, before),
             memory_ms: list.memory_ms,
             skew_ms: list.skew_ms,
             hashes,
@@ -155,6 +164,17 @@ impl Targets {
     #[inline(always)]
     pub fn at(&self, index: TargetIndex) -> Option<&IpEndpoint> {
         self.all.get(usize::from(index.0))
+    }
+
+    /// The place of the counters of the target in that place.
+    #[inline(always)]
+    pub fn slot(&self, index: TargetIndex) -> TargetSlot {
+        self.slots.get(usize::from(index.0)).copied().unwrap_or(TargetSlot(0))
+    }
+
+    /// All targets and the places of their counters.
+    pub fn with_slots(&self) -> impl Iterator<Item = (&IpEndpoint, TargetSlot)> {
+        self.all.iter().zip(self.slots.iter().copied())
     }
 
     /// The place of `target`.
@@ -224,6 +244,22 @@ impl Targets {
         let [hash] = hashes;
         Some(mix(hash, self.hashes.target(target)))
     }
+}
+
+/// The slot of each of `all`: its own of before, else one that was not in use, else one of a target
+/// that is gone.
+fn slots(all: &[IpEndpoint], before: Option<&Targets>) -> Vec<TargetSlot> {
+    let of_before: Vec<_> = before.into_iter().flat_map(Targets::with_slots).collect();
+    let kept =
+        |at: &IpEndpoint| of_before.iter().find(|(old, _)| *old == at).map(|(_, slot)| *slot);
+    let taken: Vec<_> = all.iter().filter_map(kept).collect();
+    let free = (0..MAX_TARGETS as u8).map(TargetSlot).filter(|slot| !taken.contains(slot));
+    let (reused, mut unused): (Vec<_>, Vec<_>) =
+        free.partition(|slot| of_before.iter().any(|(_, old)| old == slot));
+    unused.extend(reused);
+    let mut unused = unused.into_iter();
+    let slot = |at: &IpEndpoint| kept(at).or_else(|| unused.next()).unwrap_or(TargetSlot(0));
+    all.iter().map(slot).collect()
 }
 
 impl Epoch {
@@ -323,7 +359,7 @@ mod tests {
     fn targets(entries: Vec<Target>, kept: &[config::Epoch]) -> Targets {
         let list = TargetList { serial: 0, memory_ms: MEMORY_MS, skew_ms: SKEW_MS, entries };
         let vip = "203.0.113.10:443".parse().unwrap();
-        Targets::new(&Secret::new([7; 32]), vip, &list, kept).unwrap()
+        Targets::new(&Secret::new([7; 32]), vip, &list, kept, None).unwrap()
     }
 
     fn clients() -> impl Iterator<Item = IpEndpoint> {
@@ -413,6 +449,28 @@ mod tests {
             }
             assert_eq!(targets.next(&client, at(0), asked), None);
         }
+    }
+
+    #[test]
+    fn slots_follow_addresses() {
+        let list = |numbers: &[u8]| TargetList {
+            serial: 0,
+            memory_ms: MEMORY_MS,
+            skew_ms: SKEW_MS,
+            entries: numbers.iter().map(|n| Target::always(address(*n), 1)).collect(),
+        };
+        let vip = "203.0.113.10:443".parse().unwrap();
+        let build = |numbers: &[u8], before: Option<&Targets>| {
+            Targets::new(&Secret::new([7; 32]), vip, &list(numbers), &[], before).unwrap()
+        };
+        let slots = |targets: &Targets| -> Vec<_> {
+            targets.with_slots().map(|(at, slot)| (SocketAddr::from(*at), slot.0)).collect()
+        };
+        let first = build(&[2, 5], None);
+        assert_eq!(slots(&first), [(address(2), 0), (address(5), 1)]);
+        let second = build(&[1, 5, 7], Some(&first));
+        assert_eq!(slots(&second), [(address(1), 2), (address(5), 1), (address(7), 3)]);
+        assert_eq!(second.slot(TargetIndex(1)), TargetSlot(1));
     }
 
     #[test]

@@ -10,4 +10,4 @@ pub mod rendezvous;
 
 mod choice;
 
-pub use choice::{Candidates, Chosen, TargetIndex, Targets, Window};
+pub use choice::{Candidates, Chosen, TargetIndex, TargetSlot, Targets, Window};

@@ -130,10 +130,13 @@ fn ways4(world: &mut World, client: u32) -> Vec<Way> {
     }
     // Where a transparent target sends to.
     for target in RAW_TARGETS {
-        for flags in [SYN | ACK, ACK, RST] {
+        for flags in [SYN | ACK, ACK] {
             ways.push(("transparent down", LAN, Tcp::new(target, at, flags).datagram()));
         }
     }
+    // A RST passes of its own target alone.
+    let rst = Tcp::new(world.target("raw", at), at, RST);
+    ways.push(("transparent down", LAN, rst.datagram()));
     // Quoted by errors from the target's side.
     for echo in [0, 7] {
         let up = Tcp::new((address, port), WEB_TARGET, ACK).stamped(tag, echo).datagram();
@@ -190,10 +193,12 @@ fn ways6(world: &mut World, client: u128) -> Vec<Way> {
     ways.push(("own error", WAN, last_hop));
     ways.push(("RST", WAN, over6(at, (RAW6.0, 9), &plain(SYN))));
     for target in RAW6_TARGETS {
-        for flags in [SYN | ACK, ACK, RST] {
+        for flags in [SYN | ACK, ACK] {
             ways.push(("transparent down", LAN, over6(target, at, &plain(flags))));
         }
     }
+    let rst = over6(world.target6("raw6", at), at, &plain(RST));
+    ways.push(("transparent down", LAN, rst));
     let up = over6(at, world.target6("raw6", at), &plain(ACK));
     ways.push(("quoted as a source", LAN, too_big(client, &up)));
     let down = over6(RAW6, at, &plain(ACK));

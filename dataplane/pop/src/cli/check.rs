@@ -9,25 +9,32 @@ use anyrelay_core::snapshot::{Snapshot, Tunnel};
 use anyrelay_core::time::{UnixTime, format_time};
 use anyrelay_core::tunnel::token::Lifetime;
 
-use super::{Failure, say};
+use super::{Failure, check_targets, say};
 use crate::control::load;
 use crate::ports::FragmentTable;
 use crate::worker::unix_now;
 
-/// Checks the config at `path`, its key file and its tenants file.
-pub(super) fn check(path: &Path) -> Result<(), Failure> {
+/// Checks the config at `path` and the files that it names; says what its targets are `at` a time,
+/// or now.
+pub(super) fn check(path: &Path, at: Option<UnixTime>) -> Result<(), Failure> {
     let snapshot = load(path, None)?.snapshot;
     for warning in &snapshot.config.warnings {
         eprintln!("{warning} (warning)");
     }
     let (services, tunnels) = (snapshot.config.relays.len(), snapshot.config.tunnels.len());
     let with_tunnels = if tunnels > 0 { format!(", {tunnels} tunnels") } else { String::new() };
-    let digest = snapshot.digest();
+    let (digest, targets) = (snapshot.digest(), snapshot.targets_digest());
     let path = path.display();
-    say(format_args!("{path}: ok, {services} services{with_tunnels}, digest {digest}"))?;
+    say(format_args!(
+        "{path}: ok, {services} services{with_tunnels}, digest {digest}, of targets {targets}"
+    ))?;
+    let now = unix_now(snapshot.config.pop.clock_offset_ms);
+    for relay in &snapshot.config.relays {
+        let time = at.unwrap_or(now);
+        check_targets::lines(relay, time, at.is_some()).into_iter().try_for_each(say)?;
+    }
     snapshot.tunnels().map(tunnel).try_for_each(say)?;
     fragments(&snapshot.config).into_iter().try_for_each(say)?;
-    let now = unix_now(snapshot.config.pop.clock_offset_ms);
     token_epochs(&snapshot, now).into_iter().try_for_each(say)
 }
 

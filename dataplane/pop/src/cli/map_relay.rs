@@ -158,6 +158,6 @@ fn relay_of<A: Tabled + Address>(
         return Some(Err(DropReason::NotOurs));
     };
     let index = snapshot.service_behind(pool, target.ip, target.port);
-    let relay = index.and_then(|index| snapshot.relay(index));
+    let relay = index.and_then(|(index, _)| snapshot.relay(index));
     Some(relay.ok_or(DropReason::UnknownTarget))
 }

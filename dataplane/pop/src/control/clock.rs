@@ -1,4 +1,4 @@
-//! Checks whether the wall clock is accurate enough for tunnels.
+//! Checks whether the wall clock is accurate enough for tunnels, and for targets with dates.
 //!
 //! POPs predict sequence numbers from it. Their ticks may differ by one ([`SKEW_TICKS`]), so each
 //! clock may be off by half of a tick: by that of the tunnel with the shortest. What a clock is off
@@ -14,6 +14,10 @@
 //! 16 s (nine hours). A clock that no daemon has corrected since the start, or that was set by hand
 //! since, has 16 s in both, and its error is unknown; so is that of a clock whose `maxerror` was at
 //! its end when the POP started. Source: adjtimex(2), `kernel/time/ntp.c`.
+//!
+//! The clocks of POPs may differ by a relay's `skew` where its targets change: a POP is not ready for
+//! relays while its clock's error is more than half of that, and a date of a target is within that
+//! error and the skew of now.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -23,6 +27,7 @@ use anyrelay_core::predict::SKEW_TICKS;
 use kernel_clock::KernelClock;
 
 use crate::metrics::ClockState;
+use crate::worker::unix_now;
 
 /// Watches the clock.
 #[derive(Debug, Default)]
@@ -35,15 +40,43 @@ pub(super) struct ClockWatch {
     pub(super) state: Option<ClockState>,
     /// Why the clock is not accurate enough for tunnels.
     pub(super) doubt: Option<String>,
+    /// Why it is not for the targets of a relay, of which one changes now.
+    pub(super) relay_doubt: Option<String>,
+}
+
+/// A date of a relay's targets.
+#[derive(Clone, Debug)]
+struct Change {
+    relay: String,
+    skew: Duration,
+    /// How far it is from now.
+    distance: Duration,
 }
 
 impl ClockWatch {
     /// Queries the kernel, if the config requires it.
     pub(super) fn ask(&mut self, config: &Config, now: Instant) {
+        let is_asked = config.pop.clock == ClockTrust::Kernel;
         let ticks = config.tunnels.iter().map(|tunnel| tunnel.constants.tick_ms);
-        let tick = ticks.min().filter(|_| config.pop.clock == ClockTrust::Kernel);
+        let tick = ticks.min().filter(|_| is_asked);
         let answer = tick.map(|tick_ms| (kernel_clock::read(), error_max(tick_ms)));
         self.judge(answer, now);
+        let changes = if is_asked { near_changes(config) } else { Vec::new() };
+        self.relay_doubt = match changes[..] {
+            [] => None,
+            _ => judge_changes(&changes, self.error(tick.is_some(), now)),
+        };
+    }
+
+    /// The clock's error, which is in the state where tunnels made that known.
+    fn error(&mut self, is_known: bool, now: Instant) -> Duration {
+        let kept = (self.state, self.doubt.clone());
+        if !is_known {
+            self.judge(Some((kernel_clock::read(), UNKNOWN)), now);
+        }
+        let error = self.state.map_or(UNKNOWN, |state| state.error);
+        (self.state, self.doubt) = kept;
+        error
     }
 
     /// Judges the kernel's answer by the greatest error that is accepted.
@@ -87,11 +120,39 @@ fn estimate(clock: &KernelClock, at_bound: Duration) -> Duration {
     last + drift + at_bound * DRIFT_PPM / 1_000_000
 }
 
+/// The dates of targets that a clock that is off by [`UNKNOWN`] may take for now.
+fn near_changes(config: &Config) -> Vec<Change> {
+    let now = unix_now(config.pop.clock_offset_ms).as_millis();
+    let changes = config.relays.iter().flat_map(|relay| {
+        let skew = Duration::from_millis(relay.targets.skew_ms);
+        relay.targets.events().into_iter().map(move |event| Change {
+            relay: relay.name.clone(),
+            skew,
+            distance: Duration::from_millis(event.as_millis().abs_diff(now)),
+        })
+    });
+    changes.filter(|change| change.distance <= UNKNOWN + change.skew).collect()
+}
+
+/// The doubt about a clock that is off by `error` while there are these changes.
+fn judge_changes(changes: &[Change], error: Duration) -> Option<String> {
+    let is_doubtful =
+        |change: &&Change| error > change.skew / 2 && change.distance <= error + change.skew;
+    let Change { relay, skew, .. } = changes.iter().find(is_doubtful)?;
+    let (error, skew) = (error.as_secs_f64(), skew.as_secs_f64());
+    Some(format!(
+        "clock: targets of {relay} change about now, and its estimated error is {error:.1} s, more \
+         than half of the skew of {skew} s; {ADVICE}"
+    ))
+}
+
 /// Half of what the clocks of two POPs may differ by.
 fn error_max(tick_ms: u32) -> Duration {
     Duration::from_millis(u64::from(tick_ms) * u64::from(SKEW_TICKS)) / 2
 }
 
+/// What a clock of which nothing is known is taken to be off by.
+const UNKNOWN: Duration = Duration::from_secs(600);
 const ADVICE: &str = "run chronyd or another NTP client, or state pop.clock = \"trusted\" if \
                       something else keeps it";
 /// The most that the kernel reports (`NTP_PHASE_LIMIT`), in both errors.
@@ -138,6 +199,25 @@ mod tests {
         // It is corrected.
         assert_eq!(doubt(&mut watch, clock(0.001, 0.02), start + 24 * HOUR), "");
         assert_eq!(doubt(&mut watch, clock(0.001, 16.0), start + 25 * HOUR), "");
+    }
+
+    #[test]
+    fn a_change_of_targets_needs_a_clock_that_is_right_then() {
+        let seconds = Duration::from_secs;
+        let change = |distance| Change { relay: "web".into(), skew: seconds(3), distance };
+        for (error_ms, distance, is_doubtful) in [
+            (1500, seconds(0), false),
+            (1501, seconds(0), true),
+            (1501, seconds(4), true),
+            (1501, seconds(5), false),
+            (20_000, seconds(23), true),
+            (20_000, seconds(24), false),
+        ] {
+            let error = Duration::from_millis(error_ms);
+            let doubt = judge_changes(&[change(seconds(9000)), change(distance)], error);
+            assert_eq!(doubt.is_some(), is_doubtful, "{error_ms} {distance:?}");
+            assert!(doubt.is_none_or(|doubt| doubt.contains("targets of web change about now")));
+        }
     }
 
     #[test]

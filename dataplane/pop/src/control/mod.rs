@@ -204,6 +204,7 @@ impl Running {
             readiness.all.extend(probes.all);
             readiness.relay = probes.relay;
             readiness.tunnel = probes.tunnel;
+            readiness.relay.extend(self.wall_clock.relay_doubt.clone());
             readiness.tunnel.extend(self.wall_clock.doubt.clone());
         }
         let text = readiness.reasons().collect::<Vec<_>>().join("; ");

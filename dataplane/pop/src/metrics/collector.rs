@@ -17,7 +17,7 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
 use super::families::*;
-use super::{Sample, Telemetry};
+use super::{Sample, Telemetry, targets};
 use crate::worker::unix_now;
 
 /// The metrics of `/metrics`.
@@ -56,6 +56,7 @@ impl Collector for PopCollector {
             page.services_of_worker(&snapshot, &worker, counters);
             page.worker(&worker, counters);
         }
+        targets::add(&mut page, &snapshot, &self.telemetry);
         page.probes(&self.telemetry);
         page.queues(&snapshot, &self.telemetry);
         page.hints(&self.telemetry);
@@ -69,7 +70,7 @@ impl Collector for PopCollector {
 
 /// The families of one scrape.
 #[derive(Default)]
-struct Page {
+pub(super) struct Page {
     samples: Vec<(&'static MetricInfo, Metric)>,
 }
 
@@ -97,7 +98,7 @@ impl Page {
     }
 
     /// A count as a sample. Prometheus has floating point only: exact up to 2^53.
-    fn count(&mut self, family: &'static MetricInfo, values: &[&str], value: u64) {
+    pub(super) fn count(&mut self, family: &'static MetricInfo, values: &[&str], value: u64) {
         self.add(family, values, value as f64);
     }
 
@@ -124,6 +125,7 @@ impl Page {
                 let families = [&SERVICE_PACKETS, &SERVICE_BYTES];
                 self.traffic(families, &[name, worker, direction], traffic);
             }
+            self.count(&SERVICE_COPIES, &[name, worker], counts.copies.packets.get());
             for (direction, side) in [("up", Towards::Targets), ("down", Towards::Clients)] {
                 let raised = counts.raised_mtus(side).get();
                 self.count(&RAISED_MTUS, &[name, worker, direction], raised);
@@ -199,9 +201,9 @@ impl Page {
     }
 
     fn hints(&mut self, telemetry: &Telemetry) {
-        let (syns, rsts) = telemetry.soft.memo.len();
+        let (syns, answers) = telemetry.soft.memo.len();
         self.count(&MEMO_ENTRIES, &["syn"], syns.into());
-        self.count(&MEMO_ENTRIES, &["rst"], rsts.into());
+        self.count(&MEMO_ENTRIES, &["target"], answers.into());
         let traffic = &telemetry.hints;
         for (result, count) in [
             ("sent", &traffic.sent),

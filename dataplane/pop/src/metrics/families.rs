@@ -22,6 +22,8 @@ impl MetricInfo {
 
 const PORT: &[&str] = &["port"];
 const PORT_TRAFFIC: &[&str] = &["port", "worker", "direction"];
+const TARGET: &[&str] = &["service", "target"];
+const TARGET_TRAFFIC: &[&str] = &["service", "target", "direction"];
 const SERVICE_TRAFFIC: &[&str] = &["service", "worker", "direction"];
 
 pub(super) static PORT_PACKETS: MetricInfo =
@@ -45,6 +47,63 @@ pub(super) static SERVICE_BYTES: MetricInfo = MetricInfo::new(
     "anyrelay_service_bytes_total",
     SERVICE_TRAFFIC,
     "Bytes forwarded, from the IP header on.",
+);
+pub(super) static SERVICE_COPIES: MetricInfo = MetricInfo::new(
+    "anyrelay_service_copies_total",
+    &["service", "worker"],
+    "Packets sent to further targets of a client; not part of anyrelay_service_packets_total.",
+);
+pub(super) static TARGET_SYNS: MetricInfo =
+    MetricInfo::new("anyrelay_target_syns_total", TARGET, "SYNs sent to the target.");
+pub(super) static TARGET_PACKETS: MetricInfo = MetricInfo::new(
+    "anyrelay_target_packets_total",
+    TARGET_TRAFFIC,
+    "Segments forwarded to the target (up), copies included, and from it (down).",
+);
+pub(super) static TARGET_BYTES: MetricInfo = MetricInfo::new(
+    "anyrelay_target_bytes_total",
+    TARGET_TRAFFIC,
+    "Bytes of these segments, from the IP header on.",
+);
+pub(super) static TARGET_COPIES: MetricInfo = MetricInfo::new(
+    "anyrelay_target_copies_total",
+    TARGET,
+    "Segments sent to the target that went to another one as well.",
+);
+pub(super) static TARGET_REFUSALS: MetricInfo = MetricInfo::new(
+    "anyrelay_target_refusals_total",
+    TARGET,
+    "RSTs of the target that wait for the segment that they answer.",
+);
+pub(super) static TARGET_OWNERS: MetricInfo = MetricInfo::new(
+    "anyrelay_target_owner_segments_total",
+    TARGET,
+    "Segments of the target that showed that it has the connection, of clients with several.",
+);
+pub(super) static TARGET_OPEN: MetricInfo = MetricInfo::new(
+    "anyrelay_target_takes_connections",
+    TARGET,
+    "Whether new connections go to the target now.",
+);
+pub(super) static TARGETS_SERIAL: MetricInfo = MetricInfo::new(
+    "anyrelay_targets_serial",
+    &["service"],
+    "The serial of the service's targets file; 0 for targets in the config.",
+);
+pub(super) static TARGETS_INFO: MetricInfo = MetricInfo::new(
+    "anyrelay_targets_info",
+    &["digest"],
+    "1, with the digest of all targets as they are written.",
+);
+pub(super) static TARGETS_IN_FORCE: MetricInfo = MetricInfo::new(
+    "anyrelay_targets_in_force_info",
+    &["digest"],
+    "1, with the digest of the targets that are in force now, on which POPs must agree.",
+);
+pub(super) static TARGETS_LATE: MetricInfo = MetricInfo::new(
+    "anyrelay_targets_late_total",
+    &[],
+    "Targets files that changed after the date of a change: connections may have broken.",
 );
 pub(super) static DROPS: MetricInfo = MetricInfo::new(
     "anyrelay_drops_total",
@@ -249,6 +308,18 @@ pub(super) static FAMILIES: &[&MetricInfo] = &[
     &GATEWAY_SYNS,
     &SERVICE_PACKETS,
     &SERVICE_BYTES,
+    &SERVICE_COPIES,
+    &TARGET_SYNS,
+    &TARGET_PACKETS,
+    &TARGET_BYTES,
+    &TARGET_COPIES,
+    &TARGET_REFUSALS,
+    &TARGET_OWNERS,
+    &TARGET_OPEN,
+    &TARGETS_SERIAL,
+    &TARGETS_INFO,
+    &TARGETS_IN_FORCE,
+    &TARGETS_LATE,
     &DROPS,
     &SERVICE_DROPS,
     &RAISED_MTUS,

@@ -9,6 +9,7 @@ mod collector;
 mod families;
 pub mod http;
 mod links;
+mod targets;
 
 use std::io;
 use std::net::TcpListener;
