@@ -290,8 +290,8 @@ pub struct RelayConfig {
     pub targets: TargetList,
     /// The path of the file that has them, relative to this file's folder.
     pub targets_file: Option<String>,
-    /// Epochs of the list that a POP ran before a late change of its targets file, whose connections
-    /// it still asks for. None is in the file.
+    /// Epochs of the list that a POP ran before a late change of its targets file, whose
+    /// connections it still asks for. None is in the file.
     pub kept: Vec<Epoch>,
     /// The source addresses that they see.
     pub egress: EgressConfig,

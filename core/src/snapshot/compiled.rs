@@ -252,8 +252,8 @@ impl Snapshot {
         self.tunnel(index?)
     }
 
-    /// The service that appears as addresses of `egress` to the target `ip`:`port`, and the place of
-    /// the target in it.
+    /// The service that appears as addresses of `egress` to the target `ip`:`port`, and the place
+    /// of the target in it.
     #[inline]
     pub fn service_behind<A: Tabled>(
         &self,

@@ -4,9 +4,10 @@
 //! about is made at start: ports, workers, layout, DPDK, the metrics listener, tables. Others can
 //! be done but break live connections, and need the operator's word: a change of a live VIP:port's
 //! targets that is not dated ahead, or of its pool, prefix, mode, or relay secret; a live tunnel's
-//! VIPs, constants, sequence secret, or a token secret or tenant's key that its agents go by; and an
-//! end to private clients, or to gateways as clients. Adding and removing services, tenants, agents and epochs, and everything
-//! else, is free; so is `pop.not_clients`, which names whom it cuts off.
+//! VIPs, constants, sequence secret, or a token secret or tenant's key that its agents go by; and
+//! an end to private clients, or to gateways as clients. Adding and removing services, tenants,
+//! agents and epochs, and everything else, is free; so is `pop.not_clients`, which names whom it
+//! cuts off.
 
 use super::compiled::Snapshot;
 use super::digest::{EpochFingerprint, Fingerprints};

@@ -6,7 +6,7 @@ use super::super::parse;
 use super::super::raw::{RawRelay, RawTarget, RawTargetsFile};
 use super::super::targets::{
     MAX_CANDIDATES, MAX_ENTRIES, MAX_EVENTS, MAX_TARGETS, MAX_WEIGHT, MEMORY_MS, SKEW_MS, Target,
-    TargetList, gcd, most_candidates,
+    TargetList, most_candidates,
 };
 use super::files::TargetsFiles;
 use super::report::{Report, endpoint};
@@ -106,9 +106,6 @@ fn list(
     if report.problems.is_empty() {
         changes(report, &keys.all, &list);
     }
-    // Their ratio alone matters, to the choice and to the digest.
-    let common = list.entries.iter().fold(0, |common, target| gcd(common, target.weight)).max(1);
-    list.entries.iter_mut().for_each(|target| target.weight /= common);
     list.entries.sort_unstable();
     list
 }

@@ -46,8 +46,7 @@ pub struct Target {
     /// From when on nothing is sent to it of the connections that it got before `until`;
     /// [`UnixTime::NEVER`] where only the memory ends that.
     pub gone: UnixTime,
-    /// How many clients it gets in proportion to the others: 1..=[`MAX_WEIGHT`]. The weights of a
-    /// relay have no common divisor.
+    /// How many clients it gets in proportion to the others: 1..=[`MAX_WEIGHT`].
     pub weight: u16,
 }
 
@@ -150,7 +149,7 @@ pub fn choice(members: &[Target]) -> Vec<(SocketAddr, u16)> {
 }
 
 /// The greatest common divisor; of 0 and n it is n.
-pub fn gcd(a: u16, b: u16) -> u16 {
+fn gcd(a: u16, b: u16) -> u16 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 

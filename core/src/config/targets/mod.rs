@@ -13,6 +13,6 @@ pub use candidates::most_candidates;
 pub use change::{Harm, harm, kept_epochs};
 pub use list::{
     Epoch, MAX_CANDIDATES, MAX_ENTRIES, MAX_EVENTS, MAX_TARGETS, MAX_WEIGHT, MEMORY_MS, SKEW_MS,
-    Target, TargetList, choice, gcd,
+    Target, TargetList, choice,
 };
 pub use moved::moved_share;

@@ -3,8 +3,8 @@
 //! A SYN goes to the target of new connections. Any other segment may belong to a connection that
 //! another target has, where targets changed not long ago: it goes to each of its candidates, but
 //! for those of which the memo knows that they have no socket for it. The client is told of a RST
-//! only if each candidate has sent one that answers this very segment, and after one more target was
-//! asked: this POP may not know of a change that others know of.
+//! only if each candidate has sent one that answers this very segment, and after one more target
+//! was asked: this POP may not know of a change that others know of.
 
 use super::super::egress::Egress;
 use super::super::limits::Limits;

@@ -12,11 +12,11 @@
 //!
 //! A refusal *answers* a segment under the conditions of RFC 9293, section 3.10.7.1: a RST with ACK
 //! must acknowledge the segment's end, and a RST must have the segment's acknowledgment number, if
-//! the segment has one, as its own number. A RST without ACK answers no segment without ACK. So what
-//! refused a SYN does not answer the ACK of a handshake, which has the same end.
+//! the segment has one, as its own number. A RST without ACK answers no segment without ACK. So
+//! what refused a SYN does not answer the ACK of a handshake, which has the same end.
 //!
-//! Both tables are bounded, shared by a POP's workers, and lost without harm: then a segment goes to
-//! more targets, and a client is told later, or times out.
+//! Both tables are bounded, shared by a POP's workers, and lost without harm: then a segment goes
+//! to more targets, and a client is told later, or times out.
 
 mod atomic;
 mod known;
@@ -81,8 +81,8 @@ impl EndpointMemo {
         self.syns.take(self.key.of(place, None, 0), now.as_millis(), |_| true);
     }
 
-    /// The client whose SYN the RST, sent to `place`, answers, if `is_its` says that the RST's sender
-    /// is one of its targets. It is told once: the SYN is forgotten.
+    /// The client whose SYN the RST, sent to `place`, answers, if `is_its` says that the RST's
+    /// sender is one of its targets. It is told once: the SYN is forgotten.
     pub fn refused(
         &self,
         now: Instant,

@@ -13,8 +13,8 @@ pub struct Place {
     pub egress: IpEndpoint,
 }
 
-/// The secret numbers of the hash. Whoever does not know them cannot make two places share a key; by
-/// chance two do with a probability of 2^-63.
+/// The secret numbers of the hash. Whoever does not know them cannot make two places share a key;
+/// by chance two do with a probability of 2^-63.
 #[derive(Clone, Copy, Debug)]
 pub struct MemoKey([u64; 4]);
 

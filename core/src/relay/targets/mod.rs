@@ -8,6 +8,8 @@
 pub mod log;
 pub mod rendezvous;
 
+mod candidates;
 mod choice;
 
-pub use choice::{Candidates, Chosen, TargetIndex, TargetSlot, Targets, Window};
+pub use candidates::{Candidates, Chosen, TargetIndex, TargetSlot};
+pub use choice::{Targets, Window};

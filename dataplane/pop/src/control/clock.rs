@@ -15,9 +15,9 @@
 //! since, has 16 s in both, and its error is unknown; so is that of a clock whose `maxerror` was at
 //! its end when the POP started. Source: adjtimex(2), `kernel/time/ntp.c`.
 //!
-//! The clocks of POPs may differ by a relay's `skew` where its targets change: a POP is not ready for
-//! relays while its clock's error is more than half of that, and a date of a target is within that
-//! error and the skew of now.
+//! The clocks of POPs may differ by a relay's `skew` where its targets change: a POP is not ready
+//! for relays while its clock's error is more than half of that, and a date of a target is within
+//! that error and the skew of now.
 
 use std::io;
 use std::time::{Duration, Instant};

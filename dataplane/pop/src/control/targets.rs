@@ -70,7 +70,7 @@ mod tests {
             std::fs::write(&new, text).unwrap();
             std::fs::rename(&new, &path).unwrap();
         };
-        let mut missing = TargetsWatch::see(&[path.clone()]);
+        let mut missing = TargetsWatch::see(std::slice::from_ref(&path));
         assert!(!missing.has_changed());
         replace("one");
         assert!(missing.has_changed());

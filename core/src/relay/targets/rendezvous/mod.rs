@@ -9,7 +9,7 @@
 //! ```
 //!
 //! with K = HKDF(relay secret, "rendezvous", VIP, port). Target a beats b when
-//! L(h_a) * weight_b < L(h_b) * weight_a, where [L](crate::relay::targets::log::log) is a logarithm in integers; of
+//! L(h_a) * weight_b < L(h_b) * weight_a, where [L](log) is a logarithm in integers; of
 //! equal ones the higher h wins, then the lower address, then the lower port.
 //!
 //! A client costs one use of the cipher whatever the number of targets: T is computed once. With
