@@ -8,8 +8,10 @@
 //! - [`hints`]: what POPs tell each other of refusals
 //! - [`control`]: start, reload, readiness, stop
 //! - [`metrics`]: counters over HTTP
+//! - [`health`]: checks of targets, and what they change in targets files
 //! - [`interfaces`]: the kernel's interfaces below ports
 //! - [`replay`]: the POP over a capture, without ports
+//! - [`targets`]: changes of a list of targets that break no connection
 //! - [`cli`]: the command line
 //!
 //! The packet path is in `anyrelay_core`; these modules move its frames.
@@ -18,9 +20,11 @@
 pub mod cli;
 pub mod control;
 pub mod egress;
+pub mod health;
 pub mod hints;
 pub mod interfaces;
 pub mod metrics;
 pub mod ports;
 pub mod replay;
+pub mod targets;
 pub mod worker;

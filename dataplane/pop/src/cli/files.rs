@@ -1,8 +1,9 @@
-//! Files with secrets, created and changed so that other users can never read them.
+//! Files that commands create and change: those with secrets so that other users can never read
+//! them, others so that who could read them still can.
 //!
 //! A change replaces the whole file: the new text is written to a second file and renamed, so that
-//! a POP reads the old text or the new one. The file keeps its owner, and its mode if that is at
-//! most 0600. Two commands that change files of one folder wait for each other.
+//! a POP reads the old text or the new one. The file keeps its owner, and its mode; one with secrets
+//! only if that is at most 0600. Two commands that change files of one folder wait for each other.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -57,6 +58,33 @@ impl FolderLock {
     }
 }
 
+/// What a file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    /// Secrets, which only its owner may read.
+    Secret,
+    /// What others may read, too.
+    Public,
+}
+
+impl Content {
+    /// The mode of a file that is made.
+    const fn new_mode(self) -> u32 {
+        match self {
+            Content::Secret => PRIVATE,
+            Content::Public => 0o644,
+        }
+    }
+
+    /// The mode of a file that takes the place of one with `mode`.
+    const fn kept_mode(self, mode: u32) -> u32 {
+        match self {
+            Content::Secret => mode & PRIVATE,
+            Content::Public => mode & 0o777,
+        }
+    }
+}
+
 /// A file to change or create, under the lock.
 #[derive(Debug)]
 pub(super) enum Locked {
@@ -103,8 +131,10 @@ pub(super) struct Missing {
 
 impl Missing {
     /// Creates the file with the contents `text`.
-    pub(super) fn create(self, text: &str) -> Result<(), Error> {
-        New::make(&self.path, "something else has made it just now; try again")?.write(text)?;
+    pub(super) fn create(self, content: Content, text: &str) -> Result<(), Error> {
+        let mode = content.new_mode();
+        let else_why = "something else has made it just now; try again";
+        New::make_with(&self.path, mode, else_why)?.write(text)?;
         self.lock
             .sync()
             .map_err(|error| anyhow!("{}: cannot be kept: {error}", self.path.display()))
@@ -129,14 +159,15 @@ impl Existing {
     }
 
     /// Replaces the contents by `text`.
-    pub(super) fn replace(self, text: &str) -> Result<(), Error> {
+    pub(super) fn replace(self, content: Content, text: &str) -> Result<(), Error> {
         refuse_long(&self.path, text)?;
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
         // No other command writes it under the lock; an existing one is left over from a killed
         // command.
         let beside = self.path.with_file_name(format!(".{name}.new"));
         let _ = fs::remove_file(&beside);
-        let done = self.write(&beside, text).and_then(|()| fs::rename(&beside, &self.path));
+        let mode = content.kept_mode(self.mode);
+        let done = self.write(&beside, mode, text).and_then(|()| fs::rename(&beside, &self.path));
         if let Err(error) = done.and_then(|()| self.lock.sync()) {
             let _ = fs::remove_file(&beside);
             return Err(anyhow!("{}: cannot be written: {error}", self.path.display()));
@@ -144,15 +175,15 @@ impl Existing {
         Ok(())
     }
 
-    fn write(&self, path: &Path, text: &str) -> io::Result<()> {
-        let mut file = new_file(path)?;
+    fn write(&self, path: &Path, mode: u32, text: &str) -> io::Result<()> {
+        let mut file = new_file(path, PRIVATE)?;
         file.write_all(text.as_bytes())?;
         let made = file.metadata()?;
         if (made.uid(), made.gid()) != self.owner {
             // Otherwise a POP of that user could no longer read it.
             fchown(&file, Some(self.owner.0), Some(self.owner.1))?;
         }
-        file.set_permissions(fs::Permissions::from_mode(self.mode & PRIVATE))?;
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
         file.sync_all()
     }
 }
@@ -182,10 +213,15 @@ pub(super) struct New {
 }
 
 impl New {
-    /// Creates the file `path`. An existing one stays as it is, and the error contains `else_why`.
+    /// Creates the file `path`, for secrets. An existing one stays as it is, and the error contains
+    /// `else_why`.
     pub(super) fn make(path: &Path, else_why: &str) -> Result<Self, Error> {
+        New::make_with(path, PRIVATE, else_why)
+    }
+
+    fn make_with(path: &Path, mode: u32, else_why: &str) -> Result<Self, Error> {
         let name = path.display();
-        let file = new_file(path).map_err(|error| match error.kind() {
+        let file = new_file(path, mode).map_err(|error| match error.kind() {
             ErrorKind::AlreadyExists => anyhow!("{name}: exists and is left as it is: {else_why}"),
             _ => anyhow!("{name}: cannot be created: {error}"),
         })?;
@@ -210,8 +246,8 @@ impl New {
 }
 
 /// A new file, created with its final mode.
-fn new_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(path)
+fn new_file(path: &Path, mode: u32) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(mode).open(path)
 }
 
 fn folder_of(path: &Path) -> PathBuf {

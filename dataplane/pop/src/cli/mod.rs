@@ -1,16 +1,20 @@
-//! The command line: `run`, `check`, `keygen`, `rotate-token`, `tenant`, `agent`, `map`, `replay`.
+//! The command line: `run`, `check`, `keygen`, `rotate-token`, `tenant`, `agent`, `targets`,
+//! `map`, `replay`.
 //!
 //! Exit codes: 0 success, 1 failure at run time, 2 wrong usage or an invalid config. Results go to
 //! stdout; errors, warnings and the log go to stderr.
 
 mod check;
+mod check_targets;
 mod files;
+mod health;
 mod keygen;
 mod map;
 mod map_relay;
 mod map_tunnel;
 mod replay;
 mod rotate;
+mod targets;
 mod tenants;
 
 use std::io::{IsTerminal, Write};
@@ -47,6 +51,9 @@ enum Command {
         /// The POP's config.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// The time at which to say what the targets are; without it, now.
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        at: Option<UnixTime>,
     },
     /// Write a new key file, readable by its owner alone. Never overwrites one.
     Keygen {
@@ -61,9 +68,13 @@ enum Command {
     /// Issue and revoke the keys of tenants' agents.
     #[command(subcommand)]
     Agent(tenants::AgentCommand),
+    /// List and change the targets of a targets file, so that no live connection breaks.
+    Targets(targets::TargetsArguments),
     /// Show the egress endpoint of a client or the client of one, the contents of a token, or an
     /// agent's sequence numbers.
     Map(map::MapArguments),
+    /// Check the targets of targets files, and take out those that are down.
+    Health(health::HealthArguments),
     /// Run the POP over a capture, offline, and write the frames that it sends.
     Replay(replay::ReplayArguments),
 }
@@ -131,12 +142,14 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             start_log();
             control::run(RunOptions { config, breaks_connections }).map_err(Failure::from)
         }
-        Command::Check { config } => check::check(&config),
+        Command::Check { config, at } => check::check(&config, at),
         Command::Keygen { file } => keygen::keygen(&file),
         Command::RotateToken(arguments) => rotate::rotate(&arguments),
         Command::Tenant(command) => tenants::tenant(&command),
         Command::Agent(command) => tenants::agent(&command),
+        Command::Targets(arguments) => targets::targets(&arguments),
         Command::Map(arguments) => map::map(&arguments),
+        Command::Health(arguments) => health::health(arguments),
         Command::Replay(arguments) => replay::replay(&arguments),
     }
 }

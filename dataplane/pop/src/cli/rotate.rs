@@ -6,7 +6,7 @@ use anyrelay_core::keys::{EPOCH_GRACE_MS, KeyFile};
 use anyrelay_core::time::{UnixTime, format_time};
 use clap::Args;
 
-use super::files::Locked;
+use super::files::{Content, Locked};
 use super::{Failure, keygen, say, time};
 use crate::control::parse_keys;
 use crate::worker::unix_now;
@@ -36,7 +36,7 @@ pub(super) fn rotate(arguments: &RotateArguments) -> Result<(), Failure> {
         .rotated(keygen::new_secret()?, not_before, now)
         .map_err(|error| anyhow::anyhow!("{name}: token: {error}"))?;
     let keys = KeyFile { tokens, ..keys };
-    existing.replace(&keys.serialize())?;
+    existing.replace(Content::Secret, &keys.serialize())?;
 
     let numbers: Vec<u8> = keys.tokens.iter().map(|epoch| epoch.number).collect();
     let (last, new) = match numbers[..] {

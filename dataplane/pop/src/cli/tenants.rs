@@ -6,7 +6,7 @@ use anyrelay_core::keys::{ChangeError, Tenants};
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::files::{self, Locked, New};
+use super::files::{self, Content, Locked, New};
 use super::{Failure, keygen, print_json, say};
 use crate::control::parse_tenants;
 
@@ -87,8 +87,8 @@ fn add(file: &Path, name: &str) -> Result<(), Failure> {
         .map_err(|error| refused(file, &format!("tenant {name}"), error))?;
     let text = tenants.serialize();
     match locked {
-        Locked::Present(existing) => existing.replace(&text)?,
-        Locked::Missing(missing) => missing.create(&text)?,
+        Locked::Present(existing) => existing.replace(Content::Secret, &text)?,
+        Locked::Missing(missing) => missing.create(Content::Secret, &text)?,
     }
     let file = file.display();
     say(format_args!("{file}: tenant {name} added, number {id}; {ROLLOUT}"))
@@ -119,7 +119,7 @@ fn issue(file: &Path, tenant: &str, name: &str, out: &Path) -> Result<(), Failur
     // The agent is listed before its key is written: an interruption between the two leaves an
     // agent without a key file, and not a key whose number the next agent would get.
     let key_file = New::make(out, "it may be another agent's key; name a new file")?;
-    if let Err(error) = existing.replace(&tenants.serialize()) {
+    if let Err(error) = existing.replace(Content::Secret, &tenants.serialize()) {
         key_file.remove();
         return Err(error.into());
     }
@@ -145,7 +145,7 @@ fn revoke(file: &Path, tenant: &str, agent: &str) -> Result<(), Failure> {
     if tenants == before {
         return say(format_args!("{file}: {who} was revoked already"));
     }
-    existing.replace(&tenants.serialize())?;
+    existing.replace(Content::Secret, &tenants.serialize())?;
     say(format_args!("{file}: {who} is revoked; {ROLLOUT}"))
 }
 

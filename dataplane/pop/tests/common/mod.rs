@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 pub mod fragments;
+pub mod health;
 pub mod metrics;
 pub mod pcap;
 
