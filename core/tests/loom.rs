@@ -120,6 +120,29 @@ fn one_that_is_kept_again_is_given_once_as_it_is_now() {
 }
 
 #[test]
+fn what_is_changed_where_it_is_stays_that_of_its_key() {
+    const NEWER: [u64; 2] = [56, 8];
+    model(|| {
+        let slots = contended();
+        let keeper = beside(&slots, |slots| slots.keep(KEYS[1], NUMBERS[1], EXPIRES_MS));
+        let changer = beside(&slots, |slots| slots.read(KEYS[0], 0, |_| Some(NEWER)));
+        let read = slots.read(KEYS[0], 0, |_| None);
+        let of_other = slots.read(KEYS[1], 0, |_| None);
+        let changed = changer.join().unwrap();
+        keeper.join().unwrap();
+        assert!(changed.is_none_or(|numbers| numbers == NUMBERS[0]));
+        assert!(read.is_none_or(|numbers| numbers == NUMBERS[0] || numbers == NEWER));
+        assert!(of_other.is_none_or(|numbers| numbers == NUMBERS[1]));
+        let left = slots.take(KEYS[0], 0, |_| true);
+        assert!(left.is_none() || left == Some(NEWER) || changed.is_none());
+        assert!(left.is_none_or(|numbers| numbers == NUMBERS[0] || numbers == NEWER));
+        let other = slots.take(KEYS[1], 0, |_| true);
+        assert!(other.is_none_or(|numbers| numbers == NUMBERS[1]));
+        assert!(slots.is_empty());
+    });
+}
+
+#[test]
 fn what_is_old_is_thrown_away_once_and_nothing_else() {
     model(|| {
         let slots = contended();
