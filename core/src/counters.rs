@@ -124,7 +124,7 @@ pub struct TargetCounters {
     pub down: Traffic,
     /// Of what was sent to it, copies of segments that went to another target as well.
     pub copies: Counter,
-    /// RSTs of it that no socket need have sent.
+    /// RSTs of it without timestamps, as a host sends them that has no socket.
     pub refusals: Counter,
     /// Segments of it that showed who owns a connection.
     pub owners: Counter,

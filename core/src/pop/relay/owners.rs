@@ -4,7 +4,7 @@ use super::super::egress::Egress;
 use super::super::limits::Limits;
 use super::super::output::Output;
 use super::super::packet::Packet;
-use super::refusals::{Refusal, place, send_hint};
+use super::refusals::{self, Refusal, place, send_hint};
 use super::segment;
 use crate::frame::Frame;
 use crate::net::IpEndpoint;
@@ -39,6 +39,9 @@ pub(in crate::pop) fn observe<F: Frame, O: Output<F>>(
     let has_several = chosen.candidates.len() > 1;
     if tcp.has(tcp::RST) {
         let is_of_socket = packet.options.timestamps.is_some();
+        if !is_of_socket {
+            refusals::count(egress, packet, relay);
+        }
         let only = Candidates::only(packet.target);
         // Also where this POP sends to one target alone: by the clock of another, there are more.
         if is_of_socket || relay.targets.choose(client, arrival.unix).candidates == only {

@@ -34,6 +34,7 @@ pub(in crate::pop) fn untagged<F: Frame, O: Output<F>>(
     if tcp.has(tcp::RST)
         && let Some((index, relay)) = packet.relay(egress.arrival.snapshot)
     {
+        count(egress, packet, relay);
         let refusal = Refusal::of(packet, relay);
         return match refusal.client(egress, relay) {
             Some(client) => tell(egress, limits, packet, frame, (index, relay), &client),
@@ -95,6 +96,12 @@ impl Refusal {
     }
 }
 
+/// Counts a RST that no socket need have sent.
+pub(super) fn count<O>(egress: &Egress<'_, O>, packet: &Packet, relay: &Relay) {
+    let counters = egress.counters.service(relay.slot);
+    counters.target(relay.targets.slot(packet.target).0).refusals.add(1);
+}
+
 /// The RST with this header.
 fn rst_of(tcp: &Tcp) -> Rst {
     match tcp.has(tcp::ACK) {
@@ -132,10 +139,6 @@ pub(in crate::pop) fn wait<F: Frame, O: Output<F>>(
 ) {
     let Refusal { place, target, rst } = *refusal;
     let arrival = egress.arrival;
-    if let Some(index) = relay.targets.index_of(&target) {
-        let counters = egress.counters.service(relay.slot);
-        counters.target(relay.targets.slot(index).0).refusals.add(1);
-    }
     if arrival.soft.memo.remember_rst(arrival.now, place, target, rst) {
         let (vip, egress_side) = (relay.vip, place.egress);
         let shows = Shows::Refusal(rst);

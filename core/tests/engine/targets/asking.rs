@@ -53,6 +53,16 @@ fn who_refused_is_not_asked_of_what_is_near() {
         moved.goes_to(&moved.segment(ACK, 1, 5000 + 5 * near), &both);
         moved.world.later(LIFETIME_MS + 1);
         moved.goes_to(&moved.segment(ACK, 1, 5000 + 4 * near), &both);
+        // Seven segments, of which three went to both.
+        let relay = moved.world.service(service);
+        let counters = |target: SocketAddr| {
+            let slot = relay.targets.slot(relay.targets.index_of(&end(target)).unwrap());
+            moved.world.counters.service(relay.slot).target(slot.0)
+        };
+        let (old, new) = (counters(moved.old), counters(moved.new));
+        assert_eq!((old.refusals.get(), new.refusals.get()), (1, 0));
+        assert_eq!((old.up.packets.get(), new.up.packets.get()), (3, 7));
+        assert_eq!(old.copies.get() + new.copies.get(), 3);
     }
 }
 

@@ -73,7 +73,7 @@ pub(super) static TARGET_COPIES: MetricInfo = MetricInfo::new(
 pub(super) static TARGET_REFUSALS: MetricInfo = MetricInfo::new(
     "anyrelay_target_refusals_total",
     TARGET,
-    "RSTs of the target that wait for the segment that they answer.",
+    "RSTs of the target without timestamps, as a host sends them that has no socket.",
 );
 pub(super) static TARGET_OWNERS: MetricInfo = MetricInfo::new(
     "anyrelay_target_owner_segments_total",
