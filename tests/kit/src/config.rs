@@ -9,6 +9,7 @@ use std::fmt::{self, Display};
 use anyrelay_core::config::Config;
 use anyrelay_core::keys::{AgentKey, KeyFile, Secret, Tenants};
 use anyrelay_core::snapshot::Snapshot;
+use anyrelay_core::time::{UnixTime, format_time};
 
 use crate::frames::Mac;
 
@@ -63,6 +64,21 @@ impl<T: Display> From<Vec<T>> for Value {
     fn from(texts: Vec<T>) -> Value {
         texts.as_slice().into()
     }
+}
+
+impl From<UnixTime> for Value {
+    fn from(time: UnixTime) -> Value {
+        Value(format_time(time))
+    }
+}
+
+/// A list of tables, each of which is written between braces.
+pub fn inline(tables: &[Table]) -> Value {
+    let pair = |(key, Value(value)): &(String, Value)| format!("{key} = {value}");
+    let braced = |table: &Table| {
+        format!("{{ {} }}", table.0.iter().map(pair).collect::<Vec<_>>().join(", "))
+    };
+    Value(format!("[{}]", tables.iter().map(braced).collect::<Vec<_>>().join(", ")))
 }
 
 /// How a POP appears to the targets of a relay.

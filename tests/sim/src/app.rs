@@ -5,8 +5,8 @@
 
 use std::net::SocketAddr;
 
-use crate::host::Traits;
 use crate::middlebox::Habits;
+use crate::traits::Traits;
 
 /// How a connection is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +75,14 @@ pub struct Progress {
     pub target_gone: Option<Gone>,
     /// Somebody else has the same egress and target: the limit that `docs/limits.md` states.
     pub collided: bool,
+    /// A change of targets may break it, as POPs know of it too late or a target is given up.
+    pub excused: bool,
+    /// When the memory of the changes of its targets may have ended.
+    pub forgotten_us: Option<u64>,
+    /// The target that has it.
+    pub target: Option<SocketAddr>,
+    /// New connections of its client go to another target by now.
+    pub moved: bool,
     pub finished_us: Option<u64>,
 }
 
@@ -135,7 +143,7 @@ impl Plan {
         let whole = progress.up_received == self.up && progress.down_received == self.down;
         let ended = progress.client_saw_end && progress.target_saw_end;
         match self.ending {
-            _ if progress.collided || self.was_refused(progress) => None,
+            _ if progress.collided || progress.excused || self.was_refused(progress) => None,
             Ending::ClientCloses | Ending::TargetCloses => {
                 if whole && ended {
                     return None;

@@ -3,11 +3,15 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use anyrelay_core::verdict::DropReason;
-use anyrelay_kit::frames::{ICMP, ICMPV6, datagram, icmp6, internet_checksum, long, word};
+use anyrelay_core::verdict::{AbsorbKind, DropReason, Verdict};
+use anyrelay_kit::frames::{
+    ACK, ICMP, ICMPV6, SYN, datagram, icmp6, internet_checksum, long, word,
+};
+use anyrelay_kit::pop::Recorder;
 
+use crate::checks::{At, Input, Memory};
 use crate::network::Packet;
-use crate::setup::{Mode, Port, TUNNEL4, TUNNEL6};
+use crate::setup::{Mode, Port, Setup, TUNNEL4, TUNNEL6};
 use crate::stamps::Origin;
 use crate::wire::{self, Datagram, SegmentView};
 use crate::world::{Event, World};
@@ -19,6 +23,15 @@ pub struct Reported {
     pub src: SocketAddr,
     pub dst: SocketAddr,
     pub seq: u32,
+    /// The VIP and the client of the connection, and the target that the quote names.
+    pub vip: SocketAddr,
+    pub client: SocketAddr,
+    pub target: SocketAddr,
+    /// The acknowledgment number of the segment, if it has one, and whether the quote shows all of
+    /// the header.
+    pub ack: Option<(u32, bool)>,
+    pub is_syn: bool,
+    pub says_unreachable: bool,
     /// What it announces, if it announces an MTU.
     pub mtu: Option<u16>,
     /// The timestamps in its quote, or that there are none, where the quote shows all options.
@@ -70,7 +83,24 @@ impl World {
             _ => mtu,
         });
         let stamps = quoted_stamps(mode, port, sent, &out).filter(|_| quote.shows_options);
-        let reported = Reported { src: sent.src, dst: sent.dst, seq: sent.seq, mtu, stamps };
+        let (vip, client, target) = match port {
+            Port::Lan => (sent.dst, sent.src, out.dst),
+            Port::Wan => (out.src, out.dst, sent.src),
+        };
+        let shows_header = quote.len >= ip.payload_at + 20;
+        let reported = Reported {
+            src: sent.src,
+            dst: sent.dst,
+            seq: sent.seq,
+            vip,
+            client,
+            target,
+            ack: sent.has(ACK).then_some((sent.ack, shows_header)),
+            is_syn: sent.has(SYN),
+            says_unreachable: (kind, code) == (3, 1) && !v6 || (kind, code) == (1, 0),
+            mtu,
+            stamps,
+        };
         let origin = Origin { stamps: None, sent_us: self.now_us };
         let packet = Packet {
             reported: Some(reported),
@@ -79,6 +109,18 @@ impl World {
         };
         let pop = self.route(port, &packet.bytes);
         self.send(packet, |packet| Event::ToPop(pop, port, packet));
+    }
+
+    /// An error about a segment to a client goes to each of its targets, which know it as theirs.
+    pub(crate) fn readdress(&self, packet: &mut Packet) {
+        let Some(reported) = &mut packet.reported else { return };
+        let Some(ip) = Datagram::read(&packet.bytes) else { return };
+        let of = |at: usize| self.setup.services[at].targets.iter();
+        let Some(service) = self.setup.service_at(reported.vip) else { return };
+        let same = |target: &&SocketAddr| target.ip() == ip.dst;
+        if let Some(target) = of(service).find(same) {
+            reported.src = *target;
+        }
     }
 
     /// How much of a segment a router quotes: as much as it likes, which may be too little.
@@ -117,6 +159,51 @@ impl World {
             self.fail(format!("an ICMP error to {}: {text}: {wanted:?}: {bytes:02x?}", ip.dst));
         }
         self.counts.errors_seen += 1;
+    }
+}
+
+/// Whether a POP did with an error what it must, as far as that depends on the client's targets.
+pub fn check_error(
+    setup: &Setup,
+    memory: &mut Memory,
+    at: At<'_>,
+    (input, reported): (&Input<'_>, &Reported),
+    out: &Recorder,
+) -> Result<(), String> {
+    let Some(service) = setup.service_at(reported.vip) else { return Ok(()) };
+    let choice = at.choose(setup, service, reported.client);
+    let taken = out.verdicts().any(|one| one == Verdict::Absorb(AbsorbKind::Unreachable));
+    let forwarded = out.verdicts().filter(|one| matches!(one, Verdict::Forward(_))).count();
+    let dropped = |reasons: &[DropReason]| out.drops().any(|reason| reasons.contains(&reason));
+    let foreign = dropped(&[DropReason::IcmpQuote, DropReason::NotOurs]);
+    if input.port == Port::Wan {
+        if taken || foreign {
+            return Err("an error to the targets is taken in, or dropped".into());
+        }
+        let beside = choice.new.filter(|new| !choice.candidates.contains(new));
+        let several = choice.candidates.len() + usize::from(beside.is_some());
+        return match forwarded == several || out.drops().next().is_some() {
+            true => Ok(()),
+            false => Err(format!("an error goes to {forwarded} targets of {several}")),
+        };
+    }
+    let of_its = choice.has(reported.target);
+    let silent = reported.says_unreachable && !reported.is_syn;
+    if taken {
+        let place = (service, reported.client, reported.target);
+        let may = silent && of_its && memory.note_unreachable(setup, at, place, reported.ack);
+        return if may {
+            Ok(())
+        } else {
+            Err("an error that must be passed on is taken in".into())
+        };
+    }
+    if forwarded > 0 && (!of_its || silent && choice.candidates.len() > 1) {
+        return Err("an error is passed on that must not be".into());
+    }
+    match foreign && of_its {
+        true => Err("an error of one of the client's targets is dropped".into()),
+        false => Ok(()),
     }
 }
 

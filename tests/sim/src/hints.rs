@@ -11,7 +11,7 @@ use anyrelay_kit::rng::Rng;
 
 use crate::Sabotage;
 use crate::network::Packet;
-use crate::refusals::{PopTime, Rule};
+use crate::refusals::Rule;
 use crate::setup::Port;
 use crate::stamps::Origin;
 use crate::wire::{Datagram, ETHERNET_LEN};
@@ -167,23 +167,28 @@ impl World {
     fn take_hint(&mut self, pop: usize, hint: &Hint, is_due: bool) {
         let now = self.pops[pop].now(self.now_us, self.unix_ms);
         let mut sink = std::mem::take(&mut self.sink);
+        // A POP that has not learnt of a change may not know the target.
+        let targets = &self.pops[pop].targets;
         let service = self.setup.service_at(hint.vip.into());
-        let name = service.map_or("", |at| self.setup.services[at].name);
+        let service = service.filter(|at| targets[*at].names(hint.target.into()));
+        let name = service.map(|at| self.setup.services[at].name);
         if let Err(text) = self.pops[pop].take_hint(now, hint, name, &mut sink) {
             self.fail(format!("POP {pop}: {text}"));
         }
         if self.sabotage == Some(Sabotage::Without(Rule::HintOnce)) {
             sink.hints.push(*hint);
         }
-        let at: PopTime = (pop, now.instant.as_millis());
+        let at = self.pops[pop].at(self.now_us, self.unix_ms);
         if !self.only_hosts_judge
+            && service.is_some()
             && let Err(text) = self.memory.check_hinted(&self.setup, at, (hint, is_due), &sink)
         {
             self.fail(format!("POP {pop}: {text}: {hint:?}"));
         }
         self.queue_hints(pop, &sink.hints);
         if let (Some(service), Some(teller)) = (service, &mut self.teller) {
-            teller.hinted(at, service, hint);
+            let at = self.pops[pop].at(self.now_us, self.unix_ms);
+            teller.hinted(&self.setup, at, service, hint);
         }
         for (out, bytes) in sink.sent.drain(..) {
             let out = if out.0 == 0 { Port::Wan } else { Port::Lan };

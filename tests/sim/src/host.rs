@@ -2,10 +2,9 @@
 //! the right one by all four of addresses and ports, as kernels do.
 
 use std::cell::Cell;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use anyrelay_kit::frames::{ACK, FIN, Segment, timestamps};
-use anyrelay_kit::rng::Rng;
 
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
@@ -15,6 +14,7 @@ use smoltcp::wire::{HardwareAddress, IpCidr};
 use crate::app::{self, Ending, Gone, NUMBER_LEN, Plan, Progress, Way};
 use crate::link::Link;
 use crate::stamps::Stamps;
+use crate::traits::Traits;
 use crate::wire::{self, Datagram, SegmentView};
 
 /// Address and port of a stack, and of its peer.
@@ -48,36 +48,6 @@ pub struct Stack {
     sockets: SocketSet<'static>,
     handle: SocketHandle,
     aborted: bool,
-}
-
-/// What a stack is made with.
-#[derive(Clone, Copy, Debug)]
-pub struct Traits {
-    pub seed: u64,
-    pub timestamps: bool,
-    pub buffer: usize,
-    pub mtu: usize,
-    pub ttl: u8,
-    pub clock: u32,
-    /// Whether it has congestion control.
-    pub reno: bool,
-    /// How long it is idle before it probes its peer.
-    pub keepalive_us: Option<u64>,
-}
-
-impl Traits {
-    /// A host that nobody has seen before.
-    pub fn random(rng: &mut Rng, ip: IpAddr) -> Self {
-        let mut one = |values: &[u32]| values[rng.below(values.len() as u64) as usize];
-        let buffer = one(&[1024, 4096, 16_384, 65_536, 262_144]) as usize;
-        let mtu = one(&[1500, 1500, 1500, 1400, 1280, 576]) as usize;
-        let mtu = if ip.is_ipv6() { mtu.max(1280) } else { mtu };
-        let ttl = one(&[64, 128, 255, 5, 2]) as u8;
-        let (timestamps, reno) = (rng.happens(600), rng.happens(500));
-        let keepalive_us = rng.happens(400).then(|| 50_000 + rng.below(1_500_000));
-        let (seed, clock) = (rng.next(), rng.next() as u32);
-        Traits { seed, timestamps, buffer, mtu, ttl, clock, reno, keepalive_us }
-    }
 }
 
 thread_local! {
@@ -205,6 +175,19 @@ impl Stack {
         };
         let segment = Segment::new(self.local, self.remote, ACK);
         Some(Segment { seq, ack, ttl: 64, options, ..segment }.from_host())
+    }
+
+    /// Whether a segment is of another connection between the same two ends, which another target
+    /// has: its numbers are others, and so are its timestamps.
+    pub fn is_foreign(&self, segment: &SegmentView<'_>) -> bool {
+        let is_far = |own: Option<u32>, number: u32| {
+            own.is_some_and(|own| (own.wrapping_sub(number) as i32).unsigned_abs() > SENT_MAX)
+        };
+        let sent = self.next.map(|(next, _)| next);
+        let starts = segment.has(ACK) && !self.is_client && sent.is_none();
+        starts
+            || segment.has(ACK) && is_far(sent, segment.ack)
+            || is_far(self.stamps.last_ack(), segment.seq)
     }
 
     /// Whether a segment that it has just sent is a keepalive probe: a byte of garbage in place of
@@ -395,5 +378,8 @@ impl Stack {
 fn instant(now_us: u64) -> Instant {
     Instant::from_micros(now_us as i64)
 }
+
+/// More than any connection transfers, or has under way.
+const SENT_MAX: u32 = 1 << 19;
 
 const ROUNDS_MAX: usize = 64;

@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 
 use anyrelay_kit::frames::TCP;
 
-use crate::app::{Ending, Gone, NUMBER_LEN};
-use crate::host::{Stack, Traits};
+use crate::app::{Ending, Gone, NUMBER_LEN, Plan};
+use crate::host::Stack;
 use crate::middlebox::Middlebox;
 use crate::network::Packet;
-use crate::setup::{Port, Targets};
+use crate::scenario::SPREAD_MS;
+use crate::setup::{Port, Rollout, Targets};
 use crate::stamps::{Origin, Receiver};
+use crate::traits::Traits;
 use crate::wire::{self, Datagram, SegmentView};
 use crate::world::{Event, World};
 
@@ -19,6 +21,8 @@ impl World {
         let plan = self.plans[number];
         let vip = self.setup.services[plan.service].vip;
         self.progress[number].started = true;
+        self.progress[number].forgotten_us = self.forgotten_us(plan.service);
+        self.progress[number].excused = self.may_break(&plan);
         self.open += usize::from(!self.is_awaited(number));
         self.boxes.insert(plan.client, Middlebox::new(plan.habits));
         match Stack::client(number, (plan.client, vip), plan.traits, self.now_us) {
@@ -28,6 +32,23 @@ impl World {
             }
             Err(error) => self.fail(error),
         }
+    }
+
+    /// When POPs may no longer look for a connection that begins now where it began.
+    fn forgotten_us(&self, service: usize) -> Option<u64> {
+        let changes = self.setup.services[service].changes.as_ref()?;
+        Some(self.now_us + changes.list(0).memory_ms.saturating_sub(SPREAD_MS) * 1000)
+    }
+
+    /// Whether a change of targets may break a connection.
+    fn may_break(&self, plan: &Plan) -> bool {
+        let service = &self.setup.services[plan.service];
+        let Some(changes) = &service.changes else { return false };
+        if self.twins.is_some_and(|twins| twins.clients.contains(&plan.client)) {
+            return true;
+        }
+        let all = changes.list(changes.dates_ms.len());
+        self.setup.rollout == Rollout::Late || all.may_give_up(&service.hashes, plan.client)
     }
 
     /// Whether the run waits for a connection also while it has not begun.
@@ -67,6 +88,9 @@ impl World {
             };
             if place.is_none() {
                 *place = gone;
+            }
+            if !stack.is_client {
+                progress.target = Some(stack.local);
             }
             if let (Ending::TargetVanishes(at), false) = (plan.ending, stack.is_client)
                 && progress.down_sent >= at
@@ -267,8 +291,18 @@ impl World {
             return;
         }
         let receiver = self.receiver(index);
+        // A target that took an earlier SYN of the connection may talk to its client too.
+        let moves = self.setup.is_of_moving(segment);
+        let echoes_other = moves && self.echoes_other(segment);
+        let is_shared = self.twins.is_some_and(|twins| {
+            twins.egress == segment.src || twins.clients.contains(&segment.dst)
+        });
         let Some(stack) = &mut self.stacks[index] else { return };
-        if !packet.damaged
+        let is_stray = moves && stack.is_foreign(segment) || echoes_other;
+        if is_shared && !packet.damaged {
+            stack.stamps.take(segment, &packet.origin);
+        } else if !is_stray
+            && !packet.damaged
             && let Err(error) = stack.stamps.check(receiver, segment, &packet.origin)
         {
             let text = format!("{} to {}: {error}", segment.src, segment.dst);
@@ -276,6 +310,20 @@ impl World {
         }
         stack.receive(segment, wire::without_extensions(&packet.bytes));
         self.run_stack(index);
+    }
+
+    /// Whether a client's segment echoes what another target has sent: smoltcp also takes the
+    /// timestamps of segments that are not acceptable.
+    fn echoes_other(&self, segment: &SegmentView<'_>) -> bool {
+        let Some((_, echo)) = segment.timestamps().filter(|(_, echo)| *echo != 0) else {
+            return false;
+        };
+        let live =
+            self.stacks.iter().flatten().map(|stack| (stack.local, stack.remote, &stack.stamps));
+        let old = self.old_stamps.iter().map(|((local, remote), stamps)| (*local, *remote, stamps));
+        live.chain(old).any(|(local, remote, stamps)| {
+            remote == segment.src && local != segment.dst && stamps.has_sent(echo)
+        })
     }
 
     fn receiver(&self, index: usize) -> Receiver {
@@ -312,6 +360,7 @@ impl World {
     fn judge(&mut self, number: usize) {
         let untold = self.is_untold(&self.plans[number], &self.progress[number]);
         let (plan, progress) = (&self.plans[number], &mut self.progress[number]);
+        progress.excused |= progress.forgotten_us.is_some_and(|at_us| self.now_us > at_us);
         if progress.finished_us.is_none() && (untold || plan.is_over(progress)) {
             progress.finished_us = Some(self.now_us);
             self.open -= 1;

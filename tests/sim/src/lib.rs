@@ -8,6 +8,7 @@
 //! [`run`] promises: the same seed gives the same run, to the bit, and an [`Outcome`] without a
 //! failure means that nothing forbidden was seen: `README.md` beside this has the list.
 
+mod agree;
 mod app;
 mod checks;
 mod errors;
@@ -19,6 +20,7 @@ mod hosts;
 mod limits;
 mod link;
 mod middlebox;
+mod moved;
 mod mutants;
 mod network;
 mod pops;
@@ -27,15 +29,19 @@ mod queue;
 mod refusals;
 mod report;
 mod scenario;
+mod services;
 mod setup;
 mod stamps;
 mod strays;
 mod tally;
+mod targets;
 mod told;
+mod traits;
 mod tunnel;
 mod wire;
 mod world;
 
+pub use moved::{Moved, MovedCounts};
 pub use refusals::Rule;
 pub use report::{Counts, Record};
 pub use told::{HintCounts, Paths, Refused, Told};

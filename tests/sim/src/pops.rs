@@ -4,19 +4,21 @@
 
 use std::sync::Arc;
 
-use anyrelay_core::config::Config;
+use anyrelay_core::config::{Config, kept_epochs};
 use anyrelay_core::frame::{Frame, HeapFrame};
 use anyrelay_core::keys::KeyFile;
 use anyrelay_core::net::PortIndex;
 use anyrelay_core::relay::hints::{Hint, HintKey};
-use anyrelay_core::snapshot::{Snapshot, reload_conflicts};
+use anyrelay_core::snapshot::{Conflict, ConflictKind, Snapshot, reload_conflicts};
 use anyrelay_core::time::{Instant, Now, UnixTime};
 use anyrelay_core::verdict::DropReason;
 use anyrelay_kit::pop::{Recorder, RunningPop};
 
+use crate::checks::At;
 use crate::mutants::Mutant;
-use crate::setup::{self, Port, Setup};
+use crate::setup::{self, Port, Revision, Rollout, Service, Setup};
 use crate::tally::Tally;
+use crate::targets::TargetList;
 
 /// Workers of a POP: any of them may meet any frame.
 pub const WORKERS: usize = 2;
@@ -60,7 +62,9 @@ pub fn is_unresolved(out: &Recorder) -> bool {
 #[derive(Debug)]
 pub struct SimPop {
     pub index: usize,
-    pub version: u32,
+    pub revision: Revision,
+    /// Its targets, of each service.
+    pub targets: Vec<TargetList>,
     /// Frames to it are lost until then.
     pub down_until_us: u64,
     /// Its wall clock is ahead by that.
@@ -82,13 +86,15 @@ impl SimPop {
     pub fn new(
         setup: &Setup,
         index: usize,
-        keys: &KeyFile,
-        mutant: Option<Mutant>,
+        revision: Revision,
+        (keys, mutant): (&KeyFile, Option<Mutant>),
     ) -> Result<Self, String> {
-        let (live, judge) = snapshots(setup, index, 0, keys, None)?;
+        let (live, judge) = snapshots(setup, index, revision, keys, None)?;
+        let of = |service: &Service| service.list(revision.known);
         Ok(SimPop {
             index,
-            version: 0,
+            revision,
+            targets: setup.services.iter().map(of).collect(),
             down_until_us: 0,
             ahead_ms: 0,
             up_since_us: 0,
@@ -107,6 +113,14 @@ impl SimPop {
         let unix_ms = (unix_ms + now_us / 1000).saturating_add_signed(self.ahead_ms);
         let instant = Instant::from_nanos((self.up_since_us + now_us) * 1000);
         Now { instant, unix: UnixTime::from_millis(unix_ms) }
+    }
+
+    /// The POP as the checks see it.
+    pub fn at(&self, now_us: u64, unix_ms: u64) -> At<'_> {
+        let now = self.now(now_us, unix_ms);
+        let (pop, version, targets) = (self.index, self.revision.version, &*self.targets);
+        let (now_ms, unix_ms) = (now.instant.as_millis(), now.unix.as_millis());
+        At { pop, version, now_ms, unix_ms, targets }
     }
 
     /// Hands one of its workers all of `frames`, which came in through a port, at once. `sinks`
@@ -152,13 +166,13 @@ impl SimPop {
         &self.live.snapshot.hint_key
     }
 
-    /// Hands a hint about the service of that name to its first worker; `sink` gets what comes of
-    /// it. An error if it comes to something else at its twin.
+    /// Hands a hint about the service of that name, if it has that, to its first worker; `sink`
+    /// gets what comes of it. An error if it comes to something else at its twin.
     pub fn take_hint(
         &mut self,
         now: Now,
         hint: &Hint,
-        name: &str,
+        name: Option<&str>,
         sink: &mut Recorder,
     ) -> Result<(), String> {
         let unresolved = DropReason::NeighbourUnresolved;
@@ -213,34 +227,63 @@ impl SimPop {
     }
 
     /// Goes over to another version of the config while it runs.
-    pub fn reload(&mut self, setup: &Setup, version: u32, now: Now) -> Result<(), String> {
-        let old = &self.live.snapshot;
-        if let (1.., Some(tokens)) = (version, &setup.rotated) {
+    pub fn reload(&mut self, setup: &Setup, revision: Revision, now: Now) -> Result<(), String> {
+        let old = Arc::clone(&self.live.snapshot);
+        if let (1.., Some(tokens)) = (revision.version, &setup.rotated) {
             self.keys.tokens.clone_from(tokens);
         }
-        let (live, judge) = snapshots(setup, self.index, version, &self.keys, Some(old))?;
-        if let Some(conflict) = reload_conflicts(old, &live, now.unix).first() {
-            return Err(format!("reload of POP {} is refused: {}", self.index, conflict.problem));
+        let (index, before) = (self.index, Some((&*old, now.unix)));
+        let (live, judge) = snapshots(setup, index, revision, &self.keys, before)?;
+        let may_break = setup.rollout == Rollout::Late && revision.known > self.revision.known;
+        let conflicts = reload_conflicts(&old, &live, now.unix);
+        let is_meant = |one: &&Conflict| may_break && one.kind == ConflictKind::BreaksConnections;
+        if let Some(conflict) = conflicts.iter().find(|one| !is_meant(one)) {
+            return Err(format!("reload of POP {index} is refused: {}", conflict.problem));
         }
         let live = Arc::new(live);
         self.twin.snapshot = Arc::clone(&live);
         (self.live.snapshot, self.judge.snapshot) = (live, judge.into());
-        self.version = version;
+        for (service, list) in setup.services.iter().zip(&mut self.targets) {
+            *list = list.replaced(service.list(revision.known), now.unix.as_millis());
+        }
+        self.revision = revision;
         // They follow the services' names.
         self.judge_counters()
     }
 }
 
+/// What a POP is configured with.
+pub fn snapshot(
+    setup: &Setup,
+    index: usize,
+    revision: Revision,
+    keys: &KeyFile,
+) -> Result<Snapshot, String> {
+    snapshots(setup, index, revision, keys, None).map(|(live, _)| live)
+}
+
+/// The snapshots of a POP and of its judge, which may take the place of one before at a time.
 fn snapshots(
     setup: &Setup,
     index: usize,
-    version: u32,
+    revision: Revision,
     keys: &KeyFile,
-    previous: Option<&Snapshot>,
+    before: Option<(&Snapshot, UnixTime)>,
 ) -> Result<(Snapshot, Snapshot), String> {
     let build = |fixed_macs| {
-        let text = setup.config(index, version, fixed_macs).text();
-        let config = Config::parse("pop.toml", &text).map_err(|problems| problems.to_string())?;
+        let text = setup.config(index, revision, fixed_macs).text();
+        let mut config =
+            Config::parse("pop.toml", &text).map_err(|problems| problems.to_string())?;
+        for relay in &mut config.relays {
+            let old = before.and_then(|(old, now)| {
+                let old = old.config.relays.iter().find(|old| old.vip == relay.vip)?;
+                Some((old, now))
+            });
+            if let Some((old, now)) = old {
+                relay.kept = kept_epochs(&old.targets, &old.kept, &relay.targets, now);
+            }
+        }
+        let previous = before.map(|(old, _)| old);
         Snapshot::build(&config, keys, &setup.tenants, previous)
             .map_err(|problems| problems.to_string())
     };

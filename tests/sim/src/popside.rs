@@ -1,16 +1,18 @@
 //! The POPs' part of a run: frames come in, what comes out is checked, and sent on.
 
+use anyrelay_core::net::PortIndex;
 use anyrelay_core::pop::BURST;
 use anyrelay_core::verdict::{AbsorbKind, DropReason, ReplyKind, Verdict};
-use anyrelay_kit::frames::{ETHERTYPE_ARP, ICMPV6, TCP, framed, repair, word};
+use anyrelay_kit::frames::{ETHERTYPE_ARP, ICMPV6, framed, repair, word};
 use anyrelay_kit::pop::Recorder;
 
 use crate::Sabotage;
-use crate::checks::{At, Input};
+use crate::checks::Input;
+use crate::errors::check_error;
 use crate::network::Packet;
-use crate::pops::{WORKERS, is_unresolved};
+use crate::pops::WORKERS;
 use crate::scenario::Deed;
-use crate::setup::{self, Port, TUNNEL4, TUNNEL6, Targets};
+use crate::setup::{self, Port, Revision, Targets};
 use crate::stamps::Origin;
 use crate::wire::{self, Datagram, ETHERNET_LEN};
 use crate::world::{Event, World};
@@ -62,7 +64,7 @@ impl World {
     ) {
         self.record.frame(self.now_us, pop, frame);
         let input = Input { port, frame, damaged: packet.damaged };
-        let at = (pop, self.pops[pop].now(self.now_us, self.unix_ms).instant.as_millis());
+        let at = self.pops[pop].at(self.now_us, self.unix_ms);
         if let Some(teller) = &mut self.teller {
             teller.revise(&self.setup, at, &input, out);
         }
@@ -90,6 +92,7 @@ impl World {
             }
             let mut onward = packet.became(bytes[ETHERNET_LEN..].to_vec());
             trim_padding(&mut onward.bytes);
+            self.readdress(&mut onward);
             if answered || out == port && packet.body.is_none() {
                 onward.origin = Origin { stamps: None, sent_us: self.now_us };
             }
@@ -119,9 +122,14 @@ impl World {
         input: &Input<'_>,
         out: &Recorder,
     ) -> Result<(), String> {
-        let at = At { pop, version: self.pops[pop].version };
+        let at = self.pops[pop].at(self.now_us, self.unix_ms);
         let replies: Vec<_> = out.replies().collect();
-        if out.sent.iter().filter(|(_, bytes)| !is_address_query(bytes)).count() > 1 {
+        let to_lan = |port: &PortIndex| input.port == Port::Wan && port.0 == Port::Lan as u8;
+        let beyond = out.sent.iter().filter(|(port, bytes)| {
+            let one_of_several = to_lan(port) && !self.only_hosts_judge;
+            !is_address_query(bytes) && !one_of_several
+        });
+        if beyond.count() > 1 && !self.only_hosts_judge {
             return Err("one datagram became several".into());
         }
         for (port, bytes) in &out.sent {
@@ -133,10 +141,13 @@ impl World {
             self.memory.check(&self.setup, at, (port, bytes), input, &replies)?;
         }
         if !self.only_hosts_judge {
-            let now = self.pops[pop].now(self.now_us, self.unix_ms);
-            let at = (pop, now.instant.as_millis());
             self.memory.check_refusals(&self.setup, at, input, out)?;
         }
+        let whole = !packet.damaged && !packet.doomed && packet.refused.is_none();
+        if let Some(reported) = packet.reported.as_ref().filter(|_| whole) {
+            check_error(&self.setup, &mut self.memory, at, (input, reported), out)?;
+        }
+        self.count_moved(pop, input, out);
         for client in self.memory.collided.iter() {
             for (plan, progress) in self.plans.iter().zip(&mut self.progress) {
                 progress.collided |= plan.client == *client;
@@ -170,6 +181,10 @@ impl World {
                     && reason != DropReason::NeighbourUnresolved
                     && !(limited && reason == DropReason::RateSynService)
                     && !(reason == DropReason::TargetWithoutTimestamps && self.is_old(packet))
+                    && !(packet.reported.is_some()
+                        && [DropReason::IcmpQuote, DropReason::NotOurs].contains(&reason))
+                    && !(self.is_of_stranger(pop, packet)
+                        && [DropReason::UnknownTarget, DropReason::NotOurs].contains(&reason))
                 {
                     return Err(format!("dropped for nothing: {reason}"));
                 }
@@ -181,6 +196,15 @@ impl World {
         if limited { Ok(()) } else { self.compare(pop, packet, input.port, out) }
     }
 
+    /// Whether it is from a target that the POP does not know of yet.
+    fn is_of_stranger(&self, pop: usize, packet: &Packet) -> bool {
+        let segment = Datagram::read(&packet.bytes).and_then(|ip| ip.segment());
+        segment.is_some_and(|from| {
+            let service = self.setup.service_of(from.src, from.dst.ip());
+            service.is_some_and(|at| !self.pops[pop].targets[at].names(from.src))
+        })
+    }
+
     /// Whether it is from a target without timestamps.
     fn is_old(&self, packet: &Packet) -> bool {
         let segment = Datagram::read(&packet.bytes).and_then(|ip| ip.segment());
@@ -188,49 +212,15 @@ impl World {
         service.is_some_and(|at| self.setup.services[at].targets_are == Targets::Old)
     }
 
-    /// The same datagram, given to the judge of any POP.
-    fn compare(
-        &mut self,
-        pop: usize,
-        packet: &Packet,
-        port: Port,
-        out: &Recorder,
-    ) -> Result<(), String> {
-        let datagram = Datagram::read(&packet.bytes);
-        let segment = datagram.and_then(|ip| ip.segment());
-        let tunnel = segment.is_some_and(|segment| [TUNNEL4, TUNNEL6].contains(&segment.dst));
-        let mut other = self.rng.below(self.pops.len() as u64) as usize;
-        // The answer to a keepalive has the POP's number and time in it; what is forged may be from
-        // the POP's own address.
-        if tunnel || packet.forged || self.pops[other].version != self.pops[pop].version {
-            other = pop;
-        }
-        let now = self.pops[other].now(self.now_us, self.unix_ms);
-        let frame = framed(setup::mac(other, port), setup::router_mac(port), None, &packet.bytes);
-        let mut judged = std::mem::take(&mut self.judged);
-        self.pops[other].ask_judge(now, port, &frame, &mut judged);
-        // What a RST means depends on what the POP remembers.
-        let soft = |out: &Recorder| {
-            let waits = Verdict::Absorb(AbsorbKind::PendingRst);
-            out.replies().any(|kind| kind == ReplyKind::PendingRst)
-                || out.verdicts().any(|verdict| verdict == waits)
-        };
-        let excused = is_unresolved(out) || soft(out) || soft(&judged);
-        let same = excused || relevant(&out.sent, packet).eq(relevant(&judged.sent, packet));
-        let verdicts = format!("{:?}", judged.verdicts().collect::<Vec<_>>());
-        self.judged = judged;
-        if same { Ok(()) } else { Err(format!("POP {other} would not do the same: {verdicts}")) }
-    }
-
     /// What a POP does without a frame.
     pub(crate) fn poll_pop(&mut self, pop: usize) {
         let now = self.pops[pop].now(self.now_us, self.unix_ms);
         let mut sink = std::mem::take(&mut self.sink);
         self.pops[pop].poll(now, &mut sink);
-        let at = At { pop, version: self.pops[pop].version };
         for (out, bytes) in sink.sent.drain(..) {
             let out = if out.0 == 0 { Port::Wan } else { Port::Lan };
             self.record.frame(self.now_us, pop, &bytes);
+            let at = self.pops[pop].at(self.now_us, self.unix_ms);
             if let Err(text) = self.memory.check(&self.setup, at, (out, &bytes), None, &[]) {
                 self.fail(format!("POP {pop}, {out:?}: {text}: {}", describe(&bytes)));
             }
@@ -299,11 +289,20 @@ impl World {
                 self.pops[pop].new_worker();
             }
             Deed::Reload(version) => {
-                let now = self.pops[pop].now(now_us, self.unix_ms);
-                if let Err(text) = self.pops[pop].reload(&self.setup, version, now) {
-                    self.fail(text);
-                }
+                let revision = Revision { version, ..self.pops[pop].revision };
+                self.reload(pop, revision);
             }
+            Deed::Targets(known) => {
+                let revision = Revision { known, ..self.pops[pop].revision };
+                self.reload(pop, revision);
+            }
+        }
+    }
+
+    fn reload(&mut self, pop: usize, revision: Revision) {
+        let now = self.pops[pop].now(self.now_us, self.unix_ms);
+        if let Err(text) = self.pops[pop].reload(&self.setup, revision, now) {
+            self.fail(text);
         }
     }
 
@@ -332,20 +331,6 @@ pub fn is_address_query(frame: &[u8]) -> bool {
         ip.is_some_and(|ip| ip.protocol == ICMPV6 && ip.payload().first() == Some(&135))
     };
     word(frame, 12) == ETHERTYPE_ARP || solicits()
-}
-
-/// What POPs must agree on: all from the IP header on, but ICMP errors of their own and questions
-/// for their neighbours.
-fn relevant<'a>(
-    sent: &'a [(anyrelay_core::net::PortIndex, Vec<u8>)],
-    packet: &Packet,
-) -> impl Iterator<Item = (u8, &'a [u8])> {
-    let passed_on = packet.reported.is_some();
-    sent.iter().filter(|(_, frame)| !is_address_query(frame)).filter_map(move |(port, frame)| {
-        let payload = frame.get(ETHERNET_LEN..)?;
-        let shared = Datagram::read(payload).filter(|ip| passed_on || ip.protocol == TCP);
-        shared.map(|ip| (port.0, ip.bytes))
-    })
 }
 
 /// A short datagram was padded to the least length of a frame.

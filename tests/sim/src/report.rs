@@ -5,6 +5,7 @@ use std::io::Write;
 
 use anyrelay_kit::pcap;
 
+use crate::moved::MovedCounts;
 use crate::told::{HintCounts, Refused};
 
 /// What happened in a run, or in several.
@@ -47,6 +48,8 @@ pub struct Counts {
     pub refusals: Refused,
     /// Hints between POPs.
     pub hints: HintCounts,
+    /// Connections that changes of targets have moved.
+    pub moved: MovedCounts,
     /// How long runs took of their own time.
     pub simulated_us: u64,
 }
@@ -80,6 +83,7 @@ impl Counts {
         self.limited += other.limited;
         self.refusals.add(&other.refusals);
         self.hints.add(&other.hints);
+        self.moved.add(&other.moved);
         self.simulated_us += other.simulated_us;
     }
 }
@@ -93,7 +97,7 @@ impl fmt::Display for Counts {
              keepalive probes; {} ICMP errors passed on; {} segments passed with extension \
              headers, {} headers and quotes refused; {} SYNs limited; {} connections from a port \
              used before, {} of their SYNs challenged, {} with another's egress; told of \
-             refusals: {}; {}; {} hours simulated",
+             refusals: {}; {}; moved by changes of targets: {}; {} hours simulated",
             self.frames,
             self.in_bursts,
             self.bursts,
@@ -111,6 +115,7 @@ impl fmt::Display for Counts {
             self.collided,
             self.refusals,
             self.hints,
+            self.moved,
             self.simulated_us / 3_600_000_000,
         )
     }

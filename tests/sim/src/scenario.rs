@@ -1,16 +1,19 @@
 //! What happens in a run, drawn from its seed before it begins.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use anyrelay_core::net::IpEndpoint;
 use anyrelay_kit::rng::Rng;
 
 use crate::app::{Ending, NUMBER_LEN, Plan};
 use crate::hints::HintWeather;
-use crate::host::Traits;
 use crate::middlebox::Habits;
 use crate::network::Weather;
-use crate::setup::{Setup, Targets};
+use crate::pops;
+use crate::setup::{Mode, Revision, Rollout, Setup, Targets};
 use crate::strays::Strays;
+use crate::traits::Traits;
 
 /// How the network chooses the POP for a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,12 +37,18 @@ pub enum Deed {
     Worker,
     /// It takes over another version of the config.
     Reload(u32),
+    /// It learns of so many changes of targets.
+    Targets(usize),
 }
 
 /// A run.
 #[derive(Clone, Debug)]
 pub struct Scenario {
     pub setup: Setup,
+    /// When it begins, in milliseconds since 1970.
+    pub unix_ms: u64,
+    /// How many changes of targets each POP knows of at the beginning.
+    pub known: Vec<usize>,
     /// How far each POP's wall clock is ahead.
     pub ahead_ms: Vec<i64>,
     pub weather: Weather,
@@ -51,6 +60,7 @@ pub struct Scenario {
     pub calm_us: u64,
     pub deeds: Vec<(u64, usize, Deed)>,
     pub plans: Vec<Plan>,
+    pub twins: Option<Twins>,
     /// Sites with an agent, each with an IPv6 one or not.
     pub sites: Vec<bool>,
     /// So many forged datagrams.
@@ -64,23 +74,41 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    pub fn new(seed: u64) -> (Self, Rng) {
+    pub fn new(seed: u64) -> Result<(Self, Rng), String> {
         let mut rng = Rng(seed ^ 0x616e_7972_656c_6179);
         rng.next();
         let pops = 1 + rng.below(5) as usize;
-        let setup = Setup::new(&mut rng, pops);
+        let unix_ms = match rng.below(8) {
+            // Soon the seconds need another bit.
+            wrap @ 0..2 => (1000 << (31 + wrap)) - rng.below(20_000),
+            _ => 1_700_000_000_000 + rng.below(100_000_000_000),
+        };
+        let setup = Setup::new(&mut rng, pops, unix_ms)?;
         let calm_us = 1_000_000 + rng.below(9_000_000);
-        let (plans, sites) = (plans(&mut rng, &setup, calm_us), sites(&mut rng));
+        let mut plans = plans(&mut rng, &setup, calm_us);
+        let twins = Twins::find(&mut rng, &setup)?;
+        if let Some(Twins { clients, .. }) = twins {
+            let service = setup.moving_pool();
+            let twin = |client| plan(&mut rng, &setup, service, client, calm_us);
+            plans.extend(clients.map(twin));
+        }
+        let sites = sites(&mut rng);
+        let mut deeds = deeds(&mut rng, pops, calm_us);
+        let known = rollout(&mut rng, &setup, unix_ms, &mut deeds);
         let scenario = Scenario {
-            ahead_ms: (0..pops).map(|_| rng.below(4001) as i64 - 2000).collect(),
+            unix_ms,
+            known,
+            // No two are further apart than the skew.
+            ahead_ms: (0..pops).map(|_| rng.below(SPREAD_MS + 1) as i64 - 1000).collect(),
             weather: weather(&mut rng),
             routing: rng.pick(&ROUTINGS),
             flip_us: 10_000 + rng.below(1_000_000),
             // What comes in the same microsecond is a burst anyway.
             poll_us: [0, 50, 1000, 20_000][rng.below(4) as usize],
             calm_us,
-            deeds: deeds(&mut rng, pops, calm_us),
+            deeds,
             plans,
+            twins,
             sites,
             forged: rng.below(40),
             hint_weather: HintWeather::random(&mut rng),
@@ -89,8 +117,72 @@ impl Scenario {
             exotic: [0, 20, 300][rng.below(3) as usize],
             setup,
         };
-        (scenario, rng)
+        Ok((scenario, rng))
     }
+}
+
+/// Two clients with one egress endpoint, in a small pool whose targets change. What becomes of
+/// their connections is not judged: at the same target they would be one (`docs/limits.md`).
+#[derive(Clone, Copy, Debug)]
+pub struct Twins {
+    pub clients: [SocketAddr; 2],
+    pub egress: SocketAddr,
+}
+
+impl Twins {
+    /// Not in each run.
+    fn find(rng: &mut Rng, setup: &Setup) -> Result<Option<Self>, String> {
+        let service = &setup.services[setup.moving_pool()];
+        let is_small = matches!(service.mode, Mode::Pool(_, ..=4));
+        if !is_small || rng.happens(500) {
+            return Ok(None);
+        }
+        let snapshot = pops::snapshot(setup, 0, Revision::default(), &setup.keys)?;
+        let IpEndpoint::V4(vip) = IpEndpoint::from(service.vip) else { return Ok(None) };
+        let found = snapshot.service_at(vip.ip, vip.port);
+        let relay = found.and_then(|index| snapshot.relay(index)).ok_or("no relay at its VIP")?;
+        let mut seen = BTreeMap::new();
+        for _ in 0..TWINS_TRIED {
+            let (net, port) = (1 + rng.below(200) as u8, 1 + rng.below(65_535) as u16);
+            let client = SocketAddr::from(([198, 18, net, 77], port));
+            let side = relay.egress_of(client.into()).map_err(|reason| reason.to_string())?;
+            let egress = SocketAddr::from(side.egress);
+            if let Some(other) = seen.insert(egress, client).filter(|other| *other != client) {
+                return Ok(Some(Twins { clients: [other, client], egress }));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// How many changes of targets each POP knows of, and when it learns of the others: at the latest
+/// so long before they are in force that its clock and the skew permit it, or too late.
+fn rollout(
+    rng: &mut Rng,
+    setup: &Setup,
+    unix_ms: u64,
+    deeds: &mut Vec<(u64, usize, Deed)>,
+) -> Vec<usize> {
+    let all = setup.changes();
+    let mut known = Vec::new();
+    for pop in 0..setup.pops {
+        let knows = setup.rollout == Rollout::Known || rng.happens(400);
+        known.push(if knows { all } else { 0 });
+        let mut after_us = 0;
+        for change in (0..all).filter(|_| !knows) {
+            let dates = setup.dates_ms(change);
+            let first_us =
+                dates.into_iter().min().unwrap_or(unix_ms).saturating_sub(unix_ms) * 1000;
+            let latest_us = first_us.saturating_sub(1000 * (3000 + SPREAD_MS));
+            let at_us = match setup.rollout {
+                Rollout::Late => latest_us + rng.below(12_000_000),
+                _ => rng.below(latest_us + 1),
+            };
+            after_us = at_us.max(after_us);
+            deeds.push((after_us, pop, Deed::Targets(change + 1)));
+        }
+    }
+    known
 }
 
 fn weather(rng: &mut Rng) -> Weather {
@@ -159,8 +251,12 @@ fn service(rng: &mut Rng, setup: &Setup) -> usize {
         0..4 => of(Targets::Shut).unwrap_or(0),
         4 => of(Targets::Old).unwrap_or(0),
         5..8 => of(Targets::Late).unwrap_or(0),
-        _ => {
-            let works = |at: &usize| setup.services[*at].targets_are == Targets::Open;
+        place => {
+            let moves = place < 18;
+            let works = |at: &usize| {
+                let service = &setup.services[*at];
+                service.targets_are == Targets::Open && service.changes.is_some() == moves
+            };
             let open: Vec<usize> = (0..setup.services.len()).filter(works).collect();
             open[rng.below(open.len() as u64) as usize]
         }
@@ -187,10 +283,19 @@ fn plan(rng: &mut Rng, setup: &Setup, service: usize, client: SocketAddr, calm_u
         4..11 => Ending::TargetCloses,
         _ => Ending::ClientCloses,
     };
+    let moves = setup.services[service].changes.is_some();
+    let rest_us = if moves && rng.happens(300) { 30_000_000 } else { 4_000_000 };
     let mut traits = Traits::random(rng, client.ip());
     if matches!(ending, Ending::TargetVanishes(_)) && rng.happens(700) {
         traits.keepalive_us.get_or_insert(50_000 + rng.below(1_500_000));
     }
+    // A sender that fills a small window too much goes on by time-outs alone.
+    let down = down.min(40 * traits.buffer as u32);
+    let ending = match ending {
+        Ending::TargetResets(at) => Ending::TargetResets(at.min(down)),
+        Ending::TargetVanishes(at) => Ending::TargetVanishes(at.min(down)),
+        _ => ending,
+    };
     Plan {
         client,
         service,
@@ -199,7 +304,11 @@ fn plan(rng: &mut Rng, setup: &Setup, service: usize, client: SocketAddr, calm_u
         up,
         down,
         rounds: 1 + rng.below(4) as u32,
-        rest_us: if rng.happens(300) { 1 + rng.below(4_000_000) } else { 0 },
+        rest_us: if rng.happens(if moves { 600 } else { 300 }) {
+            1 + rng.below(rest_us)
+        } else {
+            0
+        },
         ending,
         may_be_refused: targets_are == Targets::Late,
         traits,
@@ -235,6 +344,12 @@ fn deeds(rng: &mut Rng, pops: usize, calm_us: u64) -> Vec<(u64, usize, Deed)> {
         })
         .collect()
 }
+
+/// Clients among which two are looked for that share an egress endpoint: among 2^20 endpoints.
+const TWINS_TRIED: u32 = 4000;
+
+/// How far the clocks of two POPs are apart at most, in milliseconds.
+pub const SPREAD_MS: u64 = 2000;
 
 const ROUTINGS: [Routing; 5] =
     [Routing::Spray, Routing::Flips, Routing::Hashed, Routing::Steady, Routing::Steady];

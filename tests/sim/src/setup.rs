@@ -7,59 +7,9 @@ use anyrelay_kit::config::{self, Egress, PopConfig, Table, mac_text};
 use anyrelay_kit::frames::Mac;
 use anyrelay_kit::rng::Rng;
 
-/// How a POP appears to a service's targets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// As addresses of a pool: the first one, and how many bits of index there are.
-    Pool(u32, u8),
-    /// As the client.
-    Transparent,
-    /// As addresses of an IPv6 prefix that hold the client's: the first one, and the prefix's
-    /// length.
-    Prefix(u128, u8),
-}
-
-/// A relay service.
-#[derive(Clone, Debug)]
-pub struct Service {
-    pub name: &'static str,
-    pub vip: SocketAddr,
-    pub targets: Vec<SocketAddr>,
-    pub mode: Mode,
-    pub targets_are: Targets,
-}
-
-/// What a service's targets are like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Targets {
-    Open,
-    /// Nothing listens there.
-    Shut,
-    /// They have no timestamps: a pool cannot work.
-    Old,
-    /// At first, they refuse each SYN once.
-    Late,
-}
-
-impl Service {
-    pub fn is_pool(&self) -> bool {
-        matches!(self.mode, Mode::Pool(..))
-    }
-
-    /// Its table in the config, without the MSS.
-    fn table(&self) -> Table {
-        let relay = |egress| config::relay(self.name, self.vip, &self.targets, egress);
-        match self.mode {
-            Mode::Pool(first, bits) => {
-                relay(Egress::Pool(&format!("{}/{}", Ipv4Addr::from_bits(first), 32 - bits)))
-            }
-            Mode::Prefix(first, len) => {
-                relay(Egress::Prefix(&format!("{}/{len}", Ipv6Addr::from_bits(first))))
-            }
-            Mode::Transparent => relay(Egress::Transparent),
-        }
-    }
-}
+use crate::services::{self, vip4, vip6};
+pub use crate::services::{Mode, Rollout, Service, Targets, WEB, is_egress};
+use crate::wire::SegmentView;
 
 /// A port of a POP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,34 +37,15 @@ pub struct Setup {
     pub hints: Option<u32>,
     /// How many RSTs and SYNs a POP remembers, where those are few.
     pub memo: Option<[u32; 2]>,
+    pub rollout: Rollout,
 }
 
-/// The VIP of a service in pool mode.
-pub const WEB: SocketAddr = vip4(10, 443);
 pub const TUNNEL4: SocketAddr = vip4(20, 443);
 pub const TUNNEL6: SocketAddr = vip6(0x20, 443);
 pub const MTU: u16 = 1500;
 
-const fn vip4(host: u8, port: u16) -> SocketAddr {
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(203, 0, 113, host)), port)
-}
-
-const fn vip6(host: u16, port: u16) -> SocketAddr {
-    SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xf, 0, 0, 0, 0, host)), port)
-}
-
-/// A target's IPv6 address, by its IPv4 one.
-fn six_of(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(ip) => {
-            Ipv6Addr::from_bits(0x2001_0db8_0040 << 80 | u128::from(ip.to_bits())).into()
-        }
-        IpAddr::V6(_) => ip,
-    }
-}
-
 impl Setup {
-    pub fn new(rng: &mut Rng, pops: usize) -> Self {
+    pub fn new(rng: &mut Rng, pops: usize, unix_ms: u64) -> Result<Self, String> {
         let keys = KeyFile::from_random([rng.bytes(), rng.bytes(), rng.bytes()]);
         let agent = |id| AgentEntry { id, name: format!("agent-{id}"), revoked: false };
         let tenant = Tenant {
@@ -123,55 +54,14 @@ impl Setup {
             key: Secret::new(rng.bytes()),
             agents: (0..8).map(agent).collect(),
         };
-        let target = |host, port| SocketAddr::from(([198, 51, 100, host], port));
-        let mut targets = |host: u8, port| -> Vec<_> {
-            (0..1 + rng.below(4) as u8).map(|number| target(host + number, port)).collect()
-        };
-        let lists = [
-            targets(10, 8443),
-            targets(20, 80),
-            targets(40, 8443),
-            targets(10, 9),
-            targets(50, 80),
-            targets(60, 80),
-        ];
-        let [web, many, raw, shut, old, late] = lists;
-        let lists6 = [targets(10, 8443), targets(30, 8443)].map(|targets| {
-            let six = |target: &SocketAddr| SocketAddr::new(six_of(target.ip()), target.port());
-            targets.iter().map(six).collect()
-        });
-        let [far, raw6] = lists6;
-        // From 16 addresses, where a guessed tag often decodes, to 65,536.
-        let bits = [4, 8, 12, 14, 16][rng.below(5) as usize];
-        let pool = Mode::Pool(u32::from(Ipv4Addr::new(100, 64, 0, 0)), bits);
-        let second = Mode::Pool(u32::from(Ipv4Addr::new(100, 96, 0, 0)), 16);
-        let shared = if rng.happens(500) { pool } else { second };
-        let len = [32, 40, 48, 56, 64, 72, 80][rng.below(7) as usize];
-        let prefix = Mode::Prefix(0x3fff_0064_0001_0002_0003 << 48 & u128::MAX << (128 - len), len);
-        let service = |name, vip, targets, mode, targets_are| Service {
-            name,
-            vip,
-            targets,
-            mode,
-            targets_are,
-        };
-        let services = vec![
-            service("web", WEB, web, pool, Targets::Open),
-            service("many", vip4(10, 80), many, shared, Targets::Open),
-            service("raw", vip4(12, 443), raw, Mode::Transparent, Targets::Open),
-            service("shut", vip4(13, 80), shut, pool, Targets::Shut),
-            service("old", vip4(13, 81), old, second, Targets::Old),
-            service("late", vip4(13, 82), late, pool, Targets::Late),
-            service("far", vip4(14, 443), far, prefix, Targets::Open),
-            service("raw6", vip6(0x30, 443), raw6, Mode::Transparent, Targets::Open),
-        ];
+        let (services, rollout) = services::draw(rng, &keys.relay, unix_ms)?;
         let mss = [1460, 1400, 1220, 536][rng.below(4) as usize];
         let syn_limit = rng.happens(250).then(|| 1 + rng.below(4) as u32);
         let tenants = Tenants { tenants: vec![tenant] };
         let opens_us = 500_000 + rng.below(8_000_000);
         let hints = (pops > 1 && rng.happens(500)).then(|| rng.pick(&[1000, 1000, 3]));
         let memo = rng.happens(100).then(|| [(); 2].map(|()| 1 + rng.below(8) as u32));
-        Setup {
+        Ok(Setup {
             services,
             mss,
             syn_limit,
@@ -182,7 +72,38 @@ impl Setup {
             opens_us,
             hints,
             memo,
-        }
+            rollout,
+        })
+    }
+
+    /// The service in pool mode whose targets change.
+    pub fn moving_pool(&self) -> usize {
+        let moves = |service: &Service| service.is_pool() && service.changes.is_some();
+        self.services.iter().position(moves).unwrap_or(0)
+    }
+
+    /// Whether the targets of the service of that name change.
+    pub fn moves(&self, name: &str) -> bool {
+        let moves = |service: &Service| service.name == name && service.changes.is_some();
+        self.services.iter().any(moves)
+    }
+
+    /// Whether a segment that a host gets is of a service whose targets change.
+    pub fn is_of_moving(&self, segment: &SegmentView<'_>) -> bool {
+        let of_target = || self.service_of(segment.dst, segment.src.ip());
+        let service = self.service_at(segment.src).or_else(of_target);
+        service.is_some_and(|at| self.services[at].changes.is_some())
+    }
+
+    /// How many changes of targets there are, of the service that has most.
+    pub fn changes(&self) -> usize {
+        (0..).find(|change| self.dates_ms(*change).is_empty()).unwrap_or(0)
+    }
+
+    /// When the change of that number is in force, at each service that has so many.
+    pub fn dates_ms(&self, change: usize) -> Vec<u64> {
+        let changes = self.services.iter().filter_map(|service| service.changes.as_ref());
+        changes.filter_map(|changes| changes.dates_ms.get(change)).copied().collect()
     }
 
     /// The largest MSS of a service in that version of the config. A rollout of a new one is under
@@ -209,7 +130,8 @@ impl Setup {
 
     /// The config of a POP, in one of its versions; with `fixed_macs`, it has the hardware
     /// addresses of its gateways.
-    pub fn config(&self, pop: usize, version: u32, fixed_macs: bool) -> PopConfig {
+    pub fn config(&self, pop: usize, at: Revision, fixed_macs: bool) -> PopConfig {
+        let Revision { version, known } = at;
         let ports = [Port::Wan, Port::Lan].map(|port| port_table(pop, port, fixed_macs));
         let id = pop as u8 + 1;
         let mut config = PopConfig::new(&format!("pop{id}"), id, &ports).set("fragments", "drop");
@@ -220,6 +142,7 @@ impl Setup {
         if let Some(limit) = self.syn_limit.filter(|_| !fixed_macs) {
             config.limits.set("syn_per_service_per_second", limit);
         }
+        config.limits.set("remembered_answers", 65_536);
         for (limit, most) in
             ["remembered_answers", "remembered_syns"].iter().zip(self.memo.iter().flatten())
         {
@@ -235,7 +158,7 @@ impl Setup {
         let count = self.services.len();
         for number in (0..count).map(|number| (number + version as usize) % count) {
             let service = &self.services[number];
-            config.relays.push(service.table().with("mss", self.mss(number, version)));
+            config.relays.push(service.table(known).with("mss", self.mss(number, version)));
         }
         if version % 2 == 1 {
             let vip = format!("203.0.113.19:{}", 1000 + version);
@@ -244,6 +167,14 @@ impl Setup {
         }
         config.tunnel(config::tunnel("tunnel", &[TUNNEL4, TUNNEL6]).with("tunnel_mtu", 1400))
     }
+}
+
+/// A config of a POP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Revision {
+    pub version: u32,
+    /// How many changes of each service's targets it has.
+    pub known: usize,
 }
 
 /// Limits of a POP that grow with the version of its config.
@@ -266,15 +197,6 @@ fn port_table(pop: usize, port: Port, fixed_macs: bool) -> Table {
         table.set("gateway_macs", [mac_text(router_mac(port)), mac_text(router_mac(port))]);
     }
     table
-}
-
-/// Whether an address is one of those that clients of that mode's services appear as.
-pub fn is_egress(mode: Mode, ip: IpAddr) -> bool {
-    match (mode, ip) {
-        (Mode::Pool(first, bits), IpAddr::V4(ip)) => (ip.to_bits() ^ first) >> bits == 0,
-        (Mode::Prefix(first, len), IpAddr::V6(ip)) => (ip.to_bits() ^ first) >> (128 - len) == 0,
-        _ => false,
-    }
 }
 
 /// Hardware address of a POP's port.

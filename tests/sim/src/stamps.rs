@@ -50,6 +50,16 @@ impl Stamps {
         self.recent.map_or(0, |(value, _)| value)
     }
 
+    /// Whether the end has sent that TSval.
+    pub fn has_sent(&self, value: u32) -> bool {
+        self.sent.contains(&value)
+    }
+
+    /// What it has acknowledged last.
+    pub fn last_ack(&self) -> Option<u32> {
+        self.last_ack_sent
+    }
+
     /// The end itself sent a segment.
     pub fn note_sent(&mut self, segment: &SegmentView<'_>) {
         if let Some((value, _)) = segment.timestamps()
@@ -59,6 +69,13 @@ impl Stamps {
         }
         if segment.has(ACK) {
             self.last_ack_sent = Some(segment.ack);
+        }
+    }
+
+    /// Takes a segment as it is.
+    pub fn take(&mut self, segment: &SegmentView<'_>, origin: &Origin) {
+        if let Some((value, _)) = segment.timestamps() {
+            self.recent = Some((value, origin.sent_us));
         }
     }
 

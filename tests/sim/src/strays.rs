@@ -49,14 +49,15 @@ impl World {
         let Some(service) = self.setup.service_of(segment.dst, segment.src.ip()) else { return };
         let service = &self.setup.services[service];
         let others = service.targets.iter().filter(|target| **target != segment.dst);
-        let other = others.copied().next().filter(|_| service.is_pool());
+        let is_plain = service.is_pool() && service.changes.is_none();
+        let other = others.copied().next().filter(|_| is_plain);
         let Some(other) = other.filter(|_| self.now_us < self.calm_us) else { return };
         if !self.rng.happens(self.strays.refused_by_other) {
             return;
         }
         let Some(bytes) = wire::refusal(&SegmentView { dst: other, ..*segment }) else { return };
         let origin = Origin { stamps: None, sent_us: self.now_us };
-        self.depart(Packet { forged: true, ..Packet::new(bytes, origin) }, Port::Lan);
+        self.depart(Packet::new(bytes, origin), Port::Lan);
     }
 
     /// A copy of a segment may come late, of a SYN to a closed port, or of a RST without timestamps

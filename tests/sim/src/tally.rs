@@ -21,8 +21,8 @@ pub struct Tally {
     /// By service and what happened. An ICMP error is counted with the service of its quote, which
     /// is told to nobody: it is here without a name.
     services: BTreeMap<(Option<String>, &'static str), u64>,
-    /// Hints to other POPs, and from them.
-    hints: [u64; 2],
+    /// Hints to other POPs, from them, and from them about what the POP does not have.
+    hints: [u64; 3],
 }
 
 impl Tally {
@@ -34,11 +34,17 @@ impl Tally {
         }
         self.hints[0] += out.hints.len() as u64;
         let service = out.service().map(str::to_owned);
+        // The first target's segment comes last.
+        let mut copies = out.verdicts().filter(|one| matches!(one, Verdict::Forward(_))).count();
         for verdict in out.verdicts() {
             let what = match verdict {
                 Verdict::Drop(reason) => {
                     *self.drops.entry((port, reason.label())).or_default() += 1;
                     reason.label()
+                }
+                Verdict::Forward(_) if copies > 1 => {
+                    copies -= 1;
+                    COPIED
                 }
                 Verdict::Forward(_) => forwarded(port),
                 _ => continue,
@@ -49,7 +55,8 @@ impl Tally {
 
     /// Counts what came of a hint about a service. Nothing says that a client could not be told for
     /// want of a neighbour.
-    pub fn add_hint(&mut self, service: &str, unresolved: bool, out: &Recorder) {
+    pub fn add_hint(&mut self, service: Option<&str>, unresolved: bool, out: &Recorder) {
+        let Some(service) = service else { return self.hints[2] += 1 };
         self.hints[1] += 1;
         if unresolved {
             let reason = DropReason::NeighbourUnresolved.label();
@@ -85,11 +92,11 @@ impl Tally {
                 }
             }
         }
-        let counted = [&counters.hints.sent, &counters.hints.taken].map(|count| count.get());
-        if counted != self.hints || counters.hints.foreign.get() > 0 {
-            let foreign = counters.hints.foreign.get();
+        let counted = &counters.hints;
+        let counted = [&counted.sent, &counted.taken, &counted.foreign].map(|count| count.get());
+        if counted != self.hints {
             let seen = self.hints;
-            return Err(format!("hints: {counted:?} and {foreign}, but {seen:?} were seen"));
+            return Err(format!("hints: {counted:?}, but {seen:?} were seen"));
         }
         let mut unnamed = BTreeMap::new();
         for (name, slot) in places {
@@ -99,7 +106,8 @@ impl Tally {
             let up = (forwarded(Port::Wan), own.up.packets.get());
             let down = (forwarded(Port::Lan), own.down.packets.get());
             // What a tunnel sends on came in on the same side.
-            let traffic = [up, down].into_iter().filter(|_| name != "tunnel");
+            let copies = (COPIED, own.copies.packets.get());
+            let traffic = [up, down, copies].into_iter().filter(|_| name != "tunnel");
             for (what, counted) in traffic.chain(drops) {
                 let seen = self.seen(Some(name), what);
                 let Some(beyond) = counted.checked_sub(seen) else {
@@ -111,7 +119,7 @@ impl Tally {
         for (what, beyond) in unnamed {
             let seen = self.seen(None, what);
             // Those that are dropped for what they are have no service.
-            let forwards = [Port::Wan, Port::Lan].map(forwarded).contains(&what);
+            let forwards = [forwarded(Port::Wan), forwarded(Port::Lan), COPIED].contains(&what);
             if beyond > seen || (forwards && beyond != seen) {
                 return Err(format!("{what}, {beyond} too many, of {seen} errors"));
             }
@@ -123,6 +131,9 @@ impl Tally {
         self.services.get(&(name.map(str::to_owned), what)).copied().unwrap_or(0)
     }
 }
+
+/// What is counted of a frame that goes to one more target.
+const COPIED: &str = "copied";
 
 /// What is counted of a frame that came in through that port and was sent on.
 const fn forwarded(port: Port) -> &'static str {

@@ -132,12 +132,13 @@ impl World {
 
     /// Whether a connection has come to a refusal that its client is never told of.
     pub fn is_untold(&self, plan: &Plan, progress: &Progress) -> bool {
-        self.paths() == Paths::Apart && self.refusal(plan, progress).is_some()
+        let may_wait = self.setup.services[plan.service].has_refusals();
+        self.paths() == Paths::Apart && may_wait && self.refusal(plan, progress).is_some()
     }
 
     /// Whether a closed port (0) or a vanished socket (1) refuses a connection.
     fn refusal(&self, plan: &Plan, progress: &Progress) -> Option<usize> {
-        if !self.setup.services[plan.service].is_pool() || progress.collided {
+        if progress.collided || progress.excused {
             return None;
         }
         let probes = plan.traits.keepalive_us.is_some();
@@ -154,6 +155,9 @@ impl World {
         for (plan, progress) in self.plans.iter().zip(&self.progress) {
             let told = progress.client_gone == Some(Gone::Reset);
             let Some(kind) = self.refusal(plan, progress) else { continue };
+            if !self.setup.services[plan.service].is_pool() {
+                continue;
+            }
             if told || progress.client_gone.is_none() {
                 let place = &mut refused.0[self.paths() as usize][kind];
                 place.due += 1;

@@ -18,8 +18,8 @@ use crate::mutants::{Mutant, Teller};
 use crate::network::{Packet, Weather};
 use crate::pops::SimPop;
 use crate::report::{Counts, Record};
-use crate::scenario::{Deed, Routing, Scenario};
-use crate::setup::{Port, Setup};
+use crate::scenario::{Deed, Routing, Scenario, Twins};
+use crate::setup::{Port, Revision, Setup};
 use crate::stamps::Stamps;
 use crate::strays::Strays;
 use crate::told::Paths;
@@ -92,6 +92,7 @@ pub(crate) struct World {
     pub refused_once: BTreeSet<(SocketAddr, u32)>,
     pub memory: Memory,
     pub plans: Vec<Plan>,
+    pub twins: Option<Twins>,
     pub progress: Vec<Progress>,
     /// Connections that are not over.
     pub open: usize,
@@ -112,13 +113,8 @@ pub(crate) struct World {
 
 impl World {
     pub fn new(seed: u64, options: &Options) -> Result<Self, String> {
-        let (scenario, mut rng) = Scenario::new(seed);
-        let mut setup = scenario.setup;
-        let unix_ms = match rng.below(8) {
-            // Soon the seconds need another bit.
-            wrap @ 0..2 => (1000 << (31 + wrap)) - rng.below(20_000),
-            _ => 1_700_000_000_000 + rng.below(100_000_000_000),
-        };
+        let (scenario, mut rng) = Scenario::new(seed)?;
+        let (mut setup, unix_ms) = (scenario.setup, scenario.unix_ms);
         let current_ms = unix_ms + scenario.calm_us / 1000 + 3000 + rng.below(5000);
         let (secret, now) = (Secret::new(rng.bytes()), UnixTime::from_millis(unix_ms));
         let rotated = setup.keys.tokens.rotated(secret, UnixTime::from_millis(current_ms), now);
@@ -131,11 +127,13 @@ impl World {
         let mut pops = Vec::new();
         for (index, ahead_ms) in scenario.ahead_ms.iter().enumerate() {
             let keys = if index == 0 { &setup.keys } else { &other };
-            let mut pop = SimPop::new(&setup, index, keys, mutant.clone())?;
+            let revision = Revision { version: 0, known: scenario.known[index] };
+            let mut pop = SimPop::new(&setup, index, revision, (keys, mutant.clone()))?;
             (pop.ahead_ms, pop.up_since_us) = (*ahead_ms, up_since_us(&mut rng));
             pops.push(pop);
         }
         let count = scenario.plans.len();
+        let is_forgetful = setup.memo.is_some();
         let mut world = World {
             now_us: 0,
             unix_ms,
@@ -157,8 +155,9 @@ impl World {
             strays: scenario.strays,
             refused_once: BTreeSet::new(),
             teller: options.sabotage.and_then(Teller::new),
-            memory: Memory::default(),
+            memory: Memory::new(is_forgetful),
             plans: scenario.plans,
+            twins: scenario.twins,
             progress: vec![Progress::default(); count],
             open: count,
             stacks: Vec::new(),
@@ -255,7 +254,8 @@ impl World {
                 self.weather = self.weather.calm();
                 self.hints.calm();
                 // A rollout comes to its end.
-                let newest = self.pops.iter().map(|pop| pop.version).max().unwrap_or(0).max(1);
+                let newest =
+                    self.pops.iter().map(|pop| pop.revision.version).max().unwrap_or(0).max(1);
                 for pop in 0..self.pops.len() {
                     self.do_to_pop(pop, Deed::Reload(newest));
                 }
@@ -317,9 +317,10 @@ impl World {
     fn judge_end(&mut self) {
         let clients = std::mem::take(&mut self.memory.collided);
         for number in 0..self.plans.len() {
-            let (plan, progress) = (self.plans[number], self.progress[number]);
+            let (plan, mut progress) = (self.plans[number], self.progress[number]);
+            progress.excused |= progress.forgotten_us.is_some_and(|at_us| self.now_us > at_us);
             let told = progress.client_gone == Some(Gone::Reset);
-            let excused = progress.collided || clients.contains(&plan.client);
+            let excused = progress.collided || progress.excused || clients.contains(&plan.client);
             // Without hints a RST may wait at another POP than the client meets; a limit may stop
             // SYNs until they are further apart than a RST waits; and a small memo forgets.
             let apart = matches!(self.paths(), Paths::Apart | Paths::Changing);
@@ -329,7 +330,7 @@ impl World {
                 Ending::Refused => elsewhere || told,
                 Ending::TargetVanishes(_) => elsewhere && progress.target_gone.is_some(),
                 _ => false,
-            } && self.setup.services[plan.service].is_pool();
+            } && self.setup.services[plan.service].has_refusals();
             let began = progress.started || plan.after.is_none();
             if progress.finished_us.is_none() && began && !excused && !may_wait {
                 self.fail(format!("connection {number} is not over: {plan:?} {progress:?}"));

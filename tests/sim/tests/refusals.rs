@@ -26,17 +26,22 @@ macro_rules! rules {
 
 rules! {
     a_rst_for_another_end_than_the_syns_is_noticed = SynEnd, NO_SYN, 400;
-    a_refusal_by_another_target_is_noticed = SynTarget, OTHER_TARGET, 400;
+    a_refusal_by_another_target_is_noticed = SynTarget, NO_SYN, 400;
     a_syn_that_is_refused_twice_is_noticed = SynOnce, NO_SYN, 400;
     a_refusal_of_an_older_syn_is_noticed = SynLast, NO_SYN, 400;
     a_syn_that_is_remembered_for_ever_is_noticed = SynLifetime, NO_SYN, 400;
     a_rst_for_another_end_is_noticed = RstEnd, NO_RST, 400;
-    a_rst_for_another_acknowledgment_is_noticed = RstAck, NO_RST, 400;
+    a_rst_for_another_acknowledgment_is_noticed = RstAck, KEPT, 400;
     a_rst_with_another_number_is_noticed = RstSeq, NO_RST, 400;
     a_rst_of_another_target_is_noticed = RstTarget, NO_RST, 400;
     a_rst_that_is_told_twice_is_noticed = RstOnce, NO_RST, 400;
     a_rst_that_waits_for_ever_is_noticed = RstLifetime, NO_RST, 400;
-    a_rst_that_a_syn_leaves_is_noticed = SynClears, NO_RST, 400;
+    what_is_known_of_targets_is_kept_over_a_syn = SynClears, KEPT, 400;
+    a_refusal_of_any_segment_is_noticed = Near, WRONG_TARGETS, 400;
+    a_client_that_is_told_at_the_first_refusal_is_noticed = Every, NO_RST, 400;
+    a_client_that_is_told_before_one_more_target_was_asked_is_noticed = NextAsked, NO_RST, 400;
+    a_pop_that_asks_the_winner_of_now_alone_is_noticed = Candidates, WRONG_TARGETS, 400;
+    an_owner_with_another_tag_is_noticed = OwnerTag, WRONG_TARGETS, 400;
     an_answer_to_a_clients_rst_is_noticed = ClientRst, FOR_RST, 400;
     a_damaged_rst_that_is_believed_is_noticed = DamagedRst, DAMAGED_RST, 400;
     a_damaged_segment_that_is_answered_is_noticed = DamagedSegment, DAMAGED_SEGMENT, 400;
@@ -45,17 +50,28 @@ rules! {
     a_hint_that_is_hinted_again_is_noticed = HintOnce, HINTED_AGAIN, 400;
 }
 
-const NO_SYN: [&str; 2] =
-    ["a RST that is no answer to the last SYN", "a RST that answers no SYN of its client"];
-const OTHER_TARGET: [&str; 1] = ["not from the client's target"];
+const NO_SYN: [&str; 1] = ["a RST that is no answer to the last SYN"];
+const WRONG_TARGETS: [&str; 1] = ["not to the targets that it must go to"];
+const KEPT: [&str; 2] = [WRONG_TARGETS[0], NO_RST[0]];
 const NO_RST: [&str; 2] =
     ["a RST that is no answer of the target's", "a RST that does not answer the segment"];
-const FOR_RST: [&str; 1] = ["a RST is wrong, or for a RST"];
+const FOR_RST: [&str; 2] = ["a RST is wrong, or for a RST", WRONG_TARGETS[0]];
 const DAMAGED_RST: [&str; 2] = ["a damaged RST is believed", "a damaged RST is remembered"];
 const DAMAGED_SEGMENT: [&str; 1] = ["a damaged segment is answered"];
 const STRANGE_HINT: [&str; 2] =
     ["a RST that is no answer of the target's", "because of a hint that must not be accepted"];
 const HINTED_AGAIN: [&str; 1] = ["a hint is hinted again"];
+
+/// Connections break, or never end.
+#[test]
+fn hosts_alone_notice_a_pop_that_asks_the_winner_of_now_alone() {
+    noticed(Rule::Candidates, true, &["was reset", "is not over"], 100);
+}
+
+#[test]
+fn hosts_alone_notice_clients_that_are_told_at_the_first_refusal() {
+    noticed(Rule::Every, true, &["the client was reset"], 400);
+}
 
 /// A RST with the number of a live connection breaks it, and the hosts need nobody to see that.
 #[test]

@@ -3,7 +3,9 @@
 //! 2,000 seeds, 10,000 with `ANYRELAY_FULL` set, in parts that run beside each other.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use anyrelay_sim::{Counts, Options, Outcome, Paths, Refused, Rule, Sabotage, Told, run};
+use anyrelay_sim::{
+    Counts, MovedCounts, Options, Outcome, Paths, Refused, Rule, Sabotage, Told, run,
+};
 
 const PARTS: u64 = 16;
 
@@ -23,6 +25,7 @@ fn part(number: u64) {
     if let Err(text) = heard(&counts.refusals, count / 50) {
         panic!("{text}");
     }
+    let MovedCounts([without, with]) = counts.moved;
     // A simulation that does nothing fails nothing.
     let happened = [
         ("connections", counts.connections, 10 * count),
@@ -41,6 +44,10 @@ fn part(number: u64) {
         ("datagrams of hints rejected", counts.hints.rejected, count / 4),
         ("clients told by a hint", counts.hints.told, 0),
         ("POPs killed with a RST", counts.hints.killed, 0),
+        ("connections moved without hints", without.connections, count / 20),
+        ("connections moved with hints", with.connections, count / 20),
+        ("copies without hints", without.copies, count / 20),
+        ("copies with hints", with.copies, 0),
     ];
     for (what, times, least) in happened {
         assert!(times > least, "{what}: {times} in {count} seeds");
@@ -186,7 +193,7 @@ fn bare_segments_with_the_older_tsval_are_noticed() {
 
 #[test]
 fn bare_segments_from_another_port_are_noticed() {
-    let words = ["another egress, target or tag than before", "was reset", "is not over"];
+    let words = ["another egress or tag than before", "was reset", "is not over"];
     let [[another, ..], [_, reset, stuck]] = noticed(Sabotage::BareIsElsewhere, words);
     assert!(another >= 16, "{another} by the mapping");
     assert!(reset + stuck >= 16 && reset >= 6, "{reset} resets, {stuck} without an end");
@@ -196,8 +203,8 @@ fn bare_segments_from_another_port_are_noticed() {
 fn segments_to_clients_without_their_timestamps_are_noticed() {
     let words = ["timestamps are lost", "TSecr None instead of", "is not over"];
     let [[lost, ..], [_, without, stuck]] = noticed(Sabotage::StripsAll, words);
-    assert!(lost >= 24, "{lost} where they leave POPs");
-    assert!(without >= 20 && stuck >= 1, "{without} by hosts, {stuck} dropped by strict ones");
+    assert!(lost >= 16, "{lost} where they leave POPs");
+    assert!(without >= 11 && stuck >= 1, "{without} by hosts, {stuck} dropped by strict ones");
 }
 
 #[test]

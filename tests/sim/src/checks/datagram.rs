@@ -93,7 +93,7 @@ pub(super) fn check_reset(
     require(!input.damaged, "a damaged segment is answered")?;
     require((ip.src, ip.dst, ip.ttl) == (from.dst, from.src, 64), "wrong header of a RST")?;
     require((reset.src, reset.dst) == (segment.dst, segment.src), "wrong ends of a RST")?;
-    require(ip.bytes.len() == 40 && reset.flags & !ACK == RST, "a RST is not bare")?;
+    require(ip.payload().len() == 20 && reset.flags & !ACK == RST, "a RST is not bare")?;
     require(reset.checksum_holds && !segment.has(RST), "a RST is wrong, or for a RST")?;
     let fits = match reset.has(ACK) {
         true => reset.ack == segment.end(),

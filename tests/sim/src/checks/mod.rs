@@ -9,7 +9,7 @@ mod pool;
 mod refusals;
 mod tunnel;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use anyrelay_core::verdict::ReplyKind;
@@ -17,8 +17,9 @@ use anyrelay_kit::frames::{
     ACK, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ICMPV6, RST, SYN, TCP, word,
 };
 
-use crate::refusals::Refusals;
+use crate::refusals::{PopTime, Refusals};
 use crate::setup::{self, Mode, Port, Setup, TUNNEL4, TUNNEL6, Targets, is_egress};
+use crate::targets::{Choice, TargetList};
 use crate::wire::{self, Datagram, ETHERNET_LEN, SegmentView};
 use addresses::is_client;
 use datagram::{check_icmp, check_identity, check_ip, check_options, check_reset};
@@ -35,25 +36,39 @@ pub struct Input<'a> {
     pub damaged: bool,
 }
 
-/// The POP that a frame leaves.
+/// The POP that a frame leaves, and what its clocks say.
 #[derive(Clone, Copy, Debug)]
-pub struct At {
+pub struct At<'a> {
     pub pop: usize,
     pub version: u32,
+    pub now_ms: u64,
+    pub unix_ms: u64,
+    /// Its targets, of each service.
+    pub targets: &'a [TargetList],
 }
 
-/// Egress, target and tag of a client, whatever options its segments have; the tag is 0 where there
-/// is none.
-type Mapped = (SocketAddr, SocketAddr, u32);
+impl At<'_> {
+    /// The POP, and its monotonic clock.
+    pub fn time(&self) -> PopTime {
+        (self.pop, self.now_ms)
+    }
+
+    /// What is chosen for a client of a service.
+    pub fn choose(&self, setup: &Setup, service: usize, client: SocketAddr) -> Choice {
+        self.targets[service].choose(&setup.services[service].hashes, client, self.unix_ms)
+    }
+}
+
+/// Egress and tag of a client, whatever options its segments have; the tag is 0 where there is
+/// none.
+type Mapped = (SocketAddr, u32);
 
 /// The mappings that POPs have shown so far.
 #[derive(Debug, Default)]
 pub struct Memory {
     mapped: BTreeMap<(SocketAddr, usize), Mapped>,
     owners: BTreeMap<(SocketAddr, SocketAddr), SocketAddr>,
-    /// SYNs that POPs sent on: the client, its service, the egress endpoint, and the SYN's end.
-    syns: BTreeSet<(SocketAddr, usize, SocketAddr, u32)>,
-    /// What POPs know of targets' RSTs.
+    /// What POPs know of targets.
     refusals: Refusals,
     /// Clients that share egress and target with another.
     pub collided: Vec<SocketAddr>,
@@ -65,7 +80,7 @@ pub type Checked = Result<(), String>;
 /// A segment that a POP sent on, before and after.
 struct Passed<'a> {
     setup: &'a Setup,
-    at: At,
+    at: At<'a>,
     /// The service, by its place.
     service: usize,
     from: SegmentView<'a>,
@@ -84,11 +99,26 @@ fn require(holds: bool, rule: &str) -> Checked {
 }
 
 impl Memory {
+    /// Of POPs that remember little, if they do.
+    pub fn new(is_forgetful: bool) -> Self {
+        let mut memory = Memory::default();
+        memory.refusals.is_forgetful = is_forgetful;
+        memory
+    }
+
+    /// The client that a segment of a target is for, by its egress endpoint and its tag.
+    fn client(&self, service: usize, egress: SocketAddr, tag: u32) -> Option<SocketAddr> {
+        let of = |(key, mapped): (&(SocketAddr, usize), &Mapped)| {
+            (key.1 == service && *mapped == (egress, tag)).then_some(key.0)
+        };
+        self.mapped.iter().find_map(of)
+    }
+
     /// Checks a frame that left through `port`.
     pub fn check(
         &mut self,
         setup: &Setup,
-        at: At,
+        at: At<'_>,
         (port, frame): (Port, &[u8]),
         input: Option<&Input<'_>>,
         replies: &[ReplyKind],
@@ -122,7 +152,7 @@ impl Memory {
 
     /// An address of a prefix that stands for a client.
     pub fn egress_of_prefix(&self, first: u128) -> Option<u128> {
-        self.mapped.values().find_map(|(egress, ..)| match egress.ip() {
+        self.mapped.values().find_map(|(egress, _)| match egress.ip() {
             IpAddr::V6(ip) if ip.to_bits() >> 96 == first >> 96 => Some(ip.to_bits()),
             _ => None,
         })
@@ -131,7 +161,7 @@ impl Memory {
     fn check_datagram(
         &mut self,
         setup: &Setup,
-        at: At,
+        at: At<'_>,
         port: Port,
         ip: &Datagram<'_>,
         input: &Input<'_>,
@@ -208,15 +238,12 @@ impl Memory {
             }
         };
         check_options(from, to, setup.mss(*service, at.version), 0)?;
-        if from.has(SYN) {
-            self.syns.insert((from.src, *service, to.src, from.end()));
-        }
         if *damaged {
             return Ok(());
         }
-        let found = (to.src, to.dst, tag);
+        let found = (to.src, tag);
         let first = *self.mapped.entry((from.src, *service)).or_insert(found);
-        require(first == found, "another egress, target or tag than before")?;
+        require(first == found, "another egress or tag than before")?;
         let owner = *self.owners.entry((to.src, to.dst)).or_insert(from.src);
         if owner != from.src {
             self.collided.extend([owner, from.src]);
@@ -249,18 +276,17 @@ impl Memory {
         }
         let known = self.mapped.get(&(to.dst, *service));
         let known = known.ok_or("to a client that nothing came from")?;
-        require(*known == (from.dst, from.src, tag), "to another client than it came from")
+        require(*known == (from.dst, tag), "to another client than it came from")
     }
 
-    /// A target's RST without timestamps that a POP sent on: it answers a SYN of its client.
+    /// A target's RST without timestamps that a POP sent on. Whose it is follows from what the POP
+    /// knows.
     fn check_refusal(&self, passed: &Passed<'_>) -> Checked {
         let Passed { service, from, to, damaged, .. } = passed;
         require(!damaged, "a damaged RST is believed")?;
-        require(from.has(RST | ACK), "mapped without a tag")?;
+        require(from.has(RST), "mapped without a tag")?;
         require(from.options == to.options, "options are changed")?;
-        let syn = (to.dst, *service, from.dst, from.ack);
-        require(self.syns.contains(&syn), "a RST that answers no SYN of its client")?;
         let known = self.mapped.get(&(to.dst, *service)).ok_or("to an unknown client")?;
-        require((known.0, known.1) == (from.dst, from.src), "not from the client's target")
+        require(known.0 == from.dst, "to another client than it came from")
     }
 }

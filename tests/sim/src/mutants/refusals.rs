@@ -1,6 +1,7 @@
 //! POPs that lack one of the rules for refusals: a layer behind a POP knows all that came to it,
 //! and tells clients what a POP without the rule would tell them.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use anyrelay_core::net::PortIndex;
@@ -10,8 +11,8 @@ use anyrelay_kit::frames::{ACK, RST, SYN, Segment, framed, put_word, repair};
 use anyrelay_kit::pop::{Recorder, Said};
 
 use crate::Sabotage;
-use crate::checks::Input;
-use crate::refusals::{Asked, PopTime, Refusal, Refusals, Rule, Syn, mapped};
+use crate::checks::{At, Input};
+use crate::refusals::{Deed, Fate, Owner, Place, Question, Refusal, Refusals, Rule, Syn, mapped};
 use crate::setup::{self, Port, Setup};
 use crate::wire::{Datagram, ETHERNET_LEN, SegmentView};
 
@@ -44,25 +45,34 @@ impl Teller {
     }
 
     /// A POP took a frame: `out` becomes what a POP without the rule would have done.
-    pub fn revise(&mut self, setup: &Setup, at: PopTime, input: &Input<'_>, out: &mut Recorder) {
+    pub fn revise(&mut self, setup: &Setup, at: At<'_>, input: &Input<'_>, out: &mut Recorder) {
         let ip = input.frame.get(ETHERNET_LEN..).and_then(Datagram::read);
         let Some((ip, segment)) = ip.and_then(|ip| Some((ip, ip.segment()?))) else { return };
         match input.port {
-            Port::Wan => self.asked(setup, at, &segment, input.damaged, out),
-            Port::Lan => self.rst(setup, at, (&ip, &segment), out),
+            Port::Wan => self.asked(setup, at, (&segment, input.damaged), out),
+            Port::Lan => self.answered(setup, at, (&ip, &segment), out),
         }
     }
 
     /// A POP took a hint about a service.
-    pub fn hinted(&mut self, at: PopTime, service: usize, hint: &Hint) {
-        let Shows::Refusal(rst) = hint.shows else { todo!() };
-        let (seq, ack) = rst.numbers();
-        let (seq, ack) = (seq.0, ack.map(|ack| ack.0));
-        let refusal = Refusal { target: hint.target.into(), seq, ack };
+    pub fn hinted(&mut self, setup: &Setup, at: At<'_>, service: usize, hint: &Hint) {
         let place = (service, hint.egress.into());
+        let target = hint.target.into();
         for model in [&mut self.without, &mut self.with] {
-            if model.refused(at, place, refusal).is_none() {
-                model.wait(at, place, refusal);
+            let rst = match hint.shows {
+                Shows::Refusal(rst) => rst,
+                Shows::Owner { tag, end } => {
+                    let owner = Owner { tag, end: end.0, if_asked: false, perhaps: false };
+                    model.owner(at.time(), (place, target), owner);
+                    continue;
+                }
+            };
+            let (seq, ack) = rst.numbers();
+            let refusal = Refusal { target, seq: seq.0, ack: ack.map(|ack| ack.0) };
+            let chosen = |client| at.choose(setup, service, client).has(target);
+            let fates = model.fates(at.time(), place, refusal, chosen);
+            if let Some(fate) = fates.first() {
+                model.settle(at.time(), place, refusal, *fate);
             }
         }
     }
@@ -70,51 +80,84 @@ impl Teller {
     fn asked(
         &mut self,
         setup: &Setup,
-        at: PopTime,
-        segment: &SegmentView<'_>,
-        damaged: bool,
+        at: At<'_>,
+        (segment, damaged): (&SegmentView<'_>, bool),
         out: &mut Recorder,
     ) {
-        let service = setup.service_at(segment.dst).filter(|at| setup.services[*at].is_pool());
-        let (Some(service), Some((egress, target))) = (service, mapped(out)) else { return };
-        let place = (service, egress);
-        let asked = Asked::of(segment, target);
-        let rightly = match damaged {
-            false => self.with.answer(at, place, asked, |_| true),
-            true => None,
+        let (Some(service), Some(found)) = (setup.service_at(segment.dst), mapped(out)) else {
+            return;
         };
-        if !damaged || self.rule == Rule::DamagedSegment {
-            let found = self.without.answer(at, place, asked, |_| true);
-            let forwarded = Verdict::Forward(PortIndex(Port::Lan as u8));
-            if out.verdicts().all(|one| one != forwarded) {
-                return;
-            }
-            if let Some(refusal) = found.filter(|_| rightly.is_none()) {
+        let place = (service, found.egress.into());
+        let tag = found.tag.map_or(0, |tag| tag.0);
+        let choice = at.choose(setup, service, segment.src);
+        let all = &setup.services[service].targets;
+        let asked = Question::new(segment, (place, tag), (&choice, all), damaged);
+        let [rightly, deed] = [&mut self.with, &mut self.without]
+            .map(|model| model.ask(at.time(), &asked, |_| true).ok());
+        let forwarded = Verdict::Forward(PortIndex(Port::Lan as u8));
+        let was_sent = out.verdicts().any(|one| one == forwarded);
+        if segment.has(SYN) && (setup.services[service].is_pool() || choice.candidates.len() > 1) {
+            let syn = Syn { client: segment.src, end: segment.end() };
+            self.without.syn(at.time(), place, syn);
+            self.with.syn(at.time(), place, syn);
+        }
+        if !was_sent || rightly == deed {
+            return;
+        }
+        match deed {
+            Some(Deed::Tell(refusal)) => {
                 let flags = if refusal.ack.is_some() { RST | ACK } else { RST };
                 let (seq, ack) = (refusal.seq, refusal.ack.unwrap_or(0));
                 let reset = Segment::new(segment.dst, segment.src, flags);
                 let reset = Segment { seq, ack, ttl: 64, window: 0, ..reset }.from_host();
-                say(at.0, &reset, Verdict::Reply(ReplyKind::PendingRst), out);
-                return out.said.push(Said::Sent(ReplyKind::PendingRst));
+                say(at.pop, &reset, Verdict::Reply(ReplyKind::PendingRst), out);
+                out.said.push(Said::Sent(ReplyKind::PendingRst));
             }
+            Some(Deed::To(targets)) if !damaged => send_to(&targets, out),
+            _ => {}
         }
-        if segment.has(SYN) {
-            let syn = Syn { client: segment.src, target, end: segment.end() };
-            self.without.syn(at, place, syn);
-            self.with.syn(at, place, syn);
+    }
+
+    fn answered(
+        &mut self,
+        setup: &Setup,
+        at: At<'_>,
+        (ip, segment): (&Datagram<'_>, &SegmentView<'_>),
+        out: &mut Recorder,
+    ) {
+        let Some(service) = setup.service_of(segment.src, segment.dst.ip()) else { return };
+        let of = &setup.services[service];
+        let (place, target) = ((service, segment.dst), segment.src);
+        let found = mapped(out).filter(|_| !of.is_pool() || segment.timestamps().is_some());
+        let found = found.map(|found| {
+            let client = SocketAddr::from(found.client);
+            (at.choose(setup, service, client), found.tag.map_or(0, |tag| tag.0))
+        });
+        let waits = found.as_ref().is_none_or(|(choice, _)| choice.candidates != [target]);
+        match (Refusal::of(segment), found) {
+            (Some(refusal), _) if waits => self.rst(setup, at, (ip, refusal), place, out),
+            (_, Some((choice, tag))) => {
+                let if_asked = choice.candidates.len() < 2;
+                let owner = Owner { tag, end: segment.end(), if_asked, perhaps: false };
+                for model in [&mut self.without, &mut self.with] {
+                    match segment.has(RST) {
+                        true => model.clear(at.time(), (place, target), false),
+                        false => model.owner(at.time(), (place, target), owner),
+                    }
+                }
+            }
+            _ => {}
         }
     }
 
     fn rst(
         &mut self,
         setup: &Setup,
-        at: PopTime,
-        (ip, segment): (&Datagram<'_>, &SegmentView<'_>),
+        at: At<'_>,
+        (ip, refusal): (&Datagram<'_>, Refusal),
+        place: Place,
         out: &mut Recorder,
     ) {
-        let service = setup.service_of(segment.src, segment.dst.ip());
-        let service = service.filter(|at| setup.services[*at].is_pool());
-        let (Some(service), Some(refusal)) = (service, Refusal::of(segment)) else { return };
         let believed = out.verdicts().all(|one| match one {
             Verdict::Drop(DropReason::TcpChecksum) => self.rule == Rule::DamagedRst,
             Verdict::Drop(_) => false,
@@ -123,25 +166,32 @@ impl Teller {
         if !believed {
             return;
         }
-        let place = (service, segment.dst);
-        let client = self.without.refused(at, place, refusal);
-        let rightly = self.with.refused(at, place, refusal);
+        let damaged = out.drops().next().is_some();
+        let chosen = |client| at.choose(setup, place.0, client).has(refusal.target);
+        let [fate, rightly] = [&mut self.without, &mut self.with].map(|model| {
+            let fate = model.fates(at.time(), place, refusal, chosen).first().copied();
+            let fate = fate.unwrap_or(Fate::Waits);
+            (fate, model)
+        });
+        let is_client = |fate: Fate| matches!(fate, Fate::Client(_));
+        fate.1.settle(at.time(), place, refusal, fate.0);
+        if !damaged {
+            rightly.1.settle(at.time(), place, refusal, rightly.0);
+        }
         if out.verdicts().any(|one| matches!(one, Verdict::Forward(_))) {
             return;
         }
-        let vip = setup.services[service].vip;
-        if let Some(client) = client.filter(|_| rightly.is_none()) {
+        let vip = setup.services[place.0].vip;
+        if let Fate::Client(client) = fate.0
+            && (damaged || !is_client(rightly.0))
+        {
             let mut bytes = ip.bytes.to_vec();
             address(&mut bytes, ip.payload_at, 0, vip);
             address(&mut bytes, ip.payload_at, 1, client);
-            bytes[8] -= 1;
+            let ttl_at = if ip.src.is_ipv4() { 8 } else { 7 };
+            bytes[ttl_at] -= 1;
             repair(&mut bytes);
-            return say(at.0, &bytes, Verdict::Forward(PortIndex(Port::Wan as u8)), out);
-        }
-        self.without.wait(at, place, refusal);
-        let damaged = out.drops().next().is_some();
-        if !damaged {
-            self.with.wait(at, place, refusal);
+            return say(at.pop, &bytes, Verdict::Forward(PortIndex(Port::Wan as u8)), out);
         }
         if damaged && self.rule == Rule::DamagedRst {
             out.said.retain(|said| !matches!(said, Said::Verdict(_)));
@@ -150,10 +200,32 @@ impl Teller {
     }
 }
 
-/// Writes source (0) or destination (1) of an IPv4 segment.
+/// What a POP sends to some target goes to these instead.
+fn send_to(targets: &BTreeSet<SocketAddr>, out: &mut Recorder) {
+    let is_segment = |frame: &[u8]| {
+        let ip = frame.get(ETHERNET_LEN..).and_then(Datagram::read);
+        ip.and_then(|ip| ip.segment().map(|_| ip.payload_at))
+    };
+    let mut sent = out.sent.iter().filter(|(port, _)| port.0 == Port::Lan as u8);
+    let first = sent.find_map(|(port, frame)| Some((*port, frame.clone(), is_segment(frame)?)));
+    let Some((port, frame, tcp_at)) = first else { return };
+    out.sent.retain(|(_, frame)| is_segment(frame).is_none());
+    out.said.retain(|said| !matches!(said, Said::Verdict(_)));
+    for target in targets {
+        let mut datagram = frame[ETHERNET_LEN..].to_vec();
+        address(&mut datagram, tcp_at, 1, *target);
+        repair(&mut datagram);
+        let bytes = [&frame[..ETHERNET_LEN], &datagram].concat();
+        out.sent.push((port, bytes));
+        out.said.push(Said::Verdict(Verdict::Forward(port)));
+    }
+}
+
+/// Writes source (0) or destination (1) of a segment.
 fn address(bytes: &mut [u8], tcp_at: usize, which: usize, to: SocketAddr) {
-    if let IpAddr::V4(ip) = to.ip() {
-        bytes[12 + 4 * which..][..4].copy_from_slice(&ip.octets());
+    match to.ip() {
+        IpAddr::V4(ip) => bytes[12 + 4 * which..][..4].copy_from_slice(&ip.octets()),
+        IpAddr::V6(ip) => bytes[8 + 16 * which..][..16].copy_from_slice(&ip.octets()),
     }
     put_word(bytes, tcp_at + 2 * which, to.port());
 }
