@@ -4,7 +4,8 @@
 In each panel, kills are marked lines, each route flip that moved packets is a tick below (first row
 up, second row down), and the time of spraying is shaded.
 
-Relay: one panel per run, with the throughput of applications. Tunnel: one panel with the throughput
+Relay and targets: one panel per run, with the throughput of applications; changes of targets are
+dashed lines. Tunnel: one panel with the throughput
 of each kind of traffic, and one with arrived and lost datagrams of the numbered stream.
 """
 
@@ -22,6 +23,7 @@ KILL = "#c0392b"
 SPRAY = "#8e44ad"
 FLIP = "#555555"
 GOOD = "#27ae60"
+CHANGE = "#2c3e50"
 
 KINDS = [
     ("numbered UDP stream", "#1f77b4"),
@@ -32,6 +34,7 @@ KINDS = [
 
 TITLES = {
     "relay": "anyrelay: three POPs without state",
+    "control, calm": "control, calm: HAProxy in the same three POPs, without flips and kills",
     "control": "control: HAProxy in the same three POPs, same script",
     "prefix": "anyrelay, clients over IPv4 and server over IPv6: three POPs without state",
     "transparent6": "anyrelay, clients and server over IPv6: three POPs without state",
@@ -40,7 +43,7 @@ TITLES = {
 
 def draw_marks(axes, run, data, peak):
     """Draws events of routes and POPs in a panel."""
-    begin, end = data["spray"]
+    begin, end = run.get("spray", data["spray"])
     axes.axvspan(begin, end, color=SPRAY, alpha=0.10, linewidth=0)
     if end > begin:
         axes.text(
@@ -57,6 +60,7 @@ def draw_marks(axes, run, data, peak):
             time, color=KILL, linewidth=1.4, label="kill -9 of a POP" if not index else None
         )
         axes.text(time, peak * 1.17, f" {pop}", color=KILL, va="top", fontsize=8)
+    draw_changes(axes, run, peak)
     for row, direction in ((-0.05, "up"), (-0.10, "down")):
         flips = run["flips_" + direction]
         axes.plot(
@@ -75,6 +79,29 @@ def draw_marks(axes, run, data, peak):
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
+
+
+def draw_changes(axes, run, peak):
+    """Draws changes of targets, and when one dies, as lines with words along them."""
+    for key, color, label in (
+        ("changes", CHANGE, "change of the targets in force"),
+        ("deaths", KILL, "death of a target"),
+    ):
+        for index, (time, text) in enumerate(run.get(key, [])):
+            axes.axvline(
+                time, color=color, linewidth=1, linestyle="--", label=None if index else label
+            )
+            axes.text(
+                time,
+                peak * 0.03,
+                text,
+                color=color,
+                rotation=90,
+                ha="center",
+                va="bottom",
+                fontsize=7,
+                bbox={"facecolor": "white", "alpha": 0.75, "pad": 0.6, "linewidth": 0},
+            )
 
 
 def draw_titles(axes, left, right, good):
@@ -102,7 +129,7 @@ def draw_run(axes, run, data, peak):
     draw_marks(axes, run, data, peak)
     axes.set_ylabel("payload, Mbit/s")
     broken = (
-        f"{run['broken']} of {run['transfers']} transfers broken, "
+        f"{run['broken']} of {run['transfers']} transfers{run.get('moved', '')} broken, "
         f"{run['short_broken']} of {run['short_connections']} short connections"
     )
     good = run["broken"] == 0 and run["short_broken"] == 0

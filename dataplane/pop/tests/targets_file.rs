@@ -1,5 +1,6 @@
 //! A POP with a targets file: it reads the file again when it changes, and says what it thinks of
 //! the change.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

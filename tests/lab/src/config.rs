@@ -1,12 +1,11 @@
-//! The configuration of each forwarder in a lab: `anyrelay` as TOML, HAProxy as its own text.
+//! The configuration of `anyrelay` in a lab, as TOML.
 
-use std::fmt::Write;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use anyrelay_kit::config::{self as kit, PopConfig};
 use toml::{Table, Value};
 
-use crate::{LabError, Result, hints, topology};
+use crate::{LabError, Result, hints, targets, topology};
 
 /// Where a POP's metrics and readiness are, inside its own namespace.
 pub const METRICS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9100);
@@ -115,6 +114,10 @@ impl Default for Service {
 /// What the relays of a lab have in common.
 #[derive(Debug, Clone)]
 pub(crate) struct RelayConfig {
+    /// The targets of the first service are in a file.
+    pub targets_file: bool,
+    /// By the index of the POP; 0 if it is not said.
+    pub clock_offsets_ms: Vec<i64>,
     pub pool: String,
     pub ipv6: bool,
     pub device: Device,
@@ -144,6 +147,13 @@ impl RelayConfig {
                 .with("gateways", of(1))
         });
         let mut config = pop_config(index, &ports);
+        if self.targets_file {
+            // Of one clock, whatever the kernel thinks of it.
+            config = config.set("clock", "trusted");
+        }
+        if let Some(offset) = self.clock_offsets_ms.get(index) {
+            config = config.set("clock_offset_ms", *offset);
+        }
         let kind = match self.layout {
             Layout::RunToCompletion => {
                 config.workers = vec![kit::worker(core, &["wan:0", "lan:0"])];
@@ -156,6 +166,9 @@ impl RelayConfig {
             }
         };
         config.relays = self.services.iter().map(|service| self.relay(service)).collect();
+        if let Some(first) = config.relays.first_mut().filter(|_| self.targets_file) {
+            first.remove("targets").set("targets_file", targets::FILE);
+        }
         config = config.other("layout", layout(kind));
         if self.hinting > 0 {
             config = config.other("hints", self.hints(index));
@@ -216,24 +229,6 @@ fn overlay(base: &mut Table, over: &Table) {
     }
 }
 
-/// HAProxy in TCP mode for the same services: what people use today.
-pub(crate) fn haproxy_text(services: &[Service]) -> String {
-    let mut text = format!(
-        "global\n  nbthread 1\n  maxconn 8000\n\
-         defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
-         frontend ready\n  mode http\n  timeout http-request 5s\n  bind {METRICS}\n  \
-         monitor-uri /readyz\n"
-    );
-    for service in services {
-        let (name, vip) = (&service.name, service.vip);
-        let _ = write!(text, "listen {name}\n  bind {vip}\n");
-        for (target, n) in service.targets.iter().zip(1..) {
-            let _ = writeln!(text, "  server target{n} {target}");
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -247,11 +242,16 @@ mod tests {
             layout: Layout::Pipeline,
             services: vec![Service::default()],
             hinting: 3,
+            targets_file: true,
+            clock_offsets_ms: vec![0, -1000],
             overlay: "[pop]\ndrain_seconds = 3\n[limits]\nrst_per_second = 7".parse().unwrap(),
         };
         let table: Table = config.text(1, 2).unwrap().parse().unwrap();
         assert_eq!(table["pop"]["drain_seconds"].as_integer(), Some(3));
         assert_eq!(table["pop"]["name"].as_str(), Some("pop2"));
+        assert_eq!(table["pop"]["clock_offset_ms"].as_integer(), Some(-1000));
+        assert_eq!(table["relay"][0].get("targets"), None);
+        assert_eq!(table["relay"][0]["targets_file"].as_str(), Some("targets.toml"));
         assert_eq!(table["limits"]["rst_per_second"].as_integer(), Some(7));
         assert_eq!(table["worker"].as_array().unwrap().len(), 2);
         assert_eq!(table["relay"][0]["vip"].as_str(), Some("203.0.113.10:80"));

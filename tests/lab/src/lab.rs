@@ -7,11 +7,15 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Device, Egress, Layout, RelayConfig, Service, haproxy_text};
+use anyrelay_core::config::TargetList;
+
+use crate::config::{Device, Egress, Layout, RelayConfig, Service};
+use crate::haproxy::haproxy_text;
 use crate::hints::HintNetwork;
 use crate::middlebox::Trouble;
 use crate::pop::{Forwarder, Pop};
 use crate::registry::{self, WorkDir};
+use crate::targets::TargetsFile;
 use crate::topology::Shape;
 use crate::{LabError, Result, Routes, Topology, command};
 
@@ -41,6 +45,8 @@ impl Lab {
             target_timestamps: true,
             overlay: String::new(),
             keys: None,
+            targets: None,
+            clock_offsets_ms: Vec::new(),
         }
     }
 
@@ -51,6 +57,12 @@ impl Lab {
     pub fn hints(&self) -> Result<&HintNetwork> {
         let none = || LabError::Unexpected("this lab has no network of hints".into());
         self.topology.hints.as_ref().ok_or_else(none)
+    }
+
+    /// The file of the targets of its first service, if it was built with one.
+    #[must_use]
+    pub fn targets_file(&self) -> TargetsFile {
+        TargetsFile::in_directory(self.work())
     }
 
     /// Where its files are.
@@ -72,6 +84,8 @@ pub struct LabBuilder {
     target_timestamps: bool,
     overlay: String,
     keys: Option<String>,
+    targets: Option<TargetList>,
+    clock_offsets_ms: Vec<i64>,
 }
 
 impl LabBuilder {
@@ -162,6 +176,28 @@ impl LabBuilder {
         self.service(Service { egress: Egress::Transparent, ..Service::default() })
     }
 
+    /// Leads the first service to the targets of a file, which all POPs share and which says this
+    /// at first.
+    #[must_use]
+    pub fn targets(mut self, list: TargetList) -> Self {
+        self.targets = Some(list);
+        self
+    }
+
+    /// Adds hosts that are a target each.
+    #[must_use]
+    pub fn target_hosts(mut self, count: usize) -> Self {
+        self.shape.target_hosts = count;
+        self
+    }
+
+    /// How far ahead the clock of each POP is, in milliseconds.
+    #[must_use]
+    pub fn clock_offsets_ms(mut self, offsets: &[i64]) -> Self {
+        self.clock_offsets_ms = offsets.to_vec();
+        self
+    }
+
     /// Whether the client's kernel offers TCP timestamps; it does if not said.
     #[must_use]
     pub fn client_timestamps(mut self, on: bool) -> Self {
@@ -227,7 +263,12 @@ impl LabBuilder {
             Some(text) => write_private(&keys, text)?,
             None => drop(command::run(Command::new(&binary).arg("keygen").arg(&keys))?),
         }
+        if let Some(list) = &self.targets {
+            TargetsFile::in_directory(work).write(list)?;
+        }
         let config = RelayConfig {
+            targets_file: self.targets.is_some(),
+            clock_offsets_ms: self.clock_offsets_ms.clone(),
             pool: self.shape.pool.clone(),
             ipv6: self.shape.ipv6,
             device: self.device,
@@ -251,7 +292,7 @@ impl LabBuilder {
     fn haproxies(&self, topology: &Arc<Topology>, work: &Path) -> Result<Vec<Pop>> {
         let make = |index: usize| {
             let path = work.join(format!("pop{}.cfg", index + 1));
-            write(&path, &haproxy_text(&self.services))?;
+            write(&path, &haproxy_text(&self.services, &path.with_extension("sock")))?;
             let mut arguments = ["haproxy", "-db", "-q", "-f"].map(str::to_owned).to_vec();
             arguments.push(path.to_string_lossy().into_owned());
             Ok(Pop::new(topology.pops[index].clone(), index, arguments, path))

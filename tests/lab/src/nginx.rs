@@ -10,13 +10,14 @@ use crate::{LabError, Namespace, Process, Result, http};
 
 const STATUS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8081);
 
-/// A running nginx with one process. `GET /files/NAME` gives what is in [`Self::files`],
-/// `PUT /uploads/NAME` puts a body into [`Self::uploads`].
+/// A running nginx with one process. `GET /files/NAME` gives what is in [`Self::files`], `PUT
+/// /uploads/NAME` puts a body into [`Self::uploads`]; each answer has the server's own address in
+/// the field `X-Target`.
 #[derive(Debug)]
 pub struct Nginx {
     host: Arc<Namespace>,
     directory: PathBuf,
-    _process: Process,
+    process: Process,
     status_queries: u64,
 }
 
@@ -28,11 +29,33 @@ impl Nginx {
     /// If it is missing or does not start.
     pub fn start(host: &Arc<Namespace>, work: &Path) -> Result<Self> {
         let directory = work.join("nginx");
-        for part in ["files", "uploads", "temp"] {
-            let path = directory.join(part);
-            std::fs::create_dir_all(&path)
-                .map_err(LabError::io(format!("make {}", path.display())))?;
+        for part in ["files", "uploads"] {
+            make_directory(&directory.join(part))?;
         }
+        Self::start_in(host, directory)
+    }
+
+    /// Starts another one in another namespace, with the same files and the same uploads.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn twin(&self, host: &Arc<Namespace>) -> Result<Self> {
+        let directory = self.directory.with_file_name(host.name());
+        make_directory(&directory)?;
+        for (part, path) in [("files", self.files()), ("uploads", self.uploads())] {
+            std::os::unix::fs::symlink(&path, directory.join(part))
+                .map_err(LabError::io(format!("link {}", path.display())))?;
+        }
+        Self::start_in(host, directory)
+    }
+
+    /// Kills it, as a crash would: its kernel resets its connections.
+    pub fn kill9(&mut self) {
+        self.process.kill9();
+    }
+
+    fn start_in(host: &Arc<Namespace>, directory: PathBuf) -> Result<Self> {
+        make_directory(&directory.join("temp"))?;
         let config = directory.join("nginx.conf");
         std::fs::write(&config, config_text(&directory))
             .map_err(LabError::io(format!("write {}", config.display())))?;
@@ -41,7 +64,7 @@ impl Nginx {
         let log = directory.join("output.log");
         let process = Process::spawn("nginx", &mut command, Some(&log))?;
         let host = host.clone();
-        let mut nginx = Self { host, directory, _process: process, status_queries: 0 };
+        let mut nginx = Self { host, directory, process, status_queries: 0 };
         nginx.wait_ready()?;
         Ok(nginx)
     }
@@ -103,6 +126,10 @@ impl Nginx {
     }
 }
 
+fn make_directory(path: &Path) -> Result<()> {
+    std::fs::create_dir_all(path).map_err(LabError::io(format!("make {}", path.display())))
+}
+
 fn config_text(directory: &Path) -> String {
     let dir = directory.display();
     let temps: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -116,6 +143,7 @@ fn config_text(directory: &Path) -> String {
          \x20 log_format lab '$connection $connection_requests $request_method $request_uri \
          $status $bytes_sent $request_completion';\n\
          \x20 access_log {dir}/access.log lab;\n\
+         \x20 add_header X-Target '$server_addr $server_port' always;\n\
          \x20 sendfile on;\n  keepalive_timeout 1h;\n  keepalive_requests 1000000;\n\
          \x20 client_max_body_size 0;\n  client_body_timeout 5m;\n  send_timeout 5m;\n\
          \x20 server {{\n    listen {TARGET_PORT} backlog=4096;\n\

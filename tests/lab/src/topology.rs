@@ -8,6 +8,9 @@
 //! | target router | `pop1` ..., `target` | 10.2.N.1/24, 198.51.100.1/24 |
 //! | target | `net0` | 198.51.100.10 to .17 /24, default via .1 |
 //!
+//! With [`Shape::target_hosts`] there are hosts of one target each: 198.51.100.33 and so on, on
+//! links of their own to the target router, 10.6.N.0/24.
+//!
 //! The VIPs are 203.0.113.0/24. Only the routers forward. With [`Shape::hints`] the kernels of POPs
 //! have an address on another network ([`crate::hints`]).
 //!
@@ -19,7 +22,7 @@
 //! | client router | `client`, `pop1` ... | 2001:db8:1::1/64, 2001:db8:3:N::1/64 |
 //! | POP N | `wan`, `lan` | 2001:db8:3:N::2/64, 2001:db8:4:N::2/64 |
 //! | target router | `pop1` ..., `target` | 2001:db8:4:N::1/64, 2001:db8:2::1/64 |
-//! | target | `net0` | 2001:db8:2::10/64, default via ::1 |
+//! | target | `net0` | 2001:db8:2::10 to ::17 /64, default via ::1 |
 //!
 //! The VIPs are 2001:db8:ff::/64, the prefix of IPv4 clients is 2001:db8:64::/64.
 
@@ -49,6 +52,14 @@ pub const PREFIX: &str = "2001:db8:64::/64";
 /// How many addresses the client and the target have each.
 pub const HOST_ADDRESSES: u8 = 8;
 
+/// The address of the host with this number, of those that are a target each.
+#[must_use]
+pub fn target_host(n: u8) -> Ipv4Addr {
+    let [a, b, c, _] = TARGET.octets();
+    Ipv4Addr::new(a, b, c, FIRST_TARGET_HOST.saturating_add(n))
+}
+
+const FIRST_TARGET_HOST: u8 = 33;
 const CLIENT_NET: &str = "192.0.2.0/24";
 const TARGET_NET: &str = "198.51.100.0/24";
 const VIP_NET: &str = "203.0.113.0/24";
@@ -80,6 +91,8 @@ pub struct Shape {
     pub direct: bool,
     /// A network between the POPs for their hints.
     pub hints: bool,
+    /// How many hosts there are besides the target that are a target each, 0 to 9.
+    pub target_hosts: usize,
 }
 
 impl Default for Shape {
@@ -94,6 +107,7 @@ impl Default for Shape {
             boxes: [None; 2],
             direct: false,
             hints: false,
+            target_hosts: 0,
         }
     }
 }
@@ -111,6 +125,8 @@ pub struct Topology {
     pub target_router: Namespace,
     /// The host that is connected to.
     pub target: Arc<Namespace>,
+    /// The hosts that are a target each, if there are any, at [`target_host`].
+    pub target_hosts: Vec<Arc<Namespace>>,
     /// The boxes beside the client and the target, if there are any.
     pub boxes: Vec<Middlebox>,
     /// The network of hints, if there is one.
@@ -144,11 +160,17 @@ impl Topology {
                 .collect::<Result<_>>()?,
             target_router: make("router2")?,
             target: make("target")?.into(),
+            target_hosts: (0..shape.target_hosts)
+                .map(|n| make(&format!("host{n}")).map(Arc::new))
+                .collect::<Result<_>>()?,
             boxes: Vec::new(),
             hints: None,
             box_spaces: Vec::new(),
         };
         topology.connect_hosts(id, shape)?;
+        for (host, n) in topology.target_hosts.iter().zip(0..) {
+            topology.connect_target_host(host, n)?;
+        }
         if let Some(mtu) = shape.path_mtu {
             narrow(&topology.client_router, "client", mtu)?;
             narrow(&topology.target_router, "target", mtu)?;
@@ -193,6 +215,10 @@ impl Topology {
                 format!("route add default via {gateway} {CONGESTION}"),
             ])?;
         }
+        let [.., first] = TARGET6.segments();
+        let others = (first + 1..first + u16::from(HOST_ADDRESSES))
+            .map(|last| format!("addr add 2001:db8:2::{last:x}/64 dev net0 nodad"));
+        self.target.ip(&others.collect::<Vec<_>>())?;
         for n in 1..=self.pops.len() {
             for (router, side) in [(&self.client_router, 3), (&self.target_router, 4)] {
                 router.ip(&[format!("addr add 2001:db8:{side}:{n}::1/64 dev pop{n} nodad")])?;
@@ -250,6 +276,21 @@ impl Topology {
             router.ip(&[format!("addr add {a}.{b}.{c}.1/24 dev {interface}")])?;
         }
         Ok(())
+    }
+
+    fn connect_target_host(&self, host: &Namespace, n: u8) -> Result<()> {
+        let link = format!("host{n}");
+        link::connect((host, "net0"), (&self.target_router, &link), 1500)?;
+        let address = target_host(n);
+        self.target_router.ip(&[
+            format!("addr add 10.6.{n}.1/24 dev {link}"),
+            format!("route add {address} via 10.6.{n}.2"),
+        ])?;
+        host.ip(&[
+            format!("addr add 10.6.{n}.2/24 dev net0"),
+            format!("addr add {address}/32 dev net0"),
+            format!("route add default via 10.6.{n}.1 {CONGESTION}"),
+        ])
     }
 
     fn connect_directly(&self) -> Result<()> {

@@ -7,6 +7,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -161,15 +162,7 @@ impl Connection {
         to: SocketAddrV4,
         limit: Option<Duration>,
     ) -> io::Result<Self> {
-        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
-        sockopt::set_socket_reuseaddr(&socket, true)?;
-        sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, limit)?;
-        rustix::net::bind(&socket, &from)?;
-        rustix::net::connect(&socket, &to).map_err(|errno| match errno {
-            Errno::INPROGRESS => io::ErrorKind::TimedOut.into(),
-            other => io::Error::from(other),
-        })?;
-        Self::from_stream(TcpStream::from(socket))
+        Self::from_stream(connect_to(bind_from(from, limit)?, to)?)
     }
 
     fn from_stream(stream: TcpStream) -> io::Result<Self> {
@@ -237,6 +230,31 @@ impl Connection {
         self.longest_stall = self.longest_stall.max(self.last.elapsed());
         self.last = Instant::now();
     }
+}
+
+/// A socket at a certain address, on a thread that is in the right namespace; at a free port if
+/// that is 0. What it sends, and its connect, fail after `limit`.
+///
+/// # Errors
+/// If the place is taken or unknown.
+pub fn bind_from(from: SocketAddrV4, limit: Option<Duration>) -> io::Result<OwnedFd> {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, limit)?;
+    rustix::net::bind(&socket, &from)?;
+    Ok(socket)
+}
+
+/// Connects such a socket.
+///
+/// # Errors
+/// Those of the connection; [`io::ErrorKind::TimedOut`] also after its limit.
+pub fn connect_to(socket: OwnedFd, to: SocketAddrV4) -> io::Result<TcpStream> {
+    rustix::net::connect(&socket, &to).map_err(|errno| match errno {
+        Errno::INPROGRESS => io::ErrorKind::TimedOut.into(),
+        other => io::Error::from(other),
+    })?;
+    Ok(TcpStream::from(socket))
 }
 
 fn same(same: bool) -> io::Result<()> {

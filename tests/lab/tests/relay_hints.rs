@@ -13,8 +13,8 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use anyrelay_core::net::Endpoint;
-use anyrelay_core::relay::hints::Hint;
+use anyrelay_core::net::IpEndpoint;
+use anyrelay_core::relay::hints::{Hint, Shows};
 use anyrelay_core::relay::memo::Rst;
 use anyrelay_core::seq::SeqNum;
 use anyrelay_kit::frames::Segment;
@@ -297,10 +297,6 @@ fn a_hint_resets_by_the_right_key_and_numbers_alone() {
     let forger = Forger::new(&lab);
     let (server, mut connection) = (serve(&lab), connect(&lab));
     let seen = PacketSocket::open(&lab.topology.client, "net0").unwrap();
-    let endpoint = |at: SocketAddr| match at {
-        SocketAddr::V4(at) => Endpoint { ip: at.ip().to_bits(), port: at.port() },
-        SocketAddr::V6(_) => panic!("of IPv4"),
-    };
     let from = connection.stream().local_addr().unwrap();
     move_both_ways(&mut connection, 1).unwrap();
     for (key, ahead, lives) in
@@ -309,9 +305,10 @@ fn a_hint_resets_by_the_right_key_and_numbers_alone() {
         // Its last ACK, too.
         std::thread::sleep(milliseconds(200));
         let ack = last_ack(&seen, from);
+        let endpoint = |at: SocketAddr| IpEndpoint::from(at);
         let (vip, target) = (endpoint(VIP.into()), endpoint(TARGET.into()));
-        let rst = Rst::Bare { seq: SeqNum(ack.wrapping_add(ahead)) };
-        forger.tell(0, key, Hint { vip, egress: endpoint(server.peers()[0]), target, rst });
+        let shows = Shows::Refusal(Rst::Bare { seq: SeqNum(ack.wrapping_add(ahead)) });
+        forger.tell(0, key, Hint { vip, egress: endpoint(server.peers()[0]), target, shows });
         std::thread::sleep(milliseconds(200));
         let outcome = move_both_ways(&mut connection, 2);
         match lives {

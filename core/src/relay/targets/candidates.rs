@@ -4,8 +4,8 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TargetIndex(pub u8);
 
-/// The place of a target's counters among those of its service, below [`MAX_TARGETS`](crate::config::MAX_TARGETS): kept by its
-/// address and port over reloads.
+/// The place of a target's counters among those of its service, below
+/// [`MAX_TARGETS`](crate::config::MAX_TARGETS): kept by its address and port over reloads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TargetSlot(pub u8);
 

@@ -2,8 +2,9 @@
 //! them, others so that who could read them still can.
 //!
 //! A change replaces the whole file: the new text is written to a second file and renamed, so that
-//! a POP reads the old text or the new one. The file keeps its owner, and its mode; one with secrets
-//! only if that is at most 0600. Two commands that change files of one folder wait for each other.
+//! a POP reads the old text or the new one. The file keeps its owner, and its mode; one with
+//! secrets only if that is at most 0600. Two commands that change files of one folder wait for each
+//! other.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};

@@ -9,6 +9,7 @@ pub mod refusals;
 pub mod restart;
 pub mod rivals;
 pub mod sockets;
+pub mod targets;
 pub mod tunnel;
 pub mod wrap;
 

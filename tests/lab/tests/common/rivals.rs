@@ -3,12 +3,9 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::HashMap;
+use std::net::SocketAddrV4;
 
-use anyrelay_core::config::Config;
-use anyrelay_core::keys::{KeyFile, Tenants};
-use anyrelay_core::net::Endpoint;
-use anyrelay_core::snapshot::Snapshot;
-use anyrelay_core::time::UnixTime;
+use anyrelay_lab::targets::Choice;
 use anyrelay_lab::{Lab, topology};
 
 /// Two ports of the client that share an egress endpoint.
@@ -22,21 +19,16 @@ pub struct Rivals {
 
 /// Pairs of ports that share an egress endpoint, each port in one pair.
 pub fn rivals(lab: &Lab) -> Vec<Rivals> {
-    let text = std::fs::read_to_string(&lab.pops[0].config).unwrap();
-    let config = Config::parse("pop.toml", &text).unwrap();
-    let keys = lab.pops[0].config.parent().unwrap().join(&config.pop.keys);
-    let keys = KeyFile::parse(&std::fs::read_to_string(keys).unwrap()).unwrap();
-    let snapshot = Snapshot::build(&config, &keys, &Tenants::default(), None).unwrap();
-    let relay = snapshot.relays().next().unwrap();
-    let ip = topology::CLIENT.to_bits();
+    let choice = Choice::of(&lab.pops[0].config).unwrap();
     let mut holders = HashMap::new();
     let mut found = Vec::new();
     for new in 1024..=u16::MAX {
-        let mapping = relay.outward(Endpoint { ip, port: new }.into(), UnixTime::default()).unwrap();
-        let stamp = mapping.tag.unwrap().timestamp();
-        match holders.remove(&mapping.egress) {
+        let client = SocketAddrV4::new(topology::CLIENT, new);
+        let (egress, stamp) = choice.egress(client.into()).unwrap();
+        let stamp = stamp.unwrap();
+        match holders.remove(&egress) {
             None => {
-                holders.insert(mapping.egress, (new, stamp));
+                holders.insert(egress, (new, stamp));
             }
             Some((old, before)) => {
                 let is_older = (stamp.wrapping_sub(before) as i32) < 0;

@@ -66,9 +66,12 @@ impl Targets {
         let compile = |epochs: &[config::Epoch]| -> Vec<Epoch> {
             epochs.iter().map(|epoch| Epoch::new(epoch, &all, &hashes)).collect()
         };
+        // Of several lists before: those that end first are first.
+        let mut old = compile(kept);
+        old.sort_by_key(|epoch| epoch.until);
         Ok(Targets {
             epochs: compile(&list.epochs()),
-            kept: compile(kept),
+            kept: old,
             slots: slots(&all, before),
             memory_ms: list.memory_ms,
             skew_ms: list.skew_ms,

@@ -1,7 +1,8 @@
 //! The main jobs, shown, while routes flip, packets are sprayed and POPs are killed. Relay: stock
 //! clients reach a stock server through three POPs without state; then the same with HAProxy in the
 //! POPs. Relay with IPv6: the same for clients over IPv4 and a server over IPv6, and for both over
-//! IPv6. Tunnel: agents behind strict NATs reach each other.
+//! IPv6. Targets: servers are added, weighed, drained and removed, and die, while connections live;
+//! beside HAProxy. Tunnel: agents behind strict NATs reach each other.
 //!
 //! Exit codes: 0 all conditions are met, 1 one is not or the lab failed, 2 usage.
 
@@ -11,6 +12,7 @@ mod record;
 mod report;
 mod run;
 mod short;
+mod targets;
 mod transfer;
 mod tunnel;
 
@@ -57,6 +59,8 @@ enum Mode {
     Relay,
     /// The same with IPv6: of the server (prefix), and of both (transparent).
     Relay6,
+    /// Targets that change and die.
+    Targets,
     /// Agents behind NATs.
     Tunnel,
 }
@@ -88,6 +92,16 @@ fn show(arguments: &Arguments) -> Result<bool> {
     let findings = match arguments.mode {
         Mode::Relay => relay(arguments.seed, length)?,
         Mode::Relay6 => relay6(arguments.seed, length)?,
+        Mode::Targets => {
+            let demo = targets::run(arguments.seed, length, POPS)?;
+            Findings {
+                table: demo.table(),
+                json: demo.json(),
+                plot_data: demo.plot_data(),
+                conditions: demo.conditions(),
+                notes: demo.notes(),
+            }
+        }
         Mode::Tunnel => {
             let demo = tunnel::run(arguments.seed, length)?;
             Findings {
