@@ -83,9 +83,9 @@ def draw_marks(axes, run, data, peak):
 
 def draw_changes(axes, run, peak):
     """Draws changes of targets, and when one dies, as lines with words along them."""
-    for key, color, label in (
-        ("changes", CHANGE, "change of the targets in force"),
-        ("deaths", KILL, "death of a target"),
+    for key, color, height, label in (
+        ("changes", CHANGE, 0.03, "change of the targets in force"),
+        ("deaths", KILL, 0.55, "death of a target"),
     ):
         for index, (time, text) in enumerate(run.get(key, [])):
             axes.axvline(
@@ -93,7 +93,7 @@ def draw_changes(axes, run, peak):
             )
             axes.text(
                 time,
-                peak * 0.03,
+                peak * height,
                 text,
                 color=color,
                 rotation=90,

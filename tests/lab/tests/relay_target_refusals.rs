@@ -263,7 +263,8 @@ enum Death {
 fn a_dead_target_is_left_at_the_date() {
     for death in [Death::Process, Death::Link, Death::Silence] {
         let dead = SocketAddr::new(topology::target_host(0).into(), at(0).port());
-        let mut lab = lab(Lab::builder().target_hosts(1), Egress::Pool, &[at(0), dead]);
+        // Routes flip, so that POPs must tell each other of RSTs.
+        let mut lab = lab(Lab::builder().target_hosts(1).hints(), Egress::Pool, &[at(0), dead]);
         let net = lab.topology.clone();
         let nginx = Nginx::start(&net.target, lab.work()).unwrap();
         let mut twin = nginx.twin(&net.target_hosts[0]).unwrap();
@@ -305,7 +306,7 @@ fn a_dead_target_is_left_at_the_date() {
         let uploads = died.iter().filter(|life| life.kind == Kind::Upload && life.target.is_some());
         let told: Vec<u64> = uploads
             .map(|life| {
-                assert!(matches!(&life.end, End::Broken(why) if why.contains("reset")), "{life:?}");
+                assert!(matches!(&life.end, End::Broken(_)), "{life:?}");
                 life.ended.as_millis().saturating_sub(gone.as_millis())
             })
             .collect();
@@ -314,7 +315,7 @@ fn a_dead_target_is_left_at_the_date() {
             live.len(),
             died.len()
         );
-        // When they send again, which is ever later.
-        assert!(told.iter().all(|ms| *ms < 8000), "{told:?}");
+        // At the second time that they send again, of which the waits double since the death.
+        assert!(told.iter().all(|ms| *ms < 15_000), "{told:?}");
     }
 }

@@ -169,8 +169,8 @@ impl Seen<'_> {
         graves.iter().position(led)
     }
 
-    /// Which dead target a short connection was led to, or was at when it died. Where nobody can say,
-    /// one that failed or was slow while there was one.
+    /// Which dead target a short connection was led to, or was at when it died. Where nobody can
+    /// say, one that failed or was slow while there was one.
     fn led_to(&self, graves: &[Grave], short: &Short, is_wrong: bool) -> Option<usize> {
         let took = u64::try_from(short.took.as_millis()).unwrap_or(u64::MAX);
         let led = |grave: &Grave| {

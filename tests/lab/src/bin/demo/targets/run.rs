@@ -140,6 +140,9 @@ fn start_shorts(
             while !record.is_over() {
                 let number = begun.fetch_add(1, Ordering::Relaxed);
                 record.sleep_until(SHORT_INTERVAL.mul_f64(number as f64));
+                if record.is_over() {
+                    break;
+                }
                 let short = fleet.short(None);
                 record.count(|counts| {
                     counts.short_connections += 1;
