@@ -315,7 +315,8 @@ fn a_dead_target_is_left_at_the_date() {
             live.len(),
             died.len()
         );
-        // At the second time that they send again, of which the waits double since the death.
-        assert!(told.iter().all(|ms| *ms < 15_000), "{told:?}");
+        // At the second time that they send again, of which the waits double since the death: 12.6
+        // and 25.4 s after it where one was just before the target was gone, some 6 s after it.
+        assert!(told.iter().all(|ms| *ms < 21_000), "{told:?}");
     }
 }
