@@ -23,6 +23,7 @@ use crate::wire::MacAddr;
 
 pub use check::{NamedFile, TargetsFiles};
 pub use egress::{EgressConfig, Pool, PoolBits, Prefix, PrefixLen};
+pub use parse::parse as parse_toml;
 pub use targets::{
     Epoch, Harm, MAX_CANDIDATES, MAX_ENTRIES, MAX_EVENTS, MAX_TARGETS, MAX_WEIGHT, MEMORY_MS,
     SKEW_MS, Target, TargetList, choice, harm, kept_epochs, most_candidates, moved_share,

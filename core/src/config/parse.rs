@@ -4,11 +4,11 @@ use serde::de::DeserializeOwned;
 
 use crate::problem::{Problem, Problems};
 
-/// Reads the text of a file.
+/// Reads the text of the TOML file called `file`.
 ///
 /// # Errors
 /// The first mistake: the text is not TOML, or has an unknown key or a value of a wrong type.
-pub(super) fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Problems> {
+pub fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Problems> {
     let syntax = |error: toml::de::Error| {
         let line = error.span().map(|span| line_of(text, span.start));
         let reason = line.map_or_else(String::new, |line| format!("line {line}: "))

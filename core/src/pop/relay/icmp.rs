@@ -106,12 +106,22 @@ fn to_client<F: Frame, O: Output<F>>(
         }
         return egress.absorb(AbsorbKind::Unreachable, frame);
     }
-    let destination = to.destination();
-    let rewrite = QuoteRewrite { to, quote, client: mapping.client.ip() };
-    let (slot, towards) = (relay.slot, Towards::Clients);
-    let transmit =
-        Transmit { service, slot, towards, destination, is_copy: false, target: None, rewrite };
+    let transmit = transmit(error, (service, relay), Towards::Clients, &mapping, to);
     ship(egress, limits, error.packet, frame, &transmit);
+}
+
+/// An error that goes on, about a segment with that mapping.
+fn transmit<'a>(
+    error: &'a QuotingError<'_>,
+    (service, relay): (ServiceIndex, &Relay),
+    towards: Towards,
+    mapping: &Mapping,
+    to: ErrorRewrite,
+) -> Transmit<QuoteRewrite<'a>> {
+    let destination = to.destination();
+    let rewrite = QuoteRewrite { to, quote: &error.quote, client: mapping.client.ip() };
+    let slot = relay.slot;
+    Transmit { service, slot, towards, destination, is_copy: false, target: None, rewrite }
 }
 
 /// Which of several targets sent the segment is not known: each is told.
@@ -153,10 +163,8 @@ fn to_target<F: Frame, O: Output<F>>(
         Ok(found) => found,
         Err(reason) => return egress.drop(Some(service), reason, frame),
     };
-    let destination = to.destination();
-    let rewrite = QuoteRewrite { to, quote: &error.quote, client: mapping.client.ip() };
-    let (slot, towards) = (relay.slot, Towards::Targets);
-    let transmit = Transmit { service, slot, towards, destination, is_copy, target: None, rewrite };
+    let transmit = transmit(error, (service, relay), Towards::Targets, &mapping, to);
+    let transmit = if is_copy { transmit.of_copy() } else { transmit };
     ship(egress, limits, error.packet, frame, &transmit);
 }
 

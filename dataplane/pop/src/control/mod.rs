@@ -15,7 +15,7 @@ mod probes;
 mod progress;
 mod queues;
 mod reload;
-mod signals;
+pub mod signals;
 mod start;
 mod targets;
 mod watch;

@@ -9,11 +9,10 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use anyrelay_core::config::{MAX_WEIGHT, Target, TargetList};
+use anyrelay_core::config::{MAX_WEIGHT, Target, TargetList, parse_toml};
 use anyrelay_core::time::{UnixTime, format_time, from_toml};
 use serde::Deserialize;
 
-use super::config::parse;
 use crate::control::read;
 
 /// The targets of one file that health took out.
@@ -67,7 +66,7 @@ impl Outs {
         }
         let advice = "mend it; without it, health brings back no target that is out now";
         let text = read(&path).map_err(|reason| format!("{reason}; {advice}"))?;
-        let raw: RawOuts = parse("", &text).map_err(|problems| {
+        let raw: RawOuts = parse_toml("", &text).map_err(|problems| {
             let reasons = problems.0.into_iter().map(|problem| problem.reason);
             format!("{}; {advice}", reasons.collect::<Vec<_>>().join("; "))
         })?;

@@ -11,8 +11,6 @@ use std::time::Duration;
 use anyrelay_core::config::TargetList;
 use anyrelay_core::problem::{Problem, Problems};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 use super::How;
 use super::after::Runner;
@@ -22,6 +20,7 @@ use super::keeper::Keeper;
 use super::outs::{Outs, Standing};
 use super::pages::{Pages, Shared};
 use crate::control::read;
+use crate::control::signals::{self, Event};
 use crate::metrics::http::{self, Limits};
 use crate::targets::Dates;
 use crate::worker::unix_now;
@@ -75,7 +74,8 @@ pub enum HealthError {
 pub fn run(options: &HealthOptions) -> Result<(), HealthError> {
     let config = load(&options.config)?;
     let shared = Arc::new(Shared::default());
-    let signals = signals().map_err(|source| HealthError::Thread { what: "signals", source })?;
+    let signals =
+        signals::listen().map_err(|source| HealthError::Thread { what: "signals", source })?;
     if let Some(address) = config.listen {
         let listener =
             TcpListener::bind(address).map_err(|source| HealthError::Listen { address, source })?;
@@ -88,27 +88,6 @@ pub fn run(options: &HealthOptions) -> Result<(), HealthError> {
     running.stop();
     tracing::info!("stopped");
     result
-}
-
-/// A request of the operator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Event {
-    Stop,
-    Reload,
-}
-
-/// Converts the signals of the process to events from now on.
-fn signals() -> io::Result<Receiver<Event>> {
-    let (sender, receiver) = bounded(16);
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        for signal in signals.forever() {
-            let event = if signal == SIGHUP { Event::Reload } else { Event::Stop };
-            // A full channel has the same requests already.
-            let _ = sender.try_send(event);
-        }
-    })?;
-    Ok(receiver)
 }
 
 struct Running<'a> {

@@ -13,13 +13,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyrelay_core::config::TargetList;
+use anyrelay_core::config::{TargetList, parse_toml};
 use anyrelay_core::problem::{Problem, Problems};
 
 use super::outs::Outs;
 use crate::control::read;
-
-pub(super) use raw::parse;
 
 /// Most `[[check]]` tables.
 pub const MAX_CHECKS: usize = 16;
@@ -128,7 +126,7 @@ impl HealthConfig {
     /// # Errors
     /// All mistakes or, where the text is not TOML of the right form, the first.
     pub fn parse(file: &str, text: &str) -> Result<Self, Problems> {
-        check::check(file, &parse(file, text)?)
+        check::check(file, &parse_toml(file, text)?)
     }
 }
 

@@ -1,8 +1,6 @@
 //! The config of `anyrelay health` as it is written.
 
-use anyrelay_core::problem::{Problem, Problems};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
 /// The file.
 #[derive(Debug, Deserialize)]
@@ -57,27 +55,4 @@ pub(super) enum RawKind {
 pub(super) enum RawFloor {
     Targets(i64),
     Share(String),
-}
-
-/// Reads the text of the file called `file`.
-///
-/// # Errors
-/// The first mistake: the text is not TOML, or has an unknown key or a value of a wrong type.
-pub(in crate::health) fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Problems> {
-    let line_of =
-        |offset: usize| 1 + text.bytes().take(offset).filter(|&byte| byte == b'\n').count();
-    let problems = |key: String, error: &toml::de::Error| {
-        let mut reason = error.message().trim().replace('\n', ": ");
-        if let Some(span) = error.span() {
-            reason = format!("{reason} (line {})", line_of(span.start));
-        }
-        Problems(vec![Problem { file: file.to_owned(), key, reason }])
-    };
-    let reader =
-        toml::Deserializer::parse(text).map_err(|error| problems(String::new(), &error))?;
-    serde_path_to_error::deserialize(reader).map_err(|error| {
-        // The path of the whole file is a dot, and that of an unknown variant ends in a mark.
-        let key = error.path().to_string().trim_end_matches(['.', '?']).to_owned();
-        problems(key, &error.into_inner())
-    })
 }

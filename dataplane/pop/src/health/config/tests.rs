@@ -108,7 +108,7 @@ fn texts_of_another_form_are_refused() {
         (format!("{check}flor = 1\n"), "check[0].flor: unknown field `flor`"),
         (check.replace("tcp", "udp"), "check[0].kind: unknown variant `udp`"),
         (format!("{check}floor = true\n"), "a number of targets such as 2, or a share"),
-        ("x".to_owned(), "(line 1)"),
+        ("x".to_owned(), "line 1: "),
     ] {
         let found = problems(&text);
         assert!(found.len() == 1 && found[0].contains(expected), "{expected}: {found:?}");
