@@ -14,7 +14,7 @@ use anyrelay_core::keys::{
 use anyrelay_core::net::{Endpoint, IpEndpoint};
 use anyrelay_core::relay::hints::{Hint, HintKey, Shows};
 use anyrelay_core::relay::mapping::{BURST, Tag};
-use anyrelay_core::relay::memo::Rst;
+use anyrelay_core::relay::memo::{Owned, Rst};
 use anyrelay_core::relay::pool::permutation::{Mapped, Permutation};
 use anyrelay_core::relay::prefix::PrefixMap;
 use anyrelay_core::relay::rewrite::PacketIds;
@@ -197,7 +197,10 @@ fn hint(value: &Value) -> Hint {
         "rst_ack" => {
             Shows::Refusal(Rst::Acknowledging { seq: numbered("seq"), ack: numbered("ack") })
         }
-        _ => Shows::Owner { tag: number(value, "tag"), end: numbered("end") },
+        _ => {
+            let (tag, end, ack) = (number(value, "tag"), numbered("end"), numbered("ack"));
+            Shows::Owner(Owned { tag, end, ack })
+        }
     };
     Hint { vip: at("vip"), egress: at("egress"), target: at("target"), shows }
 }

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use arrayvec::ArrayVec;
 
-use super::memo::Rst;
+use super::memo::{Owned, Rst};
 use crate::crypto::{Block, Cmac, HkdfError};
 use crate::keys::{Secret, hint_key};
 use crate::net::{Endpoint, IpEndpoint};
@@ -36,16 +36,11 @@ pub enum Shows {
     /// It has no socket for what this RST answers.
     Refusal(Rst),
     /// It owns a connection.
-    Owner {
-        /// The client's tag; 0 in the modes without.
-        tag: u32,
-        /// The number after what it has sent.
-        end: SeqNum,
-    },
+    Owner(Owned),
 }
 
 /// Hints in one datagram at most.
-pub const HINTS_MAX: usize = 18;
+pub const HINTS_MAX: usize = 17;
 
 /// Bytes of one datagram at most: with its headers, no more than any link of IPv6 carries.
 pub const DATAGRAM_MAX: usize = HEADER_LEN + HINTS_MAX * HINT_LEN + MAC_LEN;
@@ -141,13 +136,14 @@ fn encode(hint: &Hint) -> [u8; HINT_LEN] {
         place.copy_from_slice(&ip.octets());
         put_u16(&mut bytes, at + IP_LEN, endpoint.port());
     }
-    let (kind, one, other) = match hint.shows {
-        Shows::Refusal(Rst::Bare { seq }) => (BARE, seq.0, 0),
-        Shows::Refusal(Rst::Acknowledging { seq, ack }) => (ACKNOWLEDGING, seq.0, ack.0),
-        Shows::Owner { tag, end } => (OWNER, end.0, tag),
+    let (kind, numbers) = match hint.shows {
+        Shows::Refusal(Rst::Bare { seq }) => (BARE, [seq.0, 0, 0]),
+        Shows::Refusal(Rst::Acknowledging { seq, ack }) => (ACKNOWLEDGING, [seq.0, ack.0, 0]),
+        Shows::Owner(Owned { tag, end, ack }) => (OWNER, [end.0, ack.0, tag]),
     };
-    put_u32(&mut bytes, NUMBERS_AT, one);
-    put_u32(&mut bytes, NUMBERS_AT + 4, other);
+    for (at, number) in (NUMBERS_AT..).step_by(4).zip(numbers) {
+        put_u32(&mut bytes, at, number);
+    }
     bytes[KIND_AT] = kind;
     bytes
 }
@@ -162,13 +158,12 @@ fn decode(bytes: &[u8; HINT_LEN]) -> Option<Hint> {
             None => Endpoint { ip, port }.into(),
         })
     };
-    let (one, other) = (get_u32(bytes, NUMBERS_AT), get_u32(bytes, NUMBERS_AT + 4));
-    let shows = match bytes[KIND_AT..] {
-        [BARE, 0] if other == 0 => Shows::Refusal(Rst::Bare { seq: SeqNum(one) }),
-        [ACKNOWLEDGING, 0] => {
-            Shows::Refusal(Rst::Acknowledging { seq: SeqNum(one), ack: SeqNum(other) })
-        }
-        [OWNER, 0] if other <= MAX_TAG => Shows::Owner { tag: other, end: SeqNum(one) },
+    let [seq, ack, tag] = [0, 4, 8].map(|at| get_u32(bytes, NUMBERS_AT + at));
+    let (seq, ack) = (SeqNum(seq), SeqNum(ack));
+    let shows = match (&bytes[KIND_AT..], tag) {
+        ([BARE, 0], 0) if ack.0 == 0 => Shows::Refusal(Rst::Bare { seq }),
+        ([ACKNOWLEDGING, 0], 0) => Shows::Refusal(Rst::Acknowledging { seq, ack }),
+        ([OWNER, 0], tag) if tag <= MAX_TAG => Shows::Owner(Owned { tag, end: seq, ack }),
         _ => return None,
     };
     Some(Hint { vip: endpoint(0)?, egress: endpoint(1)?, target: endpoint(2)?, shows })
@@ -186,13 +181,13 @@ const VERSION: u8 = 2;
 /// Version, count, two zero bytes, time.
 const HEADER_LEN: usize = 12;
 const MAC_LEN: usize = 16;
-/// VIP, egress endpoint, target, two numbers, kind, a zero byte.
-const HINT_LEN: usize = 64;
+/// VIP, egress endpoint, target, three numbers, kind, a zero byte.
+const HINT_LEN: usize = 68;
 /// An IPv6 address, or a mapped IPv4 address (RFC 4291, section 2.5.5.2).
 const IP_LEN: usize = 16;
 const ENDPOINT_LEN: usize = IP_LEN + 2;
 const NUMBERS_AT: usize = 3 * ENDPOINT_LEN;
-const KIND_AT: usize = NUMBERS_AT + 8;
+const KIND_AT: usize = NUMBERS_AT + 12;
 
 const _: () = assert!(KIND_AT + 2 == HINT_LEN);
 
@@ -215,7 +210,7 @@ mod tests {
             ips: [u128; 3],
             is_ipv6: [bool; 3],
             ports: [u16; 3],
-            numbers: (u32, u32),
+            numbers: (u32, u32, u32),
             kind in 0..3,
         ) -> Hint {
             let at = |i: usize| -> IpEndpoint {
@@ -228,7 +223,7 @@ mod tests {
             let shows = match kind {
                 0 => Shows::Refusal(Rst::Bare { seq }),
                 1 => Shows::Refusal(Rst::Acknowledging { seq, ack }),
-                _ => Shows::Owner { tag: numbers.1 & MAX_TAG, end: seq },
+                _ => Shows::Owner(Owned { tag: numbers.2 & MAX_TAG, end: seq, ack }),
             };
             Hint { vip: at(0), egress: at(1), target: at(2), shows }
         }

@@ -170,13 +170,17 @@ def mapped_bytes(at):
     return (bytes(10) + b"\xff\xff" + ip if len(ip) == 4 else ip) + port
 
 
-HINT_KINDS = {"rst": (0, "seq", None), "rst_ack": (1, "seq", "ack"), "owner": (2, "end", "tag")}
+HINT_KINDS = {
+    "rst": (0, ["seq", None, None]),
+    "rst_ack": (1, ["seq", "ack", None]),
+    "owner": (2, ["end", "ack", "tag"]),
+}
 
 
 def hint_bytes(hint):
-    """The 64 bytes of one hint: three endpoints, two numbers, the kind, a zero byte."""
+    """The 68 bytes of one hint: three endpoints, three numbers, the kind, a zero byte."""
     data = b"".join(mapped_bytes(any_endpoint(hint[name])) for name in ("vip", "egress", "target"))
-    kind, *names = HINT_KINDS[hint["kind"]]
+    kind, names = HINT_KINDS[hint["kind"]]
     data += b"".join((hint[name] if name else 0).to_bytes(4, "big") for name in names)
     return data + bytes([kind, 0])
 
@@ -340,7 +344,7 @@ def packet_id_vectors():
 def hint_vectors():
     key = plain.derive(SECRET, "hints", b"")
     datagrams = []
-    for count in (0, 1, 3, 18):
+    for count in (0, 1, 3, 17):
         hints = []
         for n in numbers(f"hints {count}", count):
             high = 0x20 << 120 if n % 5 == 0 else 0
@@ -348,11 +352,10 @@ def hint_vectors():
             ip = lambda shift: family(high | (n >> shift) % 2**32)
             at = lambda shift: text_of((ip(shift), 1 + (n >> 32 >> shift) % 65535))
             kind = ("rst", "rst_ack", "owner")[n % 3]
-            _, one, other = HINT_KINDS[kind]
             hint = {"kind": kind, "vip": at(0), "egress": at(7), "target": at(19)}
-            hint[one] = (n >> 40) % 2**32
-            if other:
-                hint[other] = (n >> 64) % 2**31
+            for place, name in enumerate(HINT_KINDS[kind][1]):
+                if name:
+                    hint[name] = (n >> 40 + 24 * place) % (2**31 if name == "tag" else 2**32)
             hints.append(hint)
         time_ms = 1_800_000_000_000 + count
         datagram = hint_datagram(key, time_ms, hints).hex()

@@ -188,7 +188,11 @@ impl World {
         self.queue_hints(pop, &sink.hints);
         if let (Some(service), Some(teller)) = (service, &mut self.teller) {
             let at = self.pops[pop].at(self.now_us, self.unix_ms);
-            teller.hinted(&self.setup, at, service, hint);
+            let client = match hint.shows {
+                Shows::Owner(owned) => self.memory.client(service, hint.egress.into(), owned.tag),
+                Shows::Refusal(_) => None,
+            };
+            teller.hinted(&self.setup, at, (service, client), hint);
         }
         for (out, bytes) in sink.sent.drain(..) {
             let out = if out.0 == 0 { Port::Wan } else { Port::Lan };

@@ -42,6 +42,8 @@ rules! {
     a_client_that_is_told_before_one_more_target_was_asked_is_noticed = NextAsked, NO_RST, 400;
     a_pop_that_asks_the_winner_of_now_alone_is_noticed = Candidates, WRONG_TARGETS, 400;
     an_owner_with_another_tag_is_noticed = OwnerTag, WRONG_TARGETS, 400;
+    an_owner_of_numbers_that_are_far_is_noticed = OwnerStage, WRONG_TARGETS, 400;
+    an_owner_before_the_last_syn_is_noticed = OwnerSyn, WRONG_TARGETS, 400;
     an_answer_to_a_clients_rst_is_noticed = ClientRst, FOR_RST, 400;
     a_damaged_rst_that_is_believed_is_noticed = DamagedRst, DAMAGED_RST, 400;
     a_damaged_segment_that_is_answered_is_noticed = DamagedSegment, DAMAGED_SEGMENT, 400;

@@ -10,12 +10,13 @@ use super::super::egress::Egress;
 use super::super::limits::Limits;
 use super::super::output::{Note, Output, Standing};
 use super::super::packet::Packet;
+use super::owners::syn_client;
 use super::refusals::place;
 use crate::frame::Frame;
 use crate::net::IpEndpoint;
 use crate::relay::Relay;
 use crate::relay::mapping::EgressSide;
-use crate::relay::memo::{Known, NEAR, Place, Rst, Segment, Syn};
+use crate::relay::memo::{Known, NEAR, Place, Progress, Rst, Segment, Syn};
 use crate::relay::targets::{Candidates, Chosen, TargetIndex};
 use crate::verdict::DropReason;
 use crate::wire::tcp;
@@ -111,7 +112,7 @@ impl Question<'_> {
         // Where each segment names its client, a RST needs the SYN only where it may be of another
         // target than the client's.
         if relay.mode.is_tagged() || chosen.candidates.len() > 1 {
-            let client = self.client.of_family().unwrap_or_default();
+            let client = syn_client(&self.client);
             if limits.admit_remembered_syn(self.client.ip()) {
                 memo.remember_syn(now, *place, Syn { client, end: segment.end });
             } else {
@@ -194,9 +195,10 @@ impl Question<'_> {
         let unknown = Answered { standing: Standing::Unknown, rst: None };
         let Some(target) = self.relay.targets.at(target) else { return unknown };
         let is_near = |number| segment.ack.is_some_and(|ack| NEAR.holds(number, ack));
+        let is_there = |at: Progress| segment.progress().is_some_and(|to| at.is_near(to));
         let standing = match memo.known(now, *place, *target, segment) {
             Some(Known::Owner { tag, .. }) if tag != segment.tag => Standing::OfAnother,
-            Some(Known::Owner { end, .. }) if is_near(end) => Standing::Owner,
+            Some(Known::Owner { at, .. }) if is_there(at) => Standing::Owner,
             Some(Known::Asked { tag, ack }) if tag == segment.tag && is_near(ack) => {
                 Standing::Asked
             }

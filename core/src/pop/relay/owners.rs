@@ -7,10 +7,12 @@ use super::super::packet::Packet;
 use super::refusals::{self, Refusal, place, send_hint};
 use super::segment;
 use crate::frame::Frame;
-use crate::net::IpEndpoint;
+use crate::net::{Endpoint, IpEndpoint};
 use crate::relay::Relay;
 use crate::relay::hints::{Hint, Shows};
+use crate::relay::memo::{Known, Owned, Place};
 use crate::relay::targets::{Candidates, Chosen};
+use crate::seq::SeqNum;
 use crate::wire::tcp;
 
 /// Whether a target's segment goes to its client. One that no socket need have sent does not: a RST
@@ -58,18 +60,44 @@ pub(in crate::pop) fn observe<F: Frame, O: Output<F>>(
             None => Observed::Refusal(refusal),
         };
     }
-    if has_several || memo.is_asked(arrival.now, place, target) {
+    if !tcp.has(tcp::ACK) {
+        return Observed::Pass;
+    }
+    let before = memo.state(arrival.now, place, target);
+    if has_several || matches!(before, Some(Known::Asked { .. })) {
         let side = segment::egress_side(packet, relay, packet.tcp_options(frame));
-        let end = tcp.end(packet.segment.ip.payload_len());
         let tag = side.tag.unwrap_or_default().0;
+        let owned = Owned { tag, end: tcp.end(packet.segment.ip.payload_len()), ack: tcp.ack };
+        let is_known = matches!(before, Some(Known::Owner { tag: same, .. }) if same == tag);
+        let believed = is_known || packet.tcp_checksum_holds(frame);
+        if !believed || is_of_before(egress, place, client, owned.ack) {
+            return Observed::Pass;
+        }
         let counters = egress.counters.service(relay.slot);
         counters.target(relay.targets.slot(packet.target).0).owners.add(1);
-        let is_news = memo.remember_owner(arrival.now, place, target, (tag, end));
+        let is_news = memo.remember_owner(arrival.now, place, target, owned);
         if is_news && has_several {
             let (vip, egress_side) = (relay.vip, packet.dst());
-            let shows = Shows::Owner { tag, end };
+            let shows = Shows::Owner(owned);
             send_hint::<F, O>(egress, limits, Hint { vip, egress: egress_side, target, shows });
         }
     }
     Observed::Pass
+}
+
+/// Whether a segment to `client` that acknowledges `ack` is of a connection before the client's
+/// last SYN: of a socket in TIME_WAIT, for example.
+pub(super) fn is_of_before<O>(
+    egress: &Egress<'_, O>,
+    place: Place,
+    client: &IpEndpoint,
+    ack: SeqNum,
+) -> bool {
+    let (now, memo) = (egress.arrival.now, &egress.arrival.soft.memo);
+    memo.last_syn(now, place, syn_client(client)).is_some_and(|end| ack.before(end))
+}
+
+/// The client as it is remembered of a SYN.
+pub(super) fn syn_client(client: &IpEndpoint) -> Endpoint {
+    client.of_family().unwrap_or_default()
 }

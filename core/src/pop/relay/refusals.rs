@@ -7,7 +7,7 @@ use super::super::egress::{Egress, originate};
 use super::super::limits::Limits;
 use super::super::output::{Note, Output};
 use super::super::packet::Packet;
-use super::segment;
+use super::{owners, segment};
 use crate::frame::Frame;
 use crate::net::{Endpoint, IpEndpoint, ServiceIndex};
 use crate::relay::Relay;
@@ -173,8 +173,14 @@ pub(in crate::pop) fn hinted<F: Frame, O: Output<F>>(
     let (place, target, arrival) = (place(relay, hint.egress), hint.target, egress.arrival);
     let rst = match hint.shows {
         Shows::Refusal(rst) => rst,
-        Shows::Owner { tag, end } => {
-            arrival.soft.memo.remember_owner(arrival.now, place, target, (tag, end));
+        Shows::Owner(owned) => {
+            let tag = relay.mode.is_tagged().then_some(Tag(owned.tag));
+            let mapping = relay.inward(EgressSide { egress: place.egress, tag }, target);
+            let is_of_before =
+                |mapping: Mapping| owners::is_of_before(egress, place, &mapping.client, owned.ack);
+            if !mapping.is_ok_and(is_of_before) {
+                arrival.soft.memo.remember_owner(arrival.now, place, target, owned);
+            }
             return;
         }
     };

@@ -1,5 +1,6 @@
 //! What is known of a target at an egress endpoint.
 
+use super::numbers::Progress;
 use crate::seq::SeqNum;
 
 /// A target's RST.
@@ -50,19 +51,23 @@ pub struct Segment {
     pub tag: u32,
 }
 
-/// How near two acknowledgment numbers of one connection are.
-#[derive(Clone, Copy, Debug)]
-pub struct Near(u32);
-
-/// Less than 2^24 apart: no more than a window, and few of another connection's numbers.
-pub const NEAR: Near = Near(1 << 24);
-
-impl Near {
-    /// Whether the numbers are near each other.
+impl Segment {
+    /// How far its connection has got; `None` without ACK.
     #[inline]
-    pub fn holds(self, one: SeqNum, other: SeqNum) -> bool {
-        one.distance_from(other).unsigned_abs() < self.0
+    pub fn progress(&self) -> Option<Progress> {
+        self.ack.map(|ack| Progress::new(ack, self.end))
     }
+}
+
+/// A connection that a target's segment shows it to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owned {
+    /// The client's tag; 0 in the modes without.
+    pub tag: u32,
+    /// The number after what the target has sent.
+    pub end: SeqNum,
+    /// The target's acknowledgment number.
+    pub ack: SeqNum,
 }
 
 /// What is known of a target.
@@ -85,6 +90,8 @@ pub enum Known {
         end: SeqNum,
         /// When other POPs were told, in milliseconds, of which these are the low bits.
         told_ms: u32,
+        /// How far the connection has got, by the last segment of either side.
+        at: Progress,
     },
     /// It was asked after all others refused.
     Asked {
@@ -103,7 +110,10 @@ impl Known {
             Known::Refused { rst, near, is_exact } => {
                 [pair(rst.0, near.0), if is_exact { EXACT } else { UNREACHABLE }]
             }
-            Known::Owner { tag, end, told_ms } => [pair(end.0, told_ms), OWNER | u64::from(tag)],
+            Known::Owner { tag, end, told_ms, at } => {
+                let at = u64::from(at.to_bits()) << PROGRESS_BIT;
+                [pair(end.0, told_ms), at | OWNER | u64::from(tag)]
+            }
             Known::Asked { tag, ack } => [pair(ack.0, 0), ASKED | u64::from(tag)],
         }
     }
@@ -114,7 +124,10 @@ impl Known {
         Some(match kind & KIND {
             EXACT => Known::Refused { rst: high, near: SeqNum(low), is_exact: true },
             UNREACHABLE => Known::Refused { rst: high, near: SeqNum(low), is_exact: false },
-            OWNER => Known::Owner { tag, end: high, told_ms: low },
+            OWNER => {
+                let at = Progress::from_bits((kind >> PROGRESS_BIT) as u32);
+                Known::Owner { tag, end: high, told_ms: low, at }
+            }
             ASKED => Known::Asked { tag, ack: high },
             _ => return None,
         })
@@ -126,6 +139,8 @@ const EXACT: u64 = 1 << 32;
 const UNREACHABLE: u64 = 2 << 32;
 const OWNER: u64 = 3 << 32;
 const ASKED: u64 = 4 << 32;
+/// Where an owner's progress begins.
+const PROGRESS_BIT: u32 = 40;
 
 #[cfg(test)]
 mod tests {
@@ -136,20 +151,14 @@ mod tests {
         #[test]
         fn what_is_encoded_is_decoded(tag: u32, one: u32, other: u32, is_exact: bool) {
             let (seq, told_ms) = (SeqNum(one), other);
+            let at = Progress::new(SeqNum(other), seq);
             for known in [
                 Known::Refused { rst: seq, near: SeqNum(other), is_exact },
-                Known::Owner { tag, end: seq, told_ms },
+                Known::Owner { tag, end: seq, told_ms, at },
                 Known::Asked { tag, ack: seq },
             ] {
                 prop_assert_eq!(Known::decode(known.encode()), Some(known));
             }
-        }
-
-        #[test]
-        fn near_is_both_ways_and_across_the_wrap(start: u32, step in 0u32..1 << 26) {
-            let (one, other) = (SeqNum(start), SeqNum(start).plus(step));
-            prop_assert_eq!(NEAR.holds(one, other), step < 1 << 24);
-            prop_assert_eq!(NEAR.holds(other, one), step < 1 << 24);
         }
     }
 }

@@ -20,6 +20,7 @@
 
 mod atomic;
 mod known;
+mod numbers;
 mod place;
 mod slots;
 
@@ -31,12 +32,17 @@ use crate::net::{Endpoint, IpEndpoint};
 use crate::seq::SeqNum;
 use crate::time::Instant;
 
-pub use known::{Known, NEAR, Rst, Segment};
+pub use known::{Known, Owned, Rst, Segment};
+pub use numbers::{NEAR, Progress};
 pub use place::{MemoKey, Place};
 
 /// How long the memo remembers, in milliseconds: longer than the 75 s between two keepalive probes
 /// of most hosts.
 pub const LIFETIME_MS: u64 = 120_000;
+
+/// How long it remembers that a target cannot be reached, in milliseconds: networks mend, and a
+/// live connection may be at stake.
+pub const UNREACHABLE_MS: u64 = 3000;
 
 /// For how long the same RST again is no news to other POPs, in milliseconds.
 pub const REPEAT_MS: u64 = 100;
@@ -81,6 +87,13 @@ impl EndpointMemo {
         self.syns.take(self.key.of(place, None, 0), now.as_millis(), |_| true);
     }
 
+    /// The end of the last SYN that was sent from `place`, if it was of `client`.
+    pub fn last_syn(&self, now: Instant, place: Place, client: Endpoint) -> Option<SeqNum> {
+        let key = self.key.of(place, None, 0);
+        let [of, end] = self.syns.read(key, now.as_millis(), |_| None)?;
+        (of == number(client)).then_some(SeqNum(end as u32))
+    }
+
     /// The client whose SYN the RST, sent to `place`, answers, if `is_its` says that the RST's
     /// sender is one of its targets. It is told once: the SYN is forgotten.
     pub fn refused(
@@ -110,8 +123,8 @@ impl EndpointMemo {
         asked != 0 && now.as_millis() < asked + LIFETIME_MS
     }
 
-    /// What is known of `target`, to which `segment` from `place` may have to go: a refusal that is
-    /// near it is from now on near what follows it.
+    /// What is known of `target`, to which `segment` from `place` may have to go: a refusal, or an
+    /// owner, that is near it is from now on near what follows it.
     pub fn known(
         &self,
         now: Instant,
@@ -123,6 +136,11 @@ impl EndpointMemo {
         let follow = |words| match (Known::decode(words)?, segment.ack?) {
             (Known::Refused { rst, near, is_exact }, ack) if NEAR.holds(near, ack) => {
                 Some(Known::Refused { rst, near: ack, is_exact }.encode())
+            }
+            (Known::Owner { tag, end, told_ms, at }, _) => {
+                let is_its = |to: &Progress| tag == segment.tag && at.is_near(*to);
+                let at = segment.progress().filter(is_its)?;
+                Some(Known::Owner { tag, end, told_ms, at }.encode())
             }
             _ => None,
         };
@@ -142,11 +160,10 @@ impl EndpointMemo {
         Some(decode_acknowledging(words)).filter(|rst| rst.answers(segment))
     }
 
-    /// Whether `target` was asked after all others at `place`.
-    pub fn is_asked(&self, now: Instant, place: Place, target: IpEndpoint) -> bool {
+    /// What `target` is at `place`, whatever the segment.
+    pub fn state(&self, now: Instant, place: Place, target: IpEndpoint) -> Option<Known> {
         let key = self.key.of(place, Some(target), STATE);
-        let words = self.targets.read(key, now.as_millis(), |_| None);
-        matches!(words.and_then(Known::decode), Some(Known::Asked { .. }))
+        self.targets.read(key, now.as_millis(), |_| None).and_then(Known::decode)
     }
 
     /// Remembers a RST of `target`. False when the same one was remembered within [`REPEAT_MS`].
@@ -166,7 +183,8 @@ impl EndpointMemo {
         is_news
     }
 
-    /// Remembers that `target` cannot be reached with segments that acknowledge `ack`.
+    /// Remembers, for [`UNREACHABLE_MS`], that `target` cannot be reached with segments that
+    /// acknowledge `ack`.
     pub fn remember_unreachable(
         &self,
         now: Instant,
@@ -175,23 +193,23 @@ impl EndpointMemo {
         ack: SeqNum,
     ) {
         let words = Known::Refused { rst: ack, near: ack, is_exact: false }.encode();
-        self.targets.keep(self.key.of(place, Some(target), STATE), words, over(now));
+        let over = now.as_millis() + UNREACHABLE_MS;
+        self.targets.keep(self.key.of(place, Some(target), STATE), words, over);
     }
 
-    /// Remembers that `target` owns the connection of the client with `tag` at `place`: it has sent
-    /// up to `end`. True where other POPs may be told: they were not within [`OWNER_REPEAT_MS`].
+    /// Remembers that `target` has a connection at `place`. True where other POPs may be told: they
+    /// were not within [`OWNER_REPEAT_MS`].
     pub fn remember_owner(
         &self,
         now: Instant,
         place: Place,
         target: IpEndpoint,
-        (tag, end): (u32, SeqNum),
+        Owned { tag, end, ack }: Owned,
     ) -> bool {
         let key = self.key.of(place, Some(target), STATE);
         // Of the time 32 bits are kept: far more than the memo remembers.
         let now_ms = now.as_millis() as u32;
-        let before = self.targets.read(key, now.as_millis(), |_| None);
-        let told_ms = match before.and_then(Known::decode) {
+        let told_ms = match self.state(now, place, target) {
             Some(Known::Owner { tag: same, told_ms, .. })
                 if same == tag && u64::from(now_ms.wrapping_sub(told_ms)) < OWNER_REPEAT_MS =>
             {
@@ -199,7 +217,8 @@ impl EndpointMemo {
             }
             _ => None,
         };
-        let owner = Known::Owner { tag, end, told_ms: told_ms.unwrap_or(now_ms) };
+        let at = Progress::new(end, ack);
+        let owner = Known::Owner { tag, end, told_ms: told_ms.unwrap_or(now_ms), at };
         self.targets.keep(key, owner.encode(), over(now));
         told_ms.is_none()
     }

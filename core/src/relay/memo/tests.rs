@@ -27,6 +27,10 @@ fn acknowledging(ack: u32) -> Rst {
     Rst::Acknowledging { seq: SeqNum(0), ack: SeqNum(ack) }
 }
 
+fn owned(tag: u32, end: u32) -> Owned {
+    Owned { tag, end: SeqNum(end), ack: SeqNum(1) }
+}
+
 fn known(memo: &EndpointMemo, now: Instant, ack: u32) -> Option<Known> {
     memo.known(now, place(5000), TARGET, &segment(Some(ack), 1))
 }
@@ -116,18 +120,66 @@ fn a_refusal_follows_the_numbers_of_segments_near_it() {
 #[test]
 fn the_last_that_is_seen_of_a_target_counts() {
     let memo = memo(16, 16);
-    let about = (TAG, SeqNum(500));
+    let (about, owned) = ((TAG, SeqNum(500)), owned(TAG, 500));
     memo.remember_rst(NOW, place(5000), TARGET, bare(77));
-    memo.remember_owner(NOW, place(5000), TARGET, about);
+    memo.remember_owner(NOW, place(5000), TARGET, owned);
     assert!(matches!(known(&memo, NOW, 77), Some(Known::Owner { tag: TAG, end: SeqNum(500), .. })));
     memo.remember_unreachable(NOW, place(5000), TARGET, SeqNum(78));
     assert!(matches!(known(&memo, NOW, 1 << 30), Some(Known::Refused { is_exact: false, .. })));
     memo.remember_asked(NOW, place(5000), TARGET, about);
-    assert!(memo.is_asked(NOW, place(5000), TARGET));
-    assert!(!memo.is_asked(NOW, place(5000), OTHER));
-    memo.remember_owner(NOW, place(5000), TARGET, about);
-    assert!(!memo.is_asked(NOW, place(5000), TARGET));
+    let is_asked = |target| {
+        matches!(memo.state(NOW, place(5000), target), Some(Known::Asked { tag: TAG, .. }))
+    };
+    assert!(is_asked(TARGET) && !is_asked(OTHER));
+    memo.remember_owner(NOW, place(5000), TARGET, owned);
+    assert!(!is_asked(TARGET));
     assert_eq!(memo.len(), (0, 1));
+}
+
+#[test]
+fn an_owner_is_where_its_segments_are_and_follows_them() {
+    let memo = memo(16, 16);
+    memo.remember_owner(NOW, place(5000), TARGET, Owned { ack: SeqNum(7), ..owned(TAG, 500) });
+    let is_owner = |ack, end, tag| {
+        let segment = Segment { tag, ..segment(Some(ack), end) };
+        match memo.known(NOW, place(5000), TARGET, &segment) {
+            Some(Known::Owner { at, .. }) => segment.progress().is_some_and(|to| at.is_near(to)),
+            _ => false,
+        }
+    };
+    let (far, step) = (1 << 26, 1 << 24);
+    assert!(is_owner(500, 7, TAG));
+    assert!(!is_owner(500 + far, 7, TAG));
+    assert!(!is_owner(500, 7 + far, TAG));
+    // Another client's segments do not lead it away.
+    is_owner(500 + step, 7, TAG + 1);
+    is_owner(500 + 2 * step, 7, TAG + 1);
+    assert!(!is_owner(500 + 2 * step, 7, TAG));
+    (1..8).for_each(|n| assert!(is_owner(500 + n * step, 7u32.wrapping_sub(n * step), TAG)));
+    assert!(!is_owner(500, 7, TAG));
+    // What it has sent is what it was.
+    assert_eq!(memo.told(NOW, place(5000), TARGET, bare(500)), Some(TAG));
+}
+
+#[test]
+fn what_cannot_be_reached_is_asked_again_soon() {
+    let memo = memo(16, 16);
+    memo.remember_unreachable(NOW, place(5000), TARGET, SeqNum(77));
+    let is_known = |ms| known(&memo, NOW.plus_millis(ms), 77).is_some();
+    assert!(is_known(UNREACHABLE_MS));
+    assert!(!is_known(UNREACHABLE_MS + 1));
+}
+
+#[test]
+fn the_last_syn_is_known_by_its_client() {
+    let memo = memo(16, 16);
+    let other = Endpoint { port: CLIENT.port + 1, ..CLIENT };
+    memo.remember_syn(NOW, place(5000), Syn { client: CLIENT, end: SeqNum(1) });
+    assert_eq!(memo.last_syn(NOW, place(5000), CLIENT), Some(SeqNum(1)));
+    assert_eq!(memo.last_syn(NOW, place(5000), other), None);
+    assert_eq!(memo.last_syn(NOW, place(5001), CLIENT), None);
+    let late = NOW.plus_millis(LIFETIME_MS + 1);
+    assert_eq!(memo.last_syn(late, place(5000), CLIENT), None);
 }
 
 #[test]
@@ -136,7 +188,7 @@ fn a_rst_is_told_to_the_owner_and_to_who_was_asked_about() {
     let (at, about) = (place(5000), (TAG, SeqNum(500)));
     type Remember = fn(&EndpointMemo, Place, (u32, SeqNum));
     let owner: Remember = |memo, at, about| {
-        memo.remember_owner(NOW, at, TARGET, about);
+        memo.remember_owner(NOW, at, TARGET, owned(about.0, about.1.0));
     };
     let asked: Remember = |memo, at, about| memo.remember_asked(NOW, at, TARGET, about);
     for remember in [owner, asked] {
@@ -183,7 +235,7 @@ fn an_owner_is_news_again_after_a_while_and_another_at_once() {
     let memo = memo(16, 16);
     let after = |ms, tag, end| {
         let now = NOW.plus_millis(ms);
-        memo.remember_owner(now, place(5000), TARGET, (tag, SeqNum(end)))
+        memo.remember_owner(now, place(5000), TARGET, owned(tag, end))
     };
     assert!(after(0, TAG, 1));
     assert!(!after(0, TAG, 1));

@@ -1,7 +1,10 @@
 //! Which targets a client's segment goes to.
 
 use super::*;
-use anyrelay_core::relay::memo::LIFETIME_MS;
+use anyrelay_core::relay::hints::Shows;
+use anyrelay_core::relay::mapping::{EgressSide, Tag};
+use anyrelay_core::relay::memo::{LIFETIME_MS, Owned};
+use anyrelay_core::seq::SeqNum;
 
 #[test]
 fn a_segment_goes_to_all_candidates_as_if_each_were_the_only_one() {
@@ -73,11 +76,11 @@ fn a_new_connection_makes_what_is_known_forgotten() {
         let both = moved.both();
         for known in [
             moved.refusal(moved.old, RST, 5000, 0),
-            moved.answer(moved.new, ACK, 5000, 1),
-            moved.answer(moved.old, ACK, 5000, 1),
+            moved.answer(moved.new, ACK, 5000, 101),
+            moved.answer(moved.old, ACK, 5000, 101),
         ] {
             moved.send(&known);
-            let segment = moved.segment(ACK, 1, 5000);
+            let segment = moved.segment(ACK, 101, 5000);
             assert_eq!(moved.send(&segment).len(), 1, "{known:?}");
             moved.goes_to(&moved.segment(SYN, 100, 0), &[moved.new]);
             moved.goes_to(&segment, &both);
@@ -93,14 +96,58 @@ fn the_owner_alone_gets_what_is_near_what_it_sent() {
             let (owner, both) = (if new { moved.new } else { moved.old }, moved.both());
             let data = Segment { data: vec![7; 100], ..moved.answer(owner, ACK, 5000, 1) };
             assert_eq!(moved.send(&data), [moved.client]);
+            let (step, far) = (1 << 24, 1 << 26);
             moved.goes_to(&moved.segment(ACK, 1, 5100), &[owner]);
-            moved.goes_to(&moved.segment(ACK, 1, 5100 + (1 << 24) - 1), &[owner]);
-            moved.goes_to(&moved.segment(ACK, 1, 5100 + (1 << 24)), &both);
+            moved.goes_to(&moved.segment(ACK, 1, 5100 + far), &both);
+            moved.goes_to(&moved.segment(ACK, 1 + far, 5100), &both);
+            // Segments that are near take it with them.
+            moved.goes_to(&moved.segment(ACK, 1 + step, 5100 + step), &[owner]);
+            moved.goes_to(&moved.segment(ACK, 1 + 2 * step, 5100 + 2 * step), &[owner]);
+            moved.goes_to(&moved.segment(ACK, 1, 5100), &both);
             // It may refuse after that.
             moved.refuse(owner, 5101);
             let other = both.into_iter().find(|at| *at != owner).unwrap();
             moved.goes_to(&moved.segment(ACK, 1, 5100), &[other]);
         }
+    }
+}
+
+#[test]
+fn a_socket_of_the_connection_before_owns_nothing() {
+    for service in SERVICES {
+        let mut moved = Moved::at(service);
+        let both = moved.both();
+        // The client uses its port again: its SYN goes to the new target, and copies of what
+        // follows meet a socket in TIME_WAIT at the old one, with numbers that are near.
+        moved.goes_to(&moved.segment(SYN, 100, 0), &[moved.new]);
+        let before = moved.answer(moved.old, ACK, 5000, 100);
+        let segment = moved.segment(ACK, 101, 5000);
+        assert_eq!(moved.send(&before), [moved.client]);
+        moved.goes_to(&segment, &both);
+        // Nor does another POP's hint say so.
+        let tag = moved.tsval.unwrap_or(0) >> 1;
+        let owned = Owned { tag, end: SeqNum(5000), ack: SeqNum(100) };
+        moved.hint(moved.old, Shows::Owner(owned));
+        moved.goes_to(&segment, &both);
+        moved.send(&moved.answer(moved.new, ACK, 5000, 101));
+        moved.goes_to(&segment, &[moved.new]);
+        moved.send(&before);
+        moved.goes_to(&segment, &[moved.new]);
+    }
+}
+
+#[test]
+fn a_damaged_segment_shows_no_owner() {
+    for service in SERVICES {
+        let mut moved = Moved::at(service);
+        let both = moved.both();
+        let answer = moved.answer(moved.old, ACK, 5000, 1);
+        let mut damaged = answer.datagram();
+        *damaged.last_mut().unwrap() ^= 1;
+        moved.world.datagram(LAN, &damaged);
+        moved.goes_to(&moved.segment(ACK, 1, 5000), &both);
+        moved.send(&answer);
+        moved.goes_to(&moved.segment(ACK, 1, 5000), &[moved.old]);
     }
 }
 
@@ -123,10 +170,7 @@ fn a_target_with_another_clients_connection_is_not_asked() {
     let mut moved = Moved::at("many");
     let other = moved.tsval.unwrap() ^ 2;
     let relay = moved.world.service("many");
-    let side = anyrelay_core::relay::mapping::EgressSide {
-        egress: end(moved.egress),
-        tag: Some(anyrelay_core::relay::mapping::Tag::of_timestamp(other)),
-    };
+    let side = EgressSide { egress: end(moved.egress), tag: Some(Tag::of_timestamp(other)) };
     // A tag of no client, or of one that has not moved, shows nothing.
     let is_client = relay
         .inward(side, end(moved.old))
@@ -135,17 +179,8 @@ fn a_target_with_another_clients_connection_is_not_asked() {
     let sent = moved.send(&segment);
     assert_eq!(sent.len(), usize::from(is_client));
     // As a hint says it.
-    let hint = anyrelay_core::relay::hints::Hint {
-        vip: end(moved.vip),
-        egress: end(moved.egress),
-        target: end(moved.old),
-        shows: anyrelay_core::relay::hints::Shows::Owner {
-            tag: other >> 1,
-            end: anyrelay_core::seq::SeqNum(9),
-        },
-    };
-    let now = moved.world.now;
-    moved.world.hint(now, 0, &hint, &mut Default::default());
+    let owned = Owned { tag: other >> 1, end: SeqNum(9), ack: SeqNum(1) };
+    moved.hint(moved.old, Shows::Owner(owned));
     moved.goes_to(&moved.segment(ACK, 1, 5000), &[moved.new]);
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use anyrelay_core::relay::hints::{Hint, Shows};
-use anyrelay_core::relay::memo::{OWNER_REPEAT_MS, Rst};
+use anyrelay_core::relay::memo::{OWNER_REPEAT_MS, Owned, Rst, UNREACHABLE_MS};
 use anyrelay_core::seq::SeqNum;
 use anyrelay_kit::config::Table;
 
@@ -42,6 +42,11 @@ fn what_cannot_be_reached_is_not_asked_and_the_client_hears_nothing() {
         assert_eq!(moved.world.verdict(), Verdict::Absorb(AbsorbKind::Unreachable));
         moved.goes_to(&segment, &[moved.new]);
         moved.goes_to(&moved.segment(ACK, 1, 5000 + (1 << 25)), &both);
+        // It is asked again soon.
+        moved.world.later(UNREACHABLE_MS + 1);
+        moved.goes_to(&segment, &both);
+        moved.world.datagram(LAN, &unreachable);
+        moved.goes_to(&segment, &[moved.new]);
         // It answers no segment: the client is not told.
         moved.refuse(moved.new, 5000);
         moved.goes_to(&segment, &both);
@@ -101,7 +106,7 @@ fn other_pops_are_told_who_owns_a_connection_now_and_then() {
             told.append(&mut moved.world.out.hints);
         }
         let tag = moved.tsval.unwrap_or(0) >> 1;
-        let shows = Shows::Owner { tag, end: SeqNum(5000) };
+        let shows = Shows::Owner(Owned { tag, end: SeqNum(5000), ack: SeqNum(1) });
         let (vip, egress, target) = (end(moved.vip), end(moved.egress), end(moved.old));
         let hint = Hint { vip, egress, target, shows };
         assert_eq!(told, [hint]);

@@ -8,6 +8,7 @@ mod errors;
 use std::net::SocketAddr;
 
 use anyrelay_core::net::{IpEndpoint, PortIndex};
+use anyrelay_core::relay::hints::{Hint, Shows};
 use anyrelay_core::relay::mapping::Mapping;
 use anyrelay_core::relay::targets::Candidates;
 use anyrelay_core::time::UnixTime;
@@ -124,6 +125,13 @@ impl Moved {
         let refusal = self.refusal(target, RST, seq, 0);
         assert_eq!(self.send(&refusal), [], "{:?}", self.world.out.said);
         assert_eq!(self.world.verdict(), Verdict::Absorb(AbsorbKind::PendingRst));
+    }
+
+    /// Takes another POP's hint of what a segment of `target` shows.
+    pub fn hint(&mut self, target: SocketAddr, shows: Shows) {
+        let (vip, egress, target) = (end(self.vip), end(self.egress), end(target));
+        let (now, hint) = (self.world.now, Hint { vip, egress, target, shows });
+        self.world.hint(now, 0, &hint, &mut Default::default());
     }
 
     /// Both targets.

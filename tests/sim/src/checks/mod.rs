@@ -107,7 +107,7 @@ impl Memory {
     }
 
     /// The client that a segment of a target is for, by its egress endpoint and its tag.
-    fn client(&self, service: usize, egress: SocketAddr, tag: u32) -> Option<SocketAddr> {
+    pub fn client(&self, service: usize, egress: SocketAddr, tag: u32) -> Option<SocketAddr> {
         let of = |(key, mapped): (&(SocketAddr, usize), &Mapped)| {
             (key.1 == service && *mapped == (egress, tag)).then_some(key.0)
         };

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use anyrelay_core::relay::hints::{Hint, Shows};
+use anyrelay_core::relay::memo::Owned;
 use anyrelay_core::verdict::{AbsorbKind, DropReason, ReplyKind, Verdict};
 use anyrelay_kit::frames::{ACK, RST, SYN};
 use anyrelay_kit::pop::Recorder;
@@ -125,11 +126,11 @@ impl Memory {
                 let key = (place, segment.src);
                 if segment.has(RST) {
                     self.refusals.clear(at.time(), key, damaged);
-                } else {
+                } else if segment.has(ACK) {
                     let tag = found.and_then(|found| found.tag).map_or(0, |tag| tag.0);
                     let if_asked = choice.candidates.len() < 2;
-                    let (end, perhaps) = (segment.end(), damaged);
-                    let owner = Owner { tag, end, if_asked, perhaps };
+                    let (end, ack, perhaps) = (segment.end(), segment.ack, damaged);
+                    let owner = Owner { client, tag, end, ack, if_asked, perhaps };
                     self.refusals.owner(at.time(), key, owner);
                 }
             }
@@ -145,9 +146,10 @@ impl Memory {
                 let same = refusal.is_some_and(|refusal| refusal_of(hint) == Some(refusal));
                 require(same, "a hint that is not of the RST")
             }
-            Shows::Owner { tag, end } => {
+            Shows::Owner(Owned { tag, end, ack }) => {
                 let is_one = found.map(|found| found.tag.map_or(0, |tag| tag.0)) == Some(tag);
-                require(is_one && end.0 == segment.end(), "a hint of another owner")?;
+                let is_its = (end.0, ack.0) == (segment.end(), segment.ack);
+                require(is_one && is_its, "a hint of another owner")?;
                 require(!segment.has(RST), "a hint of an owner without a socket")?;
                 let may = self.refusals.told_owner(at.time(), (place, segment.src));
                 require(may, "an owner is hinted again too soon")
@@ -218,9 +220,9 @@ impl Memory {
         let told = sent(out, Port::Wan);
         let Some(refusal) = refusal_of(hint) else {
             require(told.is_none(), "a RST because of a hint of an owner")?;
-            let Shows::Owner { tag, end } = hint.shows else { return Ok(()) };
+            let Shows::Owner(owned) = hint.shows else { return Ok(()) };
             if is_due {
-                let owner = Owner { tag, end: end.0, if_asked: false, perhaps: false };
+                let owner = Owner::hinted(owned, self.client(service, egress, owned.tag));
                 self.refusals.owner(at.time(), (place, hint.target.into()), owner);
             }
             return Ok(());

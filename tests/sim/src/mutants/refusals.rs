@@ -54,16 +54,21 @@ impl Teller {
         }
     }
 
-    /// A POP took a hint about a service.
-    pub fn hinted(&mut self, setup: &Setup, at: At<'_>, service: usize, hint: &Hint) {
+    /// A POP took a hint about a service, of an owner of the connection of that client.
+    pub fn hinted(
+        &mut self,
+        setup: &Setup,
+        at: At<'_>,
+        (service, client): (usize, Option<SocketAddr>),
+        hint: &Hint,
+    ) {
         let place = (service, hint.egress.into());
         let target = hint.target.into();
         for model in [&mut self.without, &mut self.with] {
             let rst = match hint.shows {
                 Shows::Refusal(rst) => rst,
-                Shows::Owner { tag, end } => {
-                    let owner = Owner { tag, end: end.0, if_asked: false, perhaps: false };
-                    model.owner(at.time(), (place, target), owner);
+                Shows::Owner(owned) => {
+                    model.owner(at.time(), (place, target), Owner::hinted(owned, client));
                     continue;
                 }
             };
@@ -131,18 +136,20 @@ impl Teller {
         let found = mapped(out).filter(|_| !of.is_pool() || segment.timestamps().is_some());
         let found = found.map(|found| {
             let client = SocketAddr::from(found.client);
-            (at.choose(setup, service, client), found.tag.map_or(0, |tag| tag.0))
+            (at.choose(setup, service, client), client, found.tag.map_or(0, |tag| tag.0))
         });
-        let waits = found.as_ref().is_none_or(|(choice, _)| choice.candidates != [target]);
+        let waits = found.as_ref().is_none_or(|(choice, ..)| choice.candidates != [target]);
         match (Refusal::of(segment), found) {
             (Some(refusal), _) if waits => self.rst(setup, at, (ip, refusal), place, out),
-            (_, Some((choice, tag))) => {
-                let if_asked = choice.candidates.len() < 2;
-                let owner = Owner { tag, end: segment.end(), if_asked, perhaps: false };
+            (_, Some((choice, client, tag))) => {
+                let (client, if_asked) = (Some(client), choice.candidates.len() < 2);
+                let (end, ack, perhaps) = (segment.end(), segment.ack, false);
+                let owner = Owner { client, tag, end, ack, if_asked, perhaps };
                 for model in [&mut self.without, &mut self.with] {
-                    match segment.has(RST) {
-                        true => model.clear(at.time(), (place, target), false),
-                        false => model.owner(at.time(), (place, target), owner),
+                    if segment.has(RST) {
+                        model.clear(at.time(), (place, target), false);
+                    } else if segment.has(ACK) {
+                        model.owner(at.time(), (place, target), owner);
                     }
                 }
             }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use anyrelay_kit::frames::{ACK, RST};
 
-use super::facts::{Fact, Known, Refusal, near};
+use super::facts::{Fact, Known, Refusal, Stage, near};
 use super::memo::Place;
 use super::rule::Rule;
 use crate::targets::Choice;
@@ -184,9 +184,12 @@ fn answer(
             answer.refused = true;
         }
         Some((Known::Refused { .. }, _)) => answer.refused = lacks(Rule::Near),
-        Some((Known::Owner { tag, end, .. }, _)) => {
+        Some((Known::Owner { tag, stage, .. }, _)) => {
             let is_its = *tag == asked.tag || lacks(Rule::OwnerTag);
-            (answer.owns, answer.is_anothers) = (is_its && is_near(*end), !is_its);
+            let now = asked.ack.map(|down| Stage { down, up: asked.end });
+            let now = now.filter(|now| is_its && (stage.is_near(*now) || lacks(Rule::OwnerStage)));
+            (answer.owns, answer.is_anothers) = (now.is_some(), !is_its);
+            *stage = now.unwrap_or(*stage);
         }
         _ => {}
     }

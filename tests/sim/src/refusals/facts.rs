@@ -40,8 +40,9 @@ pub enum Known {
     /// It has no socket for segments near a place. Without the number of a RST, it cannot be
     /// reached.
     Refused { rst: Option<u32>, place: u32 },
-    /// It has a connection of the client with that tag, up to that end. Others were told of it.
-    Owner { tag: u32, end: u32, told_ms: Option<u64> },
+    /// It has a connection of the client with that tag, and sent up to that end. Others were told of
+    /// it. Segments of the connection were last seen at that stage.
+    Owner { tag: u32, end: u32, told_ms: Option<u64>, stage: Stage },
     /// It was asked after all others.
     Asked { tag: u32, ack: u32 },
 }
@@ -57,8 +58,30 @@ impl Fact {
     /// Without what is too old.
     pub fn at(self, now_ms: u64) -> Self {
         let in_time = |since_ms: u64| now_ms <= since_ms + LIFETIME_MS;
-        let known = self.known.filter(|known| in_time(known.1));
+        let known = self.known.filter(|(known, since_ms)| match known {
+            Known::Refused { rst: None, .. } => now_ms <= since_ms + UNREACHABLE_MS,
+            _ => in_time(*since_ms),
+        });
         Fact { known, rst: self.rst.filter(|rst| in_time(rst.1)) }
+    }
+}
+
+/// What the target has sent and what the client has sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stage {
+    pub down: u32,
+    pub up: u32,
+}
+
+impl Stage {
+    /// Whether both are near, as far as numbers without their last 20 bits say.
+    pub fn is_near(self, other: Stage) -> bool {
+        let least = |number: u32| number & !0xf_ffff;
+        let are_near = |one, other| {
+            let apart = least(one).wrapping_sub(least(other)) as i32;
+            apart.unsigned_abs() <= 1 << 24
+        };
+        are_near(self.down, other.down) && are_near(self.up, other.up)
     }
 }
 
@@ -69,3 +92,6 @@ pub fn near(one: u32, other: u32) -> bool {
 
 /// How long a POP remembers, in milliseconds.
 pub const LIFETIME_MS: u64 = 120_000;
+
+/// How long it remembers that a target cannot be reached, in milliseconds.
+const UNREACHABLE_MS: u64 = 3000;

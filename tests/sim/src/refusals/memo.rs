@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use anyrelay_core::relay::mapping::Mapping;
+use anyrelay_core::relay::memo::Owned;
 use anyrelay_kit::pop::{Recorder, Said};
 
 use super::decide::{Deed, Facts, Question, decide};
-use super::facts::{Fact, Known, LIFETIME_MS, Refusal};
+use super::facts::{Fact, Known, LIFETIME_MS, Refusal, Stage};
 use super::rule::Rule;
 
 /// An egress endpoint of a service, which is named by its place.
@@ -27,12 +28,24 @@ pub struct Syn {
 /// What a target's segment shows of an owner.
 #[derive(Clone, Copy, Debug)]
 pub struct Owner {
+    /// The client that it is sent to, if that is known.
+    pub client: Option<SocketAddr>,
     pub tag: u32,
     pub end: u32,
+    /// Its acknowledgment number.
+    pub ack: u32,
     /// Only a target that was asked shows it.
     pub if_asked: bool,
     /// It need not be believed.
     pub perhaps: bool,
+}
+
+impl Owner {
+    /// What another POP says of the connection of a client.
+    pub fn hinted(owned: Owned, client: Option<SocketAddr>) -> Self {
+        let Owned { tag, end, ack } = owned;
+        Owner { client, tag, end: end.0, ack: ack.0, if_asked: false, perhaps: false }
+    }
 }
 
 /// What becomes of a target's RST.
@@ -253,11 +266,17 @@ impl Refusals {
 
     /// A target's segment shows that it owns a connection.
     pub fn owner(&mut self, at: PopTime, key: Tagged, owner: Owner) {
+        let is_old = self.is_before_syn(at, key.0, &owner);
+        if is_old == Some(true) {
+            return;
+        }
+        let perhaps = owner.perhaps || is_old.is_none();
         let mut facts = self.facts(at, key);
-        if owner.perhaps {
+        if perhaps {
             facts.extend(facts.clone());
         }
-        let half = if owner.perhaps { facts.len() / 2 } else { facts.len() };
+        let half = if perhaps { facts.len() / 2 } else { facts.len() };
+        let stage = Stage { down: owner.end, up: owner.ack };
         for fact in &mut facts[..half] {
             let told_ms = match fact.known {
                 Some((Known::Asked { .. }, _)) => None,
@@ -265,10 +284,22 @@ impl Refusals {
                 Some((Known::Owner { tag, told_ms, .. }, _)) if tag == owner.tag => told_ms,
                 _ => None,
             };
-            let known = Known::Owner { tag: owner.tag, end: owner.end, told_ms };
+            let known = Known::Owner { tag: owner.tag, end: owner.end, told_ms, stage };
             fact.known = Some((known, at.1));
         }
         self.pops.entry(at.0).or_default().put(key, facts);
+    }
+
+    /// Whether a target's segment is of a connection that was before the client's last SYN; `None`
+    /// where the POP may have forgotten that.
+    fn is_before_syn(&self, (pop, now_ms): PopTime, place: Place, owner: &Owner) -> Option<bool> {
+        let syns = self.pops.get(&pop).and_then(|memo| memo.syns.get(&place));
+        let last = syns.and_then(|syns| syns.last()).filter(|last| {
+            Some(last.syn.client) == owner.client && now_ms <= last.since_ms + LIFETIME_MS
+        });
+        let Some(last) = last else { return Some(false) };
+        let is_before = !self.lacks(Rule::OwnerSyn) && before(owner.ack, last.syn.end);
+        (!last.perhaps || !is_before).then_some(is_before)
     }
 
     /// A POP tells others of an owner: false if it has told them not long before.
@@ -349,6 +380,10 @@ fn tag_of(fact: &Fact, refusal: Refusal) -> Option<u32> {
         (Known::Asked { tag, ack }, _) if ack == refusal.seq => Some(tag),
         _ => None,
     }
+}
+
+fn before(one: u32, other: u32) -> bool {
+    (one.wrapping_sub(other) as i32) < 0
 }
 
 /// Others are told of the same owner only after so long, in milliseconds.

@@ -42,6 +42,10 @@ pub enum Rule {
     NextAsked,
     /// An owner has the client's tag.
     OwnerTag,
+    /// It is at the stage of the client's segment, in both directions.
+    OwnerStage,
+    /// Its segment acknowledges the client's last SYN.
+    OwnerSyn,
     /// Segments go to the targets of all epochs that count.
     Candidates,
     /// A hint has a MAC under the key of all POPs.
