@@ -10,6 +10,9 @@ use crate::time::UnixTime;
 /// first time at which it is so many. Of a client nothing is known, so that its hashes may rank the
 /// targets in any order; two weights of one target are taken as if they were ranked apart, so that
 /// the number may be too high where weights change, and never too low.
+///
+/// Targets that are given up within twice the skew do not count: whatever is full, one that is dead
+/// must be able to leave, and it is asked for seconds.
 pub fn most_candidates(list: &TargetList) -> (usize, UnixTime) {
     let epochs = list.epochs();
     let mut most = (0, UnixTime::default());
@@ -18,7 +21,7 @@ pub fn most_candidates(list: &TargetList) -> (usize, UnixTime) {
         let (first, _) = list.window(last.from.minus_millis(list.skew_ms));
         let within: Vec<_> =
             epochs.iter().filter(|epoch| epoch.until > first && epoch.from <= last.from).collect();
-        let count = most_winners(&within);
+        let count = most_winners(&within, last.from.plus_millis(list.skew_ms.saturating_mul(2)));
         if count > most.0 {
             most = (count, last.from);
         }
@@ -26,40 +29,53 @@ pub fn most_candidates(list: &TargetList) -> (usize, UnixTime) {
     most
 }
 
-/// The most different targets that can win the given epochs under one ranking of all entries.
+/// The most different targets, of those that are not gone by `time`, that can win the given epochs
+/// under one ranking of all entries.
 ///
 /// The first in the ranking wins all epochs that it is in; the next one those of the others that it
 /// is in, and so on. So the way is searched on which most targets have at least one epoch that
 /// those before them are not in.
-fn most_winners(epochs: &[&Epoch]) -> usize {
-    // Of each entry, told apart by address and weight, the epochs that it is in.
-    let mut entries: BTreeMap<(SocketAddr, u16), u64> = BTreeMap::new();
+fn most_winners(epochs: &[&Epoch], time: UnixTime) -> usize {
+    // Of each target, for each of its weights, the epochs that it is in.
+    let mut targets: BTreeMap<SocketAddr, BTreeMap<u16, Wins>> = BTreeMap::new();
     for (epoch, bit) in epochs.iter().zip((0..u64::BITS).map(|bit| 1 << bit)) {
         for target in &epoch.members {
-            *entries.entry((target.address, target.weight)).or_default() |= bit;
+            let weights = targets.entry(target.address).or_default();
+            let wins = weights.entry(target.weight).or_default();
+            wins.epochs |= bit;
+            if target.gone > time {
+                wins.counted |= bit;
+            }
         }
     }
-    let of_address = |address| entries.keys().filter(|(other, _)| *other == address).count();
-    let (mut once, mut changing) = (BTreeSet::new(), BTreeMap::<SocketAddr, Vec<u64>>::new());
-    for ((address, _), epochs) in &entries {
-        match of_address(*address) {
+    let (mut once, mut changing) = (BTreeSet::new(), Vec::new());
+    for weights in targets.into_values() {
+        let wins: Vec<_> = weights.into_values().collect();
+        match wins[..] {
             // Of those in the same epochs one wins.
-            1 => _ = once.insert(*epochs),
-            _ => changing.entry(*address).or_default().push(*epochs),
+            [wins] => _ = once.insert(wins),
+            _ => changing.push(wins),
         }
     }
-    let search =
-        Search { once: once.into_iter().collect(), changing: changing.into_values().collect() };
-    let all = entries.values().fold(0, |all, epochs| all | epochs);
+    let search = Search { once: once.into_iter().collect(), changing };
+    let all = (0..u64::BITS).zip(epochs).fold(0, |all, (bit, _)| all | 1 << bit);
     search.most(State { left: all, counted: 0 }, &mut HashMap::new())
+}
+
+/// The epochs, as bits, that an entry wins if all others have less.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Wins {
+    epochs: u64,
+    /// Those whose connections are not given up.
+    counted: u64,
 }
 
 /// The search for the way on which most targets win.
 struct Search {
-    /// The epochs of entries whose weight does not change.
-    once: Vec<u64>,
-    /// The epochs of each entry of the other targets, whose entries count as one.
-    changing: Vec<Vec<u64>>,
+    /// Of targets whose weight does not change.
+    once: Vec<Wins>,
+    /// Of each of the other targets, whose entries count as one.
+    changing: Vec<Vec<Wins>>,
 }
 
 /// Where a way is.
@@ -67,7 +83,7 @@ struct Search {
 struct State {
     /// The epochs without a winner.
     left: u64,
-    /// Which of the changing targets won.
+    /// Which of the changing targets were counted.
     counted: u64,
 }
 
@@ -77,14 +93,17 @@ impl Search {
             return *found;
         }
         let mut most = 0;
-        for epochs in self.once.iter().filter(|epochs| **epochs & at.left != 0) {
-            let next = State { left: at.left & !epochs, ..at };
-            most = most.max(1 + self.most(next, known));
+        for wins in self.once.iter().filter(|wins| wins.epochs & at.left != 0) {
+            let next = State { left: at.left & !wins.epochs, ..at };
+            let counts = usize::from(wins.counted & at.left != 0);
+            most = most.max(counts + self.most(next, known));
         }
         for (bit, entries) in (0..u64::BITS).map(|bit| 1 << bit).zip(&self.changing) {
-            for epochs in entries.iter().filter(|epochs| **epochs & at.left != 0) {
-                let next = State { left: at.left & !epochs, counted: at.counted | bit };
-                let is_new = usize::from(at.counted & bit == 0);
+            for wins in entries.iter().filter(|wins| wins.epochs & at.left != 0) {
+                let counts = wins.counted & at.left != 0;
+                let counted = if counts { at.counted | bit } else { at.counted };
+                let next = State { left: at.left & !wins.epochs, counted };
+                let is_new = usize::from(counted != at.counted);
                 most = most.max(is_new + self.most(next, known));
             }
         }
@@ -143,6 +162,24 @@ mod tests {
         assert_eq!(when, UnixTime::from_millis(104 * 3_600_000));
         let at_once: Vec<_> = (1..=4).map(|n| (n, 1, 0, 100)).collect();
         assert_eq!(most(&[at_once, vec![(9, 1, 0, 0)]].concat()), 2);
+    }
+
+    #[test]
+    fn what_is_given_up_does_not_count() {
+        // Three drained ones are all that fit beside the rest.
+        let drained = (1..=3).map(|n| (n, 1, 0, 100 + u64::from(n)));
+        let mut entries: Vec<_> = drained.chain([(4, 1, 0, 105), (9, 1, 0, 0)]).collect();
+        assert_eq!(most(&entries), 5);
+        let mut dead = list(&entries);
+        let give_up = |dead: &mut TargetList, after_ms: u64| {
+            dead.entries[3].gone = dead.entries[3].until.plus_millis(after_ms);
+            most_candidates(dead).0
+        };
+        assert_eq!(give_up(&mut dead, 2 * SKEW_MS), 4);
+        assert_eq!(give_up(&mut dead, 2 * SKEW_MS + 1), 5);
+        // Without the dead one, its clients' connections of that time are at others.
+        entries.remove(3);
+        assert_eq!(most(&entries), 4);
     }
 
     #[test]

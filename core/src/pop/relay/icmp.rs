@@ -11,7 +11,7 @@ use super::super::egress::ship::{Transform, Transmit, ship};
 use super::super::limits::Limits;
 use super::super::output::{Note, Output};
 use super::super::packet::Packet;
-use super::refusals::place;
+use super::place::place;
 use crate::frame::Frame;
 use crate::net::{Endpoint, Family, IpEndpoint, IpEndpoints, ServiceIndex, Towards};
 use crate::relay::Relay;

@@ -3,5 +3,6 @@
 pub(super) mod ask;
 pub(super) mod icmp;
 pub(super) mod owners;
+mod place;
 pub(super) mod refusals;
 pub(super) mod segment;

@@ -4,15 +4,15 @@ use super::super::egress::Egress;
 use super::super::limits::Limits;
 use super::super::output::Output;
 use super::super::packet::Packet;
-use super::refusals::{self, Refusal, place, send_hint};
+use super::place::{is_of_before, place};
+use super::refusals::{self, Refusal, send_hint};
 use super::segment;
 use crate::frame::Frame;
-use crate::net::{Endpoint, IpEndpoint};
+use crate::net::IpEndpoint;
 use crate::relay::Relay;
 use crate::relay::hints::{Hint, Shows};
-use crate::relay::memo::{Known, Owned, Place};
+use crate::relay::memo::{Known, Owned};
 use crate::relay::targets::{Candidates, Chosen};
-use crate::seq::SeqNum;
 use crate::wire::tcp;
 
 /// Whether a target's segment goes to its client. One that no socket need have sent does not: a RST
@@ -83,21 +83,4 @@ pub(in crate::pop) fn observe<F: Frame, O: Output<F>>(
         }
     }
     Observed::Pass
-}
-
-/// Whether a segment to `client` that acknowledges `ack` is of a connection before the client's
-/// last SYN: of a socket in TIME_WAIT, for example.
-pub(super) fn is_of_before<O>(
-    egress: &Egress<'_, O>,
-    place: Place,
-    client: &IpEndpoint,
-    ack: SeqNum,
-) -> bool {
-    let (now, memo) = (egress.arrival.now, &egress.arrival.soft.memo);
-    memo.last_syn(now, place, syn_client(client)).is_some_and(|end| ack.before(end))
-}
-
-/// The client as it is remembered of a SYN.
-pub(super) fn syn_client(client: &IpEndpoint) -> Endpoint {
-    client.of_family().unwrap_or_default()
 }

@@ -7,7 +7,8 @@ use super::super::egress::{Egress, originate};
 use super::super::limits::Limits;
 use super::super::output::{Note, Output};
 use super::super::packet::Packet;
-use super::{owners, segment};
+use super::place::{is_of_before, place};
+use super::segment;
 use crate::frame::Frame;
 use crate::net::{Endpoint, IpEndpoint, ServiceIndex};
 use crate::relay::Relay;
@@ -177,7 +178,7 @@ pub(in crate::pop) fn hinted<F: Frame, O: Output<F>>(
             let tag = relay.mode.is_tagged().then_some(Tag(owned.tag));
             let mapping = relay.inward(EgressSide { egress: place.egress, tag }, target);
             let is_of_before =
-                |mapping: Mapping| owners::is_of_before(egress, place, &mapping.client, owned.ack);
+                |mapping: Mapping| is_of_before(egress, place, &mapping.client, owned.ack);
             if !mapping.is_ok_and(is_of_before) {
                 arrival.soft.memo.remember_owner(arrival.now, place, target, owned);
             }
@@ -224,9 +225,4 @@ pub(in crate::pop) fn answer_with_rst<F: Frame, O: Output<F>>(
 ) {
     let (seq, ack) = rst.numbers();
     answer(egress, packet, frame, &Answer::rst(seq, ack), ReplyKind::PendingRst);
-}
-
-/// Where the memo keeps what is known of an egress endpoint of `relay`.
-pub(super) fn place(relay: &Relay, egress: IpEndpoint) -> Place {
-    Place { service: relay.slot.0, egress }
 }

@@ -272,6 +272,23 @@ fn a_death_that_was_none_leaves_no_trace() {
 }
 
 #[test]
+fn dead_targets_leave_also_where_no_other_change_fits() {
+    let mut list = list(&[1, 2, 3, 4, 5, 6].map(always));
+    for (n, now) in [(4, 0), (5, 100), (6, 200)] {
+        list = drain(&list, address(n), DRAIN, dates(now)).unwrap().unwrap();
+    }
+    let refused = drain(&list, address(1), DRAIN, dates(300));
+    assert!(matches!(refused, Err(Refusal::Limits { .. })), "{refused:?}");
+    for (n, now) in [(1, 300), (2, 400)] {
+        let followed = follow(&list, address(n), false, None, dates(now), 300_000);
+        let Ok(Followed::Changed(next)) = followed else { panic!("{n}: {followed:?}") };
+        assert_eq!(harm(&list, &next, after(now)), None);
+        list = next;
+    }
+    assert_eq!(most_candidates(&list).0, 4);
+}
+
+#[test]
 fn targets_that_restart_one_by_one_stay_two_candidates() {
     let mut list = list(&[1, 2, 3, 4, 5, 6, 7, 8].map(always));
     for n in 1..=8 {

@@ -40,8 +40,8 @@ pub enum Known {
     /// It has no socket for segments near a place. Without the number of a RST, it cannot be
     /// reached.
     Refused { rst: Option<u32>, place: u32 },
-    /// It has a connection of the client with that tag, and sent up to that end. Others were told of
-    /// it. Segments of the connection were last seen at that stage.
+    /// It has a connection of the client with that tag, and sent up to that end. Others were told
+    /// of it. Segments of the connection were last seen at that stage.
     Owner { tag: u32, end: u32, told_ms: Option<u64>, stage: Stage },
     /// It was asked after all others.
     Asked { tag: u32, ack: u32 },
