@@ -110,8 +110,8 @@ fn entry_table(entry: &Entry) -> Table {
     table
 }
 
-/// The VIP of a service in pool mode.
-pub const WEB: SocketAddr = vip4(10, 443);
+/// The VIPs of the services in pool mode that work.
+pub const POOLED: [SocketAddr; 3] = [vip4(10, 443), vip4(10, 80), vip4(15, 443)];
 
 pub const fn vip4(host: u8, port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(203, 0, 113, host)), port)
@@ -166,9 +166,10 @@ pub fn draw(
         let (changes, hashes) = (None, Hashes::new(relay, vip)?);
         Ok(Service { name, vip, targets, mode, targets_are, changes, hashes })
     };
+    let [at_web, at_many, at_moving] = POOLED;
     let mut services = vec![
-        service("web", WEB, web, pool, Targets::Open)?,
-        service("many", vip4(10, 80), many, shared, Targets::Open)?,
+        service("web", at_web, web, pool, Targets::Open)?,
+        service("many", at_many, many, shared, Targets::Open)?,
         service("raw", vip4(12, 443), raw, Mode::Transparent, Targets::Open)?,
         service("shut", vip4(13, 80), shut, pool, Targets::Shut)?,
         service("old", vip4(13, 81), old, second, Targets::Old)?,
@@ -184,7 +185,7 @@ pub fn draw(
     let moving: Vec<_> = (0..6).map(|number| target(70 + number, 8443)).collect();
     let other: Vec<_> = (0..6).map(|number| target(80 + number, 8443)).collect();
     for (name, vip, targets, mode) in [
-        ("moving", vip4(15, 443), moving.clone(), pool),
+        ("moving", at_moving, moving.clone(), pool),
         ("moving-raw", vip4(16, 443), other.clone(), Mode::Transparent),
         ("moving-far", vip4(17, 443), six(&moving), prefix),
         ("moving-raw6", vip6(0x31, 443), six(&other), Mode::Transparent),

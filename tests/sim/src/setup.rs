@@ -8,7 +8,7 @@ use anyrelay_kit::frames::Mac;
 use anyrelay_kit::rng::Rng;
 
 use crate::services::{self, vip4, vip6};
-pub use crate::services::{Mode, Rollout, Service, Targets, WEB, is_egress};
+pub use crate::services::{Mode, POOLED, Rollout, Service, Targets, is_egress};
 use crate::wire::SegmentView;
 
 /// A port of a POP.

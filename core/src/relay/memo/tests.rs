@@ -48,6 +48,8 @@ fn a_refusal_is_for_the_client_of_the_last_syn_once() {
     ] {
         assert_eq!(memo.refused(NOW, other, rst, |_| true), None, "{other:?} {rst:?}");
     }
+    // That of another target uses nothing up.
+    assert_eq!(memo.refused(NOW, place(5000), acknowledging(8), |_| false), None);
     assert_eq!(memo.refused(NOW, place(5000), acknowledging(8), |_| true), Some(CLIENT));
     assert_eq!(memo.refused(NOW, place(5000), acknowledging(8), |_| true), None);
     // Another SYN of the endpoint, of another client too, takes the place of the first.
@@ -203,6 +205,10 @@ fn a_rst_is_told_to_the_owner_and_to_who_was_asked_about() {
         }
         assert_eq!(memo.told(NOW, at, TARGET, bare(500)), Some(TAG));
         assert_eq!(memo.told(NOW, at, TARGET, bare(500)), None);
+        // With ACK, too.
+        remember(&memo, at, about);
+        let aborted = Rst::Acknowledging { seq: SeqNum(500), ack: SeqNum(9) };
+        assert_eq!(memo.told(NOW, at, TARGET, aborted), Some(TAG));
         remember(&memo, at, about);
         let late = NOW.plus_millis(LIFETIME_MS + 1);
         assert_eq!(memo.told(late, at, TARGET, bare(500)), None);

@@ -119,6 +119,36 @@ fn a_closed_port_is_told_at_once_where_the_syn_was_seen() {
 }
 
 #[test]
+fn a_damaged_syn_is_not_answered_and_uses_up_nothing() {
+    for service in SERVICES {
+        let mut moved = Moved::at(service);
+        let refusal = moved.refusal(moved.new, RST | ACK, 0, 101);
+        assert_eq!(moved.send(&refusal), []);
+        let syn = moved.segment(SYN, 100, 0);
+        let mut damaged = syn.datagram();
+        *damaged.last_mut().unwrap() ^= 1;
+        let sent = moved.world.datagram(WAN, &damaged);
+        assert_eq!((sent.len(), sent[0].0), (1, LAN));
+        let sent = moved.sent(&syn);
+        let [(_, rst)] = &sent[..] else { panic!("{sent:?}") };
+        assert_eq!((rst.dst, rst.flags, rst.ack), (moved.client, RST | ACK, 101));
+    }
+}
+
+#[test]
+fn an_owner_is_asked_whatever_it_has_refused_before() {
+    for service in SERVICES {
+        let mut moved = Moved::at(service);
+        let segment = moved.segment(ACK, 101, 5000);
+        let refusal = moved.refusal(moved.old, RST | ACK, 5000, 101);
+        assert_eq!(moved.send(&refusal), []);
+        moved.goes_to(&segment, &[moved.new]);
+        assert_eq!(moved.send(&moved.answer(moved.old, ACK, 5000, 101)), [moved.client]);
+        moved.goes_to(&segment, &[moved.old]);
+    }
+}
+
+#[test]
 fn a_client_that_did_not_move_gets_the_rsts_of_its_target() {
     for service in ["many6", "raw", "raw6"] {
         let mut moved = Moved::at(service);

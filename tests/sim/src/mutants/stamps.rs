@@ -9,7 +9,7 @@ use std::rc::Rc;
 use anyrelay_kit::frames::{SYN, TCP, put_word, word};
 
 use crate::Sabotage;
-use crate::setup::{Port, WEB};
+use crate::setup::{POOLED, Port};
 use crate::wire::{self, Datagram, ETHERNET_LEN};
 
 /// How POPs are wrong.
@@ -48,7 +48,8 @@ impl Mutant {
         let Some(segment) = Place::of(frame) else { return };
         let is_syn = segment.flags & SYN != 0;
         if port == Port::Wan {
-            let strips = self.sabotage == Sabotage::StripsAll && !is_syn && segment.src == WEB;
+            let is_one = !is_syn && POOLED.contains(&segment.src);
+            let strips = self.sabotage == Sabotage::StripsAll && is_one;
             if let Some(at) = segment.stamps_at.filter(|_| strips) {
                 (at - 2..at + 8).for_each(|at| segment.flip(frame, at, frame[at] ^ 1));
             }

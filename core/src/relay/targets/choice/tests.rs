@@ -91,6 +91,25 @@ fn epochs_of_a_list_before_are_asked_until_they_are_over() {
 }
 
 #[test]
+fn the_epochs_of_several_lists_end_each_at_its_time() {
+    let kept = |n, until| config::Epoch {
+        from: UnixTime::default(),
+        until: at(until),
+        members: vec![Target::always(address(n), 1)],
+    };
+    for kept in [[kept(8, 6000), kept(9, 5000)], [kept(9, 5000), kept(8, 6000)]] {
+        let targets = targets(vec![Target::always(address(1), 1)], &kept);
+        for client in clients() {
+            let candidates =
+                |seconds| names(&targets, targets.choose(&client, at(seconds)).candidates);
+            assert_eq!(candidates(5000 + MEMORY_MS / 1000 - 1), [1, 8, 9].map(address));
+            assert_eq!(candidates(5000 + MEMORY_MS / 1000), [1, 8].map(address));
+            assert_eq!(candidates(6000 + MEMORY_MS / 1000), [address(1)]);
+        }
+    }
+}
+
+#[test]
 fn the_next_target_is_none_of_those_asked() {
     let targets = targets((1..=3).map(|n| Target::always(address(n), 1)).collect(), &[]);
     for client in clients() {

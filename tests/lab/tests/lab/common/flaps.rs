@@ -1,0 +1,105 @@
+//! Routes that flip and POPs that are killed while something is moved.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyrelay_kit::rng::Rng;
+use anyrelay_lab::counters::PopCounters;
+use anyrelay_lab::{Direction, Lab, Routes};
+
+use super::{eventually, milliseconds};
+
+/// Flips both directions every 100 ms, or a little later, and asserts that most flips brought
+/// packets to their POP: a few may fall into the wait for a retransmission.
+pub fn flip(lab: &mut Lab, times: usize) {
+    let mut moved = 0;
+    let mut counters = PopCounters::open(&lab.topology).unwrap();
+    let mut rng = Rng(1);
+    let mut at = [0, 0];
+    for _ in 0..times {
+        let mut before = [0, 0];
+        for (i, direction) in Direction::BOTH.into_iter().enumerate() {
+            let others: Vec<usize> = (0..lab.pops.len()).filter(|pop| *pop != at[i]).collect();
+            at[i] = rng.pick(&others);
+            before[i] = counters.arrived(direction, at[i]).unwrap();
+            lab.routes.to(direction, at[i]).unwrap();
+        }
+        std::thread::sleep(milliseconds(100));
+        for (i, direction) in Direction::BOTH.into_iter().enumerate() {
+            // Who sends may have to wait for a processor, too.
+            let start = Instant::now();
+            let mut has_moved = || counters.arrived(direction, at[i]).unwrap() >= before[i] + 5;
+            let mut is_moved = has_moved();
+            while !is_moved && start.elapsed() < milliseconds(300) {
+                std::thread::sleep(milliseconds(10));
+                is_moved = has_moved();
+            }
+            moved += usize::from(is_moved);
+        }
+    }
+    assert!(moved * 10 >= times * 2 * 8, "{moved} of {} flips moved packets", times * 2);
+}
+
+/// Kills one POP after the other while both directions go through it, lets the routes lead to the
+/// dead one for as long as BGP takes to notice, and starts it again.
+pub fn kill_pops(lab: &mut Lab, rounds: usize) {
+    let mut counters = PopCounters::open(&lab.topology).unwrap();
+    for round in 0..rounds {
+        let (victim, other) = (round % 3, (round + 1) % 3);
+        for direction in Direction::BOTH {
+            lab.routes.to(direction, victim).unwrap();
+        }
+        let before = counters.carried().unwrap();
+        std::thread::sleep(milliseconds(500));
+        // After a kill a sender may still wait for its timer, no longer than a stall may last.
+        eventually("busy", Duration::from_secs(20), || {
+            let carried = counters.carried().unwrap().since(&before);
+            carried.up[victim] > 100 && carried.down[victim] > 100
+        });
+        let mut passed = || {
+            let carried = counters.carried().unwrap();
+            let arrived = Direction::BOTH.map(|way| counters.arrived(way, victim).unwrap());
+            (arrived.iter().sum::<u64>(), carried.up[victim] + carried.down[victim])
+        };
+        let before = passed();
+        // Nobody waits for the end of its process: routes move when BGP notices.
+        lab.pops[victim].kill9();
+        std::thread::sleep(milliseconds(300));
+        let after = passed();
+        let (arrived, carried) = (after.0 - before.0, after.1 - before.1);
+        assert!(arrived > carried, "the kill was felt: {arrived} arrived, {carried} carried");
+        for direction in Direction::BOTH {
+            lab.routes.to(direction, other).unwrap();
+        }
+        std::thread::sleep(milliseconds(700));
+        lab.pops[victim].restart().unwrap();
+    }
+}
+
+/// Moves the route of each direction to a random one of three POPs every 200 ms while something is
+/// done; one direction 100 ms after the other.
+pub fn while_flipping<T>(routes: &mut Routes, work: impl FnOnce() -> T) -> T {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut rng = Rng(2);
+            while !done.load(Ordering::Relaxed) {
+                for direction in Direction::BOTH {
+                    routes.to(direction, rng.index(3)).unwrap();
+                    std::thread::sleep(milliseconds(100));
+                }
+            }
+        });
+        // Also when it panics, or the scope would wait for ever.
+        let _end = Ending(&done);
+        work()
+    })
+}
+
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
