@@ -1,6 +1,6 @@
 //! Runs the simulation's seeds, and shows that it can fail.
 //!
-//! 1,000 seeds, 10,000 with `ANYRELAY_FULL` set, in parts that run beside each other.
+//! 1,024 seeds, 10,000 with `ANYRELAY_FULL` set, in parts that run beside each other.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use anyrelay_sim::{
@@ -11,7 +11,7 @@ const PARTS: u64 = 16;
 
 fn part(number: u64) {
     let full = std::env::var_os("ANYRELAY_FULL").is_some();
-    let count = if full { 10_000 } else { 1_000 } / PARTS;
+    let count = if full { 10_000 } else { 1_024 } / PARTS;
     let first = 1 + number * count;
     let mut counts = Counts::default();
     for seed in first..first + count {
