@@ -206,6 +206,8 @@ pub struct Counters {
     pub fragments: FragmentCounters,
     /// Hints; all zero without `[hints]`.
     pub hints: HintCounters,
+    /// Frames that went the fast way.
+    pub fast_frames: Counter,
     /// Turns of the worker's loop that received a frame.
     pub busy_polls: Counter,
     /// Turns of the worker's loop that received none.
@@ -225,6 +227,7 @@ impl Default for Counters {
             issued_elsewhere: Box::new(std::array::from_fn(|_| Counter::default())),
             fragments: FragmentCounters::default(),
             hints: HintCounters::default(),
+            fast_frames: Counter::default(),
             busy_polls: Counter::default(),
             idle_polls: Counter::default(),
             spare: PortCounters::default(),

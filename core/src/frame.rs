@@ -38,6 +38,19 @@ pub trait Frame {
     /// Shortens the frame to its first `len` bytes; no effect if it is shorter.
     fn truncate(&mut self, len: usize);
 
+    /// Moves the start of the frame so that what was at `from` is at `to`, and gives it `len` bytes
+    /// then, no more than it has. What is in front is undefined. `None`, without effect, when the
+    /// headroom is too small.
+    #[inline]
+    fn reshape(&mut self, to: usize, from: usize, len: usize) -> Option<&mut [u8]> {
+        if to > from && !self.prepend(to - from) {
+            return None;
+        }
+        self.trim_front(from.saturating_sub(to));
+        self.truncate(len);
+        Some(self.bytes_mut())
+    }
+
     /// The receiving port's verdict on the TCP checksum.
     fn tcp_checksum(&self) -> ChecksumVerdict {
         ChecksumVerdict::Unknown

@@ -121,6 +121,25 @@ impl Mbuf {
         true
     }
 
+    /// Moves the start of the data so that what was at `from` is at `to`, and gives it `len` bytes
+    /// then, no more than it has. Bytes that come in at the front are undefined. `None`, without
+    /// effect, when the headroom is too small.
+    #[inline]
+    pub fn reshape(&mut self, to: usize, from: usize, len: usize) -> Option<&mut [u8]> {
+        let start = (self.headroom() + from).checked_sub(to)?;
+        let has = (self.len() + to).saturating_sub(from);
+        let len = len.min(has).min(usize::from(u16::MAX));
+        if from > self.len() || !self.is_contiguous() {
+            return None;
+        }
+        let fields = self.fields_mut();
+        // At most the end of the data before, which is within a buffer that 16 bits measure.
+        fields.data_off = start as u16;
+        fields.data_len = len as u16;
+        fields.pkt_len = len as u32;
+        Some(self.data_mut())
+    }
+
     /// Extends the frame by `count` bytes at its end, contents undefined. Returns false, and
     /// changes nothing, when there is no room, or the frame has several segments.
     #[inline]

@@ -14,6 +14,26 @@ pub struct Hop {
     pub mac: MacAddr,
 }
 
+/// What a next hop depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The first gateway that is tried, by its place.
+    Gateway(u32),
+    /// A host on a port's own prefix, by its address.
+    Host(u32),
+}
+
+impl Way {
+    /// A number by which ways are put into tables.
+    #[inline(always)]
+    pub fn spread(self) -> usize {
+        match self {
+            Way::Gateway(place) => place as usize,
+            Way::Host(ip) => !(ip as usize),
+        }
+    }
+}
+
 /// A query for the hardware address of a host: an ARP request or a neighbour solicitation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressQuery<A> {

@@ -24,7 +24,7 @@ use gateway::Gateway;
 use routes::{NextHops, OnLinkPrefix};
 
 pub use gateway::GatewayStatus;
-pub use hop::{AddressQuery, Hop, NoHop, Resolved};
+pub use hop::{AddressQuery, Hop, NoHop, Resolved, Way};
 pub use neighbour::Told;
 pub use times::{ASK_INTERVAL_MS, EXPIRE_MS, HOSTS_MAX, PROBES, ProbeTimes, REFRESH_MS};
 
@@ -47,6 +47,7 @@ pub struct Link {
 #[derive(Debug)]
 pub struct Links {
     links: Box<[Link]>,
+    min_mtu: u16,
     ipv4: NextHops<u32>,
     ipv6: NextHops<u128>,
 }
@@ -58,6 +59,7 @@ impl Links {
         let mac = |index| macs.get(index);
         Links {
             links: ports.iter().enumerate().map(|(at, port)| link(port, mac(at))).collect(),
+            min_mtu: ports.iter().map(|port| port.mtu).min().unwrap_or_default(),
             ipv4: NextHops::new(ports, neighbours),
             ipv6: NextHops::new(ports, neighbours),
         }
@@ -67,6 +69,19 @@ impl Links {
     #[inline]
     pub fn link(&self, port: PortIndex) -> Option<&Link> {
         self.links.get(usize::from(port.0))
+    }
+
+    /// Bytes of the largest IP datagram that fits every port.
+    #[inline]
+    pub fn min_mtu(&self) -> u64 {
+        self.min_mtu.into()
+    }
+
+    /// What the next hop to the IPv4 address `dst` depends on: at one time, all of one way have the
+    /// same.
+    #[inline(always)]
+    pub fn way(&self, towards: Towards, dst: u32) -> Way {
+        self.ipv4.way(towards, dst)
     }
 
     /// The source address of an ARP request: the port's own address on the prefix of the host, 0

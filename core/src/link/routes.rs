@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::gateway::{Gateway, GatewayStatus};
-use super::hop::{AddressQuery, Hop, NoHop, Resolved};
+use super::hop::{AddressQuery, Hop, NoHop, Resolved, Way};
 use super::neighbour::{Found, Hosts, Told};
 use super::times::ProbeTimes;
 use crate::config::{NeighboursConfig, PortConfig};
@@ -77,6 +77,13 @@ impl<A: Address> NextHops<A> {
         prefixes.filter(move |prefix| prefix.port == port)
     }
 
+    fn routes(&self, towards: Towards) -> &Routes<A> {
+        match towards {
+            Towards::Clients => &self.clients,
+            Towards::Targets => &self.targets,
+        }
+    }
+
     /// See [`Links::resolve`](super::Links::resolve).
     #[inline(always)]
     pub fn resolve(
@@ -86,15 +93,11 @@ impl<A: Address> NextHops<A> {
         dst: A,
         admit: impl FnOnce(IpAddr) -> bool,
     ) -> Resolved<A> {
-        let routes = match towards {
-            Towards::Clients => &self.clients,
-            Towards::Targets => &self.targets,
-        };
+        let routes = self.routes(towards);
         if let Some(prefix) = routes.on_link(dst) {
             return self.resolve_host(now, AddressQuery { port: prefix.port, ip: dst }, admit);
         }
-        let count = routes.gateways.len();
-        let start = if count > 1 { dst.spread() as usize % count } else { 0 };
+        let (count, start) = (routes.gateways.len(), routes.first_gateway(dst));
         let (after, before) = routes.gateways.split_at_checked(start).unwrap_or_default();
         let mut query = None;
         let mut silent = None;
@@ -204,6 +207,18 @@ impl<A: Address> NextHops<A> {
     }
 }
 
+impl NextHops<u32> {
+    /// See [`Links::way`](super::Links::way).
+    #[inline(always)]
+    pub fn way(&self, towards: Towards, dst: u32) -> Way {
+        let routes = self.routes(towards);
+        match routes.on_link(dst) {
+            Some(_) => Way::Host(dst),
+            None => Way::Gateway(routes.first_gateway(dst) as u32),
+        }
+    }
+}
+
 impl<A: Address> Routes<A> {
     fn add(&mut self, index: PortIndex, port: &PortConfig, gateways: &[Arc<Gateway<A>>]) {
         for net in port.nets::<A>() {
@@ -211,6 +226,13 @@ impl<A: Address> Routes<A> {
             self.prefixes.push(OnLinkPrefix { port: index, address, network, mask });
         }
         self.gateways.extend(gateways.iter().filter(|gateway| gateway.port == index).cloned());
+    }
+
+    /// The place of the gateway that is tried first for `dst`.
+    #[inline(always)]
+    fn first_gateway(&self, dst: A) -> usize {
+        let count = self.gateways.len();
+        if count > 1 { dst.spread() as usize % count } else { 0 }
     }
 
     #[inline]

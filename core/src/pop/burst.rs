@@ -2,11 +2,13 @@
 //! in the order of arrival.
 
 use arrayvec::ArrayVec;
+use cpu_vector::Isa;
 
 use super::arrival::Arrival;
 use super::classify::classify;
 use super::egress::ship::ship;
 use super::egress::{Egress, port_unreachable};
+use super::fast::{Fast, Hops};
 use super::lanes::{Lane, Lanes};
 use super::limits::{Buckets, Limits};
 use super::output::{Note, Output};
@@ -30,11 +32,20 @@ pub(super) struct Scratch {
     // One for each frame of the current burst; those behind them are of earlier bursts.
     packets: [Packet; BURST],
     lanes: Lanes,
+    /// For frames that go the general way after all.
+    late: Lanes,
+    fast: Fast,
 }
 
-impl Default for Scratch {
-    fn default() -> Self {
-        Scratch { packets: [Packet::NONE; BURST], lanes: Lanes::default() }
+impl Scratch {
+    /// Room for bursts that are computed with `isa`.
+    pub fn new(isa: Isa) -> Self {
+        Scratch {
+            packets: [Packet::NONE; BURST],
+            lanes: Lanes::default(),
+            late: Lanes::default(),
+            fast: Fast::with(isa),
+        }
     }
 }
 
@@ -48,17 +59,73 @@ pub(super) fn handle<F: Frame, O: Output<F>>(
     frames: &mut ArrayVec<F, BURST>,
     out: &mut O,
 ) {
-    let Scratch { packets, lanes } = scratch;
     let mut limits = Limits::new(arrival, buckets, counters);
-    lanes.clear();
+    let mut egress = Egress { arrival, counters, out };
+    scratch.lanes.clear();
+    // Where segments are to be looked at one by one, all of them go the general way.
+    let taken = match O::EXPLAINS || !is_calm(&arrival) {
+        true => 0,
+        false => scratch.fast.prepare(&arrival, frames),
+    };
+    if taken != 0 {
+        return handle_mixed(&mut egress, &mut limits, scratch, frames, taken);
+    }
+    let Scratch { packets, lanes, .. } = scratch;
     for (packet, frame) in packets.iter_mut().zip(frames.iter_mut()) {
         classify(&arrival, &mut limits, packet, frame, lanes);
     }
     lanes.map(arrival.snapshot, arrival.unix);
-    let mut egress = Egress { arrival, counters, out };
     for (packet, frame) in packets.iter().zip(frames.drain(..)) {
         finish(&mut egress, &mut limits, packet, frame, lanes);
     }
+}
+
+/// Whether no segment needs a closer look: nothing is known of targets.
+#[inline]
+fn is_calm(arrival: &Arrival<'_>) -> bool {
+    let memo = &arrival.soft.memo;
+    memo.knows_nothing() && !memo.has_asked(arrival.now)
+}
+
+/// Handles the frames of a burst, of which those in `taken` are prepared for the fast way. They end
+/// in the order of arrival, as each may change what becomes of those behind it.
+fn handle_mixed<F: Frame, O: Output<F>>(
+    egress: &mut Egress<'_, O>,
+    limits: &mut Limits<'_>,
+    scratch: &mut Scratch,
+    frames: &mut ArrayVec<F, BURST>,
+    taken: u64,
+) {
+    let Scratch { packets, lanes, late, fast } = scratch;
+    let (arrival, mut hops) = (egress.arrival, Hops::default());
+    let is_taken = |at: usize| taken >> at & 1 == 1;
+    if taken.count_ones() as usize != frames.len() {
+        let others = packets.iter_mut().zip(frames.iter_mut()).enumerate();
+        for (_, (packet, frame)) in others.filter(|(at, _)| !is_taken(*at)) {
+            classify(&arrival, limits, packet, frame, lanes);
+        }
+        lanes.map(arrival.snapshot, arrival.unix);
+    }
+    let (mut is_calm_still, mut fast_frames) = (true, 0);
+    for (at, (packet, mut frame)) in packets.iter_mut().zip(frames.drain(..)).enumerate() {
+        match is_taken(at) {
+            true if is_calm_still => {
+                fast_frames += 1;
+                fast.finish(egress, limits, &mut hops, at, frame);
+            }
+            true => {
+                late.clear();
+                classify(&arrival, limits, packet, &mut frame, late);
+                late.map(arrival.snapshot, arrival.unix);
+                finish(egress, limits, packet, frame, late);
+            }
+            false => {
+                finish(egress, limits, packet, frame, lanes);
+                is_calm_still = is_calm(&arrival);
+            }
+        }
+    }
+    egress.counters.fast_frames.add(fast_frames);
 }
 
 /// Sends on, answers, keeps or drops `frame`, as `packet` says.

@@ -100,7 +100,7 @@ impl Relay {
 #[derive(Clone, Debug)]
 pub enum Mode {
     /// As the addresses of an IPv4 pool, with a tag in the timestamps.
-    Pool(pool::PoolMode),
+    Pool(Box<pool::PoolMode>),
     /// As an IPv6 address for each IPv4 client: stateless NAT46 (RFC 7915).
     Prefix(prefix::PrefixMode),
     /// As the client itself, of either family.
@@ -111,7 +111,7 @@ impl Mode {
     #[inline]
     fn mode(&self) -> &dyn EgressMode {
         match self {
-            Mode::Pool(mode) => mode,
+            Mode::Pool(mode) => &**mode,
             Mode::Prefix(mode) => mode,
             Mode::Transparent(mode) => mode,
         }

@@ -23,7 +23,7 @@ pub(super) fn relay(
     let vip = config.vip;
     let mode = match (config.egress, vip) {
         (EgressConfig::Pool(pool), SocketAddr::V4(_)) => {
-            Mode::Pool(PoolMode::new(secret, vip, pool)?)
+            Mode::Pool(Box::new(PoolMode::new(secret, vip, pool)?))
         }
         (EgressConfig::Prefix(prefix), SocketAddr::V4(_)) => {
             Mode::Prefix(PrefixMode::new(secret, vip, prefix)?)

@@ -27,6 +27,7 @@ mod differential6;
 mod echo_fragments;
 mod equivalence;
 mod fair;
+mod fast;
 mod fragments;
 mod gateways;
 mod gateways6;

@@ -81,6 +81,22 @@ impl Traffic {
         }
     }
 
+    /// A segment of a connection, as nearly all are, and now and then something else.
+    pub fn plain(&mut self, port: PortIndex) -> Vec<u8> {
+        let mut segment = if port == WAN { self.segment_up() } else { self.segment_down() };
+        segment.flags = self.rng.pick(&[ACK, ACK | PSH, ACK | FIN]);
+        segment.options = match self.rng.index(if port == WAN { 2 } else { 9 }) {
+            0 => Vec::new(),
+            _ => match segment.options.windows(2).position(|pair| pair == [8, 10]) {
+                Some(at) if at + 10 <= segment.options.len() => {
+                    [&[1, 1][..], &segment.options[at..at + 10]].concat()
+                }
+                _ => timestamps(self.rng.next() as u32, self.rng.next() as u32),
+            },
+        };
+        self.strain(segment).datagram()
+    }
+
     /// One of few, so that all kinds of segments come from the same clients.
     fn client(&mut self) -> (u32, u16) {
         (CLIENT.0 + self.rng.index(8) as u32, 2000 + self.rng.index(8) as u16)

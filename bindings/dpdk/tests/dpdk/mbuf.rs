@@ -8,6 +8,7 @@ fn mbufs_and_bursts() {
     let pool = crate::common::pool(&eal, "mbuf", 255);
     grows_to_its_limits(&pool);
     trims(&pool);
+    reshapes(&pool);
     pool_runs_out_and_recovers(&pool);
     bulk_allocation_is_all_or_nothing(&pool);
     burst_keeps_order(&pool);
@@ -47,6 +48,29 @@ fn grows_to_its_limits(pool: &Mempool) {
     assert!(mbuf.data()[headroom..].iter().all(|&byte| byte == 7));
     assert!(pool.alloc_from(&vec![0; room]).is_some());
     assert!(pool.alloc_from(&vec![0; room + 1]).is_none());
+}
+
+fn reshapes(pool: &Mempool) {
+    let fresh = || pool.alloc_from(b"0123456789").unwrap();
+    // The start moves forward, stays, moves back; the end only back.
+    for (to, from, len, want) in
+        [(0, 3, 4, &b"3456"[..]), (0, 3, 99, b"3456789"), (5, 5, 6, b"012345"), (0, 10, 9, b"")]
+    {
+        let mut mbuf = fresh();
+        assert_eq!(mbuf.reshape(to, from, len).unwrap(), want);
+        assert_eq!((mbuf.len(), mbuf.frame_len()), (want.len(), want.len()));
+    }
+    let mut mbuf = fresh();
+    assert_eq!(mbuf.reshape(6, 2, 9).unwrap()[4..], b"01234"[..]);
+    let headroom = usize::from(HEADROOM);
+    let mut mbuf = fresh();
+    assert_eq!(mbuf.reshape(headroom, 0, 12 + headroom).unwrap()[headroom..], b"0123456789"[..]);
+    // Without room, or from behind the end, nothing happens.
+    for (to, from) in [(headroom + 1, 0), (usize::MAX, 0), (0, 11), (11, 11)] {
+        let mut mbuf = fresh();
+        assert!(mbuf.reshape(to, from, 1).is_none(), "{to} {from}");
+        assert_eq!(mbuf.data(), b"0123456789");
+    }
 }
 
 fn trims(pool: &Mempool) {

@@ -90,7 +90,7 @@ impl<O> Egress<'_, O> {
 
     /// The next hop to `dst`. Sends a query for its hardware address where one is due.
     #[inline(always)]
-    pub(super) fn next_hop<F: Frame>(
+    pub fn next_hop<F: Frame>(
         &mut self,
         limits: &mut Limits<'_>,
         towards: Towards,

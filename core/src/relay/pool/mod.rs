@@ -35,6 +35,20 @@ impl PoolMode {
     }
 }
 
+impl PoolMode {
+    /// The addresses that it appears as.
+    #[inline(always)]
+    pub fn pool(&self) -> config::Pool {
+        self.pool
+    }
+
+    /// The mapping.
+    #[inline(always)]
+    pub fn permutation(&self) -> &Permutation {
+        &self.permutation
+    }
+}
+
 impl EgressMode for PoolMode {
     fn name(&self) -> &'static str {
         "pool"

@@ -21,13 +21,15 @@
 //! This mapping is frozen: `tests/vectors/relay-v2.json`, written by a second implementation,
 //! holds it. Changing it breaks live connections in a rolling upgrade.
 
-use super::feistel::{Direction, Feistel};
+use cpu_vector::{Isa, Job, Vector, lane_mask, pick};
+
+use super::feistel::Feistel;
 use crate::config::PoolBits;
 use crate::crypto::Key128;
 use crate::net::Endpoint;
 use crate::relay::mapping::Tag;
 
-pub use super::feistel::BURST;
+pub use super::feistel::{BURST, Numbers};
 
 /// What stands for a client on the way to the target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -59,72 +61,142 @@ impl Permutation {
     }
 
     /// Calls `place` with what stands for each of `clients`, in their order, up to [`BURST`].
-    #[inline(always)]
+    #[inline]
     pub fn forward(
         &self,
         clients: impl ExactSizeIterator<Item = Endpoint>,
         mut place: impl FnMut(Mapped),
     ) {
-        let (mut numbers, count) = ([0; BURST], clients.len());
-        numbers.iter_mut().zip(clients).for_each(|(number, client)| *number = to_number(client));
-        self.feistel.permute(Direction::Forward, &mut numbers, count);
-        numbers.iter().take(count).for_each(|y| place(split(*y, self.bits)));
+        let (mut numbers, count) = (Numbers([0; BURST]), clients.len());
+        let inputs = clients.map(to_number);
+        numbers.0.iter_mut().zip(inputs).for_each(|(number, client)| *number = client);
+        Isa::best().run(Map { permutation: self, inverse: 0, numbers: &mut numbers, count });
+        numbers.0.iter().take(count).for_each(|packed| place(Mapped::unpack(*packed)));
     }
 
     /// Calls `place` with the client that each of `mapped` stands for, in their order, up to
     /// [`BURST`]; with `None` for what stands for none.
     ///
     /// Whether the client's address can be one is not checked here.
-    #[inline(always)]
+    #[inline]
     pub fn inverse(
         &self,
         mapped: impl ExactSizeIterator<Item = Mapped>,
         mut place: impl FnMut(Option<Endpoint>),
     ) {
-        let (mut numbers, count) = ([0; BURST], mapped.len());
-        let mut good = 0u64;
-        for (lane, (number, mapped)) in numbers.iter_mut().zip(mapped).enumerate() {
-            let joined = join(&mapped, self.bits);
-            good |= u64::from(joined.is_some()) << lane;
-            *number = joined.unwrap_or_default();
+        let (mut numbers, count) = (Numbers([0; BURST]), mapped.len());
+        let inputs = mapped.map(Mapped::pack);
+        numbers.0.iter_mut().zip(inputs).for_each(|(number, mapped)| *number = mapped);
+        let job = Map { permutation: self, inverse: u64::MAX, numbers: &mut numbers, count };
+        let good = Isa::best().run(job);
+        for (lane, x) in numbers.0.iter().enumerate().take(count) {
+            let client = Endpoint { ip: (x >> 16) as u32, port: *x as u16 };
+            place((good >> lane & 1 == 1).then_some(client));
         }
-        self.feistel.permute(Direction::Inverse, &mut numbers, count);
-        for (lane, x) in numbers.iter().enumerate().take(count) {
-            place(to_client(*x).filter(|_| good >> lane & 1 == 1));
+    }
+
+    /// Maps the first `count` of `numbers`: an [x](to_number) to what stands for the client, as
+    /// [`Mapped::pack`] has it, and the other way in the lanes that have a bit in `inverse`. Gives
+    /// back the lanes whose outcome means anything: all, but for those of what stands for no
+    /// client.
+    #[inline(always)]
+    pub fn map<V: Vector>(
+        &self,
+        vector: V,
+        inverse: u64,
+        numbers: &mut Numbers,
+        count: usize,
+    ) -> u64 {
+        let (bits, mut good) = (u32::from(self.bits.get()), 0);
+        for lane in 0..BURST {
+            let back = lane_mask(inverse, lane);
+            let number = numbers.0[lane];
+            let (joined, fits) = join(number, bits);
+            numbers.0[lane] = pick(back, joined, number);
+            good |= u64::from(fits | (back == 0)) << lane;
         }
+        self.feistel.permute(vector, inverse, numbers, count);
+        for lane in 0..BURST {
+            let back = lane_mask(inverse, lane);
+            let number = numbers.0[lane];
+            let is_client = number >> CLIENT_BITS == 0 && number & 0xffff != 0;
+            numbers.0[lane] = pick(back, number, split(number, bits));
+            good &= !(u64::from(!is_client & (back != 0)) << lane);
+        }
+        good
+    }
+}
+
+/// The mapping of some numbers, as a job of its own.
+struct Map<'a> {
+    permutation: &'a Permutation,
+    inverse: u64,
+    numbers: &'a mut Numbers,
+    count: usize,
+}
+
+impl Job for Map<'_> {
+    type Output = u64;
+
+    #[inline(always)]
+    fn run<V: Vector>(self, vector: V) -> u64 {
+        let Map { permutation, inverse, numbers, count } = self;
+        permutation.map(vector, inverse, numbers, count)
+    }
+}
+
+impl Mapped {
+    /// As one number: index, port and tag, from the highest bits down.
+    #[inline(always)]
+    pub fn pack(self) -> u64 {
+        u64::from(self.index) << 48 | u64::from(self.port) << 32 | u64::from(self.tag.0)
+    }
+
+    /// Of what [`Mapped::pack`] made.
+    #[inline(always)]
+    pub fn unpack(packed: u64) -> Self {
+        let (index, port) = ((packed >> 48) as u16, (packed >> 32) as u16);
+        Mapped { tag: Tag(packed as u32), port, index }
     }
 }
 
 /// x of a client.
 #[inline(always)]
-fn to_number(client: Endpoint) -> u64 {
+pub fn to_number(client: Endpoint) -> u64 {
     u64::from(client.ip) << 16 | u64::from(client.port)
 }
 
-/// The client whose x it is, if it is one's.
+/// Tag, port and index of a y, packed.
 #[inline(always)]
-fn to_client(x: u64) -> Option<Endpoint> {
-    let client = Endpoint { ip: (x >> 16) as u32, port: x as u16 };
-    (x >> CLIENT_BITS == 0 && client.port != 0).then_some(client)
+fn split(y: u64, pool_bits: u32) -> u64 {
+    let (index, rest) = (y & ((1 << pool_bits) - 1), y >> pool_bits);
+    let tag = div_ports(rest & ((1 << REST_BITS) - 1));
+    let port = rest.wrapping_sub((tag << 16).wrapping_sub(tag << 10)) + u64::from(FIRST_PORT);
+    index << 48 | (port & 0xffff) << 32 | (tag + 1)
 }
 
-/// Tag, port and index of a y.
+/// The y of tag, port and index, and whether they are in their ranges; if not, it means nothing.
 #[inline(always)]
-fn split(y: u64, bits: PoolBits) -> Mapped {
-    let (index, rest) = (y as u32 & (bits.addresses() - 1), y >> bits.get());
-    let (port, tag) = (rest % PORTS, rest / PORTS);
-    Mapped { tag: Tag(1 + tag as u32), port: FIRST_PORT + port as u16, index: index as u16 }
+fn join(packed: u64, pool_bits: u32) -> (u64, bool) {
+    let (index, port, tag) = (packed >> 48, packed >> 32 & 0xffff, packed & LOW32);
+    let (tag, port) = (tag.wrapping_sub(1), port.wrapping_sub(u64::from(FIRST_PORT)));
+    let rest = (tag << 16).wrapping_sub(tag << 10).wrapping_add(port);
+    let fits = (tag >> 32 == 0) & (port >> 32 == 0) & (rest >> REST_BITS == 0);
+    (rest << pool_bits | index, fits & (index >> pool_bits == 0))
 }
 
-/// The y of tag, port and index, if they are in their ranges.
+/// `rest` / 64512, of a rest of 46 bits, in products that every vector unit has.
 #[inline(always)]
-fn join(mapped: &Mapped, bits: PoolBits) -> Option<u64> {
-    let tag = u64::from(mapped.tag.0.checked_sub(1)?);
-    let port = u64::from(mapped.port.checked_sub(FIRST_PORT)?);
-    let (rest, index) = (tag * PORTS + port, u64::from(mapped.index));
-    let fits = rest >> REST_BITS == 0 && index >> bits.get() == 0;
-    fits.then_some(rest << bits.get() | index)
+const fn div_ports(rest: u64) -> u64 {
+    // 64512 = 63 * 2^10, and 2^16 = 1040 * 63 + 16.
+    let (high, low) = (rest >> 26, rest >> 10 & 0xffff);
+    let left = 16 * high + low;
+    // Rounded up, 2^37 / 63; right for all below 2^31.
+    let by_63 = (left & LOW32).wrapping_mul(2_181_570_691) >> 37;
+    1040 * (high & LOW32) + by_63
 }
+
+const LOW32: u64 = 0xffff_ffff;
 
 /// Bits of a client: address and port.
 const CLIENT_BITS: u32 = 48;
@@ -142,7 +214,7 @@ const _: () = assert!(REST_BITS + PoolBits::MAX.get() as u32 <= 64);
 
 /// The slow twin: one client at a time, by [`super::feistel::reference`].
 pub mod reference {
-    use super::{Direction, Mapped, Permutation};
+    use super::{Mapped, Permutation};
     use crate::net::Endpoint;
     use crate::relay::mapping::Tag;
     use crate::relay::pool::feistel::reference;
@@ -150,7 +222,7 @@ pub mod reference {
     /// What stands for `client`.
     pub fn forward(permutation: &Permutation, client: Endpoint) -> Mapped {
         let x = u64::from(client.ip) << 16 | u64::from(client.port);
-        let y = reference::permute(&permutation.feistel, Direction::Forward, x);
+        let y = reference::permute(&permutation.feistel, false, x);
         let addresses = u64::from(permutation.bits.addresses());
         let (index, r) = (y % addresses, y / addresses);
         Mapped {
@@ -172,7 +244,7 @@ pub mod reference {
             return None;
         }
         let y = r * u64::from(addresses) + u64::from(index);
-        let x = reference::permute(&permutation.feistel, Direction::Inverse, y);
+        let x = reference::permute(&permutation.feistel, true, y);
         let (ip, port) = (x >> 16, x & 0xffff);
         if x >= 1 << 48 || port == 0 {
             return None;
@@ -189,24 +261,35 @@ mod tests {
     #[test]
     fn the_largest_rest_has_the_largest_tag() {
         let largest = (1 << REST_BITS) - 1;
-        let mapped = split(largest << 2 | 3, PoolBits::MIN);
-        assert_eq!(mapped, Mapped { tag: Tag(1_090_785_346), port: 2047, index: 3 });
-        assert_eq!(join(&mapped, PoolBits::MIN), Some(largest << 2 | 3));
+        let packed = split(largest << 2 | 3, 2);
+        let mapped = Mapped { tag: Tag(1_090_785_346), port: 2047, index: 3 };
+        assert_eq!(Mapped::unpack(packed), mapped);
+        assert_eq!(join(packed, 2), (largest << 2 | 3, true));
         for beyond in [
             Mapped { port: mapped.port + 1, ..mapped },
+            Mapped { port: 1023, ..mapped },
             Mapped { tag: Tag(mapped.tag.0 + 1), port: 1024, ..mapped },
             Mapped { tag: Tag(u32::MAX), port: u16::MAX, ..mapped },
+            Mapped { tag: Tag(0), ..mapped },
+            Mapped { index: 4, ..mapped },
         ] {
-            assert_eq!(join(&beyond, PoolBits::MIN), None, "{beyond:?}");
+            assert!(!join(beyond.pack(), 2).1, "{beyond:?}");
         }
     }
 
     proptest! {
         #[test]
-        fn what_is_split_is_joined_again(bits in 2..=16u8, y: u64) {
-            let bits = PoolBits::new(bits).unwrap();
-            let y = y & ((1 << (REST_BITS + u32::from(bits.get()))) - 1);
-            prop_assert_eq!(join(&split(y, bits), bits), Some(y));
+        fn what_is_split_is_joined_again(bits in 2..=16u32, y: u64) {
+            let y = y & ((1 << (REST_BITS + bits)) - 1);
+            prop_assert_eq!(join(split(y, bits), bits), (y, true));
+        }
+
+        #[test]
+        fn rests_are_divided_exactly(rest in 0u64..1 << 46, tag in 0u64..1_090_785_346) {
+            prop_assert_eq!(div_ports(rest), rest / 64512);
+            for rest in [tag * 64512, tag * 64512 + 64511] {
+                prop_assert_eq!(div_ports(rest), tag);
+            }
         }
     }
 }

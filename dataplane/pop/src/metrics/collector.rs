@@ -175,6 +175,7 @@ impl Page {
         self.count(&REASSEMBLED_FRAGMENTS, &[worker], fragments.fragments.get());
         self.count(&FRAGMENTS_HANDED_OVER, &[worker], fragments.handed_over.get());
         self.count(&FRAGMENTS_WAITING, &[worker], fragments.waiting.get());
+        self.count(&FAST_FRAMES, &[worker], counters.fast_frames.get());
         self.count(&POLLS, &[worker, "busy"], counters.busy_polls.get());
         self.count(&POLLS, &[worker, "idle"], counters.idle_polls.get());
     }

@@ -205,6 +205,8 @@ pub(super) static MEMO_ENTRIES: MetricInfo = MetricInfo::new(
     &["kind"],
     "SYNs and RSTs that the endpoint memo holds.",
 );
+pub(super) static FAST_FRAMES: MetricInfo =
+    MetricInfo::new("anyrelay_fast_frames_total", &["worker"], "Frames that went the fast way.");
 pub(super) static POLLS: MetricInfo = MetricInfo::new(
     "anyrelay_polls_total",
     &["worker", "state"],
@@ -340,6 +342,7 @@ pub(super) static FAMILIES: &[&MetricInfo] = &[
     &HINT_DATAGRAMS,
     &HINT_OVERFLOW,
     &MEMO_ENTRIES,
+    &FAST_FRAMES,
     &POLLS,
     &PORT_UP,
     &PORT_LINK_LOSSES,

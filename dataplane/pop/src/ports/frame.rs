@@ -54,6 +54,11 @@ impl Frame for PopFrame {
     }
 
     #[inline]
+    fn reshape(&mut self, to: usize, from: usize, len: usize) -> Option<&mut [u8]> {
+        self.0.reshape(to, from, len)
+    }
+
+    #[inline]
     fn tcp_checksum(&self) -> ChecksumVerdict {
         match self.0.l4_checksum() {
             dpdk::ChecksumVerdict::Unknown => ChecksumVerdict::Unknown,

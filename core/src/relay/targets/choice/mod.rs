@@ -219,17 +219,21 @@ impl Window<'_> {
         self.kept.is_empty() && self.epochs.len() == 1
     }
 
+    /// The target of all clients, where there is but one that they can have.
+    #[inline]
+    pub fn only(&self) -> Option<TargetIndex> {
+        let only = self.present.and_then(|epoch| epoch.choice.only())?;
+        self.is_settled().then_some(only.index)
+    }
+
     /// Puts what is chosen for each of `clients`, which are of one family, into the same place of
     /// `out`, up to [`BURST`].
     #[inline]
     pub fn choose(&self, clients: &[IpEndpoint], out: &mut [Chosen]) {
         let count = clients.len().min(out.len()).min(BURST);
         let (clients, out) = (clients.split_at(count).0, out.split_at_mut(count).0);
-        if let Some(only) = self.present.and_then(|epoch| epoch.choice.only())
-            && self.is_settled()
-        {
-            let candidates = Candidates::only(only.index);
-            return out.fill(Chosen { new: Some(only.index), candidates });
+        if let Some(only) = self.only() {
+            return out.fill(Chosen { new: Some(only), candidates: Candidates::only(only) });
         }
         let mut hashes = [ClientHash::default(); BURST];
         self.targets.hashes.clients(clients, &mut hashes);

@@ -18,7 +18,8 @@ use anyrelay_core::time::UnixTime;
 use super::metrics::Metrics;
 use super::{Folder, anyrelay, request, stderr, stdout};
 
-/// Runs `test`, which is called `name` in `health.rs`, in a namespace with the addresses of the targets.
+/// Runs `test`, which is called `name` in `health.rs`, in a namespace with the addresses of the
+/// targets.
 pub fn alone(name: &str, test: impl FnOnce()) {
     let ip = |arguments: &str| {
         assert!(Command::new("ip").args(arguments.split(' ')).status().unwrap().success());

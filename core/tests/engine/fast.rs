@@ -1,0 +1,127 @@
+//! The fast way gives what the general way gives, byte for byte, in the same order and with the
+//! same counts, with every set of vector instructions.
+//!
+//! A POP that is asked to explain goes the general way with every frame: it is the slow twin here.
+
+use std::sync::Arc;
+
+use anyrelay_core::config::Config;
+use anyrelay_core::frame::{ChecksumVerdict, HeapFrame};
+use anyrelay_core::net::{PortIndex, ServiceSlot};
+use anyrelay_core::pop::{BURST, Pop};
+use anyrelay_core::relay::memo::LIFETIME_MS;
+use anyrelay_kit::pop::{Collector, RunningPop};
+use cpu_vector::Isa;
+
+use crate::traffic::Traffic;
+use crate::*;
+
+/// Two POPs of one config, of which one explains.
+struct Twins {
+    explains: World,
+    fast: World,
+    out: Collector,
+}
+
+impl Twins {
+    fn new(config: &Config, isa: Isa) -> Twins {
+        let [explains, mut fast] = [(); 2].map(|()| World::with(config));
+        let worker = Pop::with_isa(isa, Arc::clone(&fast.soft), Arc::clone(&fast.counters));
+        fast.workers[0] = worker;
+        Twins { explains, fast, out: Collector::default() }
+    }
+
+    fn later(&mut self, ms: u64) {
+        for world in [&mut self.explains, &mut self.fast] {
+            world.later(ms);
+            world.poll();
+            world.out.clear();
+        }
+    }
+
+    /// Hands both the same frames; asserts that both send the same. How many frames were sent.
+    fn burst(&mut self, name: &str, port: PortIndex, frames: &[HeapFrame]) -> usize {
+        let wanted = self.explains.burst(port, frames.to_vec());
+        let now = self.fast.now;
+        RunningPop::burst(&mut self.fast, now, 0, port, frames.to_vec(), &mut self.out);
+        let sent = std::mem::take(&mut self.out.sent);
+        assert_eq!(sent.len(), wanted.len(), "{name}: {:?}", self.explains.out.said);
+        for (at, (sent, wanted)) in sent.iter().zip(&wanted).enumerate() {
+            assert_eq!(sent, wanted, "{name}, output {at}: {:?}", self.explains.out.said);
+        }
+        sent.len()
+    }
+
+    /// Asserts that both counted the same; how many frames went the fast way.
+    fn count(&self, name: &str) -> u64 {
+        let counts = |world: &World| {
+            let ports = (0..2).map(|port| format!("{:?}", world.counters.port(PortIndex(port))));
+            let services =
+                (0..8).map(|slot| format!("{:?}", world.counters.service(ServiceSlot(slot))));
+            ports.chain(services).collect::<Vec<_>>()
+        };
+        for (explains, fast) in counts(&self.explains).iter().zip(&counts(&self.fast)) {
+            assert_eq!(explains, fast, "{name}");
+        }
+        assert_eq!(self.explains.counters.fast_frames.get(), 0);
+        self.fast.counters.fast_frames.get()
+    }
+}
+
+/// Frames of random traffic, or of mappable segments alone.
+fn frames(traffic: &mut Traffic, world: &World, plain: bool) -> (PortIndex, Vec<HeapFrame>) {
+    let mut run = traffic.run();
+    if plain {
+        let datagrams = 0..1 + traffic.rng.index(BURST);
+        run.datagrams = datagrams.map(|_| traffic.plain(run.port)).collect();
+    }
+    let damaged = traffic.rng.chance(1, 8);
+    let frame = |bytes: &Vec<u8>| {
+        let mut frame = HeapFrame::new(&world.framed(run.port, bytes));
+        if damaged && traffic.rng.chance(1, 20) {
+            frame.checksum = ChecksumVerdict::Bad;
+        }
+        if traffic.rng.chance(1, 10) {
+            // Ethernet's padding.
+            use anyrelay_core::frame::Frame;
+            let missing = 60usize.saturating_sub(frame.bytes().len());
+            assert!(frame.append(missing));
+        }
+        frame
+    };
+    (run.port, run.datagrams.iter().map(frame).collect())
+}
+
+fn compare(isa: Isa, config: &Config, seed: u64, runs: usize) -> (usize, u64) {
+    let (mut twins, mut traffic) = (Twins::new(config, isa), Traffic::new(seed));
+    let mut sent = 0;
+    for run in 0..runs {
+        let plain = traffic.rng.chance(2, 3);
+        let (port, frames) = frames(&mut traffic, &twins.fast, plain);
+        let mut left = &frames[..];
+        while !left.is_empty() {
+            let count = 1 + traffic.rng.index(BURST);
+            let (now, later) = left.split_at(count.min(left.len()));
+            left = later;
+            sent += twins.burst(&format!("{isa}, seed {seed}, run {run}"), port, now);
+        }
+        // Mostly long enough for all to be forgotten.
+        twins.later(if traffic.rng.chance(2, 3) { LIFETIME_MS + 1 } else { 3 });
+    }
+    (sent, twins.count(&format!("{isa}, seed {seed}")))
+}
+
+#[test]
+fn bursts_give_the_same_as_the_general_way() {
+    let full = std::env::var_os("ANYRELAY_FULL").is_some();
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+        let (mut sent, mut fast) = (0, 0);
+        for seed in 1..if full { 300 } else { 21 } {
+            let of_seed = compare(isa, &config().parse(), seed, 60);
+            sent += of_seed.0;
+            fast += of_seed.1;
+        }
+        println!("{isa}: {sent} frames sent, {fast} went the fast way");
+        assert!(fast as usize * 3 > sent, "{isa}: {fast} of {sent} frames went the fast way");
+    }
+}
