@@ -1,14 +1,18 @@
 #!/usr/bin/python3
 """Generates the captures of scripts/bench, and the expected output.
 
-    captures.py FOLDER            writes min.in.pcap, min.out.pcap, 1514.in.pcap, 1514.out.pcap
+    captures.py FOLDER            writes NAME.in.pcap and NAME.out.pcap of each capture
     captures.py FOLDER --freeze   also writes their digests to captures.sha256 beside this script
 
-Each has 65,536 packets of as many connections: half of them to the target, with and without
-timestamps in equal parts, and half to the client. The expected output does not come from
-the POP's code: it is computed here by docs/protocol.md, with checksums in full, and compared with
-the results of the fixtures' spec.py and scapy for a part of the packets. Exit 1 when a capture
-differs from the frozen one. Needs Debian's python3-scapy and python3-numpy.
+The captures of pool mode have 512, 65,536 or 1,000,000 packets of as many connections: half of them
+to the target, with and without timestamps in equal parts, and half to the client. `min` has no
+data, `1514` as much as fits. The others are those of works.py. Nothing is generated if the files
+are there already, with the frozen digests.
+
+The expected output does not come from the POP's code: it is computed here by docs/protocol.md, with
+checksums in full, and compared with the results of the fixtures' spec.py and scapy for a part of
+the packets. Exit 1 when a capture differs from the frozen one. Needs Debian's python3-scapy and
+python3-numpy.
 """
 
 import argparse
@@ -22,15 +26,31 @@ import numpy as np
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "fixtures"))
 
-from packets import Segment, ethernet, timestamps  # noqa: E402
+from packets import ethernet, timestamps  # noqa: E402
 from spec import VECTORS, Service  # noqa: E402
 
-COUNT = 65536
+import works  # noqa: E402
+from works import (  # noqa: E402
+    GATEWAY_MAC,
+    ID,
+    IN_MAC,
+    NEIGHBOUR_MAC,
+    OUT_MAC,
+    TTL_IN,
+    payload,
+    segment,
+)
+
+# Captures of pool mode: their names, packets, and bytes of data. With 1448 bytes a frame has 1514
+# wherever it has the timestamps.
+POOL = [
+    ("min_512", 512, 0),
+    ("min_65536", 65_536, 0),
+    ("min_1000000", 1_000_000, 0),
+    ("1514_512", 512, 1448),
+    ("1514_65536", 65_536, 1448),
+]
 SERVICE = Service("web", "203.0.113.10:443", ["198.51.100.10:8443"], pool="100.64.8.0/24", mss=1448)
-IN_MAC, OUT_MAC = "02:00:00:00:01:01", "02:00:00:00:01:02"
-NEIGHBOUR_MAC, GATEWAY_MAC = "02:00:00:00:0a:01", "02:00:00:00:0b:01"
-TTL_IN, ID = 61, 7
-PACKETS = np.arange(COUNT, dtype=np.uint64)
 
 # --- The mapping, for all clients at once --------------------------------------------------------
 
@@ -149,19 +169,6 @@ def sequence(numbers):
     return numbers * np.uint64(65537)
 
 
-def payload(length):
-    return bytes(number % 251 for number in range(length))
-
-
-def segment(number, data_len, options):
-    """The same for one packet, for scapy."""
-    flags = "PA" if data_len else "A"
-    seq = int(number) * 65537 % 2**32
-    return Segment(
-        flags, seq=seq, ack=2, options=options, payload=payload(data_len), window=502, id=ID
-    )
-
-
 def make_kind(kind, numbers, data_len):
     """Input and output frames of one kind: 0 up, 1 up without timestamps, 2 and 3 down."""
     ips, ports = clients(numbers)
@@ -199,14 +206,16 @@ def compare_with_scapy(kind, number, data_len, frame_in, frame_out):
     assert frame_out == ethernet(OUT_MAC, GATEWAY_MAC, left, pad=False), (kind, number)
 
 
-def make(data_len):
+def make(count, data_len):
     """All input and output frames, in order."""
-    came, left = [None] * COUNT, [None] * COUNT
+    packets = np.arange(count, dtype=np.uint64)
+    came, left = [None] * count, [None] * count
     for kind in range(4):
-        numbers = PACKETS[kind::4]
-        rows_in, rows_out = make_kind(kind, numbers, data_len)
-        for number, row_in, row_out in zip(numbers, rows_in, rows_out):
-            came[number], left[number] = row_in.tobytes(), row_out.tobytes()
+        numbers = packets[kind::4]
+        for part in np.array_split(numbers, max(1, len(numbers) // 32_768)):
+            rows_in, rows_out = make_kind(kind, part, data_len)
+            for number, row_in, row_out in zip(part, rows_in, rows_out):
+                came[number], left[number] = row_in.tobytes(), row_out.tobytes()
         for number in numbers[:: len(numbers) // 32]:
             compare_with_scapy(kind, number, data_len, came[number], left[number])
     return came, left
@@ -219,21 +228,45 @@ def pcap(packets):
     return b"".join(parts)
 
 
+def captures():
+    """The name and the frames of each file."""
+    for name, count, data_len in POOL:
+        came, left = make(count, data_len)
+        yield f"{name}.in.pcap", came
+        yield f"{name}.out.pcap", left
+    for name in works.SERVICES:
+        came, left = works.make(name)
+        yield f"{name}.in.pcap", came
+        yield f"{name}.out.pcap", left
+
+
+def are_there(folder, frozen):
+    """Whether the folder has all files with the digests of the text `frozen`."""
+    for line in frozen.splitlines():
+        digest, file = line.split()
+        path = folder / file
+        if not path.is_file():
+            return False
+        with path.open("rb") as contents:
+            if hashlib.file_digest(contents, "sha256").hexdigest() != digest:
+                return False
+    return bool(frozen)
+
+
 def main():
     parser = argparse.ArgumentParser(description="Makes the captures of scripts/bench.")
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--freeze", action="store_true", help="write their digests")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    digests = ""
-    # 1448 bytes of data make a frame of 1514 bytes wherever it has the timestamps.
-    for name, data_len in (("min", 0), ("1514", 1448)):
-        for direction, packets in zip(("in", "out"), make(data_len)):
-            contents = pcap(packets)
-            file = f"{name}.{direction}.pcap"
-            (arguments.folder / file).write_bytes(contents)
-            digests += f"{hashlib.sha256(contents).hexdigest()}  {file}\n"
     frozen = HERE / "captures.sha256"
+    if not arguments.freeze and are_there(arguments.folder, frozen.read_text()):
+        return 0
+    digests = ""
+    for file, packets in captures():
+        contents = pcap(packets)
+        (arguments.folder / file).write_bytes(contents)
+        digests += f"{hashlib.sha256(contents).hexdigest()}  {file}\n"
     if arguments.freeze:
         frozen.write_text(digests)
     elif frozen.read_text() != digests:

@@ -35,9 +35,18 @@ impl Thread {
 
     /// How long it has been on a CPU, in nanoseconds.
     pub fn cpu_ns(&self) -> anyhow::Result<u64> {
+        self.field(0)
+    }
+
+    /// How long it could have run, but others had the CPU, in nanoseconds.
+    pub fn waited_ns(&self) -> anyhow::Result<u64> {
+        self.field(1)
+    }
+
+    fn field(&self, index: usize) -> anyhow::Result<u64> {
         let text = fs::read_to_string(&self.schedstat)?;
-        let first = text.split_ascii_whitespace().next().context("an empty schedstat")?;
-        first.parse().with_context(|| text.clone())
+        let field = text.split_ascii_whitespace().nth(index).context("a short schedstat")?;
+        field.parse().with_context(|| text.clone())
     }
 }
 

@@ -7,14 +7,12 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::ensure;
 use anyrelay_kit::frames::{ACK, SYN, Segment, linux_syn_options, timestamps};
 use serde_json::{Map, Value, json};
 
-use crate::cpu;
-use crate::packets::{Arguments, PACKETS, Setting};
+use crate::packets::{Arguments, PACKETS};
 use crate::relay::{self, Observed, Page};
 use crate::stats::rounded;
 use crate::tunnel::capture;
@@ -53,14 +51,7 @@ const CASES: [Case; 3] = [
 /// When the POP does not run, or does what it must not.
 pub fn measure(arguments: &Arguments, folder: &Path) -> anyhow::Result<Value> {
     let made = folder.join("flood.pcap");
-    let setting = Setting {
-        anyrelay: &arguments.anyrelay,
-        input: &made,
-        folder,
-        core: cpu::last()?,
-        window: Duration::from_secs(arguments.seconds),
-        tunnel: false,
-    };
+    let setting = arguments.setting(&made, folder)?;
     let mut result = Map::new();
     println!("floods at a relay with one segment of an established connection in {EACH} frames");
     for case in &CASES {
@@ -117,7 +108,8 @@ fn judge(case: &Case, observed: &Observed) -> anyhow::Result<Value> {
     }))
 }
 
-fn syn(from: SocketAddr) -> Vec<u8> {
+/// A SYN of Linux to the VIP.
+pub fn syn(from: SocketAddr) -> Vec<u8> {
     segment(from, vip(), SYN, linux_syn_options(1460, 1, 0))
 }
 
@@ -129,17 +121,19 @@ fn established(number: u32) -> Vec<u8> {
 }
 
 /// A target's, whose tag is anything.
-fn made_up_tag(number: u32) -> Vec<u8> {
+pub fn made_up_tag(number: u32) -> Vec<u8> {
     let egress = Ipv4Addr::from_bits(0x6440_0800 + number % 256);
     let to = (egress, 1024 + (number.wrapping_mul(40503) % 64512) as u16).into();
     let target = (Ipv4Addr::new(198, 51, 100, 10), 8443).into();
     segment(target, to, ACK, timestamps(1, number.wrapping_mul(0x9e37_79b1) | 1))
 }
 
-fn segment(src: SocketAddr, dst: SocketAddr, flags: u8, options: Vec<u8>) -> Vec<u8> {
+/// The frame of a segment.
+pub fn segment(src: SocketAddr, dst: SocketAddr, flags: u8, options: Vec<u8>) -> Vec<u8> {
     capture::frame(Segment { ack: 2, options, ..Segment::new(src, dst, flags) })
 }
 
-fn vip() -> SocketAddr {
+/// The relay's.
+pub fn vip() -> SocketAddr {
     (Ipv4Addr::new(203, 0, 113, 10), 443).into()
 }

@@ -5,14 +5,17 @@
 #![deny(unsafe_code)]
 
 mod agent;
+mod config;
 mod cpu;
 mod flood;
 mod packets;
+mod plot;
 mod relay;
 mod report;
 mod stats;
 mod testpmd;
 mod tunnel;
+mod works;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -43,7 +46,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum What {
     /// The relay's packet path beside testpmd.
-    Relay(packets::Arguments),
+    Relay(works::Arguments),
     /// A POP's path for tunnels beside that for relays, and floods of SYNs.
     Tunnel(packets::Arguments),
     /// Floods of SYNs and of made-up tags at a relay.
@@ -74,13 +77,16 @@ fn measure(arguments: &Arguments) -> anyhow::Result<()> {
         let text = serde_json::to_string_pretty(&json)? + "\n";
         std::fs::write(path, text).with_context(|| path.display().to_string())?;
     }
-    Ok(())
+    match &arguments.what {
+        What::Relay(works::Arguments { plot: Some(path), .. }) => plot::draw(&json, path),
+        _ => Ok(()),
+    }
 }
 
 fn measure_in(arguments: &Arguments, folder: &Path) -> anyhow::Result<Value> {
     let Arguments { what, rounds, commit, .. } = arguments;
     match what {
-        What::Relay(what) => packets::measure(what, folder, *rounds, commit),
+        What::Relay(what) => works::measure(what, folder, *rounds, commit),
         What::Tunnel(what) => {
             let machine = Machine::here("", commit)?.json();
             let tunnel = tunnel::measure(what, folder, *rounds)?;

@@ -9,14 +9,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::Args;
-use serde_json::Value;
 
-use crate::report::{self, Machine, Round, Rounds};
-use crate::{cpu, relay, testpmd};
+use crate::config::Services;
+use crate::cpu;
 
-/// Measures the relay beside testpmd.
+/// What is measured, and with what.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// The folder with the captures that captures.py made.
@@ -30,15 +28,28 @@ pub struct Arguments {
     pub seconds: u64,
 }
 
-/// A capture that is measured.
-#[derive(Clone, Copy, Debug)]
-pub struct Capture {
-    /// Its key in the result.
-    pub key: &'static str,
-    /// The start of its files' names.
-    pub stem: &'static str,
-    /// Its longest frame, in bytes.
-    pub frame_bytes: u32,
+impl Arguments {
+    /// The path of a capture, of what comes in (`in`) or goes out (`out`).
+    pub fn capture(&self, name: &str, direction: &str) -> PathBuf {
+        self.captures.join(format!("{name}.{direction}.pcap"))
+    }
+
+    /// Runs of a relay with one service and one worker on a capture.
+    ///
+    /// # Errors
+    /// When it is not known which CPUs there are.
+    pub fn setting<'a>(&'a self, input: &'a Path, folder: &'a Path) -> anyhow::Result<Setting<'a>> {
+        Ok(Setting {
+            anyrelay: &self.anyrelay,
+            input,
+            folder,
+            core: cpu::last()?,
+            window: Duration::from_secs(self.seconds),
+            services: Services::Pool,
+            workers: 1,
+            mbufs: MBUFS,
+        })
+    }
 }
 
 /// What all runs share.
@@ -54,20 +65,32 @@ pub struct Setting<'a> {
     pub core: usize,
     /// How long to measure.
     pub window: Duration,
-    /// Whether there is a tunnel service beside the relay.
-    pub tunnel: bool,
+    /// What the relay serves.
+    pub services: Services,
+    /// Its forwarding threads, each on a CPU of its own.
+    pub workers: usize,
+    /// Frame buffers of every program.
+    pub mbufs: u32,
 }
 
-const CAPTURES: [Capture; 2] = [
-    Capture { key: "min_65536", stem: "min", frame_bytes: 66 },
-    Capture { key: "1514_65536", stem: "1514", frame_bytes: 1514 },
-];
+impl Setting<'_> {
+    /// MiB of hugepages that a program with these buffers takes.
+    pub fn memory_mb(&self) -> u32 {
+        512.max(self.mbufs / 1024 * BUFFER_BYTES / 1024 + OTHER_MB)
+    }
+}
 
-/// Packets of each capture: one for each of as many connections.
+/// Packets of each capture that the bench makes itself: one for each of as many connections.
 pub const PACKETS: u32 = 65_536;
 
 /// Frame buffers of every program. The endless loop keeps one for each packet of the capture.
 pub const MBUFS: u32 = 131_072;
+
+/// The same where the capture has [`MILLION`] packets.
+pub const MBUFS_MILLION: u32 = MILLION + 65_536;
+
+/// Packets of the largest capture.
+pub const MILLION: u32 = 1_000_000;
 
 /// Frames that every program takes at once.
 pub const BURST: u32 = 64;
@@ -75,45 +98,23 @@ pub const BURST: u32 = 64;
 /// How long a program runs before it is measured.
 pub const WARM_UP: Duration = Duration::from_secs(1);
 
-/// Makes all rounds; gives the result as JSON.
-///
-/// # Errors
-/// When something does not run, or a run is void.
-pub fn measure(
-    arguments: &Arguments,
-    folder: &Path,
-    rounds: u32,
-    commit: &str,
-) -> anyhow::Result<Value> {
-    let core = cpu::last()?;
-    let mut results = Vec::new();
-    let mut dpdk = String::new();
-    for capture in CAPTURES {
-        let file =
-            |direction| arguments.captures.join(format!("{}.{direction}.pcap", capture.stem));
-        let (input, output) = (file("in"), file("out"));
-        let setting = Setting {
-            anyrelay: &arguments.anyrelay,
-            input: &input,
-            folder,
-            core,
-            window: Duration::from_secs(arguments.seconds),
-            tunnel: false,
-        };
-        relay::check_replay(&setting, &output).context(capture.key)?;
-        let mut measured = Rounds::default();
-        for number in 1..=rounds {
-            let relay = relay::run(&setting).context("relay")?;
-            let swap = testpmd::run(&setting, "5tswap").context("testpmd 5tswap")?;
-            let io = testpmd::run(&setting, "io").context("testpmd io")?;
-            dpdk.clone_from(&relay.dpdk);
-            let round = Round { relay, swap, io };
-            eprintln!("{} round {number}: {round}", capture.key);
-            measured.0.push(round);
-        }
-        results.push((capture, measured));
+/// A frame buffer with its headers, and room for the pool that it is in.
+const BUFFER_BYTES: u32 = 2560;
+/// MiB for all else than frame buffers.
+const OTHER_MB: u32 = 160;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_grows_with_the_buffers() {
+        let path = Path::new("");
+        let arguments = Arguments { captures: path.into(), anyrelay: path.into(), seconds: 1 };
+        let setting = arguments.setting(path, path).unwrap();
+        assert_eq!(setting.memory_mb(), 512);
+        let mib = Setting { mbufs: MBUFS_MILLION, ..setting }.memory_mb();
+        // What scripts/bench reserves for it.
+        assert!((2600..=3072).contains(&mib), "{mib}");
     }
-    let machine = Machine::here(&dpdk, commit)?;
-    report::print_table(&results);
-    Ok(report::json(&machine, rounds, &results))
 }

@@ -3,23 +3,21 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use anyrelay_kit::config::{self, Egress, PopConfig, Table};
 
+use crate::config;
 use crate::cpu::{self, Thread};
-use crate::packets::{MBUFS, Setting, WARM_UP};
-use crate::tunnel;
+use crate::packets::{Setting, WARM_UP};
 
 /// What one run of the relay gave.
 #[derive(Clone, Debug)]
 pub struct Measured {
-    /// Millions of packets forwarded per CPU-second of the worker, while it was measured.
+    /// Millions of packets forwarded per CPU-second of the workers, while it was measured.
     pub mpps: f64,
     /// Packets received over the whole run.
     pub received: u64,
@@ -53,20 +51,11 @@ pub fn run(setting: &Setting<'_>) -> anyhow::Result<Measured> {
 /// When it does not run.
 pub fn observe(setting: &Setting<'_>) -> anyhow::Result<Observed> {
     let listen = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-    let config = write_config(setting, Some(listen))?;
-    let log = setting.folder.join("relay.log");
-    let child = Command::new(setting.anyrelay)
-        .arg("run")
-        .arg("--config")
-        .arg(config)
-        .stdin(Stdio::null())
-        .stderr(File::create(&log)?)
-        .spawn()
-        .with_context(|| setting.anyrelay.display().to_string())?;
-    let mut relay = Relay { child, listen };
-    let (pages, cpu_ns, elapsed) = relay.measure(setting).with_context(|| tail(&log))?;
-    relay.stop().with_context(|| tail(&log))?;
-    Ok(Observed { pages, cpu_ns, elapsed, totals: Totals::read(&log)? })
+    let config = config::write(setting.folder, config::pop(setting), Some(listen))?;
+    let mut relay = Relay::start(Command::new(setting.anyrelay), setting.folder, &config)?;
+    let measured = relay.measure(setting, listen);
+    let (pages, cpu_ns, elapsed) = relay.explain(measured)?;
+    Ok(Observed { pages, cpu_ns, elapsed, totals: relay.stop()? })
 }
 
 /// What one run of the relay showed.
@@ -74,7 +63,7 @@ pub fn observe(setting: &Setting<'_>) -> anyhow::Result<Observed> {
 pub struct Observed {
     /// Its metrics before and after it was measured.
     pub pages: [Page; 2],
-    /// The worker's time on its CPU between them.
+    /// The workers' time on their CPUs between them.
     pub cpu_ns: u64,
     /// The clock's time between them.
     pub elapsed: Duration,
@@ -89,7 +78,7 @@ impl Observed {
         after.sum(start) - before.sum(start)
     }
 
-    /// The same in millions per CPU-second of the worker.
+    /// The same in millions per CPU-second of the workers.
     pub fn mpps(&self, start: &str) -> f64 {
         cpu::rate(self.grown(start) as u64, self.cpu_ns)
     }
@@ -112,7 +101,7 @@ impl Page {
 /// # Errors
 /// When it does not run, or one byte differs.
 pub fn check_replay(setting: &Setting<'_>, expected: &Path) -> anyhow::Result<()> {
-    let config = write_config(setting, None)?;
+    let config = config::write(setting.folder, config::pop(setting), None)?;
     let output = setting.folder.join("replayed.pcap");
     let status = Command::new(setting.anyrelay)
         .arg("replay")
@@ -129,45 +118,82 @@ pub fn check_replay(setting: &Setting<'_>, expected: &Path) -> anyhow::Result<()
 }
 
 /// A running relay; it is killed when dropped.
-struct Relay {
+pub struct Relay {
     child: Child,
-    listen: SocketAddr,
+    log: PathBuf,
 }
 
 impl Relay {
-    fn measure(&mut self, setting: &Setting<'_>) -> anyhow::Result<([Page; 2], u64, Duration)> {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while self.get("/readyz").is_none_or(|(status, _)| status != 200) {
-            if let Some(status) = self.child.try_wait()? {
-                bail!("it ended with {status}");
-            }
-            ensure!(Instant::now() < deadline, "it is not ready after 20 s");
+    /// Runs `command`, which is the relay's binary, with a config.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start(mut command: Command, folder: &Path, config: &Path) -> anyhow::Result<Relay> {
+        let log = folder.join("relay.log");
+        let (stdin, stderr) = (Stdio::null(), File::create(&log)?);
+        command.arg("run").arg("--config").arg(config).stdin(stdin).stderr(stderr);
+        let child = command.spawn().with_context(|| format!("start {command:?}"))?;
+        Ok(Relay { child, log })
+    }
+
+    fn measure(
+        &mut self,
+        setting: &Setting<'_>,
+        listen: SocketAddr,
+    ) -> anyhow::Result<([Page; 2], u64, Duration)> {
+        let deadline = Instant::now() + READY_MAX;
+        while get(listen, "/readyz").is_none_or(|(status, _)| status != 200) {
+            self.check()?;
+            ensure!(Instant::now() < deadline, "it is not ready after {READY_MAX:?}");
             thread::sleep(Duration::from_millis(50));
         }
-        let worker = Thread::find(self.child.id(), "worker-0")?;
+        let find = |number| Thread::find(self.child.id(), &format!("worker-{number}"));
+        let workers = (0..setting.workers).map(find).collect::<anyhow::Result<Vec<_>>>()?;
+        let spent = || workers.iter().map(Thread::cpu_ns).collect::<anyhow::Result<Vec<_>>>();
         thread::sleep(WARM_UP);
-        let (before, cpu_ns, start) = (self.page()?, worker.cpu_ns()?, Instant::now());
+        let (before, from, start) = (page(listen)?, spent()?, Instant::now());
         thread::sleep(setting.window);
-        let (after, elapsed) = (self.page()?, start.elapsed());
-        Ok(([before, after], worker.cpu_ns()? - cpu_ns, elapsed))
+        let (after, elapsed) = (page(listen)?, start.elapsed());
+        let cpu_ns: Vec<_> = spent()?.iter().zip(&from).map(|(to, from)| to - from).collect();
+        ensure!(cpu_ns.iter().all(|&ns| ns > 0), "void: a worker had no CPU time: {cpu_ns:?}");
+        Ok(([before, after], cpu_ns.iter().sum(), elapsed))
     }
 
-    fn page(&self) -> anyhow::Result<Page> {
-        let (_, page) = self.get("/metrics").context("no metrics")?;
-        Ok(Page(page))
+    /// The id of its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
-    fn get(&self, path: &str) -> Option<(u16, String)> {
-        let mut stream = TcpStream::connect_timeout(&self.listen, Duration::from_secs(1)).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-        write!(stream, "GET {path} HTTP/1.1\r\nConnection: close\r\n\r\n").ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        let (head, body) = answer.split_once("\r\n\r\n")?;
-        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+    /// Whether it still runs.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn check(&mut self) -> anyhow::Result<()> {
+        match self.child.try_wait()? {
+            Some(status) => bail!("it ended with {status}"),
+            None => Ok(()),
+        }
     }
 
-    fn stop(&mut self) -> anyhow::Result<()> {
+    /// Adds the end of its log to an error.
+    ///
+    /// # Errors
+    /// That one.
+    pub fn explain<T>(&self, result: anyhow::Result<T>) -> anyhow::Result<T> {
+        result.with_context(|| tail(&self.log))
+    }
+
+    /// Ends it; gives what it says of its whole run.
+    ///
+    /// # Errors
+    /// When it does not end, or ends with a failure; with the end of its log.
+    pub fn stop(mut self) -> anyhow::Result<Totals> {
+        let ended = self.end();
+        self.explain(ended)?;
+        Totals::read(&self.log)
+    }
+
+    fn end(&mut self) -> anyhow::Result<()> {
         let pid = self.child.id().to_string();
         ensure!(Command::new("kill").args(["-TERM", &pid]).status()?.success(), "kill failed");
         let deadline = Instant::now() + Duration::from_secs(20);
@@ -187,6 +213,21 @@ impl Drop for Relay {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn page(listen: SocketAddr) -> anyhow::Result<Page> {
+    let (_, page) = get(listen, "/metrics").context("no metrics")?;
+    Ok(Page(page))
+}
+
+fn get(listen: SocketAddr, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect_timeout(&listen, Duration::from_secs(1)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
 }
 
 /// What the relay says of its whole run when it stops.
@@ -222,64 +263,5 @@ fn tail(log: &Path) -> String {
     format!("its log ends with:\n{}", lines.into_iter().rev().collect::<Vec<_>>().join("\n"))
 }
 
-/// The relay's config and keys: those that captures.py goes by. Without `metrics` for `replay`.
-fn write_config(
-    setting: &Setting<'_>,
-    metrics: Option<SocketAddr>,
-) -> anyhow::Result<std::path::PathBuf> {
-    let mut config = config(setting);
-    if let Some(at) = metrics {
-        let metrics = Table::default().with("listen", at.to_string());
-        config.others.push(("metrics".to_owned(), metrics));
-    }
-    write_private(&setting.folder.join("keys.toml"), &keys())?;
-    if setting.tunnel {
-        let tenants = tunnel::tenants()?.serialize();
-        write_private(&setting.folder.join("tenants.toml"), &tenants)?;
-    }
-    let path = setting.folder.join("pop.toml");
-    fs::write(&path, config.text())?;
-    Ok(path)
-}
-
-/// Writes a file that no other user can read, as secrets must be.
-fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    let mut file =
-        File::options().create(true).truncate(true).write(true).mode(0o600).open(path)?;
-    file.write_all(text.as_bytes())
-}
-
-/// The relay's config without metrics; with tunnels, its ports have IPv6 too.
-fn config(setting: &Setting<'_>) -> PopConfig {
-    let (v4, v6) = (["10.0.1.2/24", "10.0.2.2/24"], ["2001:db8:1::2/64", "2001:db8:2::2/64"]);
-    let families = if setting.tunnel { 2 } else { 1 };
-    let of = |v4, v6| [v4, v6][..families].to_vec();
-    let gateways = of("10.0.2.1", "2001:db8:2::1");
-    let macs = of("02:00:00:00:0b:01", "02:00:00:00:0b:01");
-    let input = setting.input.display();
-    let receives = config::port("in", "both", &of(v4[0], v6[0]))
-        .with("device", format!("net_pcap0,rx_pcap={input},infinite_rx=1"))
-        .with("mac", "02:00:00:00:01:01");
-    let sends = config::port("out", "both", &of(v4[1], v6[1]))
-        .with("device", "net_null1,no-rx=1")
-        .with("mac", "02:00:00:00:01:02")
-        .with("gateways", gateways)
-        .with("gateway_macs", macs);
-    let dpdk = Table::default().with("hugepages", true).with("memory_mb", 512);
-    let egress = Egress::Pool("100.64.8.0/24");
-    let web = config::relay("web", "203.0.113.10:443", &["198.51.100.10:8443"], egress);
-    let config = PopConfig::new("bench", 1, &[receives, sends])
-        .set("drain_seconds", 0)
-        .other("dpdk", dpdk.with("mbufs", MBUFS))
-        .other("layout", Table::default().with("idle", "spin"))
-        .relay(web.with("mss", 1448))
-        .edit(|config| config.workers[0] = config::worker(setting.core, &["in:0", "out:0"]));
-    if setting.tunnel { config.set("clock", "trusted").tunnel(tunnel::table()) } else { config }
-}
-
-/// The relay's key file.
-pub fn keys() -> String {
-    let secret: String = (0..32).map(|byte| format!("{byte:02x}")).collect();
-    let (sequence, token) = ("11".repeat(32), "22".repeat(32));
-    format!("relay = \"{secret}\"\nsequence = \"{sequence}\"\ntoken = \"{token}\"\n")
-}
+/// How long it may take to start: with a million packets it copies them all first.
+const READY_MAX: Duration = Duration::from_secs(30);

@@ -6,9 +6,9 @@ use std::fs;
 use anyhow::Context;
 use serde_json::{Map, Value, json};
 
-use crate::packets::{Capture, PACKETS};
 use crate::relay::Measured;
 use crate::stats::{Spread, rounded};
+use crate::works::Capture;
 
 /// Where it was measured.
 #[derive(Debug)]
@@ -55,12 +55,15 @@ pub struct Round {
     pub swap: f64,
     /// testpmd that looks at nothing.
     pub io: f64,
+    /// The relay with one service and one target, where it is compared with that.
+    pub one: Option<f64>,
 }
 
 impl fmt::Display for Round {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (relay, swap, io) = (self.relay.mpps, self.swap, self.io);
-        write!(f, "relay {relay:.2}, 5tswap {swap:.2}, io {io:.2} Mpps per CPU-second")
+        let one = self.one.map(|one| format!(", one service {one:.2}")).unwrap_or_default();
+        write!(f, "relay {relay:.2}, 5tswap {swap:.2}, io {io:.2}{one} Mpps per CPU-second")
     }
 }
 
@@ -90,64 +93,84 @@ fn to_io(round: &Round) -> f64 {
     round.relay.mpps / round.io
 }
 
-/// The whole result.
-pub fn json(machine: &Machine, rounds: u32, results: &[(Capture, Rounds)]) -> Value {
-    let (mut relay, mut testpmd) = (Map::new(), Map::new());
-    for (capture, rounds) in results {
-        let share = rounds.sum(|run| run.sent) as f64 / rounds.sum(|run| run.received) as f64;
-        let of_relay = json!({
-            "frame_bytes": capture.frame_bytes,
-            "packets_in_file": PACKETS,
-            "mpps_per_cpu_s": rounded(rounds.median(|round| round.relay.mpps)),
-            "drops": rounds.sum(|run| run.dropped),
-            "forwarded_share": share,
-            "ratio_5tswap": rounded(rounds.median(to_swap)),
-            "ratio_5tswap_min": rounded(rounds.spread(to_swap).min),
-            "ratio_5tswap_max": rounded(rounds.spread(to_swap).max),
-            "ratio_io": rounded(rounds.median(to_io)),
-        });
-        relay.insert(capture.key.to_owned(), of_relay);
-        let of_testpmd = json!({
-            "5tswap_mpps_per_cpu_s": rounded(rounds.median(|round| round.swap)),
-            "io_mpps_per_cpu_s": rounded(rounds.median(|round| round.io)),
-        });
-        testpmd.insert(capture.key.to_owned(), of_testpmd);
+/// To the relay with one service; `None` where that was not measured.
+fn to_one(rounds: &Rounds) -> Option<Spread> {
+    let ratios = rounds.0.iter().map(|round| Some(round.relay.mpps / round.one?));
+    Some(Spread::of(ratios.collect::<Option<Vec<_>>>()?.into_iter()))
+}
+
+/// What the relay did with a capture.
+pub fn of_relay(capture: &Capture, rounds: &Rounds) -> Value {
+    let share = rounds.sum(|run| run.sent) as f64 / rounds.sum(|run| run.received) as f64;
+    let to_swap = rounds.spread(to_swap);
+    let mut result = Map::new();
+    let mut add = |key: &str, value: Value| result.insert(key.to_owned(), value);
+    add("frame_bytes", capture.frame_bytes.into());
+    add("packets_in_file", capture.packets.into());
+    add("mpps_per_cpu_s", rounded(rounds.median(|round| round.relay.mpps)).into());
+    add("drops", rounds.sum(|run| run.dropped).into());
+    add("forwarded_share", share.into());
+    add("ratio_io", rounded(rounds.median(to_io)).into());
+    add("agrees", to_swap.agrees().into());
+    to_swap.add_to(&mut result, "ratio_5tswap");
+    if let Some(to_one) = to_one(rounds) {
+        to_one.add_to(&mut result, "ratio_one_service");
+        let one = rounds.median(|round| round.one.unwrap_or_default());
+        result.insert("one_service_mpps_per_cpu_s".to_owned(), rounded(one).into());
     }
+    result.into()
+}
+
+/// What testpmd did with a capture.
+pub fn of_testpmd(rounds: &Rounds) -> Value {
     json!({
-        "schema": 1,
-        "machine": machine.json(),
-        "rounds": rounds,
-        "relay": relay,
-        "testpmd": testpmd,
+        "5tswap_mpps_per_cpu_s": rounded(rounds.median(|round| round.swap)),
+        "io_mpps_per_cpu_s": rounded(rounds.median(|round| round.io)),
     })
 }
 
 /// The result for people, on stdout.
 pub fn print_table(results: &[(Capture, Rounds)]) {
+    if results.is_empty() {
+        return;
+    }
     println!("millions of packets per CPU-second of the forwarding thread, medians");
-    println!("{:<12} {:>8} {:>8} {:>8}  relay / 5tswap (min, max)", "", "relay", "5tswap", "io");
+    println!(
+        "{:<12} {:>8} {:>8} {:>8}  relay / 5tswap (min, max)  rounds agree within 5%",
+        "", "relay", "5tswap", "io"
+    );
     for (capture, rounds) in results {
+        let spread = rounds.spread(to_swap);
         println!(
-            "{:<12} {:>8.2} {:>8.2} {:>8.2}  {:.3} ({:.3}, {:.3})",
+            "{:<12} {:>8.2} {:>8.2} {:>8.2}  {:<25}  {}",
             capture.key,
             rounds.median(|round| round.relay.mpps),
             rounds.median(|round| round.swap),
             rounds.median(|round| round.io),
-            rounds.median(to_swap),
-            rounds.spread(to_swap).min,
-            rounds.spread(to_swap).max,
+            format!("{:.3} ({:.3}, {:.3})", spread.median, spread.min, spread.max),
+            spread.agreement(),
         );
+    }
+    for (capture, rounds) in results {
+        if let Some(Spread { min, median, max, .. }) = to_one(rounds) {
+            println!("{} / one service: {median:.3} ({min:.3}, {max:.3})", capture.key);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Services;
 
     fn round_of(mpps: f64, swap: f64) -> Round {
         let dpdk = String::new();
         let relay = Measured { mpps, received: 10, sent: 10, dropped: 0, dpdk };
-        Round { relay, swap, io: 40.0 }
+        Round { relay, swap, io: 40.0, one: None }
+    }
+
+    fn capture() -> Capture {
+        Capture { key: "min_512", frame_bytes: 66, packets: 512, services: Services::Pool }
     }
 
     #[test]
@@ -162,14 +185,24 @@ mod tests {
 
     #[test]
     fn the_result_has_all_fields() {
-        let machine =
-            Machine { cpu: "c".into(), kernel: "k".into(), dpdk: "d".into(), commit: "e".into() };
-        let capture = Capture { key: "min_65536", stem: "min", frame_bytes: 66 };
-        let json = json(&machine, 1, &[(capture, Rounds(vec![round_of(10.0, 20.0)]))]);
-        assert_eq!(json["relay"]["min_65536"]["ratio_5tswap"], 0.5);
-        assert_eq!(json["relay"]["min_65536"]["ratio_io"], 0.25);
-        assert_eq!(json["relay"]["min_65536"]["forwarded_share"], 1.0);
-        assert_eq!(json["testpmd"]["min_65536"]["5tswap_mpps_per_cpu_s"], 20.0);
-        assert_eq!(json["machine"]["dpdk"], "d");
+        let rounds = Rounds(vec![round_of(10.0, 20.0), round_of(10.0, 20.0)]);
+        let relay = of_relay(&capture(), &rounds);
+        assert_eq!(relay["ratio_5tswap"], 0.5);
+        assert_eq!(relay["ratio_5tswap_min"], 0.5);
+        assert_eq!(relay["ratio_io"], 0.25);
+        assert_eq!(relay["forwarded_share"], 1.0);
+        assert_eq!(relay["agrees"], true);
+        assert_eq!(relay["packets_in_file"], 512);
+        assert_eq!(relay.get("ratio_one_service"), None);
+        assert_eq!(of_testpmd(&rounds)["5tswap_mpps_per_cpu_s"], 20.0);
+    }
+
+    #[test]
+    fn many_services_are_compared_with_one() {
+        let rounds = Rounds(vec![Round { one: Some(16.0), ..round_of(10.0, 20.0) }]);
+        let relay = of_relay(&capture(), &rounds);
+        assert_eq!(relay["ratio_one_service"], 0.625);
+        assert_eq!(relay["one_service_mpps_per_cpu_s"], 16.0);
+        assert_eq!(relay["agrees"], Value::Null);
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 
 use crate::cpu::{self, Thread};
-use crate::packets::{BURST, MBUFS, Setting, WARM_UP};
+use crate::packets::{BURST, Setting, WARM_UP};
 
 /// Millions of packets sent per CPU-second of the forwarding thread, in the forward mode `mode`.
 ///
@@ -17,54 +17,62 @@ use crate::packets::{BURST, MBUFS, Setting, WARM_UP};
 /// When it does not run or says nothing.
 pub fn run(setting: &Setting<'_>, mode: &str) -> anyhow::Result<f64> {
     let input = setting.input.display();
-    // Into a pipe it would keep its answers until a buffer is full; stdbuf(1) becomes testpmd.
-    let mut child = Command::new("stdbuf")
-        .args([
-            "-oL",
-            "dpdk-testpmd",
-            "--lcores",
-            &format!("0@0,1@{}", setting.core),
-            "--in-memory",
-            "--no-pci",
-        ])
-        .arg(format!("--vdev=net_pcap0,rx_pcap={input},infinite_rx=1"))
-        .args(["--vdev=net_null1,no-rx=1", "--", "--interactive", "--nb-cores=1"])
-        .arg(format!("--total-num-mbufs={MBUFS}"))
-        .args([format!("--forward-mode={mode}"), format!("--burst={BURST}")])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .context("dpdk-testpmd (Debian's package dpdk-dev)")?;
-    let stdin = child.stdin.take().context("no stdin")?;
-    let stdout = child.stdout.take().context("no stdout")?;
-    let (sender, lines) = channel();
-    thread::spawn(move || {
-        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            if sender.send(line).is_err() {
-                return;
-            }
-        }
-    });
-    let mut testpmd = Testpmd { child, stdin, lines };
+    let devices = [&format!("net_pcap0,rx_pcap={input},infinite_rx=1"), "net_null1,no-rx=1"];
+    let mut testpmd = Testpmd::start(Command::new("stdbuf"), devices, setting, mode)?;
     let rate = testpmd.measure(setting)?;
     testpmd.quit()?;
     Ok(rate)
 }
 
 /// A running testpmd; it is killed when dropped.
-struct Testpmd {
+pub struct Testpmd {
     child: Child,
     stdin: ChildStdin,
     lines: Receiver<String>,
 }
 
 impl Testpmd {
-    fn measure(&mut self, setting: &Setting<'_>) -> anyhow::Result<f64> {
-        writeln!(self.stdin, "start")?;
+    /// Runs it with two devices between which it forwards. `command` is stdbuf(1), wherever it is
+    /// to run: into a pipe testpmd would keep its answers until a buffer is full.
+    ///
+    /// # Errors
+    /// When it does not run or says nothing.
+    pub fn start(
+        mut command: Command,
+        devices: [&str; 2],
+        setting: &Setting<'_>,
+        mode: &str,
+    ) -> anyhow::Result<Testpmd> {
+        // It becomes testpmd.
+        command
+            .args(["-oL", "dpdk-testpmd", "--lcores", &format!("0@0,1@{}", setting.core)])
+            .args(["--in-memory", "--no-pci", &format!("--vdev={}", devices[0])])
+            .args([&format!("--vdev={}", devices[1]), "--", "--interactive", "--nb-cores=1"])
+            .arg(format!("--total-num-mbufs={}", setting.mbufs))
+            .args([format!("--forward-mode={mode}"), format!("--burst={BURST}")])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let mut child = command.spawn().context("dpdk-testpmd (Debian's package dpdk-dev)")?;
+        let stdin = child.stdin.take().context("no stdin")?;
+        let stdout = child.stdout.take().context("no stdout")?;
+        let (sender, lines) = channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut testpmd = Testpmd { child, stdin, lines };
+        writeln!(testpmd.stdin, "start")?;
         // It answers when its ports are up.
-        self.sent()?;
-        let worker = Thread::find(self.child.id(), "rte-worker-1")?;
+        testpmd.sent()?;
+        Ok(testpmd)
+    }
+
+    fn measure(&mut self, setting: &Setting<'_>) -> anyhow::Result<f64> {
+        let worker = Thread::find(self.pid(), WORKER)?;
         thread::sleep(WARM_UP);
         let (sent, cpu_ns) = (self.sent()?, worker.cpu_ns()?);
         thread::sleep(setting.window);
@@ -86,7 +94,16 @@ impl Testpmd {
         }
     }
 
-    fn quit(&mut self) -> anyhow::Result<()> {
+    /// The id of its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn quit(&mut self) -> anyhow::Result<()> {
         writeln!(self.stdin, "quit")?;
         let deadline = Instant::now() + Duration::from_secs(20);
         while self.child.try_wait()?.is_none() {
@@ -103,3 +120,6 @@ impl Drop for Testpmd {
         let _ = self.child.wait();
     }
 }
+
+/// The name of its forwarding thread.
+pub const WORKER: &str = "rte-worker-1";

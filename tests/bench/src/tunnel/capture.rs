@@ -18,8 +18,8 @@ use anyrelay_kit::frames::{Mac, SYN, Segment, framed};
 use anyrelay_kit::pcap;
 use anyrelay_kit::tunnel::{self, ForgedAgent};
 
+use crate::config;
 use crate::packets::PACKETS;
-use crate::relay;
 
 /// Makes segments that the POP of the bench takes.
 pub struct Maker {
@@ -34,7 +34,7 @@ impl Maker {
     /// When the bench's own keys do not hold.
     pub fn new() -> anyhow::Result<Self> {
         let constants = Constants { tick_ms: TICK_MS, ..Constants::default() };
-        let service = tunnel::service(&KeyFile::parse(&relay::keys())?, &tenants()?, constants);
+        let service = tunnel::service(&KeyFile::parse(&config::keys())?, &tenants()?, constants);
         let millis = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
         Ok(Maker { service, now: UnixTime::from_millis(u64::try_from(millis)?) })
     }
@@ -91,7 +91,12 @@ fn address(family: Family, number: u32) -> SocketAddr {
 
 /// The frame of a segment that comes in.
 pub fn frame(segment: Segment) -> Vec<u8> {
-    framed(IN_MAC, NEIGHBOUR_MAC, None, &Segment { ttl: 61, ..segment }.from_host())
+    framed_in(&Segment { ttl: 61, ..segment }.from_host())
+}
+
+/// The frame of a datagram that comes in.
+pub fn framed_in(datagram: &[u8]) -> Vec<u8> {
+    framed(IN_MAC, NEIGHBOUR_MAC, None, datagram)
 }
 
 /// Long, so that a capture is good for a whole run.

@@ -5,7 +5,6 @@ pub mod capture;
 pub mod flood;
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::Context;
 use anyrelay_core::net::Family;
@@ -15,9 +14,10 @@ use serde_json::{Map, Value, json};
 
 pub use capture::tenants;
 
+use crate::config::Services;
 use crate::packets::{Arguments, PACKETS, Setting};
+use crate::relay;
 use crate::stats::{Spread, rounded};
-use crate::{cpu, relay};
 use capture::{Maker, TICK_MS};
 
 /// A datagram that is measured.
@@ -43,16 +43,10 @@ const CASES: [Case; 4] = [
 /// # Errors
 /// When the POP does not run, or drops what it must not.
 pub fn measure(arguments: &Arguments, folder: &Path, rounds: u32) -> anyhow::Result<Value> {
-    let (core, made) = (cpu::last()?, folder.join("tunnel.pcap"));
-    let relays = ["min", "1514"].map(|stem| arguments.captures.join(format!("{stem}.in.pcap")));
-    let setting = |input| Setting {
-        anyrelay: &arguments.anyrelay,
-        input,
-        folder,
-        core,
-        window: Duration::from_secs(arguments.seconds),
-        tunnel: true,
-    };
+    let made = folder.join("tunnel.pcap");
+    let relays = ["min_65536", "1514_65536"].map(|name| arguments.capture(name, "in"));
+    let base = arguments.setting(&made, folder)?;
+    let setting = |input| Setting { input, services: Services::PoolAndTunnel, ..base };
     let mut result = Map::new();
     println!("millions of packets per CPU-second of the forwarding thread, medians");
     println!("{:<10} {:>8} {:>8}  tunnel / relay (min, max)", "", "tunnel", "relay");
@@ -73,7 +67,7 @@ pub fn measure(arguments: &Arguments, folder: &Path, rounds: u32) -> anyhow::Res
         let ratio =
             Spread::of(of_tunnel.iter().zip(&of_relay).map(|(tunnel, relay)| tunnel / relay));
         let (tunnel, relay) = (spread(&of_tunnel).median, spread(&of_relay).median);
-        let Spread { min, median, max } = ratio;
+        let Spread { min, median, max, .. } = ratio;
         println!("{key:<10} {tunnel:>8.2} {relay:>8.2}  {median:.3} ({min:.3}, {max:.3})");
         let case = json!({
             "body_bytes": body_bytes,
