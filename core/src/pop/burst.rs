@@ -8,7 +8,7 @@ use super::arrival::Arrival;
 use super::classify::classify;
 use super::egress::ship::ship;
 use super::egress::{Egress, port_unreachable};
-use super::fast::{Fast, Hops};
+use super::fast::{Fast, Hops, Prepared};
 use super::lanes::{Lane, Lanes};
 use super::limits::{Buckets, Limits};
 use super::output::{Note, Output};
@@ -63,12 +63,11 @@ pub(super) fn handle<F: Frame, O: Output<F>>(
     let mut egress = Egress { arrival, counters, out };
     scratch.lanes.clear();
     // Where segments are to be looked at one by one, all of them go the general way.
-    let taken = match O::EXPLAINS || !is_calm(&arrival) {
-        true => 0,
-        false => scratch.fast.prepare(&arrival, frames),
-    };
-    if taken != 0 {
-        return handle_mixed(&mut egress, &mut limits, scratch, frames, taken);
+    if !O::EXPLAINS && is_calm(&arrival) {
+        let prepared = scratch.fast.prepare(&arrival, frames);
+        if prepared.taken != 0 {
+            return handle_mixed(&mut egress, &mut limits, scratch, frames, &prepared);
+        }
     }
     let Scratch { packets, lanes, .. } = scratch;
     for (packet, frame) in packets.iter_mut().zip(frames.iter_mut()) {
@@ -87,15 +86,16 @@ fn is_calm(arrival: &Arrival<'_>) -> bool {
     memo.knows_nothing() && !memo.has_asked(arrival.now)
 }
 
-/// Handles the frames of a burst, of which those in `taken` are prepared for the fast way. They end
-/// in the order of arrival, as each may change what becomes of those behind it.
+/// Handles the frames of a burst, of which some are prepared for the fast way. They end in the
+/// order of arrival, as each may change what becomes of those behind it.
 fn handle_mixed<F: Frame, O: Output<F>>(
     egress: &mut Egress<'_, O>,
     limits: &mut Limits<'_>,
     scratch: &mut Scratch,
     frames: &mut ArrayVec<F, BURST>,
-    taken: u64,
+    prepared: &Prepared<'_>,
 ) {
+    let taken = prepared.taken;
     let Scratch { packets, lanes, late, fast } = scratch;
     let (arrival, mut hops) = (egress.arrival, Hops::default());
     let is_taken = |at: usize| taken >> at & 1 == 1;
@@ -111,7 +111,7 @@ fn handle_mixed<F: Frame, O: Output<F>>(
         match is_taken(at) {
             true if is_calm_still => {
                 fast_frames += 1;
-                fast.finish(egress, limits, &mut hops, at, frame);
+                fast.finish(egress, limits, (prepared, &mut hops), at, frame);
             }
             true => {
                 late.clear();

@@ -57,17 +57,17 @@ impl Hops {
         limits: &mut Limits<'_>,
         towards: Towards,
         ip: u32,
-    ) -> Result<Ready, DropReason> {
+    ) -> Result<&Ready, DropReason> {
         let way = egress.arrival.soft.links.way(towards, ip);
-        let place = way.spread() % WAYS;
-        if let Some((side, of, ready)) = &self.found[place]
-            && (*side, *of) == (towards, way)
-        {
-            return Ok(*ready);
+        // Ways of both sides beside each other: a burst has segments of both.
+        let place = (way.spread().wrapping_mul(2) + towards as usize) % WAYS;
+        let is_known =
+            self.found[place].as_ref().is_some_and(|(side, of, _)| (*side, *of) == (towards, way));
+        if !is_known {
+            let ready = resolve::<F, O>(egress, limits, towards, ip)?;
+            self.found[place] = Some((towards, way, ready));
         }
-        let ready = resolve::<F, O>(egress, limits, towards, ip)?;
-        self.found[place] = Some((towards, way, ready));
-        Ok(ready)
+        self.found[place].as_ref().map(|(_, _, ready)| ready).ok_or(DropReason::NoRoute)
     }
 }
 

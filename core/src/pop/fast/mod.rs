@@ -15,6 +15,7 @@ mod columns;
 mod compute;
 mod hops;
 mod sort;
+mod ways;
 
 use arrayvec::ArrayVec;
 use cpu_vector::{Isa, Job, Vector};
@@ -24,18 +25,18 @@ use super::egress::Egress;
 use super::limits::Limits;
 use super::output::Output;
 use crate::frame::Frame;
-use crate::net::{Endpoint, IpEndpoint, ServiceIndex, Towards};
+use crate::net::{Endpoint, IpEndpoint, Towards};
+use crate::relay::Relay;
 use crate::relay::mapping::BURST;
 use crate::relay::pool::PoolMode;
 use crate::relay::pool::permutation::Numbers;
 use crate::relay::targets::{Chosen, TargetIndex, Window};
-use crate::relay::{Mode, Relay};
-use crate::snapshot::Destination;
 use crate::verdict::DropReason;
 
 use columns::{Columns, Kind, word};
 use compute::Compute;
 use sort::{Number, Sort};
+use ways::{NO_WAY, Way, Ways, add, endpoint, packed};
 
 pub(super) use hops::Hops;
 
@@ -45,7 +46,7 @@ pub(super) struct Fast {
     isa: Isa,
     columns: Columns,
     index_mask: [u64; BURST],
-    services: [ServiceIndex; BURST],
+    ways: [u8; BURST],
     targets: [TargetIndex; BURST],
     lanes: Lanes,
     l3: usize,
@@ -64,60 +65,24 @@ struct Lanes {
     bad: u64,
 }
 
+/// What became of a burst's frames.
+pub(super) struct Prepared<'a> {
+    /// Those that go the fast way, a bit for each.
+    pub taken: u64,
+    ways: Ways<'a>,
+}
+
 impl Default for Fast {
     fn default() -> Self {
         Fast {
             isa: Isa::best(),
             columns: Columns::EMPTY,
             index_mask: [0; BURST],
-            services: [ServiceIndex(0); BURST],
+            ways: [0; BURST],
             targets: [TargetIndex(0); BURST],
             lanes: Lanes::default(),
             l3: 0,
         }
-    }
-}
-
-/// A service in pool mode, each of whose clients has one target.
-#[derive(Clone, Copy)]
-struct Found<'a> {
-    index: ServiceIndex,
-    relay: &'a Relay,
-    mode: &'a PoolMode,
-    /// The target of all clients, if there is one alone.
-    only: Option<TargetIndex>,
-}
-
-impl<'a> Found<'a> {
-    /// The service at a VIP, on a port that takes clients.
-    #[inline(never)]
-    fn at_vip(arrival: &Arrival<'a>, dst: Endpoint) -> Option<Self> {
-        let index = arrival.snapshot.service_at(dst.ip, dst.port)?;
-        let found = Found::new(arrival, index)?;
-        arrival.takes_clients().then_some(found)
-    }
-
-    /// The service that has a target behind the pool of `dst`, on a port that takes targets.
-    #[inline(never)]
-    fn behind_pool(arrival: &Arrival<'a>, src: Endpoint, dst: u32) -> Option<(Self, TargetIndex)> {
-        let Destination::Pool(pool) = arrival.snapshot.classify(dst) else { return None };
-        let (index, target) = arrival.snapshot.service_behind(pool, src.ip, src.port)?;
-        let found = Found::new(arrival, index)?;
-        arrival.takes_targets().then_some((found, target))
-    }
-
-    fn new(arrival: &Arrival<'a>, index: ServiceIndex) -> Option<Self> {
-        let relay = arrival.snapshot.relay(index)?;
-        let Mode::Pool(mode) = &relay.mode else { return None };
-        let window = relay.targets.window(arrival.unix);
-        window.is_settled().then(|| Found { index, relay, mode, only: window.only() })
-    }
-
-    /// Whether `ip` is an address of its pool.
-    #[inline(always)]
-    fn holds(&self, ip: u32) -> bool {
-        let pool = self.mode.pool();
-        ip & !(pool.bits.addresses() - 1) == pool.first
     }
 }
 
@@ -127,104 +92,103 @@ impl Fast {
         Fast { isa: isa.or_less(), ..Fast::default() }
     }
 
-    /// Reads `frames`, and finds out which go the fast way and what they become; gives back these.
+    /// Reads `frames`, and finds out which go the fast way and what they become.
     #[inline]
-    pub fn prepare<F: Frame>(&mut self, arrival: &Arrival<'_>, frames: &[F]) -> u64 {
+    pub fn prepare<'a, F: Frame>(&mut self, arrival: &Arrival<'a>, frames: &[F]) -> Prepared<'a> {
+        let mut prepared = Prepared { taken: 0, ways: Ways::new() };
         self.lanes = Lanes::default();
         let kind = Kind::new(arrival.link.mac, arrival.link.vlan);
         self.l3 = kind.l3;
         self.columns.gather(kind.l3, frames);
-        let sort = Sort {
-            columns: &self.columns,
-            kind,
-            max_len: arrival.soft.links.min_mtu().saturating_sub(INSERTED),
-        };
-        let sorted = self.isa.run(sort);
+        let max_len = arrival.soft.links.min_mtu().saturating_sub(INSERTED);
+        let sorted = self.isa.run(Sort { columns: &self.columns, kind, max_len });
         let plain = sorted.plain & first_bits(frames.len());
         self.lanes.bare = sorted.bare;
-        self.look_up(arrival, plain);
+        self.look_up(arrival, plain, &mut prepared.ways);
         if self.lanes.taken == 0 {
-            return 0;
+            return prepared;
         }
         let Fast { columns, lanes, .. } = self;
         self.isa.run(Number { columns, down: lanes.down, index_mask: &self.index_mask });
-        self.map(arrival);
+        self.map(arrival, &prepared.ways);
         let Fast { columns, lanes, .. } = self;
         self.isa.run(Compute { columns, down: lanes.down, bare: lanes.bare });
         self.check_clients(arrival);
-        self.lanes.taken
+        prepared.taken = self.lanes.taken;
+        prepared
     }
 
-    /// Finds the services of the segments in the lanes of `plain`.
+    /// Finds the ways of the segments in the lanes of `plain`.
     #[inline]
-    fn look_up(&mut self, arrival: &Arrival<'_>, plain: u64) {
-        // Nearly always what the one before had.
-        let mut last_up = None;
-        let mut last_down: Option<(Endpoint, Found<'_>, TargetIndex)> = None;
+    fn look_up<'a>(&mut self, arrival: &Arrival<'a>, plain: u64, ways: &mut Ways<'a>) {
+        // Nearly always what the one before had: numbers alone, so that no struct is copied.
+        let (mut up, mut up_at, mut down, mut down_at) = (NO_KEY, NO_WAY, NO_KEY, NO_WAY);
+        let bare = self.lanes.bare;
         for_each_lane(plain, |lane| {
-            // What a target sends without a tag is looked at closely.
-            let has_tag = self.lanes.bare >> lane & 1 == 0;
             let (source, destination) = (self.columns.source[lane], self.columns.destination[lane]);
             let src = endpoint(source >> 32, destination >> 32);
             let dst = endpoint(destination, destination >> 48);
-            if let Some((behind, found, target)) = last_down
-                && behind == src
-                && found.holds(dst.ip)
+            let (src_key, dst_key) = (packed(src.into()), packed(dst.into()));
+            // What a target sends without a tag is looked at closely.
+            let has_tag = bare >> lane & 1 == 0;
+            if src_key == down
                 && has_tag
+                && let Some(way) = ways.get(down_at)
+                && way.holds(dst.ip)
             {
-                return self.take(lane, found, target, true);
+                return self.take(lane, down_at, way);
             }
-            let up = match last_up {
-                Some((at, found)) if at == dst => found,
-                _ => Found::at_vip(arrival, dst),
-            };
-            last_up = Some((dst, up));
-            if let Some(found) = up {
+            if dst_key != up {
+                let found = Way::at_vip(arrival, dst);
+                (up, up_at) = (dst_key, found.map_or(NO_WAY, |way| add(ways, way)));
+            }
+            if let Some(way) = ways.get(up_at) {
                 if arrival.snapshot.is_client(&src.into()) {
-                    self.take(lane, found, found.only.unwrap_or(TargetIndex(0)), false);
+                    self.take(lane, up_at, way);
                 }
                 return;
             }
-            if has_tag && let Some((found, target)) = Found::behind_pool(arrival, src, dst.ip) {
-                last_down = Some((src, found, target));
-                self.take(lane, found, target, true);
+            if has_tag && let Some(way) = Way::behind_pool(arrival, src, dst.ip) {
+                (down, down_at) = (src_key, add(ways, way));
+                if let Some(way) = ways.get(down_at) {
+                    self.take(lane, down_at, way);
+                }
             }
         });
     }
 
     #[inline(always)]
-    fn take(&mut self, lane: usize, found: Found<'_>, target: TargetIndex, is_down: bool) {
-        let pool = found.mode.pool();
+    fn take(&mut self, lane: usize, at: usize, way: &Way<'_>) {
         self.lanes.taken |= 1 << lane;
-        self.lanes.down |= u64::from(is_down) << lane;
-        self.index_mask[lane] = u64::from(pool.bits.addresses() - 1);
-        self.services[lane] = found.index;
-        self.targets[lane] = target;
-        let vip = found.relay.vip;
-        self.columns.near[lane] = if is_down { packed(vip) } else { u64::from(pool.first) << 16 };
-        self.columns.far[lane] = found.relay.targets.at(target).map_or(0, |it| packed(*it));
+        self.lanes.down |= u64::from(way.is_down) << lane;
+        self.ways[lane] = at as u8;
+        self.targets[lane] = way.target.unwrap_or(TargetIndex(0));
+        self.index_mask[lane] = way.index_mask;
+        self.columns.near[lane] = way.near;
+        self.columns.far[lane] = way.far;
     }
 
     /// Maps the taken lanes, those of one service after the other.
     #[inline]
-    fn map(&mut self, arrival: &Arrival<'_>) {
+    fn map(&mut self, arrival: &Arrival<'_>, ways: &Ways<'_>) {
         let mut rest = self.lanes.taken;
+        let mut each = ways.iter();
         while rest != 0 {
-            let first = rest.trailing_zeros() as usize % BURST;
-            let service = self.services[first];
+            let Some(first) = each.next() else { break };
+            let mut of_service = 0u64;
+            for (at, way) in ways.iter().enumerate() {
+                of_service |= u64::from(way.service == first.service) << at;
+            }
             let mut same = 0;
-            for (lane, other) in self.services.iter().enumerate() {
-                same |= u64::from(*other == service) << lane;
+            for (lane, at) in self.ways.iter().enumerate() {
+                same |= (of_service >> (at % 64) & 1) << lane;
             }
             same &= rest;
-            rest &= !same;
-            let relay = arrival.snapshot.relay(service);
-            let Some((relay, Mode::Pool(mode))) = relay.map(|relay| (relay, &relay.mode)) else {
-                self.lanes.taken &= !same;
+            if same == 0 {
                 continue;
-            };
-            let window = relay.targets.window(arrival.unix);
-            let inverse = self.lanes.down;
+            }
+            rest &= !same;
+            let (mode, inverse) = (first.mode, self.lanes.down);
             let good = if same == self.lanes.taken {
                 let count = BURST - same.leading_zeros() as usize;
                 self.isa.run(Map { mode, inverse, numbers: &mut self.columns.numbers, count })
@@ -232,8 +196,9 @@ impl Fast {
                 self.map_some(mode, inverse, same)
             };
             self.lanes.bad |= same & !good;
+            let window = first.relay.targets.window(arrival.unix);
             if window.only().is_none() {
-                self.choose(relay, window, same & !self.lanes.down);
+                self.choose(first.relay, window, same & !self.lanes.down);
             }
         }
     }
@@ -296,21 +261,17 @@ impl Fast {
         &self,
         egress: &mut Egress<'_, O>,
         limits: &mut Limits<'_>,
-        hops: &mut Hops,
+        (prepared, hops): (&Prepared<'_>, &mut Hops),
         lane: usize,
         mut frame: F,
     ) {
         let lane = lane % BURST;
-        let (service, target) = (self.services[lane], self.targets[lane]);
-        let of = Some(service);
+        let Some(way) = prepared.ways.get(usize::from(self.ways[lane])) else { return };
+        let (relay, of) = (way.relay, Some(way.service));
         if self.lanes.bad >> lane & 1 == 1 {
             return egress.drop(of, DropReason::BadTag, frame);
         }
-        let Some(relay) = egress.arrival.snapshot.relay(service) else {
-            return egress.drop(of, DropReason::UnservedPort, frame);
-        };
-        let is_down = self.lanes.down >> lane & 1 == 1;
-        let (towards, ip) = match is_down {
+        let (towards, ip) = match way.is_down {
             true => (Towards::Clients, self.columns.client[lane] as u32),
             false => (Towards::Targets, (self.columns.far[lane] >> 16) as u32),
         };
@@ -331,9 +292,9 @@ impl Fast {
         self.columns.scatter(lane, numbers, true, headers);
         egress.out.transmit(hop.port, frame);
         let counters = egress.counters.service(relay.slot);
-        let traffic = if is_down { &counters.down } else { &counters.up };
+        let traffic = if way.is_down { &counters.down } else { &counters.up };
         traffic.add(1, len as u64);
-        let slot = relay.targets.slot(target);
+        let slot = relay.targets.slot(self.targets[lane]);
         counters.target(slot.0).sent(towards, false, len as u64);
     }
 }
@@ -356,20 +317,8 @@ impl Job for Map<'_> {
     }
 }
 
-/// An address and a port of the columns, each in the lowest bits.
-#[inline(always)]
-fn endpoint(ip: u64, port: u64) -> Endpoint {
-    Endpoint { ip: (ip as u32).swap_bytes(), port: (port as u16).swap_bytes() }
-}
-
-/// An address and port as 48 bits; 0 for one of IPv6, which pool mode has not.
-#[inline(always)]
-fn packed(at: IpEndpoint) -> u64 {
-    match at {
-        IpEndpoint::V4(at) => u64::from(at.ip) << 16 | u64::from(at.port),
-        IpEndpoint::V6(_) => 0,
-    }
-}
+/// No endpoint: those have 48 bits.
+const NO_KEY: u64 = u64::MAX;
 
 /// Calls `each` with the number of every bit in `lanes`.
 #[inline(always)]
