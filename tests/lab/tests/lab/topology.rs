@@ -126,7 +126,7 @@ fn a_signal_takes_everything_down() {
         panic!("no signal came");
     }
     let mut holder = Command::new(std::env::current_exe().unwrap());
-    holder.args(["--exact", "a_signal_takes_everything_down", "--nocapture"]);
+    holder.args(["--exact", "topology::a_signal_takes_everything_down", "--nocapture"]);
     let mut holder = holder.env(HOLD, "1").stdout(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(holder.stdout.take().unwrap()).lines();
     let line = lines.map_while(Result::ok).find(|line| line.contains("holding ")).unwrap();
