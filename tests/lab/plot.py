@@ -34,6 +34,9 @@ KINDS = [
 
 TITLES = {
     "relay": "anyrelay: three POPs without state",
+    "HAProxy": "control: HAProxy in the same three POPs, same script",
+    "nftables": "control: nftables (jhash, conntrack) in the same three POPs, same script",
+    "stateless": "control: nftables (jhash, no conntrack) in the same three POPs, same script",
     "control, calm": "control, calm: HAProxy in the same three POPs, without flips and kills",
     "control": "control: HAProxy in the same three POPs, same script",
     "prefix": "anyrelay, clients over IPv4 and server over IPv6: three POPs without state",

@@ -13,6 +13,7 @@ use crate::config::{Device, Egress, Layout, RelayConfig, Service};
 use crate::haproxy::haproxy_text;
 use crate::hints::HintNetwork;
 use crate::middlebox::Trouble;
+use crate::nftables::Kernel;
 use crate::pop::{Forwarder, Pop};
 use crate::registry::{self, WorkDir};
 use crate::targets::TargetsFile;
@@ -108,6 +109,7 @@ impl LabBuilder {
     pub fn forwarder(mut self, forwarder: Forwarder) -> Self {
         self.forwarder = forwarder;
         self.shape.kernel_pops = forwarder == Forwarder::HaProxy;
+        self.shape.routing_pops = matches!(forwarder, Forwarder::Nftables | Forwarder::Stateless);
         self
     }
 
@@ -250,6 +252,8 @@ impl LabBuilder {
         let mut pops = match self.forwarder {
             Forwarder::Relay => self.relays(&topology, work.path())?,
             Forwarder::HaProxy => self.haproxies(&topology, work.path())?,
+            Forwarder::Nftables => self.kernels(&topology, work.path(), true),
+            Forwarder::Stateless => self.kernels(&topology, work.path(), false),
         };
         pops.iter_mut().try_for_each(Pop::start)?;
         pops.iter_mut().try_for_each(|pop| pop.wait_ready(Duration::from_secs(30)))?;
@@ -296,6 +300,15 @@ impl LabBuilder {
             let mut arguments = ["haproxy", "-db", "-q", "-f"].map(str::to_owned).to_vec();
             arguments.push(path.to_string_lossy().into_owned());
             Ok(Pop::new(topology.pops[index].clone(), index, arguments, path))
+        };
+        (0..self.shape.pops).map(make).collect()
+    }
+
+    fn kernels(&self, topology: &Arc<Topology>, work: &Path, tracks: bool) -> Vec<Pop> {
+        let make = |index: usize| {
+            let path = work.join(format!("pop{}.nft", index + 1));
+            let kernel = Kernel::new(&self.services, tracks);
+            Pop::of_kernel(topology.pops[index].clone(), index, kernel, path)
         };
         (0..self.shape.pops).map(make).collect()
     }

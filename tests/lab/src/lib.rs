@@ -33,6 +33,7 @@ pub mod link;
 pub mod metrics;
 pub mod middlebox;
 pub mod namespace;
+mod nftables;
 pub mod nginx;
 pub mod packet;
 pub mod pop;

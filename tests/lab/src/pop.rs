@@ -8,7 +8,8 @@ use rustix::process::Signal;
 
 use crate::config::METRICS;
 use crate::metrics::Metrics;
-use crate::{LabError, Namespace, Process, Result, http};
+use crate::nftables::Kernel;
+use crate::{LabError, Namespace, Process, Result, Service, http};
 
 /// What forwards in the POPs of a lab.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +18,10 @@ pub enum Forwarder {
     Relay,
     /// HAProxy in TCP mode, which has the state of each connection in its own kernel.
     HaProxy,
+    /// The POP's kernel, by nftables: a target by a hash of the client, connections tracked.
+    Nftables,
+    /// The same, where each packet is rewritten by itself.
+    Stateless,
 }
 
 /// One POP.
@@ -31,6 +36,8 @@ pub struct Pop {
     log: PathBuf,
     starts: u32,
     process: Option<Process>,
+    /// What forwards in place of a process.
+    kernel: Option<Kernel>,
 }
 
 impl Pop {
@@ -41,7 +48,17 @@ impl Pop {
         config: PathBuf,
     ) -> Self {
         let log = config.with_extension("log");
-        Self { namespace, index, arguments, config, log, starts: 0, process: None }
+        Self { namespace, index, arguments, config, log, starts: 0, process: None, kernel: None }
+    }
+
+    /// One without a process: its kernel forwards.
+    pub(crate) fn of_kernel(
+        namespace: Arc<Namespace>,
+        index: usize,
+        kernel: Kernel,
+        config: PathBuf,
+    ) -> Self {
+        Self { kernel: Some(kernel), ..Self::new(namespace, index, Vec::new(), config) }
     }
 
     /// `pop1`, `pop2` ...
@@ -56,12 +73,17 @@ impl Pop {
         &self.namespace
     }
 
-    /// Starts its process, in place of one that still runs, without waiting until it is ready.
+    /// Starts its process, in place of one that still runs, without waiting until it is ready; or
+    /// loads the rules of its kernel, which forwards then.
     ///
     /// # Errors
     /// If it cannot be started.
     pub fn start(&mut self) -> Result<()> {
         self.bury();
+        if let Some(kernel) = &mut self.kernel {
+            self.starts += 1;
+            return kernel.start(&self.namespace, self.starts);
+        }
         let mut command = self.namespace().command(&self.arguments[0]);
         command.args(&self.arguments[1..]);
         self.process = Some(Process::spawn(&self.name(), &mut command, Some(&self.log))?);
@@ -70,21 +92,27 @@ impl Pop {
     }
 
     /// Ends its process by SIGKILL, as a crash would. It is gone soon, but not at once: the kernel
-    /// has its packet sockets to close, which [`Self::start`] and [`Self::bury`] wait for.
+    /// has its packet sockets to close, which [`Self::start`] and [`Self::bury`] wait for. A kernel
+    /// that forwards stops at once, and forgets its connections with the next start.
     pub fn kill9(&mut self) {
         if let Some(process) = &mut self.process {
             process.signal(Signal::KILL);
         }
+        self.stop_kernel();
     }
 
-    /// Kills its process, if it has one, and waits until it is gone.
+    /// Kills its process, if it has one, and waits until it is gone; a kernel forwards no more.
     pub fn bury(&mut self) {
         self.process = None;
+        self.stop_kernel();
     }
 
-    /// Whether its process exists.
+    /// Whether its process exists, or its kernel forwards.
     #[must_use]
     pub fn is_running(&mut self) -> bool {
+        if let Some(kernel) = &self.kernel {
+            return kernel.forwards();
+        }
         self.process.as_mut().is_some_and(|process| matches!(process.status(), Ok(None)))
     }
 
@@ -146,6 +174,18 @@ impl Pop {
         }
     }
 
+    /// Leads the services of a POP of [`Forwarder::Nftables`] or [`Forwarder::Stateless`] to these
+    /// targets from now on.
+    ///
+    /// # Errors
+    /// If something else forwards in it, or `nft` refuses.
+    pub fn lead(&mut self, services: &[Service]) -> Result<()> {
+        let name = self.name();
+        let none = || LabError::Unexpected(format!("{name} has no nftables rules to change"));
+        let kernel = self.kernel.as_mut().ok_or_else(none)?;
+        kernel.lead(&self.namespace, self.starts, services)
+    }
+
     /// How often it was started: with each start its metrics begin anew.
     #[must_use]
     pub fn starts(&self) -> u32 {
@@ -155,6 +195,9 @@ impl Pop {
     /// Whether it says now that it is ready.
     #[must_use]
     pub fn is_ready(&self) -> bool {
+        if let Some(kernel) = &self.kernel {
+            return kernel.forwards();
+        }
         matches!(http::get(self.namespace(), METRICS, "/readyz"), Ok((200, _)))
     }
 
@@ -205,6 +248,12 @@ impl Pop {
         let log = self.log();
         let all: Vec<&str> = log.lines().collect();
         all[all.len().saturating_sub(lines)..].join("\n")
+    }
+
+    fn stop_kernel(&mut self) {
+        if let Some(kernel) = &mut self.kernel {
+            kernel.stop(&self.namespace);
+        }
     }
 
     fn running(&mut self) -> Result<&mut Process> {

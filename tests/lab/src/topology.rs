@@ -78,6 +78,9 @@ pub struct Shape {
     /// The addresses of a POP, and the VIP, belong to its kernel: for programs that use its TCP.
     /// Otherwise the POP's interfaces have no address and its kernel stays silent.
     pub kernel_pops: bool,
+    /// The addresses of a POP belong to its kernel, and the VIP to nobody: for kernels that rewrite
+    /// and forward.
+    pub routing_pops: bool,
     /// IPv6 beside IPv4.
     pub ipv6: bool,
     /// The MTU of a link that IPv4 packets of the hosts pass on their way to the POPs, if there is
@@ -102,6 +105,7 @@ impl Default for Shape {
             pops: 3,
             pool,
             kernel_pops: false,
+            routing_pops: false,
             ipv6: false,
             path_mtu: None,
             boxes: [None; 2],
@@ -177,8 +181,11 @@ impl Topology {
         }
         for (pop, n) in topology.pops.iter().zip(1..) {
             topology.connect_pop(pop, n)?;
-            if shape.kernel_pops {
+            if shape.kernel_pops || shape.routing_pops {
                 address_kernel_pop(pop, n)?;
+            }
+            if shape.kernel_pops {
+                pop.ip(&[format!("addr add {VIP}/32 dev lo")])?;
             }
         }
         if shape.hints {
@@ -355,7 +362,6 @@ pub(crate) fn enable_ipv6(namespace: &Namespace) -> Result<()> {
 
 fn address_kernel_pop(pop: &Namespace, n: usize) -> Result<()> {
     pop.ip(&[
-        format!("addr add {VIP}/32 dev lo"),
         format!("addr add 10.1.{n}.2/24 dev wan"),
         format!("addr add 10.2.{n}.2/24 dev lan"),
         format!("route add {CLIENT_NET} via 10.1.{n}.1 {CONGESTION}"),

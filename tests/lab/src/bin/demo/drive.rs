@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyrelay_lab::counters::{Carried, PopCounters};
 use anyrelay_lab::script::{Action, Script};
-use anyrelay_lab::{Direction, Forwarder, Lab, Result};
+use anyrelay_lab::{Direction, Forwarder, Lab, Result, Service};
 
 use crate::dead::Dead;
 use crate::record::{Record, index};
@@ -30,6 +30,8 @@ pub struct Driver<'a> {
     flips: [Option<Flip>; 2],
     dead: Dead,
     before_spray: Option<Carried>,
+    /// Which service all POPs have from then on, after all else that the script says.
+    pub change: Option<(Duration, Service)>,
     /// What was carried while packets were sprayed.
     pub sprayed: Option<Carried>,
 }
@@ -46,6 +48,7 @@ impl<'a> Driver<'a> {
             flips: [None, None],
             dead,
             before_spray: None,
+            change: None,
             sprayed: None,
         })
     }
@@ -65,6 +68,11 @@ impl<'a> Driver<'a> {
                 }
                 Action::Restart(pop) => self.lab.pops[*pop].start()?,
             }
+        }
+        if let Some((time, service)) = self.change.take() {
+            self.record.sleep_until(time);
+            let services = [service];
+            self.lab.pops.iter_mut().try_for_each(|pop| pop.lead(&services))?;
         }
         self.record.sleep_until(script.length);
         Direction::BOTH.into_iter().try_for_each(|direction| self.settle(direction))?;
@@ -107,7 +115,7 @@ impl<'a> Driver<'a> {
         }
         let Some(flip) = self.flips[index(direction)].take() else { return Ok(()) };
         // A proxy answers the target from its own address: the route to the pool moves nothing.
-        let moves = self.forwarder == Forwarder::Relay || direction == Direction::Up;
+        let moves = self.forwarder != Forwarder::HaProxy || direction == Direction::Up;
         let arrived = self.counters.arrived(direction, flip.pop)? - flip.arrived_before;
         if moves && arrived >= ARRIVALS_MIN {
             self.record.count(|counts| counts.flips.push((flip.time, direction)));

@@ -1,11 +1,12 @@
 //! The main jobs, shown, while routes flip, packets are sprayed and POPs are killed. Relay: stock
-//! clients reach a stock server through three POPs without state; then the same with HAProxy in the
-//! POPs. Relay with IPv6: the same for clients over IPv4 and a server over IPv6, and for both over
-//! IPv6. Targets: servers are added, weighed, drained and removed, and die, while connections live;
-//! beside HAProxy. Tunnel: agents behind strict NATs reach each other.
+//! clients reach a stock server through three POPs without state; then the same with HAProxy or
+//! nftables in the POPs. Relay with IPv6: the same for clients over IPv4 and a server over IPv6,
+//! and for both over IPv6. Targets: servers are added, weighed, drained and removed, and die, while
+//! connections live; beside HAProxy. Tunnel: agents behind strict NATs reach each other.
 //!
 //! Exit codes: 0 all conditions are met, 1 one is not or the lab failed, 2 usage.
 
+mod controls;
 mod dead;
 mod drive;
 mod record;
@@ -22,14 +23,14 @@ use std::time::Duration;
 
 use anyrelay_lab::script::Script;
 use anyrelay_lab::{Forwarder, LabError, Result, Service, command};
-use clap::{Parser, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, ValueEnum};
 use serde_json::Value;
 
+use crate::controls::Control;
 use crate::report::{Demo, Demo6};
 use crate::run::Outcome;
 
-/// How much of the length of a run the calm control lasts.
-const CALM_SHARE: f64 = 0.25;
 const POPS: usize = 3;
 
 /// Shows that no connection breaks when routes move and POPs are killed.
@@ -39,6 +40,10 @@ struct Arguments {
     /// What is shown.
     #[arg(long, value_enum, default_value_t = Mode::Relay)]
     mode: Mode,
+    /// What the relay is compared with, separated by commas [default: haproxy]; only with --mode
+    /// relay.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    controls: Vec<Control>,
     /// How long a run lasts; of the relay, and of its control, or of each mode with IPv6.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(5..=3600))]
     seconds: u32,
@@ -53,7 +58,7 @@ struct Arguments {
     seed: u64,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Mode {
     /// Stock clients and a stock server over IPv4.
     Relay,
@@ -77,6 +82,10 @@ struct Findings {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if arguments.mode != Mode::Relay && !arguments.controls.is_empty() {
+        let message = "--controls goes with --mode relay only: leave one of them out";
+        Arguments::command().error(ErrorKind::ArgumentConflict, message).exit();
+    }
     match show(&arguments) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -90,7 +99,7 @@ fn main() -> ExitCode {
 fn show(arguments: &Arguments) -> Result<bool> {
     let length = Duration::from_secs(arguments.seconds.into());
     let findings = match arguments.mode {
-        Mode::Relay => relay(arguments.seed, length)?,
+        Mode::Relay => relay(arguments, length)?,
         Mode::Relay6 => relay6(arguments.seed, length)?,
         Mode::Targets => {
             let demo = targets::run(arguments.seed, length, POPS)?;
@@ -125,22 +134,28 @@ fn show(arguments: &Arguments) -> Result<bool> {
     Ok(judge(&findings))
 }
 
-fn relay(seed: u64, length: Duration) -> Result<Findings> {
-    let script = Script::new(seed, length, POPS);
-    let calm = Script::calm(length.mul_f64(CALM_SHARE));
+fn relay(arguments: &Arguments, length: Duration) -> Result<Findings> {
+    let script = Script::new(arguments.seed, length, POPS);
+    let mut chosen = arguments.controls.clone();
+    if chosen.is_empty() {
+        chosen.push(Control::Haproxy);
+    }
+    chosen.sort_unstable();
+    chosen.dedup();
     let demo = Demo {
         relay: run::run("relay", Forwarder::Relay, Service::default(), &script)?,
-        calm: run::run("control, calm", Forwarder::HaProxy, Service::default(), &calm)?,
-        control: run::run("control", Forwarder::HaProxy, Service::default(), &script)?,
+        controls: chosen.iter().map(|control| control.run(&script)).collect::<Result<_>>()?,
         script,
     };
+    let calm = demo.controls.iter().map(|control| &control.calm);
+    let must_work: Vec<&Outcome> = std::iter::once(&demo.relay).chain(calm).collect();
     Ok(Findings {
         table: demo.table(),
         json: demo.json(),
         plot_data: demo.plot_data(),
         conditions: demo.conditions(),
-        // What went wrong in the control is what it is there for.
-        notes: notes(&[&demo.relay, &demo.calm]),
+        // What went wrong in the controls when routes moved is what they are there for.
+        notes: notes(&must_work),
     })
 }
 

@@ -9,6 +9,8 @@ use parking_lot::Mutex;
 
 /// Width of a bucket of the throughput record.
 pub const BUCKET: Duration = Duration::from_millis(100);
+/// A short connection that takes so long has lost its SYN, or the answer to it.
+pub const SLOW: Duration = Duration::from_secs(1);
 const NOTES_MAX: usize = 12;
 
 /// Counts of one run.
@@ -24,6 +26,8 @@ pub struct Counts {
     pub short_connections: u64,
     /// Of them, those that failed.
     pub short_broken: u64,
+    /// Of those that did not fail, those that took [`SLOW`] or more.
+    pub short_slow: u64,
     /// The longest time without progress of a transfer.
     pub longest_stall: Duration,
     /// When each flip that moved packets happened, and which direction it moved.

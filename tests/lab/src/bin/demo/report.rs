@@ -8,49 +8,71 @@ use anyrelay_lab::Direction;
 use anyrelay_lab::counters::Carried;
 use anyrelay_lab::script::Script;
 
+use crate::controls::{Control, Controlled};
 use crate::record::{BUCKET, mbit_s};
 use crate::run::Outcome;
 
 /// The runs of the relay between IPv4 and IPv4, and of what is used today.
 #[derive(Debug)]
 pub struct Demo {
-    /// What the relay and the control went through.
+    /// What the relay and the controls went through.
     pub script: Script,
     /// The relay.
     pub relay: Outcome,
-    /// HAProxy with resting routes.
-    pub calm: Outcome,
-    /// HAProxy with the relay's script.
-    pub control: Outcome,
+    /// What it is compared with.
+    pub controls: Vec<Controlled>,
 }
 
 impl Demo {
-    /// The figures, as JSON.
+    /// The figures, as JSON: `control` is HAProxy.
     pub fn json(&self) -> Value {
-        let mut control = figures(&self.control);
-        control.insert("calm_broken".to_owned(), json!(failures(&self.calm)));
-        json!({ "relay": figures(&self.relay), "control": control })
+        let mut all = Map::new();
+        all.insert("relay".to_owned(), Value::Object(figures(&self.relay)));
+        for Controlled { control, calm, weak, moved } in &self.controls {
+            let mut of_it = figures(moved);
+            of_it.insert("calm_broken".to_owned(), json!(failures(calm)));
+            let (name, name_of_weak) = match control {
+                Control::Haproxy => ("control", ""),
+                Control::Nftables => ("nftables", "apart"),
+                Control::Stateless => ("stateless", "grown"),
+            };
+            if let Some(weak) = weak {
+                of_it.insert(name_of_weak.to_owned(), Value::Object(figures(weak)));
+            }
+            all.insert(name.to_owned(), Value::Object(of_it));
+        }
+        Value::Object(all)
     }
 
     /// The conditions under which the demo passes, and whether each is met.
     pub fn conditions(&self) -> Vec<(String, bool)> {
         let mut conditions = relay_conditions(&self.relay, &self.script);
-        conditions.push(zero("control: calm_broken", failures(&self.calm)));
-        conditions.push((
-            format!("control: broken is {}, must not be 0", self.control.counts.broken),
-            self.control.counts.broken > 0,
-        ));
+        for Controlled { control, calm, weak, moved } in &self.controls {
+            conditions.push(zero(&format!("{}: failures", calm.name), failures(calm)));
+            let broken = match control {
+                Control::Haproxy => moved,
+                Control::Nftables => weak.as_ref().unwrap_or(moved),
+                // Which of the few connections at the change have another target then is chance.
+                Control::Stateless => continue,
+            };
+            let count = broken.counts.broken;
+            let text = format!("{}: broken is {count}, must not be 0", broken.name);
+            conditions.push((text, count > 0));
+        }
         conditions
     }
 
     /// The runs beside each other.
     pub fn table(&self) -> String {
-        table(&[&self.relay, &self.control, &self.calm])
+        let controls = self.controls.iter().flat_map(Controlled::runs);
+        table(&std::iter::once(&self.relay).chain(controls).collect::<Vec<_>>())
     }
 
     /// What the plot is drawn from.
     pub fn plot_data(&self) -> Value {
-        plot_data(&self.script, &[&self.relay, &self.control])
+        let controls = self.controls.iter().map(|control| &control.moved);
+        let runs: Vec<&Outcome> = std::iter::once(&self.relay).chain(controls).collect();
+        plot_data(&self.script, &runs)
     }
 }
 
@@ -121,7 +143,7 @@ fn relay_conditions(run: &Outcome, script: &Script) -> Vec<(String, bool)> {
 fn table(runs: &[&Outcome]) -> String {
     let mut text = String::new();
     let mut row = |name: &str, cell: &dyn Fn(&Outcome) -> String| {
-        let cells: String = runs.iter().map(|run| format!("{:>16}", cell(run))).collect();
+        let cells: String = runs.iter().map(|run| format!("{:>17}", cell(run))).collect();
         let _ = writeln!(text, "{name:<28}{cells}");
     };
     row("", &|run| run.name.to_owned());
@@ -130,6 +152,7 @@ fn table(runs: &[&Outcome]) -> String {
     row("bodies corrupt", &|run| run.counts.corrupt.to_string());
     row("short connections", &|run| run.counts.short_connections.to_string());
     row("  broken", &|run| run.counts.short_broken.to_string());
+    row("  slow (1 s or more)", &|run| run.counts.short_slow.to_string());
     row("longest stall, ms", &|run| run.counts.longest_stall.as_millis().to_string());
     row("payload, MB", &|run| format!("{:.0}", run.bytes as f64 / 1e6));
     row("throughput, Mbit/s", &|run| format!("{:.0}", run.throughput_mbit_s));
@@ -171,6 +194,7 @@ fn figures(run: &Outcome) -> Map<String, Value> {
         "kills": counts.kills.len(),
         "short_connections": counts.short_connections,
         "short_broken": counts.short_broken,
+        "short_slow": counts.short_slow,
         "throughput_mbit_s": (run.throughput_mbit_s * 10.0).round() / 10.0,
         "pops": pops,
     });

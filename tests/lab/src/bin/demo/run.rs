@@ -54,6 +54,20 @@ pub fn run(
     service: Service,
     script: &Script,
 ) -> Result<Outcome> {
+    run_with_change(name, forwarder, service, script, None)
+}
+
+/// As [`run`]; nftables in the POPs has another service from a time on, after the script's events.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with_change(
+    name: &'static str,
+    forwarder: Forwarder,
+    service: Service,
+    script: &Script,
+    change: Option<(Duration, Service)>,
+) -> Result<Outcome> {
     eprintln!("{name}: starting");
     let vip = service.vip;
     let mut lab = Lab::builder().forwarder(forwarder).service(service).build()?;
@@ -82,6 +96,7 @@ pub fn run(
         bytes: LARGE_BYTES,
     };
     let mut driver = Driver::new(&mut lab, &record, forwarder)?;
+    driver.change = change;
     let before = driver.carried()?;
     let traffic = std::thread::spawn({
         let record = record.clone();

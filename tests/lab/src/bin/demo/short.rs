@@ -3,11 +3,11 @@
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyrelay_lab::{Namespace, Result};
 
-use crate::record::{Progress, Record};
+use crate::record::{Progress, Record, SLOW};
 
 /// Short connections begin at this distance: 50 per second.
 pub const SHORT_INTERVAL: Duration = Duration::from_millis(20);
@@ -40,8 +40,12 @@ pub fn short_connections(
 }
 
 fn one_short(vip: SocketAddr, record: &Record, body: &[u8]) {
+    let begun = Instant::now();
     match connect(vip).and_then(|mut stream| request(&mut stream, "close", body.len())) {
-        Ok(got) if got == body => {}
+        Ok(got) if got == body => {
+            let slow = u64::from(begun.elapsed() >= SLOW);
+            record.count(|counts| counts.short_slow += slow);
+        }
         Ok(_) => {
             record.count(|counts| counts.corrupt += 1);
             record.note("short connection: wrong body".to_owned());

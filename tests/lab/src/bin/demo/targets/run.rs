@@ -53,7 +53,7 @@ pub fn run(name: &'static str, forwarder: Forwarder, script: &Script) -> Result<
     let builder = builder.target_hosts(HOSTS.into());
     let mut lab = match forwarder {
         Forwarder::Relay => builder.targets(first_list()).build()?,
-        Forwarder::HaProxy => builder.build()?,
+        _ => builder.build()?,
     };
     let net = lab.topology.clone();
     for host in [&net.client, &net.target] {
@@ -67,6 +67,10 @@ pub fn run(name: &'static str, forwarder: Forwarder, script: &Script) -> Result<
     let told = match forwarder {
         Forwarder::Relay => Told::Relay(lab.targets_file()),
         Forwarder::HaProxy => Told::HaProxy(lab.pops.iter().map(Admin::of).collect()),
+        Forwarder::Nftables | Forwarder::Stateless => {
+            let what = "nftables POPs of the lab cannot be told to change their targets";
+            return Err(LabError::Unexpected(what.into()));
+        }
     };
     let config = lab.pops.first().map(|pop| pop.config.clone()).unwrap_or_default();
 
@@ -93,7 +97,7 @@ pub fn run(name: &'static str, forwarder: Forwarder, script: &Script) -> Result<
     let after = packets_up(&mut counters, lab.pops.len())?;
     let choice = match forwarder {
         Forwarder::Relay => Some((Choice::of(&config)?, lab.targets_file().read()?.events())),
-        Forwarder::HaProxy => None,
+        _ => None,
     };
     let counts = record.counts();
     let seen = Seen { lives, shorts, given: &given, kills: kill_times(&counts, &record), choice };
