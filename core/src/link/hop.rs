@@ -16,20 +16,20 @@ pub struct Hop {
 
 /// What a next hop depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum RouteKey {
     /// The first gateway that is tried, by its place.
     Gateway(u32),
     /// A host on a port's own prefix, by its address.
     Host(u32),
 }
 
-impl Way {
-    /// A number by which ways are put into tables.
+impl RouteKey {
+    /// A number by which they are put into tables.
     #[inline(always)]
     pub fn spread(self) -> usize {
         match self {
-            Way::Gateway(place) => place as usize,
-            Way::Host(ip) => !(ip as usize),
+            RouteKey::Gateway(place) => place as usize,
+            RouteKey::Host(ip) => !(ip as usize),
         }
     }
 }

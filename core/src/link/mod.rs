@@ -24,7 +24,7 @@ use gateway::Gateway;
 use routes::{NextHops, OnLinkPrefix};
 
 pub use gateway::GatewayStatus;
-pub use hop::{AddressQuery, Hop, NoHop, Resolved, Way};
+pub use hop::{AddressQuery, Hop, NoHop, Resolved, RouteKey};
 pub use neighbour::Told;
 pub use times::{ASK_INTERVAL_MS, EXPIRE_MS, HOSTS_MAX, PROBES, ProbeTimes, REFRESH_MS};
 
@@ -77,11 +77,11 @@ impl Links {
         self.min_mtu.into()
     }
 
-    /// What the next hop to the IPv4 address `dst` depends on: at one time, all of one way have the
-    /// same.
+    /// What the next hop to the IPv4 address `dst` depends on: at one time, all addresses with the
+    /// same key have the same one.
     #[inline(always)]
-    pub fn way(&self, towards: Towards, dst: u32) -> Way {
-        self.ipv4.way(towards, dst)
+    pub fn route_key(&self, towards: Towards, dst: u32) -> RouteKey {
+        self.ipv4.route_key(towards, dst)
     }
 
     /// The source address of an ARP request: the port's own address on the prefix of the host, 0

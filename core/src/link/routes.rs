@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::gateway::{Gateway, GatewayStatus};
-use super::hop::{AddressQuery, Hop, NoHop, Resolved, Way};
+use super::hop::{AddressQuery, Hop, NoHop, Resolved, RouteKey};
 use super::neighbour::{Found, Hosts, Told};
 use super::times::ProbeTimes;
 use crate::config::{NeighboursConfig, PortConfig};
@@ -208,13 +208,13 @@ impl<A: Address> NextHops<A> {
 }
 
 impl NextHops<u32> {
-    /// See [`Links::way`](super::Links::way).
+    /// See [`Links::route_key`](super::Links::route_key).
     #[inline(always)]
-    pub fn way(&self, towards: Towards, dst: u32) -> Way {
+    pub fn route_key(&self, towards: Towards, dst: u32) -> RouteKey {
         let routes = self.routes(towards);
         match routes.on_link(dst) {
-            Some(_) => Way::Host(dst),
-            None => Way::Gateway(routes.first_gateway(dst) as u32),
+            Some(_) => RouteKey::Host(dst),
+            None => RouteKey::Gateway(routes.first_gateway(dst) as u32),
         }
     }
 }

@@ -44,7 +44,7 @@ impl Scratch {
             packets: [Packet::NONE; BURST],
             lanes: Lanes::default(),
             late: Lanes::default(),
-            fast: Fast::with(isa),
+            fast: Fast::new(isa),
         }
     }
 }

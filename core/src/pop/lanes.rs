@@ -224,7 +224,8 @@ fn for_each_service(lanes: &[ServiceIndex], mut each: impl FnMut(ServiceIndex, &
     }
 }
 
-fn lanes_mask(count: usize) -> u64 {
+/// A bit for each of the first `count` lanes.
+pub(super) fn lanes_mask(count: usize) -> u64 {
     if count >= BURST { u64::MAX } else { (1 << count) - 1 }
 }
 

@@ -143,9 +143,9 @@ impl Columns {
         }
     }
 
-    /// Writes the headers of the segment in `lane` from `l3` on.
+    /// Writes the headers of the segment in `lane`, each of which leaves with timestamps.
     #[inline(always)]
-    pub fn scatter(&self, lane: usize, numbers: u64, has_stamps: bool, headers: &mut [u8]) {
+    pub fn scatter(&self, lane: usize, numbers: u64, headers: &mut [u8]) {
         let lane = lane % BURST;
         if let Some(all) = headers.first_chunk_mut::<HEADERS>() {
             put_word(all, 0, self.ip[lane]);
@@ -154,7 +154,7 @@ impl Columns {
             put_word(all, 24, numbers);
             put_word(all, 32, self.tcp[lane]);
         }
-        if has_stamps && let Some(all) = headers.first_chunk_mut::<WITH_STAMPS>() {
+        if let Some(all) = headers.first_chunk_mut::<WITH_STAMPS>() {
             put_word(all, 40, self.stamp[lane]);
             put_half_word(all, 48, self.echo[lane] as u32);
         }

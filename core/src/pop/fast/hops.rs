@@ -7,7 +7,7 @@ use super::super::egress::ethertype;
 use super::super::limits::Limits;
 use super::super::output::Output;
 use crate::frame::Frame;
-use crate::link::Way;
+use crate::link::RouteKey;
 use crate::net::{Family, PortIndex, Towards};
 use crate::verdict::DropReason;
 use crate::wire::ethernet::{Ethernet, HEADER_LEN, TAGGED_HEADER_LEN};
@@ -38,11 +38,11 @@ impl Ready {
 /// Those that were found.
 #[derive(Debug, Default)]
 pub(in crate::pop) struct Hops {
-    found: [Option<(Towards, Way, Ready)>; WAYS],
+    found: [Option<(Towards, RouteKey, Ready)>; REMEMBERED],
 }
 
 /// Hops that are remembered.
-const WAYS: usize = 8;
+const REMEMBERED: usize = 8;
 
 impl Hops {
     /// The next hop to the IPv4 address `ip`. Within a burst no time passes, so that looking again
@@ -58,14 +58,14 @@ impl Hops {
         towards: Towards,
         ip: u32,
     ) -> Result<&Ready, DropReason> {
-        let way = egress.arrival.soft.links.way(towards, ip);
-        // Ways of both sides beside each other: a burst has segments of both.
-        let place = (way.spread().wrapping_mul(2) + towards as usize) % WAYS;
+        let key = egress.arrival.soft.links.route_key(towards, ip);
+        // Those of both sides beside each other: a burst has segments of both.
+        let place = (key.spread().wrapping_mul(2).wrapping_add(towards as usize)) % REMEMBERED;
         let is_known =
-            self.found[place].as_ref().is_some_and(|(side, of, _)| (*side, *of) == (towards, way));
+            self.found[place].as_ref().is_some_and(|(side, of, _)| (*side, *of) == (towards, key));
         if !is_known {
             let ready = resolve::<F, O>(egress, limits, towards, ip)?;
-            self.found[place] = Some((towards, way, ready));
+            self.found[place] = Some((towards, key, ready));
         }
         self.found[place].as_ref().map(|(_, _, ready)| ready).ok_or(DropReason::NoRoute)
     }

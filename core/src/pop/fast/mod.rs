@@ -18,10 +18,11 @@ mod sort;
 mod ways;
 
 use arrayvec::ArrayVec;
-use cpu_vector::{Isa, Job, Vector};
+use cpu_vector::Isa;
 
 use super::arrival::Arrival;
 use super::egress::Egress;
+use super::lanes::lanes_mask;
 use super::limits::Limits;
 use super::output::Output;
 use crate::frame::Frame;
@@ -29,7 +30,7 @@ use crate::net::{Endpoint, IpEndpoint, Towards};
 use crate::relay::Relay;
 use crate::relay::mapping::BURST;
 use crate::relay::pool::PoolMode;
-use crate::relay::pool::permutation::Numbers;
+use crate::relay::pool::permutation::{Numbers, to_number};
 use crate::relay::targets::{Chosen, TargetIndex, Window};
 use crate::verdict::DropReason;
 
@@ -72,10 +73,11 @@ pub(super) struct Prepared<'a> {
     ways: Ways<'a>,
 }
 
-impl Default for Fast {
-    fn default() -> Self {
+impl Fast {
+    /// Computes with `isa`, or the largest set of instructions below it that the CPU has.
+    pub fn new(isa: Isa) -> Self {
         Fast {
-            isa: Isa::best(),
+            isa: isa.or_less(),
             columns: Columns::EMPTY,
             index_mask: [0; BURST],
             ways: [0; BURST],
@@ -83,13 +85,6 @@ impl Default for Fast {
             lanes: Lanes::default(),
             l3: 0,
         }
-    }
-}
-
-impl Fast {
-    /// Computes with `isa`, or the largest set of instructions below it that the CPU has.
-    pub fn with(isa: Isa) -> Self {
-        Fast { isa: isa.or_less(), ..Fast::default() }
     }
 
     /// Reads `frames`, and finds out which go the fast way and what they become.
@@ -102,7 +97,7 @@ impl Fast {
         self.columns.gather(kind.l3, frames);
         let max_len = arrival.soft.links.min_mtu().saturating_sub(INSERTED);
         let sorted = self.isa.run(Sort { columns: &self.columns, kind, max_len });
-        let plain = sorted.plain & first_bits(frames.len());
+        let plain = sorted.plain & lanes_mask(frames.len());
         self.lanes.bare = sorted.bare;
         self.look_up(arrival, plain, &mut prepared.ways);
         if self.lanes.taken == 0 {
@@ -128,7 +123,7 @@ impl Fast {
             let (source, destination) = (self.columns.source[lane], self.columns.destination[lane]);
             let src = endpoint(source >> 32, destination >> 32);
             let dst = endpoint(destination, destination >> 48);
-            let (src_key, dst_key) = (packed(src.into()), packed(dst.into()));
+            let (src_key, dst_key) = (to_number(src), to_number(dst));
             // What a target sends without a tag is looked at closely.
             let has_tag = bare >> lane & 1 == 0;
             if src_key == down
@@ -191,7 +186,7 @@ impl Fast {
             let (mode, inverse) = (first.mode, self.lanes.down);
             let good = if same == self.lanes.taken {
                 let count = BURST - same.leading_zeros() as usize;
-                self.isa.run(Map { mode, inverse, numbers: &mut self.columns.numbers, count })
+                mode.permutation().map(self.isa, inverse, &mut self.columns.numbers, count)
             } else {
                 self.map_some(mode, inverse, same)
             };
@@ -234,7 +229,7 @@ impl Fast {
             back |= (inverse >> lane & 1) << count;
             count += 1;
         });
-        let mapped = self.isa.run(Map { mode, inverse: back, numbers: &mut numbers, count });
+        let mapped = mode.permutation().map(self.isa, back, &mut numbers, count);
         let (mut good, mut at) = (0, 0);
         for_each_lane(which, |lane| {
             self.columns.numbers.0[lane] = numbers.0[at % BURST];
@@ -266,7 +261,9 @@ impl Fast {
         mut frame: F,
     ) {
         let lane = lane % BURST;
-        let Some(way) = prepared.ways.get(usize::from(self.ways[lane])) else { return };
+        let Some(way) = prepared.ways.get(usize::from(self.ways[lane])) else {
+            return egress.drop(None, DropReason::UnservedPort, frame);
+        };
         let (relay, of) = (way.relay, Some(way.service));
         if self.lanes.bad >> lane & 1 == 1 {
             return egress.drop(of, DropReason::BadTag, frame);
@@ -289,31 +286,13 @@ impl Fast {
         };
         hop.put(bytes);
         let headers = bytes.get_mut(head..).unwrap_or_default();
-        self.columns.scatter(lane, numbers, true, headers);
+        self.columns.scatter(lane, numbers, headers);
         egress.out.transmit(hop.port, frame);
         let counters = egress.counters.service(relay.slot);
         let traffic = if way.is_down { &counters.down } else { &counters.up };
         traffic.add(1, len as u64);
         let slot = relay.targets.slot(self.targets[lane]);
         counters.target(slot.0).sent(towards, false, len as u64);
-    }
-}
-
-/// The mapping of some lanes.
-struct Map<'a> {
-    mode: &'a PoolMode,
-    inverse: u64,
-    numbers: &'a mut Numbers,
-    count: usize,
-}
-
-impl Job for Map<'_> {
-    type Output = u64;
-
-    #[inline(always)]
-    fn run<V: Vector>(self, vector: V) -> u64 {
-        let Map { mode, inverse, numbers, count } = self;
-        mode.permutation().map(vector, inverse, numbers, count)
     }
 }
 
@@ -328,10 +307,6 @@ fn for_each_lane(lanes: u64, mut each: impl FnMut(usize)) {
         each(rest.trailing_zeros() as usize % BURST);
         rest &= rest - 1;
     }
-}
-
-fn first_bits(count: usize) -> u64 {
-    u64::MAX.checked_shr(BURST.saturating_sub(count) as u32).unwrap_or(0)
 }
 
 /// Bytes of the timestamps that a bare segment gets.

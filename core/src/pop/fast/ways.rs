@@ -6,6 +6,7 @@ use super::super::arrival::Arrival;
 use crate::net::{Endpoint, IpEndpoint, ServiceIndex};
 use crate::relay::mapping::BURST;
 use crate::relay::pool::PoolMode;
+use crate::relay::pool::permutation::to_number;
 use crate::relay::targets::TargetIndex;
 use crate::relay::{Mode, Relay};
 use crate::snapshot::Destination;
@@ -30,6 +31,9 @@ pub(super) type Ways<'a> = ArrayVec<Way<'a>, BURST>;
 impl<'a> Way<'a> {
     /// To the service at a VIP, on a port that takes clients.
     pub fn at_vip(arrival: &Arrival<'a>, dst: Endpoint) -> Option<Self> {
+        if arrival.snapshot.classify(dst.ip) != Destination::Vip {
+            return None;
+        }
         let index = arrival.snapshot.service_at(dst.ip, dst.port)?;
         let way = Way::new(arrival, index, None)?;
         arrival.takes_clients().then_some(way)
@@ -99,7 +103,7 @@ pub(super) fn endpoint(ip: u64, port: u64) -> Endpoint {
 #[inline(always)]
 pub(super) fn packed(at: IpEndpoint) -> u64 {
     match at {
-        IpEndpoint::V4(at) => u64::from(at.ip) << 16 | u64::from(at.port),
+        IpEndpoint::V4(at) => to_number(at),
         IpEndpoint::V6(_) => 0,
     }
 }

@@ -70,7 +70,7 @@ impl Permutation {
         let (mut numbers, count) = (Numbers([0; BURST]), clients.len());
         let inputs = clients.map(to_number);
         numbers.0.iter_mut().zip(inputs).for_each(|(number, client)| *number = client);
-        Isa::best().run(Map { permutation: self, inverse: 0, numbers: &mut numbers, count });
+        self.map(Isa::best(), 0, &mut numbers, count);
         numbers.0.iter().take(count).for_each(|packed| place(Mapped::unpack(*packed)));
     }
 
@@ -87,8 +87,7 @@ impl Permutation {
         let (mut numbers, count) = (Numbers([0; BURST]), mapped.len());
         let inputs = mapped.map(Mapped::pack);
         numbers.0.iter_mut().zip(inputs).for_each(|(number, mapped)| *number = mapped);
-        let job = Map { permutation: self, inverse: u64::MAX, numbers: &mut numbers, count };
-        let good = Isa::best().run(job);
+        let good = self.map(Isa::best(), u64::MAX, &mut numbers, count);
         for (lane, x) in numbers.0.iter().enumerate().take(count) {
             let client = Endpoint { ip: (x >> 16) as u32, port: *x as u16 };
             place((good >> lane & 1 == 1).then_some(client));
@@ -99,8 +98,13 @@ impl Permutation {
     /// [`Mapped::pack`] has it, and the other way in the lanes that have a bit in `inverse`. Gives
     /// back the lanes whose outcome means anything: all, but for those of what stands for no
     /// client.
+    #[inline]
+    pub fn map(&self, isa: Isa, inverse: u64, numbers: &mut Numbers, count: usize) -> u64 {
+        isa.run(Map { permutation: self, inverse, numbers, count })
+    }
+
     #[inline(always)]
-    pub fn map<V: Vector>(
+    fn map_with<V: Vector>(
         &self,
         vector: V,
         inverse: u64,
@@ -141,7 +145,7 @@ impl Job for Map<'_> {
     #[inline(always)]
     fn run<V: Vector>(self, vector: V) -> u64 {
         let Map { permutation, inverse, numbers, count } = self;
-        permutation.map(vector, inverse, numbers, count)
+        permutation.map_with(vector, inverse, numbers, count)
     }
 }
 
