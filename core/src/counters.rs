@@ -131,15 +131,12 @@ pub struct TargetCounters {
 }
 
 impl TargetCounters {
-    /// Counts a packet of `bytes` that was sent.
+    /// What was sent `towards` that side.
     #[inline]
-    pub fn sent(&self, towards: Towards, is_copy: bool, bytes: u64) {
+    pub fn traffic(&self, towards: Towards) -> &Traffic {
         match towards {
-            Towards::Targets => self.up.add(1, bytes),
-            Towards::Clients => self.down.add(1, bytes),
-        }
-        if is_copy {
-            self.copies.add(1);
+            Towards::Targets => &self.up,
+            Towards::Clients => &self.down,
         }
     }
 }
@@ -178,6 +175,15 @@ impl ServiceCounters {
     #[inline]
     pub fn target(&self, slot: u8) -> &TargetCounters {
         self.targets.get(usize::from(slot)).unwrap_or(&self.spare)
+    }
+
+    /// What was forwarded `towards` that side, but for copies.
+    #[inline]
+    pub fn traffic(&self, towards: Towards) -> &Traffic {
+        match towards {
+            Towards::Targets => &self.up,
+            Towards::Clients => &self.down,
+        }
     }
 
     /// ICMP errors on their way `towards` that side whose MTU was raised to the floor.

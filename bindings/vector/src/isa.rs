@@ -4,7 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::OnceLock;
 
-use crate::aes128::{self, Blocks, RoundKeys};
+use crate::aes128::{self, Blocks, Keys};
+use crate::bytes::{self, Bytes};
 
 /// A set of vector instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -13,13 +14,15 @@ pub enum Isa {
     Baseline,
     /// AVX2, BMI2 and AES-NI: x86-64-v3.
     Avx2,
+    /// The same, and AES on two blocks at a time (VAES).
+    Avx2Vaes,
     /// AVX-512 (F, BW, DQ, VL) and VAES: x86-64-v4 with the wide AES.
     Avx512,
 }
 
 impl Isa {
     /// All, ascending.
-    pub const ALL: [Isa; 3] = [Isa::Baseline, Isa::Avx2, Isa::Avx512];
+    pub const ALL: [Isa; 4] = [Isa::Baseline, Isa::Avx2, Isa::Avx2Vaes, Isa::Avx512];
 
     /// The largest that this CPU has.
     #[inline]
@@ -45,6 +48,7 @@ impl Isa {
         match self {
             Isa::Baseline => "baseline",
             Isa::Avx2 => "avx2",
+            Isa::Avx2Vaes => "avx2-vaes",
             Isa::Avx512 => "avx512",
         }
     }
@@ -57,6 +61,11 @@ impl Isa {
             Isa::Avx512 if self.is_available() => {
                 // SAFETY: the CPU has every feature that the function is compiled for.
                 unsafe { x86_64::avx512(job) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2Vaes if self.is_available() => {
+                // SAFETY: the CPU has every feature that the function is compiled for.
+                unsafe { x86_64::avx2_vaes(job) }
             }
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 if self.is_available() => {
@@ -75,15 +84,16 @@ fn find_best() -> Isa {
         && is_x86_feature_detected!("bmi2")
         && is_x86_feature_detected!("popcnt")
         && is_x86_feature_detected!("aes");
+    let vaes = is_x86_feature_detected!("vaes");
     let avx512 = is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512dq")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("vaes");
-    match (avx2, avx512) {
-        (true, true) => Isa::Avx512,
-        (true, false) => Isa::Avx2,
-        (false, _) => Isa::Baseline,
+        && is_x86_feature_detected!("avx512vl");
+    match (avx2, vaes, avx512) {
+        (true, true, true) => Isa::Avx512,
+        (true, true, false) => Isa::Avx2Vaes,
+        (true, false, _) => Isa::Avx2,
+        (false, ..) => Isa::Baseline,
     }
 }
 
@@ -120,9 +130,20 @@ pub trait Job {
 
 /// The set of instructions that a job is running with. Only [`Isa::run`] makes one.
 pub trait Vector: Copy + sealed::Sealed {
-    /// Encrypts each of the first `4 * N` blocks of `from` under `keys` into the same place of
-    /// `to`, many at a time, so that none waits for the one before it. `N` is 2, 4, 8 or 16.
-    fn encrypt<const N: usize>(self, keys: &RoundKeys, from: &Blocks, to: &mut Blocks);
+    /// To each of the first `4 * N` blocks of `to` it XORs the encryption of the same block of
+    /// `from`, under its key, as far as `mask` has ones. Before it is encrypted, the first word of
+    /// a block is XORed with `tweak`. `N` is 2, 4, 8 or 16.
+    fn encrypt_xor<K: Keys, const N: usize>(
+        self,
+        keys: &K,
+        tweak: u64,
+        from: &Blocks,
+        mask: &Blocks,
+        to: &mut Blocks,
+    );
+
+    /// A bit for each of `bytes` that is `value`.
+    fn equal(self, bytes: &Bytes, value: u8) -> u64;
 }
 
 mod sealed {
@@ -137,53 +158,76 @@ impl sealed::Sealed for Baseline {}
 
 impl Vector for Baseline {
     #[inline(always)]
-    fn encrypt<const N: usize>(self, keys: &RoundKeys, from: &Blocks, to: &mut Blocks) {
-        aes128::baseline::<N>(keys, from, to);
+    fn encrypt_xor<K: Keys, const N: usize>(
+        self,
+        keys: &K,
+        tweak: u64,
+        from: &Blocks,
+        mask: &Blocks,
+        to: &mut Blocks,
+    ) {
+        aes128::baseline::<K, N>(keys, tweak, from, mask, to);
+    }
+
+    #[inline(always)]
+    fn equal(self, bytes: &Bytes, value: u8) -> u64 {
+        bytes::equal(bytes, value)
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 mod x86_64 {
     use super::{Job, Vector, sealed};
-    use crate::aes128::{self, Blocks, RoundKeys};
+    use crate::aes128::{self, Blocks, Keys};
+    use crate::bytes::{self, Bytes};
 
-    /// Proof that the CPU has the features of `avx2`.
-    #[derive(Clone, Copy)]
-    struct Avx2(());
+    /// A function that runs a job with some features, and the proof that the CPU has them, which is
+    /// made there alone.
+    macro_rules! set {
+        ($function:ident, $features:literal, $proof:ident, $kernel:ident, $equal:ident) => {
+            #[target_feature(enable = $features)]
+            pub(super) fn $function<J: Job>(job: J) -> J::Output {
+                job.run($proof(()))
+            }
 
-    /// Proof that the CPU has the features of `avx512`.
-    #[derive(Clone, Copy)]
-    struct Avx512(());
+            #[derive(Clone, Copy)]
+            struct $proof(());
 
-    impl sealed::Sealed for Avx2 {}
-    impl sealed::Sealed for Avx512 {}
+            impl sealed::Sealed for $proof {}
 
-    impl Vector for Avx2 {
-        #[inline(always)]
-        fn encrypt<const N: usize>(self, keys: &RoundKeys, from: &Blocks, to: &mut Blocks) {
-            // SAFETY: this value is made in `avx2` alone, whose features include those needed.
-            unsafe { aes128::x86_64::aes_ni::<N>(keys, from, to) }
-        }
+            impl Vector for $proof {
+                #[inline(always)]
+                fn encrypt_xor<K: Keys, const N: usize>(
+                    self,
+                    keys: &K,
+                    tweak: u64,
+                    from: &Blocks,
+                    mask: &Blocks,
+                    to: &mut Blocks,
+                ) {
+                    // SAFETY: this value is made in the function above alone, whose features
+                    // include those that the kernel needs.
+                    unsafe { aes128::x86_64::$kernel::<K, N>(keys, tweak, from, mask, to) }
+                }
+
+                #[inline(always)]
+                fn equal(self, bytes: &Bytes, value: u8) -> u64 {
+                    // SAFETY: as above.
+                    unsafe { bytes::x86_64::$equal(bytes, value) }
+                }
+            }
+        };
     }
 
-    impl Vector for Avx512 {
-        #[inline(always)]
-        fn encrypt<const N: usize>(self, keys: &RoundKeys, from: &Blocks, to: &mut Blocks) {
-            // SAFETY: this value is made in `avx512` alone, whose features include those needed.
-            unsafe { aes128::x86_64::vaes_512::<N>(keys, from, to) }
-        }
-    }
-
-    #[target_feature(enable = "avx2,bmi1,bmi2,popcnt,aes")]
-    pub(super) fn avx2<J: Job>(job: J) -> J::Output {
-        job.run(Avx2(()))
-    }
-
-    #[target_feature(enable = "avx2,bmi1,bmi2,popcnt,aes")]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,vaes")]
-    pub(super) fn avx512<J: Job>(job: J) -> J::Output {
-        job.run(Avx512(()))
-    }
+    set!(avx2, "avx2,bmi1,bmi2,popcnt,aes", Avx2, aes_ni, equal_256);
+    set!(avx2_vaes, "avx2,bmi1,bmi2,popcnt,aes,vaes", Avx2Vaes, vaes_256, equal_256);
+    set!(
+        avx512,
+        "avx2,bmi1,bmi2,popcnt,aes,vaes,avx512f,avx512bw,avx512dq,avx512vl",
+        Avx512,
+        vaes_512,
+        equal_512
+    );
 }
 
 #[cfg(test)]

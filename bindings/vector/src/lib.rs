@@ -2,13 +2,15 @@
 //!
 //! A program is built for every x86-64 CPU, and most of them can do more. A [`Job`] is compiled
 //! once for each set of instructions in [`Isa`], and [`Isa::run`] runs the copy for one of them.
-//! Its loops are then vectorised by the compiler, and [`Vector::encrypt`] is AES-128 by the widest
+//! Its loops are then vectorised by the compiler, and [`Vector::encrypt_xor`] is AES-128 by the widest
 //! instructions of the set.
 
 mod aes128;
+mod bytes;
 mod isa;
 mod lanes;
 
-pub use aes128::{BLOCK_LEN, BLOCKS, Block, Blocks, RoundKeys};
+pub use aes128::{BLOCK_LEN, BLOCKS, Block, Blocks, EachKey, Keys, RoundKeys, Rows};
+pub use bytes::Bytes;
 pub use isa::{Isa, Job, Vector};
 pub use lanes::{all, bits, lane_mask, pick};

@@ -24,6 +24,13 @@ impl Cmac {
         Cmac { aes, complete: complete.to_be_bytes(), padded: padded.to_be_bytes() }
     }
 
+    /// What is XORed into a last block that is padded: the MAC of a message of less than 16 bytes
+    /// is the encryption of the message, padded, XOR this.
+    #[inline]
+    pub fn padded(&self) -> &Block {
+        &self.padded
+    }
+
     /// The MAC of `message`.
     #[inline]
     pub fn mac(&self, message: &[u8]) -> Block {

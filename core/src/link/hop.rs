@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::net::{Address, PortIndex};
+use crate::net::{Address, PortIndex, Towards};
 use crate::wire::MacAddr;
 
 /// The next hop of a datagram.
@@ -16,21 +16,28 @@ pub struct Hop {
 
 /// What a next hop depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RouteKey {
-    /// The first gateway that is tried, by its place.
-    Gateway(u32),
-    /// A host on a port's own prefix, by its address.
-    Host(u32),
-}
+pub struct RouteKey(u64);
 
 impl RouteKey {
+    /// The key of no datagram.
+    pub const NONE: RouteKey = RouteKey(u64::MAX);
+
+    /// Of datagrams for which that gateway is tried first, by its place.
+    #[inline(always)]
+    pub(super) fn gateway(towards: Towards, place: usize) -> Self {
+        RouteKey((place as u64) << 1 | towards as u64)
+    }
+
+    /// Of datagrams to a host on a port's own prefix.
+    #[inline(always)]
+    pub(super) fn host(towards: Towards, ip: u32) -> Self {
+        RouteKey(1 << 33 | u64::from(ip) << 1 | towards as u64)
+    }
+
     /// A number by which they are put into tables.
     #[inline(always)]
     pub fn spread(self) -> usize {
-        match self {
-            RouteKey::Gateway(place) => place as usize,
-            RouteKey::Host(ip) => !(ip as usize),
-        }
+        self.0 as usize
     }
 }
 

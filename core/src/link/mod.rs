@@ -84,6 +84,19 @@ impl Links {
         self.ipv4.route_key(towards, dst)
     }
 
+    /// The [key](Links::route_key) of all IPv4 addresses that are not [on a link](Links::on_link);
+    /// `None` where there are several gateways to choose from.
+    #[inline]
+    pub fn common_route(&self, towards: Towards) -> Option<RouteKey> {
+        self.ipv4.common_route(towards)
+    }
+
+    /// The IPv4 prefixes of that side's ports: addresses and masks.
+    #[inline]
+    pub fn on_link(&self, towards: Towards) -> impl Iterator<Item = (u32, u32)> {
+        self.ipv4.on_link(towards)
+    }
+
     /// The source address of an ARP request: the port's own address on the prefix of the host, 0
     /// when the port has none.
     pub fn arp_source(&self, query: AddressQuery<u32>) -> u32 {

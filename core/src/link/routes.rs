@@ -208,13 +208,26 @@ impl<A: Address> NextHops<A> {
 }
 
 impl NextHops<u32> {
+    /// See [`Links::common_route`](super::Links::common_route).
+    #[inline]
+    pub fn common_route(&self, towards: Towards) -> Option<RouteKey> {
+        let is_one = self.routes(towards).gateways.len() <= 1;
+        is_one.then_some(RouteKey::gateway(towards, 0))
+    }
+
+    /// See [`Links::on_link`](super::Links::on_link).
+    #[inline]
+    pub fn on_link(&self, towards: Towards) -> impl Iterator<Item = (u32, u32)> {
+        self.routes(towards).prefixes.iter().map(|prefix| (prefix.network, prefix.mask))
+    }
+
     /// See [`Links::route_key`](super::Links::route_key).
     #[inline(always)]
     pub fn route_key(&self, towards: Towards, dst: u32) -> RouteKey {
         let routes = self.routes(towards);
         match routes.on_link(dst) {
-            Some(_) => RouteKey::Host(dst),
-            None => RouteKey::Gateway(routes.first_gateway(dst) as u32),
+            Some(_) => RouteKey::host(towards, dst),
+            None => RouteKey::gateway(towards, routes.first_gateway(dst)),
         }
     }
 }

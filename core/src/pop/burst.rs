@@ -62,11 +62,12 @@ pub(super) fn handle<F: Frame, O: Output<F>>(
     let mut limits = Limits::new(arrival, buckets, counters);
     let mut egress = Egress { arrival, counters, out };
     scratch.lanes.clear();
-    // Where segments are to be looked at one by one, all of them go the general way.
-    if !O::EXPLAINS && is_calm(&arrival) {
-        let prepared = scratch.fast.prepare(&arrival, frames);
+    // Who asks for an explanation hears of each segment by itself.
+    if !O::EXPLAINS && arrival.snapshot.has_pools() {
+        let mut prepared = scratch.fast.prepare(&arrival, frames);
         if prepared.taken != 0 {
-            return handle_mixed(&mut egress, &mut limits, scratch, frames, &prepared);
+            handle_mixed(&mut egress, &mut limits, scratch, frames, &mut prepared);
+            return scratch.fast.count(counters, &prepared);
         }
     }
     let Scratch { packets, lanes, .. } = scratch;
@@ -79,53 +80,44 @@ pub(super) fn handle<F: Frame, O: Output<F>>(
     }
 }
 
-/// Whether no segment needs a closer look: nothing is known of targets.
-#[inline]
-fn is_calm(arrival: &Arrival<'_>) -> bool {
-    let memo = &arrival.soft.memo;
-    memo.knows_nothing() && !memo.has_asked(arrival.now)
-}
-
 /// Handles the frames of a burst, of which some are prepared for the fast way. They end in the
 /// order of arrival, as each may change what becomes of those behind it.
+#[inline]
 fn handle_mixed<F: Frame, O: Output<F>>(
     egress: &mut Egress<'_, O>,
     limits: &mut Limits<'_>,
     scratch: &mut Scratch,
     frames: &mut ArrayVec<F, BURST>,
-    prepared: &Prepared<'_>,
+    prepared: &mut Prepared<'_>,
 ) {
     let taken = prepared.taken;
     let Scratch { packets, lanes, late, fast } = scratch;
-    let (arrival, mut hops) = (egress.arrival, Hops::default());
+    let (arrival, mut hops) = (egress.arrival, Hops::new());
+    egress.counters.fast_frames.add(u64::from(taken.count_ones()));
+    if taken.count_ones() as usize == frames.len() {
+        return fast.finish_all(egress, limits, (prepared, &mut hops), frames);
+    }
     let is_taken = |at: usize| taken >> at & 1 == 1;
-    if taken.count_ones() as usize != frames.len() {
-        let others = packets.iter_mut().zip(frames.iter_mut()).enumerate();
-        for (_, (packet, frame)) in others.filter(|(at, _)| !is_taken(*at)) {
-            classify(&arrival, limits, packet, frame, lanes);
-        }
-        lanes.map(arrival.snapshot, arrival.unix);
+    let others = packets.iter_mut().zip(frames.iter_mut()).enumerate();
+    for (_, (packet, frame)) in others.filter(|(at, _)| !is_taken(*at)) {
+        classify(&arrival, limits, packet, frame, lanes);
     }
-    let (mut is_calm_still, mut fast_frames) = (true, 0);
+    lanes.map(arrival.snapshot, arrival.unix);
+    // Those that do not go the fast way may have taught the POP something.
+    let mut has_learned = false;
     for (at, (packet, mut frame)) in packets.iter_mut().zip(frames.drain(..)).enumerate() {
-        match is_taken(at) {
-            true if is_calm_still => {
-                fast_frames += 1;
-                fast.finish(egress, limits, (prepared, &mut hops), at, frame);
-            }
-            true => {
-                late.clear();
-                classify(&arrival, limits, packet, &mut frame, late);
-                late.map(arrival.snapshot, arrival.unix);
-                finish(egress, limits, packet, frame, late);
-            }
-            false => {
-                finish(egress, limits, packet, frame, lanes);
-                is_calm_still = is_calm(&arrival);
-            }
+        if !is_taken(at) {
+            finish(egress, limits, packet, frame, lanes);
+            has_learned = !arrival.soft.memo.knows_nothing();
+        } else if has_learned && fast.may_be_known(&arrival, at) {
+            late.clear();
+            classify(&arrival, limits, packet, &mut frame, late);
+            late.map(arrival.snapshot, arrival.unix);
+            finish(egress, limits, packet, frame, late);
+        } else {
+            fast.finish(egress, limits, (prepared, &mut hops), at, frame);
         }
     }
-    egress.counters.fast_frames.add(fast_frames);
 }
 
 /// Sends on, answers, keeps or drops `frame`, as `packet` says.
@@ -179,8 +171,8 @@ fn outward<F: Frame, O: Output<F>>(
         Ok(mapped) => mapped,
         Err(reason) => return egress.drop(packet.service, reason, frame),
     };
-    let is_of_interest =
-        packet.segment.tcp.has(tcp::SYN) || !egress.arrival.soft.memo.knows_nothing();
+    let (now, memo) = (egress.arrival.now, &egress.arrival.soft.memo);
+    let is_of_interest = packet.segment.tcp.has(tcp::SYN) || memo.may_know(now, side.egress);
     if O::EXPLAINS {
         let first = chosen.new.or(chosen.candidates.first());
         if let Some(target) = first.and_then(|first| relay.targets.at(first)) {
@@ -264,7 +256,7 @@ fn inward<F: Frame, O: Output<F>>(
     }
     let is_of_interest = !chosen.candidates.is_empty()
         || packet.segment.tcp.has(tcp::RST)
-        || arrival.soft.memo.has_asked(arrival.now);
+        || arrival.soft.memo.may_know(arrival.now, packet.dst());
     if is_of_interest
         && let Observed::Refusal(refusal) =
             observe(egress, limits, packet, &frame, relay, (client, chosen))

@@ -36,6 +36,7 @@ pub struct Snapshot {
     /// Seals and opens hints between POPs.
     pub hint_key: HintKey,
     services: Vec<Service>,
+    has_pools: bool,
     digest: String,
     targets_digest: String,
     fingerprints: Fingerprints,
@@ -98,6 +99,7 @@ impl Snapshot {
             passing_targets: passing_targets(config),
             targets_on_link: on_link::targets_on_link(config),
             config: config.clone(),
+            has_pools: services.iter().any(Service::has_pool),
             services,
         })
     }
@@ -139,6 +141,12 @@ impl Snapshot {
             Service::Relay(relay) => Some(relay),
             Service::Tunnel(_) => None,
         })
+    }
+
+    /// Whether any relay is in pool mode.
+    #[inline]
+    pub fn has_pools(&self) -> bool {
+        self.has_pools
     }
 
     /// The tunnels, in the order of the file.

@@ -2,7 +2,7 @@
 
 use super::tunnels::Tunnel;
 use crate::net::{PortIndex, ServiceSlot};
-use crate::relay::Relay;
+use crate::relay::{Mode, Relay};
 
 /// The place of a prefix of egress addresses, of either family, among the different ones of a
 /// snapshot. Services that share one share its place.
@@ -24,10 +24,6 @@ pub enum Destination {
 
 /// A service, ready for use.
 #[derive(Clone, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there are few, and a box would cost a load for each burst"
-)]
 pub enum Service {
     /// A `[[relay]]`.
     Relay(Relay),
@@ -42,6 +38,11 @@ impl Service {
             Service::Relay(relay) => &relay.name,
             Service::Tunnel(tunnel) => &tunnel.name,
         }
+    }
+
+    /// Whether it is a relay in pool mode.
+    pub(super) fn has_pool(&self) -> bool {
+        matches!(self, Service::Relay(Relay { mode: Mode::Pool(_), .. }))
     }
 
     /// The place of its counters.

@@ -106,8 +106,8 @@ fn compare(isa: Isa, config: &Config, seed: u64, runs: usize) -> (usize, u64) {
             left = later;
             sent += twins.burst(&format!("{isa}, seed {seed}, run {run}"), port, now);
         }
-        // Mostly long enough for all to be forgotten.
-        twins.later(if traffic.rng.chance(2, 3) { LIFETIME_MS + 1 } else { 3 });
+        // Now and then long enough for all to be forgotten.
+        twins.later(if traffic.rng.chance(1, 4) { LIFETIME_MS + 1 } else { 3 });
     }
     (sent, twins.count(&format!("{isa}, seed {seed}")))
 }

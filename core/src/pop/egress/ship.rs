@@ -170,7 +170,11 @@ pub(in crate::pop) fn ship<F: Frame, O: Output<F>, R: Transform>(
     };
     traffic.add(1, len as u64);
     if let Some(target) = target {
-        counters.target(target.0).sent(*towards, *is_copy, len as u64);
+        let of_target = counters.target(target.0);
+        of_target.traffic(*towards).add(1, len as u64);
+        if *is_copy {
+            of_target.copies.add(1);
+        }
     }
     egress.note::<F>(Note::Verdict(Verdict::Forward(hop.port)));
     true

@@ -4,9 +4,11 @@
 //! the order of bytes (RFC 1071, section 2), so that only addresses, ports and lengths are turned
 //! around, where they are computed with.
 
-use cpu_vector::BLOCKS;
+use cpu_vector::{BLOCKS, Bytes};
 
 use crate::frame::{ChecksumVerdict, Frame};
+use crate::link::RouteKey;
+use crate::net::Endpoint;
 use crate::relay::mapping::BURST;
 use crate::relay::pool::permutation::Numbers;
 use crate::wire::ethernet;
@@ -30,6 +32,15 @@ pub(super) struct Columns {
     pub source: Words,
     /// Destination, and both ports.
     pub destination: Words,
+    /// The source endpoint, as [`endpoint`] reads it.
+    pub from: Words,
+    /// The destination endpoint.
+    pub to: Words,
+    /// A byte of each of these, by which those that differ are nearly always told apart.
+    pub from_mark: Bytes,
+    pub to_mark: Bytes,
+    /// Sequence and acknowledgment number, which stay as they are.
+    pub tcp_numbers: Words,
     /// Data offset, flags, window, checksum, urgent pointer.
     pub tcp: Words,
     /// NOP, NOP, kind, length and TSval, where there are such options.
@@ -49,6 +60,10 @@ pub(super) struct Columns {
     pub new_len: Words,
     /// The client's address.
     pub client: Words,
+    /// The egress endpoint, as 48 bits.
+    pub egress: Words,
+    /// What the next hop depends on.
+    pub route: [RouteKey; BURST],
 }
 
 const _: () = assert!(BURST == BLOCKS);
@@ -61,6 +76,7 @@ pub(super) struct Kind {
     mac: u64,
     kind: u64,
     mask: u64,
+    source: u64,
 }
 
 impl Kind {
@@ -72,7 +88,7 @@ impl Kind {
         match vlan {
             None => {
                 let kind = u64::from(ethernet::TYPE_IPV4.swap_bytes()) << 48;
-                Kind { l3: ethernet::HEADER_LEN, mac, kind, mask: 0xffff << 48 }
+                Kind { l3: ethernet::HEADER_LEN, mac, kind, mask: 0xffff << 48, source: LOW48 }
             }
             Some(id) => {
                 let [tpid, id, inner] = [ethernet::TYPE_VLAN, id, ethernet::TYPE_IPV4]
@@ -80,7 +96,7 @@ impl Kind {
                 let kind = tpid << 16 | id << 32 | inner << 48;
                 // Priority and drop eligibility do not count.
                 let mask = 0xffff << 16 | 0xff0f << 32 | 0xffff << 48;
-                Kind { l3: ethernet::TAGGED_HEADER_LEN, mac, kind, mask }
+                Kind { l3: ethernet::TAGGED_HEADER_LEN, mac, kind, mask, source: 0xffff }
             }
         }
     }
@@ -89,6 +105,13 @@ impl Kind {
     #[inline(always)]
     pub fn differs(&self, mac: u64, kind: u64) -> u64 {
         (mac ^ self.mac) & LOW48 | (kind ^ self.kind) & self.mask
+    }
+
+    /// 0 where a frame comes from the hardware address 0, as far as it is read: what is 0 there is
+    /// looked at again.
+    #[inline(always)]
+    pub fn source(&self, mac: u64, kind: u64) -> u64 {
+        mac >> 48 | kind & self.source
     }
 }
 
@@ -100,6 +123,11 @@ impl Columns {
         ip: [0; BURST],
         source: [0; BURST],
         destination: [0; BURST],
+        from: [0; BURST],
+        to: [0; BURST],
+        from_mark: Bytes([0; BURST]),
+        to_mark: Bytes([0; BURST]),
+        tcp_numbers: [0; BURST],
         tcp: [0; BURST],
         stamp: [0; BURST],
         echo: [0; BURST],
@@ -108,63 +136,83 @@ impl Columns {
         far: [0; BURST],
         new_len: [0; BURST],
         client: [0; BURST],
+        egress: [0; BURST],
+        route: [RouteKey::NONE; BURST],
     };
 
-    /// Reads the headers of `frames`, whose IPv4 headers begin at `l3`.
+    /// Reads the headers of `frames`, whose IPv4 headers begin at `L3`.
     #[inline(always)]
-    pub fn gather<F: Frame>(&mut self, l3: usize, frames: &[F]) {
+    pub fn gather<const L3: usize, F: Frame>(&mut self, frames: &[F]) {
         for (lane, frame) in frames.iter().enumerate().take(BURST) {
             let bytes = frame.bytes();
-            self.len[lane] = 0;
-            let Some(headers) = bytes.get(l3..).and_then(|ip| ip.first_chunk::<HEADERS>()) else {
+            let Some((ethernet, datagram)) = bytes.split_first_chunk::<L3>() else {
+                self.len[lane] = 0;
                 continue;
             };
-            let Some(ethernet) = bytes.get(l3 - 8..).and_then(|end| end.first_chunk::<8>()) else {
+            let Some(headers) = datagram.first_chunk::<HEADERS>() else {
+                self.len[lane] = 0;
                 continue;
             };
-            if frame.tcp_checksum() == ChecksumVerdict::Bad {
-                continue;
-            }
-            self.len[lane] = (bytes.len() - l3) as u64;
-            self.mac[lane] = word(bytes, 0);
-            self.kind[lane] = u64::from_le_bytes(*ethernet);
+            let is_damaged = frame.tcp_checksum() == ChecksumVerdict::Bad;
+            self.len[lane] = if is_damaged { 0 } else { datagram.len() as u64 };
+            self.mac[lane] = word(ethernet, 0);
+            self.kind[lane] = word(ethernet, L3 - 8);
             self.ip[lane] = word(headers, 0);
             self.source[lane] = word(headers, 8);
             self.destination[lane] = word(headers, 16);
-            // Sequence and acknowledgment numbers stay as they are.
+            self.tcp_numbers[lane] = word(headers, 24);
             self.tcp[lane] = word(headers, 32);
-            match bytes.get(l3..).and_then(|ip| ip.first_chunk::<WITH_STAMPS>()) {
-                Some(headers) => {
-                    self.stamp[lane] = word(headers, 40);
-                    self.echo[lane] = u64::from(half_word(headers, 48));
-                }
-                None => (self.stamp[lane], self.echo[lane]) = (0, 0),
-            }
+            // What ends before it has no timestamps, whatever is read for them.
+            let at = if datagram.len() < WITH_STAMPS { 0 } else { HEADERS };
+            self.stamp[lane] = word(datagram, at);
+            self.echo[lane] = u64::from(half_word(datagram, at + 8));
         }
     }
 
-    /// Writes the headers of the segment in `lane`, each of which leaves with timestamps.
+    /// Writes the headers of the segment in `lane`, which leaves with timestamps.
     #[inline(always)]
-    pub fn scatter(&self, lane: usize, numbers: u64, headers: &mut [u8]) {
+    pub fn scatter(&self, lane: usize, headers: &mut [u8; WITH_STAMPS]) {
         let lane = lane % BURST;
-        if let Some(all) = headers.first_chunk_mut::<HEADERS>() {
-            put_word(all, 0, self.ip[lane]);
-            put_word(all, 8, self.source[lane]);
-            put_word(all, 16, self.destination[lane]);
-            put_word(all, 24, numbers);
-            put_word(all, 32, self.tcp[lane]);
-        }
-        if let Some(all) = headers.first_chunk_mut::<WITH_STAMPS>() {
-            put_word(all, 40, self.stamp[lane]);
-            put_half_word(all, 48, self.echo[lane] as u32);
-        }
+        put_word(headers, 0, self.ip[lane]);
+        put_word(headers, 8, self.source[lane]);
+        put_word(headers, 16, self.destination[lane]);
+        put_word(headers, 24, self.tcp_numbers[lane]);
+        put_word(headers, 32, self.tcp[lane]);
+        put_word(headers, 40, self.stamp[lane]);
+        put_half_word(headers, 48, self.echo[lane] as u32);
     }
+}
+
+/// A byte of an endpoint of [`Columns::from`] or [`Columns::to`], to which all its bytes add.
+#[inline(always)]
+pub(super) const fn mark(raw: u64) -> u8 {
+    let folded = raw ^ raw >> 24;
+    (folded ^ folded >> 11 ^ folded >> 18) as u8
+}
+
+/// An endpoint of [`Columns::from`] or [`Columns::to`]: four bytes of address and two of port, as
+/// they are on the wire.
+#[inline(always)]
+pub(super) const fn endpoint(raw: u64) -> Endpoint {
+    Endpoint { ip: (raw as u32).swap_bytes(), port: ((raw >> 32) as u16).swap_bytes() }
+}
+
+/// The same as 48 bits.
+#[inline(always)]
+pub(super) const fn number_of(raw: u64) -> u64 {
+    raw.swap_bytes() >> 16
+}
+
+/// Back from 48 bits.
+#[inline(always)]
+pub(super) const fn wire_of(number: u64) -> u64 {
+    (number << 16).swap_bytes()
 }
 
 /// Headers of IPv4 and TCP without options.
 pub(super) const HEADERS: usize = 40;
 /// With two NOPs and timestamps.
-const WITH_STAMPS: usize = HEADERS + 12;
+pub(super) const WITH_STAMPS: usize = HEADERS + 12;
 /// The low 48 bits.
 pub(super) const LOW48: u64 = (1 << 48) - 1;
 

@@ -3,7 +3,7 @@
 
 use cpu_vector::{Job, Vector, lane_mask, pick};
 
-use super::columns::Columns;
+use super::columns::{Columns, number_of, wire_of};
 use super::sort::{LOW32, STAMPS, fold, swap16};
 use crate::relay::mapping::BURST;
 
@@ -32,8 +32,8 @@ impl Job for Compute<'_> {
 
             // A client's segment leaves from its index in the pool and its port.
             let egress = near | number >> 48 << 16 | number >> 32 & 0xffff;
-            let from = wire(pick(back, near, egress));
-            let to = wire(pick(back, number, columns.far[lane]));
+            let from = wire_of(pick(back, near, egress));
+            let to = wire_of(pick(back, number, columns.far[lane]));
             let (new_source, new_destination) = (from & LOW32, to & LOW32);
             let new_ports = from >> 32 | to >> 16 & 0xffff_0000;
             let value = ((number << 1 | 1) << 32).swap_bytes() & LOW32;
@@ -69,6 +69,7 @@ impl Job for Compute<'_> {
                 + (STAMPS & bare);
 
             columns.client[lane] = number >> 16 & LOW32;
+            columns.egress[lane] = pick(back, number_of(columns.to[lane]), egress);
             columns.ip[lane] = ip & !(0xffff << 16) | new_len << 16;
             columns.source[lane] =
                 hops.wrapping_sub(1) & 0xffff | (fold(ip_sum) ^ 0xffff) << 16 | new_source << 32;
@@ -79,11 +80,4 @@ impl Job for Compute<'_> {
             columns.new_len[lane] = new_total;
         }
     }
-}
-
-/// An address and port of 48 bits as they are on the wire: the address in the low 32 bits, the port
-/// in the next 16.
-#[inline(always)]
-const fn wire(at: u64) -> u64 {
-    (at << 16).swap_bytes()
 }

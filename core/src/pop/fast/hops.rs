@@ -21,68 +21,69 @@ pub(in crate::pop) struct Ready {
 }
 
 impl Ready {
-    /// Writes the header at the start of `frame`.
+    /// Writes the header into `ethernet`, which has its length.
     #[inline(always)]
-    pub fn put(&self, frame: &mut [u8]) {
-        match (self.header_len, frame.first_chunk_mut::<TAGGED_HEADER_LEN>()) {
-            (TAGGED_HEADER_LEN, Some(place)) => *place = self.header,
-            (_, Some(place)) => {
-                let (place, _) = place.split_at_mut(HEADER_LEN);
-                place.copy_from_slice(self.header.split_at(HEADER_LEN).0);
-            }
-            (_, None) => {}
+    pub fn put(&self, ethernet: &mut [u8]) {
+        let (untagged, _) = self.header.split_at(HEADER_LEN);
+        if let Ok(place) = <&mut [u8; HEADER_LEN]>::try_from(&mut *ethernet) {
+            place.copy_from_slice(untagged);
+        } else if let Ok(place) = <&mut [u8; TAGGED_HEADER_LEN]>::try_from(ethernet) {
+            *place = self.header;
         }
     }
 }
 
 /// Those that were found.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::pop) struct Hops {
-    found: [Option<(Towards, RouteKey, Ready)>; REMEMBERED],
+    found: [(RouteKey, Ready); REMEMBERED],
 }
 
 /// Hops that are remembered.
 const REMEMBERED: usize = 8;
 
 impl Hops {
-    /// The next hop to the IPv4 address `ip`. Within a burst no time passes, so that looking again
-    /// would find the same.
+    /// None yet.
+    pub fn new() -> Self {
+        let none = Ready { port: PortIndex(0), header: [0; TAGGED_HEADER_LEN], header_len: 0 };
+        Hops { found: [(RouteKey::NONE, none); REMEMBERED] }
+    }
+
+    /// Whether the next hop of that route was found.
+    #[inline(always)]
+    pub fn has(&self, route: RouteKey) -> bool {
+        self.found[route.spread() % REMEMBERED].0 == route
+    }
+
+    /// The next hop of that route, if [it was found](Hops::has).
+    #[inline(always)]
+    pub fn of(&self, route: RouteKey) -> &Ready {
+        &self.found[route.spread() % REMEMBERED].1
+    }
+
+    /// Finds the next hop to the IPv4 address `ip`. Within a burst no time passes, so that looking
+    /// again would find the same.
     ///
     /// # Errors
     /// When there is none: see [`Egress::next_hop`].
-    #[inline(always)]
+    #[cold]
+    #[inline(never)]
     pub fn find<F: Frame, O: Output<F>>(
         &mut self,
         egress: &mut Egress<'_, O>,
         limits: &mut Limits<'_>,
         towards: Towards,
         ip: u32,
-    ) -> Result<&Ready, DropReason> {
-        let key = egress.arrival.soft.links.route_key(towards, ip);
-        // Those of both sides beside each other: a burst has segments of both.
-        let place = (key.spread().wrapping_mul(2).wrapping_add(towards as usize)) % REMEMBERED;
-        let is_known =
-            self.found[place].as_ref().is_some_and(|(side, of, _)| (*side, *of) == (towards, key));
-        if !is_known {
-            let ready = resolve::<F, O>(egress, limits, towards, ip)?;
-            self.found[place] = Some((towards, key, ready));
-        }
-        self.found[place].as_ref().map(|(_, _, ready)| ready).ok_or(DropReason::NoRoute)
+    ) -> Result<(), DropReason> {
+        let route = egress.arrival.soft.links.route_key(towards, ip);
+        let hop = egress.next_hop::<F>(limits, towards, Ipv4Addr::from_bits(ip).into())?;
+        let link = egress.arrival.soft.links.link(hop.port).ok_or(DropReason::NoRoom)?;
+        let ethertype = ethertype(Family::V4);
+        let ethernet = Ethernet { dst: hop.mac, src: link.mac, vlan: link.vlan, ethertype };
+        let mut header = [0; TAGGED_HEADER_LEN];
+        ethernet.write(&mut header);
+        let hop = Ready { port: hop.port, header, header_len: ethernet.header_len() };
+        self.found[route.spread() % REMEMBERED] = (route, hop);
+        Ok(())
     }
-}
-
-#[inline(never)]
-fn resolve<F: Frame, O: Output<F>>(
-    egress: &mut Egress<'_, O>,
-    limits: &mut Limits<'_>,
-    towards: Towards,
-    ip: u32,
-) -> Result<Ready, DropReason> {
-    let hop = egress.next_hop::<F>(limits, towards, Ipv4Addr::from_bits(ip).into())?;
-    let link = egress.arrival.soft.links.link(hop.port).ok_or(DropReason::NoRoom)?;
-    let ethertype = ethertype(Family::V4);
-    let ethernet = Ethernet { dst: hop.mac, src: link.mac, vlan: link.vlan, ethertype };
-    let mut header = [0; TAGGED_HEADER_LEN];
-    ethernet.write(&mut header);
-    Ok(Ready { port: hop.port, header, header_len: ethernet.header_len() })
 }

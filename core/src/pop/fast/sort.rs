@@ -2,14 +2,14 @@
 
 use cpu_vector::{Job, Vector, all, bits, lane_mask, pick};
 
-use super::columns::{Columns, Kind, LOW48};
+use super::columns::{Columns, Kind, mark, number_of};
 use crate::relay::mapping::BURST;
 
 /// Finds the segments that may be taken: of IPv4 without options and no fragment, with a right
 /// header checksum and hops left; of TCP with ACK, no SYN and no RST, and no options or two NOPs
 /// and timestamps; not too long for any port with timestamps put in.
 pub(super) struct Sort<'a> {
-    pub columns: &'a Columns,
+    pub columns: &'a mut Columns,
     pub kind: Kind,
     /// Bytes of the longest datagram that is taken.
     pub max_len: u64,
@@ -35,31 +35,34 @@ impl Job for Sort<'_> {
             let (ip, source) = (columns.ip[lane], columns.source[lane]);
             let (destination, tcp) = (columns.destination[lane], columns.tcp[lane]);
             let (mac, kind_word) = (columns.mac[lane], columns.kind[lane]);
+            let from = source >> 32 | destination & (0xffff << 32);
+            let to = destination & LOW32 | (destination >> 48) << 32;
+            (columns.from[lane], columns.to[lane]) = (from, to);
+            (columns.from_mark.0[lane], columns.to_mark.0[lane]) = (mark(from), mark(to));
             let sum = (ip & LOW32)
                 + (ip >> 32)
                 + (source & LOW32)
                 + (source >> 32)
                 + (destination & LOW32);
-            // Version and header length; MF and offset; protocol; ACK, SYN, RST.
+            // Bits that a plain segment has not: another version or header length; MF and offset;
+            // another protocol; ACK cleared, SYN or RST set; a source of the frame that is not
+            // unicast; and a wrong checksum.
             let off = kind.differs(mac, kind_word)
                 | (ip ^ 0x45) & (0xff3f << 48 | 0xff)
                 | (source ^ 0x0600) & 0xff00
-                | (tcp ^ 0x1000) & 0x1600;
-            let total = swap16(ip >> 16);
-            let header = tcp >> 4 & 0xf;
-            let has_stamps = all(header == 8) & all(columns.stamp[lane] & LOW32 == STAMPS);
+                | (tcp ^ 0x1000) & 0x1600
+                | mac >> 48 & 1
+                | fold(sum) ^ 0xffff;
+            let (total, header) = (swap16(ip >> 16), tcp >> 4 & 0xf);
+            // Lengths are small: a difference below 0 has its highest bits set.
+            let short = max_len.wrapping_sub(total)
+                | columns.len[lane].wrapping_sub(total)
+                | total.wrapping_sub(20 + 4 * header);
+            // Neither the last hop, nor a frame from nowhere.
+            let is_zero = all(source & 0xfe == 0) | all(kind.source(mac, kind_word) == 0);
             let is_bare = all(header == 5);
-            // The source of the frame is unicast, and not 0.
-            let from = mac >> 48 | (kind_word << 16 & LOW48);
-            plain[lane] = all(off == 0)
-                & all(fold(sum) == 0xffff)
-                & all(mac >> 48 & 1 == 0)
-                & all(from != 0)
-                & all(source & 0xfe != 0)
-                & all(total <= max_len)
-                & all(total <= columns.len[lane])
-                & all(total >= 20 + 4 * header)
-                & (has_stamps | is_bare);
+            let has_stamps = all((columns.stamp[lane] ^ STAMPS) & LOW32 | header ^ 8 == 0);
+            plain[lane] = all(off | short >> 32 == 0) & !is_zero & (has_stamps | is_bare);
             bare[lane] = is_bare;
         }
         Sorted { plain: bits(&plain), bare: bits(&bare) }
@@ -98,15 +101,11 @@ impl Job for Number<'_> {
         let Number { columns, down, index_mask } = self;
         for (lane, mask) in index_mask.iter().enumerate() {
             let back = lane_mask(down, lane);
-            let (source, destination) = (columns.source[lane], columns.destination[lane]);
-            // Address and port of the client, 48 bits.
-            let x = (source >> 32 | destination & 0xffff << 32).swap_bytes() >> 16;
+            let (client, egress) = (number_of(columns.from[lane]), number_of(columns.to[lane]));
             // Index, port and tag.
-            let ip = (destination << 32).swap_bytes();
-            let port = (destination >> 48 << 48).swap_bytes();
             let tag = (columns.echo[lane] << 32).swap_bytes() >> 1;
-            let packed = (ip & mask) << 48 | port << 32 | tag;
-            columns.numbers.0[lane] = pick(back, packed, x);
+            let packed = (egress >> 16 & mask) << 48 | (egress & 0xffff) << 32 | tag;
+            columns.numbers.0[lane] = pick(back, packed, client);
         }
     }
 }

@@ -22,10 +22,10 @@ mod atomic;
 mod known;
 mod numbers;
 mod place;
+mod seen;
 mod slots;
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
+use seen::Seen;
 use slots::{Slots, WAYS};
 
 use crate::net::{Endpoint, IpEndpoint};
@@ -65,15 +65,16 @@ pub struct EndpointMemo {
     key: MemoKey,
     syns: Slots,
     targets: Slots,
-    /// When a target was last asked after all others, in milliseconds and one more; 0 for never.
-    asked: AtomicU64,
+    /// The egress endpoints of what is in `targets`.
+    seen: Seen,
 }
 
 impl EndpointMemo {
     /// A memo of so many SYNs and so much about targets, at least 4 of each.
     pub fn new(key: MemoKey, syns: usize, targets: usize) -> Self {
+        let seen = Seen::new(key.of_filter(), targets.max(WAYS));
         let (syns, targets) = (Slots::new(syns.max(WAYS)), Slots::new(targets.max(WAYS)));
-        EndpointMemo { key, syns, targets, asked: AtomicU64::new(0) }
+        EndpointMemo { key, syns, targets, seen }
     }
 
     /// Remembers the SYN that is sent from `place`, in place of one before it.
@@ -116,11 +117,11 @@ impl EndpointMemo {
         self.targets.is_empty()
     }
 
-    /// Whether a target was asked after all others, not too long ago.
+    /// Whether something may be known of a target at `egress`, of any service. Most that are known
+    /// nothing of get a no.
     #[inline]
-    pub fn has_asked(&self, now: Instant) -> bool {
-        let asked = self.asked.load(Ordering::Relaxed);
-        asked != 0 && now.as_millis() < asked + LIFETIME_MS
+    pub fn may_know(&self, now: Instant, egress: IpEndpoint) -> bool {
+        !self.knows_nothing() && self.seen.has(now, egress)
     }
 
     /// What is known of `target`, to which `segment` from `place` may have to go: a refusal, or an
@@ -179,6 +180,7 @@ impl EndpointMemo {
         let key = self.key.of(place, Some(target), kind);
         let recent = (over(now) + 1).saturating_sub(REPEAT_MS);
         let is_news = !self.targets.holds(key, words, recent);
+        self.seen.add(now, place.egress);
         self.targets.keep(key, words, over(now));
         is_news
     }
@@ -194,6 +196,7 @@ impl EndpointMemo {
     ) {
         let words = Known::Refused { rst: ack, near: ack, is_exact: false }.encode();
         let over = now.as_millis() + UNREACHABLE_MS;
+        self.seen.add(now, place.egress);
         self.targets.keep(self.key.of(place, Some(target), STATE), words, over);
     }
 
@@ -219,6 +222,7 @@ impl EndpointMemo {
         };
         let at = Progress::new(end, ack);
         let owner = Known::Owner { tag, end, told_ms: told_ms.unwrap_or(now_ms), at };
+        self.seen.add(now, place.egress);
         self.targets.keep(key, owner.encode(), over(now));
         told_ms.is_none()
     }
@@ -233,8 +237,8 @@ impl EndpointMemo {
         (tag, ack): (u32, SeqNum),
     ) {
         let key = self.key.of(place, Some(target), STATE);
+        self.seen.add(now, place.egress);
         self.targets.keep(key, Known::Asked { tag, ack }.encode(), over(now));
-        self.asked.store(now.as_millis() + 1, Ordering::Relaxed);
     }
 
     /// The tag of the client that the RST of `target` at `place` is for: one whose connection the

@@ -32,6 +32,12 @@ impl MemoKey {
         Ok(MemoKey([a, b, c, d]))
     }
 
+    /// The odd number that keys the filter of egress endpoints.
+    pub(super) fn of_filter(&self) -> u64 {
+        let [_, b, _, d] = self.0;
+        fold(b, d) | 1
+    }
+
     /// The key of `place`, of `target` there, and of what kind. Above 1.
     #[inline]
     pub(super) fn of(&self, place: Place, target: Option<IpEndpoint>, kind: u64) -> u64 {

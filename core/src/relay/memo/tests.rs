@@ -216,12 +216,24 @@ fn a_rst_is_told_to_the_owner_and_to_who_was_asked_about() {
 }
 
 #[test]
-fn that_a_target_was_asked_is_known_for_a_while() {
-    let memo = memo(16, 16);
-    assert!(!memo.has_asked(NOW));
-    memo.remember_asked(NOW, place(5000), TARGET, (TAG, SeqNum(500)));
-    assert!(memo.has_asked(NOW.plus_millis(LIFETIME_MS)));
-    assert!(!memo.has_asked(NOW.plus_millis(LIFETIME_MS + 1)));
+fn whatever_is_remembered_of_a_target_may_be_known_at_its_place_alone() {
+    type Remember = fn(&EndpointMemo);
+    let all: [Remember; 5] = [
+        |memo| _ = memo.remember_rst(NOW, place(5000), TARGET, bare(8)),
+        |memo| _ = memo.remember_rst(NOW, place(5000), TARGET, acknowledging(8)),
+        |memo| memo.remember_unreachable(NOW, place(5000), TARGET, SeqNum(8)),
+        |memo| _ = memo.remember_owner(NOW, place(5000), TARGET, owned(TAG, 8)),
+        |memo| memo.remember_asked(NOW, place(5000), TARGET, (TAG, SeqNum(8))),
+    ];
+    for remember in all {
+        let memo = memo(16, 4096);
+        assert!(!memo.may_know(NOW, place(5000).egress));
+        remember(&memo);
+        assert!(memo.may_know(NOW.plus_millis(LIFETIME_MS), place(5000).egress));
+        assert!(!memo.may_know(NOW, place(5001).egress));
+        memo.expire(NOW.plus_millis(LIFETIME_MS + 1));
+        assert!(!memo.may_know(NOW, place(5000).egress));
+    }
 }
 
 #[test]

@@ -12,16 +12,16 @@
 //!
 //! # How it is made fast
 //!
-//! Up to 64 numbers go through all rounds side by side, each in its own direction, compiled for the
-//! CPU's widest registers. A half stays in bytes 12..16 of a block from the first round to the
-//! last, big-endian, as the cipher wants it: a round is then the cipher, one AND and two XORs on
-//! whole blocks, without byte swaps and without narrow stores that a wide load would wait for. The
-//! round's number lives in byte 0 of the half that is enciphered; going from one round to the next
-//! but one is an XOR with the same constant in both directions, so the inverse is the forward
-//! network with its halves swapped and its count begun at 7: a lane's direction is in what it
-//! begins with, and no round asks for it.
+//! Up to 64 numbers go through all rounds side by side, each in its own direction and under its own
+//! key, compiled for the CPU's widest registers. A half stays in bytes 12..16 of a block from the
+//! first round to the last, big-endian, as the cipher wants it: a round is then the cipher, one AND
+//! and two XORs on whole blocks, without byte swaps and without narrow stores that a wide load
+//! would wait for. In step s the number of the round is s forwards and 7 - s, which is 7 ^ s,
+//! backwards: byte 0 of a block holds 0 or 7, and the cipher XORs s into it. So the inverse is the
+//! forward network with its halves swapped: a lane's direction is in what it begins with, and no
+//! round asks for it.
 
-use cpu_vector::{Blocks, RoundKeys, Vector, lane_mask, pick};
+use cpu_vector::{Blocks, EachKey, Keys, RoundKeys, Vector, lane_mask, pick};
 
 use crate::crypto::Key128;
 
@@ -52,79 +52,130 @@ impl Feistel {
         Feistel { keys: RoundKeys::new(key.as_bytes()), a_mask, b_mask, b_bits }
     }
 
-    /// Replaces the first `count` of `numbers` by their images, of the inverse for the lanes that
-    /// have a bit in `inverse`. Those behind may change too, and mean nothing. A number with more
-    /// bits than the permutation has is taken without the bits above.
-    #[inline(always)]
-    pub fn permute<V: Vector>(&self, vector: V, inverse: u64, numbers: &mut Numbers, count: usize) {
-        // Four lanes to a group of blocks, and no more groups than are needed.
-        match count {
-            0 => {}
-            1..=8 => self.network::<V, 2>(vector, inverse, numbers),
-            9..=16 => self.network::<V, 4>(vector, inverse, numbers),
-            17..=32 => self.network::<V, 8>(vector, inverse, numbers),
-            _ => self.network::<V, 16>(vector, inverse, numbers),
-        }
+    /// Its key.
+    #[inline]
+    pub fn keys(&self) -> &RoundKeys {
+        &self.keys
     }
 
-    /// Sends the first `4 * N` of `numbers` through the network.
-    #[inline(always)]
-    fn network<V: Vector, const N: usize>(&self, vector: V, inverse: u64, numbers: &mut Numbers) {
-        let Feistel { keys, a_mask, b_mask, b_bits } = self;
-        let (a_mask, b_mask) = (u64::from(*a_mask), u64::from(*b_mask));
-        let nothing = || Blocks([[0; 2]; BURST]);
-        let (mut x, mut y, mut x_mask, mut y_mask) = (nothing(), nothing(), nothing(), nothing());
-        let out = &mut nothing();
-        for lane in 0..4 * N {
-            let (number, back) = (numbers.0[lane], lane_mask(inverse, lane));
-            let (a, b) = (number >> b_bits & a_mask, number & b_mask);
-            let first = u64::from(LAST_ROUND).to_le() & back;
-            x.0[lane] = [first, pick(back, b, a).to_be()];
-            y.0[lane] = [first, pick(back, a, b).to_be()];
-            x_mask.0[lane][1] = pick(back, b_mask, a_mask).to_be();
-            y_mask.0[lane][1] = pick(back, a_mask, b_mask).to_be();
-        }
-        // The number of round s is s forwards and 7 ^ s backwards. What takes a half from its
-        // number in step s - 1 to that in step s + 1 is (s - 1) ^ (s + 1) in both cases; step 0 has
-        // no step before it, and the half came in with the number of round 0 instead.
-        round::<V, N, 1>(vector, keys, &y, &mut x, &x_mask, out);
-        round::<V, N, 2>(vector, keys, &x, &mut y, &y_mask, out);
-        round::<V, N, { 1 ^ 3 }>(vector, keys, &y, &mut x, &x_mask, out);
-        round::<V, N, { 2 ^ 4 }>(vector, keys, &x, &mut y, &y_mask, out);
-        round::<V, N, { 3 ^ 5 }>(vector, keys, &y, &mut x, &x_mask, out);
-        round::<V, N, { 4 ^ 6 }>(vector, keys, &x, &mut y, &y_mask, out);
-        round::<V, N, { 5 ^ 7 }>(vector, keys, &y, &mut x, &x_mask, out);
-        round::<V, N, 0>(vector, keys, &x, &mut y, &y_mask, out);
-        for lane in 0..4 * N {
-            let back = lane_mask(inverse, lane);
-            let (even, odd) = (u64::from_be(x.0[lane][1]), u64::from_be(y.0[lane][1]));
-            numbers.0[lane] = pick(back, odd, even) << b_bits | pick(back, even, odd);
-        }
+    /// Bits of the numbers.
+    #[inline]
+    pub fn bits(&self) -> u32 {
+        self.b_bits + self.a_mask.count_ones()
     }
 }
 
-/// `to` ^= low bits of the encryption of `from`, and its round number moves on by `NEXT`.
+/// The permutation of each lane.
+pub trait Network {
+    /// Their keys.
+    type Keys: Keys;
+
+    /// Their keys.
+    fn keys(&self) -> &Self::Keys;
+
+    /// Bits of the numbers in `lane`.
+    fn bits(&self, lane: usize) -> u64;
+}
+
+/// The same in all lanes.
+impl Network for Feistel {
+    type Keys = RoundKeys;
+
+    #[inline(always)]
+    fn keys(&self) -> &RoundKeys {
+        &self.keys
+    }
+
+    #[inline(always)]
+    fn bits(&self, _: usize) -> u64 {
+        self.bits().into()
+    }
+}
+
+/// One for each lane.
+#[derive(Debug)]
+pub struct Each<'a> {
+    keys: EachKey<'a>,
+    bits: [u64; BURST],
+}
+
+impl<'a> Each<'a> {
+    /// Those with these keys, of numbers of so many bits, each 2..=64.
+    #[inline]
+    pub fn new(keys: EachKey<'a>, bits: [u64; BURST]) -> Self {
+        Each { keys, bits }
+    }
+}
+
+impl<'a> Network for Each<'a> {
+    type Keys = EachKey<'a>;
+
+    #[inline(always)]
+    fn keys(&self) -> &EachKey<'a> {
+        &self.keys
+    }
+
+    #[inline(always)]
+    fn bits(&self, lane: usize) -> u64 {
+        self.bits[lane % BURST]
+    }
+}
+
+/// Replaces the first `count` of `numbers` by their images, of the inverse for the lanes that have
+/// a bit in `inverse`. Those behind may change too, and mean nothing. A number with more bits than
+/// the permutation has is taken without the bits above.
 #[inline(always)]
-fn round<V: Vector, const N: usize, const NEXT: u64>(
+pub fn permute<V: Vector, W: Network>(
     vector: V,
-    keys: &RoundKeys,
-    from: &Blocks,
-    to: &mut Blocks,
-    mask: &Blocks,
-    encrypted: &mut Blocks,
+    network: &W,
+    inverse: u64,
+    numbers: &mut Numbers,
+    count: usize,
 ) {
-    vector.encrypt::<N>(keys, from, encrypted);
-    let next = const { &every_second(NEXT) };
-    let (words, masks) = (encrypted.0.as_flattened(), mask.0.as_flattened());
-    let words = words.iter().zip(masks).zip(next.0.as_flattened());
-    for (to, ((word, mask), next)) in to.0.as_flattened_mut().iter_mut().zip(words).take(8 * N) {
-        *to ^= word & mask ^ next;
+    // Four lanes to a group of blocks, and no more groups than are needed.
+    match count {
+        0 => {}
+        1..=8 => rounds::<V, W, 2>(vector, network, inverse, numbers),
+        9..=16 => rounds::<V, W, 4>(vector, network, inverse, numbers),
+        17..=32 => rounds::<V, W, 8>(vector, network, inverse, numbers),
+        _ => rounds::<V, W, 16>(vector, network, inverse, numbers),
     }
 }
 
-/// `value` in byte 0 of every block.
-const fn every_second(value: u64) -> Blocks {
-    Blocks([[value.to_le(), 0]; BURST])
+/// Sends the first `4 * N` of `numbers` through the network.
+#[inline(always)]
+fn rounds<V: Vector, W: Network, const N: usize>(
+    vector: V,
+    network: &W,
+    inverse: u64,
+    numbers: &mut Numbers,
+) {
+    let [mut x, mut y, mut x_mask, mut y_mask] = [const { Blocks::ZERO }; 4];
+    let halves = |lane| {
+        let (bits, back) = (network.bits(lane), lane_mask(inverse, lane));
+        let (a_bits, b_bits) = (bits / 2, bits - bits / 2);
+        (back, b_bits, (1 << a_bits) - 1, (1 << b_bits) - 1)
+    };
+    for lane in 0..4 * N {
+        let (back, b_bits, a_mask, b_mask) = halves(lane);
+        let number = numbers.0[lane];
+        let (a, b) = (number >> b_bits & a_mask, number & b_mask);
+        let first = u64::from(LAST_ROUND).to_le() & back;
+        x.0[lane] = [first, pick(back, b, a).to_be()];
+        y.0[lane] = [first, pick(back, a, b).to_be()];
+        x_mask.0[lane][1] = pick(back, b_mask, a_mask).to_be();
+        y_mask.0[lane][1] = pick(back, a_mask, b_mask).to_be();
+    }
+    let keys = network.keys();
+    for step in [0_u64, 2, 4, 6] {
+        vector.encrypt_xor::<_, N>(keys, step.to_le(), &y, &x_mask, &mut x);
+        vector.encrypt_xor::<_, N>(keys, (step + 1).to_le(), &x, &y_mask, &mut y);
+    }
+    for lane in 0..4 * N {
+        let (back, b_bits, ..) = halves(lane);
+        let (even, odd) = (u64::from_be(x.0[lane][1]), u64::from_be(y.0[lane][1]));
+        numbers.0[lane] = pick(back, odd, even) << b_bits | pick(back, even, odd);
+    }
 }
 
 const LAST_ROUND: u8 = 7;
@@ -159,30 +210,30 @@ pub mod reference {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cpu_vector::{Isa, Job};
+    use cpu_vector::{Isa, Job, Rows};
 
     const KEY: Key128 = Key128::new(*b"a key for tests.");
 
-    struct Permute<'a> {
-        feistel: &'a Feistel,
+    struct Permute<'a, W> {
+        network: &'a W,
         inverse: u64,
         numbers: &'a mut Numbers,
         count: usize,
     }
 
-    impl Job for Permute<'_> {
+    impl<W: Network> Job for Permute<'_, W> {
         type Output = ();
 
         #[inline(always)]
         fn run<V: Vector>(self, vector: V) {
-            self.feistel.permute(vector, self.inverse, self.numbers, self.count);
+            super::permute(vector, self.network, self.inverse, self.numbers, self.count);
         }
     }
 
-    fn permute(isa: Isa, feistel: &Feistel, inverse: u64, numbers: &mut [u64]) {
+    fn permute(isa: Isa, network: &impl Network, inverse: u64, numbers: &mut [u64]) {
         let (mut padded, count) = (Numbers([0; BURST]), numbers.len());
         padded.0[..count].copy_from_slice(numbers);
-        isa.run(Permute { feistel, inverse, numbers: &mut padded, count });
+        isa.run(Permute { network, inverse, numbers: &mut padded, count });
         numbers.copy_from_slice(&padded.0[..count]);
     }
 
@@ -224,6 +275,33 @@ mod tests {
                             assert_eq!(*number, expected, "{isa} {bits} {back} {len} {lane}");
                         }
                     }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn each_lane_has_a_permutation_of_its_own() {
+        let all: Vec<_> = [48, 62, 49, 9, 57]
+            .into_iter()
+            .enumerate()
+            .map(|(number, bits)| Feistel::new(&Key128::new([number as u8; 16]), bits))
+            .collect();
+        let of: [&Feistel; BURST] = std::array::from_fn(|lane| &all[lane * 3 % all.len()]);
+        let (keys, mut rows) = (of.map(|feistel| &feistel.keys), Rows::default());
+        let inverse = 0x5a5a_00ff_1234_8001_u64;
+        for isa in Isa::ALL {
+            for len in [1, 8, 9, 31, 64] {
+                let number = |i: usize| (i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                let start: [u64; BURST] = std::array::from_fn(number);
+                let mut numbers = start;
+                let bits = of.map(|feistel| feistel.bits().into());
+                let each = Each::new(EachKey::new(&keys, len, &mut rows), bits);
+                permute(isa, &each, inverse, &mut numbers[..len]);
+                for lane in 0..len {
+                    let back = inverse >> lane & 1 == 1;
+                    let expected = reference::permute(of[lane], back, start[lane]);
+                    assert_eq!(numbers[lane], expected, "{isa} {len} {lane}");
                 }
             }
         }

@@ -21,9 +21,9 @@
 //! This mapping is frozen: `tests/vectors/relay-v2.json`, written by a second implementation,
 //! holds it. Changing it breaks live connections in a rolling upgrade.
 
-use cpu_vector::{Isa, Job, Vector, lane_mask, pick};
+use cpu_vector::{EachKey, Isa, Job, RoundKeys, Vector, all, bits, lane_mask, pick};
 
-use super::feistel::Feistel;
+use super::feistel::{self, Each, Feistel, Network};
 use crate::config::PoolBits;
 use crate::crypto::Key128;
 use crate::net::Endpoint;
@@ -53,6 +53,18 @@ impl Permutation {
     /// The mapping under `key` into a pool of 2^`bits` addresses.
     pub fn new(key: &Key128, bits: PoolBits) -> Self {
         Permutation { feistel: Feistel::new(key, REST_BITS + u32::from(bits.get())), bits }
+    }
+
+    /// Its key.
+    #[inline]
+    pub fn keys(&self) -> &RoundKeys {
+        self.feistel.keys()
+    }
+
+    /// Bits of the numbers that it permutes.
+    #[inline]
+    pub fn number_bits(&self) -> u64 {
+        self.feistel.bits().into()
     }
 
     /// The pool's size.
@@ -100,52 +112,56 @@ impl Permutation {
     /// client.
     #[inline]
     pub fn map(&self, isa: Isa, inverse: u64, numbers: &mut Numbers, count: usize) -> u64 {
-        isa.run(Map { permutation: self, inverse, numbers, count })
-    }
-
-    #[inline(always)]
-    fn map_with<V: Vector>(
-        &self,
-        vector: V,
-        inverse: u64,
-        numbers: &mut Numbers,
-        count: usize,
-    ) -> u64 {
-        let (bits, mut good) = (u32::from(self.bits.get()), 0);
-        for lane in 0..BURST {
-            let back = lane_mask(inverse, lane);
-            let number = numbers.0[lane];
-            let (joined, fits) = join(number, bits);
-            numbers.0[lane] = pick(back, joined, number);
-            good |= u64::from(fits | (back == 0)) << lane;
-        }
-        self.feistel.permute(vector, inverse, numbers, count);
-        for lane in 0..BURST {
-            let back = lane_mask(inverse, lane);
-            let number = numbers.0[lane];
-            let is_client = number >> CLIENT_BITS == 0 && number & 0xffff != 0;
-            numbers.0[lane] = pick(back, number, split(number, bits));
-            good &= !(u64::from(!is_client & (back != 0)) << lane);
-        }
-        good
+        isa.run(Map { network: &self.feistel, inverse, numbers, count })
     }
 }
 
+/// As [`Permutation::map`], by the mapping of a service of its own for each lane: its key and the
+/// bits of its numbers.
+#[inline]
+pub fn map_each(
+    keys: EachKey<'_>,
+    bits: [u64; BURST],
+    isa: Isa,
+    inverse: u64,
+    numbers: &mut Numbers,
+    count: usize,
+) -> u64 {
+    isa.run(Map { network: &Each::new(keys, bits), inverse, numbers, count })
+}
+
 /// The mapping of some numbers, as a job of its own.
-struct Map<'a> {
-    permutation: &'a Permutation,
+struct Map<'a, W> {
+    network: &'a W,
     inverse: u64,
     numbers: &'a mut Numbers,
     count: usize,
 }
 
-impl Job for Map<'_> {
+impl<W: Network> Job for Map<'_, W> {
     type Output = u64;
 
     #[inline(always)]
     fn run<V: Vector>(self, vector: V) -> u64 {
-        let Map { permutation, inverse, numbers, count } = self;
-        permutation.map_with(vector, inverse, numbers, count)
+        let Map { network, inverse, numbers, count } = self;
+        let pool_bits = |lane| network.bits(lane).wrapping_sub(REST_BITS.into());
+        let mut good = [0; BURST];
+        for (lane, good) in good.iter_mut().enumerate() {
+            let back = lane_mask(inverse, lane);
+            let number = numbers.0[lane];
+            let (joined, fits) = join(number, pool_bits(lane));
+            numbers.0[lane] = pick(back, joined, number);
+            *good = fits | !back;
+        }
+        feistel::permute(vector, network, inverse, numbers, count);
+        for (lane, good) in good.iter_mut().enumerate() {
+            let back = lane_mask(inverse, lane);
+            let number = numbers.0[lane];
+            let is_client = all(number >> CLIENT_BITS == 0) & all(number & 0xffff != 0);
+            numbers.0[lane] = pick(back, number, split(number, pool_bits(lane)));
+            *good &= is_client | !back;
+        }
+        bits(&good)
     }
 }
 
@@ -172,21 +188,22 @@ pub fn to_number(client: Endpoint) -> u64 {
 
 /// Tag, port and index of a y, packed.
 #[inline(always)]
-fn split(y: u64, pool_bits: u32) -> u64 {
+fn split(y: u64, pool_bits: u64) -> u64 {
     let (index, rest) = (y & ((1 << pool_bits) - 1), y >> pool_bits);
     let tag = div_ports(rest & ((1 << REST_BITS) - 1));
     let port = rest.wrapping_sub((tag << 16).wrapping_sub(tag << 10)) + u64::from(FIRST_PORT);
     index << 48 | (port & 0xffff) << 32 | (tag + 1)
 }
 
-/// The y of tag, port and index, and whether they are in their ranges; if not, it means nothing.
+/// The y of tag, port and index, and whether they are in their ranges, as a mask; if not, it means
+/// nothing.
 #[inline(always)]
-fn join(packed: u64, pool_bits: u32) -> (u64, bool) {
+fn join(packed: u64, pool_bits: u64) -> (u64, u64) {
     let (index, port, tag) = (packed >> 48, packed >> 32 & 0xffff, packed & LOW32);
     let (tag, port) = (tag.wrapping_sub(1), port.wrapping_sub(u64::from(FIRST_PORT)));
     let rest = (tag << 16).wrapping_sub(tag << 10).wrapping_add(port);
-    let fits = (tag >> 32 == 0) & (port >> 32 == 0) & (rest >> REST_BITS == 0);
-    (rest << pool_bits | index, fits & (index >> pool_bits == 0))
+    let beyond = tag >> 32 | port >> 32 | rest >> REST_BITS | index >> pool_bits;
+    (rest << pool_bits | index, all(beyond == 0))
 }
 
 /// `rest` / 64512, of a rest of 46 bits, in products that every vector unit has.
@@ -268,7 +285,7 @@ mod tests {
         let packed = split(largest << 2 | 3, 2);
         let mapped = Mapped { tag: Tag(1_090_785_346), port: 2047, index: 3 };
         assert_eq!(Mapped::unpack(packed), mapped);
-        assert_eq!(join(packed, 2), (largest << 2 | 3, true));
+        assert_eq!(join(packed, 2), (largest << 2 | 3, u64::MAX));
         for beyond in [
             Mapped { port: mapped.port + 1, ..mapped },
             Mapped { port: 1023, ..mapped },
@@ -277,15 +294,15 @@ mod tests {
             Mapped { tag: Tag(0), ..mapped },
             Mapped { index: 4, ..mapped },
         ] {
-            assert!(!join(beyond.pack(), 2).1, "{beyond:?}");
+            assert_eq!(join(beyond.pack(), 2).1, 0, "{beyond:?}");
         }
     }
 
     proptest! {
         #[test]
-        fn what_is_split_is_joined_again(bits in 2..=16u32, y: u64) {
-            let y = y & ((1 << (REST_BITS + bits)) - 1);
-            prop_assert_eq!(join(split(y, bits), bits), (y, true));
+        fn what_is_split_is_joined_again(bits in 2..=16u64, y: u64) {
+            let y = y & ((1 << (u64::from(REST_BITS) + bits)) - 1);
+            prop_assert_eq!(join(split(y, bits), bits), (y, u64::MAX));
         }
 
         #[test]

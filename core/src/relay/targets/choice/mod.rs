@@ -108,6 +108,12 @@ impl Targets {
         self.all.binary_search(target).ok().map(|index| TargetIndex(index as u8))
     }
 
+    /// What hashes clients and targets.
+    #[inline]
+    pub fn hashes(&self) -> &Hashes {
+        &self.hashes
+    }
+
     /// What is chosen from at `now`.
     #[inline]
     pub fn window(&self, now: UnixTime) -> Window<'_> {
@@ -224,6 +230,12 @@ impl Window<'_> {
     pub fn only(&self) -> Option<TargetIndex> {
         let only = self.present.and_then(|epoch| epoch.choice.only())?;
         self.is_settled().then_some(only.index)
+    }
+
+    /// The target that takes the new connections of a client; `None` where there are none.
+    #[inline]
+    pub fn winner(&self, client: ClientHash) -> Option<TargetIndex> {
+        Some(self.present?.choice.winner(client)?.index)
     }
 
     /// Puts what is chosen for each of `clients`, which are of one family, into the same place of

@@ -16,6 +16,8 @@
 //! equal weights the highest h wins, and nothing else is computed. Adding a target to n of the same
 //! weight moves 1/(n+1) of the clients, all of them to it.
 
+use cpu_vector::{Blocks, EachKey, Isa, Job, RoundKeys, Vector};
+
 use crate::crypto::{Block, Cmac, Key128};
 use crate::net::IpEndpoint;
 use crate::relay::mapping::BURST;
@@ -23,7 +25,10 @@ use crate::relay::targets::log::log;
 
 /// Hashes clients and targets of one service.
 #[derive(Clone, Debug)]
-pub struct Hashes(Cmac);
+pub struct Hashes {
+    cmac: Cmac,
+    keys: RoundKeys,
+}
 
 /// C of a client.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,12 +41,28 @@ pub struct TargetHash(u128);
 impl Hashes {
     /// The hashes under `key`.
     pub fn new(key: &Key128) -> Self {
-        Hashes(Cmac::new(key))
+        Hashes { cmac: Cmac::new(key), keys: RoundKeys::new(key.as_bytes()) }
+    }
+
+    /// The key.
+    #[inline]
+    pub fn keys(&self) -> &RoundKeys {
+        &self.keys
+    }
+
+    /// The block whose encryption is C of the IPv4 client with this address and port, 48 bits: see
+    /// [`hash_each`].
+    #[inline]
+    pub fn message(&self, client: u64) -> [u64; 2] {
+        // A byte 0, six of the client, and the padding.
+        let message = u128::from(client << 8 | 0x80) << 64;
+        let padded = message ^ u128::from_be_bytes(*self.cmac.padded());
+        [(padded >> 64) as u64, padded as u64].map(u64::to_be)
     }
 
     /// T of `target`.
     pub fn target(&self, target: IpEndpoint) -> TargetHash {
-        TargetHash(u128::from_be_bytes(self.0.mac(&message(TARGET, target))))
+        TargetHash(u128::from_be_bytes(self.cmac.mac(&message(TARGET, target))))
     }
 
     /// C of each of `clients`, which are all of one family, into the same place of `out`. The
@@ -70,7 +91,50 @@ impl Hashes {
     ) {
         let mut messages = [[0; BLOCKS]; BURST];
         messages.iter_mut().zip(clients).for_each(|(message, client)| *message = blocks(client));
-        self.0.macs_of_padded(messages.get(..clients.len()).unwrap_or_default(), out);
+        self.cmac.macs_of_padded(messages.get(..clients.len()).unwrap_or_default(), out);
+    }
+}
+
+/// C of a client in each lane.
+#[derive(Debug)]
+pub struct ClientHashes(Blocks);
+
+impl ClientHashes {
+    /// C of the client in `lane`.
+    #[inline]
+    pub fn of(&self, lane: usize) -> ClientHash {
+        let [high, low] = self.0.0[lane % BURST].map(u64::from_be);
+        ClientHash(u128::from(high) << 64 | u128::from(low))
+    }
+}
+
+/// C of each of the first `count` clients, each by the service in its lane: all at once.
+#[inline]
+pub fn hash_each(keys: &EachKey<'_>, isa: Isa, messages: &Blocks, count: usize) -> ClientHashes {
+    let mut hashes = Blocks::ZERO;
+    isa.run(Encrypt { keys, messages, hashes: &mut hashes, count });
+    ClientHashes(hashes)
+}
+
+struct Encrypt<'a> {
+    keys: &'a EachKey<'a>,
+    messages: &'a Blocks,
+    hashes: &'a mut Blocks,
+    count: usize,
+}
+
+impl Job for Encrypt<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self, vector: V) {
+        let Encrypt { keys, messages, hashes, count } = self;
+        let (from, mask) = (messages, &Blocks::ONES);
+        match count {
+            0..=16 => vector.encrypt_xor::<_, 4>(keys, 0, from, mask, hashes),
+            17..=32 => vector.encrypt_xor::<_, 8>(keys, 0, from, mask, hashes),
+            _ => vector.encrypt_xor::<_, 16>(keys, 0, from, mask, hashes),
+        }
     }
 }
 

@@ -1,0 +1,200 @@
+//! AES-128 (FIPS 197) on many blocks, under one key or each under its own.
+
+mod kernels;
+mod keys;
+
+use std::fmt;
+
+use aes::Aes128Enc;
+use aes::cipher::array::Array;
+use aes::cipher::{BlockCipherEncrypt, KeyInit};
+
+/// Bytes of a block.
+pub const BLOCK_LEN: usize = 16;
+
+pub(crate) use kernels::*;
+pub use keys::{EachKey, Keys, Rows};
+
+/// A block.
+pub type Block = [u8; BLOCK_LEN];
+
+/// Blocks that are encrypted together, at most.
+pub const BLOCKS: usize = 64;
+
+/// Blocks that are encrypted together, each as two words in the order of its bytes.
+#[derive(Clone, Debug)]
+#[repr(C, align(64))]
+pub struct Blocks(pub [[u64; 2]; BLOCKS]);
+
+impl Blocks {
+    /// Zeros.
+    pub const ZERO: Blocks = Blocks([[0; 2]; BLOCKS]);
+    /// Ones.
+    pub const ONES: Blocks = Blocks([[u64::MAX; 2]; BLOCKS]);
+}
+
+/// An AES-128 key, expanded.
+#[derive(Clone)]
+pub struct RoundKeys {
+    /// The round keys.
+    narrow: [Block; ROUNDS + 1],
+    /// Each four times, for four blocks at a time.
+    wide: Wide,
+    other: Aes128Enc,
+}
+
+#[derive(Clone)]
+#[repr(C, align(64))]
+struct Wide([[Block; 4]; ROUNDS + 1]);
+
+const ROUNDS: usize = 10;
+
+impl RoundKeys {
+    /// The expansion of `key`.
+    pub fn new(key: &Block) -> Self {
+        let mut wide = Wide([[[0; BLOCK_LEN]; 4]; ROUNDS + 1]);
+        let narrow = expand(key);
+        for (wide, key) in wide.0.iter_mut().zip(narrow) {
+            *wide = [key; 4];
+        }
+        RoundKeys { narrow, wide, other: Aes128Enc::new(Array::cast_from_core(key)) }
+    }
+
+    /// The encryption of one block, by the `aes` crate.
+    pub fn encrypt_block(&self, block: &Block) -> Block {
+        let mut out = Array::from(*block);
+        self.other.encrypt_block(&mut out);
+        out.into()
+    }
+}
+
+impl fmt::Debug for RoundKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RoundKeys(..)")
+    }
+}
+
+/// The round keys of `key` (FIPS 197, section 5.2).
+fn expand(key: &Block) -> [Block; ROUNDS + 1] {
+    let mut keys = [*key; ROUNDS + 1];
+    let mut constant = 1u8;
+    for round in 1..=ROUNDS {
+        let before = keys[round - 1];
+        let mut word = [13, 14, 15, 12].map(|at| S_BOX[usize::from(before[at])]);
+        word[0] ^= constant;
+        constant = double(constant);
+        for at in 0..BLOCK_LEN {
+            // Each word is that of the round before, and the word before it.
+            word[at % 4] ^= before[at];
+            keys[round][at] = word[at % 4];
+        }
+    }
+    keys
+}
+
+/// Twice `x` in the field of AES.
+const fn double(x: u8) -> u8 {
+    x << 1 ^ if x & 0x80 == 0 { 0 } else { 0x1b }
+}
+
+/// The substitution of bytes (FIPS 197, section 5.1.1).
+const S_BOX: [u8; 256] = {
+    let mut table = [0; 256];
+    // p runs through all numbers but 0 as the powers of 3, and q through their inverses.
+    let (mut p, mut q) = (1u8, 1u8);
+    loop {
+        p ^= double(p);
+        q ^= q << 1;
+        q ^= q << 2;
+        q ^= q << 4;
+        if q & 0x80 != 0 {
+            q ^= 9;
+        }
+        let mixed =
+            q ^ q.rotate_left(1) ^ q.rotate_left(2) ^ q.rotate_left(3) ^ q.rotate_left(4) ^ 0x63;
+        table[p as usize] = mixed;
+        if p == 1 {
+            break;
+        }
+    }
+    table[0] = 0x63;
+    table
+};
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::{Isa, Job, Vector};
+
+    struct Encrypt<'a, K, const N: usize> {
+        keys: &'a K,
+        tweak: u64,
+        from: &'a Blocks,
+        mask: &'a Blocks,
+        to: &'a mut Blocks,
+    }
+
+    impl<K: Keys, const N: usize> Job for Encrypt<'_, K, N> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<V: Vector>(self, vector: V) {
+            let Encrypt { keys, tweak, from, mask, to } = self;
+            vector.encrypt_xor::<K, N>(keys, tweak, from, mask, to);
+        }
+    }
+
+    #[test]
+    fn keys_are_expanded_as_the_standard_shows() {
+        // FIPS 197, appendix A.1.
+        let key = 0x2b7e_1516_28ae_d2a6_abf7_1588_09cf_4f3c_u128.to_be_bytes();
+        let last = 0xd014_f9a8_c9ee_2589_e13f_0cc8_b663_0ca6_u128;
+        assert_eq!(u128::from_be_bytes(expand(&key)[ROUNDS]), last);
+    }
+
+    fn blocks(seed: u64) -> Blocks {
+        let number = |i: usize| (i as u64 + seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Blocks(std::array::from_fn(|i| [number(2 * i + 1), number(2 * i + 2)]))
+    }
+
+    /// By the `aes` crate, which tests itself against FIPS 197: a block at a time.
+    fn expected(key: &RoundKeys, [first, second]: [u64; 2], tweak: u64) -> [u64; 2] {
+        let block = [first ^ tweak, second].map(u64::to_ne_bytes);
+        let block = key.encrypt_block(block.as_flattened().try_into().unwrap());
+        let (words, _) = block.as_chunks();
+        [words[0], words[1]].map(u64::from_ne_bytes)
+    }
+
+    fn agree<const N: usize>() {
+        let all: [RoundKeys; 5] = std::array::from_fn(|i| RoundKeys::new(&[i as u8 ^ 0xa5; 16]));
+        let of: [&RoundKeys; BLOCKS] = std::array::from_fn(|lane| &all[lane * 7 % 5]);
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+            let (from, mask, before, tweak) = (blocks(7), blocks(1000), blocks(9_999_999), 5);
+            let (mut one, mut each) = (before.clone(), before.clone());
+            let (from, mask, mut rows) = (&from, &mask, Rows::default());
+            isa.run(Encrypt::<_, N> { keys: of[0], tweak, from, mask, to: &mut one });
+            let keys = &EachKey::new(&of, 4 * N, &mut rows);
+            isa.run(Encrypt::<_, N> { keys, tweak, from, mask, to: &mut each });
+            for lane in 0..BLOCKS {
+                for (key, to) in [(of[0], one.0[lane]), (of[lane], each.0[lane])] {
+                    let mut wanted = before.0[lane];
+                    if lane < 4 * N {
+                        let encrypted = expected(key, from.0[lane], tweak);
+                        wanted[0] ^= encrypted[0] & mask.0[lane][0];
+                        wanted[1] ^= encrypted[1] & mask.0[lane][1];
+                    }
+                    assert_eq!(to, wanted, "{isa} {N} {lane}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn all_sets_encrypt_alike() {
+        agree::<2>();
+        agree::<4>();
+        agree::<8>();
+        agree::<16>();
+    }
+}

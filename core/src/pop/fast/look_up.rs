@@ -1,0 +1,145 @@
+//! Which services the segments of a burst are of. Those that go the same way are found together.
+
+use cpu_vector::{Bytes, Job, Vector, all, bits};
+
+use super::super::arrival::Arrival;
+use super::columns::{Words, endpoint};
+use super::ways::{Way, Ways};
+use super::{Fast, for_each_lane};
+use crate::relay::mapping::BURST;
+use crate::snapshot::Destination;
+
+impl Fast {
+    /// Finds the ways of the segments in the lanes of `plain`.
+    #[inline]
+    pub(super) fn look_up<'a>(&mut self, arrival: &Arrival<'a>, plain: u64, ways: &mut Ways<'a>) {
+        let mut rest = plain;
+        while rest != 0 {
+            let first = rest.trailing_zeros() as usize % BURST;
+            let dst = endpoint(self.columns.to[first]);
+            rest &= !match arrival.snapshot.classify(dst.ip) {
+                Destination::Pool(pool) => {
+                    let src = endpoint(self.columns.from[first]);
+                    match Way::behind_pool(arrival, src, pool) {
+                        Some(way) if way.holds(dst.ip) => self.take_down(rest, first, way, ways),
+                        _ => 1 << first,
+                    }
+                }
+                Destination::Vip => match Way::at_vip(arrival, dst) {
+                    Some(way) => self.take_up(arrival, rest, first, way, ways),
+                    None => self.alike_to(rest, first),
+                },
+                _ => 1 << first,
+            };
+        }
+    }
+
+    /// The lanes of `rest` that have the destination of lane `first`.
+    #[inline(never)]
+    fn alike_to(&self, rest: u64, first: usize) -> u64 {
+        let (to, marks) = (&self.columns.to, &self.columns.to_mark);
+        let mut alike = self.isa.run(Equal { marks, value: marks.0[first] }) & rest;
+        for_each_lane(alike, |lane| alike &= !(u64::from(to[lane] != to[first]) << lane));
+        alike
+    }
+
+    /// Takes the clients' segments in the lanes of `rest` that go where that in lane `first` goes,
+    /// which is this way. Gives back all that do, also those of no client.
+    #[inline]
+    fn take_up<'a>(
+        &mut self,
+        arrival: &Arrival<'a>,
+        rest: u64,
+        first: usize,
+        mut way: Way<'a>,
+        ways: &mut Ways<'a>,
+    ) -> u64 {
+        let (marks, to) = (&self.columns.to_mark, self.columns.to[first]);
+        let mut alike = self.isa.run(Equal { marks, value: marks.0[first] }) & rest;
+        way.lanes = alike;
+        for_each_lane(alike, |lane| {
+            let from = endpoint(self.columns.from[lane]);
+            if self.columns.to[lane] != to {
+                (alike, way.lanes) = (alike & !(1 << lane), way.lanes & !(1 << lane));
+            } else if arrival.snapshot.is_client(&from.into()) {
+                self.put(lane, &way, ways.len());
+            } else {
+                way.lanes &= !(1 << lane);
+            }
+        });
+        self.lanes.taken |= way.lanes;
+        // As many ways as lanes at most.
+        let _ = ways.try_push(way);
+        alike
+    }
+
+    /// Takes the segments in the lanes of `rest` that are of the target of lane `first` and go this
+    /// way. Gives back all that are and go, also those without a tag, which are looked at closely.
+    #[inline]
+    fn take_down<'a>(
+        &mut self,
+        rest: u64,
+        first: usize,
+        mut way: Way<'a>,
+        ways: &mut Ways<'a>,
+    ) -> u64 {
+        let (marks, from) = (&self.columns.from_mark, self.columns.from[first]);
+        let mut alike = self.isa.run(Equal { marks, value: marks.0[first] }) & rest;
+        for_each_lane(alike, |lane| {
+            let to = endpoint(self.columns.to[lane]);
+            if self.columns.from[lane] == from && way.holds(to.ip) {
+                self.put(lane, &way, ways.len());
+            } else {
+                alike &= !(1 << lane);
+            }
+        });
+        way.lanes = alike & !self.lanes.bare;
+        self.lanes.taken |= way.lanes;
+        self.lanes.down |= way.lanes;
+        let _ = ways.try_push(way);
+        alike
+    }
+
+    #[inline(always)]
+    fn put(&mut self, lane: usize, way: &Way<'_>, at: usize) {
+        self.ways[lane] = at as u8;
+        self.index_mask[lane] = way.index_mask;
+        self.columns.near[lane] = way.near;
+        self.columns.far[lane] = way.far;
+        self.columns.route[lane] = way.route;
+    }
+}
+
+/// Finds the lanes with this mark.
+struct Equal<'a> {
+    marks: &'a Bytes,
+    value: u8,
+}
+
+impl Job for Equal<'_> {
+    /// A bit for each.
+    type Output = u64;
+
+    #[inline(always)]
+    fn run<V: Vector>(self, vector: V) -> u64 {
+        vector.equal(self.marks, self.value)
+    }
+}
+
+/// Finds the segments whose clients' addresses have the bits of `network` under `mask`.
+pub(super) struct OfClients<'a> {
+    pub clients: &'a Words,
+    pub network: u64,
+    pub mask: u64,
+}
+
+impl Job for OfClients<'_> {
+    /// A bit for each.
+    type Output = u64;
+
+    #[inline(always)]
+    fn run<V: Vector>(self, _: V) -> u64 {
+        let OfClients { clients, network, mask } = self;
+        bits(&clients.map(|client| all(client & mask == network)))
+    }
+}
