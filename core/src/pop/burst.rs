@@ -64,7 +64,8 @@ pub(super) fn handle<F: Frame, O: Output<F>>(
     scratch.lanes.clear();
     // Who asks for an explanation hears of each segment by itself.
     if !O::EXPLAINS && arrival.snapshot.has_pools() {
-        let mut prepared = scratch.fast.prepare(&arrival, frames);
+        let mut prepared = Prepared::new();
+        scratch.fast.prepare(&arrival, frames, &mut prepared);
         if prepared.taken != 0 {
             handle_mixed(&mut egress, &mut limits, scratch, frames, &mut prepared);
             return scratch.fast.count(counters, &prepared);

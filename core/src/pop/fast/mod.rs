@@ -74,6 +74,13 @@ pub(super) struct Prepared<'a> {
     sent: u64,
 }
 
+impl Prepared<'_> {
+    /// Of a burst that was not looked at. It is filled in its place: it is too large to be moved.
+    pub fn new() -> Self {
+        Prepared { taken: 0, ways: Ways::new(), sent: 0 }
+    }
+}
+
 impl Fast {
     /// Computes with `isa`, or the largest set of instructions below it that the CPU has.
     pub fn new(isa: Isa) -> Self {
@@ -89,10 +96,15 @@ impl Fast {
         }
     }
 
-    /// Reads `frames`, and finds out which go the fast way and what they become.
+    /// Reads `frames`, and finds out which go the fast way and what they become. `prepared` is
+    /// new.
     #[inline]
-    pub fn prepare<'a, F: Frame>(&mut self, arrival: &Arrival<'a>, frames: &[F]) -> Prepared<'a> {
-        let mut prepared = Prepared { taken: 0, ways: Ways::new(), sent: 0 };
+    pub fn prepare<'a, F: Frame>(
+        &mut self,
+        arrival: &Arrival<'a>,
+        frames: &[F],
+        prepared: &mut Prepared<'a>,
+    ) {
         let kind = Kind::new(arrival.link.mac, arrival.link.vlan);
         self.l3 = kind.l3;
         match kind.l3 {
@@ -105,7 +117,7 @@ impl Fast {
         self.lanes = Lanes { bare: sorted.bare, ..Lanes::default() };
         self.look_up(arrival, plain, &mut prepared.ways);
         if self.lanes.taken == 0 {
-            return prepared;
+            return;
         }
         let Fast { columns, lanes, .. } = self;
         self.isa.run(Number { columns, down: lanes.down, index_mask: &self.index_mask });
@@ -115,7 +127,6 @@ impl Fast {
         self.check_clients(arrival);
         self.leave_known(arrival);
         prepared.taken = self.lanes.taken;
-        prepared
     }
 
     /// A target's segment goes to what can be a client alone.
