@@ -8,6 +8,7 @@ mod agent;
 mod config;
 mod cpu;
 mod flood;
+mod instructions;
 mod packets;
 mod plot;
 mod relay;
@@ -53,6 +54,11 @@ enum What {
     Flood(packets::Arguments),
     /// The agent beside phantun.
     Agent(agent::Arguments),
+    /// How many instructions the core takes for a packet.
+    Instructions(instructions::Arguments),
+    /// What is counted for it.
+    #[command(hide = true)]
+    Spin(instructions::Spin),
 }
 
 fn main() -> ExitCode {
@@ -102,5 +108,7 @@ fn measure_in(arguments: &Arguments, folder: &Path) -> anyhow::Result<Value> {
             let agent = agent::measure(what, *rounds)?;
             Ok(json!({"schema": 1, "machine": machine, "rounds": rounds, "agent": agent}))
         }
+        What::Instructions(what) => instructions::measure(what),
+        What::Spin(what) => instructions::spin(what).map(|()| Value::Null),
     }
 }
