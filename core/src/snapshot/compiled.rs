@@ -135,6 +135,11 @@ impl Snapshot {
         self.services.iter().map(|service| (service.name(), service.slot()))
     }
 
+    /// The places of the services' counters.
+    pub fn slots(&self) -> impl Iterator<Item = ServiceSlot> {
+        self.services.iter().map(Service::slot)
+    }
+
     /// The relays, in the order of the file.
     pub fn relays(&self) -> impl Iterator<Item = &Relay> {
         self.services.iter().filter_map(|service| match service {

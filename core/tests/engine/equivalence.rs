@@ -81,7 +81,8 @@ impl Subject {
         if self.history.restarts > 0 || world.workers.len() == 1 {
             world.workers.truncate(1);
             world.restart();
-            let worker = |_| Pop::new(world.soft.clone(), Arc::new(Counters::default()));
+            let counters = || Arc::new(Counters::new(world.snapshot.slots()));
+            let worker = |_| Pop::new(world.soft.clone(), counters());
             let workers: Vec<_> = (0..self.history.workers).map(worker).collect();
             world.workers.extend(workers);
         }

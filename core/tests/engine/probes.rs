@@ -24,7 +24,7 @@ fn each_service_gets_probes_in_turns_and_forwards_them() {
     let with_tunnels = tunnel_world_of(&with_tunnels(relay6_config()), KEYS);
     for mut world in [World::new(), relay6_world(), with_tunnels] {
         let counts = Arc::clone(&world.counters);
-        let mut counters = Arc::new(Counters::default());
+        let mut counters = Arc::new(Counters::new(world.snapshot.slots()));
         world.workers[0].swap_counters(&mut counters);
         let count = world.snapshot.services().len() as u64;
         for number in 0..2 * count {

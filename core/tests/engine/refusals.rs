@@ -212,7 +212,7 @@ fn workers_share_the_memo() {
     let to = egress(&world);
     keep(&mut world, to, RST, 5000, 0);
     world.forwarded(WAN, &Tcp::new((CLIENT.0, 7), WEB, SYN).numbers(1000, 0));
-    let counters = Arc::new(Counters::default());
+    let counters = Arc::new(Counters::new(world.snapshot.slots()));
     world.workers[0] = Pop::new(world.soft.clone(), counters.clone());
     let data = Tcp::new(CLIENT, WEB, ACK).stamped(1, 2).numbers(1, 5000);
     assert_eq!(world.datagram(WAN, &data.datagram()).len(), 1);

@@ -40,7 +40,7 @@ impl RunningPop {
     pub fn new(snapshot: impl Into<Arc<Snapshot>>, macs: Vec<Mac>, workers: usize) -> RunningPop {
         let snapshot = snapshot.into();
         let soft = soft_state(&snapshot, &macs);
-        let counters = Arc::new(Counters::default());
+        let counters = Arc::new(Counters::new(snapshot.slots()));
         let worker = || Pop::new(Arc::clone(&soft), Arc::clone(&counters));
         let workers = (0..workers).map(|_| worker()).collect();
         RunningPop { snapshot, soft, counters, workers, macs }
@@ -68,6 +68,12 @@ impl RunningPop {
     pub fn restart(&mut self) {
         self.soft = soft_state(&self.snapshot, &self.macs);
         (0..self.workers.len()).for_each(|worker| self.restart_worker(worker));
+    }
+
+    /// Goes over to another snapshot while it runs.
+    pub fn reload(&mut self, snapshot: Arc<Snapshot>) {
+        self.counters.make_room(snapshot.slots());
+        self.snapshot = snapshot;
     }
 
     /// Starts one worker again; what all workers share stays.

@@ -241,8 +241,9 @@ impl SimPop {
             return Err(format!("reload of POP {index} is refused: {}", conflict.problem));
         }
         let live = Arc::new(live);
-        self.twin.snapshot = Arc::clone(&live);
-        (self.live.snapshot, self.judge.snapshot) = (live, judge.into());
+        self.twin.reload(Arc::clone(&live));
+        self.live.reload(live);
+        self.judge.reload(judge.into());
         for (service, list) in setup.services.iter().zip(&mut self.targets) {
             *list = list.replaced(service.list(revision.known), now.unix.as_millis());
         }

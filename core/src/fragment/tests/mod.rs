@@ -94,7 +94,7 @@ struct Clocked {
 
 impl Clocked {
     fn new(limits: FragmentLimits) -> Clocked {
-        Clocked { table: table(limits), counters: Counters::default(), now: 0 }
+        Clocked { table: table(limits), counters: Counters::new([]), now: 0 }
     }
 
     fn admit(&mut self, fragment: &Fragment) -> Admitted {

@@ -26,8 +26,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyrelay_core::counters::Counters;
-use anyrelay_core::net::PortIndex;
-use anyrelay_core::net::{MAX_PORTS, MAX_SERVICES, ServiceSlot};
+use anyrelay_core::net::{MAX_PORTS, PortIndex};
 use anyrelay_core::pop::SoftState;
 use anyrelay_core::problem::Problem;
 use anyrelay_core::snapshot::Snapshot;
@@ -301,6 +300,8 @@ impl Running {
             tracing::warn!("{warning}");
         }
         self.published.replace(Arc::clone(&next));
+        self.telemetry.counters.iter().for_each(|counters| counters.make_room(next.slots()));
+        self.probes.make_room(&next);
         self.probes.forget();
         for worker in &self.workers {
             worker.post(Arc::clone(&next));
@@ -370,8 +371,7 @@ impl Totals {
                 let drops = DropReason::ALL.iter().map(|&reason| counters.drops(port, reason));
                 totals.dropped += drops.sum::<u64>();
             }
-            for slot in (0..MAX_SERVICES as u16).map(ServiceSlot) {
-                let service = counters.service(slot);
+            for service in counters.services() {
                 totals.forwarded += service.up.packets.get() + service.down.packets.get();
             }
         }

@@ -60,6 +60,11 @@ impl Probes {
         Probes { number: 0, workers: counters.iter().map(worker).collect() }
     }
 
+    /// Makes room to count probes of the services of `next`, before workers have it.
+    pub(super) fn make_room(&self, next: &Snapshot) {
+        self.workers.iter().for_each(|worker| worker.counters.make_room(next.slots()));
+    }
+
     /// Forgets what was found with another snapshot.
     pub(super) fn forget(&mut self) {
         for worker in &mut self.workers {
@@ -177,7 +182,7 @@ mod tests {
 
     impl World {
         fn new() -> World {
-            let counters = Arc::new(Counters::default());
+            let counters = Arc::new(Counters::new([]));
             let probes = Probes::new(&[Arc::clone(&counters)]);
             World { counters, counts: ProbeCounts::default(), probes }
         }

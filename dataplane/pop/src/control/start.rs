@@ -53,8 +53,11 @@ pub(super) fn start(options: RunOptions) -> Result<Running, RunError> {
             tracing::warn!(port = port.name, "{warning}");
         }
     }
-    let counters: Vec<_> = config.workers.iter().map(|_| Arc::new(Counters::default())).collect();
-    let probe_counters: Vec<_> = counters.iter().map(|_| Arc::default()).collect();
+    let counters_for_all = || -> Vec<Arc<Counters>> {
+        let counters = || Arc::new(Counters::new(snapshot.slots()));
+        config.workers.iter().map(|_| counters()).collect()
+    };
+    let (counters, probe_counters) = (counters_for_all(), counters_for_all());
     let ring_counts: Vec<_> = tx.iter().map(Vec::len).collect();
     let ownerships = egress::plan(config.layout, &ring_counts, &receives(config));
     log_ownership(config, &ownerships);
@@ -218,7 +221,11 @@ impl Parts<'_> {
         reassembly: Option<WorkerReassembly>,
     ) -> Worker {
         let config = &self.snapshot.config;
-        let counters = self.counters.get(number).cloned().unwrap_or_default();
+        let of_worker = |counters: &[Arc<Counters>]| {
+            let none = || Arc::new(Counters::new(self.snapshot.slots()));
+            counters.get(number).cloned().unwrap_or_else(none)
+        };
+        let counters = of_worker(self.counters);
         Worker {
             number,
             core: config.workers.get(number).map_or(0, |worker| worker.core),
@@ -228,7 +235,7 @@ impl Parts<'_> {
             snapshot: Arc::clone(self.snapshot),
             reassembly,
             counters,
-            probe_counters: self.probe_counters.get(number).cloned().unwrap_or_default(),
+            probe_counters: of_worker(self.probe_counters),
             idle: config.idle,
             has_timers: number == 0,
             hints: (number == 0 && config.hints.is_some())

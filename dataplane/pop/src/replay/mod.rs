@@ -219,7 +219,7 @@ impl<'a, T: Write> Run<'a, T> {
         explanation: &'a mut T,
         explain: bool,
     ) -> Self {
-        let counters = Arc::new(Counters::default());
+        let counters = Arc::new(Counters::new(snapshot.slots()));
         let soft = Arc::new(SoftState::new(snapshot, &inputs.macs));
         Run {
             snapshot,

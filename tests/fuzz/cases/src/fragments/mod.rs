@@ -68,7 +68,7 @@ impl Both {
         let (hash, networks) = (FragmentHash::new(&secret), BucketHash::new(&secret));
         Both {
             table: ReassemblyTable::new(limits, frame_len_max, hash.unwrap(), networks.unwrap()),
-            counters: Counters::default(),
+            counters: Counters::new([]),
             twin: Twin::new(limits, frame_len_max),
             now_ms: 0,
         }

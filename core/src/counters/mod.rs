@@ -1,8 +1,10 @@
 //! A worker's counters: written by that worker alone, read by anyone at any time.
 //!
-//! Each worker has one [`Counters`], allocated at start. To add is a plain load and store, because
-//! there is a single writer; a scrape sums over the workers.
+//! Each worker has one [`Counters`], allocated at start, with room for the services that there are:
+//! a reload makes room for those that it adds before workers see them. To add is a plain load and
+//! store, because there is a single writer; a scrape sums over the workers.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::net::{MAX_PORTS, MAX_SERVICES, PortIndex, ServiceSlot, Towards};
@@ -28,6 +30,12 @@ impl Counter {
     }
 }
 
+impl PartialEq for Counter {
+    fn eq(&self, other: &Self) -> bool {
+        self.get() == other.get()
+    }
+}
+
 /// A number that one thread sets.
 #[derive(Debug, Default)]
 pub struct Level(AtomicU64);
@@ -45,8 +53,14 @@ impl Level {
     }
 }
 
+impl PartialEq for Level {
+    fn eq(&self, other: &Self) -> bool {
+        self.get() == other.get()
+    }
+}
+
 /// Counts of reassembly. Dropped fragments are among the drops of their port.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub struct FragmentCounters {
     /// Reassembled datagrams.
     pub datagrams: Counter,
@@ -59,7 +73,7 @@ pub struct FragmentCounters {
 }
 
 /// Counts of hints between POPs.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub struct HintCounters {
     /// What other POPs are told of.
     pub sent: Counter,
@@ -72,7 +86,7 @@ pub struct HintCounters {
 }
 
 /// Packets and their bytes.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Traffic {
     /// Packets.
     pub packets: Counter,
@@ -90,7 +104,7 @@ impl Traffic {
 }
 
 /// A count for each reason.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct Drops([Counter; DropReason::COUNT]);
 
 impl Default for Drops {
@@ -100,7 +114,7 @@ impl Default for Drops {
 }
 
 /// Counts of one port.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub struct PortCounters {
     /// Received frames.
     pub rx: Traffic,
@@ -114,7 +128,7 @@ pub struct PortCounters {
 }
 
 /// Counts of one target of a service.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub struct TargetCounters {
     /// SYNs that were sent to it: connections begun.
     pub syns: Counter,
@@ -142,7 +156,10 @@ impl TargetCounters {
 }
 
 /// Counts of one service.
-#[derive(Debug)]
+///
+/// Aligned as [`Counters`]: each has memory of its own.
+#[derive(Debug, PartialEq)]
+#[repr(align(128))]
 pub struct ServiceCounters {
     /// Forwarded from clients to targets.
     pub up: Traffic,
@@ -152,7 +169,7 @@ pub struct ServiceCounters {
     pub copies: Traffic,
     raised_mtus: [Counter; 2],
     drops: Drops,
-    targets: Box<[TargetCounters; TARGETS]>,
+    targets: [TargetCounters; TARGETS],
     spare: TargetCounters,
 }
 
@@ -164,7 +181,7 @@ impl Default for ServiceCounters {
             copies: Traffic::default(),
             raised_mtus: Default::default(),
             drops: Drops::default(),
-            targets: Box::new(std::array::from_fn(|_| TargetCounters::default())),
+            targets: std::array::from_fn(|_| TargetCounters::default()),
             spare: TargetCounters::default(),
         }
     }
@@ -203,7 +220,8 @@ impl ServiceCounters {
 #[repr(align(128))]
 pub struct Counters {
     ports: Box<[PortCounters]>,
-    services: Box<[ServiceCounters]>,
+    /// Empty where no service has had its counters yet.
+    services: Box<[OnceLock<Box<ServiceCounters>>]>,
     replies: [Counter; ReplyKind::COUNT],
     withheld: [Counter; ReplyKind::COUNT],
     absorbed: [Counter; AbsorbKind::COUNT],
@@ -219,14 +237,15 @@ pub struct Counters {
     /// Turns of the worker's loop that received none.
     pub idle_polls: Counter,
     spare: PortCounters,
-    spare_service: ServiceCounters,
+    spare_service: Box<ServiceCounters>,
 }
 
-impl Default for Counters {
-    fn default() -> Self {
-        Counters {
+impl Counters {
+    /// Counts of nothing, with room for the services in `slots`.
+    pub fn new(slots: impl IntoIterator<Item = ServiceSlot>) -> Self {
+        let counters = Counters {
             ports: (0..MAX_PORTS).map(|_| PortCounters::default()).collect(),
-            services: (0..MAX_SERVICES).map(|_| ServiceCounters::default()).collect(),
+            services: (0..MAX_SERVICES).map(|_| OnceLock::new()).collect(),
             replies: Default::default(),
             withheld: Default::default(),
             absorbed: Default::default(),
@@ -237,12 +256,47 @@ impl Default for Counters {
             busy_polls: Counter::default(),
             idle_polls: Counter::default(),
             spare: PortCounters::default(),
-            spare_service: ServiceCounters::default(),
+            spare_service: Box::default(),
+        };
+        counters.make_room(slots);
+        counters
+    }
+
+    /// Makes room for the services in `slots`, before the worker meets them: what is counted of
+    /// services without room is lost. Allocates, so it is not for the packet path.
+    pub fn make_room(&self, slots: impl IntoIterator<Item = ServiceSlot>) {
+        for slot in slots {
+            if let Some(place) = self.services.get(usize::from(slot.0)) {
+                place.get_or_init(Box::default);
+            }
         }
     }
-}
 
-impl Counters {
+    /// Whether the same became of all frames that both counted, whatever way they went.
+    pub fn agrees(&self, other: &Counters) -> bool {
+        let Counters {
+            ports,
+            services,
+            replies,
+            withheld,
+            absorbed,
+            issued_elsewhere,
+            fragments,
+            hints,
+            spare,
+            spare_service,
+            fast_frames: _,
+            busy_polls: _,
+            idle_polls: _,
+        } = self;
+        *ports == other.ports
+            && *services == other.services
+            && (replies, withheld, absorbed) == (&other.replies, &other.withheld, &other.absorbed)
+            && *issued_elsewhere == other.issued_elsewhere
+            && (fragments, hints) == (&other.fragments, &other.hints)
+            && (spare, spare_service) == (&other.spare, &other.spare_service)
+    }
+
     /// Counts of a port.
     #[inline]
     pub fn port(&self, port: PortIndex) -> &PortCounters {
@@ -252,7 +306,13 @@ impl Counters {
     /// Counts of a service.
     #[inline]
     pub fn service(&self, slot: ServiceSlot) -> &ServiceCounters {
-        self.services.get(usize::from(slot.0)).unwrap_or(&self.spare_service)
+        let place = self.services.get(usize::from(slot.0));
+        place.and_then(OnceLock::get).unwrap_or(&self.spare_service)
+    }
+
+    /// Counts of all services, also of those that are gone.
+    pub fn services(&self) -> impl Iterator<Item = &ServiceCounters> {
+        self.services.iter().filter_map(OnceLock::get).map(|service| &**service)
     }
 
     /// Counts a drop of a frame that arrived on `port` or was to leave through it.
@@ -320,3 +380,6 @@ impl Counters {
         self.absorbed[kind as usize].get()
     }
 }
+
+#[cfg(test)]
+mod tests;
