@@ -176,7 +176,7 @@ impl BucketPlace {
 
 /// Buckets for all networks: a fixed number, so that some networks share one.
 #[derive(Clone, Debug)]
-pub struct BucketTable(Box<[Bucket]>);
+pub struct BucketTable(Box<[Bucket; BUCKETS]>);
 
 /// The number of buckets of a [`BucketTable`].
 pub const BUCKETS: usize = 4096;
@@ -184,7 +184,7 @@ pub const BUCKETS: usize = 4096;
 impl BucketTable {
     /// [`BUCKETS`] full buckets.
     pub fn new() -> Self {
-        BucketTable(vec![Bucket::new(); BUCKETS].into_boxed_slice())
+        BucketTable(Box::new([Bucket::new(); BUCKETS]))
     }
 
     /// The bucket at `place`.

@@ -62,13 +62,12 @@ impl<A: Address> NextHops<A> {
             }
             routes
         };
-        NextHops {
-            clients: routes(|port| port.side.takes_clients()),
-            targets: routes(|port| port.side.takes_targets()),
-            gateways,
-            times: neighbours.into(),
-            hosts: Hosts::new(),
-        }
+        let clients = routes(|port| port.side.takes_clients());
+        let targets = routes(|port| port.side.takes_targets());
+        // Without a prefix of the family no host of it is on a link.
+        let has_links = !(clients.prefixes.is_empty() && targets.prefixes.is_empty());
+        let hosts = if has_links { Hosts::new() } else { Hosts::default() };
+        NextHops { clients, targets, gateways, times: neighbours.into(), hosts }
     }
 
     /// The prefixes of a port.

@@ -11,8 +11,8 @@ use super::times::HOSTS_MAX;
 use crate::net::{Address, PortIndex};
 
 /// The hosts on the links by port and address: a bounded table. When a set is full, the host that
-/// was silent for longest is evicted.
-#[derive(Debug)]
+/// was silent for longest is evicted. By default a table of no slots, in which no host is found.
+#[derive(Debug, Default)]
 pub(super) struct Hosts {
     slots: Box<[HostSlot]>,
 }
