@@ -82,8 +82,8 @@ impl RunningPop {
     }
 
     /// Hands a hint of another POP to a worker.
-    pub fn hint(&mut self, now: Now, worker: usize, hint: &Hint, out: &mut Recorder) {
-        self.workers[worker].take_hint::<HeapFrame, _>(now, &self.snapshot, hint, out);
+    pub fn hint(&mut self, now: Now, worker: usize, hint: &Hint, out: &mut impl Output<HeapFrame>) {
+        self.workers[worker].take_hint(now, &self.snapshot, hint, out);
     }
 
     /// Hands a burst to a worker.
@@ -248,10 +248,7 @@ impl<F: FromBytes> Output<F> for Recorder {
     }
 
     fn allocate(&mut self) -> Option<F> {
-        if let Some(left) = &mut self.frames_left {
-            *left = left.checked_sub(1)?;
-        }
-        Some(F::from_bytes(&[]))
+        allocate(&mut self.frames_left)
     }
 
     fn explain(&mut self, note: Note<'_>) {
@@ -259,19 +256,45 @@ impl<F: FromBytes> Output<F> for Recorder {
     }
 }
 
-/// Keeps what a POP sends, without its notes: the POP then makes none.
+/// Keeps what a POP sends, without its notes: the POP then makes none, and takes the fast way with
+/// what is plain.
 #[derive(Clone, Debug, Default)]
 pub struct Collector {
     /// Frames that it sent.
     pub sent: Sent,
+    /// What other POPs are to be told.
+    pub hints: Vec<Hint>,
+    /// How many more frames it can allocate; `None` is no limit.
+    pub frames_left: Option<usize>,
+}
+
+impl Collector {
+    /// Forgets what was sent.
+    pub fn clear(&mut self) {
+        self.sent.clear();
+        self.hints.clear();
+    }
 }
 
 impl<F: FromBytes> Output<F> for Collector {
+    fn hint(&mut self, hint: Hint) -> bool {
+        self.hints.push(hint);
+        true
+    }
+
     fn transmit(&mut self, port: PortIndex, frame: F) {
         self.sent.push((port, frame.bytes().to_vec()));
     }
 
     fn allocate(&mut self) -> Option<F> {
-        Some(F::from_bytes(&[]))
+        allocate(&mut self.frames_left)
     }
+}
+
+/// An empty frame, if `left` allows one more.
+fn allocate<F: FromBytes>(left: &mut Option<usize>) -> Option<F> {
+    if let Some(left) = left {
+        *left = left.checked_sub(1)?;
+    }
+    Some(F::from_bytes(&[]))
 }

@@ -13,6 +13,7 @@ use anyrelay_core::relay::mapping::Mapping;
 use anyrelay_core::relay::targets::Candidates;
 use anyrelay_core::time::UnixTime;
 use anyrelay_core::verdict::{AbsorbKind, DropReason, Verdict};
+use anyrelay_kit::pop::Recorder;
 
 use crate::*;
 
@@ -131,7 +132,7 @@ impl Moved {
     pub fn hint(&mut self, target: SocketAddr, shows: Shows) {
         let (vip, egress, target) = (end(self.vip), end(self.egress), end(target));
         let (now, hint) = (self.world.now, Hint { vip, egress, target, shows });
-        self.world.hint(now, 0, &hint, &mut Default::default());
+        self.world.hint(now, 0, &hint, &mut Recorder::default());
     }
 
     /// Both targets.

@@ -17,6 +17,7 @@ use anyrelay_kit::frames::{
 use anyrelay_kit::pcap;
 use anyrelay_kit::tunnel::ForgedAgent;
 
+use super::plain::{self, Connection};
 use super::{Input, World, check};
 
 /// A config, and frames that are good there.
@@ -27,6 +28,8 @@ pub struct Case {
     pub templates: Vec<(PortIndex, Vec<u8>)>,
     /// Frames that a POP may have had before, and that leave nothing behind.
     pub past: Vec<(PortIndex, Vec<u8>)>,
+    /// Connections in pool mode.
+    pub connections: Vec<Connection>,
 }
 
 macro_rules! fixtures {
@@ -61,12 +64,17 @@ pub fn case(number: u8) -> &'static Case {
 
 fn fixture(config: &str, input: &[u8], output: &[u8]) -> Case {
     let mut config = Config::parse("fixture", config).unwrap();
-    // Made anew for each input.
-    config.limits.remembered_answers = 64;
+    shrink(&mut config);
     let keys = KeyFile::parse(KEYS).unwrap();
     let snapshot = config::snapshot(&config, &keys, &Tenants::default());
     let frames = [pcap::frames(input), pcap::frames(output)].concat();
     Case::new(snapshot, Now::from_millis(1_700_000_000_000), frames)
+}
+
+/// Makes the tables small, which POPs have anew for each input.
+fn shrink(config: &mut Config) {
+    config.limits.remembered_answers = 64;
+    config.limits.remembered_syns = 1024;
 }
 
 impl Case {
@@ -84,7 +92,9 @@ impl Case {
         let is_tight = limits.syn_per_prefix_per_second < 1000;
         let templates: Vec<_> =
             frames.into_iter().filter(|f| f.len() >= 14).map(|f| (port_of(&f), f)).collect();
-        let mut case = Case { snapshot, macs, now, templates, past: Vec::new() };
+        let (past, connections) = (Vec::new(), Vec::new());
+        let mut case = Case { snapshot, macs, now, templates, past, connections };
+        case.connections = plain::connections(&case);
         if !is_tight {
             let past = case.templates.iter().filter(|frame| leaves_nothing(&case, frame));
             let past: Vec<_> = past.cloned().collect();
@@ -135,7 +145,7 @@ const VIP6: &str = "[2001:db8:f::20]:443";
 
 fn with_tunnels() -> Case {
     let mut config = tunnels().parse();
-    config.limits.remembered_answers = 64;
+    shrink(&mut config);
     let (tenants, key) = config::tenants_and_agent();
     let snapshot = config::snapshot(&config, &config::keys(), &tenants);
     let now = Now::from_millis(1_795_000_004_000);
