@@ -36,6 +36,8 @@ pub struct Stack {
     /// The end of what was sent, and the last ack.
     pub next: Option<(u32, u32)>,
     timestamps: bool,
+    /// Whether its padding is before the timestamps.
+    pads_first: bool,
     // What names the connection, as far as it came.
     first: [u8; NUMBER_LEN as usize],
     first_len: usize,
@@ -108,6 +110,8 @@ impl Stack {
             isn: None,
             next: None,
             timestamps: traits.timestamps,
+            // Most do.
+            pads_first: traits.clock & 12 > 0,
             first: [0; NUMBER_LEN as usize],
             first_len: 0,
             last_ack: None,
@@ -240,7 +244,10 @@ impl Stack {
             .chain(self.rests_until_us.filter(|until| *until > now_us))
             .min()
             .map(|at| at.max(now_us + 1));
-        for bytes in &self.link.sent {
+        for bytes in &mut self.link.sent {
+            if self.pads_first {
+                wire::pad_first(bytes);
+            }
             let ip = Datagram::read(bytes);
             if let Some(sent) = ip.as_ref().and_then(Datagram::segment) {
                 let next = self.next.map_or(sent.end(), |(next, _)| next);

@@ -110,6 +110,7 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
         collided: plans().filter(|one| one.1.collided).count() as u64,
         datagrams: world.tunnels.sent(),
         frames: world.record.frames(),
+        fast: world.pops.iter().map(|pop| pop.fast_frames).sum(),
         simulated_us: world.now_us,
         refusals: world.refused(),
         ..world.counts

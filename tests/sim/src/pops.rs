@@ -1,6 +1,7 @@
-//! The POPs: the core's own `Pop`, each with its config, soft state and clock. Beside each are a
-//! twin of the same history, which is handed one at a time the frames that the POP takes in bursts,
-//! and a judge of another history, which is asked what it would have done.
+//! The POPs: the core's own `Pop`, each with its config, soft state and clock. Beside each are two
+//! twins of the same history: one is handed one at a time the frames that the POP takes in bursts,
+//! the other takes the same bursts, but does not explain, so that plain segments go the fast way.
+//! And a judge of another history is asked what it would have done.
 
 use std::sync::Arc;
 
@@ -8,11 +9,12 @@ use anyrelay_core::config::{Config, kept_epochs};
 use anyrelay_core::frame::{Frame, HeapFrame};
 use anyrelay_core::keys::KeyFile;
 use anyrelay_core::net::PortIndex;
+use anyrelay_core::pop::Output;
 use anyrelay_core::relay::hints::{Hint, HintKey};
 use anyrelay_core::snapshot::{Conflict, ConflictKind, Snapshot, reload_conflicts};
 use anyrelay_core::time::{Instant, Now, UnixTime};
 use anyrelay_core::verdict::DropReason;
-use anyrelay_kit::pop::{Recorder, RunningPop};
+use anyrelay_kit::pop::{Collector, Recorder, RunningPop, Sent};
 
 use crate::checks::At;
 use crate::mutants::Mutant;
@@ -35,9 +37,8 @@ fn hand(
     now: Now,
     (worker, port): (usize, Port),
     frames: &[Vec<u8>],
-    out: &mut Recorder,
+    out: &mut impl Output<HeapFrame>,
 ) {
-    let from = out.sent.len();
     let frames = frames.iter().map(|frame| {
         let mut frame = HeapFrame::new(frame);
         if let Some(mutant) = mutant {
@@ -46,11 +47,23 @@ fn hand(
         frame
     });
     running.burst(now, worker, PortIndex(port as u8), frames, out);
-    for (port, frame) in &mut out.sent[from..] {
-        if let Some(mutant) = mutant {
-            mutant.leave(if port.0 == 0 { Port::Wan } else { Port::Lan }, frame);
-        }
+}
+
+/// What a POP sent leaves it.
+fn leave(mutant: Option<&Mutant>, sent: &mut Sent) {
+    let Some(mutant) = mutant else { return };
+    for (port, frame) in sent {
+        mutant.leave(if port.0 == 0 { Port::Wan } else { Port::Lan }, frame);
     }
+}
+
+/// An error if what came the fast way, which is then forgotten, is not what came the general way.
+fn is_same(fast: &mut Collector, general: &Recorder) -> Result<(), String> {
+    if fast.sent != general.sent || fast.hints != general.hints {
+        return Err(format!("the fast way leads elsewhere: {fast:02x?}, not {general:02x?}"));
+    }
+    fast.clear();
+    Ok(())
 }
 
 /// Whether a frame was dropped for want of a neighbour's address.
@@ -74,11 +87,15 @@ pub struct SimPop {
     keys: KeyFile,
     live: RunningPop,
     twin: RunningPop,
+    fast: RunningPop,
     judge: RunningPop,
-    // All three are wrong in the same way.
+    // All of them are wrong in the same way.
     mutant: Option<Mutant>,
-    // What a whole burst came to.
+    // What a whole burst came to, and the fast way.
     whole: Recorder,
+    fast_whole: Collector,
+    /// Frames that went the fast way.
+    pub fast_frames: u64,
     tally: Tally,
 }
 
@@ -100,10 +117,13 @@ impl SimPop {
             up_since_us: 0,
             keys: keys.clone(),
             twin: start(live.clone(), index),
+            fast: start(live.clone(), index),
             live: start(live, index),
             judge: start(judge, index),
             mutant,
             whole: Recorder::default(),
+            fast_whole: Collector::default(),
+            fast_frames: 0,
             tally: Tally::default(),
         })
     }
@@ -125,7 +145,7 @@ impl SimPop {
 
     /// Hands one of its workers all of `frames`, which came in through a port, at once. `sinks`
     /// gets what came of each, as the twin has it, which is handed them one by one: an error if
-    /// that is not the same.
+    /// that is not the same, or not what comes of them the fast way.
     pub fn handle(
         &mut self,
         now: Now,
@@ -136,11 +156,17 @@ impl SimPop {
         self.whole.clear();
         let mutant = self.mutant.as_ref();
         hand(&mut self.live, mutant, now, at, frames, &mut self.whole);
+        let before = self.fast.counters.fast_frames.get();
+        hand(&mut self.fast, mutant, now, at, frames, &mut self.fast_whole);
+        self.fast_frames += self.fast.counters.fast_frames.get() - before;
+        is_same(&mut self.fast_whole, &self.whole)?;
+        leave(mutant, &mut self.whole.sent);
         sinks.resize_with(frames.len(), Recorder::default);
         for (frame, sink) in frames.iter().zip(&mut *sinks) {
             sink.clear();
             let frame = std::slice::from_ref(frame);
             hand(&mut self.twin, mutant, now, at, frame, sink);
+            leave(mutant, &mut sink.sent);
             self.tally.add(at.1, sink);
         }
         let whole = &self.whole;
@@ -180,6 +206,8 @@ impl SimPop {
         let before = drops(&self.twin);
         self.whole.clear();
         self.live.hint(now, 0, hint, &mut self.whole);
+        self.fast.hint(now, 0, hint, &mut self.fast_whole);
+        is_same(&mut self.fast_whole, &self.whole)?;
         sink.clear();
         self.twin.hint(now, 0, hint, sink);
         self.tally.add_hint(name, drops(&self.twin) > before, sink);
@@ -191,15 +219,19 @@ impl SimPop {
     pub fn ask_judge(&mut self, now: Now, port: Port, frame: &[u8], sink: &mut Recorder) {
         sink.clear();
         let frames = [frame.to_vec()];
-        hand(&mut self.judge, self.mutant.as_ref(), now, (0, port), &frames, sink);
+        let mutant = self.mutant.as_ref();
+        hand(&mut self.judge, mutant, now, (0, port), &frames, sink);
+        leave(mutant, &mut sink.sent);
     }
 
     /// What is due without a frame.
-    pub fn poll(&mut self, now: Now, sink: &mut Recorder) {
+    pub fn poll(&mut self, now: Now, sink: &mut Recorder) -> Result<(), String> {
         self.whole.clear();
         self.twin.poll(now, 0, &mut self.whole);
+        self.fast.poll(now, 0, &mut self.fast_whole);
         sink.clear();
         self.live.poll(now, 0, sink);
+        is_same(&mut self.fast_whole, sink)
     }
 
     /// Begins anew: all that it remembered is gone.
@@ -208,6 +240,7 @@ impl SimPop {
         self.up_since_us = up_since_us;
         self.live = start(self.live.snapshot.clone(), self.index);
         self.twin = start(self.live.snapshot.clone(), self.index);
+        self.fast = start(self.live.snapshot.clone(), self.index);
         self.tally = Tally::default();
         Ok(())
     }
@@ -216,14 +249,20 @@ impl SimPop {
     pub fn new_worker(&mut self) {
         self.live.restart_worker(0);
         self.twin.restart_worker(0);
+        self.fast.restart_worker(0);
     }
 
     /// Whether its counters say what was seen to happen, each service's under its name.
     pub fn judge_counters(&self) -> Result<(), String> {
         let text = |error| format!("counters of POP {}: {error}", self.index);
-        [&self.live, &self.twin].into_iter().try_for_each(|running| {
-            self.tally.check(&running.counters, running.snapshot.names()).map_err(text)
-        })
+        for running in [&self.live, &self.twin] {
+            self.tally.check(&running.counters, running.snapshot.names()).map_err(text)?;
+        }
+        let (general, fast) = (&self.live.counters, &self.fast.counters);
+        if general.agrees(fast) {
+            return Ok(());
+        }
+        Err(text(format!("those of the fast way differ: {fast:#?}, not {general:#?}")))
     }
 
     /// Goes over to another version of the config while it runs.
@@ -242,6 +281,7 @@ impl SimPop {
         }
         let live = Arc::new(live);
         self.twin.reload(Arc::clone(&live));
+        self.fast.reload(Arc::clone(&live));
         self.live.reload(live);
         self.judge.reload(judge.into());
         for (service, list) in setup.services.iter().zip(&mut self.targets) {

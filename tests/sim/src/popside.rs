@@ -216,7 +216,9 @@ impl World {
     pub(crate) fn poll_pop(&mut self, pop: usize) {
         let now = self.pops[pop].now(self.now_us, self.unix_ms);
         let mut sink = std::mem::take(&mut self.sink);
-        self.pops[pop].poll(now, &mut sink);
+        if let Err(text) = self.pops[pop].poll(now, &mut sink) {
+            self.fail(format!("POP {pop}: {text}"));
+        }
         for (out, bytes) in sink.sent.drain(..) {
             let out = if out.0 == 0 { Port::Wan } else { Port::Lan };
             self.record.frame(self.now_us, pop, &bytes);

@@ -25,6 +25,10 @@ pub struct Counts {
     pub bursts: u64,
     /// Frames of these.
     pub in_bursts: u64,
+    /// Datagrams that came to POPs.
+    pub handled: u64,
+    /// Those that went the fast way at the POPs that do not explain.
+    pub fast: u64,
     /// Datagrams of agents.
     pub datagrams: u64,
     /// Keepalive requests of agents that somebody else sent once more.
@@ -57,6 +61,7 @@ pub struct Counts {
 impl Counts {
     /// A POP was handed so many frames at once.
     pub(crate) fn burst(&mut self, frames: u64) {
+        self.handled += frames;
         if frames > 1 {
             self.bursts += 1;
             self.in_bursts += frames;
@@ -72,6 +77,8 @@ impl Counts {
         self.frames += other.frames;
         self.bursts += other.bursts;
         self.in_bursts += other.in_bursts;
+        self.handled += other.handled;
+        self.fast += other.fast;
         self.datagrams += other.datagrams;
         self.stolen += other.stolen;
         self.damage_seen += other.damage_seen;
@@ -92,15 +99,18 @@ impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} frames, {} of them in {} bursts; {} datagrams of agents, {} of their keepalives \
-             sent by others; {} damaged segments found out by hosts; {} segments made bare, {} \
-             keepalive probes; {} ICMP errors passed on; {} segments passed with extension \
-             headers, {} headers and quotes refused; {} SYNs limited; {} connections from a port \
-             used before, {} of their SYNs challenged, {} with another's egress; told of \
-             refusals: {}; {}; moved by changes of targets: {}; {} hours simulated",
+            "{} frames, {} of them in {} bursts; {} of {} that came to POPs went the fast way; \
+             {} datagrams of agents, {} of their keepalives sent by others; {} damaged segments \
+             found out by hosts; {} segments made bare, {} keepalive probes; {} ICMP errors \
+             passed on; {} segments passed with extension headers, {} headers and quotes \
+             refused; {} SYNs limited; {} connections from a port used before, {} of their SYNs \
+             challenged, {} with another's egress; told of refusals: {}; {}; moved by changes \
+             of targets: {}; {} hours simulated",
             self.frames,
             self.in_bursts,
             self.bursts,
+            self.fast,
+            self.handled,
             self.datagrams,
             self.stolen,
             self.damage_seen,

@@ -164,6 +164,21 @@ pub fn cut_data(datagram: &mut Vec<u8>, count: usize) {
     repair(datagram);
 }
 
+/// Puts the padding before the timestamps, as most stacks do (RFC 7323, appendix A), of a segment
+/// that has no other options.
+pub fn pad_first(datagram: &mut [u8]) {
+    let Some(ip) = Datagram::read(datagram) else { return };
+    let options_at = ip.payload_at + 20;
+    let Some([8, 10, stamps @ .., _, _]) = ip.segment().map(|segment| segment.options) else {
+        return;
+    };
+    if let Ok(stamps) = <[u8; 8]>::try_from(stamps) {
+        datagram[options_at..options_at + 4].copy_from_slice(&[1, 1, 8, 10]);
+        datagram[options_at + 4..options_at + 12].copy_from_slice(&stamps);
+        repair(datagram);
+    }
+}
+
 /// Whether the checksum of a whole ICMP or ICMPv6 message holds.
 pub fn icmp_holds(ip: &Datagram<'_>) -> bool {
     match ip.protocol {
