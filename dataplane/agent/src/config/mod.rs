@@ -1,7 +1,7 @@
 //! The config file of `anyrelay-agent run`.
 //!
 //! [`Config::parse`] is pure; [`load`] reads the files that it names. All problems are reported at
-//! once, each with file, key and reason. docs/agent.md describes every key.
+//! once, each with file, key and reason. docs/config.md describes every key.
 
 mod check;
 mod load;

@@ -64,24 +64,10 @@ fn a_valid_config_is_parsed() {
 }
 
 #[test]
-fn the_example_is_valid_and_has_every_key() {
+fn the_example_is_valid() {
     let config = Config::parse("agent.toml", EXAMPLE).unwrap();
     assert!(matches!(config.local, LocalConfig::Tun(_)));
-    let keys = "agent.vip agent.key agent.state agent.publish agent.control agent.mark \
-        agent.interface tun.name \
-        tun.addresses tun.mtu tun.private_key tun.routes peer.name peer.public_key \
-        peer.preshared_key peer.at peer.allowed peer.keepalive_seconds udp.listen udp.peer \
-        udp.target";
-    for key in keys.split_whitespace() {
-        let (_, name) = key.split_once('.').unwrap();
-        let start = format!("{name} =");
-        let is_it = |line: &str| line.trim_start_matches(['#', ' ']).starts_with(&start);
-        assert!(EXAMPLE.lines().any(is_it), "{key}");
-        assert!(AGENT_MD.contains(&format!("`{key}`")), "{key} is not in docs/agent.md");
-    }
 }
-
-const AGENT_MD: &str = include_str!("../../../../docs/agent.md");
 
 #[test]
 fn a_udp_side_either_listens_or_has_a_target() {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use anyrelay_reference::files::{FILES, POP};
+use anyrelay_reference::files::{AGENT, FILES, HEALTH, POP};
 use anyrelay_reference::render::anchor;
 use anyrelay_reference::{DOCUMENT, Sources, difference, reference};
 
@@ -115,5 +115,18 @@ fn links_of_the_document_lead_somewhere() {
         let is_there =
             headings.any(|heading| anchor(heading.trim_start_matches('#').trim()) == wanted);
         assert!(wanted.is_empty() || is_there, "no heading for {link}");
+    }
+}
+
+#[test]
+fn examples_have_every_key() {
+    for (file, example) in [(&AGENT, "agent.toml"), (&HEALTH, "health.toml")] {
+        let text = fs::read_to_string(top().join("deploy/examples").join(example)).unwrap();
+        for (path, key) in keys(file) {
+            let start = format!("{} =", key.name);
+            // A key that is seldom needed is in a comment.
+            let is_it = |line: &str| line.trim_start_matches(['#', ' ']).starts_with(&start);
+            assert!(text.lines().any(is_it), "{path} is not in {example}");
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! The config of `anyrelay health`: a listener, and a check for each targets file.
 //!
 //! [`HealthConfig::parse`] is pure; [`load`] also reads the files that the config names. All
-//! problems are reported at once, each with file, key and reason. docs/operations.md describes
-//! every key.
+//! problems are reported at once, each with file, key and reason. docs/config.md describes every
+//! key.
 
 mod check;
 mod raw;
