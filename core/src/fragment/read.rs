@@ -120,7 +120,9 @@ impl Fragment {
     /// Whether it can be a part of a datagram that fits a frame of `frame_len_max` bytes.
     ///
     /// # Errors
-    /// Why it cannot.
+    /// [`DropReason::FragmentMalformed`] of one without payload or of a length that no fragment but
+    /// the last has, [`DropReason::FragmentTooLong`] beyond the datagram or the frame, and
+    /// [`DropReason::FragmentTiny`] where it cuts a TCP header.
     pub fn check(&self, frame_len_max: usize) -> Result<(), DropReason> {
         if self.len == 0 || (self.more && !self.len.is_multiple_of(8)) {
             return Err(DropReason::FragmentMalformed);

@@ -182,6 +182,9 @@ impl Lanes {
     }
 
     /// What the client's segment in `lane` maps to, and its targets.
+    ///
+    /// # Errors
+    /// Why the client has no egress endpoint or no target, as its mode says.
     #[inline(always)]
     pub fn outward_at(&self, lane: Lane) -> Result<(&EgressSide, Chosen), DropReason> {
         let egress = self.outward.output(lane)?;
@@ -191,6 +194,9 @@ impl Lanes {
 
     /// The client that the target's segment in `lane` maps to, and its targets where it may have
     /// several.
+    ///
+    /// # Errors
+    /// Why the segment belongs to no client, as its mode says.
     #[inline(always)]
     pub fn inward_at(&self, lane: Lane) -> Result<(&IpEndpoint, Chosen), DropReason> {
         let client = self.inward.output(lane)?;

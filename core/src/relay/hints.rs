@@ -94,7 +94,8 @@ impl HintKey {
     /// The hints in `bytes`, received at `now`.
     ///
     /// # Errors
-    /// When the datagram is not accepted.
+    /// [`HintError::Malformed`], [`HintError::Mac`] of another relay secret, and
+    /// [`HintError::Time`] where it is too far from `now`.
     pub fn open(
         &self,
         now: UnixTime,

@@ -94,6 +94,10 @@ pub(super) struct EpochFingerprint {
 }
 
 impl Fingerprints {
+    /// Those of all secrets.
+    ///
+    /// # Errors
+    /// [`HkdfError`] of a derivation.
     pub fn new(keys: &KeyFile, tenants: &Tenants) -> Result<Self, HkdfError> {
         let mut tokens = Vec::new();
         for epoch in keys.tokens.iter() {

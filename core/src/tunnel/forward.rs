@@ -50,7 +50,9 @@ impl DataUp {
     /// Reads the datagram in `segment`.
     ///
     /// # Errors
-    /// When its form, its size or the family of its sender is wrong.
+    /// [`DropReason::TunnelMalformed`] of a wrong form, [`DropReason::BodyTooBig`] beyond the MTU
+    /// of the tunnel, and [`DropReason::TokenSource`] where the sender's token is of another
+    /// family.
     #[inline]
     pub fn read(service: &TunnelService, segment: &TunnelSegment<'_>) -> Result<Self, DropReason> {
         let payload = segment.payload;
@@ -163,7 +165,7 @@ pub fn open_all(
 /// agent's.
 ///
 /// # Errors
-/// The first check that fails.
+/// Those of [`DataUp::read`] and [`decide`].
 pub fn accept(
     service: &TunnelService,
     now: UnixTime,
@@ -178,7 +180,12 @@ pub fn accept(
 /// Makes the segment down of a datagram whose tokens were opened at the same `now`.
 ///
 /// # Errors
-/// The first check that fails.
+/// The first of these: [`DropReason::NotOurs`] without a VIP of the sender's family; of its token
+/// [`DropReason::OwnTokenEpoch`], [`DropReason::OwnToken`], [`DropReason::TokenSource`] and
+/// [`DropReason::UnknownTenant`]; [`DropReason::NotInSequence`]; and of the destination
+/// [`DropReason::DestinationFamily`], [`DropReason::DestinationTokenEpoch`],
+/// [`DropReason::DestinationToken`], [`DropReason::OtherTenant`] and
+/// [`DropReason::DestinationNotAllowed`].
 #[inline]
 pub fn decide(
     service: &TunnelService,

@@ -23,7 +23,7 @@ pub struct SynAck {
 /// The answer to a SYN. It is stateless, so that each SYN of a flood costs one MAC.
 ///
 /// # Errors
-/// When the service has no VIP of the agent's family.
+/// [`DropReason::NotOurs`] when the service has no VIP of the agent's family.
 pub fn syn_ack(
     service: &TunnelService,
     now: UnixTime,

@@ -48,7 +48,8 @@ pub struct ReplySegment {
 /// listed.
 ///
 /// # Errors
-/// The first check that fails.
+/// The first of [`DropReason::TunnelMalformed`], [`DropReason::NotOurs`] without a VIP of the
+/// agent's family, [`DropReason::KeepaliveAck`] and [`DropReason::UnknownAgent`].
 pub fn check<'a>(
     service: &'a TunnelService,
     now: UnixTime,
@@ -76,7 +77,7 @@ pub fn check<'a>(
 /// the POP with the number `pop`.
 ///
 /// # Errors
-/// When the MAC is wrong.
+/// [`DropReason::KeepaliveMac`] when the MAC is wrong.
 pub fn reply(
     known: &UnverifiedRequest<'_>,
     pop: u8,
@@ -116,7 +117,7 @@ pub fn reply(
     })
 }
 
-/// Whether `request` names `public` and a tick within [`ACK_TICKS`] of `tick`, without which there
+/// Whether `request` names `public` and a tick within `ACK_TICKS` of `tick`, without which there
 /// is no token.
 pub fn names(request: &KeepaliveRequest, public: SocketAddr, tick: Tick) -> bool {
     let ticks = request.last_tick.0.wrapping_sub(tick.0) as i64;

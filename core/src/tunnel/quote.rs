@@ -109,7 +109,9 @@ pub struct SentSegment {
 /// agent's.
 ///
 /// # Errors
-/// When too little of the segment is quoted, or no POP sent it.
+/// [`DropReason::IcmpQuote`] when too little of the segment is quoted, or it is of no agent and VIP
+/// of the service; [`DropReason::IcmpForged`] when no POP sent it; and of the sender whose
+/// datagram it carried [`DropReason::UnknownTenant`] and [`DropReason::DestinationNotAllowed`].
 pub fn concern(
     service: &TunnelService,
     now: UnixTime,

@@ -123,7 +123,7 @@ impl SegmentKind {
     /// The kind of `segment`, by its flags and the type of its message alone.
     ///
     /// # Errors
-    /// When no agent sends such a segment.
+    /// [`DropReason::SynAckFromClient`] and [`DropReason::TunnelMalformed`] of what no agent sends.
     #[inline]
     pub fn of(segment: &TunnelSegment<'_>) -> Result<Self, DropReason> {
         if segment.flags & SYN != 0 {

@@ -47,6 +47,11 @@ fn files_belong_to_one_package() {
 }
 
 #[test]
+fn packages_have_the_lints_of_the_workspace() {
+    keeps("lints", style::lints);
+}
+
+#[test]
 fn nothing_is_unfinished() {
     keeps("unfinished", leftovers::unfinished);
 }

@@ -89,6 +89,10 @@ impl<O> Egress<'_, O> {
     }
 
     /// The next hop to `dst`. Sends a query for its hardware address where one is due.
+    ///
+    /// # Errors
+    /// [`DropReason::NoRoute`], [`DropReason::NeighbourUnresolved`], or
+    /// [`DropReason::RateNeighbour`] where no query may be sent.
     #[inline(always)]
     pub fn next_hop<F: Frame>(
         &mut self,

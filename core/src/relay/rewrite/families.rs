@@ -159,6 +159,10 @@ impl Carried {
     }
 
     /// Puts an IPv6 header in front; gives back where it begins.
+    ///
+    /// # Errors
+    /// [`DropReason::TooBig`] where its length field cannot hold the length, and
+    /// [`DropReason::NoRoom`] where the frame has no room in front.
     #[inline]
     pub fn put_in_ipv6<F: Frame>(
         &self,
@@ -185,6 +189,9 @@ impl Carried {
 
     /// Puts an IPv4 header in front, with `id` one of a datagram that may be fragmented; gives back
     /// where it begins.
+    ///
+    /// # Errors
+    /// As [`Self::put_in_ipv6`].
     #[inline]
     pub fn put_in_ipv4<F: Frame>(
         &self,

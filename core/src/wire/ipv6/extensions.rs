@@ -44,6 +44,9 @@ pub(super) struct Walked {
 
 impl Walked {
     /// The upper-layer header of a datagram that is not fragmented.
+    ///
+    /// # Errors
+    /// [`ExtensionError::Fragment`] where the walk ended at a fragment header.
     pub fn unfragmented(self) -> Result<Upper, ExtensionError> {
         match self.upper.protocol {
             PROTOCOL_FRAGMENT => Err(ExtensionError::Fragment),

@@ -1,9 +1,12 @@
-//! One module style, and no file that belongs to two packages.
+//! One module style, no file that belongs to two packages, and the same lints for all.
 
 use crate::{Tree, Violation};
 
 const FRONT_DOOR: &str = "front-door";
 const SHARED_FILE: &str = "shared-file";
+const LINTS: &str = "lints";
+/// Its code is generated from C.
+const GENERATED: &str = "bindings/dpdk-sys/Cargo.toml";
 
 /// The front door of a folder is its mod.rs: no `name.rs` stands beside a folder `name/`.
 pub fn front_doors(tree: &Tree) -> Vec<Violation> {
@@ -42,6 +45,21 @@ pub fn shared_files(tree: &Tree) -> Vec<Violation> {
     found
 }
 
+/// Every package of the workspace has its lints.
+pub fn lints(tree: &Tree) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for file in tree.files.iter().filter(|file| file.path.ends_with("/Cargo.toml")) {
+        let manifest: toml::Table = file.text.parse().unwrap_or_default();
+        let inherits = manifest.get("lints").and_then(|lints| lints.get("workspace")?.as_bool());
+        let is_workspace = manifest.contains_key("workspace");
+        if inherits != Some(true) && !is_workspace && file.path != GENERATED {
+            let text = "has not the lints of the workspace: write `workspace = true` in [lints]";
+            found.push(Violation::new(LINTS, &*file.path, 1, text));
+        }
+    }
+    found
+}
+
 /// The folder of the package that a file belongs to.
 fn package<'a>(tree: &Tree, path: &'a str) -> Option<&'a str> {
     let folders = path.rmatch_indices('/').map(|(at, _)| &path[..at]);
@@ -72,6 +90,19 @@ mod tests {
         let found = front_doors(&tree);
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].path, "x/a.rs");
+    }
+
+    #[test]
+    fn a_package_without_the_lints_fails() {
+        let tree = Tree::of(&[
+            ("Cargo.toml", "[workspace]\n"),
+            ("a/Cargo.toml", "[lints]\nworkspace = true\n"),
+            ("b/Cargo.toml", "[lints.rust]\nmissing_docs = \"allow\"\n"),
+            ("c/Cargo.toml", "[package]\nname = \"c\"\n"),
+            ("d/Cargo.toml", "[workspace]\n"),
+        ]);
+        let paths: Vec<_> = lints(&tree).into_iter().map(|violation| violation.path).collect();
+        assert_eq!(paths, ["b/Cargo.toml", "c/Cargo.toml"]);
     }
 
     #[test]
