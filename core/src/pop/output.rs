@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::frame::Frame;
+use crate::frame::{Frame, HeapFrame};
 use crate::net::{IpEndpoint, PortIndex};
 use crate::relay::hints::Hint;
 use crate::relay::mapping::Mapping;
@@ -29,6 +29,17 @@ pub trait Output<F: Frame> {
 
     /// Receives each step of the reasoning about the current frame.
     fn explain(&mut self, _note: Note<'_>) {}
+}
+
+/// Keeps what leaves, each frame behind its port: for offline use and tests.
+impl Output<HeapFrame> for Vec<(PortIndex, HeapFrame)> {
+    fn transmit(&mut self, port: PortIndex, frame: HeapFrame) {
+        self.push((port, frame));
+    }
+
+    fn allocate(&mut self) -> Option<HeapFrame> {
+        Some(HeapFrame::new(&[]))
+    }
 }
 
 /// What is known of a target about a client's segment.

@@ -18,7 +18,7 @@ pub mod pool;
 pub mod prefix;
 pub mod rewrite;
 pub mod targets;
-pub mod transparent;
+pub(crate) mod transparent;
 
 use std::net::SocketAddr;
 

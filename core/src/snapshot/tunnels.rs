@@ -9,7 +9,7 @@ use crate::keys::{AgentKeys, KeyFile, Tenants};
 use crate::net::ServiceSlot;
 use crate::problem::Problem;
 use crate::tunnel;
-use crate::tunnel::service::TunnelVip;
+use crate::tunnel::TunnelVip;
 
 /// A tunnel service, ready for use.
 #[derive(Clone, Debug)]

@@ -16,7 +16,7 @@ pub mod keepalive;
 pub mod message;
 pub mod numbers;
 pub mod quote;
-pub mod service;
+mod service;
 #[cfg(test)]
 mod tests;
 pub mod token;

@@ -1,6 +1,6 @@
 //! ICMP messages (RFC 792; frag-needed RFC 1191): their kind, echo replies, checksums.
 //!
-//! [`super::icmp_error`] reads and writes errors by their meaning.
+//! `icmp_error` reads and writes errors by their meaning.
 
 use super::checksum::{self, Change};
 use super::{get_u16, put_u16};

@@ -1,6 +1,6 @@
 //! ICMPv6 messages (RFC 4443): their kind, echo replies, checksums.
 //!
-//! [`super::icmp_error`] reads and writes errors by their meaning, [`super::nd`] messages of
+//! `icmp_error` reads and writes errors by their meaning, [`super::nd`] messages of
 //! neighbour discovery.
 
 use super::icmp::{self, ParseError};
