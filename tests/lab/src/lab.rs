@@ -13,7 +13,8 @@ use crate::config::{Device, Egress, Layout, RelayConfig, Service};
 use crate::haproxy::haproxy_text;
 use crate::hints::HintNetwork;
 use crate::middlebox::Trouble;
-use crate::nftables::Kernel;
+use crate::nftables::{self, Kernel};
+use crate::nginx::{make_directory, stream_text};
 use crate::pop::{Forwarder, Pop};
 use crate::registry::{self, WorkDir};
 use crate::targets::TargetsFile;
@@ -44,6 +45,7 @@ impl Lab {
             services: Vec::new(),
             client_timestamps: true,
             target_timestamps: true,
+            drop_copies: false,
             overlay: String::new(),
             keys: None,
             targets: None,
@@ -83,6 +85,7 @@ pub struct LabBuilder {
     services: Vec<Service>,
     client_timestamps: bool,
     target_timestamps: bool,
+    drop_copies: bool,
     overlay: String,
     keys: Option<String>,
     targets: Option<TargetList>,
@@ -108,7 +111,7 @@ impl LabBuilder {
     #[must_use]
     pub fn forwarder(mut self, forwarder: Forwarder) -> Self {
         self.forwarder = forwarder;
-        self.shape.kernel_pops = forwarder == Forwarder::HaProxy;
+        self.shape.kernel_pops = matches!(forwarder, Forwarder::HaProxy | Forwarder::NginxStream);
         self.shape.routing_pops = matches!(forwarder, Forwarder::Nftables | Forwarder::Stateless);
         self
     }
@@ -148,6 +151,13 @@ impl LabBuilder {
     #[must_use]
     pub fn direct(mut self) -> Self {
         self.shape.direct = true;
+        self
+    }
+
+    /// Has the POPs' kernels drop their copies of what a relay's packet sockets receive.
+    #[must_use]
+    pub fn drop_copies(mut self) -> Self {
+        self.drop_copies = true;
         self
     }
 
@@ -252,6 +262,7 @@ impl LabBuilder {
         let mut pops = match self.forwarder {
             Forwarder::Relay => self.relays(&topology, work.path())?,
             Forwarder::HaProxy => self.haproxies(&topology, work.path())?,
+            Forwarder::NginxStream => self.nginxes(&topology, work.path())?,
             Forwarder::Nftables => self.kernels(&topology, work.path(), true),
             Forwarder::Stateless => self.kernels(&topology, work.path(), false),
         };
@@ -285,6 +296,9 @@ impl LabBuilder {
         let make = |index: usize| {
             let path = work.join(format!("pop{}.toml", index + 1));
             write(&path, &config.text(index, cores)?)?;
+            if self.drop_copies {
+                nftables::drop_copies(&topology.pops[index])?;
+            }
             let mut arguments = vec![binary.to_string_lossy().into_owned()];
             arguments.extend(["run", "--config"].map(str::to_owned));
             arguments.push(path.to_string_lossy().into_owned());
@@ -299,6 +313,19 @@ impl LabBuilder {
             write(&path, &haproxy_text(&self.services, &path.with_extension("sock")))?;
             let mut arguments = ["haproxy", "-db", "-q", "-f"].map(str::to_owned).to_vec();
             arguments.push(path.to_string_lossy().into_owned());
+            Ok(Pop::new(topology.pops[index].clone(), index, arguments, path))
+        };
+        (0..self.shape.pops).map(make).collect()
+    }
+
+    fn nginxes(&self, topology: &Arc<Topology>, work: &Path) -> Result<Vec<Pop>> {
+        let make = |index: usize| {
+            let path = work.join(format!("pop{}.conf", index + 1));
+            write(&path, &stream_text(&self.services, &path))?;
+            make_directory(&path.with_extension("temp"))?;
+            let log = path.with_extension("log").to_string_lossy().into_owned();
+            let path_text = path.to_string_lossy().into_owned();
+            let arguments = ["nginx", "-e", &log, "-c", &path_text].map(str::to_owned).to_vec();
             Ok(Pop::new(topology.pops[index].clone(), index, arguments, path))
         };
         (0..self.shape.pops).map(make).collect()

@@ -25,6 +25,15 @@ pub fn connect(a: End<'_>, b: End<'_>, mtu: u32) -> Result<()> {
     Ok(())
 }
 
+/// Lets an end leave checksums and the cut into segments to who receives, as the kernel makes a
+/// veth: frames of up to 64 KiB pass at once. Not towards a POP that reads from a packet socket.
+///
+/// # Errors
+/// With the words of `ethtool`.
+pub fn offload((space, name): End<'_>) -> Result<()> {
+    command::run(space.command("ethtool").args(["-K", name, "tx", "on", "tso", "on"])).map(drop)
+}
+
 /// Limits what an end sends to a rate, with a queue of about 20 ms, as an access link would.
 ///
 /// # Errors

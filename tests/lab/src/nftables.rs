@@ -84,6 +84,15 @@ impl Kernel {
     }
 }
 
+/// Drops what arrives at a POP's interfaces, behind packet sockets and before all else.
+///
+/// # Errors
+/// With the words of `nft`.
+pub(crate) fn drop_copies(pop: &Namespace) -> Result<()> {
+    let rules = COPIES.replace("{ eth1, eth2 }", "{ wan, lan }");
+    command::run_with_input(pop.command("nft").args(["-f", "-"]), &rules).map(drop)
+}
+
 /// The rules of a POP at its start of this number that tracks connections.
 fn tracking(services: &[Service], starts: u32) -> Result<String> {
     let mut choices = String::new();
@@ -174,6 +183,8 @@ fn ipv4(service: &Service) -> Result<(SocketAddrV4, Vec<SocketAddrV4>)> {
     Ok((of(&service.vip)?, service.targets.iter().map(of).collect::<Result<_>>()?))
 }
 
+/// What an operator installs.
+const COPIES: &str = include_str!("../../../deploy/nftables/anyrelay-copies.nft");
 /// Begins a table in place of the one before.
 const EMPTY: &str = "add table ip control\ndelete table ip control\ntable ip control {\n";
 const FORWARDS: &str = "net.ipv4.ip_forward";

@@ -1,12 +1,14 @@
-//! nginx on a host: a stock server for downloads, uploads and small answers.
+//! nginx on a host: a stock server for downloads, uploads and small answers. Its module stream in a
+//! POP: a proxy for TCP.
 
+use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::TARGET_PORT;
-use crate::{LabError, Namespace, Process, Result, http};
+use crate::config::{METRICS, TARGET_PORT};
+use crate::{LabError, Namespace, Process, Result, Service, http};
 
 const STATUS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8081);
 
@@ -126,19 +128,16 @@ impl Nginx {
     }
 }
 
-fn make_directory(path: &Path) -> Result<()> {
+pub(crate) fn make_directory(path: &Path) -> Result<()> {
     std::fs::create_dir_all(path).map_err(LabError::io(format!("make {}", path.display())))
 }
 
 fn config_text(directory: &Path) -> String {
     let dir = directory.display();
-    let temps: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .map(|kind| format!("  {kind}_temp_path {dir}/temp/{kind};\n"))
-        .concat();
+    let process = process(&directory.join("nginx.pid"));
+    let temps = temps(&directory.join("temp"));
     format!(
-        "daemon off;\nmaster_process off;\nworker_processes 1;\npid {dir}/nginx.pid;\n\
-         error_log {dir}/error.log warn;\n\
-         events {{ worker_connections 8000; }}\n\
+        "{process}error_log {dir}/error.log warn;\n\
          http {{\n{temps}\
          \x20 log_format lab '$connection $connection_requests $request_method $request_uri \
          $status $bytes_sent $request_completion';\n\
@@ -153,4 +152,40 @@ fn config_text(directory: &Path) -> String {
          \x20 server {{\n    listen {STATUS};\n    access_log off;\n\
          \x20   location /status {{ stub_status; }}\n  }}\n}}\n"
     )
+}
+
+/// nginx as a proxy for the TCP connections of these services, ready at [`METRICS`].
+pub(crate) fn stream_text(services: &[Service], config: &Path) -> String {
+    let mut proxies = String::new();
+    for service in services {
+        let _ = writeln!(proxies, "  upstream {} {{", service.name);
+        for target in &service.targets {
+            let _ = writeln!(proxies, "    server {target};");
+        }
+        let (vip, name) = (service.vip, &service.name);
+        let _ = writeln!(proxies, "  }}\n  server {{ listen {vip}; proxy_pass {name}; }}");
+    }
+    let process = process(&config.with_extension("pid"));
+    let temps = temps(&config.with_extension("temp"));
+    format!(
+        "load_module modules/ngx_stream_module.so;\n{process}stream {{\n{proxies}}}\n\
+         http {{\n{temps}  access_log off;\n\
+         \x20 server {{\n    listen {METRICS};\n    location /readyz {{ return 200; }}\n  }}\n}}\n"
+    )
+}
+
+/// One process in the foreground.
+fn process(pid: &Path) -> String {
+    format!(
+        "daemon off;\nmaster_process off;\nworker_processes 1;\npid {};\n\
+         events {{ worker_connections 8000; }}\n",
+        pid.display()
+    )
+}
+
+/// Where nginx puts files of its own.
+fn temps(directory: &Path) -> String {
+    ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|kind| format!("  {kind}_temp_path {}/{kind};\n", directory.display()))
+        .concat()
 }

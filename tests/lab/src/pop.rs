@@ -18,6 +18,8 @@ pub enum Forwarder {
     Relay,
     /// HAProxy in TCP mode, which has the state of each connection in its own kernel.
     HaProxy,
+    /// nginx's module stream, of which the same is true.
+    NginxStream,
     /// The POP's kernel, by nftables: a target by a hash of the client, connections tracked.
     Nftables,
     /// The same, where each packet is rewritten by itself.
@@ -65,6 +67,12 @@ impl Pop {
     #[must_use]
     pub fn name(&self) -> String {
         format!("pop{}", self.index + 1)
+    }
+
+    /// The id of its process, if it has one.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::pid)
     }
 
     /// Its namespace.

@@ -115,7 +115,8 @@ impl<'a> Driver<'a> {
         }
         let Some(flip) = self.flips[index(direction)].take() else { return Ok(()) };
         // A proxy answers the target from its own address: the route to the pool moves nothing.
-        let moves = self.forwarder != Forwarder::HaProxy || direction == Direction::Up;
+        let is_proxy = matches!(self.forwarder, Forwarder::HaProxy | Forwarder::NginxStream);
+        let moves = !is_proxy || direction == Direction::Up;
         let arrived = self.counters.arrived(direction, flip.pop)? - flip.arrived_before;
         if moves && arrived >= ARRIVALS_MIN {
             self.record.count(|counts| counts.flips.push((flip.time, direction)));

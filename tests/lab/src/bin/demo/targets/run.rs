@@ -67,8 +67,8 @@ pub fn run(name: &'static str, forwarder: Forwarder, script: &Script) -> Result<
     let told = match forwarder {
         Forwarder::Relay => Told::Relay(lab.targets_file()),
         Forwarder::HaProxy => Told::HaProxy(lab.pops.iter().map(Admin::of).collect()),
-        Forwarder::Nftables | Forwarder::Stateless => {
-            let what = "nftables POPs of the lab cannot be told to change their targets";
+        Forwarder::NginxStream | Forwarder::Nftables | Forwarder::Stateless => {
+            let what = "these POPs of the lab cannot be told to change their targets";
             return Err(LabError::Unexpected(what.into()));
         }
     };
