@@ -1,9 +1,9 @@
 #!/usr/bin/python3
-"""Draws a result of scripts/bench relay: plot.py OUT.png, with the JSON of the result on stdin.
+"""Draws a result of scripts/bench relay or lab: plot.py OUT.png, with the JSON of it on stdin.
 
-Bars of CPU time per packet: the relay beside testpmd for each capture, and below, as far as they
-were measured, dropped packets beside forwarded ones, two workers beside one, and the latency that
-a POP adds.
+Of lab, bars of a POP's CPU time per gigabyte of payload. Of relay, bars of CPU time per packet:
+the relay beside testpmd for each capture, and below, as far as they were measured, dropped packets
+beside forwarded ones, two workers beside one, and the latency that a POP adds.
 """
 
 import json
@@ -122,8 +122,38 @@ def draw_latency(axes, latency):
     axes.set_title("latency added to a single frame", loc="left", fontsize=10)
 
 
+def draw_lab(data):
+    """Draws what a gigabyte through one POP costs, with and without offloads."""
+    lab, machine = data["lab"], data["machine"]
+    panels = [("offloads off", ""), ("offloads on", "_offloads")]
+    figure = plt.figure(figsize=(13, 4.2), constrained_layout=True)
+    for axes, (title, end) in zip(figure.subplots(1, 2, width_ratios=(3, 2)), panels):
+        cases = [
+            case
+            for case, found in lab["download"].items()
+            if "pop_cpu_s_per_gb" in found and case.endswith("_offloads") == bool(end)
+        ]
+        series = [
+            (key, color, [lab[key][case]["pop_cpu_s_per_gb"] for case in cases])
+            for key, color in (("download", RELAY), ("upload", ONE))
+        ]
+        names = [case.removesuffix(end).replace("_", "\n", 1) for case in cases]
+        draw_groups(axes, names, series)
+        axes.set_title(title, loc="left", fontsize=10)
+        axes.legend(frameon=False, fontsize=8)
+    figure.axes[0].set_ylabel("CPU-seconds of the POP per GB")
+    figure.suptitle(
+        f"kernel TCP through one POP: {machine['cpu']}, commit {machine['commit']},"
+        f" rounds: {data['rounds']}",
+        fontsize=9,
+    )
+    return figure
+
+
 def draw(data):
     """Draws all that was measured."""
+    if "lab" in data:
+        return draw_lab(data)
     relay = data["relay"]
     drawers = {"drops": draw_drops, "workers": draw_workers, "latency": draw_latency}
     below = [name for name in OTHERS if name in relay]

@@ -9,6 +9,7 @@ mod config;
 mod cpu;
 mod flood;
 mod instructions;
+mod lab;
 mod packets;
 mod plot;
 mod relay;
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use anyrelay_lab::registry::{self, WorkDir};
 use clap::{Parser, Subcommand};
 use serde_json::{Value, json};
 
@@ -59,6 +61,8 @@ enum What {
     /// What is counted for it.
     #[command(hide = true)]
     Spin(instructions::Spin),
+    /// Kernel TCP through one POP, beside proxies and nftables.
+    Lab(lab::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -73,18 +77,17 @@ fn main() -> ExitCode {
 }
 
 fn measure(arguments: &Arguments) -> anyhow::Result<()> {
-    let folder = std::env::temp_dir().join(format!("anyrelay-bench-{}", std::process::id()));
-    std::fs::create_dir_all(&folder)?;
-    let result = measure_in(arguments, &folder);
-    // Configs, keys and logs of the runs; nothing of it is needed any more.
-    let _ = std::fs::remove_dir_all(&folder);
-    let json = result?;
+    // Configs, keys and logs of the runs; gone with it, also after SIGINT if there is a lab.
+    let folder = WorkDir::create(&registry::new_lab_id())?;
+    let json = measure_in(arguments, folder.path())?;
+    drop(folder);
     if let Some(path) = &arguments.json {
         let text = serde_json::to_string_pretty(&json)? + "\n";
         std::fs::write(path, text).with_context(|| path.display().to_string())?;
     }
     match &arguments.what {
-        What::Relay(works::Arguments { plot: Some(path), .. }) => plot::draw(&json, path),
+        What::Relay(works::Arguments { plot: Some(path), .. })
+        | What::Lab(lab::Arguments { plot: Some(path), .. }) => plot::draw(&json, path),
         _ => Ok(()),
     }
 }
@@ -110,5 +113,10 @@ fn measure_in(arguments: &Arguments, folder: &Path) -> anyhow::Result<Value> {
         }
         What::Instructions(what) => instructions::measure(what),
         What::Spin(what) => instructions::spin(what).map(|()| Value::Null),
+        What::Lab(what) => {
+            let machine = Machine::here("", commit)?.json();
+            let lab = lab::measure(what, *rounds)?;
+            Ok(json!({"schema": 1, "machine": machine, "rounds": rounds, "lab": lab}))
+        }
     }
 }

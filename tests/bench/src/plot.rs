@@ -6,7 +6,7 @@ use std::process::Command;
 use anyrelay_lab::command;
 use serde_json::Value;
 
-/// Draws the result of `bench relay` as a PNG file.
+/// Draws the result of `bench relay` or `bench lab` as a PNG file.
 ///
 /// # Errors
 /// With the script's words.
