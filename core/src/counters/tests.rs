@@ -28,7 +28,7 @@ fn counters_agree_unless_something_else_became_of_a_frame() {
     assert!(alike.into_iter().all(|count| of(count).agrees(&none)));
     let other: [fn(&Counters); 9] = [
         |all| all.count_drop(PortIndex(1), None, DropReason::BadTag),
-        |all| all.service(SLOTS[1]).target(63).sent(Towards::Targets, false, 60),
+        |all| all.service(SLOTS[1]).target(63).traffic(Towards::Targets).add(1, 60),
         |all| all.count_reply(ReplyKind::Echo),
         |all| all.count_withheld(ReplyKind::Echo),
         |all| all.count_absorbed(AbsorbKind::PendingRst),
