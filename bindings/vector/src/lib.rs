@@ -2,8 +2,8 @@
 //!
 //! A program is built for every x86-64 CPU, and most of them can do more. A [`Job`] is compiled
 //! once for each set of instructions in [`Isa`], and [`Isa::run`] runs the copy for one of them.
-//! Its loops are then vectorised by the compiler, and [`Vector::encrypt_xor`] is AES-128 by the widest
-//! instructions of the set.
+//! Its loops are then vectorised by the compiler, and [`Vector::encrypt_xor`] is AES-128 by the
+//! widest instructions of the set.
 
 mod aes128;
 mod bytes;

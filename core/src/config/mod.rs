@@ -22,6 +22,7 @@ use crate::problem::Problem;
 use crate::wire::MacAddr;
 
 pub use check::{NamedFile, TargetsFiles};
+pub use cpu_vector::Isa;
 pub use egress::{EgressConfig, Pool, PoolBits, Prefix, PrefixLen};
 pub use parse::parse as parse_toml;
 pub use targets::{
@@ -63,6 +64,8 @@ pub struct Config {
     pub layout: Layout,
     /// The policy of a worker while nothing arrives.
     pub idle: Idle,
+    /// The vector instructions that workers compute with; `None` for the most that the CPU has.
+    pub instructions: Option<Isa>,
     /// Rate limits and table sizes.
     pub limits: LimitsConfig,
     /// When gateways are queried.

@@ -88,6 +88,7 @@ impl Conflicts<'_> {
             ("dpdk.args", old.dpdk.args == new.dpdk.args),
             ("layout.kind", old.layout == new.layout),
             ("layout.idle", old.idle == new.idle),
+            ("layout.instructions", old.instructions == new.instructions),
             (
                 "limits.remembered_answers",
                 old.limits.remembered_answers == new.limits.remembered_answers,

@@ -20,8 +20,8 @@ use std::net::SocketAddr;
 
 use self::report::{Report, repeated};
 use super::parse;
-use super::raw::{RawClock, RawConfig, RawIdle, RawLayoutKind};
-use super::{ClockTrust, Config, DpdkConfig, Idle, Layout, LimitsConfig, PopConfig};
+use super::raw::{RawClock, RawConfig, RawIdle, RawInstructions, RawLayoutKind};
+use super::{ClockTrust, Config, DpdkConfig, Idle, Isa, Layout, LimitsConfig, PopConfig};
 use crate::net::MAX_SERVICES;
 use crate::problem::Problems;
 
@@ -86,6 +86,13 @@ fn check(report: &mut Report, raw: &RawConfig, files: &TargetsFiles<'_>) -> Conf
         idle: match raw.layout.idle {
             RawIdle::Spin => Idle::Spin,
             RawIdle::Backoff => Idle::Backoff,
+        },
+        instructions: match raw.layout.instructions {
+            RawInstructions::Auto => None,
+            RawInstructions::Baseline => Some(Isa::Baseline),
+            RawInstructions::Avx2 => Some(Isa::Avx2),
+            RawInstructions::Avx2Vaes => Some(Isa::Avx2Vaes),
+            RawInstructions::Avx512 => Some(Isa::Avx512),
         },
         limits: limits(report, raw),
         neighbours: neighbours::neighbours(report, &raw.neighbours),

@@ -19,7 +19,9 @@ use serde::Deserialize;
 pub(super) use limits::RawLimits;
 pub(super) use neighbours::RawNeighbours;
 pub(super) use pop::{RawClock, RawFragmentLimits, RawFragments, RawPop};
-pub(super) use ports::{RawDpdk, RawIdle, RawLayout, RawLayoutKind, RawPort, RawSide, RawWorker};
+pub(super) use ports::{
+    RawDpdk, RawIdle, RawInstructions, RawLayout, RawLayoutKind, RawPort, RawSide, RawWorker,
+};
 pub(super) use services::{RawEgress, RawRelay, RawTunnel};
 pub(super) use target::{RawTarget, RawTargetsFile};
 

@@ -108,6 +108,8 @@ pub(in crate::config) struct RawLayout {
     pub(in crate::config) kind: RawLayoutKind,
     /// The policy of a worker while nothing arrives.
     pub(in crate::config) idle: RawIdle,
+    /// The vector instructions that workers compute with. A set that the CPU lacks is an error.
+    pub(in crate::config) instructions: RawInstructions,
 }
 
 /// `layout.kind`.
@@ -121,6 +123,23 @@ pub(in crate::config) enum RawLayoutKind {
     /// One worker for each port sends the frames of all, if possible one that does not receive from
     /// that port.
     Pipeline,
+}
+
+/// `layout.instructions`.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::config) enum RawInstructions {
+    /// The largest set of the following that the CPU has.
+    #[default]
+    Auto,
+    /// What every x86-64 CPU has.
+    Baseline,
+    /// AVX2, BMI and AES-NI.
+    Avx2,
+    /// The same with VAES, 256 bits wide.
+    Avx2Vaes,
+    /// AVX-512 (F, BW, DQ, VL) with VAES, 512 bits wide.
+    Avx512,
 }
 
 /// `layout.idle`.

@@ -181,6 +181,7 @@ fn settings_have_their_defaults() {
     assert_eq!(config.pop.not_clients, []);
     assert_eq!((config.dpdk.memory_mb, config.dpdk.mbufs), (512, 16384));
     assert_eq!((config.layout, config.idle), (Layout::RunToCompletion, Idle::Backoff));
+    assert_eq!(config.instructions, None);
     assert_eq!(config.limits.remembered_answers, 65_536);
     let limits = &config.limits;
     let syns = (limits.syn_per_prefix_per_second, limits.syn_per_service_per_second);

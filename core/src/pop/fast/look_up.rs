@@ -1,9 +1,9 @@
 //! Which services the segments of a burst are of. Those that go the same way are found together.
 
-use cpu_vector::{Bytes, Job, Vector, all, bits};
+use cpu_vector::{Bytes, Job, Vector};
 
 use super::super::arrival::Arrival;
-use super::columns::{Words, endpoint};
+use super::columns::endpoint;
 use super::ways::{Way, Ways};
 use super::{Fast, for_each_lane};
 use crate::relay::mapping::BURST;
@@ -68,6 +68,10 @@ impl Fast {
             }
         });
         self.lanes.taken |= way.lanes;
+        if way.target.is_none() {
+            way.relay.targets.hashes().keys().prefetch();
+        }
+        way.mode.permutation().keys().prefetch();
         // As many ways as lanes at most.
         let _ = ways.try_push(way);
         alike
@@ -96,6 +100,7 @@ impl Fast {
         way.lanes = alike & !self.lanes.bare;
         self.lanes.taken |= way.lanes;
         self.lanes.down |= way.lanes;
+        way.mode.permutation().keys().prefetch();
         let _ = ways.try_push(way);
         alike
     }
@@ -123,23 +128,5 @@ impl Job for Equal<'_> {
     #[inline(always)]
     fn run<V: Vector>(self, vector: V) -> u64 {
         vector.equal(self.marks, self.value)
-    }
-}
-
-/// Finds the segments whose clients' addresses have the bits of `network` under `mask`.
-pub(super) struct OfClients<'a> {
-    pub clients: &'a Words,
-    pub network: u64,
-    pub mask: u64,
-}
-
-impl Job for OfClients<'_> {
-    /// A bit for each.
-    type Output = u64;
-
-    #[inline(always)]
-    fn run<V: Vector>(self, _: V) -> u64 {
-        let OfClients { clients, network, mask } = self;
-        bits(&clients.map(|client| all(client & mask == network)))
     }
 }

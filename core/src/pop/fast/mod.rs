@@ -11,6 +11,7 @@
 //! way, in the order of arrival. What comes out is the same, byte for byte: `tests/engine/fast.rs`
 //! shows it.
 
+mod clients;
 mod columns;
 mod compute;
 mod finish;
@@ -25,14 +26,13 @@ use cpu_vector::{Isa, Rows};
 use super::arrival::Arrival;
 use super::lanes::lanes_mask;
 use crate::frame::Frame;
-use crate::net::{Endpoint, IpEndpoint, Towards};
+use crate::net::{Endpoint, IpEndpoint};
 use crate::relay::mapping::BURST;
 use crate::relay::targets::TargetIndex;
 use crate::wire::ethernet;
 
 use columns::{Columns, Kind};
 use compute::Compute;
-use look_up::OfClients;
 use sort::{Number, Sort};
 use ways::Ways;
 
@@ -127,33 +127,6 @@ impl Fast {
         self.check_clients(arrival);
         self.leave_known(arrival);
         prepared.taken = self.lanes.taken;
-    }
-
-    /// A target's segment goes to what can be a client alone.
-    #[inline]
-    fn check_clients(&mut self, arrival: &Arrival<'_>) {
-        let lanes = self.lanes.taken & self.lanes.down & !self.lanes.bad;
-        if lanes == 0 {
-            return;
-        }
-        let links = &arrival.soft.links;
-        // Nearly all clients are behind the same gateway.
-        let common = links.common_route(Towards::Clients);
-        let mut others = if common.is_some() { 0 } else { lanes };
-        for (network, mask) in links.on_link(Towards::Clients) {
-            let (clients, network, mask) = (&self.columns.client, network.into(), mask.into());
-            others |= self.isa.run(OfClients { clients, network, mask });
-        }
-        for_each_lane(lanes, |lane| {
-            let ip = self.columns.client[lane] as u32;
-            let port = self.columns.numbers.0[lane] as u16;
-            let is_client = arrival.snapshot.is_client(&Endpoint { ip, port }.into());
-            self.lanes.bad |= u64::from(!is_client) << lane;
-            self.columns.route[lane] = match common {
-                Some(common) if others >> lane & 1 == 0 => common,
-                _ => links.route_key(Towards::Clients, ip),
-            };
-        });
     }
 
     /// What the POP may remember something of is looked at closely.

@@ -35,10 +35,7 @@ use crate::time::Instant;
 pub use known::{Known, Owned, Rst, Segment};
 pub use numbers::{NEAR, Progress};
 pub use place::{MemoKey, Place};
-
-/// How long the memo remembers, in milliseconds: longer than the 75 s between two keepalive probes
-/// of most hosts.
-pub const LIFETIME_MS: u64 = 120_000;
+pub use seen::LIFETIME_MS;
 
 /// How long it remembers that a target cannot be reached, in milliseconds: networks mend, and a
 /// live connection may be at stake.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use anyrelay_core::config::Isa;
 use anyrelay_core::problem::Problems;
 
 use crate::ports::PortsError;
@@ -43,6 +44,17 @@ pub enum RunError {
         what: &'static str,
         /// The error of the system call.
         source: std::io::Error,
+    },
+    /// The CPU lacks the configured instructions.
+    #[error(
+        "layout.instructions: this CPU does not have {wanted}; the most that it has is {has}: take \
+         that, or \"auto\""
+    )]
+    Instructions {
+        /// The configured set.
+        wanted: Isa,
+        /// The largest that the CPU has.
+        has: Isa,
     },
     /// DPDK or a port did not start.
     #[error(transparent)]

@@ -4,7 +4,7 @@ use std::net::{TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyrelay_core::config::{Config, Fragments};
+use anyrelay_core::config::{Config, Fragments, Isa};
 use anyrelay_core::counters::Counters;
 use anyrelay_core::pop::{Pop, SoftState};
 use anyrelay_core::snapshot::Snapshot;
@@ -22,7 +22,7 @@ use super::watch::DropWatch;
 use super::{Loaded, RunOptions, Running, load, signals};
 use crate::egress::{self, Ownership, WorkerEgress};
 use crate::hints::{self, HintExchange, HintQueues};
-use crate::metrics::{self, Telemetry};
+use crate::metrics::{self, Build, Telemetry};
 use crate::ports::{self, FramePool, OpenedPorts, RxQueue};
 use crate::worker::{
     self, Clock, FragmentQueue, Worker, WorkerError, WorkerHandle, WorkerReassembly,
@@ -35,12 +35,13 @@ pub(super) fn start(options: RunOptions) -> Result<Running, RunError> {
     for warning in &snapshot.config.warnings {
         tracing::warn!("{warning}");
     }
+    let isa = instructions(&snapshot.config)?;
     let listener = listen(&snapshot.config)?;
     let hint_socket = listen_for_hints(&snapshot.config)?;
     // Before DPDK creates threads, so that they inherit the signal mask.
     let events =
         signals::listen().map_err(|source| RunError::Thread { what: "signal handlers", source })?;
-    log_start(&snapshot);
+    log_start(&snapshot, isa);
 
     let config = &snapshot.config;
     let rings = egress::rings_wanted(config.layout, config.workers.len());
@@ -76,6 +77,7 @@ pub(super) fn start(options: RunOptions) -> Result<Running, RunError> {
         pool: &pool,
         hints: &hint_queues,
         clock,
+        isa,
     };
     let (reassemblies, fragment_queues) = worker::assign_fragments(&snapshot, &pool, &counters)?;
     let in_queues = queues.iter().map(|queue| queue.capacity()).sum::<usize>();
@@ -83,9 +85,9 @@ pub(super) fn start(options: RunOptions) -> Result<Running, RunError> {
     let ways = egresses.into_iter().zip(reassemblies).collect();
     let workers = parts.start_workers(rx, ways)?;
 
-    let dpdk_version = ports::dpdk_version();
+    let build = Build { dpdk: ports::dpdk_version(), isa };
     let telemetry =
-        Telemetry::new(Arc::clone(&snapshot), Arc::clone(&soft), counters, queues, dpdk_version);
+        Telemetry::new(Arc::clone(&snapshot), Arc::clone(&soft), counters, queues, build);
     let telemetry = Arc::new(telemetry);
     let hints = match exchange_hints(hint_socket, &snapshot, &hint_queues, &telemetry) {
         Ok(hints) => hints,
@@ -184,6 +186,7 @@ struct Parts<'a> {
     pool: &'a FramePool,
     hints: &'a HintQueues,
     clock: Clock,
+    isa: Isa,
 }
 
 impl Parts<'_> {
@@ -231,7 +234,7 @@ impl Parts<'_> {
             core: config.workers.get(number).map_or(0, |worker| worker.core),
             rx,
             egress,
-            pop: Pop::new(Arc::clone(self.soft), Arc::clone(&counters)),
+            pop: Pop::with_isa(self.isa, Arc::clone(self.soft), Arc::clone(&counters)),
             snapshot: Arc::clone(self.snapshot),
             reassembly,
             counters,
@@ -284,7 +287,13 @@ pub(super) fn stop_workers(workers: Vec<WorkerHandle>) -> Result<(), WorkerError
     results.into_iter().collect()
 }
 
-fn log_start(snapshot: &Snapshot) {
+/// The instructions that workers compute with.
+fn instructions(config: &Config) -> Result<Isa, RunError> {
+    let (wanted, has) = (config.instructions.unwrap_or(Isa::best()), Isa::best());
+    if wanted.is_available() { Ok(wanted) } else { Err(RunError::Instructions { wanted, has }) }
+}
+
+fn log_start(snapshot: &Snapshot, isa: Isa) {
     let config = &snapshot.config;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -294,6 +303,7 @@ fn log_start(snapshot: &Snapshot) {
         services = config.relays.len(),
         tunnels = snapshot.config.tunnels.len(),
         digest = snapshot.digest(),
+        instructions = isa.name(),
         "starting"
     );
 }
@@ -328,6 +338,31 @@ fn log_ownership(config: &Config, ownerships: &[Ownership]) {
             Ownership::Each => tracing::info!(port = port.name, "each worker has a TX ring"),
             Ownership::One(worker) => {
                 tracing::info!(port = port.name, worker, "sent by one worker")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cpu_computes_with_instructions_that_it_has() {
+        let text = std::fs::read_to_string(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../deploy/examples/lab.toml"
+        ));
+        let mut config = Config::parse("lab.toml", &text.unwrap()).unwrap();
+        assert_eq!(instructions(&config).unwrap(), Isa::best());
+        for isa in Isa::ALL {
+            config.instructions = Some(isa);
+            match instructions(&config) {
+                Ok(found) => assert!(isa == found && isa.is_available()),
+                Err(error) => {
+                    assert!(!isa.is_available());
+                    assert!(error.to_string().contains(Isa::best().name()), "{error}");
+                }
             }
         }
     }

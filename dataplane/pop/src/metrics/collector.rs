@@ -17,7 +17,7 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
 use super::families::*;
-use super::{Sample, Telemetry, targets};
+use super::{Build, Sample, Telemetry, targets};
 use crate::worker::unix_now;
 
 /// The metrics of `/metrics`.
@@ -253,7 +253,8 @@ impl Page {
         self.count(&READY_TUNNEL, &[], readiness.of_tunnels().next().is_none().into());
         self.count(&CONFIG_INFO, &[snapshot.digest()], 1);
         let version = env!("CARGO_PKG_VERSION");
-        self.count(&BUILD_INFO, &[version, &telemetry.dpdk_version], 1);
+        let Build { dpdk, isa } = &telemetry.build;
+        self.count(&BUILD_INFO, &[version, dpdk, isa.name()], 1);
         let reloads = [("done", &telemetry.reloads_done), ("refused", &telemetry.reloads_refused)];
         for (result, count) in reloads {
             self.count(&RELOADS, &[result], count.load(Ordering::Relaxed));

@@ -278,8 +278,8 @@ pub(super) static CONFIG_INFO: MetricInfo = MetricInfo::new(
 );
 pub(super) static BUILD_INFO: MetricInfo = MetricInfo::new(
     "anyrelay_build_info",
-    &["version", "dpdk"],
-    "The versions of the program and of DPDK.",
+    &["version", "dpdk", "instructions"],
+    "The versions of the program and of DPDK, and the vector instructions of workers.",
 );
 pub(super) static RELOADS: MetricInfo =
     MetricInfo::new("anyrelay_reloads_total", &["result"], "Reloads, done and refused.");

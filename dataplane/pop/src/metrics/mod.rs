@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use anyrelay_core::config::Isa;
 use anyrelay_core::counters::Counters;
 use anyrelay_core::pop::SoftState;
 use anyrelay_core::snapshot::Snapshot;
@@ -31,6 +32,15 @@ use http::{Limits, Page, Response, Site};
 
 pub use links::{GatewaySample, LinkSample};
 
+/// What the program is made of.
+#[derive(Debug)]
+pub struct Build {
+    /// DPDK's version.
+    pub dpdk: String,
+    /// The vector instructions that workers compute with.
+    pub isa: Isa,
+}
+
 /// The state that control publishes and HTTP shows.
 #[derive(Debug)]
 pub struct Telemetry {
@@ -44,8 +54,8 @@ pub struct Telemetry {
     pub queues: Vec<Arc<EgressQueue>>,
     /// The exchange of hints with other POPs.
     pub hints: Arc<HintTraffic>,
-    /// DPDK's version.
-    pub dpdk_version: String,
+    /// What the program is made of.
+    pub build: Build,
     /// Successful reloads.
     pub reloads_done: AtomicU64,
     /// Refused reloads.
@@ -153,7 +163,7 @@ impl Telemetry {
         soft: Arc<SoftState>,
         counters: Vec<Arc<Counters>>,
         queues: Vec<Arc<EgressQueue>>,
-        dpdk_version: String,
+        build: Build,
     ) -> Self {
         Telemetry {
             probes: counters.iter().map(|_| ProbeCounts::default()).collect(),
@@ -161,7 +171,7 @@ impl Telemetry {
             soft,
             queues,
             hints: Arc::default(),
-            dpdk_version,
+            build,
             reloads_done: AtomicU64::new(0),
             reloads_refused: AtomicU64::new(0),
             late_targets: AtomicU64::new(0),

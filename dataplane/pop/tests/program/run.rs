@@ -32,7 +32,7 @@ fn a_pop_is_ready_shows_its_metrics_and_stops_with_0() {
         ("anyrelay_egress_queue_overflow_total", &["port", "worker"]),
         ("anyrelay_polls_total", &["state", "worker"]),
         ("anyrelay_config_info", &["digest"]),
-        ("anyrelay_build_info", &["dpdk", "version"]),
+        ("anyrelay_build_info", &["dpdk", "instructions", "version"]),
         ("anyrelay_ready", &[]),
         ("anyrelay_port_up", &["port"]),
         ("anyrelay_port_rx_missed_total", &["port"]),

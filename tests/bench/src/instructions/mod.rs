@@ -1,5 +1,5 @@
-//! How many instructions the core takes for a packet, counted by valgrind: the same on every machine
-//! and however busy it is. Valgrind has no AVX-512.
+//! How many instructions the core takes for a packet, counted by valgrind: the same on every
+//! machine, and however busy it is. Valgrind has no AVX-512 and no VAES.
 
 mod spin;
 

@@ -118,6 +118,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("worker.rx", r#"["lan:0", "wan:0"]"#),
     ("layout.kind", r#""pipeline""#),
     ("layout.idle", r#""spin""#),
+    ("layout.instructions", r#""baseline""#),
     ("limits.rst_per_second", "7"),
     ("limits.echo_per_second", "7"),
     ("limits.icmp_per_second", "7"),
