@@ -86,10 +86,11 @@ pub fn pop(setting: &Setting<'_>) -> PopConfig {
         let all = [queue, "out:0".to_owned()];
         kit::worker(core, if number == 0 { &all } else { &all[..1] })
     });
+    let layout = Table::default().with("idle", "spin");
     let mut config = PopConfig::new("bench", 1, &[receives, sends])
         .set("drain_seconds", 0)
         .other("dpdk", dpdk.with("mbufs", setting.mbufs))
-        .other("layout", Table::default().with("idle", "spin"));
+        .other("layout", layout.with("instructions", setting.instructions));
     config.workers = workers.collect();
     config.relays = setting.services.relays();
     match setting.services {

@@ -26,6 +26,9 @@ pub struct Arguments {
     /// How long each run is measured, in seconds.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=60))]
     pub seconds: u64,
+    /// The vector instructions of the relay, as `layout.instructions` names them.
+    #[arg(long, default_value = "auto")]
+    pub instructions: String,
 }
 
 impl Arguments {
@@ -48,6 +51,7 @@ impl Arguments {
             services: Services::Pool,
             workers: 1,
             mbufs: MBUFS,
+            instructions: &self.instructions,
         })
     }
 }
@@ -71,6 +75,8 @@ pub struct Setting<'a> {
     pub workers: usize,
     /// Frame buffers of every program.
     pub mbufs: u32,
+    /// The vector instructions of the relay.
+    pub instructions: &'a str,
 }
 
 impl Setting<'_> {
@@ -110,7 +116,12 @@ mod tests {
     #[test]
     fn memory_grows_with_the_buffers() {
         let path = Path::new("");
-        let arguments = Arguments { captures: path.into(), anyrelay: path.into(), seconds: 1 };
+        let arguments = Arguments {
+            captures: path.into(),
+            anyrelay: path.into(),
+            seconds: 1,
+            instructions: "auto".into(),
+        };
         let setting = arguments.setting(path, path).unwrap();
         assert_eq!(setting.memory_mb(), 512);
         let mib = Setting { mbufs: MBUFS_MILLION, ..setting }.memory_mb();

@@ -60,16 +60,6 @@ impl RoundKeys {
         RoundKeys { narrow, wide, other: Aes128Enc::new(Array::cast_from_core(key)) }
     }
 
-    /// Begins to load what [`EachKey`] will copy.
-    #[inline]
-    pub fn prefetch(&self) {
-        #[cfg(target_arch = "x86_64")]
-        for key in self.narrow.iter().step_by(4).chain(self.narrow.last()) {
-            // SAFETY: a prefetch reads nothing that is seen, and faults nowhere.
-            unsafe { core::arch::x86_64::_mm_prefetch::<0x3>(key.as_ptr().cast()) };
-        }
-    }
-
     /// The encryption of one block, by the `aes` crate.
     pub fn encrypt_block(&self, block: &Block) -> Block {
         let mut out = Array::from(*block);

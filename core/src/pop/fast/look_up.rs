@@ -68,10 +68,6 @@ impl Fast {
             }
         });
         self.lanes.taken |= way.lanes;
-        if way.target.is_none() {
-            way.relay.targets.hashes().keys().prefetch();
-        }
-        way.mode.permutation().keys().prefetch();
         // As many ways as lanes at most.
         let _ = ways.try_push(way);
         alike
@@ -100,7 +96,6 @@ impl Fast {
         way.lanes = alike & !self.lanes.bare;
         self.lanes.taken |= way.lanes;
         self.lanes.down |= way.lanes;
-        way.mode.permutation().keys().prefetch();
         let _ = ways.try_push(way);
         alike
     }

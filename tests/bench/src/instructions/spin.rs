@@ -73,6 +73,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         services: work.services,
         workers: 1,
         mbufs: MBUFS,
+        instructions: "auto",
     };
     let keys = KeyFile::parse(&config::keys());
     let (keys, tenants) = (keys.ok().context("keys")?, Tenants::default());

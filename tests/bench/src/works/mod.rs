@@ -151,7 +151,12 @@ mod tests {
     #[test]
     fn groups_are_what_they_say() {
         let path = PathBuf::new();
-        let packets = packets::Arguments { captures: path.clone(), anyrelay: path, seconds: 1 };
+        let packets = packets::Arguments {
+            captures: path.clone(),
+            anyrelay: path,
+            seconds: 1,
+            instructions: "auto".into(),
+        };
         let works = vec!["pool".to_owned(), "workers".to_owned()];
         let arguments = Arguments { packets, works, plot: None };
         let wanted = CAPTURES.iter().filter(|it| arguments.wants(it.key, it.in_pool()));
