@@ -66,7 +66,7 @@
 //! let snapshot = Snapshot::build(&config, &keys, &Tenants::default(), None)?;
 //! let port_mac = MacAddr::new([2, 0, 0, 0, 0, 1]);
 //! let soft = Arc::new(SoftState::new(&snapshot, &[port_mac]));
-//! let mut pop = Pop::new(soft, Arc::new(Counters::default()));
+//! let mut pop = Pop::new(soft, Arc::new(Counters::new(snapshot.slots())));
 //!
 //! // A client's segment, as the router delivers it.
 //! let (client, vip) = (u32::from_be_bytes([9, 0, 0, 7]), u32::from_be_bytes([203, 0, 113, 10]));

@@ -12,11 +12,11 @@ use crate::bytes::{self, Bytes};
 pub enum Isa {
     /// Those that every x86-64 CPU has, and any other CPU.
     Baseline,
-    /// AVX2, BMI2 and AES-NI: x86-64-v3.
+    /// AVX2, BMI1, BMI2, POPCNT and AES-NI.
     Avx2,
     /// The same, and AES on two blocks at a time (VAES).
     Avx2Vaes,
-    /// AVX-512 (F, BW, DQ, VL) and VAES: x86-64-v4 with the wide AES.
+    /// AVX-512 (F, BW, DQ, VL) and VAES on four blocks at a time.
     Avx512,
 }
 
@@ -88,7 +88,10 @@ fn find_best() -> Isa {
     let avx512 = is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512dq")
-        && is_x86_feature_detected!("avx512vl");
+        && is_x86_feature_detected!("avx512vl")
+        // Compilers take these as parts of the others.
+        && is_x86_feature_detected!("fma")
+        && is_x86_feature_detected!("f16c");
     match (avx2, vaes, avx512) {
         (true, true, true) => Isa::Avx512,
         (true, true, false) => Isa::Avx2Vaes,
@@ -150,7 +153,7 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// Proof of nothing.
+/// No proof is needed: every CPU has this set.
 #[derive(Clone, Copy)]
 struct Baseline(());
 

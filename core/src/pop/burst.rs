@@ -94,8 +94,9 @@ fn handle_mixed<F: Frame, O: Output<F>>(
     let taken = prepared.taken;
     let Scratch { packets, lanes, late, fast } = scratch;
     let (arrival, mut hops) = (egress.arrival, Hops::new());
-    egress.counters.fast_frames.add(u64::from(taken.count_ones()));
+    let mut fast_frames = u64::from(taken.count_ones());
     if taken.count_ones() as usize == frames.len() {
+        egress.counters.fast_frames.add(fast_frames);
         return fast.finish_all(egress, limits, (prepared, &mut hops), frames);
     }
     let is_taken = |at: usize| taken >> at & 1 == 1;
@@ -110,7 +111,10 @@ fn handle_mixed<F: Frame, O: Output<F>>(
         if !is_taken(at) {
             finish(egress, limits, packet, frame, lanes);
             has_learned = !arrival.soft.memo.knows_nothing();
+            // Or of its neighbours.
+            hops = Hops::new();
         } else if has_learned && fast.may_be_known(&arrival, at) {
+            fast_frames -= 1;
             late.clear();
             classify(&arrival, limits, packet, &mut frame, late);
             late.map(arrival.snapshot, arrival.unix);
@@ -119,6 +123,7 @@ fn handle_mixed<F: Frame, O: Output<F>>(
             fast.finish(egress, limits, (prepared, &mut hops), at, frame);
         }
     }
+    egress.counters.fast_frames.add(fast_frames);
 }
 
 /// Sends on, answers, keeps or drops `frame`, as `packet` says.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyrelay_core::config::Config;
 use anyrelay_core::frame::{ChecksumVerdict, HeapFrame};
-use anyrelay_core::net::{PortIndex, ServiceSlot};
+use anyrelay_core::net::PortIndex;
 use anyrelay_core::pop::{BURST, Pop};
 use anyrelay_core::relay::memo::LIFETIME_MS;
 use anyrelay_kit::config::{Table, mac_text};
@@ -55,15 +55,8 @@ impl Twins {
 
     /// Asserts that both counted the same; how many frames went the fast way.
     fn count(&self, name: &str) -> u64 {
-        let counts = |world: &World| {
-            let ports = (0..2).map(|port| format!("{:?}", world.counters.port(PortIndex(port))));
-            let services =
-                (0..8).map(|slot| format!("{:?}", world.counters.service(ServiceSlot(slot))));
-            ports.chain(services).collect::<Vec<_>>()
-        };
-        for (explains, fast) in counts(&self.explains).iter().zip(&counts(&self.fast)) {
-            assert_eq!(explains, fast, "{name}");
-        }
+        let [explains, fast] = [&self.explains, &self.fast].map(|world| &world.counters);
+        assert!(explains.agrees(fast), "{name}: {explains:#?} {fast:#?}");
         assert_eq!(self.explains.counters.fast_frames.get(), 0);
         self.fast.counters.fast_frames.get()
     }
@@ -163,4 +156,33 @@ fn bursts_give_the_same_as_the_general_way() {
             assert!(fast as usize > least, "{isa}, config {number}: {fast} of {sent}");
         }
     }
+}
+
+#[test]
+fn a_neighbour_that_is_learned_within_a_burst_is_used_at_once() {
+    let config = learning_config().edit(|config| {
+        config.ports.iter_mut().for_each(|port| _ = port.set("side", "both"));
+    });
+    let mut twins = Twins::new(&config.parse(), Isa::best());
+    let traffic = &mut Traffic::new(7);
+    let announced = |mac: Mac| {
+        let reply = arp(2, (mac, 0x0a01_0001), (LAN_MAC, 0x0a01_0002));
+        HeapFrame::new(&ethernet(LAN_MAC, mac, None, 0x0806, &reply))
+    };
+    let client = |traffic: &mut Traffic, world: &World| {
+        // What goes the fast way to a target, by way of the gateway that is learned.
+        HeapFrame::new(&world.framed(LAN, &traffic.plain(WAN)))
+    };
+    for round in 0..50_u8 {
+        let mut frames = Vec::new();
+        for number in 0..4 {
+            frames.push(announced([2, 0, 0, 0, 9, 4 * round + number]));
+            for _ in 0..3 {
+                frames.push(client(traffic, &twins.fast));
+            }
+        }
+        twins.burst(&format!("round {round}"), LAN, &frames);
+    }
+    let fast = twins.count("neighbours");
+    assert!(fast > 200, "{fast}");
 }

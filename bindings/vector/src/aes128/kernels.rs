@@ -53,8 +53,8 @@ macro_rules! kernel {
                 to: &mut [[[u64; 2]; $blocks]; G],
             ) {
                 let key = |round: usize, at: usize| {
-                    // SAFETY: there are the keys of four blocks from each multiple of four on, and
-                    // a register has no more, from a multiple of their number on.
+                    // SAFETY: a register's first lane is a multiple of its number of blocks, which
+                    // divides four, so it does not cross a multiple of four.
                     unsafe { $load(keys.at(round, first + at * $blocks).cast()) }
                 };
                 let load = |blocks: &[[u64; 2]; $blocks]| {

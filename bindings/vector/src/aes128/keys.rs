@@ -1,5 +1,7 @@
 //! Which key a block is encrypted under.
 
+use std::fmt;
+
 use aes::cipher::BlockCipherEncrypt;
 use aes::cipher::array::Array;
 
@@ -11,7 +13,9 @@ pub trait Keys: sealed::Sealed {}
 pub(crate) mod sealed {
     use super::Block;
 
-    pub trait Sealed {
+    /// # Safety
+    /// What [`Sealed::at`] returns can be read as it says.
+    pub unsafe trait Sealed {
         /// The keys of a round of the blocks from `lane` on, as many as there are up to the next
         /// lane that is a multiple of four.
         fn at(&self, round: usize, lane: usize) -> *const Block;
@@ -24,7 +28,8 @@ pub(crate) mod sealed {
 /// One key for all.
 impl Keys for RoundKeys {}
 
-impl sealed::Sealed for RoundKeys {
+// SAFETY: each round has four keys.
+unsafe impl sealed::Sealed for RoundKeys {
     #[inline(always)]
     fn at(&self, round: usize, _: usize) -> *const Block {
         self.wide.0[round % (ROUNDS + 1)].as_ptr()
@@ -37,7 +42,7 @@ impl sealed::Sealed for RoundKeys {
 }
 
 /// Room for the round keys of blocks that have keys of their own.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[repr(C, align(64))]
 pub struct Rows([[Block; BLOCKS]; ROUNDS + 1]);
 
@@ -47,8 +52,13 @@ impl Default for Rows {
     }
 }
 
+impl fmt::Debug for Rows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Rows(..)")
+    }
+}
+
 /// A key for each block.
-#[derive(Debug)]
 pub struct EachKey<'a> {
     of: &'a [&'a RoundKeys; BLOCKS],
     rows: &'a Rows,
@@ -67,12 +77,19 @@ impl<'a> EachKey<'a> {
     }
 }
 
+impl fmt::Debug for EachKey<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EachKey(..)")
+    }
+}
+
 impl Keys for EachKey<'_> {}
 
-impl sealed::Sealed for EachKey<'_> {
+// SAFETY: each round has a key for each lane, and their number is a multiple of four.
+unsafe impl sealed::Sealed for EachKey<'_> {
     #[inline(always)]
     fn at(&self, round: usize, lane: usize) -> *const Block {
-        &raw const self.rows.0[round % (ROUNDS + 1)][lane % BLOCKS]
+        self.rows.0[round % (ROUNDS + 1)].split_at(lane % BLOCKS).1.as_ptr()
     }
 
     #[inline(always)]

@@ -58,7 +58,7 @@ pub(super) struct Columns {
     pub far: Words,
     /// Bytes of the datagram that leaves.
     pub new_len: Words,
-    /// The client's address.
+    /// The client's address, of targets' segments.
     pub client: Words,
     /// The egress endpoint, as 48 bits.
     pub egress: Words,
@@ -183,11 +183,11 @@ impl Columns {
     }
 }
 
-/// A byte of an endpoint of [`Columns::from`] or [`Columns::to`], to which all its bytes add.
+/// The six bytes of an endpoint of [`Columns::from`] or [`Columns::to`], XORed.
 #[inline(always)]
 pub(super) const fn mark(raw: u64) -> u8 {
     let folded = raw ^ raw >> 24;
-    (folded ^ folded >> 11 ^ folded >> 18) as u8
+    (folded ^ folded >> 8 ^ folded >> 16) as u8
 }
 
 /// An endpoint of [`Columns::from`] or [`Columns::to`]: four bytes of address and two of port, as

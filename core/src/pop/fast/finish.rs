@@ -48,7 +48,7 @@ impl Fast {
         let route = self.columns.route[lane];
         if !hops.has(route) {
             let (towards, ip) = self.next(lane);
-            if let Err(reason) = hops.find(egress, limits, towards, ip) {
+            if let Err(reason) = hops.find(egress, limits, (route, towards, ip)) {
                 return self.drop(egress, prepared, lane, reason, frame);
             }
         }

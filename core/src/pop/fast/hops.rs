@@ -61,8 +61,9 @@ impl Hops {
         &self.found[route.spread() % REMEMBERED].1
     }
 
-    /// Finds the next hop to the IPv4 address `ip`. Within a burst no time passes, so that looking
-    /// again would find the same.
+    /// Finds the next hop to the IPv4 address `ip`, whose route is `route`. It holds until a frame
+    /// goes the general way, from which the POP may learn of neighbours: within a burst no time
+    /// passes.
     ///
     /// # Errors
     /// When there is none: see [`Egress::next_hop`].
@@ -72,10 +73,8 @@ impl Hops {
         &mut self,
         egress: &mut Egress<'_, O>,
         limits: &mut Limits<'_>,
-        towards: Towards,
-        ip: u32,
+        (route, towards, ip): (RouteKey, Towards, u32),
     ) -> Result<(), DropReason> {
-        let route = egress.arrival.soft.links.route_key(towards, ip);
         let hop = egress.next_hop::<F>(limits, towards, Ipv4Addr::from_bits(ip).into())?;
         let link = egress.arrival.soft.links.link(hop.port).ok_or(DropReason::NoRoom)?;
         let ethertype = ethertype(Family::V4);

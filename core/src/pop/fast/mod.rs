@@ -61,7 +61,7 @@ struct Lanes {
     down: u64,
     /// They have no options.
     bare: u64,
-    /// What stands for the client is mapped to none.
+    /// What stands for the client is mapped to none, or to what cannot be one.
     bad: u64,
 }
 

@@ -114,8 +114,8 @@ impl EndpointMemo {
         self.targets.is_empty()
     }
 
-    /// Whether something may be known of a target at `egress`, of any service. Most that are known
-    /// nothing of get a no.
+    /// Whether something may be known of a target at `egress`, of any service: no for most
+    /// endpoints of which nothing is known.
     #[inline]
     pub fn may_know(&self, now: Instant, egress: IpEndpoint) -> bool {
         !self.knows_nothing() && self.seen.has(now, egress)

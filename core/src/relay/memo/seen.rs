@@ -44,9 +44,10 @@ impl Seen {
     pub fn has(&self, now: Instant, egress: IpEndpoint) -> bool {
         let cell = self.cells.get(self.place(egress));
         let cell = cell.map_or(0, |cell| cell.load(Ordering::Relaxed));
-        // Periods are of one half: what was written in the last but one may be known.
-        let age = (u16::from(period(now)) + PERIODS - u16::from(cell)) % PERIODS;
-        cell != 0 && age <= 2
+        // Periods are of one half: what was written in the last but one may be known. One more on
+        // each side, as workers read their clocks apart from each other.
+        let age = (u16::from(period(now)) + PERIODS + 1 - u16::from(cell)) % PERIODS;
+        cell != 0 && age <= 4
     }
 
     #[inline]
@@ -71,7 +72,8 @@ fn period(now: Instant) -> u8 {
 
 /// Numbers of periods.
 const PERIODS: u16 = 255;
-/// Cells for each entry: where all entries are used, one in nine of other endpoints hits one.
+/// Cells for each entry. Where as many endpoints are added within a lifetime as there are entries,
+/// about one in nine of others hits a cell of theirs; of more, more do.
 const CELLS_EACH: usize = 8;
 
 #[cfg(test)]
@@ -97,7 +99,20 @@ mod tests {
             for ms in [0, 1, 59_999, 60_000, LIFETIME_MS] {
                 assert!(seen.has(at(ms), egress(port)) && seen.has(at(ms), wide), "{start} {ms}");
             }
-            assert!(!seen.has(at(LIFETIME_MS * 3 / 2), egress(port)), "{start}");
+            assert!(!seen.has(at(2 * LIFETIME_MS), egress(port)), "{start}");
+        }
+    }
+
+    #[test]
+    fn workers_whose_clocks_differ_miss_nothing() {
+        for border in [60_000, 255 * 60_000] {
+            let seen = Seen::new(0x9e37_79b9_7f4a_7c15, 1000);
+            let at = Instant::from_millis;
+            // One reads a little later than the other: before, and at, the border of a period.
+            seen.add(at(border), egress(1));
+            assert!(seen.has(at(border - 1), egress(1)));
+            seen.add(at(border - 1), egress(1));
+            assert!(seen.has(at(border + LIFETIME_MS), egress(1)));
         }
     }
 
