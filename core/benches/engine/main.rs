@@ -7,7 +7,6 @@
 //! a port.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a failure ends the bench")]
 
-mod buffer;
 mod traffic;
 
 use std::sync::Arc;
@@ -16,12 +15,12 @@ use std::time::Duration;
 use anyrelay_core::net::{Family, PortIndex};
 use anyrelay_core::pop::BURST;
 use anyrelay_core::time::Now;
+use anyrelay_kit::buffer::{Buffer, Sink};
 use anyrelay_kit::frames::timestamps;
 use anyrelay_kit::pop::RunningPop;
 use arrayvec::ArrayVec;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
-use buffer::{Buffer, Sink};
 use traffic::{LAN, MACS, WAN, datagrams, down, down_prefix, snapshot, syns, up, up_transparent6};
 
 /// Packets of a burst, as in DPDK's examples.

@@ -18,6 +18,7 @@
     reason = "a test stops where its own inputs are wrong"
 )]
 
+pub mod buffer;
 pub mod config;
 pub mod frames;
 pub mod hex;

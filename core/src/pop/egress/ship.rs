@@ -163,11 +163,7 @@ pub(in crate::pop) fn ship<F: Frame, O: Output<F>, R: Transform>(
         return false;
     }
     let counters = egress.counters.service(*slot);
-    let traffic = match towards {
-        _ if *is_copy => &counters.copies,
-        Towards::Targets => &counters.up,
-        Towards::Clients => &counters.down,
-    };
+    let traffic = if *is_copy { &counters.copies } else { counters.traffic(*towards) };
     traffic.add(1, len as u64);
     if let Some(target) = target {
         let of_target = counters.target(target.0);

@@ -24,7 +24,7 @@ pub(super) struct Columns {
     pub len: Words,
     /// Destination of the frame, and two bytes of its source.
     pub mac: Words,
-    /// Four bytes of its source, and what tells the kind of frame: [`Kind`].
+    /// The eight bytes before the IPv4 header: of its source, and what tells its [`Kind`].
     pub kind: Words,
     /// Version, TOS, total length, ID, flags and fragment offset.
     pub ip: Words,
@@ -83,8 +83,7 @@ impl Kind {
     /// Frames with IPv4 to the port with this hardware address and VLAN.
     pub fn new(mac: crate::wire::MacAddr, vlan: Option<u16>) -> Self {
         let mac = mac.to_u64().swap_bytes() >> 16;
-        // Untagged: four bytes of the source, the type. Tagged: the tag's contents, the type, and
-        // two bytes of the source before them.
+        // Untagged: the source, the type. Tagged: two bytes of the source, the tag, the type.
         match vlan {
             None => {
                 let kind = u64::from(ethernet::TYPE_IPV4.swap_bytes()) << 48;

@@ -34,11 +34,17 @@ impl Fast {
         }
     }
 
+    /// The lanes that have the mark of lane `first`: those alike, and by chance some more.
+    #[inline]
+    fn marked(&self, marks: &Bytes, first: usize) -> u64 {
+        self.isa.run(Equal { marks, value: marks.0[first % BURST] })
+    }
+
     /// The lanes of `rest` that have the destination of lane `first`.
     #[inline(never)]
     fn alike_to(&self, rest: u64, first: usize) -> u64 {
-        let (to, marks) = (&self.columns.to, &self.columns.to_mark);
-        let mut alike = self.isa.run(Equal { marks, value: marks.0[first] }) & rest;
+        let to = &self.columns.to;
+        let mut alike = self.marked(&self.columns.to_mark, first) & rest;
         for_each_lane(alike, |lane| alike &= !(u64::from(to[lane] != to[first]) << lane));
         alike
     }
@@ -54,8 +60,8 @@ impl Fast {
         mut way: Way<'a>,
         ways: &mut Ways<'a>,
     ) -> u64 {
-        let (marks, to) = (&self.columns.to_mark, self.columns.to[first]);
-        let mut alike = self.isa.run(Equal { marks, value: marks.0[first] }) & rest;
+        let to = self.columns.to[first];
+        let mut alike = self.marked(&self.columns.to_mark, first) & rest;
         way.lanes = alike;
         for_each_lane(alike, |lane| {
             let from = endpoint(self.columns.from[lane]);
@@ -83,8 +89,8 @@ impl Fast {
         mut way: Way<'a>,
         ways: &mut Ways<'a>,
     ) -> u64 {
-        let (marks, from) = (&self.columns.from_mark, self.columns.from[first]);
-        let mut alike = self.isa.run(Equal { marks, value: marks.0[first] }) & rest;
+        let from = self.columns.from[first];
+        let mut alike = self.marked(&self.columns.from_mark, first) & rest;
         for_each_lane(alike, |lane| {
             let to = endpoint(self.columns.to[lane]);
             if self.columns.from[lane] == from && way.holds(to.ip) {

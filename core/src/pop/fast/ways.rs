@@ -17,6 +17,7 @@ use crate::snapshot::PoolIndex;
 pub(super) struct Way<'a> {
     pub relay: &'a Relay,
     pub mode: &'a PoolMode,
+    /// What goes into the columns of these names.
     pub near: u64,
     pub far: u64,
     pub index_mask: u64,

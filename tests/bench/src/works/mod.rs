@@ -105,7 +105,8 @@ pub fn measure(
 
 type Measure = fn(&packets::Arguments, &Path, u32) -> anyhow::Result<Value>;
 
-const CAPTURES: [Capture; 9] = [
+/// What is measured beside testpmd.
+pub const CAPTURES: [Capture; 9] = [
     Capture::new("min_512", 66, 512, Services::Pool),
     Capture::new("1514_512", 1514, 512, Services::Pool),
     Capture::new("min_65536", 66, 65_536, Services::Pool),

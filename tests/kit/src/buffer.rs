@@ -1,14 +1,21 @@
-//! Frame buffers that are reused, so that the bench measures no allocation.
+//! Frame buffers that are reused, so that what is measured with them allocates nothing.
 
 use anyrelay_core::frame::Frame;
 use anyrelay_core::net::PortIndex;
 use anyrelay_core::pop::Output;
 
 /// A frame buffer.
+#[derive(Debug)]
 pub struct Buffer {
     bytes: Box<[u8; 2048]>,
     start: usize,
     end: usize,
+}
+
+impl Default for Buffer {
+    fn default() -> Self {
+        Buffer::new()
+    }
 }
 
 impl Buffer {
@@ -41,8 +48,9 @@ impl Frame for Buffer {
     }
     #[inline(always)]
     fn append(&mut self, count: usize) -> bool {
-        self.end += count;
-        self.end <= self.bytes.len()
+        let fits = self.end + count <= self.bytes.len();
+        self.end += if fits { count } else { 0 };
+        fits
     }
     #[inline(always)]
     fn trim_front(&mut self, count: usize) {
@@ -55,6 +63,7 @@ impl Frame for Buffer {
 }
 
 /// Counts transmitted frames, and collects their buffers.
+#[derive(Debug)]
 pub struct Sink {
     /// The buffers.
     pub free: Vec<Buffer>,
