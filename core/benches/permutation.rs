@@ -8,16 +8,20 @@ use std::hint::black_box;
 
 use anyrelay_core::config::PoolBits;
 use anyrelay_core::config::{MEMORY_MS, SKEW_MS, Target, TargetList};
-use anyrelay_core::crypto::Key128;
 use anyrelay_core::keys::Secret;
 use anyrelay_core::net::{Endpoint, IpEndpoint};
+use anyrelay_core::relay::keys::RelayKeys;
 use anyrelay_core::relay::pool::permutation::{Mapped, Permutation};
 use anyrelay_core::relay::targets::{Chosen, Targets};
 use anyrelay_core::time::UnixTime;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::net::SocketAddr;
 
-const KEY: Key128 = Key128::new(*b"a key for timing");
+const VIP: Endpoint = Endpoint { ip: 0xcb00_710a, port: 443 };
+
+fn keys() -> RelayKeys {
+    RelayKeys::new(&Secret::new([7; 32])).unwrap()
+}
 
 /// Bursts, used in a cycle, so that branch prediction does not learn them.
 const BURSTS: u32 = 512;
@@ -30,7 +34,7 @@ fn clients(seed: u32, count: usize) -> Vec<Endpoint> {
 
 fn permutation(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("permutation");
-    let permutation = Permutation::new(&KEY, PoolBits::new(8).unwrap());
+    let permutation = Permutation::new(keys().permutation, VIP, PoolBits::new(8).unwrap());
     for burst in [1, 4, 8, 16, 32, 64] {
         group.throughput(Throughput::Elements(burst as u64));
         let inputs: Vec<_> = (0..BURSTS).map(|seed| clients(seed, burst)).collect();
@@ -85,8 +89,7 @@ fn choice(criterion: &mut Criterion) {
             let entries = (0..count).map(target).collect();
             let (memory_ms, skew_ms) = (MEMORY_MS, SKEW_MS);
             let list = TargetList { serial: 0, memory_ms, skew_ms, entries };
-            let vip = "203.0.113.10:443".parse().unwrap();
-            let targets = Targets::new(&Secret::new([7; 32]), vip, &list, &[], None).unwrap();
+            let targets = Targets::new(&keys(), VIP.into(), &list, &[], None);
             let mut chosen = [Chosen::default(); 32];
             group.bench_function(BenchmarkId::new(name, count), |bencher| {
                 bencher.iter(|| {

@@ -1,15 +1,19 @@
 //! What the permutation promises, for any client, key and pool.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a failed one ends the test")]
 
+use std::sync::Arc;
+
 use anyrelay_core::config::PoolBits;
-use anyrelay_core::crypto::Key128;
 use anyrelay_core::net::Endpoint;
 use anyrelay_core::relay::mapping::Tag;
 use anyrelay_core::relay::pool::permutation::{BURST, Mapped, Permutation, reference};
+use cpu_vector::RoundKeys;
 use proptest::prelude::*;
 
 fn permutation(key: u128, bits: u8) -> Permutation {
-    Permutation::new(&Key128::new(key.to_be_bytes()), PoolBits::new(bits).unwrap())
+    let keys = Arc::new(RoundKeys::new(&key.to_be_bytes()));
+    let vip = Endpoint { ip: 0xcb00_7101 ^ (key >> 64) as u32, port: key as u16 };
+    Permutation::new(keys, vip, PoolBits::new(bits).unwrap())
 }
 
 fn forward(permutation: &Permutation, clients: &[Endpoint]) -> Vec<Mapped> {

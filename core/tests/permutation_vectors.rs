@@ -5,6 +5,7 @@
 mod vectors;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use anyrelay_core::config::PoolBits;
 use anyrelay_core::config::{Prefix, PrefixLen};
@@ -13,13 +14,14 @@ use anyrelay_core::keys::{
 };
 use anyrelay_core::net::{Endpoint, IpEndpoint};
 use anyrelay_core::relay::hints::{Hint, HintKey, Shows};
+use anyrelay_core::relay::keys::RelayKeys;
 use anyrelay_core::relay::mapping::{BURST, Tag};
 use anyrelay_core::relay::memo::{Owned, Rst};
 use anyrelay_core::relay::pool::permutation::{Mapped, Permutation};
 use anyrelay_core::relay::prefix::PrefixMap;
 use anyrelay_core::relay::rewrite::PacketIds;
 use anyrelay_core::relay::targets::log::{LOG, log};
-use anyrelay_core::relay::targets::rendezvous::{Choice, ClientHash, Hashes, Member, mix};
+use anyrelay_core::relay::targets::rendezvous::{Choice, ClientHash, Member, mix};
 use anyrelay_core::seq::SeqNum;
 use anyrelay_core::snapshot::MAPPING_VERSION;
 use anyrelay_core::time::UnixTime;
@@ -41,6 +43,10 @@ fn secret(vectors: &Value) -> Secret {
     Secret::new(unhex(text(vectors, "relay_secret")).try_into().unwrap())
 }
 
+fn keys(vectors: &Value) -> RelayKeys {
+    RelayKeys::new(&secret(vectors)).unwrap()
+}
+
 fn mapped(value: &Value) -> Mapped {
     Mapped {
         tag: Tag(number(value, "tag")),
@@ -53,14 +59,14 @@ fn mapped(value: &Value) -> Mapped {
 fn the_permutation_is_the_frozen_one() {
     let vectors = read_vectors();
     assert_eq!(text(&vectors, "mapping"), MAPPING_VERSION);
-    let mut bits_seen = Vec::new();
+    let key = permutation_key(&secret(&vectors)).unwrap();
+    assert_eq!(key.as_bytes()[..], unhex(text(&vectors, "permutation_key")));
+    let (keys, mut bits_seen) = (keys(&vectors), Vec::new());
     for entry in list(&vectors, "permutation") {
         let vip = endpoint(text(entry, "vip"));
-        let key = permutation_key(&secret(&vectors), vip.into()).unwrap();
-        assert_eq!(key.as_bytes()[..], unhex(text(entry, "key")));
         let bits = PoolBits::new(number(entry, "pool_bits")).unwrap();
         bits_seen.push(bits.get());
-        let permutation = Permutation::new(&key, bits);
+        let permutation = Permutation::new(Arc::clone(&keys.permutation), vip, bits);
 
         let mappings = list(entry, "mappings");
         assert_eq!(mappings.len(), 100);
@@ -110,18 +116,18 @@ fn ip_endpoint(value: &Value) -> IpEndpoint {
 #[test]
 fn the_choice_among_targets_is_the_frozen_one() {
     let vectors = read_vectors();
+    let key = rendezvous_key(&secret(&vectors)).unwrap();
+    assert_eq!(key.as_bytes()[..], unhex(text(&vectors, "rendezvous_key")));
+    let hashes = keys(&vectors).hashes;
     let entries = list(&vectors, "rendezvous");
     assert_eq!(entries.len(), 9);
     for entry in entries {
-        let vip: SocketAddr = text(entry, "vip").parse().unwrap();
-        let key = rendezvous_key(&secret(&vectors), vip).unwrap();
-        assert_eq!(key.as_bytes()[..], unhex(text(entry, "key")));
+        let vip = ip_endpoint(&entry["vip"]);
         let weights: Vec<u16> = serde_json::from_value(entry["weights"].clone()).unwrap();
         let targets: Vec<_> = list(entry, "targets").iter().map(ip_endpoint).collect();
-        let hashes = Hashes::new(&key);
         let weighted = |weight: &dyn Fn(u16) -> u16| {
             let members = targets.iter().zip(&weights).map(|(target, own)| Member {
-                hash: hashes.target(*target),
+                hash: hashes.target(vip, *target),
                 weight: weight(*own),
                 target: *target,
             });
@@ -136,7 +142,7 @@ fn the_choice_among_targets_is_the_frozen_one() {
         for (client, choice) in of_clients.into_iter().zip(choices) {
             let vectors = list(choice, "hashes").iter().zip(list(choice, "logs"));
             for ((expected, expected_log), target) in vectors.zip(&targets) {
-                assert_eq!(mix(client, hashes.target(*target)), hash(expected));
+                assert_eq!(mix(client, hashes.target(vip, *target)), hash(expected));
                 assert_eq!(u64::from(log(hash(expected))), expected_log.as_u64().unwrap());
             }
             assert_eq!(equal.winner(client), Some(ip_endpoint(&choice["target"])));
@@ -148,16 +154,17 @@ fn the_choice_among_targets_is_the_frozen_one() {
 #[test]
 fn the_addresses_of_prefix_mode_are_the_frozen_ones() {
     let vectors = read_vectors();
-    let mut lens = Vec::new();
+    let key = prefix_check_key(&secret(&vectors)).unwrap();
+    assert_eq!(key.as_bytes()[..], unhex(text(&vectors, "prefix_check_key")));
+    let (keys, mut lens) = (keys(&vectors), Vec::new());
     for entry in list(&vectors, "prefix") {
-        let vip: SocketAddr = text(entry, "vip").parse().unwrap();
-        let key = prefix_check_key(&secret(&vectors), vip).unwrap();
-        assert_eq!(key.as_bytes()[..], unhex(text(entry, "key")));
+        let vip = endpoint(text(entry, "vip"));
         let (first, len) = text(entry, "prefix").split_once('/').unwrap();
         let len = PrefixLen::new(len.parse().unwrap()).unwrap();
         lens.push(len.get());
         let ip6 = |text: &str| text.parse::<Ipv6Addr>().unwrap().to_bits();
-        let map = PrefixMap::new(&key, Prefix { first: ip6(first), len });
+        let map =
+            PrefixMap::new(Arc::clone(&keys.prefix_check), vip, Prefix { first: ip6(first), len });
         assert!(list(entry, "addresses").len() > 30);
         for pair in list(entry, "addresses") {
             let client = text(pair, "client").parse::<Ipv4Addr>().unwrap().to_bits();

@@ -52,6 +52,8 @@ POOL = [
 ]
 SERVICE = Service("web", "203.0.113.10:443", ["198.51.100.10:8443"], pool="100.64.8.0/24", mss=1448)
 
+VIP = np.frombuffer(VECTORS.endpoint_bytes(SERVICE.at), dtype=np.uint8)
+
 # --- The mapping, for all clients at once --------------------------------------------------------
 
 SBOX = np.array(VECTORS.plain.SBOX, dtype=np.uint8)
@@ -83,10 +85,10 @@ def feistel(bits, values):
         half, width = (b, a_bits) if i % 2 == 0 else (a, b_bits)
         blocks = np.zeros((len(values), 16), dtype=np.uint8)
         blocks[:, 0] = i
+        blocks[:, 2:8] = VIP
         blocks[:, 8:] = half.astype(">u8").view(np.uint8).reshape(-1, 8)
-        low = (
-            np.ascontiguousarray(aes128(SERVICE.permutation, blocks)[:, 8:]).view(">u8").reshape(-1)
-        )
+        encrypted = aes128(VECTORS.PERMUTATION, blocks)
+        low = np.ascontiguousarray(encrypted[:, 8:]).view(">u8").reshape(-1)
         low = low.astype(np.uint64) & np.uint64(2**width - 1)
         a, b = (a ^ low, b) if i % 2 == 0 else (a, b ^ low)
     return a << np.uint64(b_bits) | b

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::OnceLock;
 
-use crate::aes128::{self, Blocks, Keys};
+use crate::aes128::{self, Blocks, RoundKeys};
 use crate::bytes::{self, Bytes};
 
 /// A set of vector instructions.
@@ -134,11 +134,11 @@ pub trait Job {
 /// The set of instructions that a job is running with. Only [`Isa::run`] makes one.
 pub trait Vector: Copy + sealed::Sealed {
     /// To each of the first `4 * N` blocks of `to` it XORs the encryption of the same block of
-    /// `from`, under its key, as far as `mask` has ones. Before it is encrypted, the first word of
+    /// `from`, as far as `mask` has ones. Before it is encrypted, the first word of
     /// a block is XORed with `tweak`. `N` is 2, 4, 8 or 16.
-    fn encrypt_xor<K: Keys, const N: usize>(
+    fn encrypt_xor<const N: usize>(
         self,
-        keys: &K,
+        keys: &RoundKeys,
         tweak: u64,
         from: &Blocks,
         mask: &Blocks,
@@ -161,15 +161,15 @@ impl sealed::Sealed for Baseline {}
 
 impl Vector for Baseline {
     #[inline(always)]
-    fn encrypt_xor<K: Keys, const N: usize>(
+    fn encrypt_xor<const N: usize>(
         self,
-        keys: &K,
+        keys: &RoundKeys,
         tweak: u64,
         from: &Blocks,
         mask: &Blocks,
         to: &mut Blocks,
     ) {
-        aes128::baseline::<K, N>(keys, tweak, from, mask, to);
+        aes128::baseline::<N>(keys, tweak, from, mask, to);
     }
 
     #[inline(always)]
@@ -181,7 +181,7 @@ impl Vector for Baseline {
 #[cfg(target_arch = "x86_64")]
 mod x86_64 {
     use super::{Job, Vector, sealed};
-    use crate::aes128::{self, Blocks, Keys};
+    use crate::aes128::{self, Blocks, RoundKeys};
     use crate::bytes::{self, Bytes};
 
     /// A function that runs a job with some features, and the proof that the CPU has them, which is
@@ -200,9 +200,9 @@ mod x86_64 {
 
             impl Vector for $proof {
                 #[inline(always)]
-                fn encrypt_xor<K: Keys, const N: usize>(
+                fn encrypt_xor<const N: usize>(
                     self,
-                    keys: &K,
+                    keys: &RoundKeys,
                     tweak: u64,
                     from: &Blocks,
                     mask: &Blocks,
@@ -210,7 +210,7 @@ mod x86_64 {
                 ) {
                     // SAFETY: this value is made in the function above alone, whose features
                     // include those that the kernel needs.
-                    unsafe { aes128::x86_64::$kernel::<K, N>(keys, tweak, from, mask, to) }
+                    unsafe { aes128::x86_64::$kernel::<N>(keys, tweak, from, mask, to) }
                 }
 
                 #[inline(always)]

@@ -10,7 +10,7 @@ mod bytes;
 mod isa;
 mod lanes;
 
-pub use aes128::{BLOCK_LEN, BLOCKS, Block, Blocks, EachKey, Keys, RoundKeys, Rows};
+pub use aes128::{BLOCK_LEN, BLOCKS, Block, Blocks, RoundKeys};
 pub use bytes::Bytes;
 pub use isa::{Isa, Job, Vector};
 pub use lanes::{all, bits, lane_mask, pick};

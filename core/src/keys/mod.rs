@@ -66,12 +66,12 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The key of the permutation of the relay at `vip`.
+/// The key of the permutations of all services in pool mode.
 ///
 /// # Errors
 /// When HKDF fails, which it does not for keys of this length.
-pub fn permutation_key(relay: &Secret, vip: SocketAddr) -> Result<Key128, HkdfError> {
-    relay.derive("permutation", &endpoint_fields(vip))
+pub fn permutation_key(relay: &Secret) -> Result<Key128, HkdfError> {
+    relay.derive("permutation", &[])
 }
 
 /// The key of hints between POPs.
@@ -82,20 +82,20 @@ pub fn hint_key(relay: &Secret) -> Result<Key128, HkdfError> {
     relay.derive("hints", &[])
 }
 
-/// The key of the choice among the targets of the relay at `vip`.
+/// The key of the choice among the targets of all services.
 ///
 /// # Errors
 /// When HKDF fails, which it does not for keys of this length.
-pub fn rendezvous_key(relay: &Secret, vip: SocketAddr) -> Result<Key128, HkdfError> {
-    relay.derive("rendezvous", &endpoint_fields(vip))
+pub fn rendezvous_key(relay: &Secret) -> Result<Key128, HkdfError> {
+    relay.derive("rendezvous", &[])
 }
 
-/// The key of the check in the egress addresses of the relay in prefix mode at `vip`.
+/// The key of the check in the egress addresses of all services in prefix mode.
 ///
 /// # Errors
 /// When HKDF fails, which it does not for keys of this length.
-pub fn prefix_check_key(relay: &Secret, vip: SocketAddr) -> Result<Key128, HkdfError> {
-    relay.derive("prefix check", &endpoint_fields(vip))
+pub fn prefix_check_key(relay: &Secret) -> Result<Key128, HkdfError> {
+    relay.derive("prefix check", &[])
 }
 
 /// The key of the IDs of IPv4 datagrams of the relay in prefix mode at `vip`.
@@ -198,15 +198,17 @@ mod tests {
     fn keys_differ_by_label_secret_and_vip() {
         let (one, other) = (Secret::new([0x11; 32]), Secret::new([0xa2; 32]));
         let vip = |text: &str| text.parse::<SocketAddr>().unwrap();
-        let base = permutation_key(&one, vip("203.0.113.10:443")).unwrap();
-        assert_eq!(base, permutation_key(&one, vip("203.0.113.10:443")).unwrap());
-        assert_ne!(base, permutation_key(&other, vip("203.0.113.10:443")).unwrap());
+        let base = packet_id_key(&one, vip("203.0.113.10:443")).unwrap();
+        assert_eq!(base, packet_id_key(&one, vip("203.0.113.10:443")).unwrap());
+        assert_ne!(base, packet_id_key(&other, vip("203.0.113.10:443")).unwrap());
         for other in ["203.0.113.11:443", "203.0.113.10:444", "[::cb00:710a]:443"] {
-            assert_ne!(base, permutation_key(&one, vip(other)).unwrap());
+            assert_ne!(base, packet_id_key(&one, vip(other)).unwrap());
         }
         let vip = vip("203.0.113.10:443");
-        let rendezvous = rendezvous_key(&one, vip).unwrap();
-        let check = prefix_check_key(&one, vip).unwrap();
+        assert_ne!(permutation_key(&one).unwrap(), permutation_key(&other).unwrap());
+        let base = permutation_key(&one).unwrap();
+        let rendezvous = rendezvous_key(&one).unwrap();
+        let check = prefix_check_key(&one).unwrap();
         assert!(base != rendezvous && check != rendezvous && check != base);
         let (mac, mask) = token_keys_v6(&one, vip).unwrap();
         let tunnel = [sequence_key(&one, vip).unwrap(), token_key(&one, vip).unwrap(), mac, mask];

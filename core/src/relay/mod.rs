@@ -12,6 +12,7 @@
 
 pub mod hints;
 pub mod icmp;
+pub mod keys;
 pub mod mapping;
 pub mod memo;
 pub mod pool;

@@ -7,21 +7,21 @@
 //! | prefix  | zeros     | client ip | check   |        c = min(32, 96 - p)
 //! +---------+-----------+-----------+---------+
 //!
-//! check = the first c bits of AES-128_K(client ip 4 | twelve zero bytes)
+//! check = the first c bits of AES-128_K(client ip 4 | VIP 4 | VIP port 2 | six zero bytes)
 //! ```
 //!
-//! with K = HKDF(relay secret, "prefix check", VIP, port). The client's port is kept. One client is
+//! with K = HKDF(relay secret, "prefix check"). The client's port is kept. One client is
 //! one address, so that a target can log it and limit its rate. An address that somebody made up
 //! passes with a chance of 2^-c at best.
 
-use std::net::SocketAddr;
+use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
+use super::keys::RelayKeys;
 use super::mapping::{BURST, EgressMode, EgressSide};
 use crate::config::Prefix;
-use crate::crypto::{Aes128, Cipher, CipherJob, HkdfError, Key128};
-use crate::keys::{Secret, prefix_check_key};
+use crate::crypto::{Aes128, Cipher, CipherJob};
 use crate::net::{Endpoint, Endpoint6, IpEndpoint};
 use crate::verdict::DropReason;
 
@@ -31,11 +31,8 @@ pub struct PrefixMode(PrefixMap);
 
 impl PrefixMode {
     /// The mode of the service at `vip`, which appears to its targets as addresses of `prefix`.
-    ///
-    /// # Errors
-    /// When its key cannot be derived from `secret`.
-    pub fn new(secret: &Secret, vip: SocketAddr, prefix: Prefix) -> Result<Self, HkdfError> {
-        Ok(PrefixMode(PrefixMap::new(&prefix_check_key(secret, vip)?, prefix)))
+    pub fn new(keys: &RelayKeys, vip: Endpoint, prefix: Prefix) -> Self {
+        PrefixMode(PrefixMap::new(Arc::clone(&keys.prefix_check), vip, prefix))
     }
 }
 
@@ -86,13 +83,14 @@ impl EgressMode for PrefixMode {
 #[derive(Clone, Debug)]
 pub struct PrefixMap {
     prefix: Prefix,
-    aes: Aes128,
+    aes: Arc<Aes128>,
+    vip: Endpoint,
 }
 
 impl PrefixMap {
-    /// The mapping under `key`.
-    pub fn new(key: &Key128, prefix: Prefix) -> Self {
-        PrefixMap { prefix, aes: Aes128::new(key) }
+    /// The mapping of the service at `vip`, under the key that all services share.
+    pub fn new(aes: Arc<Aes128>, vip: Endpoint, prefix: Prefix) -> Self {
+        PrefixMap { prefix, aes, vip }
     }
 
     /// The prefix.
@@ -104,7 +102,7 @@ impl PrefixMap {
     /// of the two slices says how many.
     #[inline]
     pub fn addresses(&self, clients: &[u32], out: &mut [u128]) {
-        self.aes.run(Addresses { prefix: self.prefix, clients, out });
+        self.aes.run(Addresses { map: self, clients, out });
     }
 
     /// The address that stands for `client`.
@@ -131,7 +129,7 @@ impl PrefixMap {
 
 /// The addresses of clients.
 struct Addresses<'a> {
-    prefix: Prefix,
+    map: &'a PrefixMap,
     clients: &'a [u32],
     out: &'a mut [u128],
 }
@@ -139,12 +137,13 @@ struct Addresses<'a> {
 impl CipherJob for Addresses<'_> {
     #[inline(always)]
     fn run<C: Cipher>(self, cipher: &C) {
-        let Addresses { prefix, clients, out } = self;
+        let Addresses { map: PrefixMap { prefix, vip, .. }, clients, out } = self;
+        let service = u128::from(vip.ip) << 64 | u128::from(vip.port) << 48;
         let check_bits = prefix.len.check_bits();
         let (mut blocks, mut encrypted) = ([[0; 16]; SIDE_BY_SIDE], [[0; 16]; SIDE_BY_SIDE]);
         for (clients, out) in clients.chunks(SIDE_BY_SIDE).zip(out.chunks_mut(SIDE_BY_SIDE)) {
             for (block, client) in blocks.iter_mut().zip(clients) {
-                *block = (u128::from(*client) << 96).to_be_bytes();
+                *block = (u128::from(*client) << 96 | service).to_be_bytes();
             }
             cipher.encrypt(&blocks, &mut encrypted);
             for ((out, client), block) in out.iter_mut().zip(clients).zip(&encrypted) {
@@ -162,13 +161,16 @@ const SIDE_BY_SIDE: usize = 8;
 mod tests {
     use super::*;
     use crate::config::PrefixLen;
+    use crate::crypto::Key128;
     use proptest::prelude::*;
 
     const KEY: Key128 = Key128::new(*b"prefix mode test");
+    const VIP: Endpoint = Endpoint { ip: 0xcb00_710a, port: 443 };
 
     fn map(key: &Key128, len: u8) -> PrefixMap {
         let first = 0x2001_0db8_0064_a1b2_c3d4 << 48 & !(u128::MAX >> len);
-        PrefixMap::new(key, Prefix { first, len: PrefixLen::new(len).unwrap() })
+        let aes = Arc::new(Aes128::new(key));
+        PrefixMap::new(aes, VIP, Prefix { first, len: PrefixLen::new(len).unwrap() })
     }
 
     #[test]
@@ -186,7 +188,8 @@ mod tests {
     #[test]
     fn fields_are_where_the_protocol_has_them() {
         let client = 0xc612_0509_u32;
-        let block = [&client.to_be_bytes()[..], &[0; 12]].concat();
+        let vip = [203, 0, 113, 10, 1, 187];
+        let block = [&client.to_be_bytes()[..], &vip, &[0; 6]].concat();
         let sealed = Aes128::new(&KEY).encrypt_block(&block.try_into().unwrap());
         let sealed = u32::from_be_bytes(*sealed.first_chunk().unwrap());
         for len in PrefixLen::MIN..=PrefixLen::MAX {

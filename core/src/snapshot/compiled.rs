@@ -17,6 +17,7 @@ use crate::net::{Endpoint, IpEndpoint, PortIndex, ServiceIndex, ServiceSlot};
 use crate::problem::{Problem, Problems};
 use crate::relay::Relay;
 use crate::relay::hints::HintKey;
+use crate::relay::keys::RelayKeys;
 use crate::relay::memo::MemoKey;
 use crate::relay::targets::TargetIndex;
 use crate::time::UnixTime;
@@ -77,11 +78,12 @@ impl Snapshot {
         let slots = slots::assign(config, previous.map_or(&[], Snapshot::services));
         let (slots, tunnel_slots) =
             slots.split_at_checked(config.relays.len()).unwrap_or((&slots, &[]));
+        let relay_keys = RelayKeys::new(&keys.relay)?;
         let mut services = Vec::new();
         for (service, &slot) in config.relays.iter().zip(slots) {
             let mut before = previous.into_iter().flat_map(Snapshot::relays);
             let before = before.find(|relay| relay.name == service.name);
-            let relay = relays::relay(service, slot, &keys.relay, before)?;
+            let relay = relays::relay(service, slot, &relay_keys, before)?;
             services.extend(relay.map(Service::Relay));
         }
         let tunnels = tunnels::tunnels(config, keys, tenants, tunnel_slots)?;

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use crate::config::{Config, EgressConfig, RelayConfig};
 use crate::crypto::HkdfError;
-use crate::keys::Secret;
 use crate::net::{IpNet, ServiceSlot};
+use crate::relay::keys::RelayKeys;
 use crate::relay::pool::PoolMode;
 use crate::relay::prefix::PrefixMode;
 use crate::relay::rewrite::DatagramIds;
@@ -17,22 +17,22 @@ use crate::relay::{Mode, Relay};
 pub(super) fn relay(
     config: &RelayConfig,
     slot: ServiceSlot,
-    secret: &Secret,
+    keys: &RelayKeys,
     before: Option<&Relay>,
 ) -> Result<Option<Relay>, HkdfError> {
     let vip = config.vip;
     let mode = match (config.egress, vip) {
-        (EgressConfig::Pool(pool), SocketAddr::V4(_)) => {
-            Mode::Pool(Box::new(PoolMode::new(secret, vip, pool)?))
+        (EgressConfig::Pool(pool), SocketAddr::V4(vip)) => {
+            Mode::Pool(Box::new(PoolMode::new(keys, vip.into(), pool)))
         }
-        (EgressConfig::Prefix(prefix), SocketAddr::V4(_)) => {
-            Mode::Prefix(PrefixMode::new(secret, vip, prefix)?)
+        (EgressConfig::Prefix(prefix), SocketAddr::V4(vip)) => {
+            Mode::Prefix(PrefixMode::new(keys, vip.into(), prefix))
         }
         (EgressConfig::Transparent, _) => Mode::Transparent(TransparentMode),
         (EgressConfig::Pool(_) | EgressConfig::Prefix(_), SocketAddr::V6(_)) => return Ok(None),
     };
     let before = before.map(|before| &before.targets);
-    let targets = Targets::new(secret, vip, &config.targets, &config.kept, before)?;
+    let targets = Targets::new(keys, vip.into(), &config.targets, &config.kept, before);
     Ok(Some(Relay {
         name: config.name.clone(),
         slot,
@@ -42,7 +42,7 @@ pub(super) fn relay(
         targets,
         mss: config.mss,
         mtu_floor: config.icmp_mtu_floor,
-        ids: if vip.is_ipv4() { Some(DatagramIds::new(secret, vip)?) } else { None },
+        ids: if vip.is_ipv4() { Some(DatagramIds::new(&keys.secret, vip)?) } else { None },
     }))
 }
 

@@ -37,9 +37,9 @@ PREFIXES = [
 # --- Keys ----------------------------------------------------------------------------------------
 
 
-def derive(label, vip):
-    """The key of a label and a VIP."""
-    return plain.derive(SECRET, label, endpoint_bytes(vip))
+def derive(label, vip=None):
+    """The key of a label, and of a VIP where each has its own."""
+    return plain.derive(SECRET, label, endpoint_bytes(vip) if vip else b"")
 
 
 def endpoint_bytes(endpoint):
@@ -50,19 +50,29 @@ def endpoint_bytes(endpoint):
     return ip.to_bytes(4, "big") + port.to_bytes(2, "big")
 
 
+def mapped_bytes(at):
+    """An address of 16 bytes, of IPv4 as ::ffff:a.b.c.d, and a port."""
+    ip, port = endpoint_bytes(at)[:-2], endpoint_bytes(at)[-2:]
+    return (bytes(10) + b"\xff\xff" + ip if len(ip) == 4 else ip) + port
+
+
+PERMUTATION = expand_key(derive("permutation"))
+RENDEZVOUS = derive("rendezvous")
+PREFIX_CHECK = expand_key(derive("prefix check"))
+
 # --- The permutation -----------------------------------------------------------------------------
 
 PORTS = 64512
 
 
-def feistel(round_keys, bits, value, rounds):
+def feistel(vip, bits, value, rounds):
     a_bits = bits // 2
     b_bits = bits - a_bits
     a, b = value >> b_bits, value % 2**b_bits
     for i in rounds:
         half = b if i % 2 == 0 else a
-        block = bytes([i]) + bytes(7) + half.to_bytes(8, "big")
-        output = int.from_bytes(aes128(round_keys, block), "big")
+        block = bytes([i, 0]) + endpoint_bytes(vip) + half.to_bytes(8, "big")
+        output = int.from_bytes(aes128(PERMUTATION, block), "big")
         if i % 2 == 0:
             a ^= output % 2**a_bits
         else:
@@ -70,20 +80,20 @@ def feistel(round_keys, bits, value, rounds):
     return a << b_bits | b
 
 
-def to_mapped(round_keys, k, client):
+def to_mapped(vip, k, client):
     ip, port = client
-    r, index = divmod(feistel(round_keys, 46 + k, ip * 2**16 + port, range(8)), 2**k)
+    r, index = divmod(feistel(vip, 46 + k, ip * 2**16 + port, range(8)), 2**k)
     return {"tag": 1 + r // PORTS, "port": 1024 + r % PORTS, "index": index}
 
 
-def to_client(round_keys, k, mapped):
+def to_client(vip, k, mapped):
     """The client, or None for a bad tag."""
     if mapped["tag"] == 0:
         return None
     r = (mapped["tag"] - 1) * PORTS + mapped["port"] - 1024
     if r >= 2**46:
         return None
-    x = feistel(round_keys, 46 + k, r * 2**k + mapped["index"], range(7, -1, -1))
+    x = feistel(vip, 46 + k, r * 2**k + mapped["index"], range(7, -1, -1))
     if x >= 2**48 or x % 2**16 == 0:
         return None
     return x // 2**16, x % 2**16
@@ -96,10 +106,11 @@ def to_client(round_keys, k, mapped):
 LOG_TABLE = [round(2**24 * math.log2(1 + i / 64)) for i in range(65)]
 
 
-def rendezvous_hash(key, client, target):
-    """h of a client and a target, either of either family."""
-    c = int.from_bytes(plain.cmac(key, b"\x00" + endpoint_bytes(client)), "big")
-    t = int.from_bytes(plain.cmac(key, b"\x01" + endpoint_bytes(target)), "big")
+def rendezvous_hash(vip, client, target):
+    """h of a client and a target of a service, each of either family."""
+    c = int.from_bytes(plain.cmac(RENDEZVOUS, b"\x00" + endpoint_bytes(client)), "big")
+    message = b"\x01" + mapped_bytes(vip) + mapped_bytes(target)
+    t = int.from_bytes(plain.cmac(RENDEZVOUS, message), "big")
     p = ((c ^ t) >> 64) * ((c ^ t) % 2**64)
     return (p >> 64) ^ p % 2**64
 
@@ -114,11 +125,11 @@ def log(h):
     return (zeros + 1) * 2**24 - LOG_TABLE[i] - between
 
 
-def choose(key, client, targets, weights=None):
+def choose(vip, client, targets, weights=None):
     """The target of a client; without weights, all have the same."""
     weights = weights or [1] * len(targets)
     hashed = [
-        (rendezvous_hash(key, client, target), target, weight)
+        (rendezvous_hash(vip, client, target), target, weight)
         for target, weight in zip(targets, weights)
     ]
     # L / weight as a fraction, which is exact.
@@ -129,11 +140,11 @@ def choose(key, client, targets, weights=None):
 # --- The addresses of prefix mode ----------------------------------------------------------------
 
 
-def prefix_address(round_keys, prefix, client_ip):
+def prefix_address(vip, prefix, client_ip):
     """The address of a client, assembled from its four fields."""
     p = prefix.prefixlen
     c = min(32, 96 - p)
-    encrypted = aes128(round_keys, client_ip.to_bytes(4, "big") + bytes(12))
+    encrypted = aes128(PREFIX_CHECK, client_ip.to_bytes(4, "big") + endpoint_bytes(vip) + bytes(6))
     check = "".join(f"{byte:08b}" for byte in encrypted)[:c]
     bits = (
         f"{int(prefix.network_address):0128b}"[:p]
@@ -145,11 +156,11 @@ def prefix_address(round_keys, prefix, client_ip):
     return ipaddress.IPv6Address(int(bits, 2))
 
 
-def prefix_client(round_keys, prefix, address):
+def prefix_client(vip, prefix, address):
     """The client of an address, or None for an address without a client."""
     c = min(32, 96 - prefix.prefixlen)
     client_ip = int(address) >> c & 0xFFFFFFFF
-    return client_ip if prefix_address(round_keys, prefix, client_ip) == address else None
+    return client_ip if prefix_address(vip, prefix, client_ip) == address else None
 
 
 # --- Packet IDs ----------------------------------------------------------------------------------
@@ -162,12 +173,6 @@ def packet_id(round_keys, client, target_port, seq, total_len):
 
 
 # --- Hints ---------------------------------------------------------------------------------------
-
-
-def mapped_bytes(at):
-    """An address of 16 bytes, of IPv4 as ::ffff:a.b.c.d, and a port."""
-    ip, port = endpoint_bytes(at)[:-2], endpoint_bytes(at)[-2:]
-    return (bytes(10) + b"\xff\xff" + ip if len(ip) == 4 else ip) + port
 
 
 HINT_KINDS = {
@@ -223,23 +228,20 @@ def clients(name):
 
 def permutation_vectors(k):
     vip = endpoint(f"203.0.113.{k}:{440 + k}")
-    key = derive("permutation", vip)
-    round_keys = expand_key(key)
     mappings = []
     for client in clients(f"client {k}"):
-        mapped = to_mapped(round_keys, k, client)
-        assert to_client(round_keys, k, mapped) == client
+        mapped = to_mapped(vip, k, client)
+        assert to_client(vip, k, mapped) == client
         mappings.append({"client": text_of(client), **mapped})
     tags = []
     for n in numbers(f"tag {k}", RANDOM_TAGS):
         # Most are below the highest tag; the others have no place.
         mapped = {"tag": 1 + n % TAGS, "port": 1024 + (n >> 64) % PORTS, "index": (n >> 128) % 2**k}
-        client = to_client(round_keys, k, mapped)
+        client = to_client(vip, k, mapped)
         tags.append({**mapped, "found": None if client is None else text_of(client)})
     return {
         "pool_bits": k,
         "vip": text_of(vip),
-        "key": key.hex(),
         "mappings": mappings,
         "random_tags": tags,
     }
@@ -255,23 +257,21 @@ def clients6(name):
 def rendezvous_vectors(vip, targets, weights):
     """The choice of targets for clients of the VIP's family."""
     is_ipv6 = isinstance(vip[0], ipaddress.IPv6Address)
-    key = derive("rendezvous", vip)
     name = f"rendezvous {text_of(vip)} {len(targets)}"
     choices = []
     for client in clients6(name) if is_ipv6 else clients(name)[:40]:
-        hashes = [rendezvous_hash(key, client, target) for target in targets]
+        hashes = [rendezvous_hash(vip, client, target) for target in targets]
         choices.append(
             {
                 "client": text_of(client),
                 "hashes": [f"{h:016x}" for h in hashes],
                 "logs": [log(h) for h in hashes],
-                "target": text_of(choose(key, client, targets)),
-                "weighted": text_of(choose(key, client, targets, weights)),
+                "target": text_of(choose(vip, client, targets)),
+                "weighted": text_of(choose(vip, client, targets, weights)),
             }
         )
     return {
         "vip": text_of(vip),
-        "key": key.hex(),
         "targets": [text_of(target) for target in targets],
         "weights": weights,
         "choices": choices,
@@ -300,22 +300,19 @@ def log_inputs():
 def prefix_vectors(text):
     prefix = ipaddress.IPv6Network(text)
     vip = endpoint(f"203.0.113.{prefix.prefixlen}:443")
-    key = derive("prefix check", vip)
-    round_keys = expand_key(key)
     addresses, bad = [], []
     ips = sorted({ip for ip, _ in clients(f"prefix {text}")[:40]})
     for ip, n in zip(ips, numbers(f"bad address {text}", len(ips))):
-        address = prefix_address(round_keys, prefix, ip)
-        assert prefix_client(round_keys, prefix, address) == ip
+        address = prefix_address(vip, prefix, ip)
+        assert prefix_client(vip, prefix, address) == ip
         addresses.append({"client": str(ipaddress.IPv4Address(ip)), "address": str(address)})
         # One bit is flipped: of the prefix, the zeros, the client or the check.
         damaged = ipaddress.IPv6Address(int(address) ^ 1 << n % 128)
-        assert prefix_client(round_keys, prefix, damaged) is None
+        assert prefix_client(vip, prefix, damaged) is None
         bad.append(str(damaged))
     return {
         "prefix": text,
         "vip": text_of(vip),
-        "key": key.hex(),
         "addresses": addresses,
         "bad": bad,
     }
@@ -367,6 +364,9 @@ def make():
     return {
         "mapping": "relay-v2",
         "relay_secret": SECRET.hex(),
+        "permutation_key": derive("permutation").hex(),
+        "rendezvous_key": RENDEZVOUS.hex(),
+        "prefix_check_key": derive("prefix check").hex(),
         "permutation": [permutation_vectors(k) for k in POOL_BITS],
         "log_table": LOG_TABLE,
         "logs": [{"hash": f"{h:016x}", "log": log(h)} for h in log_inputs()],

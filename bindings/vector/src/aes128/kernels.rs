@@ -1,12 +1,15 @@
 //! The cipher by each set of instructions: many blocks at a time, so that none waits for the one
 //! before it.
 
-use super::{BLOCK_LEN, BLOCKS, Blocks, Keys};
+use aes::cipher::BlockCipherEncrypt;
+use aes::cipher::array::Array;
+
+use super::{BLOCK_LEN, BLOCKS, Blocks, RoundKeys};
 
 /// By what the `aes` crate finds.
 #[inline(always)]
-pub(crate) fn baseline<K: Keys, const N: usize>(
-    keys: &K,
+pub(crate) fn baseline<const N: usize>(
+    keys: &RoundKeys,
     tweak: u64,
     from: &Blocks,
     mask: &Blocks,
@@ -18,7 +21,7 @@ pub(crate) fn baseline<K: Keys, const N: usize>(
         bytes[8..].copy_from_slice(&second.to_ne_bytes());
     }
     let (some, _) = bytes.split_at_mut((4 * N).min(BLOCKS));
-    keys.encrypt_plainly(some);
+    keys.other.encrypt_blocks(Array::cast_slice_from_core_mut(some));
     for ((block, bytes), mask) in to.0.iter_mut().zip(&bytes).zip(&mask.0).take(4 * N) {
         let (words, _) = bytes.as_chunks();
         block[0] ^= u64::from_ne_bytes(words[0]) & mask[0];
@@ -34,45 +37,43 @@ macro_rules! kernel {
     ) => {
         #[inline]
         #[target_feature(enable = $features)]
-        pub(crate) fn $name<K: Keys, const N: usize>(
-            keys: &K,
+        pub(crate) fn $name<const N: usize>(
+            keys: &RoundKeys,
             tweak: u64,
             from: &Blocks,
             mask: &Blocks,
             to: &mut Blocks,
         ) {
-            /// The `G` registers from the block `first` on.
+            /// As many registers as they are given.
             #[inline]
             #[target_feature(enable = $features)]
-            fn some<K: Keys, const G: usize>(
-                keys: &K,
+            fn some<const G: usize>(
+                keys: &RoundKeys,
                 tweak: $register,
-                first: usize,
                 from: &[[[u64; 2]; $blocks]; G],
                 mask: &[[[u64; 2]; $blocks]; G],
                 to: &mut [[[u64; 2]; $blocks]; G],
             ) {
-                let key = |round: usize, at: usize| {
-                    // SAFETY: a register's first lane is a multiple of its number of blocks, which
-                    // divides four, so it does not cross a multiple of four.
-                    unsafe { $load(keys.at(round, first + at * $blocks).cast()) }
+                let key = |round: usize| {
+                    // SAFETY: each round has four keys, and a register four blocks at most.
+                    unsafe { $load(keys.wide.0[round].as_ptr().cast()) }
                 };
                 let load = |blocks: &[[u64; 2]; $blocks]| {
                     // SAFETY: these are as many blocks as the register has.
                     unsafe { $load(blocks.as_ptr().cast()) }
                 };
                 let mut state = [tweak; G];
-                for (at, (state, block)) in state.iter_mut().zip(from).enumerate() {
-                    *state = $xor($xor(key(0, at), *state), load(block));
+                for (state, block) in state.iter_mut().zip(from) {
+                    *state = $xor($xor(key(0), *state), load(block));
                 }
                 for round in 1..ROUNDS {
-                    for (at, state) in state.iter_mut().enumerate() {
-                        *state = $enc(*state, key(round, at));
+                    for state in &mut state {
+                        *state = $enc(*state, key(round));
                     }
                 }
                 let places = to.iter_mut().zip(mask);
-                for (at, (state, (place, mask))) in state.iter().zip(places).enumerate() {
-                    let after = $and($last(*state, key(ROUNDS, at)), load(mask));
+                for (state, (place, mask)) in state.iter().zip(places) {
+                    let after = $and($last(*state, key(ROUNDS)), load(mask));
                     let after = $xor(load(place), after);
                     // SAFETY: these are as many blocks as the register has.
                     unsafe { $store(place.as_mut_ptr().cast(), after) };
@@ -89,19 +90,19 @@ macro_rules! kernel {
                 if let (Some(from), Some(mask), Some(to)) =
                     (from.first_chunk(), mask.first_chunk(), to.first_chunk_mut())
                 {
-                    some::<K, 2>(keys, tweak, 0, from, mask, to);
+                    some::<2>(keys, tweak, from, mask, to);
                 }
             } else if registers < 8 {
                 if let (Some(from), Some(mask), Some(to)) =
                     (from.first_chunk(), mask.first_chunk(), to.first_chunk_mut())
                 {
-                    some::<K, 4>(keys, tweak, 0, from, mask, to);
+                    some::<4>(keys, tweak, from, mask, to);
                 }
             } else {
                 let (from, mask) = (from.as_chunks::<8>().0, mask.as_chunks::<8>().0);
                 let parts = from.iter().zip(mask).zip(to.as_chunks_mut::<8>().0);
-                for (part, ((from, mask), to)) in parts.take(registers / 8).enumerate() {
-                    some::<K, 8>(keys, tweak, part * 8 * $blocks, from, mask, to);
+                for ((from, mask), to) in parts.take(registers / 8) {
+                    some::<8>(keys, tweak, from, mask, to);
                 }
             }
         }
@@ -113,7 +114,7 @@ pub(crate) mod x86_64 {
     use core::arch::x86_64::*;
 
     use super::super::ROUNDS;
-    use super::{Blocks, Keys};
+    use super::{Blocks, RoundKeys};
 
     kernel!(
         aes_ni, "avx2,aes", __m128i of 1,

@@ -1,7 +1,6 @@
-//! AES-128 (FIPS 197) on many blocks, under one key or each under its own.
+//! AES-128 (FIPS 197) on many blocks.
 
 mod kernels;
-mod keys;
 
 use std::fmt;
 
@@ -13,7 +12,6 @@ use aes::cipher::{BlockCipherEncrypt, KeyInit};
 pub const BLOCK_LEN: usize = 16;
 
 pub(crate) use kernels::*;
-pub use keys::{EachKey, Keys, Rows};
 
 /// A block.
 pub type Block = [u8; BLOCK_LEN];
@@ -36,9 +34,7 @@ impl Blocks {
 /// An AES-128 key, expanded.
 #[derive(Clone)]
 pub struct RoundKeys {
-    /// The round keys.
-    narrow: [Block; ROUNDS + 1],
-    /// Each four times, for four blocks at a time.
+    /// Each round key four times, for four blocks at a time.
     wide: Wide,
     other: Aes128Enc,
 }
@@ -53,11 +49,10 @@ impl RoundKeys {
     /// The expansion of `key`.
     pub fn new(key: &Block) -> Self {
         let mut wide = Wide([[[0; BLOCK_LEN]; 4]; ROUNDS + 1]);
-        let narrow = expand(key);
-        for (wide, key) in wide.0.iter_mut().zip(narrow) {
+        for (wide, key) in wide.0.iter_mut().zip(expand(key)) {
             *wide = [key; 4];
         }
-        RoundKeys { narrow, wide, other: Aes128Enc::new(Array::cast_from_core(key)) }
+        RoundKeys { wide, other: Aes128Enc::new(Array::cast_from_core(key)) }
     }
 
     /// The encryption of one block, by the `aes` crate.
@@ -127,21 +122,21 @@ mod tests {
     use super::*;
     use crate::{Isa, Job, Vector};
 
-    struct Encrypt<'a, K, const N: usize> {
-        keys: &'a K,
+    struct Encrypt<'a, const N: usize> {
+        keys: &'a RoundKeys,
         tweak: u64,
         from: &'a Blocks,
         mask: &'a Blocks,
         to: &'a mut Blocks,
     }
 
-    impl<K: Keys, const N: usize> Job for Encrypt<'_, K, N> {
+    impl<const N: usize> Job for Encrypt<'_, N> {
         type Output = ();
 
         #[inline(always)]
         fn run<V: Vector>(self, vector: V) {
             let Encrypt { keys, tweak, from, mask, to } = self;
-            vector.encrypt_xor::<K, N>(keys, tweak, from, mask, to);
+            vector.encrypt_xor::<N>(keys, tweak, from, mask, to);
         }
     }
 
@@ -167,25 +162,19 @@ mod tests {
     }
 
     fn agree<const N: usize>() {
-        let all: [RoundKeys; 5] = std::array::from_fn(|i| RoundKeys::new(&[i as u8 ^ 0xa5; 16]));
-        let of: [&RoundKeys; BLOCKS] = std::array::from_fn(|lane| &all[lane * 7 % 5]);
+        let keys = &RoundKeys::new(b"a key for tests.");
         for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
-            let (from, mask, before, tweak) = (blocks(7), blocks(1000), blocks(9_999_999), 5);
-            let (mut one, mut each) = (before.clone(), before.clone());
-            let (from, mask, mut rows) = (&from, &mask, Rows::default());
-            isa.run(Encrypt::<_, N> { keys: of[0], tweak, from, mask, to: &mut one });
-            let keys = &EachKey::new(&of, 4 * N, &mut rows);
-            isa.run(Encrypt::<_, N> { keys, tweak, from, mask, to: &mut each });
+            let (from, mask, before, tweak) = (&blocks(7), &blocks(1000), blocks(9_999_999), 5);
+            let mut to = before.clone();
+            isa.run(Encrypt::<N> { keys, tweak, from, mask, to: &mut to });
             for lane in 0..BLOCKS {
-                for (key, to) in [(of[0], one.0[lane]), (of[lane], each.0[lane])] {
-                    let mut wanted = before.0[lane];
-                    if lane < 4 * N {
-                        let encrypted = expected(key, from.0[lane], tweak);
-                        wanted[0] ^= encrypted[0] & mask.0[lane][0];
-                        wanted[1] ^= encrypted[1] & mask.0[lane][1];
-                    }
-                    assert_eq!(to, wanted, "{isa} {N} {lane}");
+                let mut wanted = before.0[lane];
+                if lane < 4 * N {
+                    let encrypted = expected(keys, from.0[lane], tweak);
+                    wanted[0] ^= encrypted[0] & mask.0[lane][0];
+                    wanted[1] ^= encrypted[1] & mask.0[lane][1];
                 }
+                assert_eq!(to.0[lane], wanted, "{isa} {N} {lane}");
             }
         }
     }

@@ -1,14 +1,14 @@
 //! The mapping of a burst, and the targets of its clients.
 
-use cpu_vector::{Blocks, EachKey};
+use cpu_vector::Blocks;
 
 use super::super::arrival::Arrival;
 use super::columns::number_of;
 use super::ways::{Way, Ways, packed, route};
 use super::{Fast, for_each_lane};
 use crate::relay::mapping::BURST;
+use crate::relay::pool::feistel::Each;
 use crate::relay::pool::permutation::map_each;
-use crate::relay::targets::rendezvous::hash_each;
 
 impl Fast {
     /// Maps the taken lanes.
@@ -21,16 +21,13 @@ impl Fast {
         let good = if ways.iter().all(|way| way.service == first.service) {
             first.mode.permutation().map(self.isa, inverse, numbers, count)
         } else {
-            let one = first.mode.permutation();
-            let (mut keys, mut bits) = ([one.keys(); BURST], [one.number_bits(); BURST]);
+            let permutation = first.mode.permutation();
+            let mut each = Each::new(permutation.one());
             for way in ways {
-                let one = way.mode.permutation();
-                for_each_lane(way.lanes, |lane| {
-                    (keys[lane], bits[lane]) = (one.keys(), one.number_bits());
-                });
+                let one = way.mode.permutation().one();
+                for_each_lane(way.lanes, |lane| each.set(lane, one));
             }
-            let keys = EachKey::new(&keys, count, &mut self.rows);
-            map_each(keys, bits, self.isa, inverse, numbers, count)
+            map_each(permutation.keys(), &each, self.isa, inverse, numbers, count)
         };
         self.lanes.bad |= taken & !good;
         let several = |way: &&Way<'_>| way.target.is_none() && way.lanes != 0;
@@ -43,16 +40,13 @@ impl Fast {
     #[inline(never)]
     fn choose(&mut self, arrival: &Arrival<'_>, first: &Way<'_>, ways: &Ways<'_>, count: usize) {
         let several = || ways.iter().filter(|way| way.target.is_none());
-        let (mut messages, mut keys) = (Blocks::ZERO, [first.relay.targets.hashes().keys(); BURST]);
+        let (hashes, mut messages) = (first.relay.targets.hashes(), Blocks::ZERO);
         for way in several() {
-            let hashes = way.relay.targets.hashes();
             for_each_lane(way.lanes, |lane| {
-                keys[lane] = hashes.keys();
                 messages.0[lane] = hashes.message(number_of(self.columns.from[lane]));
             });
         }
-        let keys = EachKey::new(&keys, count, &mut self.rows);
-        let hashes = hash_each(&keys, self.isa, &messages, count);
+        let hashes = hashes.of_messages(self.isa, &messages, count);
         for way in several() {
             let window = way.relay.targets.window(arrival.unix);
             for_each_lane(way.lanes, |lane| {

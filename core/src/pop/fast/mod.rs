@@ -21,7 +21,7 @@ mod map;
 mod sort;
 mod ways;
 
-use cpu_vector::{Isa, Rows};
+use cpu_vector::Isa;
 
 use super::arrival::Arrival;
 use super::lanes::lanes_mask;
@@ -48,8 +48,6 @@ pub(super) struct Fast {
     targets: [TargetIndex; BURST],
     lanes: Lanes,
     l3: usize,
-    /// Room for the keys of lanes.
-    rows: Rows,
 }
 
 /// Which frames of a burst are what, a bit for each.
@@ -92,7 +90,6 @@ impl Fast {
             targets: [TargetIndex(0); BURST],
             lanes: Lanes::default(),
             l3: 0,
-            rows: Rows::default(),
         }
     }
 

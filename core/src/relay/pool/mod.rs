@@ -6,12 +6,11 @@
 pub mod feistel;
 pub mod permutation;
 
-use std::net::SocketAddr;
+use std::sync::Arc;
 
+use super::keys::RelayKeys;
 use super::mapping::{BURST, EgressMode, EgressSide};
 use crate::config;
-use crate::crypto::HkdfError;
-use crate::keys::{Secret, permutation_key};
 use crate::net::{Endpoint, IpEndpoint};
 use crate::verdict::DropReason;
 
@@ -26,12 +25,9 @@ pub struct PoolMode {
 
 impl PoolMode {
     /// The mode of the service at `vip`, which appears to its targets as `pool`.
-    ///
-    /// # Errors
-    /// When its key cannot be derived from `secret`.
-    pub fn new(secret: &Secret, vip: SocketAddr, pool: config::Pool) -> Result<Self, HkdfError> {
-        let key = permutation_key(secret, vip)?;
-        Ok(PoolMode { pool, permutation: Permutation::new(&key, pool.bits) })
+    pub fn new(keys: &RelayKeys, vip: Endpoint, pool: config::Pool) -> Self {
+        let permutation = Permutation::new(Arc::clone(&keys.permutation), vip, pool.bits);
+        PoolMode { pool, permutation }
     }
 }
 

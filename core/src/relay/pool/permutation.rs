@@ -13,19 +13,20 @@
 //! ```
 //!
 //! P is the Feistel network of [`super::feistel`] over n bits, A = the high floor(n/2) bits and B
-//! the rest, under K = HKDF(relay secret, "permutation", VIP, port). Every y has a place, so that
-//! every client has an egress side. The way back rebuilds y, refuses r >= 2^46, and accepts
+//! the rest, under K = HKDF(relay secret, "permutation"), with the service's VIP << 16 | port as
+//! the tweak. Every y has a place, so that every client has an egress side. The way back rebuilds y, refuses r >= 2^46, and accepts
 //! x < 2^48 with a client port that is not 0; a random tag passes with a chance of about 2^-(k-1),
 //! so whoever decodes one checks the client's address too.
 //!
 //! This mapping is frozen: `tests/vectors/relay-v2.json`, written by a second implementation,
 //! holds it. Changing it breaks live connections in a rolling upgrade.
 
-use cpu_vector::{EachKey, Isa, Job, RoundKeys, Vector, all, bits, lane_mask, pick};
+use std::sync::Arc;
 
-use super::feistel::{self, Each, Feistel, Network};
+use cpu_vector::{Isa, Job, RoundKeys, Vector, all, bits, lane_mask, pick};
+
+use super::feistel::{self, Each, Network, One};
 use crate::config::PoolBits;
-use crate::crypto::Key128;
 use crate::net::Endpoint;
 use crate::relay::mapping::Tag;
 
@@ -45,26 +46,29 @@ pub struct Mapped {
 /// The mapping of one service.
 #[derive(Clone, Debug)]
 pub struct Permutation {
-    feistel: Feistel,
+    keys: Arc<RoundKeys>,
+    one: One,
     bits: PoolBits,
 }
 
 impl Permutation {
-    /// The mapping under `key` into a pool of 2^`bits` addresses.
-    pub fn new(key: &Key128, bits: PoolBits) -> Self {
-        Permutation { feistel: Feistel::new(key, REST_BITS + u32::from(bits.get())), bits }
+    /// The mapping of the service at `vip` into a pool of 2^`bits` addresses, under the key that
+    /// all services share.
+    pub fn new(keys: Arc<RoundKeys>, vip: Endpoint, bits: PoolBits) -> Self {
+        let one = One { bits: (REST_BITS + u32::from(bits.get())).into(), tweak: to_number(vip) };
+        Permutation { keys, one, bits }
     }
 
-    /// Its key.
+    /// The key that all services share.
     #[inline]
     pub fn keys(&self) -> &RoundKeys {
-        self.feistel.keys()
+        &self.keys
     }
 
-    /// Bits of the numbers that it permutes.
+    /// Which permutation it is, of those under the key.
     #[inline]
-    pub fn number_bits(&self) -> u64 {
-        self.feistel.bits().into()
+    pub fn one(&self) -> One {
+        self.one
     }
 
     /// The pool's size.
@@ -112,26 +116,26 @@ impl Permutation {
     /// client.
     #[inline]
     pub fn map(&self, isa: Isa, inverse: u64, numbers: &mut Numbers, count: usize) -> u64 {
-        isa.run(Map { network: &self.feistel, inverse, numbers, count })
+        isa.run(Map { keys: &self.keys, network: &self.one, inverse, numbers, count })
     }
 }
 
-/// As [`Permutation::map`], by the mapping of a service of its own for each lane: its key and the
-/// bits of its numbers.
+/// As [`Permutation::map`], by the permutation of a service of its own for each lane.
 #[inline]
 pub fn map_each(
-    keys: EachKey<'_>,
-    bits: [u64; BURST],
+    keys: &RoundKeys,
+    network: &Each,
     isa: Isa,
     inverse: u64,
     numbers: &mut Numbers,
     count: usize,
 ) -> u64 {
-    isa.run(Map { network: &Each::new(keys, bits), inverse, numbers, count })
+    isa.run(Map { keys, network, inverse, numbers, count })
 }
 
 /// The mapping of some numbers, as a job of its own.
 struct Map<'a, W> {
+    keys: &'a RoundKeys,
     network: &'a W,
     inverse: u64,
     numbers: &'a mut Numbers,
@@ -143,7 +147,7 @@ impl<W: Network> Job for Map<'_, W> {
 
     #[inline(always)]
     fn run<V: Vector>(self, vector: V) -> u64 {
-        let Map { network, inverse, numbers, count } = self;
+        let Map { keys, network, inverse, numbers, count } = self;
         let pool_bits = |lane| network.bits(lane).wrapping_sub(REST_BITS.into());
         let mut good = [0; BURST];
         for (lane, good) in good.iter_mut().enumerate() {
@@ -153,7 +157,7 @@ impl<W: Network> Job for Map<'_, W> {
             numbers.0[lane] = pick(back, joined, number);
             *good = fits | !back;
         }
-        feistel::permute(vector, network, inverse, numbers, count);
+        feistel::permute(vector, keys, network, inverse, numbers, count);
         for (lane, good) in good.iter_mut().enumerate() {
             let back = lane_mask(inverse, lane);
             let number = numbers.0[lane];
@@ -243,7 +247,7 @@ pub mod reference {
     /// What stands for `client`.
     pub fn forward(permutation: &Permutation, client: Endpoint) -> Mapped {
         let x = u64::from(client.ip) << 16 | u64::from(client.port);
-        let y = reference::permute(&permutation.feistel, false, x);
+        let y = reference::permute(&permutation.keys, permutation.one, false, x);
         let addresses = u64::from(permutation.bits.addresses());
         let (index, r) = (y % addresses, y / addresses);
         Mapped {
@@ -265,7 +269,7 @@ pub mod reference {
             return None;
         }
         let y = r * u64::from(addresses) + u64::from(index);
-        let x = reference::permute(&permutation.feistel, true, y);
+        let x = reference::permute(&permutation.keys, permutation.one, true, y);
         let (ip, port) = (x >> 16, x & 0xffff);
         if x >= 1 << 48 || port == 0 {
             return None;

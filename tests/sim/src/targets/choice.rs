@@ -43,7 +43,10 @@ pub struct TargetList {
 
 /// The hashes of a service.
 #[derive(Clone, Debug)]
-pub struct Hashes(Cmac);
+pub struct Hashes {
+    mac: Cmac,
+    vip: SocketAddr,
+}
 
 /// What is chosen for a client at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -157,25 +160,38 @@ impl TargetList {
 
 impl Hashes {
     pub fn new(relay: &Secret, vip: SocketAddr) -> Result<Self, String> {
-        let key = rendezvous_key(relay, vip).map_err(|error| error.to_string())?;
-        Ok(Hashes(Cmac::new(&key)))
+        let key = rendezvous_key(relay).map_err(|error| error.to_string())?;
+        Ok(Hashes { mac: Cmac::new(&key), vip })
     }
 
-    fn mac(&self, first: u8, at: SocketAddr) -> u128 {
-        let mut message = vec![first];
-        match at.ip() {
-            IpAddr::V4(ip) => message.extend(ip.octets()),
-            IpAddr::V6(ip) => message.extend(ip.octets()),
-        }
-        message.extend(at.port().to_be_bytes());
-        u128::from_be_bytes(self.0.mac(&message))
+    fn of_client(&self, at: SocketAddr) -> u128 {
+        let address = match at.ip() {
+            IpAddr::V4(ip) => ip.octets().to_vec(),
+            IpAddr::V6(ip) => ip.octets().to_vec(),
+        };
+        self.mac(&[&[0], &address[..], &at.port().to_be_bytes()].concat())
+    }
+
+    fn of_target(&self, at: SocketAddr) -> u128 {
+        let field = |at: SocketAddr| {
+            let address = match at.ip() {
+                IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+                IpAddr::V6(ip) => ip,
+            };
+            [&address.octets()[..], &at.port().to_be_bytes()].concat()
+        };
+        self.mac(&[vec![1], field(self.vip), field(at)].concat())
+    }
+
+    fn mac(&self, message: &[u8]) -> u128 {
+        u128::from_be_bytes(self.mac.mac(message))
     }
 
     fn winner(&self, client: SocketAddr, members: &[Entry]) -> Option<Entry> {
-        let client = self.mac(0, client);
+        let client = self.of_client(client);
         let mut best: Option<(u64, Entry)> = None;
         for entry in members {
-            let both = client ^ self.mac(1, entry.address);
+            let both = client ^ self.of_target(entry.address);
             let product = u128::from((both >> 64) as u64) * u128::from(both as u64);
             let hash = (product >> 64) as u64 ^ product as u64;
             if best.is_none_or(|best| beats((hash, *entry), best)) {

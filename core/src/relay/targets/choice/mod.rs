@@ -1,20 +1,20 @@
 //! The targets of a service, and which of them a client's segment may have to go to at a time.
 
-use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::config::{self, MAX_TARGETS, TargetList};
-use crate::crypto::HkdfError;
-use crate::keys::{Secret, rendezvous_key};
 use crate::net::IpEndpoint;
+use crate::relay::keys::RelayKeys;
 use crate::relay::mapping::BURST;
 use crate::relay::targets::candidates::{Candidates, Chosen, TargetIndex, TargetSlot};
-use crate::relay::targets::rendezvous::{Choice, ClientHash, Hashes, Member, mix};
+use crate::relay::targets::rendezvous::{Choice, ClientHash, Hashes, Member, TargetHash, mix};
 use crate::time::UnixTime;
 
 /// The targets of a service and the choice among them.
 #[derive(Clone, Debug)]
 pub struct Targets {
-    hashes: Hashes,
+    hashes: Arc<Hashes>,
+    vip: IpEndpoint,
     all: Vec<IpEndpoint>,
     slots: Vec<TargetSlot>,
     epochs: Vec<Epoch>,
@@ -40,20 +40,17 @@ struct Dated {
 }
 
 impl Targets {
-    /// The choice among the targets of `list`, by the key of the service at `vip`; `kept` are
+    /// The choice among the targets of `list` of the service at `vip`; `kept` are
     /// epochs of a list before whose connections go on. Counter slots are those of `before` for
     /// the targets that it has.
-    ///
-    /// # Errors
-    /// When the key cannot be derived from `secret`.
     pub fn new(
-        secret: &Secret,
-        vip: SocketAddr,
+        keys: &RelayKeys,
+        vip: IpEndpoint,
         list: &TargetList,
         kept: &[config::Epoch],
         before: Option<&Targets>,
-    ) -> Result<Self, HkdfError> {
-        let hashes = Hashes::new(&rendezvous_key(secret, vip)?);
+    ) -> Self {
+        let hashes = Arc::clone(&keys.hashes);
         let of_kept = kept.iter().flat_map(|epoch| &epoch.members);
         let mut all: Vec<_> = list.addresses().map(IpEndpoint::from).collect();
         for address in of_kept.map(|target| target.address.into()) {
@@ -64,20 +61,24 @@ impl Targets {
         all.sort_unstable();
         all.truncate(MAX_TARGETS);
         let compile = |epochs: &[config::Epoch]| -> Vec<Epoch> {
-            epochs.iter().map(|epoch| Epoch::new(epoch, &all, &hashes)).collect()
+            epochs
+                .iter()
+                .map(|epoch| Epoch::new(epoch, &all, |target| hashes.target(vip, target)))
+                .collect()
         };
         // Of several lists before: those that end first are first.
         let mut old = compile(kept);
         old.sort_by_key(|epoch| epoch.until);
-        Ok(Targets {
+        Targets {
             epochs: compile(&list.epochs()),
             kept: old,
             slots: slots(&all, before),
             memory_ms: list.memory_ms,
             skew_ms: list.skew_ms,
             hashes,
+            vip,
             all,
-        })
+        }
     }
 
     /// All targets, ascending: those that take new connections at any time.
@@ -174,7 +175,7 @@ impl Targets {
         let mut hashes = [ClientHash::default()];
         self.hashes.clients(&[client], &mut hashes);
         let [hash] = hashes;
-        Some(mix(hash, self.hashes.target(target)))
+        Some(mix(hash, self.hashes.target(self.vip, target)))
     }
 }
 
@@ -195,12 +196,16 @@ fn slots(all: &[IpEndpoint], before: Option<&Targets>) -> Vec<TargetSlot> {
 }
 
 impl Epoch {
-    fn new(epoch: &config::Epoch, all: &[IpEndpoint], hashes: &Hashes) -> Self {
+    fn new(
+        epoch: &config::Epoch,
+        all: &[IpEndpoint],
+        hash: impl Fn(IpEndpoint) -> TargetHash,
+    ) -> Self {
         let member = |target: &config::Target| {
             let address = target.address.into();
             let index = TargetIndex(all.binary_search(&address).ok()? as u8);
             let dated = Dated { index, gone: target.gone };
-            Some(Member { hash: hashes.target(address), weight: target.weight, target: dated })
+            Some(Member { hash: hash(address), weight: target.weight, target: dated })
         };
         let members = epoch.members.iter().filter_map(member).collect();
         Epoch { from: epoch.from, until: epoch.until, choice: Choice::new(members) }

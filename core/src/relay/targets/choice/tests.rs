@@ -1,5 +1,8 @@
+use std::net::SocketAddr;
+
 use super::*;
 use crate::config::Target;
+use crate::keys::Secret;
 use crate::net::Endpoint;
 
 const MEMORY_MS: u64 = 1_000_000;
@@ -13,10 +16,15 @@ fn address(n: u8) -> SocketAddr {
     SocketAddr::from(([198, 51, 100, n], 80))
 }
 
+const VIP: IpEndpoint = IpEndpoint::V4(Endpoint { ip: 0xcb00_710a, port: 443 });
+
+fn keys() -> RelayKeys {
+    RelayKeys::new(&Secret::new([7; 32])).unwrap()
+}
+
 fn targets(entries: Vec<Target>, kept: &[config::Epoch]) -> Targets {
     let list = TargetList { serial: 0, memory_ms: MEMORY_MS, skew_ms: SKEW_MS, entries };
-    let vip = "203.0.113.10:443".parse().unwrap();
-    Targets::new(&Secret::new([7; 32]), vip, &list, kept, None).unwrap()
+    Targets::new(&keys(), VIP, &list, kept, None)
 }
 
 fn clients() -> impl Iterator<Item = IpEndpoint> {
@@ -131,9 +139,8 @@ fn slots_follow_addresses() {
         skew_ms: SKEW_MS,
         entries: numbers.iter().map(|n| Target::always(address(*n), 1)).collect(),
     };
-    let vip = "203.0.113.10:443".parse().unwrap();
     let build = |numbers: &[u8], before: Option<&Targets>| {
-        Targets::new(&Secret::new([7; 32]), vip, &list(numbers), &[], before).unwrap()
+        Targets::new(&keys(), VIP, &list(numbers), &[], before)
     };
     let slots = |targets: &Targets| -> Vec<_> {
         targets.with_slots().map(|(at, slot)| (SocketAddr::from(*at), slot.0)).collect()

@@ -3,12 +3,13 @@
 //!
 //! ```text
 //! C = AES-CMAC_K(one byte 0 | client ip 4 or 16 | client port 2)         (RFC 4493)
-//! T = AES-CMAC_K(one byte 1 | target ip 4 or 16 | target port 2)
+//! T = AES-CMAC_K(one byte 1 | VIP 16 | VIP port 2 | target ip 16 | target port 2)
 //! p = (high half of C ^ T) * (low half of C ^ T)                         128 bits
 //! h = high half of p ^ low half of p                                     64 bits
 //! ```
 //!
-//! with K = HKDF(relay secret, "rendezvous", VIP, port). Target a beats b when
+//! with K = HKDF(relay secret, "rendezvous"), and IPv4 addresses in T as ::ffff:0:0/96 has them.
+//! C is of a client alone: a burst of many services takes one key. Target a beats b when
 //! L(h_a) * weight_b < L(h_b) * weight_a, where [L](log) is a logarithm in integers; of
 //! equal ones the higher h wins, then the lower address, then the lower port.
 //!
@@ -16,14 +17,16 @@
 //! equal weights the highest h wins, and nothing else is computed. Adding a target to n of the same
 //! weight moves 1/(n+1) of the clients, all of them to it.
 
-use cpu_vector::{Blocks, EachKey, Isa, Job, RoundKeys, Vector};
+use std::net::Ipv4Addr;
+
+use cpu_vector::{Blocks, Isa, Job, RoundKeys, Vector};
 
 use crate::crypto::{Block, Cmac, Key128};
 use crate::net::IpEndpoint;
 use crate::relay::mapping::BURST;
 use crate::relay::targets::log::log;
 
-/// Hashes clients and targets of one service.
+/// Hashes clients and targets.
 #[derive(Clone, Debug)]
 pub struct Hashes {
     cmac: Cmac,
@@ -44,14 +47,8 @@ impl Hashes {
         Hashes { cmac: Cmac::new(key), keys: RoundKeys::new(key.as_bytes()) }
     }
 
-    /// The key.
-    #[inline]
-    pub fn keys(&self) -> &RoundKeys {
-        &self.keys
-    }
-
     /// The block whose encryption is C of the IPv4 client with this address and port, 48 bits: see
-    /// [`hash_each`].
+    /// [`Hashes::of_messages`].
     #[inline]
     pub fn message(&self, client: u64) -> [u64; 2] {
         // A byte 0, six of the client, and the padding.
@@ -60,9 +57,17 @@ impl Hashes {
         [(padded >> 64) as u64, padded as u64].map(u64::to_be)
     }
 
-    /// T of `target`.
-    pub fn target(&self, target: IpEndpoint) -> TargetHash {
-        TargetHash(u128::from_be_bytes(self.cmac.mac(&message(TARGET, target))))
+    /// C of each of the first `count` clients with these messages, all at once.
+    #[inline]
+    pub fn of_messages(&self, isa: Isa, messages: &Blocks, count: usize) -> ClientHashes {
+        let (keys, mut hashes) = (&self.keys, Blocks::ZERO);
+        isa.run(Encrypt { keys, messages, hashes: &mut hashes, count });
+        ClientHashes(hashes)
+    }
+
+    /// T of `target` of the service at `vip`.
+    pub fn target(&self, vip: IpEndpoint, target: IpEndpoint) -> TargetHash {
+        TargetHash(u128::from_be_bytes(self.cmac.mac(&target_message(vip, target))))
     }
 
     /// C of each of `clients`, which are all of one family, into the same place of `out`. The
@@ -108,16 +113,8 @@ impl ClientHashes {
     }
 }
 
-/// C of each of the first `count` clients, each by the service in its lane: all at once.
-#[inline]
-pub fn hash_each(keys: &EachKey<'_>, isa: Isa, messages: &Blocks, count: usize) -> ClientHashes {
-    let mut hashes = Blocks::ZERO;
-    isa.run(Encrypt { keys, messages, hashes: &mut hashes, count });
-    ClientHashes(hashes)
-}
-
 struct Encrypt<'a> {
-    keys: &'a EachKey<'a>,
+    keys: &'a RoundKeys,
     messages: &'a Blocks,
     hashes: &'a mut Blocks,
     count: usize,
@@ -131,9 +128,9 @@ impl Job for Encrypt<'_> {
         let Encrypt { keys, messages, hashes, count } = self;
         let (from, mask) = (messages, &Blocks::ONES);
         match count {
-            0..=16 => vector.encrypt_xor::<_, 4>(keys, 0, from, mask, hashes),
-            17..=32 => vector.encrypt_xor::<_, 8>(keys, 0, from, mask, hashes),
-            _ => vector.encrypt_xor::<_, 16>(keys, 0, from, mask, hashes),
+            0..=16 => vector.encrypt_xor::<4>(keys, 0, from, mask, hashes),
+            17..=32 => vector.encrypt_xor::<8>(keys, 0, from, mask, hashes),
+            _ => vector.encrypt_xor::<16>(keys, 0, from, mask, hashes),
         }
     }
 }
@@ -226,15 +223,16 @@ pub fn mix(ClientHash(client): ClientHash, TargetHash(target): TargetHash) -> u6
     (product >> 64) as u64 ^ product as u64
 }
 
-const TARGET: u8 = 1;
-
-/// What C or T is the MAC of.
-fn message(kind: u8, at: IpEndpoint) -> Vec<u8> {
-    let port = at.port().to_be_bytes();
-    match at {
-        IpEndpoint::V4(at) => [&[kind], &at.ip.to_be_bytes()[..], &port].concat(),
-        IpEndpoint::V6(at) => [&[kind], &at.ip.to_be_bytes()[..], &port].concat(),
-    }
+/// What T is the MAC of.
+fn target_message(vip: IpEndpoint, target: IpEndpoint) -> Vec<u8> {
+    let fields = |at: IpEndpoint| {
+        let ip = match at {
+            IpEndpoint::V4(at) => Ipv4Addr::from_bits(at.ip).to_ipv6_mapped().octets(),
+            IpEndpoint::V6(at) => at.ip.to_be_bytes(),
+        };
+        [&ip[..], &at.port().to_be_bytes()].concat()
+    };
+    [vec![1], fields(vip), fields(target)].concat()
 }
 
 /// The message of C of an IPv4 client, padded: 7 bytes.

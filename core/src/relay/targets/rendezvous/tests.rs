@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 const KEY: Key128 = Key128::new(*b"rendezvous tests");
 
-/// What the message of C begins with.
-const CLIENT: u8 = 0;
+/// A service.
+const VIP: IpEndpoint = IpEndpoint::V4(Endpoint { ip: 0xcb00_710a, port: 443 });
 
 /// Targets and their weights.
 type List = Vec<(IpEndpoint, u16)>;
@@ -36,8 +36,12 @@ fn clients(ipv6: bool, count: u32) -> Vec<IpEndpoint> {
 }
 
 fn choice(list: &[(IpEndpoint, u16)]) -> Choice<IpEndpoint> {
+    choice_at(VIP, list)
+}
+
+fn choice_at(vip: IpEndpoint, list: &[(IpEndpoint, u16)]) -> Choice<IpEndpoint> {
     let hashes = Hashes::new(&KEY);
-    let member = |&(target, weight)| Member { hash: hashes.target(target), weight, target };
+    let member = |&(target, weight)| Member { hash: hashes.target(vip, target), weight, target };
     Choice::new(list.iter().map(member).collect())
 }
 
@@ -53,9 +57,17 @@ fn choose(choice: &Choice<IpEndpoint>, clients: &[IpEndpoint]) -> Vec<IpEndpoint
 
 /// h of the definition.
 fn hash(client: IpEndpoint, target: IpEndpoint) -> u64 {
-    let cmac = Cmac::new(&KEY);
-    let of = |kind, at| u128::from_be_bytes(cmac.mac(&message(kind, at)));
-    mix(ClientHash(of(CLIENT, client)), TargetHash(of(TARGET, target)))
+    let client = Cmac::new(&KEY).mac(&client_message(client));
+    mix(ClientHash(u128::from_be_bytes(client)), Hashes::new(&KEY).target(VIP, target))
+}
+
+/// What C is the MAC of.
+fn client_message(at: IpEndpoint) -> Vec<u8> {
+    let port = at.port().to_be_bytes();
+    match at {
+        IpEndpoint::V4(at) => [&[0], &at.ip.to_be_bytes()[..], &port].concat(),
+        IpEndpoint::V6(at) => [&[0], &at.ip.to_be_bytes()[..], &port].concat(),
+    }
 }
 
 /// The slow twin: the definition, for one client.
@@ -132,6 +144,24 @@ fn targets_get_shares_by_their_weights() {
 }
 
 #[test]
+fn two_services_choose_for_a_client_independently() {
+    let other = IpEndpoint::V4(Endpoint { ip: 0xcb00_710a, port: 444 });
+    for (ipv6, weights) in [(false, &[1][..]), (true, &[1]), (false, &[1, 2])] {
+        let (list, clients) = (targets(ipv6, 4, weights), clients(ipv6, 60_000));
+        let one = choose(&choice(&list), &clients);
+        let two = choose(&choice_at(other, &list), &clients);
+        let all: f64 = list.iter().map(|at| f64::from(at.1)).sum();
+        for (a, b) in list.iter().flat_map(|a| list.iter().map(move |b| (a, b))) {
+            let p = f64::from(a.1) / all * f64::from(b.1) / all;
+            let both = one.iter().zip(&two).filter(|(x, y)| (**x, **y) == (a.0, b.0)).count();
+            let n = clients.len() as f64;
+            let deviation = (both as f64 - n * p) / (n * p * (1.0 - p)).sqrt();
+            assert!(deviation.abs() < 4.5, "{a:?} {b:?} {deviation}");
+        }
+    }
+}
+
+#[test]
 fn a_new_target_takes_its_share_and_nothing_else_moves() {
     for ipv6 in [false, true] {
         let (list, clients) = (targets(ipv6, 8, &[1, 3]), clients(ipv6, 40_000));
@@ -165,7 +195,7 @@ proptest! {
         ] {
             let mut hashed = [ClientHash::default()];
             hashes.clients(&[client], &mut hashed);
-            let mac = u128::from_be_bytes(hashes.cmac.mac(&message(CLIENT, client)));
+            let mac = u128::from_be_bytes(hashes.cmac.mac(&client_message(client)));
             prop_assert_eq!(hashed[0].0, mac);
         }
     }

@@ -1,0 +1,41 @@
+//! The keys that all relay services share.
+//!
+//! What is computed for a service has its VIP in the block that is enciphered, and not in the key:
+//! the segments of a burst go through the cipher together, whatever services they are of, and a POP
+//! with many services touches one key.
+
+use std::sync::Arc;
+
+use cpu_vector::RoundKeys;
+
+use crate::crypto::{Aes128, HkdfError};
+use crate::keys::{Secret, permutation_key, prefix_check_key, rendezvous_key};
+use crate::relay::targets::rendezvous::Hashes;
+
+/// The keys of a relay secret, expanded.
+#[derive(Clone, Debug)]
+pub struct RelayKeys {
+    /// The secret, of which services have further keys of their own.
+    pub secret: Secret,
+    /// The key of the permutations of pool mode.
+    pub permutation: Arc<RoundKeys>,
+    /// The hashes of the choice among targets.
+    pub hashes: Arc<Hashes>,
+    /// The key of the check of prefix mode.
+    pub prefix_check: Arc<Aes128>,
+}
+
+impl RelayKeys {
+    /// Those of `secret`.
+    ///
+    /// # Errors
+    /// When HKDF fails, which it does not for keys of this length.
+    pub fn new(secret: &Secret) -> Result<Self, HkdfError> {
+        Ok(RelayKeys {
+            secret: secret.clone(),
+            permutation: Arc::new(RoundKeys::new(permutation_key(secret)?.as_bytes())),
+            hashes: Arc::new(Hashes::new(&rendezvous_key(secret)?)),
+            prefix_check: Arc::new(Aes128::new(&prefix_check_key(secret)?)),
+        })
+    }
+}
