@@ -127,8 +127,9 @@ pub struct PortCounters {
     drops: Drops,
 }
 
-/// Counts of one target of a service.
+/// Counts of one target of a service, in one cache line.
 #[derive(Debug, Default, PartialEq)]
+#[repr(align(64))]
 pub struct TargetCounters {
     /// SYNs that were sent to it: connections begun.
     pub syns: Counter,

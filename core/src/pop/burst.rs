@@ -63,7 +63,7 @@ pub(super) fn handle<F: Frame, O: Output<F>>(
     let mut egress = Egress { arrival, counters, out };
     scratch.lanes.clear();
     // Who asks for an explanation hears of each segment by itself.
-    if !O::EXPLAINS && arrival.snapshot.has_pools() {
+    if !O::EXPLAINS && arrival.snapshot.has_plans() {
         let mut prepared = Prepared::new();
         scratch.fast.prepare(&arrival, frames, &mut prepared);
         if prepared.taken != 0 {

@@ -3,7 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::digest::{self, Fingerprints};
-use super::service::{Destination, PoolIndex, Service};
+use super::plans::Plans;
+use super::service::{Destination, PoolIndex, Service, TargetPlace};
 use super::tables::{Lookups, Tabled};
 use super::tunnels::{self, Tunnel};
 use super::{meanings, on_link, relays, slots};
@@ -19,7 +20,7 @@ use crate::relay::Relay;
 use crate::relay::hints::HintKey;
 use crate::relay::keys::RelayKeys;
 use crate::relay::memo::MemoKey;
-use crate::relay::targets::TargetIndex;
+use crate::relay::pool::plan::Plan;
 use crate::time::UnixTime;
 use crate::tunnel::TokenKeys;
 
@@ -37,7 +38,8 @@ pub struct Snapshot {
     /// Seals and opens hints between POPs.
     pub hint_key: HintKey,
     services: Vec<Service>,
-    has_pools: bool,
+    relay_keys: RelayKeys,
+    plans: Plans,
     digest: String,
     targets_digest: String,
     fingerprints: Fingerprints,
@@ -84,10 +86,10 @@ impl Snapshot {
             let mut before = previous.into_iter().flat_map(Snapshot::relays);
             let before = before.find(|relay| relay.name == service.name);
             let relay = relays::relay(service, slot, &relay_keys, before)?;
-            services.extend(relay.map(Service::Relay));
+            services.extend(relay.map(Box::new).map(Service::Relay));
         }
         let tunnels = tunnels::tunnels(config, keys, tenants, tunnel_slots)?;
-        services.extend(tunnels.into_iter().map(Service::Tunnel));
+        services.extend(tunnels.into_iter().map(Box::new).map(Service::Tunnel));
         let egress = relays::distinct_egress(config);
         Ok(Snapshot {
             fragment_hash: FragmentHash::new(&keys.relay)?,
@@ -101,7 +103,8 @@ impl Snapshot {
             passing_targets: passing_targets(config),
             targets_on_link: on_link::targets_on_link(config),
             config: config.clone(),
-            has_pools: services.iter().any(Service::has_pool),
+            plans: Plans::new(&services),
+            relay_keys,
             services,
         })
     }
@@ -145,22 +148,34 @@ impl Snapshot {
     /// The relays, in the order of the file.
     pub fn relays(&self) -> impl Iterator<Item = &Relay> {
         self.services.iter().filter_map(|service| match service {
-            Service::Relay(relay) => Some(relay),
+            Service::Relay(relay) => Some(&**relay),
             Service::Tunnel(_) => None,
         })
     }
 
-    /// Whether any relay is in pool mode.
+    /// The keys that all relays share.
     #[inline]
-    pub fn has_pools(&self) -> bool {
-        self.has_pools
+    pub fn relay_keys(&self) -> &RelayKeys {
+        &self.relay_keys
+    }
+
+    /// Whether any relay has a [plan](Snapshot::plan).
+    #[inline]
+    pub fn has_plans(&self) -> bool {
+        !self.plans.is_empty()
+    }
+
+    /// The plan of a relay in pool mode, whose clients have one candidate each at `now`.
+    #[inline]
+    pub fn plan(&self, service: ServiceIndex, now: UnixTime) -> Option<&Plan> {
+        self.plans.get(service, now)
     }
 
     /// The tunnels, in the order of the file.
     pub fn tunnels(&self) -> impl Iterator<Item = &Tunnel> {
         self.services.iter().filter_map(|service| match service {
             Service::Relay(_) => None,
-            Service::Tunnel(tunnel) => Some(tunnel),
+            Service::Tunnel(tunnel) => Some(&**tunnel),
         })
     }
 
@@ -267,25 +282,20 @@ impl Snapshot {
         self.tunnel(index?)
     }
 
-    /// The service that appears as addresses of `egress` to the target `ip`:`port`, and the place
-    /// of the target in it.
+    /// The service that appears as addresses of `egress` to the target `ip`:`port`.
     #[inline]
     pub fn service_behind<A: Tabled>(
         &self,
         egress: PoolIndex,
         ip: A,
         port: u16,
-    ) -> Option<(ServiceIndex, TargetIndex)> {
+    ) -> Option<TargetPlace> {
         A::tables(&self.lookups).behind(egress, Endpoint { ip, port })
     }
 
-    /// The transparent service that has the target `ip`:`port`, and the place of the target in it.
+    /// The transparent service that has the target `ip`:`port`.
     #[inline]
-    pub fn transparent_service<A: Tabled>(
-        &self,
-        ip: A,
-        port: u16,
-    ) -> Option<(ServiceIndex, TargetIndex)> {
+    pub fn transparent_service<A: Tabled>(&self, ip: A, port: u16) -> Option<TargetPlace> {
         A::tables(&self.lookups).transparent(Endpoint { ip, port })
     }
 

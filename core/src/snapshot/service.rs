@@ -1,8 +1,9 @@
 //! Services, and what addresses mean to the POP.
 
 use super::tunnels::Tunnel;
-use crate::net::{PortIndex, ServiceSlot};
-use crate::relay::{Mode, Relay};
+use crate::net::{PortIndex, ServiceIndex, ServiceSlot};
+use crate::relay::Relay;
+use crate::relay::targets::{TargetIndex, TargetSlot};
 
 /// The place of a prefix of egress addresses, of either family, among the different ones of a
 /// snapshot. Services that share one share its place.
@@ -22,13 +23,24 @@ pub enum Destination {
     Other,
 }
 
+/// Where a target is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TargetPlace {
+    /// The service that has it.
+    pub service: ServiceIndex,
+    /// Its place in that.
+    pub target: TargetIndex,
+    /// The place of its counters.
+    pub slot: TargetSlot,
+}
+
 /// A service, ready for use.
 #[derive(Clone, Debug)]
 pub enum Service {
     /// A `[[relay]]`.
-    Relay(Relay),
+    Relay(Box<Relay>),
     /// A `[[tunnel]]`.
-    Tunnel(Tunnel),
+    Tunnel(Box<Tunnel>),
 }
 
 impl Service {
@@ -38,11 +50,6 @@ impl Service {
             Service::Relay(relay) => &relay.name,
             Service::Tunnel(tunnel) => &tunnel.name,
         }
-    }
-
-    /// Whether it is a relay in pool mode.
-    pub(super) fn has_pool(&self) -> bool {
-        matches!(self, Service::Relay(Relay { mode: Mode::Pool(_), .. }))
     }
 
     /// The place of its counters.

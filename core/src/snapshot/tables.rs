@@ -4,11 +4,11 @@
 
 use super::addresses::AddressMap;
 use super::meanings::{Meanings, embedded, is_client, meanings};
-use super::service::{PoolIndex, Service};
+use super::service::{PoolIndex, Service, TargetPlace};
 use super::table::{Key, Table};
 use crate::config::Config;
 use crate::net::{Endpoint, IpEndpoint, IpNet, MAX_SERVICES, ServiceIndex, SpecialAddresses};
-use crate::relay::targets::TargetIndex;
+use crate::relay::targets::{TargetIndex, TargetSlot};
 
 /// The tables of both families.
 #[derive(Clone, Debug)]
@@ -89,8 +89,9 @@ impl<A: Tabled> Tables<A> {
     fn new(meanings: &Meanings<A>, services: &[Service], egress: &[IpNet]) -> Self {
         let mut endpoints = Vec::new();
         for (index, service) in (0..).zip(services) {
-            for (space, at, target) in endpoints_of(service, egress) {
-                let value = u32::from(target) << TARGET_SHIFT | index;
+            for (space, at, target, slot) in endpoints_of(service, egress) {
+                let value =
+                    u32::from(slot.0) << SLOT_SHIFT | u32::from(target) << TARGET_SHIFT | index;
                 endpoints.extend(at.of_family().map(|at| (A::key(space, at), value)));
             }
         }
@@ -106,38 +107,38 @@ impl<A: Tabled> Tables<A> {
     /// The service at the VIP `ip`:`port`.
     #[inline]
     pub fn at_vip(&self, at: Endpoint<A>) -> Option<ServiceIndex> {
-        self.find(AT_VIP, at).map(|(service, _)| service)
+        self.find(AT_VIP, at).map(|found| found.service)
     }
 
-    /// The service that has the target `at` behind that egress prefix, and the target's place.
+    /// The service that has the target `at` behind that egress prefix.
     #[inline]
-    pub fn behind(
-        &self,
-        egress: PoolIndex,
-        at: Endpoint<A>,
-    ) -> Option<(ServiceIndex, TargetIndex)> {
+    pub fn behind(&self, egress: PoolIndex, at: Endpoint<A>) -> Option<TargetPlace> {
         self.find(egress.0, at)
     }
 
-    /// The transparent service that has the target `at`, and the target's place.
+    /// The transparent service that has the target `at`.
     #[inline]
-    pub fn transparent(&self, at: Endpoint<A>) -> Option<(ServiceIndex, TargetIndex)> {
+    pub fn transparent(&self, at: Endpoint<A>) -> Option<TargetPlace> {
         self.find(TRANSPARENT, at)
     }
 
     #[inline]
-    fn find(&self, space: u16, at: Endpoint<A>) -> Option<(ServiceIndex, TargetIndex)> {
+    fn find(&self, space: u16, at: Endpoint<A>) -> Option<TargetPlace> {
         let value = self.endpoints.get(A::key(space, at))?;
-        Some((ServiceIndex(value as u16), TargetIndex((value >> TARGET_SHIFT) as u8)))
+        let (target, slot) = ((value >> TARGET_SHIFT) as u8, (value >> SLOT_SHIFT) as u8);
+        let (target, slot) = (TargetIndex(target), TargetSlot(slot));
+        Some(TargetPlace { service: ServiceIndex(value as u16), target, slot })
     }
 }
 
-/// The endpoints that a service is found by, each in its space, and the place of a target.
-fn endpoints_of(service: &Service, egress: &[IpNet]) -> Vec<(u16, IpEndpoint, u8)> {
+/// The endpoints that a service is found by, each in its space, and the places of a target and of
+/// its counters.
+fn endpoints_of(service: &Service, egress: &[IpNet]) -> Vec<(u16, IpEndpoint, u8, TargetSlot)> {
+    let at_vip = |vip| (AT_VIP, vip, 0, TargetSlot(0));
     match service {
         Service::Tunnel(tunnel) => {
             let vips = [&tunnel.service.vip4, &tunnel.service.vip6].into_iter().flatten();
-            vips.map(|vip| (AT_VIP, vip.addr.into(), 0)).collect()
+            vips.map(|vip| at_vip(vip.addr.into())).collect()
         }
         Service::Relay(relay) => {
             let space = match relay.egress {
@@ -146,9 +147,9 @@ fn endpoints_of(service: &Service, egress: &[IpNet]) -> Vec<(u16, IpEndpoint, u8
                     egress.iter().position(|other| *other == net).unwrap_or_default() as u16
                 }
             };
-            let targets = relay.targets.all().iter().zip(0..);
-            let targets = targets.map(|(target, place)| (space, *target, place));
-            targets.chain([(AT_VIP, relay.vip, 0)]).collect()
+            let targets = relay.targets.with_slots().zip(0..);
+            let targets = targets.map(|((target, slot), place)| (space, *target, place, slot));
+            targets.chain([at_vip(relay.vip)]).collect()
         }
     }
 }
@@ -157,7 +158,8 @@ fn endpoints_of(service: &Service, egress: &[IpNet]) -> Vec<(u16, IpEndpoint, u8
 const AT_VIP: u16 = u16::MAX;
 const TRANSPARENT: u16 = u16::MAX - 1;
 
-/// Where the place of a target is in the value of an endpoint.
+/// Where the places of a target and of its counters are in the value of an endpoint.
 const TARGET_SHIFT: u32 = 16;
+const SLOT_SHIFT: u32 = 24;
 
 const _: () = assert!(MAX_SERVICES < TRANSPARENT as usize);

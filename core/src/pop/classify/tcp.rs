@@ -47,20 +47,20 @@ pub(super) fn read<F: Frame, A: Tabled>(
         }
         Destination::Pool(pool) => {
             let of = arrival.snapshot.service_behind(pool, src, tcp.src_port);
-            let (index, target) = of.ok_or(DropReason::UnknownTarget)?;
-            packet.target = target;
-            from_target(arrival, index, options, packet, lanes)
+            let found = of.ok_or(DropReason::UnknownTarget)?;
+            packet.target = found.target;
+            from_target(arrival, found.service, options, packet, lanes)
         }
         // To nobody here: it passes if it comes from the target of a transparent service.
         Destination::Other => {
             let of = arrival.snapshot.transparent_service(src, tcp.src_port);
-            packet.service = of.map(|(index, _)| index);
-            let (index, target) = of.ok_or(DropReason::NotOurs)?;
-            packet.target = target;
+            packet.service = of.map(|found| found.service);
+            let found = of.ok_or(DropReason::NotOurs)?;
+            packet.target = found.target;
             if !arrival.snapshot.client_ok(dst.ip()) || tcp.dst_port == 0 {
                 return Err(DropReason::NotOurs);
             }
-            from_target(arrival, index, options, packet, lanes)
+            from_target(arrival, found.service, options, packet, lanes)
         }
         Destination::Own(_) => Err(DropReason::NotOurs),
     }

@@ -107,15 +107,14 @@ impl Fast {
                 _ => self.isa.run(Sum { lens, lanes }),
             };
             let towards = if way.is_down { Towards::Clients } else { Towards::Targets };
-            let of_service = counters.service(way.relay.slot);
+            let of_service = counters.service(way.plan.slot);
             of_service.traffic(towards).add(packets, bytes);
-            let targets = &way.relay.targets;
             match way.target {
                 Some(target) => {
-                    of_service.target(targets.slot(target).0).traffic(towards).add(packets, bytes);
+                    of_service.target(target.0).traffic(towards).add(packets, bytes);
                 }
                 None => for_each_lane(lanes, |lane| {
-                    let target = of_service.target(targets.slot(self.targets[lane]).0);
+                    let target = of_service.target(self.targets[lane].0);
                     target.traffic(towards).add(1, lens[lane]);
                 }),
             }

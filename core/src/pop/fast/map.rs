@@ -4,11 +4,12 @@ use cpu_vector::Blocks;
 
 use super::super::arrival::Arrival;
 use super::columns::number_of;
-use super::ways::{Way, Ways, packed, route};
+use super::ways::{Ways, route};
 use super::{Fast, for_each_lane};
 use crate::relay::mapping::BURST;
 use crate::relay::pool::feistel::Each;
-use crate::relay::pool::permutation::map_each;
+use crate::relay::pool::permutation::{map, to_number};
+use crate::relay::pool::plan::Goal;
 
 impl Fast {
     /// Maps the taken lanes.
@@ -18,29 +19,28 @@ impl Fast {
         let (taken, inverse) = (self.lanes.taken, self.lanes.down);
         let count = BURST - taken.leading_zeros() as usize;
         let numbers = &mut self.columns.numbers;
+        let (keys, one) = (&arrival.snapshot.relay_keys().permutation, first.plan.one());
         let good = if ways.iter().all(|way| way.service == first.service) {
-            first.mode.permutation().map(self.isa, inverse, numbers, count)
+            map(keys, &one, self.isa, inverse, numbers, count)
         } else {
-            let permutation = first.mode.permutation();
-            let mut each = Each::new(permutation.one());
+            let mut each = Each::new(one);
             for way in ways {
-                let one = way.mode.permutation().one();
+                let one = way.plan.one();
                 for_each_lane(way.lanes, |lane| each.set(lane, one));
             }
-            map_each(permutation.keys(), &each, self.isa, inverse, numbers, count)
+            map(keys, &each, self.isa, inverse, numbers, count)
         };
         self.lanes.bad |= taken & !good;
-        let several = |way: &&Way<'_>| way.target.is_none() && way.lanes != 0;
-        if let Some(first) = ways.iter().find(several) {
-            self.choose(arrival, first, ways, count);
+        if ways.iter().any(|way| way.target.is_none() && way.lanes != 0) {
+            self.choose(arrival, ways, count);
         }
     }
 
-    /// Chooses the targets of clients whose services have several; `first` is the first of these.
+    /// Chooses the targets of clients whose services have several.
     #[inline(never)]
-    fn choose(&mut self, arrival: &Arrival<'_>, first: &Way<'_>, ways: &Ways<'_>, count: usize) {
+    fn choose(&mut self, arrival: &Arrival<'_>, ways: &Ways<'_>, count: usize) {
         let several = || ways.iter().filter(|way| way.target.is_none());
-        let (hashes, mut messages) = (first.relay.targets.hashes(), Blocks::ZERO);
+        let (hashes, mut messages) = (&arrival.snapshot.relay_keys().hashes, Blocks::ZERO);
         for way in several() {
             for_each_lane(way.lanes, |lane| {
                 messages.0[lane] = hashes.message(number_of(self.columns.from[lane]));
@@ -48,17 +48,13 @@ impl Fast {
         }
         let hashes = hashes.of_messages(self.isa, &messages, count);
         for way in several() {
-            let window = way.relay.targets.window(arrival.unix);
-            for_each_lane(way.lanes, |lane| {
-                let target = window.winner(hashes.of(lane));
-                match target.and_then(|index| Some((index, way.relay.targets.at(index)?))) {
-                    Some((index, target)) => {
-                        self.targets[lane] = index;
-                        self.columns.far[lane] = packed(*target);
-                        self.columns.route[lane] = route(arrival, *target);
-                    }
-                    None => self.lanes.taken &= !(1 << lane),
+            for_each_lane(way.lanes, |lane| match way.plan.choice().winner(hashes.of(lane)) {
+                Some(Goal { at, slot }) => {
+                    self.targets[lane] = slot;
+                    self.columns.far[lane] = to_number(at);
+                    self.columns.route[lane] = route(arrival, at);
                 }
+                None => self.lanes.taken &= !(1 << lane),
             });
         }
     }

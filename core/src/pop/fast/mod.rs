@@ -28,7 +28,7 @@ use super::lanes::lanes_mask;
 use crate::frame::Frame;
 use crate::net::{Endpoint, IpEndpoint};
 use crate::relay::mapping::BURST;
-use crate::relay::targets::TargetIndex;
+use crate::relay::targets::TargetSlot;
 use crate::wire::ethernet;
 
 use columns::{Columns, Kind};
@@ -45,7 +45,7 @@ pub(super) struct Fast {
     columns: Columns,
     index_mask: [u64; BURST],
     ways: [u8; BURST],
-    targets: [TargetIndex; BURST],
+    targets: [TargetSlot; BURST],
     lanes: Lanes,
     l3: usize,
 }
@@ -87,7 +87,7 @@ impl Fast {
             columns: Columns::EMPTY,
             index_mask: [0; BURST],
             ways: [0; BURST],
-            targets: [TargetIndex(0); BURST],
+            targets: [TargetSlot(0); BURST],
             lanes: Lanes::default(),
             l3: 0,
         }

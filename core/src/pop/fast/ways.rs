@@ -4,19 +4,17 @@ use arrayvec::ArrayVec;
 
 use super::super::arrival::Arrival;
 use crate::link::RouteKey;
-use crate::net::{Endpoint, IpEndpoint, ServiceIndex, Towards};
+use crate::net::{Endpoint, ServiceIndex, Towards};
 use crate::relay::mapping::BURST;
-use crate::relay::pool::PoolMode;
 use crate::relay::pool::permutation::to_number;
-use crate::relay::targets::{TargetIndex, Window};
-use crate::relay::{Mode, Relay};
+use crate::relay::pool::plan::Plan;
+use crate::relay::targets::TargetSlot;
 use crate::snapshot::PoolIndex;
 
 /// A direction of a service in pool mode, each of whose clients has one target.
 #[derive(Clone, Copy)]
 pub(super) struct Way<'a> {
-    pub relay: &'a Relay,
-    pub mode: &'a PoolMode,
+    pub plan: &'a Plan,
     /// What goes into the columns of these names.
     pub near: u64,
     pub far: u64,
@@ -27,7 +25,7 @@ pub(super) struct Way<'a> {
     pub lanes: u64,
     pub service: ServiceIndex,
     /// The target that sent the segments, or to which all go; without it, the client decides.
-    pub target: Option<TargetIndex>,
+    pub target: Option<TargetSlot>,
     pub is_down: bool,
 }
 
@@ -39,22 +37,20 @@ impl<'a> Way<'a> {
     #[inline]
     pub fn at_vip(arrival: &Arrival<'a>, dst: Endpoint) -> Option<Self> {
         let service = arrival.snapshot.service_at(dst.ip, dst.port)?;
-        let (relay, mode, window) = pool_mode(arrival, service)?;
+        let plan = arrival.snapshot.plan(service, arrival.unix)?;
         if !arrival.takes_clients() {
             return None;
         }
-        let (pool, target) = (mode.pool(), window.only());
-        let far = target.and_then(|target| relay.targets.at(target));
+        let only = plan.choice().only();
         Some(Way {
-            relay,
-            mode,
-            near: u64::from(pool.first) << 16,
-            far: far.map_or(0, |far| packed(*far)),
-            index_mask: u64::from(pool.bits.addresses() - 1),
-            route: far.map_or(RouteKey::NONE, |far| route(arrival, *far)),
+            plan,
+            near: u64::from(plan.first()) << 16,
+            far: only.map_or(0, |goal| to_number(goal.at)),
+            index_mask: plan.index_mask().into(),
+            route: only.map_or(RouteKey::NONE, |goal| route(arrival, goal.at)),
             lanes: 0,
             service,
-            target,
+            target: only.map(|goal| goal.slot),
             is_down: false,
         })
     }
@@ -62,18 +58,17 @@ impl<'a> Way<'a> {
     /// From a target behind that pool, on a port that takes targets.
     #[inline]
     pub fn behind_pool(arrival: &Arrival<'a>, src: Endpoint, pool: PoolIndex) -> Option<Self> {
-        let (service, target) = arrival.snapshot.service_behind(pool, src.ip, src.port)?;
-        let (relay, mode, _) = pool_mode(arrival, service)?;
+        let found = arrival.snapshot.service_behind(pool, src.ip, src.port)?;
+        let plan = arrival.snapshot.plan(found.service, arrival.unix)?;
         arrival.takes_targets().then(|| Way {
-            relay,
-            mode,
-            near: packed(relay.vip),
+            plan,
+            near: plan.vip(),
             far: 0,
-            index_mask: u64::from(mode.pool().bits.addresses() - 1),
+            index_mask: plan.index_mask().into(),
             route: RouteKey::NONE,
             lanes: 0,
-            service,
-            target: Some(target),
+            service: found.service,
+            target: Some(found.slot),
             is_down: true,
         })
     }
@@ -81,33 +76,12 @@ impl<'a> Way<'a> {
     /// Whether `ip` is an address of its pool.
     #[inline(always)]
     pub fn holds(&self, ip: u32) -> bool {
-        u64::from(ip) & !self.index_mask == u64::from(self.mode.pool().first)
+        u64::from(ip) & !self.index_mask == u64::from(self.plan.first())
     }
-}
-
-/// The relay with this index, if it is in pool mode, and no client has more than one candidate now.
-#[inline(always)]
-fn pool_mode<'a>(
-    arrival: &Arrival<'a>,
-    service: ServiceIndex,
-) -> Option<(&'a Relay, &'a PoolMode, Window<'a>)> {
-    let relay = arrival.snapshot.relay(service)?;
-    let Mode::Pool(mode) = &relay.mode else { return None };
-    let window = relay.targets.window(arrival.unix);
-    window.is_settled().then_some((relay, &**mode, window))
 }
 
 /// The route to a target.
 #[inline]
-pub(super) fn route(arrival: &Arrival<'_>, target: IpEndpoint) -> RouteKey {
-    arrival.soft.links.route_key(Towards::Targets, (packed(target) >> 16) as u32)
-}
-
-/// An address and port as 48 bits; 0 for one of IPv6, which pool mode has not.
-#[inline(always)]
-pub(super) fn packed(at: IpEndpoint) -> u64 {
-    match at {
-        IpEndpoint::V4(at) => to_number(at),
-        IpEndpoint::V6(_) => 0,
-    }
+pub(super) fn route(arrival: &Arrival<'_>, target: Endpoint) -> RouteKey {
+    arrival.soft.links.route_key(Towards::Targets, target.ip)
 }

@@ -20,7 +20,7 @@ use crate::relay::mapping::{EgressSide, Mapping, Tag};
 use crate::relay::rewrite::options::{INSERTED_LEN, OptionsRule, TimestampsOption};
 use crate::relay::rewrite::{IpRewrite, Timestamps};
 use crate::relay::targets::{Candidates, Chosen, TargetIndex};
-use crate::snapshot::{Destination, Snapshot, Tabled};
+use crate::snapshot::{Destination, Snapshot, Tabled, TargetPlace};
 use crate::verdict::{AbsorbKind, DropReason};
 
 /// An ICMP error in hand.
@@ -60,7 +60,7 @@ fn find<A: Tabled>(
     src: Endpoint<A>,
     dst: Endpoint<A>,
 ) -> Option<ServiceIndex> {
-    let service = |found: Option<(ServiceIndex, TargetIndex)>| found.map(|(service, _)| service);
+    let service = |found: Option<TargetPlace>| found.map(|found| found.service);
     match to {
         Destination::Vip => snapshot.service_at(src.ip, src.port),
         Destination::Pool(pool) => service(snapshot.service_behind(pool, dst.ip, dst.port)),

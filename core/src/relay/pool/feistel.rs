@@ -282,7 +282,7 @@ mod tests {
     fn lanes_of_a_permutation_each_agree_with_the_slow_twin() {
         let of = |lane: usize| One {
             bits: [48, 62, 49, 9, 57][lane * 3 % 5],
-            tweak: TWEAK ^ (lane as u64 * 11 % 7) << 40 ^ lane as u64 % 3,
+            tweak: TWEAK ^ ((lane as u64 * 11 % 7) << 40) ^ (lane as u64 % 3),
         };
         let mut each = Each::new(of(0));
         (0..BURST).for_each(|lane| each.set(lane, of(lane)));

@@ -5,6 +5,7 @@
 
 pub mod feistel;
 pub mod permutation;
+pub mod plan;
 
 use std::sync::Arc;
 

@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use cpu_vector::{Isa, Job, RoundKeys, Vector, all, bits, lane_mask, pick};
 
-use super::feistel::{self, Each, Network, One};
+use super::feistel::{self, Network, One};
 use crate::config::PoolBits;
 use crate::net::Endpoint;
 use crate::relay::mapping::Tag;
@@ -55,20 +55,7 @@ impl Permutation {
     /// The mapping of the service at `vip` into a pool of 2^`bits` addresses, under the key that
     /// all services share.
     pub fn new(keys: Arc<RoundKeys>, vip: Endpoint, bits: PoolBits) -> Self {
-        let one = One { bits: (REST_BITS + u32::from(bits.get())).into(), tweak: to_number(vip) };
-        Permutation { keys, one, bits }
-    }
-
-    /// The key that all services share.
-    #[inline]
-    pub fn keys(&self) -> &RoundKeys {
-        &self.keys
-    }
-
-    /// Which permutation it is, of those under the key.
-    #[inline]
-    pub fn one(&self) -> One {
-        self.one
+        Permutation { keys, one: one_of(vip, bits), bits }
     }
 
     /// The pool's size.
@@ -86,7 +73,7 @@ impl Permutation {
         let (mut numbers, count) = (Numbers([0; BURST]), clients.len());
         let inputs = clients.map(to_number);
         numbers.0.iter_mut().zip(inputs).for_each(|(number, client)| *number = client);
-        self.map(Isa::best(), 0, &mut numbers, count);
+        self.map(0, &mut numbers, count);
         numbers.0.iter().take(count).for_each(|packed| place(Mapped::unpack(*packed)));
     }
 
@@ -103,28 +90,32 @@ impl Permutation {
         let (mut numbers, count) = (Numbers([0; BURST]), mapped.len());
         let inputs = mapped.map(Mapped::pack);
         numbers.0.iter_mut().zip(inputs).for_each(|(number, mapped)| *number = mapped);
-        let good = self.map(Isa::best(), u64::MAX, &mut numbers, count);
+        let good = self.map(u64::MAX, &mut numbers, count);
         for (lane, x) in numbers.0.iter().enumerate().take(count) {
             let client = Endpoint { ip: (x >> 16) as u32, port: *x as u16 };
             place((good >> lane & 1 == 1).then_some(client));
         }
     }
 
-    /// Maps the first `count` of `numbers`: an [x](to_number) to what stands for the client, as
-    /// [`Mapped::pack`] has it, and the other way in the lanes that have a bit in `inverse`. Gives
-    /// back the lanes whose outcome means anything: all, but for those of what stands for no
-    /// client.
     #[inline]
-    pub fn map(&self, isa: Isa, inverse: u64, numbers: &mut Numbers, count: usize) -> u64 {
-        isa.run(Map { keys: &self.keys, network: &self.one, inverse, numbers, count })
+    fn map(&self, inverse: u64, numbers: &mut Numbers, count: usize) -> u64 {
+        map(&self.keys, &self.one, Isa::best(), inverse, numbers, count)
     }
 }
 
-/// As [`Permutation::map`], by the permutation of a service of its own for each lane.
+/// Which permutation is that of the service at `vip` with a pool of 2^`bits` addresses.
+#[inline(always)]
+pub fn one_of(vip: Endpoint, bits: PoolBits) -> One {
+    One { bits: (REST_BITS + u32::from(bits.get())).into(), tweak: to_number(vip) }
+}
+
+/// Maps the first `count` of `numbers`: an [x](to_number) to what stands for the client, as
+/// [`Mapped::pack`] has it, and the other way in the lanes that have a bit in `inverse`. Gives back
+/// the lanes whose outcome means anything: all, but for those of what stands for no client.
 #[inline]
-pub fn map_each(
+pub fn map<W: Network>(
     keys: &RoundKeys,
-    network: &Each,
+    network: &W,
     isa: Isa,
     inverse: u64,
     numbers: &mut Numbers,

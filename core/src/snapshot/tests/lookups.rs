@@ -30,12 +30,12 @@ fn services_are_found_from_both_sides() {
     assert_eq!(snapshot.service_at(vip, 443), Some(web));
     assert_eq!(snapshot.service_at(vip, 25), Some(mail));
     assert_eq!(snapshot.service_at(vip, 80), None);
-    assert_eq!(snapshot.service_behind(pool, target, 8443).map(|(service, _)| service), Some(web));
-    assert_eq!(snapshot.service_behind(pool, target, 25).map(|(service, _)| service), Some(mail));
-    assert_eq!(snapshot.service_behind(pool, target, 26).map(|(service, _)| service), None);
-    assert_eq!(snapshot.service_behind(PoolIndex(1), target, 25).map(|(service, _)| service), None);
-    assert_eq!(snapshot.transparent_service(target, 8443).map(|(service, _)| service), Some(raw));
-    assert_eq!(snapshot.transparent_service(target, 25).map(|(service, _)| service), None);
+    assert_eq!(snapshot.service_behind(pool, target, 8443).map(|found| found.service), Some(web));
+    assert_eq!(snapshot.service_behind(pool, target, 25).map(|found| found.service), Some(mail));
+    assert_eq!(snapshot.service_behind(pool, target, 26).map(|found| found.service), None);
+    assert_eq!(snapshot.service_behind(PoolIndex(1), target, 25).map(|found| found.service), None);
+    assert_eq!(snapshot.transparent_service(target, 8443).map(|found| found.service), Some(raw));
+    assert_eq!(snapshot.transparent_service(target, 25).map(|found| found.service), None);
     assert_eq!(snapshot.service(raw).unwrap().name(), "raw");
     assert_eq!(snapshot.relay(web).unwrap().targets.all().len(), 2);
     assert!(snapshot.service(ServiceIndex(3)).is_none());

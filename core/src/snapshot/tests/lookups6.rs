@@ -26,12 +26,12 @@ fn addresses_and_endpoints_are_found_as_configured() {
     assert_eq!(snapshot.service_at(ip6("2001:db8::10"), 443), Some(raw));
     assert_eq!(snapshot.service_at(ip6("2001:db8::10"), 444), None);
     let (place, target) = (PoolIndex(1), ip6("2001:db8:5::1"));
-    assert_eq!(snapshot.service_behind(place, target, 8443).map(|(service, _)| service), Some(web));
-    assert_eq!(snapshot.service_behind(place, target, 25).map(|(service, _)| service), Some(mail));
-    assert_eq!(snapshot.service_behind(place, target, 26).map(|(service, _)| service), None);
-    assert_eq!(snapshot.service_behind(PoolIndex(0), target, 25).map(|(service, _)| service), None);
-    assert_eq!(snapshot.transparent_service(target, 8443).map(|(service, _)| service), Some(raw));
-    assert_eq!(snapshot.transparent_service(target, 25).map(|(service, _)| service), None);
+    assert_eq!(snapshot.service_behind(place, target, 8443).map(|found| found.service), Some(web));
+    assert_eq!(snapshot.service_behind(place, target, 25).map(|found| found.service), Some(mail));
+    assert_eq!(snapshot.service_behind(place, target, 26).map(|found| found.service), None);
+    assert_eq!(snapshot.service_behind(PoolIndex(0), target, 25).map(|found| found.service), None);
+    assert_eq!(snapshot.transparent_service(target, 8443).map(|found| found.service), Some(raw));
+    assert_eq!(snapshot.transparent_service(target, 25).map(|found| found.service), None);
     let names: Vec<_> = (0..6)
         .map(|index| {
             let service = snapshot.service(ServiceIndex(index))?;

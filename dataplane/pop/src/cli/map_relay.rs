@@ -157,7 +157,7 @@ fn relay_of<A: Tabled + Address>(
     let Destination::Pool(pool) = snapshot.classify(egress.ip) else {
         return Some(Err(DropReason::NotOurs));
     };
-    let index = snapshot.service_behind(pool, target.ip, target.port);
-    let relay = index.and_then(|(index, _)| snapshot.relay(index));
+    let found = snapshot.service_behind(pool, target.ip, target.port);
+    let relay = found.and_then(|found| snapshot.relay(found.service));
     Some(relay.ok_or(DropReason::UnknownTarget))
 }

@@ -109,12 +109,6 @@ impl Targets {
         self.all.binary_search(target).ok().map(|index| TargetIndex(index as u8))
     }
 
-    /// What hashes clients and targets.
-    #[inline]
-    pub fn hashes(&self) -> &Hashes {
-        &self.hashes
-    }
-
     /// What is chosen from at `now`.
     #[inline]
     pub fn window(&self, now: UnixTime) -> Window<'_> {
@@ -145,6 +139,25 @@ impl Targets {
             epochs: self.epochs.get(first..after).unwrap_or_default(),
             kept: self.kept.get(kept..).unwrap_or_default(),
         }
+    }
+
+    /// The periods in which no client has more than one candidate, ascending, and the choice in
+    /// each among what `of` makes of targets.
+    pub fn settled<U>(
+        &self,
+        of: impl Fn(TargetIndex) -> Option<U>,
+    ) -> impl Iterator<Item = (UnixTime, UnixTime, Choice<U>)> {
+        let forgotten = |epoch: &Epoch| epoch.until.plus_millis(self.memory_ms);
+        let first = self.kept.iter().map(forgotten).max().unwrap_or_default();
+        self.epochs.iter().enumerate().filter_map(move |(place, epoch)| {
+            let (before, after) = self.epochs.split_at(place);
+            let from = before.iter().map(forgotten).fold(first.max(epoch.from), UnixTime::max);
+            let seen = |later: &Epoch| later.from.minus_millis(self.skew_ms);
+            let later = after.iter().skip(1).map(seen);
+            let until = later.fold(epoch.until, UnixTime::min);
+            let choice = epoch.choice.map(|target| of(target.index))?;
+            (from < until).then_some((from, until, choice))
+        })
     }
 
     /// What is chosen for `client` at `now`.
@@ -232,15 +245,9 @@ impl Window<'_> {
 
     /// The target of all clients, where there is but one that they can have.
     #[inline]
-    pub fn only(&self) -> Option<TargetIndex> {
+    fn only(&self) -> Option<TargetIndex> {
         let only = self.present.and_then(|epoch| epoch.choice.only())?;
         self.is_settled().then_some(only.index)
-    }
-
-    /// The target that takes the new connections of a client; `None` where there are none.
-    #[inline]
-    pub fn winner(&self, client: ClientHash) -> Option<TargetIndex> {
-        Some(self.present?.choice.winner(client)?.index)
     }
 
     /// Puts what is chosen for each of `clients`, which are of one family, into the same place of

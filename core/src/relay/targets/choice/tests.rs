@@ -4,6 +4,7 @@ use super::*;
 use crate::config::Target;
 use crate::keys::Secret;
 use crate::net::Endpoint;
+use proptest::prelude::*;
 
 const MEMORY_MS: u64 = 1_000_000;
 const SKEW_MS: u64 = 3000;
@@ -113,6 +114,50 @@ fn the_epochs_of_several_lists_end_each_at_its_time() {
             assert_eq!(candidates(5000 + MEMORY_MS / 1000 - 1), [1, 8, 9].map(address));
             assert_eq!(candidates(5000 + MEMORY_MS / 1000), [1, 8].map(address));
             assert_eq!(candidates(6000 + MEMORY_MS / 1000), [address(1)]);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn settled_periods_are_those_of_windows(
+        dates in prop::collection::vec((0..6_u64, 1..6_u64), 1..6),
+        kept in prop::collection::vec(0..6_u64, 0..3),
+        memory_ms in 0..2500_u64,
+        skew_ms in 0..2500_u64,
+    ) {
+        // Far from the start of time, before which there is none.
+        let second = |n: u64| at(100 + 4 * n);
+        let entries = dates.iter().zip(1..).map(|((since, lasts), n)| {
+            let until = second(since + lasts);
+            let until = if since + lasts > 6 { UnixTime::NEVER } else { until };
+            let first = Target::always(address(n), u16::from(n));
+            Target { since: second(*since), until, gone: until, ..first }
+        });
+        let kept: Vec<_> = kept
+            .iter()
+            .map(|until| config::Epoch {
+                from: UnixTime::default(),
+                until: second(*until),
+                members: vec![Target::always(address(9), 1)],
+            })
+            .collect();
+        let list = TargetList { serial: 0, memory_ms, skew_ms, entries: entries.collect() };
+        let targets = Targets::new(&keys(), VIP, &list, &kept, None);
+        let periods: Vec<_> = targets.settled(Some).collect();
+        let all = 90_000..160_000_u64;
+        for ms in all.clone().step_by(50).chain(all.step_by(1000).map(|ms| ms + 1)) {
+            let (now, window) = (UnixTime::from_millis(ms), targets.window(UnixTime::from_millis(ms)));
+            let holds = |(from, until, _): &&(UnixTime, UnixTime, _)| *from <= now && now < *until;
+            let period = periods.iter().find(holds);
+            prop_assert_eq!(period.is_some(), window.is_settled() && window.present.is_some(), "{}", ms);
+            for client in clients().take(if ms % 4000 == 0 { 9 } else { 0 }) {
+                let mut hash = [ClientHash::default()];
+                targets.hashes.clients(&[client], &mut hash);
+                if let Some((_, _, choice)) = period {
+                    prop_assert_eq!(choice.winner(hash[0]), targets.choose(&client, now).new);
+                }
+            }
         }
     }
 }

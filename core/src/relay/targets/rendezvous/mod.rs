@@ -149,7 +149,7 @@ pub struct Member<T> {
 /// The choice among some targets.
 #[derive(Clone, Debug)]
 pub struct Choice<T> {
-    members: Vec<Member<T>>,
+    members: Box<[Member<T>]>,
     weights_differ: bool,
 }
 
@@ -157,13 +157,23 @@ impl<T: Copy> Choice<T> {
     /// The choice among `members`, which ascend by address and port.
     pub fn new(members: Vec<Member<T>>) -> Self {
         let weights_differ = members.windows(2).any(|pair| pair[0].weight != pair[1].weight);
-        Choice { members, weights_differ }
+        Choice { members: members.into(), weights_differ }
+    }
+
+    /// The same choice among what `of` makes of the targets; of those of which it makes nothing,
+    /// there is none.
+    pub fn map<U>(&self, of: impl Fn(T) -> Option<U>) -> Option<Choice<U>> {
+        let member = |&Member { hash, weight, target }: &Member<T>| {
+            Some(Member { hash, weight, target: of(target)? })
+        };
+        let members = self.members.iter().map(member).collect::<Option<_>>()?;
+        Some(Choice { members, weights_differ: self.weights_differ })
     }
 
     /// The target of all clients, where there is but one.
     #[inline(always)]
     pub fn only(&self) -> Option<T> {
-        match self.members.as_slice() {
+        match &*self.members {
             [only] => Some(only.target),
             _ => None,
         }
@@ -172,7 +182,7 @@ impl<T: Copy> Choice<T> {
     /// The target of a client; `None` where there are no targets.
     #[inline(always)]
     pub fn winner(&self, client: ClientHash) -> Option<T> {
-        match self.members.as_slice() {
+        match &*self.members {
             [only] => Some(only.target),
             _ if self.weights_differ => self.best(client, |_| true),
             members => highest(client, members),
