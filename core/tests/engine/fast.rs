@@ -159,6 +159,27 @@ fn bursts_give_the_same_as_the_general_way() {
 }
 
 #[test]
+fn segments_go_the_fast_way_up_to_the_longest_that_fit() {
+    let mut twins = Twins::new(&config().parse(), Isa::best());
+    let (egress, port, tag) = twins.fast.egress("web", CLIENT);
+    let up = Tcp::new(CLIENT, WEB, ACK);
+    let down = Tcp::new(WEB_TARGET, (egress, port), ACK).stamped(1, tag);
+    let mut counted = 0;
+    // Timestamps are 12 bytes, which a client's segment without them gets.
+    for (side, segment, longest) in
+        [(WAN, up.clone(), 1448), (WAN, up.stamped(1, 2), 1448), (LAN, down, 1448)]
+    {
+        for data in [0, 1, longest - 1, longest, longest + 1] {
+            let datagram = segment.clone().data(&vec![7; data]).datagram();
+            let frame = HeapFrame::new(&twins.fast.framed(side, &datagram));
+            twins.burst(&format!("{data} bytes"), side, &[frame]);
+            counted += u64::from(data <= longest);
+            assert_eq!(twins.count("length"), counted, "{side:?} {data}");
+        }
+    }
+}
+
+#[test]
 fn a_neighbour_that_is_learned_within_a_burst_is_used_at_once() {
     let config = learning_config().edit(|config| {
         config.ports.iter_mut().for_each(|port| _ = port.set("side", "both"));

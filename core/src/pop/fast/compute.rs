@@ -3,6 +3,7 @@
 
 use cpu_vector::{Job, Vector, lane_mask, pick};
 
+use super::INSERTED;
 use super::columns::{Columns, number_of, wire_of};
 use super::sort::{LOW32, STAMPS, fold, swap16};
 use crate::relay::mapping::BURST;
@@ -40,7 +41,7 @@ impl Job for Compute<'_> {
 
             // Timestamps are put into bare segments of clients.
             let total = swap16(ip >> 16);
-            let new_total = total + (12 & bare);
+            let new_total = total + (INSERTED & bare);
             let (old_len, new_len) = (ip >> 16 & 0xffff, swap16(new_total));
             let hops = source & 0xffff;
             let moved = (!source >> 32) + (!destination & LOW32) + new_source + new_destination;

@@ -108,7 +108,7 @@ impl Fast {
             ethernet::HEADER_LEN => self.columns.gather::<{ ethernet::HEADER_LEN }, F>(frames),
             _ => self.columns.gather::<{ ethernet::TAGGED_HEADER_LEN }, F>(frames),
         }
-        let max_len = arrival.soft.links.min_mtu().saturating_sub(INSERTED);
+        let max_len = arrival.soft.links.min_mtu();
         let sorted = self.isa.run(Sort { columns: &mut self.columns, kind, max_len });
         let plain = sorted.plain & lanes_mask(frames.len());
         self.lanes = Lanes { bare: sorted.bare, ..Lanes::default() };

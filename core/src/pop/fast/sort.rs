@@ -2,16 +2,17 @@
 
 use cpu_vector::{Job, Vector, all, bits, lane_mask, pick};
 
+use super::INSERTED;
 use super::columns::{Columns, Kind, mark, number_of};
 use crate::relay::mapping::BURST;
 
 /// Finds the segments that may be taken: of IPv4 without options and no fragment, with a right
 /// header checksum and hops left; of TCP with ACK, no SYN and no RST, and no options or two NOPs
-/// and timestamps; not too long for any port with timestamps put in.
+/// and timestamps; not too long for any port, where they get timestamps with these.
 pub(super) struct Sort<'a> {
     pub columns: &'a mut Columns,
     pub kind: Kind,
-    /// Bytes of the longest datagram that is taken.
+    /// Bytes of the longest datagram that may leave.
     pub max_len: u64,
 }
 
@@ -55,12 +56,12 @@ impl Job for Sort<'_> {
                 | fold(sum) ^ 0xffff;
             let (total, header) = (swap16(ip >> 16), tcp >> 4 & 0xf);
             // Lengths are small: a difference below 0 has its highest bits set.
-            let short = max_len.wrapping_sub(total)
+            let is_bare = all(header == 5);
+            let short = max_len.wrapping_sub(total + (INSERTED & is_bare))
                 | columns.len[lane].wrapping_sub(total)
                 | total.wrapping_sub(20 + 4 * header);
             // Neither the last hop, nor a frame from nowhere.
             let is_zero = all(source & 0xfe == 0) | all(kind.source(mac, kind_word) == 0);
-            let is_bare = all(header == 5);
             let has_stamps = all((columns.stamp[lane] ^ STAMPS) & LOW32 | header ^ 8 == 0);
             plain[lane] = all(off | short >> 32 == 0) & !is_zero & (has_stamps | is_bare);
             bare[lane] = is_bare;
