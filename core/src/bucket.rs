@@ -84,16 +84,16 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    /// The lengths of the prefix that is a network, of IPv4 and of IPv6, in bytes.
-    const fn prefix_bytes(self) -> (usize, usize) {
+    /// The lengths of the prefix that is a network, of IPv4 and of IPv6, in bits.
+    const fn prefix_bits(self) -> (u32, u32) {
         match self {
-            Purpose::KeepaliveMac => (4, 8),
+            Purpose::KeepaliveMac => (32, 64),
             Purpose::SynAck
             | Purpose::Syn
             | Purpose::Icmp
             | Purpose::Own
             | Purpose::Fragments
-            | Purpose::RememberedSyn => (3, 7),
+            | Purpose::RememberedSyn => (24, 56),
         }
     }
 }
@@ -139,24 +139,16 @@ impl BucketHash {
     }
 
     fn seal(&self, purpose: Purpose, slot: u16, ip: IpAddr) -> Block {
-        let mut block = [0; 16];
-        let [high, low] = slot.to_be_bytes();
-        let (bytes4, bytes6) = purpose.prefix_bytes();
-        let (_, room) = block.split_at_mut(4);
-        let family = match ip {
+        let (bits4, bits6) = purpose.prefix_bits();
+        let (family, network) = match ip {
             IpAddr::V4(ip) => {
-                let prefix = ip.octets().into_iter().take(bytes4);
-                room.iter_mut().zip(prefix).for_each(|(to, byte)| *to = byte);
-                4
+                let host = u32::MAX.checked_shr(bits4).unwrap_or(0);
+                (4, u128::from(ip.to_bits() & !host) << 64)
             }
-            IpAddr::V6(ip) => {
-                let prefix = ip.octets().into_iter().take(bytes6);
-                room.iter_mut().zip(prefix).for_each(|(to, byte)| *to = byte);
-                6
-            }
+            IpAddr::V6(ip) => (6, (ip.to_bits() & !(u128::MAX >> bits6)) >> 32),
         };
-        block[..4].copy_from_slice(&[purpose as u8, family, high, low]);
-        self.0.encrypt_block(&block)
+        let head = u128::from(purpose as u8) << 24 | family << 16 | u128::from(slot);
+        self.0.encrypt_block(&(head << 96 | network).to_be_bytes())
     }
 }
 
@@ -193,6 +185,12 @@ impl BucketTable {
     }
 }
 
+impl BucketTable {
+    fn has(&self, place: BucketPlace, now: Instant, rate_per_second: u32) -> bool {
+        self.0.get(place.index()).is_some_and(|bucket| bucket.has(now, rate_per_second))
+    }
+}
+
 impl Default for BucketTable {
     fn default() -> Self {
         BucketTable::new()
@@ -216,6 +214,12 @@ impl BucketSketch {
             taken |= table.at(place).is_some_and(|bucket| bucket.take(now, rate_per_second));
         }
         taken
+    }
+
+    /// Whether a bucket of the network at `places` has a token.
+    pub fn has(&self, places: [BucketPlace; 2], now: Instant, rate_per_second: u32) -> bool {
+        let mut rows = self.0.iter().zip(places);
+        rows.any(|(table, place)| table.has(place, now, rate_per_second))
     }
 }
 

@@ -65,7 +65,7 @@ pub(super) fn handle<F: Frame, O: Output<F>>(
     // Who asks for an explanation hears of each segment by itself.
     if !O::EXPLAINS && arrival.snapshot.has_plans() {
         let mut prepared = Prepared::new();
-        scratch.fast.prepare(&arrival, frames, &mut prepared);
+        scratch.fast.prepare(&arrival, &limits, frames, &mut prepared);
         if prepared.taken != 0 {
             handle_mixed(&mut egress, &mut limits, scratch, frames, &mut prepared);
             return scratch.fast.count(counters, &prepared);

@@ -117,9 +117,37 @@ impl<'a> Limits<'a> {
     // A call of its own, so that it burdens only SYNs.
     #[inline(never)]
     pub fn admit_syn(&mut self, slot: ServiceSlot, src: IpAddr) -> Result<(), DropReason> {
+        self.admit_syn_at(slot, src, self.syn_places(slot, src))
+    }
+
+    /// Where the buckets of SYNs from `src` are.
+    #[inline]
+    pub fn syn_places(&self, slot: ServiceSlot, src: IpAddr) -> [BucketPlace; 2] {
+        self.arrival.snapshot.bucket_hash.both(Purpose::Syn, slot.0, src)
+    }
+
+    /// Whether [`Limits::admit_syn`] refuses a SYN at `places`, now and as long as no time passes.
+    #[inline]
+    pub fn refuses_syn(&self, slot: ServiceSlot, places: [BucketPlace; 2]) -> bool {
+        let (rates, now) = (self.rates(), self.arrival.now);
+        let service = self.buckets.syns_of_services.0.get(usize::from(slot.0));
+        !self.buckets.syns.has(places, now, rates.syn_per_prefix_per_second)
+            || service.is_some_and(|bucket| !bucket.has(now, rates.syn_per_service_per_second))
+    }
+
+    /// [`Limits::admit_syn`] of a source whose buckets are at `places`.
+    ///
+    /// # Errors
+    /// The same.
+    #[inline]
+    pub fn admit_syn_at(
+        &mut self,
+        slot: ServiceSlot,
+        src: IpAddr,
+        places: [BucketPlace; 2],
+    ) -> Result<(), DropReason> {
         self.look_for_gateway(src);
         let (rates, now) = (self.rates(), self.arrival.now);
-        let places = self.arrival.snapshot.bucket_hash.both(Purpose::Syn, slot.0, src);
         if !self.buckets.syns.take(places, now, rates.syn_per_prefix_per_second) {
             return Err(DropReason::RateSynPrefix);
         }

@@ -137,7 +137,14 @@ fn configs() -> Vec<Config> {
             }
         }),
         ports(|_, port| _ = port.set("mtu", 1400)),
+        limited(4, 9),
     ]
+}
+
+/// With these limits of SYNs a second.
+fn limited(per_prefix: u32, per_service: u32) -> Config {
+    let config = config().limit("syn_per_prefix_per_second", per_prefix);
+    config.limit("syn_per_service_per_second", per_service).parse()
 }
 
 #[test]
@@ -176,6 +183,43 @@ fn segments_go_the_fast_way_up_to_the_longest_that_fit() {
             counted += u64::from(data <= longest);
             assert_eq!(twins.count("length"), counted, "{side:?} {data}");
         }
+    }
+}
+
+#[test]
+fn floods_are_dropped_the_fast_way() {
+    let from = |number: u32, step: u32| (CLIENT.0 + number * step, 1024 + number as u16);
+    let syn = |number: u32, step: u32, to| {
+        let options = match number % 16 {
+            // Hosts do not accept these, so no limit is what drops them.
+            7 => [timestamps(1, 2), timestamps(3, 4)].concat(),
+            _ => linux_syn_options(1460, 1, 0),
+        };
+        Tcp::new(from(number, step), to, SYN).options(&options)
+    };
+    let unserved = |number| Tcp::new(from(number, 1), (WEB.0, 9), ACK);
+    let floods: [(&str, u64, &dyn Fn(u32) -> Tcp); 4] = [
+        ("of a network", 165, &|number| syn(number, 1, WEB)),
+        ("from everywhere", 165, &|number| syn(number, 0x100, WEB)),
+        ("to a port without service", 256, &unserved),
+        ("of all kinds", 150, &|number| match number % 3 {
+            0 => syn(number, 0x100, MANY),
+            1 => unserved(number),
+            _ => Tcp::new(from(number, 1), WEB, ACK).stamped(1, 2),
+        }),
+    ];
+    for (name, least, flood) in floods {
+        let mut twins = Twins::new(&limited(20, 40), Isa::best());
+        for burst in 0..4_u32 {
+            let frame =
+                |number: u32| twins.fast.framed(WAN, &flood(64 * burst + number).datagram());
+            let frames: Vec<_> = (0..64).map(|number| HeapFrame::new(&frame(number))).collect();
+            twins.burst(name, WAN, &frames);
+            twins.later(1);
+        }
+        let fast = twins.count(name);
+        println!("{name}: {fast} of 256");
+        assert!(fast >= least, "{name}: {fast}");
     }
 }
 

@@ -62,6 +62,49 @@ impl Frame for Buffer {
     }
 }
 
+/// A buffer that comes back when its frame is dropped.
+impl Frame for &mut Buffer {
+    #[inline(always)]
+    fn bytes(&self) -> &[u8] {
+        (**self).bytes()
+    }
+    #[inline(always)]
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        (**self).bytes_mut()
+    }
+    #[inline(always)]
+    fn prepend(&mut self, count: usize) -> bool {
+        (**self).prepend(count)
+    }
+    #[inline(always)]
+    fn append(&mut self, count: usize) -> bool {
+        (**self).append(count)
+    }
+    #[inline(always)]
+    fn trim_front(&mut self, count: usize) {
+        (**self).trim_front(count);
+    }
+    #[inline(always)]
+    fn truncate(&mut self, len: usize) {
+        (**self).truncate(len);
+    }
+}
+
+/// Counts transmitted frames.
+#[derive(Debug, Default)]
+pub struct Sent(pub u64);
+
+impl Output<&mut Buffer> for Sent {
+    #[inline(always)]
+    fn transmit(&mut self, _: PortIndex, _: &mut Buffer) {
+        self.0 += 1;
+    }
+    #[inline(always)]
+    fn allocate(&mut self) -> Option<&'static mut Buffer> {
+        None
+    }
+}
+
 /// Counts transmitted frames, and collects their buffers.
 #[derive(Debug)]
 pub struct Sink {

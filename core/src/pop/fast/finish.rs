@@ -8,7 +8,7 @@ use super::super::limits::Limits;
 use super::super::output::Output;
 use super::columns::{WITH_STAMPS, Words};
 use super::hops::Hops;
-use super::{Fast, INSERTED, Prepared, for_each_lane};
+use super::{Fast, INSERTED, Lanes, Prepared, for_each_lane};
 use crate::counters::Counters;
 use crate::frame::Frame;
 use crate::net::Towards;
@@ -42,8 +42,10 @@ impl Fast {
     ) {
         let lane = lane % BURST;
         let is = |lanes: u64| lanes >> lane & 1 == 1;
-        if is(self.lanes.bad) {
-            return self.drop(egress, prepared, lane, DropReason::BadTag, frame);
+        let Lanes { bad, unserved, syns, .. } = self.lanes;
+        if is(bad | unserved | syns) {
+            let reason = self.reason(limits, &prepared.ways, lane);
+            return self.drop(egress, prepared, lane, reason, frame);
         }
         let route = self.columns.route[lane];
         if !hops.has(route) {
@@ -78,7 +80,6 @@ impl Fast {
         }
     }
 
-    #[cold]
     #[inline(never)]
     fn drop<F: Frame, O: Output<F>>(
         &self,

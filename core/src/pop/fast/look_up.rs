@@ -27,7 +27,14 @@ impl Fast {
                 }
                 Destination::Vip => match Way::at_vip(arrival, dst) {
                     Some(way) => self.take_up(arrival, rest, first, way, ways),
-                    None => self.alike_to(rest, first),
+                    None => {
+                        let alike = self.alike_to(rest, first);
+                        let is_served = arrival.snapshot.service_at(dst.ip, dst.port).is_some();
+                        if !is_served && arrival.takes_clients() {
+                            self.refuse_unserved(arrival, alike);
+                        }
+                        alike
+                    }
                 },
                 _ => 1 << first,
             };
@@ -42,7 +49,7 @@ impl Fast {
 
     /// The lanes of `rest` that have the destination of lane `first`.
     #[inline(never)]
-    fn alike_to(&self, rest: u64, first: usize) -> u64 {
+    pub(super) fn alike_to(&self, rest: u64, first: usize) -> u64 {
         let to = &self.columns.to;
         let mut alike = self.marked(&self.columns.to_mark, first) & rest;
         for_each_lane(alike, |lane| alike &= !(u64::from(to[lane] != to[first]) << lane));

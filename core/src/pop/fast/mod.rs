@@ -18,6 +18,7 @@ mod finish;
 mod hops;
 mod look_up;
 mod map;
+mod refuse;
 mod sort;
 mod ways;
 
@@ -25,6 +26,8 @@ use cpu_vector::Isa;
 
 use super::arrival::Arrival;
 use super::lanes::lanes_mask;
+use super::limits::Limits;
+use crate::bucket::BucketPlace;
 use crate::frame::Frame;
 use crate::net::{Endpoint, IpEndpoint};
 use crate::relay::mapping::BURST;
@@ -46,6 +49,8 @@ pub(super) struct Fast {
     index_mask: [u64; BURST],
     ways: [u8; BURST],
     targets: [TargetSlot; BURST],
+    /// The buckets of SYNs.
+    places: [[BucketPlace; 2]; BURST],
     lanes: Lanes,
     l3: usize,
 }
@@ -61,6 +66,10 @@ struct Lanes {
     bare: u64,
     /// What stands for the client is mapped to none, or to what cannot be one.
     bad: u64,
+    /// They are to a port of a VIP where there is no service.
+    unserved: u64,
+    /// They are SYNs that the limits refuse.
+    syns: u64,
 }
 
 /// What became of a burst's frames.
@@ -88,6 +97,7 @@ impl Fast {
             index_mask: [0; BURST],
             ways: [0; BURST],
             targets: [TargetSlot(0); BURST],
+            places: [[BucketPlace::FIRST; 2]; BURST],
             lanes: Lanes::default(),
             l3: 0,
         }
@@ -99,6 +109,7 @@ impl Fast {
     pub fn prepare<'a, F: Frame>(
         &mut self,
         arrival: &Arrival<'a>,
+        limits: &Limits<'_>,
         frames: &[F],
         prepared: &mut Prepared<'a>,
     ) {
@@ -110,9 +121,13 @@ impl Fast {
         }
         let max_len = arrival.soft.links.min_mtu();
         let sorted = self.isa.run(Sort { columns: &mut self.columns, kind, max_len });
-        let plain = sorted.plain & lanes_mask(frames.len());
+        let [plain, syns] = [sorted.plain, sorted.syns].map(|it| it & lanes_mask(frames.len()));
         self.lanes = Lanes { bare: sorted.bare, ..Lanes::default() };
         self.look_up(arrival, plain, &mut prepared.ways);
+        if syns != 0 {
+            self.refuse_syns(arrival, limits, frames, syns, &mut prepared.ways);
+        }
+        prepared.taken = self.lanes.unserved | self.lanes.syns;
         if self.lanes.taken == 0 {
             return;
         }
@@ -123,7 +138,7 @@ impl Fast {
         self.isa.run(Compute { columns, down: lanes.down, bare: lanes.bare });
         self.check_clients(arrival);
         self.leave_known(arrival);
-        prepared.taken = self.lanes.taken;
+        prepared.taken |= self.lanes.taken;
     }
 
     /// What the POP may remember something of is looked at closely.

@@ -7,8 +7,8 @@ use super::columns::{Columns, Kind, mark, number_of};
 use crate::relay::mapping::BURST;
 
 /// Finds the segments that may be taken: of IPv4 without options and no fragment, with a right
-/// header checksum and hops left; of TCP with ACK, no SYN and no RST, and no options or two NOPs
-/// and timestamps; not too long for any port, where they get timestamps with these.
+/// header checksum and hops left; of TCP either with SYN alone, or with ACK, no SYN and no RST, and
+/// no options or two NOPs and timestamps; not too long for any port, where they get timestamps with these.
 pub(super) struct Sort<'a> {
     pub columns: &'a mut Columns,
     pub kind: Kind,
@@ -23,6 +23,8 @@ pub(super) struct Sorted {
     pub plain: u64,
     /// They have no options.
     pub bare: u64,
+    /// They are SYNs of clients, which limits may refuse.
+    pub syns: u64,
 }
 
 impl Job for Sort<'_> {
@@ -31,7 +33,7 @@ impl Job for Sort<'_> {
     #[inline(always)]
     fn run<V: Vector>(self, _: V) -> Sorted {
         let Sort { columns, kind, max_len } = self;
-        let (mut plain, mut bare) = ([0; BURST], [0; BURST]);
+        let (mut plain, mut bare, mut syns) = ([0; BURST], [0; BURST], [0; BURST]);
         for lane in 0..BURST {
             let (ip, source) = (columns.ip[lane], columns.source[lane]);
             let (destination, tcp) = (columns.destination[lane], columns.tcp[lane]);
@@ -45,13 +47,12 @@ impl Job for Sort<'_> {
                 + (source & LOW32)
                 + (source >> 32)
                 + (destination & LOW32);
-            // Bits that a plain segment has not: another version or header length; MF and offset;
-            // another protocol; ACK cleared, SYN or RST set; a source of the frame that is not
-            // unicast; and a wrong checksum.
+            // Bits that a segment which is taken has not: another version or header length; MF and
+            // offset; another protocol; a source of the frame that is not unicast; and a wrong
+            // checksum.
             let off = kind.differs(mac, kind_word)
                 | (ip ^ 0x45) & (0xff3f << 48 | 0xff)
                 | (source ^ 0x0600) & 0xff00
-                | (tcp ^ 0x1000) & 0x1600
                 | mac >> 48 & 1
                 | fold(sum) ^ 0xffff;
             let (total, header) = (swap16(ip >> 16), tcp >> 4 & 0xf);
@@ -59,14 +60,19 @@ impl Job for Sort<'_> {
             let is_bare = all(header == 5);
             let short = max_len.wrapping_sub(total + (INSERTED & is_bare))
                 | columns.len[lane].wrapping_sub(total)
-                | total.wrapping_sub(20 + 4 * header);
+                | total.wrapping_sub(20 + 4 * header)
+                | header.wrapping_sub(5);
             // Neither the last hop, nor a frame from nowhere.
             let is_zero = all(source & 0xfe == 0) | all(kind.source(mac, kind_word) == 0);
             let has_stamps = all((columns.stamp[lane] ^ STAMPS) & LOW32 | header ^ 8 == 0);
-            plain[lane] = all(off | short >> 32 == 0) & !is_zero & (has_stamps | is_bare);
+            let taken = all(off | short >> 32 == 0) & !is_zero;
+            // With ACK and neither SYN nor RST; and with SYN alone.
+            let is_plain = all((tcp ^ 0x1000) & 0x1600 == 0) & (has_stamps | is_bare);
+            let is_syn = all((tcp ^ 0x0200) & 0x1700 == 0);
+            (plain[lane], syns[lane]) = (taken & is_plain, taken & is_syn);
             bare[lane] = is_bare;
         }
-        Sorted { plain: bits(&plain), bare: bits(&bare) }
+        Sorted { plain: bits(&plain), bare: bits(&bare), syns: bits(&syns) }
     }
 }
 

@@ -24,8 +24,20 @@ pub struct Arguments {
     limits: Option<PathBuf>,
 }
 
-/// The captures that it counts for.
-const WORKS: [&str; 5] = ["min_512", "services", "prefix", "transparent", "transparent6"];
+/// What it counts for: captures, frames that are dropped, and datagrams of tunnels.
+const WORKS: [&str; 11] = [
+    "min_512",
+    "services",
+    "prefix",
+    "transparent",
+    "transparent6",
+    "tunnel_v4_64",
+    "tunnel_v6_64",
+    "fragments",
+    "unknown_port",
+    "syn_flood",
+    "random_tags",
+];
 
 /// Counts the instructions of each work with each set that valgrind has.
 ///
@@ -63,9 +75,10 @@ fn check(counted: &BTreeMap<String, f64>, path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The difference of two runs is the work alone, without start and end.
+/// The difference of two runs is the work alone, without start and end, and once the limits of what
+/// floods are reached.
 fn per_frame(arguments: &Arguments, work: &str, isa: &str, handler: &str) -> anyhow::Result<f64> {
-    let [few, many] = [4, 12].map(|passes| counted(arguments, work, isa, handler, passes));
+    let [few, many] = [16, 24].map(|passes| counted(arguments, work, isa, handler, passes));
     let ((few, few_frames), (many, many_frames)) = (few?, many?);
     Ok((many - few) as f64 / (many_frames - few_frames) as f64)
 }

@@ -33,10 +33,18 @@ impl Maker {
     /// # Errors
     /// When the bench's own keys do not hold.
     pub fn new() -> anyhow::Result<Self> {
+        let millis = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
+        Maker::at(UnixTime::from_millis(u64::try_from(millis)?))
+    }
+
+    /// For segments that arrive at `now`.
+    ///
+    /// # Errors
+    /// When the bench's own keys do not hold.
+    pub fn at(now: UnixTime) -> anyhow::Result<Self> {
         let constants = Constants { tick_ms: TICK_MS, ..Constants::default() };
         let service = tunnel::service(&KeyFile::parse(&config::keys())?, &tenants()?, constants);
-        let millis = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
-        Ok(Maker { service, now: UnixTime::from_millis(u64::try_from(millis)?) })
+        Ok(Maker { service, now })
     }
 
     /// A frame of agent `number` to another agent.

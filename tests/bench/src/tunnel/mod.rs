@@ -22,16 +22,19 @@ use capture::{Maker, TICK_MS};
 
 /// A datagram that is measured.
 #[derive(Clone, Copy, Debug)]
-struct Case {
-    key: &'static str,
-    family: Family,
-    body_bytes: usize,
+pub struct Case {
+    /// Its name.
+    pub key: &'static str,
+    /// The family of the agents.
+    pub family: Family,
+    /// Bytes of a body.
+    pub body_bytes: usize,
     /// Beside the smallest segments of a relay, not the largest.
     small: bool,
 }
 
 /// Bodies of 64 bytes, and the largest.
-const CASES: [Case; 4] = [
+pub const CASES: [Case; 4] = [
     Case { key: "v4_64", family: Family::V4, body_bytes: 64, small: true },
     Case { key: "v6_64", family: Family::V6, body_bytes: 64, small: true },
     Case { key: "v4_max", family: Family::V4, body_bytes: 1400 - 84, small: false },

@@ -19,13 +19,16 @@ use crate::tunnel::capture;
 use crate::tunnel::flood::one;
 
 /// Frames that are dropped.
-struct Case {
-    key: &'static str,
-    frame: fn(u32) -> Vec<u8>,
+pub struct Case {
+    /// Its name.
+    pub key: &'static str,
+    /// Makes each of them.
+    pub frame: fn(u32) -> Vec<u8>,
     reason: &'static str,
 }
 
-const CASES: [Case; 4] = [
+/// All kinds.
+pub const CASES: [Case; 4] = [
     Case { key: "fragments", frame: fragment, reason: "fragment" },
     Case { key: "unknown_port", frame: to_unknown_port, reason: "unserved_port" },
     Case { key: "syn_flood", frame: |number| flood::syn(one(number)), reason: "rate_syn_prefix" },
@@ -121,6 +124,6 @@ fn client(number: u32, to: std::net::SocketAddr) -> Segment {
 }
 
 /// Frames of each capture.
-const PACKETS: u32 = 512;
+pub const PACKETS: u32 = 512;
 /// The share of frames that may be forwarded.
 const PASSED_MAX: f64 = 0.05;

@@ -1,7 +1,7 @@
 //! What `bench relay` measures, by name. Each work is an object of the result.
 
 mod beside;
-mod drops;
+pub mod drops;
 mod latency;
 mod workers;
 
