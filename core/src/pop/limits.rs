@@ -96,10 +96,8 @@ impl<'a> Limits<'a> {
     }
 
     /// Counts a SYN that comes from a gateway: a NAT, or infrastructure that is no client.
-    fn look_for_gateway(&self, src: IpAddr) {
-        if self.arrival.snapshot.is_gateway(src) {
-            self.counters.port(self.arrival.port).gateway_syns.add(1);
-        }
+    pub fn count_gateway_syn(&self) {
+        self.counters.port(self.arrival.port).gateway_syns.add(1);
     }
 
     #[inline(always)]
@@ -117,7 +115,10 @@ impl<'a> Limits<'a> {
     // A call of its own, so that it burdens only SYNs.
     #[inline(never)]
     pub fn admit_syn(&mut self, slot: ServiceSlot, src: IpAddr) -> Result<(), DropReason> {
-        self.admit_syn_at(slot, src, self.syn_places(slot, src))
+        if self.arrival.snapshot.is_gateway(src) {
+            self.count_gateway_syn();
+        }
+        self.admit_syn_at(slot, self.syn_places(slot, src))
     }
 
     /// Where the buckets of SYNs from `src` are.
@@ -126,16 +127,19 @@ impl<'a> Limits<'a> {
         self.arrival.snapshot.bucket_hash.both(Purpose::Syn, slot.0, src)
     }
 
-    /// Whether [`Limits::admit_syn`] refuses a SYN at `places`, now and as long as no time passes.
+    /// Why [`Limits::admit_syn`] refuses a SYN at `places`, now and as long as no time passes.
     #[inline]
-    pub fn refuses_syn(&self, slot: ServiceSlot, places: [BucketPlace; 2]) -> bool {
+    pub fn refuses_syn(&self, slot: ServiceSlot, places: [BucketPlace; 2]) -> Option<DropReason> {
         let (rates, now) = (self.rates(), self.arrival.now);
-        let service = self.buckets.syns_of_services.0.get(usize::from(slot.0));
-        !self.buckets.syns.has(places, now, rates.syn_per_prefix_per_second)
-            || service.is_some_and(|bucket| !bucket.has(now, rates.syn_per_service_per_second))
+        if !self.buckets.syns.has(places, now, rates.syn_per_prefix_per_second) {
+            return Some(DropReason::RateSynPrefix);
+        }
+        let service = self.buckets.syns_of_services.0.get(usize::from(slot.0))?;
+        let has = service.has(now, rates.syn_per_service_per_second);
+        (!has).then_some(DropReason::RateSynService)
     }
 
-    /// [`Limits::admit_syn`] of a source whose buckets are at `places`.
+    /// [`Limits::admit_syn`] of a source whose buckets are at `places`, but for gateways.
     ///
     /// # Errors
     /// The same.
@@ -143,10 +147,8 @@ impl<'a> Limits<'a> {
     pub fn admit_syn_at(
         &mut self,
         slot: ServiceSlot,
-        src: IpAddr,
         places: [BucketPlace; 2],
     ) -> Result<(), DropReason> {
-        self.look_for_gateway(src);
         let (rates, now) = (self.rates(), self.arrival.now);
         if !self.buckets.syns.take(places, now, rates.syn_per_prefix_per_second) {
             return Err(DropReason::RateSynPrefix);
@@ -218,7 +220,9 @@ impl<'a> Limits<'a> {
 
     /// Whether the tunnel whose counters are in `slot` answers a SYN from `from`.
     pub fn admit_syn_ack(&mut self, slot: ServiceSlot, from: IpAddr) -> bool {
-        self.look_for_gateway(from);
+        if self.arrival.snapshot.is_gateway(from) {
+            self.count_gateway_syn();
+        }
         let (rate, now) = (self.rates().syn_ack_per_second, self.arrival.now);
         let place = self.arrival.snapshot.bucket_hash.of(Purpose::SynAck, slot.0, from);
         self.buckets.syn_acks.at(place).is_some_and(|bucket| bucket.take(now, rate))

@@ -245,6 +245,13 @@ impl Snapshot {
         }
     }
 
+    /// Of an IPv4 address that can be a client's, whether it is a gateway of a port.
+    #[inline]
+    pub fn client_is_gateway(&self, ip: u32) -> Option<bool> {
+        let meaning = self.lookups.ipv4.meanings.get(ip);
+        meanings::is_client(meaning).then(|| meanings::is_gateway(meaning))
+    }
+
     /// Whether `ip` can be a client's and is a gateway of a port.
     pub fn is_gateway(&self, ip: IpAddr) -> bool {
         meanings::is_gateway(self.meaning(ip))

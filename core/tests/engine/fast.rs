@@ -198,7 +198,8 @@ fn floods_are_dropped_the_fast_way() {
         Tcp::new(from(number, step), to, SYN).options(&options)
     };
     let unserved = |number| Tcp::new(from(number, 1), (WEB.0, 9), ACK);
-    let floods: [(&str, u64, &dyn Fn(u32) -> Tcp); 4] = [
+    type Flood<'a> = (&'a str, u64, &'a dyn Fn(u32) -> Tcp);
+    let floods: [Flood<'_>; 4] = [
         ("of a network", 165, &|number| syn(number, 1, WEB)),
         ("from everywhere", 165, &|number| syn(number, 0x100, WEB)),
         ("to a port without service", 256, &unserved),

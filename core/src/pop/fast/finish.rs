@@ -44,8 +44,9 @@ impl Fast {
         let is = |lanes: u64| lanes >> lane & 1 == 1;
         let Lanes { bad, unserved, syns, .. } = self.lanes;
         if is(bad | unserved | syns) {
-            let reason = self.reason(limits, &prepared.ways, lane);
-            return self.drop(egress, prepared, lane, reason, frame);
+            let (slot, reason) = self.reason(limits, &prepared.ways, lane);
+            egress.counters.count_drop(egress.arrival.port, slot, reason);
+            return;
         }
         let route = self.columns.route[lane];
         if !hops.has(route) {
@@ -80,6 +81,7 @@ impl Fast {
         }
     }
 
+    #[cold]
     #[inline(never)]
     fn drop<F: Frame, O: Output<F>>(
         &self,

@@ -70,6 +70,8 @@ struct Lanes {
     unserved: u64,
     /// They are SYNs that the limits refuse.
     syns: u64,
+    /// Of these, those whose service has used up what it has, and whose network has not.
+    crowded: u64,
 }
 
 /// What became of a burst's frames.

@@ -9,7 +9,7 @@ use super::columns::{HEADERS, endpoint};
 use super::ways::{Way, Ways};
 use super::{Fast, for_each_lane};
 use crate::frame::Frame;
-use crate::net::IpEndpoint;
+use crate::net::{IpEndpoint, ServiceSlot};
 use crate::relay::mapping::BURST;
 use crate::relay::rewrite::options;
 use crate::snapshot::Destination;
@@ -48,17 +48,36 @@ impl Fast {
             };
             let Some(way) = way else { continue };
             for_each_lane(alike, |lane| {
-                let from = endpoint(self.columns.from[lane]);
-                let places = limits.syn_places(way.plan.slot, Ipv4Addr::from_bits(from.ip).into());
-                let is_refused = arrival.snapshot.is_client(&from.into())
-                    && limits.refuses_syn(way.plan.slot, places)
-                    && frames.get(lane).is_some_and(|frame| self.has_syn_options(lane, frame));
-                self.lanes.syns |= u64::from(is_refused) << lane;
-                self.ways[lane] = ways.len() as u8;
-                self.places[lane] = places;
+                self.refuse_syn(arrival, limits, frames, lane, (&way, ways.len()))
             });
             let _ = ways.try_push(way);
         }
+    }
+
+    /// Takes the SYN in `lane` if the limits refuse it. Its `way` has the number `at`.
+    #[inline]
+    fn refuse_syn<F: Frame>(
+        &mut self,
+        arrival: &Arrival<'_>,
+        limits: &Limits<'_>,
+        frames: &[F],
+        lane: usize,
+        (way, at): (&Way<'_>, usize),
+    ) {
+        let (from, slot) = (endpoint(self.columns.from[lane]), way.plan.slot);
+        let places = limits.syn_places(slot, Ipv4Addr::from_bits(from.ip).into());
+        let Some(reason) = limits.refuses_syn(slot, places) else { return };
+        let Some(is_gateway) = arrival.snapshot.client_is_gateway(from.ip) else { return };
+        let holds = frames.get(lane).is_some_and(|frame| self.has_syn_options(lane, frame));
+        if from.port == 0 || !holds {
+            return;
+        }
+        if is_gateway {
+            limits.count_gateway_syn();
+        }
+        self.lanes.syns |= 1 << lane;
+        self.lanes.crowded |= u64::from(reason == DropReason::RateSynService) << lane;
+        (self.ways[lane], self.places[lane]) = (at as u8, places);
     }
 
     /// Whether the options of the SYN in `lane` hold: else they are why it is dropped.
@@ -69,25 +88,27 @@ impl Fast {
         found.is_ok()
     }
 
-    /// Why the segment in `lane` is dropped, which goes to none.
+    /// Why the segment in `lane` is dropped, which goes to none, and the counters of its service.
     #[inline]
     pub(super) fn reason(
         &self,
         limits: &mut Limits<'_>,
         ways: &Ways<'_>,
         lane: usize,
-    ) -> DropReason {
+    ) -> (Option<ServiceSlot>, DropReason) {
         let is = |lanes: u64| lanes >> lane & 1 == 1;
-        match ways.get(usize::from(self.ways[lane % BURST])) {
-            Some(way) if is(self.lanes.syns) => {
-                let from = Ipv4Addr::from_bits(endpoint(self.columns.from[lane % BURST]).ip);
-                let places = self.places[lane % BURST];
-                let admitted = limits.admit_syn_at(way.plan.slot, from.into(), places);
+        let way = ways.get(usize::from(self.ways[lane % BURST]));
+        let reason = match way {
+            None => DropReason::UnservedPort,
+            Some(way) if is(self.lanes.crowded) => {
+                // It uses up what its network has.
+                let admitted = limits.admit_syn_at(way.plan.slot, self.places[lane % BURST]);
                 admitted.err().unwrap_or(DropReason::RateSynService)
             }
-            None => DropReason::UnservedPort,
-            _ => DropReason::BadTag,
-        }
+            Some(_) if is(self.lanes.syns) => DropReason::RateSynPrefix,
+            Some(_) => DropReason::BadTag,
+        };
+        (way.map(|way| way.plan.slot), reason)
     }
 }
 
