@@ -211,7 +211,9 @@ pub(super) const fn wire_of(number: u64) -> u64 {
 /// Headers of IPv4 and TCP without options.
 pub(super) const HEADERS: usize = 40;
 /// With two NOPs and timestamps.
-pub(super) const WITH_STAMPS: usize = HEADERS + 12;
+pub(super) const WITH_STAMPS: usize = HEADERS + INSERTED as usize;
+/// Bytes of the timestamps that a segment without options gets.
+pub(super) const INSERTED: u64 = 12;
 /// The low 48 bits.
 pub(super) const LOW48: u64 = (1 << 48) - 1;
 

@@ -3,8 +3,7 @@
 
 use cpu_vector::{Job, Vector, lane_mask, pick};
 
-use super::INSERTED;
-use super::columns::{Columns, number_of, wire_of};
+use super::columns::{Columns, INSERTED, number_of, wire_of};
 use super::sort::{LOW32, STAMPS, fold, swap16};
 use crate::relay::mapping::BURST;
 

@@ -171,6 +171,3 @@ fn for_each_lane(lanes: u64, mut each: impl FnMut(usize)) {
         rest &= rest - 1;
     }
 }
-
-/// Bytes of the timestamps that a bare segment gets.
-const INSERTED: u64 = 12;

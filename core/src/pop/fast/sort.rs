@@ -2,13 +2,13 @@
 
 use cpu_vector::{Job, Vector, all, bits, lane_mask, pick};
 
-use super::INSERTED;
-use super::columns::{Columns, Kind, mark, number_of};
+use super::columns::{Columns, INSERTED, Kind, mark, number_of};
 use crate::relay::mapping::BURST;
 
 /// Finds the segments that may be taken: of IPv4 without options and no fragment, with a right
 /// header checksum and hops left; of TCP either with SYN alone, or with ACK, no SYN and no RST, and
-/// no options or two NOPs and timestamps; not too long for any port, where they get timestamps with these.
+/// no options or two NOPs and timestamps; not too long for any port, where they get timestamps with
+/// these.
 pub(super) struct Sort<'a> {
     pub columns: &'a mut Columns,
     pub kind: Kind,

@@ -14,13 +14,13 @@
 //! # How it is made fast
 //!
 //! Up to 64 numbers go through all rounds side by side, each in its own direction and through its
-//! own permutation, compiled for the CPU's widest registers. A half stays in bytes 12..16 of a block from the
-//! first round to the last, big-endian, as the cipher wants it: a round is then the cipher, one AND
-//! and two XORs on whole blocks, without byte swaps and without narrow stores that a wide load
-//! would wait for. In step s the number of the round is s forwards and 7 - s, which is 7 ^ s,
-//! backwards: byte 0 of a block holds 0 or 7, and the cipher XORs s into it. So the inverse is the
-//! forward network with its halves swapped: a lane's direction is in what it begins with, and no
-//! round asks for it.
+//! own permutation, compiled for the CPU's widest registers. A half stays in bytes 12..16 of a
+//! block from the first round to the last, big-endian, as the cipher wants it: a round is then the
+//! cipher, one AND and two XORs on whole blocks, without byte swaps and without narrow stores that
+//! a wide load would wait for. In step s the number of the round is s forwards and 7 - s, which is
+//! 7 ^ s, backwards: byte 0 of a block holds 0 or 7, and the cipher XORs s into it. So the inverse
+//! is the forward network with its halves swapped: a lane's direction is in what it begins with,
+//! and no round asks for it.
 
 use cpu_vector::{Blocks, RoundKeys, Vector, lane_mask, pick};
 

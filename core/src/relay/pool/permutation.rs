@@ -14,9 +14,9 @@
 //!
 //! P is the Feistel network of [`super::feistel`] over n bits, A = the high floor(n/2) bits and B
 //! the rest, under K = HKDF(relay secret, "permutation"), with the service's VIP << 16 | port as
-//! the tweak. Every y has a place, so that every client has an egress side. The way back rebuilds y, refuses r >= 2^46, and accepts
-//! x < 2^48 with a client port that is not 0; a random tag passes with a chance of about 2^-(k-1),
-//! so whoever decodes one checks the client's address too.
+//! the tweak. Every y has a place, so that every client has an egress side. The way back rebuilds
+//! y, refuses r >= 2^46, and accepts x < 2^48 with a client port that is not 0; a random tag passes
+//! with a chance of about 2^-(k-1), so whoever decodes one checks the client's address too.
 //!
 //! This mapping is frozen: `tests/vectors/relay-v2.json`, written by a second implementation,
 //! holds it. Changing it breaks live connections in a rolling upgrade.

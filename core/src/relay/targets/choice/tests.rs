@@ -147,10 +147,12 @@ proptest! {
         let periods: Vec<_> = targets.settled(Some).collect();
         let all = 90_000..160_000_u64;
         for ms in all.clone().step_by(50).chain(all.step_by(1000).map(|ms| ms + 1)) {
-            let (now, window) = (UnixTime::from_millis(ms), targets.window(UnixTime::from_millis(ms)));
+            let now = UnixTime::from_millis(ms);
+            let window = targets.window(now);
             let holds = |(from, until, _): &&(UnixTime, UnixTime, _)| *from <= now && now < *until;
             let period = periods.iter().find(holds);
-            prop_assert_eq!(period.is_some(), window.is_settled() && window.present.is_some(), "{}", ms);
+            let is_settled = window.is_settled() && window.present.is_some();
+            prop_assert_eq!(period.is_some(), is_settled, "{}", ms);
             for client in clients().take(if ms % 4000 == 0 { 9 } else { 0 }) {
                 let mut hash = [ClientHash::default()];
                 targets.hashes.clients(&[client], &mut hash);
