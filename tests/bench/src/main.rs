@@ -8,6 +8,7 @@ mod agent;
 mod config;
 mod cpu;
 mod flood;
+mod guest;
 mod instructions;
 mod lab;
 mod packets;
@@ -63,6 +64,8 @@ enum What {
     Spin(instructions::Spin),
     /// Kernel TCP through one POP, beside proxies and nftables.
     Lab(lab::Arguments),
+    /// The same on NICs of a guest, beside proxies, in instructions.
+    Guest(guest::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -117,6 +120,11 @@ fn measure_in(arguments: &Arguments, folder: &Path) -> anyhow::Result<Value> {
             let machine = Machine::here("", commit)?.json();
             let lab = lab::measure(what, *rounds)?;
             Ok(json!({"schema": 1, "machine": machine, "rounds": rounds, "lab": lab}))
+        }
+        What::Guest(what) => {
+            let machine = Machine::here("", commit)?.json();
+            let guest = guest::measure(what, *rounds)?;
+            Ok(json!({"schema": 1, "machine": machine, "rounds": rounds, "guest": guest}))
         }
     }
 }

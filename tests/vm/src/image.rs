@@ -17,12 +17,12 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// Writes the archive to `folder`. It is not compressed: an emulated processor would take
-    /// longer to unpack it than to read it.
+    /// Writes the archive to `folder`, with further `programs` and libraries that these load. It is
+    /// not compressed: an emulated processor would take longer to unpack it than to read it.
     ///
     /// # Errors
     /// With the file or program that is missing.
-    pub fn write(files: &Files, folder: &Path) -> Result<Image> {
+    pub fn write(files: &Files, folder: &Path, programs: &[PathBuf]) -> Result<Image> {
         let mut archive = Archive::default();
         // The root is writable by all unless it is an entry, and EAL refuses to load from it then.
         for name in [".", "dev", "proc", "sys", "tmp", "run", "root", "etc", "usr/lib64"] {
@@ -37,8 +37,25 @@ impl Image {
         let stripped = folder.join("anyrelay");
         command::run(Command::new("strip").arg("-o").arg(&stripped).arg(&files.anyrelay))?;
         archive.file("usr/bin/anyrelay", 0o755, &read(&stripped)?);
-        libraries(&mut archive, &stripped)?;
-        modules(&mut archive, &files.modules)?;
+        let mut wanted = libraries(&mut archive, &stripped)?;
+        for program in programs {
+            wanted.extend(ldd(program)?);
+            let path = program.to_string_lossy();
+            match program.file_name().filter(|_| !path.contains(".so")) {
+                Some(name) => {
+                    let inside = format!("usr/bin/{}", name.to_string_lossy());
+                    archive.file(&inside, 0o755, &read(program)?);
+                }
+                None => _ = wanted.insert(path.into_owned()),
+            }
+        }
+        for library in wanted {
+            archive.file(&in_usr(&library), 0o755, &read(Path::new(&library))?);
+        }
+        archive.file("etc/passwd", 0o644, b"root:x:0:0::/:/bin/sh\nnobody:x:1:1::/:/bin/sh\n");
+        archive.file("etc/group", 0o644, b"root:x:0:\nnogroup:x:1:\n");
+        let of_programs: &[&str] = if programs.is_empty() { &[] } else { &["virtio_net"] };
+        modules(&mut archive, &files.modules, &[MODULES, of_programs].concat())?;
         let path = folder.join("initramfs.cpio");
         let write = std::fs::write(&path, archive.finish());
         write.map_err(LabError::io(format!("write {}", path.display())))?;
@@ -56,8 +73,8 @@ fn busybox(archive: &mut Archive, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// DPDK's drivers, and all that they and the POP are linked with, where the loader expects them.
-fn libraries(archive: &mut Archive, anyrelay: &Path) -> Result<()> {
+/// Links to DPDK's drivers where EAL looks for them; what they and the POP are linked with.
+fn libraries(archive: &mut Archive, anyrelay: &Path) -> Result<BTreeSet<String>> {
     let of_dpdk = ldd(anyrelay)?.into_iter().find(|path| path.contains("/librte_eal.so"));
     let eal = of_dpdk.ok_or_else(|| LabError::Unexpected("anyrelay is linked without DPDK".into()));
     let eal = eal?;
@@ -71,10 +88,7 @@ fn libraries(archive: &mut Archive, anyrelay: &Path) -> Result<()> {
         archive.link(&format!("{plugins}/librte_{driver}.so.{abi}.0"), &library);
         wanted.insert(library);
     }
-    for library in wanted {
-        archive.file(&in_usr(&library), 0o755, &read(Path::new(&library))?);
-    }
-    Ok(())
+    Ok(wanted)
 }
 
 /// The files that a program is linked with.
@@ -91,11 +105,11 @@ fn in_usr(path: &str) -> String {
 }
 
 /// The modules that guests need, those that they depend on first, and a list in that order.
-fn modules(archive: &mut Archive, folder: &Path) -> Result<()> {
+fn modules(archive: &mut Archive, folder: &Path, names: &[&str]) -> Result<()> {
     let mut found = Vec::new();
     collect(folder, &mut found)?;
     let mut order = Vec::new();
-    for name in MODULES {
+    for name in names {
         add_module(archive, &found, name, &mut order)?;
     }
     archive.file("etc/modules", 0o644, format!("{}\n", order.join("\n")).as_bytes());

@@ -27,6 +27,8 @@ pub struct Hardware {
     pub nics: NicOptions,
     /// Whether it has an IOMMU.
     pub iommu: bool,
+    /// Whether its clock counts instructions, of a single CPU.
+    pub counts: bool,
 }
 
 impl Machine {
@@ -54,6 +56,7 @@ impl Machine {
         }
         let socket = |name: &str| format!("path={},server=on,wait=off", file(folder, name));
         command.args(FIXED);
+        command.args(if hardware.counts { COUNTING } else { FAST });
         if hardware.iommu {
             command.args(IOMMU);
         }
@@ -159,20 +162,11 @@ fn connect(qemu: &mut Process, path: &Path) -> Result<UnixStream> {
 }
 
 /// The emulated machine.
-const FIXED: &[&str] = &[
-    "-nodefaults",
-    "-no-user-config",
-    "-display",
-    "none",
-    "-machine",
-    "q35",
-    "-accel",
-    "tcg,thread=multi",
-    "-cpu",
-    "max",
-    "-smp",
-    "2",
-];
+const FIXED: &[&str] =
+    &["-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35", "-cpu", "max"];
+const FAST: &[&str] = &["-accel", "tcg,thread=multi", "-smp", "2"];
+/// A nanosecond of the guest's for each instruction.
+const COUNTING: &[&str] = &["-accel", "tcg,thread=single", "-smp", "1", "-icount", "shift=0"];
 /// It stands before all devices: those before it are not behind it.
 const IOMMU: &[&str] = &["-device", "intel-iommu,intremap=on"];
 const CMDLINE: &str = "console=ttyS0 quiet";

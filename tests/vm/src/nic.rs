@@ -63,6 +63,8 @@ pub struct NicOptions {
     pub queues: u16,
     /// Whether the second NIC shares its IOMMU group with a device that the kernel drives.
     pub companion: bool,
+    /// Whether virtio-net hands frames to the guest as they are on a wire, and not several at once.
+    pub wire: bool,
     /// Whether they are two functions of one device, as the ports of most cards are, and so in one
     /// IOMMU group.
     pub one_card: bool,
@@ -82,6 +84,9 @@ impl NicOptions {
         }
         if self.model == Model::VirtioNet {
             device += ",disable-legacy=on,iommu_platform=on";
+            if self.wire {
+                device += ",guest_tso4=off,guest_tso6=off,guest_ecn=off,guest_ufo=off";
+            }
             if self.queues > 1 {
                 tap += &format!(",queues={}", self.queues);
                 // An interrupt for each queue, the control queue and changes of the configuration.

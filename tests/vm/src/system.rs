@@ -25,10 +25,15 @@ pub(crate) struct System {
 
 impl System {
     /// Busybox and the POP, all in memory: 3 to 9 s to start on an idle machine.
-    pub fn small(files: &Files, folder: &Path, hugepages: u32) -> Result<System> {
+    pub fn small(
+        files: &Files,
+        folder: &Path,
+        hugepages: u32,
+        programs: &[PathBuf],
+    ) -> Result<System> {
         Ok(System {
             kernel: files.kernel.clone(),
-            initrd: Image::write(files, folder)?.path,
+            initrd: Image::write(files, folder, programs)?.path,
             cmdline: format!("panic=-1 hugepages={hugepages}"),
             disks: Vec::new(),
             memory_mib: 1024,

@@ -1,7 +1,7 @@
 //! One guest with its network: what tests and `scripts/vm` begin with.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyrelay_lab::registry::{self, WorkDir};
@@ -18,6 +18,8 @@ use crate::{Files, Guest, Machine, Model, Network, NicOptions};
 pub struct VmBuilder {
     hardware: Hardware,
     hugepages: u32,
+    programs: Vec<PathBuf>,
+    kernel_nics: bool,
     debian: bool,
 }
 
@@ -40,6 +42,30 @@ impl VmBuilder {
     #[must_use]
     pub fn one_card(mut self) -> Self {
         self.hardware.nics.one_card = true;
+        self
+    }
+
+    /// Gives the guest one CPU whose clock advances by a nanosecond for each instruction: CPU time
+    /// is a count of instructions.
+    #[must_use]
+    pub fn counting(mut self) -> Self {
+        self.hardware.counts = true;
+        self
+    }
+
+    /// Has virtio-net hand frames to the guest as they are on a wire, and not several at once.
+    #[must_use]
+    pub fn wire(mut self) -> Self {
+        self.hardware.nics.wire = true;
+        self
+    }
+
+    /// Leaves the NICs of a small guest to its kernel, and adds programs of this machine to it, and
+    /// libraries that they load.
+    #[must_use]
+    pub fn programs(mut self, programs: &[&str]) -> Self {
+        self.programs = programs.iter().map(PathBuf::from).collect();
+        self.kernel_nics = true;
         self
     }
 
@@ -77,7 +103,7 @@ impl VmBuilder {
         let work = WorkDir::create(&id)?;
         let system = match self.debian {
             true => System::debian(&files, work.path())?,
-            false => System::small(&files, work.path(), self.hugepages)?,
+            false => System::small(&files, work.path(), self.hugepages, &self.programs)?,
         };
         let network = Network::create(&id)?;
         let (space, hardware) = (&network.machine, self.hardware);
@@ -88,7 +114,7 @@ impl VmBuilder {
         let [v4, v6] = servers;
         let nics = hardware.nics;
         let mut vm = Vm { guest, machine, network, nics, _servers: [v4?, v6?], work };
-        if !self.debian {
+        if !self.debian && !self.kernel_nics {
             vm.bind()?;
         }
         Ok(vm)
@@ -114,9 +140,10 @@ impl Vm {
     /// A guest with two NICs of this model, to be changed before it starts.
     #[must_use]
     pub fn builder(model: Model) -> VmBuilder {
-        let nics = NicOptions { model, queues: 1, companion: false, one_card: false };
-        let hardware = Hardware { nics, iommu: true };
-        VmBuilder { hardware, hugepages: 200, debian: false }
+        let nics = NicOptions { model, queues: 1, companion: false, wire: false, one_card: false };
+        let hardware = Hardware { nics, iommu: true, counts: false };
+        let (programs, kernel_nics) = (Vec::new(), false);
+        VmBuilder { hardware, hugepages: 200, programs, kernel_nics, debian: false }
     }
 
     /// Where its files are on the host.

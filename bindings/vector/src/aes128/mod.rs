@@ -20,7 +20,7 @@ pub type Block = [u8; BLOCK_LEN];
 pub const BLOCKS: usize = 64;
 
 /// Blocks that are encrypted together, each as two words in the order of its bytes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct Blocks(pub [[u64; 2]; BLOCKS]);
 

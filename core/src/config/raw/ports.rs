@@ -129,7 +129,7 @@ pub(in crate::config) enum RawLayoutKind {
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(in crate::config) enum RawInstructions {
-    /// The largest set of the following that the CPU has.
+    /// The largest set of the following that the CPU has and computes right with.
     #[default]
     Auto,
     /// What every x86-64 CPU has.

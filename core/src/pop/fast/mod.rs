@@ -153,9 +153,13 @@ impl Fast {
         }
     }
 
-    /// Whether the POP may remember something of the egress endpoint of the segment in `lane`.
+    /// Whether the POP may remember something of the egress endpoint of the segment in `lane`. One
+    /// that is refused has none.
     #[inline]
     pub fn may_be_known(&self, arrival: &Arrival<'_>, lane: usize) -> bool {
+        if self.lanes.taken >> lane & 1 == 0 {
+            return false;
+        }
         let egress = self.columns.egress[lane % BURST];
         let egress = Endpoint { ip: (egress >> 16) as u32, port: egress as u16 };
         arrival.soft.memo.may_know(arrival.now, IpEndpoint::V4(egress))

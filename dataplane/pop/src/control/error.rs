@@ -56,6 +56,15 @@ pub enum RunError {
         /// The largest that the CPU has.
         has: Isa,
     },
+    /// The CPU does not compute what it should with the instructions.
+    #[error(
+        "this CPU computes wrongly with the instructions {isa}: set layout.instructions to \
+         \"auto\", and replace the CPU or its hypervisor"
+    )]
+    Miscomputes {
+        /// The set.
+        isa: Isa,
+    },
     /// DPDK or a port did not start.
     #[error(transparent)]
     Ports(#[from] PortsError),

@@ -287,10 +287,23 @@ pub(super) fn stop_workers(workers: Vec<WorkerHandle>) -> Result<(), WorkerError
     results.into_iter().collect()
 }
 
-/// The instructions that workers compute with.
+/// The instructions that workers compute with: those of the config, or the largest set that the
+/// CPU has and computes right with.
 fn instructions(config: &Config) -> Result<Isa, RunError> {
-    let (wanted, has) = (config.instructions.unwrap_or(Isa::best()), Isa::best());
-    if wanted.is_available() { Ok(wanted) } else { Err(RunError::Instructions { wanted, has }) }
+    let has = Isa::best();
+    match config.instructions {
+        Some(wanted) if !wanted.is_available() => Err(RunError::Instructions { wanted, has }),
+        Some(wanted) if !wanted.computes_right() => Err(RunError::Miscomputes { isa: wanted }),
+        Some(wanted) => Ok(wanted),
+        None => {
+            let right = |isa: &Isa| *isa <= has && isa.computes_right();
+            let isa = Isa::ALL.into_iter().rev().find(right).unwrap_or(Isa::Baseline);
+            if isa != has {
+                tracing::warn!("this CPU computes wrongly with {has}: taking {isa}");
+            }
+            Ok(isa)
+        }
+    }
 }
 
 fn log_start(snapshot: &Snapshot, isa: Isa) {

@@ -7,9 +7,18 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use anyrelay_lab::{Namespace, Topology};
+use anyrelay_lab::Namespace;
 
-use super::spent::{Meter, Spent};
+/// The hosts of the transfers.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends<'a> {
+    /// It opens all connections.
+    pub client: &'a Namespace,
+    /// It accepts them.
+    pub target: &'a Namespace,
+    /// Where it listens, at all its addresses.
+    pub port: u16,
+}
 
 /// Which end sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,28 +39,18 @@ impl Direction {
     }
 }
 
-/// What arrived in the measured time, at the cost of what.
-#[derive(Clone, Copy, Debug)]
-pub struct Run {
-    /// Bytes of payload that the receivers have read.
-    pub bytes: u64,
-    /// CPU time of both hosts and all that is between them.
-    pub spent: Spent,
-}
-
-/// Transfers for a second, and then for as long as `window` says, which is measured. `pop` is the
-/// POP's process, if it has one.
+/// Transfers for as long as `measure` takes, which is called after a second. It returns what it
+/// measured and is given the count of bytes of payload that the receivers have read.
 ///
 /// # Errors
 /// When a connection fails, or what arrived is not, byte for byte and in all, what was sent.
-pub fn run(
-    topology: &Topology,
+pub fn run<T>(
+    ends: Ends<'_>,
     to: SocketAddrV4,
     direction: Direction,
-    window: Duration,
-    pop: Option<u32>,
-) -> anyhow::Result<Run> {
-    let (near, far) = connect(topology, to)?;
+    measure: impl FnOnce(&AtomicU64) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let (near, far) = connect(ends, to)?;
     let (senders, receivers) = match direction {
         Direction::Download => (far, near),
         Direction::Upload => (near, far),
@@ -62,7 +61,8 @@ pub fn run(
             receivers.iter().map(|stream| scope.spawn(|| receive(stream, &received))).collect();
         let senders: Vec<_> =
             senders.iter().map(|stream| scope.spawn(|| send(stream, &stop))).collect();
-        let measured = measure(&received, window, pop);
+        thread::sleep(WARM_UP);
+        let measured = measure(&received);
         stop.store(true, Ordering::Relaxed);
         let mut sent = 0;
         for sender in senders {
@@ -77,26 +77,14 @@ pub fn run(
     })
 }
 
-fn measure(received: &AtomicU64, window: Duration, pop: Option<u32>) -> anyhow::Result<Run> {
-    thread::sleep(WARM_UP);
-    let (before, meter) = (received.load(Ordering::Relaxed), Meter::start(pop)?);
-    thread::sleep(window);
-    let (after, spent) = (received.load(Ordering::Relaxed), meter.stop()?);
-    ensure!(after > before, "void: nothing arrives");
-    Ok(Run { bytes: after - before, spent })
-}
-
 /// The client's ends and the target's ends of all connections, each in any order.
-fn connect(
-    topology: &Topology,
-    to: SocketAddrV4,
-) -> anyhow::Result<(Vec<TcpStream>, Vec<TcpStream>)> {
-    let at = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, anyrelay_lab::config::TARGET_PORT);
-    let listener = topology.target.run(move || TcpListener::bind(at))??;
+fn connect(ends: Ends<'_>, to: SocketAddrV4) -> anyhow::Result<(Vec<TcpStream>, Vec<TcpStream>)> {
+    let at = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, ends.port);
+    let listener = ends.target.run(move || TcpListener::bind(at))??;
     listener.set_nonblocking(true)?;
     let (mut near, mut far) = (Vec::new(), Vec::new());
     for _ in 0..CONNECTIONS {
-        near.push(open(&topology.client, to)?);
+        near.push(open(ends.client, to)?);
         far.push(accept(&listener).context("nothing comes to the target")?);
     }
     for stream in near.iter().chain(&far) {

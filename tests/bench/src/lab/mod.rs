@@ -12,22 +12,24 @@
 //! together, less that of the same transfer, byte for byte, over a cable in place of the POP. Each
 //! of these runs once in each round.
 
-mod load;
+pub mod load;
 mod report;
 mod spent;
 
 use std::net::SocketAddrV4;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use anyrelay_lab::config::{TARGET_PORT, VIP_PORT};
 use anyrelay_lab::{Device, Forwarder, Lab, Topology, link, topology};
 use clap::Args;
 use serde_json::Value;
 
-use load::Direction;
+use load::{Direction, Ends};
 use report::Round;
+use spent::{Meter, Spent};
 
 /// Measures kernel TCP through one POP.
 #[derive(Debug, Args)]
@@ -140,7 +142,10 @@ pub fn measure(arguments: &Arguments, rounds: u32) -> anyhow::Result<Value> {
             let lab = case.build().context(case.key)?;
             let pop = lab.pops[0].pid();
             for direction in DIRECTIONS {
-                let run = load::run(&lab.topology, case.entry(), direction, window, pop)
+                let Topology { client, target, .. } = &*lab.topology;
+                let ends = Ends { client, target, port: TARGET_PORT };
+                let measure = |received: &AtomicU64| Run::measure(received, window, pop);
+                let run = load::run(ends, case.entry(), direction, measure)
                     .with_context(|| format!("{} through {}", direction.key(), case.key))?;
                 round.add(case.key, direction, run);
                 eprintln!("{} round {number}, {}: {run}", direction.key(), case.key);
@@ -152,7 +157,28 @@ pub fn measure(arguments: &Arguments, rounds: u32) -> anyhow::Result<Value> {
     Ok(report::json(&all))
 }
 
-const DIRECTIONS: [Direction; 2] = [Direction::Download, Direction::Upload];
+/// What arrived in the measured time, at the cost of what.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    /// Bytes of payload that the receivers have read.
+    bytes: u64,
+    /// CPU time of both hosts and all that is between them.
+    spent: Spent,
+}
+
+impl Run {
+    /// Measures for as long as `window` says. `pop` is the POP's process, if it has one.
+    fn measure(received: &AtomicU64, window: Duration, pop: Option<u32>) -> anyhow::Result<Self> {
+        let (before, meter) = (received.load(Ordering::Relaxed), Meter::start(pop)?);
+        std::thread::sleep(window);
+        let (after, spent) = (received.load(Ordering::Relaxed), meter.stop()?);
+        ensure!(after > before, "void: nothing arrives");
+        Ok(Run { bytes: after - before, spent })
+    }
+}
+
+/// Both directions.
+pub const DIRECTIONS: [Direction; 2] = [Direction::Download, Direction::Upload];
 
 const CASES: [Case; 13] = [
     Case::new("control", Middle::Control, false),

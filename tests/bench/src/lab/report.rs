@@ -5,8 +5,8 @@ use std::fmt;
 
 use serde_json::{Map, Value, json};
 
-use super::load::{CONNECTIONS, Direction, Run};
-use super::{CASES, Case, DIRECTIONS, Middle};
+use super::load::{CONNECTIONS, Direction};
+use super::{CASES, Case, DIRECTIONS, Middle, Run};
 use crate::stats::{Spread, rounded};
 
 impl Run {
