@@ -95,6 +95,12 @@ impl<'a> Limits<'a> {
         Limits { buckets, counters, arrival }
     }
 
+    fn look_for_gateway(&self, src: IpAddr) {
+        if self.arrival.snapshot.is_gateway(src) {
+            self.count_gateway_syn();
+        }
+    }
+
     /// Counts a SYN that comes from a gateway: a NAT, or infrastructure that is no client.
     pub fn count_gateway_syn(&self) {
         self.counters.port(self.arrival.port).gateway_syns.add(1);
@@ -115,9 +121,7 @@ impl<'a> Limits<'a> {
     // A call of its own, so that it burdens only SYNs.
     #[inline(never)]
     pub fn admit_syn(&mut self, slot: ServiceSlot, src: IpAddr) -> Result<(), DropReason> {
-        if self.arrival.snapshot.is_gateway(src) {
-            self.count_gateway_syn();
-        }
+        self.look_for_gateway(src);
         self.admit_syn_at(slot, self.syn_places(slot, src))
     }
 
@@ -220,9 +224,7 @@ impl<'a> Limits<'a> {
 
     /// Whether the tunnel whose counters are in `slot` answers a SYN from `from`.
     pub fn admit_syn_ack(&mut self, slot: ServiceSlot, from: IpAddr) -> bool {
-        if self.arrival.snapshot.is_gateway(from) {
-            self.count_gateway_syn();
-        }
+        self.look_for_gateway(from);
         let (rate, now) = (self.rates().syn_ack_per_second, self.arrival.now);
         let place = self.arrival.snapshot.bucket_hash.of(Purpose::SynAck, slot.0, from);
         self.buckets.syn_acks.at(place).is_some_and(|bucket| bucket.take(now, rate))

@@ -22,8 +22,7 @@ use anyrelay_vm::{Model, VIP, VIP4, Vm};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use crate::lab::DIRECTIONS;
-use crate::lab::load::{self, Direction, Ends};
+use crate::load::{self, Direction, Ends};
 use crate::stats::{Spread, rounded};
 
 /// Counts what one POP on NICs takes.
@@ -104,11 +103,11 @@ fn proxy(builder: anyrelay_vm::VmBuilder, text: &str, command: &str) -> anyhow::
 pub fn measure(arguments: &Arguments, rounds: u32) -> anyhow::Result<Value> {
     let window = Duration::from_secs(arguments.seconds);
     let mut all: Map<String, Value> = Map::new();
-    let mut found = vec![[const { Vec::new() }; Pop::ALL.len()]; DIRECTIONS.len()];
+    let mut found = vec![[const { Vec::new() }; Pop::ALL.len()]; Direction::ALL.len()];
     for number in 1..=rounds {
         for (place, pop) in Pop::ALL.into_iter().enumerate() {
             let mut vm = pop.start().context(pop.key())?;
-            for (direction, found) in DIRECTIONS.into_iter().zip(&mut found) {
+            for (direction, found) in Direction::ALL.into_iter().zip(&mut found) {
                 let per_byte = transfer(&mut vm, direction, window)
                     .with_context(|| format!("{} through {}", direction.key(), pop.key()))?;
                 let (direction, key) = (direction.key(), pop.key());
@@ -118,7 +117,7 @@ pub fn measure(arguments: &Arguments, rounds: u32) -> anyhow::Result<Value> {
         }
     }
     println!("instructions of the guest for each byte of payload, medians");
-    for (direction, found) in DIRECTIONS.into_iter().zip(&found) {
+    for (direction, found) in Direction::ALL.into_iter().zip(&found) {
         let mut of_direction = Map::new();
         for (pop, counts) in Pop::ALL.into_iter().zip(found) {
             let count = Spread::of(counts.iter().copied());

@@ -11,6 +11,7 @@ mod flood;
 mod guest;
 mod instructions;
 mod lab;
+mod load;
 mod packets;
 mod plot;
 mod relay;

@@ -19,7 +19,6 @@ pub struct VmBuilder {
     hardware: Hardware,
     hugepages: u32,
     programs: Vec<PathBuf>,
-    kernel_nics: bool,
     debian: bool,
 }
 
@@ -65,7 +64,6 @@ impl VmBuilder {
     #[must_use]
     pub fn programs(mut self, programs: &[&str]) -> Self {
         self.programs = programs.iter().map(PathBuf::from).collect();
-        self.kernel_nics = true;
         self
     }
 
@@ -114,7 +112,7 @@ impl VmBuilder {
         let [v4, v6] = servers;
         let nics = hardware.nics;
         let mut vm = Vm { guest, machine, network, nics, _servers: [v4?, v6?], work };
-        if !self.debian && !self.kernel_nics {
+        if !self.debian && self.programs.is_empty() {
             vm.bind()?;
         }
         Ok(vm)
@@ -142,8 +140,7 @@ impl Vm {
     pub fn builder(model: Model) -> VmBuilder {
         let nics = NicOptions { model, queues: 1, companion: false, wire: false, one_card: false };
         let hardware = Hardware { nics, iommu: true, counts: false };
-        let (programs, kernel_nics) = (Vec::new(), false);
-        VmBuilder { hardware, hugepages: 200, programs, kernel_nics, debian: false }
+        VmBuilder { hardware, hugepages: 200, programs: Vec::new(), debian: false }
     }
 
     /// Where its files are on the host.

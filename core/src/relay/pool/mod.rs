@@ -38,12 +38,6 @@ impl PoolMode {
     pub fn pool(&self) -> config::Pool {
         self.pool
     }
-
-    /// The mapping.
-    #[inline(always)]
-    pub fn permutation(&self) -> &Permutation {
-        &self.permutation
-    }
 }
 
 impl EgressMode for PoolMode {

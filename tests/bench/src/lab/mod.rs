@@ -12,7 +12,6 @@
 //! together, less that of the same transfer, byte for byte, over a cable in place of the POP. Each
 //! of these runs once in each round.
 
-pub mod load;
 mod report;
 mod spent;
 
@@ -27,7 +26,7 @@ use anyrelay_lab::{Device, Forwarder, Lab, Topology, link, topology};
 use clap::Args;
 use serde_json::Value;
 
-use load::{Direction, Ends};
+use crate::load::{self, Direction, Ends};
 use report::Round;
 use spent::{Meter, Spent};
 
@@ -141,7 +140,7 @@ pub fn measure(arguments: &Arguments, rounds: u32) -> anyhow::Result<Value> {
         for case in &CASES {
             let lab = case.build().context(case.key)?;
             let pop = lab.pops[0].pid();
-            for direction in DIRECTIONS {
+            for direction in Direction::ALL {
                 let Topology { client, target, .. } = &*lab.topology;
                 let ends = Ends { client, target, port: TARGET_PORT };
                 let measure = |received: &AtomicU64| Run::measure(received, window, pop);
@@ -176,9 +175,6 @@ impl Run {
         Ok(Run { bytes: after - before, spent })
     }
 }
-
-/// Both directions.
-pub const DIRECTIONS: [Direction; 2] = [Direction::Download, Direction::Upload];
 
 const CASES: [Case; 13] = [
     Case::new("control", Middle::Control, false),

@@ -5,8 +5,8 @@ use std::fmt;
 
 use serde_json::{Map, Value, json};
 
-use super::load::{CONNECTIONS, Direction};
-use super::{CASES, Case, DIRECTIONS, Middle, Run};
+use super::{CASES, Case, Middle, Run};
+use crate::load::{CONNECTIONS, Direction};
 use crate::stats::{Spread, rounded};
 
 impl Run {
@@ -121,7 +121,7 @@ pub fn json(rounds: &[Round]) -> Value {
 /// The result for people, on stdout.
 pub fn print_tables(rounds: &[Round]) {
     println!("kernel TCP through one POP, {CONNECTIONS} connections; medians (minimum, maximum)");
-    for direction in DIRECTIONS {
+    for direction in Direction::ALL {
         println!(
             "{:<24} {:>7} {:>12} {:>12} {:>23}  relay / it",
             direction.key(),

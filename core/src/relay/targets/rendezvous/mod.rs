@@ -160,8 +160,7 @@ impl<T: Copy> Choice<T> {
         Choice { members: members.into(), weights_differ }
     }
 
-    /// The same choice among what `of` makes of the targets; of those of which it makes nothing,
-    /// there is none.
+    /// The same choice among what `of` makes of the targets; `None` if it makes nothing of one.
     pub fn map<U>(&self, of: impl Fn(T) -> Option<U>) -> Option<Choice<U>> {
         let member = |&Member { hash, weight, target }: &Member<T>| {
             Some(Member { hash, weight, target: of(target)? })

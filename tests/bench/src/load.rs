@@ -30,6 +30,9 @@ pub enum Direction {
 }
 
 impl Direction {
+    /// Both.
+    pub const ALL: [Direction; 2] = [Direction::Download, Direction::Upload];
+
     /// Its key in the result.
     pub fn key(self) -> &'static str {
         match self {
