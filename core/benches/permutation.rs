@@ -14,13 +14,14 @@ use anyrelay_core::relay::keys::RelayKeys;
 use anyrelay_core::relay::pool::permutation::{Mapped, Permutation};
 use anyrelay_core::relay::targets::{Chosen, Targets};
 use anyrelay_core::time::UnixTime;
+use cpu_vector::Isa;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::net::SocketAddr;
 
 const VIP: Endpoint = Endpoint { ip: 0xcb00_710a, port: 443 };
 
 fn keys() -> RelayKeys {
-    RelayKeys::new(&Secret::new([7; 32])).unwrap()
+    RelayKeys::new(&Secret::new([7; 32]), Isa::best()).unwrap()
 }
 
 /// Bursts, used in a cycle, so that branch prediction does not learn them.
@@ -34,7 +35,7 @@ fn clients(seed: u32, count: usize) -> Vec<Endpoint> {
 
 fn permutation(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("permutation");
-    let permutation = Permutation::new(keys().permutation, VIP, PoolBits::new(8).unwrap());
+    let permutation = Permutation::new(&keys(), VIP, PoolBits::new(8).unwrap());
     for burst in [1, 4, 8, 16, 32, 64] {
         group.throughput(Throughput::Elements(burst as u64));
         let inputs: Vec<_> = (0..BURSTS).map(|seed| clients(seed, burst)).collect();

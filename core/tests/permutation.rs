@@ -1,19 +1,20 @@
 //! What the permutation promises, for any client, key and pool.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a failed one ends the test")]
 
-use std::sync::Arc;
-
 use anyrelay_core::config::PoolBits;
+use anyrelay_core::keys::Secret;
 use anyrelay_core::net::Endpoint;
+use anyrelay_core::relay::keys::RelayKeys;
 use anyrelay_core::relay::mapping::Tag;
 use anyrelay_core::relay::pool::permutation::{BURST, Mapped, Permutation, reference};
-use cpu_vector::RoundKeys;
+use cpu_vector::Isa;
 use proptest::prelude::*;
 
 fn permutation(key: u128, bits: u8) -> Permutation {
-    let keys = Arc::new(RoundKeys::new(&key.to_be_bytes()));
+    let secret = Secret::new([key; 2].map(u128::to_be_bytes).concat().try_into().unwrap());
+    let keys = RelayKeys::new(&secret, Isa::best()).unwrap();
     let vip = Endpoint { ip: 0xcb00_7101 ^ (key >> 64) as u32, port: key as u16 };
-    Permutation::new(keys, vip, PoolBits::new(bits).unwrap())
+    Permutation::new(&keys, vip, PoolBits::new(bits).unwrap())
 }
 
 fn forward(permutation: &Permutation, clients: &[Endpoint]) -> Vec<Mapped> {

@@ -26,6 +26,7 @@ use anyrelay_core::seq::SeqNum;
 use anyrelay_core::snapshot::MAPPING_VERSION;
 use anyrelay_core::time::UnixTime;
 use anyrelay_kit::hex::unhex;
+use cpu_vector::Isa;
 use serde_json::Value;
 
 use vectors::{list, number, text};
@@ -44,7 +45,7 @@ fn secret(vectors: &Value) -> Secret {
 }
 
 fn keys(vectors: &Value) -> RelayKeys {
-    RelayKeys::new(&secret(vectors)).unwrap()
+    RelayKeys::new(&secret(vectors), Isa::best()).unwrap()
 }
 
 fn mapped(value: &Value) -> Mapped {
@@ -66,7 +67,7 @@ fn the_permutation_is_the_frozen_one() {
         let vip = endpoint(text(entry, "vip"));
         let bits = PoolBits::new(number(entry, "pool_bits")).unwrap();
         bits_seen.push(bits.get());
-        let permutation = Permutation::new(Arc::clone(&keys.permutation), vip, bits);
+        let permutation = Permutation::new(&keys, vip, bits);
 
         let mappings = list(entry, "mappings");
         assert_eq!(mappings.len(), 100);

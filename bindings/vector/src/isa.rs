@@ -24,23 +24,32 @@ impl Isa {
     /// All, ascending.
     pub const ALL: [Isa; 4] = [Isa::Baseline, Isa::Avx2, Isa::Avx2Vaes, Isa::Avx512];
 
-    /// The largest that this CPU has.
+    /// The largest that this CPU has, as it says.
+    #[inline]
+    pub fn largest() -> Isa {
+        static LARGEST: OnceLock<Isa> = OnceLock::new();
+        *LARGEST.get_or_init(find_largest)
+    }
+
+    /// The largest that this CPU has and [computes right](Isa::computes_right) with.
     #[inline]
     pub fn best() -> Isa {
         static BEST: OnceLock<Isa> = OnceLock::new();
-        *BEST.get_or_init(find_best)
+        *BEST.get_or_init(|| Isa::largest().or_less())
     }
 
     /// Whether this CPU has it.
     #[inline]
     pub fn is_available(self) -> bool {
-        self <= Isa::best()
+        self <= Isa::largest()
     }
 
-    /// This one, or the largest below it that this CPU has.
+    /// This one, or the largest below it that this CPU has and computes right with. Takes some
+    /// microseconds.
     #[must_use]
     pub fn or_less(self) -> Isa {
-        self.min(Isa::best())
+        let good = |isa: &Isa| *isa <= self && isa.is_available() && isa.computes_right();
+        Isa::ALL.into_iter().rev().find(good).unwrap_or(Isa::Baseline)
     }
 
     /// Its name in configs and logs.
@@ -78,7 +87,7 @@ impl Isa {
 }
 
 #[cfg(target_arch = "x86_64")]
-fn find_best() -> Isa {
+fn find_largest() -> Isa {
     let avx2 = is_x86_feature_detected!("avx2")
         && is_x86_feature_detected!("bmi1")
         && is_x86_feature_detected!("bmi2")
@@ -101,7 +110,7 @@ fn find_best() -> Isa {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn find_best() -> Isa {
+fn find_largest() -> Isa {
     Isa::Baseline
 }
 
@@ -264,6 +273,6 @@ mod tests {
             assert!(isa.or_less().is_available() && isa.or_less() <= isa);
         }
         assert_eq!("sse9".parse::<Isa>(), Err(()));
-        assert!(Isa::Baseline.is_available() && Isa::best().is_available());
+        assert!(Isa::Baseline.is_available() && Isa::best() <= Isa::largest());
     }
 }

@@ -3,8 +3,8 @@
 //! A program is built for every x86-64 CPU, and most of them can do more. A [`Job`] is compiled
 //! once for each set of instructions in [`Isa`], and [`Isa::run`] runs the copy for one of them.
 //! Its loops are then vectorised by the compiler, and [`Vector::encrypt_xor`] is AES-128 by the
-//! widest instructions of the set. [`Isa::computes_right`] proves at start that a set of a CPU does
-//! what it is believed to do.
+//! widest instructions of the set. [`Isa::best`] is the largest set of the CPU that is proved to
+//! do what it is believed to do.
 
 mod aes128;
 mod bytes;

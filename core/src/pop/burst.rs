@@ -2,7 +2,6 @@
 //! in the order of arrival.
 
 use arrayvec::ArrayVec;
-use cpu_vector::Isa;
 
 use super::arrival::Arrival;
 use super::classify::classify;
@@ -37,14 +36,13 @@ pub(super) struct Scratch {
     fast: Fast,
 }
 
-impl Scratch {
-    /// Room for bursts that are computed with `isa`.
-    pub fn new(isa: Isa) -> Self {
+impl Default for Scratch {
+    fn default() -> Self {
         Scratch {
             packets: [Packet::NONE; BURST],
             lanes: Lanes::default(),
             late: Lanes::default(),
-            fast: Fast::new(isa),
+            fast: Fast::default(),
         }
     }
 }

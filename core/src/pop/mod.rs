@@ -30,7 +30,6 @@ mod tunnel;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
-use cpu_vector::Isa;
 
 use crate::counters::Counters;
 use crate::frame::Frame;
@@ -66,14 +65,7 @@ pub struct Pop {
 impl Pop {
     /// A POP that shares `soft` with the other workers and counts in `counters`, which are its own.
     pub fn new(soft: Arc<SoftState>, counters: Arc<Counters>) -> Self {
-        Pop::with_isa(Isa::best(), soft, counters)
-    }
-
-    /// As [`Pop::new`], computing with `isa`, or the largest set of instructions below it that the
-    /// CPU has.
-    pub fn with_isa(isa: Isa, soft: Arc<SoftState>, counters: Arc<Counters>) -> Self {
-        let scratch = Box::new(Scratch::new(isa));
-        Pop { soft, counters, buckets: Buckets::default(), scratch }
+        Pop { soft, counters, buckets: Buckets::default(), scratch: Box::default() }
     }
 
     /// Handles the frames of a burst that came in through `port`; `frames` is empty afterwards.

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use cpu_vector::Isa;
+
 use super::digest::{self, Fingerprints};
 use super::plans::Plans;
 use super::service::{Destination, PoolIndex, Service, TargetPlace};
@@ -80,7 +82,8 @@ impl Snapshot {
         let slots = slots::assign(config, previous.map_or(&[], Snapshot::services));
         let (slots, tunnel_slots) =
             slots.split_at_checked(config.relays.len()).unwrap_or((&slots, &[]));
-        let relay_keys = RelayKeys::new(&keys.relay)?;
+        let relay_keys =
+            RelayKeys::new(&keys.relay, config.instructions.unwrap_or(Isa::largest()).or_less())?;
         let mut services = Vec::new();
         for (service, &slot) in config.relays.iter().zip(slots) {
             let mut before = previous.into_iter().flat_map(Snapshot::relays);
@@ -151,6 +154,13 @@ impl Snapshot {
             Service::Relay(relay) => Some(&**relay),
             Service::Tunnel(_) => None,
         })
+    }
+
+    /// The vector instructions that workers compute with: those of the config, or the largest set
+    /// below them that the CPU has and computes right with.
+    #[inline(always)]
+    pub fn isa(&self) -> Isa {
+        self.relay_keys.isa
     }
 
     /// The keys that all relays share.

@@ -3,12 +3,11 @@
 //!
 //! A POP that is asked to explain goes the general way with every frame: it is the slow twin here.
 
-use std::sync::Arc;
 
 use anyrelay_core::config::Config;
 use anyrelay_core::frame::{ChecksumVerdict, HeapFrame};
 use anyrelay_core::net::PortIndex;
-use anyrelay_core::pop::{BURST, Pop};
+use anyrelay_core::pop::BURST;
 use anyrelay_core::relay::memo::LIFETIME_MS;
 use anyrelay_kit::config::{Table, mac_text};
 use anyrelay_kit::pop::{Collector, RunningPop};
@@ -26,9 +25,9 @@ struct Twins {
 
 impl Twins {
     fn new(config: &Config, isa: Isa) -> Twins {
-        let [explains, mut fast] = [(); 2].map(|()| World::with(config));
-        let worker = Pop::with_isa(isa, Arc::clone(&fast.soft), Arc::clone(&fast.counters));
-        fast.workers[0] = worker;
+        // The slow twin is of the instructions that every CPU has.
+        let [explains, fast] = [Isa::Baseline, isa]
+            .map(|isa| World::with(&Config { instructions: Some(isa), ..config.clone() }));
         Twins { explains, fast, out: Collector::default() }
     }
 

@@ -44,6 +44,7 @@ pub(super) use hops::Hops;
 /// Room for the columns of a burst, and what the lanes are.
 #[derive(Debug)]
 pub(super) struct Fast {
+    /// That of the snapshot.
     isa: Isa,
     columns: Columns,
     index_mask: [u64; BURST],
@@ -90,11 +91,10 @@ impl Prepared<'_> {
     }
 }
 
-impl Fast {
-    /// Computes with `isa`, or the largest set of instructions below it that the CPU has.
-    pub fn new(isa: Isa) -> Self {
+impl Default for Fast {
+    fn default() -> Self {
         Fast {
-            isa: isa.or_less(),
+            isa: Isa::Baseline,
             columns: Columns::EMPTY,
             index_mask: [0; BURST],
             ways: [0; BURST],
@@ -104,7 +104,9 @@ impl Fast {
             l3: 0,
         }
     }
+}
 
+impl Fast {
     /// Reads `frames`, and finds out which go the fast way and what they become. `prepared` is
     /// new.
     #[inline]
@@ -122,6 +124,7 @@ impl Fast {
             _ => self.columns.gather::<{ ethernet::TAGGED_HEADER_LEN }, F>(frames),
         }
         let max_len = arrival.soft.links.min_mtu();
+        self.isa = arrival.snapshot.isa();
         let sorted = self.isa.run(Sort { columns: &mut self.columns, kind, max_len });
         let [plain, syns] = [sorted.plain, sorted.syns].map(|it| it & lanes_mask(frames.len()));
         self.lanes = Lanes { bare: sorted.bare, ..Lanes::default() };

@@ -7,8 +7,6 @@ pub mod feistel;
 pub mod permutation;
 pub mod plan;
 
-use std::sync::Arc;
-
 use super::keys::RelayKeys;
 use super::mapping::{BURST, EgressMode, EgressSide};
 use crate::config;
@@ -27,7 +25,7 @@ pub struct PoolMode {
 impl PoolMode {
     /// The mode of the service at `vip`, which appears to its targets as `pool`.
     pub fn new(keys: &RelayKeys, vip: Endpoint, pool: config::Pool) -> Self {
-        let permutation = Permutation::new(Arc::clone(&keys.permutation), vip, pool.bits);
+        let permutation = Permutation::new(keys, vip, pool.bits);
         PoolMode { pool, permutation }
     }
 }

@@ -28,6 +28,7 @@ use cpu_vector::{Isa, Job, RoundKeys, Vector, all, bits, lane_mask, pick};
 use super::feistel::{self, Network, One};
 use crate::config::PoolBits;
 use crate::net::Endpoint;
+use crate::relay::keys::RelayKeys;
 use crate::relay::mapping::Tag;
 
 pub use super::feistel::{BURST, Numbers};
@@ -47,6 +48,7 @@ pub struct Mapped {
 #[derive(Clone, Debug)]
 pub struct Permutation {
     keys: Arc<RoundKeys>,
+    isa: Isa,
     one: One,
     bits: PoolBits,
 }
@@ -54,8 +56,9 @@ pub struct Permutation {
 impl Permutation {
     /// The mapping of the service at `vip` into a pool of 2^`bits` addresses, under the key that
     /// all services share.
-    pub fn new(keys: Arc<RoundKeys>, vip: Endpoint, bits: PoolBits) -> Self {
-        Permutation { keys, one: one_of(vip, bits), bits }
+    pub fn new(keys: &RelayKeys, vip: Endpoint, bits: PoolBits) -> Self {
+        let (one, isa) = (one_of(vip, bits), keys.isa);
+        Permutation { keys: Arc::clone(&keys.permutation), isa, one, bits }
     }
 
     /// The pool's size.
@@ -99,7 +102,7 @@ impl Permutation {
 
     #[inline]
     fn map(&self, inverse: u64, numbers: &mut Numbers, count: usize) -> u64 {
-        map(&self.keys, &self.one, Isa::best(), inverse, numbers, count)
+        map(&self.keys, &self.one, self.isa, inverse, numbers, count)
     }
 }
 

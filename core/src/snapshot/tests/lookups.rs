@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 
 use super::*;
+use cpu_vector::Isa;
+
 use crate::net::{Address, Endpoint, IpEndpoint};
 use crate::time::UnixTime;
 
@@ -108,6 +110,17 @@ fn both_families() -> String {
         "\"10.1.1.2/31\"]\ngateways = [",
         "\"fd00:1::2/64\", \"fe80::2/64\"]\ngateways = [\"fe80::1\", ",
     )
+}
+
+#[test]
+fn all_that_is_computed_takes_the_instructions_of_the_config() {
+    for isa in Isa::ALL {
+        let config = Config { instructions: Some(isa), ..good() };
+        let snapshot = Snapshot::build(&config, &keys(), &Tenants::default(), None).unwrap();
+        assert_eq!(snapshot.isa(), isa.or_less(), "{isa}");
+    }
+    let snapshot = Snapshot::build(&good(), &keys(), &Tenants::default(), None).unwrap();
+    assert_eq!(snapshot.isa(), Isa::best());
 }
 
 #[test]

@@ -58,12 +58,14 @@ pub enum RunError {
     },
     /// The CPU does not compute what it should with the instructions.
     #[error(
-        "this CPU computes wrongly with the instructions {isa}: set layout.instructions to \
-         \"auto\", and replace the CPU or its hypervisor"
+        "layout.instructions: this CPU computes wrongly with {isa}; the most that it computes \
+         right with is {best}: take that, or \"auto\", and replace the CPU or its hypervisor"
     )]
     Miscomputes {
-        /// The set.
+        /// The configured set.
         isa: Isa,
+        /// The largest that the CPU computes right with.
+        best: Isa,
     },
     /// DPDK or a port did not start.
     #[error(transparent)]

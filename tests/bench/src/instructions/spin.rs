@@ -1,13 +1,12 @@
 //! Runs the core alone over the frames of a work, again and again.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use anyrelay_core::keys::KeyFile;
 use anyrelay_core::net::PortIndex;
-use anyrelay_core::pop::{BURST, Output, Pop};
+use anyrelay_core::pop::{BURST, Output};
 use anyrelay_core::time::Now;
 use anyrelay_kit::buffer::{Buffer, Sent};
 use anyrelay_kit::pcap;
@@ -99,12 +98,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         services,
         workers: 1,
         mbufs: MBUFS,
-        instructions: "auto",
+        instructions: isa.name(),
     };
     let keys = KeyFile::parse(&config::keys()).ok().context("keys")?;
     let snapshot = config::pop(&setting).snapshot(&keys, &tunnel::tenants()?);
     let mut pop = RunningPop::single(snapshot);
-    pop.workers[0] = Pop::with_isa(*isa, Arc::clone(&pop.soft), Arc::clone(&pop.counters));
     let mut buffers: Vec<_> = (0..BURST).map(|_| Buffer::new()).collect();
     let (mut sent, port) = (Sent::default(), PortIndex(0));
     for _ in 0..*passes {

@@ -4,6 +4,7 @@ use super::*;
 use crate::config::Target;
 use crate::keys::Secret;
 use crate::net::Endpoint;
+use cpu_vector::Isa;
 use proptest::prelude::*;
 
 const MEMORY_MS: u64 = 1_000_000;
@@ -20,7 +21,7 @@ fn address(n: u8) -> SocketAddr {
 const VIP: IpEndpoint = IpEndpoint::V4(Endpoint { ip: 0xcb00_710a, port: 443 });
 
 fn keys() -> RelayKeys {
-    RelayKeys::new(&Secret::new([7; 32])).unwrap()
+    RelayKeys::new(&Secret::new([7; 32]), Isa::best()).unwrap()
 }
 
 fn targets(entries: Vec<Target>, kept: &[config::Epoch]) -> Targets {
