@@ -177,6 +177,9 @@ labelled! {
         NoTarget = "no_target", "No target of the service takes new connections at this time.";
         UnknownTarget = "unknown_target",
             "To an egress address, but from no target of a service there.";
+        TunnelMark = "tunnel_mark",
+            "From a target in a tunnel: a router marked it for congestion, and its sender does not \
+             know of marks.";
         TargetWithoutTimestamps = "target_without_timestamps",
             "A target's segment without timestamps, and so without a tag.";
         BadTag = "bad_tag", "A tag that decodes to no client.";

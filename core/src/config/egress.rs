@@ -1,9 +1,11 @@
-//! The source addresses that targets see: of a pool, of a prefix, or the client's.
+//! The source addresses that targets see: of a pool, of a prefix, or the client's, in a tunnel or
+//! as they are.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::net::{IpNet, Net};
+use crate::net::{Family, IpNet, Net};
+use crate::wire::{gue, ipv4, ipv6};
 
 /// The source addresses that targets see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +16,8 @@ pub enum EgressConfig {
     Prefix(Prefix),
     /// The client's own address.
     Transparent,
+    /// The client's own address, to the VIP, inside another datagram.
+    Encapsulated(Encapsulation),
 }
 
 impl EgressConfig {
@@ -27,6 +31,15 @@ impl EgressConfig {
                 Some(IpNet::V6(Net { address: prefix.first, prefix_len: prefix.len.get() }))
             }
             EgressConfig::Transparent => None,
+            EgressConfig::Encapsulated(Encapsulation { from, .. }) => Some(host(from)),
+        }
+    }
+
+    /// How it is encapsulated, if it is.
+    pub fn encapsulation(&self) -> Option<&Encapsulation> {
+        match self {
+            EgressConfig::Encapsulated(encapsulation) => Some(encapsulation),
+            _ => None,
         }
     }
 
@@ -36,6 +49,7 @@ impl EgressConfig {
             EgressConfig::Pool(_) => "pool",
             EgressConfig::Prefix(_) => "prefix",
             EgressConfig::Transparent => "transparent",
+            EgressConfig::Encapsulated(encapsulation) => encapsulation.protocol.name(),
         }
     }
 
@@ -45,11 +59,96 @@ impl EgressConfig {
     }
 }
 
-/// Its kind, and the prefix of its addresses.
+/// Its kind, and the prefix of its addresses; of a tunnel, the way back.
 impl fmt::Display for EgressConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.kind())?;
-        self.net().map_or(Ok(()), |net| write!(f, " {net}"))
+        match self {
+            EgressConfig::Encapsulated(Encapsulation { from, way_back, .. }) => {
+                write!(f, " {from} return {}", way_back.name())
+            }
+            _ => self.net().map_or(Ok(()), |net| write!(f, " {net}")),
+        }
+    }
+}
+
+fn host(ip: IpAddr) -> IpNet {
+    match ip {
+        IpAddr::V4(ip) => IpNet::V4(Net { address: ip.to_bits(), prefix_len: u32::BITS as u8 }),
+        IpAddr::V6(ip) => IpNet::V6(Net { address: ip.to_bits(), prefix_len: u128::BITS as u8 }),
+    }
+}
+
+/// A tunnel to targets that take off its header, without state at either end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Encapsulation {
+    /// What is between the outer IP header and the datagram inside.
+    pub protocol: Encapsulate,
+    /// The source of the outer header, of the targets' family.
+    pub from: IpAddr,
+    /// How the answers of targets get to clients.
+    pub way_back: WayBack,
+}
+
+impl Encapsulation {
+    /// Bytes of all headers around the datagram.
+    pub fn overhead(&self) -> usize {
+        let header = match Family::of(self.from) {
+            Family::V4 => ipv4::HEADER_LEN,
+            Family::V6 => ipv6::HEADER_LEN,
+        };
+        header + self.protocol.header_len()
+    }
+
+    /// Whether answers come back through the tunnel.
+    pub fn is_through(&self) -> bool {
+        self.way_back == WayBack::Through
+    }
+}
+
+/// Protocols of tunnels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encapsulate {
+    /// IP in IP (RFC 2003, RFC 2473, RFC 4213).
+    IpIp,
+    /// Generic UDP Encapsulation, variant 0 without flags (draft-ietf-intarea-gue-09).
+    Gue,
+}
+
+impl Encapsulate {
+    /// Its name, as the config file has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Encapsulate::IpIp => "ipip",
+            Encapsulate::Gue => "gue",
+        }
+    }
+
+    /// Bytes of its own headers.
+    pub const fn header_len(self) -> usize {
+        match self {
+            Encapsulate::IpIp => 0,
+            Encapsulate::Gue => gue::HEADERS_LEN,
+        }
+    }
+}
+
+/// How the answers of targets get to clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WayBack {
+    /// From the target by its own route: no POP sees them.
+    Direct,
+    /// Through the tunnel and a POP.
+    Through,
+}
+
+impl WayBack {
+    /// Its name, as the config file has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            WayBack::Direct => "direct",
+            WayBack::Through => "through",
+        }
     }
 }
 

@@ -23,7 +23,9 @@ use crate::wire::MacAddr;
 
 pub use check::{NamedFile, TargetsFiles};
 pub use cpu_vector::Isa;
-pub use egress::{EgressConfig, Pool, PoolBits, Prefix, PrefixLen};
+pub use egress::{
+    EgressConfig, Encapsulate, Encapsulation, Pool, PoolBits, Prefix, PrefixLen, WayBack,
+};
 pub use parse::parse as parse_toml;
 pub use targets::{
     Epoch, Harm, MAX_CANDIDATES, MAX_ENTRIES, MAX_EVENTS, MAX_TARGETS, MAX_WEIGHT, MEMORY_MS,
@@ -288,9 +290,9 @@ pub struct HintsConfig {
 pub struct RelayConfig {
     /// Its name, unique.
     pub name: String,
-    /// The endpoint that clients connect to. An IPv6 VIP has transparent egress.
+    /// The endpoint that clients connect to.
     pub vip: SocketAddr,
-    /// The servers. With a prefix all are IPv6, else of the family of the VIP.
+    /// The servers, all of one family.
     pub targets: TargetList,
     /// The path of the file that has them, relative to this file's folder.
     pub targets_file: Option<String>,

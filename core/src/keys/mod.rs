@@ -98,6 +98,14 @@ pub fn prefix_check_key(relay: &Secret) -> Result<Key128, HkdfError> {
     relay.derive("prefix check", &[])
 }
 
+/// The key of the UDP source ports of clients' datagrams in GUE, of all services.
+///
+/// # Errors
+/// When HKDF fails, which it does not for keys of this length.
+pub fn flow_key(relay: &Secret) -> Result<Key128, HkdfError> {
+    relay.derive("flow", &[])
+}
+
 /// The key of the IDs of IPv4 datagrams of the relay in prefix mode at `vip`.
 ///
 /// # Errors

@@ -185,7 +185,11 @@ fn outward<F: Frame, O: Output<F>>(
         }
     }
     let mut targets = chosen.candidates;
-    if is_of_interest {
+    if relay.mode.answers_pass_by() {
+        // No copies, and none of a new connection to an old target.
+        let old = targets.first().filter(|_| !packet.segment.tcp.has(tcp::SYN));
+        targets = chosen.new.or(old).map(Candidates::only).unwrap_or_default();
+    } else if is_of_interest {
         targets = match ask(egress, limits, packet, &frame, relay, (side, chosen)) {
             Ok(Ask::Send(targets)) => targets,
             Ok(Ask::Tell(rst)) => return refusals::answer_with_rst(egress, packet, frame, rst),
@@ -255,7 +259,7 @@ fn inward<F: Frame, O: Output<F>>(
     }
     if O::EXPLAINS {
         let side = segment::egress_side(packet, relay, packet.tcp_options(&frame));
-        let mapping = Mapping::new(*client, side, packet.src());
+        let mapping = Mapping::new(*client, side, packet.sender(relay));
         egress.note::<F>(Note::Mapped(relay.mode.name(), mapping));
     }
     let is_of_interest = !chosen.candidates.is_empty()

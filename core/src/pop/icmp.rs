@@ -6,6 +6,7 @@ use super::limits::Limits;
 use super::output::Output;
 use super::packet::Packet;
 use super::relay::icmp::{QuotingError, relay_error};
+use super::relay::outer::{OuterQuote, outer_error};
 use super::tunnel::icmp::tunnel_error;
 use crate::frame::Frame;
 use crate::net::{Address, ServiceIndex};
@@ -43,6 +44,15 @@ pub(super) fn error<F: Frame, O: Output<F>>(
         // An MTU that is smaller than any path's is a forgery or a mistake.
         let mtu = mtu.map(|mtu| mtu.max(ipv6::MTU_MIN as u32));
         return tunnel_error(egress, limits, packet, frame, index, mtu);
+    }
+    if let Destination::Pool(_) = to
+        && let Some(outer) = OuterQuote::parse(ip.family(), bytes)
+        && outer.from() == ip.dst()
+    {
+        if !arrival.source_ok(ip.src()) {
+            return egress.drop(None, DropReason::SourceNotAllowed, frame);
+        }
+        return outer_error(egress, limits, packet, frame, &outer);
     }
     let quote = match Quote::parse(ip.family(), bytes) {
         // The error goes to the sender of the segment.

@@ -114,6 +114,13 @@ impl Packet {
         }
     }
 
+    /// The target that sent it, in steps about a target's segment: what is in a tunnel is from the
+    /// VIP.
+    #[inline]
+    pub fn sender(&self, relay: &Relay) -> IpEndpoint {
+        relay.targets.at(self.target).copied().unwrap_or_else(|| self.src())
+    }
+
     /// The relay that it is of.
     #[inline(always)]
     pub fn relay<'a>(&self, snapshot: &'a Snapshot) -> Option<(ServiceIndex, &'a Relay)> {

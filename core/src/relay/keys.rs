@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use cpu_vector::{Isa, RoundKeys};
 
-use crate::crypto::{Aes128, HkdfError};
-use crate::keys::{Secret, permutation_key, prefix_check_key, rendezvous_key};
+use crate::crypto::{Aes128, Cmac, HkdfError};
+use crate::keys::{Secret, flow_key, permutation_key, prefix_check_key, rendezvous_key};
 use crate::relay::targets::rendezvous::Hashes;
 
 /// The keys of a relay secret, expanded, and what computes with them.
@@ -23,6 +23,8 @@ pub struct RelayKeys {
     pub hashes: Arc<Hashes>,
     /// The key of the check of prefix mode.
     pub prefix_check: Arc<Aes128>,
+    /// The UDP source ports of GUE.
+    pub flows: Arc<Cmac>,
     /// The vector instructions of all that is computed for relays, on either way through the POP.
     pub isa: Isa,
 }
@@ -38,6 +40,7 @@ impl RelayKeys {
             permutation: Arc::new(RoundKeys::new(permutation_key(secret)?.as_bytes())),
             hashes: Arc::new(Hashes::new(&rendezvous_key(secret)?)),
             prefix_check: Arc::new(Aes128::new(&prefix_check_key(secret)?)),
+            flows: Arc::new(Cmac::new(&flow_key(secret)?)),
             isa,
         })
     }

@@ -10,6 +10,7 @@
 //! errors about such segments, [`memo`] remembers for whom the RSTs of targets are that no mapping
 //! can attribute, and [`hints`] tells other POPs of them.
 
+pub mod encapsulated;
 pub mod hints;
 pub mod icmp;
 pub mod keys;
@@ -106,6 +107,8 @@ pub enum Mode {
     Prefix(prefix::PrefixMode),
     /// As the client itself, of either family.
     Transparent(transparent::TransparentMode),
+    /// As the client itself, to the VIP, inside another datagram.
+    Encapsulated(encapsulated::EncapsulatedMode),
 }
 
 impl Mode {
@@ -115,6 +118,7 @@ impl Mode {
             Mode::Pool(mode) => &**mode,
             Mode::Prefix(mode) => mode,
             Mode::Transparent(mode) => mode,
+            Mode::Encapsulated(mode) => mode,
         }
     }
 
@@ -127,6 +131,22 @@ impl Mode {
     #[inline]
     pub fn is_tagged(&self) -> bool {
         matches!(self, Mode::Pool(_))
+    }
+
+    /// The tunnel to its targets, if there is one.
+    #[inline]
+    pub fn tunnel(&self) -> Option<&encapsulated::EncapsulatedMode> {
+        match self {
+            Mode::Encapsulated(mode) => Some(mode),
+            _ => None,
+        }
+    }
+
+    /// Whether no POP sees what targets answer: then a client's segment goes to one target alone,
+    /// as the RST of another would reach the client.
+    #[inline]
+    pub fn answers_pass_by(&self) -> bool {
+        self.tunnel().is_some_and(|tunnel| !tunnel.encapsulation().is_through())
     }
 
     /// Maps each of `clients` into the same place of `out`, up to [`mapping::BURST`].

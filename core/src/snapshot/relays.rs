@@ -1,10 +1,12 @@
 //! Relay services, compiled: of the config and the keys.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::config::{Config, EgressConfig, RelayConfig};
 use crate::crypto::HkdfError;
 use crate::net::{IpNet, ServiceSlot};
+use crate::relay::encapsulated::EncapsulatedMode;
 use crate::relay::keys::RelayKeys;
 use crate::relay::pool::PoolMode;
 use crate::relay::prefix::PrefixMode;
@@ -29,6 +31,9 @@ pub(super) fn relay(
             Mode::Prefix(PrefixMode::new(keys, vip.into(), prefix))
         }
         (EgressConfig::Transparent, _) => Mode::Transparent(TransparentMode),
+        (EgressConfig::Encapsulated(encapsulation), _) => {
+            Mode::Encapsulated(EncapsulatedMode::new(Arc::clone(&keys.flows), encapsulation))
+        }
         (EgressConfig::Pool(_) | EgressConfig::Prefix(_), SocketAddr::V6(_)) => return Ok(None),
     };
     let before = before.map(|before| &before.targets);
@@ -37,7 +42,7 @@ pub(super) fn relay(
         name: config.name.clone(),
         slot,
         vip: vip.into(),
-        egress: config.egress.net(),
+        egress: config.egress.net().filter(|_| mode.tunnel().is_none()),
         mode,
         targets,
         mss: config.mss,

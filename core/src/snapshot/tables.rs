@@ -141,6 +141,10 @@ fn endpoints_of(service: &Service, egress: &[IpNet]) -> Vec<(u16, IpEndpoint, u8
             vips.map(|vip| at_vip(vip.addr.into())).collect()
         }
         Service::Relay(relay) => {
+            if relay.mode.tunnel().is_some() {
+                // Its targets are found by the VIP that they answer as.
+                return vec![at_vip(relay.vip)];
+            }
             let space = match relay.egress {
                 None => TRANSPARENT,
                 Some(net) => {

@@ -32,6 +32,34 @@ pub fn announced_mtu(family: Family, head: &[u8; HEADER_LEN]) -> Option<u32> {
     }
 }
 
+/// Bytes of the quote of the error whose header is `head`, behind which extensions follow (RFC
+/// 4884), if they do: a quote in front of extensions has 128 bytes at least, and less is another
+/// meaning of the field.
+pub fn quote_len(family: Family, head: &[u8; HEADER_LEN]) -> Option<usize> {
+    let [kind, ..] = *head;
+    let len = match (family, kind) {
+        (Family::V4, icmp::UNREACHABLE | icmp::TIME_EXCEEDED | icmp::PARAMETER_PROBLEM) => {
+            usize::from(head[icmp::field::QUOTE_WORDS]) * 4
+        }
+        (Family::V6, icmpv6::UNREACHABLE | icmpv6::TIME_EXCEEDED) => {
+            usize::from(head[icmpv6::field::QUOTE_WORDS]) * 8
+        }
+        _ => 0,
+    };
+    (len >= 128).then_some(len)
+}
+
+/// Most bytes that an error of the POP's own quotes: over IPv4, with its headers, as many as the
+/// 576 bytes that every host takes (RFC 1812, section 4.3.2.3), over IPv6 as fit the smallest MTU
+/// (RFC 4443, section 3).
+pub const fn quote_len_max(family: Family) -> usize {
+    let len = match family {
+        Family::V4 => 576,
+        Family::V6 => ipv6::MTU_MIN,
+    };
+    len - family.ip_header_len() - HEADER_LEN
+}
+
 /// The meaning of an ICMP error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IcmpError {

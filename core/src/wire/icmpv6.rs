@@ -15,6 +15,8 @@ pub mod field {
     pub const CODE: usize = 1;
     /// Checksum over the pseudo header and the message.
     pub const CHECKSUM: usize = 2;
+    /// Length of the quote in words of 64 bits, where extensions follow it (RFC 4884).
+    pub const QUOTE_WORDS: usize = 4;
     /// MTU of the next hop in a packet-too-big.
     pub const MTU: usize = 4;
 }

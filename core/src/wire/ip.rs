@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use super::{ipv4, ipv6};
+use super::checksum::Change;
+use super::{get_u16, ipv4, ipv6, put_u16};
+use crate::net::Family;
 
 /// The fields that IPv4 and IPv6 headers have in common. All others are those of datagrams that a
 /// POP originates: DF set in IPv4, flow label 0 in IPv6.
@@ -54,9 +56,101 @@ impl Header {
     }
 }
 
+/// The family of the datagram at the start of `bytes`: IPv4 unless its version is 6.
+#[inline]
+pub fn family(bytes: &[u8]) -> Family {
+    match bytes.first().map(|first| first >> 4) {
+        Some(6) => Family::V6,
+        _ => Family::V4,
+    }
+}
+
+/// DSCP and ECN of the datagram at the start of `bytes`.
+#[inline]
+pub fn class(bytes: &[u8]) -> u8 {
+    let word = get_u16(bytes, 0);
+    match family(bytes) {
+        Family::V4 => word as u8,
+        Family::V6 => (word >> 4) as u8,
+    }
+}
+
+/// Writes DSCP and ECN of the datagram at the start of `bytes`, and what its header's checksum
+/// becomes by that.
+pub fn set_class(bytes: &mut [u8], class: u8) {
+    let old = get_u16(bytes, 0);
+    match family(bytes) {
+        Family::V4 => {
+            let new = old & 0xff00 | u16::from(class);
+            let sum = get_u16(bytes, ipv4::field::CHECKSUM);
+            put_u16(bytes, 0, new);
+            put_u16(bytes, ipv4::field::CHECKSUM, Change::NONE.word(old, new).apply(sum));
+        }
+        Family::V6 => put_u16(bytes, 0, old & 0xf00f | u16::from(class) << 4),
+    }
+}
+
+/// DSCP and ECN of a datagram that comes out of a tunnel, from those of both headers (RFC 6040,
+/// section 4.2). `None` for one that must be dropped: a router marked it, and its sender does not
+/// know of marks.
+pub const fn decapsulated_class(outer: u8, inner: u8) -> Option<u8> {
+    let ecn = match (inner & ECN, outer & ECN) {
+        (NOT_ECT, CE) => return None,
+        (NOT_ECT | CE, _) => inner & ECN,
+        (_, CE) => CE,
+        (_, ECT_1) => ECT_1,
+        (own, _) => own,
+    };
+    Some(inner & !ECN | ecn)
+}
+
+/// The bits of ECN, and their values (RFC 3168, section 5).
+const ECN: u8 = 3;
+const NOT_ECT: u8 = 0;
+const ECT_1: u8 = 1;
+const CE: u8 = 3;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn marks_come_out_of_tunnels() {
+        // Rows: Not-ECT, ECT(0), ECT(1), CE inside; columns: the same outside.
+        let (zero, one) = (2, 1);
+        let expected = [
+            (0, [Some(0), Some(0), Some(0), None]),
+            (zero, [Some(zero), Some(zero), Some(one), Some(CE)]),
+            (one, [Some(one), Some(one), Some(one), Some(CE)]),
+            (CE, [Some(CE); 4]),
+        ];
+        for (inner, row) in expected {
+            for (outer, wanted) in [0, zero, one, CE].into_iter().zip(row) {
+                let found = decapsulated_class(0xf8 | outer, 0x28 | inner);
+                assert_eq!(found, wanted.map(|ecn| 0x28 | ecn), "{inner} in {outer}");
+            }
+        }
+    }
+
+    #[test]
+    fn classes_are_read_and_written() {
+        let header = ipv4::Header { tos: 0xb8, src: 1, dst: 2, ..ipv4::ORIGINATED };
+        let mut bytes = [0; 40];
+        header.write(&mut bytes);
+        assert_eq!((family(&bytes), class(&bytes)), (Family::V4, 0xb8));
+        set_class(&mut bytes, 0xbb);
+        let mut expected = [0; 40];
+        ipv4::Header { tos: 0xbb, ..header }.write(&mut expected);
+        assert_eq!(bytes, expected);
+        let flow = ipv6::Header { traffic_class: 0xb8, ..ipv6::ORIGINATED };
+        flow.write(&mut bytes);
+        put_u16(&mut bytes, 2, 0x1234);
+        assert_eq!((family(&bytes), class(&bytes)), (Family::V6, 0xb8));
+        let before = bytes;
+        set_class(&mut bytes, 0x47);
+        assert_eq!((class(&bytes), bytes[4..] == before[4..]), (0x47, true));
+        assert_eq!(get_u16(&bytes, 2), 0x1234);
+    }
     use crate::net::Address;
     use proptest::prelude::*;
 

@@ -11,6 +11,7 @@ pub mod arp;
 pub mod checksum;
 mod datagram;
 pub mod ethernet;
+pub(crate) mod gue;
 pub mod icmp;
 pub(crate) mod icmp_error;
 pub mod icmpv6;

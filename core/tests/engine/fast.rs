@@ -3,7 +3,6 @@
 //!
 //! A POP that is asked to explain goes the general way with every frame: it is the slow twin here.
 
-
 use anyrelay_core::config::Config;
 use anyrelay_core::frame::{ChecksumVerdict, HeapFrame};
 use anyrelay_core::net::PortIndex;

@@ -25,6 +25,7 @@ mod clients;
 mod differential;
 mod differential6;
 mod echo_fragments;
+mod encapsulated;
 mod equivalence;
 mod fair;
 mod fast;

@@ -90,6 +90,10 @@ pub enum Egress<'a> {
     Prefix(&'a str),
     /// By the client's own address.
     Transparent,
+    /// The same, inside IP from this address.
+    Ipip(&'a str),
+    /// The same, inside GUE from this address.
+    Gue(&'a str),
 }
 
 impl From<Egress<'_>> for Value {
@@ -98,6 +102,8 @@ impl From<Egress<'_>> for Value {
             Egress::Pool(net) => Value(format!("{{ pool = \"{net}\" }}")),
             Egress::Prefix(net) => Value(format!("{{ prefix = \"{net}\" }}")),
             Egress::Transparent => "transparent".into(),
+            Egress::Ipip(from) => Value(format!("{{ ipip = \"{from}\" }}")),
+            Egress::Gue(from) => Value(format!("{{ gue = \"{from}\" }}")),
         }
     }
 }

@@ -101,14 +101,17 @@ fn pair(report: &mut Report, first: usize, other: &RelayConfig, index: usize, re
             egress_key(index, relay),
             format!("{b} overlaps {a} of relay[{first}]; use the same {kind} or one apart from it"),
         ),
-        (Some(_), Some(_), Some(target)) if same => report.error(
+        // Those that answer in a tunnel say by which VIP they do.
+        (Some(_), Some(_), Some(target)) if same && relay.egress.encapsulation().is_none() => {
+            report.error(
             format!("relay[{index}].targets"),
             format!(
                 "relay[{first}] has the target {target} on the {} too, so its answers could not be \
                  told apart; use another {kind}",
                 relay.egress
             ),
-        ),
+        );
+        }
         (None, None, Some(target)) => {
             let or_else = if target.is_ipv6() { "" } else { " or a pool" };
             report.error(

@@ -1,10 +1,12 @@
 //! Checks relays: VIPs, targets, egress.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use super::super::raw::{RawConfig, RawEgress, RawRelay};
+use super::super::raw::{RawConfig, RawEgress, RawRelay, RawReturn};
 use super::super::targets::TargetList;
-use super::super::{EgressConfig, Pool, PortConfig, Prefix, RelayConfig};
+use super::super::{
+    EgressConfig, Encapsulate, Encapsulation, Pool, PortConfig, Prefix, RelayConfig, WayBack,
+};
 use super::files::TargetsFiles;
 use super::report::{Report, UNREAD, endpoint, refuse_non_unicast};
 use super::targets;
@@ -32,23 +34,35 @@ fn relay(
     report.name(&key("name"), &raw.name);
     let vip = endpoint(report, &key("vip"), "a VIP", &raw.vip);
     let mut targets = targets::targets(report, &key, raw, files);
-    let mut egress = egress(report, &key("egress"), &raw.egress);
-    if let Some(vip) = vip {
-        families(report, index, vip, raw, &targets);
+    let mut egress = egress(report, index, raw);
+    let encapsulation = egress.and_then(|egress| egress.encapsulation().copied());
+    match (vip, encapsulation) {
+        (Some(vip), None) => families(report, index, vip, raw, &targets),
+        (Some(vip), Some(tunnel)) => tunnel_ends(report, index, vip, tunnel.from, &targets),
+        (None, _) => {}
     }
     let over_ipv6 = vip.is_some_and(|vip| vip.is_ipv6());
     if over_ipv6 {
-        egress = egress.filter(|egress| *egress == EgressConfig::Transparent);
+        let has_room = |egress: &EgressConfig| {
+            matches!(egress, EgressConfig::Transparent | EgressConfig::Encapsulated(_))
+        };
+        egress = egress.filter(has_room);
     }
     if egress.is_none() {
         // With an unknown egress, these targets cannot be compared with those of others.
         targets.entries.clear();
     }
-    let has_ipv6 = over_ipv6 || targets.addresses().any(|target| target.is_ipv6());
+    // The segments of clients stay of their family in a tunnel.
+    let behind_ipv6 = || targets.addresses().any(|target| target.is_ipv6());
+    let has_ipv6 = over_ipv6 || encapsulation.is_none() && behind_ipv6();
+    // What answers at once by its own route has its own MSS.
+    let through = encapsulation.filter(Encapsulation::is_through);
+    let headers = if has_ipv6 { HEADERS6 } else { HEADERS };
+    let headers = headers + through.map_or(0, |tunnel| tunnel.overhead() as u16);
     RelayConfig {
         name: raw.name.clone(),
         vip: vip.unwrap_or(UNREAD),
-        mss: mss(report, &key("mss"), raw.mss, ports, has_ipv6),
+        mss: mss(report, &key("mss"), raw.mss, ports, (has_ipv6, headers)),
         targets,
         targets_file: raw.targets_file.clone(),
         kept: Vec::new(),
@@ -66,12 +80,13 @@ fn families(
     raw: &RawRelay,
     targets: &TargetList,
 ) {
-    if vip.is_ipv6() && !matches!(raw.egress, RawEgress::Transparent) {
+    let has_no_room = matches!(raw.egress, RawEgress::Pool(_) | RawEgress::Prefix(_));
+    if vip.is_ipv6() && has_no_room {
         report.error(
             format!("relay[{index}].egress"),
             format!(
                 "the VIP {vip} is IPv6, and neither a pool nor a prefix has room for its clients' \
-                 addresses; use \"transparent\", or an IPv4 VIP"
+                 addresses; use \"transparent\", {{ ipip = \"ADDRESS\" }}, or an IPv4 VIP"
             ),
         );
         return;
@@ -85,6 +100,8 @@ fn families(
             "is IPv6, and a pool gives clients IPv4 addresses; use { prefix = \"ADDRESS/LENGTH\" \
              }, or an IPv4 target"
         }
+        // A tunnel that could not be read.
+        (RawEgress::Ipip(_) | RawEgress::Gue(_), _) => return,
         (RawEgress::Transparent, SocketAddr::V4(_)) => {
             "is IPv6, and transparent egress leaves clients of an IPv4 VIP their IPv4 addresses; \
              use { prefix = \"ADDRESS/LENGTH\" }, or an IPv4 target"
@@ -100,8 +117,57 @@ fn families(
     }
 }
 
-fn egress(report: &mut Report, key: &str, raw: &RawEgress) -> Option<EgressConfig> {
-    match raw {
+/// Reports targets that a tunnel from `from` does not lead to, or where nobody listens.
+fn tunnel_ends(
+    report: &mut Report,
+    index: usize,
+    vip: SocketAddr,
+    from: IpAddr,
+    targets: &TargetList,
+) {
+    let mut error = |reason| report.error(format!("relay[{index}].targets"), reason);
+    for target in targets.addresses() {
+        if target.is_ipv6() != from.is_ipv6() {
+            error(format!(
+                "{target} is of another family than {from}, from which datagrams come to it; use \
+                 an address of its family in relay[{index}].egress"
+            ));
+        }
+        if target.port() != vip.port() {
+            error(format!(
+                "{target} has another port than the VIP {vip}, to which clients' segments go as \
+                 they are; use port {}",
+                vip.port()
+            ));
+        }
+    }
+}
+
+fn egress(report: &mut Report, index: usize, raw: &RawRelay) -> Option<EgressConfig> {
+    let key = &format!("relay[{index}].egress");
+    let way_back = match raw.r#return {
+        Some(RawReturn::Direct) => WayBack::Direct,
+        Some(RawReturn::Through) | None => WayBack::Through,
+    };
+    if raw.r#return.is_some() && !matches!(raw.egress, RawEgress::Ipip(_) | RawEgress::Gue(_)) {
+        let reason = "says how answers leave a tunnel, and this egress is none; remove it, or use \
+                      { ipip = \"ADDRESS\" } or { gue = \"ADDRESS\" }";
+        report.error(format!("relay[{index}].return"), reason);
+    }
+    let mut tunnel = |protocol: Encapsulate, text: &str| {
+        let Ok(from) = text.parse::<IpAddr>() else {
+            report.error(
+                format!("{key}.{}", protocol.name()),
+                format!("{text:?} is no IP address; write it as \"100.64.8.1\""),
+            );
+            return None;
+        };
+        refuse_non_unicast(report, key, "the source of a tunnel", from);
+        Some(EgressConfig::Encapsulated(Encapsulation { protocol, from, way_back }))
+    };
+    match &raw.egress {
+        RawEgress::Ipip(from) => tunnel(Encapsulate::IpIp, from),
+        RawEgress::Gue(from) => tunnel(Encapsulate::Gue, from),
         RawEgress::Transparent => Some(EgressConfig::Transparent),
         RawEgress::Pool(text) => pool(report, &format!("{key}.pool"), text).map(EgressConfig::Pool),
         RawEgress::Prefix(text) => {
@@ -178,9 +244,8 @@ fn mss(
     key: &str,
     given: Option<i64>,
     ports: &[PortConfig],
-    has_ipv6: bool,
+    (has_ipv6, headers): (bool, u16),
 ) -> u16 {
-    let headers = if has_ipv6 { HEADERS6 } else { HEADERS };
     let widest = ports.iter().map(|port| port.mtu).min().unwrap_or(1500).saturating_sub(headers);
     let Some(given) = given else { return widest };
     let mss = u16::try_from(given).unwrap_or(if given < 0 { 0 } else { u16::MAX });

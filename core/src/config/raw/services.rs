@@ -38,9 +38,12 @@ pub(in crate::config) struct RawRelay {
     /// no ARP or neighbour discovery for it, and `check` warns if it lies within the network of a
     /// port. Reload: breaks connections.
     pub(in crate::config) egress: RawEgress,
+    /// How answers get from targets to clients with an egress of `ipip` or `gue`. Default:
+    /// `"through"`. Reload: breaks connections.
+    pub(in crate::config) r#return: Option<RawReturn>,
     /// The largest MSS in SYNs, in bytes. `check` warns below 536 (IPv6: 1220), which every path
-    /// carries. Default: the smallest port MTU less 40, or less 60 with IPv6 on a side. Range: 256
-    /// to that default.
+    /// carries. Default: the smallest port MTU less 40, or less 60 with IPv6 on a side, and less
+    /// the headers of a tunnel that answers come back through. Range: 256 to that default.
     pub(in crate::config) mss: Option<i64>,
     /// The smallest MTU, in bytes, that an ICMP error over IPv4 about its segments may announce
     /// ([why](operations.md#the-path-mtu-at-the-targets)); IPv6 has its own minimum of 1280.
@@ -58,6 +61,23 @@ pub(in crate::config) enum RawEgress {
     Prefix(String),
     /// The client's own address; VIP and targets are of one family.
     Transparent,
+    /// The client's own address: the client's datagram goes to the target whole, to the VIP, inside
+    /// another from this address (IP in IP). VIP and targets may be of different families, and the
+    /// port of a target is that of the VIP.
+    Ipip(String),
+    /// The same in UDP (GUE, port 6080), of which routers and NICs spread the flows.
+    Gue(String),
+}
+
+/// `relay.return`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::config) enum RawReturn {
+    /// Back in the tunnel, to the address that it comes from, which is routed to the POPs.
+    Through,
+    /// As the VIP by the target's own route to the client, past the POPs. A change of targets
+    /// breaks the connections that it moves.
+    Direct,
 }
 
 /// The same on all POPs. Tunnels may be added and removed while the POP runs.

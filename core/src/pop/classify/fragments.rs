@@ -67,10 +67,15 @@ fn read_fragment<F: Frame>(
         return Arrived::Refused(DropReason::NotOurs);
     }
     // Of all that the POP takes, these are what comes larger than a link.
-    if !matches!(
-        fragment.protocol,
-        ipv4::PROTOCOL_TCP | ipv4::PROTOCOL_ICMP | ipv6::PROTOCOL_ICMPV6
-    ) {
+    let is_taken = match fragment.protocol {
+        ipv4::PROTOCOL_TCP | ipv4::PROTOCOL_ICMP | ipv6::PROTOCOL_ICMPV6 => true,
+        // In the tunnel of a target.
+        ipv4::PROTOCOL_IPV4 | ipv6::PROTOCOL_IPV6 | ipv4::PROTOCOL_UDP => {
+            matches!(snapshot.classify_ip(fragment.key.dst), Destination::Pool(_))
+        }
+        _ => false,
+    };
+    if !is_taken {
         return Arrived::Refused(DropReason::Protocol);
     }
     frame.truncate(fragment.l3 + fragment.headers_len + fragment.len);

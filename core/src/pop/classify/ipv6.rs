@@ -4,13 +4,14 @@ use super::super::arrival::Arrival;
 use super::super::lanes::Lanes;
 use super::super::limits::Limits;
 use super::super::packet::{Packet, Step};
-use super::{fragments, host, icmp, tcp};
+use super::{decapsulate, fragments, host, icmp, tcp};
 use crate::fragment;
 use crate::frame::Frame;
 use crate::net::Address;
+use crate::snapshot::Destination;
 use crate::verdict::DropReason;
 use crate::wire::ethernet::Ethernet;
-use crate::wire::ipv6::{self, ExtensionError, Ipv6};
+use crate::wire::ipv6::{self, ExtensionError, Ipv6, Upper};
 use crate::wire::{Datagram, Ipv6Datagram, nd};
 
 /// Reads the datagram of a frame for this port or a group that it is in.
@@ -50,8 +51,26 @@ pub(super) fn read<F: Frame>(
             tcp::read::<F, u128>(arrival, limits, ends, to, packet, frame, lanes)
         }
         ipv6::PROTOCOL_ICMPV6 => icmp::read_v6(arrival, &header, to, packet.message(frame)),
-        protocol => host::read_other(arrival, (header.src.ip(), protocol), to),
+        protocol => match to {
+            Destination::Pool(_) => decapsulate::read(arrival, protocol, packet, frame, lanes),
+            _ => host::read_other(arrival, (header.src.ip(), protocol), to),
+        },
     }
+}
+
+/// Reads the headers of the whole datagram at the `l3` of `packet`, and cuts off what follows it.
+#[cold]
+pub(super) fn parse<F: Frame>(
+    packet: &mut Packet,
+    frame: &mut F,
+) -> Result<(Ipv6, Upper), DropReason> {
+    let l3 = packet.segment.l3;
+    let datagram = frame.bytes().get(l3..).unwrap_or_default();
+    let header = Ipv6::parse(datagram).ok_or(DropReason::Ipv6Malformed)?;
+    let upper = header.upper(datagram).map_err(refused)?;
+    packet.segment.ip = Datagram::V6(Ipv6Datagram { header, upper });
+    frame.truncate(l3 + header.total_len());
+    Ok((header, upper))
 }
 
 /// Reads the datagram at `l3` anew, which was an atomic fragment (RFC 6946).

@@ -3,6 +3,7 @@
 //! Nothing here changes a frame, but for cutting off Ethernet's padding and taking out the fragment
 //! header of an atomic fragment.
 
+mod decapsulate;
 mod fragments;
 mod host;
 mod icmp;

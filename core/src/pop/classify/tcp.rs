@@ -24,6 +24,40 @@ pub(super) fn read<F: Frame, A: Tabled>(
     frame: &F,
     lanes: &mut Lanes,
 ) -> Result<Step, DropReason> {
+    parse(packet, frame)?;
+    let tcp = packet.segment.tcp;
+    match to {
+        Destination::Vip => {
+            if !arrival.takes_clients() {
+                return Err(DropReason::WrongSide);
+            }
+            packet.service = arrival.snapshot.service_at(dst, tcp.dst_port);
+            from_client(arrival, limits, packet, frame, lanes)
+        }
+        Destination::Pool(pool) => {
+            let of = arrival.snapshot.service_behind(pool, src, tcp.src_port);
+            let found = of.ok_or(DropReason::UnknownTarget)?;
+            packet.target = found.target;
+            from_target(arrival, found.service, packet, frame, lanes)
+        }
+        // To nobody here: it passes if it comes from the target of a transparent service.
+        Destination::Other => {
+            let of = arrival.snapshot.transparent_service(src, tcp.src_port);
+            packet.service = of.map(|found| found.service);
+            let found = of.ok_or(DropReason::NotOurs)?;
+            packet.target = found.target;
+            if !arrival.snapshot.client_ok(dst.ip()) || tcp.dst_port == 0 {
+                return Err(DropReason::NotOurs);
+            }
+            from_target(arrival, found.service, packet, frame, lanes)
+        }
+        Destination::Own(_) => Err(DropReason::NotOurs),
+    }
+}
+
+/// Reads the TCP header of `packet`, and its options.
+#[inline(always)]
+pub(super) fn parse<F: Frame>(packet: &mut Packet, frame: &F) -> Result<(), DropReason> {
     let segment = packet.message(frame);
     let tcp = Tcp::parse(segment).ok_or(DropReason::TcpMalformed)?;
     packet.segment.tcp = tcp;
@@ -37,33 +71,7 @@ pub(super) fn read<F: Frame, A: Tabled>(
     if flags_contradict(tcp.flags) {
         return Err(DropReason::TcpFlags);
     }
-    match to {
-        Destination::Vip => {
-            if !arrival.takes_clients() {
-                return Err(DropReason::WrongSide);
-            }
-            packet.service = arrival.snapshot.service_at(dst, tcp.dst_port);
-            from_client(arrival, limits, packet, frame, lanes)
-        }
-        Destination::Pool(pool) => {
-            let of = arrival.snapshot.service_behind(pool, src, tcp.src_port);
-            let found = of.ok_or(DropReason::UnknownTarget)?;
-            packet.target = found.target;
-            from_target(arrival, found.service, options, packet, lanes)
-        }
-        // To nobody here: it passes if it comes from the target of a transparent service.
-        Destination::Other => {
-            let of = arrival.snapshot.transparent_service(src, tcp.src_port);
-            packet.service = of.map(|found| found.service);
-            let found = of.ok_or(DropReason::NotOurs)?;
-            packet.target = found.target;
-            if !arrival.snapshot.client_ok(dst.ip()) || tcp.dst_port == 0 {
-                return Err(DropReason::NotOurs);
-            }
-            from_target(arrival, found.service, options, packet, lanes)
-        }
-        Destination::Own(_) => Err(DropReason::NotOurs),
-    }
+    Ok(())
 }
 
 /// A segment to a VIP.
@@ -99,11 +107,11 @@ fn from_client<F: Frame>(
 
 /// A segment from a target of the relay `index`.
 #[inline(always)]
-fn from_target(
+pub(super) fn from_target<F: Frame>(
     arrival: &Arrival<'_>,
     index: ServiceIndex,
-    options: &[u8],
     packet: &mut Packet,
+    frame: &F,
     lanes: &mut Lanes,
 ) -> Result<Step, DropReason> {
     let tcp = packet.segment.tcp;
@@ -116,7 +124,7 @@ fn from_target(
         return Err(DropReason::SynFromTarget);
     }
     let relay = arrival.snapshot.relay(index).ok_or(DropReason::UnknownTarget)?;
-    let side = segment::egress_side(packet, relay, options);
+    let side = segment::egress_side(packet, relay, packet.tcp_options(frame));
     if relay.mode.is_tagged() && side.tag.is_none() {
         return Ok(Step::Untagged);
     }

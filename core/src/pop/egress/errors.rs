@@ -6,20 +6,16 @@ use std::net::IpAddr;
 use super::super::arrival::Arrival;
 use super::super::limits::Limits;
 use super::super::output::Output;
-use super::super::packet::Packet;
+use super::super::packet::{Packet, Step};
 use super::endings::Egress;
 use super::ethernet::ethertype;
 use super::reply;
 use crate::frame::Frame;
-use crate::net::{Address, ServiceIndex};
+use crate::net::{Address, Family, ServiceIndex};
 use crate::snapshot::Destination;
 use crate::verdict::{DropReason, ReplyKind};
 use crate::wire::icmp_error::{self, HEADER_LEN, IcmpError, Unreachable};
 use crate::wire::{Datagram, ip, ipv4, ipv6};
-
-/// Most bytes of a datagram that an ICMP error quotes: with its headers it fits the 576 bytes that
-/// every host takes (RFC 1812, section 4.3.2.3).
-const QUOTE_LEN_MAX: usize = 548;
 
 /// Drops a segment whose hop limit is used up, and tells its sender.
 #[cold]
@@ -95,6 +91,25 @@ fn error_source(arrival: &Arrival<'_>, ip: &Datagram) -> IpAddr {
     }
 }
 
+/// Puts the answer to a datagram that a target sent in a tunnel, at the `l3` of `packet`, into the
+/// tunnel too. Gives back where the answer begins, and of which family it is.
+fn back_in_tunnel<F: Frame>(
+    arrival: &Arrival<'_>,
+    packet: &Packet,
+    frame: &mut F,
+) -> Result<(usize, Family), DropReason> {
+    let (l3, ip) = (packet.segment.l3, &packet.segment.ip);
+    if let Step::Inward(_) = packet.step
+        && let Some((_, relay)) = packet.relay(arrival.snapshot)
+        && let Some(tunnel) = relay.mode.tunnel()
+    {
+        let target = packet.sender(relay).ip();
+        let l3 = tunnel.put(frame, l3, &packet.dst(), target, None)?;
+        return Ok((l3, Family::of(target)));
+    }
+    Ok((l3, ip.family()))
+}
+
 /// Turns `frame`, whose verdict is given already, into an ICMP error to its sender.
 fn send_error<F: Frame, O: Output<F>>(
     egress: &mut Egress<'_, O>,
@@ -115,12 +130,7 @@ fn send_error<F: Frame, O: Output<F>>(
         return egress.withhold::<F>(kind);
     }
     let head_len = ip.family().ip_header_len() + HEADER_LEN;
-    let quote_len = match ip {
-        Datagram::V4(_) => QUOTE_LEN_MAX,
-        // As much of the datagram as fits the smallest MTU (RFC 4443, section 3).
-        Datagram::V6(_) => ipv6::MTU_MIN - head_len,
-    };
-    frame.truncate(l3 + quote_len);
+    frame.truncate(l3 + icmp_error::quote_len_max(ip.family()));
     if !frame.prepend(head_len) {
         return;
     }
@@ -133,6 +143,6 @@ fn send_error<F: Frame, O: Output<F>>(
     let (payload_len, protocol) = (message.len() as u16, icmp_error::protocol(ip.family()));
     ip::Header { class: 0, hops: ipv4::ORIGINATED_TTL, protocol, payload_len, src, dst }
         .write(head);
-    let ethertype = ethertype(ip.family());
-    reply::send_back(egress, packet.from, frame, l3, kind, ethertype);
+    let Ok((l3, family)) = back_in_tunnel(&egress.arrival, packet, &mut frame) else { return };
+    reply::send_back(egress, packet.from, frame, l3, kind, ethertype(family));
 }

@@ -15,6 +15,7 @@ use super::place::place;
 use crate::frame::Frame;
 use crate::net::{Endpoint, Family, IpEndpoint, IpEndpoints, ServiceIndex, Towards};
 use crate::relay::Relay;
+use crate::relay::encapsulated::EncapsulatedMode;
 use crate::relay::icmp::{ErrorRewrite, Quote, Seen, raised_mtu};
 use crate::relay::mapping::{EgressSide, Mapping, Tag};
 use crate::relay::rewrite::options::{INSERTED_LEN, OptionsRule, TimestampsOption};
@@ -98,28 +99,43 @@ fn to_client<F: Frame, O: Output<F>>(
         Err(reason) => return egress.drop(Some(service), reason, frame),
     };
     let quote = &error.quote;
-    if error.is_unreachable && chosen.candidates.len() > 1 && !quote.is_syn() {
-        // Of one of several targets, this says as little as a RST.
-        if let Some(ack) = quote.ack() {
-            let (now, place) = (egress.arrival.now, place(relay, mapping.egress));
-            egress.arrival.soft.memo.remember_unreachable(now, place, mapping.target, ack);
-        }
+    if error.is_unreachable && remember_unreachable(egress, relay, &mapping, chosen, quote) {
         return egress.absorb(AbsorbKind::Unreachable, frame);
     }
     let transmit = transmit(error, (service, relay), Towards::Clients, &mapping, to);
     ship(egress, limits, error.packet, frame, &transmit);
 }
 
+/// Whether that a target cannot be reached is kept from the client: of one of several, it says as
+/// little as a RST. Then it is remembered.
+pub(super) fn remember_unreachable<O>(
+    egress: &Egress<'_, O>,
+    relay: &Relay,
+    mapping: &Mapping,
+    chosen: Chosen,
+    quote: &Quote,
+) -> bool {
+    if chosen.candidates.len() <= 1 || quote.is_syn() {
+        return false;
+    }
+    if let Some(ack) = quote.ack() {
+        let (now, place) = (egress.arrival.now, place(relay, mapping.egress));
+        egress.arrival.soft.memo.remember_unreachable(now, place, mapping.target, ack);
+    }
+    true
+}
+
 /// An error that goes on, about a segment with that mapping.
 fn transmit<'a>(
     error: &'a QuotingError<'_>,
-    (service, relay): (ServiceIndex, &Relay),
+    (service, relay): (ServiceIndex, &'a Relay),
     towards: Towards,
     mapping: &Mapping,
     to: ErrorRewrite,
 ) -> Transmit<QuoteRewrite<'a>> {
     let destination = to.destination();
-    let rewrite = QuoteRewrite { to, quote: &error.quote, client: mapping.client.ip() };
+    let client = mapping.client.ip();
+    let rewrite = QuoteRewrite { to, quote: &error.quote, client, tunnel: None };
     let slot = relay.slot;
     Transmit { service, slot, towards, destination, is_copy: false, target: None, rewrite }
 }
@@ -163,7 +179,11 @@ fn to_target<F: Frame, O: Output<F>>(
         Ok(found) => found,
         Err(reason) => return egress.drop(Some(service), reason, frame),
     };
-    let transmit = transmit(error, (service, relay), Towards::Targets, &mapping, to);
+    let mut transmit = transmit(error, (service, relay), Towards::Targets, &mapping, to);
+    if let Some(tunnel) = relay.mode.tunnel() {
+        transmit.destination = mapping.target.ip();
+        transmit.rewrite.tunnel = Some((tunnel, mapping));
+    }
     let transmit = if is_copy { transmit.of_copy() } else { transmit };
     ship(egress, limits, error.packet, frame, &transmit);
 }
@@ -247,15 +267,20 @@ fn about_inward<F: Frame, O: Output<F>>(
         }
         _ => Timestamps::Keep,
     };
-    let to = (Towards::Targets, mapping.target.ip());
+    let to = (
+        Towards::Targets,
+        if relay.mode.tunnel().is_some() { relay.vip.ip() } else { mapping.target.ip() },
+    );
     let mtu = mtu.map(|mtu| announced(egress, relay, quote, mtu, to));
-    let quote = quoted(mapping.target, mapping.egress, timestamps)?;
+    // In a tunnel the target sends as the VIP.
+    let src = if relay.mode.tunnel().is_some() { relay.vip } else { mapping.target };
+    let quote = quoted(src, mapping.egress, timestamps)?;
     Ok((mapping, ErrorRewrite { quote, mtu }))
 }
 
 /// The MTU that goes on to `addressee` in the place of `mtu`. One that the floor raises is counted:
 /// the addressee does not learn how small its path is.
-fn announced<O>(
+pub(super) fn announced<O>(
     egress: &Egress<'_, O>,
     relay: &Relay,
     quote: &Quote,
@@ -285,6 +310,8 @@ struct QuoteRewrite<'a> {
     to: ErrorRewrite,
     quote: &'a Quote,
     client: IpAddr,
+    /// The tunnel that it goes to its target in, and the target and client.
+    tunnel: Option<(&'a EncapsulatedMode, Mapping)>,
 }
 
 impl Transform for QuoteRewrite<'_> {
@@ -310,6 +337,12 @@ impl Transform for QuoteRewrite<'_> {
         frame: &mut F,
         (): &(),
     ) -> Result<usize, DropReason> {
-        self.to.apply(frame, packet.segment.l3, &packet.segment.ip, self.quote)
+        let l3 = self.to.apply(frame, packet.segment.l3, &packet.segment.ip, self.quote)?;
+        match &self.tunnel {
+            None => Ok(l3),
+            Some((tunnel, Mapping { client, target, .. })) => {
+                tunnel.put(frame, l3, client, target.ip(), None)
+            }
+        }
     }
 }

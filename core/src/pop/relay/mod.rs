@@ -2,6 +2,7 @@
 
 pub(super) mod ask;
 pub(super) mod icmp;
+pub(super) mod outer;
 pub(super) mod owners;
 mod place;
 pub(super) mod refusals;

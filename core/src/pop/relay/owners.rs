@@ -36,7 +36,7 @@ pub(in crate::pop) fn observe<F: Frame, O: Output<F>>(
     (client, chosen): (&IpEndpoint, Chosen),
 ) -> Observed {
     let arrival = egress.arrival;
-    let (tcp, target, memo) = (packet.segment.tcp, packet.src(), &arrival.soft.memo);
+    let (tcp, target, memo) = (packet.segment.tcp, packet.sender(relay), &arrival.soft.memo);
     let place = place(relay, packet.dst());
     let has_several = chosen.candidates.len() > 1;
     if tcp.has(tcp::RST) {

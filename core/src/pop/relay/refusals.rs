@@ -64,7 +64,7 @@ impl Refusal {
     /// The one in `packet`.
     pub fn of(packet: &Packet, relay: &Relay) -> Self {
         let rst = rst_of(&packet.segment.tcp);
-        Refusal { place: place(relay, packet.dst()), target: packet.src(), rst }
+        Refusal { place: place(relay, packet.dst()), target: packet.sender(relay), rst }
     }
 
     /// The client that it is for, if the memo knows: its SYN is the last one of the endpoint and
@@ -121,7 +121,8 @@ fn tell<F: Frame, O: Output<F>>(
     client: &IpEndpoint,
 ) {
     let side = EgressSide { egress: packet.dst(), tag: None };
-    egress.note::<F>(Note::Mapped(relay.mode.name(), Mapping::new(*client, side, packet.src())));
+    let mapping = Mapping::new(*client, side, packet.sender(relay));
+    egress.note::<F>(Note::Mapped(relay.mode.name(), mapping));
     match segment::inward(packet, &frame, index, relay, client) {
         Ok(transmit) => {
             ship(egress, limits, packet, frame, &transmit);

@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use super::super::egress::ship::{Transform, Transmit};
 use super::super::packet::Packet;
 use crate::frame::Frame;
-use crate::net::{Endpoint, IpEndpoint, IpEndpoints, ServiceIndex, Towards};
+use crate::net::{Endpoint, Family, IpEndpoint, IpEndpoints, ServiceIndex, Towards};
 use crate::relay::Relay;
+use crate::relay::encapsulated::EncapsulatedMode;
 use crate::relay::mapping::{EgressSide, Tag};
 use crate::relay::rewrite::options::{self, INSERTED_LEN, MssRule, OptionsRule, TimestampsOption};
 use crate::relay::rewrite::{self, DatagramIds, IpRewrite, Plan, Timestamps, families};
@@ -20,6 +21,8 @@ pub(in crate::pop) struct SegmentRewrite<'a> {
     to: IpRewrite,
     towards: Towards,
     ids: Option<&'a DatagramIds>,
+    /// The tunnel that it goes to its target in, and the target.
+    tunnel: Option<(&'a EncapsulatedMode, IpAddr)>,
 }
 
 /// What a segment of a target of `relay`, with these TCP options, is sent to. In a mode that has
@@ -51,13 +54,17 @@ pub(in crate::pop) fn outward<'a>(
             Timestamps::Insert(TimestampsOption { value, echo: 0 })
         }
     };
-    let endpoints = IpEndpoints::new(side.egress, *target).ok_or(DropReason::UnservedPort)?;
+    let tunnel = relay.mode.tunnel();
+    let to = if tunnel.is_some() { relay.vip } else { *target };
+    let endpoints = IpEndpoints::new(side.egress, to).ok_or(DropReason::UnservedPort)?;
     let others = match packet.options.client_address {
         true => OptionsRule::WithoutClientAddress,
         false => OptionsRule::Keep,
     };
     let to = IpRewrite::new(endpoints, timestamps, options_rule(packet, relay, 0, others));
-    Ok(transmit(index, relay, slot, Towards::Targets, target.ip(), to))
+    let mut transmit = transmit(index, relay, slot, Towards::Targets, target.ip(), to);
+    transmit.rewrite.tunnel = tunnel.map(|tunnel| (tunnel, target.ip()));
+    Ok(transmit)
 }
 
 /// A target's segment goes on to its client, from the VIP. Only the SYN-ACK to a SYN without
@@ -99,7 +106,7 @@ fn transmit(
     destination: IpAddr,
     to: IpRewrite,
 ) -> Transmit<SegmentRewrite<'_>> {
-    let rewrite = SegmentRewrite { to, towards, ids: relay.ids.as_ref() };
+    let rewrite = SegmentRewrite { to, towards, ids: relay.ids.as_ref(), tunnel: None };
     let (slot, target) = (relay.slot, Some(target));
     Transmit { service, slot, towards, destination, is_copy: false, target, rewrite }
 }
@@ -146,7 +153,8 @@ impl Transform for SegmentRewrite<'_> {
 
     #[inline(always)]
     fn total_len(&self, plan: &Plan) -> usize {
-        plan.total_len()
+        let overhead = self.tunnel.map_or(0, |(tunnel, _)| tunnel.encapsulation().overhead());
+        plan.total_len() + overhead
     }
 
     #[cold]
@@ -163,9 +171,14 @@ impl Transform for SegmentRewrite<'_> {
         let id = ipv4::id(frame.bytes().get(packet.segment.l3..).unwrap_or_default());
         let client = self.client(packet)?;
         let id = self.ids?.fragments.of(client.into(), id, packet.segment.tcp.seq);
-        Some(match self.to {
-            IpRewrite::V4(_) => id >> 16,
-            IpRewrite::V6(_) => id,
+        let leaves_as = match (self.tunnel, &self.to) {
+            (Some((_, target)), _) => Family::of(target),
+            (None, IpRewrite::V4(_)) => Family::V4,
+            (None, IpRewrite::V6(_)) => Family::V6,
+        };
+        Some(match leaves_as {
+            Family::V4 => id >> 16,
+            Family::V6 => id,
         })
     }
 
@@ -181,6 +194,9 @@ impl Transform for SegmentRewrite<'_> {
             let to = IpRewrite::V4(rewrite::Rewrite { id, ..*to });
             return rewrite::apply(frame, &packet.segment, &to, plan);
         }
-        rewrite::apply(frame, &packet.segment, &self.to, plan)
+        let l3 = rewrite::apply(frame, &packet.segment, &self.to, plan)?;
+        let Some((tunnel, target)) = self.tunnel else { return Ok(l3) };
+        let id = self.fragment_id(packet, frame, plan).map(|id| id as u16);
+        tunnel.put(frame, l3, &packet.src(), target, id)
     }
 }

@@ -3,7 +3,7 @@
 use super::quote::Quote;
 use crate::net::Family;
 use crate::wire::icmp::{self, CODE_FRAGMENTATION_NEEDED};
-use crate::wire::{get_u32, icmpv6, ipv6, put_u32};
+use crate::wire::{get_u32, icmp_error, icmpv6, ipv6, put_u32};
 
 /// The head of an error: type, code, and the four bytes after the checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,21 +90,13 @@ impl Head {
 
     /// Bytes of the quote of an ICMP error behind which extensions follow (RFC 4884), if they do.
     pub fn quote_len_ipv4(&self) -> Option<usize> {
-        let says =
-            matches!(self.kind, icmp::UNREACHABLE | icmp::TIME_EXCEEDED | icmp::PARAMETER_PROBLEM);
-        padded_len(says.then_some((self.word >> 16 & 0xff) as usize * 4)?)
+        icmp_error::quote_len(Family::V4, &self.bytes())
     }
 
     /// [`Head::quote_len_ipv4`] of an ICMPv6 error.
     pub fn quote_len_ipv6(&self) -> Option<usize> {
-        let says = matches!(self.kind, icmpv6::UNREACHABLE | icmpv6::TIME_EXCEEDED);
-        padded_len(says.then_some((self.word >> 24) as usize * 8)?)
+        icmp_error::quote_len(Family::V6, &self.bytes())
     }
-}
-
-/// A quote in front of extensions has 128 bytes at least: less is another meaning of the field.
-fn padded_len(len: usize) -> Option<usize> {
-    (len >= 128).then_some(len)
 }
 
 const CODE_PROTOCOL: u8 = 2;

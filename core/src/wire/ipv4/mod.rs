@@ -42,6 +42,8 @@ pub const MTU_MIN: isize = 68;
 pub const PROTOCOL_ICMP: u8 = 1;
 /// Protocol number of UDP, the same in IPv6.
 pub const PROTOCOL_UDP: u8 = 17;
+/// Protocol number of IPv4 in another datagram (RFC 2003), the same in IPv6.
+pub const PROTOCOL_IPV4: u8 = 4;
 /// Protocol number of TCP.
 pub const PROTOCOL_TCP: u8 = 6;
 

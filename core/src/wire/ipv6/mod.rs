@@ -36,6 +36,8 @@ pub const MTU_MIN: usize = 1280;
 
 /// Protocol number of TCP.
 pub const PROTOCOL_TCP: u8 = 6;
+/// Protocol number of IPv6 in another datagram (RFC 2473), the same in IPv4.
+pub const PROTOCOL_IPV6: u8 = 41;
 /// Number of the fragment header.
 pub const PROTOCOL_FRAGMENT: u8 = 44;
 /// Protocol number of ICMPv6.

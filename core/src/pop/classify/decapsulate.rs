@@ -1,0 +1,128 @@
+//! Reads what targets answer inside another datagram, to the address that tunnels come from.
+//!
+//! The outer headers say from which target an answer is, and the source inside says of which
+//! service. They are left behind: from here on the frame's datagram is the one inside.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::super::arrival::Arrival;
+use super::super::lanes::Lanes;
+use super::super::packet::{Packet, Step};
+use super::{ipv4, ipv6, tcp};
+use crate::config::{Encapsulate, Encapsulation};
+use crate::frame::Frame;
+use crate::net::{IpEndpoint, ServiceIndex};
+use crate::relay::targets::TargetIndex;
+use crate::snapshot::Tabled;
+use crate::verdict::DropReason;
+use crate::wire::tcp::field;
+use crate::wire::{Datagram, get_u16, gue, ip};
+use crate::wire::{ipv4 as wire4, ipv6 as wire6};
+
+/// A datagram inside another.
+struct Carried {
+    protocol: Encapsulate,
+    /// The ends of the tunnel: a target, and a POP.
+    ends: (IpAddr, IpAddr),
+}
+
+/// Reads the datagram of `packet`, which is neither TCP nor ICMP, and to an egress address.
+#[inline(never)]
+pub(super) fn read<F: Frame>(
+    arrival: &Arrival<'_>,
+    protocol: u8,
+    packet: &mut Packet,
+    frame: &mut F,
+    lanes: &mut Lanes,
+) -> Result<Step, DropReason> {
+    let (at, outer) = (packet.l4(), packet.segment.ip);
+    let (at, protocol, carried) = match protocol {
+        wire4::PROTOCOL_UDP => {
+            let carried = gue::parse(packet.message(frame)).ok_or(DropReason::Protocol)?;
+            (at + gue::HEADERS_LEN, Encapsulate::Gue, carried)
+        }
+        carried => (at, Encapsulate::IpIp, carried),
+    };
+    if !arrival.takes_targets() {
+        return Err(DropReason::WrongSide);
+    }
+    let class = outer_class(packet, frame);
+    let carried_in = Carried { protocol, ends: (outer.src(), outer.dst()) };
+    packet.segment.l3 = at;
+    match carried {
+        wire4::PROTOCOL_IPV4 => {
+            let ip = ipv4::parse(packet, frame)?;
+            let found = carried_in.find(arrival, packet, frame, (ip.src, ip.protocol))?;
+            if ip.is_fragment() {
+                return Err(DropReason::Fragment);
+            }
+            answer(arrival, found, ip.dst, class, packet, frame, lanes)
+        }
+        wire6::PROTOCOL_IPV6 => {
+            let (header, upper) = ipv6::parse(packet, frame)?;
+            let found = carried_in.find(arrival, packet, frame, (header.src, upper.protocol))?;
+            answer(arrival, found, header.dst, class, packet, frame, lanes)
+        }
+        _ => Err(DropReason::Protocol),
+    }
+}
+
+/// DSCP and ECN of the datagram of `packet`.
+fn outer_class<F: Frame>(packet: &Packet, frame: &F) -> u8 {
+    ip::class(frame.bytes().get(packet.segment.l3..).unwrap_or_default())
+}
+
+impl Carried {
+    /// The service and target that the datagram is of, which `packet` now is.
+    fn find<F: Frame, A: Tabled>(
+        &self,
+        arrival: &Arrival<'_>,
+        packet: &Packet,
+        frame: &F,
+        (src, protocol): (A, u8),
+    ) -> Result<(ServiceIndex, TargetIndex), DropReason> {
+        if protocol != wire4::PROTOCOL_TCP {
+            return Err(DropReason::Protocol);
+        }
+        let port = get_u16(packet.message(frame), field::SRC_PORT);
+        let index = arrival.snapshot.service_at(src, port).ok_or(DropReason::UnknownTarget)?;
+        let relay = arrival.snapshot.relay(index).ok_or(DropReason::UnknownTarget)?;
+        let (target, from) = self.ends;
+        let is_this = |tunnel: &Encapsulation| {
+            tunnel.from == from && tunnel.protocol == self.protocol && tunnel.is_through()
+        };
+        let tunnel = relay.mode.tunnel().filter(|tunnel| is_this(tunnel.encapsulation()));
+        let target = IpEndpoint::from(SocketAddr::new(target, port));
+        let target = tunnel.and_then(|_| relay.targets.index_of(&target));
+        Ok((index, target.ok_or(DropReason::UnknownTarget)?))
+    }
+}
+
+/// Reads the segment of a target to the client `dst`, which `packet` now is; `class` is that of the
+/// datagram that it was inside.
+fn answer<F: Frame, A: Tabled>(
+    arrival: &Arrival<'_>,
+    (service, target): (ServiceIndex, TargetIndex),
+    dst: A,
+    class: u8,
+    packet: &mut Packet,
+    frame: &mut F,
+    lanes: &mut Lanes,
+) -> Result<Step, DropReason> {
+    packet.service = Some(service);
+    packet.target = target;
+    let datagram = frame.bytes_mut().get_mut(packet.segment.l3..).unwrap_or_default();
+    let own = ip::class(datagram);
+    let new = ip::decapsulated_class(class, own).ok_or(DropReason::TunnelMark)?;
+    if new != own {
+        ip::set_class(datagram, new);
+        if let Datagram::V6(ip) = &mut packet.segment.ip {
+            ip.header.traffic_class = new;
+        }
+    }
+    tcp::parse(packet, frame)?;
+    if !arrival.snapshot.client_ok(dst.ip()) || packet.segment.tcp.dst_port == 0 {
+        return Err(DropReason::NotOurs);
+    }
+    tcp::from_target(arrival, service, packet, frame, lanes)
+}
