@@ -2,6 +2,8 @@
 //! same counts, with every set of vector instructions.
 //!
 //! A POP that is asked to explain goes the general way with every frame: it is the slow twin here.
+//! `ANYRELAY_ISA=NAME` tests one set alone, and fails where the CPU lacks it; `ANYRELAY_SEEDS=N`
+//! says how many seeds of random traffic each config gets. `scripts/avx512` needs both.
 
 use anyrelay_core::config::Config;
 use anyrelay_core::frame::{ChecksumVerdict, HeapFrame};
@@ -145,13 +147,31 @@ fn limited(per_prefix: u32, per_service: u32) -> Config {
     config.limit("syn_per_service_per_second", per_service).parse()
 }
 
+/// The sets to test: the one that is asked for, or all that this CPU has.
+fn sets() -> Vec<Isa> {
+    let Ok(name) = std::env::var("ANYRELAY_ISA") else {
+        return Isa::ALL.into_iter().filter(|isa| isa.is_available()).collect();
+    };
+    let isa: Isa = name.parse().expect("ANYRELAY_ISA is no set of instructions");
+    assert!(isa.is_available(), "this CPU has {} at most", Isa::best());
+    vec![isa]
+}
+
+/// Seeds of random traffic for each config, at least one.
+fn seeds() -> u64 {
+    match std::env::var("ANYRELAY_SEEDS") {
+        Ok(number) => number.parse::<u64>().expect("ANYRELAY_SEEDS is no number").max(1),
+        Err(_) if std::env::var_os("ANYRELAY_FULL").is_some() => 99,
+        Err(_) => 20,
+    }
+}
+
 #[test]
 fn bursts_give_the_same_as_the_general_way() {
-    let full = std::env::var_os("ANYRELAY_FULL").is_some();
-    for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+    for isa in sets() {
         for (number, config) in configs().iter().enumerate() {
             let (mut sent, mut fast) = (0, 0);
-            for seed in 1..if full { 100 } else { 21 } {
+            for seed in 1..=seeds() {
                 let of_seed = compare(isa, config, 100 * number as u64 + seed, 60);
                 sent += of_seed.0;
                 fast += of_seed.1;
