@@ -30,6 +30,32 @@ pub enum IpEndpoint {
 }
 
 impl IpEndpoint {
+    /// Length of [`IpEndpoint::to_mapped_bytes`].
+    pub const MAPPED_LEN: usize = 18;
+
+    /// The address in 16 bytes, one of IPv4 as ::ffff:0:0/96 has it (RFC 4291, section 2.5.5.2),
+    /// and the port, both big-endian.
+    pub fn to_mapped_bytes(self) -> [u8; Self::MAPPED_LEN] {
+        let ip = match self.ip() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) => ip,
+        };
+        let mut bytes = [0; Self::MAPPED_LEN];
+        let fields = ip.octets().into_iter().chain(self.port().to_be_bytes());
+        bytes.iter_mut().zip(fields).for_each(|(to, from)| *to = from);
+        bytes
+    }
+
+    /// The endpoint of [`IpEndpoint::to_mapped_bytes`]. A mapped address is one of IPv4.
+    pub fn from_mapped_bytes(bytes: &[u8; Self::MAPPED_LEN]) -> Self {
+        let [ip @ .., high, low] = *bytes;
+        let (ip, port) = (Ipv6Addr::from(ip), u16::from_be_bytes([high, low]));
+        match ip.to_ipv4_mapped() {
+            Some(ip) => Endpoint { ip: ip.to_bits(), port }.into(),
+            None => Endpoint { ip: ip.to_bits(), port }.into(),
+        }
+    }
+
     /// The address.
     #[inline(always)]
     pub fn ip(&self) -> IpAddr {
@@ -186,6 +212,27 @@ impl IpEndpoints {
         match self {
             IpEndpoints::V4(endpoints) => endpoints.dst.into(),
             IpEndpoints::V6(endpoints) => endpoints.dst.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn ipv4_addresses_are_mapped() {
+        let at = IpEndpoint::V4(Endpoint { ip: 0xc633_640a, port: 0x1f90 });
+        let bytes = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 198, 51, 100, 10, 0x1f, 0x90];
+        assert_eq!(at.to_mapped_bytes(), bytes);
+        assert_eq!(IpEndpoint::from_mapped_bytes(&bytes), at);
+    }
+
+    proptest! {
+        #[test]
+        fn mapped_bytes_are_read_as_they_are_written(bytes: [u8; IpEndpoint::MAPPED_LEN]) {
+            prop_assert_eq!(IpEndpoint::from_mapped_bytes(&bytes).to_mapped_bytes(), bytes);
         }
     }
 }

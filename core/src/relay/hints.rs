@@ -5,17 +5,15 @@
 //! connection. Nothing depends on hints: a lost one costs the client a wait, or segments that go to
 //! a target too many, and one that is not accepted is as if it were lost.
 
-use std::net::{IpAddr, Ipv6Addr};
-
 use arrayvec::ArrayVec;
 
 use super::memo::{Owned, Rst};
 use crate::crypto::{Block, Cmac, HkdfError};
 use crate::keys::{Secret, hint_key};
-use crate::net::{Endpoint, IpEndpoint};
+use crate::net::IpEndpoint;
 use crate::seq::SeqNum;
 use crate::time::UnixTime;
-use crate::wire::{get_u16, get_u32, put_u16, put_u32};
+use crate::wire::{get_u32, put_u32};
 
 /// What a target's segment showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,15 +126,8 @@ fn same(one: &Block, other: &Block) -> bool {
 
 fn encode(hint: &Hint) -> [u8; HINT_LEN] {
     let mut bytes = [0; HINT_LEN];
-    for (at, endpoint) in (0..).step_by(ENDPOINT_LEN).zip([hint.vip, hint.egress, hint.target]) {
-        let ip = match endpoint.ip() {
-            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
-            IpAddr::V6(ip) => ip,
-        };
-        let place = bytes.get_mut(at..at + IP_LEN).unwrap_or_default();
-        place.copy_from_slice(&ip.octets());
-        put_u16(&mut bytes, at + IP_LEN, endpoint.port());
-    }
+    let endpoints = [hint.vip, hint.egress, hint.target].map(IpEndpoint::to_mapped_bytes);
+    bytes[..NUMBERS_AT].copy_from_slice(endpoints.as_flattened());
     let (kind, numbers) = match hint.shows {
         Shows::Refusal(Rst::Bare { seq }) => (BARE, [seq.0, 0, 0]),
         Shows::Refusal(Rst::Acknowledging { seq, ack }) => (ACKNOWLEDGING, [seq.0, ack.0, 0]),
@@ -150,15 +141,9 @@ fn encode(hint: &Hint) -> [u8; HINT_LEN] {
 }
 
 fn decode(bytes: &[u8; HINT_LEN]) -> Option<Hint> {
-    let endpoint = |number| -> Option<IpEndpoint> {
-        let at = number * ENDPOINT_LEN;
-        let ip = u128::from_be_bytes(*bytes.get(at..)?.first_chunk()?);
-        let port = get_u16(bytes, at + IP_LEN);
-        Some(match Ipv6Addr::from_bits(ip).to_ipv4_mapped() {
-            Some(ip) => Endpoint { ip: ip.to_bits(), port }.into(),
-            None => Endpoint { ip, port }.into(),
-        })
-    };
+    let (endpoints, _) = bytes.as_chunks();
+    let [vip, egress, target] = endpoints.first_chunk()?;
+    let [vip, egress, target] = [vip, egress, target].map(IpEndpoint::from_mapped_bytes);
     let [seq, ack, tag] = [0, 4, 8].map(|at| get_u32(bytes, NUMBERS_AT + at));
     let (seq, ack) = (SeqNum(seq), SeqNum(ack));
     let shows = match (&bytes[KIND_AT..], tag) {
@@ -167,7 +152,7 @@ fn decode(bytes: &[u8; HINT_LEN]) -> Option<Hint> {
         ([OWNER, 0], tag) if tag <= MAX_TAG => Shows::Owner(Owned { tag, end: seq, ack }),
         _ => return None,
     };
-    Some(Hint { vip: endpoint(0)?, egress: endpoint(1)?, target: endpoint(2)?, shows })
+    Some(Hint { vip, egress, target, shows })
 }
 
 /// The largest tag.
@@ -184,10 +169,7 @@ const HEADER_LEN: usize = 12;
 const MAC_LEN: usize = 16;
 /// VIP, egress endpoint, target, three numbers, kind, a zero byte.
 const HINT_LEN: usize = 68;
-/// An IPv6 address, or a mapped IPv4 address (RFC 4291, section 2.5.5.2).
-const IP_LEN: usize = 16;
-const ENDPOINT_LEN: usize = IP_LEN + 2;
-const NUMBERS_AT: usize = 3 * ENDPOINT_LEN;
+const NUMBERS_AT: usize = 3 * IpEndpoint::MAPPED_LEN;
 const KIND_AT: usize = NUMBERS_AT + 12;
 
 const _: () = assert!(KIND_AT + 2 == HINT_LEN);
@@ -198,6 +180,7 @@ const _: () = assert!(DATAGRAM_MAX + 8 + 40 <= 1280);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::Endpoint;
     use proptest::prelude::*;
 
     const NOW: UnixTime = UnixTime::from_millis(1_800_000_000_000);

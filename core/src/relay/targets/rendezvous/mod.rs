@@ -17,8 +17,6 @@
 //! equal weights the highest h wins, and nothing else is computed. Adding a target to n of the same
 //! weight moves 1/(n+1) of the clients, all of them to it.
 
-use std::net::Ipv4Addr;
-
 use cpu_vector::{Blocks, Isa, Job, RoundKeys, Vector};
 
 use crate::crypto::{Block, Cmac, Key128};
@@ -234,14 +232,7 @@ pub fn mix(ClientHash(client): ClientHash, TargetHash(target): TargetHash) -> u6
 
 /// What T is the MAC of.
 fn target_message(vip: IpEndpoint, target: IpEndpoint) -> Vec<u8> {
-    let fields = |at: IpEndpoint| {
-        let ip = match at {
-            IpEndpoint::V4(at) => Ipv4Addr::from_bits(at.ip).to_ipv6_mapped().octets(),
-            IpEndpoint::V6(at) => at.ip.to_be_bytes(),
-        };
-        [&ip[..], &at.port().to_be_bytes()].concat()
-    };
-    [vec![1], fields(vip), fields(target)].concat()
+    [&[1][..], &vip.to_mapped_bytes(), &target.to_mapped_bytes()].concat()
 }
 
 /// The message of C of an IPv4 client, padded: 7 bytes.
