@@ -7,7 +7,7 @@ use super::columns::number_of;
 use super::ways::{Ways, route};
 use super::{Fast, for_each_lane};
 use crate::relay::mapping::BURST;
-use crate::relay::pool::feistel::Each;
+use crate::relay::pool::feistel::OwnNetworks;
 use crate::relay::pool::permutation::{map, to_number};
 use crate::relay::pool::plan::Goal;
 
@@ -19,16 +19,17 @@ impl Fast {
         let (taken, inverse) = (self.lanes.taken, self.lanes.down);
         let count = BURST - taken.leading_zeros() as usize;
         let numbers = &mut self.columns.numbers;
-        let (keys, one) = (&arrival.snapshot.relay_keys().permutation, first.plan.one());
+        let keys = &arrival.snapshot.relay_keys().permutation;
+        let network = first.plan.network();
         let good = if ways.iter().all(|way| way.service == first.service) {
-            map(keys, &one, self.isa, inverse, numbers, count)
+            map(keys, &network, self.isa, inverse, numbers, count)
         } else {
-            let mut each = Each::new(one);
+            let mut networks = OwnNetworks::new(network);
             for way in ways {
-                let one = way.plan.one();
-                for_each_lane(way.lanes, |lane| each.set(lane, one));
+                let network = way.plan.network();
+                for_each_lane(way.lanes, |lane| networks.set(lane, network));
             }
-            map(keys, &each, self.isa, inverse, numbers, count)
+            map(keys, &networks, self.isa, inverse, numbers, count)
         };
         self.lanes.bad |= taken & !good;
         if ways.iter().any(|way| way.target.is_none() && way.lanes != 0) {

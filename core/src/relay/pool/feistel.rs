@@ -32,8 +32,17 @@ pub const BURST: usize = 64;
 #[repr(align(64))]
 pub struct Numbers(pub [u64; BURST]);
 
-/// Which permutation it is, of those under a key.
-pub trait Network {
+/// One of the networks under a key.
+#[derive(Clone, Copy, Debug)]
+pub struct Network {
+    /// Bits of the numbers that it permutes, 2..=64.
+    pub bits: u64,
+    /// 48 bits.
+    pub tweak: u64,
+}
+
+/// The network of each lane.
+pub trait LaneNetworks {
     /// Bits of the numbers in `lane`, 2..=64.
     fn bits(&self, lane: usize) -> u64;
 
@@ -41,16 +50,8 @@ pub trait Network {
     fn tweak(&self, lane: usize) -> u64;
 }
 
-/// The same in all lanes.
-#[derive(Clone, Copy, Debug)]
-pub struct One {
-    /// Bits of the numbers, 2..=64.
-    pub bits: u64,
-    /// 48 bits.
-    pub tweak: u64,
-}
-
-impl Network for One {
+/// The same network in all lanes.
+impl LaneNetworks for Network {
     #[inline(always)]
     fn bits(&self, _: usize) -> u64 {
         self.bits
@@ -62,28 +63,28 @@ impl Network for One {
     }
 }
 
-/// One for each lane.
+/// A network of its own in each lane.
 #[derive(Clone, Debug)]
-pub struct Each {
+pub struct OwnNetworks {
     bits: [u64; BURST],
     tweaks: [u64; BURST],
 }
 
-impl Each {
-    /// The same in all lanes.
+impl OwnNetworks {
+    /// The same network in all lanes, at first.
     #[inline]
-    pub fn new(One { bits, tweak }: One) -> Self {
-        Each { bits: [bits; BURST], tweaks: [tweak; BURST] }
+    pub fn new(Network { bits, tweak }: Network) -> Self {
+        OwnNetworks { bits: [bits; BURST], tweaks: [tweak; BURST] }
     }
 
-    /// Sets that in `lane`.
+    /// Sets that of `lane`.
     #[inline(always)]
-    pub fn set(&mut self, lane: usize, One { bits, tweak }: One) {
+    pub fn set(&mut self, lane: usize, Network { bits, tweak }: Network) {
         (self.bits[lane % BURST], self.tweaks[lane % BURST]) = (bits, tweak);
     }
 }
 
-impl Network for Each {
+impl LaneNetworks for OwnNetworks {
     #[inline(always)]
     fn bits(&self, lane: usize) -> u64 {
         self.bits[lane % BURST]
@@ -97,12 +98,12 @@ impl Network for Each {
 
 /// Replaces the first `count` of `numbers` by their images, of the inverse for the lanes that have
 /// a bit in `inverse`. Those behind may change too, and mean nothing. A number with more bits than
-/// the permutation has is taken without the bits above.
+/// its network has is taken without the bits above.
 #[inline(always)]
-pub fn permute<V: Vector, W: Network>(
+pub fn permute<V: Vector, W: LaneNetworks>(
     vector: V,
     keys: &RoundKeys,
-    network: &W,
+    networks: &W,
     inverse: u64,
     numbers: &mut Numbers,
     count: usize,
@@ -110,25 +111,25 @@ pub fn permute<V: Vector, W: Network>(
     // Four lanes to a group of blocks, and no more groups than are needed.
     match count {
         0 => {}
-        1..=8 => rounds::<V, W, 2>(vector, keys, network, inverse, numbers),
-        9..=16 => rounds::<V, W, 4>(vector, keys, network, inverse, numbers),
-        17..=32 => rounds::<V, W, 8>(vector, keys, network, inverse, numbers),
-        _ => rounds::<V, W, 16>(vector, keys, network, inverse, numbers),
+        1..=8 => rounds::<V, W, 2>(vector, keys, networks, inverse, numbers),
+        9..=16 => rounds::<V, W, 4>(vector, keys, networks, inverse, numbers),
+        17..=32 => rounds::<V, W, 8>(vector, keys, networks, inverse, numbers),
+        _ => rounds::<V, W, 16>(vector, keys, networks, inverse, numbers),
     }
 }
 
-/// Sends the first `4 * N` of `numbers` through the network.
+/// Sends the first `4 * N` of `numbers` through the networks.
 #[inline(always)]
-fn rounds<V: Vector, W: Network, const N: usize>(
+fn rounds<V: Vector, W: LaneNetworks, const N: usize>(
     vector: V,
     keys: &RoundKeys,
-    network: &W,
+    networks: &W,
     inverse: u64,
     numbers: &mut Numbers,
 ) {
     let [mut x, mut y, mut x_mask, mut y_mask] = [const { Blocks::ZERO }; 4];
     let halves = |lane| {
-        let (bits, back) = (network.bits(lane), lane_mask(inverse, lane));
+        let (bits, back) = (networks.bits(lane), lane_mask(inverse, lane));
         let (a_bits, b_bits) = (bits / 2, bits - bits / 2);
         (back, b_bits, (1 << a_bits) - 1, (1 << b_bits) - 1)
     };
@@ -136,7 +137,7 @@ fn rounds<V: Vector, W: Network, const N: usize>(
         let (back, b_bits, a_mask, b_mask) = halves(lane);
         let number = numbers.0[lane];
         let (a, b) = (number >> b_bits & a_mask, number & b_mask);
-        let first = u64::from(LAST_ROUND).to_le() & back ^ network.tweak(lane).to_be();
+        let first = u64::from(LAST_ROUND).to_le() & back ^ networks.tweak(lane).to_be();
         x.0[lane] = [first, pick(back, b, a).to_be()];
         y.0[lane] = [first, pick(back, a, b).to_be()];
         x_mask.0[lane][1] = pick(back, b_mask, a_mask).to_be();
@@ -159,19 +160,19 @@ const LAST_ROUND: u8 = 7;
 pub mod reference {
     use cpu_vector::RoundKeys;
 
-    use super::{LAST_ROUND, One};
+    use super::{LAST_ROUND, Network};
 
     /// The image of `number`, or its image under the inverse.
-    pub fn permute(keys: &RoundKeys, one: One, is_inverse: bool, number: u64) -> u64 {
-        let (a_bits, b_bits) = (one.bits / 2, one.bits - one.bits / 2);
+    pub fn permute(keys: &RoundKeys, network: Network, is_inverse: bool, number: u64) -> u64 {
+        let (a_bits, b_bits) = (network.bits / 2, network.bits - network.bits / 2);
         let (a_mask, b_mask) = (u32::MAX >> (32 - a_bits), u32::MAX >> (32 - b_bits));
         let (mut a, mut b) = ((number >> b_bits) as u32 & a_mask, number as u32 & b_mask);
         for step in 0..=LAST_ROUND {
             let i = if is_inverse { LAST_ROUND - step } else { step };
             if i % 2 == 0 {
-                a ^= f(keys, i, one.tweak, b) & a_mask;
+                a ^= f(keys, i, network.tweak, b) & a_mask;
             } else {
-                b ^= f(keys, i, one.tweak, a) & b_mask;
+                b ^= f(keys, i, network.tweak, a) & b_mask;
             }
         }
         u64::from(a) << b_bits | u64::from(b)
@@ -198,26 +199,26 @@ mod tests {
     }
 
     struct Permute<'a, W> {
-        network: &'a W,
+        networks: &'a W,
         inverse: u64,
         numbers: &'a mut Numbers,
         count: usize,
     }
 
-    impl<W: Network> Job for Permute<'_, W> {
+    impl<W: LaneNetworks> Job for Permute<'_, W> {
         type Output = ();
 
         #[inline(always)]
         fn run<V: Vector>(self, vector: V) {
-            let Permute { network, inverse, numbers, count } = self;
-            super::permute(vector, &keys(), network, inverse, numbers, count);
+            let Permute { networks, inverse, numbers, count } = self;
+            super::permute(vector, &keys(), networks, inverse, numbers, count);
         }
     }
 
-    fn permute(isa: Isa, network: &impl Network, inverse: u64, numbers: &mut [u64]) {
+    fn permute(isa: Isa, networks: &impl LaneNetworks, inverse: u64, numbers: &mut [u64]) {
         let (mut padded, count) = (Numbers([0; BURST]), numbers.len());
         padded.0[..count].copy_from_slice(numbers);
-        isa.run(Permute { network, inverse, numbers: &mut padded, count });
+        isa.run(Permute { networks, inverse, numbers: &mut padded, count });
         numbers.copy_from_slice(&padded.0[..count]);
     }
 
@@ -225,11 +226,11 @@ mod tests {
     fn every_small_domain_is_permuted_and_undone_exactly() {
         // Even and odd numbers of bits.
         for bits in [2, 3, 4, 5, 8, 12, 13, 17] {
-            let one = One { bits, tweak: TWEAK };
+            let network = Network { bits, tweak: TWEAK };
             let mut numbers: Vec<u64> = (0..1 << bits).collect();
             let all = |inverse, numbers: &mut Vec<u64>| {
                 let bursts = numbers.chunks_mut(BURST);
-                bursts.for_each(|burst| permute(Isa::best(), &one, inverse, burst));
+                bursts.for_each(|burst| permute(Isa::best(), &network, inverse, burst));
             };
             all(0, &mut numbers);
             let mut seen = vec![false; 1 << bits];
@@ -243,7 +244,7 @@ mod tests {
 
     #[test]
     fn each_tweak_has_a_permutation_of_its_own() {
-        let image = |tweak| reference::permute(&keys(), One { bits: 54, tweak }, false, 12345);
+        let image = |tweak| reference::permute(&keys(), Network { bits: 54, tweak }, false, 12345);
         let images: Vec<_> = (0..48).map(|bit| image(TWEAK ^ 1 << bit)).collect();
         for (bit, found) in images.iter().enumerate() {
             assert!(*found != image(TWEAK) && !images[..bit].contains(found), "{bit}");
@@ -251,7 +252,7 @@ mod tests {
     }
 
     /// Whether bursts of every length and direction agree with the slow twin.
-    fn agree(network: &impl Network, of: impl Fn(usize) -> One) {
+    fn agree(networks: &impl LaneNetworks, of: impl Fn(usize) -> Network) {
         for isa in Isa::ALL {
             for inverse in [0, u64::MAX, 0x5a5a_00ff_1234_8001] {
                 for len in 0..=BURST {
@@ -259,11 +260,11 @@ mod tests {
                     let number = |i: usize| (i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
                     let start: [u64; BURST] = std::array::from_fn(number);
                     let mut numbers = start;
-                    permute(isa, network, inverse, &mut numbers[..len]);
+                    permute(isa, networks, inverse, &mut numbers[..len]);
                     for (lane, number) in numbers.iter().enumerate().take(len) {
-                        let (one, back) = (of(lane), inverse >> lane & 1 == 1);
-                        let expected = reference::permute(&keys(), one, back, start[lane]);
-                        assert_eq!(*number, expected, "{isa} {one:?} {back} {len} {lane}");
+                        let (network, back) = (of(lane), inverse >> lane & 1 == 1);
+                        let expected = reference::permute(&keys(), network, back, start[lane]);
+                        assert_eq!(*number, expected, "{isa} {network:?} {back} {len} {lane}");
                     }
                 }
             }
@@ -273,19 +274,19 @@ mod tests {
     #[test]
     fn all_lanes_of_one_permutation_agree_with_the_slow_twin() {
         for bits in [48, 49, 57, 62, 64, 9] {
-            let one = One { bits, tweak: TWEAK };
-            agree(&one, |_| one);
+            let network = Network { bits, tweak: TWEAK };
+            agree(&network, |_| network);
         }
     }
 
     #[test]
     fn lanes_of_a_permutation_each_agree_with_the_slow_twin() {
-        let of = |lane: usize| One {
+        let of = |lane: usize| Network {
             bits: [48, 62, 49, 9, 57][lane * 3 % 5],
             tweak: TWEAK ^ ((lane as u64 * 11 % 7) << 40) ^ (lane as u64 % 3),
         };
-        let mut each = Each::new(of(0));
-        (0..BURST).for_each(|lane| each.set(lane, of(lane)));
-        agree(&each, of);
+        let mut networks = OwnNetworks::new(of(0));
+        (0..BURST).for_each(|lane| networks.set(lane, of(lane)));
+        agree(&networks, of);
     }
 }

@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use cpu_vector::{Isa, Job, RoundKeys, Vector, all, bits, lane_mask, pick};
 
-use super::feistel::{self, Network, One};
+use super::feistel::{self, LaneNetworks, Network};
 use crate::config::PoolBits;
 use crate::net::Endpoint;
 use crate::relay::keys::RelayKeys;
@@ -49,7 +49,7 @@ pub struct Mapped {
 pub struct Permutation {
     keys: Arc<RoundKeys>,
     isa: Isa,
-    one: One,
+    network: Network,
     bits: PoolBits,
 }
 
@@ -57,8 +57,8 @@ impl Permutation {
     /// The mapping of the service at `vip` into a pool of 2^`bits` addresses, under the key that
     /// all services share.
     pub fn new(keys: &RelayKeys, vip: Endpoint, bits: PoolBits) -> Self {
-        let (one, isa) = (one_of(vip, bits), keys.isa);
-        Permutation { keys: Arc::clone(&keys.permutation), isa, one, bits }
+        let (network, isa) = (network_of(vip, bits), keys.isa);
+        Permutation { keys: Arc::clone(&keys.permutation), isa, network, bits }
     }
 
     /// The pool's size.
@@ -102,47 +102,47 @@ impl Permutation {
 
     #[inline]
     fn map(&self, inverse: u64, numbers: &mut Numbers, count: usize) -> u64 {
-        map(&self.keys, &self.one, self.isa, inverse, numbers, count)
+        map(&self.keys, &self.network, self.isa, inverse, numbers, count)
     }
 }
 
-/// Which permutation is that of the service at `vip` with a pool of 2^`bits` addresses.
+/// The network of the service at `vip` with a pool of 2^`bits` addresses.
 #[inline(always)]
-pub fn one_of(vip: Endpoint, bits: PoolBits) -> One {
-    One { bits: (REST_BITS + u32::from(bits.get())).into(), tweak: to_number(vip) }
+pub fn network_of(vip: Endpoint, bits: PoolBits) -> Network {
+    Network { bits: (REST_BITS + u32::from(bits.get())).into(), tweak: to_number(vip) }
 }
 
 /// Maps the first `count` of `numbers`: an [x](to_number) to what stands for the client, as
 /// [`Mapped::pack`] has it, and the other way in the lanes that have a bit in `inverse`. Gives back
 /// the lanes whose outcome means anything: all, but for those of what stands for no client.
 #[inline]
-pub fn map<W: Network>(
+pub fn map<W: LaneNetworks>(
     keys: &RoundKeys,
-    network: &W,
+    networks: &W,
     isa: Isa,
     inverse: u64,
     numbers: &mut Numbers,
     count: usize,
 ) -> u64 {
-    isa.run(Map { keys, network, inverse, numbers, count })
+    isa.run(Map { keys, networks, inverse, numbers, count })
 }
 
 /// The mapping of some numbers, as a job of its own.
 struct Map<'a, W> {
     keys: &'a RoundKeys,
-    network: &'a W,
+    networks: &'a W,
     inverse: u64,
     numbers: &'a mut Numbers,
     count: usize,
 }
 
-impl<W: Network> Job for Map<'_, W> {
+impl<W: LaneNetworks> Job for Map<'_, W> {
     type Output = u64;
 
     #[inline(always)]
     fn run<V: Vector>(self, vector: V) -> u64 {
-        let Map { keys, network, inverse, numbers, count } = self;
-        let pool_bits = |lane| network.bits(lane).wrapping_sub(REST_BITS.into());
+        let Map { keys, networks, inverse, numbers, count } = self;
+        let pool_bits = |lane| networks.bits(lane).wrapping_sub(REST_BITS.into());
         let mut good = [0; BURST];
         for (lane, good) in good.iter_mut().enumerate() {
             let back = lane_mask(inverse, lane);
@@ -151,7 +151,7 @@ impl<W: Network> Job for Map<'_, W> {
             numbers.0[lane] = pick(back, joined, number);
             *good = fits | !back;
         }
-        feistel::permute(vector, keys, network, inverse, numbers, count);
+        feistel::permute(vector, keys, networks, inverse, numbers, count);
         for (lane, good) in good.iter_mut().enumerate() {
             let back = lane_mask(inverse, lane);
             let number = numbers.0[lane];
@@ -241,7 +241,7 @@ pub mod reference {
     /// What stands for `client`.
     pub fn forward(permutation: &Permutation, client: Endpoint) -> Mapped {
         let x = u64::from(client.ip) << 16 | u64::from(client.port);
-        let y = reference::permute(&permutation.keys, permutation.one, false, x);
+        let y = reference::permute(&permutation.keys, permutation.network, false, x);
         let addresses = u64::from(permutation.bits.addresses());
         let (index, r) = (y % addresses, y / addresses);
         Mapped {
@@ -263,7 +263,7 @@ pub mod reference {
             return None;
         }
         let y = r * u64::from(addresses) + u64::from(index);
-        let x = reference::permute(&permutation.keys, permutation.one, true, y);
+        let x = reference::permute(&permutation.keys, permutation.network, true, y);
         let (ip, port) = (x >> 16, x & 0xffff);
         if x >= 1 << 48 || port == 0 {
             return None;

@@ -2,8 +2,8 @@
 //! next ones. With hundreds of services the time of a packet is what it reads of its own.
 
 use super::super::Relay;
-use super::feistel::One;
-use super::permutation::{one_of, to_number};
+use super::feistel::Network;
+use super::permutation::{network_of, to_number};
 use crate::config::Pool;
 use crate::net::{Endpoint, IpEndpoint, ServiceSlot};
 use crate::relay::Mode;
@@ -80,9 +80,9 @@ impl Plan {
         self.pool.bits.addresses() - 1
     }
 
-    /// Its permutation.
+    /// Its network of the permutation.
     #[inline(always)]
-    pub fn one(&self) -> One {
-        one_of(self.vip, self.pool.bits)
+    pub fn network(&self) -> Network {
+        network_of(self.vip, self.pool.bits)
     }
 }
