@@ -31,6 +31,32 @@ impl Blocks {
     pub const ONES: Blocks = Blocks([[u64::MAX; 2]; BLOCKS]);
 }
 
+/// Evaluates an expression in which a name is the least `N` of
+/// [`Vector::encrypt_xor`](crate::Vector::encrypt_xor) that has room for some number of blocks.
+#[macro_export]
+macro_rules! with_groups {
+    ($blocks:expr, $groups:ident => $run:expr) => {
+        match $blocks {
+            0..=8 => {
+                const $groups: usize = 2;
+                $run
+            }
+            9..=16 => {
+                const $groups: usize = 4;
+                $run
+            }
+            17..=32 => {
+                const $groups: usize = 8;
+                $run
+            }
+            _ => {
+                const $groups: usize = 16;
+                $run
+            }
+        }
+    };
+}
+
 /// An AES-128 key, expanded.
 #[derive(Clone)]
 pub struct RoundKeys {
@@ -176,6 +202,14 @@ mod tests {
                 }
                 assert_eq!(to.0[lane], wanted, "{isa} {N} {lane}");
             }
+        }
+    }
+
+    #[test]
+    fn as_few_groups_as_have_room_are_taken() {
+        for blocks in 0..=BLOCKS {
+            let groups = with_groups!(blocks, N => N);
+            assert!(blocks <= 4 * groups && (groups == 2 || blocks > 2 * groups), "{blocks}");
         }
     }
 

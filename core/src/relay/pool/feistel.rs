@@ -22,7 +22,7 @@
 //! is the forward network with its halves swapped: a lane's direction is in what it begins with,
 //! and no round asks for it.
 
-use cpu_vector::{Blocks, RoundKeys, Vector, lane_mask, pick};
+use cpu_vector::{Blocks, RoundKeys, Vector, lane_mask, pick, with_groups};
 
 /// Numbers that are permuted in one call.
 pub const BURST: usize = 64;
@@ -108,14 +108,7 @@ pub fn permute<V: Vector, W: LaneNetworks>(
     numbers: &mut Numbers,
     count: usize,
 ) {
-    // Four lanes to a group of blocks, and no more groups than are needed.
-    match count {
-        0 => {}
-        1..=8 => rounds::<V, W, 2>(vector, keys, networks, inverse, numbers),
-        9..=16 => rounds::<V, W, 4>(vector, keys, networks, inverse, numbers),
-        17..=32 => rounds::<V, W, 8>(vector, keys, networks, inverse, numbers),
-        _ => rounds::<V, W, 16>(vector, keys, networks, inverse, numbers),
-    }
+    with_groups!(count, N => rounds::<V, W, N>(vector, keys, networks, inverse, numbers))
 }
 
 /// Sends the first `4 * N` of `numbers` through the networks.

@@ -17,7 +17,7 @@
 //! equal weights the highest h wins, and nothing else is computed. Adding a target to n of the same
 //! weight moves 1/(n+1) of the clients, all of them to it.
 
-use cpu_vector::{Blocks, Isa, Job, RoundKeys, Vector};
+use cpu_vector::{Blocks, Isa, Job, RoundKeys, Vector, with_groups};
 
 use crate::crypto::{Block, Cmac, Key128};
 use crate::net::IpEndpoint;
@@ -125,11 +125,7 @@ impl Job for Encrypt<'_> {
     fn run<V: Vector>(self, vector: V) {
         let Encrypt { keys, messages, hashes, count } = self;
         let (from, mask) = (messages, &Blocks::ONES);
-        match count {
-            0..=16 => vector.encrypt_xor::<4>(keys, 0, from, mask, hashes),
-            17..=32 => vector.encrypt_xor::<8>(keys, 0, from, mask, hashes),
-            _ => vector.encrypt_xor::<16>(keys, 0, from, mask, hashes),
-        }
+        with_groups!(count, N => vector.encrypt_xor::<N>(keys, 0, from, mask, hashes))
     }
 }
 
