@@ -24,6 +24,7 @@ mod numbers;
 mod place;
 mod seen;
 mod slots;
+mod times;
 
 use seen::Seen;
 use slots::{Slots, WAYS};
@@ -35,17 +36,7 @@ use crate::time::Instant;
 pub use known::{Known, Owned, Rst, Segment};
 pub use numbers::{NEAR, Progress};
 pub use place::{MemoKey, Place};
-pub use seen::LIFETIME_MS;
-
-/// How long it remembers that a target cannot be reached, in milliseconds: networks mend, and a
-/// live connection may be at stake.
-pub const UNREACHABLE_MS: u64 = 3000;
-
-/// For how long the same RST again is no news to other POPs, in milliseconds.
-pub const REPEAT_MS: u64 = 100;
-
-/// For how long the owner of an endpoint is no news to other POPs, in milliseconds.
-pub const OWNER_REPEAT_MS: u64 = 10_000;
+pub use times::{LIFETIME_MS, OWNER_REPEAT_MS, REPEAT_MS, UNREACHABLE_MS};
 
 /// A client's SYN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

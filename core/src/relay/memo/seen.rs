@@ -7,12 +7,9 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use super::times::LIFETIME_MS;
 use crate::net::IpEndpoint;
 use crate::time::Instant;
-
-/// How long the memo remembers, in milliseconds: longer than the 75 s between two keepalive probes
-/// of most hosts.
-pub const LIFETIME_MS: u64 = 120_000;
 
 /// The filter.
 #[derive(Debug)]
