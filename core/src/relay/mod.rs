@@ -102,7 +102,7 @@ impl Relay {
 #[derive(Clone, Debug)]
 pub enum Mode {
     /// As the addresses of an IPv4 pool, with a tag in the timestamps.
-    Pool(Box<pool::PoolMode>),
+    Pool(pool::PoolMode),
     /// As an IPv6 address for each IPv4 client: stateless NAT46 (RFC 7915).
     Prefix(prefix::PrefixMode),
     /// As the client itself, of either family.
@@ -115,7 +115,7 @@ impl Mode {
     #[inline]
     fn mode(&self) -> &dyn EgressMode {
         match self {
-            Mode::Pool(mode) => &**mode,
+            Mode::Pool(mode) => mode,
             Mode::Prefix(mode) => mode,
             Mode::Transparent(mode) => mode,
             Mode::Encapsulated(mode) => mode,

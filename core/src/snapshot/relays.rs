@@ -25,7 +25,7 @@ pub(super) fn relay(
     let vip = config.vip;
     let mode = match (config.egress, vip) {
         (EgressConfig::Pool(pool), SocketAddr::V4(vip)) => {
-            Mode::Pool(Box::new(PoolMode::new(keys, vip.into(), pool)))
+            Mode::Pool(PoolMode::new(keys, vip.into(), pool))
         }
         (EgressConfig::Prefix(prefix), SocketAddr::V4(vip)) => {
             Mode::Prefix(PrefixMode::new(keys, vip.into(), prefix))
