@@ -44,15 +44,14 @@ impl Fast {
         let is = |lanes: u64| lanes >> lane & 1 == 1;
         let Lanes { bad, unserved, syns, .. } = self.lanes;
         if is(bad | unserved | syns) {
-            let (slot, reason) = self.reason(limits, &prepared.ways, lane);
-            egress.counters.count_drop(egress.arrival.port, slot, reason);
-            return;
+            let reason = self.reason(limits, &prepared.ways, lane);
+            return self.count_drop(egress, prepared, lane, reason);
         }
         let route = self.columns.route[lane];
         if !hops.has(route) {
             let (towards, ip) = self.next(lane);
             if let Err(reason) = hops.find(egress, limits, (route, towards, ip)) {
-                return self.drop(egress, prepared, lane, reason, frame);
+                return self.count_drop(egress, prepared, lane, reason);
             }
         }
         let hop = hops.of(route);
@@ -65,7 +64,7 @@ impl Fast {
             Some((ethernet, datagram.first_chunk_mut::<WITH_STAMPS>()?))
         });
         let Some((ethernet, headers)) = headers else {
-            return self.drop(egress, prepared, lane, DropReason::NoRoom, frame);
+            return self.count_drop(egress, prepared, lane, DropReason::NoRoom);
         };
         hop.put(ethernet);
         self.columns.scatter(lane, headers);
@@ -81,18 +80,17 @@ impl Fast {
         }
     }
 
-    #[cold]
-    #[inline(never)]
-    fn drop<F: Frame, O: Output<F>>(
+    /// Counts the drop of the frame in `lane`, at its service where it is of one.
+    #[inline]
+    fn count_drop<O>(
         &self,
-        egress: &mut Egress<'_, O>,
+        egress: &Egress<'_, O>,
         prepared: &Prepared<'_>,
         lane: usize,
         reason: DropReason,
-        frame: F,
     ) {
-        let way = prepared.ways.get(usize::from(self.ways[lane % BURST]));
-        egress.drop(way.map(|way| way.service), reason, frame);
+        let slot = self.way(&prepared.ways, lane).map(|way| way.plan.slot);
+        egress.counters.count_drop(egress.arrival.port, slot, reason);
     }
 
     /// Counts what left.

@@ -37,7 +37,7 @@ use crate::wire::ethernet;
 use columns::{Columns, Kind};
 use compute::Compute;
 use sort::{Number, Sort};
-use ways::Ways;
+use ways::{Way, Ways};
 
 pub(super) use hops::Hops;
 
@@ -144,6 +144,12 @@ impl Fast {
         self.check_clients(arrival);
         self.leave_known(arrival);
         prepared.taken |= self.lanes.taken;
+    }
+
+    /// The way of the segment in `lane`; `None` for one of no service.
+    #[inline(always)]
+    fn way<'w, 'a>(&self, ways: &'w Ways<'a>, lane: usize) -> Option<&'w Way<'a>> {
+        ways.get(usize::from(self.ways[lane % BURST]))
     }
 
     /// What the POP may remember something of is looked at closely.

@@ -9,7 +9,7 @@ use super::columns::{HEADERS, endpoint};
 use super::ways::{Way, Ways};
 use super::{Fast, for_each_lane};
 use crate::frame::Frame;
-use crate::net::{IpEndpoint, ServiceSlot};
+use crate::net::IpEndpoint;
 use crate::relay::mapping::BURST;
 use crate::relay::rewrite::options;
 use crate::snapshot::Destination;
@@ -88,17 +88,16 @@ impl Fast {
         found.is_ok()
     }
 
-    /// Why the segment in `lane` is dropped, which goes to none, and the counters of its service.
+    /// Why the segment in `lane` is dropped, which goes to none.
     #[inline]
     pub(super) fn reason(
         &self,
         limits: &mut Limits<'_>,
         ways: &Ways<'_>,
         lane: usize,
-    ) -> (Option<ServiceSlot>, DropReason) {
+    ) -> DropReason {
         let is = |lanes: u64| lanes >> lane & 1 == 1;
-        let way = ways.get(usize::from(self.ways[lane % BURST]));
-        let reason = match way {
+        match self.way(ways, lane) {
             None => DropReason::UnservedPort,
             Some(way) if is(self.lanes.crowded) => {
                 // It uses up what its network has.
@@ -107,8 +106,7 @@ impl Fast {
             }
             Some(_) if is(self.lanes.syns) => DropReason::RateSynPrefix,
             Some(_) => DropReason::BadTag,
-        };
-        (way.map(|way| way.plan.slot), reason)
+        }
     }
 }
 
