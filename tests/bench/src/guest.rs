@@ -13,11 +13,14 @@
 //! one thread.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use anyrelay_kit::config::{self, Egress, Table};
+use anyrelay_lab::config::METRICS;
+use anyrelay_lab::{Service, haproxy, nginx};
 use anyrelay_vm::{Model, VIP, VIP4, Vm};
 use clap::Args;
 use serde_json::{Map, Value, json};
@@ -66,33 +69,34 @@ impl Pop {
                 Ok(vm)
             }
             Pop::HaProxy => {
-                let text = format!(
-                    "global\n  nbthread 1\n  maxconn 100\n\
-                     defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  \
-                     timeout server 1h\nlisten web\n  bind {VIP4}\n  server a {TARGET}\n"
-                );
-                proxy(builder.programs(&["/usr/sbin/haproxy"]), &text, "haproxy -D -f")
+                let text = haproxy::config_text(&[service()], Path::new("/run/haproxy.sock"));
+                proxy(builder.programs(&["/usr/sbin/haproxy"]), &text, "haproxy -db -f")
             }
             Pop::Nginx => {
-                let text = format!(
-                    "load_module {NGINX_STREAM};\nuser nobody nogroup;\nworker_processes 1;\n\
-                     pid /run/nginx.pid;\nerror_log /run/error.log;\n\
-                     events {{ worker_connections 100; }}\n\
-                     stream {{ server {{ listen {VIP4}; proxy_pass {TARGET}; }} }}\n"
-                );
-                let programs = ["/usr/sbin/nginx", NGINX_STREAM];
-                proxy(builder.programs(&programs), &text, "nginx -e /run/error.log -c")
+                let text = nginx::stream_text(&[service()], Path::new(PROXY_CONFIG));
+                let programs = ["/usr/sbin/nginx", nginx::STREAM_MODULE];
+                let command = "mkdir /etc/proxy.temp; nginx -g 'user nobody nogroup;' -e stderr -c";
+                proxy(builder.programs(&programs), &text, command)
             }
         }
     }
 }
 
-/// Boots a guest whose kernel has the NICs, and starts a proxy that makes a daemon of itself.
+/// What is proxied.
+fn service() -> Service {
+    Service { vip: VIP4.into(), targets: vec![TARGET.into()], ..Service::default() }
+}
+
+/// Boots a guest whose kernel has the NICs, and starts a proxy in it.
 fn proxy(builder: anyrelay_vm::VmBuilder, text: &str, command: &str) -> anyhow::Result<Vm> {
     let mut vm = builder.without_iommu().start()?;
-    vm.guest.write("/etc/proxy.conf", text)?;
+    vm.guest.write(PROXY_CONFIG, text)?;
     vm.guest.run(ADDRESSES)?;
-    vm.guest.run(&format!("mkdir -p /var/log/nginx /var/lib/nginx; {command} /etc/proxy.conf"))?;
+    vm.guest.run(&format!("({command} {PROXY_CONFIG}) >/run/proxy.log 2>&1 &"))?;
+    let ready = format!("wget -q -O /dev/null http://{METRICS}/readyz");
+    vm.guest.run(&format!(
+        "for _ in $(seq 100); do {ready} && exit; sleep 0.1; done; cat /run/proxy.log; false"
+    ))?;
     Ok(vm)
 }
 
@@ -162,7 +166,7 @@ fn transfer(vm: &mut Vm, direction: Direction, window: Duration) -> anyhow::Resu
 
 /// Where transfers end: on a port that nothing else has.
 const TARGET: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 10), 9443);
-const NGINX_STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
+const PROXY_CONFIG: &str = "/etc/proxy.conf";
 /// Those of the guest, as the POP would have them.
 const ADDRESSES: &str = "ip addr add 192.0.2.2/24 dev eth0 && ip link set eth0 up
 ip addr add 198.51.100.2/24 dev eth1 && ip link set eth1 up

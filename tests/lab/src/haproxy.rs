@@ -64,8 +64,10 @@ pub fn server_name(target: SocketAddr) -> String {
     target.to_string().replace(['.', ':', '[', ']'], "_")
 }
 
-/// HAProxy in TCP mode for the same services: what people use today.
-pub(crate) fn haproxy_text(services: &[Service], socket: &Path) -> String {
+/// The configuration of HAProxy in TCP mode for these services: what people use today. It is ready
+/// when `/readyz` at [`METRICS`] answers, and has its runtime API at `socket`.
+#[must_use]
+pub fn config_text(services: &[Service], socket: &Path) -> String {
     let mut text = format!(
         "global\n  nbthread 1\n  maxconn 8000\n  stats socket {} mode 600 level admin\n\
          defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\

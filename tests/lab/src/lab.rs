@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyrelay_core::config::TargetList;
 
 use crate::config::{Device, Egress, Layout, RelayConfig, Service};
-use crate::haproxy::haproxy_text;
+use crate::haproxy;
 use crate::hints::HintNetwork;
 use crate::middlebox::Trouble;
 use crate::nftables::{self, Kernel};
@@ -310,7 +310,7 @@ impl LabBuilder {
     fn haproxies(&self, topology: &Arc<Topology>, work: &Path) -> Result<Vec<Pop>> {
         let make = |index: usize| {
             let path = work.join(format!("pop{}.cfg", index + 1));
-            write(&path, &haproxy_text(&self.services, &path.with_extension("sock")))?;
+            write(&path, &haproxy::config_text(&self.services, &path.with_extension("sock")))?;
             let mut arguments = ["haproxy", "-db", "-q", "-f"].map(str::to_owned).to_vec();
             arguments.push(path.to_string_lossy().into_owned());
             Ok(Pop::new(topology.pops[index].clone(), index, arguments, path))

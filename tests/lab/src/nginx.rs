@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 use crate::config::{METRICS, TARGET_PORT};
 use crate::{LabError, Namespace, Process, Result, Service, http};
 
+/// The module stream, which [`stream_text`] loads.
+pub const STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
+
 const STATUS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8081);
 
 /// A running nginx with one process. `GET /files/NAME` gives what is in [`Self::files`], `PUT
@@ -154,8 +157,11 @@ fn config_text(directory: &Path) -> String {
     )
 }
 
-/// nginx as a proxy for the TCP connections of these services, ready at [`METRICS`].
-pub(crate) fn stream_text(services: &[Service], config: &Path) -> String {
+/// The configuration of nginx as a proxy for the TCP connections of these services. It is ready
+/// when `/readyz` at [`METRICS`] answers. It is to be in the file `config`, and the folder of that
+/// name with `.temp` in place of its extension must exist.
+#[must_use]
+pub fn stream_text(services: &[Service], config: &Path) -> String {
     let mut proxies = String::new();
     for service in services {
         let _ = writeln!(proxies, "  upstream {} {{", service.name);
@@ -168,7 +174,7 @@ pub(crate) fn stream_text(services: &[Service], config: &Path) -> String {
     let process = process(&config.with_extension("pid"));
     let temps = temps(&config.with_extension("temp"));
     format!(
-        "load_module modules/ngx_stream_module.so;\n{process}stream {{\n{proxies}}}\n\
+        "load_module {STREAM_MODULE};\n{process}stream {{\n{proxies}}}\n\
          http {{\n{temps}  access_log off;\n\
          \x20 server {{\n    listen {METRICS};\n    location /readyz {{ return 200; }}\n  }}\n}}\n"
     )
