@@ -6,7 +6,11 @@
 
 use std::path::{Path, PathBuf};
 
-use anyrelay_fuzz_cases::TARGETS;
+use anyrelay_core::relay::hints::Shows;
+use anyrelay_core::relay::memo::Rst;
+use anyrelay_core::verdict::{DropReason, ReplyKind};
+use anyrelay_fuzz_cases::pop_handle::outcome::{self, Outcomes};
+use anyrelay_fuzz_cases::{TARGETS, hints};
 use anyrelay_kit::hex::hex;
 
 /// Prints the input when a target panics.
@@ -31,6 +35,10 @@ fn corpus(target: &str) -> Vec<PathBuf> {
     let mut files: Vec<_> = files.map(|entry| entry.unwrap().path()).collect();
     files.sort();
     files
+}
+
+fn inputs(target: &str) -> impl Iterator<Item = Vec<u8>> {
+    corpus(target).into_iter().map(|file| std::fs::read(file).unwrap())
 }
 
 fn next(state: &mut u64) -> usize {
@@ -99,3 +107,90 @@ tests!(
     agent_packet agent_receive capture config_file fragments hints key_files pop_handle quotes
     tunnel_message tunnel_token wire
 );
+
+#[test]
+fn the_corpus_reaches_every_way_through_a_pop() {
+    let mut found = Outcomes::new();
+    inputs("pop_handle").for_each(|input| outcome::count(&input, &mut found));
+    let reasons = DropReason::ALL.iter().filter(|reason| !BEYOND.contains(reason));
+    let replies = ReplyKind::ALL.iter().filter(|kind| **kind != ReplyKind::HintedRst);
+    let wanted = WAYS.into_iter().map(str::to_owned);
+    let wanted = wanted.chain(reasons.map(|reason| format!("drop {reason}")));
+    let wanted = wanted.chain(replies.map(|kind| format!("sent {kind}")));
+    let missing: Vec<_> = wanted.filter(|it| !found.contains_key(it)).collect();
+    assert!(missing.is_empty(), "not reached any more: {missing:?}. {REMEDY}");
+}
+
+#[test]
+fn the_corpus_has_hints_of_every_kind_with_and_without_macs() {
+    for is_sealed in [true, false] {
+        let inputs = inputs("hints").filter(|input| hints::is_sealed(input) == is_sealed);
+        let found: Vec<_> = inputs.filter_map(|input| hints::opened(&input)).flatten().collect();
+        for is_ipv6 in [true, false] {
+            let of_family = || found.iter().filter(|hint| hint.vip.ip().is_ipv6() == is_ipv6);
+            let has = |is: fn(&Shows) -> bool| of_family().any(|hint| is(&hint.shows));
+            let has_all = has(|shows| matches!(shows, Shows::Refusal(Rst::Bare { .. })))
+                && has(|shows| matches!(shows, Shows::Refusal(Rst::Acknowledging { .. })))
+                && has(|shows| matches!(shows, Shows::Owner(_)));
+            assert!(has_all, "sealed: {is_sealed}, IPv6: {is_ipv6}: {found:?}. {REMEDY}");
+        }
+    }
+}
+
+const REMEDY: &str = "Write the seeds anew: cargo run -p anyrelay-fuzz-cases";
+
+/// How frames are sent on.
+const WAYS: [&str; 19] = [
+    "forward pool up",
+    "forward pool up ICMP",
+    "forward pool down",
+    "forward pool down ICMP",
+    "fast: forward pool up",
+    "fast: forward pool down",
+    "fast: drop bad_tag",
+    "fast: drop unserved_port",
+    "fast: drop rate_syn_service",
+    "forward prefix up",
+    "forward prefix up ICMP",
+    "forward prefix down",
+    "forward prefix down ICMP",
+    "forward transparent up",
+    "forward transparent up ICMP",
+    "forward transparent down",
+    "forward transparent down ICMP",
+    "forward tunnel up tunnel down",
+    "forward tunnel down ICMP",
+];
+
+/// Reasons that no seed has a frame for: reassembly has a target of its own; keys and tokens of
+/// agents are good, or spoilt before they are looked at; no table or queue is full.
+const BEYOND: [DropReason; 28] = [
+    DropReason::FragmentMalformed,
+    DropReason::FragmentTiny,
+    DropReason::FragmentTooLong,
+    DropReason::FragmentConflict,
+    DropReason::FragmentDuplicate,
+    DropReason::FragmentTooMany,
+    DropReason::FragmentTableFull,
+    DropReason::FragmentShare,
+    DropReason::FragmentTimeout,
+    DropReason::FragmentQueueFull,
+    DropReason::NoTarget,
+    DropReason::NoRoute,
+    DropReason::RateSynAck,
+    DropReason::RateKeepalive,
+    DropReason::UnknownAgent,
+    DropReason::KeepaliveMac,
+    DropReason::OwnToken,
+    DropReason::OwnTokenEpoch,
+    DropReason::UnknownTenant,
+    DropReason::DestinationFamily,
+    DropReason::DestinationToken,
+    DropReason::DestinationTokenEpoch,
+    DropReason::OtherTenant,
+    DropReason::DestinationNotAllowed,
+    DropReason::NoRoom,
+    DropReason::NotContiguous,
+    DropReason::EgressQueueFull,
+    DropReason::TxFull,
+];

@@ -7,6 +7,7 @@ pub mod agent_packet;
 pub mod agent_receive;
 pub mod capture;
 pub mod config_file;
+pub mod corpus;
 pub mod fragments;
 pub mod hints;
 pub mod key_files;

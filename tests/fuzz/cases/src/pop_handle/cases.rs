@@ -35,6 +35,7 @@ pub struct Case {
 macro_rules! fixtures {
     ($($name:literal)+) => {
         [$((
+            $name,
             include_str!(concat!("../../../../fixtures/", $name, "/config.toml")),
             include_bytes!(concat!("../../../../fixtures/", $name, "/in.pcap")).as_slice(),
             include_bytes!(concat!("../../../../fixtures/", $name, "/out.pcap")).as_slice(),
@@ -42,8 +43,8 @@ macro_rules! fixtures {
     };
 }
 
-/// Those of the fixtures.
-static FIXTURES: [(&str, &[u8], &[u8]); 22] = fixtures!(
+/// Those of the fixtures: a name, the config, frames in and out.
+static FIXTURES: [(&str, &str, &[u8], &[u8]); 22] = fixtures!(
     "arp" "bad-input" "echo" "icmp-errors" "neighbours" "on-link-client" "own-errors" "pool"
     "pool-bare" "rate-limits" "resets" "several-targets" "syn-limits" "syn-options" "transparent"
     "vlan" "vlan-one-side" "prefix" "several-ipv6-targets" "transparent-ipv6" "icmp-errors-ipv6"
@@ -55,11 +56,17 @@ const KEYS: &str = include_str!("../../../../fixtures/arp/keys.toml");
 pub fn case(number: u8) -> &'static Case {
     static CASES: OnceLock<Vec<Case>> = OnceLock::new();
     let cases = CASES.get_or_init(|| {
-        let fixtures = FIXTURES.iter().map(|(config, sent, out)| fixture(config, sent, out));
+        let fixtures = FIXTURES.iter().map(|(_, config, sent, out)| fixture(config, sent, out));
         fixtures.chain([with_tunnels()]).collect()
     });
     let at = if number < 128 { usize::from(number) % FIXTURES.len() } else { FIXTURES.len() };
     &cases[at]
+}
+
+/// The name of each case, and a byte that stands for it.
+pub fn names() -> impl Iterator<Item = (&'static str, u8)> {
+    let fixtures = FIXTURES.iter().zip(0..).map(|((name, ..), number)| (*name, number));
+    fixtures.chain([("tunnels", 128)])
 }
 
 fn fixture(config: &str, input: &[u8], output: &[u8]) -> Case {

@@ -21,7 +21,9 @@
 mod cases;
 mod check;
 mod edit;
+pub mod outcome;
 mod plain;
+pub mod seeds;
 
 use anyrelay_core::counters::Counters;
 use anyrelay_core::frame::{ChecksumVerdict, Frame, HeapFrame};
