@@ -44,8 +44,9 @@ impl Fast {
         let is = |lanes: u64| lanes >> lane & 1 == 1;
         let Lanes { bad, unserved, syns, .. } = self.lanes;
         if is(bad | unserved | syns) {
-            let reason = self.reason(limits, &prepared.ways, lane);
-            return self.count_drop(egress, prepared, lane, reason);
+            let (slot, reason) = self.reason(limits, &prepared.ways, lane);
+            egress.counters.count_drop(egress.arrival.port, slot, reason);
+            return;
         }
         let route = self.columns.route[lane];
         if !hops.has(route) {
@@ -80,8 +81,9 @@ impl Fast {
         }
     }
 
-    /// Counts the drop of the frame in `lane`, at its service where it is of one.
-    #[inline]
+    /// Counts the drop of the frame in `lane`, which was to be sent on.
+    #[cold]
+    #[inline(never)]
     fn count_drop<O>(
         &self,
         egress: &Egress<'_, O>,

@@ -9,7 +9,7 @@ use super::columns::{HEADERS, endpoint};
 use super::ways::{Way, Ways};
 use super::{Fast, for_each_lane};
 use crate::frame::Frame;
-use crate::net::IpEndpoint;
+use crate::net::{IpEndpoint, ServiceSlot};
 use crate::relay::mapping::BURST;
 use crate::relay::rewrite::options;
 use crate::snapshot::Destination;
@@ -88,16 +88,17 @@ impl Fast {
         found.is_ok()
     }
 
-    /// Why the segment in `lane` is dropped, which goes to none.
+    /// Why the segment in `lane` is dropped, which goes to none, and the counters of its service.
     #[inline]
     pub(super) fn reason(
         &self,
         limits: &mut Limits<'_>,
         ways: &Ways<'_>,
         lane: usize,
-    ) -> DropReason {
+    ) -> (Option<ServiceSlot>, DropReason) {
         let is = |lanes: u64| lanes >> lane & 1 == 1;
-        match self.way(ways, lane) {
+        let way = self.way(ways, lane);
+        let reason = match way {
             None => DropReason::UnservedPort,
             Some(way) if is(self.lanes.crowded) => {
                 // It uses up what its network has.
@@ -106,7 +107,8 @@ impl Fast {
             }
             Some(_) if is(self.lanes.syns) => DropReason::RateSynPrefix,
             Some(_) => DropReason::BadTag,
-        }
+        };
+        (way.map(|way| way.plan.slot), reason)
     }
 }
 
