@@ -164,7 +164,8 @@ const WAYS: [&str; 19] = [
 
 /// Reasons that no seed has a frame for: reassembly has a target of its own; keys and tokens of
 /// agents are good, or spoilt before they are looked at; no table or queue is full.
-const BEYOND: [DropReason; 28] = [
+const BEYOND: [DropReason; 29] = [
+    DropReason::TunnelMark,
     DropReason::FragmentMalformed,
     DropReason::FragmentTiny,
     DropReason::FragmentTooLong,

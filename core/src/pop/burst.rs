@@ -20,8 +20,9 @@ use crate::counters::Counters;
 use crate::frame::Frame;
 use crate::net::ServiceIndex;
 use crate::relay::Relay;
+use crate::relay::encapsulated::EncapsulatedMode;
 use crate::relay::mapping::{BURST, EgressSide, Mapping};
-use crate::relay::targets::Candidates;
+use crate::relay::targets::{Candidates, TargetIndex};
 use crate::verdict::DropReason;
 use crate::wire::tcp;
 
@@ -203,8 +204,31 @@ fn outward<F: Frame, O: Output<F>>(
         let others = targets.without(Candidates::only(first));
         copies(egress, limits, packet, &frame, (index, relay), (side, others));
     }
+    if let Some(tunnel) = relay.mode.tunnel() {
+        return into_tunnel(egress, limits, packet, frame, index, (relay, tunnel), (first, false));
+    }
     match segment::outward(packet, index, relay, side, first) {
         Ok(transmit) => {
+            ship(egress, limits, packet, frame, &transmit);
+        }
+        Err(reason) => egress.drop(packet.service, reason, frame),
+    }
+}
+
+/// A client's segment goes to a target in a tunnel.
+#[inline(never)]
+fn into_tunnel<F: Frame, O: Output<F>>(
+    egress: &mut Egress<'_, O>,
+    limits: &mut Limits<'_>,
+    packet: &Packet,
+    frame: F,
+    index: ServiceIndex,
+    way: (&Relay, &EncapsulatedMode),
+    (target, is_copy): (TargetIndex, bool),
+) {
+    match segment::into_tunnel(packet, index, way, target) {
+        Ok(transmit) => {
+            let transmit = if is_copy { transmit.of_copy() } else { transmit };
             ship(egress, limits, packet, frame, &transmit);
         }
         Err(reason) => egress.drop(packet.service, reason, frame),
@@ -227,6 +251,10 @@ fn copies<F: Frame, O: Output<F>>(
             egress.count_drop::<F>(packet.service, DropReason::NoBuffer);
             continue;
         };
+        if let Some(tunnel) = relay.mode.tunnel() {
+            into_tunnel(egress, limits, packet, copy, index, (relay, tunnel), (target, true));
+            continue;
+        }
         match segment::outward(packet, index, relay, side, target) {
             Ok(transmit) => {
                 ship(egress, limits, packet, copy, &transmit.of_copy());

@@ -43,8 +43,8 @@ impl EncapsulatedMode {
         &self.encapsulation
     }
 
-    /// Puts the outer headers in front of the datagram at `l3` of `frame`, which ends with it and is
-    /// a client's or an ICMP error about a segment to the client. Gives back where they begin.
+    /// Puts the outer headers in front of the datagram at `l3` of `frame`, which ends with it and
+    /// is a client's or an ICMP error about a segment to the client. Gives back where they begin.
     ///
     /// DSCP and ECN are those of the datagram (RFC 2983, uniform; RFC 6040, section 4.1). `id` is
     /// that of a datagram that may be fragmented; without one, DF is set.

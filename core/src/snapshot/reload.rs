@@ -150,6 +150,12 @@ impl Conflicts<'_> {
             );
         }
         if old.egress == new.egress {
+            let is_direct = new.egress.encapsulation().is_some_and(|tunnel| !tunnel.is_through());
+            if is_direct && old.targets.entries != new.targets.entries {
+                let reason = "no POP sees what targets answer directly, so a segment goes to one \
+                              target alone: the connections that this moves break";
+                self.breaks(&format!("relay[{index}].targets"), reason);
+            }
             return;
         }
         let (before, after) = (old.egress, new.egress);

@@ -76,6 +76,22 @@ fn dropped_for(reason: DropReason) -> Option<(World, PortIndex, Vec<u8>)> {
         SynAckFromClient => wan(to_client(&syn_ack.datagram())),
         SynFromTarget => lan(&down.edit(|segment| segment.flags = SYN)),
         UnknownTarget => lan(&down.edit(|segment| segment.sport = 1)),
+        TunnelMark => {
+            let egress = anyrelay_kit::config::Egress::Ipip("100.64.20.1");
+            let relay = anyrelay_kit::config::relay(
+                "tunnel",
+                "203.0.113.20:443",
+                &["198.51.100.60:443"],
+                egress,
+            );
+            let answer = Tcp::new((ip("203.0.113.20"), 443), CLIENT, ACK);
+            let inner = answer.edit(|segment| segment.ip.tos = 0).datagram();
+            let outer = Ipv4Header::new(ip("198.51.100.60"), ip("100.64.20.1"));
+            let marked = Ipv4Header { tos: 3, protocol: 4, ..outer }.with(&inner);
+            let world = World::of(&config().relay(relay));
+            let frame = world.framed(LAN, &marked);
+            Some((world, LAN, frame))
+        }
         TargetWithoutTimestamps => lan(&down.options(&[])),
         BadTag => lan(&down.stamped(1, 0)),
         TtlExceeded => wan(with_ip(|ip| ip.ttl = 1)),

@@ -1,10 +1,11 @@
 //! The configuration of `anyrelay` in a lab, as TOML.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
 use anyrelay_kit::config::{self as kit, PopConfig};
 use toml::{Table, Value};
 
+use crate::decapsulator::Encapsulation;
 use crate::{LabError, Result, hints, targets, topology};
 
 /// Where a POP's metrics and readiness are, inside its own namespace.
@@ -23,6 +24,8 @@ pub enum Egress {
     Prefix,
     /// By the client's own address.
     Transparent,
+    /// The same, in a tunnel from an address of the pool, or of the prefix to targets over IPv6.
+    Tunnel(Encapsulation),
 }
 
 /// Which layout the workers have.
@@ -96,6 +99,22 @@ impl Service {
     pub fn transparent6() -> Self {
         let vip = SocketAddr::new(topology::VIP6.into(), VIP_PORT);
         Self { vip, egress: Egress::Transparent, ..Self::prefix() }
+    }
+
+    /// A service whose clients' datagrams go whole to the target, in a tunnel; each of `over_ipv6`
+    /// says whether the VIP and the target are of IPv6.
+    #[must_use]
+    pub fn tunnel(encapsulation: Encapsulation, over_ipv6: [bool; 2]) -> Self {
+        let [vip, target] = over_ipv6;
+        let vip: IpAddr = if vip { topology::VIP6.into() } else { topology::VIP.into() };
+        let target: IpAddr =
+            if target { topology::TARGET6.into() } else { topology::TARGET.into() };
+        Self {
+            vip: SocketAddr::new(vip, TARGET_PORT),
+            targets: vec![SocketAddr::new(target, TARGET_PORT)],
+            egress: Egress::Tunnel(encapsulation),
+            ..Self::default()
+        }
     }
 
     /// Whether any of it is IPv6.
@@ -184,12 +203,30 @@ impl RelayConfig {
     }
 
     fn relay(&self, service: &Service) -> kit::Table {
+        let from;
         let egress = match service.egress {
             Egress::Pool => kit::Egress::Pool(&self.pool),
             Egress::Prefix => kit::Egress::Prefix(topology::PREFIX),
             Egress::Transparent => kit::Egress::Transparent,
+            Egress::Tunnel(encapsulation) => {
+                let over_ipv6 = service.targets.iter().any(SocketAddr::is_ipv6);
+                from = tunnel_from(over_ipv6).to_string();
+                match encapsulation {
+                    Encapsulation::Ipip => kit::Egress::Ipip(&from),
+                    Encapsulation::Gue => kit::Egress::Gue(&from),
+                }
+            }
         };
         kit::relay(&service.name, service.vip, &service.targets, egress)
+    }
+}
+
+/// Where tunnels of POPs come from.
+#[must_use]
+pub fn tunnel_from(over_ipv6: bool) -> IpAddr {
+    match over_ipv6 {
+        true => Ipv6Addr::new(0x2001, 0xdb8, 0x64, 0, 0, 0, 0, 1).into(),
+        false => Ipv4Addr::new(100, 64, 8, 1).into(),
     }
 }
 

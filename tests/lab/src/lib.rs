@@ -22,6 +22,7 @@ pub mod body;
 pub mod command;
 pub mod config;
 pub mod counters;
+pub mod decapsulator;
 mod error;
 pub mod firewall;
 pub mod fleet;
@@ -47,6 +48,7 @@ pub mod traffic;
 pub mod tunnel;
 
 pub use config::{Device, Egress, Layout, Service};
+pub use decapsulator::{Decapsulator, Encapsulation};
 pub use error::LabError;
 pub use lab::Lab;
 pub use namespace::Namespace;

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::super::arrival::Arrival;
 use super::super::lanes::Lanes;
 use super::super::packet::{Packet, Step};
-use super::{ipv4, ipv6, tcp};
+use super::{headers, tcp};
 use crate::config::{Encapsulate, Encapsulation};
 use crate::frame::Frame;
 use crate::net::{IpEndpoint, ServiceIndex};
@@ -16,8 +16,7 @@ use crate::relay::targets::TargetIndex;
 use crate::snapshot::Tabled;
 use crate::verdict::DropReason;
 use crate::wire::tcp::field;
-use crate::wire::{Datagram, get_u16, gue, ip};
-use crate::wire::{ipv4 as wire4, ipv6 as wire6};
+use crate::wire::{Datagram, get_u16, gue, ip, ipv4, ipv6};
 
 /// A datagram inside another.
 struct Carried {
@@ -37,7 +36,7 @@ pub(super) fn read<F: Frame>(
 ) -> Result<Step, DropReason> {
     let (at, outer) = (packet.l4(), packet.segment.ip);
     let (at, protocol, carried) = match protocol {
-        wire4::PROTOCOL_UDP => {
+        ipv4::PROTOCOL_UDP => {
             let carried = gue::parse(packet.message(frame)).ok_or(DropReason::Protocol)?;
             (at + gue::HEADERS_LEN, Encapsulate::Gue, carried)
         }
@@ -50,16 +49,16 @@ pub(super) fn read<F: Frame>(
     let carried_in = Carried { protocol, ends: (outer.src(), outer.dst()) };
     packet.segment.l3 = at;
     match carried {
-        wire4::PROTOCOL_IPV4 => {
-            let ip = ipv4::parse(packet, frame)?;
+        ipv4::PROTOCOL_IPV4 => {
+            let ip = headers::ipv4(packet, frame)?;
             let found = carried_in.find(arrival, packet, frame, (ip.src, ip.protocol))?;
             if ip.is_fragment() {
                 return Err(DropReason::Fragment);
             }
             answer(arrival, found, ip.dst, class, packet, frame, lanes)
         }
-        wire6::PROTOCOL_IPV6 => {
-            let (header, upper) = ipv6::parse(packet, frame)?;
+        ipv6::PROTOCOL_IPV6 => {
+            let (header, upper) = headers::ipv6(packet, frame)?;
             let found = carried_in.find(arrival, packet, frame, (header.src, upper.protocol))?;
             answer(arrival, found, header.dst, class, packet, frame, lanes)
         }
@@ -81,7 +80,7 @@ impl Carried {
         frame: &F,
         (src, protocol): (A, u8),
     ) -> Result<(ServiceIndex, TargetIndex), DropReason> {
-        if protocol != wire4::PROTOCOL_TCP {
+        if protocol != ipv4::PROTOCOL_TCP {
             return Err(DropReason::Protocol);
         }
         let port = get_u16(packet.message(frame), field::SRC_PORT);

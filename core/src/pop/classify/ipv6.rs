@@ -4,14 +4,14 @@ use super::super::arrival::Arrival;
 use super::super::lanes::Lanes;
 use super::super::limits::Limits;
 use super::super::packet::{Packet, Step};
-use super::{decapsulate, fragments, host, icmp, tcp};
+use super::{decapsulate, fragments, headers, host, icmp, tcp};
 use crate::fragment;
 use crate::frame::Frame;
 use crate::net::Address;
 use crate::snapshot::Destination;
 use crate::verdict::DropReason;
 use crate::wire::ethernet::Ethernet;
-use crate::wire::ipv6::{self, ExtensionError, Ipv6, Upper};
+use crate::wire::ipv6::{self, ExtensionError, Ipv6};
 use crate::wire::{Datagram, Ipv6Datagram, nd};
 
 /// Reads the datagram of a frame for this port or a group that it is in.
@@ -39,7 +39,7 @@ pub(super) fn read<F: Frame>(
             whole.upper
         }
         Err(ExtensionError::Fragment) => return fragments::read(arrival, frame),
-        found => found.map_err(refused)?,
+        found => found.map_err(headers::refused)?,
     };
     packet.segment.ip = Datagram::V6(Ipv6Datagram { header, upper });
     // Ethernet's padding follows the datagram.
@@ -58,21 +58,6 @@ pub(super) fn read<F: Frame>(
     }
 }
 
-/// Reads the headers of the whole datagram at the `l3` of `packet`, and cuts off what follows it.
-#[cold]
-pub(super) fn parse<F: Frame>(
-    packet: &mut Packet,
-    frame: &mut F,
-) -> Result<(Ipv6, Upper), DropReason> {
-    let l3 = packet.segment.l3;
-    let datagram = frame.bytes().get(l3..).unwrap_or_default();
-    let header = Ipv6::parse(datagram).ok_or(DropReason::Ipv6Malformed)?;
-    let upper = header.upper(datagram).map_err(refused)?;
-    packet.segment.ip = Datagram::V6(Ipv6Datagram { header, upper });
-    frame.truncate(l3 + header.total_len());
-    Ok((header, upper))
-}
-
 /// Reads the datagram at `l3` anew, which was an atomic fragment (RFC 6946).
 #[cold]
 fn read_without_fragment_header<F: Frame>(
@@ -81,19 +66,11 @@ fn read_without_fragment_header<F: Frame>(
 ) -> Result<Ipv6Datagram, DropReason> {
     let datagram = frame.bytes().get(l3..).unwrap_or_default();
     let header = Ipv6::parse(datagram).ok_or(DropReason::Ipv6Malformed)?;
-    let upper = header.upper(datagram).map_err(refused)?;
+    let upper = header.upper(datagram).map_err(headers::refused)?;
     let kind = datagram.get(upper.at).copied().unwrap_or_default();
     if upper.protocol == ipv6::PROTOCOL_ICMPV6 && nd::is_discovery(kind) {
         // Not even an atomic fragment may carry it (RFC 6980, section 5).
         return Err(DropReason::NdMalformed);
     }
     Ok(Ipv6Datagram { header, upper })
-}
-
-fn refused(error: ExtensionError) -> DropReason {
-    match error {
-        ExtensionError::Malformed => DropReason::Ipv6Options,
-        ExtensionError::Routing => DropReason::SourceRoute,
-        ExtensionError::Fragment => DropReason::Fragment,
-    }
 }

@@ -5,6 +5,7 @@
 
 mod decapsulate;
 mod fragments;
+mod headers;
 mod host;
 mod icmp;
 mod ipv4;

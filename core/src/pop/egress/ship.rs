@@ -40,6 +40,13 @@ impl<R> Transmit<R> {
     pub fn of_copy(self) -> Self {
         Transmit { is_copy: true, ..self }
     }
+
+    /// The same with what `other` makes of the rewrite.
+    pub fn map<S>(self, other: impl FnOnce(R) -> S) -> Transmit<S> {
+        let Transmit { service, slot, towards, destination, is_copy, target, rewrite } = self;
+        let rewrite = other(rewrite);
+        Transmit { service, slot, towards, destination, is_copy, target, rewrite }
+    }
 }
 
 /// How a datagram is rewritten, as data: first planned, then applied.

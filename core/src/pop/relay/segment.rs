@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::super::egress::ship::{Transform, Transmit};
 use super::super::packet::Packet;
 use crate::frame::Frame;
-use crate::net::{Endpoint, Family, IpEndpoint, IpEndpoints, ServiceIndex, Towards};
+use crate::net::{Endpoint, IpEndpoint, IpEndpoints, ServiceIndex, Towards};
 use crate::relay::Relay;
 use crate::relay::encapsulated::EncapsulatedMode;
 use crate::relay::mapping::{EgressSide, Tag};
@@ -14,6 +14,7 @@ use crate::relay::rewrite::options::{self, INSERTED_LEN, MssRule, OptionsRule, T
 use crate::relay::rewrite::{self, DatagramIds, IpRewrite, Plan, Timestamps, families};
 use crate::relay::targets::{TargetIndex, TargetSlot};
 use crate::verdict::DropReason;
+use crate::wire::ipv4::Ipv4;
 use crate::wire::{Datagram, ipv4, tcp};
 
 /// The rewrite of a segment of a relay.
@@ -21,8 +22,13 @@ pub(in crate::pop) struct SegmentRewrite<'a> {
     to: IpRewrite,
     towards: Towards,
     ids: Option<&'a DatagramIds>,
-    /// The tunnel that it goes to its target in, and the target.
-    tunnel: Option<(&'a EncapsulatedMode, IpAddr)>,
+}
+
+/// The same, of a segment that goes to its target in a tunnel.
+pub(in crate::pop) struct TunnelRewrite<'a> {
+    inside: SegmentRewrite<'a>,
+    tunnel: &'a EncapsulatedMode,
+    target: IpAddr,
 }
 
 /// What a segment of a target of `relay`, with these TCP options, is sent to. In a mode that has
@@ -54,17 +60,29 @@ pub(in crate::pop) fn outward<'a>(
             Timestamps::Insert(TimestampsOption { value, echo: 0 })
         }
     };
-    let tunnel = relay.mode.tunnel();
-    let to = if tunnel.is_some() { relay.vip } else { *target };
-    let endpoints = IpEndpoints::new(side.egress, to).ok_or(DropReason::UnservedPort)?;
+    let endpoints = IpEndpoints::new(side.egress, *target).ok_or(DropReason::UnservedPort)?;
     let others = match packet.options.client_address {
         true => OptionsRule::WithoutClientAddress,
         false => OptionsRule::Keep,
     };
     let to = IpRewrite::new(endpoints, timestamps, options_rule(packet, relay, 0, others));
-    let mut transmit = transmit(index, relay, slot, Towards::Targets, target.ip(), to);
-    transmit.rewrite.tunnel = tunnel.map(|tunnel| (tunnel, target.ip()));
-    Ok(transmit)
+    Ok(transmit(index, relay, slot, Towards::Targets, target.ip(), to))
+}
+
+/// A client's segment goes on to its target whole, in `tunnel`.
+pub(in crate::pop) fn into_tunnel<'a>(
+    packet: &Packet,
+    index: ServiceIndex,
+    (relay, tunnel): (&'a Relay, &'a EncapsulatedMode),
+    target: TargetIndex,
+) -> Result<Transmit<TunnelRewrite<'a>>, DropReason> {
+    let slot = relay.targets.slot(target);
+    let target = relay.targets.at(target).ok_or(DropReason::NoTarget)?.ip();
+    let ends = IpEndpoints::new(packet.src(), relay.vip).ok_or(DropReason::UnservedPort)?;
+    let options = options_rule(packet, relay, 0, OptionsRule::Keep);
+    let to = IpRewrite::new(ends, Timestamps::Keep, options);
+    let transmit = transmit(index, relay, slot, Towards::Targets, target, to);
+    Ok(transmit.map(|inside| TunnelRewrite { inside, tunnel, target }))
 }
 
 /// A target's segment goes on to its client, from the VIP. Only the SYN-ACK to a SYN without
@@ -106,7 +124,7 @@ fn transmit(
     destination: IpAddr,
     to: IpRewrite,
 ) -> Transmit<SegmentRewrite<'_>> {
-    let rewrite = SegmentRewrite { to, towards, ids: relay.ids.as_ref(), tunnel: None };
+    let rewrite = SegmentRewrite { to, towards, ids: relay.ids.as_ref() };
     let (slot, target) = (relay.slot, Some(target));
     Transmit { service, slot, towards, destination, is_copy: false, target, rewrite }
 }
@@ -131,6 +149,16 @@ impl SegmentRewrite<'_> {
         }
     }
 
+    /// The ID of fragments of an IPv4 datagram that may be fragmented.
+    fn long_id<F: Frame>(&self, packet: &Packet, frame: &F, ip: &Ipv4) -> Option<u32> {
+        if ip.dont_fragment() {
+            return None;
+        }
+        let id = ipv4::id(frame.bytes().get(packet.segment.l3..).unwrap_or_default());
+        let client = self.client(packet)?;
+        Some(self.ids?.fragments.of(client.into(), id, packet.segment.tcp.seq))
+    }
+
     /// The ID of an IPv4 datagram that was IPv6, where it has one: a target's segment to a client.
     fn packet_id(&self, packet: &Packet, total_len: usize) -> Option<u16> {
         if !families::may_be_fragmented(total_len) {
@@ -153,8 +181,7 @@ impl Transform for SegmentRewrite<'_> {
 
     #[inline(always)]
     fn total_len(&self, plan: &Plan) -> usize {
-        let overhead = self.tunnel.map_or(0, |(tunnel, _)| tunnel.encapsulation().overhead());
-        plan.total_len() + overhead
+        plan.total_len()
     }
 
     #[cold]
@@ -165,20 +192,10 @@ impl Transform for SegmentRewrite<'_> {
                 IpRewrite::V6(_) => None,
             };
         };
-        if ip.dont_fragment() {
-            return None;
-        }
-        let id = ipv4::id(frame.bytes().get(packet.segment.l3..).unwrap_or_default());
-        let client = self.client(packet)?;
-        let id = self.ids?.fragments.of(client.into(), id, packet.segment.tcp.seq);
-        let leaves_as = match (self.tunnel, &self.to) {
-            (Some((_, target)), _) => Family::of(target),
-            (None, IpRewrite::V4(_)) => Family::V4,
-            (None, IpRewrite::V6(_)) => Family::V6,
-        };
-        Some(match leaves_as {
-            Family::V4 => id >> 16,
-            Family::V6 => id,
+        let id = self.long_id(packet, frame, &ip)?;
+        Some(match self.to {
+            IpRewrite::V4(_) => id >> 16,
+            IpRewrite::V6(_) => id,
         })
     }
 
@@ -194,9 +211,46 @@ impl Transform for SegmentRewrite<'_> {
             let to = IpRewrite::V4(rewrite::Rewrite { id, ..*to });
             return rewrite::apply(frame, &packet.segment, &to, plan);
         }
-        let l3 = rewrite::apply(frame, &packet.segment, &self.to, plan)?;
-        let Some((tunnel, target)) = self.tunnel else { return Ok(l3) };
-        let id = self.fragment_id(packet, frame, plan).map(|id| id as u16);
-        tunnel.put(frame, l3, &packet.src(), target, id)
+        rewrite::apply(frame, &packet.segment, &self.to, plan)
+    }
+}
+
+impl TunnelRewrite<'_> {
+    /// The ID of the outer datagram of one that may be fragmented, all 32 bits of it.
+    fn outer_id<F: Frame>(&self, packet: &Packet, frame: &F) -> Option<u32> {
+        match &packet.segment.ip {
+            Datagram::V4(ip) => self.inside.long_id(packet, frame, ip),
+            Datagram::V6(_) => None,
+        }
+    }
+}
+
+impl Transform for TunnelRewrite<'_> {
+    type Plan = Plan;
+
+    const IS_ICMP_ERROR: bool = false;
+
+    fn plan<F: Frame>(&self, packet: &Packet, frame: &F) -> Result<Plan, DropReason> {
+        self.inside.plan(packet, frame)
+    }
+
+    fn total_len(&self, plan: &Plan) -> usize {
+        plan.total_len() + self.tunnel.encapsulation().overhead()
+    }
+
+    fn fragment_id<F: Frame>(&self, packet: &Packet, frame: &F, _: &Plan) -> Option<u32> {
+        let id = self.outer_id(packet, frame)?;
+        Some(if self.target.is_ipv4() { id >> 16 } else { id })
+    }
+
+    fn apply<F: Frame>(
+        &self,
+        packet: &Packet,
+        frame: &mut F,
+        plan: &Plan,
+    ) -> Result<usize, DropReason> {
+        let id = self.outer_id(packet, frame).map(|id| (id >> 16) as u16);
+        let l3 = self.inside.apply(packet, frame, plan)?;
+        self.tunnel.put(frame, l3, &packet.src(), self.target, id)
     }
 }

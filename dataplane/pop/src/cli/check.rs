@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use anyrelay_core::config::{Config, Fragments};
+use anyrelay_core::config::{Config, Fragments, RelayConfig, WayBack};
 use anyrelay_core::fragment::ReassemblyTable;
 use anyrelay_core::snapshot::{Snapshot, Tunnel};
 use anyrelay_core::time::{UnixTime, format_time};
@@ -33,9 +33,24 @@ pub(super) fn check(path: &Path, at: Option<UnixTime>) -> Result<(), Failure> {
         let time = at.unwrap_or(now);
         check_targets::lines(relay, time, at.is_some()).into_iter().try_for_each(say)?;
     }
+    snapshot.config.relays.iter().filter_map(encapsulated).try_for_each(say)?;
     snapshot.tunnels().map(tunnel).try_for_each(say)?;
     fragments(&snapshot.config).into_iter().try_for_each(say)?;
     token_epochs(&snapshot, now).into_iter().try_for_each(say)
+}
+
+/// What a relay's tunnel to its targets takes of each datagram, and what targets must know of it.
+fn encapsulated(relay: &RelayConfig) -> Option<String> {
+    let tunnel = relay.egress.encapsulation()?;
+    let (name, egress, overhead, mss) = (&relay.name, relay.egress, tunnel.overhead(), relay.mss);
+    let then = match tunnel.way_back {
+        WayBack::Through => format!("SYNs of both sides offer an MSS of {mss} or less"),
+        WayBack::Direct => {
+            let fits = usize::from(mss).saturating_sub(overhead);
+            format!("targets must offer an MSS of {fits} or less (advmss), as no POP sees them")
+        }
+    };
+    Some(format!("relay {name}: egress {egress} adds {overhead} bytes; {then}"))
 }
 
 fn tunnel(tunnel: &Tunnel) -> String {

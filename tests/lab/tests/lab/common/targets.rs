@@ -28,7 +28,7 @@ pub fn address(egress: Egress, n: u8) -> SocketAddr {
             octets[15] += n;
             IpAddr::from(octets)
         }
-        Egress::Pool | Egress::Transparent => {
+        Egress::Pool | Egress::Transparent | Egress::Tunnel(_) => {
             let mut octets = topology::TARGET.octets();
             octets[3] += n;
             IpAddr::from(octets)
@@ -41,7 +41,9 @@ pub fn address(egress: Egress, n: u8) -> SocketAddr {
 pub fn service(egress: Egress) -> Service {
     match egress {
         Egress::Prefix => Service::prefix(),
-        Egress::Pool | Egress::Transparent => Service { egress, ..Service::default() },
+        Egress::Pool | Egress::Transparent | Egress::Tunnel(_) => {
+            Service { egress, ..Service::default() }
+        }
     }
 }
 
