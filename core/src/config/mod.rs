@@ -305,6 +305,24 @@ pub struct RelayConfig {
     pub mss: u16,
     /// The smallest MTU that an ICMP error over IPv4 about its segments may announce, in bytes.
     pub icmp_mtu_floor: u16,
+    /// How targets learn of a client's address, if they do; with a pool alone.
+    pub client_address: Option<ClientAddress>,
+}
+
+/// How targets learn of a client's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAddress {
+    /// By a TCP option (TOA).
+    Toa,
+}
+
+impl ClientAddress {
+    /// Its name, as the config file has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            ClientAddress::Toa => "toa",
+        }
+    }
 }
 
 impl RelayConfig {

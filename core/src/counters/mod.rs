@@ -168,6 +168,8 @@ pub struct ServiceCounters {
     pub down: Traffic,
     /// Sent to targets beside the first, where a client has several.
     pub copies: Traffic,
+    /// SYNs that had no room for the client's address, which the targets want to know.
+    pub syns_without_address: Counter,
     raised_mtus: [Counter; 2],
     drops: Drops,
     targets: [TargetCounters; TARGETS],
@@ -180,6 +182,7 @@ impl Default for ServiceCounters {
             up: Traffic::default(),
             down: Traffic::default(),
             copies: Traffic::default(),
+            syns_without_address: Counter::default(),
             raised_mtus: Default::default(),
             drops: Drops::default(),
             targets: std::array::from_fn(|_| TargetCounters::default()),

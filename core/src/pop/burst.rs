@@ -200,14 +200,16 @@ fn outward<F: Frame, O: Output<F>>(
     let Some(first) = targets.first() else {
         return egress.drop(packet.service, DropReason::NoTarget, frame);
     };
+    let tells_client =
+        relay.client_address.is_some() && tells_client::<F, O>(egress, packet, relay);
     if targets.len() > 1 {
         let others = targets.without(Candidates::only(first));
-        copies(egress, limits, packet, &frame, (index, relay), (side, others));
+        copies(egress, limits, packet, &frame, (index, relay), (side, others, tells_client));
     }
     if let Some(tunnel) = relay.mode.tunnel() {
         return into_tunnel(egress, limits, packet, frame, index, (relay, tunnel), (first, false));
     }
-    match segment::outward(packet, index, relay, side, first) {
+    match segment::outward(packet, index, relay, side, (first, tells_client)) {
         Ok(transmit) => {
             ship(egress, limits, packet, frame, &transmit);
         }
@@ -235,6 +237,22 @@ fn into_tunnel<F: Frame, O: Output<F>>(
     }
 }
 
+/// Whether a client's segment tells the targets of `relay`, which want it, the client's address.
+#[inline(never)]
+fn tells_client<F: Frame, O: Output<F>>(
+    egress: &mut Egress<'_, O>,
+    packet: &Packet,
+    relay: &Relay,
+) -> bool {
+    let min_mtu = egress.arrival.soft.links.min_mtu() as usize;
+    let Some(fits) = segment::client_address_fits(packet, relay, min_mtu) else { return false };
+    if !fits && packet.segment.tcp.has(tcp::SYN) {
+        egress.counters.service(relay.slot).syns_without_address.add(1);
+    }
+    egress.note::<F>(Note::ClientAddress { is_told: fits });
+    fits
+}
+
 /// A client's segment goes to further targets as well.
 #[cold]
 #[inline(never)]
@@ -244,7 +262,7 @@ fn copies<F: Frame, O: Output<F>>(
     packet: &Packet,
     frame: &F,
     (index, relay): (ServiceIndex, &Relay),
-    (side, targets): (&EgressSide, Candidates),
+    (side, targets, tells_client): (&EgressSide, Candidates, bool),
 ) {
     for target in targets.iter() {
         let Some(copy) = egress.copy(frame) else {
@@ -255,7 +273,7 @@ fn copies<F: Frame, O: Output<F>>(
             into_tunnel(egress, limits, packet, copy, index, (relay, tunnel), (target, true));
             continue;
         }
-        match segment::outward(packet, index, relay, side, target) {
+        match segment::outward(packet, index, relay, side, (target, tells_client)) {
             Ok(transmit) => {
                 ship(egress, limits, packet, copy, &transmit.of_copy());
             }

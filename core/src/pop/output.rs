@@ -68,6 +68,12 @@ pub enum Note<'a> {
     Mapped(&'static str, Mapping),
     /// A target that a client's segment may have to go to, and what is known of it.
     Target(IpEndpoint, Standing),
+    /// A client's segment to targets that want to know the client's address: whether it tells them,
+    /// or has no room for it.
+    ClientAddress {
+        /// Whether it tells them.
+        is_told: bool,
+    },
     /// A segment of an agent to a tunnel.
     Tunnelled {
         /// The agent as the POP sees it.

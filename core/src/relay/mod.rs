@@ -24,6 +24,7 @@ pub(crate) mod transparent;
 
 use std::net::SocketAddr;
 
+use crate::config::ClientAddress;
 use crate::net::{IpEndpoint, IpNet, ServiceSlot};
 use crate::time::UnixTime;
 use crate::verdict::DropReason;
@@ -52,6 +53,8 @@ pub struct Relay {
     pub mss: u16,
     /// The smallest MTU that an ICMP error over IPv4 may announce, in bytes.
     pub mtu_floor: u16,
+    /// How its targets learn of a client's address, if they do; in pool mode alone.
+    pub client_address: Option<ClientAddress>,
     /// The IDs of its IPv4 datagrams, and of its fragments; `None` where neither side is of IPv4.
     pub ids: Option<DatagramIds>,
 }

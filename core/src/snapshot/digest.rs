@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use super::tunnels;
-use crate::config::{Config, Fragments, Target, TargetList, TunnelConfig, choice};
+use crate::config::{ClientAddress, Config, Fragments, Target, TargetList, TunnelConfig, choice};
 use crate::crypto::{HkdfError, sha256};
 use crate::keys::{KeyFile, Tenant, Tenants};
 use crate::net::IpNet;
@@ -147,9 +147,11 @@ fn canonical_text(config: &Config, keys: &KeyFile, tenants: &Tenants) -> Result<
     for service in services {
         let (vip, mss, floor) = (service.vip, service.mss, service.icmp_mtu_floor);
         let TargetList { memory_ms, skew_ms, .. } = service.targets;
+        let told = service.client_address.map_or("none", ClientAddress::name);
         let _ = writeln!(
             text,
-            "relay {vip} mss {mss} floor {floor} egress {} memory {memory_ms} skew {skew_ms}",
+            "relay {vip} mss {mss} floor {floor} egress {} memory {memory_ms} skew {skew_ms} \
+             client_address {told}",
             service.egress
         );
     }

@@ -47,6 +47,7 @@ pub(super) fn relay(
         targets,
         mss: config.mss,
         mtu_floor: config.icmp_mtu_floor,
+        client_address: config.client_address,
         ids: if vip.is_ipv4() { Some(DatagramIds::new(&keys.secret, vip)?) } else { None },
     }))
 }

@@ -14,6 +14,7 @@ use anyrelay_kit::config::{Table, mac_text};
 use anyrelay_kit::pop::{Collector, RunningPop};
 use cpu_vector::Isa;
 
+use crate::client_address::telling_config;
 use crate::traffic::Traffic;
 use crate::*;
 
@@ -138,6 +139,8 @@ fn configs() -> Vec<Config> {
         }),
         ports(|_, port| _ = port.set("mtu", 1400)),
         limited(4, 9),
+        telling_config().parse(),
+        telling_config().edit(|config| _ = config.ports[1].set("vlan", 7)).parse(),
     ]
 }
 
@@ -201,6 +204,30 @@ fn segments_go_the_fast_way_up_to_the_longest_that_fit() {
             counted += u64::from(data <= longest);
             assert_eq!(twins.count("length"), counted, "{side:?} {data}");
         }
+    }
+}
+
+/// Segments with data go the fast way where the option tells of clients; those that get it do not.
+#[test]
+fn only_segments_without_data_leave_the_fast_way_for_the_option() {
+    let mut twins = Twins::new(&telling_config().parse(), Isa::best());
+    let (egress, port, tag) = twins.fast.egress("web", CLIENT);
+    let (up, down) = (Tcp::new(CLIENT, WEB, ACK), Tcp::new(WEB_TARGET, (egress, port), ACK));
+    let mut counted = 0;
+    for (side, segment, is_fast) in [
+        (WAN, up.clone(), false),
+        (WAN, up.clone().stamped(1, 2), false),
+        (WAN, up.clone().data(b"1"), true),
+        (WAN, up.stamped(1, 2).data(b"1"), true),
+        (LAN, down.clone().stamped(1, tag), true),
+        (LAN, down.stamped(1, tag).data(b"1"), true),
+    ] {
+        // Ethernet's padding is no data.
+        let mut bytes = twins.fast.framed(side, &segment.datagram());
+        bytes.resize(bytes.len().max(90), 0);
+        twins.burst("option", side, &[HeapFrame::new(&bytes)]);
+        counted += u64::from(is_fast);
+        assert_eq!(twins.count("option"), counted, "{side:?} {segment:?}");
     }
 }
 

@@ -21,6 +21,7 @@ mod world6;
 
 mod answers;
 mod bad_input;
+mod client_address;
 mod clients;
 mod differential;
 mod differential6;

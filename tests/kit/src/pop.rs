@@ -121,6 +121,8 @@ pub enum Said {
     Mapped(&'static str, Mapping),
     /// [`Note::Target`].
     Target(IpEndpoint, Standing),
+    /// [`Note::ClientAddress`].
+    ClientAddress { is_told: bool },
     /// [`Note::Tunnelled`].
     Tunnelled { agent: SocketAddr, vip: SocketAddr, tick: u64, acked: Option<i32> },
     /// [`Note::Keepalive`].
@@ -145,6 +147,7 @@ impl From<Note<'_>> for Said {
             Note::Service(name) => Said::Service(name.to_owned()),
             Note::Mapped(mode, mapping) => Said::Mapped(mode, mapping),
             Note::Target(target, standing) => Said::Target(target, standing),
+            Note::ClientAddress { is_told } => Said::ClientAddress { is_told },
             Note::Tunnelled { agent, vip, tick, acked, .. } => {
                 Said::Tunnelled { agent, vip, tick: tick.0, acked }
             }

@@ -2,10 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::super::raw::{RawConfig, RawEgress, RawRelay, RawReturn};
+use super::super::raw::{RawClientAddress, RawConfig, RawEgress, RawRelay, RawReturn};
 use super::super::targets::TargetList;
 use super::super::{
-    EgressConfig, Encapsulate, Encapsulation, Pool, PortConfig, Prefix, RelayConfig, WayBack,
+    ClientAddress, EgressConfig, Encapsulate, Encapsulation, Pool, PortConfig, Prefix, RelayConfig,
+    WayBack,
 };
 use super::files::TargetsFiles;
 use super::report::{Report, UNREAD, endpoint, refuse_non_unicast};
@@ -68,6 +69,7 @@ fn relay(
         kept: Vec::new(),
         egress: egress.unwrap_or(EgressConfig::Transparent),
         icmp_mtu_floor: mtu_floor(report, &key("icmp_mtu_floor"), raw, over_ipv6),
+        client_address: client_address(report, &key("client_address"), raw),
     }
 }
 
@@ -315,6 +317,25 @@ fn mtu_floor(report: &mut Report, key: &str, raw: &RawRelay, over_ipv6: bool) ->
         );
     }
     floor
+}
+
+/// How targets learn of a client's address.
+fn client_address(report: &mut Report, key: &str, raw: &RawRelay) -> Option<ClientAddress> {
+    let given = match raw.client_address? {
+        RawClientAddress::Toa => ClientAddress::Toa,
+    };
+    let reason = match raw.egress {
+        RawEgress::Pool(_) => return Some(given),
+        RawEgress::Prefix(_) => {
+            "needs a pool: the IPv6 address that a target sees holds the client's already, as \
+             `anyrelay map` shows it; remove it"
+        }
+        RawEgress::Transparent | RawEgress::Ipip(_) | RawEgress::Gue(_) => {
+            "needs a pool: with this egress targets see the client's own address; remove it"
+        }
+    };
+    report.error(key, reason);
+    None
 }
 
 /// The floor where each client has its own path at a target: what hosts go down to (Linux's

@@ -49,6 +49,18 @@ pub(in crate::config) struct RawRelay {
     /// ([why](operations.md#the-path-mtu-at-the-targets)); IPv6 has its own minimum of 1280.
     /// Default: 1280 with a pool, else 552. Range: 68 to 1500.
     pub(in crate::config) icmp_mtu_floor: Option<i64>,
+    /// How targets learn of a client's address and port, with a pool alone
+    /// ([how they read it](operations.md#the-addresses-of-clients)). Default: none; they see the
+    /// addresses of the pool.
+    pub(in crate::config) client_address: Option<RawClientAddress>,
+}
+
+/// `relay.client_address`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::config) enum RawClientAddress {
+    /// In a TCP option of kind 254 (TOA) of its SYNs and of its segments without data.
+    Toa,
 }
 
 /// `relay.egress`.

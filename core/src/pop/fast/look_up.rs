@@ -4,6 +4,7 @@ use cpu_vector::{Bytes, Job, Vector};
 
 use super::super::arrival::Arrival;
 use super::columns::endpoint;
+use super::sort::swap16;
 use super::ways::{Way, Ways};
 use super::{Fast, for_each_lane};
 use crate::relay::mapping::BURST;
@@ -57,7 +58,7 @@ impl Fast {
     }
 
     /// Takes the clients' segments in the lanes of `rest` that go where that in lane `first` goes,
-    /// which is this way. Gives back all that do, also those of no client.
+    /// which is this way. Gives back all that do, also those that go the general way after all.
     #[inline]
     fn take_up<'a>(
         &mut self,
@@ -74,6 +75,9 @@ impl Fast {
             let from = endpoint(self.columns.from[lane]);
             if self.columns.to[lane] != to {
                 (alike, way.lanes) = (alike & !(1 << lane), way.lanes & !(1 << lane));
+            } else if way.plan.tells_clients && self.has_no_data(lane) {
+                // An option is inserted.
+                way.lanes &= !(1 << lane);
             } else if arrival.snapshot.is_client(&from.into()) {
                 self.put(lane, &way, ways.len());
             } else {
@@ -84,6 +88,12 @@ impl Fast {
         // As many ways as lanes at most.
         let _ = ways.try_push(way);
         alike
+    }
+
+    /// Whether the segment in `lane` is a TCP header and nothing else.
+    fn has_no_data(&self, lane: usize) -> bool {
+        let (total, header) = (swap16(self.columns.ip[lane] >> 16), self.columns.tcp[lane] >> 4);
+        total == 20 + 4 * (header & 0xf)
     }
 
     /// Takes the segments in the lanes of `rest` that are of the target of lane `first` and go this

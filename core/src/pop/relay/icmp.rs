@@ -225,7 +225,12 @@ fn about_outward<F: Frame, O: Output<F>>(
         let mtu = announced(egress, relay, quote, mtu, (Towards::Clients, client.ip()));
         mtu.saturating_sub(less)
     });
-    let quote = quoted(client, relay.vip, timestamps)?;
+    // The client did not send its address.
+    let others = match relay.client_address {
+        Some(_) => OptionsRule::WithoutClientAddress,
+        None => OptionsRule::Keep,
+    };
+    let quote = quoted(client, relay.vip, timestamps, others)?;
     Ok((mapping, chosen, ErrorRewrite { quote, mtu }))
 }
 
@@ -274,7 +279,7 @@ fn about_inward<F: Frame, O: Output<F>>(
     let mtu = mtu.map(|mtu| announced(egress, relay, quote, mtu, to));
     // In a tunnel the target sends as the VIP.
     let src = if relay.mode.tunnel().is_some() { relay.vip } else { mapping.target };
-    let quote = quoted(src, mapping.egress, timestamps)?;
+    let quote = quoted(src, mapping.egress, timestamps, OptionsRule::Keep)?;
     Ok((mapping, ErrorRewrite { quote, mtu }))
 }
 
@@ -300,9 +305,10 @@ fn quoted(
     src: IpEndpoint,
     dst: IpEndpoint,
     timestamps: Timestamps,
+    others: OptionsRule,
 ) -> Result<IpRewrite, DropReason> {
     let endpoints = IpEndpoints::new(src, dst).ok_or(DropReason::IcmpQuote)?;
-    Ok(IpRewrite::new(endpoints, timestamps, OptionsRule::Keep))
+    Ok(IpRewrite::new(endpoints, timestamps, others))
 }
 
 /// The rewrite of an ICMP error about a segment of a relay.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::super::egress::ship::{Transform, Transmit};
 use super::super::packet::Packet;
 use crate::frame::Frame;
-use crate::net::{Endpoint, IpEndpoint, IpEndpoints, ServiceIndex, Towards};
+use crate::net::{Endpoint, Family, IpEndpoint, IpEndpoints, ServiceIndex, Towards};
 use crate::relay::Relay;
 use crate::relay::encapsulated::EncapsulatedMode;
 use crate::relay::mapping::{EgressSide, Tag};
@@ -40,14 +40,15 @@ pub(in crate::pop) fn egress_side(packet: &Packet, relay: &Relay, options: &[u8]
     EgressSide { egress: packet.dst(), tag }
 }
 
-/// A client's segment goes on to its target, from what stands for the client there.
+/// A client's segment goes on to its target, from what stands for the client there; with the
+/// client's address, which then [fits](client_address_fits), if it `tells_client`.
 #[inline(always)]
 pub(in crate::pop) fn outward<'a>(
     packet: &Packet,
     index: ServiceIndex,
     relay: &'a Relay,
     side: &EgressSide,
-    target: TargetIndex,
+    (target, tells_client): (TargetIndex, bool),
 ) -> Result<Transmit<SegmentRewrite<'a>>, DropReason> {
     let slot = relay.targets.slot(target);
     let target = relay.targets.at(target).ok_or(DropReason::NoTarget)?;
@@ -66,6 +67,7 @@ pub(in crate::pop) fn outward<'a>(
         false => OptionsRule::Keep,
     };
     let to = IpRewrite::new(endpoints, timestamps, options_rule(packet, relay, 0, others));
+    let to = to.with_client_address(tells_client);
     Ok(transmit(index, relay, slot, Towards::Targets, target.ip(), to))
 }
 
@@ -83,6 +85,29 @@ pub(in crate::pop) fn into_tunnel<'a>(
     let to = IpRewrite::new(ends, Timestamps::Keep, options);
     let transmit = transmit(index, relay, slot, Towards::Targets, target, to);
     Ok(transmit.map(|inside| TunnelRewrite { inside, tunnel, target }))
+}
+
+/// Whether the address of the client that sent this segment can be told to the targets of `relay`:
+/// whether the options have room for it, and no port's MTU is below the datagram with it. `None`
+/// where it is not to be told: in a segment with data that is no SYN.
+pub(in crate::pop) fn client_address_fits(
+    packet: &Packet,
+    relay: &Relay,
+    min_mtu: usize,
+) -> Option<bool> {
+    let (ip, tcp) = (&packet.segment.ip, &packet.segment.tcp);
+    let data = ip.payload_len().saturating_sub(tcp.header_len);
+    if data > 0 && !tcp.has(tcp::SYN) {
+        return None;
+    }
+    let stamps = match relay.mode.is_tagged() && packet.options.timestamps.is_none() {
+        true => INSERTED_LEN,
+        false => 0,
+    };
+    let client = Family::of(packet.src().ip());
+    let tcp_len = tcp.header_len + stamps + options::client_address_len(client);
+    let fits_options = tcp_len <= tcp::HEADER_LEN + tcp::OPTIONS_LEN_MAX;
+    Some(fits_options && client.ip_header_len() + tcp_len + data <= min_mtu)
 }
 
 /// A target's segment goes on to its client, from the VIP. Only the SYN-ACK to a SYN without

@@ -22,6 +22,8 @@ pub struct Plan {
     pool: Pool,
     /// The place of its counters.
     pub slot: ServiceSlot,
+    /// Whether segments of clients without data get an option that tells the client's address.
+    pub tells_clients: bool,
 }
 
 /// A target of a plan.
@@ -45,9 +47,11 @@ impl Plan {
             let IpEndpoint::V4(at) = *relay.targets.at(index)? else { return None };
             Some(Goal { at, slot: relay.targets.slot(index) })
         };
-        let (pool, slot) = (mode.pool(), relay.slot);
+        let (pool, slot, tells_clients) = (mode.pool(), relay.slot, relay.client_address.is_some());
         let periods = relay.targets.settled(goal);
-        periods.map(|(from, until, choice)| Plan { from, until, choice, vip, pool, slot }).collect()
+        let plan =
+            |(from, until, choice)| Plan { from, until, choice, vip, pool, slot, tells_clients };
+        periods.map(plan).collect()
     }
 
     /// Whether it holds at `now`.

@@ -30,6 +30,9 @@ pub struct Rewrite<A: Copy = u32> {
     pub timestamps: Timestamps,
     /// What happens to the other options.
     pub options: OptionsRule,
+    /// Whether the address of the segment's source, a client's, is inserted for the target, for
+    /// which there is room; only in segments that are and stay IPv4.
+    pub client_address: bool,
     /// The ID of an IPv4 datagram that was IPv6 and [may be
     /// fragmented](super::families::may_be_fragmented); others keep theirs, or have none.
     pub id: u16,
@@ -45,16 +48,27 @@ pub enum IpRewrite {
 }
 
 impl IpRewrite {
-    /// The rewrite to `endpoints`, without an ID.
+    /// The rewrite to `endpoints`, without an ID and without a client's address.
     #[inline(always)]
     pub fn new(endpoints: IpEndpoints, timestamps: Timestamps, options: OptionsRule) -> Self {
         match endpoints {
             IpEndpoints::V4(endpoints) => {
-                IpRewrite::V4(Rewrite { endpoints, timestamps, options, id: 0 })
+                let client_address = false;
+                IpRewrite::V4(Rewrite { endpoints, timestamps, options, client_address, id: 0 })
             }
             IpEndpoints::V6(endpoints) => {
-                IpRewrite::V6(Rewrite { endpoints, timestamps, options, id: 0 })
+                let client_address = false;
+                IpRewrite::V6(Rewrite { endpoints, timestamps, options, client_address, id: 0 })
             }
         }
+    }
+    /// The same, with the address of the segment's source inserted if `tells`.
+    #[inline(always)]
+    pub fn with_client_address(mut self, tells: bool) -> Self {
+        match &mut self {
+            IpRewrite::V4(rewrite) => rewrite.client_address = tells,
+            IpRewrite::V6(rewrite) => rewrite.client_address = tells,
+        }
+        self
     }
 }

@@ -6,9 +6,10 @@
 //! (RFC 1624): damage on the way in stays visible at the end.
 
 use super::action::{Rewrite, Timestamps};
-use super::options::{self, MssRule, OptionsRule, Rebuilt, TimestampsOption};
+use super::options::{self, Inserted, MssRule, OptionsRule, Rebuilt, TimestampsAt};
+use super::options::{TimestampsOption, place_of_client_address};
 use crate::frame::Frame;
-use crate::net::Endpoints;
+use crate::net::{Endpoint, Endpoints};
 use crate::verdict::DropReason;
 use crate::wire::checksum::Change;
 use crate::wire::ipv4::{self, Ipv4};
@@ -30,7 +31,8 @@ pub struct Ipv4Segment<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Options {
     InPlace,
-    Prefix,
+    // Behind so many bytes of the old ones.
+    Insert { at: u8 },
     CutPrefix,
     // They are rebuilt when they are needed: a plan stays small enough for registers.
     Rebuild,
@@ -50,7 +52,7 @@ pub struct Plan {
 /// Plans the rewrite of `segment`, whose TCP options are `bytes`.
 ///
 /// # Errors
-/// When the options have no room for the timestamps ([`DropReason::OptionsFull`]), or are longer
+/// When the options have no room for what is inserted ([`DropReason::OptionsFull`]), or are longer
 /// than TCP allows ([`DropReason::TcpMalformed`]).
 #[inline(always)]
 pub fn plan(
@@ -60,13 +62,15 @@ pub fn plan(
 ) -> Result<Plan, DropReason> {
     let (options, options_len, change) = match rewrite.timestamps {
         Timestamps::Keep | Timestamps::SetValue(..) | Timestamps::SetEcho(..) => {
-            (Options::InPlace, bytes.len(), Change::NONE)
+            match rewrite.client_address {
+                false => (Options::InPlace, bytes.len(), Change::NONE),
+                true => plan_insert(segment, bytes, rewrite, place_of_client_address(bytes))?,
+            }
         }
-        Timestamps::Insert(option) if bytes.len() + options::INSERTED_LEN <= OPTIONS_LEN_MAX => {
-            let change = Change::NONE.bytes(&[], &option.aligned());
-            (Options::Prefix, bytes.len() + options::INSERTED_LEN, change)
+        Timestamps::Insert(_) if bytes.len() + options::INSERTED_LEN > OPTIONS_LEN_MAX => {
+            plan_rebuild(bytes, rewrite)?
         }
-        Timestamps::Insert(_) => plan_rebuild(bytes, rewrite)?,
+        Timestamps::Insert(_) => plan_insert(segment, bytes, rewrite, 0)?,
         Timestamps::Strip => match bytes.split_at_checked(options::INSERTED_LEN) {
             Some((cut, kept)) if options::begin_with_timestamps(cut) => {
                 (Options::CutPrefix, kept.len(), Change::NONE.bytes(cut, &[]))
@@ -80,6 +84,33 @@ pub fn plan(
     Ok(Plan { options, options_len, change, total_len })
 }
 
+#[inline]
+fn plan_insert(
+    segment: &Ipv4Segment<'_>,
+    old: &[u8],
+    rewrite: &Rewrite,
+    at: usize,
+) -> Result<(Options, usize, Change), DropReason> {
+    let inserted = inserted(segment, rewrite);
+    let inserted = inserted.as_bytes();
+    let len = old.len() + inserted.len();
+    if len > OPTIONS_LEN_MAX {
+        return Err(DropReason::OptionsFull);
+    }
+    Ok((Options::Insert { at: at as u8 }, len, Change::NONE.bytes(&[], inserted)))
+}
+
+/// What is inserted: timestamps, the address of the client that sent the segment, or both.
+#[inline]
+fn inserted(segment: &Ipv4Segment<'_>, rewrite: &Rewrite) -> Inserted {
+    let timestamps = match rewrite.timestamps {
+        Timestamps::Insert(option) => Some(option),
+        _ => None,
+    };
+    let source = Endpoint { ip: segment.ip.src, port: segment.tcp.src_port };
+    Inserted::new(timestamps, rewrite.client_address.then_some(source.into()))
+}
+
 #[cold]
 fn plan_rebuild(old: &[u8], rewrite: &Rewrite) -> Result<(Options, usize, Change), DropReason> {
     let new = rebuild(old, rewrite)?;
@@ -87,7 +118,7 @@ fn plan_rebuild(old: &[u8], rewrite: &Rewrite) -> Result<(Options, usize, Change
     Ok((Options::Rebuild, new.len(), Change::NONE.bytes(old, new)))
 }
 
-/// The options that take the place of `old`, where neither a prefix is put in nor one cut off.
+/// The options that take the place of `old`, where they are neither inserted nor cut off in front.
 #[cold]
 fn rebuild(old: &[u8], rewrite: &Rewrite) -> Result<Rebuilt, DropReason> {
     match rewrite.timestamps {
@@ -142,17 +173,23 @@ pub fn apply<F: Frame>(
         return Err(DropReason::NoRoom);
     }
     let (l3, old_l3) = (data_at + grown - headers_len, segment.l3 + grown);
+    // What stands before an insertion moves with the TCP header.
+    let kept = match plan.options {
+        Options::Insert { at } => usize::from(at),
+        _ => 0,
+    };
+    let tcp_len = tcp::HEADER_LEN + kept;
     let bytes = frame.bytes_mut();
     if old_l3 != l3 || segment.ip.header_len != ipv4::HEADER_LEN {
         let old_l4 = old_l3 + segment.ip.header_len;
         let new_l4 = l3 + ipv4::HEADER_LEN;
         // The later header first when both move back, the earlier first when both move forward.
         if new_l4 > old_l4 {
-            bytes.copy_within(old_l4..old_l4 + tcp::HEADER_LEN, new_l4);
+            bytes.copy_within(old_l4..old_l4 + tcp_len, new_l4);
             bytes.copy_within(old_l3..old_l3 + ipv4::HEADER_LEN, l3);
         } else {
             bytes.copy_within(old_l3..old_l3 + ipv4::HEADER_LEN, l3);
-            bytes.copy_within(old_l4..old_l4 + tcp::HEADER_LEN, new_l4);
+            bytes.copy_within(old_l4..old_l4 + tcp_len, new_l4);
         }
     }
     let Some((ip, rest)) =
@@ -169,7 +206,7 @@ pub fn apply<F: Frame>(
     if let Some(rebuilt) = &rebuilt {
         options.iter_mut().zip(rebuilt.as_bytes()).for_each(|(place, byte)| *place = *byte);
     }
-    let mut change = rewrite_options(options, rewrite, plan);
+    let mut change = rewrite_options(options, segment, rewrite, plan);
     change = rewrite_addresses(ip, segment, &rewrite.endpoints, plan.total_len, change);
     rewrite_tcp(head, segment, rewrite, plan, change);
     Ok(l3)
@@ -177,25 +214,58 @@ pub fn apply<F: Frame>(
 
 /// Options in their new place; in all but a rebuild what stays of the old ones is there already.
 #[inline(always)]
-fn rewrite_options(options: &mut [u8], rewrite: &Rewrite, plan: &Plan) -> Change {
-    let mut change = plan.change;
-    match (&plan.options, rewrite.timestamps) {
-        (Options::InPlace, Timestamps::SetValue(at, tag)) => {
-            change = change.and(options::set_timestamp_value(options, at, tag));
+fn rewrite_options(
+    options: &mut [u8],
+    segment: &Ipv4Segment<'_>,
+    rewrite: &Rewrite,
+    plan: &Plan,
+) -> Change {
+    let change = match plan.options {
+        Options::Insert { at } => {
+            let change = insert(options, usize::from(at), segment, rewrite);
+            return plan.change.and(change);
         }
-        (Options::InPlace, Timestamps::SetEcho(at, echo)) => {
-            change = change.and(options::set_timestamp_echo(options, at, echo));
-        }
-        (Options::Prefix, Timestamps::Insert(option)) => {
-            if let Some(place) = options.first_chunk_mut() {
-                *place = option.aligned();
-            }
-        }
-        _ => {}
-    }
+        Options::InPlace => plan.change.and(set_timestamps(options, rewrite.timestamps, |at| at)),
+        Options::CutPrefix | Options::Rebuild => plan.change,
+    };
     match rewrite.options {
         OptionsRule::Keep => change,
         rule => change.and(rule.apply(options)),
+    }
+}
+
+/// Writes what is inserted at `at`. The rule for the other options is for those behind it alone:
+/// before it is nothing but timestamps.
+#[inline]
+fn insert(options: &mut [u8], at: usize, segment: &Ipv4Segment<'_>, rewrite: &Rewrite) -> Change {
+    let inserted = inserted(segment, rewrite);
+    let inserted = inserted.as_bytes();
+    let end = at + inserted.len();
+    if let Some(place) = options.get_mut(at..end) {
+        place.copy_from_slice(inserted);
+    }
+    let moved = |stamp: TimestampsAt| match usize::from(stamp.0) < at {
+        true => stamp,
+        false => TimestampsAt(stamp.0 + inserted.len() as u8),
+    };
+    let change = set_timestamps(options, rewrite.timestamps, moved);
+    match (rewrite.options, options.get_mut(end..)) {
+        (OptionsRule::Keep, _) | (_, None) => change,
+        (rule, Some(others)) => change.and(rule.apply(others)),
+    }
+}
+
+/// Sets TSval or TSecr where that is to be done, at the place that `moved` makes of the old one.
+#[inline(always)]
+fn set_timestamps(
+    options: &mut [u8],
+    timestamps: Timestamps,
+    moved: impl Fn(TimestampsAt) -> TimestampsAt,
+) -> Change {
+    match timestamps {
+        Timestamps::SetValue(at, tag) => options::set_timestamp_value(options, moved(at), tag),
+        Timestamps::SetEcho(at, echo) => options::set_timestamp_echo(options, moved(at), echo),
+        _ => Change::NONE,
     }
 }
 

@@ -9,6 +9,8 @@ mod action;
 pub mod families;
 mod fragment_ids;
 pub mod in_place;
+#[cfg(test)]
+mod insertions;
 pub mod options;
 mod packet_ids;
 #[cfg(test)]

@@ -31,11 +31,13 @@ fn segment6(front: usize, datagram: &[u8]) -> Segment {
 }
 
 fn to_ipv4(endpoints: Endpoints, options: OptionsRule, id: u16) -> IpRewrite {
-    IpRewrite::V4(Rewrite { endpoints, timestamps: Timestamps::Keep, options, id })
+    let timestamps = Timestamps::Keep;
+    IpRewrite::V4(Rewrite { endpoints, timestamps, options, client_address: false, id })
 }
 
 fn to_ipv6(endpoints: Endpoints<u128>, options: OptionsRule) -> IpRewrite {
-    IpRewrite::V6(Rewrite { endpoints, timestamps: Timestamps::Keep, options, id: 0 })
+    let timestamps = Timestamps::Keep;
+    IpRewrite::V6(Rewrite { endpoints, timestamps, options, client_address: false, id: 0 })
 }
 
 /// Plans and applies a rewrite; gives back where the IP header is, and the planned length.

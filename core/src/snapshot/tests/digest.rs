@@ -36,6 +36,7 @@ fn the_digest_covers_the_settings_that_pops_share_and_no_others() {
         ("egress = \"transparent\"", "egress = { pool = \"100.64.9.0/24\" }"),
         ("private_clients = false", "private_clients = true"),
         ("floor = 1280", "floor = 1200"),
+        ("floor = 1280", "floor = 1280\nclient_address = \"toa\""),
         ("drain_seconds = 0", "gateway_clients = false"),
         ("drain_seconds = 0", "not_clients = [\"9.9.9.0/24\", \"2001:db8::/32\"]"),
         ("drain_seconds = 0", "not_clients = [\"9.9.9.0/24\"]"),

@@ -126,6 +126,8 @@ impl Page {
                 self.traffic(families, &[name, worker, direction], traffic);
             }
             self.count(&SERVICE_COPIES, &[name, worker], counts.copies.packets.get());
+            let silent = counts.syns_without_address.get();
+            self.count(&SYNS_WITHOUT_ADDRESS, &[name, worker], silent);
             for (direction, side) in [("up", Towards::Targets), ("down", Towards::Clients)] {
                 let raised = counts.raised_mtus(side).get();
                 self.count(&RAISED_MTUS, &[name, worker, direction], raised);

@@ -115,6 +115,11 @@ pub(super) static SERVICE_DROPS: MetricInfo = MetricInfo::new(
     &["reason", "service", "worker"],
     "Frames of a service not sent on; part of anyrelay_drops_total.",
 );
+pub(super) static SYNS_WITHOUT_ADDRESS: MetricInfo = MetricInfo::new(
+    "anyrelay_syns_without_client_address_total",
+    &["service", "worker"],
+    "SYNs of services with relay.client_address that had no room for the address.",
+);
 pub(super) static RAISED_MTUS: MetricInfo = MetricInfo::new(
     "anyrelay_icmp_mtu_raised_total",
     SERVICE_TRAFFIC,
@@ -324,6 +329,7 @@ pub(super) static FAMILIES: &[&MetricInfo] = &[
     &TARGETS_LATE,
     &DROPS,
     &SERVICE_DROPS,
+    &SYNS_WITHOUT_ADDRESS,
     &RAISED_MTUS,
     &REPLIES,
     &REPLIES_WITHHELD,

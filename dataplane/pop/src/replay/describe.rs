@@ -158,6 +158,10 @@ pub fn reason(line: &mut String, note: Note<'_>, port_name: impl Fn(u8) -> Strin
         Note::Target(target, standing) => {
             write!(line, " | candidate {target} {}", standing_words(standing))
         }
+        Note::ClientAddress { is_told: true } => write!(line, " | tells the client's address"),
+        Note::ClientAddress { is_told: false } => {
+            write!(line, " | no room for the client's address")
+        }
         Note::Tunnelled { .. }
         | Note::Keepalive { .. }
         | Note::Sender { .. }

@@ -26,6 +26,7 @@ fn a_pop_is_ready_shows_its_metrics_and_stops_with_0() {
         ("anyrelay_service_bytes_total", &["direction", "service", "worker"]),
         ("anyrelay_drops_total", &["port", "reason", "worker"]),
         ("anyrelay_icmp_mtu_raised_total", &["direction", "service", "worker"]),
+        ("anyrelay_syns_without_client_address_total", &["service", "worker"]),
         ("anyrelay_replies_total", &["kind", "worker"]),
         ("anyrelay_replies_withheld_total", &["kind", "worker"]),
         ("anyrelay_egress_queue_depth", &["port"]),

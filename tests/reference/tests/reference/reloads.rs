@@ -150,6 +150,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("relay.egress", r#"{ pool = "100.64.9.0/24" }"#),
     ("relay.mss", "1400"),
     ("relay.icmp_mtu_floor", "1200"),
+    ("relay.client_address", r#""toa""#),
     ("tunnel.name", r#""net""#),
     ("tunnel.vip4", r#""203.0.113.21:443""#),
     ("tunnel.vip6", r#""[2001:db8::20]:443""#),

@@ -3,12 +3,17 @@
 //!
 //! Everything here works on the options alone, the bytes after the first 20 of a TCP header.
 
+mod insert;
 #[cfg(test)]
 mod tests;
 
 use crate::wire::checksum::{self, Change};
 use crate::wire::tcp::{self, MalformedOptions, OPTIONS_LEN_MAX, Opt, Options, kind};
 use crate::wire::{get_u16, get_u32, put_u16, put_u32};
+
+pub use insert::{
+    CLIENT_ADDRESS_LEN, CLIENT_ADDRESS6_LEN, Inserted, client_address_len, place_of_client_address,
+};
 
 /// Where a timestamps option is, as the offset of its kind byte from the start of the options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +33,7 @@ impl TimestampsAt {
 const ONLY_TIMESTAMPS: [u8; 4] = [kind::NOP, kind::NOP, kind::TIMESTAMPS, TIMESTAMPS_LEN];
 const TIMESTAMPS_LEN: u8 = tcp::TIMESTAMPS_LEN as u8;
 
-/// Length in bytes of the inserted `NOP NOP TS`.
+/// Length in bytes of an inserted `NOP NOP TS`.
 pub const INSERTED_LEN: usize = 12;
 
 /// What the options of a segment hold.
