@@ -44,11 +44,11 @@ macro_rules! fixtures {
 }
 
 /// Those of the fixtures: a name, the config, frames in and out.
-static FIXTURES: [(&str, &str, &[u8], &[u8]); 22] = fixtures!(
+static FIXTURES: [(&str, &str, &[u8], &[u8]); 23] = fixtures!(
     "arp" "bad-input" "echo" "icmp-errors" "neighbours" "on-link-client" "own-errors" "pool"
     "pool-bare" "rate-limits" "resets" "several-targets" "syn-limits" "syn-options" "transparent"
     "vlan" "vlan-one-side" "prefix" "several-ipv6-targets" "transparent-ipv6" "icmp-errors-ipv6"
-    "own-errors-ipv6"
+    "own-errors-ipv6" "client-address"
 );
 const KEYS: &str = include_str!("../../../../fixtures/arp/keys.toml");
 
