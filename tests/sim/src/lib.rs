@@ -75,6 +75,8 @@ pub enum Sabotage {
     BareIsElsewhere,
     /// POPs take the timestamps out of all segments to clients.
     StripsAll,
+    /// POPs tell targets the address of another client.
+    OtherClient,
     /// POPs lack a rule for refusals.
     Without(Rule),
 }

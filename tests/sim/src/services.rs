@@ -63,6 +63,11 @@ impl Service {
         matches!(self.mode, Mode::Pool(..))
     }
 
+    /// Whether its targets are told the addresses of clients.
+    pub fn tells_clients(&self) -> bool {
+        self.is_pool() && ["web", "moving"].contains(&self.name)
+    }
+
     /// Whether a RST of a target may wait for a client's segment.
     pub fn has_refusals(&self) -> bool {
         self.is_pool() || self.changes.is_some()
@@ -87,7 +92,13 @@ impl Service {
     }
 
     fn undated(&self) -> Table {
-        let relay = |egress| config::relay(self.name, self.vip, &self.targets, egress);
+        let relay = |egress| {
+            let table = config::relay(self.name, self.vip, &self.targets, egress);
+            match self.tells_clients() {
+                true => table.with("client_address", "toa"),
+                false => table,
+            }
+        };
         match self.mode {
             Mode::Pool(first, bits) => {
                 relay(Egress::Pool(&format!("{}/{}", Ipv4Addr::from_bits(first), 32 - bits)))

@@ -206,6 +206,12 @@ fn segments_to_clients_without_their_timestamps_are_noticed() {
 }
 
 #[test]
+fn the_address_of_another_client_is_noticed() {
+    let [[told], [by_hosts]] = noticed(Sabotage::OtherClient, ["the client's address is not told"]);
+    assert!(told >= 30 && by_hosts == 0, "{told}, and {by_hosts} by hosts, who do not read it");
+}
+
+#[test]
 fn hosts_alone_find_nothing_wrong_with_a_right_pop() {
     let options = Options { only_hosts_judge: true, ..Options::default() };
     for seed in 1..=20 {

@@ -2,6 +2,7 @@
 //! the same mapping for ever, whichever POP a segment meets.
 
 mod addresses;
+mod client_address;
 mod datagram;
 mod echo;
 mod link;
@@ -22,6 +23,7 @@ use crate::setup::{self, Mode, Port, Setup, TUNNEL4, TUNNEL6, Targets, is_egress
 use crate::targets::{Choice, TargetList};
 use crate::wire::{self, Datagram, ETHERNET_LEN, SegmentView};
 use addresses::is_client;
+use client_address::without_client_address;
 use datagram::{check_icmp, check_identity, check_ip, check_options, check_reset};
 use echo::check_fragment;
 use link::{check_arp, check_solicitation};
@@ -88,7 +90,17 @@ struct Passed<'a> {
     damaged: bool,
 }
 
-impl Passed<'_> {
+impl<'a> Passed<'a> {
+    /// The same with other options on its way to the target.
+    fn with_options<'b>(&self, options: &'b [u8]) -> Passed<'b>
+    where
+        'a: 'b,
+    {
+        let to = SegmentView { options, ..self.to };
+        let Passed { setup, at, service, from, damaged, .. } = *self;
+        Passed { setup, at, service, from, to, damaged }
+    }
+
     fn mode(&self) -> Mode {
         self.setup.services[self.service].mode
     }
@@ -218,6 +230,8 @@ impl Memory {
     }
 
     fn check_up(&mut self, passed: &Passed<'_>) -> Checked {
+        let options = without_client_address(passed)?;
+        let passed = &passed.with_options(&options);
         let Passed { setup, at, service, from, to, damaged } = passed;
         require(is_client(setup, at.pop, from.src), "no client sent this")?;
         let targets = &setup.services[*service].targets;

@@ -23,9 +23,9 @@ pub struct Mutant {
 impl Mutant {
     /// `None` where it is not the POP that is wrong.
     pub fn new(sabotage: Sabotage) -> Option<Self> {
-        use Sabotage::{BareIsElsewhere, BareIsOlder, InvertedBit, StripsAll};
-        let is_ours = [BareIsElsewhere, BareIsOlder, InvertedBit, StripsAll].contains(&sabotage);
-        is_ours.then(|| Mutant { sabotage, moved: Rc::default() })
+        use Sabotage::{BareIsElsewhere, BareIsOlder, InvertedBit, OtherClient, StripsAll};
+        let ours = [BareIsElsewhere, BareIsOlder, InvertedBit, OtherClient, StripsAll];
+        ours.contains(&sabotage).then(|| Mutant { sabotage, moved: Rc::default() })
     }
 
     /// A frame comes to the POP.
@@ -70,6 +70,11 @@ impl Mutant {
         let bare = if is_syn { low == 0 } else { frame[at + 4..at + 8] == [0; 4] };
         match self.sabotage {
             Sabotage::InvertedBit => segment.flip(frame, at + 3, 1),
+            Sabotage::OtherClient => {
+                if let Some(at) = segment.client_at {
+                    segment.flip(frame, at + 3, 1);
+                }
+            }
             Sabotage::BareIsOlder if bare && low == 1 => segment.flip(frame, at + 3, 1),
             Sabotage::BareIsElsewhere if bare => {
                 segment.flip(frame, segment.tcp_at + 1, 1);
@@ -88,6 +93,8 @@ struct Place {
     flags: u8,
     /// Where TSval is, and TSecr behind it.
     stamps_at: Option<usize>,
+    /// Where the address of the client is, if it is told.
+    client_at: Option<usize>,
 }
 
 impl Place {
@@ -96,8 +103,12 @@ impl Place {
         let segment = ip.segment()?;
         let tcp_at = ETHERNET_LEN + ip.payload_at;
         let stamps_at = wire::timestamps_at(segment.options).map(|at| tcp_at + 20 + at + 2);
+        let client_at = if segment.options.starts_with(&[1, 1, 8, 10]) { 12 } else { 0 };
+        let tells = segment.options.get(client_at..client_at + 8);
+        let client_at = tells.filter(|told| told.starts_with(&[254, 8])).map(|_| client_at);
+        let client_at = client_at.map(|at| tcp_at + 20 + at + 4);
         let (src, dst, flags) = (segment.src, segment.dst, segment.flags);
-        Some(Place { tcp_at, src, dst, flags, stamps_at })
+        Some(Place { tcp_at, src, dst, flags, stamps_at, client_at })
     }
 
     /// Flips bits of a byte; the checksum is as right or wrong as before (RFC 1624).
