@@ -73,6 +73,8 @@ pub struct Service {
     pub targets: Vec<SocketAddr>,
     /// How.
     pub egress: Egress,
+    /// Whether its targets learn of the addresses of clients (`client_address`).
+    pub tells_clients: bool,
 }
 
 impl Service {
@@ -84,7 +86,14 @@ impl Service {
             vip: SocketAddr::new(topology::VIP.into(), vip_port),
             targets: vec![SocketAddr::new(topology::TARGET.into(), target_port)],
             egress: Egress::Pool,
+            tells_clients: false,
         }
+    }
+
+    /// The default service, whose target learns of the addresses of clients.
+    #[must_use]
+    pub fn telling() -> Self {
+        Self { tells_clients: true, ..Self::default() }
     }
 
     /// The default service with its target over IPv6.
@@ -217,7 +226,11 @@ impl RelayConfig {
                 }
             }
         };
-        kit::relay(&service.name, service.vip, &service.targets, egress)
+        let table = kit::relay(&service.name, service.vip, &service.targets, egress);
+        match service.tells_clients {
+            true => table.with("client_address", "toa"),
+            false => table,
+        }
     }
 }
 

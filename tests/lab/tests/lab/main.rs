@@ -12,6 +12,7 @@ mod control;
 mod gateways;
 mod links;
 mod relay_bare;
+mod relay_client_address;
 mod relay_closes;
 mod relay_control;
 mod relay_echo;

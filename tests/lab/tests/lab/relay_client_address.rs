@@ -1,0 +1,165 @@
+//! Targets that learn of a client's address by a TCP option: what the target's interface sees of
+//! the kernel's connections, and that these are as good as without it.
+
+use std::net::{SocketAddr, SocketAddrV4};
+
+use anyrelay_kit::frames::{ACK, SYN, Segment};
+use anyrelay_lab::config::{Service, VIP_PORT};
+use anyrelay_lab::lab::LabBuilder;
+use anyrelay_lab::packet::{MAX_FRAME_BYTES, PacketSocket};
+use anyrelay_lab::traffic::Connection;
+use anyrelay_lab::{Lab, topology};
+
+use crate::common::flaps::{flip, while_flipping};
+use crate::common::{Busy, TARGET, VIP, connect, drops, full, metric, netstat, serve};
+
+fn telling() -> LabBuilder {
+    Lab::builder().service(Service::telling())
+}
+
+/// A segment to the target, and the client that its option names.
+struct Told {
+    segment: Segment,
+    client: Option<SocketAddr>,
+}
+
+/// What waits at the target's interface of segments to it.
+fn arrived(seen: &PacketSocket) -> Vec<Told> {
+    let (mut buffer, mut all) = ([0; MAX_FRAME_BYTES], Vec::new());
+    while let Some(frame) = seen.receive(&mut buffer) {
+        let segment = frame.get(14..).and_then(Segment::read);
+        if let Some(segment) = segment.filter(|segment| segment.dst == TARGET.into()) {
+            let client = named(&segment.options);
+            all.push(Told { segment, client });
+        }
+    }
+    all
+}
+
+/// What a kernel module finds as it walks over the options.
+fn named(mut options: &[u8]) -> Option<SocketAddr> {
+    loop {
+        match options {
+            [] | [0, ..] => return None,
+            [1, rest @ ..] => options = rest,
+            [254, 8, high, low, ip @ ..] => {
+                let ip: [u8; 4] = ip.get(..4)?.try_into().ok()?;
+                return Some(SocketAddr::from((ip, u16::from_be_bytes([*high, *low]))));
+            }
+            [_, len, ..] if *len >= 2 => options = options.get(usize::from(*len)..)?,
+            _ => return None,
+        }
+    }
+}
+
+/// A connection of a client's kernel, whose SYN and whose ACK that ends the handshake tell the
+/// target of it.
+fn handshake_tells(lab: &Lab, seen: &PacketSocket, connection: &Connection) {
+    let local = connection.stream().local_addr().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let all = arrived(seen);
+    let of = |flags: u8| all.iter().filter(move |told| told.segment.flags & (SYN | ACK) == flags);
+    let syn = of(SYN).next().expect("a SYN");
+    let ack = of(ACK).next().expect("the ACK that ends the handshake");
+    assert_eq!((syn.client, ack.client), (Some(local), Some(local)));
+    assert_eq!(ack.segment.seq, syn.segment.seq.wrapping_add(1));
+    assert!(ack.segment.data.is_empty());
+    assert_ne!(syn.segment.src, local, "a pool stands between them");
+}
+
+/// Transfers go on while routes flip, and every segment without data tells the target.
+fn transfers_go_on(builder: LabBuilder) {
+    let mut lab = builder.build().unwrap();
+    let seen = PacketSocket::open(&lab.topology.target, "net0").unwrap();
+    let server = serve(&lab);
+    let mut connection = connect(&lab);
+    handshake_tells(&lab, &seen, &connection);
+    drop(seen);
+    let local = connection.stream().local_addr().unwrap();
+    for round in 0..4 {
+        for direction in anyrelay_lab::Direction::BOTH {
+            lab.routes.to(direction, round % 3).unwrap();
+        }
+        let seen = PacketSocket::open(&lab.topology.target, "net0").unwrap();
+        connection.download(round as u64, 300_000).unwrap();
+        connection.upload(round as u64, 300_000).unwrap();
+        let all = arrived(&seen);
+        let (acks, data): (Vec<_>, Vec<_>) =
+            all.iter().partition(|told| told.segment.data.is_empty());
+        println!("round {round}: {} without data, {} with", acks.len(), data.len());
+        assert!(acks.len() > 3 && data.len() > 100);
+        // Three blocks of SACK and timestamps fill the options.
+        let has_room = |told: &&&Told| told.client.is_some() || told.segment.options.len() <= 32;
+        for told in acks.iter().filter(has_room) {
+            assert_eq!(told.client, Some(local), "{:?}", told.segment);
+        }
+        assert!(data.iter().all(|told| told.client.is_none()));
+    }
+    let busy = Busy::start(&lab);
+    flip(&mut lab, if full() { 300 } else { 30 });
+    println!("longest stall {:?}", busy.finish());
+    assert_eq!(server.accepted(), 3, "one connection each");
+    assert_eq!(drops(&lab, "bad_tag"), 0.0);
+    assert_eq!(metric(&lab, "anyrelay_syns_without_client_address_total", &[]), 0.0);
+    assert!(metric(&lab, "anyrelay_fast_frames_total", &[]) > 0.0);
+}
+
+#[test]
+fn the_target_reads_the_client_and_transfers_go_on() {
+    transfers_go_on(telling());
+}
+
+#[test]
+fn the_target_reads_clients_without_timestamps() {
+    transfers_go_on(telling().client_timestamps(false));
+}
+
+/// The target's kernel keeps nothing of the SYN, so that only the ACK tells it.
+#[test]
+fn syn_cookies_and_the_option_get_along() {
+    let mut lab = telling().build().unwrap();
+    lab.topology.target.sysctl("net.ipv4.tcp_syncookies", "2").unwrap();
+    let server = serve(&lab);
+    let seen = PacketSocket::open(&lab.topology.target, "net0").unwrap();
+    let mut connection = connect(&lab);
+    handshake_tells(&lab, &seen, &connection);
+    drop(seen);
+    assert!(netstat(&lab.topology.target, "SyncookiesRecv") > 0, "a cookie came back");
+    while_flipping(&mut lab.routes, || {
+        connection.download(1, 2_000_000).unwrap();
+        connection.upload(2, 2_000_000).unwrap();
+    });
+    assert_eq!(server.accepted(), 1);
+}
+
+/// The option of a client at this port begins as that of an experiment with TCP Fast Open.
+#[test]
+fn a_port_that_looks_like_fast_open_connects() {
+    const FAST_OPEN_MAGIC: u16 = 0xf989;
+    let lab = telling().build().unwrap();
+    // For clients and servers, and at sockets that do not ask for it.
+    lab.topology.target.sysctl("net.ipv4.tcp_fastopen", "1027").unwrap();
+    let _server = serve(&lab);
+    let seen = PacketSocket::open(&lab.topology.target, "net0").unwrap();
+    let near = PacketSocket::open(&lab.topology.client, "net0").unwrap();
+    let from = SocketAddrV4::new(topology::CLIENT, FAST_OPEN_MAGIC);
+    let client = lab.topology.client.thread(move || Connection::open_from(from, VIP)).unwrap();
+    let mut connection = client.join().unwrap().unwrap();
+    handshake_tells(&lab, &seen, &connection);
+    connection.download(1, 100_000).unwrap();
+    connection.upload(2, 100_000).unwrap();
+    let mut buffer = [0; MAX_FRAME_BYTES];
+    let mut syn_acks = 0;
+    while let Some(frame) = near.receive(&mut buffer) {
+        let segment = frame.get(14..).and_then(Segment::read);
+        let is_syn_ack = |it: &Segment| it.src.port() == VIP_PORT && it.flags & SYN != 0;
+        if let Some(segment) = segment.filter(is_syn_ack) {
+            syn_acks += 1;
+            println!("to the client: {:02x?}", segment.options);
+            assert!(!segment.options.windows(2).any(|pair| pair[0] == 254), "{segment:?}");
+        }
+    }
+    assert_eq!(syn_acks, 1);
+    println!("{} passive", netstat(&lab.topology.target, "TCPFastOpenPassive"));
+    println!("{} cookies asked for", netstat(&lab.topology.target, "TCPFastOpenCookieReqd"));
+}
