@@ -8,8 +8,12 @@ use crate::common::{Config, Folder, WAN_MAC, anyrelay, stderr, stdout};
 
 /// The case of the fixtures with RSTs: one port, named edge.
 fn given(name: &str) -> String {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/resets");
-    folder.join(name).to_str().unwrap().to_owned()
+    of_case("resets", name)
+}
+
+fn of_case(case: &str, name: &str) -> String {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
+    fixtures.join(case).join(name).to_str().unwrap().to_owned()
 }
 
 struct Test {
@@ -73,6 +77,18 @@ fn explain_prints_every_frame() {
     let refused = lines.iter().filter(|line| line.contains("drop target_without_timestamps"));
     assert_eq!(refused.count(), 1, "{text}");
     assert!(text.contains("dropped 3 tcp_checksum"), "{text}");
+}
+
+#[test]
+fn explain_says_which_segments_tell_the_client() {
+    let of = |name| of_case("client-address", name);
+    let output = Test::new().replay(&of("config.toml"), &of("in.pcap"), &["--explain"]);
+    let text = stdout(&output);
+    let with = |words: &str| text.lines().filter(|line| line.contains(words)).count();
+    assert!(with("| tells the client's address | forward to lan") > 100, "{text}");
+    assert!(with("| no room for the client's address | forward to lan") > 20, "{text}");
+    let first = text.lines().find(|line| line.contains("[S]")).unwrap();
+    assert!(first.contains("tells the client's address"), "{first}");
 }
 
 #[test]

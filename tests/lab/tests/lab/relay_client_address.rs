@@ -1,7 +1,9 @@
 //! Targets that learn of a client's address by a TCP option: what the target's interface sees of
 //! the kernel's connections, and that these are as good as without it.
 
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, SocketAddrV4};
+use std::process::Stdio;
 
 use anyrelay_kit::frames::{ACK, SYN, Segment};
 use anyrelay_lab::config::{Service, VIP_PORT};
@@ -11,7 +13,9 @@ use anyrelay_lab::traffic::Connection;
 use anyrelay_lab::{Lab, topology};
 
 use crate::common::flaps::{flip, while_flipping};
-use crate::common::{Busy, TARGET, VIP, connect, drops, full, metric, netstat, serve};
+use crate::common::{
+    Busy, TARGET, VIP, connect, drops, full, metric, milliseconds, netstat, serve,
+};
 
 fn telling() -> LabBuilder {
     Lab::builder().service(Service::telling())
@@ -56,7 +60,7 @@ fn named(mut options: &[u8]) -> Option<SocketAddr> {
 /// target of it.
 fn handshake_tells(lab: &Lab, seen: &PacketSocket, connection: &Connection) {
     let local = connection.stream().local_addr().unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(200));
+    std::thread::sleep(milliseconds(200));
     let all = arrived(seen);
     let of = |flags: u8| all.iter().filter(move |told| told.segment.flags & (SYN | ACK) == flags);
     let syn = of(SYN).next().expect("a SYN");
@@ -130,6 +134,44 @@ fn syn_cookies_and_the_option_get_along() {
         connection.upload(2, 2_000_000).unwrap();
     });
     assert_eq!(server.accepted(), 1);
+}
+
+/// A program that reads it of the SYN, which the kernel keeps for it, and needs no module; also
+/// where the kernel drops the ACK that ends the handshake, since accepting waits for data.
+#[test]
+fn a_program_reads_the_client_of_the_saved_syn() {
+    const SERVER: &str = "
+import socket
+IPPROTO_TCP, TCP_DEFER_ACCEPT, TCP_SAVE_SYN, TCP_SAVED_SYN = 6, 9, 27, 28
+listener = socket.create_server(('198.51.100.10', 8080))
+listener.setsockopt(IPPROTO_TCP, TCP_SAVE_SYN, 1)
+for seconds in (0, 5):
+    listener.setsockopt(IPPROTO_TCP, TCP_DEFER_ACCEPT, seconds)
+    print('listens', flush=True)
+    accepted, _ = listener.accept()
+    print(accepted.getsockopt(IPPROTO_TCP, TCP_SAVED_SYN, 200).hex(), flush=True)
+    accepted.close()
+";
+    let lab = telling().build().unwrap();
+    let mut server = lab.topology.target.command("python3");
+    let mut server = server.args(["-c", SERVER]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
+    let mut line = || lines.next().expect("a line of the server").unwrap();
+    for deferred in [false, true] {
+        assert_eq!(line(), "listens");
+        let connection = connect(&lab);
+        let local = connection.stream().local_addr().unwrap();
+        std::thread::sleep(milliseconds(100));
+        (&mut connection.stream()).write_all(b"data").unwrap();
+        let saved = line();
+        let byte = |at| u8::from_str_radix(&saved[at..at + 2], 16).unwrap();
+        let saved: Vec<u8> = (0..saved.len()).step_by(2).map(byte).collect();
+        let syn = Segment::read(&saved).expect("the headers of a SYN");
+        assert_eq!((syn.flags, named(&syn.options)), (SYN, Some(local)), "{deferred}");
+        let dropped = netstat(&lab.topology.target, "TCPDeferAcceptDrop");
+        assert_eq!(dropped > 0, deferred, "{dropped} ACKs without data were dropped");
+    }
+    assert!(server.wait().unwrap().success());
 }
 
 /// The option of a client at this port begins as that of an experiment with TCP Fast Open.
