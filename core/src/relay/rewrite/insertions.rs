@@ -6,10 +6,13 @@ use proptest::prelude::*;
 use super::options::{CLIENT_ADDRESS_LEN, INSERTED_LEN, Inserted, OptionsRule};
 use super::options::{TimestampsOption, read};
 use super::plain::{Plain, endpoints, normal, plain, rule};
-use super::*;
+use super::{IpRewrite, Rewrite, Segment, Timestamps, apply, plan};
 use crate::frame::HeapFrame;
 use crate::net::Endpoint;
+use crate::verdict::DropReason;
+use crate::wire::Datagram;
 use crate::wire::ipv4::Ipv4;
+use crate::wire::tcp::Tcp;
 
 /// What a host makes of options, as it reads them one by one: the timestamps, of which the last
 /// count, and the first address of a client in the layout of TOA.

@@ -58,7 +58,7 @@ fn named(mut options: &[u8]) -> Option<SocketAddr> {
 
 /// A connection of a client's kernel, whose SYN and whose ACK that ends the handshake tell the
 /// target of it.
-fn handshake_tells(lab: &Lab, seen: &PacketSocket, connection: &Connection) {
+fn handshake_tells(seen: &PacketSocket, connection: &Connection) {
     let local = connection.stream().local_addr().unwrap();
     std::thread::sleep(milliseconds(200));
     let all = arrived(seen);
@@ -77,7 +77,7 @@ fn transfers_go_on(builder: LabBuilder) {
     let seen = PacketSocket::open(&lab.topology.target, "net0").unwrap();
     let server = serve(&lab);
     let mut connection = connect(&lab);
-    handshake_tells(&lab, &seen, &connection);
+    handshake_tells(&seen, &connection);
     drop(seen);
     let local = connection.stream().local_addr().unwrap();
     for round in 0..4 {
@@ -126,7 +126,7 @@ fn syn_cookies_and_the_option_get_along() {
     let server = serve(&lab);
     let seen = PacketSocket::open(&lab.topology.target, "net0").unwrap();
     let mut connection = connect(&lab);
-    handshake_tells(&lab, &seen, &connection);
+    handshake_tells(&seen, &connection);
     drop(seen);
     assert!(netstat(&lab.topology.target, "SyncookiesRecv") > 0, "a cookie came back");
     while_flipping(&mut lab.routes, || {
@@ -186,8 +186,8 @@ fn a_port_that_looks_like_fast_open_connects() {
     let near = PacketSocket::open(&lab.topology.client, "net0").unwrap();
     let from = SocketAddrV4::new(topology::CLIENT, FAST_OPEN_MAGIC);
     let client = lab.topology.client.thread(move || Connection::open_from(from, VIP)).unwrap();
-    let mut connection = client.join().unwrap().unwrap();
-    handshake_tells(&lab, &seen, &connection);
+    let mut connection = client.join().unwrap().unwrap().unwrap();
+    handshake_tells(&seen, &connection);
     connection.download(1, 100_000).unwrap();
     connection.upload(2, 100_000).unwrap();
     let mut buffer = [0; MAX_FRAME_BYTES];
