@@ -7,7 +7,7 @@ use super::options::{CLIENT_ADDRESS_LEN, INSERTED_LEN, Inserted, OptionsRule};
 use super::options::{TimestampsOption, read};
 use super::plain::{Plain, endpoints, normal, plain, rule};
 use super::{IpRewrite, Rewrite, Segment, Timestamps, apply, plan};
-use crate::frame::HeapFrame;
+use crate::frame::{Frame, HeapFrame};
 use crate::net::Endpoint;
 use crate::verdict::DropReason;
 use crate::wire::Datagram;
