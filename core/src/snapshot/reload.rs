@@ -141,7 +141,9 @@ impl Conflicts<'_> {
     }
 
     fn service(&mut self, index: usize, old: &RelayConfig, new: &RelayConfig, now: UnixTime) {
-        if let Some(harm) = harm(&old.targets, &new.targets, now) {
+        let harm = harm(&old.targets, &new.targets, now);
+        let is_undated = harm.is_some();
+        if let Some(harm) = harm {
             let name = if new.targets_file.is_some() { "targets_file" } else { "targets" };
             self.push(
                 ConflictKind::BreaksConnections,
@@ -151,7 +153,7 @@ impl Conflicts<'_> {
         }
         if old.egress == new.egress {
             let is_direct = new.egress.encapsulation().is_some_and(|tunnel| !tunnel.is_through());
-            if is_direct && old.targets.entries != new.targets.entries {
+            if is_direct && !is_undated && old.targets.entries != new.targets.entries {
                 let reason = "no POP sees what targets answer directly, so a segment goes to one \
                               target alone: the connections that this moves break";
                 self.breaks(&format!("relay[{index}].targets"), reason);

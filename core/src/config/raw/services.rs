@@ -38,8 +38,8 @@ pub(in crate::config) struct RawRelay {
     /// no ARP or neighbour discovery for it, and `check` warns if it lies within the network of a
     /// port. Reload: breaks connections.
     pub(in crate::config) egress: RawEgress,
-    /// How answers get from targets to clients with an egress of `ipip` or `gue`. Default:
-    /// `"through"`. Reload: breaks connections.
+    /// How answers get from targets to clients, with an egress of `ipip` or `gue` alone. Default:
+    /// with such an egress `"through"`. Reload: breaks connections.
     pub(in crate::config) r#return: Option<RawReturn>,
     /// The largest MSS in SYNs, in bytes. `check` warns below 536 (IPv6: 1220), which every path
     /// carries. Default: the smallest port MTU less 40, or less 60 with IPv6 on a side, and less

@@ -14,9 +14,14 @@ use crate::wire::Datagram;
 use crate::wire::ipv4::Ipv4;
 use crate::wire::tcp::Tcp;
 
+/// TSval and TSecr.
+type Stamps = (u32, u32);
+/// Port and address.
+type Client = (u16, u32);
+
 /// What a host makes of options, as it reads them one by one: the timestamps, of which the last
 /// count, and the first address of a client in the layout of TOA.
-fn as_a_host_reads(options: &[u8]) -> (Option<(u32, u32)>, Option<(u16, u32)>) {
+fn as_a_host_reads(options: &[u8]) -> (Option<Stamps>, Option<Client>) {
     let (mut stamps, mut client, mut rest) = (None, None, options);
     let long = |bytes: &[u8]| u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
     while let [kind, behind @ ..] = rest {
@@ -93,7 +98,8 @@ proptest! {
         told.extend(from.src.ip.to_be_bytes());
         told.truncate(toa_len);
         let stamps = [&[1, 1, 8, 10][..], &tag.to_be_bytes(), &[0; 4]].concat();
-        let at = if options.starts_with(&[1, 1, 8, 10]) { 12 } else { 0 };
+        // Of what came: options that the rule clears look like the NOPs in front of timestamps.
+        let at = if plain.options.starts_with(&[1, 1, 8, 10]) { 12 } else { 0 };
         let want = match echo {
             None => [stamps, told, options].concat(),
             Some(_) => [&options[..at], &told, &options[at..]].concat(),

@@ -72,6 +72,31 @@ fn a_reload_is_free_or_refused() {
 }
 
 #[test]
+fn where_answers_pass_by_a_change_of_targets_breaks_connections_dated_or_not() {
+    let relay = |way: &str, targets: &str| {
+        let relay = format!(
+            "{}\n[[relay]]\nname = \"tunnel\"\nvip = \"203.0.113.40:443\"\ntargets = [{targets}]\n\
+             egress = {{ ipip = \"100.64.30.1\" }}\nreturn = \"{way}\"\n",
+            *GOOD
+        );
+        snapshot(&relay)
+    };
+    let dated = "{ address = \"198.51.100.41:443\", since = 2030-01-01T00:00:00Z }";
+    let after = format!("\"198.51.100.40:443\", {dated}");
+    for (way, wanted) in [("through", 0), ("direct", 1)] {
+        let old = relay(way, "\"198.51.100.40:443\"");
+        assert_eq!(reload_conflicts(&old, &old, NOW), []);
+        let conflicts = reload_conflicts(&old, &relay(way, &after), NOW);
+        assert_eq!(conflicts.len(), wanted, "{way}: {conflicts:?}");
+        let undated = reload_conflicts(&old, &relay(way, "\"198.51.100.42:443\""), NOW);
+        assert_eq!(undated.len(), 1, "{way}: {undated:?}");
+    }
+    let (through, direct) = (relay("through", dated), relay("direct", dated));
+    let [changed] = &reload_conflicts(&through, &direct, NOW)[..] else { panic!() };
+    assert_eq!(changed.kind, ConflictKind::BreaksConnections);
+}
+
+#[test]
 fn a_dated_change_of_targets_is_free_and_a_late_one_says_what_to_write() {
     let web = "\"198.51.100.10:8443\", \"198.51.100.9:8443\"";
     let dated = |key: &str, ms: i64| {

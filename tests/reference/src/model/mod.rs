@@ -1,6 +1,7 @@
 //! Tables and keys, as the structs define them.
 
 use syn::ItemStruct;
+use syn::ext::IdentExt;
 
 use crate::doc::Doc;
 use crate::sources::{SourceError, Sources};
@@ -131,8 +132,9 @@ impl Builder<'_> {
                     continue;
                 }
             };
-            let default = form.default(self.sources, name, &ident.to_string(), &of_struct, &serde);
-            let field = Field { name: ident.to_string(), form, default, doc };
+            let key = ident.unraw().to_string();
+            let default = form.default(self.sources, name, &key, &of_struct, &serde);
+            let field = Field { name: key, form, default, doc };
             let key = self.key(&place, &field, reload);
             found.push((field, key));
         }
