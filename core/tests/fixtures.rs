@@ -163,7 +163,7 @@ fn bursts_give_the_same() {
 }
 
 /// The fixtures reach every reason but those that only a driver, a full queue or a lack of memory
-/// gives, those of tunnels of either kind, and those of reassembly, which the core does not do.
+/// gives, those of tunnels, and those of reassembly, which the core does not do.
 #[test]
 fn nearly_every_drop_reason_is_met() {
     use DropReason::*;

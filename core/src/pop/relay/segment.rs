@@ -62,11 +62,8 @@ pub(in crate::pop) fn outward<'a>(
         }
     };
     let endpoints = IpEndpoints::new(side.egress, *target).ok_or(DropReason::UnservedPort)?;
-    let others = match packet.options.client_address {
-        true => OptionsRule::WithoutClientAddress,
-        false => OptionsRule::Keep,
-    };
-    let to = IpRewrite::new(endpoints, timestamps, options_rule(packet, relay, 0, others));
+    let to =
+        IpRewrite::new(endpoints, timestamps, options_rule(packet, relay, 0, of_client(packet)));
     let to = to.with_client_address(tells_client);
     Ok(transmit(index, relay, slot, Towards::Targets, target.ip(), to))
 }
@@ -81,7 +78,7 @@ pub(in crate::pop) fn into_tunnel<'a>(
     let slot = relay.targets.slot(target);
     let target = relay.targets.at(target).ok_or(DropReason::NoTarget)?.ip();
     let ends = IpEndpoints::new(packet.src(), relay.vip).ok_or(DropReason::UnservedPort)?;
-    let options = options_rule(packet, relay, 0, OptionsRule::Keep);
+    let options = options_rule(packet, relay, 0, of_client(packet));
     let to = IpRewrite::new(ends, Timestamps::Keep, options);
     let transmit = transmit(index, relay, slot, Towards::Targets, target, to);
     Ok(transmit.map(|inside| TunnelRewrite { inside, tunnel, target }))
@@ -152,6 +149,15 @@ fn transmit(
     let rewrite = SegmentRewrite { to, towards, ids: relay.ids.as_ref() };
     let (slot, target) = (relay.slot, Some(target));
     Transmit { service, slot, towards, destination, is_copy: false, target, rewrite }
+}
+
+/// What happens to the options of a client's segment that is no SYN: none says who it is.
+#[inline(always)]
+fn of_client(packet: &Packet) -> OptionsRule {
+    match packet.options.client_address {
+        true => OptionsRule::WithoutClientAddress,
+        false => OptionsRule::Keep,
+    }
 }
 
 /// What happens to the options other than timestamps: those of a SYN by its rule, whose MSS is
