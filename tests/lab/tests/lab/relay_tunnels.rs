@@ -24,20 +24,17 @@ fn tunnels() -> Vec<(Encapsulation, Service)> {
     all
 }
 
-/// A lab, with a server at its target's end of the tunnel.
-struct Tunnelled {
-    lab: Lab,
-    server: Server,
-    end: Decapsulator,
-}
-
-fn tunnelled(encapsulation: Encapsulation, service: &Service, pops: usize) -> Tunnelled {
+/// A lab, with its target's end of the tunnel.
+fn tunnelled(encapsulation: Encapsulation, service: &Service, pops: usize) -> (Lab, Decapsulator) {
     let lab = Lab::builder().service(service.clone()).pops(pops).build().unwrap();
     let (target, host) = (service.targets[0], &lab.topology.target);
     let ends = (target.ip(), tunnel_from(target.is_ipv6()));
     let end = Decapsulator::start(host, encapsulation, ends, service.vip.ip()).unwrap();
-    let server = Server::start(host, (service.vip.ip(), service.vip.port())).unwrap();
-    Tunnelled { lab, server, end }
+    (lab, end)
+}
+
+fn serve(lab: &Lab, service: &Service) -> Server {
+    Server::start(&lab.topology.target, (service.vip.ip(), service.vip.port())).unwrap()
 }
 
 fn is_client(service: &Service, peer: SocketAddr) -> bool {
@@ -50,7 +47,8 @@ fn is_client(service: &Service, peer: SocketAddr) -> bool {
 #[test]
 fn flips_and_killed_pops_break_nothing_in_tunnels() {
     for (encapsulation, service) in tunnels() {
-        let Tunnelled { mut lab, server, end } = tunnelled(encapsulation, &service, 3);
+        let (mut lab, end) = tunnelled(encapsulation, &service, 3);
+        let server = serve(&lab, &service);
         let busy = Busy::start_to(&lab, service.vip);
         flip(&mut lab, if full() { 300 } else { 10 });
         kill_pops(&mut lab, if full() { 6 } else { 1 });
@@ -72,8 +70,7 @@ fn flips_and_killed_pops_break_nothing_in_tunnels() {
 #[test]
 fn closed_ports_are_refused_at_once_in_tunnels() {
     for (encapsulation, service) in tunnels() {
-        let Tunnelled { lab, server, end: _end } = tunnelled(encapsulation, &service, 1);
-        drop(server);
+        let (lab, _end) = tunnelled(encapsulation, &service, 1);
         let outcome = Connection::open(&lab.topology.client, service.vip, LIMIT).unwrap();
         assert_eq!(outcome.unwrap_err().kind(), ErrorKind::ConnectionRefused, "{service:?}");
         let again = netstat(&lab.topology.client, "TCPSynRetrans");
@@ -85,7 +82,8 @@ fn closed_ports_are_refused_at_once_in_tunnels() {
 #[test]
 fn clients_learn_the_mtu_of_the_tunnel() {
     for (encapsulation, service) in tunnels() {
-        let Tunnelled { lab, server: _server, end: _end } = tunnelled(encapsulation, &service, 1);
+        let (lab, _end) = tunnelled(encapsulation, &service, 1);
+        let _server = serve(&lab, &service);
         let mut connection = connect_to(&lab, service.vip);
         connection.upload(1, 100_000).unwrap();
         let target =
