@@ -71,7 +71,9 @@ pub(in crate::pop) trait Transform {
 
     /// Length in bytes of the datagram afterwards, where that is known before it is rewritten; else
     /// 0.
-    fn total_len(&self, plan: &Self::Plan) -> usize;
+    fn total_len(&self, _: &Self::Plan) -> usize {
+        0
+    }
 
     /// The ID of the fragments that the datagram may be sent in; `None` when it may not be
     /// fragmented. IPv4 takes the low 16 bits.

@@ -333,10 +333,6 @@ impl Transform for QuoteRewrite<'_> {
         Ok(())
     }
 
-    fn total_len(&self, (): &()) -> usize {
-        0
-    }
-
     fn apply<F: Frame>(
         &self,
         packet: &Packet,

@@ -173,10 +173,6 @@ impl Transform for OuterRewrite {
         Ok(())
     }
 
-    fn total_len(&self, (): &()) -> usize {
-        0
-    }
-
     /// The error comes from whom the client knows as its peer.
     fn apply<F: Frame>(
         &self,

@@ -114,10 +114,6 @@ impl Transform for Report {
         Ok(())
     }
 
-    fn total_len(&self, (): &()) -> usize {
-        0
-    }
-
     fn apply<F: Frame>(
         &self,
         packet: &Packet,
