@@ -7,17 +7,18 @@ mod vectors;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use anyrelay_core::config::PoolBits;
-use anyrelay_core::config::{Prefix, PrefixLen};
+use anyrelay_core::config::{Pool6Len, PoolBits, Prefix, PrefixLen};
 use anyrelay_core::keys::{
-    Secret, hint_key, packet_id_key, permutation_key, prefix_check_key, rendezvous_key,
+    Secret, hint_key, packet_id_key, permutation_key, permutation6_key, permutation6_tweak,
+    prefix_check_key, rendezvous_key,
 };
-use anyrelay_core::net::{Endpoint, IpEndpoint};
+use anyrelay_core::net::{Endpoint, Endpoint6, IpEndpoint};
 use anyrelay_core::relay::hints::{Hint, HintKey, Shows};
 use anyrelay_core::relay::keys::RelayKeys;
 use anyrelay_core::relay::mapping::{BURST, Tag};
 use anyrelay_core::relay::memo::{Owned, Rst};
 use anyrelay_core::relay::pool::permutation::{Mapped, Permutation};
+use anyrelay_core::relay::pool6::permutation as pool6;
 use anyrelay_core::relay::prefix::PrefixMap;
 use anyrelay_core::relay::rewrite::PacketIds;
 use anyrelay_core::relay::targets::log::{LOG, log};
@@ -91,6 +92,60 @@ fn the_permutation_is_the_frozen_one() {
         assert!((1..=40).contains(&refused));
     }
     assert_eq!(bits_seen, [2, 8, 9, 16]);
+}
+
+#[test]
+fn the_permutation_over_ipv6_is_the_frozen_one() {
+    let vectors = read_vectors();
+    let secret = secret(&vectors);
+    let key = permutation6_key(&secret).unwrap();
+    assert_eq!(key.as_bytes()[..], unhex(text(&vectors, "permutation6_key")));
+    let (keys, mut lens) = (keys(&vectors), Vec::new());
+    for entry in list(&vectors, "permutation6") {
+        let vip: SocketAddr = text(entry, "vip").parse().unwrap();
+        let tweak = u128::from_be_bytes(*permutation6_tweak(&secret, vip).unwrap().as_bytes());
+        assert_eq!(format!("{:011x}", tweak >> 86), text(entry, "tweak"));
+        let (first, len) = text(entry, "pool").split_once('/').unwrap();
+        let len = Pool6Len::new(len.parse().unwrap()).unwrap();
+        lens.push(len.get());
+        let first = first.parse::<Ipv6Addr>().unwrap().to_bits();
+        let mapped = |value: &Value| {
+            let Endpoint6 { ip, port } = endpoint6(&value["egress"]);
+            assert_eq!((ip ^ first) >> len.host_bits(), 0, "{value}");
+            pool6::Mapped { tag: Tag(number(value, "tag")), port, index: ip ^ first }
+        };
+        let permutation = pool6::Permutation::new(&keys, endpoint6(&entry["vip"]), len).unwrap();
+
+        let mappings = list(entry, "mappings");
+        assert_eq!(mappings.len(), 100);
+        let clients = mappings.iter().map(|value| endpoint6(&value["client"]));
+        let (clients, expected): (Vec<_>, Vec<_>) =
+            clients.zip(mappings.iter().map(mapped)).unzip();
+        let (mut forward, mut inverse) = (Vec::new(), Vec::new());
+        permutation.forward(&clients, |mapped| forward.extend(mapped));
+        assert_eq!(forward, expected);
+        permutation.inverse(&expected, |client| inverse.extend(client));
+        assert_eq!(inverse, clients);
+
+        let tags = list(entry, "tags");
+        let (mut found, mut passed) = (Vec::new(), 0);
+        let asked: Vec<_> = tags.iter().map(mapped).collect();
+        permutation.inverse(&asked, |client| found.push(client));
+        for (found, tag) in found.iter().zip(tags) {
+            passed += u32::from(found.is_some());
+            assert_eq!(*found, (!tag["found"].is_null()).then(|| endpoint6(&tag["found"])));
+        }
+        assert_eq!((tags.len(), passed > 0), (136, len.get() == 28));
+        let others: Vec<_> = list(entry, "not_mapped").iter().map(endpoint6).collect();
+        assert!(others.len() > 20);
+        permutation.forward(&others, |mapped| assert_eq!(mapped, None));
+    }
+    assert_eq!(lens, [8, 12, 9, 16, 28]);
+}
+
+/// An IPv6 endpoint.
+fn endpoint6(value: &Value) -> Endpoint6 {
+    ip_endpoint(value).of_family().unwrap()
 }
 
 #[test]

@@ -10,8 +10,10 @@ use crate::wire::{gue, ipv4, ipv6};
 /// The source addresses that targets see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EgressConfig {
-    /// Addresses of a pool.
+    /// Addresses of an IPv4 pool.
     Pool(Pool),
+    /// Addresses of an IPv6 pool.
+    Pool6(Pool6),
     /// Addresses of an IPv6 prefix.
     Prefix(Prefix),
     /// The client's own address.
@@ -26,6 +28,9 @@ impl EgressConfig {
         match self {
             EgressConfig::Pool(pool) => {
                 Some(IpNet::V4(Net { address: pool.first, prefix_len: pool.prefix_len() }))
+            }
+            EgressConfig::Pool6(pool) => {
+                Some(IpNet::V6(Net { address: pool.first, prefix_len: pool.len.get() }))
             }
             EgressConfig::Prefix(prefix) => {
                 Some(IpNet::V6(Net { address: prefix.first, prefix_len: prefix.len.get() }))
@@ -46,7 +51,7 @@ impl EgressConfig {
     /// Its name, as the config file and messages have it.
     pub fn kind(self) -> &'static str {
         match self {
-            EgressConfig::Pool(_) => "pool",
+            EgressConfig::Pool(_) | EgressConfig::Pool6(_) => "pool",
             EgressConfig::Prefix(_) => "prefix",
             EgressConfig::Transparent => "transparent",
             EgressConfig::Encapsulated(encapsulation) => encapsulation.protocol.name(),
@@ -212,6 +217,59 @@ impl PoolBits {
     /// The number of addresses.
     pub const fn addresses(self) -> u32 {
         1 << self.0
+    }
+}
+
+/// A prefix of IPv6 egress addresses, each of which stands for many clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pool6 {
+    /// The lowest address: no bit behind the prefix is set.
+    pub first: u128,
+    /// The length of the prefix.
+    pub len: Pool6Len,
+}
+
+impl Pool6 {
+    /// The index of `ip`, an address of the pool.
+    pub const fn index(self, ip: u128) -> u128 {
+        ip & (u128::MAX >> self.len.0)
+    }
+
+    /// About how many made-up tags stand for no client, for each that does, as a power of two
+    /// (`docs/protocol.md`, section 4).
+    pub const fn random_tag_bits(self) -> u32 {
+        34 - self.len.0 as u32
+    }
+}
+
+/// The length of the prefix of an IPv6 pool in bits, 8..=28.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Pool6Len(u8);
+
+impl Pool6Len {
+    /// The shortest prefix: 2^120 addresses.
+    pub const MIN: u8 = 8;
+    /// The longest prefix: with 2^100 addresses, one random tag of 63 stands for a client.
+    pub const MAX: u8 = 28;
+
+    /// A prefix of `bits` bits, if that is in range.
+    pub const fn new(bits: u8) -> Option<Self> {
+        if Self::MIN <= bits && bits <= Self::MAX { Some(Pool6Len(bits)) } else { None }
+    }
+
+    /// The number of bits.
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+
+    /// Bits of an address behind the prefix.
+    pub const fn host_bits(self) -> u32 {
+        Self::host_bits_of(self.0)
+    }
+
+    /// Bits of an address behind a prefix of `bits` bits.
+    pub const fn host_bits_of(bits: u8) -> u32 {
+        128 - bits as u32
     }
 }
 

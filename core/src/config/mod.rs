@@ -24,7 +24,8 @@ use crate::wire::MacAddr;
 pub use check::{NamedFile, TargetsFiles};
 pub use cpu_vector::Isa;
 pub use egress::{
-    EgressConfig, Encapsulate, Encapsulation, Pool, PoolBits, Prefix, PrefixLen, WayBack,
+    EgressConfig, Encapsulate, Encapsulation, Pool, Pool6, Pool6Len, PoolBits, Prefix, PrefixLen,
+    WayBack,
 };
 pub use parse::parse as parse_toml;
 pub use targets::{

@@ -74,6 +74,23 @@ pub fn permutation_key(relay: &Secret) -> Result<Key128, HkdfError> {
     relay.derive("permutation", &[])
 }
 
+/// The key of the permutations of all services in pool mode over IPv6.
+///
+/// # Errors
+/// When HKDF fails, which it does not for keys of this length.
+pub fn permutation6_key(relay: &Secret) -> Result<Key128, HkdfError> {
+    relay.derive("permutation ipv6", &[])
+}
+
+/// Of what the first bits are the tweak of the permutation of the relay in pool mode over IPv6 at
+/// `vip`.
+///
+/// # Errors
+/// When HKDF fails, which it does not for keys of this length.
+pub fn permutation6_tweak(relay: &Secret, vip: SocketAddr) -> Result<Key128, HkdfError> {
+    relay.derive("permutation ipv6 tweak", &endpoint_fields(vip))
+}
+
 /// The key of hints between POPs.
 ///
 /// # Errors

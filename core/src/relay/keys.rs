@@ -1,7 +1,7 @@
 //! The keys that all relay services share, and the vector instructions that compute with them.
 //!
-//! What is computed for a service has its VIP in the block that is enciphered, and not in the key:
-//! the segments of a burst go through the cipher together, whatever services they are of, and a POP
+//! What is computed for a service has its VIP, or a hash of it, in the block that is enciphered, and
+//! not in the key: the segments of a burst go through the cipher together, whatever services they are of, and a POP
 //! with many services touches one key.
 
 use std::sync::Arc;
@@ -9,7 +9,9 @@ use std::sync::Arc;
 use cpu_vector::{Isa, RoundKeys};
 
 use crate::crypto::{Aes128, Cmac, HkdfError};
-use crate::keys::{Secret, flow_key, permutation_key, prefix_check_key, rendezvous_key};
+use crate::keys::{
+    Secret, flow_key, permutation_key, permutation6_key, prefix_check_key, rendezvous_key,
+};
 use crate::relay::targets::rendezvous::Hashes;
 
 /// The keys of a relay secret, expanded, and what computes with them.
@@ -19,6 +21,8 @@ pub struct RelayKeys {
     pub secret: Secret,
     /// The key of the permutations of pool mode.
     pub permutation: Arc<RoundKeys>,
+    /// The key of the permutations of pool mode over IPv6.
+    pub permutation6: Arc<Aes128>,
     /// The hashes of the choice among targets.
     pub hashes: Arc<Hashes>,
     /// The key of the check of prefix mode.
@@ -38,6 +42,7 @@ impl RelayKeys {
         Ok(RelayKeys {
             secret: secret.clone(),
             permutation: Arc::new(RoundKeys::new(permutation_key(secret)?.as_bytes())),
+            permutation6: Arc::new(Aes128::new(&permutation6_key(secret)?)),
             hashes: Arc::new(Hashes::new(&rendezvous_key(secret)?)),
             prefix_check: Arc::new(Aes128::new(&prefix_check_key(secret)?)),
             flows: Arc::new(Cmac::new(&flow_key(secret)?)),

@@ -17,6 +17,7 @@ pub mod keys;
 pub mod mapping;
 pub mod memo;
 pub mod pool;
+pub mod pool6;
 pub mod prefix;
 pub mod rewrite;
 pub mod targets;
@@ -106,6 +107,8 @@ impl Relay {
 pub enum Mode {
     /// As the addresses of an IPv4 pool, with a tag in the timestamps.
     Pool(pool::PoolMode),
+    /// As the addresses of an IPv6 pool, with a tag in the timestamps.
+    Pool6(pool6::Pool6Mode),
     /// As an IPv6 address for each IPv4 client: stateless NAT46 (RFC 7915).
     Prefix(prefix::PrefixMode),
     /// As the client itself, of either family.
@@ -119,6 +122,7 @@ impl Mode {
     fn mode(&self) -> &dyn EgressMode {
         match self {
             Mode::Pool(mode) => mode,
+            Mode::Pool6(mode) => mode,
             Mode::Prefix(mode) => mode,
             Mode::Transparent(mode) => mode,
             Mode::Encapsulated(mode) => mode,
@@ -133,7 +137,7 @@ impl Mode {
     /// Whether segments of the mode carry a tag in their timestamps.
     #[inline]
     pub fn is_tagged(&self) -> bool {
-        matches!(self, Mode::Pool(_))
+        matches!(self, Mode::Pool(_) | Mode::Pool6(_))
     }
 
     /// The tunnel to its targets, if there is one.

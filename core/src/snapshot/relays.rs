@@ -9,6 +9,7 @@ use crate::net::{IpNet, ServiceSlot};
 use crate::relay::encapsulated::EncapsulatedMode;
 use crate::relay::keys::RelayKeys;
 use crate::relay::pool::PoolMode;
+use crate::relay::pool6::Pool6Mode;
 use crate::relay::prefix::PrefixMode;
 use crate::relay::rewrite::DatagramIds;
 use crate::relay::targets::Targets;
@@ -27,6 +28,9 @@ pub(super) fn relay(
         (EgressConfig::Pool(pool), SocketAddr::V4(vip)) => {
             Mode::Pool(PoolMode::new(keys, vip.into(), pool))
         }
+        (EgressConfig::Pool6(pool), SocketAddr::V6(vip)) => {
+            Mode::Pool6(Pool6Mode::new(keys, vip.into(), pool)?)
+        }
         (EgressConfig::Prefix(prefix), SocketAddr::V4(vip)) => {
             Mode::Prefix(PrefixMode::new(keys, vip.into(), prefix))
         }
@@ -34,7 +38,8 @@ pub(super) fn relay(
         (EgressConfig::Encapsulated(encapsulation), _) => {
             Mode::Encapsulated(EncapsulatedMode::new(Arc::clone(&keys.flows), encapsulation))
         }
-        (EgressConfig::Pool(_) | EgressConfig::Prefix(_), SocketAddr::V6(_)) => return Ok(None),
+        (EgressConfig::Pool(_) | EgressConfig::Prefix(_), SocketAddr::V6(_))
+        | (EgressConfig::Pool6(_), SocketAddr::V4(_)) => return Ok(None),
     };
     let before = before.map(|before| &before.targets);
     let targets = Targets::new(keys, vip.into(), &config.targets, &config.kept, before);

@@ -5,8 +5,9 @@
     relay-v2.py --check    computes it again and compares; exit 1 on a difference
 
 It follows docs/protocol.md and shares nothing with the Rust code; plain.py beside it has the
-cryptography. The vectors freeze the mapping: POPs of different versions relay the same connections,
-so a change of any value here breaks established connections in a rolling upgrade.
+cryptography, pool6.py the mapping of pool mode over IPv6. The vectors freeze the mapping: POPs of
+different versions relay the same connections, so a change of any value here breaks established
+connections in a rolling upgrade.
 """
 
 import fractions
@@ -17,15 +18,27 @@ import sys
 
 sys.dont_write_bytecode = True
 import plain
+import pool6
 from plain import aes128, expand_key, numbers
+from shared import (
+    CLIENTS,
+    PORTS,
+    RANDOM_TAGS,
+    SECRET,
+    TAGS,
+    any_endpoint,
+    clients6,
+    derive,
+    endpoint,
+    endpoint6,
+    endpoint_bytes,
+    mapped_bytes,
+    text_of,
+)
 
 OUTPUT = pathlib.Path(__file__).with_suffix(".json")
 
-SECRET = bytes(range(0x20))
 POOL_BITS = [2, 8, 9, 16]
-CLIENTS = 100
-RANDOM_TAGS = 40
-TAGS = 1_200_000_000
 PREFIXES = [
     "2001:db8::/32",
     "2001:db8:64::/48",
@@ -37,32 +50,11 @@ PREFIXES = [
 # --- Keys ----------------------------------------------------------------------------------------
 
 
-def derive(label, vip=None):
-    """The key of a label, and of a VIP where each has its own."""
-    return plain.derive(SECRET, label, endpoint_bytes(vip) if vip else b"")
-
-
-def endpoint_bytes(endpoint):
-    """The bytes of an endpoint: an address of 4 or 16 bytes, and a port of 2."""
-    ip, port = endpoint
-    if isinstance(ip, ipaddress.IPv6Address):
-        return ip.packed + port.to_bytes(2, "big")
-    return ip.to_bytes(4, "big") + port.to_bytes(2, "big")
-
-
-def mapped_bytes(at):
-    """An address of 16 bytes, of IPv4 as ::ffff:a.b.c.d, and a port."""
-    ip, port = endpoint_bytes(at)[:-2], endpoint_bytes(at)[-2:]
-    return (bytes(10) + b"\xff\xff" + ip if len(ip) == 4 else ip) + port
-
-
 PERMUTATION = expand_key(derive("permutation"))
 RENDEZVOUS = derive("rendezvous")
 PREFIX_CHECK = expand_key(derive("prefix check"))
 
 # --- The permutation -----------------------------------------------------------------------------
-
-PORTS = 64512
 
 
 def feistel(vip, bits, value, rounds):
@@ -199,26 +191,6 @@ def hint_datagram(key, time_ms, hints):
 # --- The file ------------------------------------------------------------------------------------
 
 
-def endpoint(text):
-    ip, port = text.split(":")
-    return int(ipaddress.IPv4Address(ip)), int(port)
-
-
-def endpoint6(text):
-    ip, port = text.rsplit(":", 1)
-    return ipaddress.IPv6Address(ip.strip("[]")), int(port)
-
-
-def any_endpoint(text):
-    return endpoint6(text) if text.startswith("[") else endpoint(text)
-
-
-def text_of(pair):
-    if isinstance(pair[0], ipaddress.IPv6Address):
-        return f"[{pair[0]}]:{pair[1]}"
-    return f"{ipaddress.IPv4Address(pair[0])}:{pair[1]}"
-
-
 def clients(name):
     """Clients at the edges of the domain, and others."""
     edges = [(0, 1), (0, 65535), (2**32 - 1, 1), (2**32 - 1, 65535), endpoint("192.0.2.1:1024")]
@@ -245,13 +217,6 @@ def permutation_vectors(k):
         "mappings": mappings,
         "random_tags": tags,
     }
-
-
-def clients6(name):
-    """IPv6 clients at the edges, and others."""
-    ip = ipaddress.IPv6Address
-    edges = [(ip(0), 1), (ip(2**128 - 1), 65535), endpoint6("[2001:db8::1]:1024")]
-    return edges + [(ip(n % 2**128), 1 + (n >> 128) % 65535) for n in numbers(name, 37)]
 
 
 def rendezvous_vectors(vip, targets, weights):
@@ -368,6 +333,8 @@ def make():
         "rendezvous_key": RENDEZVOUS.hex(),
         "prefix_check_key": derive("prefix check").hex(),
         "permutation": [permutation_vectors(k) for k in POOL_BITS],
+        "permutation6_key": derive("permutation ipv6").hex(),
+        "permutation6": pool6.vectors(),
         "log_table": LOG_TABLE,
         "logs": [{"hash": f"{h:016x}", "log": log(h)} for h in log_inputs()],
         "rendezvous": rendezvous_services(),

@@ -4,6 +4,7 @@
 //! mistakes. Nothing that is derived from a replaced value leaves this module.
 
 mod clients;
+mod egress;
 mod files;
 mod fragments;
 mod hints;
