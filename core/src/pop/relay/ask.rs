@@ -10,7 +10,7 @@ use super::super::egress::Egress;
 use super::super::limits::Limits;
 use super::super::output::{Note, Output, Standing};
 use super::super::packet::Packet;
-use super::place::{place, syn_client};
+use super::place::place;
 use crate::frame::Frame;
 use crate::net::IpEndpoint;
 use crate::relay::Relay;
@@ -111,9 +111,8 @@ impl Question<'_> {
         // Where each segment names its client, a RST needs the SYN only where it may be of another
         // target than the client's.
         if relay.mode.is_tagged() || chosen.candidates.len() > 1 {
-            let client = syn_client(&self.client);
             if limits.admit_remembered_syn(self.client.ip()) {
-                memo.remember_syn(now, *place, Syn { client, end: segment.end });
+                memo.remember_syn(now, *place, Syn { tag: segment.tag, end: segment.end });
             } else {
                 // What is remembered is the last SYN or none.
                 memo.forget_syn(now, *place);

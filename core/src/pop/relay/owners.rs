@@ -70,7 +70,7 @@ pub(in crate::pop) fn observe<F: Frame, O: Output<F>>(
         let owned = Owned { tag, end: tcp.end(packet.segment.ip.payload_len()), ack: tcp.ack };
         let is_known = matches!(before, Some(Known::Owner { tag: same, .. }) if same == tag);
         let believed = is_known || packet.tcp_checksum_holds(frame);
-        if !believed || is_of_before(egress, place, client, owned.ack) {
+        if !believed || is_of_before(egress, place, tag, owned.ack) {
             return Observed::Pass;
         }
         let counters = egress.counters.service(relay.slot);

@@ -10,7 +10,7 @@ use super::super::packet::Packet;
 use super::place::{is_of_before, place};
 use super::segment;
 use crate::frame::Frame;
-use crate::net::{Endpoint, IpEndpoint, ServiceIndex};
+use crate::net::{IpEndpoint, ServiceIndex};
 use crate::relay::Relay;
 use crate::relay::hints::{Hint, Shows};
 use crate::relay::mapping::{EgressSide, Mapping, Tag};
@@ -74,25 +74,21 @@ impl Refusal {
         let Refusal { place, target, rst } = *self;
         let arrival = &egress.arrival;
         let memo = &arrival.soft.memo;
-        let egress_side = |tag| EgressSide { egress: place.egress, tag };
-        let of_syn = |client: Endpoint| match relay.mode.is_tagged() {
-            true => Some(client.into()),
-            false => Some(relay.inward(egress_side(None), target).ok()?.client),
+        let client_of = |tag| {
+            let tag = relay.mode.is_tagged().then_some(Tag(tag));
+            let side = EgressSide { egress: place.egress, tag };
+            relay.inward(side, target).ok().map(|mapping| mapping.client)
         };
-        let is_its_target = |client: Endpoint| {
-            let Some(client) = of_syn(client) else { return false };
+        let is_its_target = |tag| {
+            let Some(client) = client_of(tag) else { return false };
             let chosen = relay.targets.choose(&client, arrival.unix);
             let index = relay.targets.index_of(&target);
             index.is_some_and(|index| chosen.candidates.has(index) || chosen.new == Some(index))
         };
-        let client = match memo.refused(arrival.now, place, rst, is_its_target) {
-            Some(client) => of_syn(client)?,
-            None => {
-                let tag = memo.told(arrival.now, place, target, rst)?;
-                let tag = relay.mode.is_tagged().then_some(Tag(tag));
-                relay.inward(egress_side(tag), target).ok()?.client
-            }
-        };
+        let tag = memo
+            .refused(arrival.now, place, rst, is_its_target)
+            .or_else(|| memo.told(arrival.now, place, target, rst))?;
+        let client = client_of(tag)?;
         arrival.snapshot.is_client(&client).then_some(client)
     }
 }
@@ -176,11 +172,7 @@ pub(in crate::pop) fn hinted<F: Frame, O: Output<F>>(
     let rst = match hint.shows {
         Shows::Refusal(rst) => rst,
         Shows::Owner(owned) => {
-            let tag = relay.mode.is_tagged().then_some(Tag(owned.tag));
-            let mapping = relay.inward(EgressSide { egress: place.egress, tag }, target);
-            let is_of_before =
-                |mapping: Mapping| is_of_before(egress, place, &mapping.client, owned.ack);
-            if !mapping.is_ok_and(is_of_before) {
+            if !is_of_before(egress, place, owned.tag, owned.ack) {
                 arrival.soft.memo.remember_owner(arrival.now, place, target, owned);
             }
             return;

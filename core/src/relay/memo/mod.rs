@@ -29,7 +29,7 @@ mod times;
 use seen::Seen;
 use slots::{Slots, WAYS};
 
-use crate::net::{Endpoint, IpEndpoint};
+use crate::net::IpEndpoint;
 use crate::seq::SeqNum;
 use crate::time::Instant;
 
@@ -41,8 +41,9 @@ pub use times::{LIFETIME_MS, OWNER_REPEAT_MS, REPEAT_MS, UNREACHABLE_MS};
 /// A client's SYN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Syn {
-    /// The client.
-    pub client: Endpoint,
+    /// The tag of the client; 0 in modes without tags, where the egress endpoint is the client's
+    /// alone.
+    pub tag: u32,
     /// The number after the SYN and its data.
     pub end: SeqNum,
 }
@@ -67,8 +68,8 @@ impl EndpointMemo {
 
     /// Remembers the SYN that is sent from `place`, in place of one before it.
     pub fn remember_syn(&self, now: Instant, place: Place, syn: Syn) {
-        let Syn { client, end } = syn;
-        self.syns.keep(self.key.of(place, None, 0), [number(client), end.0.into()], over(now));
+        let Syn { tag, end } = syn;
+        self.syns.keep(self.key.of(place, None, 0), [tag.into(), end.0.into()], over(now));
     }
 
     /// Forgets the SYN that was sent from `place`: it is no longer the last.
@@ -76,27 +77,27 @@ impl EndpointMemo {
         self.syns.take(self.key.of(place, None, 0), now.as_millis(), |_| true);
     }
 
-    /// The end of the last SYN that was sent from `place`, if it was of `client`.
-    pub fn last_syn(&self, now: Instant, place: Place, client: Endpoint) -> Option<SeqNum> {
+    /// The end of the last SYN that was sent from `place`, if it was of the client with `tag`.
+    pub fn last_syn(&self, now: Instant, place: Place, tag: u32) -> Option<SeqNum> {
         let key = self.key.of(place, None, 0);
         let [of, end] = self.syns.read(key, now.as_millis(), |_| None)?;
-        (of == number(client)).then_some(SeqNum(end as u32))
+        (of == u64::from(tag)).then_some(SeqNum(end as u32))
     }
 
-    /// The client whose SYN the RST, sent to `place`, answers, if `is_its` says that the RST's
-    /// sender is one of its targets. It is told once: the SYN is forgotten.
+    /// The tag of the client whose SYN the RST, sent to `place`, answers, if `is_its` says that the
+    /// RST's sender is one of its targets. It is told once: the SYN is forgotten.
     pub fn refused(
         &self,
         now: Instant,
         place: Place,
         rst: Rst,
-        is_its: impl Fn(Endpoint) -> bool,
-    ) -> Option<Endpoint> {
+        is_its: impl Fn(u32) -> bool,
+    ) -> Option<u32> {
         let Rst::Acknowledging { ack, .. } = rst else { return None };
-        let answers = |[client, end]: [u64; 2]| end == u64::from(ack.0) && is_its(endpoint(client));
+        let answers = |[tag, end]: [u64; 2]| end == u64::from(ack.0) && is_its(tag as u32);
         let key = self.key.of(place, None, 0);
-        let [client, _] = self.syns.take(key, now.as_millis(), answers)?;
-        Some(endpoint(client))
+        let [tag, _] = self.syns.take(key, now.as_millis(), answers)?;
+        Some(tag as u32)
     }
 
     /// Whether nothing is known of any target.
@@ -274,14 +275,6 @@ const REFUSED_SYN: u64 = 1;
 
 fn decode_acknowledging([numbers, _]: [u64; 2]) -> Rst {
     Rst::Acknowledging { seq: SeqNum((numbers >> 32) as u32), ack: SeqNum(numbers as u32) }
-}
-
-fn number(at: Endpoint) -> u64 {
-    u64::from(at.ip) << 16 | u64::from(at.port)
-}
-
-fn endpoint(number: u64) -> Endpoint {
-    Endpoint { ip: (number >> 16) as u32, port: number as u16 }
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 use super::*;
 use crate::keys::Secret;
+use crate::net::Endpoint;
 
 const NOW: Instant = Instant::from_millis(1000);
 const TARGET: IpEndpoint = IpEndpoint::V4(Endpoint { ip: 0xc633_640a, port: 8443 });
 const OTHER: IpEndpoint = IpEndpoint::V4(Endpoint { ip: 0xc633_640b, port: 8443 });
-const CLIENT: Endpoint = Endpoint { ip: 0xc612_0509, port: 40_001 };
+const CLIENT: u32 = 0x1234_5678;
 const TAG: u32 = 77;
 
 fn memo(syns: usize, targets: usize) -> EndpointMemo {
@@ -38,7 +39,7 @@ fn known(memo: &EndpointMemo, now: Instant, ack: u32) -> Option<Known> {
 #[test]
 fn a_refusal_is_for_the_client_of_the_last_syn_once() {
     let memo = memo(16, 16);
-    let syn = |client, end| Syn { client, end: SeqNum(end) };
+    let syn = |tag, end| Syn { tag, end: SeqNum(end) };
     memo.remember_syn(NOW, place(5000), syn(CLIENT, 8));
     for (other, rst) in [
         (place(5001), acknowledging(8)),
@@ -53,7 +54,7 @@ fn a_refusal_is_for_the_client_of_the_last_syn_once() {
     assert_eq!(memo.refused(NOW, place(5000), acknowledging(8), |_| true), Some(CLIENT));
     assert_eq!(memo.refused(NOW, place(5000), acknowledging(8), |_| true), None);
     // Another SYN of the endpoint, of another client too, takes the place of the first.
-    let other = Endpoint { port: 7, ..CLIENT };
+    let other = 7;
     memo.remember_syn(NOW, place(5000), syn(CLIENT, 8));
     memo.remember_syn(NOW, place(5000), syn(other, 80));
     assert_eq!(memo.refused(NOW, place(5000), acknowledging(8), |_| true), None);
@@ -69,7 +70,7 @@ fn an_older_syn_is_nowhere_left() {
     // All places share the four slots. A place gets the last one, and others are free later.
     for port in 5000..5020 {
         let memo = memo(4, 4);
-        let syn = |end| Syn { client: CLIENT, end: SeqNum(end) };
+        let syn = |end| Syn { tag: CLIENT, end: SeqNum(end) };
         let others = [1, 2, 3].map(place);
         others.iter().for_each(|other| memo.remember_syn(NOW, *other, syn(8)));
         memo.remember_syn(NOW, place(port), syn(8));
@@ -175,8 +176,8 @@ fn what_cannot_be_reached_is_asked_again_soon() {
 #[test]
 fn the_last_syn_is_known_by_its_client() {
     let memo = memo(16, 16);
-    let other = Endpoint { port: CLIENT.port + 1, ..CLIENT };
-    memo.remember_syn(NOW, place(5000), Syn { client: CLIENT, end: SeqNum(1) });
+    let other = CLIENT + 1;
+    memo.remember_syn(NOW, place(5000), Syn { tag: CLIENT, end: SeqNum(1) });
     assert_eq!(memo.last_syn(NOW, place(5000), CLIENT), Some(SeqNum(1)));
     assert_eq!(memo.last_syn(NOW, place(5000), other), None);
     assert_eq!(memo.last_syn(NOW, place(5001), CLIENT), None);
@@ -269,7 +270,7 @@ fn old_ones_are_forgotten() {
     let memo = memo(16, 16);
     memo.remember_rst(NOW, place(1), TARGET, bare(1));
     memo.remember_rst(NOW, place(2), TARGET, bare(2));
-    memo.remember_syn(NOW, place(2), Syn { client: CLIENT, end: SeqNum(1) });
+    memo.remember_syn(NOW, place(2), Syn { tag: CLIENT, end: SeqNum(1) });
     assert_eq!(memo.len(), (1, 2));
     memo.expire(NOW.plus_millis(LIFETIME_MS + 1));
     assert_eq!(memo.len(), (0, 0));
@@ -281,7 +282,7 @@ fn it_is_bounded_and_the_newest_stay() {
     for port in 0..1000u16 {
         let now = NOW.plus_millis(port.into());
         memo.remember_rst(now, place(port), TARGET, bare(port.into()));
-        memo.remember_syn(now, place(port), Syn { client: CLIENT, end: SeqNum(port.into()) });
+        memo.remember_syn(now, place(port), Syn { tag: CLIENT, end: SeqNum(port.into()) });
     }
     let known =
         |port: u16| memo.known(NOW, place(port), TARGET, &segment(Some(port.into()), 0)).is_some();
@@ -296,7 +297,7 @@ fn a_large_table_is_swept_in_parts() {
     let parts = 3;
     let memo = memo(parts * slots::SWEEP as usize, 4);
     for number in 0..6000u16 {
-        memo.remember_syn(NOW, place(number), Syn { client: CLIENT, end: SeqNum(1) });
+        memo.remember_syn(NOW, place(number), Syn { tag: CLIENT, end: SeqNum(1) });
     }
     let later = NOW.plus_millis(LIFETIME_MS + 1);
     let mut before = memo.len().0;
