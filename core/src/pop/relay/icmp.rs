@@ -23,6 +23,7 @@ use crate::relay::rewrite::{IpRewrite, Timestamps};
 use crate::relay::targets::{Candidates, Chosen, TargetIndex};
 use crate::snapshot::{Destination, Snapshot, Tabled, TargetPlace};
 use crate::verdict::{AbsorbKind, DropReason};
+use crate::wire::ipv6;
 
 /// An ICMP error in hand.
 pub(in crate::pop) struct QuotingError<'a> {
@@ -223,7 +224,11 @@ fn about_outward<F: Frame, O: Output<F>>(
     };
     let mtu = mtu.map(|mtu| {
         let mtu = announced(egress, relay, quote, mtu, (Towards::Clients, client.ip()));
-        mtu.saturating_sub(less)
+        match client {
+            IpEndpoint::V4(_) => mtu.saturating_sub(less),
+            // A host ignores less (RFC 8201, section 4).
+            IpEndpoint::V6(_) => mtu.saturating_sub(less).max(ipv6::MTU_MIN as u32),
+        }
     });
     // The client did not send its address.
     let others = match relay.client_address {

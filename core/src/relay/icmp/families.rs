@@ -103,10 +103,19 @@ pub fn apply_6to6<F: Frame>(
     quote: &Quote6,
     to: &Translated<u128>,
 ) {
-    let message = l3 + at;
-    let quote_at = message + icmpv6::HEADER_LEN;
-    let carried = quote.carried(quote_at);
-    carried.move_in_ipv6(frame, quote_at, &to.quote, OptionsRule::Keep);
+    let quote_at = l3 + at + icmpv6::HEADER_LEN;
+    quote.carried(quote_at).move_in_ipv6(frame, quote_at, &to.quote, OptionsRule::Keep);
+    move_outer(frame, l3, (ip, at), to);
+}
+
+/// Rewrites what is around a quote that is rewritten already and as long as it was: addresses, hop
+/// limit, MTU and checksum.
+pub(super) fn move_outer<F: Frame>(
+    frame: &mut F,
+    l3: usize,
+    (ip, at): (&Ipv6, usize),
+    to: &Translated<u128>,
+) {
     let (src, dst) = (to.quote.dst.ip, to.quote.src.ip);
     let header = frame.bytes_mut().get_mut(l3..).unwrap_or_default();
     ipv6::put_address(header, ipv6::field::SRC, src);
@@ -144,19 +153,19 @@ fn cut<F: Frame>(frame: &mut F, quote_at: usize, len: Option<usize>, carried: &C
 }
 
 /// What goes around a quote that is rewritten already.
-struct Outer {
+pub(super) struct Outer {
     /// Where the quote begins.
-    quote_at: usize,
+    pub quote_at: usize,
     /// TTL or hop limit to be written.
-    hops: u8,
+    pub hops: u8,
     /// DSCP and ECN.
-    class: u8,
+    pub class: u8,
 }
 
 impl Outer {
     /// Puts the heads of an ICMPv6 error in front. It comes from whom its addressee knows as the
     /// peer, as over IPv4.
-    fn put_ipv6<F: Frame>(
+    pub fn put_ipv6<F: Frame>(
         &self,
         frame: &mut F,
         head: Head,

@@ -88,6 +88,17 @@ impl Head {
         Some(Head { kind, code, word })
     }
 
+    /// An ICMPv6 error around a quote of another length, without extensions behind it (RFC 4884),
+    /// and with `mtu` in a packet-too-big.
+    pub fn around_another_quote(self, mtu: Option<u32>) -> Head {
+        let word = match self.kind {
+            icmpv6::PACKET_TOO_BIG => mtu.unwrap_or(self.word),
+            icmpv6::UNREACHABLE | icmpv6::TIME_EXCEEDED => self.word & 0x00ff_ffff,
+            _ => self.word,
+        };
+        Head { word, ..self }
+    }
+
     /// Bytes of the quote of an ICMP error behind which extensions follow (RFC 4884), if they do.
     pub fn quote_len_ipv4(&self) -> Option<usize> {
         icmp_error::quote_len(Family::V4, &self.bytes())

@@ -3,11 +3,13 @@
 //! The [`Quote`] inside an error is a segment of a relay, on its way to a target or to a client.
 //! The functions that rewrote the segment give its first form back, so that the endpoint sees its
 //! own segment quoted; sequence numbers pass as they are, for the endpoint to check. Errors that
-//! stay IPv4 are rewritten by `in_place`, all others by `families`.
+//! stay IPv4 are rewritten by `in_place`, those over IPv6 whose quote has timestamps that change by
+//! `in_place6`, all others by `families`.
 
 mod families;
 mod headers;
 mod in_place;
+mod in_place6;
 mod kinds;
 mod quote;
 #[cfg(test)]
@@ -17,7 +19,7 @@ use std::net::IpAddr;
 
 use crate::frame::Frame;
 use crate::net::IpEndpoint;
-use crate::relay::rewrite::IpRewrite;
+use crate::relay::rewrite::{IpRewrite, Timestamps};
 use crate::verdict::DropReason;
 use crate::wire::Datagram;
 
@@ -73,6 +75,12 @@ impl ErrorRewrite {
             (Datagram::V6(ip), Quote::V6(quote), IpRewrite::V4(to)) => {
                 let to = Translated { quote: to.endpoints, mtu: self.mtu };
                 apply_6to4(frame, l3, (&ip.header, ip.upper.at), quote, &to)
+            }
+            (Datagram::V6(ip), Quote::V6(quote), IpRewrite::V6(to))
+                if to.timestamps != Timestamps::Keep =>
+            {
+                let error = (&ip.header, ip.upper.at);
+                in_place6::apply(frame, l3, error, quote, to, self.mtu)
             }
             (Datagram::V6(ip), Quote::V6(quote), IpRewrite::V6(to)) => {
                 let to = Translated { quote: to.endpoints, mtu: self.mtu };

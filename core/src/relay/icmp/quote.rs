@@ -50,11 +50,11 @@ impl Quote {
         }
     }
 
-    /// What is seen of the segment's timestamps. Nobody looks for those of IPv6.
+    /// What is seen of the segment's timestamps.
     pub fn seen(&self) -> Seen {
         match self {
             Quote::V4(quote) => quote.seen,
-            Quote::V6(_) => Seen::CutOff,
+            Quote::V6(quote) => quote.seen,
         }
     }
 
@@ -81,7 +81,7 @@ impl Quote {
     pub fn timestamps(&self) -> Option<(u32, u32)> {
         match self {
             Quote::V4(quote) => quote.timestamps(),
-            Quote::V6(_) => None,
+            Quote::V6(quote) => quote.timestamps,
         }
     }
 }
@@ -172,9 +172,11 @@ pub struct Quote6 {
     pub src_port: u16,
     /// Quoted destination port.
     pub dst_port: u16,
-    // What is shown of the number and the flags.
+    // What is shown of the number, the flags and the options.
     ack: Option<SeqNum>,
     is_syn: bool,
+    pub(super) seen: Seen,
+    timestamps: Option<(u32, u32)>,
 }
 
 impl Quote6 {
@@ -191,7 +193,19 @@ impl Quote6 {
         let flags = segment.get(tcp::field::FLAGS).copied().unwrap_or_default();
         let (at, tcp_seen) = (upper.at, segment.len());
         let (ack, is_syn) = (shown_ack(segment), flags & tcp::SYN != 0);
-        Ok(Quote6 { ip, at, tcp_seen, src_port, dst_port, ack, is_syn })
+        let whole = Tcp::parse(segment);
+        let options = whole.and_then(|tcp| segment.get(tcp::HEADER_LEN..tcp.header_len));
+        // Options that cannot be read are left alone, as those that are cut off.
+        let (seen, timestamps) = match options.map(|all| (all, options::find_timestamps(all))) {
+            Some((all, Ok(Some(at)))) => {
+                let numbers = (options::timestamp_value(all, at), options::timestamp_echo(all, at));
+                (Seen::Timestamps(at), Some(numbers))
+            }
+            Some((_, Ok(None))) => (Seen::None, None),
+            Some((_, Err(_))) | None => (Seen::CutOff, None),
+        };
+        let quote = Quote6 { ip, at, tcp_seen, src_port, dst_port, ack, is_syn, seen, timestamps };
+        Ok(quote)
     }
 }
 

@@ -25,7 +25,7 @@ pub enum Timestamps {
 pub struct Rewrite<A: Copy = u32> {
     /// Source and destination afterwards.
     pub endpoints: Endpoints<A>,
-    /// What happens to the timestamps; only segments that are and stay IPv4 have another than
+    /// What happens to the timestamps; only segments that stay in their family have another than
     /// [`Timestamps::Keep`].
     pub timestamps: Timestamps,
     /// What happens to the other options.

@@ -1,9 +1,9 @@
-//! Rewrites one TCP segment that is IPv6 before, after, or both: IPv4 to IPv6 and back as RFC 7915,
-//! sections 4.1 and 5.1, has it, and IPv6 to IPv6.
+//! Rewrites one TCP segment that changes its family: IPv4 to IPv6 and back as RFC 7915, sections 4.1
+//! and 5.1, has it.
 //!
 //! The TCP header stays where it is, only its ports and what a SYN offers change; a new IP header
-//! is put in front of it. IPv4 options, and extension headers on the way to IPv4, are left out;
-//! between IPv6 and IPv6 all headers are kept. Each way has a `len`, which touches nothing, so that
+//! is put in front of it. IPv4 options, and extension headers on the way to IPv4, are left out.
+//! Each way has a `len`, which touches nothing, so that
 //! a segment that does not fit is refused (and quoted) as it came, and an `apply`, which writes.
 //! The TCP checksum is updated across both pseudo headers (RFC 1624): damage on the way in stays
 //! visible at the end.
@@ -115,13 +115,6 @@ pub fn apply_6to4<F: Frame>(
 ) -> Result<usize, DropReason> {
     let id = may_be_fragmented(len_6to4(segment)).then_some(rewrite.id);
     Carried::of(segment).put_in_ipv4(frame, &rewrite.endpoints, rewrite.options, id)
-}
-
-/// Rewrites addresses and ports of the IPv6 segment in `frame`, its hop limit less one. Its IPv6
-/// header stays where it is, at `segment.l3`, and so do extension headers and flow label.
-#[inline]
-pub fn apply_6to6<F: Frame>(frame: &mut F, segment: &Ipv6Segment<'_>, rewrite: &Rewrite<u128>) {
-    Carried::of(segment).move_in_ipv6(frame, segment.l3, &rewrite.endpoints, rewrite.options);
 }
 
 /// A TCP segment, whole or as far as an ICMP error quotes it, and what matters of the IP header in

@@ -9,12 +9,14 @@ mod action;
 pub mod families;
 mod fragment_ids;
 pub mod in_place;
+pub mod in_place6;
 #[cfg(test)]
 mod insertions;
 pub mod options;
 mod packet_ids;
 #[cfg(test)]
 pub(in crate::relay) mod plain;
+mod tcp_header;
 #[cfg(test)]
 mod tests;
 
@@ -48,9 +50,9 @@ pub struct Segment {
 /// A rewrite that is known to be possible.
 #[derive(Clone, Copy, Debug)]
 pub enum Plan {
-    /// An IPv4 segment stays IPv4.
+    /// A segment stays in its family.
     InPlace(in_place::Plan),
-    /// Any other: the length in bytes of the IP datagram afterwards.
+    /// One changes it: the length in bytes of the IP datagram afterwards.
     Families(usize),
 }
 
@@ -83,7 +85,10 @@ pub fn plan(segment: &Segment, options: &[u8], rewrite: &IpRewrite) -> Result<Pl
         (Datagram::V6(ip), IpRewrite::V4(_)) => {
             Plan::Families(families::len_6to4(&Ipv6Segment::new(l3, ip, tcp)))
         }
-        (Datagram::V6(ip), IpRewrite::V6(_)) => Plan::Families(ip.header.total_len()),
+        (Datagram::V6(ip), IpRewrite::V6(rewrite)) => {
+            let segment = Ipv6Segment::new(l3, ip, tcp);
+            Plan::InPlace(in_place6::plan(&segment, options, rewrite)?)
+        }
     })
 }
 
@@ -112,12 +117,13 @@ pub fn apply<F: Frame>(
         (Datagram::V6(ip), IpRewrite::V4(rewrite), _) => {
             families::apply_6to4(frame, &Ipv6Segment::new(l3, ip, tcp), rewrite)
         }
-        (Datagram::V6(ip), IpRewrite::V6(rewrite), _) => {
-            families::apply_6to6(frame, &Ipv6Segment::new(l3, ip, tcp), rewrite);
-            Ok(l3)
+        (Datagram::V6(ip), IpRewrite::V6(rewrite), Plan::InPlace(plan)) => {
+            let (segment, hops) = (Ipv6Segment::new(l3, ip, tcp), ip.header.hop_limit);
+            in_place6::apply(frame, &segment, rewrite, plan, hops.wrapping_sub(1))
         }
         // A plan of another rewrite.
-        (Datagram::V4(_), IpRewrite::V4(_), Plan::Families(_)) => Err(DropReason::NoRoom),
+        (Datagram::V4(_), IpRewrite::V4(_), Plan::Families(_))
+        | (Datagram::V6(_), IpRewrite::V6(_), Plan::Families(_)) => Err(DropReason::NoRoom),
     }
 }
 

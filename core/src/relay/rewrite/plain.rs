@@ -91,7 +91,7 @@ impl Plain {
 }
 
 /// Options by the rules, written anew one by one.
-fn written_anew(options: &[u8], rule: OptionsRule) -> Vec<u8> {
+pub fn written_anew(options: &[u8], rule: OptionsRule) -> Vec<u8> {
     let (mut at, mut new) = (0, Vec::new());
     while at < options.len() && options[at] != kind::END {
         if options[at] == kind::NOP {

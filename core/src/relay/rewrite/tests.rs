@@ -1,8 +1,8 @@
 //! Every way against a slow twin: read to plain fields, built anew, summed from nothing.
 
 use super::families::may_be_fragmented;
-use super::options::OptionsRule;
-use super::plain::{Plain, endpoints, endpoints6, normal, plain, rule};
+use super::options::{self, OptionsRule, TimestampsAt, TimestampsOption};
+use super::plain::{Plain, endpoints, endpoints6, normal, plain, rule, written_anew};
 use super::*;
 use crate::frame::HeapFrame;
 use crate::net::Endpoints;
@@ -46,7 +46,13 @@ fn rewrite<F: Frame>(
     segment: &Segment,
     to: &IpRewrite,
 ) -> Result<(usize, usize), DropReason> {
-    let plan = plan(segment, &[], to)?;
+    let at = segment.l3
+        + match &segment.ip {
+            Datagram::V4(ip) => ip.header_len,
+            Datagram::V6(ip) => ip.upper.at,
+        };
+    let options = frame.bytes().get(at + tcp::HEADER_LEN..at + segment.tcp.header_len);
+    let plan = plan(segment, options.unwrap_or_default(), to)?;
     Ok((apply(frame, segment, to, &plan)?, plan.total_len()))
 }
 
@@ -108,6 +114,36 @@ proptest! {
         prop_assert_eq!(normal(frame.bytes()[front..].to_vec(), &[at]), normal(want, &[at]));
     }
 
+    /// With timestamps that are set, put in, or taken out.
+    #[test]
+    fn from_ipv6_to_ipv6_with_timestamps(
+        plain in plain(), from in endpoints6(), to in endpoints6(),
+        timestamps in timestamps(), rule in rule(), front in 0usize..30,
+        flow in 0u32..1 << 20, extensions in 0usize..=8,
+    ) {
+        let plain = Plain { src_port: from.src.port, dst_port: from.dst.port, ..plain };
+        let (timestamps, new) = match stamped(&plain.options, timestamps, rule) {
+            Some(found) => found,
+            None => return Ok(()),
+        };
+        let datagram = plain.ipv6(from.src.ip, from.dst.ip, flow, extensions);
+        let mut frame = frame(front, &datagram);
+        let to = Rewrite { endpoints: to, timestamps, options: rule, id: 0 };
+        let found =
+            rewrite(&mut frame, &segment6(front, &datagram), &IpRewrite::V6(to));
+        let Some(options) = new else {
+            prop_assert_eq!(found, Err(DropReason::OptionsFull));
+            return Ok(());
+        };
+        let (l3, len) = found.unwrap();
+        let Endpoints { src, dst } = to.endpoints;
+        let want = Plain { options, ..plain.moved(src.port, dst.port, OptionsRule::Keep) };
+        let want = want.ipv6(src.ip, dst.ip, flow, extensions);
+        prop_assert_eq!(want.len(), len);
+        let at = 56 + 8 * extensions;
+        prop_assert_eq!(normal(frame.bytes()[l3..].to_vec(), &[at]), normal(want, &[at]));
+    }
+
     /// Both ways after each other give back what was sent, two hops on.
     #[test]
     fn there_and_back(plain in plain(), from in endpoints(), via in endpoints6(), id: u16) {
@@ -126,6 +162,60 @@ proptest! {
         let want = plain.ipv4(from.src.ip, from.dst.ip, id, flags, &[]);
         prop_assert_eq!(normal(frame.bytes()[l3..].to_vec(), &[36]), normal(want, &[36]));
     }
+}
+
+/// What happens to timestamps, wherever they are.
+fn timestamps() -> impl Strategy<Value = Timestamps> {
+    let at = TimestampsAt(0);
+    prop_oneof![
+        any::<u32>().prop_map(move |value| Timestamps::SetValue(at, value)),
+        any::<u32>().prop_map(move |echo| Timestamps::SetEcho(at, echo)),
+        any::<(u32, u32)>()
+            .prop_map(|(value, echo)| Timestamps::Insert(TimestampsOption { value, echo })),
+        Just(Timestamps::Strip),
+    ]
+}
+
+/// What happens to the timestamps in `options`, and what these become, written anew; no options
+/// where there is no room. `None` where it does not happen to such options.
+fn stamped(
+    options: &[u8],
+    timestamps: Timestamps,
+    rule: OptionsRule,
+) -> Option<(Timestamps, Option<Vec<u8>>)> {
+    let anew = |options: &[u8]| match rule {
+        OptionsRule::Keep => options.to_vec(),
+        rule => written_anew(options, rule),
+    };
+    let found = options::find_timestamps(options).ok()?;
+    let set = |at: TimestampsAt, by: usize, number: u32| {
+        let (mut new, at) = (anew(options), usize::from(at.0) + by);
+        new[at..at + 4].copy_from_slice(&number.to_be_bytes());
+        Some(new)
+    };
+    Some(match (timestamps, found) {
+        (Timestamps::SetValue(_, value), Some(at)) => {
+            (Timestamps::SetValue(at, value), set(at, 2, value))
+        }
+        (Timestamps::SetEcho(_, echo), Some(at)) => {
+            (Timestamps::SetEcho(at, echo), set(at, 6, echo))
+        }
+        (Timestamps::Insert(option), None) if options.len() + 12 <= 40 => {
+            (timestamps, Some([&option.aligned()[..], &anew(options)].concat()))
+        }
+        (Timestamps::Insert(option), None) => {
+            let new = options::squeeze_in_timestamps(&anew(options), option);
+            (timestamps, new.map(|new| new.as_bytes().to_vec()))
+        }
+        (Timestamps::Strip, Some(_)) if options::begin_with_timestamps(options) => {
+            (timestamps, Some(anew(&options[12..])))
+        }
+        (Timestamps::Strip, Some(_)) => {
+            let left = options::strip_timestamps(options);
+            (timestamps, Some(anew(left.as_bytes())))
+        }
+        _ => return None,
+    })
 }
 
 /// A buffer without room in front.
