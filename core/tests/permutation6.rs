@@ -1,7 +1,7 @@
 //! The mapping of pool mode over IPv6: properties, and the fast form beside the slow twin.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a failed one ends the test")]
 
-use anyrelay_core::config::Pool6Len;
+use anyrelay_core::config::{Pool6, Pool6Len};
 use anyrelay_core::keys::Secret;
 use anyrelay_core::net::Endpoint6;
 use anyrelay_core::relay::keys::RelayKeys;
@@ -150,6 +150,7 @@ fn one_bit_of_the_client_the_key_or_the_vip_changes_half_of_the_image() {
 #[test]
 fn a_random_tag_passes_as_rarely_as_the_formula_says() {
     let mut rng = Rng(9);
+    let share = |len: u8| 2_f64.powi(i32::from(len) - 34) * (65536.0 / 64512.0);
     for (len, count) in [(28, 40_000), (26, 100_000), (24, 400_000)] {
         let permutation = permutation(3, len);
         let mut random = || Mapped {
@@ -160,7 +161,9 @@ fn a_random_tag_passes_as_rarely_as_the_formula_says() {
         let tags: Vec<_> = (0..count).map(|_| random()).collect();
         let passed = inverse(&permutation, &tags).iter().flatten().count() as f64;
         // 2^141 clients among 2^31 tags of 64512 ports and 2^(128-p) addresses.
-        let expected = f64::from(count) * 2_f64.powi(i32::from(len) - 34) * (65536.0 / 64512.0);
+        let formula = Pool6 { first: 0, len: Pool6Len::new(len).unwrap() }.random_tags();
+        assert!((formula as f64 * share(len) - 1.0).abs() < 1e-9, "{formula}");
+        let expected = f64::from(count) * share(len);
         println!("/{len}: {passed} of {count} random tags decode, expected {expected:.0}");
         let tolerance = 5.0 * expected.sqrt();
         assert!((passed - expected).abs() < tolerance, "{len}: {passed}, expected {expected}");

@@ -235,10 +235,10 @@ impl Pool6 {
         ip & (u128::MAX >> self.len.0)
     }
 
-    /// About how many made-up tags stand for no client, for each that does, as a power of two
-    /// (`docs/protocol.md`, section 4).
-    pub const fn random_tag_bits(self) -> u32 {
-        34 - self.len.0 as u32
+    /// Of how many random tags one stands for a client: the clients of 2000::/3 among 2^31 tags of
+    /// 64512 ports and all addresses, 63 * 2^(28 - p).
+    pub const fn random_tags(self) -> u64 {
+        63 << (Pool6Len::MAX - self.len.0)
     }
 }
 

@@ -40,6 +40,8 @@ mod ipv6;
 mod links;
 mod links6;
 mod options;
+mod pool6;
+mod pool6_icmp;
 mod probes;
 mod reasons;
 mod refusals;

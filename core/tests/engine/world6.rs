@@ -21,6 +21,11 @@ pub const MANY6: (u32, u16) = (0xcb00_710e, 80);
 pub const RAW6: End6 = (0x2001_0db8_000f << 80 | 0x10, 443);
 pub const RAW6_TARGETS: [End6; 2] =
     [(0x2001_0db8_0005 << 80 | 0x40, 8443), (0x2001_0db8_0005 << 80 | 0x41, 8443)];
+/// A service in pool mode over IPv6 with one target.
+pub const DEEP: End6 = (0x2001_0db8_000f << 80 | 0x11, 443);
+pub const DEEP_TARGET: End6 = (0x2001_0db8_0005 << 80 | 0x50, 8443);
+/// A service in pool mode over IPv6 with three targets.
+pub const DEEPS: End6 = (0x2001_0db8_000f << 80 | 0x11, 80);
 /// A client that is on no link.
 pub const CLIENT6: End6 = (0x2600 << 112 | 5, 40_006);
 /// The prefix of egress addresses.
@@ -81,7 +86,29 @@ pub fn relay6_world() -> World {
     World::of(&relay6_config())
 }
 
+/// [`relay6_config`] with relays in pool mode over IPv6.
+pub fn pool6_config() -> PopConfig {
+    let pool = Egress::Pool("fd40::/12");
+    let many = ["[2001:db8:5::60]:80", "[2001:db8:5::61]:80", "[2001:db8:5::61]:81"];
+    relay6_config()
+        .relay(relay("deep", "[2001:db8:f::11]:443", &["[2001:db8:5::50]:8443"], pool))
+        .relay(relay("deeps", "[2001:db8:f::11]:80", &many, pool))
+}
+
+pub fn pool6_world() -> World {
+    World::of(&pool6_config())
+}
+
 impl World {
+    /// The egress endpoint of a client of a service in pool mode over IPv6, and the TSval of all
+    /// its segments but a bare SYN.
+    pub fn pooled6(&self, service: &str, client: End6) -> (End6, u32) {
+        let client = Endpoint { ip: client.0, port: client.1 }.into();
+        let side = self.service(service).egress_of(client).unwrap();
+        let egress: Endpoint<u128> = side.egress.of_family().unwrap();
+        ((egress.ip, egress.port), side.tag.unwrap().timestamp())
+    }
+
     /// The egress endpoint of a client of a service in prefix mode.
     pub fn egress6(&self, service: &str, client: (u32, u16)) -> End6 {
         let client = Endpoint { ip: client.0, port: client.1 }.into();
@@ -125,6 +152,8 @@ fn constants_are_what_they_say() {
     assert_eq!(WEB6_TARGET, end("[2001:db8:5::1]:8443"));
     assert_eq!(RAW6, end("[2001:db8:f::10]:443"));
     assert_eq!(RAW6_TARGETS, [end("[2001:db8:5::40]:8443"), end("[2001:db8:5::41]:8443")]);
+    assert_eq!((DEEP, DEEPS), (end("[2001:db8:f::11]:443"), end("[2001:db8:f::11]:80")));
+    assert_eq!(DEEP_TARGET, end("[2001:db8:5::50]:8443"));
     assert_eq!((PREFIX6, CLIENT6.0), (ip6("2001:db8:64::"), ip6("2600::5")));
     assert_eq!(WEB6.0, ip("203.0.113.14"));
 }

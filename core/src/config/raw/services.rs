@@ -67,7 +67,8 @@ pub(in crate::config) enum RawClientAddress {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(in crate::config) enum RawEgress {
-    /// Addresses of that IPv4 prefix, a /16 to a /30, from IPv4 clients to IPv4 targets.
+    /// Addresses of that IPv4 prefix, a /16 to a /30, from IPv4 clients to IPv4 targets; or of that
+    /// IPv6 prefix, a /8 to a /28, from IPv6 clients in 2000::/3 to IPv6 targets.
     Pool(String),
     /// Addresses of that IPv6 prefix, a /32 to a /80, from IPv4 clients to IPv6 targets.
     Prefix(String),

@@ -104,8 +104,11 @@ pub(crate) static IPV6: LazyLock<String> = LazyLock::new(|| {
         .relay(relay("mail", "203.0.113.10:25", &["[2001:db8:5::1]:25"], prefix))
         .relay(raw("raw", "[2001:db8::10]:443", "[2001:db8:5::1]:8443"))
         .relay(raw("raw2", "[2001:db8::10]:80", "[2001:db8:5::9]:80"))
+        .relay(relay("deep", "[2001:db8::10]:25", &["[2001:db8:5::9]:25"], DEEP_POOL))
         .text()
 });
+
+const DEEP_POOL: Egress<'static> = Egress::Pool("fd40::/12");
 
 /// The egress of the relay `web` in [`IPV6`], for edits of that one alone.
 pub(crate) const PREFIX: &str = "{ prefix = \"2001:db8:64::/64\" }\nmss";

@@ -1,13 +1,13 @@
 //! Relays with IPv6: the values that are read, and every mistake.
 
 use super::*;
-use crate::config::PrefixLen;
+use crate::config::{Pool6, Pool6Len, PrefixLen};
 
 #[test]
 fn relays_with_ipv6_are_read_whole() {
     let config = Config::parse("pop.toml", &IPV6).unwrap();
     assert_eq!(config.warnings, []);
-    let [old, web, _, raw, _] = &config.relays[..] else { panic!() };
+    let [old, web, _, raw, _, deep] = &config.relays[..] else { panic!() };
     assert_eq!((old.mss, web.mss, raw.mss), (1460, 1400, 1440));
     assert_eq!(web.vip, "203.0.113.10:443".parse().unwrap());
     assert_eq!(web.targets.entries[0].address, "[2001:db8:5::1]:8443".parse().unwrap());
@@ -15,6 +15,10 @@ fn relays_with_ipv6_are_read_whole() {
     assert_eq!(web.egress, EgressConfig::Prefix(Prefix { first: ip6("2001:db8:64::"), len }));
     assert_eq!(raw.egress, EgressConfig::Transparent);
     assert_eq!((old.icmp_mtu_floor, web.icmp_mtu_floor), (1280, 552));
+    let len = Pool6Len::new(12).unwrap();
+    let pool = Pool6 { first: ip6("fd40::"), len };
+    assert_eq!((deep.egress, deep.mss), (EgressConfig::Pool6(pool), 1440));
+    assert_eq!((deep.egress.to_string(), pool.random_tags()), ("pool fd40::/12".into(), 63 << 16));
 }
 
 #[test]
@@ -32,6 +36,15 @@ fn a_port_too_narrow_for_ipv6_targets_is_warned_of() {
         let text = "pop.toml: port[0].mtu: 1259 is too small for the IPv6 targets of relay[0]";
         assert!(reasons.iter().all(|reason| reason.starts_with(text)), "{reasons:?}");
     }
+}
+
+#[test]
+fn private_clients_of_an_ipv6_pool_are_warned_of() {
+    let text = edit(&IPV6, "keys = ", "private_clients = true\nkeys = ");
+    let config = Config::parse("pop.toml", &text).unwrap();
+    let [warning] = &config.warnings[..] else { panic!("{:?}", config.warnings) };
+    assert_eq!(warning.key, "relay[5].egress.pool");
+    assert!(warning.reason.contains("pool fd40::/12 has a place for clients of 2000::/3 alone"));
 }
 
 #[test]
@@ -57,7 +70,12 @@ const MISTAKES: &Mistakes = &[
         "the same target as relay[1].targets[0]",
     ),
     // An egress of another family, and families that have none.
-    ("vip = \"203.0.113.10:80\"", "vip = \"[2001:db8::9]:80\"", "relay[0].egress", "has room for"),
+    (
+        "vip = \"203.0.113.10:80\"",
+        "vip = \"[2001:db8::9]:80\"",
+        "relay[0].egress",
+        "is IPv6, and an IPv4 pool has no room for its clients' addresses; use an IPv6 pool",
+    ),
     (
         "vip = \"203.0.113.10:25\"",
         "vip = \"[2001:db8::9]:25\"",
@@ -68,6 +86,28 @@ const MISTAKES: &Mistakes = &[
     ("[2001:db8:5::1]:25", "198.51.100.10:25", "relay[2].targets", "use { pool ="),
     ("[2001:db8::10]:443", "203.0.113.11:443", "relay[3].targets", "leaves clients of an IPv4 VIP"),
     ("[2001:db8:5::9]:80", "198.51.100.7:80", "relay[4].targets", "leaves clients of an IPv6 VIP"),
+    (
+        "vip = \"[2001:db8::10]:25\"",
+        "vip = \"203.0.113.11:25\"",
+        "relay[5].egress",
+        "is IPv4, and an IPv6 pool is for clients of an IPv6 VIP",
+    ),
+    ("[2001:db8:5::9]:25", "198.51.100.7:25", "relay[5].targets", "an IPv6 pool gives clients"),
+    // The IPv6 pool.
+    ("fd40::/12", "fd40::", "relay[5].egress.pool", "as \"fd40::/12\""),
+    ("fd40::/12", "fc00::/7", "relay[5].egress.pool", "too large an IPv6 pool; use a /8 to a /28"),
+    ("fd40::/12", "fd40::/29", "relay[5].egress.pool", "too small an IPv6 pool: it must hold"),
+    ("fd40::/12", "fd48::/12", "relay[5].egress.pool", "write fd40::/12"),
+    ("fd40::/12", "fe00::/8", "relay[5].egress.pool", "not a global unicast address"),
+    (
+        "fd40::/12",
+        "2000::/8",
+        "relay[5].egress.pool",
+        "2001:db8:1::2 is the own address of port[0]",
+    ),
+    ("fd40::/12", "2001::/16", "relay[3].vip", "is in the pool 2001::/16 of relay[5]"),
+    ("fd40::/12", "2001::/16", "relay[5].targets", "is in the pool 2001::/16 of relay[5]"),
+    ("fd40::/12", "2001::/16", "relay[5].egress.pool", "overlaps 2001:db8:64::/64 of relay[1]"),
     // The prefix.
     (PREFIX, "{ prefix = \"2001:db8:64::\" }\nmss", "relay[1].egress.prefix", "is not ADDRESS/LEN"),
     (PREFIX, "{ prefix = \"100.64.8.0/64\" }\nmss", "relay[1].egress.prefix", "of IPv6"),

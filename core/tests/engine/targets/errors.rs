@@ -93,7 +93,7 @@ fn hinting(service: &'static str) -> Moved {
         .with("listen", "10.9.0.1:4791")
         .with("peers", ["10.9.0.2:4791"])
         .with("per_second", 1000);
-    Moved::with(service, relay6_config().other("hints", hints))
+    Moved::with(service, pool6_config().other("hints", hints))
 }
 
 #[test]

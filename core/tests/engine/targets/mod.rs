@@ -36,12 +36,12 @@ pub struct Moved {
 }
 
 /// The services with several targets: of each egress mode and family.
-pub const SERVICES: [&str; 4] = ["many", "many6", "raw", "raw6"];
+pub const SERVICES: [&str; 5] = ["many", "many6", "raw", "raw6", "deeps"];
 
 impl Moved {
     /// A moved client of `service`.
     pub fn at(service: &'static str) -> Moved {
-        Moved::with(service, relay6_config())
+        Moved::with(service, pool6_config())
     }
 
     pub fn with(service: &'static str, config: PopConfig) -> Moved {
