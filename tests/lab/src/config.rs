@@ -20,6 +20,8 @@ pub const TARGET_PORT: u16 = 8080;
 pub enum Egress {
     /// By an address of the lab's egress pool.
     Pool,
+    /// By an address of the lab's IPv6 pool.
+    Pool6,
     /// By an address of the lab's prefix that is made from the client's.
     Prefix,
     /// By the client's own address.
@@ -126,6 +128,12 @@ impl Service {
         }
     }
 
+    /// The default service with clients and target over IPv6, by the IPv6 pool.
+    #[must_use]
+    pub fn pool6() -> Self {
+        Self { egress: Egress::Pool6, ..Self::transparent6() }
+    }
+
     /// Whether any of it is IPv6.
     #[must_use]
     pub fn has_ipv6(&self) -> bool {
@@ -215,6 +223,7 @@ impl RelayConfig {
         let from;
         let egress = match service.egress {
             Egress::Pool => kit::Egress::Pool(&self.pool),
+            Egress::Pool6 => kit::Egress::Pool(topology::POOL6),
             Egress::Prefix => kit::Egress::Prefix(topology::PREFIX),
             Egress::Transparent => kit::Egress::Transparent,
             Egress::Tunnel(encapsulation) => {

@@ -24,7 +24,8 @@
 //! | target router | `pop1` ..., `target` | 2001:db8:4:N::1/64, 2001:db8:2::1/64 |
 //! | target | `net0` | 2001:db8:2::10 to ::17 /64, default via ::1 |
 //!
-//! The VIPs are 2001:db8:ff::/64, the prefix of IPv4 clients is 2001:db8:64::/64.
+//! The VIPs are 2001:db8:ff::/64, the prefix of IPv4 clients is 2001:db8:64::/64, the pool
+//! of IPv6 clients fd40::/12.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
@@ -49,6 +50,8 @@ pub const TARGET6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 0x10);
 pub const VIP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xff, 0, 0, 0, 0, 0x10);
 /// By which IPv4 clients appear to targets over IPv6.
 pub const PREFIX: &str = "2001:db8:64::/64";
+/// By which IPv6 clients appear to targets over IPv6.
+pub const POOL6: &str = "fd40::/12";
 /// How many addresses the client and the target have each.
 pub const HOST_ADDRESSES: u8 = 8;
 
@@ -255,7 +258,7 @@ impl Topology {
         let up = movers(&self.client_router, 1, &[VIP_NET], &[VIP_NET6])?;
         // Transparent services answer to the clients' own addresses.
         let pool = [shape.pool.as_str(), CLIENT_NET];
-        let down = movers(&self.target_router, 2, &pool, &[PREFIX, CLIENT_NET6])?;
+        let down = movers(&self.target_router, 2, &pool, &[PREFIX, POOL6, CLIENT_NET6])?;
         Ok(Routes::new(up, down))
     }
 

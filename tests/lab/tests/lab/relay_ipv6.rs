@@ -1,5 +1,5 @@
 //! Relays with IPv6 on a side: IPv4 clients of a target over IPv6 (prefix), and IPv6 clients of a
-//! target over IPv6 (transparent), with the kernels' own TCP, neighbour discovery and path MTU.
+//! target over IPv6 (transparent, and by a pool), with the kernels' own TCP, neighbour discovery and path MTU.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -14,13 +14,13 @@ use anyrelay_lab::config::{TARGET_PORT, VIP_PORT};
 use anyrelay_lab::firewall::Firewall;
 use anyrelay_lab::lab::LabBuilder;
 use anyrelay_lab::traffic::{Connection, Server};
-use anyrelay_lab::{Direction, Lab, Namespace, Service, command, topology};
+use anyrelay_lab::{Direction, Egress, Lab, Namespace, Service, command, topology};
 
 const BYTES: usize = 3_000_000;
 
 /// A mode, by the service that has it.
-fn modes() -> [Service; 2] {
-    [Service::prefix(), Service::transparent6()]
+fn modes() -> [Service; 3] {
+    [Service::prefix(), Service::transparent6(), Service::pool6()]
 }
 
 fn lab_of(service: &Service) -> LabBuilder {
@@ -34,6 +34,9 @@ fn serve(lab: &Lab) -> Server {
 /// Whether a target may see this as the address of the lab's client.
 fn is_client(service: &Service, peer: SocketAddr) -> bool {
     let IpAddr::V6(peer) = peer.ip() else { return false };
+    if service.egress == Egress::Pool6 {
+        return peer.to_bits() >> 116 == 0xfd4;
+    }
     if service.vip.is_ipv6() {
         return peer == topology::CLIENT6;
     }
@@ -56,6 +59,20 @@ fn flips_and_killed_pops_break_nothing() {
         assert!(server.peers().iter().all(|peer| is_client(&service, *peer)), "{server:?}");
         assert_eq!(drops(&lab, "bad_tag") + drops(&lab, "tcp_checksum"), 0.0);
     }
+}
+
+/// Clients without timestamps, into whose segments the POPs put them.
+#[test]
+fn clients_without_timestamps_live_through_flips_behind_a_pool() {
+    let service = Service::pool6();
+    let mut lab = lab_of(&service).client_timestamps(false).build().unwrap();
+    let server = serve(&lab);
+    let busy = Busy::start_to(&lab, service.vip);
+    flip(&mut lab, if full() { 300 } else { 40 });
+    kill_pops(&mut lab, if full() { 12 } else { 3 });
+    busy.finish();
+    assert_eq!(server.accepted(), 2, "one connection each");
+    assert_eq!(drops(&lab, "bad_tag") + drops(&lab, "tcp_checksum") + drops(&lab, "too_big"), 0.0);
 }
 
 #[test]
@@ -136,6 +153,11 @@ fn targets_learn_the_mtu_towards_clients() {
             "route replace 2001:db8:1::/64 dev client metric 256 mtu lock 1300",
             "mtu 1300",
         ),
+        (
+            Service::pool6(),
+            "route replace 2001:db8:1::/64 dev client metric 256 mtu lock 1300",
+            "mtu 1300",
+        ),
     ] {
         let lab = lab_of(&service).pops(1).build().unwrap();
         let server = serve(&lab);
@@ -152,9 +174,11 @@ fn targets_learn_the_mtu_towards_clients() {
 #[test]
 fn clients_learn_the_mtu_towards_targets() {
     let narrow = "route replace 2001:db8:2::/64 dev target metric 256 mtu lock 1300";
-    for (service, learned) in
-        [(Service::prefix(), "mtu 1280"), (Service::transparent6(), "mtu 1300")]
-    {
+    for (service, learned) in [
+        (Service::prefix(), "mtu 1280"),
+        (Service::transparent6(), "mtu 1300"),
+        (Service::pool6(), "mtu 1300"),
+    ] {
         let lab = lab_of(&service).pops(1).build().unwrap();
         let _server = serve(&lab);
         let mut connection = connect_to(&lab, service.vip);
@@ -176,6 +200,7 @@ fn senders_learn_the_mtu_of_a_pop_from_itself() {
         // Between IPv4 and IPv6, a datagram is 20 bytes longer on the way up and shorter down.
         (Service::prefix(), ("mtu 1280", NEEDED), "mtu 1320"),
         (Service::transparent6(), ("mtu 1300", TOO_BIG), "mtu 1300"),
+        (Service::pool6(), ("mtu 1300", TOO_BIG), "mtu 1300"),
     ] {
         let mut lab = lab_of(&service).pops(1).build().unwrap();
         let server = serve(&lab);

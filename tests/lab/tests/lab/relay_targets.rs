@@ -29,6 +29,11 @@ fn live_connections_survive_changes_in_prefix_mode() {
 }
 
 #[test]
+fn live_connections_survive_changes_in_pool_mode_over_ipv6() {
+    survive_changes(Egress::Pool6);
+}
+
+#[test]
 fn live_connections_survive_changes_in_transparent_mode() {
     survive_changes(Egress::Transparent);
 }
