@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use anyrelay_core::config::{Config, Fragments, RelayConfig, WayBack};
+use anyrelay_core::config::{Config, EgressConfig, Fragments, RelayConfig, WayBack};
 use anyrelay_core::fragment::ReassemblyTable;
 use anyrelay_core::snapshot::{Snapshot, Tunnel};
 use anyrelay_core::time::{UnixTime, format_time};
@@ -34,6 +34,7 @@ pub(super) fn check(path: &Path, at: Option<UnixTime>) -> Result<(), Failure> {
         check_targets::lines(relay, time, at.is_some()).into_iter().try_for_each(say)?;
     }
     snapshot.config.relays.iter().filter_map(encapsulated).try_for_each(say)?;
+    snapshot.config.relays.iter().filter_map(random_tags).try_for_each(say)?;
     snapshot.tunnels().map(tunnel).try_for_each(say)?;
     fragments(&snapshot.config).into_iter().try_for_each(say)?;
     token_epochs(&snapshot, now).into_iter().try_for_each(say)
@@ -51,6 +52,15 @@ fn encapsulated(relay: &RelayConfig) -> Option<String> {
         }
     };
     Some(format!("relay {name}: egress {egress} adds {overhead} bytes; {then}"))
+}
+
+/// How many tags that somebody makes up stand for a client, behind an IPv6 pool.
+fn random_tags(relay: &RelayConfig) -> Option<String> {
+    let EgressConfig::Pool6(pool) = relay.egress else { return None };
+    let (name, egress, odds) = (&relay.name, relay.egress, pool.random_tags());
+    Some(format!(
+        "relay {name}: of random tags behind the {egress}, 1 in {odds} stands for a client"
+    ))
 }
 
 fn tunnel(tunnel: &Tunnel) -> String {

@@ -37,7 +37,7 @@ pub(super) struct MapArguments {
     /// The address and port at the target, to map backward.
     #[arg(long, value_name = "IP:PORT", conflicts_with = "client", requires = "target")]
     egress: Option<SocketAddr>,
-    /// The timestamp (TSval) at the target, for an IPv4 address.
+    /// The timestamp (TSval) at the target, for an address of a pool.
     #[arg(long, value_name = "N", requires = "egress")]
     tsval: Option<u32>,
     /// The target.
@@ -97,7 +97,7 @@ pub(super) fn map(arguments: &MapArguments) -> Result<(), Failure> {
         // clap requires one of them.
         _ => {
             return Err(Failure::Config(
-                "give --client, or --egress, --target and for IPv4 --tsval, or --token, or --agent"
+                "give --client, or --egress, --target and of a pool --tsval, or --token, or --agent"
                     .into(),
             ));
         }

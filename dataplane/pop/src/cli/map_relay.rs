@@ -122,29 +122,36 @@ pub(super) fn backward(
     tsval: Option<u32>,
     target: SocketAddr,
 ) -> Result<Result<Line, DropReason>, Failure> {
-    match (egress, tsval) {
-        (SocketAddr::V4(_), None) => {
-            let reason = "an IPv4 egress address stands for many clients: give its --tsval";
-            return Err(Failure::Config(reason.into()));
-        }
-        (SocketAddr::V6(_), Some(_)) => {
-            let reason = "an IPv6 egress address says whose it is by itself: leave out --tsval";
-            return Err(Failure::Config(reason.into()));
-        }
-        _ => {}
-    }
     let (egress, target) = (IpEndpoint::from(egress), IpEndpoint::from(target));
     let found = relay_of::<u32>(snapshot, egress, target)
         .or_else(|| relay_of::<u128>(snapshot, egress, target));
-    Ok(found.unwrap_or(Err(DropReason::UnknownTarget)).and_then(|relay| {
-        let tag = tsval.map(Tag::of_timestamp);
-        let mapping = relay.inward(EgressSide { egress, tag }, target)?;
-        if snapshot.is_client(&mapping.client) {
-            Ok(Line::new(relay, &mapping, Candidates::default()))
-        } else {
-            Err(DropReason::BadTag)
+    let relay = match found.unwrap_or(Err(DropReason::UnknownTarget)) {
+        Ok(relay) => relay,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let reason = match (relay.mode.is_tagged(), tsval) {
+        (true, None) => "an egress address of a pool stands for many clients: give its --tsval",
+        (false, Some(_)) => "an egress address of a prefix says whose it is: leave out --tsval",
+        _ => {
+            let side = EgressSide { egress, tag: tsval.map(Tag::of_timestamp) };
+            return Ok(line_of(snapshot, relay, side, target));
         }
-    }))
+    };
+    Err(Failure::Config(reason.into()))
+}
+
+/// The client that `side` stands for at `target`.
+fn line_of(
+    snapshot: &Snapshot,
+    relay: &Relay,
+    side: EgressSide,
+    target: IpEndpoint,
+) -> Result<Line, DropReason> {
+    let mapping = relay.inward(side, target)?;
+    match snapshot.is_client(&mapping.client) {
+        true => Ok(Line::new(relay, &mapping, Candidates::default())),
+        false => Err(DropReason::BadTag),
+    }
 }
 
 /// The relay that `target` sends to `egress` for; `None` if they are not of the family of `A`.

@@ -187,6 +187,8 @@ fn with_ipv6(folder: &Folder) -> std::path::PathBuf {
         &service("web6", 444, "[2001:db8:5::1]:8443", "{ prefix = \"2001:db8:64::/64\" }");
     config.services += &service("raw6", 443, "[2001:db8:5::2]:8443", "\"transparent\"")
         .replace("203.0.113.10:443", "[2001:db8::10]:443");
+    config.services += &service("deep", 443, "[2001:db8:5::3]:8443", "{ pool = \"fd40::/12\" }")
+        .replace("203.0.113.10:443", "[2001:db8::11]:443");
     let path = folder.pop(&config);
     let text = fs::read_to_string(&path).unwrap();
     let mut text =
@@ -233,8 +235,18 @@ fn map_goes_both_ways_over_ipv6() {
     };
     assert_eq!(modes(&answer), ["pool", "prefix"]);
     let (_, answer, _) = map(&["--client", "[2600::5]:4000"]);
-    assert_eq!(modes(&answer), ["transparent"]);
+    assert_eq!(modes(&answer), ["transparent", "pool"]);
     assert_eq!(answer["mappings"][0]["egress"], "[2600::5]:4000");
+    let pooled = &answer["mappings"][1];
+    let text = |key: &str| pooled[key].as_str().unwrap();
+    assert!(text("egress").starts_with("[fd4"), "{pooled}");
+    let tsval = pooled["tsval"].as_u64().unwrap().to_string();
+    let back = ["--egress", text("egress"), "--target", text("target"), "--tsval", &tsval];
+    let back = map(&back);
+    assert_eq!((back.0, &back.1["mappings"][0]), (Some(0), pooled), "{}", back.2);
+    // Whom it has no place for.
+    let (code, answer, _) = map(&["--client", "[fd00::9]:9", "--service", "deep"]);
+    assert_eq!((code, answer["drop"].as_str()), (Some(1), Some("source_not_allowed")));
 
     let (egress, target) = ("[2001:db8:64::1]:9", "[2001:db8:5::1]:8443");
     for (arguments, reason) in [
@@ -249,6 +261,7 @@ fn map_goes_both_ways_over_ipv6() {
     }
     for (arguments, words) in [
         (&["--egress", "100.64.8.1:9", "--target", "198.51.100.10:8443"][..], "give its --tsval"),
+        (&["--egress", "[fd40::1]:9", "--target", "[2001:db8:5::3]:8443"], "give its --tsval"),
         (&["--egress", egress, "--target", target, "--tsval", "1"], "leave out --tsval"),
         (&["--client", "[2600::5]:4000", "--service", "web6"], "a client of its family"),
     ] {
