@@ -72,11 +72,14 @@ impl World {
         let protocol = if v6 { ICMPV6 } else { ICMP };
         let bytes = datagram(router, ip.src, 64, protocol, &message);
         // Clients share what a target remembers of an address of a pool.
-        let floor = if matches!(mode, Mode::Pool(..)) { 1280 } else { 552 };
+        let floor = if mode.is_pool() { 1280 } else { 552 };
         let mtu = announced.map(|mtu| mtu.max(floor)).map(|mtu| match (mode, port) {
             // It may be about a segment that a POP made longer.
-            (Mode::Pool(..), Port::Lan) if out.timestamps().is_some_and(|(_, echo)| echo == 0) => {
-                mtu - 12
+            (Mode::Pool(..) | Mode::Pool6(..), Port::Lan)
+                if out.timestamps().is_some_and(|(_, echo)| echo == 0) =>
+            {
+                // No host over IPv6 takes less than 1280.
+                if v6 { (mtu - 12).max(1280) } else { mtu - 12 }
             }
             (Mode::Prefix(..), Port::Lan) => mtu - 20,
             (Mode::Prefix(..), Port::Wan) => (mtu + 20).max(1280),
@@ -135,7 +138,7 @@ impl World {
         let headers = tcp_at + 20 + options_len;
         // Ports and number, by which all is mapped but what has a tag.
         let needed = match (mode, port) {
-            (Mode::Pool(..), Port::Lan) => headers,
+            (Mode::Pool(..) | Mode::Pool6(..), Port::Lan) => headers,
             _ => tcp_at + 8,
         };
         let past = mode == Mode::Transparent && port == Port::Lan;
@@ -224,12 +227,12 @@ fn quoted_stamps(
     sent: &SegmentView<'_>,
     out: &SegmentView<'_>,
 ) -> Option<Option<(u32, u32)>> {
-    match (mode, port, out.timestamps()) {
-        (Mode::Pool(..), Port::Lan, Some((_, 0))) => Some(None),
+    match (mode.is_pool(), port, out.timestamps()) {
+        (true, Port::Lan, Some((_, 0))) => Some(None),
         // The client's own TSval is not known.
-        (Mode::Pool(..), Port::Lan, Some((_, echo))) => Some(Some((0, echo))),
+        (true, Port::Lan, Some((_, echo))) => Some(Some((0, echo))),
         // The target sent a tag, whose low bit is clear in a SYN-ACK to a bare SYN alone.
-        (Mode::Pool(..), Port::Wan, stamps) => {
+        (true, Port::Wan, stamps) => {
             let (_, echo) = sent.timestamps()?;
             Some(Some(stamps.map_or((0, echo), |(value, _)| (value, echo | 1))))
         }

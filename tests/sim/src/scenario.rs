@@ -132,7 +132,7 @@ impl Scenario {
             let fits = |at: &usize| {
                 let service = &self.setup.services[*at];
                 let works = service.targets_are == Targets::Open && service.changes.is_none();
-                works && service.vip.is_ipv4() == is_v4 && service.is_pool() == is_v4
+                works && service.vip.is_ipv4() == is_v4 && (service.is_pool() || !is_v4)
             };
             let all: Vec<usize> = (0..self.setup.services.len()).filter(fits).collect();
             // Those of one client are to one service.

@@ -14,11 +14,20 @@ use crate::targets::{self, Changes, Entry, Hashes, NEVER, TargetList};
 pub enum Mode {
     /// As addresses of a pool: the first one, and how many bits of index there are.
     Pool(u32, u8),
+    /// As addresses of an IPv6 pool: the first one, and the prefix's length.
+    Pool6(u128, u8),
     /// As the client.
     Transparent,
     /// As addresses of an IPv6 prefix that hold the client's: the first one, and the prefix's
     /// length.
     Prefix(u128, u8),
+}
+
+impl Mode {
+    /// Whether it is a pool, of either family.
+    pub fn is_pool(self) -> bool {
+        matches!(self, Mode::Pool(..) | Mode::Pool6(..))
+    }
 }
 
 /// A relay service.
@@ -60,7 +69,7 @@ pub enum Targets {
 
 impl Service {
     pub fn is_pool(&self) -> bool {
-        matches!(self.mode, Mode::Pool(..))
+        self.mode.is_pool()
     }
 
     /// Whether its targets are told the addresses of clients.
@@ -102,6 +111,9 @@ impl Service {
         match self.mode {
             Mode::Pool(first, bits) => {
                 relay(Egress::Pool(&format!("{}/{}", Ipv4Addr::from_bits(first), 32 - bits)))
+            }
+            Mode::Pool6(first, len) => {
+                relay(Egress::Pool(&format!("{}/{len}", Ipv6Addr::from_bits(first))))
             }
             Mode::Prefix(first, len) => {
                 relay(Egress::Prefix(&format!("{}/{len}", Ipv6Addr::from_bits(first))))
@@ -166,6 +178,7 @@ pub fn draw(
         targets.iter().map(six).collect()
     };
     let [far, raw6] = [targets(10, 8443), targets(30, 8443)].map(|targets| six(&targets));
+    let deep = six(&targets(90, 8443));
     // From 16 addresses, where a guessed tag often decodes, to 65,536.
     let bits = [4, 8, 12, 14, 16][rng.below(5) as usize];
     let pool = Mode::Pool(u32::from(Ipv4Addr::new(100, 64, 0, 0)), bits);
@@ -173,6 +186,8 @@ pub fn draw(
     let shared = if rng.happens(500) { pool } else { second };
     let len = [32, 40, 48, 56, 64, 72, 80][rng.below(7) as usize];
     let prefix = Mode::Prefix(0x3fff_0064_0001_0002_0003 << 48 & u128::MAX << (128 - len), len);
+    let len = [8, 12, 15, 20, 24, 28][rng.below(6) as usize];
+    let pool6 = Mode::Pool6(0xfd12_3456_u128 << 96 & u128::MAX << (128 - len), len);
     let service = |name, vip, targets, mode, targets_are| -> Result<Service, String> {
         let (changes, hashes) = (None, Hashes::new(relay, vip)?);
         Ok(Service { name, vip, targets, mode, targets_are, changes, hashes })
@@ -187,6 +202,7 @@ pub fn draw(
         service("late", vip4(13, 82), late, pool, Targets::Late)?,
         service("far", vip4(14, 443), far, prefix, Targets::Open)?,
         service("raw6", vip6(0x30, 443), raw6, Mode::Transparent, Targets::Open)?,
+        service("deep", vip6(0x32, 443), deep, pool6, Targets::Open)?,
     ];
     let rollout = match rng.below(10) {
         0..7 => Rollout::Known,
@@ -200,6 +216,7 @@ pub fn draw(
         ("moving-raw", vip4(16, 443), other.clone(), Mode::Transparent),
         ("moving-far", vip4(17, 443), six(&moving), prefix),
         ("moving-raw6", vip6(0x31, 443), six(&other), Mode::Transparent),
+        ("moving-deep", vip6(0x33, 443), six(&moving), pool6),
     ] {
         let first_ms = match rollout {
             Rollout::Known => 300 + rng.below(8000),
@@ -216,7 +233,9 @@ pub fn draw(
 pub fn is_egress(mode: Mode, ip: IpAddr) -> bool {
     match (mode, ip) {
         (Mode::Pool(first, bits), IpAddr::V4(ip)) => (ip.to_bits() ^ first) >> bits == 0,
-        (Mode::Prefix(first, len), IpAddr::V6(ip)) => (ip.to_bits() ^ first) >> (128 - len) == 0,
+        (Mode::Prefix(first, len) | Mode::Pool6(first, len), IpAddr::V6(ip)) => {
+            (ip.to_bits() ^ first) >> (128 - len) == 0
+        }
         _ => false,
     }
 }

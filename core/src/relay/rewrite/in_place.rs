@@ -113,7 +113,7 @@ pub fn apply<F: Frame>(
     let change = plan.options.write(options, rebuilt.as_ref(), rewrite, segment.src());
     let to = &rewrite.endpoints;
     let change = rewrite_addresses(ip, segment, to, plan.total_len, change);
-    let lens = (segment.tcp.header_len, segment.ip.total_len - segment.ip.header_len);
+    let lens = (segment.tcp.header_len, segment.ip.total_len.saturating_sub(segment.ip.header_len));
     rewrite_head(head, lens, (to.src.port, to.dst.port), &plan.options, change);
     Ok(l3)
 }

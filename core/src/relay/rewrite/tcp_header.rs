@@ -237,8 +237,8 @@ pub(super) fn rewrite_head(
         let new = old & 0x0fff | (new_len as u16 / 4) << 12;
         put_u16(head, tcp::field::DATA_OFFSET, new);
         change = change.word(old, new);
-        // The pseudo header holds the segment's length.
-        let new_segment = segment_len - header_len + new_len;
+        // The pseudo header holds the segment's length, which a quote may say wrong.
+        let new_segment = segment_len.saturating_sub(header_len) + new_len;
         change = change.word(segment_len as u16, new_segment as u16);
     }
     let sum = change.apply(get_u16(head, tcp::field::CHECKSUM));

@@ -32,20 +32,20 @@ fn addresses_and_endpoints_are_found_as_configured() {
     assert_eq!(snapshot.service_behind(PoolIndex(0), target, 25).map(|found| found.service), None);
     assert_eq!(snapshot.transparent_service(target, 8443).map(|found| found.service), Some(raw));
     assert_eq!(snapshot.transparent_service(target, 25).map(|found| found.service), None);
-    let names: Vec<_> = (0..6)
+    let names: Vec<_> = (0..7)
         .map(|index| {
             let service = snapshot.service(ServiceIndex(index))?;
             Some((service.name(), service.slot().0))
         })
         .collect();
-    let want = [("old", 0), ("web", 1), ("mail", 2), ("raw", 3), ("raw2", 4)];
-    assert_eq!(names[..5], want.map(Some));
-    assert_eq!((names[5], snapshot.services().len()), (None, 5));
+    let want = [("old", 0), ("web", 1), ("mail", 2), ("raw", 3), ("raw2", 4), ("deep", 5)];
+    assert_eq!(names[..6], want.map(Some));
+    assert_eq!((names[6], snapshot.services().len()), (None, 6));
     assert!(snapshot.relay(web).is_some() && snapshot.tunnel(web).is_none());
     assert_eq!(snapshot.relay(web).unwrap().vip(), "203.0.113.10:443".parse().unwrap());
     assert_eq!(snapshot.relay(raw).unwrap().targets.all().len(), 1);
     assert!(snapshot.relay(ServiceIndex(0)).is_some());
-    assert!(snapshot.relay(ServiceIndex(5)).is_none());
+    assert!(snapshot.relay(ServiceIndex(6)).is_none());
 }
 
 #[test]
@@ -130,12 +130,12 @@ fn tunnels_come_after_relays_with_ipv6() {
         "[[tunnel]]\nname = \"tun\"\nvip4 = \"203.0.113.20:443\"\nvip6 = \"[2001:db8::20]:443\"\n";
     let text = edit(&IPV6, "keys = \"keys.toml\"", "keys = \"keys.toml\"\ntenants = \"t.toml\"");
     let snapshot = snapshot(&(text + tunnel));
-    let index = ServiceIndex(5);
+    let index = ServiceIndex(6);
     assert_eq!(snapshot.service_at(ip("203.0.113.20"), 443), Some(index));
     assert_eq!(snapshot.service_at(ip6("2001:db8::20"), 443), Some(index));
     assert_eq!(snapshot.tunnel(index).unwrap().name, "tun");
     assert_eq!(snapshot.tunnel_at("[2001:db8::10]:443".parse().unwrap()).map(|_| ()), None);
     let names: Vec<_> =
         snapshot.services().iter().map(|service| (service.name(), service.slot().0)).collect();
-    assert_eq!(names[5], ("tun", 5));
+    assert_eq!(names[6], ("tun", 6));
 }

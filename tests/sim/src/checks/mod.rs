@@ -238,7 +238,7 @@ impl Memory {
         require(targets.contains(&to.dst), "to no target of the service")?;
         require(to.flags & (SYN | ACK) != SYN | ACK, "a SYN|ACK goes to a target")?;
         let tag = match passed.mode() {
-            Mode::Pool(..) => pool::check_up(passed)?,
+            Mode::Pool(..) | Mode::Pool6(..) => pool::check_up(passed)?,
             Mode::Prefix(..) => {
                 require(is_egress(passed.mode(), to.src.ip()), "from no egress address")?;
                 require(to.src.port() == from.src.port(), "from another port")?;
@@ -271,8 +271,10 @@ impl Memory {
         require(is_client(setup, at.pop, to.dst), "to no client")?;
         require(!to.opens(), "a SYN goes to a client")?;
         let (tag, less) = match passed.mode() {
-            Mode::Pool(..) if from.timestamps().is_none() => return self.check_refusal(passed),
-            Mode::Pool(..) => pool::check_down(passed)?,
+            mode if mode.is_pool() && from.timestamps().is_none() => {
+                return self.check_refusal(passed);
+            }
+            Mode::Pool(..) | Mode::Pool6(..) => pool::check_down(passed)?,
             Mode::Prefix(..) => {
                 require(to.dst.port() == from.dst.port(), "to another port")?;
                 require(from.options == to.options || from.has(SYN), "options are changed")?;

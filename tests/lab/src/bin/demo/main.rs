@@ -62,7 +62,7 @@ struct Arguments {
 enum Mode {
     /// Stock clients and a stock server over IPv4.
     Relay,
-    /// The same with IPv6: of the server (prefix), and of both (transparent).
+    /// The same with IPv6: of the server (prefix), and of both (transparent, and by a pool).
     Relay6,
     /// Targets that change and die.
     Targets,
@@ -161,7 +161,11 @@ fn relay(arguments: &Arguments, length: Duration) -> Result<Findings> {
 
 fn relay6(seed: u64, length: Duration) -> Result<Findings> {
     let script = Script::new(seed, length, POPS);
-    let modes = [("prefix", Service::prefix()), ("transparent6", Service::transparent6())];
+    let modes = [
+        ("prefix", Service::prefix()),
+        ("transparent6", Service::transparent6()),
+        ("pool6", Service::pool6()),
+    ];
     let runs = modes
         .into_iter()
         .map(|(name, service)| run::run(name, Forwarder::Relay, service, &script))
