@@ -1,8 +1,8 @@
 //! The keys that all relay services share, and the vector instructions that compute with them.
 //!
-//! What is computed for a service has its VIP, or a hash of it, in the block that is enciphered, and
-//! not in the key: the segments of a burst go through the cipher together, whatever services they are of, and a POP
-//! with many services touches one key.
+//! What is computed for a service has its VIP, or a hash of it, in the block that is enciphered,
+//! and not in the key: the segments of a burst go through the cipher together, whatever services
+//! they are of, and a POP with many services touches one key.
 
 use std::sync::Arc;
 

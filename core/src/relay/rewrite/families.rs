@@ -1,5 +1,5 @@
-//! Rewrites one TCP segment that changes its family: IPv4 to IPv6 and back as RFC 7915, sections 4.1
-//! and 5.1, has it.
+//! Rewrites one TCP segment that changes its family: IPv4 to IPv6 and back as RFC 7915, sections
+//! 4.1 and 5.1, has it.
 //!
 //! The TCP header stays where it is, only its ports and what a SYN offers change; a new IP header
 //! is put in front of it. IPv4 options, and extension headers on the way to IPv4, are left out.

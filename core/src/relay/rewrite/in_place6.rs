@@ -1,8 +1,8 @@
 //! Rewrites an IPv6 segment that stays IPv6, in place: addresses, ports, timestamps, the options of
 //! SYNs, hop limit. Its extension headers and flow label stay.
 //!
-//! As over IPv4 ([`super::in_place`]): [`plan`] touches nothing, [`apply`] writes, and checksums are
-//! updated, never computed anew.
+//! As over IPv4 ([`super::in_place`]): [`plan`] touches nothing, [`apply`] writes, and checksums
+//! are updated, never computed anew.
 
 use super::action::Rewrite;
 use super::families::Ipv6Segment;
