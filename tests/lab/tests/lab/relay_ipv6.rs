@@ -1,6 +1,6 @@
 //! Relays with IPv6 on a side: IPv4 clients of a target over IPv6 (prefix), and IPv6 clients of a
-//! target over IPv6 (transparent, and by a pool), with the kernels' own TCP, neighbour discovery and
-//! path MTU.
+//! target over IPv6 (transparent, and by a pool), with the kernels' own TCP, neighbour discovery
+//! and path MTU.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
