@@ -187,7 +187,8 @@ pub fn draw(
     let len = [32, 40, 48, 56, 64, 72, 80][rng.below(7) as usize];
     let prefix = Mode::Prefix(0x3fff_0064_0001_0002_0003 << 48 & u128::MAX << (128 - len), len);
     let len = [8, 12, 15, 20, 24, 28][rng.below(6) as usize];
-    let pool6 = Mode::Pool6(0xfd12_3456_u128 << 96 & u128::MAX << (128 - len), len);
+    // Private addresses are martians to the checks, so one that nobody was given.
+    let pool6 = Mode::Pool6(0x4d12_3456 << 96 & u128::MAX << (128 - len), len);
     let service = |name, vip, targets, mode, targets_are| -> Result<Service, String> {
         let (changes, hashes) = (None, Hashes::new(relay, vip)?);
         Ok(Service { name, vip, targets, mode, targets_are, changes, hashes })
