@@ -183,6 +183,7 @@ impl World {
                     && !(reason == DropReason::TargetWithoutTimestamps && self.is_old(packet))
                     && !(packet.reported.is_some()
                         && [DropReason::IcmpQuote, DropReason::NotOurs].contains(&reason))
+                    && !(reason == DropReason::TooBig && self.grows_too_long(packet))
                     && !(self.is_of_stranger(pop, packet)
                         && [DropReason::UnknownTarget, DropReason::NotOurs].contains(&reason))
                 {
@@ -194,6 +195,15 @@ impl World {
             }
         }
         if limited { Ok(()) } else { self.compare(pop, packet, input.port, out) }
+    }
+
+    /// Whether it is so long with extension headers that the timestamps of a pool have no room.
+    fn grows_too_long(&self, packet: &Packet) -> bool {
+        let segment = Datagram::read(&packet.bytes).and_then(|ip| ip.segment());
+        let service = segment.and_then(|from| self.setup.service_at(from.dst));
+        service.is_some_and(|at| self.setup.services[at].is_pool())
+            && wire::has_extensions(&packet.bytes)
+            && packet.bytes.len() + 12 > usize::from(setup::MTU)
     }
 
     /// Whether it is from a target that the POP does not know of yet.

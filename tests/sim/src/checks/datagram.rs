@@ -125,8 +125,19 @@ pub(super) fn check_icmp(
     require(genuine, "an ICMP error from another address")?;
     let allowed = match ip.src {
         IpAddr::V4(_) => (message[0], message[1]) == (11, 0) && from.ttl <= 1,
-        IpAddr::V6(_) => (message[0], message[1]) == (3, 0) && from.ttl <= 1,
+        IpAddr::V6(_) => {
+            (message[0], message[1]) == (3, 0) && from.ttl <= 1
+                || (message[0], message[1]) == (2, 0) && is_too_long(setup, from, long(message, 4))
+        }
     };
     require(allowed, "an ICMP error without its reason")?;
     require(from.bytes.starts_with(&message[8..]), "an ICMP error does not quote the datagram")
+}
+
+/// Whether a segment, of full size with its extension headers, is too long with the timestamps of a
+/// pool, and `mtu` is what fits.
+fn is_too_long(setup: &Setup, from: &Datagram<'_>, mtu: u32) -> bool {
+    let (len, most) = (from.bytes.len(), usize::from(MTU));
+    let grows = setup.services.iter().any(|of| of.mode.is_pool() && of.vip.ip() == from.dst);
+    grows && from.payload_at > 40 && len + 12 > most && mtu as usize == most - 12
 }
