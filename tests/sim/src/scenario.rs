@@ -129,10 +129,12 @@ impl Scenario {
     fn hush(&mut self) {
         for plan in &mut self.plans {
             let is_v4 = plan.client.is_ipv4();
+            // What a client does without timestamps, it does to a pool alone.
+            let pooled = is_v4 || self.setup.services[plan.service].is_pool();
             let fits = |at: &usize| {
                 let service = &self.setup.services[*at];
                 let works = service.targets_are == Targets::Open && service.changes.is_none();
-                works && service.vip.is_ipv4() == is_v4 && (service.is_pool() || !is_v4)
+                works && service.vip.is_ipv4() == is_v4 && service.is_pool() == pooled
             };
             let all: Vec<usize> = (0..self.setup.services.len()).filter(fits).collect();
             // Those of one client are to one service.
