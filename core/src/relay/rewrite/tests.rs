@@ -128,7 +128,7 @@ proptest! {
         };
         let datagram = plain.ipv6(from.src.ip, from.dst.ip, flow, extensions);
         let mut frame = frame(front, &datagram);
-        let to = Rewrite { endpoints: to, timestamps, options: rule, id: 0 };
+        let to = Rewrite { endpoints: to, timestamps, options: rule, client_address: false, id: 0 };
         let found =
             rewrite(&mut frame, &segment6(front, &datagram), &IpRewrite::V6(to));
         let Some(options) = new else {
