@@ -63,7 +63,8 @@ pub(super) fn error<F: Frame, O: Output<F>>(
             return egress.drop(None, reason, frame);
         }
     };
-    if !arrival.source_ok(ip.src()) {
+    // In a tunnel the target sends as the VIP.
+    if packet.service.is_none() && !arrival.source_ok(ip.src()) {
         return egress.drop(None, DropReason::SourceNotAllowed, frame);
     }
     let kind = icmp_error::IcmpError::parse(ip.family(), head);

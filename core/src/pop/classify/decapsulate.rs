@@ -8,15 +8,16 @@ use std::net::{IpAddr, SocketAddr};
 use super::super::arrival::Arrival;
 use super::super::lanes::Lanes;
 use super::super::packet::{Packet, Step};
-use super::{headers, tcp};
+use super::{headers, icmp, tcp};
 use crate::config::{Encapsulate, Encapsulation};
 use crate::frame::Frame;
 use crate::net::{IpEndpoint, ServiceIndex};
+use crate::relay::icmp::Quote;
 use crate::relay::targets::TargetIndex;
 use crate::snapshot::Tabled;
 use crate::verdict::DropReason;
 use crate::wire::tcp::field;
-use crate::wire::{Datagram, get_u16, gue, ip, ipv4, ipv6};
+use crate::wire::{Datagram, get_u16, gue, icmp_error, ip, ipv4, ipv6};
 
 /// A datagram inside another.
 struct Carried {
@@ -51,16 +52,17 @@ pub(super) fn read<F: Frame>(
     match carried {
         ipv4::PROTOCOL_IPV4 => {
             let ip = headers::ipv4(packet, frame)?;
-            let found = carried_in.find(arrival, packet, frame, (ip.src, ip.protocol))?;
             if ip.is_fragment() {
                 return Err(DropReason::Fragment);
             }
-            answer(arrival, found, ip.dst, class, packet, frame, lanes)
+            let found = carried_in.find(arrival, packet, frame, (ip.src, ip.protocol))?;
+            answer(arrival, found, (ip.dst, ip.protocol), class, packet, frame, lanes)
         }
         ipv6::PROTOCOL_IPV6 => {
             let (header, upper) = headers::ipv6(packet, frame)?;
             let found = carried_in.find(arrival, packet, frame, (header.src, upper.protocol))?;
-            answer(arrival, found, header.dst, class, packet, frame, lanes)
+            let (dst, protocol) = (header.dst, upper.protocol);
+            answer(arrival, found, (dst, protocol), class, packet, frame, lanes)
         }
         _ => Err(DropReason::Protocol),
     }
@@ -80,10 +82,16 @@ impl Carried {
         frame: &F,
         (src, protocol): (A, u8),
     ) -> Result<(ServiceIndex, TargetIndex), DropReason> {
-        if protocol != ipv4::PROTOCOL_TCP {
-            return Err(DropReason::Protocol);
-        }
-        let port = get_u16(packet.message(frame), field::SRC_PORT);
+        let message = packet.message(frame);
+        let port = match protocol {
+            ipv4::PROTOCOL_TCP => get_u16(message, field::SRC_PORT),
+            // An error of the target's own quotes what came to the VIP.
+            ipv4::PROTOCOL_ICMP | ipv6::PROTOCOL_ICMPV6 => {
+                let quote = message.get(icmp_error::HEADER_LEN..).unwrap_or_default();
+                Quote::parse(packet.segment.ip.family(), quote)?.dst().port()
+            }
+            _ => return Err(DropReason::Protocol),
+        };
         let index = arrival.snapshot.service_at(src, port).ok_or(DropReason::UnknownTarget)?;
         let relay = arrival.snapshot.relay(index).ok_or(DropReason::UnknownTarget)?;
         let (target, from) = self.ends;
@@ -97,12 +105,12 @@ impl Carried {
     }
 }
 
-/// Reads the segment of a target to the client `dst`, which `packet` now is; `class` is that of the
+/// Reads what a target sends to the client `dst`, which `packet` now is; `class` is that of the
 /// datagram that it was inside.
 fn answer<F: Frame, A: Tabled>(
     arrival: &Arrival<'_>,
     (service, target): (ServiceIndex, TargetIndex),
-    dst: A,
+    (dst, protocol): (A, u8),
     class: u8,
     packet: &mut Packet,
     frame: &mut F,
@@ -119,8 +127,14 @@ fn answer<F: Frame, A: Tabled>(
             ip.header.traffic_class = new;
         }
     }
+    if !arrival.snapshot.client_ok(dst.ip()) {
+        return Err(DropReason::NotOurs);
+    }
+    if protocol != ipv4::PROTOCOL_TCP {
+        return icmp::read_error(&packet.segment.ip, packet.message(frame));
+    }
     tcp::parse(packet, frame)?;
-    if !arrival.snapshot.client_ok(dst.ip()) || packet.segment.tcp.dst_port == 0 {
+    if packet.segment.tcp.dst_port == 0 {
         return Err(DropReason::NotOurs);
     }
     tcp::from_target(arrival, service, packet, frame, lanes)

@@ -11,6 +11,7 @@ use crate::verdict::DropReason;
 use crate::wire::icmp::{self, ParseError};
 use crate::wire::icmpv6;
 use crate::wire::ipv6::Ipv6;
+use crate::wire::{Datagram, Ipv6Datagram};
 
 /// Reads an ICMP message from `src`.
 pub(super) fn read_v4(
@@ -40,6 +41,21 @@ pub(super) fn read_v6(
         icmpv6::Kind::Error { .. } => error(to),
         icmpv6::Kind::Other => Err(unwanted(to)),
     }
+}
+
+/// Reads the ICMP message of a target in a tunnel, in the datagram with the header `ip`: nothing
+/// but errors goes on.
+pub(super) fn read_error(ip: &Datagram, message: &[u8]) -> Result<Step, DropReason> {
+    let is_error = match ip {
+        Datagram::V4(_) => {
+            matches!(icmp::parse(message).map_err(refused)?, icmp::Kind::Error { .. })
+        }
+        Datagram::V6(Ipv6Datagram { header, .. }) => {
+            let kind = icmpv6::parse(header.src, header.dst, message).map_err(refused)?;
+            matches!(kind, icmpv6::Kind::Error { .. })
+        }
+    };
+    if is_error { Ok(Step::IcmpError) } else { Err(DropReason::IcmpType) }
 }
 
 /// An echo request is answered for VIPs and the port's addresses.

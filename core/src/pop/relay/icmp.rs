@@ -47,6 +47,10 @@ impl QuotingError<'_> {
     /// The service that the quoted segment is of. To the VIP, its source is the VIP; else its
     /// destination is a target.
     pub fn service(&self, snapshot: &Snapshot) -> Option<ServiceIndex> {
+        // Of what came in a tunnel it is known.
+        if self.packet.service.is_some() {
+            return self.packet.service;
+        }
         match (self.quote.src(), self.quote.dst()) {
             (IpEndpoint::V4(src), IpEndpoint::V4(dst)) => find(snapshot, self.to, src, dst),
             (IpEndpoint::V6(src), IpEndpoint::V6(dst)) => find(snapshot, self.to, src, dst),
@@ -196,7 +200,11 @@ fn about_outward<F: Frame, O: Output<F>>(
     relay: &Relay,
 ) -> Result<(Mapping, Chosen, ErrorRewrite), DropReason> {
     let QuotingError { quote, mtu, .. } = error;
-    let (arrival, target) = (egress.arrival, quote.dst());
+    let arrival = egress.arrival;
+    let target = match relay.mode.tunnel() {
+        Some(_) => error.packet.sender(relay),
+        None => quote.dst(),
+    };
     if !arrival.takes_targets() {
         return Err(DropReason::WrongSide);
     }

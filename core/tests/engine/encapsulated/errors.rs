@@ -1,6 +1,6 @@
 //! ICMP errors about what is in tunnels, and about the tunnels.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use anyrelay_core::verdict::DropReason;
 
@@ -71,6 +71,44 @@ fn errors_about_the_tunnel_reach_the_client_about_its_own_datagram() {
             let reason = world.dropped(LAN, &error(too_big.0, too_big.1, mtu, quote));
             assert_eq!(reason, DropReason::IcmpQuote, "{tunnel:?}");
         }
+    }
+}
+
+#[test]
+fn errors_of_a_target_itself_leave_the_tunnel() {
+    let mut world = world();
+    for tunnel in through() {
+        let data = tunnel.up(ACK).edit(|segment| segment.data = vec![7; 100]);
+        let quote = &hop(&data)[..80];
+        let error = |(kind, code): (u8, u8), ttl: u8, quote: &[u8]| match (
+            tunnel.vip().ip(),
+            tunnel.client().ip(),
+        ) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                let header = Ipv4Header::new(src.to_bits(), dst.to_bits());
+                let message = icmp(kind, code, [0; 4], quote);
+                Ipv4Header { protocol: ICMP, ttl, ..header }.with(&message)
+            }
+            (IpAddr::V6(src), IpAddr::V6(dst)) => {
+                let header = Ipv6Header::icmp(src.to_bits(), dst.to_bits());
+                Ipv6Header { hop_limit: ttl, ..header }.with(&icmp6(kind, code, [0; 4], quote))
+            }
+            _ => panic!("two families"),
+        };
+        // Prohibited by a firewall at the target.
+        let (prohibited, echo) = if tunnel.vip6 { ((1, 1), (129, 0)) } else { ((3, 13), (0, 0)) };
+        let sent = error(prohibited, 64, quote);
+        let (out, frame) = world.passed(LAN, &tunnel.answer(0, &sent));
+        assert_eq!((out, &frame[14..]), (WAN, &error(prohibited, 63, quote)[..]), "{tunnel:?}");
+        let echoed = tunnel.answer(0, &error(echo, 64, quote));
+        assert_eq!(world.dropped(LAN, &echoed), DropReason::IcmpType, "{tunnel:?}");
+        // About another's datagram, and about nobody's.
+        let other = data.edit(|segment| segment.dst = SocketAddr::new(segment.dst.ip(), 9));
+        let about = tunnel.answer(0, &error(prohibited, 64, &hop(&other)[..80]));
+        assert_eq!(world.dropped(LAN, &about), DropReason::UnknownTarget, "{tunnel:?}");
+        let shown = if tunnel.vip6 { 47 } else { 27 };
+        let about = tunnel.answer(0, &error(prohibited, 64, &quote[..shown]));
+        assert_eq!(world.dropped(LAN, &about), DropReason::IcmpQuote, "{tunnel:?}");
     }
 }
 
