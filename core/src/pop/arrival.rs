@@ -55,7 +55,7 @@ impl<'a> Arrival<'a> {
     pub fn meaning<A: Tabled>(&self, ip: A) -> Destination {
         match self.snapshot.classify(ip) {
             Destination::Own(_) if is_link_local(ip) && !self.is_port_address(ip) => {
-                Destination::Other
+                Destination::Other { client_ok: false }
             }
             to => to,
         }
@@ -67,11 +67,11 @@ impl<'a> Arrival<'a> {
         match ip {
             IpAddr::V4(ip) => {
                 let ip = ip.to_bits();
-                ipv4::can_be_source(ip) && self.meaning(ip) == Destination::Other
+                ipv4::can_be_source(ip) && self.meaning(ip).is_other()
             }
             IpAddr::V6(ip) => {
                 let ip = ip.to_bits();
-                ipv6::can_be_source(ip) && self.meaning(ip) == Destination::Other
+                ipv6::can_be_source(ip) && self.meaning(ip).is_other()
             }
         }
     }

@@ -58,8 +58,7 @@ pub(super) fn error<F: Frame, O: Output<F>>(
         // The error goes to the sender of the segment.
         Ok(quote) if quote.src().ip() == ip.dst() => quote,
         _ => {
-            let other = to == Destination::Other;
-            let reason = if other { DropReason::NotOurs } else { DropReason::IcmpQuote };
+            let reason = if to.is_other() { DropReason::NotOurs } else { DropReason::IcmpQuote };
             return egress.drop(None, reason, frame);
         }
     };

@@ -10,7 +10,7 @@ pub(super) fn destination(value: u32) -> Destination {
         VIP => Destination::Vip,
         POOL => Destination::Pool(PoolIndex((value & !KIND) as u16)),
         OWN => Destination::Own(PortIndex((value & !KIND) as u8)),
-        _ => Destination::Other,
+        _ => Destination::Other { client_ok: is_client(value) },
     }
 }
 

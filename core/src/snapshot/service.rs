@@ -20,7 +20,18 @@ pub enum Destination {
     /// An address of one of the POP's own ports.
     Own(PortIndex),
     /// None of these.
-    Other,
+    Other {
+        /// Whether the address can be a client's.
+        client_ok: bool,
+    },
+}
+
+impl Destination {
+    /// Whether it is nothing of the POP's.
+    #[inline]
+    pub fn is_other(self) -> bool {
+        matches!(self, Destination::Other { .. })
+    }
 }
 
 /// Where a target is.

@@ -108,7 +108,7 @@ fn may_be_of_echo(arrival: &Arrival<'_>, fragment: &Fragment) -> bool {
 /// Whether the POP does anything with datagrams of that source and destination.
 fn serves(snapshot: &Snapshot, fragment: &Fragment) -> bool {
     let to = snapshot.classify_ip(fragment.key.dst);
-    to != Destination::Other || snapshot.is_passing_target(fragment.key.src)
+    !to.is_other() || snapshot.is_passing_target(fragment.key.src)
 }
 
 /// A look at the few bytes that tell almost every frame apart from fragments.

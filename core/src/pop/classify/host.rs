@@ -32,7 +32,7 @@ pub(super) fn read_other(
     to: Destination,
 ) -> Result<Step, DropReason> {
     match to {
-        Destination::Other => Err(DropReason::NotOurs),
+        Destination::Other { .. } => Err(DropReason::NotOurs),
         _ if protocol == PROTOCOL_UDP && is_own(to) && may_ask(arrival, src) => Ok(Step::Udp),
         _ => Err(DropReason::Protocol),
     }

@@ -72,13 +72,13 @@ fn echo(arrival: &Arrival<'_>, src: IpAddr, to: Destination) -> Result<Step, Dro
 /// Whom an error concerns shows its quote.
 fn error(to: Destination) -> Result<Step, DropReason> {
     match to {
-        Destination::Vip | Destination::Pool(_) | Destination::Other => Ok(Step::IcmpError),
+        Destination::Vip | Destination::Pool(_) | Destination::Other { .. } => Ok(Step::IcmpError),
         Destination::Own(_) => Err(unwanted(to)),
     }
 }
 
 fn unwanted(to: Destination) -> DropReason {
-    if to == Destination::Other { DropReason::NotOurs } else { DropReason::IcmpType }
+    if to.is_other() { DropReason::NotOurs } else { DropReason::IcmpType }
 }
 
 fn refused(error: ParseError) -> DropReason {

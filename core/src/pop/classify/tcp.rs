@@ -41,12 +41,12 @@ pub(super) fn read<F: Frame, A: Tabled>(
             from_target(arrival, found.service, packet, frame, lanes)
         }
         // To nobody here: it passes if it comes from the target of a transparent service.
-        Destination::Other => {
+        Destination::Other { client_ok } => {
             let of = arrival.snapshot.transparent_service(src, tcp.src_port);
             packet.service = of.map(|found| found.service);
             let found = of.ok_or(DropReason::NotOurs)?;
             packet.target = found.target;
-            if !arrival.snapshot.client_ok(dst.ip()) || tcp.dst_port == 0 {
+            if !client_ok || tcp.dst_port == 0 {
                 return Err(DropReason::NotOurs);
             }
             from_target(arrival, found.service, packet, frame, lanes)

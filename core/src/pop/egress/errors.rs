@@ -87,7 +87,7 @@ fn error_source(arrival: &Arrival<'_>, ip: &Datagram) -> IpAddr {
     };
     match to {
         Destination::Vip | Destination::Pool(_) | Destination::Own(_) => ip.dst(),
-        Destination::Other => own.unwrap_or(ip.dst()),
+        Destination::Other { .. } => own.unwrap_or(ip.dst()),
     }
 }
 

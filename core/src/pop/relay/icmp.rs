@@ -41,7 +41,7 @@ impl QuotingError<'_> {
     /// The reason for an error that concerns no relay: to the address of a client, it may be
     /// anybody's.
     pub fn stray(&self, reason: DropReason) -> DropReason {
-        if self.to == Destination::Other { DropReason::NotOurs } else { reason }
+        if self.to.is_other() { DropReason::NotOurs } else { reason }
     }
 
     /// The service that the quoted segment is of. To the VIP, its source is the VIP; else its
@@ -189,7 +189,7 @@ fn to_target<F: Frame, O: Output<F>>(
         transmit.destination = mapping.target.ip();
         transmit.rewrite.tunnel = Some((tunnel, mapping));
     }
-    let transmit = if is_copy { transmit.of_copy() } else { transmit };
+    transmit.is_copy = is_copy;
     ship(egress, limits, error.packet, frame, &transmit);
 }
 

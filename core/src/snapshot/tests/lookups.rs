@@ -13,12 +13,12 @@ fn addresses_are_classified_as_configured() {
     let snapshot = snapshot(&GOOD);
     assert_eq!(snapshot.classify(ip("203.0.113.10")), Destination::Vip);
     assert_eq!(snapshot.classify(ip("203.0.113.11")), Destination::Vip);
-    assert_eq!(snapshot.classify(ip("203.0.113.12")), Destination::Other);
+    assert_eq!(snapshot.classify(ip("203.0.113.12")), Destination::Other { client_ok: true });
     for pool in ["100.64.8.0", "100.64.8.77", "100.64.8.255"] {
         assert_eq!(snapshot.classify(ip(pool)), Destination::Pool(PoolIndex(0)));
     }
     for other in ["100.64.7.255", "100.64.9.0", "198.51.100.10", "192.0.2.1", "0.0.0.0"] {
-        assert_eq!(snapshot.classify(ip(other)), Destination::Other, "{other}");
+        assert!(snapshot.classify(ip(other)).is_other(), "{other}");
     }
     assert_eq!(snapshot.classify(ip("192.0.2.2")), Destination::Own(PortIndex(0)));
     assert_eq!(snapshot.classify(ip("10.1.1.2")), Destination::Own(PortIndex(1)));
@@ -143,7 +143,11 @@ fn ipv6_addresses_are_classified_as_configured() {
     assert_eq!(snapshot.classify(ip6("fd00:1::2")), Destination::Own(PortIndex(1)));
     assert!(own("fe80::2") && !own("fe80::1") && !own("2001:db8:1::3"));
     for other in ["::", "::192.0.2.2", "::ffff:192.0.2.2", "2001:db8:1::", "ff02::1"] {
-        assert_eq!(snapshot.classify(ip6(other)), Destination::Other, "{other}");
+        assert_eq!(
+            snapshot.classify(ip6(other)),
+            Destination::Other { client_ok: false },
+            "{other}"
+        );
     }
     // The lookups of IPv4 do not change.
     assert_eq!(snapshot.classify(ip("192.0.2.2")), Destination::Own(PortIndex(0)));

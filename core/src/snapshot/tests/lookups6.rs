@@ -13,9 +13,9 @@ fn addresses_and_endpoints_are_found_as_configured() {
         ("2001:db8::10", Destination::Vip),
         ("2001:db8:64::", prefix),
         ("2001:db8:64::ffff:ffff:ffff:ffff", prefix),
-        ("2001:db8:64:1::", Destination::Other),
-        ("2001:db8:63:ffff:ffff:ffff:ffff:ffff", Destination::Other),
-        ("2001:db8:5::1", Destination::Other),
+        ("2001:db8:64:1::", Destination::Other { client_ok: true }),
+        ("2001:db8:63:ffff:ffff:ffff:ffff:ffff", Destination::Other { client_ok: true }),
+        ("2001:db8:5::1", Destination::Other { client_ok: false }),
         ("2001:db8:2::2", Destination::Own(PortIndex(1))),
     ] {
         assert_eq!(snapshot.classify(ip6(address)), means, "{address}");
@@ -121,7 +121,7 @@ fn gateways_are_known() {
     assert_eq!(is(&snapshot_of("private_clients = true"), "10.1.0.1"), (true, true));
     assert_eq!(is(&snapshot_of("gateway_clients = false"), "192.0.2.1"), (false, false));
     assert_eq!(is(&snapshot_of("not_clients = [\"192.0.2.0/24\"]"), "192.0.2.1"), (false, false));
-    assert_eq!(snapshot.classify(ip("192.0.2.1")), Destination::Other);
+    assert_eq!(snapshot.classify(ip("192.0.2.1")), Destination::Other { client_ok: true });
 }
 
 #[test]
