@@ -5,7 +5,7 @@ use arrayvec::ArrayVec;
 
 use super::arrival::Arrival;
 use super::classify::classify;
-use super::egress::ship::ship;
+use super::egress::ship::{Transform, Transmit, ship};
 use super::egress::{Egress, port_unreachable};
 use super::fast::{Fast, Hops, Prepared};
 use super::lanes::{Lane, Lanes};
@@ -186,7 +186,8 @@ fn outward<F: Frame, O: Output<F>>(
         }
     }
     let mut targets = chosen.candidates;
-    if relay.mode.answers_pass_by() {
+    let tunnel = relay.mode.tunnel();
+    if tunnel.is_some_and(EncapsulatedMode::answers_pass_by) {
         // No copies, and none of a new connection to an old target.
         let old = targets.first().filter(|_| !packet.segment.tcp.has(tcp::SYN));
         targets = chosen.new.or(old).map(Candidates::only).unwrap_or_default();
@@ -200,46 +201,94 @@ fn outward<F: Frame, O: Output<F>>(
     let Some(first) = targets.first() else {
         return egress.drop(packet.service, DropReason::NoTarget, frame);
     };
-    let tells_client =
-        relay.client_address.is_some() && tells_client::<F, O>(egress, packet, relay);
+    let way = match tunnel {
+        Some(tunnel) => Way::Tunnel(tunnel),
+        None => Way::Mapped(side, tells_client::<F, O>(egress, packet, relay)),
+    };
     if targets.len() > 1 {
         let others = targets.without(Candidates::only(first));
-        copies(egress, limits, packet, &frame, (index, relay), (side, others, tells_client));
+        copies(egress, limits, packet, &frame, (index, relay, way), others);
     }
-    if let Some(tunnel) = relay.mode.tunnel() {
-        return into_tunnel(egress, limits, packet, frame, index, (relay, tunnel), (first, false));
-    }
-    match segment::outward(packet, index, relay, side, (first, tells_client)) {
-        Ok(transmit) => {
-            ship(egress, limits, packet, frame, &transmit);
+    to_target(egress, limits, packet, frame, (index, relay, way), (first, false));
+}
+
+/// How a client's segment gets to the targets of its relay.
+#[derive(Clone, Copy)]
+enum Way<'a> {
+    /// From what stands for the client; with the client's address in it, if that is said.
+    Mapped(&'a EgressSide, bool),
+    /// Whole, in a tunnel.
+    Tunnel(&'a EncapsulatedMode),
+}
+
+/// A client's segment, or a copy of it, goes to a target.
+#[inline(always)]
+fn to_target<F: Frame, O: Output<F>>(
+    egress: &mut Egress<'_, O>,
+    limits: &mut Limits<'_>,
+    packet: &Packet,
+    frame: F,
+    (index, relay, way): (ServiceIndex, &Relay, Way<'_>),
+    (target, is_copy): (TargetIndex, bool),
+) {
+    match way {
+        Way::Mapped(side, tells_client) => {
+            let mut made = segment::outward(packet, index, relay, side, (target, tells_client));
+            send(egress, limits, packet, frame, (&mut made, is_copy));
         }
-        Err(reason) => egress.drop(packet.service, reason, frame),
+        Way::Tunnel(tunnel) => {
+            let way = (index, relay, tunnel);
+            into_tunnel(egress, limits, packet, frame, way, (target, is_copy));
+        }
     }
 }
 
-/// A client's segment goes to a target in a tunnel.
+/// The same in a tunnel, out of the way of the others.
 #[inline(never)]
 fn into_tunnel<F: Frame, O: Output<F>>(
     egress: &mut Egress<'_, O>,
     limits: &mut Limits<'_>,
     packet: &Packet,
     frame: F,
-    index: ServiceIndex,
-    way: (&Relay, &EncapsulatedMode),
+    (index, relay, tunnel): (ServiceIndex, &Relay, &EncapsulatedMode),
     (target, is_copy): (TargetIndex, bool),
 ) {
-    match segment::into_tunnel(packet, index, way, target) {
+    let mut made = segment::into_tunnel(packet, index, (relay, tunnel), target);
+    send(egress, limits, packet, frame, (&mut made, is_copy));
+}
+
+/// Sends `frame` on as it was `made` up, or drops it.
+#[inline(always)]
+fn send<F: Frame, O: Output<F>, R: Transform>(
+    egress: &mut Egress<'_, O>,
+    limits: &mut Limits<'_>,
+    packet: &Packet,
+    frame: F,
+    (made, is_copy): (&mut Result<Transmit<R>, DropReason>, bool),
+) {
+    // Looked at where it is: a copy of what was just written would wait for the writes.
+    match made {
         Ok(transmit) => {
-            let transmit = if is_copy { transmit.of_copy() } else { transmit };
-            ship(egress, limits, packet, frame, &transmit);
+            transmit.is_copy = is_copy;
+            ship(egress, limits, packet, frame, transmit);
         }
-        Err(reason) => egress.drop(packet.service, reason, frame),
+        Err(reason) => egress.drop(packet.service, *reason, frame),
     }
 }
 
-/// Whether a client's segment tells the targets of `relay`, which want it, the client's address.
-#[inline(never)]
+/// Whether a client's segment tells the targets of `relay` the client's address.
+#[inline(always)]
 fn tells_client<F: Frame, O: Output<F>>(
+    egress: &mut Egress<'_, O>,
+    packet: &Packet,
+    relay: &Relay,
+) -> bool {
+    relay.client_address.is_some() && has_room_to_tell::<F, O>(egress, packet, relay)
+}
+
+/// The same for targets that want to know it.
+#[inline(never)]
+fn has_room_to_tell<F: Frame, O: Output<F>>(
     egress: &mut Egress<'_, O>,
     packet: &Packet,
     relay: &Relay,
@@ -261,23 +310,13 @@ fn copies<F: Frame, O: Output<F>>(
     limits: &mut Limits<'_>,
     packet: &Packet,
     frame: &F,
-    (index, relay): (ServiceIndex, &Relay),
-    (side, targets, tells_client): (&EgressSide, Candidates, bool),
+    relay: (ServiceIndex, &Relay, Way<'_>),
+    targets: Candidates,
 ) {
     for target in targets.iter() {
-        let Some(copy) = egress.copy(frame) else {
-            egress.count_drop::<F>(packet.service, DropReason::NoBuffer);
-            continue;
-        };
-        if let Some(tunnel) = relay.mode.tunnel() {
-            into_tunnel(egress, limits, packet, copy, index, (relay, tunnel), (target, true));
-            continue;
-        }
-        match segment::outward(packet, index, relay, side, (target, tells_client)) {
-            Ok(transmit) => {
-                ship(egress, limits, packet, copy, &transmit.of_copy());
-            }
-            Err(reason) => egress.drop(packet.service, reason, copy),
+        match egress.copy(frame) {
+            Some(copy) => to_target(egress, limits, packet, copy, relay, (target, true)),
+            None => egress.count_drop::<F>(packet.service, DropReason::NoBuffer),
         }
     }
 }
@@ -320,10 +359,6 @@ fn inward<F: Frame, O: Output<F>>(
             false => egress.drop(packet.service, DropReason::TcpChecksum, frame),
         };
     }
-    match segment::inward(packet, &frame, index, relay, client) {
-        Ok(transmit) => {
-            ship(egress, limits, packet, frame, &transmit);
-        }
-        Err(reason) => egress.drop(packet.service, reason, frame),
-    }
+    let mut made = segment::inward(packet, &frame, index, relay, client);
+    send(egress, limits, packet, frame, (&mut made, false));
 }

@@ -43,6 +43,13 @@ impl EncapsulatedMode {
         &self.encapsulation
     }
 
+    /// Whether no POP sees what targets answer: then a client's segment goes to one target alone,
+    /// as the RST of another would reach the client.
+    #[inline]
+    pub fn answers_pass_by(&self) -> bool {
+        !self.encapsulation.is_through()
+    }
+
     /// Puts the outer headers in front of the datagram at `l3` of `frame`, which ends with it and
     /// is a client's or an ICMP error about a segment to the client. Gives back where they begin.
     ///

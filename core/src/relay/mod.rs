@@ -149,13 +149,6 @@ impl Mode {
         }
     }
 
-    /// Whether no POP sees what targets answer: then a client's segment goes to one target alone,
-    /// as the RST of another would reach the client.
-    #[inline]
-    pub fn answers_pass_by(&self) -> bool {
-        self.tunnel().is_some_and(|tunnel| !tunnel.encapsulation().is_through())
-    }
-
     /// Maps each of `clients` into the same place of `out`, up to [`mapping::BURST`].
     #[inline]
     pub fn outward_burst(

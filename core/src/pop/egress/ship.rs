@@ -36,11 +36,6 @@ pub(in crate::pop) struct Transmit<R> {
 }
 
 impl<R> Transmit<R> {
-    /// The same for one more copy of the frame.
-    pub fn of_copy(self) -> Self {
-        Transmit { is_copy: true, ..self }
-    }
-
     /// The same with what `other` makes of the rewrite.
     pub fn map<S>(self, other: impl FnOnce(R) -> S) -> Transmit<S> {
         let Transmit { service, slot, towards, destination, is_copy, target, rewrite } = self;

@@ -66,7 +66,7 @@ pub fn plan(
 ///
 /// # Errors
 /// When the frame buffer has no room in front: [`DropReason::NoRoom`].
-#[inline]
+#[inline(always)]
 pub fn apply<F: Frame>(
     frame: &mut F,
     segment: &Ipv4Segment<'_>,

@@ -43,7 +43,7 @@ pub fn plan(
 ///
 /// # Errors
 /// When the frame buffer has no room in front: [`DropReason::NoRoom`].
-#[inline]
+#[inline(always)]
 pub fn apply<F: Frame>(
     frame: &mut F,
     segment: &Ipv6Segment<'_>,

@@ -67,7 +67,7 @@ impl OptionsPlan {
         Ok(OptionsPlan { how, len, change })
     }
 
-    #[inline]
+    #[inline(never)]
     fn of_insertion<A: Copy>(
         old: &[u8],
         rewrite: &Rewrite<A>,
@@ -158,7 +158,7 @@ fn inserted<A: Copy>(rewrite: &Rewrite<A>, src: IpEndpoint) -> Inserted {
 
 /// Writes what is inserted at `at`. The rule for the other options is for those behind it alone:
 /// before it is nothing but timestamps.
-#[inline]
+#[inline(never)]
 fn insert<A: Copy>(options: &mut [u8], at: usize, rewrite: &Rewrite<A>, src: IpEndpoint) -> Change {
     let inserted = inserted(rewrite, src);
     let inserted = inserted.as_bytes();
