@@ -97,6 +97,14 @@ impl Interface {
     }
 }
 
+/// The MTU of the interface `index`, in bytes.
+///
+/// # Errors
+/// When there is none, or the kernel does not say.
+pub fn mtu(index: i32) -> io::Result<u32> {
+    ask(request(index))?.mtu.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
 /// What the kernel says of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Link {
