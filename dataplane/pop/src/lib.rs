@@ -10,6 +10,7 @@
 //! - [`metrics`]: counters over HTTP
 //! - [`health`]: checks of targets, and what they change in targets files
 //! - [`interfaces`]: the kernel's interfaces below ports
+//! - [`probe`]: which egress modes a target can have
 //! - [`replay`]: the POP over a capture, without ports
 //! - [`targets`]: changes of a list of targets that break no connection
 //! - [`cli`]: the command line
@@ -25,6 +26,7 @@ pub mod hints;
 pub mod interfaces;
 pub mod metrics;
 pub mod ports;
+pub mod probe;
 pub mod replay;
 pub mod targets;
 pub mod worker;

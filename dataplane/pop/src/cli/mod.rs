@@ -1,5 +1,5 @@
 //! The command line: `run`, `check`, `keygen`, `rotate-token`, `tenant`, `agent`, `targets`,
-//! `map`, `replay`.
+//! `map`, `health`, `probe`, `replay`.
 //!
 //! Exit codes: 0 success, 1 failure at run time, 2 wrong usage or an invalid config. Results go to
 //! stdout; errors, warnings and the log go to stderr.
@@ -12,6 +12,7 @@ mod keygen;
 mod map;
 mod map_relay;
 mod map_tunnel;
+mod probe;
 mod replay;
 mod rotate;
 mod targets;
@@ -75,6 +76,11 @@ enum Command {
     Map(map::MapArguments),
     /// Check the targets of targets files, and take out those that are down.
     Health(health::HealthArguments),
+    /// Check what targets allow, and recommend an egress mode for each: timestamps, echo of tags,
+    /// path MTU, tunnels. Exit code 1 if none fits, or the named one does not.
+    ///
+    /// Needs no POP and no config. Without CAP_NET_RAW it looks at less, and says so.
+    Probe(probe::ProbeArguments),
     /// Run the POP over a capture, offline, and write the frames that it sends.
     Replay(replay::ReplayArguments),
 }
@@ -150,6 +156,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Targets(arguments) => targets::targets(&arguments),
         Command::Map(arguments) => map::map(&arguments),
         Command::Health(arguments) => health::health(arguments),
+        Command::Probe(arguments) => probe::run(&arguments),
         Command::Replay(arguments) => replay::replay(&arguments),
     }
 }

@@ -36,6 +36,7 @@ fn usage_errors_exit_with_2_and_help_with_0() {
         &["run"],
         &["check"],
         &["keygen"],
+        &["probe"],
         &["map", "--config", "x"],
         &["map", "--config", "x", "--client", "10.0.0.1"],
         &["map", "--config", "x", "--client", "10.0.0.1:5", "--egress", "10.0.0.2:5"],
