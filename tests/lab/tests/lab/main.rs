@@ -11,6 +11,7 @@ mod agent_routes;
 mod control;
 mod gateways;
 mod links;
+mod probe;
 mod relay_bare;
 mod relay_client_address;
 mod relay_closes;
