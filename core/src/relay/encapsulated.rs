@@ -23,6 +23,34 @@ use crate::net::{Family, IpEndpoint};
 use crate::verdict::DropReason;
 use crate::wire::{gue, ip, ipv4, ipv6};
 
+/// A datagram inside another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Carried {
+    /// How it is inside.
+    pub protocol: Encapsulate,
+    /// Its family.
+    pub family: Family,
+    /// Bytes of headers in front of it, behind the outer IP header.
+    pub at: usize,
+}
+
+impl Carried {
+    /// Looks for a datagram in `payload`, which follows an IP header that names it `protocol`.
+    /// `None` where there is none of a tunnel of ours.
+    pub fn find(protocol: u8, payload: &[u8]) -> Option<Carried> {
+        let (inner, protocol, at) = match protocol {
+            ipv4::PROTOCOL_UDP => (gue::parse(payload)?, Encapsulate::Gue, gue::HEADERS_LEN),
+            inner => (inner, Encapsulate::IpIp, 0),
+        };
+        let family = match inner {
+            ipv4::PROTOCOL_IPV4 => Family::V4,
+            ipv6::PROTOCOL_IPV6 => Family::V6,
+            _ => return None,
+        };
+        Some(Carried { protocol, family, at })
+    }
+}
+
 /// A service whose datagrams are encapsulated.
 #[derive(Clone, Debug)]
 pub struct EncapsulatedMode {

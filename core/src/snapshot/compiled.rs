@@ -48,6 +48,7 @@ pub struct Snapshot {
     lookups: Lookups,
     /// Of transparent services, ascending.
     passing_targets: Vec<IpAddr>,
+    tunnel_ends: Vec<IpAddr>,
     targets_on_link: Box<[(PortIndex, IpAddr)]>,
 }
 
@@ -104,6 +105,7 @@ impl Snapshot {
             fingerprints: Fingerprints::new(keys, tenants)?,
             lookups: Lookups::new(config, &services, &egress),
             passing_targets: passing_targets(config),
+            tunnel_ends: tunnel_ends(config),
             targets_on_link: on_link::targets_on_link(config),
             config: config.clone(),
             plans: Plans::new(&services),
@@ -316,6 +318,11 @@ impl Snapshot {
         A::tables(&self.lookups).transparent(Endpoint { ip, port })
     }
 
+    /// Whether targets answer to `ip` in tunnels.
+    pub fn is_tunnel_end(&self, ip: IpAddr) -> bool {
+        self.tunnel_ends.binary_search(&ip).is_ok()
+    }
+
     /// Whether `ip` is a target of a transparent service: its answers to clients pass here.
     pub fn is_passing_target(&self, ip: IpAddr) -> bool {
         self.passing_targets.binary_search(&ip).is_ok()
@@ -326,9 +333,18 @@ impl Snapshot {
 fn passing_targets(config: &Config) -> Vec<IpAddr> {
     let services = config.relays.iter();
     let transparent = services.filter(|service| service.egress.net().is_none());
-    let mut targets: Vec<_> =
-        transparent.flat_map(RelayConfig::target_addresses).map(|target| target.ip()).collect();
-    targets.sort_unstable();
-    targets.dedup();
-    targets
+    ascending(transparent.flat_map(RelayConfig::target_addresses).map(|target| target.ip()))
+}
+
+/// The POP's ends of the tunnels that answers come through, ascending.
+fn tunnel_ends(config: &Config) -> Vec<IpAddr> {
+    let tunnels = config.relays.iter().filter_map(|service| service.egress.encapsulation());
+    ascending(tunnels.filter(|tunnel| tunnel.is_through()).map(|tunnel| tunnel.from))
+}
+
+fn ascending(addresses: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
+    let mut addresses: Vec<_> = addresses.collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
 }

@@ -11,18 +11,19 @@ use super::super::packet::{Packet, Step};
 use super::{headers, icmp, tcp};
 use crate::config::{Encapsulate, Encapsulation};
 use crate::frame::Frame;
-use crate::net::{IpEndpoint, ServiceIndex};
+use crate::net::{Family, IpEndpoint, ServiceIndex};
+use crate::relay::encapsulated::Carried;
 use crate::relay::icmp::Quote;
 use crate::relay::targets::TargetIndex;
 use crate::snapshot::Tabled;
 use crate::verdict::DropReason;
 use crate::wire::tcp::field;
-use crate::wire::{Datagram, get_u16, gue, icmp_error, ip, ipv4, ipv6};
+use crate::wire::{Datagram, get_u16, icmp_error, ip, ipv4, ipv6};
 
-/// A datagram inside another.
-struct Carried {
+/// A tunnel that a datagram came in.
+struct CameIn {
     protocol: Encapsulate,
-    /// The ends of the tunnel: a target, and a POP.
+    /// Its ends: a target, and a POP.
     ends: (IpAddr, IpAddr),
 }
 
@@ -35,36 +36,29 @@ pub(super) fn read<F: Frame>(
     frame: &mut F,
     lanes: &mut Lanes,
 ) -> Result<Step, DropReason> {
-    let (at, outer) = (packet.l4(), packet.segment.ip);
-    let (at, protocol, carried) = match protocol {
-        ipv4::PROTOCOL_UDP => {
-            let carried = gue::parse(packet.message(frame)).ok_or(DropReason::Protocol)?;
-            (at + gue::HEADERS_LEN, Encapsulate::Gue, carried)
-        }
-        carried => (at, Encapsulate::IpIp, carried),
-    };
+    let outer = packet.segment.ip;
+    let carried = Carried::find(protocol, packet.message(frame)).ok_or(DropReason::Protocol)?;
     if !arrival.takes_targets() {
         return Err(DropReason::WrongSide);
     }
     let class = outer_class(packet, frame);
-    let carried_in = Carried { protocol, ends: (outer.src(), outer.dst()) };
-    packet.segment.l3 = at;
-    match carried {
-        ipv4::PROTOCOL_IPV4 => {
+    let tunnel = CameIn { protocol: carried.protocol, ends: (outer.src(), outer.dst()) };
+    packet.segment.l3 = packet.l4() + carried.at;
+    match carried.family {
+        Family::V4 => {
             let ip = headers::ipv4(packet, frame)?;
             if ip.is_fragment() {
                 return Err(DropReason::Fragment);
             }
-            let found = carried_in.find(arrival, packet, frame, (ip.src, ip.protocol))?;
+            let found = tunnel.find(arrival, packet, frame, (ip.src, ip.protocol))?;
             answer(arrival, found, (ip.dst, ip.protocol), class, packet, frame, lanes)
         }
-        ipv6::PROTOCOL_IPV6 => {
+        Family::V6 => {
             let (header, upper) = headers::ipv6(packet, frame)?;
-            let found = carried_in.find(arrival, packet, frame, (header.src, upper.protocol))?;
+            let found = tunnel.find(arrival, packet, frame, (header.src, upper.protocol))?;
             let (dst, protocol) = (header.dst, upper.protocol);
             answer(arrival, found, (dst, protocol), class, packet, frame, lanes)
         }
-        _ => Err(DropReason::Protocol),
     }
 }
 
@@ -73,7 +67,7 @@ fn outer_class<F: Frame>(packet: &Packet, frame: &F) -> u8 {
     ip::class(frame.bytes().get(packet.segment.l3..).unwrap_or_default())
 }
 
-impl Carried {
+impl CameIn {
     /// The service and target that the datagram is of, which `packet` now is.
     fn find<F: Frame, A: Tabled>(
         &self,

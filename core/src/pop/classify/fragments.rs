@@ -12,7 +12,7 @@ use super::host;
 use crate::fragment::{DatagramKey, Fragment};
 use crate::frame::Frame;
 use crate::net::PortIndex;
-use crate::snapshot::{Destination, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::verdict::DropReason;
 use crate::wire::ethernet::{self, Ethernet};
 use crate::wire::{get_u16, ipv4, ipv6};
@@ -71,7 +71,7 @@ fn read_fragment<F: Frame>(
         ipv4::PROTOCOL_TCP | ipv4::PROTOCOL_ICMP | ipv6::PROTOCOL_ICMPV6 => true,
         // In the tunnel of a target.
         ipv4::PROTOCOL_IPV4 | ipv6::PROTOCOL_IPV6 | ipv4::PROTOCOL_UDP => {
-            matches!(snapshot.classify_ip(fragment.key.dst), Destination::Pool(_))
+            snapshot.is_tunnel_end(fragment.key.dst)
         }
         _ => false,
     };

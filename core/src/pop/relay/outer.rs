@@ -13,6 +13,7 @@ use crate::config::{Encapsulate, Encapsulation};
 use crate::frame::{self, Frame};
 use crate::net::{Address, Family, IpEndpoint, ServiceIndex, Towards};
 use crate::relay::Relay;
+use crate::relay::encapsulated::Carried;
 use crate::relay::icmp::Quote;
 use crate::relay::mapping::{EgressSide, Mapping};
 use crate::snapshot::Snapshot;
@@ -20,7 +21,7 @@ use crate::verdict::{AbsorbKind, DropReason};
 use crate::wire::icmp_error::{self, HEADER_LEN, IcmpError};
 use crate::wire::ipv4::Ipv4;
 use crate::wire::ipv6::Ipv6;
-use crate::wire::{gue, ip, ipv4, ipv6};
+use crate::wire::{ip, ipv4, ipv6};
 
 /// What an error quotes: an outer datagram, and in it the beginning of a client's.
 pub(in crate::pop) struct OuterQuote {
@@ -46,19 +47,10 @@ impl OuterQuote {
                 ((outer.src.ip(), outer.dst.ip()), upper.protocol, upper.at)
             }
         };
-        let (protocol, carried, at) = match protocol {
-            ipv4::PROTOCOL_UDP => {
-                (Encapsulate::Gue, gue::parse(bytes.get(at..)?)?, at + gue::HEADERS_LEN)
-            }
-            carried => (Encapsulate::IpIp, carried, at),
-        };
-        let family = match carried {
-            ipv4::PROTOCOL_IPV4 => Family::V4,
-            ipv6::PROTOCOL_IPV6 => Family::V6,
-            _ => return None,
-        };
-        let quote = Quote::parse(family, bytes.get(at..)?).ok()?;
-        Some(OuterQuote { ends, protocol, at, quote })
+        let carried = Carried::find(protocol, bytes.get(at..)?)?;
+        let at = at + carried.at;
+        let quote = Quote::parse(carried.family, bytes.get(at..)?).ok()?;
+        Some(OuterQuote { ends, protocol: carried.protocol, at, quote })
     }
 
     /// The source of the outer datagram.

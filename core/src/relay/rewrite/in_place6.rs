@@ -19,8 +19,8 @@ use crate::wire::tcp;
 /// Plans the rewrite of `segment`, whose TCP options are `bytes`.
 ///
 /// # Errors
-/// When the options have no room for what is inserted ([`DropReason::OptionsFull`]), or the datagram
-/// none for the options ([`DropReason::TooBig`]).
+/// When the options have no room for what is inserted ([`DropReason::OptionsFull`]), or the
+/// datagram none for the options ([`DropReason::TooBig`]).
 #[inline(always)]
 pub fn plan(
     segment: &Ipv6Segment<'_>,
