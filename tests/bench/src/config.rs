@@ -27,12 +27,19 @@ pub enum Services {
     Transparent,
     /// The same over IPv6.
     Transparent6,
+    /// A relay with an IPv6 pool and one target.
+    Pool6,
+    /// A relay whose target gets clients' datagrams in IP, and answers in it.
+    Ipip,
+    /// The same in GUE.
+    Gue,
 }
 
 impl Services {
     /// The relays' tables.
     fn relays(self) -> Vec<Table> {
         let pool = Egress::Pool(POOL);
+        let through = |relay: Table| relay.with("return", "through");
         let one = |vip: &str, target: &str, egress| kit::relay("web", vip, &[target], egress);
         match self {
             Services::Pool | Services::PoolAndTunnel => {
@@ -41,14 +48,16 @@ impl Services {
             Services::Many => (0..MANY).map(many).collect(),
             Services::Prefix => vec![one(VIP, TARGET6, Egress::Prefix("2001:db8:64::/64"))],
             Services::Transparent => vec![one(VIP, TARGET, Egress::Transparent)],
-            Services::Transparent6 => {
-                vec![one("[2001:db8:10::10]:443", TARGET6, Egress::Transparent)]
-            }
+            Services::Transparent6 => vec![one(VIP6, TARGET6, Egress::Transparent)],
+            Services::Pool6 => vec![one(VIP6, TARGET6, Egress::Pool(POOL6))],
+            Services::Ipip => vec![through(one(VIP, TARGET, Egress::Ipip(FROM)))],
+            Services::Gue => vec![through(one(VIP, TARGET, Egress::Gue(FROM)))],
         }
     }
 
     fn has_ipv6(self) -> bool {
-        matches!(self, Services::PoolAndTunnel | Services::Prefix | Services::Transparent6)
+        use Services::{Gue, Ipip, Many, Pool, Transparent};
+        !matches!(self, Pool | Many | Transparent | Ipip | Gue)
     }
 }
 
@@ -147,4 +156,7 @@ const MSS: i32 = 1448;
 const POOL: &str = "100.64.8.0/24";
 const VIP: &str = "203.0.113.10:443";
 const TARGET: &str = "198.51.100.10:8443";
+const VIP6: &str = "[2001:db8:10::10]:443";
 const TARGET6: &str = "[2001:db8:51::10]:8443";
+const POOL6: &str = "fd00::/20";
+const FROM: &str = "203.0.113.9";

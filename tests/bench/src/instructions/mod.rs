@@ -25,12 +25,15 @@ pub struct Arguments {
 }
 
 /// What it counts for: captures, frames that are dropped, and datagrams of tunnels.
-const WORKS: [&str; 11] = [
+const WORKS: [&str; 14] = [
     "min_512",
     "services",
     "prefix",
     "transparent",
     "transparent6",
+    "pool6",
+    "ipip",
+    "gue",
     "tunnel_v4_64",
     "tunnel_v6_64",
     "fragments",

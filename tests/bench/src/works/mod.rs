@@ -106,7 +106,7 @@ pub fn measure(
 type Measure = fn(&packets::Arguments, &Path, u32) -> anyhow::Result<Value>;
 
 /// What is measured beside testpmd.
-pub const CAPTURES: [Capture; 9] = [
+pub const CAPTURES: [Capture; 12] = [
     Capture::new("min_512", 66, 512, Services::Pool),
     Capture::new("1514_512", 1514, 512, Services::Pool),
     Capture::new("min_65536", 66, 65_536, Services::Pool),
@@ -116,12 +116,15 @@ pub const CAPTURES: [Capture; 9] = [
     Capture::new("prefix", 86, 512, Services::Prefix),
     Capture::new("transparent", 66, 512, Services::Transparent),
     Capture::new("transparent6", 86, 512, Services::Transparent6),
+    Capture::new("pool6", 86, 512, Services::Pool6),
+    Capture::new("ipip", 86, 512, Services::Ipip),
+    Capture::new("gue", 98, 512, Services::Gue),
 ];
 
 const OTHERS: [(&str, Measure); 3] =
     [("drops", drops::measure), ("workers", workers::measure), ("latency", latency::measure)];
 
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 17] = [
     "pool",
     "all",
     "min_512",
@@ -133,6 +136,9 @@ const NAMES: [&str; 14] = [
     "prefix",
     "transparent",
     "transparent6",
+    "pool6",
+    "ipip",
+    "gue",
     "drops",
     "workers",
     "latency",
