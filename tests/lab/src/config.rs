@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
+use anyrelay_core::config::WayBack;
 use anyrelay_kit::config::{self as kit, PopConfig};
 use toml::{Table, Value};
 
@@ -27,7 +28,7 @@ pub enum Egress {
     /// By the client's own address.
     Transparent,
     /// The same, in a tunnel from an address of the pool, or of the prefix to targets over IPv6.
-    Tunnel(Encapsulation),
+    Tunnel(Encapsulation, WayBack),
 }
 
 /// Which layout the workers have.
@@ -113,7 +114,7 @@ impl Service {
     }
 
     /// A service whose clients' datagrams go whole to the target, in a tunnel; each of `over_ipv6`
-    /// says whether the VIP and the target are of IPv6.
+    /// says whether the VIP and the target are of IPv6. Answers come back through the tunnel.
     #[must_use]
     pub fn tunnel(encapsulation: Encapsulation, over_ipv6: [bool; 2]) -> Self {
         let [vip, target] = over_ipv6;
@@ -123,7 +124,7 @@ impl Service {
         Self {
             vip: SocketAddr::new(vip, TARGET_PORT),
             targets: vec![SocketAddr::new(target, TARGET_PORT)],
-            egress: Egress::Tunnel(encapsulation),
+            egress: Egress::Tunnel(encapsulation, WayBack::Through),
             ..Self::default()
         }
     }
@@ -132,6 +133,37 @@ impl Service {
     #[must_use]
     pub fn pool6() -> Self {
         Self { egress: Egress::Pool6, ..Self::transparent6() }
+    }
+
+    /// The same, whose answers pass the POPs by.
+    #[must_use]
+    pub fn direct(mut self) -> Self {
+        if let Egress::Tunnel(_, way_back) = &mut self.egress {
+            *way_back = WayBack::Direct;
+        }
+        self
+    }
+
+    /// Whether answers of its targets pass the POPs by.
+    #[must_use]
+    pub fn is_direct(&self) -> bool {
+        matches!(self.egress, Egress::Tunnel(_, WayBack::Direct))
+    }
+
+    /// Where the POPs' tunnel to its targets comes from, if it has one.
+    #[must_use]
+    pub fn tunnel_from(&self) -> Option<IpAddr> {
+        let Egress::Tunnel(encapsulation, way_back) = self.egress else { return None };
+        let last = match (encapsulation, way_back) {
+            (Encapsulation::Ipip, WayBack::Through) => 1,
+            (Encapsulation::Gue, WayBack::Through) => 2,
+            (Encapsulation::Ipip, WayBack::Direct) => 3,
+            (Encapsulation::Gue, WayBack::Direct) => 4,
+        };
+        Some(match self.targets.iter().any(SocketAddr::is_ipv6) {
+            true => Ipv6Addr::new(0x2001, 0xdb8, 0x64, 0, 0, 0, 0, last).into(),
+            false => Ipv4Addr::new(100, 64, 8, last as u8).into(),
+        })
     }
 
     /// Whether any of it is IPv6.
@@ -220,35 +252,23 @@ impl RelayConfig {
     }
 
     fn relay(&self, service: &Service) -> kit::Table {
-        let from;
+        let from = service.tunnel_from().map(|from| from.to_string()).unwrap_or_default();
         let egress = match service.egress {
             Egress::Pool => kit::Egress::Pool(&self.pool),
             Egress::Pool6 => kit::Egress::Pool(topology::POOL6),
             Egress::Prefix => kit::Egress::Prefix(topology::PREFIX),
             Egress::Transparent => kit::Egress::Transparent,
-            Egress::Tunnel(encapsulation) => {
-                let over_ipv6 = service.targets.iter().any(SocketAddr::is_ipv6);
-                from = tunnel_from(over_ipv6).to_string();
-                match encapsulation {
-                    Encapsulation::Ipip => kit::Egress::Ipip(&from),
-                    Encapsulation::Gue => kit::Egress::Gue(&from),
-                }
-            }
+            Egress::Tunnel(Encapsulation::Ipip, _) => kit::Egress::Ipip(&from),
+            Egress::Tunnel(Encapsulation::Gue, _) => kit::Egress::Gue(&from),
         };
-        let table = kit::relay(&service.name, service.vip, &service.targets, egress);
+        let mut table = kit::relay(&service.name, service.vip, &service.targets, egress);
+        if service.is_direct() {
+            table.set("return", WayBack::Direct.name());
+        }
         match service.tells_clients {
             true => table.with("client_address", "toa"),
             false => table,
         }
-    }
-}
-
-/// Where tunnels of POPs come from.
-#[must_use]
-pub fn tunnel_from(over_ipv6: bool) -> IpAddr {
-    match over_ipv6 {
-        true => Ipv6Addr::new(0x2001, 0xdb8, 0x64, 0, 0, 0, 0, 1).into(),
-        false => Ipv4Addr::new(100, 64, 8, 1).into(),
     }
 }
 

@@ -2,7 +2,8 @@
 //! `fou` device does, for hosts whose kernel has none.
 //!
 //! It takes off the outer headers of what comes from POPs, and hands the datagrams to the kernel by
-//! a TUN device. What the host sends as the VIP goes back to the POPs in the tunnel.
+//! a TUN device. What the host sends as the VIP goes back to the POPs in the tunnel, or by the
+//! host's own route.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -14,7 +15,8 @@ use std::time::Duration;
 use linux_tun::Tun;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::{LabError, Namespace, Result, command};
+use crate::config::Egress;
+use crate::{LabError, Namespace, Result, Service, command};
 
 /// Protocols of tunnels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,27 +36,40 @@ pub struct Decapsulator {
 }
 
 impl Decapsulator {
-    /// Makes `host`, which has `own`, an end of the tunnel from `pops`, and gives it `vip`.
+    /// Makes `host`, which has the target of a service of the lab, its end of the tunnel, and gives
+    /// it the VIP; nothing if the service has no tunnel.
     ///
     /// # Errors
     /// With the words of `ip`, or the system's.
-    pub fn start(
+    pub fn of(host: &Namespace, service: &Service) -> Result<Option<Self>> {
+        let (Egress::Tunnel(encapsulation, _), Some(pops), Some(target)) =
+            (service.egress, service.tunnel_from(), service.targets.first())
+        else {
+            return Ok(None);
+        };
+        let pops = Some(pops).filter(|_| !service.is_direct());
+        Self::start(host, encapsulation, (target.ip(), pops), service.vip.ip()).map(Some)
+    }
+
+    /// Takes what comes to `own`, and sends back what is from `vip` if it is said where to.
+    fn start(
         host: &Namespace,
         encapsulation: Encapsulation,
-        (own, pops): (IpAddr, IpAddr),
+        (own, pops): (IpAddr, Option<IpAddr>),
         vip: IpAddr,
     ) -> Result<Self> {
         let tun = host.run(|| Tun::open(DEVICE))?;
         let tun = tun.map_err(|error| LabError::Unexpected(error.to_string()))?;
-        let (family, bits) = if vip.is_ipv6() { ("-6", 128) } else { ("-4", 32) };
+        let (family, bits) = if vip.is_ipv6() { ("-6", "128 nodad") } else { ("-4", "32") };
         host.ip(&[
             format!("address add {vip}/{bits} dev lo"),
             format!("link set {DEVICE} up mtu {MTU}"),
         ])?;
-        for line in [
+        let back = [
             format!("{family} route add default dev {DEVICE} table {TABLE}"),
             format!("{family} rule add from {vip} lookup {TABLE}"),
-        ] {
+        ];
+        for line in back.iter().filter(|_| pops.is_some()) {
             command::run(host.command("ip").args(line.split(' ')))?;
         }
         let socket = host.run(move || open(encapsulation, own, vip))?;
@@ -74,12 +89,14 @@ impl Decapsulator {
                 take_in(&socket, &tun, skipped, &stop, &taken);
             })?
         };
-        let outward = {
+        let mut threads = vec![inward];
+        if let Some(pops) = pops {
             let stop = Arc::clone(&stop);
             let kind = if vip.is_ipv6() { 41 } else { 4 };
-            host.thread(move || send_out(&tun, &socket, encapsulation, pops, kind, &stop))?
-        };
-        Ok(Decapsulator { stop, taken, threads: vec![inward, outward] })
+            let outward = move || send_out(&tun, &socket, encapsulation, pops, kind, &stop);
+            threads.push(host.thread(outward)?);
+        }
+        Ok(Decapsulator { stop, taken, threads })
     }
 
     /// How many datagrams it has taken out of the tunnel.

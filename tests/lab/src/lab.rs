@@ -147,7 +147,7 @@ impl LabBuilder {
         self
     }
 
-    /// Adds a path between the hosts that passes no POP, to the target's own address.
+    /// Adds a path between the hosts that passes no POP, to their own addresses.
     #[must_use]
     pub fn direct(mut self) -> Self {
         self.shape.direct = true;

@@ -92,8 +92,9 @@ pub struct Shape {
     /// What boxes beside the client and the target do, where there is one. Its first side is the
     /// host's.
     pub boxes: [Option<Trouble>; 2],
-    /// A second path between the hosts, to the target's own addresses, that passes no POP: the
-    /// control of what POPs do. Not with transparent services, whose answers it would carry.
+    /// A second path between the hosts, to their own addresses, that passes no POP: the control of
+    /// what POPs do. It carries what targets answer directly. Not with transparent services, whose
+    /// answers it would carry too.
     pub direct: bool,
     /// A network between the POPs for their hints.
     pub hints: bool,
@@ -195,7 +196,7 @@ impl Topology {
             topology.hints = Some(HintNetwork::build(&format!("{id}-hints"), &topology.pops)?);
         }
         if shape.direct {
-            topology.connect_directly()?;
+            topology.connect_directly(shape.ipv6)?;
         }
         for router in [&topology.client_router, &topology.target_router] {
             router.sysctl("net.ipv4.ip_forward", "1")?;
@@ -303,14 +304,20 @@ impl Topology {
         ])
     }
 
-    fn connect_directly(&self) -> Result<()> {
+    fn connect_directly(&self, ipv6: bool) -> Result<()> {
         let (near, far) = (&self.client_router, &self.target_router);
         link::connect((near, "direct"), (far, "direct"), 1500)?;
         let route = format!("route add {TARGET_NET} via 10.4.0.2");
         near.ip(&["addr add 10.4.0.1/24 dev direct".to_owned(), route])?;
         // More specific than the moving route to the clients, and covers all of their addresses.
         let route = "route add 192.0.2.0/27 via 10.4.0.1".to_owned();
-        far.ip(&["addr add 10.4.0.2/24 dev direct".to_owned(), route])
+        far.ip(&["addr add 10.4.0.2/24 dev direct".to_owned(), route])?;
+        if ipv6 {
+            near.ip(&["addr add 2001:db8:6::1/64 dev direct nodad"])?;
+            let route = "route add 2001:db8:1::/96 via 2001:db8:6::1";
+            far.ip(&["addr add 2001:db8:6::2/64 dev direct nodad", route])?;
+        }
+        Ok(())
     }
 
     fn connect_pop(&self, pop: &Namespace, n: usize) -> Result<()> {

@@ -12,20 +12,25 @@ use super::{eventually, milliseconds};
 /// Flips both directions every 100 ms, or a little later, and asserts that most flips brought
 /// packets to their POP: a few may fall into the wait for a retransmission.
 pub fn flip(lab: &mut Lab, times: usize) {
+    flip_only(lab, &Direction::BOTH, times);
+}
+
+/// As [`flip`], of these directions.
+pub fn flip_only(lab: &mut Lab, directions: &[Direction], times: usize) {
     let mut moved = 0;
     let mut counters = PopCounters::open(&lab.topology).unwrap();
     let mut rng = Rng(1);
     let mut at = [0, 0];
     for _ in 0..times {
         let mut before = [0, 0];
-        for (i, direction) in Direction::BOTH.into_iter().enumerate() {
+        for (i, &direction) in directions.iter().enumerate() {
             let others: Vec<usize> = (0..lab.pops.len()).filter(|pop| *pop != at[i]).collect();
             at[i] = rng.pick(&others);
             before[i] = counters.arrived(direction, at[i]).unwrap();
             lab.routes.to(direction, at[i]).unwrap();
         }
         std::thread::sleep(milliseconds(100));
-        for (i, direction) in Direction::BOTH.into_iter().enumerate() {
+        for (i, &direction) in directions.iter().enumerate() {
             // Who sends may have to wait for a processor, too.
             let start = Instant::now();
             let mut has_moved = || counters.arrived(direction, at[i]).unwrap() >= before[i] + 5;
@@ -37,16 +42,22 @@ pub fn flip(lab: &mut Lab, times: usize) {
             moved += usize::from(is_moved);
         }
     }
-    assert!(moved * 10 >= times * 2 * 8, "{moved} of {} flips moved packets", times * 2);
+    let times = times * directions.len();
+    assert!(moved * 10 >= times * 8, "{moved} of {times} flips moved packets");
 }
 
 /// Kills one POP after the other while both directions go through it, lets the routes lead to the
 /// dead one for as long as BGP takes to notice, and starts it again.
 pub fn kill_pops(lab: &mut Lab, rounds: usize) {
+    kill_carriers(lab, &Direction::BOTH, rounds);
+}
+
+/// As [`kill_pops`], where only these directions go through POPs.
+pub fn kill_carriers(lab: &mut Lab, directions: &[Direction], rounds: usize) {
     let mut counters = PopCounters::open(&lab.topology).unwrap();
     for round in 0..rounds {
         let (victim, other) = (round % 3, (round + 1) % 3);
-        for direction in Direction::BOTH {
+        for &direction in directions {
             lab.routes.to(direction, victim).unwrap();
         }
         let before = counters.carried().unwrap();
@@ -54,7 +65,10 @@ pub fn kill_pops(lab: &mut Lab, rounds: usize) {
         // After a kill a sender may still wait for its timer, no longer than a stall may last.
         eventually("busy", Duration::from_secs(20), || {
             let carried = counters.carried().unwrap().since(&before);
-            carried.up[victim] > 100 && carried.down[victim] > 100
+            directions.iter().all(|direction| match direction {
+                Direction::Up => carried.up[victim] > 100,
+                Direction::Down => carried.down[victim] > 100,
+            })
         });
         let mut passed = || {
             let carried = counters.carried().unwrap();
@@ -68,7 +82,7 @@ pub fn kill_pops(lab: &mut Lab, rounds: usize) {
         let after = passed();
         let (arrived, carried) = (after.0 - before.0, after.1 - before.1);
         assert!(arrived > carried, "the kill was felt: {arrived} arrived, {carried} carried");
-        for direction in Direction::BOTH {
+        for &direction in directions {
             lab.routes.to(direction, other).unwrap();
         }
         std::thread::sleep(milliseconds(700));

@@ -28,7 +28,7 @@ pub fn address(egress: Egress, n: u8) -> SocketAddr {
             octets[15] += n;
             IpAddr::from(octets)
         }
-        Egress::Pool | Egress::Transparent | Egress::Tunnel(_) => {
+        Egress::Pool | Egress::Transparent | Egress::Tunnel(..) => {
             let mut octets = topology::TARGET.octets();
             octets[3] += n;
             IpAddr::from(octets)
@@ -41,7 +41,7 @@ pub fn address(egress: Egress, n: u8) -> SocketAddr {
 pub fn service(egress: Egress) -> Service {
     match egress {
         Egress::Prefix => Service::prefix(),
-        Egress::Pool | Egress::Transparent | Egress::Tunnel(_) => {
+        Egress::Pool | Egress::Transparent | Egress::Tunnel(..) => {
             Service { egress, ..Service::default() }
         }
         Egress::Pool6 => Service::pool6(),
