@@ -40,6 +40,10 @@ TITLES = {
     "control, calm": "control, calm: HAProxy in the same three POPs, without flips and kills",
     "control": "control: HAProxy in the same three POPs, same script",
     "prefix": "anyrelay, clients over IPv4 and server over IPv6: three POPs without state",
+    "ipip-4in4": "anyrelay, ipip, clients and server over IPv4: three POPs without state",
+    "ipip-6in4": "anyrelay, ipip, clients over IPv6, server over IPv4: three POPs without state",
+    "gue-4in6": "anyrelay, gue, clients over IPv4, server over IPv6: three POPs without state",
+    "gue-6in6": "anyrelay, gue, clients and server over IPv6: three POPs without state",
     "transparent6": "anyrelay, clients and server over IPv6: three POPs without state",
 }
 

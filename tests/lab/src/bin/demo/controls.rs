@@ -8,7 +8,7 @@ use anyrelay_lab::script::{Action, Script};
 use anyrelay_lab::{Direction, Forwarder, Result, Service, topology};
 use clap::ValueEnum;
 
-use crate::run::{Outcome, run, run_with_change};
+use crate::run::{Outcome, Run};
 
 /// A kind of control.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -41,29 +41,34 @@ impl Control {
     /// # Errors
     /// If the lab fails.
     pub fn run(self, script: &Script) -> Result<Controlled> {
-        let rest = Script::calm(script.length.mul_f64(CALM_SHARE));
+        let rest = calm(script);
         let (names, forwarder, service) = match self {
             Self::Haproxy => (["HAProxy", "HAProxy, calm"], Forwarder::HaProxy, Service::default()),
             Self::Nftables => (["nftables", "nftables, calm"], Forwarder::Nftables, hashed(3)),
             Self::Stateless => (["stateless", "stateless, calm"], Forwarder::Stateless, hashed(3)),
         };
-        let calm = run(names[1], forwarder, service.clone(), &rest)?;
+        let run = |name| Run::new(name, forwarder, service.clone());
+        let calm = run(names[1]).follow(&rest)?;
         let weak = match self {
             Self::Haproxy => None,
             Self::Nftables => {
                 let events = vec![(Duration::ZERO, Action::Move(Direction::Down, 1))];
                 let script = Script { events, ..rest };
-                Some(run("nftables, apart", forwarder, service.clone(), &script)?)
+                Some(run("nftables, apart").follow(&script)?)
             }
             Self::Stateless => {
                 let change = Some((rest.length / 2, hashed(4)));
-                let name = "stateless, grown";
-                Some(run_with_change(name, forwarder, service.clone(), &rest, change)?)
+                Some(Run { change, ..run("stateless, grown") }.follow(&rest)?)
             }
         };
-        let moved = run(names[0], forwarder, service, script)?;
+        let moved = run(names[0]).follow(script)?;
         Ok(Controlled { control: self, calm, weak, moved })
     }
+}
+
+/// A part of the length of a script, in which nothing happens.
+pub fn calm(script: &Script) -> Script {
+    Script::calm(script.length.mul_f64(CALM_SHARE))
 }
 
 impl Controlled {

@@ -1,8 +1,9 @@
 //! The main jobs, shown, while routes flip, packets are sprayed and POPs are killed. Relay: stock
 //! clients reach a stock server through three POPs without state; then the same with HAProxy or
 //! nftables in the POPs. Relay with IPv6: the same for clients over IPv4 and a server over IPv6,
-//! and for both over IPv6. Targets: servers are added, weighed, drained and removed, and die, while
-//! connections live; beside HAProxy. Tunnel: agents behind strict NATs reach each other.
+//! and for both over IPv6. Encap: the same where the server has no TCP timestamps, in tunnels to
+//! it, between both families. Targets: servers are added, weighed, drained and removed, and die,
+//! while connections live; beside HAProxy. Tunnel: agents behind strict NATs reach each other.
 //!
 //! Exit codes: 0 all conditions are met, 1 one is not or the lab failed, 2 usage.
 
@@ -22,14 +23,14 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyrelay_lab::script::Script;
-use anyrelay_lab::{Forwarder, LabError, Result, Service, command};
+use anyrelay_lab::{Encapsulation, LabError, Result, Service, command};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum};
 use serde_json::Value;
 
 use crate::controls::Control;
-use crate::report::{Demo, Demo6};
-use crate::run::Outcome;
+use crate::report::{Demo, Modes};
+use crate::run::{Outcome, Run};
 
 const POPS: usize = 3;
 
@@ -44,7 +45,7 @@ struct Arguments {
     /// relay.
     #[arg(long, value_enum, value_delimiter = ',')]
     controls: Vec<Control>,
-    /// How long a run lasts; of the relay, and of its control, or of each mode with IPv6.
+    /// How long a run lasts; of the relay, and of its control, or of each of several modes.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(5..=3600))]
     seconds: u32,
     /// Write the figures to this file.
@@ -64,6 +65,8 @@ enum Mode {
     Relay,
     /// The same with IPv6: of the server (prefix), and of both (transparent, and by a pool).
     Relay6,
+    /// A server without TCP timestamps, at the end of a tunnel, over both families.
+    Encap,
     /// Targets that change and die.
     Targets,
     /// Agents behind NATs.
@@ -101,6 +104,7 @@ fn show(arguments: &Arguments) -> Result<bool> {
     let findings = match arguments.mode {
         Mode::Relay => relay(arguments, length)?,
         Mode::Relay6 => relay6(arguments.seed, length)?,
+        Mode::Encap => encap(arguments.seed, length)?,
         Mode::Targets => {
             let demo = targets::run(arguments.seed, length, POPS)?;
             Findings {
@@ -143,7 +147,7 @@ fn relay(arguments: &Arguments, length: Duration) -> Result<Findings> {
     chosen.sort_unstable();
     chosen.dedup();
     let demo = Demo {
-        relay: run::run("relay", Forwarder::Relay, Service::default(), &script)?,
+        relay: Run::relay("relay", Service::default()).follow(&script)?,
         controls: chosen.iter().map(|control| control.run(&script)).collect::<Result<_>>()?,
         script,
     };
@@ -166,18 +170,41 @@ fn relay6(seed: u64, length: Duration) -> Result<Findings> {
         ("transparent6", Service::transparent6()),
         ("pool6", Service::pool6()),
     ];
-    let runs = modes
-        .into_iter()
-        .map(|(name, service)| run::run(name, Forwarder::Relay, service, &script))
-        .collect::<Result<_>>()?;
-    let demo = Demo6 { script, runs };
-    Ok(Findings {
+    let runs = modes.into_iter().map(|(name, service)| Run::relay(name, service).follow(&script));
+    Ok(findings(&Modes { runs: runs.collect::<Result<_>>()?, script, fails: None }))
+}
+
+fn encap(seed: u64, length: Duration) -> Result<Findings> {
+    use Encapsulation::{Gue, Ipip};
+    let script = Script::new(seed, length, POPS);
+    let without_timestamps = |name, service| {
+        let run = Run::relay(name, service);
+        Run { server_timestamps: false, ..run }
+    };
+    // By whether the clients and the server are of IPv6.
+    let tunnels = [
+        ("ipip-4in4", Ipip, [false, false]),
+        ("ipip-6in4", Ipip, [true, false]),
+        ("gue-4in6", Gue, [false, true]),
+        ("gue-6in6", Gue, [true, true]),
+    ];
+    let run = |(name, encapsulation, over_ipv6)| {
+        let service = Service::tunnel(encapsulation, over_ipv6);
+        without_timestamps(name, service).follow(&script)
+    };
+    let runs = tunnels.into_iter().map(run).collect::<Result<_>>()?;
+    let fails = without_timestamps("pool", Service::default()).follow(&controls::calm(&script))?;
+    Ok(findings(&Modes { script, runs, fails: Some(fails) }))
+}
+
+fn findings(demo: &Modes) -> Findings {
+    Findings {
         table: demo.table(),
         json: demo.json(),
         plot_data: demo.plot_data(),
         conditions: demo.conditions(),
         notes: notes(&demo.runs.iter().collect::<Vec<_>>()),
-    })
+    }
 }
 
 /// The first failures of these runs, in words.

@@ -9,7 +9,7 @@ use anyrelay_lab::counters::Carried;
 use anyrelay_lab::script::Script;
 
 use crate::controls::{Control, Controlled};
-use crate::record::{BUCKET, mbit_s};
+use crate::record::{BUCKET, Counts, mbit_s};
 use crate::run::Outcome;
 
 /// The runs of the relay between IPv4 and IPv4, and of what is used today.
@@ -76,36 +76,53 @@ impl Demo {
     }
 }
 
-/// The runs of the relay with IPv6 on a side.
+/// The runs of the relay in several modes.
 #[derive(Debug)]
-pub struct Demo6 {
+pub struct Modes {
     /// What each went through.
     pub script: Script,
     /// One for each mode.
     pub runs: Vec<Outcome>,
+    /// A mode in which nothing works, with resting routes: the control.
+    pub fails: Option<Outcome>,
 }
 
-impl Demo6 {
+impl Modes {
     /// The figures, as JSON, by the modes' names.
     pub fn json(&self) -> Value {
-        let runs = self.runs.iter();
+        let runs = self.all().into_iter();
         runs.map(|run| (run.name.to_owned(), Value::Object(figures(run)))).collect()
     }
 
     /// The conditions under which the demo passes, and whether each is met.
     pub fn conditions(&self) -> Vec<(String, bool)> {
-        self.runs.iter().flat_map(|run| relay_conditions(run, &self.script)).collect()
+        let of_run = |run| relay_conditions(run, &self.script);
+        let mut conditions: Vec<_> = self.runs.iter().flat_map(of_run).collect();
+        if let Some(Outcome { name, counts, .. }) = &self.fails {
+            let (broken, of) = (counts.broken + counts.short_broken, connections(counts));
+            let text = format!("{name}: {broken} of {of} connections broken, must be all");
+            conditions.push((text, broken == of));
+        }
+        conditions
     }
 
     /// The runs beside each other.
     pub fn table(&self) -> String {
-        table(&self.runs.iter().collect::<Vec<_>>())
+        table(&self.all())
+    }
+
+    fn all(&self) -> Vec<&Outcome> {
+        self.runs.iter().chain(&self.fails).collect()
     }
 
     /// What the plot is drawn from.
     pub fn plot_data(&self) -> Value {
         plot_data(&self.script, &self.runs.iter().collect::<Vec<_>>())
     }
+}
+
+fn connections(counts: &Counts) -> u64 {
+    counts.transfers + counts.short_connections
 }
 
 fn zero(what: &str, got: u64) -> (String, bool) {

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use anyrelay_lab::counters::Carried;
 use anyrelay_lab::script::Script;
-use anyrelay_lab::{Direction, Forwarder, Lab, LabError, Nginx, Result, Service, link};
+use anyrelay_lab::{
+    Decapsulator, Direction, Forwarder, Lab, LabError, Nginx, Result, Service, link,
+};
 
 use crate::drive::Driver;
 use crate::record::{Counts, Record, index};
@@ -44,33 +46,45 @@ pub struct Outcome {
     pub series: [Vec<u64>; 2],
 }
 
-/// Builds a lab with one service, runs the script on it, and takes it down.
-///
-/// # Errors
-/// If the lab fails; broken traffic is no error but part of the outcome.
-pub fn run(
-    name: &'static str,
-    forwarder: Forwarder,
-    service: Service,
-    script: &Script,
-) -> Result<Outcome> {
-    run_with_change(name, forwarder, service, script, None)
+/// What a run is of: a lab with one service, and what forwards in its POPs.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// Its name for people.
+    pub name: &'static str,
+    pub forwarder: Forwarder,
+    pub service: Service,
+    /// Whether the server's kernel accepts TCP timestamps.
+    pub server_timestamps: bool,
+    /// nftables in the POPs has another service from a time on, after the script's events.
+    pub change: Option<(Duration, Service)>,
 }
 
-/// As [`run`]; nftables in the POPs has another service from a time on, after the script's events.
-///
-/// # Errors
-/// As [`run`].
-pub fn run_with_change(
-    name: &'static str,
-    forwarder: Forwarder,
-    service: Service,
-    script: &Script,
-    change: Option<(Duration, Service)>,
-) -> Result<Outcome> {
+impl Run {
+    pub fn new(name: &'static str, forwarder: Forwarder, service: Service) -> Self {
+        Self { name, forwarder, service, server_timestamps: true, change: None }
+    }
+
+    /// Of the relay.
+    pub fn relay(name: &'static str, service: Service) -> Self {
+        Self::new(name, Forwarder::Relay, service)
+    }
+
+    /// Builds the lab, runs the script on it, and takes it down.
+    ///
+    /// # Errors
+    /// If the lab fails; broken traffic is no error but part of the outcome.
+    pub fn follow(self, script: &Script) -> Result<Outcome> {
+        follow(self, script)
+    }
+}
+
+fn follow(run: Run, script: &Script) -> Result<Outcome> {
+    let Run { name, forwarder, service, server_timestamps, change } = run;
     eprintln!("{name}: starting");
     let vip = service.vip;
-    let mut lab = Lab::builder().forwarder(forwarder).service(service).build()?;
+    let builder = Lab::builder().forwarder(forwarder).service(service.clone());
+    let mut lab = builder.target_timestamps(server_timestamps).build()?;
+    let _tunnel = Decapsulator::of(&lab.topology.target, &service)?;
     for host in [&lab.topology.client, &lab.topology.target] {
         link::limit_rate((host, "net0"), LINK_MBIT)?;
     }
