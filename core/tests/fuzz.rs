@@ -140,7 +140,7 @@ fn the_corpus_has_hints_of_every_kind_with_and_without_macs() {
 const REMEDY: &str = "Write the seeds anew: cargo run -p anyrelay-fuzz-cases";
 
 /// How frames are sent on.
-const WAYS: [&str; 19] = [
+const WAYS: [&str; 27] = [
     "forward pool up",
     "forward pool up ICMP",
     "forward pool down",
@@ -158,14 +158,21 @@ const WAYS: [&str; 19] = [
     "forward transparent up ICMP",
     "forward transparent down",
     "forward transparent down ICMP",
+    "forward ipip up",
+    "forward ipip up ICMP",
+    "forward ipip down",
+    "forward ipip down ICMP",
+    "forward gue up",
+    "forward gue up ICMP",
+    "forward gue down",
+    "forward gue down ICMP",
     "forward tunnel up tunnel down",
     "forward tunnel down ICMP",
 ];
 
 /// Reasons that no seed has a frame for: reassembly has a target of its own; keys and tokens of
 /// agents are good, or spoilt before they are looked at; no table or queue is full.
-const BEYOND: [DropReason; 29] = [
-    DropReason::TunnelMark,
+const BEYOND: [DropReason; 28] = [
     DropReason::FragmentMalformed,
     DropReason::FragmentTiny,
     DropReason::FragmentTooLong,

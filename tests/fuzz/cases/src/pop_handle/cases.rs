@@ -44,19 +44,24 @@ macro_rules! fixtures {
 }
 
 /// Those of the fixtures: a name, the config, frames in and out.
-static FIXTURES: [(&str, &str, &[u8], &[u8]); 23] = fixtures!(
+static FIXTURES: [(&str, &str, &[u8], &[u8]); 24] = fixtures!(
     "arp" "bad-input" "echo" "icmp-errors" "neighbours" "on-link-client" "own-errors" "pool"
     "pool-bare" "rate-limits" "resets" "several-targets" "syn-limits" "syn-options" "transparent"
     "vlan" "vlan-one-side" "prefix" "several-ipv6-targets" "transparent-ipv6" "icmp-errors-ipv6"
-    "own-errors-ipv6" "client-address"
+    "own-errors-ipv6" "client-address" "encapsulated"
 );
 const KEYS: &str = include_str!("../../../../fixtures/arp/keys.toml");
+/// The one that has no ICMP errors, where they go ways of their own.
+const WITHOUT_ERRORS: &str = "encapsulated";
 
 /// The case that a byte stands for: half of them are of tunnels.
 pub fn case(number: u8) -> &'static Case {
     static CASES: OnceLock<Vec<Case>> = OnceLock::new();
     let cases = CASES.get_or_init(|| {
-        let fixtures = FIXTURES.iter().map(|(_, config, sent, out)| fixture(config, sent, out));
+        let fixtures = FIXTURES.iter().map(|(name, config, sent, out)| {
+            let errors = if *name == WITHOUT_ERRORS { errors(&pcap::frames(out)) } else { vec![] };
+            fixture(config, &[pcap::frames(sent), pcap::frames(out), errors].concat())
+        });
         fixtures.chain([with_tunnels()]).collect()
     });
     let at = if number < 128 { usize::from(number) % FIXTURES.len() } else { FIXTURES.len() };
@@ -69,13 +74,12 @@ pub fn names() -> impl Iterator<Item = (&'static str, u8)> {
     fixtures.chain([("tunnels", 128)])
 }
 
-fn fixture(config: &str, input: &[u8], output: &[u8]) -> Case {
+fn fixture(config: &str, frames: &[Vec<u8>]) -> Case {
     let mut config = Config::parse("fixture", config).unwrap();
     shrink(&mut config);
     let keys = KeyFile::parse(KEYS).unwrap();
     let snapshot = config::snapshot(&config, &keys, &Tenants::default());
-    let frames = [pcap::frames(input), pcap::frames(output)].concat();
-    Case::new(snapshot, Now::from_millis(1_700_000_000_000), frames)
+    Case::new(snapshot, Now::from_millis(1_700_000_000_000), frames.to_vec())
 }
 
 /// Makes the tables small, which POPs have anew for each input.
@@ -181,22 +185,26 @@ fn with_tunnels() -> Case {
     for (port, bytes) in &sent.templates {
         world.handle(&[Input::plain(*port, bytes)]);
     }
-    let errors = world.sent.iter().filter_map(|(_, frame)| error_about(&frame[14..]));
-    frames.extend(errors.collect::<Vec<_>>());
-    frames.extend(world.sent.iter().map(|(_, frame)| frame.clone()));
+    let sent_frames: Vec<_> = world.sent.iter().map(|(_, frame)| frame.clone()).collect();
+    frames.extend(errors(&sent_frames));
+    frames.extend(sent_frames);
     let snapshot = sent.snapshot.clone();
     Case::new(snapshot, now, frames)
 }
 
 /// A frame from the gateway to the first port.
 fn frame(src: IpAddr, dst: IpAddr, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    frame_to(MAC, src, dst, protocol, payload)
+}
+
+fn frame_to(mac: Mac, src: IpAddr, dst: IpAddr, protocol: u8, payload: &[u8]) -> Vec<u8> {
     let ttl = if protocol == ICMPV6 { 255 } else { 57 };
     let mut datagram = datagram(src, dst, ttl, protocol, payload);
     if src.is_ipv4() {
         put_word(&mut datagram, 4, 9);
     }
     repair(&mut datagram);
-    framed(MAC, GATEWAY, None, &datagram)
+    framed(mac, GATEWAY, None, &datagram)
 }
 
 /// Echo and neighbour discovery, and SYNs that belong to no tunnel.
@@ -218,19 +226,25 @@ fn neighbours() -> Vec<Vec<u8>> {
     ]
 }
 
-/// An error from a router that quotes a datagram that a POP sent.
-fn error_about(datagram: &[u8]) -> Option<Vec<u8>> {
+/// Errors from routers that quote what a POP sent, to where it sent that from.
+fn errors(sent: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    sent.iter().filter_map(|frame| error_about(frame)).collect()
+}
+
+fn error_about(sent: &[u8]) -> Option<Vec<u8>> {
+    let sent_from = sent[6..12].try_into().ok()?;
+    let datagram = &sent[check::l3(sent)?..];
     let quote = &datagram[..datagram.len().min(548)];
     match datagram[0] >> 4 {
         4 => {
             let to: [u8; 4] = datagram[12..16].try_into().ok()?;
             let message = icmp6(3, 4, [0, 0, 5, 0], quote);
-            Some(frame([9, 9, 9, 9].into(), to.into(), ICMP, &message))
+            Some(frame_to(sent_from, [9, 9, 9, 9].into(), to.into(), ICMP, &message))
         }
         6 => {
             let to: [u8; 16] = datagram[8..24].try_into().ok()?;
             let message = icmp6(2, 0, [0, 0, 5, 0x46], quote);
-            Some(frame("2600:9::9".parse().ok()?, to.into(), ICMPV6, &message))
+            Some(frame_to(sent_from, "2600:9::9".parse().ok()?, to.into(), ICMPV6, &message))
         }
         _ => None,
     }

@@ -7,6 +7,7 @@ use anyrelay_core::snapshot::Destination;
 use anyrelay_kit::frames::{check_mirrored, internet_checksum, is_fragment, word};
 use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice, TcpHeaderSlice};
 
+use super::carried;
 use super::cases::Case;
 
 /// Where the IP header of a frame begins, of which 40 bytes may not be there; `None` when it has
@@ -44,18 +45,18 @@ pub fn mirrors(input: &[u8], frame: &[u8]) -> bool {
 }
 
 /// A datagram, as far as the rules ask.
-struct Datagram<'a> {
+pub struct Datagram<'a> {
     v6: bool,
     ttl: u8,
-    protocol: u8,
+    pub protocol: u8,
     /// What it carries: not of fragments.
-    payload: Option<&'a [u8]>,
-    /// Whether the checksum of a TCP segment holds.
-    holds: bool,
+    pub payload: Option<&'a [u8]>,
+    /// Whether the checksum of what it carries holds, where that is over addresses too.
+    pub holds: bool,
 }
 
 /// Reads one whose form holds; `None` when it does not.
-fn read(bytes: &[u8]) -> Option<Datagram<'_>> {
+pub fn read(bytes: &[u8]) -> Option<Datagram<'_>> {
     match bytes.first()? >> 4 {
         4 => {
             let header = Ipv4HeaderSlice::from_slice(bytes).ok()?;
@@ -71,7 +72,7 @@ fn read(bytes: &[u8]) -> Option<Datagram<'_>> {
                 ttl: header.ttl(),
                 protocol: header.protocol().0,
                 payload: (!header.is_fragmenting_payload()).then_some(payload),
-                holds: holds(bytes, 6, payload),
+                holds: holds(bytes, header.protocol().0, payload),
             })
         }
         6 => {
@@ -103,7 +104,8 @@ fn read(bytes: &[u8]) -> Option<Datagram<'_>> {
     }
 }
 
-/// Whether the checksum of a TCP segment or ICMPv6 message in the datagram `ip` is right.
+/// Whether the checksum of a TCP segment, UDP datagram or ICMPv6 message in the datagram `ip` is
+/// right.
 fn holds(ip: &[u8], protocol: u8, payload: &[u8]) -> bool {
     let octets = if ip[0] >> 4 == 4 { &ip[12..20] } else { &ip[8..40] };
     let len = (payload.len() as u32).to_be_bytes();
@@ -131,6 +133,7 @@ pub fn all(
         sent.iter().filter(|(_, frame)| !is_address_query(frame) && !is_later_fragment(frame));
     assert!(answers.count() <= 2, "one frame gave more than two");
     let came = l3(input).and_then(|at| read(&input[at..]));
+    let came = came.map(|came| carried::inside(&came).and_then(read).unwrap_or(came));
     for (out, frame) in sent {
         let config = &case.snapshot.config.ports[usize::from(out.0)];
         assert_eq!(frame[6..12], case.macs[usize::from(out.0)], "another host's address");
@@ -148,16 +151,21 @@ pub fn all(
         assert!(len <= config.mtu.into(), "{len} bytes are more than the MTU");
         let behind = &frame[at + len..];
         assert!(behind.is_empty() || frame.len() == 60 && behind.iter().all(|byte| *byte == 0));
+        let ip = &frame[at..at + len];
+        addresses(case, ip, datagram.v6);
+        let (ip, datagram) = match carried::checked(case, ip, &datagram) {
+            Some(inside) => (inside, read(inside).expect("a malformed datagram is in a tunnel")),
+            None => (ip, datagram),
+        };
         assert!(datagram.ttl > 0, "sent at its last hop");
-        assert!(datagram.v6 || frame[at] == 0x45, "IPv4 options are sent");
-        let next = if datagram.v6 { frame[at + 6] } else { datagram.protocol };
+        assert!(datagram.v6 || ip[0] == 0x45, "IPv4 options are sent");
+        let next = if datagram.v6 { ip[6] } else { datagram.protocol };
         let fragment = datagram.payload.is_none();
         assert!(fragment || next != 44, "a fragment that is all of its datagram is sent");
         assert!(
             fragment || next == datagram.protocol || came.as_ref().is_some_and(|came| came.v6),
             "extension headers are put in"
         );
-        addresses(case, &frame[at..], datagram.v6);
         let Some(payload) = datagram.payload else { continue };
         match (datagram.protocol, datagram.v6) {
             (6, _) => {
@@ -176,12 +184,12 @@ pub fn all(
             }
             (1, false) => {
                 assert_eq!(internet_checksum(&[payload]), 0, "wrong ICMP checksum");
-                error(&frame[at..], payload, [0, 3, 11, 12].contains(&payload[0]), (8, 12, 4));
+                error(ip, payload, [0, 3, 11, 12].contains(&payload[0]), (8, 12, 4));
             }
             (58, true) => {
                 assert!(datagram.holds, "wrong ICMPv6 checksum");
                 let known = [1, 2, 3, 4, 129, 135, 136].contains(&payload[0]);
-                error(&frame[at..], payload, known, (8, 8, 16));
+                error(ip, payload, known, (8, 8, 16));
             }
             _ => panic!("neither TCP nor ICMP is sent"),
         }

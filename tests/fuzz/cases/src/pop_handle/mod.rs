@@ -6,8 +6,9 @@
 //! every case:
 //!
 //! - nothing panics,
-//! - each frame that leaves is well-formed ([`check`], which uses no parser of the core), and has
-//!   the port's own MAC address and a source address that the POP may use,
+//! - each frame that leaves is well-formed ([`check`], which uses no parser of the core), inside a
+//!   tunnel too ([`carried`]), and has the port's own MAC address and a source address that the POP
+//!   may use,
 //! - frames and counters add up: each frame that came in has a verdict, and each verdict is
 //!   counted,
 //! - a POP that takes the same frames one by one sends the same, and so does one with other earlier
@@ -18,6 +19,7 @@
 //! Input: the case, then for each frame: template 2, port and flags 1, number of edits 1, edits of
 //! 4 bytes each. A template above 0x7fff is a [run](plain::Run), one of whose segments is edited.
 
+mod carried;
 mod cases;
 mod check;
 mod edit;
