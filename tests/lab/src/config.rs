@@ -166,6 +166,20 @@ impl Service {
         })
     }
 
+    /// The MSS with which segments fit what leads to its targets, over links of 1500 bytes.
+    #[must_use]
+    pub fn mss(&self) -> u16 {
+        let own = if self.vip.is_ipv6() { 60 } else { 40 };
+        let outer = match (self.egress, self.targets.iter().any(SocketAddr::is_ipv6)) {
+            (Egress::Tunnel(Encapsulation::Ipip, _), false) => 20,
+            (Egress::Tunnel(Encapsulation::Ipip, _), true) => 40,
+            (Egress::Tunnel(Encapsulation::Gue, _), false) => 32,
+            (Egress::Tunnel(Encapsulation::Gue, _), true) => 52,
+            _ => 0,
+        };
+        1500 - own - outer
+    }
+
     /// Whether any of it is IPv6.
     #[must_use]
     pub fn has_ipv6(&self) -> bool {

@@ -17,12 +17,12 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// Writes the archive to `folder`, with further `programs` and libraries that these load. It is
-    /// not compressed: an emulated processor would take longer to unpack it than to read it.
+    /// Writes the archive to `folder`, with `further` contents. It is not compressed: an emulated
+    /// processor would take longer to unpack it than to read it.
     ///
     /// # Errors
     /// With the file or program that is missing.
-    pub fn write(files: &Files, folder: &Path, programs: &[PathBuf]) -> Result<Image> {
+    pub fn write(files: &Files, folder: &Path, further: &Further) -> Result<Image> {
         let mut archive = Archive::default();
         // The root is writable by all unless it is an entry, and EAL refuses to load from it then.
         for name in [".", "dev", "proc", "sys", "tmp", "run", "root", "etc", "usr/lib64"] {
@@ -33,20 +33,16 @@ impl Image {
         }
         archive.file("init", 0o755, INIT.as_bytes());
         archive.file("etc/agent", 0o755, AGENT.as_bytes());
-        busybox(&mut archive, &files.busybox)?;
+        busybox(&mut archive, &files.busybox, &further.programs)?;
         let stripped = folder.join("anyrelay");
         command::run(Command::new("strip").arg("-o").arg(&stripped).arg(&files.anyrelay))?;
         archive.file("usr/bin/anyrelay", 0o755, &read(&stripped)?);
         let mut wanted = libraries(&mut archive, &stripped)?;
-        for program in programs {
+        for program in &further.programs {
             wanted.extend(ldd(program)?);
-            let path = program.to_string_lossy();
-            match program.file_name().filter(|_| !path.contains(".so")) {
-                Some(name) => {
-                    let inside = format!("usr/bin/{}", name.to_string_lossy());
-                    archive.file(&inside, 0o755, &read(program)?);
-                }
-                None => _ = wanted.insert(path.into_owned()),
+            match name(program) {
+                Some(name) => archive.file(&format!("usr/bin/{name}"), 0o755, &read(program)?),
+                None => _ = wanted.insert(program.to_string_lossy().into_owned()),
             }
         }
         for library in wanted {
@@ -54,8 +50,7 @@ impl Image {
         }
         archive.file("etc/passwd", 0o644, b"root:x:0:0::/:/bin/sh\nnobody:x:1:1::/:/bin/sh\n");
         archive.file("etc/group", 0o644, b"root:x:0:\nnogroup:x:1:\n");
-        let of_programs: &[&str] = if programs.is_empty() { &[] } else { &["virtio_net"] };
-        modules(&mut archive, &files.modules, &[MODULES, of_programs].concat())?;
+        modules(&mut archive, &files.modules, &[MODULES, further.modules].concat())?;
         let path = folder.join("initramfs.cpio");
         let write = std::fs::write(&path, archive.finish());
         write.map_err(LabError::io(format!("write {}", path.display())))?;
@@ -63,11 +58,28 @@ impl Image {
     }
 }
 
-/// Busybox, and a link for each of its programs.
-fn busybox(archive: &mut Archive, path: &Path) -> Result<()> {
+/// What an image has besides what all have.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Further {
+    /// Programs of this machine, and libraries that these load.
+    pub programs: Vec<PathBuf>,
+    /// Kernel modules.
+    pub modules: &'static [&'static str],
+}
+
+/// The name of a program; `None` for a library.
+fn name(program: &Path) -> Option<String> {
+    let name = program.file_name()?.to_string_lossy().into_owned();
+    Some(name).filter(|name| !name.contains(".so"))
+}
+
+/// Busybox, and a link for each of its programs but these.
+fn busybox(archive: &mut Archive, path: &Path, others: &[PathBuf]) -> Result<()> {
     archive.file("usr/bin/busybox", 0o755, &read(path)?);
     let applets = command::run(Command::new(path).arg("--list"))?;
-    for applet in applets.lines().filter(|applet| *applet != "busybox") {
+    let others: Vec<String> = others.iter().filter_map(|other| name(other)).collect();
+    let is_linked = |applet: &&str| *applet != "busybox" && others.iter().all(|it| it != applet);
+    for applet in applets.lines().filter(is_linked) {
         archive.link(&format!("usr/bin/{applet}"), "busybox");
     }
     Ok(())

@@ -6,6 +6,8 @@
 //! target namespace -- tap `lan` -- NIC 2 --+
 //! ```
 //!
+//! A guest may also be a target of POPs in a lab ([`Target`]).
+//!
 //! What it promises:
 //! - the small guest has what is installed on this machine and nothing else: the built `anyrelay`,
 //!   DPDK's drivers, busybox and Debian's cloud kernel ([`Files`] finds them, `scripts/setup` gets
@@ -26,6 +28,7 @@ mod nic;
 mod pop;
 mod qmp;
 mod system;
+mod target;
 mod vm;
 
 pub use files::{Debian, Files};
@@ -34,4 +37,5 @@ pub use machine::Machine;
 pub use network::Network;
 pub use nic::{Model, NicOptions};
 pub use pop::{VIP, VIP4, VIP6};
+pub use target::Target;
 pub use vm::{Vm, VmBuilder};

@@ -71,6 +71,12 @@ pub struct NicOptions {
 }
 
 impl NicOptions {
+    /// Two separate NICs of a model, with one pair of queues each.
+    #[must_use]
+    pub fn new(model: Model) -> Self {
+        Self { model, queues: 1, companion: false, wire: false, one_card: false }
+    }
+
     /// QEMU's arguments for the NIC with this number. On a slot of its own it can be unplugged, and
     /// is alone in its IOMMU group.
     pub(crate) fn arguments(&self, number: usize, port: &str) -> Vec<String> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyrelay_lab::{Result, command};
 
-use crate::image::Image;
+use crate::image::{Further, Image};
 use crate::{Debian, Files};
 
 /// A system to boot: a kernel, its first file system, and disks.
@@ -29,11 +29,11 @@ impl System {
         files: &Files,
         folder: &Path,
         hugepages: u32,
-        programs: &[PathBuf],
+        further: &Further,
     ) -> Result<System> {
         Ok(System {
             kernel: files.kernel.clone(),
-            initrd: Image::write(files, folder, programs)?.path,
+            initrd: Image::write(files, folder, further)?.path,
             cmdline: format!("panic=-1 hugepages={hugepages}"),
             disks: Vec::new(),
             memory_mib: 1024,

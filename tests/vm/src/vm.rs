@@ -8,6 +8,7 @@ use anyrelay_lab::registry::{self, WorkDir};
 use anyrelay_lab::traffic::{Connection, Server};
 use anyrelay_lab::{LabError, Result};
 
+use crate::image::Further;
 use crate::machine::Hardware;
 use crate::network::{PORTS, TARGETS};
 use crate::system::System;
@@ -18,7 +19,7 @@ use crate::{Files, Guest, Machine, Model, Network, NicOptions};
 pub struct VmBuilder {
     hardware: Hardware,
     hugepages: u32,
-    programs: Vec<PathBuf>,
+    further: Further,
     debian: bool,
 }
 
@@ -63,7 +64,8 @@ impl VmBuilder {
     /// libraries that they load.
     #[must_use]
     pub fn programs(mut self, programs: &[&str]) -> Self {
-        self.programs = programs.iter().map(PathBuf::from).collect();
+        let programs = programs.iter().map(PathBuf::from).collect();
+        self.further = Further { programs, modules: &["virtio_net"] };
         self
     }
 
@@ -101,7 +103,7 @@ impl VmBuilder {
         let work = WorkDir::create(&id)?;
         let system = match self.debian {
             true => System::debian(&files, work.path())?,
-            false => System::small(&files, work.path(), self.hugepages, &self.programs)?,
+            false => System::small(&files, work.path(), self.hugepages, &self.further)?,
         };
         let network = Network::create(&id)?;
         let (space, hardware) = (&network.machine, self.hardware);
@@ -112,7 +114,7 @@ impl VmBuilder {
         let [v4, v6] = servers;
         let nics = hardware.nics;
         let mut vm = Vm { guest, machine, network, nics, _servers: [v4?, v6?], work };
-        if !self.debian && self.programs.is_empty() {
+        if !self.debian && self.further.programs.is_empty() {
             vm.bind()?;
         }
         Ok(vm)
@@ -138,9 +140,8 @@ impl Vm {
     /// A guest with two NICs of this model, to be changed before it starts.
     #[must_use]
     pub fn builder(model: Model) -> VmBuilder {
-        let nics = NicOptions { model, queues: 1, companion: false, wire: false, one_card: false };
-        let hardware = Hardware { nics, iommu: true, counts: false };
-        VmBuilder { hardware, hugepages: 200, programs: Vec::new(), debian: false }
+        let hardware = Hardware { nics: NicOptions::new(model), iommu: true, counts: false };
+        VmBuilder { hardware, hugepages: 200, further: Further::default(), debian: false }
     }
 
     /// Where its files are on the host.

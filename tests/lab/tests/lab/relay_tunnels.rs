@@ -8,7 +8,6 @@ use crate::common::flaps::{flip_only, kill_carriers};
 use crate::common::{
     Busy, LIMIT, connect_to, drops, full, metric, milliseconds, netstat, socket_info,
 };
-use anyrelay_lab::config::Egress;
 use anyrelay_lab::traffic::{Connection, Server};
 use anyrelay_lab::{Decapsulator, Direction, Encapsulation, Lab, Service, topology};
 
@@ -55,14 +54,6 @@ fn directions(service: &Service) -> &'static [Direction] {
     if service.is_direct() { &[Direction::Up] } else { &Direction::BOTH }
 }
 
-/// What fits a tunnel over links of 1500 bytes.
-fn mss(service: &Service) -> u16 {
-    let outer = if service.targets[0].is_ipv6() { 40 } else { 20 };
-    let gue = if matches!(service.egress, Egress::Tunnel(Encapsulation::Gue, _)) { 12 } else { 0 };
-    let own = if service.vip.is_ipv6() { 60 } else { 40 };
-    1500 - own - outer - gue
-}
-
 /// Has the target offer an MSS, as no POP does for it.
 fn offer_mss(lab: &Lab, service: &Service, mss: u16) {
     let gateway = if service.vip.is_ipv6() { "2001:db8:2::1" } else { "198.51.100.1" };
@@ -77,7 +68,7 @@ fn flips_and_killed_pops_break_nothing_in_tunnels() {
         let server = serve(&lab, &service);
         let moved = directions(&service);
         if service.is_direct() {
-            offer_mss(&lab, &service, mss(&service));
+            offer_mss(&lab, &service, service.mss());
         }
         let busy = Busy::start_to(&lab, service.vip);
         flip_only(&mut lab, moved, if full() { 300 } else { 10 });
@@ -144,12 +135,12 @@ fn nobody_is_told_an_mtu_where_targets_offer_an_mss_that_fits() {
             connection.upload(1, 100_000).unwrap();
             connection
         };
-        offer_mss(&lab, &service, mss(&service));
+        offer_mss(&lab, &service, service.mss());
         let connection = upload();
         let peer = service.vip.to_string();
         let of_client = socket_info(&lab.topology.client, &peer, "mss");
         // Timestamps take 12 bytes of each.
-        assert_eq!(of_client, u64::from(mss(&service)) - 12, "{service:?}");
+        assert_eq!(of_client, u64::from(service.mss()) - 12, "{service:?}");
         assert_eq!(told(), 0.0, "{service:?}");
         drop(connection);
         offer_mss(&lab, &service, 1460);
