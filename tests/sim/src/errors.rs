@@ -142,10 +142,12 @@ impl World {
             _ => tcp_at + 8,
         };
         let past = mode == Mode::Transparent && port == Port::Lan;
+        // Of a tunnel, both IP headers.
+        let least = if matches!(mode, Mode::Tunnel(..)) { tcp_at } else { 0 };
         let (from, to, refused) = match self.rng.below(5) {
             // Those to the client of a transparent service are to nobody of the POP's.
             0 if past => (0, needed, Some(DropReason::NotOurs)),
-            0 => (0, needed, Some(DropReason::IcmpQuote)),
+            0 => (least, needed, Some(DropReason::IcmpQuote)),
             1 | 2 => (needed, headers + 1, None),
             _ => (headers, len.min(548) + 1, None),
         };

@@ -10,6 +10,7 @@
 
 mod agree;
 mod app;
+mod carried;
 mod checks;
 mod errors;
 mod exotic;
@@ -113,6 +114,7 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
         datagrams: world.tunnels.sent(),
         frames: world.record.frames(),
         fast: world.pops.iter().map(|pop| pop.fast_frames).sum(),
+        carried: world.pops.iter().map(|pop| pop.carried).sum(),
         simulated_us: world.now_us,
         refusals: world.refused(),
         ..world.counts

@@ -16,6 +16,7 @@ use anyrelay_core::time::{Instant, Now, UnixTime};
 use anyrelay_core::verdict::DropReason;
 use anyrelay_kit::pop::{Collector, Recorder, RunningPop, Sent};
 
+use crate::carried::Tunnels;
 use crate::checks::At;
 use crate::mutants::Mutant;
 use crate::setup::{self, Port, Revision, Rollout, Service, Setup};
@@ -30,18 +31,27 @@ fn start(snapshot: impl Into<Arc<Snapshot>>, index: usize) -> RunningPop {
     RunningPop::new(snapshot, macs.to_vec(), WORKERS)
 }
 
+/// What is between a POP and its ports.
+#[derive(Clone, Debug)]
+struct Ports {
+    /// All POPs are wrong in the same way.
+    mutant: Option<Mutant>,
+    tunnels: Tunnels,
+}
+
 /// Hands frames that came in through a port to a worker, as one burst.
 fn hand(
     running: &mut RunningPop,
-    mutant: Option<&Mutant>,
+    ports: &Ports,
     now: Now,
     (worker, port): (usize, Port),
     frames: &[Vec<u8>],
     out: &mut impl Output<HeapFrame>,
 ) {
     let frames = frames.iter().map(|frame| {
-        let mut frame = HeapFrame::new(frame);
-        if let Some(mutant) = mutant {
+        let carried = (port == Port::Lan).then(|| ports.tunnels.enter(frame)).flatten();
+        let mut frame = HeapFrame::new(carried.as_ref().unwrap_or(frame));
+        if let Some(mutant) = &ports.mutant {
             mutant.enter(port, frame.bytes_mut());
         }
         frame
@@ -49,12 +59,23 @@ fn hand(
     running.burst(now, worker, PortIndex(port as u8), frames, out);
 }
 
-/// What a POP sent leaves it.
-fn leave(mutant: Option<&Mutant>, sent: &mut Sent) {
-    let Some(mutant) = mutant else { return };
+/// What a POP sent leaves it, and a tunnel if it is in one: how many frames were, or an error if a
+/// tunnel is wrong.
+fn leave(ports: &Ports, sent: &mut Sent) -> Result<u64, String> {
+    let mut carried = 0;
     for (port, frame) in sent {
-        mutant.leave(if port.0 == 0 { Port::Wan } else { Port::Lan }, frame);
+        let port = if port.0 == 0 { Port::Wan } else { Port::Lan };
+        if let Some(mutant) = &ports.mutant {
+            mutant.leave(port, frame);
+        }
+        if port == Port::Lan
+            && let Some(taken) = ports.tunnels.leave(frame)?
+        {
+            *frame = taken;
+            carried += 1;
+        }
     }
+    Ok(carried)
 }
 
 /// An error if what came the fast way, which is then forgotten, is not what came the general way.
@@ -89,13 +110,14 @@ pub struct SimPop {
     twin: RunningPop,
     fast: RunningPop,
     judge: RunningPop,
-    // All of them are wrong in the same way.
-    mutant: Option<Mutant>,
+    ports: Ports,
     // What a whole burst came to, and the fast way.
     whole: Recorder,
     fast_whole: Collector,
     /// Frames that went the fast way.
     pub fast_frames: u64,
+    /// Datagrams that it sent to targets in tunnels.
+    pub carried: u64,
     tally: Tally,
 }
 
@@ -120,10 +142,11 @@ impl SimPop {
             fast: start(live.clone(), index),
             live: start(live, index),
             judge: start(judge, index),
-            mutant,
+            ports: Ports { mutant, tunnels: Tunnels::of(&setup.services) },
             whole: Recorder::default(),
             fast_whole: Collector::default(),
             fast_frames: 0,
+            carried: 0,
             tally: Tally::default(),
         })
     }
@@ -154,19 +177,19 @@ impl SimPop {
         sinks: &mut Vec<Recorder>,
     ) -> Result<(), String> {
         self.whole.clear();
-        let mutant = self.mutant.as_ref();
-        hand(&mut self.live, mutant, now, at, frames, &mut self.whole);
+        let ports = &self.ports;
+        hand(&mut self.live, ports, now, at, frames, &mut self.whole);
         let before = self.fast.counters.fast_frames.get();
-        hand(&mut self.fast, mutant, now, at, frames, &mut self.fast_whole);
+        hand(&mut self.fast, ports, now, at, frames, &mut self.fast_whole);
         self.fast_frames += self.fast.counters.fast_frames.get() - before;
         is_same(&mut self.fast_whole, &self.whole)?;
-        leave(mutant, &mut self.whole.sent);
+        self.carried += leave(ports, &mut self.whole.sent)?;
         sinks.resize_with(frames.len(), Recorder::default);
         for (frame, sink) in frames.iter().zip(&mut *sinks) {
             sink.clear();
             let frame = std::slice::from_ref(frame);
-            hand(&mut self.twin, mutant, now, at, frame, sink);
-            leave(mutant, &mut sink.sent);
+            hand(&mut self.twin, ports, now, at, frame, sink);
+            leave(ports, &mut sink.sent)?;
             self.tally.add(at.1, sink);
         }
         let whole = &self.whole;
@@ -219,9 +242,9 @@ impl SimPop {
     pub fn ask_judge(&mut self, now: Now, port: Port, frame: &[u8], sink: &mut Recorder) {
         sink.clear();
         let frames = [frame.to_vec()];
-        let mutant = self.mutant.as_ref();
-        hand(&mut self.judge, mutant, now, (0, port), &frames, sink);
-        leave(mutant, &mut sink.sent);
+        hand(&mut self.judge, &self.ports, now, (0, port), &frames, sink);
+        // If a tunnel of it is wrong, it is not what the POP sent.
+        let _ = leave(&self.ports, &mut sink.sent);
     }
 
     /// What is due without a frame.

@@ -197,13 +197,13 @@ impl World {
         if limited { Ok(()) } else { self.compare(pop, packet, input.port, out) }
     }
 
-    /// Whether it is so long with extension headers that the timestamps of a pool have no room.
+    /// Whether it is so long with extension headers that what its service adds has no room.
     fn grows_too_long(&self, packet: &Packet) -> bool {
         let segment = Datagram::read(&packet.bytes).and_then(|ip| ip.segment());
         let service = segment.and_then(|from| self.setup.service_at(from.dst));
-        service.is_some_and(|at| self.setup.services[at].is_pool())
-            && wire::has_extensions(&packet.bytes)
-            && packet.bytes.len() + 12 > usize::from(setup::MTU)
+        let growth = service.map_or(0, |at| self.setup.services[at].mode.growth());
+        wire::has_extensions(&packet.bytes)
+            && packet.bytes.len() + usize::from(growth) > usize::from(setup::MTU)
     }
 
     /// Whether it is from a target that the POP does not know of yet.

@@ -29,6 +29,8 @@ pub struct Counts {
     pub handled: u64,
     /// Those that went the fast way at the POPs that do not explain.
     pub fast: u64,
+    /// Those that POPs sent to targets in tunnels.
+    pub carried: u64,
     /// Datagrams of agents.
     pub datagrams: u64,
     /// Keepalive requests of agents that somebody else sent once more.
@@ -79,6 +81,7 @@ impl Counts {
         self.in_bursts += other.in_bursts;
         self.handled += other.handled;
         self.fast += other.fast;
+        self.carried += other.carried;
         self.datagrams += other.datagrams;
         self.stolen += other.stolen;
         self.damage_seen += other.damage_seen;
@@ -100,17 +103,18 @@ impl fmt::Display for Counts {
         write!(
             f,
             "{} frames, {} of them in {} bursts; {} of {} that came to POPs went the fast way; \
-             {} datagrams of agents, {} of their keepalives sent by others; {} damaged segments \
-             found out by hosts; {} segments made bare, {} keepalive probes; {} ICMP errors \
-             passed on; {} segments passed with extension headers, {} headers and quotes \
-             refused; {} SYNs limited; {} connections from a port used before, {} of their SYNs \
-             challenged, {} with another's egress; told of refusals: {}; {}; moved by changes \
-             of targets: {}; {} hours simulated",
+             {} datagrams to targets in tunnels; {} datagrams of agents, {} of their keepalives \
+             sent by others; {} damaged segments found out by hosts; {} segments made bare, {} \
+             keepalive probes; {} ICMP errors passed on; {} segments passed with extension \
+             headers, {} headers and quotes refused; {} SYNs limited; {} connections from a \
+             port used before, {} of their SYNs challenged, {} with another's egress; told of \
+             refusals: {}; {}; moved by changes of targets: {}; {} hours simulated",
             self.frames,
             self.in_bursts,
             self.bursts,
             self.fast,
             self.handled,
+            self.carried,
             self.datagrams,
             self.stolen,
             self.damage_seen,

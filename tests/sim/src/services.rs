@@ -7,6 +7,7 @@ use anyrelay_core::time::UnixTime;
 use anyrelay_kit::config::{self, Egress, Table};
 use anyrelay_kit::rng::Rng;
 
+use crate::carried::overhead;
 use crate::targets::{self, Changes, Entry, Hashes, NEVER, TargetList};
 
 /// How a POP appears to a service's targets.
@@ -21,12 +22,23 @@ pub enum Mode {
     /// As addresses of an IPv6 prefix that hold the client's: the first one, and the prefix's
     /// length.
     Prefix(u128, u8),
+    /// As the client, in a tunnel from that address: by GUE, or IP in IP.
+    Tunnel(IpAddr, bool),
 }
 
 impl Mode {
     /// Whether it is a pool, of either family.
     pub fn is_pool(self) -> bool {
         matches!(self, Mode::Pool(..) | Mode::Pool6(..))
+    }
+
+    /// How much longer a segment to a target may become.
+    pub fn growth(self) -> u16 {
+        match self {
+            Mode::Pool(..) | Mode::Pool6(..) => 12,
+            Mode::Tunnel(from, is_gue) => overhead(from, is_gue),
+            _ => 0,
+        }
     }
 }
 
@@ -119,6 +131,8 @@ impl Service {
                 relay(Egress::Prefix(&format!("{}/{len}", Ipv6Addr::from_bits(first))))
             }
             Mode::Transparent => relay(Egress::Transparent),
+            Mode::Tunnel(from, false) => relay(Egress::Ipip(&from.to_string())),
+            Mode::Tunnel(from, true) => relay(Egress::Gue(&from.to_string())),
         }
     }
 }
@@ -167,7 +181,7 @@ pub fn draw(
     let lists = [
         targets(10, 8443),
         targets(20, 80),
-        targets(40, 8443),
+        targets(40, 443),
         targets(10, 9),
         targets(50, 80),
         targets(60, 80),
@@ -177,7 +191,7 @@ pub fn draw(
         let six = |target: &SocketAddr| SocketAddr::new(six_of(target.ip()), target.port());
         targets.iter().map(six).collect()
     };
-    let [far, raw6] = [targets(10, 8443), targets(30, 8443)].map(|targets| six(&targets));
+    let [far, raw6] = [targets(10, 8443), targets(30, 443)].map(|targets| six(&targets));
     let deep = six(&targets(90, 8443));
     // From 16 addresses, where a guessed tag often decodes, to 65,536.
     let bits = [4, 8, 12, 14, 16][rng.below(5) as usize];
@@ -189,6 +203,14 @@ pub fn draw(
     let len = [8, 12, 15, 20, 24, 28][rng.below(6) as usize];
     // Private addresses are martians to the checks, so one that nobody was given.
     let pool6 = Mode::Pool6(0x4d12_3456 << 96 & u128::MAX << (128 - len), len);
+    // Targets see clients as they are, at the port of the VIP: in half of the runs in tunnels.
+    let has_tunnels = rng.clone().happens(500);
+    let raw_by = |from: IpAddr, is_gue| match has_tunnels {
+        true => Mode::Tunnel(from, is_gue),
+        false => Mode::Transparent,
+    };
+    let from = |last| IpAddr::from([100, 127, 1, last]);
+    let from6 = |last| IpAddr::from(Ipv6Addr::new(0x2001, 0xdb8, 0x21, 0, 0, 0, 0, last));
     let service = |name, vip, targets, mode, targets_are| -> Result<Service, String> {
         let (changes, hashes) = (None, Hashes::new(relay, vip)?);
         Ok(Service { name, vip, targets, mode, targets_are, changes, hashes })
@@ -197,12 +219,12 @@ pub fn draw(
     let mut services = vec![
         service("web", at_web, web, pool, Targets::Open)?,
         service("many", at_many, many, shared, Targets::Open)?,
-        service("raw", vip4(12, 443), raw, Mode::Transparent, Targets::Open)?,
+        service("raw", vip4(12, 443), raw, raw_by(from(1), false), Targets::Open)?,
         service("shut", vip4(13, 80), shut, pool, Targets::Shut)?,
         service("old", vip4(13, 81), old, second, Targets::Old)?,
         service("late", vip4(13, 82), late, pool, Targets::Late)?,
         service("far", vip4(14, 443), far, prefix, Targets::Open)?,
-        service("raw6", vip6(0x30, 443), raw6, Mode::Transparent, Targets::Open)?,
+        service("raw6", vip6(0x30, 443), raw6, raw_by(from6(1), true), Targets::Open)?,
         service("deep", vip6(0x32, 443), deep, pool6, Targets::Open)?,
     ];
     let rollout = match rng.below(10) {
@@ -211,12 +233,12 @@ pub fn draw(
         _ => Rollout::Late,
     };
     let moving: Vec<_> = (0..6).map(|number| target(70 + number, 8443)).collect();
-    let other: Vec<_> = (0..6).map(|number| target(80 + number, 8443)).collect();
+    let other: Vec<_> = (0..6).map(|number| target(80 + number, 443)).collect();
     for (name, vip, targets, mode) in [
         ("moving", at_moving, moving.clone(), pool),
-        ("moving-raw", vip4(16, 443), other.clone(), Mode::Transparent),
+        ("moving-raw", vip4(16, 443), other.clone(), raw_by(from(2), true)),
         ("moving-far", vip4(17, 443), six(&moving), prefix),
-        ("moving-raw6", vip6(0x31, 443), six(&other), Mode::Transparent),
+        ("moving-raw6", vip6(0x31, 443), six(&other), raw_by(from6(2), false)),
         ("moving-deep", vip6(0x33, 443), six(&moving), pool6),
     ] {
         let first_ms = match rollout {

@@ -111,6 +111,9 @@ impl Setup {
     pub fn mss(&self, service: usize, version: u32) -> u16 {
         let v6 = self.services[service].targets[0].is_ipv6();
         let most = if v6 { MTU - 60 } else { MTU - 40 };
+        // Timestamps of a pool are within the MSS.
+        let mode = self.services[service].mode;
+        let most = if mode.is_pool() { most } else { most - mode.growth() };
         self.mss.min(most) - 8 * ((version + service as u32) % 3) as u16
     }
 
@@ -122,7 +125,7 @@ impl Setup {
     /// The service of a target that was reached at `from` by somebody at `to`.
     pub fn service_of(&self, from: SocketAddr, to: IpAddr) -> Option<usize> {
         let fits = |service: &Service| match service.mode {
-            Mode::Transparent => service.targets.contains(&from),
+            Mode::Transparent | Mode::Tunnel(..) => service.targets.contains(&from),
             _ => service.targets.contains(&from) && is_egress(service.mode, to),
         };
         self.services.iter().position(fits)

@@ -32,6 +32,7 @@ fn part(number: u64) {
         ("frames", counts.frames, 1000 * count),
         ("frames in bursts", counts.in_bursts, 100 * count),
         ("frames the fast way", counts.fast, counts.handled / 10),
+        ("datagrams to targets in tunnels", counts.carried, 20 * count),
         ("connections from a port used before", counts.reused, count),
         ("segments made bare", counts.made_bare, 20 * count),
         ("keepalive probes", counts.probes, count),

@@ -134,10 +134,11 @@ pub(super) fn check_icmp(
     require(from.bytes.starts_with(&message[8..]), "an ICMP error does not quote the datagram")
 }
 
-/// Whether a segment, of full size with its extension headers, is too long with the timestamps of a
-/// pool, and `mtu` is what fits.
+/// Whether a segment, of full size with its extension headers, is too long with what its service
+/// adds, and `mtu` is what fits.
 fn is_too_long(setup: &Setup, from: &Datagram<'_>, mtu: u32) -> bool {
     let (len, most) = (from.bytes.len(), usize::from(MTU));
-    let grows = setup.services.iter().any(|of| of.mode.is_pool() && of.vip.ip() == from.dst);
-    grows && from.payload_at > 40 && len + 12 > most && mtu as usize == most - 12
+    let service = setup.services.iter().find(|of| of.vip.ip() == from.dst);
+    let growth = service.map_or(0, |of| usize::from(of.mode.growth()));
+    growth > 0 && from.payload_at > 40 && len + growth > most && mtu as usize == most - growth
 }

@@ -19,7 +19,7 @@ use anyrelay_kit::frames::{
 };
 
 use crate::refusals::{PopTime, Refusals};
-use crate::setup::{self, Mode, Port, Setup, TUNNEL4, TUNNEL6, Targets, is_egress};
+use crate::setup::{self, Mode, Port, Service, Setup, TUNNEL4, TUNNEL6, Targets, is_egress};
 use crate::targets::{Choice, TargetList};
 use crate::wire::{self, Datagram, ETHERNET_LEN, SegmentView};
 use addresses::is_client;
@@ -185,7 +185,12 @@ impl Memory {
             // Whether it is right in all is seen where it arrives.
             require(!input.damaged && from.protocol != TCP, "an ICMP error out of damage")?;
             require(wire::icmp_holds(ip), "a wrong ICMP message is sent on")?;
-            return require(from.ttl > 1 && ip.ttl == from.ttl - 1, "TTL is not one less");
+            let of_tunnel = |of: &Service| {
+                matches!(of.mode, Mode::Tunnel(..)) && of.vip.ip() == ip.src && port == Port::Wan
+            };
+            // One about the outer datagram becomes another, of the VIP.
+            let ttl = if setup.services.iter().any(of_tunnel) { 64 } else { from.ttl - 1 };
+            return require(from.ttl > 1 && ip.ttl == ttl, "TTL is not one less, or not 64");
         }
         if ip.protocol != TCP {
             return check_icmp(setup, (at.pop, port), ip, &from, input);
@@ -245,7 +250,7 @@ impl Memory {
                 require(from.options == to.options || from.has(SYN), "options are changed")?;
                 0
             }
-            Mode::Transparent => {
+            Mode::Transparent | Mode::Tunnel(..) => {
                 require(to.src == from.src, "transparent, but from another address")?;
                 require(from.timestamps() == to.timestamps(), "timestamps are changed")?;
                 0
@@ -280,7 +285,7 @@ impl Memory {
                 require(from.options == to.options || from.has(SYN), "options are changed")?;
                 (0, 0)
             }
-            Mode::Transparent => {
+            Mode::Transparent | Mode::Tunnel(..) => {
                 require(to.dst == from.dst, "transparent, but to another address")?;
                 require(from.timestamps() == to.timestamps(), "timestamps are changed")?;
                 (0, 0)
