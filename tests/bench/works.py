@@ -16,6 +16,7 @@ IN_MAC, OUT_MAC = "02:00:00:00:01:01", "02:00:00:00:01:02"
 NEIGHBOUR_MAC, GATEWAY_MAC = "02:00:00:00:0a:01", "02:00:00:00:0b:01"
 TTL_IN, ID = 61, 7
 VIP, TARGET = "203.0.113.10:443", "198.51.100.10:8443"
+AS_VIP = "198.51.100.10:443"
 VIP6, TARGET6 = "[2001:db8:10::10]:443", "[2001:db8:51::10]:8443"
 POOL6, FROM = "fd00::/20", "203.0.113.9"
 
@@ -35,8 +36,8 @@ SERVICES = {
     "transparent": lambda: [Service("web", VIP, [TARGET])],
     "transparent6": lambda: [Service("web", VIP6, [TARGET6])],
     "pool6": lambda: [Service("web", VIP6, [TARGET6], pool=POOL6)],
-    "ipip": lambda: [Tunnel("web", VIP, [TARGET], source=FROM)],
-    "gue": lambda: [Tunnel("web", VIP, [TARGET], protocol="gue", source=FROM)],
+    "ipip": lambda: [Tunnel("web", VIP, [AS_VIP], source=FROM)],
+    "gue": lambda: [Tunnel("web", VIP, [AS_VIP], protocol="gue", source=FROM)],
 }
 
 

@@ -50,8 +50,8 @@ impl Services {
             Services::Transparent => vec![one(VIP, TARGET, Egress::Transparent)],
             Services::Transparent6 => vec![one(VIP6, TARGET6, Egress::Transparent)],
             Services::Pool6 => vec![one(VIP6, TARGET6, Egress::Pool(POOL6))],
-            Services::Ipip => vec![through(one(VIP, TARGET, Egress::Ipip(FROM)))],
-            Services::Gue => vec![through(one(VIP, TARGET, Egress::Gue(FROM)))],
+            Services::Ipip => vec![through(one(VIP, AS_VIP, Egress::Ipip(FROM)))],
+            Services::Gue => vec![through(one(VIP, AS_VIP, Egress::Gue(FROM)))],
         }
     }
 
@@ -156,6 +156,8 @@ const MSS: i32 = 1448;
 const POOL: &str = "100.64.8.0/24";
 const VIP: &str = "203.0.113.10:443";
 const TARGET: &str = "198.51.100.10:8443";
+/// A target that has the VIP, and its port.
+const AS_VIP: &str = "198.51.100.10:443";
 const VIP6: &str = "[2001:db8:10::10]:443";
 const TARGET6: &str = "[2001:db8:51::10]:8443";
 const POOL6: &str = "fd00::/20";
