@@ -4,6 +4,7 @@
 //! - AES-128 (FIPS 197), one block or many blocks at a time. The implementation is chosen at run
 //!   time from the CPU's features: VAES, AES-NI, ARMv8, or constant-time portable code.
 //! - AES-CMAC (RFC 4493) over short messages.
+//! - A keyed permutation of numbers of any width up to 166 bits: a Feistel network of AES-128.
 //! - HMAC-SHA256 (RFC 2104) truncated to 128 bits, compared in constant time.
 //! - HKDF-SHA256 (RFC 5869) for key derivation.
 //! - SHA-256 (FIPS 180-4) for digests.
@@ -12,12 +13,14 @@
 
 mod aes128;
 mod cmac;
+mod feistel;
 mod hash;
 
 use std::fmt;
 
 pub use aes128::{Aes128, Aes128Inverse, Cipher, CipherJob};
 pub use cmac::Cmac;
+pub use feistel::{Feistel, Halves};
 pub use hash::{HkdfError, hkdf_sha256, hmac_sha256_128, hmac_sha256_128_holds, sha256};
 
 /// A block of AES, in the byte order of FIPS 197.
