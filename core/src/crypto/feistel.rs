@@ -40,6 +40,11 @@ impl Feistel {
         Feistel { tweak: tweak & low(Self::TWEAK_BITS) as u64, bits }
     }
 
+    /// The tweak.
+    pub const fn tweak(&self) -> u64 {
+        self.tweak
+    }
+
     /// Bits of the low half, which is not the smaller one.
     #[inline(always)]
     pub const fn low_bits(&self) -> u32 {

@@ -12,15 +12,9 @@
 //! tag          = 1 + r div 64512                                1 .. 1,090,785,346: 31 bits
 //! ```
 //!
-//! P is a Feistel network of eight rounds over n bits, A = the high floor(n/2) bits and B the rest:
-//! for i = 0..7, i even A ^= F(i, B), i odd B ^= F(i, A), where
-//!
-//! ```text
-//! F(i, v) = low bits of AES-128_K(i, 3 bits | tweak, 42 bits | v, 83 bits)
-//! ```
-//!
-//! with K = HKDF(relay secret, "permutation ipv6"), and the first 42 bits of HKDF(relay secret,
-//! "permutation ipv6 tweak", VIP) as the tweak: what tells services apart under one key.
+//! P is the Feistel network of [`crate::crypto::Feistel`] over n bits, under K = HKDF(relay secret,
+//! "permutation ipv6"), with the first 42 bits of HKDF(relay secret, "permutation ipv6 tweak", VIP)
+//! as the tweak: what tells services apart under one key.
 //!
 //! Every y has a place. The way back refuses r >= 2^46, x >= 2^141 and a client port of 0; a random
 //! tag passes with a chance of about 2^-(34-p), so whoever decodes one checks the client's address
@@ -29,7 +23,7 @@
 use std::sync::Arc;
 
 use crate::config::Pool6Len;
-use crate::crypto::{Aes128, Cipher, CipherJob, HkdfError};
+use crate::crypto::{Aes128, Cipher, CipherJob, Feistel, Halves, HkdfError};
 use crate::keys::permutation6_tweak;
 use crate::net::Endpoint6;
 use crate::relay::keys::RelayKeys;
@@ -50,8 +44,7 @@ pub struct Mapped {
 #[derive(Clone, Debug)]
 pub struct Permutation {
     aes: Arc<Aes128>,
-    /// 42 bits.
-    tweak: u64,
+    feistel: Feistel,
     len: Pool6Len,
 }
 
@@ -63,8 +56,9 @@ impl Permutation {
     /// When the tweak of the service cannot be derived.
     pub fn new(keys: &RelayKeys, vip: Endpoint6, len: Pool6Len) -> Result<Self, HkdfError> {
         let tweak = permutation6_tweak(&keys.secret, vip.into())?;
-        let tweak = u128::from_be_bytes(*tweak.as_bytes()) >> (u128::BITS - TWEAK_BITS);
-        Ok(Permutation { aes: Arc::clone(&keys.permutation6), tweak: tweak as u64, len })
+        let tweak = u128::from_be_bytes(*tweak.as_bytes()) >> (u128::BITS - Feistel::TWEAK_BITS);
+        let feistel = Feistel::new(REST_BITS + len.host_bits(), tweak as u64);
+        Ok(Permutation { aes: Arc::clone(&keys.permutation6), feistel, len })
     }
 
     /// Calls `place` with what stands for each of `clients`, in their order; with `None` for those
@@ -86,13 +80,7 @@ impl Permutation {
     /// Bits of the low half, the larger one: 73 to 83.
     #[inline(always)]
     fn low_bits(&self) -> u32 {
-        (REST_BITS + self.len.host_bits()).div_ceil(2)
-    }
-
-    /// Bits of the high half.
-    #[inline(always)]
-    fn high_bits(&self) -> u32 {
-        (REST_BITS + self.len.host_bits()) / 2
+        self.feistel.low_bits()
     }
 
     /// x of a client, in halves; `None` for a client that is not of 2000::/3.
@@ -135,44 +123,6 @@ impl Permutation {
         let halves = Halves { high, low: index & low(low_bits) };
         (rest >> REST_BITS == 0 && index >> host_bits == 0).then_some(halves)
     }
-
-    /// Sends numbers through the network side by side, or back.
-    #[inline(always)]
-    fn permute<C: Cipher>(
-        &self,
-        cipher: &C,
-        is_inverse: bool,
-        numbers: &mut [Halves; SIDE_BY_SIDE],
-    ) {
-        let (high_mask, low_mask) = (low(self.high_bits()), low(self.low_bits()));
-        let tweak = u128::from(self.tweak) << HALF_BITS;
-        let mut blocks = [[0; 16]; SIDE_BY_SIDE];
-        let mut encrypted = [[0; 16]; SIDE_BY_SIDE];
-        for step in 0..=LAST_ROUND {
-            let round = if is_inverse { LAST_ROUND - step } else { step };
-            let fixed = u128::from(round) << (TWEAK_BITS + HALF_BITS) | tweak;
-            let changes_high = round % 2 == 0;
-            for (block, number) in blocks.iter_mut().zip(&*numbers) {
-                let half = if changes_high { number.low } else { number.high };
-                *block = (fixed | half).to_be_bytes();
-            }
-            cipher.encrypt(&blocks, &mut encrypted);
-            for (number, block) in numbers.iter_mut().zip(&encrypted) {
-                let output = u128::from_be_bytes(*block);
-                match changes_high {
-                    true => number.high ^= output & high_mask,
-                    false => number.low ^= output & low_mask,
-                }
-            }
-        }
-    }
-}
-
-/// A number of n bits: A, its high half, and B, its low half.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Halves {
-    high: u128,
-    low: u128,
 }
 
 /// What stands for clients.
@@ -191,7 +141,7 @@ impl<P: FnMut(Option<Mapped>)> CipherJob for Forward<'_, P> {
             for (number, client) in numbers.iter_mut().zip(clients) {
                 *number = permutation.halves_of(*client).unwrap_or_default();
             }
-            permutation.permute(cipher, false, &mut numbers);
+            permutation.feistel.permute(cipher, false, &mut numbers);
             for (number, client) in numbers.iter().zip(clients) {
                 let is_mapped = permutation.halves_of(*client).is_some();
                 place(is_mapped.then(|| permutation.split(*number)));
@@ -216,7 +166,7 @@ impl<P: FnMut(Option<Endpoint6>)> CipherJob for Inverse<'_, P> {
             for (number, mapped) in numbers.iter_mut().zip(mapped) {
                 *number = permutation.join(*mapped).unwrap_or_default();
             }
-            permutation.permute(cipher, true, &mut numbers);
+            permutation.feistel.permute(cipher, true, &mut numbers);
             for (number, mapped) in numbers.iter().zip(mapped) {
                 let is_joined = permutation.join(*mapped).is_some();
                 place(permutation.client_of(*number).filter(|_| is_joined));
@@ -245,22 +195,16 @@ const REST_BITS: u32 = 46;
 const FIRST_PORT: u16 = 1024;
 const PORTS: u64 = 65536 - FIRST_PORT as u64;
 
-/// The parts of the block that is enciphered, beside the number of the round.
-const TWEAK_BITS: u32 = 42;
-const HALF_BITS: u32 = 83;
-const LAST_ROUND: u8 = 7;
-
-// All clients fit into the smallest pool, the larger half of the largest one fits into the block,
-// and the index holds all of the low half.
+// All clients fit into the smallest pool, the largest one into the network, and the index holds all
+// of the low half.
 const _: () = assert!(REST_BITS + Pool6Len::host_bits_of(Pool6Len::MAX) >= CLIENT_BITS);
-const _: () = assert!((REST_BITS + Pool6Len::host_bits_of(Pool6Len::MIN)).div_ceil(2) == HALF_BITS);
+const _: () = assert!(REST_BITS + Pool6Len::host_bits_of(Pool6Len::MIN) <= Feistel::BITS_MAX);
 const _: () = assert!(Pool6Len::host_bits_of(Pool6Len::MAX) >= REST_BITS);
-const _: () = assert!(3 + TWEAK_BITS + HALF_BITS == u128::BITS);
 const _: () = assert!(1 + ((1 << REST_BITS) - 1) / PORTS < 1 << 31);
 
 /// The slow twin: one client at a time, in strings of bits, written as the definition reads.
 pub mod reference {
-    use super::{LAST_ROUND, Mapped, Permutation};
+    use super::{Mapped, Permutation};
     use crate::net::Endpoint6;
     use crate::relay::mapping::Tag;
 
@@ -300,8 +244,8 @@ pub mod reference {
     fn permute(permutation: &Permutation, is_inverse: bool, x: &[bool]) -> Vec<bool> {
         let (a, b) = x.split_at(x.len() / 2);
         let (mut a, mut b) = (a.to_vec(), b.to_vec());
-        for step in 0..=LAST_ROUND {
-            let i = if is_inverse { LAST_ROUND - step } else { step };
+        for step in 0..8 {
+            let i = if is_inverse { 7 - step } else { step };
             match i % 2 {
                 0 => xor(&mut a, &f(permutation, i, &b)),
                 _ => xor(&mut b, &f(permutation, i, &a)),
@@ -311,7 +255,7 @@ pub mod reference {
     }
 
     fn f(permutation: &Permutation, i: u8, v: &[bool]) -> Vec<bool> {
-        let tweak = bits(permutation.tweak.into(), 42);
+        let tweak = bits(permutation.feistel.tweak().into(), 42);
         let block = [bits(i.into(), 3), tweak, bits(number(v), 83)].concat();
         let encrypted = permutation.aes.encrypt_block(&number(&block).to_be_bytes());
         bits(u128::from_be_bytes(encrypted), 128)
@@ -350,7 +294,8 @@ mod tests {
     fn the_largest_rest_has_the_largest_tag() {
         for len in Pool6Len::MIN..=Pool6Len::MAX {
             let permutation = permutation(len);
-            let (high, low_half) = (low(permutation.high_bits()), low(permutation.low_bits()));
+            let (high, low_half) =
+                (low(permutation.feistel.high_bits()), low(permutation.low_bits()));
             let largest = Halves { high, low: low_half };
             let index = low(permutation.len.host_bits());
             let mapped = Mapped { tag: Tag(1_090_785_346), port: 2047, index };
@@ -375,7 +320,8 @@ mod tests {
             len in Pool6Len::MIN..=Pool6Len::MAX, a: u128, b: u128,
         ) {
             let permutation = permutation(len);
-            let (high_mask, low_mask) = (low(permutation.high_bits()), low(permutation.low_bits()));
+            let feistel = &permutation.feistel;
+            let (high_mask, low_mask) = (low(feistel.high_bits()), low(feistel.low_bits()));
             let halves = Halves { high: a & high_mask, low: b & low_mask };
             prop_assert_eq!(permutation.join(permutation.split(halves)), Some(halves));
         }
