@@ -10,6 +10,7 @@
 //! docs/protocol-tunnel.md describes all of it.
 
 pub mod agent;
+mod epochs;
 pub mod forward;
 pub mod handshake;
 pub mod keepalive;

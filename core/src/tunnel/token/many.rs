@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use arrayvec::ArrayVec;
 
 use super::sealer::{CHECK_LEN, Sealer};
-use super::{EpochKeys, Return, Token, TokenError, TokenKeys};
+use super::{OfEpoch, Return, Token, TokenError, TokenKeys};
 use crate::crypto::Block;
 use crate::time::UnixTime;
 use crate::wire::get_u64;
@@ -24,9 +24,8 @@ impl TokenKeys {
             for odd in [false, true] {
                 let mine = tokens.iter().enumerate().filter(|(_, token)| token.0 == odd);
                 let mine = mine.map(|(place, (_, token))| (at + place, token));
-                let keys = self.epochs.iter().find(|keys| keys.is_odd() == odd);
-                match keys.filter(|keys| !keys.is_over(now)) {
-                    Some(keys) => keys.open_all(mine, &mut each),
+                match self.epochs.accepted(now, odd) {
+                    Some(epoch) => epoch.open_all(mine, &mut each),
                     None => mine.for_each(|(place, _)| each(place, Err(TokenError::Epoch))),
                 }
             }
@@ -34,7 +33,7 @@ impl TokenKeys {
     }
 }
 
-impl EpochKeys {
+impl OfEpoch<Sealer> {
     /// Opens at most [`MANY`] tokens.
     #[inline]
     fn open_all<'a>(
@@ -43,7 +42,7 @@ impl EpochKeys {
         each: &mut impl FnMut(usize, Result<Return, TokenError>),
     ) {
         let mut places = ArrayVec::<usize, MANY>::new();
-        match &self.sealer {
+        match &self.keys {
             Sealer::V4 { open, .. } => {
                 let mut blocks = ArrayVec::<Block, MANY>::new();
                 for (place, token) in tokens {

@@ -19,13 +19,13 @@ mod sealer;
 
 use std::net::SocketAddr;
 
-use arrayvec::ArrayVec;
-
+use super::epochs::{OfEpoch, OfEpochs};
 use crate::crypto::{Aes128, Aes128Inverse, Cmac, HkdfError};
 use crate::keys::{Epochs, token_key, token_keys_v6};
 use crate::net::Family;
 use crate::time::UnixTime;
 
+pub use super::epochs::Lifetime;
 pub use address::{Return, TOKEN_LEN_V4, TOKEN_LEN_V6, Token};
 pub use public::{ParseTokenError, PublicToken};
 use sealer::Sealer;
@@ -39,29 +39,10 @@ pub enum TokenError {
     Forged,
 }
 
-/// The times in which the tokens of an epoch are issued and accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lifetime {
-    /// The epoch's number.
-    pub epoch: u8,
-    /// The time from which it is current; 1970 where the key file has none.
-    pub current_from: UnixTime,
-    /// The time from which its tokens are not accepted, if it is known.
-    pub accepted_before: Option<UnixTime>,
-}
-
 /// The keys of tokens at one VIP: one or two epochs.
 #[derive(Clone, Debug)]
 pub struct TokenKeys {
-    epochs: ArrayVec<EpochKeys, 2>,
-}
-
-#[derive(Clone, Debug)]
-struct EpochKeys {
-    number: u8,
-    current_from: UnixTime,
-    accepted_before: Option<UnixTime>,
-    sealer: Sealer,
+    epochs: OfEpochs<Sealer>,
 }
 
 impl TokenKeys {
@@ -70,9 +51,8 @@ impl TokenKeys {
     /// # Errors
     /// When HKDF fails, which it does not for keys of this length.
     pub fn new(epochs: &Epochs, vip: SocketAddr) -> Result<Self, HkdfError> {
-        let mut keys = ArrayVec::new();
-        for epoch in epochs.iter() {
-            let sealer = match Family::of(vip.ip()) {
+        let epochs = OfEpochs::new(epochs, |epoch| {
+            Ok(match Family::of(vip.ip()) {
                 Family::V4 => {
                     let key = token_key(&epoch.secret, vip)?;
                     Sealer::V4 { seal: Aes128::new(&key), open: Aes128Inverse::new(&key) }
@@ -81,35 +61,19 @@ impl TokenKeys {
                     let (mac, mask) = token_keys_v6(&epoch.secret, vip)?;
                     Sealer::V6 { mac: Cmac::new(&mac), mask: Aes128::new(&mask) }
                 }
-            };
-            keys.push(EpochKeys {
-                number: epoch.number,
-                current_from: epoch.not_before,
-                accepted_before: epochs.accepted_before(epoch),
-                sealer,
-            });
-        }
-        Ok(TokenKeys { epochs: keys })
+            })
+        })?;
+        Ok(TokenKeys { epochs })
     }
 
     /// The epochs, the older one first.
     pub fn lifetimes(&self) -> impl Iterator<Item = Lifetime> {
-        self.epochs.iter().map(|keys| Lifetime {
-            epoch: keys.number,
-            current_from: keys.current_from,
-            accepted_before: keys.accepted_before,
-        })
+        self.epochs.lifetimes()
     }
 
     /// The number of the epoch of new tokens.
     pub fn current_epoch(&self, now: UnixTime) -> Option<u8> {
-        self.current(now).map(|keys| keys.number)
-    }
-
-    fn current(&self, now: UnixTime) -> Option<&EpochKeys> {
-        // The first epoch is current as long as the second is not.
-        let later = self.epochs.iter().skip(1).find(|keys| keys.current_from <= now);
-        later.or(self.epochs.first())
+        self.epochs.current(now).map(OfEpoch::number)
     }
 
     /// A token of the current epoch for `agent`. `None` when its family is not the VIP's.
@@ -121,9 +85,9 @@ impl TokenKeys {
         tenant: u16,
         pop: u8,
     ) -> Option<PublicToken> {
-        let keys = self.current(now)?;
-        let epoch = keys.number;
-        let token = keys.sealer.seal(&Return { agent, base_high, tenant, epoch, pop })?;
+        let current = self.epochs.current(now)?;
+        let epoch = current.number();
+        let token = current.keys.seal(&Return { agent, base_high, tenant, epoch, pop })?;
         Some(PublicToken { epoch, token })
     }
 
@@ -133,28 +97,15 @@ impl TokenKeys {
     /// When the epoch is not accepted, or the token is not authentic.
     #[inline]
     pub fn open(&self, now: UnixTime, odd: bool, token: &Token) -> Result<Return, TokenError> {
-        let keys = self.epochs.iter().find(|keys| keys.is_odd() == odd).ok_or(TokenError::Epoch)?;
-        if keys.is_over(now) {
-            return Err(TokenError::Epoch);
-        }
-        keys.checked(keys.sealer.open(token))
+        let epoch = self.epochs.accepted(now, odd).ok_or(TokenError::Epoch)?;
+        epoch.checked(epoch.keys.open(token))
     }
 }
 
-impl EpochKeys {
-    #[inline]
-    fn is_odd(&self) -> bool {
-        self.number % 2 == 1
-    }
-
-    #[inline]
-    fn is_over(&self, now: UnixTime) -> bool {
-        self.accepted_before.is_some_and(|end| now >= end)
-    }
-
+impl OfEpoch<Sealer> {
     /// The contents of an opened token, if they are of this epoch.
     #[inline]
     fn checked(&self, found: Option<Return>) -> Result<Return, TokenError> {
-        found.filter(|found| found.epoch == self.number).ok_or(TokenError::Forged)
+        found.filter(|found| found.epoch == self.number()).ok_or(TokenError::Forged)
     }
 }
