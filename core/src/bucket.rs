@@ -1,6 +1,6 @@
 //! Token buckets: bounds on the work and the packets that others can cause at a POP.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 
 use crate::crypto::{Aes128, Block, HkdfError};
 use crate::keys::Secret;
@@ -81,13 +81,17 @@ pub enum Purpose {
     Fragments = 6,
     /// SYNs that are remembered, by the network of their source.
     RememberedSyn = 7,
+    /// Packets from open addresses, by the address and port of their agents.
+    OpenUp = 8,
+    /// Packets to open addresses, by the address and port of their agents.
+    OpenDown = 9,
 }
 
 impl Purpose {
     /// The lengths of the prefix that is a network, of IPv4 and of IPv6, in bits.
     const fn prefix_bits(self) -> (u32, u32) {
         match self {
-            Purpose::KeepaliveMac => (32, 64),
+            Purpose::KeepaliveMac | Purpose::OpenUp | Purpose::OpenDown => (32, 64),
             Purpose::SynAck
             | Purpose::Syn
             | Purpose::Icmp
@@ -119,8 +123,24 @@ impl BucketHash {
         place
     }
 
+    /// The places of one IPv4 address and port in the two tables of a [`BucketSketch`].
+    pub fn both_of_endpoint(
+        &self,
+        purpose: Purpose,
+        slot: u16,
+        at: SocketAddrV4,
+    ) -> [BucketPlace; 2] {
+        let [.., a, b, c, d] = self.endpoint_block(purpose, slot, at.into());
+        [[c, d], [a, b]].map(|place| BucketPlace(u16::from_be_bytes(place)))
+    }
+
     /// The place of one address and port in a table of their own.
     pub fn of_endpoint(&self, purpose: Purpose, slot: u16, at: SocketAddr) -> BucketPlace {
+        let [.., a, b] = self.endpoint_block(purpose, slot, at);
+        BucketPlace(u16::from_be_bytes([a, b]))
+    }
+
+    fn endpoint_block(&self, purpose: Purpose, slot: u16, at: SocketAddr) -> Block {
         let mut block = self.seal(purpose, slot, at.ip());
         let mut rest = [0; 16];
         if let IpAddr::V6(ip) = at.ip() {
@@ -128,8 +148,7 @@ impl BucketHash {
         }
         block.iter_mut().zip(rest).for_each(|(to, byte)| *to ^= byte);
         let block = (u128::from_be_bytes(block) ^ u128::from(at.port())).to_be_bytes();
-        let [.., a, b] = self.0.encrypt_block(&block);
-        BucketPlace(u16::from_be_bytes([a, b]))
+        self.0.encrypt_block(&block)
     }
 
     /// The places of the same network in the two tables of a [`BucketSketch`].

@@ -230,6 +230,20 @@ labelled! {
         OtherTenant = "other_tenant", "The destination is an agent of another tenant.";
         DestinationNotAllowed = "destination_not_allowed",
             "The destination cannot be an agent's address.";
+        OpenSource = "open_source",
+            "An agent's packet whose inner source is not its open address.";
+        OpenEpoch = "open_epoch", "From or to an open address of an epoch that is not accepted.";
+        OpenDestination = "open_destination",
+            "An agent's packet to an address that open tunnels do not send to.";
+        OpenOtherService = "open_other_service",
+            "An agent's packet to an open address of another tunnel.";
+        OpenAddress = "open_address", "To an open address that no POP gave to an agent.";
+        OpenSpoofed = "open_spoofed",
+            "From outside of the tunnel, with an open address as its source.";
+        RateOpenAgent = "rate_open_agent",
+            "From or to an open address beyond the rate limit of its agent.";
+        RateOpenService = "rate_open_service",
+            "From or to an open address beyond the rate limit of its tunnel.";
         NoRoom = "no_room", "The frame buffer has no room for the rewritten headers.";
         NoBuffer = "no_buffer", "No frame buffer was free for a frame of the POP's own.";
         NotContiguous = "not_contiguous", "Received in more than one frame buffer.";

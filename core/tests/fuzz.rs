@@ -172,7 +172,15 @@ const WAYS: [&str; 27] = [
 
 /// Reasons that no seed has a frame for: reassembly has a target of its own; keys and tokens of
 /// agents are good, or spoilt before they are looked at; no table or queue is full.
-const BEYOND: [DropReason; 28] = [
+const BEYOND: [DropReason; 36] = [
+    DropReason::OpenSource,
+    DropReason::OpenEpoch,
+    DropReason::OpenDestination,
+    DropReason::OpenOtherService,
+    DropReason::OpenAddress,
+    DropReason::OpenSpoofed,
+    DropReason::RateOpenAgent,
+    DropReason::RateOpenService,
     DropReason::FragmentMalformed,
     DropReason::FragmentTiny,
     DropReason::FragmentTooLong,

@@ -95,6 +95,7 @@ fn service(vectors: &Value) -> TunnelService {
         vip6: Some(TunnelVip::new(vip6, &keys).unwrap()),
         tenants: ids.into(),
         agents: Arc::new(AgentKeys::new(&tenants(vectors)).unwrap()),
+        open: None,
     }
 }
 

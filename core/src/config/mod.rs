@@ -7,6 +7,7 @@
 
 mod check;
 mod egress;
+mod open;
 mod parse;
 mod raw;
 mod targets;
@@ -27,6 +28,7 @@ pub use egress::{
     EgressConfig, Encapsulate, Encapsulation, Pool, Pool6, Pool6Len, PoolBits, Prefix, PrefixLen,
     WayBack,
 };
+pub use open::{OpenConfig, OpenPrefix};
 pub use parse::parse as parse_toml;
 pub use targets::{
     Epoch, Harm, MAX_CANDIDATES, MAX_ENTRIES, MAX_EVENTS, MAX_TARGETS, MAX_WEIGHT, MEMORY_MS,
@@ -257,6 +259,10 @@ pub struct LimitsConfig {
     pub keepalive_mac_per_second: u32,
     /// SYNs of one network (an IPv4 /24 or an IPv6 /56) to one relay, per second.
     pub syn_per_prefix_per_second: u32,
+    /// Packets from the open address of one agent, and packets to it, per second.
+    pub open_per_agent_per_second: u32,
+    /// Packets from the open addresses of one tunnel, and packets to them, per second.
+    pub open_per_service_per_second: u32,
     /// SYNs to one relay, per second.
     pub syn_per_service_per_second: u32,
 }
@@ -348,6 +354,8 @@ pub struct TunnelConfig {
     pub constants: Constants,
     /// The largest IP datagram between agents and POPs, in bytes.
     pub tunnel_mtu: u16,
+    /// Its open side, if it has one; it then has a `vip4`.
+    pub open: Option<OpenConfig>,
 }
 
 impl TunnelConfig {

@@ -145,6 +145,9 @@ fn finish<F: Frame, O: Output<F>>(
         Step::Inward(lane) => inward(egress, limits, packet, frame, lanes, lane),
         Step::TunnelData(lane) => tunnel::data(egress, limits, packet, frame, lanes, lane),
         Step::Tunnel => tunnel::segment(egress, limits, packet, frame),
+        Step::OpenDown => tunnel::open::to_agent(egress, limits, packet, frame),
+        // It never comes in as such.
+        Step::OpenUp => egress.drop(packet.service, DropReason::NotOurs, frame),
         Step::Untagged => refusals::untagged(egress, limits, packet, frame),
         Step::IcmpError => icmp::error(egress, limits, packet, frame),
         Step::UnservedSyn => local::reset::unserved_syn(egress, limits, packet, frame),

@@ -1,6 +1,6 @@
 //! Rate limits: a worker's token buckets, and the questions that are put to them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 
 use super::arrival::Arrival;
 use crate::bucket::{Bucket, BucketPlace, BucketSketch, BucketTable, Purpose};
@@ -20,6 +20,8 @@ pub(super) struct Buckets {
     syns: BucketSketch,
     errors: BucketSketch,
     syns_of_services: ServiceBuckets,
+    open_agents: BucketSketch,
+    open_services: [ServiceBuckets; OpenWay::COUNT],
     remembered_syns: BucketSketch,
     hints: Bucket,
 }
@@ -70,6 +72,18 @@ impl Own {
             Own::Query => rates.neighbour_per_second,
         }
     }
+}
+
+/// The two ways of open packets, each with limits of its own: nobody uses up what an agent may send
+/// by sending to it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum OpenWay {
+    Up,
+    Down,
+}
+
+impl OpenWay {
+    const COUNT: usize = OpenWay::Down as usize + 1;
 }
 
 /// A bucket for each service, by the place of its counters.
@@ -175,6 +189,33 @@ impl<'a> Limits<'a> {
     pub fn admit_hint(&mut self) -> bool {
         let rate = self.arrival.snapshot.config.hints.as_ref().map_or(0, |hints| hints.per_second);
         self.buckets.hints.take(self.arrival.now, rate)
+    }
+
+    /// Whether an open packet of the agent at `agent`, or to it, may pass. It uses its own share
+    /// first: what is beyond that uses up nothing of the service's.
+    ///
+    /// # Errors
+    /// [`DropReason::RateOpenAgent`] or [`DropReason::RateOpenService`].
+    pub fn admit_open(
+        &mut self,
+        way: OpenWay,
+        slot: ServiceSlot,
+        agent: SocketAddrV4,
+    ) -> Result<(), DropReason> {
+        let (rates, now) = (self.rates(), self.arrival.now);
+        let purpose = match way {
+            OpenWay::Up => Purpose::OpenUp,
+            OpenWay::Down => Purpose::OpenDown,
+        };
+        let places = self.arrival.snapshot.bucket_hash.both_of_endpoint(purpose, slot.0, agent);
+        if !self.buckets.open_agents.take(places, now, rates.open_per_agent_per_second) {
+            return Err(DropReason::RateOpenAgent);
+        }
+        let of_services = &mut self.buckets.open_services[way as usize].0;
+        let service = of_services.get_mut(usize::from(slot.0));
+        let rate = rates.open_per_service_per_second;
+        let taken = service.is_none_or(|bucket| bucket.take(now, rate));
+        if taken { Ok(()) } else { Err(DropReason::RateOpenService) }
     }
 
     /// Whether an ICMP error may be passed on that is about a segment between a service and

@@ -1,12 +1,13 @@
 //! Where frames go and what is said about them, given by the caller.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 
 use crate::frame::{Frame, HeapFrame};
 use crate::net::{IpEndpoint, PortIndex};
 use crate::relay::hints::Hint;
 use crate::relay::mapping::Mapping;
 use crate::time::Tick;
+use crate::tunnel::open::OpenAgent;
 use crate::tunnel::{KeepaliveRequest, Return, SegmentKind};
 use crate::verdict::{ReplyKind, Verdict};
 
@@ -106,6 +107,24 @@ pub enum Note<'a> {
     Destination {
         /// The contents.
         holds: Return,
+    },
+    /// A packet to an open address.
+    OpenAddress {
+        /// The address.
+        address: Ipv6Addr,
+        /// What it stands for.
+        agent: OpenAgent,
+    },
+    /// An open packet of an agent: its inner addresses.
+    OpenPacket {
+        /// The inner source.
+        src: Ipv6Addr,
+        /// What the inner source stands for, if it is an open address.
+        agent: Option<OpenAgent>,
+        /// The inner destination.
+        dst: Ipv6Addr,
+        /// The tick of the packet's sequence number, as a difference from the POP's.
+        sent: Option<i32>,
     },
     /// An ICMP error quotes a segment of a tunnel.
     TunnelQuote {

@@ -14,7 +14,7 @@ use crate::snapshot::Snapshot;
 use crate::verdict::DropReason;
 use crate::wire::ipv4::Ipv4;
 use crate::wire::tcp::{self, Tcp};
-use crate::wire::{Datagram, MacAddr};
+use crate::wire::{Datagram, MacAddr, icmpv6};
 
 /// A frame as far as it was read.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +60,10 @@ pub(super) enum Step {
     Tunnel,
     /// An agent's datagram, whose tokens are opened in a lane.
     TunnelData(Lane),
+    /// A packet to the open address of an agent.
+    OpenDown,
+    /// A packet from the open address of an agent, out of its segment.
+    OpenUp,
 }
 
 const _: () = assert!(size_of::<Result<Step, DropReason>>() == 2);
@@ -145,6 +149,21 @@ impl Packet {
     pub fn tcp_options<'a, F: Frame>(&self, frame: &'a F) -> &'a [u8] {
         let options = tcp::HEADER_LEN..self.segment.tcp.header_len;
         self.message(frame).get(options).unwrap_or_default()
+    }
+
+    /// Whether it is an open packet, whose contents the POP does not read.
+    #[inline]
+    pub fn is_open(&self) -> bool {
+        matches!(self.step, Step::OpenDown | Step::OpenUp)
+    }
+
+    /// Whether the IPv6 packet in `frame` is an ICMPv6 error, or may be.
+    pub fn may_be_error<F: Frame>(&self, frame: &F) -> bool {
+        let bytes = frame.bytes().get(self.segment.l3..).unwrap_or_default();
+        match &self.segment.ip {
+            Datagram::V4(_) => false,
+            Datagram::V6(ip) => icmpv6::may_be_error(&ip.header, bytes),
+        }
     }
 
     /// Whether a segment that the POP itself acts on is undamaged.

@@ -25,6 +25,7 @@ use crate::relay::memo::MemoKey;
 use crate::relay::pool::plan::Plan;
 use crate::time::UnixTime;
 use crate::tunnel::TokenKeys;
+use crate::tunnel::open::Outside;
 
 /// Config and keys, ready for use.
 #[derive(Clone, Debug)]
@@ -57,16 +58,18 @@ impl Snapshot {
     /// for use. Counter slots are those of `previous` for services whose names it has.
     ///
     /// # Errors
-    /// When `config` names a tenant that is not in `tenants`, or keys cannot be derived.
+    /// When `config` names a tenant that is not in `tenants`, an open tunnel serves several, or
+    /// keys cannot be derived.
     pub fn build(
         config: &Config,
         keys: &KeyFile,
         tenants: &Tenants,
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, Problems> {
-        let unknown = tunnels::unknown_tenants(config, tenants);
-        if !unknown.is_empty() {
-            return Err(Problems(unknown));
+        let mut mistakes = tunnels::unknown_tenants(config, tenants);
+        mistakes.extend(tunnels::several_tenants(config, tenants));
+        if !mistakes.is_empty() {
+            return Err(Problems(mistakes));
         }
         Self::derive(config, keys, tenants, previous).map_err(|error| {
             let (file, key) = (config.file.clone(), "pop.keys".to_owned());
@@ -283,6 +286,18 @@ impl Snapshot {
         match ip {
             IpAddr::V4(ip) => self.lookups.ipv4.meanings.get(ip.to_bits()),
             IpAddr::V6(ip) => self.lookups.ipv6.meanings.get(ip.to_bits()),
+        }
+    }
+
+    /// Where `ip`, which is no open address of the tunnel `index`, is for its agents.
+    #[inline]
+    pub fn outside_of(&self, index: ServiceIndex, ip: u128) -> Outside {
+        if self.lookups.may_reach(index, ip) {
+            return Outside::Allowed;
+        }
+        match self.classify(ip) {
+            Destination::Open(_) => Outside::OtherService,
+            _ => Outside::Refused,
         }
     }
 

@@ -9,7 +9,7 @@ use super::tunnels;
 use crate::config::{ClientAddress, Config, Fragments, Target, TargetList, TunnelConfig, choice};
 use crate::crypto::{HkdfError, sha256};
 use crate::keys::{KeyFile, Tenant, Tenants};
-use crate::net::IpNet;
+use crate::net::{Address, IpNet};
 use crate::predict::Constants;
 use crate::time::UnixTime;
 
@@ -197,6 +197,14 @@ fn tunnel(tunnel: &TunnelConfig, tenants: &Tenants) -> String {
     );
     for tenant in tunnels::served(tunnel, tenants) {
         let _ = write!(line, " {tenant}");
+    }
+    if let Some(open) = &tunnel.open {
+        let _ = write!(line, " open {} to", open.prefix.net());
+        let mut to: Vec<_> = open.to.iter().map(|net| (net.address, net.prefix_len)).collect();
+        to.sort_unstable();
+        for (address, len) in to {
+            let _ = write!(line, " {}/{len}", address.ip());
+        }
     }
     line.push('\n');
     line

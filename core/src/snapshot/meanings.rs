@@ -1,8 +1,8 @@
 //! What addresses mean to the POP, as the numbers that the maps of a snapshot hold.
 
 use super::service::{Destination, PoolIndex};
-use crate::config::{Config, RelayConfig};
-use crate::net::{Address, IpNet, Net, PortIndex, SpecialAddresses};
+use crate::config::{Config, OpenConfig, RelayConfig};
+use crate::net::{Address, IpNet, Net, PortIndex, ServiceIndex, SpecialAddresses};
 
 #[inline]
 pub(super) fn destination(value: u32) -> Destination {
@@ -10,6 +10,7 @@ pub(super) fn destination(value: u32) -> Destination {
         VIP => Destination::Vip,
         POOL => Destination::Pool(PoolIndex((value & !KIND) as u16)),
         OWN => Destination::Own(PortIndex((value & !KIND) as u8)),
+        OPEN => Destination::Open(ServiceIndex((value & !KIND) as u16)),
         _ => Destination::Other { client_ok: is_client(value) },
     }
 }
@@ -35,8 +36,9 @@ pub(super) fn is_target(value: u32) -> bool {
 
 /// What all addresses of a family mean; `egress` are the different prefixes of egress addresses.
 pub(super) fn meanings<A: SpecialAddresses>(config: &Config, egress: &[IpNet]) -> Meanings<A> {
-    let mut meanings = outside(no_clients(config), egress);
+    let mut meanings = outside(no_clients(config), &routed(config, egress));
     meanings.extend(gateways(config, &meanings));
+    meanings.extend(opens(config));
     let egress = (0..).zip(egress);
     meanings.extend(egress.filter_map(|(index, net)| Some((A::of_net(*net)?, POOL | index))));
     meanings.extend(served(config));
@@ -55,7 +57,7 @@ fn served<A: Address>(config: &Config) -> impl Iterator<Item = (Net<A>, u32)> {
 
 /// The IPv6 addresses that stand for an IPv4 address (NAT64: RFC 6052; 6to4: RFC 3056) that no
 /// client can have; `ipv4` is what the latter mean.
-pub(super) fn embedded(ipv4: &Meanings<u32>, egress: &[IpNet]) -> Meanings<u128> {
+pub(super) fn embedded(config: &Config, ipv4: &Meanings<u32>, egress: &[IpNet]) -> Meanings<u128> {
     let no_clients = ipv4.iter().filter(|(_, value)| !is_client(*value));
     let embedded = no_clients.flat_map(|(net, _)| {
         let (first, len) = (u128::from(net.first()), net.prefix_len);
@@ -63,14 +65,40 @@ pub(super) fn embedded(ipv4: &Meanings<u32>, egress: &[IpNet]) -> Meanings<u128>
         let six_to_four = Net { address: SIX_TO_FOUR | first << 80, prefix_len: 16 + len };
         [(nat64, NO_CLIENT), (six_to_four, NO_CLIENT)]
     });
-    outside(embedded.collect(), egress)
+    outside(embedded.collect(), &routed(config, egress))
 }
 
-/// Those of `meanings` that are not within egress addresses, whose meaning would be lost.
-fn outside<A: Address>(mut meanings: Meanings<A>, egress: &[IpNet]) -> Meanings<A> {
-    let egress: Vec<_> = egress.iter().filter_map(|net| A::of_net(*net)).collect();
+/// All prefixes that are routed to the POPs: those of egress and of open addresses.
+fn routed(config: &Config, egress: &[IpNet]) -> Vec<IpNet> {
+    let opens = config.tunnels.iter().filter_map(|tunnel| tunnel.open.as_ref());
+    let opens = opens.map(|open| IpNet::V6(open.prefix.net()));
+    egress.iter().copied().chain(opens).collect()
+}
+
+/// The prefixes of open addresses.
+fn opens<A: Address>(config: &Config) -> impl Iterator<Item = (Net<A>, u32)> {
+    let first = config.relays.len() as u32;
+    let tunnels = (first..).zip(&config.tunnels);
+    tunnels.filter_map(|(index, tunnel)| {
+        let net = IpNet::V6(tunnel.open.as_ref()?.prefix.net());
+        Some((A::of_net(net)?, OPEN | index))
+    })
+}
+
+/// What agents of `open` may send to, besides each other: 1 for these addresses. The longest prefix
+/// counts, be it one of `open` or of what no client can have, and of equal ones that of `open`.
+pub(super) fn reachable(open: &OpenConfig, meanings: &Meanings<u128>) -> Meanings<u128> {
+    let refused = meanings.iter().filter(|(_, value)| *value != 0).map(|(net, _)| (*net, 0));
+    let source = host(open.icmp_source.to_bits());
+    let allowed = open.to.iter().map(|net| (*net, 1));
+    refused.chain([(source, 0)]).chain(allowed).collect()
+}
+
+/// Those of `meanings` that are not within `routed` prefixes, whose meaning would be lost.
+fn outside<A: Address>(mut meanings: Meanings<A>, routed: &[IpNet]) -> Meanings<A> {
+    let routed: Vec<_> = routed.iter().filter_map(|net| A::of_net(*net)).collect();
     meanings.retain(|(net, _)| {
-        !egress.iter().any(|pool| pool.prefix_len < net.prefix_len && pool.contains(net.address))
+        !routed.iter().any(|pool| pool.prefix_len < net.prefix_len && pool.contains(net.address))
     });
     meanings
 }
@@ -120,6 +148,7 @@ const VIP: u32 = 2 << 28;
 const POOL: u32 = 3 << 28;
 const OWN: u32 = 4 << 28;
 const TARGET: u32 = 5 << 28;
+const OPEN: u32 = 6 << 28;
 
 /// A gateway of a port, of the kind of clients.
 const GATEWAY: u32 = 1;

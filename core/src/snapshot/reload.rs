@@ -4,10 +4,10 @@
 //! about is made at start: ports, workers, layout, DPDK, the metrics listener, tables. Others can
 //! be done but break live connections, and need the operator's word: a change of a live VIP:port's
 //! targets that is not dated ahead, or of its pool, prefix, mode, or relay secret; a live tunnel's
-//! VIPs, constants, sequence secret, or a token secret or tenant's key that its agents go by; and
-//! an end to private clients, or to gateways as clients. Adding and removing services, tenants,
-//! agents and epochs, and everything else, is free; so is `pop.not_clients`, which names whom it
-//! cuts off.
+//! VIPs, open prefix, constants, sequence secret, or a token secret or tenant's key that its agents
+//! go by; and an end to private clients, or to gateways as clients. Adding and removing services,
+//! tenants, agents and epochs, and everything else, is free; so are `pop.not_clients` and
+//! `tunnel.open.to`, which name whom they cut off.
 
 use super::compiled::Snapshot;
 use super::digest::{EpochFingerprint, Fingerprints};
@@ -180,6 +180,17 @@ impl Conflicts<'_> {
         }
         if old.vip6.is_some() && old.vip6 != new.vip6 {
             self.breaks(&format!("tunnel[{index}].vip6"), gone);
+        }
+        if let Some(before) = &old.open {
+            let reason = "agents have addresses of the old prefix; the way without breaking their \
+                          connections is a second tunnel with the new prefix";
+            match &new.open {
+                None => self.breaks(&format!("tunnel[{index}].open"), reason),
+                Some(after) if after.prefix != before.prefix => {
+                    self.breaks(&format!("tunnel[{index}].open.prefix"), reason);
+                }
+                Some(_) => {}
+            }
         }
         let (before, after) = (old.constants, new.constants);
         let constants = [

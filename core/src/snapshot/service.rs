@@ -19,6 +19,8 @@ pub enum Destination {
     Pool(PoolIndex),
     /// An address of one of the POP's own ports.
     Own(PortIndex),
+    /// An open address of the agents of this tunnel.
+    Open(ServiceIndex),
     /// None of these.
     Other {
         /// Whether the address can be a client's.

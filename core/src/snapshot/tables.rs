@@ -3,7 +3,7 @@
 //! They allocate nothing and take a bounded, small number of steps.
 
 use super::addresses::AddressMap;
-use super::meanings::{Meanings, embedded, is_client, meanings};
+use super::meanings::{Meanings, embedded, is_client, meanings, reachable};
 use super::service::{PoolIndex, Service, TargetPlace};
 use super::table::{Key, Table};
 use crate::config::Config;
@@ -15,6 +15,10 @@ use crate::relay::targets::{TargetIndex, TargetSlot};
 pub(super) struct Lookups {
     pub ipv4: Tables<u32>,
     pub ipv6: Tables<u128>,
+    /// The place of the first tunnel among the services.
+    first_tunnel: usize,
+    /// Of each tunnel with an open side, what its agents may send to.
+    reachable: Vec<Option<AddressMap<u128>>>,
 }
 
 impl Lookups {
@@ -22,12 +26,26 @@ impl Lookups {
     /// addresses are `egress`.
     pub fn new(config: &Config, services: &[Service], egress: &[IpNet]) -> Self {
         let ipv4 = meanings(config, egress);
-        let mut ipv6 = embedded(&ipv4, egress);
+        let mut ipv6 = embedded(config, &ipv4, egress);
         ipv6.extend(meanings(config, egress));
+        let opens = config.tunnels.iter().map(|tunnel| tunnel.open.as_ref());
+        let reachable = opens.map(|open| Some(AddressMap::new(&reachable(open?, &ipv6)))).collect();
         Lookups {
             ipv4: Tables::new(&ipv4, services, egress),
             ipv6: Tables::new(&ipv6, services, egress),
+            first_tunnel: config.relays.len(),
+            reachable,
         }
+    }
+}
+
+impl Lookups {
+    /// Whether agents of the tunnel `index` may send to `ip`, which is no open address.
+    #[inline]
+    pub fn may_reach(&self, index: ServiceIndex, ip: u128) -> bool {
+        let tunnel = usize::from(index.0).checked_sub(self.first_tunnel);
+        let map = tunnel.and_then(|tunnel| self.reachable.get(tunnel)?.as_ref());
+        map.is_some_and(|map| map.get(ip) != 0)
     }
 }
 

@@ -10,6 +10,7 @@ use crate::net::ServiceSlot;
 use crate::problem::Problem;
 use crate::tunnel;
 use crate::tunnel::TunnelVip;
+use crate::tunnel::open::OpenService;
 
 /// A tunnel service, ready for use.
 #[derive(Clone, Debug)]
@@ -42,10 +43,16 @@ pub(super) fn tunnels(
                 vip6: vip(tunnel.vip6.map(SocketAddr::V6))?,
                 tenants: served(tunnel, tenants).into_boxed_slice(),
                 agents: agents.clone(),
+                open: open(tunnel, keys)?,
             },
         })
     };
     config.tunnels.iter().zip(slots).map(tunnel).collect()
+}
+
+fn open(tunnel: &TunnelConfig, keys: &KeyFile) -> Result<Option<OpenService>, HkdfError> {
+    let sides = tunnel.open.as_ref().zip(tunnel.vip4);
+    sides.map(|(open, vip)| OpenService::new(open, vip, keys)).transpose()
 }
 
 /// The numbers of the tenants that `tunnel` serves, ascending.
@@ -76,4 +83,21 @@ pub(super) fn unknown_tenants(config: &Config, tenants: &Tenants) -> Vec<Problem
         }
     }
     problems
+}
+
+/// Open tunnels that do not serve exactly one tenant: an open address does not say whose it is, and
+/// agents of different tenants must not reach each other past the Internet.
+pub(super) fn several_tenants(config: &Config, tenants: &Tenants) -> Vec<Problem> {
+    let tunnels = config.tunnels.iter().enumerate().filter(|(_, tunnel)| tunnel.open.is_some());
+    let served = tunnels.map(|(index, tunnel)| (index, served(tunnel, tenants).len()));
+    let others = served.filter(|(_, served)| *served != 1);
+    let problem = |(index, served)| Problem {
+        file: config.file.clone(),
+        key: format!("tunnel[{index}].tenants"),
+        reason: format!(
+            "it has an open side, which is for one tenant, and serves {served}; name one here, and \
+             give each other tenant a tunnel of its own"
+        ),
+    };
+    others.map(problem).collect()
 }

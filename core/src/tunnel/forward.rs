@@ -10,7 +10,7 @@ use super::message::{DATA_HEADER_LEN, DataHeader};
 use super::service::{TunnelSegment, TunnelService};
 use super::token::{Return, Token, TokenError};
 use crate::net::Family;
-use crate::predict;
+use crate::predict::{self, Constants};
 use crate::seq::SeqNum;
 use crate::time::{Tick, UnixTime};
 use crate::verdict::DropReason;
@@ -211,11 +211,8 @@ pub fn decide(
         return Err(DropReason::UnknownTenant);
     }
     let (tick, stride) = (service.tick(now), service.constants.stride);
-    let acked = predict::at(*own_start, stride, tick).plus(1);
-    let sent = predict::at(aligned(own.base_high), stride, tick).plus(1 + header.offset());
-    let sent_ticks = predict::ticks_between(datagram.seq, sent, stride);
-    let in_sequence = sent_ticks.is_some_and(|ticks| SENT_TICKS.contains(&ticks));
-    if !in_sequence || !is_acked(datagram.ack, acked, stride) {
+    let numbers = (datagram.seq, datagram.ack);
+    if !is_in_sequence(service, tick, *own_start, own.base_high, header.offset(), numbers) {
         return Err(DropReason::NotInSequence);
     }
     // Then the destination is checked.
@@ -231,13 +228,11 @@ pub fn decide(
     if to.agent.port() == 0 || !client_ok(to.agent.ip()) {
         return Err(DropReason::DestinationNotAllowed);
     }
-    let behind = Tick(tick.0.wrapping_sub(service.constants.lag.into()));
-    let behind = predict::at(SeqNum(u32::from(to.base_high) << 16 | ACK_BASE), stride, behind);
     Ok(DataDown {
         src: vip.addr,
         dst: to.agent,
         seq: predict::at(*to_start, stride, tick).plus(1 + header.offset()),
-        ack: behind.plus(1),
+        ack: ack_down(&service.constants, to.base_high, tick),
         header: header.write_down(),
         body_at: header.own_token_at(),
         issued_by: own.pop,
@@ -248,6 +243,32 @@ pub fn decide(
 pub const MANY: usize = 64;
 
 const ENDS: usize = 2 * MANY;
+
+/// Whether data up in `tick` has numbers, seq and ack, of its sender: of an agent towards which the
+/// POPs' number at tick 0 is `start`, with this high half of its base.
+#[inline]
+pub(super) fn is_in_sequence(
+    service: &TunnelService,
+    tick: Tick,
+    start: SeqNum,
+    base_high: u16,
+    offset: u32,
+    (seq, ack): (SeqNum, SeqNum),
+) -> bool {
+    let stride = service.constants.stride;
+    let acked = predict::at(start, stride, tick).plus(1);
+    let sent = predict::at(aligned(base_high), stride, tick).plus(1 + offset);
+    let sent_ticks = predict::ticks_between(seq, sent, stride);
+    sent_ticks.is_some_and(|ticks| SENT_TICKS.contains(&ticks)) && is_acked(ack, acked, stride)
+}
+
+/// The ack number of data down in `tick`, to an agent with this high half of its base.
+#[inline]
+pub(super) fn ack_down(constants: &Constants, base_high: u16, tick: Tick) -> SeqNum {
+    let behind = Tick(tick.0.wrapping_sub(constants.lag.into()));
+    let base = SeqNum(u32::from(base_high) << 16 | ACK_BASE);
+    predict::at(base, constants.stride, behind).plus(1)
+}
 
 /// The base of an agent's sequence numbers, of which a token holds the high half.
 #[inline]

@@ -7,11 +7,12 @@
 //! The token is only for who names its own public endpoint and a tick near now, as an earlier reply
 //! told it. Others can learn no more from a recorded request than where they are themselves.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 
 use arrayvec::ArrayVec;
 
 use super::message::{self, KEEPALIVE_LEN_MAX, KeepaliveReply, KeepaliveRequest, keepalive_len};
+use super::open::OpenAgent;
 use super::service::{TunnelSegment, TunnelService, TunnelVip};
 use crate::crypto::Key128;
 use crate::predict::{self, Constants};
@@ -105,6 +106,7 @@ pub fn reply(
         epoch: token.map_or(0, |token| token.epoch),
         pop,
         token: token.map(|token| token.token),
+        open: token.and_then(|_| open_address(service, now, segment.src, base_high)),
     };
     let mut whole = [0; KEEPALIVE_LEN_MAX];
     let len = message.write(vip.addr, key, &mut whole);
@@ -115,6 +117,18 @@ pub fn reply(
         ack: segment.seq.plus(segment.payload.len() as u32),
         payload,
     })
+}
+
+/// The open address of the agent at `public`, where the service has an open side.
+fn open_address(
+    service: &TunnelService,
+    now: UnixTime,
+    public: SocketAddr,
+    base_high: u16,
+) -> Option<Ipv6Addr> {
+    let (open, _) = service.open_side()?;
+    let SocketAddr::V4(at) = public else { return None };
+    open.addresses.encode(now, &OpenAgent { at, base_high }).map(Ipv6Addr::from_bits)
 }
 
 /// Whether `request` names `public` and a tick within `ACK_TICKS` of `tick`, without which there

@@ -63,12 +63,10 @@ impl Numbers {
         let reply_end = down.plus(keepalive_len(Family::of(vip.addr.ip())) as u32);
         let of_token = base_high.map(|base_high| {
             let base = forward::aligned(base_high);
-            let behind = Tick(tick.0.wrapping_sub(service.constants.lag.into()));
-            let ack_base = SeqNum(u32::from(base_high) << 16 | forward::ACK_BASE);
             OfToken {
                 base,
                 up: predict::at(base, stride, tick).plus(1),
-                down_ack: predict::at(ack_base, stride, behind).plus(1),
+                down_ack: forward::ack_down(&service.constants, base_high, tick),
             }
         });
         let keepalive_acks = [down, reply_end];
@@ -115,6 +113,7 @@ mod tests {
             vip6,
             tenants: [tenant].into(),
             agents: Arc::new(AgentKeys::new(&tenants).unwrap()),
+            open: None,
         };
         Test { service, key }
     }

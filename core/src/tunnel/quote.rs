@@ -6,11 +6,14 @@
 //! holds the sender's token. So an error about it is for that agent, about the segment that it
 //! sent.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use super::forward::{ACK_BASE, aligned};
 use super::keepalive::{ACK_TICKS, is_acked};
 use super::message::{DATA_HEADER_LEN, DataHeader, MessageType};
+use super::open;
+use super::open::quote::SentPacket;
+pub use super::quoted::Quoted;
 use super::service::TunnelService;
 use super::token::Token;
 use crate::net::Family;
@@ -18,66 +21,6 @@ use crate::predict;
 use crate::seq::SeqNum;
 use crate::time::{Tick, UnixTime};
 use crate::verdict::DropReason;
-use crate::wire::ipv4::{self, Ipv4};
-use crate::wire::ipv6::{self, Ipv6};
-use crate::wire::tcp::{HEADER_LEN, field};
-use crate::wire::{get_u16, get_u32};
-
-/// A segment from a VIP, as far as an error quotes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Quoted<'a> {
-    /// The VIP.
-    pub src: SocketAddr,
-    /// The agent that it was sent to.
-    pub dst: SocketAddr,
-    /// Length of its IP datagram, in bytes.
-    pub total_len: u16,
-    seq: SeqNum,
-    ack: SeqNum,
-    /// The quoted part of its payload.
-    payload: &'a [u8],
-}
-
-impl<'a> Quoted<'a> {
-    /// Reads the quote in `bytes`, which follow the header of an ICMP error of `family`; `None`
-    /// when they are no TCP segment, or end before the ack number does.
-    pub fn parse(family: Family, bytes: &'a [u8]) -> Option<Self> {
-        let (src, dst, header_len, total_len): (IpAddr, IpAddr, _, _) = match family {
-            Family::V4 => {
-                let ip = Ipv4::parse_quoted(bytes)?;
-                if ip.protocol != ipv4::PROTOCOL_TCP || ip.is_later_fragment() {
-                    return None;
-                }
-                let [src, dst] = [ip.src, ip.dst].map(Ipv4Addr::from_bits);
-                (src.into(), dst.into(), ip.header_len, ip.total_len as u16)
-            }
-            Family::V6 => {
-                let (ip, _) = Ipv6::parse_quoted(bytes)?;
-                // Segments of POPs have no extension headers.
-                if ip.next_header != ipv6::PROTOCOL_TCP {
-                    return None;
-                }
-                let [src, dst] = [ip.src, ip.dst].map(Ipv6Addr::from_bits);
-                let total_len = u16::try_from(ip.total_len()).ok()?;
-                (src.into(), dst.into(), ipv6::HEADER_LEN, total_len)
-            }
-        };
-        let tcp = bytes.get(header_len..usize::from(total_len).min(bytes.len()))?;
-        if tcp.len() < NUMBERS_END {
-            return None;
-        }
-        // The only segment with options, the SYN-ACK, has no payload.
-        let offset = tcp.get(field::DATA_OFFSET).map_or(0, |byte| usize::from(byte >> 4) * 4);
-        Some(Quoted {
-            src: SocketAddr::new(src, get_u16(tcp, field::SRC_PORT)),
-            dst: SocketAddr::new(dst, get_u16(tcp, field::DST_PORT)),
-            total_len,
-            seq: SeqNum(get_u32(tcp, field::SEQ)),
-            ack: SeqNum(get_u32(tcp, field::ACK)),
-            payload: tcp.get(offset.max(HEADER_LEN)..).unwrap_or_default(),
-        })
-    }
-}
 
 /// The sender of the segment that an error quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +29,8 @@ pub enum Concern {
     Answer,
     /// The agent whose datagram it carried.
     Sender(SentSegment),
+    /// The host or agent whose open packet it carried.
+    Packet(SentPacket),
 }
 
 /// The segment that an agent sent, as far as it follows from the segment down.
@@ -106,17 +51,19 @@ pub struct SentSegment {
 }
 
 /// The sender of `quoted`, a segment that POPs sent. `client_ok` is whether an address can be an
-/// agent's.
+/// agent's, `host_ok` whether one can be a host's outside of the tunnel.
 ///
 /// # Errors
 /// [`DropReason::IcmpQuote`] when too little of the segment is quoted, or it is of no agent and VIP
-/// of the service; [`DropReason::IcmpForged`] when no POP sent it; and of the sender whose
-/// datagram it carried [`DropReason::UnknownTenant`] and [`DropReason::DestinationNotAllowed`].
+/// of the service; [`DropReason::IcmpForged`] when no POP sent it; of the sender whose datagram it
+/// carried [`DropReason::UnknownTenant`] and [`DropReason::DestinationNotAllowed`]; and of an open
+/// packet those of [`super::open::quote::packet`].
 pub fn concern(
     service: &TunnelService,
     now: UnixTime,
     quoted: &Quoted<'_>,
     client_ok: impl Fn(IpAddr) -> bool,
+    host_ok: impl Fn(u128) -> bool,
 ) -> Result<Concern, DropReason> {
     let vip = service.vip(Family::of(quoted.src.ip())).filter(|vip| vip.addr == quoted.src);
     let vip = vip.ok_or(DropReason::IcmpQuote)?;
@@ -129,6 +76,10 @@ pub fn concern(
     match MessageType::of(quoted.payload) {
         Some(MessageType::DataDown) => {
             sender(service, now, syn_ack, quoted, client_ok).map(Concern::Sender)
+        }
+        Some(MessageType::OpenDown) => {
+            let packet = open::quote::packet(service, now, syn_ack, quoted, client_ok, host_ok);
+            packet.map(Concern::Packet)
         }
         Some(MessageType::KeepaliveReply) if is(syn_ack.plus(1)) => Ok(Concern::Answer),
         Some(_) => Err(DropReason::IcmpForged),
@@ -195,8 +146,5 @@ fn sender(
 pub const fn longer_by(from: Family, to: Family) -> u16 {
     (Token::len_of(to) + from.ip_header_len() - to.ip_header_len()) as u16
 }
-
-/// The end of the ack number in a TCP header.
-const NUMBERS_END: usize = field::ACK + 4;
 
 const _: () = assert!(longer_by(Family::V4, Family::V6) == 12);

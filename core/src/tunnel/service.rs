@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::message::MessageType;
+use super::open::OpenService;
 use super::token::TokenKeys;
 use crate::crypto::HkdfError;
 use crate::keys::{AgentKeys, KeyFile};
@@ -29,6 +30,8 @@ pub struct TunnelService {
     pub tenants: Box<[u16]>,
     /// The keys of agents: at least of these tenants.
     pub agents: Arc<AgentKeys>,
+    /// Its open side, if it has one; it then has a VIP of IPv4.
+    pub open: Option<OpenService>,
 }
 
 impl TunnelService {
@@ -117,6 +120,8 @@ pub enum SegmentKind {
     Keepalive,
     /// A datagram, forwarded by [`super::forward`].
     Data,
+    /// A packet from an open address, forwarded by [`super::open`].
+    Open,
 }
 
 impl SegmentKind {
@@ -139,6 +144,7 @@ impl SegmentKind {
         match MessageType::of(segment.payload) {
             Some(MessageType::KeepaliveRequest) => Ok(SegmentKind::Keepalive),
             Some(MessageType::DataUp) => Ok(SegmentKind::Data),
+            Some(MessageType::OpenUp) => Ok(SegmentKind::Open),
             _ => Err(DropReason::TunnelMalformed),
         }
     }

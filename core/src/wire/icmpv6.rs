@@ -4,7 +4,7 @@
 //! neighbour discovery.
 
 use super::icmp::{self, ParseError};
-use super::ipv6::PROTOCOL_ICMPV6;
+use super::ipv6::{ExtensionError, Ipv6, PROTOCOL_ICMPV6};
 use super::{checksum, get_u32, put_u16};
 
 /// Offsets in bytes from the start of the ICMPv6 message.
@@ -36,6 +36,7 @@ const ECHO_REQUEST: u8 = 128;
 const ECHO_REPLY: u8 = 129;
 pub(super) const NEIGHBOUR_SOLICITATION: u8 = 135;
 pub(super) const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+const REDIRECT: u8 = 137;
 
 /// The kind of an ICMPv6 message, as far as a POP distinguishes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +76,21 @@ pub fn parse(src: u128, dst: u128, bytes: &[u8]) -> Result<Kind, ParseError> {
         (UNREACHABLE | TIME_EXCEEDED | PARAMETER_PROBLEM, _) => Kind::Error { mtu: None },
         _ => Kind::Other,
     })
+}
+
+/// Whether the packet with the header `ip` at the start of `bytes`, which may be cut off, is an
+/// error or a redirect, about which no error is sent (RFC 4443, section 2.4), or may be.
+pub fn may_be_error(ip: &Ipv6, bytes: &[u8]) -> bool {
+    match ip.upper(bytes) {
+        Ok(upper) if upper.protocol != PROTOCOL_ICMPV6 => false,
+        Ok(upper) => {
+            bytes.get(upper.at).is_none_or(|kind| *kind < ECHO_REQUEST || *kind == REDIRECT)
+        }
+        Err(ExtensionError::Fragment) => {
+            ip.fragment(bytes).is_none_or(|fragment| fragment.next_header == PROTOCOL_ICMPV6)
+        }
+        Err(_) => true,
+    }
 }
 
 /// Turns the echo request that fills `bytes` into its reply from `src` to `dst`, in place.

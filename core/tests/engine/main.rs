@@ -39,6 +39,7 @@ mod icmp;
 mod ipv6;
 mod links;
 mod links6;
+mod open;
 mod options;
 mod pool6;
 mod pool6_icmp;

@@ -192,7 +192,7 @@ fn every_reason_is_hit_and_counted_once() {
             assert_eq!(world.counters.service_drops(slot, other), want, "{other} after {reason}");
         }
     }
-    let tunnels = RateSynAck as usize..=DestinationNotAllowed as usize;
+    let tunnels = RateSynAck as usize..=RateOpenService as usize;
     missed.retain(|reason| !tunnels.contains(&(*reason as usize)) && *reason != IcmpForged);
     // Those of reassembly are the reassembly table's and the workers'.
     let fragments = FragmentMalformed as usize..=FragmentQueueFull as usize;

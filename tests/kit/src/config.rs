@@ -74,11 +74,16 @@ impl From<UnixTime> for Value {
 
 /// A list of tables, each of which is written between braces.
 pub fn inline(tables: &[Table]) -> Value {
-    let pair = |(key, Value(value)): &(String, Value)| format!("{key} = {value}");
-    let braced = |table: &Table| {
-        format!("{{ {} }}", table.0.iter().map(pair).collect::<Vec<_>>().join(", "))
-    };
+    let braced = |table: &Table| Value::from(table).0;
     Value(format!("[{}]", tables.iter().map(braced).collect::<Vec<_>>().join(", ")))
+}
+
+/// A table that is written between braces.
+impl From<&Table> for Value {
+    fn from(table: &Table) -> Value {
+        let pair = |(key, Value(value)): &(String, Value)| format!("{key} = {value}");
+        Value(format!("{{ {} }}", table.0.iter().map(pair).collect::<Vec<_>>().join(", ")))
+    }
 }
 
 /// How a POP appears to the targets of a relay.

@@ -1,6 +1,6 @@
 //! A harness around a POP: it takes frames, and keeps all that comes of them.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use anyrelay_core::counters::Counters;
@@ -12,6 +12,7 @@ use anyrelay_core::relay::mapping::Mapping;
 use anyrelay_core::snapshot::Snapshot;
 use anyrelay_core::time::Now;
 use anyrelay_core::tunnel::Return;
+use anyrelay_core::tunnel::open::OpenAgent;
 use anyrelay_core::verdict::{DropReason, ReplyKind, Verdict};
 use anyrelay_core::wire::MacAddr;
 use arrayvec::ArrayVec;
@@ -131,6 +132,10 @@ pub enum Said {
     Sender { holds: Return, sent: Option<i32> },
     /// [`Note::Destination`].
     Destination { holds: Return },
+    /// [`Note::OpenAddress`].
+    OpenAddress { address: Ipv6Addr, agent: OpenAgent },
+    /// [`Note::OpenPacket`].
+    OpenPacket { src: Ipv6Addr, agent: Option<OpenAgent>, dst: Ipv6Addr, sent: Option<i32> },
     /// [`Note::TunnelQuote`].
     TunnelQuote { agent: SocketAddr, vip: SocketAddr, sender: Option<SocketAddr> },
     /// [`Note::Sent`].
@@ -156,6 +161,10 @@ impl From<Note<'_>> for Said {
             }
             Note::Sender { holds, sent } => Said::Sender { holds, sent },
             Note::Destination { holds } => Said::Destination { holds },
+            Note::OpenAddress { address, agent } => Said::OpenAddress { address, agent },
+            Note::OpenPacket { src, agent, dst, sent } => {
+                Said::OpenPacket { src, agent, dst, sent }
+            }
             Note::TunnelQuote { agent, vip, sender } => Said::TunnelQuote { agent, vip, sender },
             Note::Sent(kind) => Said::Sent(kind),
             Note::Withheld(kind) => Said::Withheld(kind),

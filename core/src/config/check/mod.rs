@@ -9,6 +9,7 @@ mod files;
 mod fragments;
 mod hints;
 mod neighbours;
+mod open;
 mod overlaps;
 mod ports;
 mod relays;
@@ -66,6 +67,7 @@ fn check(report: &mut Report, raw: &RawConfig, files: &TargetsFiles<'_>) -> Conf
         ports::widths(report, &ports, &relays);
     }
     overlaps::check(report, &ports, &relays, &tunnels);
+    open::overlaps(report, &ports, &relays, &tunnels);
     let layout = match raw.layout.kind {
         RawLayoutKind::RunToCompletion => Layout::RunToCompletion,
         RawLayoutKind::Pipeline => Layout::Pipeline,
@@ -198,6 +200,11 @@ fn limits(report: &mut Report, raw: &RawConfig) -> LimitsConfig {
         at_least(1, "syn_per_service_per_second", limits.syn_per_service_per_second);
     // With a rate of 0 no client on a link could be reached.
     let neighbour_per_second = at_least(1, "neighbour_per_second", limits.neighbour_per_second);
+    // With a rate of 0 no packet would pass.
+    let open_per_agent_per_second =
+        at_least(1, "open_per_agent_per_second", limits.open_per_agent_per_second);
+    let open_per_service_per_second =
+        at_least(1, "open_per_service_per_second", limits.open_per_service_per_second);
     let mut rate = |key: &str, value| at_least(0, key, value);
     LimitsConfig {
         rst_per_second: rate("rst_per_second", limits.rst_per_second),
@@ -209,6 +216,8 @@ fn limits(report: &mut Report, raw: &RawConfig) -> LimitsConfig {
         keepalive_mac_per_second,
         syn_per_prefix_per_second,
         syn_per_service_per_second,
+        open_per_agent_per_second,
+        open_per_service_per_second,
         remembered_answers: report
             .number("limits.remembered_answers", limits.remembered_answers, 1, 1 << 24)
             .unwrap_or_default(),

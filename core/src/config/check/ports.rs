@@ -83,6 +83,7 @@ pub(super) fn gateway_families(
         |ipv6| relays.iter().flat_map(RelayConfig::target_addresses).any(|at| at.is_ipv6() == ipv6);
     let vip4 = tunnels.iter().any(|tunnel| tunnel.vip4.is_some()) && !vips(false);
     let vip6 = tunnels.iter().any(|tunnel| tunnel.vip6.is_some()) && !vips(true);
+    let open = tunnels.iter().any(|tunnel| tunnel.open.is_some()) && !vips(true) && !vip6;
     let wanted = [
         (vips(false), ipv4, clients, "a relay has an IPv4 VIP"),
         (vips(true), ipv6, clients, "a relay has an IPv6 VIP"),
@@ -90,6 +91,7 @@ pub(super) fn gateway_families(
         (target(true), ipv6, targets, "a relay has an IPv6 target"),
         (vip4, ipv4, clients, "a tunnel has a vip4"),
         (vip6, ipv6, clients, "a tunnel has a vip6"),
+        (open, ipv6, clients, "a tunnel has an open prefix"),
     ];
     for (place, (is_wanted, missing, (side, takes), because)) in wanted.into_iter().enumerate() {
         let reason = is_wanted.then(|| missing(ports, side, takes, because)).flatten();

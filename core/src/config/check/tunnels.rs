@@ -4,6 +4,7 @@ use std::net::{SocketAddrV4, SocketAddrV6};
 
 use super::super::raw::{RawConfig, RawTunnel};
 use super::super::{PortConfig, TunnelConfig};
+use super::open;
 use super::report::{Report, refuse_non_unicast, repeated};
 use crate::net::Family;
 use crate::predict::{self, Constants, ConstantsError};
@@ -45,6 +46,7 @@ fn tunnel(
         tenants: raw.tenants.as_ref().map(|names| tenants(report, &key("tenants"), names)),
         constants: constants(report, index, raw),
         tunnel_mtu: tunnel_mtu(report, &key("tunnel_mtu"), raw, ports),
+        open: open::open(report, index, raw),
     }
 }
 

@@ -44,6 +44,10 @@ pub(in crate::config) struct RawLimits {
     pub(in crate::config) syn_per_prefix_per_second: i64,
     /// SYNs to one relay; set it to the rate that its targets can accept. Range: 1 to 1000000000.
     pub(in crate::config) syn_per_service_per_second: i64,
+    /// Packets from one agent's open address, and packets to it. Range: 1 to 1000000000.
+    pub(in crate::config) open_per_agent_per_second: i64,
+    /// Packets from all open addresses of one tunnel, and packets to them. Range: 1 to 1000000000.
+    pub(in crate::config) open_per_service_per_second: i64,
 }
 
 impl Default for RawLimits {
@@ -60,6 +64,8 @@ impl Default for RawLimits {
             keepalive_mac_per_second: 1000,
             syn_per_prefix_per_second: 5000,
             syn_per_service_per_second: 200_000,
+            open_per_agent_per_second: 100_000,
+            open_per_service_per_second: 1_000_000,
         }
     }
 }

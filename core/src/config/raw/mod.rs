@@ -9,6 +9,7 @@
 
 mod limits;
 mod neighbours;
+mod open;
 mod pop;
 mod ports;
 mod services;
@@ -18,6 +19,7 @@ use serde::Deserialize;
 
 pub(super) use limits::RawLimits;
 pub(super) use neighbours::RawNeighbours;
+pub(super) use open::RawOpen;
 pub(super) use pop::{RawClock, RawFragmentLimits, RawFragments, RawPop};
 pub(super) use ports::{
     RawDpdk, RawIdle, RawInstructions, RawLayout, RawLayoutKind, RawPort, RawSide, RawWorker,

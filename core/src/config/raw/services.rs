@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::open::RawOpen;
 use super::target::RawTarget;
 
 /// The same on all POPs. Relays may be added and removed while the POP runs.
@@ -126,6 +127,9 @@ pub(in crate::config) struct RawTunnel {
     /// a tick.
     #[serde(default = "tunnel_mtu")]
     pub(in crate::config) tunnel_mtu: i64,
+    /// Addresses of agents on the IPv6 Internet. Default: none; agents reach agents alone. Reload:
+    /// yes where there was none; without it connections break.
+    pub(in crate::config) open: Option<RawOpen>,
 }
 
 fn tunnel_mtu() -> i64 {

@@ -2,6 +2,7 @@
 
 mod fragments;
 mod mistakes;
+pub(crate) mod open;
 mod relay6;
 mod targets;
 pub(crate) mod text;

@@ -73,7 +73,7 @@ fn echo(arrival: &Arrival<'_>, src: IpAddr, to: Destination) -> Result<Step, Dro
 fn error(to: Destination) -> Result<Step, DropReason> {
     match to {
         Destination::Vip | Destination::Pool(_) | Destination::Other { .. } => Ok(Step::IcmpError),
-        Destination::Own(_) => Err(unwanted(to)),
+        Destination::Own(_) | Destination::Open(_) => Err(unwanted(to)),
     }
 }
 

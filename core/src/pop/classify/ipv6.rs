@@ -4,6 +4,7 @@ use super::super::arrival::Arrival;
 use super::super::lanes::Lanes;
 use super::super::limits::Limits;
 use super::super::packet::{Packet, Step};
+use super::super::tunnel;
 use super::{decapsulate, fragments, headers, host, icmp, tcp};
 use crate::fragment;
 use crate::frame::Frame;
@@ -32,6 +33,10 @@ pub(super) fn read<F: Frame>(
     if !ethernet.dst.is_unicast() && !ipv6::is_multicast(header.dst) {
         return Err(DropReason::WrongMac);
     }
+    let to = arrival.meaning(header.dst);
+    if let Destination::Open(index) = to {
+        return tunnel::open::read(arrival, index, header, packet, frame);
+    }
     let upper = match header.upper(datagram) {
         Err(ExtensionError::Fragment) if fragment::remove_atomic(frame, l3, &header) => {
             let whole = read_without_fragment_header(frame, l3)?;
@@ -44,7 +49,6 @@ pub(super) fn read<F: Frame>(
     packet.segment.ip = Datagram::V6(Ipv6Datagram { header, upper });
     // Ethernet's padding follows the datagram.
     frame.truncate(l3 + header.total_len());
-    let to = arrival.meaning(header.dst);
     match upper.protocol {
         ipv6::PROTOCOL_TCP => {
             let ends = (header.src, header.dst);

@@ -51,7 +51,7 @@ pub(super) fn read<F: Frame, A: Tabled>(
             }
             from_target(arrival, found.service, packet, frame, lanes)
         }
-        Destination::Own(_) => Err(DropReason::NotOurs),
+        Destination::Own(_) | Destination::Open(_) => Err(DropReason::NotOurs),
     }
 }
 

@@ -10,9 +10,12 @@ use super::super::packet::{Packet, Step};
 use super::endings::Egress;
 use super::ethernet::ethertype;
 use super::reply;
+use super::wrap::wrap;
 use crate::frame::Frame;
 use crate::net::{Address, Family, ServiceIndex};
 use crate::snapshot::Destination;
+use crate::tunnel::TunnelService;
+use crate::tunnel::open::down;
 use crate::verdict::{DropReason, ReplyKind};
 use crate::wire::icmp_error::{self, HEADER_LEN, IcmpError, Unreachable};
 use crate::wire::{Datagram, ip, ipv4, ipv6};
@@ -58,7 +61,8 @@ pub(super) fn too_big<F: Frame, O: Output<F>>(
     frame: F,
     fits: usize,
 ) {
-    if !packet.tcp_checksum_holds(&frame) {
+    // What is in an open packet concerns nobody but its hosts.
+    if !packet.is_open() && !packet.tcp_checksum_holds(&frame) {
         return egress.drop(of, DropReason::TcpChecksum, frame);
     }
     egress.count_drop::<F>(of, DropReason::TooBig);
@@ -74,8 +78,14 @@ pub(super) fn too_big<F: Frame, O: Output<F>>(
 
 /// The source of an ICMP error about a datagram: the address that it was sent to, which its sender
 /// can reach; the port's own may be private. A datagram to a client is the exception: the source is
-/// the port's, as a router's would be.
-fn error_source(arrival: &Arrival<'_>, ip: &Datagram) -> IpAddr {
+/// the port's, as a router's would be. About open packets it is the one of their tunnel.
+fn error_source(arrival: &Arrival<'_>, packet: &Packet) -> IpAddr {
+    let ip = &packet.segment.ip;
+    if packet.is_open()
+        && let Some((open, _)) = open_tunnel(arrival, packet).and_then(TunnelService::open_side)
+    {
+        return open.icmp_source.into();
+    }
     let link = arrival.link;
     let (to, own) = match ip {
         Datagram::V4(ip) => {
@@ -87,18 +97,39 @@ fn error_source(arrival: &Arrival<'_>, ip: &Datagram) -> IpAddr {
     };
     match to {
         Destination::Vip | Destination::Pool(_) | Destination::Own(_) => ip.dst(),
-        Destination::Other { .. } => own.unwrap_or(ip.dst()),
+        Destination::Other { .. } | Destination::Open(_) => own.unwrap_or(ip.dst()),
     }
 }
 
-/// Puts the answer to a datagram that a target sent in a tunnel, at the `l3` of `packet`, into the
-/// tunnel too. Gives back where the answer begins, and of which family it is.
+/// The tunnel that an open packet is of.
+fn open_tunnel<'a>(arrival: &Arrival<'a>, packet: &Packet) -> Option<&'a TunnelService> {
+    Some(&arrival.snapshot.tunnel(packet.service?)?.service)
+}
+
+/// Puts the answer to an open packet that an agent sent, at the `l3` of `packet`, into the segment
+/// that carries it down. Gives back where that begins.
+fn back_to_agent<F: Frame>(arrival: &Arrival<'_>, packet: &Packet, frame: &mut F) -> Option<usize> {
+    let Datagram::V6(sent) = packet.segment.ip else { return None };
+    let (l3, service) = (packet.segment.l3, open_tunnel(arrival, packet)?);
+    let (open, _) = service.open_side()?;
+    let agent = open.addresses.decode(arrival.unix, sent.header.src).ok()?;
+    let datagram = frame.bytes().get(l3..).unwrap_or_default();
+    let down = down::segment(service, arrival.unix, &agent, datagram)?;
+    wrap(frame, l3, &down).ok()
+}
+
+/// Puts the answer to a datagram that came in a tunnel, at the `l3` of `packet`, into the tunnel
+/// too. Gives back where the answer begins, and of which family it is.
 fn back_in_tunnel<F: Frame>(
     arrival: &Arrival<'_>,
     packet: &Packet,
     frame: &mut F,
 ) -> Result<(usize, Family), DropReason> {
     let (l3, ip) = (packet.segment.l3, &packet.segment.ip);
+    if let Step::OpenUp = packet.step {
+        let l3 = back_to_agent(arrival, packet, frame).ok_or(DropReason::NoRoom)?;
+        return Ok((l3, Family::V4));
+    }
     if let Step::Inward(_) = packet.step
         && let Some((_, relay)) = packet.relay(arrival.snapshot)
         && let Some(tunnel) = relay.mode.tunnel()
@@ -119,6 +150,9 @@ fn send_error<F: Frame, O: Output<F>>(
     error: IcmpError,
 ) {
     let (l3, ip) = (packet.segment.l3, &packet.segment.ip);
+    if packet.is_open() && packet.may_be_error(&frame) {
+        return;
+    }
     let kind = match (error, ip) {
         (IcmpError::TooBig(_), Datagram::V4(_)) => ReplyKind::FragmentationNeeded,
         (IcmpError::TooBig(_), Datagram::V6(_)) => ReplyKind::PacketTooBig,
@@ -138,7 +172,7 @@ fn send_error<F: Frame, O: Output<F>>(
     let Some((head, message)) = datagram.split_at_mut_checked(head_len - HEADER_LEN) else {
         return;
     };
-    let (src, dst) = (error_source(&egress.arrival, ip), ip.src());
+    let (src, dst) = (error_source(&egress.arrival, packet), ip.src());
     error.write(src, dst, message);
     let (payload_len, protocol) = (message.len() as u16, icmp_error::protocol(ip.family()));
     ip::Header { class: 0, hops: ipv4::ORIGINATED_TTL, protocol, payload_len, src, dst }

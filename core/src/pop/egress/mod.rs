@@ -13,6 +13,7 @@ mod originate;
 mod queries;
 pub(super) mod reply;
 pub(super) mod ship;
+pub(super) mod wrap;
 
 pub(super) use endings::Egress;
 pub(super) use errors::port_unreachable;

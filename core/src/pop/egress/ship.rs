@@ -66,8 +66,20 @@ pub(in crate::pop) trait Transform {
 
     /// Length in bytes of the datagram afterwards, where that is known before it is rewritten; else
     /// 0.
-    fn total_len(&self, _: &Self::Plan) -> usize {
+    fn total_len(&self, _: &Packet, _: &Self::Plan) -> usize {
         0
+    }
+
+    /// The most bytes that the datagram may have afterwards, where that may be less than an MTU.
+    #[inline(always)]
+    fn mtu_max(&self) -> usize {
+        usize::MAX
+    }
+
+    /// The side that it is counted to, of a datagram that goes to the side `towards`.
+    #[inline(always)]
+    fn counted(&self, towards: Towards) -> Towards {
+        towards
     }
 
     /// The ID of the fragments that the datagram may be sent in; `None` when it may not be
@@ -128,7 +140,8 @@ pub(in crate::pop) fn ship<F: Frame, O: Output<F>, R: Transform>(
             return false;
         }
     };
-    let (mtu, total_len) = (egress.mtu(hop.port), rewrite.total_len(plan));
+    let mtu = egress.mtu(hop.port).min(rewrite.mtu_max());
+    let total_len = rewrite.total_len(packet, plan);
     let mut fragment_id = None;
     if total_len > mtu {
         fragment_id = rewrite.fragment_id(packet, &frame, plan);
@@ -167,7 +180,8 @@ pub(in crate::pop) fn ship<F: Frame, O: Output<F>, R: Transform>(
         return false;
     }
     let counters = egress.counters.service(*slot);
-    let traffic = if *is_copy { &counters.copies } else { counters.traffic(*towards) };
+    let traffic =
+        if *is_copy { &counters.copies } else { counters.traffic(rewrite.counted(*towards)) };
     traffic.add(1, len as u64);
     if let Some(target) = target {
         let of_target = counters.target(target.0);

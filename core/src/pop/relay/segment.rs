@@ -211,7 +211,7 @@ impl Transform for SegmentRewrite<'_> {
     }
 
     #[inline(always)]
-    fn total_len(&self, plan: &Plan) -> usize {
+    fn total_len(&self, _: &Packet, plan: &Plan) -> usize {
         plan.total_len()
     }
 
@@ -265,7 +265,7 @@ impl Transform for TunnelRewrite<'_> {
         self.inside.plan(packet, frame)
     }
 
-    fn total_len(&self, plan: &Plan) -> usize {
+    fn total_len(&self, _: &Packet, plan: &Plan) -> usize {
         plan.total_len() + self.tunnel.encapsulation().overhead()
     }
 

@@ -11,7 +11,7 @@ use super::super::limits::Limits;
 use super::super::output::Output;
 use super::super::packet::Packet;
 use super::explain;
-use super::segment::{ends, segment_of};
+use super::read::{ends, segment_of};
 use crate::frame::Frame;
 use crate::net::Towards;
 use crate::tunnel::forward::{self, DataDown};
@@ -113,7 +113,7 @@ impl Transform for DataRewrite<'_> {
     }
 
     #[inline]
-    fn total_len(&self, places: &Places) -> usize {
+    fn total_len(&self, _: &Packet, places: &Places) -> usize {
         places.total_len
     }
 

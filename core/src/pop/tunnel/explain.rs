@@ -4,12 +4,14 @@ use crate::net::Family;
 use crate::pop::Note;
 use crate::predict;
 use crate::seq::SeqNum;
-use crate::time::UnixTime;
+use crate::time::{Tick, UnixTime};
+use crate::tunnel::message::{OPEN_HEADER_LEN, OpenHeader};
 use crate::tunnel::numbers::Numbers;
 use crate::tunnel::{
     DataHeader, KeepaliveRequest, SegmentKind, Token, TunnelSegment, TunnelService, keepalive,
     message,
 };
+use crate::wire::ipv6::Ipv6;
 
 /// Tells `note` of `segment` all that can be read of it.
 pub(super) fn segment(
@@ -29,7 +31,7 @@ pub(super) fn segment(
         Some(SegmentKind::Keepalive) => {
             numbers.keepalive_acks.iter().find_map(|&expected| ticks(segment.ack, expected))
         }
-        Some(SegmentKind::Data) => ticks(segment.ack, numbers.data_ack),
+        Some(SegmentKind::Data | SegmentKind::Open) => ticks(segment.ack, numbers.data_ack),
         Some(SegmentKind::Syn | SegmentKind::Empty) | None => None,
     };
     note(Note::Tunnelled { agent: segment.src, vip: segment.dst, tick, incoming, acked });
@@ -62,6 +64,28 @@ pub(super) fn segment(
                 note(Note::Destination { holds });
             }
         }
+        Some(SegmentKind::Open) => open(service, now, segment, tick, note),
         Some(SegmentKind::Syn | SegmentKind::Empty) | None => {}
     }
+}
+
+/// Tells `note` of the open packet in `segment`.
+fn open(
+    service: &TunnelService,
+    now: UnixTime,
+    segment: &TunnelSegment<'_>,
+    tick: Tick,
+    mut note: impl FnMut(Note<'_>),
+) {
+    let Ok(header) = OpenHeader::parse_up(segment.payload) else { return };
+    let inner = segment.payload.get(OPEN_HEADER_LEN..).and_then(Ipv6::parse_start);
+    let (Some(inner), Some((open, vip))) = (inner, service.open_side()) else { return };
+    let agent = open.addresses.decode(now, inner.src).ok();
+    let sent = agent.and_then(|agent| {
+        let base = Some(agent.base_high);
+        let numbers = Numbers::new(service, vip, segment.src, base, tick).of_token?;
+        let expected = numbers.up.plus(header.offset());
+        predict::ticks_between(segment.seq, expected, service.constants.stride)
+    });
+    note(Note::OpenPacket { src: inner.src.into(), agent, dst: inner.dst.into(), sent });
 }

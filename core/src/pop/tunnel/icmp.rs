@@ -4,7 +4,7 @@
 //! The agent gets a new message: the VIP reports it, as a NAT would have it (RFC 5508, section 4),
 //! and it quotes the headers of the agent's own segment as far as they are known.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::super::egress::Egress;
 use super::super::egress::answer::resize;
@@ -12,9 +12,11 @@ use super::super::egress::ship::{Transform, Transmit, ship};
 use super::super::limits::Limits;
 use super::super::output::{Note, Output};
 use super::super::packet::Packet;
+use super::open;
 use crate::frame::Frame;
-use crate::net::{Family, ServiceIndex, Towards};
+use crate::net::{Address, Family, ServiceIndex, Towards};
 use crate::tunnel::handshake::WINDOW;
+use crate::tunnel::open::quote::SentPacket;
 use crate::tunnel::quote::{self, Concern, Quoted, SentSegment};
 use crate::verdict::{AbsorbKind, DropReason};
 use crate::wire::icmp_error::{self, HEADER_LEN, IcmpError};
@@ -36,20 +38,37 @@ pub(in crate::pop) fn tunnel_error<F: Frame, O: Output<F>>(
     let mtu = mtu.map(|mtu| mtu.min(u16::MAX.into()) as u16);
     match judge_error(egress, packet, &frame, index, mtu) {
         Ok(None) => egress.absorb(AbsorbKind::TunnelIcmp, frame),
-        Ok(Some((error, sent))) => report_error(egress, limits, packet, frame, index, error, sent),
+        Ok(Some((error, Sent::Segment(sent)))) => {
+            report_error(egress, limits, packet, frame, index, error, sent);
+        }
+        Ok(Some((error, Sent::Packet(sent)))) => match egress.arrival.snapshot.tunnel(index) {
+            Some(tunnel) => {
+                let of = (index, tunnel);
+                open::icmp::report(egress, limits, packet, frame, of, (error, &sent));
+            }
+            None => egress.drop(Some(index), DropReason::IcmpQuote, frame),
+        },
         Err(reason) => egress.drop(Some(index), reason, frame),
     }
 }
 
-/// The error that the sender of the quoted datagram gets; `None` about an answer of a POP, which
-/// nobody is told of.
+/// What a quoted segment carried.
+enum Sent {
+    /// The datagram of this segment.
+    Segment(SentSegment),
+    /// An open packet.
+    Packet(SentPacket),
+}
+
+/// The error that the sender of what the quoted segment carried gets; `None` about an answer of a
+/// POP, which nobody is told of.
 fn judge_error<F: Frame, O: Output<F>>(
     egress: &mut Egress<'_, O>,
     packet: &Packet,
     frame: &F,
     index: ServiceIndex,
     mtu: Option<u16>,
-) -> Result<Option<(IcmpError, SentSegment)>, DropReason> {
+) -> Result<Option<(IcmpError, Sent)>, DropReason> {
     let arrival = egress.arrival;
     if !arrival.takes_clients() {
         return Err(DropReason::WrongSide);
@@ -60,13 +79,19 @@ fn judge_error<F: Frame, O: Output<F>>(
     let (head, quote) = message.ok_or(DropReason::IcmpMalformed)?;
     let quoted = Quoted::parse(family, quote).ok_or(DropReason::IcmpQuote)?;
     let client_ok = |ip| arrival.snapshot.client_ok(ip);
-    let concern = quote::concern(&tunnel.service, arrival.unix, &quoted, client_ok);
+    let host_ok = |ip| open::host_ok(&arrival, ip);
+    let concern = quote::concern(&tunnel.service, arrival.unix, &quoted, client_ok, host_ok);
     let sender = match &concern {
         Ok(Concern::Sender(sent)) => Some(sent.src),
+        Ok(Concern::Packet(sent)) => Some(SocketAddr::new(sent.header.src.ip(), 0)),
         Ok(Concern::Answer) | Err(_) => None,
     };
     egress.note::<F>(Note::TunnelQuote { vip: quoted.src, agent: quoted.dst, sender });
-    let Concern::Sender(sent) = concern? else { return Ok(None) };
+    let sent = match concern? {
+        Concern::Sender(sent) => Sent::Segment(sent),
+        Concern::Packet(sent) if sent.may_tell => Sent::Packet(sent),
+        Concern::Packet(_) | Concern::Answer => return Ok(None),
+    };
     let error = match (IcmpError::parse(family, head), mtu) {
         (Some(IcmpError::TooBig(_)), Some(mtu)) => IcmpError::TooBig(mtu),
         (error, _) => error.ok_or(DropReason::IcmpType)?,

@@ -7,6 +7,8 @@
 mod data;
 mod explain;
 pub(super) mod icmp;
+pub(super) mod open;
+mod read;
 mod segment;
 
 pub(super) use data::data;

@@ -1,7 +1,5 @@
 //! Handshakes and keepalives, and which segments are datagrams.
 
-use std::net::SocketAddr;
-
 use super::super::egress::Egress;
 use super::super::egress::answer::{Answer, answer};
 use super::super::egress::headers::verified;
@@ -9,7 +7,8 @@ use super::super::lanes::Lanes;
 use super::super::limits::Limits;
 use super::super::output::Output;
 use super::super::packet::{Packet, Step};
-use super::explain;
+use super::read::segment_of;
+use super::{explain, open};
 use crate::frame::Frame;
 use crate::net::ServiceIndex;
 use crate::snapshot::Tunnel;
@@ -19,7 +18,7 @@ use crate::tunnel::handshake::{MSS_LEN, SynAck};
 use crate::tunnel::keepalive::ReplySegment;
 use crate::tunnel::{SegmentKind, TunnelSegment, handshake, keepalive};
 use crate::verdict::{AbsorbKind, DropReason, ReplyKind};
-use crate::wire::tcp::{ACK, HEADER_LEN, PSH, SYN};
+use crate::wire::tcp::{ACK, PSH, SYN};
 
 /// Reads a segment to the VIP of `tunnel`. A datagram takes a lane.
 #[inline(never)]
@@ -42,23 +41,6 @@ pub(in crate::pop) fn read<F: Frame>(
     Ok(match DataUp::read(&tunnel.service, &segment) {
         Ok(datagram) => Step::TunnelData(lanes.datagram(index, datagram)),
         Err(_) => Step::Tunnel,
-    })
-}
-
-/// The segment in `frame`, if its header is there.
-#[inline]
-pub(super) fn segment_of<'a, F: Frame>(packet: &Packet, frame: &'a F) -> Option<TunnelSegment<'a>> {
-    let tcp = packet.segment.tcp;
-    let (header, payload) = frame.bytes().get(packet.l4()..)?.split_at_checked(tcp.header_len)?;
-    Some(TunnelSegment {
-        src: packet.src().into(),
-        dst: packet.dst().into(),
-        seq: tcp.seq,
-        ack: tcp.ack,
-        flags: tcp.flags,
-        options: header.get(HEADER_LEN..).unwrap_or_default(),
-        payload,
-        datagram_len: frame.bytes().len() - packet.segment.l3,
     })
 }
 
@@ -87,6 +69,11 @@ pub(in crate::pop) fn segment<F: Frame, O: Output<F>>(
     if O::EXPLAINS {
         let out = &mut *egress.out;
         explain::segment(&tunnel.service, arrival.unix, &segment, |note| out.explain(note));
+    }
+    if SegmentKind::of(&segment) == Ok(SegmentKind::Open)
+        && let Some(index) = packet.service
+    {
+        return open::from_agent(egress, limits, packet, frame, (index, tunnel));
     }
     match judge::<F, O>(egress, limits, tunnel, &segment) {
         Ok(Outcome::Taken) => egress.absorb(AbsorbKind::TunnelAck, frame),
@@ -119,6 +106,8 @@ fn judge<F: Frame, O: Output<F>>(
             Ok(_) => Err(DropReason::TunnelMalformed),
             Err(reason) => Err(reason),
         },
+        // Judged with its frame.
+        SegmentKind::Open => Err(DropReason::TunnelMalformed),
         SegmentKind::Empty => Ok(Outcome::Taken),
         SegmentKind::Keepalive => {
             let pop = egress.arrival.snapshot.config.pop.id;
@@ -164,10 +153,4 @@ fn send_syn_ack<F: Frame, O: Output<F>>(
     let (seq, ack) = (syn_ack.seq, syn_ack.ack);
     let syn_ack = Answer { seq, ack, flags: SYN | ACK, options, payload: &[] };
     answer(egress, packet, frame, &syn_ack, ReplyKind::SynAck);
-}
-
-/// Both ends of a segment.
-#[inline]
-pub(super) fn ends(packet: &Packet) -> (SocketAddr, SocketAddr) {
-    (packet.src().into(), packet.dst().into())
 }

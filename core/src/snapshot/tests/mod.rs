@@ -3,6 +3,7 @@
 mod digest;
 mod lookups;
 mod lookups6;
+mod open;
 mod reload;
 mod reload_tunnels;
 mod slots;

@@ -114,6 +114,8 @@ pub struct KeepaliveReply {
     pub pop: u8,
     /// The agent's token, once its base is aligned.
     pub token: Option<Token>,
+    /// The agent's open address, with a token, where the tunnel has an open side.
+    pub open: Option<Ipv6Addr>,
 }
 
 impl KeepaliveReply {
@@ -137,6 +139,8 @@ impl KeepaliveReply {
             0 => None,
             _ => Some(Token::read(family, token).ok_or(Malformed)?),
         };
+        let open = array_at::<16>(rest, reply::TOKEN_AFTER + Token::len_of(family));
+        let open = Ipv6Addr::from(open.ok_or(Malformed)?);
         Ok(KeepaliveReply {
             nonce: get_u64(payload, reply::NONCE),
             tick: Tick(get_u64(payload, reply::TICK)),
@@ -152,6 +156,7 @@ impl KeepaliveReply {
             epoch: rest.get(2).copied().unwrap_or(0),
             pop: rest.get(3).copied().unwrap_or(0),
             token,
+            open: (!open.is_unspecified()).then_some(open),
         })
     }
 
@@ -181,6 +186,10 @@ impl KeepaliveReply {
         put(out, after + 2, &[self.epoch, self.pop]);
         if let Some(token) = token {
             put(out, after + reply::TOKEN_AFTER, token.as_bytes());
+        }
+        if let Some(open) = self.open {
+            let at = after + reply::TOKEN_AFTER + Token::len_of(family);
+            put(out, at, &open.octets());
         }
         finish(REPLY_LABEL, vip, key, out)
     }
@@ -212,8 +221,8 @@ fn mac_holds(label: &[u8], payload: &[u8], vip: SocketAddr, key: &Key128) -> boo
 
 const MAC_LEN: usize = 16;
 
-/// Zero bytes in both messages: room for an IPv6 address that others can reach the agent at.
-const RESERVED_LEN: usize = 16;
+/// Length of the open address in replies, and of as many zero bytes in requests.
+const OPEN_LEN: usize = 16;
 
 /// The flag of replies that have a token.
 const HAS_TOKEN: u8 = 1;
@@ -246,13 +255,13 @@ mod reply {
 }
 
 const fn reply_len(ip_len: usize, token_len: usize) -> usize {
-    reply::PUBLIC + ip_len + 2 + reply::TOKEN_AFTER + token_len + RESERVED_LEN + MAC_LEN
+    reply::PUBLIC + ip_len + 2 + reply::TOKEN_AFTER + token_len + OPEN_LEN + MAC_LEN
 }
 
 const _: () = assert!(keepalive_len(Family::V4) == reply_len(4, Token::len_of(Family::V4)));
 const _: () = assert!(keepalive_len(Family::V6) == reply_len(16, Token::len_of(Family::V6)));
-// What a request says leaves room for the reserved bytes.
-const _: () = assert!(request::PUBLIC + 6 + RESERVED_LEN + MAC_LEN <= keepalive_len(Family::V4));
-const _: () = assert!(request::PUBLIC + 18 + RESERVED_LEN + MAC_LEN <= keepalive_len(Family::V6));
+// What a request says leaves room for zeros.
+const _: () = assert!(request::PUBLIC + 6 + OPEN_LEN + MAC_LEN <= keepalive_len(Family::V4));
+const _: () = assert!(request::PUBLIC + 18 + OPEN_LEN + MAC_LEN <= keepalive_len(Family::V6));
 // The ack of a keepalive is not that of another tick.
 const _: () = assert!((KEEPALIVE_LEN_MAX as u32) < STRIDE_MIN);

@@ -5,11 +5,13 @@
 
 mod data;
 mod keepalive;
+mod open;
 
 pub use data::{DATA_HEADER_LEN, DataHeader, body_max};
 pub use keepalive::{
     KEEPALIVE_LEN_MAX, KeepaliveReply, KeepaliveRequest, VERSION, keepalive_len, unknown_endpoint,
 };
+pub use open::{OPEN_HEADER_LEN, OpenHeader};
 
 /// The types of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +24,10 @@ pub enum MessageType {
     DataUp,
     /// A datagram from a POP to an agent.
     DataDown,
+    /// An IPv6 packet from an agent's open address to a POP.
+    OpenUp,
+    /// An IPv6 packet from a POP to the agent whose open address it is for.
+    OpenDown,
 }
 
 impl MessageType {
@@ -33,6 +39,8 @@ impl MessageType {
             REPLY => MessageType::KeepaliveReply,
             DATA_UP => MessageType::DataUp,
             DATA_DOWN => MessageType::DataDown,
+            OPEN_UP => MessageType::OpenUp,
+            OPEN_DOWN => MessageType::OpenDown,
             _ => return None,
         })
     }
@@ -63,3 +71,5 @@ const REQUEST: u8 = 1;
 const REPLY: u8 = 2;
 const DATA_UP: u8 = 3;
 const DATA_DOWN: u8 = 4;
+const OPEN_UP: u8 = 5;
+const OPEN_DOWN: u8 = 6;

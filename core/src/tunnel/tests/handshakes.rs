@@ -29,7 +29,9 @@ fn segments_are_classified_by_flags_and_type() {
         assert_eq!(with(&data, flags), Err(DropReason::TunnelMalformed));
         assert_eq!(with(&keepalive, flags), Err(DropReason::TunnelMalformed));
     }
-    for kind in (0..16).filter(|kind| ![1, 3].contains(kind)) {
+    let open = data.edit(|sent| sent.payload[0] = 0x50);
+    assert_eq!(SegmentKind::of(&open.segment()), Ok(SegmentKind::Open));
+    for kind in (0..16).filter(|kind| ![1, 3, 5].contains(kind)) {
         let other = data.edit(|sent| sent.payload[0] = kind << 4);
         assert_eq!(SegmentKind::of(&other.segment()), Err(DropReason::TunnelMalformed), "{kind}");
     }

@@ -50,6 +50,7 @@ fn an_aligned_agent_gets_its_token() {
                 epoch: 0,
                 pop: 5,
                 token: Some(token.token),
+                open: None,
             }
         );
     }

@@ -66,7 +66,7 @@ proptest! {
     #[test]
     fn replies_are_read_as_written(
         family in any_family(), bits: u128, ports: [u16; 3], nonce: u64, tick: u64,
-        constants: (u32, u32, u16, u16), epoch: u8, pop: u8, token: Option<[u8; 32]>,
+        constants: (u32, u32, u16, u16), epoch: u8, pop: u8, token: Option<[u8; 32]>, open: u128,
     ) {
         let token = token.and_then(|token| Token::read(family, &token));
         let (tick_ms, stride, lag, offset) = constants;
@@ -80,6 +80,7 @@ proptest! {
             epoch,
             pop,
             token,
+            open: (open % 2 == 1).then(|| Ipv6Addr::from_bits(open)),
         };
         let mut out = [0xaa; KEEPALIVE_LEN_MAX];
         let len = reply.write(vip(family), &KEY, &mut out);

@@ -4,6 +4,7 @@ mod data;
 mod handshakes;
 mod keepalives;
 mod messages;
+mod open;
 mod side_by_side;
 mod tokens;
 
@@ -71,6 +72,7 @@ fn service_with(epochs: Epochs) -> TunnelService {
         vip6: Some(TunnelVip::new(addr("[2001:db8::20]:443"), &keys).unwrap()),
         tenants: vec![1, 2].into(),
         agents: Arc::new(AgentKeys::new(&tenants()).unwrap()),
+        open: None,
     }
 }
 

@@ -49,6 +49,11 @@ impl Ipv6 {
         })
     }
 
+    /// Reads the header at the start of `bytes`, which may end before the datagram does.
+    pub fn parse_start(bytes: &[u8]) -> Option<Ipv6> {
+        Self::read(bytes.first_chunk()?)
+    }
+
     /// Reads a datagram that an ICMP error quotes, and finds its upper-layer header. The quote may
     /// be cut off after its extension headers.
     ///

@@ -2,10 +2,10 @@
 //!
 //! Forward it prints a client's egress endpoint at the target; backward the client of an egress
 //! address, port and TSval, for instance for an abuse report (`map_relay`). For tunnels it prints
-//! the contents of a token and an agent's sequence numbers (`map_tunnel`). An input that does not
-//! decode ends with the label of the POP's drop reason and exit code 1.
+//! the contents of a token or an open address, and an agent's sequence numbers (`map_tunnel`). An
+//! input that does not decode ends with the label of the POP's drop reason and exit code 1.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyrelay_core::snapshot::Snapshot;
@@ -21,7 +21,7 @@ use super::{Failure, print_json, say, time};
 use crate::control::load_offline;
 use crate::worker::unix_now;
 
-/// The arguments of `map`: a client, an egress endpoint, a token, or an agent.
+/// The arguments of `map`: a client, an egress endpoint, a token, an agent, or its open address.
 #[derive(Debug, Args)]
 #[group(skip)]
 pub(super) struct MapArguments {
@@ -49,6 +49,13 @@ pub(super) struct MapArguments {
     /// The agent's address as POPs see it.
     #[arg(long, value_name = "IP:PORT", conflicts_with_all = ["client", "egress", "token"])]
     agent: Option<SocketAddr>,
+    /// The open address of an agent, to decode.
+    #[arg(
+        long,
+        value_name = "IPV6",
+        conflicts_with_all = ["client", "egress", "token", "agent", "service"]
+    )]
+    open: Option<Ipv6Addr>,
     /// The tick of the sequence numbers; without it, the current one.
     #[arg(long, value_name = "N", conflicts_with_all = ["client", "egress"])]
     tick: Option<u64>,
@@ -80,8 +87,8 @@ struct Tunnels {
 /// Prints the answer for `arguments`.
 pub(super) fn map(arguments: &MapArguments) -> Result<(), Failure> {
     let snapshot = load_offline(&arguments.config)?;
-    let query = arguments.token.map(Query::Token);
-    if let Some(query) = query.or(arguments.agent.map(Query::Agent)) {
+    let query = arguments.token.map(Query::Token).or(arguments.agent.map(Query::Agent));
+    if let Some(query) = query.or(arguments.open.map(Query::Open)) {
         return map_tunnel(&snapshot, query, arguments);
     }
     let answer = match (arguments.client, arguments.egress, arguments.target) {
@@ -97,7 +104,8 @@ pub(super) fn map(arguments: &MapArguments) -> Result<(), Failure> {
         // clap requires one of them.
         _ => {
             return Err(Failure::Config(
-                "give --client, or --egress, --target and of a pool --tsval, or --token, or --agent"
+                "give --client, or --egress, --target and of a pool --tsval, or --token, or \
+                 --agent, or --open"
                     .into(),
             ));
         }

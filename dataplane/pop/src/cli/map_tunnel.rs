@@ -1,12 +1,13 @@
-//! `map` for tunnels: the contents of a token, and the sequence numbers between a POP and an agent
-//! at a tick.
+//! `map` for tunnels: the contents of a token or an open address, and the sequence numbers between
+//! a POP and an agent at a tick.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 
 use anyrelay_core::net::Family;
-use anyrelay_core::snapshot::{Snapshot, Tunnel};
+use anyrelay_core::snapshot::{Destination, Snapshot, Tunnel};
 use anyrelay_core::time::{Tick, UnixTime};
 use anyrelay_core::tunnel::numbers::{ACK_TICKS, Numbers, SENT_TICKS};
+use anyrelay_core::tunnel::open::{OpenAddressError, OpenAgent};
 use anyrelay_core::tunnel::token::TokenError;
 use anyrelay_core::tunnel::{PublicToken, Return, TunnelVip};
 use anyrelay_core::verdict::DropReason;
@@ -21,6 +22,8 @@ pub(super) enum Query {
     Token(PublicToken),
     /// The numbers of the agent with this address, as POPs see it.
     Agent(SocketAddr),
+    /// The agent with this open address, and its numbers.
+    Open(Ipv6Addr),
 }
 
 /// The time of the query.
@@ -40,6 +43,8 @@ pub(super) struct TunnelAnswer {
     agent: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<Holds>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    open: Option<OfBase>,
     tick: u64,
     start: u32,
     /// Sequence numbers of the POP's SYN-ACK, of its keepalive reply, and of data at the first and
@@ -62,12 +67,35 @@ struct Holds {
     tenant: u16,
     /// Whether the tunnel serves the tenant.
     tenant_may_use_it: bool,
+    #[serde(flatten)]
+    of_base: OfBase,
+}
+
+/// What follows from the base in a token or an open address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+struct OfBase {
     base: u32,
     /// Sequence numbers of data that the POP accepts, at the first and the last offset.
     data_up_seq: [u32; 2],
     sent_ticks: [i32; 2],
     /// The acknowledgment number of data to the agent.
     data_down_ack: u32,
+}
+
+/// What tells the base of an agent.
+#[derive(Clone, Copy, Debug)]
+enum Holding {
+    Token(Return),
+    Open(OpenAgent),
+}
+
+impl Holding {
+    fn base_high(self) -> u16 {
+        match self {
+            Holding::Token(holds) => holds.base_high,
+            Holding::Open(holds) => holds.base_high,
+        }
+    }
 }
 
 /// The answers for the requested tunnels: `service`, or all.
@@ -82,6 +110,7 @@ pub(super) fn answer(
 ) -> Result<Result<Vec<TunnelAnswer>, DropReason>, Failure> {
     let tunnels = wanted(snapshot, service)?;
     Ok(match query {
+        Query::Open(ip) => of_open(snapshot, ip, moment).map(|answer| vec![answer]),
         Query::Token(token) => of_token(&tunnels, token, moment).map(|answer| vec![answer]),
         Query::Agent(agent) => {
             if !snapshot.client_ok(agent.ip()) {
@@ -115,6 +144,21 @@ fn wanted<'a>(snapshot: &'a Snapshot, name: Option<&str>) -> Result<Vec<&'a Tunn
     }))
 }
 
+/// Decodes the open address `ip` by the keys of the tunnel whose prefix it is in.
+fn of_open(snapshot: &Snapshot, ip: Ipv6Addr, moment: Moment) -> Result<TunnelAnswer, DropReason> {
+    let Destination::Open(index) = snapshot.classify(ip.to_bits()) else {
+        return Err(DropReason::NotOurs);
+    };
+    let tunnel = snapshot.tunnel(index).ok_or(DropReason::NotOurs)?;
+    let (open, vip) = tunnel.service.open_side().ok_or(DropReason::NotOurs)?;
+    let found = open.addresses.decode(moment.now, ip.to_bits()).map_err(|error| match error {
+        OpenAddressError::Epoch => DropReason::OpenEpoch,
+        OpenAddressError::Forged => DropReason::OpenAddress,
+    })?;
+    let holds = Some(Holding::Open(found));
+    Ok(TunnelAnswer::new(tunnel, vip, SocketAddr::V4(found.at), holds, moment))
+}
+
 /// Opens `token` with the keys of each of `tunnels`: those of at most one fit.
 fn of_token(
     tunnels: &[&Tunnel],
@@ -127,7 +171,9 @@ fn of_token(
         let Some(vip) = tunnel.service.vip(family) else { continue };
         match vip.tokens.open(moment.now, token.epoch % 2 == 1, &token.token) {
             Ok(holds) if holds.epoch == token.epoch => {
-                return Ok(TunnelAnswer::new(tunnel, vip, holds.agent, Some(holds), moment));
+                let agent = holds.agent;
+                let holds = Some(Holding::Token(holds));
+                return Ok(TunnelAnswer::new(tunnel, vip, agent, holds, moment));
             }
             Err(TokenError::Epoch) if why != DropReason::DestinationToken => {
                 why = DropReason::DestinationTokenEpoch;
@@ -144,32 +190,38 @@ impl TunnelAnswer {
         tunnel: &Tunnel,
         vip: &TunnelVip,
         agent: SocketAddr,
-        holds: Option<Return>,
+        holds: Option<Holding>,
         moment: Moment,
     ) -> Self {
         let service = &tunnel.service;
         let constants = service.constants;
         let tick = moment.tick.map_or_else(|| moment.now.tick(constants.tick_ms), Tick);
-        let base_high = holds.map(|holds| holds.base_high);
+        let base_high = holds.map(Holding::base_high);
         let numbers = Numbers::new(service, vip, agent, base_high, tick);
         // Offsets are multiples of 64, and no datagram passes OFFSET.
         let last = u32::from(constants.offset).saturating_sub(64);
         let range = |first: anyrelay_core::seq::SeqNum| [first.0, first.plus(last).0];
-        let token = holds.zip(numbers.of_token).map(|(holds, numbers)| Holds {
-            epoch: holds.epoch,
-            pop: holds.pop,
-            tenant: holds.tenant,
-            tenant_may_use_it: service.has_tenant(holds.tenant),
+        let of_base = numbers.of_token.map(|numbers| OfBase {
             base: numbers.base.0,
             data_up_seq: range(numbers.up),
             sent_ticks: [*SENT_TICKS.start(), *SENT_TICKS.end()],
             data_down_ack: numbers.down_ack.0,
         });
+        let (token, open) = match (holds, of_base) {
+            (Some(Holding::Token(holds)), Some(of_base)) => {
+                let Return { epoch, pop, tenant, .. } = holds;
+                let tenant_may_use_it = service.has_tenant(tenant);
+                (Some(Holds { epoch, pop, tenant, tenant_may_use_it, of_base }), None)
+            }
+            (Some(Holding::Open(_)), of_base) => (None, of_base),
+            _ => (None, None),
+        };
         TunnelAnswer {
             service: tunnel.name.clone(),
             vip: vip.addr.to_string(),
             agent: agent.to_string(),
             token,
+            open,
             tick: tick.0,
             start: numbers.start.0,
             syn_ack_seq: numbers.syn_ack.0,
@@ -186,11 +238,15 @@ impl TunnelAnswer {
     pub(super) fn lines(&self) -> Vec<String> {
         let TunnelAnswer { service, vip, agent, tick, start, stride, .. } = self;
         let mut head = format!("service {service} vip {vip} agent {agent}");
-        if let Some(Holds { epoch, pop, tenant, tenant_may_use_it, base, .. }) = &self.token {
+        if let Some(Holds { epoch, pop, tenant, tenant_may_use_it, of_base }) = &self.token {
+            let base = of_base.base;
             head += &format!(" tenant {tenant} token of epoch {epoch} from POP {pop} base {base}");
             if !tenant_may_use_it {
                 head += " (this tunnel does not serve the tenant)";
             }
+        }
+        if let Some(OfBase { base, .. }) = self.open {
+            head += &format!(" open address, base {base}");
         }
         let range = |[first, last]: [u32; 2]| format!("{first} to {last}");
         let ticks = |[first, last]: [i32; 2]| format!("+ {stride} * ({first} to {last})");
@@ -207,10 +263,10 @@ impl TunnelAnswer {
                  {acked}"
             ),
         ];
-        if let Some(token) = &self.token {
-            let (up, sent) = (range(token.data_up_seq), ticks(token.sent_ticks));
+        if let Some(of_base) = self.token.as_ref().map(|token| token.of_base).or(self.open) {
+            let (up, sent) = (range(of_base.data_up_seq), ticks(of_base.sent_ticks));
             lines.push(format!("  takes: data seq {up}, {sent}"));
-            lines.push(format!("  sends: data ack {}", token.data_down_ack));
+            lines.push(format!("  sends: data ack {}", of_base.data_down_ack));
         }
         lines
     }

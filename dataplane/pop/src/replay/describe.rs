@@ -166,6 +166,8 @@ pub fn reason(line: &mut String, note: Note<'_>, port_name: impl Fn(u8) -> Strin
         | Note::Keepalive { .. }
         | Note::Sender { .. }
         | Note::Destination { .. }
+        | Note::OpenAddress { .. }
+        | Note::OpenPacket { .. }
         | Note::TunnelQuote { .. } => describe_tunnel::reason(line, &note),
         Note::Sent(kind) => write!(line, " | sends {kind}: {}", kind.text()),
         Note::Withheld(kind) => write!(line, " | {kind} held back by its rate limit"),

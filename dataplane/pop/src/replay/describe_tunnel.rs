@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use anyrelay_core::pop::Note;
 use anyrelay_core::time::Tick;
+use anyrelay_core::tunnel::open::OpenAgent;
 use anyrelay_core::tunnel::{KeepaliveRequest, Return, SegmentKind};
 
 /// Appends the text of a `note` about a tunnel to a line; ignores other notes.
@@ -29,9 +30,25 @@ pub(super) fn reason(line: &mut String, note: &Note<'_>) -> fmt::Result {
             write!(line, ", seq of {}", Ticks(*sent))
         }
         Note::Destination { holds } => token(line, "destination's token", holds),
+        Note::OpenAddress { address, agent } => {
+            write!(line, " | open address {address}")?;
+            open_agent(line, agent)
+        }
+        Note::OpenPacket { src, agent, dst, sent } => {
+            write!(line, " | packet from {src}")?;
+            match agent {
+                Some(agent) => open_agent(line, agent)?,
+                None => line.write_str(": no open address")?,
+            }
+            write!(line, " to {dst}, seq of {}", Ticks(*sent))
+        }
         Note::TunnelQuote { vip, agent, sender } => {
             write!(line, " | quotes a segment from {vip} to agent {agent}")?;
             match sender {
+                // A host outside of the tunnel sent a packet, and no port is read.
+                Some(sender) if sender.port() == 0 => {
+                    write!(line, ", a packet of {}", sender.ip())
+                }
                 Some(sender) => write!(line, ", a datagram of agent {sender}"),
                 None => Ok(()),
             }
@@ -52,13 +69,21 @@ fn segment(
         Some(SegmentKind::Empty) => "no data",
         Some(SegmentKind::Keepalive) => "keepalive",
         Some(SegmentKind::Data) => "datagram",
+        Some(SegmentKind::Open) => "open packet",
         None => "no message",
     };
     write!(line, " | {what} of agent {agent} at {vip}, tick {tick}")?;
     match incoming {
-        Some(SegmentKind::Keepalive | SegmentKind::Data) => write!(line, ", acks {}", Ticks(acked)),
+        Some(SegmentKind::Keepalive | SegmentKind::Data | SegmentKind::Open) => {
+            write!(line, ", acks {}", Ticks(acked))
+        }
         _ => Ok(()),
     }
+}
+
+fn open_agent(line: &mut String, agent: &OpenAgent) -> fmt::Result {
+    let OpenAgent { at, base_high } = agent;
+    write!(line, ": agent {at} base {base_high:04x}8000")
 }
 
 fn token(line: &mut String, whose: &str, holds: &Return) -> fmt::Result {

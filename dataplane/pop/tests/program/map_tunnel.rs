@@ -1,16 +1,22 @@
 //! `map --token` and `map --agent`: the contents of a token, and sequence numbers at a tick.
 use std::fs;
+use std::net::Ipv6Addr;
 use std::process::Output;
 
 use crate::common::{Config, Folder, anyrelay, stderr, stdout};
+use anyrelay_core::config::OpenPrefix;
 use anyrelay_core::keys::KeyFile;
+use anyrelay_core::net::{Address, IpNet};
 use anyrelay_core::predict::{Constants, at};
 use anyrelay_core::time::{Tick, UnixTime};
+use anyrelay_core::tunnel::open::{OpenAddresses, OpenAgent};
 use anyrelay_core::tunnel::{PublicToken, TunnelVip};
 use serde_json::{Value, json};
 
 const VIP4: &str = "203.0.113.20:443";
 const VIP6: &str = "[2001:db8::20]:443";
+const OPEN: &str = "203.0.113.22:443";
+const PREFIX: &str = "2001:db8:a::/48";
 const AGENT: &str = "198.18.0.7:40000";
 
 struct Test {
@@ -18,14 +24,17 @@ struct Test {
 }
 
 impl Test {
-    /// A POP with the tunnels `both` and `other`, the first with VIPs of both families.
+    /// A POP with the tunnels `both`, `other` and `open`, the first with VIPs of both families.
     fn new() -> Test {
         let folder = Folder::new();
         let mut config = Config::new();
         config.services += &format!(
             "[[tunnel]]\nname = \"both\"\nvip4 = \"{VIP4}\"\nvip6 = \"{VIP6}\"\n\
              tenants = [\"acme\"]\n\
-             [[tunnel]]\nname = \"other\"\nvip4 = \"203.0.113.21:443\"\n"
+             [[tunnel]]\nname = \"other\"\nvip4 = \"203.0.113.21:443\"\n\
+             [[tunnel]]\nname = \"open\"\nvip4 = \"{OPEN}\"\ntenants = [\"zorg\"]\n\
+             open = {{ prefix = \"{PREFIX}\", to = [\"2000::/3\"], \
+             icmp_source = \"2001:db8::9\" }}\n"
         );
         let path = folder.pop(&config);
         let text = config.text().replace("id = 1\n", "id = 1\ntenants = \"tenants.toml\"\n");
@@ -138,7 +147,7 @@ fn an_agents_numbers_are_those_of_the_tick() {
         let answer = test.map_json(&["--agent", AGENT, "--tick", &tick.to_string()]);
         let tunnels = answer["tunnels"].as_array().unwrap();
         let names: Vec<_> = tunnels.iter().map(|tunnel| &tunnel["service"]).collect();
-        assert_eq!(names, ["both", "other"]);
+        assert_eq!(names, ["both", "other", "open"]);
         let both = &tunnels[0];
         let expected = at(start, stride, Tick(tick));
         assert_eq!(both["start"], start.0);
@@ -163,6 +172,42 @@ fn an_agents_numbers_are_those_of_the_tick() {
 }
 
 #[test]
+fn an_open_address_says_whose_it_is() {
+    let test = Test::new();
+    let keys = fs::read_to_string(test.folder.path("keys.toml")).unwrap();
+    let net = IpNet::parse(PREFIX).and_then(u128::of_net).unwrap();
+    let epochs = KeyFile::parse(&keys).unwrap().tokens;
+    let prefix = OpenPrefix::new(net).unwrap();
+    let addresses = OpenAddresses::new(&epochs, OPEN.parse().unwrap(), prefix).unwrap();
+    let agent = OpenAgent { at: AGENT.parse().unwrap(), base_high: 0xfffe };
+    let bits = addresses.encode(UnixTime::default(), &agent).unwrap();
+    let address = |bits: u128| Ipv6Addr::from_bits(bits).to_string();
+    let answer = test.map_json(&["--open", &address(bits), "--tick", "16"]);
+    let [tunnel] = &answer["tunnels"].as_array().unwrap()[..] else { panic!("{answer}") };
+    assert_eq!((&tunnel["service"], &tunnel["agent"]), (&json!("open"), &json!(AGENT)));
+    assert_eq!((&tunnel["vip"], &tunnel["tick"]), (&json!(OPEN), &json!(16)));
+    let first = 0xfffe_8000_u32.wrapping_add(16 * 4096 + 1);
+    assert_eq!(
+        tunnel["open"],
+        json!({
+            "base": 0xfffe_8000_u32,
+            "data_up_seq": [first, first + 16384 - 64],
+            "sent_ticks": [-3, 3],
+            "data_down_ack": 0xfffe_6000_u32.wrapping_add(12 * 4096 + 1),
+        })
+    );
+    assert_eq!(tunnel.get("token"), None);
+    let output = stdout(&test.map(&["--open", &address(bits)]));
+    let head = format!("service open vip {OPEN} agent {AGENT} open address, base 4294868992\n");
+    assert!(output.starts_with(&head), "{output}");
+    for (bits, reason) in
+        [(bits ^ 1, "open_address"), (bits ^ 1 << 79, "open_epoch"), (bits ^ 1 << 80, "not_ours")]
+    {
+        assert_eq!(test.drop(&["--open", &address(bits)]), reason);
+    }
+}
+
+#[test]
 fn questions_that_make_no_sense_are_usage_errors() {
     let test = Test::new();
     let token = test.token(VIP4, AGENT, 1).to_string();
@@ -173,7 +218,9 @@ fn questions_that_make_no_sense_are_usage_errors() {
         (&["--agent", "198.18.0.7"], "invalid"),
         (&["--agent", AGENT, "--egress", "10.0.0.1:1"], "cannot be used with"),
         (&["--client", "10.0.0.1:5", "--tick", "1"], "cannot be used with"),
-        (&["--agent", AGENT, "--service", "mail"], "no service mail; there are: both, other"),
+        (&["--agent", AGENT, "--service", "mail"], "no service mail; there are: both, other, open"),
+        (&["--open", "2001:db8:a::1", "--agent", AGENT], "cannot be used with"),
+        (&["--open", "198.18.0.7"], "invalid"),
     ] {
         let output = test.map(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stdout(&output));

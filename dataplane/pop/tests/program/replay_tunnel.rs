@@ -1,20 +1,23 @@
 //! `anyrelay replay --explain` of tunnels: a POP's reasons for each kind of segment.
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use std::path::Path;
 
 use crate::common::pcap::{ACK, PSH_ACK, SYN, WITH_TIMESTAMPS, capture, data_segment};
 use crate::common::{Config, Folder, WAN_MAC, anyrelay, stderr, stdout};
+use anyrelay_core::config::OpenPrefix;
 use anyrelay_core::keys::{AgentKey, KeyFile};
-use anyrelay_core::net::Family;
+use anyrelay_core::net::{Address, Family, IpNet};
 use anyrelay_core::predict::{Constants, at};
 use anyrelay_core::time::{Tick, UnixTime};
 use anyrelay_core::tunnel::message::KEEPALIVE_LEN_MAX;
+use anyrelay_core::tunnel::open::{OpenAddresses, OpenAgent};
 use anyrelay_core::tunnel::{DataHeader, KeepaliveRequest, PublicToken, TunnelVip};
 
 const VIP: (Ipv4Addr, u16) = (Ipv4Addr::new(203, 0, 113, 20), 443);
 const AGENT: (Ipv4Addr, u16) = (Ipv4Addr::new(198, 18, 0, 7), 40_000);
 const OTHER: (Ipv4Addr, u16) = (Ipv4Addr::new(198, 18, 0, 9), 5000);
+const VIP_TEXT: &str = "203.0.113.20:443";
 /// The high half of the agent's base.
 const BASE_HIGH: u16 = 0x1234;
 const BASE: u32 = 0x1234_8001;
@@ -30,6 +33,7 @@ fn done(arguments: &[&str]) -> String {
 struct Test {
     folder: Folder,
     vip: TunnelVip,
+    addresses: OpenAddresses,
     key: AgentKey,
 }
 
@@ -37,7 +41,9 @@ impl Test {
     fn new() -> Test {
         let folder = Folder::new();
         let mut config = Config::new();
-        config.services += "[[tunnel]]\nname = \"tun\"\nvip4 = \"203.0.113.20:443\"\n";
+        config.services += "[[tunnel]]\nname = \"tun\"\nvip4 = \"203.0.113.20:443\"\n\
+            open = { prefix = \"2001:db8:a::/48\", to = [\"2000::/3\"], \
+            icmp_source = \"2001:db8::9\" }\n";
         let path = folder.pop(&config);
         let text = config.text().replace("id = 1\n", "id = 1\ntenants = \"tenants.toml\"\n");
         fs::write(path, text).unwrap();
@@ -51,6 +57,11 @@ impl Test {
         Test {
             folder,
             vip: TunnelVip::new("203.0.113.20:443".parse().unwrap(), &keys).unwrap(),
+            addresses: {
+                let net = IpNet::parse("2001:db8:a::/48").and_then(u128::of_net).unwrap();
+                let prefix = OpenPrefix::new(net).unwrap();
+                OpenAddresses::new(&keys.tokens, VIP_TEXT.parse().unwrap(), prefix).unwrap()
+            },
             key,
         }
     }
@@ -91,6 +102,19 @@ impl Test {
         };
         let (to, own) = (self.token(OTHER, tenant), self.token(AGENT, 1));
         [&header.write_up()[..], to.token.as_bytes(), own.token.as_bytes(), b"body"].concat()
+    }
+
+    /// The agent's open address.
+    fn open_address(&self) -> Ipv6Addr {
+        let agent = OpenAgent { at: SocketAddrV4::new(AGENT.0, AGENT.1), base_high: BASE_HIGH };
+        self.addresses.encode(UnixTime::default(), &agent).unwrap().into()
+    }
+
+    /// An open packet of the agent from `src` to `dst`.
+    fn open_packet(src: Ipv6Addr, dst: &str) -> Vec<u8> {
+        let dst: Ipv6Addr = dst.parse().unwrap();
+        let head = [0x50, 1, 0, 0, 0x60, 0, 0, 0, 0, 4, 59, 64];
+        [&head[..], &src.octets(), &dst.octets(), b"body"].concat()
     }
 
     /// The lines of `replay --explain` about `segments` of the agent: flags, numbers and payload.
@@ -202,4 +226,31 @@ fn drops_are_printed_with_their_reason_and_readable_contents() {
     }
     assert_eq!(lines.len(), 5, "{lines:?}");
     assert!(!lines[3].contains("own token: "), "{}", lines[3]);
+}
+
+#[test]
+fn open_packets_are_printed_with_their_addresses() {
+    let test = Test::new();
+    let acked = test.server(0) + 1;
+    let (own, none) = (test.open_address(), "2001:db8:b::1".parse().unwrap());
+    let lines = test.explain(&[
+        (PSH_ACK, BASE + 64, acked, Test::open_packet(own, "2600::5")),
+        (PSH_ACK, BASE + 64, acked, Test::open_packet(own, "fd00::5")),
+        (PSH_ACK, BASE + 64, acked, Test::open_packet(none, "2600::5")),
+    ]);
+    let head = format!("open packet of agent 198.18.0.7:40000 at {VIP_TEXT}, tick 0, acks tick +0");
+    let packet = format!("packet from {own}: agent 198.18.0.7:40000 base 12348000 to");
+    for (line, parts) in lines.iter().zip([
+        [format!("{packet} 2600::5, seq of tick +0"), "drop no_route: ".to_owned()],
+        [format!("{packet} fd00::5, seq of tick +0"), "drop open_destination: ".to_owned()],
+        [
+            format!("packet from {none}: no open address to 2600::5, seq of no tick"),
+            "drop open_source: ".to_owned(),
+        ],
+    ]) {
+        for part in [&head, &parts[0], &parts[1]] {
+            assert!(line.contains(part), "{part:?} is not in {line}");
+        }
+    }
+    assert_eq!(lines.len(), 3, "{lines:?}");
 }

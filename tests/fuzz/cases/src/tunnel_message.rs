@@ -12,6 +12,7 @@ use anyrelay_core::predict::Constants;
 use anyrelay_core::seq::SeqNum;
 use anyrelay_core::time::UnixTime;
 use anyrelay_core::tunnel::message::{KEEPALIVE_LEN_MAX, MessageType};
+use anyrelay_core::tunnel::open::{OpenUp, Outside, up};
 use anyrelay_core::tunnel::{
     DataHeader, KeepaliveReply, KeepaliveRequest, SegmentKind, TunnelSegment, TunnelService,
     forward, handshake, keepalive,
@@ -88,6 +89,12 @@ fn meet(segment: &TunnelSegment<'_>) {
             }
         }
         Ok(SegmentKind::Data) => assert!(forward::accept(service, NOW, segment, |_| true).is_err()),
+        Ok(SegmentKind::Open) => {
+            let up = OpenUp::read(service, segment);
+            let allowed = |_| Outside::Allowed;
+            let decided = up.and_then(|up| up::decide(service, NOW, &up, allowed, |_| true));
+            assert!(decided.is_err());
+        }
         Ok(SegmentKind::Empty) => assert!(segment.payload.is_empty()),
         Err(_) => {}
     }
@@ -95,6 +102,7 @@ fn meet(segment: &TunnelSegment<'_>) {
 
 fn service() -> &'static TunnelService {
     static SERVICE: OnceLock<TunnelService> = OnceLock::new();
-    SERVICE
-        .get_or_init(|| tunnel::service(&config::keys(), &config::tenants(), Constants::default()))
+    SERVICE.get_or_init(|| {
+        tunnel::open_service(&config::keys(), &config::tenants(), Constants::default())
+    })
 }

@@ -5,8 +5,11 @@ mod pops;
 
 use std::sync::Arc;
 
+use anyrelay_core::config::{OpenConfig, OpenPrefix};
 use anyrelay_core::keys::{AgentKeys, KeyFile, Tenants};
+use anyrelay_core::net::{Address, IpNet};
 use anyrelay_core::predict::Constants;
+use anyrelay_core::tunnel::open::OpenService;
 use anyrelay_core::tunnel::{TunnelService, TunnelVip};
 
 pub use forged::{ForgedAgent, keepalive_payload};
@@ -27,5 +30,21 @@ pub fn service(keys: &KeyFile, tenants: &Tenants, constants: Constants) -> Tunne
         vip6: vip(VIP6),
         tenants: [1].into(),
         agents: Arc::new(AgentKeys::new(tenants).unwrap()),
+        open: None,
     }
+}
+
+/// The prefix of the open addresses of [`open_service`].
+pub const OPEN_PREFIX: &str = "2001:db8:a::/48";
+
+/// [`service`] with an open side.
+pub fn open_service(keys: &KeyFile, tenants: &Tenants, constants: Constants) -> TunnelService {
+    let net = IpNet::parse(OPEN_PREFIX).and_then(u128::of_net).unwrap();
+    let open = OpenConfig {
+        prefix: OpenPrefix::new(net).unwrap(),
+        to: Vec::new(),
+        icmp_source: "2001:db8::1".parse().unwrap(),
+    };
+    let open = OpenService::new(&open, VIP4.parse().unwrap(), keys).unwrap();
+    TunnelService { open: Some(open), ..service(keys, tenants, constants) }
 }

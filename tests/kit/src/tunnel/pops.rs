@@ -2,6 +2,8 @@
 
 use anyrelay_core::seq::SeqNum;
 use anyrelay_core::time::UnixTime;
+use anyrelay_core::tunnel::message::OPEN_HEADER_LEN;
+use anyrelay_core::tunnel::open::{OpenUp, Outside, down, up};
 use anyrelay_core::tunnel::{
     SegmentKind, TunnelSegment, TunnelService, forward, handshake, keepalive,
 };
@@ -46,6 +48,18 @@ pub fn answer(
             let known = keepalive::check(service, now, &segment)?;
             let reply = keepalive::reply(&known, pop, &segment)?;
             Some(back(packet, (reply.seq, reply.ack), ACK | PSH, &[], &reply.payload))
+        }
+        SegmentKind::Open => {
+            let up = OpenUp::read(service, &segment)?;
+            let onward = up::decide(service, now, &up, |_| Outside::Refused, |_| true)?;
+            let to = onward.to.ok_or(DropReason::OpenDestination)?;
+            let inner = segment.payload.get(OPEN_HEADER_LEN..).unwrap_or_default();
+            let down = down::segment(service, now, &to, inner).ok_or(DropReason::NotOurs)?;
+            let mut data = [&down.header[..], inner].concat();
+            data[OPEN_HEADER_LEN + 7] -= 1;
+            let (seq, ack) = (down.seq.0, down.ack.0);
+            let down = Segment { seq, ack, data, ..Segment::new(down.src, down.dst, ACK | PSH) };
+            Some(Packet { src: down.src, dst: down.dst, tcp: down.segment() })
         }
         SegmentKind::Data => {
             let down = forward::accept(service, now, &segment, |_| true)?;

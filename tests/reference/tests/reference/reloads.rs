@@ -77,7 +77,7 @@ fn snapshot(text: &str) -> Snapshot {
 const NOW: UnixTime = UnixTime::from_millis(1_800_000_000_000);
 
 /// Keys of targets, which are as the list that has them: `relay.targets` is among the others. And
-/// one that only a tunnel has, whose reload the core tests.
+/// those that only an egress in a tunnel or an open tunnel has, whose reload the core tests.
 const ELSEWHERE: &[&str] = &[
     "relay.return",
     "relay.targets.address",
@@ -86,6 +86,9 @@ const ELSEWHERE: &[&str] = &[
     "relay.targets.until",
     "relay.targets.weight",
     "relay.targets_file",
+    "tunnel.open.icmp_source",
+    "tunnel.open.prefix",
+    "tunnel.open.to",
 ];
 
 /// Another value for each key.
@@ -132,6 +135,8 @@ const OTHERS: &[(&str, &str)] = &[
     ("limits.keepalive_mac_per_second", "7"),
     ("limits.syn_per_prefix_per_second", "7"),
     ("limits.syn_per_service_per_second", "7"),
+    ("limits.open_per_agent_per_second", "7"),
+    ("limits.open_per_service_per_second", "7"),
     ("neighbours.refresh_ms", "10000"),
     ("neighbours.probe_interval_ms", "2000"),
     ("neighbours.probes", "4"),
@@ -162,6 +167,10 @@ const OTHERS: &[(&str, &str)] = &[
     ("tunnel.lag", "3"),
     ("tunnel.offset", "8192"),
     ("tunnel.tunnel_mtu", "1300"),
+    (
+        "tunnel.open",
+        r#"{ prefix = "2001:db8:a::/48", to = ["2000::/3"], icmp_source = "2001:db8::1" }"#,
+    ),
     ("metrics.listen", r#""127.0.0.1:9100""#),
     ("hints.listen", r#""10.9.0.3:4791""#),
     ("hints.peers", r#"["10.9.0.4:4791"]"#),

@@ -28,7 +28,7 @@ pub fn run(input: &[u8]) {
     for family in [Family::V4, Family::V6] {
         let Some(quoted) = Quoted::parse(family, input) else { continue };
         assert_eq!(Family::of(quoted.src.ip()), family);
-        assert!(concern(service(), NOW, &quoted, |_| true).is_err());
+        assert!(concern(service(), NOW, &quoted, |_| true, |_| true).is_err());
         // From the service's own VIP.
         let mut own = input.to_vec();
         let (at, ip, port): (_, &[u8], _) = match family {
@@ -38,13 +38,14 @@ pub fn run(input: &[u8]) {
         own[at..at + ip.len()].copy_from_slice(ip);
         own[port..port + 2].copy_from_slice(&443u16.to_be_bytes());
         let quoted = Quoted::parse(family, &own).unwrap();
-        let found = concern(service(), NOW, &quoted, |_| true);
+        let found = concern(service(), NOW, &quoted, |_| true, |_| true);
         assert!(found.is_err(), "{found:?}");
     }
 }
 
 fn service() -> &'static TunnelService {
     static SERVICE: OnceLock<TunnelService> = OnceLock::new();
-    SERVICE
-        .get_or_init(|| tunnel::service(&config::keys(), &config::tenants(), Constants::default()))
+    SERVICE.get_or_init(|| {
+        tunnel::open_service(&config::keys(), &config::tenants(), Constants::default())
+    })
 }
