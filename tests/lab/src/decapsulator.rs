@@ -52,7 +52,10 @@ impl Decapsulator {
     }
 
     /// Takes what comes to `own`, and sends back what is from `vip` if it is said where to.
-    fn start(
+    ///
+    /// # Errors
+    /// With the words of `ip`, or the system's.
+    pub fn start(
         host: &Namespace,
         encapsulation: Encapsulation,
         (own, pops): (IpAddr, Option<IpAddr>),

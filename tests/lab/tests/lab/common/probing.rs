@@ -74,7 +74,7 @@ impl Net {
         target: SocketAddr,
         vip: IpAddr,
     ) -> Decapsulator {
-        let ends = (target.ip(), own(target.ip()));
+        let ends = (target.ip(), Some(own(target.ip())));
         Decapsulator::start(&self.topology.target, encapsulation, ends, vip).unwrap()
     }
 }
