@@ -157,12 +157,37 @@ fn send_out(
     let to = SocketAddr::new(pops, port).into();
     let mut datagram = vec![0; 65_536];
     datagram[..head.len()].copy_from_slice(head);
+    let mut marked = 0;
     while !stop.load(Ordering::Relaxed) {
         match tun.read(&mut datagram[head.len()..]) {
-            Ok(Some(len)) => drop(socket.send_to(&datagram[..head.len() + len], &to)),
+            Ok(Some(len)) => {
+                let ecn = ecn(&datagram[head.len()..]);
+                if ecn != marked {
+                    let _ = set_ecn(socket, pops, ecn);
+                    marked = ecn;
+                }
+                drop(socket.send_to(&datagram[..head.len() + len], &to));
+            }
             // A poll would need the device's descriptor; this costs a test little.
             _ => std::thread::sleep(Duration::from_micros(200)),
         }
+    }
+}
+
+/// ECN of an IP datagram.
+fn ecn(datagram: &[u8]) -> u32 {
+    let class = match datagram[0] >> 4 {
+        4 => datagram[1],
+        _ => datagram[1] >> 4,
+    };
+    u32::from(class & 3)
+}
+
+/// The outer header has the ECN of the inner one (RFC 6040, section 4.1).
+fn set_ecn(socket: &Socket, pops: IpAddr, ecn: u32) -> io::Result<()> {
+    match pops {
+        IpAddr::V4(_) => socket.set_tos_v4(ecn),
+        IpAddr::V6(_) => socket.set_tclass_v6(ecn),
     }
 }
 

@@ -75,6 +75,12 @@ impl Routes {
         }
     }
 
+    /// How many POPs there are to send to.
+    #[must_use]
+    pub fn pops(&self) -> usize {
+        self.up.ipv4.moving.gateways.len()
+    }
+
     fn movers(&mut self, direction: Direction) -> &mut Movers {
         match direction {
             Direction::Up => &mut self.up,

@@ -74,7 +74,7 @@ const CONGESTION: &str = "congctl cubic";
 /// What the topology is to be.
 #[derive(Debug, Clone)]
 pub struct Shape {
-    /// How many POPs, 1 to 99.
+    /// How many POPs, 1 to 99; or none, with [`Self::direct`].
     pub pops: usize,
     /// The egress pool that is routed from the target to the POPs.
     pub pool: String,
@@ -313,7 +313,8 @@ impl Topology {
         let route = "route add 192.0.2.0/27 via 10.4.0.1".to_owned();
         far.ip(&["addr add 10.4.0.2/24 dev direct".to_owned(), route])?;
         if ipv6 {
-            near.ip(&["addr add 2001:db8:6::1/64 dev direct nodad"])?;
+            let route = "route add 2001:db8:2::/64 via 2001:db8:6::2";
+            near.ip(&["addr add 2001:db8:6::1/64 dev direct nodad", route])?;
             let route = "route add 2001:db8:1::/96 via 2001:db8:6::1";
             far.ip(&["addr add 2001:db8:6::2/64 dev direct nodad", route])?;
         }

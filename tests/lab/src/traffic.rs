@@ -237,8 +237,10 @@ impl Connection {
 ///
 /// # Errors
 /// If the place is taken or unknown.
-pub fn bind_from(from: SocketAddrV4, limit: Option<Duration>) -> io::Result<OwnedFd> {
-    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+pub fn bind_from(from: impl Into<SocketAddr>, limit: Option<Duration>) -> io::Result<OwnedFd> {
+    let from = from.into();
+    let family = if from.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+    let socket = rustix::net::socket(family, SocketType::STREAM, None)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, limit)?;
     rustix::net::bind(&socket, &from)?;
@@ -249,8 +251,8 @@ pub fn bind_from(from: SocketAddrV4, limit: Option<Duration>) -> io::Result<Owne
 ///
 /// # Errors
 /// Those of the connection; [`io::ErrorKind::TimedOut`] also after its limit.
-pub fn connect_to(socket: OwnedFd, to: SocketAddrV4) -> io::Result<TcpStream> {
-    rustix::net::connect(&socket, &to).map_err(|errno| match errno {
+pub fn connect_to(socket: OwnedFd, to: impl Into<SocketAddr>) -> io::Result<TcpStream> {
+    rustix::net::connect(&socket, &to.into()).map_err(|errno| match errno {
         Errno::INPROGRESS => io::ErrorKind::TimedOut.into(),
         other => io::Error::from(other),
     })?;

@@ -1,18 +1,22 @@
-//! Cuts segments over IPv6 into fragments (RFC 8200, section 4.5). Only senders do that, and
-//! kernels do not for TCP; so that a path has fragments, this box makes them.
+//! Cuts segments, and tunnels, over IPv6 into fragments (RFC 8200, section 4.5). Only senders do
+//! that, and kernels do not for TCP; so that a path has fragments, this box makes them.
 
-use anyrelay_kit::frames::{fragments, word};
+use anyrelay_kit::frames::{TCP, fragments, word};
 
-use super::segment::{ETHERNET_BYTES, tcp_at};
+use super::segment::ETHERNET_BYTES;
 
 const IPV6_BYTES: usize = 40;
 const FRAGMENT_BYTES: usize = 8;
+/// What is cut: TCP, UDP, IPv4 and IPv6 in a tunnel.
+const KINDS: [u8; 4] = [TCP, 17, 4, 41];
 
-/// A segment's fragments, in order, each a frame whose datagram has at most `mtu` bytes. `None` if
-/// it fits into one, or is none over IPv6.
+/// The fragments of a segment, or of a datagram of UDP or of a tunnel, in order, each a frame whose
+/// datagram has at most `mtu` bytes. `None` if it fits into one, or is none over IPv6.
 pub fn pieces(frame: &[u8], mtu: usize, id: u32) -> Option<Vec<Vec<u8>>> {
-    tcp_at(frame).filter(|tcp| *tcp == ETHERNET_BYTES + IPV6_BYTES && frame[12] == 0x86)?;
-    let (ethernet, datagram) = frame.split_at(ETHERNET_BYTES);
+    let (ethernet, datagram) = frame.split_at_checked(ETHERNET_BYTES)?;
+    if ethernet[12..] != [0x86, 0xdd] || !KINDS.contains(datagram.get(6)?) {
+        return None;
+    }
     let payload_len = usize::from(word(datagram, 4));
     // Without what Ethernet padded.
     let datagram = datagram.get(..IPV6_BYTES + payload_len)?;

@@ -8,7 +8,7 @@ use std::net::{Shutdown, SocketAddrV4, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::common::flaps::while_flipping;
-use crate::common::sockets::{Ends, GONE, Path};
+use crate::common::sockets::{Ends, GONE, Path, guard_time_wait};
 use crate::common::{LIMIT, TARGET, eventually, full, milliseconds, netstat};
 use anyrelay_kit::frames::{ACK, FIN, RST, Segment};
 use anyrelay_lab::firewall::Firewall;
@@ -36,12 +36,6 @@ fn clients() -> [(&'static str, LabBuilder); 3] {
 
 fn listen(net: &Topology) -> TcpListener {
     net.target.run(|| TcpListener::bind(TARGET)).unwrap().unwrap()
-}
-
-/// Whether the target's TIME-WAIT outlives RSTs. A client that sends its FIN twice, as an ACK came
-/// late, gets two ACKs and answers the second with a RST when it is gone: with POPs or without.
-fn guard_time_wait(net: &Topology, on: bool) {
-    net.target.sysctl("net.ipv4.tcp_rfc1337", if on { "1" } else { "0" }).unwrap();
 }
 
 fn connect(net: &Topology, path: Path) -> TcpStream {

@@ -90,7 +90,7 @@ pub fn kill_carriers(lab: &mut Lab, directions: &[Direction], rounds: usize) {
     }
 }
 
-/// Moves the route of each direction to a random one of three POPs every 200 ms while something is
+/// Moves the route of each direction to a random one of the POPs every 200 ms while something is
 /// done; one direction 100 ms after the other.
 pub fn while_flipping<T>(routes: &mut Routes, work: impl FnOnce() -> T) -> T {
     let done = AtomicBool::new(false);
@@ -99,7 +99,7 @@ pub fn while_flipping<T>(routes: &mut Routes, work: impl FnOnce() -> T) -> T {
             let mut rng = Rng(2);
             while !done.load(Ordering::Relaxed) {
                 for direction in Direction::BOTH {
-                    routes.to(direction, rng.index(3)).unwrap();
+                    routes.to(direction, rng.index(routes.pops())).unwrap();
                     std::thread::sleep(milliseconds(100));
                 }
             }

@@ -1,7 +1,7 @@
 //! Kernel sockets: their states as `/proc` shows them, and keepalives of a second.
 
 use std::io::Read;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, TcpStream};
 use std::time::Duration;
 
 use anyrelay_lab::{Namespace, Topology, topology};
@@ -28,9 +28,12 @@ impl Path {
 
     /// How many connections of it the target has in this state, in the words of `ss`.
     pub fn at_target(self, net: &Topology, state: &str) -> usize {
-        let is_client = |ip: &Ipv4Addr| ip.octets()[..3] == topology::CLIENT.octets()[..3];
+        let is_client = |peer: SocketAddr| match peer.ip() {
+            IpAddr::V4(ip) => ip.octets()[..3] == topology::CLIENT.octets()[..3],
+            IpAddr::V6(_) => false,
+        };
         let here = |socket: &Socket| {
-            socket.local == TARGET && is_client(socket.peer.ip()) == (self == Self::Direct)
+            socket.local == TARGET.into() && is_client(socket.peer) == (self == Self::Direct)
         };
         let sockets = sockets(&net.target);
         sockets.iter().filter(|socket| socket.state == state && here(socket)).count()
@@ -51,9 +54,7 @@ impl Ends {
 
     /// The state of its socket in the words of `ss`, or [`GONE`].
     pub fn state(&self, namespace: &Namespace) -> &'static str {
-        let is_it = |socket: &Socket| {
-            self.local == SocketAddr::V4(socket.local) && self.peer == SocketAddr::V4(socket.peer)
-        };
+        let is_it = |socket: &Socket| self.local == socket.local && self.peer == socket.peer;
         sockets(namespace).iter().find(|socket| is_it(socket)).map_or(GONE, |it| it.state)
     }
 }
@@ -62,25 +63,36 @@ pub const GONE: &str = "gone";
 
 #[derive(Debug)]
 struct Socket {
-    local: SocketAddrV4,
-    peer: SocketAddrV4,
+    local: SocketAddr,
+    peer: SocketAddr,
     state: &'static str,
 }
 
 fn sockets(namespace: &Namespace) -> Vec<Socket> {
-    let mut text = String::new();
-    namespace.open("/proc/thread-self/net/tcp").unwrap().read_to_string(&mut text).unwrap();
     let address = |word: &str| {
         let (ip, port) = word.split_once(':').unwrap();
-        let ip = u32::from_str_radix(ip, 16).unwrap().to_le_bytes();
-        SocketAddrV4::new(ip.into(), u16::from_str_radix(port, 16).unwrap())
+        // Words in the order of the host, of which an IPv6 address has four.
+        let word = |i| u32::from_str_radix(&ip[i..i + 8], 16).unwrap().to_le_bytes();
+        let ip: Vec<u8> = (0..ip.len()).step_by(8).flat_map(word).collect();
+        let ip: IpAddr = match <[u8; 4]>::try_from(ip.as_slice()) {
+            Ok(ip) => ip.into(),
+            Err(_) => <[u8; 16]>::try_from(ip).unwrap().into(),
+        };
+        SocketAddr::new(ip, u16::from_str_radix(port, 16).unwrap())
     };
     let socket = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
         let state = usize::from_str_radix(words[3], 16).unwrap();
         Socket { local: address(words[1]), peer: address(words[2]), state: STATES[state - 1] }
     };
-    text.lines().skip(1).map(socket).collect()
+    let mut all = Vec::new();
+    for file in ["tcp", "tcp6"] {
+        let mut text = String::new();
+        let path = format!("/proc/thread-self/net/{file}");
+        namespace.open(&path).unwrap().read_to_string(&mut text).unwrap();
+        all.extend(text.lines().skip(1).map(socket));
+    }
+    all
 }
 
 /// By the numbers of the kernel, from 1.
@@ -105,4 +117,10 @@ pub fn keep_alive(stream: &TcpStream) {
     sockopt::set_tcp_keepintvl(stream, Duration::from_secs(1)).unwrap();
     sockopt::set_tcp_keepcnt(stream, 3).unwrap();
     sockopt::set_socket_keepalive(stream, true).unwrap();
+}
+
+/// Whether the target's TIME-WAIT outlives RSTs. A client that sends its FIN twice, as an ACK came
+/// late, gets two ACKs and answers the second with a RST when it is gone: with POPs or without.
+pub fn guard_time_wait(net: &Topology, on: bool) {
+    net.target.sysctl("net.ipv4.tcp_rfc1337", if on { "1" } else { "0" }).unwrap();
 }
