@@ -22,6 +22,7 @@ mod relay_fragments;
 mod relay_hints;
 mod relay_ipv6;
 mod relay_limits;
+mod relay_matrix;
 mod relay_paths;
 mod relay_refusals;
 mod relay_resets;
