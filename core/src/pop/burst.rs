@@ -342,7 +342,8 @@ fn inward<F: Frame, O: Output<F>>(
         Ok(mapped) => mapped,
         Err(reason) => return egress.drop(packet.service, reason, frame),
     };
-    if !arrival.snapshot.is_client(client) {
+    // Where nothing stands for the client, its address was looked at as it came in.
+    if relay.mode.has_stand_ins() && !arrival.snapshot.is_client(client) {
         return egress.drop(packet.service, DropReason::BadTag, frame);
     }
     if O::EXPLAINS {

@@ -140,6 +140,12 @@ impl Mode {
         matches!(self, Mode::Pool(_) | Mode::Pool6(_))
     }
 
+    /// Whether something stands for a client towards targets: else it is itself there.
+    #[inline]
+    pub fn has_stand_ins(&self) -> bool {
+        !matches!(self, Mode::Transparent(_) | Mode::Encapsulated(_))
+    }
+
     /// The tunnel to its targets, if there is one.
     #[inline]
     pub fn tunnel(&self) -> Option<&encapsulated::EncapsulatedMode> {
