@@ -104,7 +104,7 @@ impl Feistel {
 
 /// The lowest `bits` bits, fewer than 128.
 #[inline(always)]
-const fn low(bits: u32) -> u128 {
+pub const fn low(bits: u32) -> u128 {
     (1 << bits) - 1
 }
 

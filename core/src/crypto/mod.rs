@@ -20,7 +20,7 @@ use std::fmt;
 
 pub use aes128::{Aes128, Aes128Inverse, Cipher, CipherJob};
 pub use cmac::Cmac;
-pub use feistel::{Feistel, Halves};
+pub use feistel::{Feistel, Halves, low};
 pub use hash::{HkdfError, hkdf_sha256, hmac_sha256_128, hmac_sha256_128_holds, sha256};
 
 /// A block of AES, in the byte order of FIPS 197.

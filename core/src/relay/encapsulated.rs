@@ -97,10 +97,7 @@ impl EncapsulatedMode {
     ) -> Result<usize, DropReason> {
         let inner = frame.bytes().get(l3..).unwrap_or_default();
         let class = ip::class(inner);
-        let carried = match ip::family(inner) {
-            Family::V4 => ipv4::PROTOCOL_IPV4,
-            Family::V6 => ipv6::PROTOCOL_IPV6,
-        };
+        let carried = ip::protocol_inside(ip::family(inner));
         let (mut at, mut protocol) = (l3, carried);
         let ends = (self.encapsulation.from, target);
         if self.encapsulation.protocol == Encapsulate::Gue {

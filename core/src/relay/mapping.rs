@@ -23,6 +23,9 @@ pub use super::pool::feistel::BURST;
 pub struct Tag(pub u32);
 
 impl Tag {
+    /// The largest tag of a client: that of the last rest.
+    pub const MAX: Tag = Tag((1 + ((1u64 << REST_BITS) - 1) / PORTS) as u32);
+
     /// The timestamp of a SYN of the client without timestamps: the oldest of its connection.
     #[inline(always)]
     pub fn of_bare_syn(self) -> u32 {
@@ -47,6 +50,15 @@ impl Tag {
         timestamp & 1 == 0
     }
 }
+
+/// Bits that tag and egress port hold together, of pools of either family.
+pub(super) const REST_BITS: u32 = 46;
+/// The lowest egress port of a pool.
+pub(super) const FIRST_PORT: u16 = 1024;
+/// How many egress ports an address of a pool has.
+pub(super) const PORTS: u64 = 65536 - FIRST_PORT as u64;
+
+const _: () = assert!(Tag::MAX.0 < 1 << 31);
 
 /// What stands for a client at its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

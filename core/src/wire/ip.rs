@@ -65,6 +65,15 @@ pub fn family(bytes: &[u8]) -> Family {
     }
 }
 
+/// The protocol number of a datagram of `family` inside another (RFC 2003, RFC 2473).
+#[inline]
+pub const fn protocol_inside(family: Family) -> u8 {
+    match family {
+        Family::V4 => ipv4::PROTOCOL_IPV4,
+        Family::V6 => ipv6::PROTOCOL_IPV6,
+    }
+}
+
 /// DSCP and ECN of the datagram at the start of `bytes`.
 #[inline]
 pub fn class(bytes: &[u8]) -> u8 {

@@ -42,6 +42,10 @@ pub const RST: u8 = 0x04;
 pub const PSH: u8 = 0x08;
 /// ACK.
 pub const ACK: u8 = 0x10;
+/// ECN-Echo (RFC 3168, section 6.1).
+pub const ECE: u8 = 0x40;
+/// Congestion window reduced (RFC 3168, section 6.1).
+pub const CWR: u8 = 0x80;
 
 /// Option kinds.
 pub mod kind {
@@ -53,6 +57,8 @@ pub mod kind {
     pub const MSS: u8 = 2;
     /// Window scale.
     pub const WINDOW_SCALE: u8 = 3;
+    /// Permission of selective acknowledgment.
+    pub const SACK_PERMITTED: u8 = 4;
     /// Selective acknowledgment.
     pub const SACK: u8 = 5;
     /// Timestamps.

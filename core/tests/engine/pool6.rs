@@ -1,7 +1,7 @@
 //! Pool mode over IPv6: segments both ways, each as `docs/protocol.md`, section 7, says, refusals,
 //! and sizes. ICMPv6 errors are in `pool6_icmp`, targets that change in `targets`.
 
-use anyrelay_core::net::{Endpoint6, IpEndpoint};
+use anyrelay_core::net::{Endpoint6, IpEndpoint, PortIndex};
 use anyrelay_core::relay::mapping::{Mapping, Tag};
 use anyrelay_core::verdict::{AbsorbKind, DropReason, ReplyKind, Verdict};
 
@@ -29,14 +29,30 @@ fn sent_fields(segment: &Tcp) -> (u32, u32, u8, u16, &[u8]) {
 /// header and the length of what reaches the target.
 fn up(world: &mut World, segment: &Tcp) -> (SeenTcp, usize) {
     let (egress, _) = world.pooled6("deep", CLIENT6);
+    passed_either_way(world, (WAN, CLIENT6, DEEP), (LAN, egress, DEEP_TARGET), segment)
+}
+
+/// [`up`] for a target's segment.
+fn down(world: &mut World, segment: &Tcp) -> (SeenTcp, usize) {
+    let (egress, _) = world.pooled6("deep", CLIENT6);
+    passed_either_way(world, (LAN, DEEP_TARGET, egress), (WAN, DEEP, CLIENT6), segment)
+}
+
+/// What comes of a segment with these ends, without extension headers and with.
+fn passed_either_way(
+    world: &mut World,
+    (port, src, dst): Ends,
+    (out_port, out_src, out_dst): Ends,
+    segment: &Tcp,
+) -> (SeenTcp, usize) {
     let mut found = Vec::new();
     for (datagram, extensions) in
-        [(over6(CLIENT6, DEEP, segment), 0), (extended(CLIENT6, DEEP, segment), PADDING.len())]
+        [(over6(src, dst, segment), 0), (extended(src, dst, segment), PADDING.len())]
     {
-        let (out, frame) = world.passed(WAN, &datagram);
+        let (out, frame) = world.passed(port, &datagram);
         let seen = SeenTcp6::frame(&frame, extensions);
-        assert_eq!((out, seen.src, seen.dst), (LAN, egress.0, DEEP_TARGET.0));
-        assert_eq!((seen.tcp.sport, seen.tcp.dport), (egress.1, DEEP_TARGET.1));
+        assert_eq!((out, seen.src, seen.dst), (out_port, out_src.0, out_dst.0));
+        assert_eq!((seen.tcp.sport, seen.tcp.dport), (out_src.1, out_dst.1));
         assert_eq!((seen.hop_limit, seen.traffic_class, seen.flow), (56, 0xb9, 0xa_bcde));
         assert_eq!(seen.extensions, PADDING[..extensions]);
         assert_eq!(fixed(&seen.tcp), sent_fields(segment));
@@ -47,27 +63,8 @@ fn up(world: &mut World, segment: &Tcp) -> (SeenTcp, usize) {
     found.remove(0)
 }
 
-/// [`up`] for a target's segment.
-fn down(world: &mut World, segment: &Tcp) -> (SeenTcp, usize) {
-    let (egress, _) = world.pooled6("deep", CLIENT6);
-    let mut found = Vec::new();
-    for (datagram, extensions) in [
-        (over6(DEEP_TARGET, egress, segment), 0),
-        (extended(DEEP_TARGET, egress, segment), PADDING.len()),
-    ] {
-        let (out, frame) = world.passed(LAN, &datagram);
-        let seen = SeenTcp6::frame(&frame, extensions);
-        assert_eq!((out, seen.src, seen.dst), (WAN, DEEP.0, CLIENT6.0));
-        assert_eq!((seen.tcp.sport, seen.tcp.dport), (DEEP.1, CLIENT6.1));
-        assert_eq!((seen.hop_limit, seen.traffic_class, seen.flow), (56, 0xb9, 0xa_bcde));
-        assert_eq!(seen.extensions, PADDING[..extensions]);
-        assert_eq!(fixed(&seen.tcp), sent_fields(segment));
-        found.push((seen.tcp, seen.datagram.len() - extensions));
-    }
-    assert_eq!(found[0].0.options, found[1].0.options);
-    assert_eq!(found[0].1, found[1].1);
-    found.remove(0)
-}
+/// A port, and the ends of a segment there.
+type Ends = (PortIndex, End6, End6);
 
 #[test]
 fn a_clients_segments_get_its_tag_as_their_timestamp() {

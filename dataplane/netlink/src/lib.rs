@@ -1,5 +1,7 @@
 //! Requests to the kernel by netlink(7), each with one answer.
 
+mod route;
+
 use std::io;
 use std::time::Duration;
 
@@ -9,6 +11,8 @@ use rustix::net::{
     AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto,
     socket_with,
 };
+
+pub use route::{RouteQuestion, is_own};
 
 /// A request: a message header, the header of its kind, and attributes.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! The ends of tunnels to targets, which are not part of the hosts: a target's segment comes to a
 //! POP inside another datagram, and what a POP sends to a target is checked and taken out
-//! (`docs/protocol.md`, section 20). To all else in a run such a service is a transparent one.
+//! (`docs/protocol.md`, section 21). To all else in a run such a service is a transparent one.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -29,7 +29,7 @@ use super::feistel::{self, LaneNetworks, Network};
 use crate::config::PoolBits;
 use crate::net::Endpoint;
 use crate::relay::keys::RelayKeys;
-use crate::relay::mapping::Tag;
+use crate::relay::mapping::{FIRST_PORT, PORTS, REST_BITS, Tag};
 
 pub use super::feistel::{BURST, Numbers};
 
@@ -219,16 +219,10 @@ const LOW32: u64 = 0xffff_ffff;
 
 /// Bits of a client: address and port.
 const CLIENT_BITS: u32 = 48;
-/// Bits that tag and port hold together.
-const REST_BITS: u32 = 46;
-const FIRST_PORT: u16 = 1024;
-const PORTS: u64 = 65536 - FIRST_PORT as u64;
 
 const _: () = assert!(PORTS == 64512);
-// All clients fit into the smallest pool, every rest has a tag of 31 bits, and the largest pool
-// fits into the network.
+// All clients fit into the smallest pool, and the largest pool fits into the network.
 const _: () = assert!(REST_BITS + PoolBits::MIN.get() as u32 >= CLIENT_BITS);
-const _: () = assert!(1 + ((1 << REST_BITS) - 1) / PORTS < 1 << 31);
 const _: () = assert!(REST_BITS + PoolBits::MAX.get() as u32 <= 64);
 
 /// The slow twin: one client at a time, by [`super::feistel::reference`].

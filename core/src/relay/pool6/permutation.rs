@@ -23,11 +23,11 @@
 use std::sync::Arc;
 
 use crate::config::Pool6Len;
-use crate::crypto::{Aes128, Cipher, CipherJob, Feistel, Halves, HkdfError};
+use crate::crypto::{Aes128, Cipher, CipherJob, Feistel, Halves, HkdfError, low};
 use crate::keys::permutation6_tweak;
 use crate::net::Endpoint6;
 use crate::relay::keys::RelayKeys;
-use crate::relay::mapping::Tag;
+use crate::relay::mapping::{FIRST_PORT, PORTS, REST_BITS, Tag};
 
 /// What stands for a client on the way to the target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -137,14 +137,14 @@ impl<P: FnMut(Option<Mapped>)> CipherJob for Forward<'_, P> {
     fn run<C: Cipher>(self, cipher: &C) {
         let Forward { permutation, clients, mut place } = self;
         for clients in clients.chunks(SIDE_BY_SIDE) {
-            let mut numbers = [Halves::default(); SIDE_BY_SIDE];
-            for (number, client) in numbers.iter_mut().zip(clients) {
-                *number = permutation.halves_of(*client).unwrap_or_default();
+            let mut found = [None; SIDE_BY_SIDE];
+            for (found, client) in found.iter_mut().zip(clients) {
+                *found = permutation.halves_of(*client);
             }
+            let mut numbers = found.map(Option::unwrap_or_default);
             permutation.feistel.permute(cipher, false, &mut numbers);
-            for (number, client) in numbers.iter().zip(clients) {
-                let is_mapped = permutation.halves_of(*client).is_some();
-                place(is_mapped.then(|| permutation.split(*number)));
+            for (number, found) in numbers.iter().zip(found).take(clients.len()) {
+                place(found.map(|_| permutation.split(*number)));
             }
         }
     }
@@ -162,23 +162,17 @@ impl<P: FnMut(Option<Endpoint6>)> CipherJob for Inverse<'_, P> {
     fn run<C: Cipher>(self, cipher: &C) {
         let Inverse { permutation, mapped, mut place } = self;
         for mapped in mapped.chunks(SIDE_BY_SIDE) {
-            let mut numbers = [Halves::default(); SIDE_BY_SIDE];
-            for (number, mapped) in numbers.iter_mut().zip(mapped) {
-                *number = permutation.join(*mapped).unwrap_or_default();
+            let mut found = [None; SIDE_BY_SIDE];
+            for (found, mapped) in found.iter_mut().zip(mapped) {
+                *found = permutation.join(*mapped);
             }
+            let mut numbers = found.map(Option::unwrap_or_default);
             permutation.feistel.permute(cipher, true, &mut numbers);
-            for (number, mapped) in numbers.iter().zip(mapped) {
-                let is_joined = permutation.join(*mapped).is_some();
-                place(permutation.client_of(*number).filter(|_| is_joined));
+            for (number, found) in numbers.iter().zip(found).take(mapped.len()) {
+                place(found.and_then(|_| permutation.client_of(*number)));
             }
         }
     }
-}
-
-/// The lowest `bits` bits, fewer than 128.
-#[inline(always)]
-const fn low(bits: u32) -> u128 {
-    (1 << bits) - 1
 }
 
 /// Numbers that are permuted together.
@@ -190,17 +184,12 @@ const CLIENT_IP_BITS: u32 = 125;
 const PORT_BITS: u32 = 16;
 /// Bits of a client: address and port.
 const CLIENT_BITS: u32 = CLIENT_IP_BITS + PORT_BITS;
-/// Bits that tag and port hold together.
-const REST_BITS: u32 = 46;
-const FIRST_PORT: u16 = 1024;
-const PORTS: u64 = 65536 - FIRST_PORT as u64;
 
 // All clients fit into the smallest pool, the largest one into the network, and the index holds all
 // of the low half.
 const _: () = assert!(REST_BITS + Pool6Len::host_bits_of(Pool6Len::MAX) >= CLIENT_BITS);
 const _: () = assert!(REST_BITS + Pool6Len::host_bits_of(Pool6Len::MIN) <= Feistel::BITS_MAX);
 const _: () = assert!(Pool6Len::host_bits_of(Pool6Len::MAX) >= REST_BITS);
-const _: () = assert!(1 + ((1 << REST_BITS) - 1) / PORTS < 1 << 31);
 
 /// The slow twin: one client at a time, in strings of bits, written as the definition reads.
 pub mod reference {

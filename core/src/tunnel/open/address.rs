@@ -15,10 +15,11 @@
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use crate::config::OpenPrefix;
-use crate::crypto::{Aes128, Cipher, CipherJob, Feistel, HkdfError};
+use crate::crypto::{Aes128, Cipher, CipherJob, Feistel, HkdfError, low};
 use crate::keys::{Epochs, open_key};
 use crate::time::UnixTime;
 use crate::tunnel::epochs::OfEpochs;
+use crate::verdict::DropReason;
 
 /// What an open address stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,6 +37,16 @@ pub enum OpenAddressError {
     Epoch,
     /// It was not made under the key of that epoch, or is of another prefix.
     Forged,
+}
+
+impl From<OpenAddressError> for DropReason {
+    /// Why a packet to such an address is dropped.
+    fn from(error: OpenAddressError) -> Self {
+        match error {
+            OpenAddressError::Epoch => DropReason::OpenEpoch,
+            OpenAddressError::Forged => DropReason::OpenAddress,
+        }
+    }
 }
 
 /// The open addresses of the agents at one VIP.
@@ -90,9 +101,9 @@ impl OpenAddresses {
         }
         let odd = ip >> self.body_bits() & 1 == 1;
         let epoch = self.epochs.accepted(now, odd).ok_or(OpenAddressError::Epoch)?;
-        let body = ip & ((1 << self.body_bits()) - 1);
+        let body = ip & low(self.body_bits());
         let x = self.permute(&epoch.keys, true, body);
-        if x & ((1 << self.zeros()) - 1) != 0 {
+        if x & low(self.zeros()) != 0 {
             return Err(OpenAddressError::Forged);
         }
         let x = x >> self.zeros();

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::OpenService;
-use super::address::{OpenAddressError, OpenAgent};
+use super::address::OpenAgent;
 use crate::crypto::Cmac;
 use crate::net::Family;
 use crate::predict::{self, OFFSET_STEP};
@@ -45,10 +45,7 @@ pub fn agent_of(
     client_ok: impl FnOnce(IpAddr) -> bool,
 ) -> Result<OpenAgent, DropReason> {
     let (open, _) = service.open_side().ok_or(DropReason::NotOurs)?;
-    let agent = open.addresses.decode(now, ip).map_err(|error| match error {
-        OpenAddressError::Epoch => DropReason::OpenEpoch,
-        OpenAddressError::Forged => DropReason::OpenAddress,
-    })?;
+    let agent = open.addresses.decode(now, ip)?;
     if agent.at.port() == 0 || !client_ok((*agent.at.ip()).into()) {
         return Err(DropReason::DestinationNotAllowed);
     }

@@ -31,7 +31,7 @@ fn passing(prefix: &str, seed: u64) -> (u64, u64) {
     let no_agent = drops(DropReason::DestinationNotAllowed);
     let slot = world.snapshot.tunnel_at(OPEN.parse().unwrap()).unwrap().slot;
     let passed = world.counters.service(slot).down.packets.get();
-    assert_eq!(nobody + epoch + no_agent + passed, PACKETS.into(), "seed {seed}");
+    assert_eq!(nobody + epoch + no_agent + passed, u64::from(PACKETS), "seed {seed}");
     (passed + no_agent, epoch)
 }
 

@@ -160,14 +160,14 @@ impl UplinkConfig {
     fn carries(&self, endpoint: SocketAddr, wireguard: &WireGuard) -> bool {
         match &self.carried {
             Carried::Listen(listen) => {
-                let any = listen.ip().is_unspecified() && route::is_own(endpoint.ip());
+                let any = listen.ip().is_unspecified() && anyrelay_netlink::is_own(endpoint.ip());
                 endpoint.port() == listen.port() && (any || endpoint.ip() == listen.ip())
             }
             // Its channels have sockets of this host, which the server takes for its clients.
             Carried::Target(target) => {
                 wireguard.listen_port == Some(target.port())
-                    && route::is_own(target.ip())
-                    && route::is_own(endpoint.ip())
+                    && anyrelay_netlink::is_own(target.ip())
+                    && anyrelay_netlink::is_own(endpoint.ip())
             }
             Carried::Device(device) => {
                 let steering = Steering { mark: wireguard.fwmark, interface: None };

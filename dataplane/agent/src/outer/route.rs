@@ -4,11 +4,10 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-use rustix::net::AddressFamily;
+use anyrelay_netlink::RouteQuestion;
 
 use super::link::index_of;
 use super::steering::Steering;
-use anyrelay_netlink::{self as netlink, Request};
 
 /// The source address that the kernel chooses towards `vip`. Sends nothing.
 ///
@@ -22,7 +21,8 @@ pub fn source_towards(vip: SocketAddr, steering: &Steering) -> io::Result<IpAddr
     let source = from(any, vip, steering)?;
     if steering.interface.is_some() && vip.is_ipv4() {
         // A bound socket without a route would look for the VIP on the link itself.
-        get_route(Some(source), vip.ip(), steering, RTM_F_FIB_MATCH)?;
+        let question = question(Some(source), vip.ip(), steering)?;
+        RouteQuestion { in_table: true, ..question }.exists()?;
     }
     Ok(source)
 }
@@ -50,49 +50,14 @@ pub fn keep_or_move(current: IpAddr, vip: SocketAddr, steering: &Steering) -> io
 /// # Errors
 /// When no route exists, or the kernel does not answer.
 pub fn device_towards(from: Option<IpAddr>, to: IpAddr, steering: &Steering) -> io::Result<u32> {
-    let body = get_route(from, to, steering, 0)?;
-    device_in(&body).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    question(from, to, steering)?.device()
 }
 
-/// Whether this host has the address itself.
-pub fn is_own(ip: IpAddr) -> bool {
-    ip.is_loopback() || UdpSocket::bind((ip, 0)).is_ok()
-}
-
-/// The body of the answer to RTM_GETROUTE, for packets to `to`.
-fn get_route(
-    from: Option<IpAddr>,
-    to: IpAddr,
-    steering: &Steering,
-    flags: u32,
-) -> io::Result<Vec<u8>> {
-    let bytes = |ip: IpAddr| match ip {
-        IpAddr::V4(ip) => ip.octets().to_vec(),
-        IpAddr::V6(ip) => ip.octets().to_vec(),
-    };
-    let (from, to) = (from.map(bytes), bytes(to));
-    let bits = (to.len() * 8) as u8;
-    let family = if to.len() == 4 { AddressFamily::INET } else { AddressFamily::INET6 };
-    let from_bits = if from.is_some() { bits } else { 0 };
-    // struct rtmsg: family, lengths of destination and source, five that are zero, flags.
-    let mut header = vec![family.as_raw() as u8, bits, from_bits, 0, 0, 0, 0, 0];
-    header.extend(flags.to_ne_bytes());
-    let mut request = Request::new(RTM_GETROUTE, &header).attribute(RTA_DST, &to);
-    if let Some(from) = from {
-        request = request.attribute(RTA_SRC, &from);
-    }
-    if let Some(mark) = steering.mark {
-        request = request.attribute(RTA_MARK, &mark.get().to_ne_bytes());
-    }
-    if let Some(interface) = &steering.interface {
-        request = request.attribute(RTA_OIF, &index_of(interface)?.to_ne_bytes());
-    }
-    request.ask(None, RTM_NEWROUTE)
-}
-
-/// The device in the body of an answer.
-fn device_in(body: &[u8]) -> Option<u32> {
-    netlink::number(body.get(ROUTE_HEADER..)?, RTA_OIF)
+/// The question for the route of packets to `to`, steered as the agent's segments are.
+fn question(from: Option<IpAddr>, to: IpAddr, steering: &Steering) -> io::Result<RouteQuestion> {
+    let device = steering.interface.as_ref().map(|name| index_of(name)).transpose()?;
+    let mark = steering.mark.map(|mark| mark.get());
+    Ok(RouteQuestion { from, mark, device, ..RouteQuestion::to(to) })
 }
 
 fn from(source: SocketAddr, vip: SocketAddr, steering: &Steering) -> io::Result<IpAddr> {
@@ -101,16 +66,6 @@ fn from(source: SocketAddr, vip: SocketAddr, steering: &Steering) -> io::Result<
     socket.connect(vip)?;
     Ok(socket.local_addr()?.ip())
 }
-
-// linux/rtnetlink.h
-const RTM_NEWROUTE: u16 = 24;
-const RTM_GETROUTE: u16 = 26;
-const RTM_F_FIB_MATCH: u32 = 0x2000;
-const RTA_DST: u16 = 1;
-const RTA_SRC: u16 = 2;
-const RTA_OIF: u16 = 4;
-const RTA_MARK: u16 = 16;
-const ROUTE_HEADER: usize = 12;
 
 #[cfg(test)]
 mod tests {
@@ -124,7 +79,6 @@ mod tests {
         assert_eq!(keep_or_move(address, vip, &steering).unwrap(), address);
         let other = IpAddr::from([127, 0, 0, 9]);
         assert_eq!(keep_or_move(other, vip, &steering).unwrap(), address);
-        assert!(is_own(other) && !is_own(IpAddr::from([192, 0, 2, 77])));
     }
 
     #[test]
@@ -138,19 +92,5 @@ mod tests {
         // An address that this host does not have cannot be a source.
         let (from, to) = (IpAddr::from([192, 0, 2, 77]), IpAddr::from([192, 0, 2, 78]));
         assert!(device_towards(Some(from), to, &steering).is_err());
-    }
-
-    #[test]
-    fn truncated_replies_are_errors() {
-        let body = [
-            vec![0; ROUTE_HEADER],
-            netlink::attribute(RTA_DST, &[192, 0, 2, 1]),
-            netlink::attribute(RTA_OIF, &77u32.to_ne_bytes()),
-        ]
-        .concat();
-        assert_eq!(device_in(&body), Some(77));
-        for len in 0..body.len() {
-            assert_eq!(device_in(&body[..len]), None, "{len} bytes");
-        }
     }
 }

@@ -7,7 +7,7 @@ use anyrelay_core::net::Family;
 use anyrelay_core::snapshot::{Destination, Snapshot, Tunnel};
 use anyrelay_core::time::{Tick, UnixTime};
 use anyrelay_core::tunnel::numbers::{ACK_TICKS, Numbers, SENT_TICKS};
-use anyrelay_core::tunnel::open::{OpenAddressError, OpenAgent};
+use anyrelay_core::tunnel::open::OpenAgent;
 use anyrelay_core::tunnel::token::TokenError;
 use anyrelay_core::tunnel::{PublicToken, Return, TunnelVip};
 use anyrelay_core::verdict::DropReason;
@@ -151,10 +151,7 @@ fn of_open(snapshot: &Snapshot, ip: Ipv6Addr, moment: Moment) -> Result<TunnelAn
     };
     let tunnel = snapshot.tunnel(index).ok_or(DropReason::NotOurs)?;
     let (open, vip) = tunnel.service.open_side().ok_or(DropReason::NotOurs)?;
-    let found = open.addresses.decode(moment.now, ip.to_bits()).map_err(|error| match error {
-        OpenAddressError::Epoch => DropReason::OpenEpoch,
-        OpenAddressError::Forged => DropReason::OpenAddress,
-    })?;
+    let found = open.addresses.decode(moment.now, ip.to_bits())?;
     let holds = Some(Holding::Open(found));
     Ok(TunnelAnswer::new(tunnel, vip, SocketAddr::V4(found.at), holds, moment))
 }

@@ -10,13 +10,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyrelay_core::relay::mapping::Tag;
+use anyrelay_core::relay::rewrite::options::INSERTED_LEN;
 use anyrelay_core::seq::SeqNum;
 use anyrelay_core::wire::tcp;
 use rustix::io::Errno;
 
 use super::findings::{Echo, Opening, Reset};
 use super::path::Passage;
-use super::segment::{CWR, ECE, Flow, Incoming, Outgoing, Quoted};
+use super::segment::{Flow, Incoming, Outgoing, Quoted};
 use super::sockets::{HeldPort, Inbox, Kind, Sender};
 use super::{Patience, words};
 
@@ -66,7 +67,7 @@ impl Connection {
             patience,
             sender,
             inbox,
-            tag: Tag(1 + tag % TAGS),
+            tag: Tag(1 + tag % Tag::MAX.0),
             first: SeqNum(first),
             received: SeqNum(0),
             stamp: None,
@@ -84,7 +85,8 @@ impl Connection {
     pub fn open(&mut self) -> io::Result<(Opening, Echo, Reset)> {
         let value = self.tag.of_bare_syn();
         for turn in 1..=self.patience.tries {
-            let offer = if turn == 1 || turn < self.patience.tries { ECE | CWR } else { 0 };
+            let offer =
+                if turn == 1 || turn < self.patience.tries { tcp::ECE | tcp::CWR } else { 0 };
             let syn = self.segment(self.first, tcp::SYN | offer, 0, Some([value, 0]));
             if let Err(error) = self.send(&syn) {
                 let opening = Opening::Unreachable { reason: error.to_string() };
@@ -138,7 +140,7 @@ impl Connection {
 
     /// Whether a datagram of `len` bytes gets to the target, by two tries at most.
     pub fn passes(&mut self, len: u16) -> io::Result<Passage> {
-        let options = if self.stamp.is_some() { STAMPS_LEN } else { 0 };
+        let options = if self.stamp.is_some() { INSERTED_LEN } else { 0 };
         let data_len = usize::from(len).saturating_sub(self.flow.headers_len() + options).max(1);
         for _ in 0..self.patience.tries.min(PATH_TRIES) {
             self.inbox.drain();
@@ -279,9 +281,5 @@ pub(super) fn random() -> io::Result<[u32; 2]> {
     Ok([u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h])])
 }
 
-/// How many tags there are (docs/protocol.md, section 4).
-const TAGS: u32 = 1_090_785_346;
-/// Bytes of the timestamps option with its NOPs.
-const STAMPS_LEN: usize = 12;
 /// Tries for each length.
 const PATH_TRIES: u32 = 2;

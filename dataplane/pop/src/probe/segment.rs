@@ -52,7 +52,16 @@ impl Outgoing {
         let mut options = stamps.unwrap_or_default();
         if self.flags & tcp::SYN != 0 {
             let [high, low] = OFFERED_MSS.to_be_bytes();
-            options.extend([kind::MSS, 4, high, low, kind::NOP, kind::NOP, SACK_PERMITTED, 2]);
+            options.extend([
+                kind::MSS,
+                4,
+                high,
+                low,
+                kind::NOP,
+                kind::NOP,
+                kind::SACK_PERMITTED,
+                2,
+            ]);
             options.extend([kind::NOP, kind::WINDOW_SCALE, 3, OFFERED_SCALE]);
         }
         let header = tcp::Header {
@@ -110,13 +119,13 @@ impl Incoming {
         let header = tcp::Header::parse(bytes)?;
         let (mut options, mut stamps) = (Options::default(), None);
         (options.timestamps, options.sack) = (Some(false), Some(false));
-        options.ecn = Some(view.flags & (ECE | CWR) == ECE);
+        options.ecn = Some(view.flags & (tcp::ECE | tcp::CWR) == tcp::ECE);
         for option in tcp::Options::new(header.options).flatten() {
             let value = header.options.get(option.at + 2..option.at + option.len)?;
             match (option.kind, value) {
                 (kind::MSS, &[high, low]) => options.mss = Some(u16::from_be_bytes([high, low])),
                 (kind::WINDOW_SCALE, &[scale]) => options.window_scale = Some(scale),
-                (SACK_PERMITTED, []) => options.sack = Some(true),
+                (kind::SACK_PERMITTED, []) => options.sack = Some(true),
                 (kind::TIMESTAMPS, value) => {
                     if let ([value, echo], []) = value.as_chunks::<4>() {
                         stamps = Some([*value, *echo].map(u32::from_be_bytes));
@@ -228,10 +237,6 @@ fn pseudo(flow: &Flow, len: usize) -> u32 {
     checksum::pseudo_header_of(flow.own.ip(), flow.peer.ip(), ipv4::PROTOCOL_TCP, len)
 }
 
-/// ECN-Echo and congestion window reduced (RFC 3168, section 6.1).
-pub(super) const ECE: u8 = 0x40;
-pub(super) const CWR: u8 = 0x80;
-const SACK_PERMITTED: u8 = 4;
 /// The first type of ICMPv6 messages that are no errors (RFC 4443, section 2.1).
 const ICMPV6_QUESTIONS: u8 = 128;
 const OFFERED_MSS: u16 = 1460;
@@ -258,7 +263,7 @@ mod tests {
             let out = Outgoing {
                 seq: SeqNum(9),
                 ack: SeqNum(7),
-                flags: tcp::SYN | tcp::ACK | ECE,
+                flags: tcp::SYN | tcp::ACK | tcp::ECE,
                 stamps: Some([5, 6]),
                 data_len: 3,
             };

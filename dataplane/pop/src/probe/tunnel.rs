@@ -11,11 +11,12 @@ use anyrelay_core::config::Encapsulate;
 use anyrelay_core::net::Family;
 use anyrelay_core::relay::mapping::Tag;
 use anyrelay_core::seq::SeqNum;
-use anyrelay_core::wire::{gue, ip, ipv4, ipv6, tcp};
+use anyrelay_core::wire::{gue, ip, ipv4, tcp};
+use anyrelay_netlink::is_own;
 
 use super::connection::random;
 use super::findings::{Tunnel, TunnelAnswer};
-use super::route::{Route, is_own};
+use super::route::Route;
 use super::segment::{Flow, Incoming, Outgoing, Quoted, open};
 use super::sockets::{HeldPort, Inbox, Kind, Sender};
 use super::{Patience, words};
@@ -107,7 +108,7 @@ fn listen(inbox: &mut Inbox, tunnel: &Tunnel, target: IpAddr) -> io::Result<Resu
     inbox.icmp(from)?;
     Ok(match tunnel.protocol {
         Encapsulate::IpIp => {
-            inbox.ip_in_ip(carried(tunnel.vip.ip()), from, target)?;
+            inbox.ip_in_ip(ip::protocol_inside(Family::of(tunnel.vip.ip())), from, target)?;
             Ok(())
         }
         Encapsulate::Gue => {
@@ -120,7 +121,7 @@ fn listen(inbox: &mut Inbox, tunnel: &Tunnel, target: IpAddr) -> io::Result<Resu
 fn unreachable(tunnel: &Tunnel, target: IpAddr, bytes: &[u8]) -> Option<String> {
     let quoted = Quoted::read(Family::of(target), bytes)?;
     let protocol = match tunnel.protocol {
-        Encapsulate::IpIp => carried(tunnel.vip.ip()),
+        Encapsulate::IpIp => ip::protocol_inside(Family::of(tunnel.vip.ip())),
         Encapsulate::Gue => ipv4::PROTOCOL_UDP,
     };
     let is_ours = (quoted.src, quoted.dst, quoted.protocol) == (tunnel.from, target, protocol)
@@ -130,11 +131,6 @@ fn unreachable(tunnel: &Tunnel, target: IpAddr, bytes: &[u8]) -> Option<String> 
     is_ours.then(|| words(&quoted))
 }
 
-/// The protocol number of datagrams to `vip`.
-fn carried(vip: IpAddr) -> u8 {
-    if vip.is_ipv4() { ipv4::PROTOCOL_IPV4 } else { ipv6::PROTOCOL_IPV6 }
-}
-
 /// The datagram `inner` in a tunnel.
 fn encapsulate(
     protocol: Encapsulate,
@@ -142,10 +138,7 @@ fn encapsulate(
     (src, dst): (IpAddr, IpAddr),
     inner: &[u8],
 ) -> Vec<u8> {
-    let carried = match ip::family(inner) {
-        Family::V4 => ipv4::PROTOCOL_IPV4,
-        Family::V6 => ipv6::PROTOCOL_IPV6,
-    };
+    let carried = ip::protocol_inside(ip::family(inner));
     let (at, number) = (
         Family::of(dst).ip_header_len(),
         match protocol {
