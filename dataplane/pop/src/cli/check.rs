@@ -22,11 +22,13 @@ pub(super) fn check(path: &Path, at: Option<UnixTime>) -> Result<(), Failure> {
         eprintln!("{warning} (warning)");
     }
     let (services, tunnels) = (snapshot.config.relays.len(), snapshot.config.tunnels.len());
-    let with_tunnels = if tunnels > 0 { format!(", {tunnels} tunnels") } else { String::new() };
+    let services = counted(services, "service");
+    let with_tunnels =
+        if tunnels > 0 { format!(", {}", counted(tunnels, "tunnel")) } else { String::new() };
     let (digest, targets) = (snapshot.digest(), snapshot.targets_digest());
     let path = path.display();
     say(format_args!(
-        "{path}: ok, {services} services{with_tunnels}, digest {digest}, of targets {targets}"
+        "{path}: ok, {services}{with_tunnels}, digest {digest}, of targets {targets}"
     ))?;
     let now = unix_now(snapshot.config.pop.clock_offset_ms);
     for relay in &snapshot.config.relays {
@@ -67,8 +69,14 @@ fn tunnel(tunnel: &Tunnel) -> String {
     let Tunnel { name, service, .. } = tunnel;
     let vips = [&service.vip4, &service.vip6].into_iter().flatten();
     let vips: Vec<_> = vips.map(|vip| vip.addr.to_string()).collect();
-    let (tenants, agents) = (service.tenants.len(), service.agents.count_of(&service.tenants));
-    format!("tunnel {name}: vip {}, {tenants} tenants, {agents} agents", vips.join(" "))
+    let tenants = counted(service.tenants.len(), "tenant");
+    let agents = counted(service.agents.count_of(&service.tenants), "agent");
+    format!("tunnel {name}: vip {}, {tenants}, {agents}", vips.join(" "))
+}
+
+/// The number of things, with their name.
+fn counted(count: usize, name: &str) -> String {
+    format!("{count} {name}{}", if count == 1 { "" } else { "s" })
 }
 
 /// The memory for reassembly, if that is the policy.

@@ -61,7 +61,7 @@ fn check_reports_every_mistake_with_file_key_and_reason() {
     let name = path.to_str().unwrap();
     let output = anyrelay(&["check", "--config", name]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    assert!(stdout(&output).starts_with(&format!("{name}: ok, 1 services, digest ")));
+    assert!(stdout(&output).starts_with(&format!("{name}: ok, 1 service, digest ")));
 
     assert!(!stdout(&output).contains("fragments"));
 

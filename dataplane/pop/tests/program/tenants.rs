@@ -84,8 +84,8 @@ fn check_lists_tunnels_and_epochs() {
     let (code, output, _) = test.check();
     assert_eq!(code, Some(0));
     let lines: Vec<_> = output.lines().collect();
-    assert!(lines[0].contains(": ok, 1 services, 1 tunnels, digest "), "{output}");
-    let tunnel = "tunnel tun: vip 203.0.113.20:443 [2001:db8::20]:443, 2 tenants, 1 agents";
+    assert!(lines[0].contains(": ok, 1 service, 1 tunnel, digest "), "{output}");
+    let tunnel = "tunnel tun: vip 203.0.113.20:443 [2001:db8::20]:443, 2 tenants, 1 agent";
     assert_eq!(lines[1..], [tunnel, "token epoch 0: current"]);
 
     let epochs = |test: &Test| -> Vec<String> {
