@@ -21,8 +21,8 @@ pub const TARGET_PORT: u16 = 8080;
 pub enum Egress {
     /// By an address of the lab's egress pool.
     Pool,
-    /// By an address of the lab's IPv6 pool.
-    Pool6,
+    /// By an address of the lab's IPv6 pool, of this prefix length.
+    Pool6(u8),
     /// By an address of the lab's prefix that is made from the client's.
     Prefix,
     /// By the client's own address.
@@ -93,10 +93,10 @@ impl Service {
         }
     }
 
-    /// The default service, whose target learns of the addresses of clients.
+    /// The same, whose target learns of the addresses of clients.
     #[must_use]
-    pub fn telling() -> Self {
-        Self { tells_clients: true, ..Self::default() }
+    pub fn telling(self) -> Self {
+        Self { tells_clients: true, ..self }
     }
 
     /// The default service with its target over IPv6.
@@ -129,10 +129,16 @@ impl Service {
         }
     }
 
-    /// The default service with clients and target over IPv6, by the IPv6 pool.
+    /// The default service with clients and target over IPv6, by the widest of the lab's IPv6 pools.
     #[must_use]
     pub fn pool6() -> Self {
-        Self { egress: Egress::Pool6, ..Self::transparent6() }
+        Self::pool6_of(topology::POOL6_LEN)
+    }
+
+    /// The same by a pool of this prefix length.
+    #[must_use]
+    pub fn pool6_of(prefix_len: u8) -> Self {
+        Self { egress: Egress::Pool6(prefix_len), ..Self::transparent6() }
     }
 
     /// The same, whose answers pass the POPs by.
@@ -267,9 +273,12 @@ impl RelayConfig {
 
     fn relay(&self, service: &Service) -> kit::Table {
         let from = service.tunnel_from().map(|from| from.to_string()).unwrap_or_default();
+        let pool = match service.egress {
+            Egress::Pool6(prefix_len) => format!("{}/{prefix_len}", topology::POOL6),
+            _ => self.pool.clone(),
+        };
         let egress = match service.egress {
-            Egress::Pool => kit::Egress::Pool(&self.pool),
-            Egress::Pool6 => kit::Egress::Pool(topology::POOL6),
+            Egress::Pool | Egress::Pool6(_) => kit::Egress::Pool(&pool),
             Egress::Prefix => kit::Egress::Prefix(topology::PREFIX),
             Egress::Transparent => kit::Egress::Transparent,
             Egress::Tunnel(Encapsulation::Ipip, _) => kit::Egress::Ipip(&from),

@@ -51,7 +51,9 @@ pub const VIP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xff, 0, 0, 0, 0, 0x10);
 /// By which IPv4 clients appear to targets over IPv6.
 pub const PREFIX: &str = "2001:db8:64::/64";
 /// By which IPv6 clients appear to targets over IPv6.
-pub const POOL6: &str = "fd40::/12";
+pub const POOL6: Ipv6Addr = Ipv6Addr::new(0xfd40, 0, 0, 0, 0, 0, 0, 0);
+/// The prefix length of the widest pool there.
+pub const POOL6_LEN: u8 = 12;
 /// How many addresses the client and the target have each.
 pub const HOST_ADDRESSES: u8 = 8;
 
@@ -259,7 +261,8 @@ impl Topology {
         let up = movers(&self.client_router, 1, &[VIP_NET], &[VIP_NET6])?;
         // Transparent services answer to the clients' own addresses.
         let pool = [shape.pool.as_str(), CLIENT_NET];
-        let down = movers(&self.target_router, 2, &pool, &[PREFIX, POOL6, CLIENT_NET6])?;
+        let pool6 = format!("{POOL6}/{POOL6_LEN}");
+        let down = movers(&self.target_router, 2, &pool, &[PREFIX, &pool6, CLIENT_NET6])?;
         Ok(Routes::new(up, down))
     }
 

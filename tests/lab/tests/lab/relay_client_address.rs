@@ -18,7 +18,7 @@ use crate::common::{
 };
 
 fn telling() -> LabBuilder {
-    Lab::builder().service(Service::telling())
+    Lab::builder().service(Service::default().telling())
 }
 
 /// A segment to the target, and the client that its option names.

@@ -35,7 +35,7 @@ fn serve(lab: &Lab) -> Server {
 /// Whether a target may see this as the address of the lab's client.
 fn is_client(service: &Service, peer: SocketAddr) -> bool {
     let IpAddr::V6(peer) = peer.ip() else { return false };
-    if service.egress == Egress::Pool6 {
+    if matches!(service.egress, Egress::Pool6(_)) {
         return peer.to_bits() >> 116 == 0xfd4;
     }
     if service.vip.is_ipv6() {

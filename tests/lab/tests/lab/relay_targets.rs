@@ -13,7 +13,7 @@ use crate::common::{VIP, full, milliseconds};
 use anyrelay_core::config::TargetList;
 use anyrelay_lab::firewall::Firewall;
 use anyrelay_lab::fleet::{End, Fleet, Watch};
-use anyrelay_lab::{Egress, Lab, Nginx};
+use anyrelay_lab::{Egress, Lab, Nginx, Service};
 
 /// Clocks of POPs that are 2 s apart.
 const CLOCKS_MS: [i64; 3] = [0, 1000, -1000];
@@ -30,7 +30,7 @@ fn live_connections_survive_changes_in_prefix_mode() {
 
 #[test]
 fn live_connections_survive_changes_in_pool_mode_over_ipv6() {
-    survive_changes(Egress::Pool6);
+    survive_changes(Service::pool6().egress);
 }
 
 #[test]

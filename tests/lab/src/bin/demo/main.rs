@@ -1,7 +1,7 @@
 //! The main jobs, shown, while routes flip, packets are sprayed and POPs are killed. Relay: stock
 //! clients reach a stock server through three POPs without state; then the same with HAProxy or
 //! nftables in the POPs. Relay with IPv6: the same for clients over IPv4 and a server over IPv6,
-//! and for both over IPv6. Encap: the same where the server has no TCP timestamps, in tunnels to
+//! and for both over IPv6. Pool6: the same by pools over IPv6. Encap: the same where the server has no TCP timestamps, in tunnels to
 //! it, between both families. Targets: servers are added, weighed, drained and removed, and die,
 //! while connections live; beside HAProxy. Tunnel: agents behind strict NATs reach each other.
 //!
@@ -63,8 +63,10 @@ struct Arguments {
 enum Mode {
     /// Stock clients and a stock server over IPv4.
     Relay,
-    /// The same with IPv6: of the server (prefix), and of both (transparent, and by a pool).
+    /// The same with IPv6: of the server (prefix), and of both (transparent).
     Relay6,
+    /// The same over IPv6 by pools: wide and narrow, clients without timestamps, with TOA.
+    Pool6,
     /// A server without TCP timestamps, at the end of a tunnel, over both families.
     Encap,
     /// Targets that change and die.
@@ -104,6 +106,7 @@ fn show(arguments: &Arguments) -> Result<bool> {
     let findings = match arguments.mode {
         Mode::Relay => relay(arguments, length)?,
         Mode::Relay6 => relay6(arguments.seed, length)?,
+        Mode::Pool6 => pool6(arguments.seed, length)?,
         Mode::Encap => encap(arguments.seed, length)?,
         Mode::Targets => {
             let demo = targets::run(arguments.seed, length, POPS)?;
@@ -165,13 +168,27 @@ fn relay(arguments: &Arguments, length: Duration) -> Result<Findings> {
 
 fn relay6(seed: u64, length: Duration) -> Result<Findings> {
     let script = Script::new(seed, length, POPS);
-    let modes = [
-        ("prefix", Service::prefix()),
-        ("transparent6", Service::transparent6()),
-        ("pool6", Service::pool6()),
+    let modes = [("prefix", Service::prefix()), ("transparent6", Service::transparent6())];
+    in_turn(script, modes.map(|(name, service)| Run::relay(name, service)))
+}
+
+fn pool6(seed: u64, length: Duration) -> Result<Findings> {
+    let (widest, narrowest) = (Service::pool6(), Service::pool6_of(28));
+    let without_timestamps =
+        Run { client_timestamps: false, ..Run::relay("pool6-bare", narrowest.clone()) };
+    let runs = [
+        Run::relay("pool6-12", widest.clone()),
+        Run::relay("pool6-28", narrowest),
+        without_timestamps,
+        Run::relay("pool6-toa", widest.telling()),
     ];
-    let runs = modes.into_iter().map(|(name, service)| Run::relay(name, service).follow(&script));
-    Ok(findings(&Modes { runs: runs.collect::<Result<_>>()?, script, fails: None }))
+    in_turn(Script::new(seed, length, POPS), runs)
+}
+
+/// Runs without a control.
+fn in_turn<const N: usize>(script: Script, runs: [Run; N]) -> Result<Findings> {
+    let runs = runs.into_iter().map(|run| run.follow(&script)).collect::<Result<_>>()?;
+    Ok(findings(&Modes { runs, script, fails: None }))
 }
 
 fn encap(seed: u64, length: Duration) -> Result<Findings> {

@@ -55,13 +55,22 @@ pub struct Run {
     pub service: Service,
     /// Whether the server's kernel accepts TCP timestamps.
     pub server_timestamps: bool,
+    /// Whether the clients' kernel offers them.
+    pub client_timestamps: bool,
     /// nftables in the POPs has another service from a time on, after the script's events.
     pub change: Option<(Duration, Service)>,
 }
 
 impl Run {
     pub fn new(name: &'static str, forwarder: Forwarder, service: Service) -> Self {
-        Self { name, forwarder, service, server_timestamps: true, change: None }
+        Self {
+            name,
+            forwarder,
+            service,
+            server_timestamps: true,
+            client_timestamps: true,
+            change: None,
+        }
     }
 
     /// Of the relay.
@@ -79,11 +88,12 @@ impl Run {
 }
 
 fn follow(run: Run, script: &Script) -> Result<Outcome> {
-    let Run { name, forwarder, service, server_timestamps, change } = run;
+    let Run { name, forwarder, service, server_timestamps, client_timestamps, change } = run;
     eprintln!("{name}: starting");
     let vip = service.vip;
     let builder = Lab::builder().forwarder(forwarder).service(service.clone());
-    let mut lab = builder.target_timestamps(server_timestamps).build()?;
+    let builder = builder.target_timestamps(server_timestamps);
+    let mut lab = builder.client_timestamps(client_timestamps).build()?;
     let _tunnel = Decapsulator::of(&lab.topology.target, &service)?;
     for host in [&lab.topology.client, &lab.topology.target] {
         link::limit_rate((host, "net0"), LINK_MBIT)?;

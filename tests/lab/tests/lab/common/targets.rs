@@ -23,7 +23,7 @@ pub const SMALL_SKEW_MS: u64 = 200;
 /// The address of the target with this number, 0 to 7, where `egress` leads.
 pub fn address(egress: Egress, n: u8) -> SocketAddr {
     let ip = match egress {
-        Egress::Prefix | Egress::Pool6 => {
+        Egress::Prefix | Egress::Pool6(_) => {
             let mut octets = topology::TARGET6.octets();
             octets[15] += n;
             IpAddr::from(octets)
@@ -44,7 +44,7 @@ pub fn service(egress: Egress) -> Service {
         Egress::Pool | Egress::Transparent | Egress::Tunnel(..) => {
             Service { egress, ..Service::default() }
         }
-        Egress::Pool6 => Service::pool6(),
+        Egress::Pool6(prefix_len) => Service::pool6_of(prefix_len),
     }
 }
 
