@@ -143,15 +143,17 @@ fn reset_with_the_exact_number_is_survived() {
     let outsider = Injector::open(&tunnels.lab.topology.outsider).unwrap();
     let tap = Tap::open(&tunnels.lab, 1);
     let flow = tunnels.flow(Plan::both(500));
-    let up = tap.collect(milliseconds(1500));
     let vip = tunnels.lab.topology.family.vip();
-    // The newest ack of all, a keepalive's.
-    let acks = up.iter().filter(|segment| segment.dst == vip);
-    let newest =
-        acks.max_by_key(|segment| segment.ack.wrapping_sub(up[0].ack).cast_signed()).unwrap();
-    let segment = Segment { seq: newest.ack, ttl: 64, ..Segment::new(vip, newest.src, RST) };
-    outsider.send(&segment.from_host()).unwrap();
+    // A busy machine may be late for the tick whose number it saw: then once more with the next.
     eventually("the agent saw it", Duration::from_secs(30), || {
+        let up = tap.collect(milliseconds(1500));
+        let up: Vec<_> = up.into_iter().filter(|segment| segment.dst == vip).collect();
+        let age = |segment: &&Segment| segment.ack.wrapping_sub(up[0].ack).cast_signed();
+        // The newest ack of all, a keepalive's.
+        let newest = up.iter().max_by_key(age).unwrap();
+        let segment = Segment { seq: newest.ack, ttl: 64, ..Segment::new(vip, newest.src, RST) };
+        outsider.send(&segment.from_host()).unwrap();
+        std::thread::sleep(milliseconds(100));
         tunnels.connecting[0].counter("resets").unwrap() >= 1
     });
     // Longer than the entry would live if nothing was done.
