@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod prepare;
+mod traffic;
 mod world;
 
 mod attacks;
@@ -15,4 +16,5 @@ mod failing;
 mod flows;
 mod naming;
 mod numbers;
+mod open;
 mod trouble;

@@ -9,7 +9,7 @@ use anyrelay_core::predict::Constants;
 use anyrelay_core::seq::SeqNum;
 use anyrelay_core::time::{Now, UnixTime};
 use anyrelay_core::tunnel::agent::{Agent, AgentSetup, Saved};
-use anyrelay_kit::tunnel;
+use anyrelay_kit::tunnel::{open_service, service};
 
 use crate::world::World;
 
@@ -80,6 +80,7 @@ impl World {
     pub fn change_keys(&mut self, change: impl FnOnce(&mut KeyFile)) {
         change(&mut self.keys);
         let constants = self.service.constants;
-        self.service = Arc::new(tunnel::service(&self.keys, &self.tenants, constants));
+        let service = if self.service.open.is_some() { open_service } else { service };
+        self.service = Arc::new(service(&self.keys, &self.tenants, constants));
     }
 }

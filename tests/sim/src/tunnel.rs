@@ -7,7 +7,9 @@ use anyrelay_core::predict::{self, Constants, Predictor};
 use anyrelay_core::seq::SeqNum;
 use anyrelay_core::time::{Instant, Now, UnixTime};
 use anyrelay_core::tunnel::PublicToken;
-use anyrelay_core::tunnel::agent::{Agent, AgentSetup, Conversation, HEADROOM, OutgoingSegment};
+use anyrelay_core::tunnel::agent::{
+    Agent, AgentSetup, Conversation, HEADROOM, OutgoingSegment, Received,
+};
 use anyrelay_kit::frames::{ACK, PSH, Segment, TCP, datagram};
 use anyrelay_kit::nat::{self, Boxes, Rules, Site, summary};
 
@@ -223,6 +225,7 @@ impl World {
         let mut out = Vec::new();
         let agent = &mut self.tunnels.sites[site].agent;
         let received = agent.receive(now, &inside.tcp, &mut collect(&mut out));
+        let received = received.and_then(Received::datagram);
         let body = received.map(|received| (received.conversation, received.body.to_vec()));
         if let Some((conversation, body)) = body
             && let Err(error) = self.receive_body(site, conversation, &body)

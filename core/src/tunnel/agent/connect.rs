@@ -170,6 +170,7 @@ impl Agent {
         self.base = None;
         self.shift = None;
         self.token = None;
+        self.open.clear();
         self.told = None;
         self.public = None;
         self.accepted = None;

@@ -62,7 +62,7 @@ impl Agent {
     /// The agent's token and base, if data may be sent now. Otherwise sends the handshake or
     /// keepalive that is missing, so that a later call succeeds.
     #[inline]
-    fn ready_to_send(
+    pub(super) fn ready_to_send(
         &mut self,
         now: Instant,
         out: &mut impl FnMut(OutgoingSegment<'_>),
@@ -91,7 +91,7 @@ impl Agent {
     }
 
     #[inline]
-    fn data_ack(&self) -> Option<SeqNum> {
+    pub(super) fn data_ack(&self) -> Option<SeqNum> {
         match &self.phase {
             Phase::Open(open) => Some(open.data_ack(&self.server?, self.lag_bytes())),
             _ => None,
@@ -105,7 +105,7 @@ impl Agent {
 
     /// The offset of a payload beyond the tick's number, in bytes.
     #[inline]
-    fn next_offset(&mut self, payload_len: usize) -> u32 {
+    pub(super) fn next_offset(&mut self, payload_len: usize) -> u32 {
         let len = payload_len as u32;
         let limit = u32::from(self.constants.offset);
         let offset = if self.offset.saturating_add(len) > limit { 0 } else { self.offset };
@@ -147,6 +147,27 @@ impl Agent {
             self.server.map(|server| Accepted { start: server.start, base, stride, lag });
     }
 
+    /// The numbers that data must have; counts what comes before they are known.
+    #[inline]
+    pub(super) fn accepted_numbers(&mut self) -> Option<Accepted> {
+        self.counters.refused_data_early += u64::from(self.accepted.is_none());
+        self.accepted
+    }
+
+    /// Whether a segment with this offset has the numbers of a tick that a POP can be in. Counts
+    /// others.
+    #[inline]
+    pub(super) fn are_accepted(&mut self, accepted: &Accepted, tcp: &Tcp, offset: u32) -> bool {
+        let numbered = tcp.seq.plus((1 + offset).wrapping_neg());
+        let Some(tick) = accepted.tick_of(numbered, self.last_tick) else {
+            self.counters.refused_data_seq += 1;
+            return false;
+        };
+        let holds = tcp.has(tcp::ACK) && tcp.ack == accepted.ack_at(tick);
+        self.counters.refused_data_ack += u64::from(!holds);
+        holds
+    }
+
     /// Accepts a datagram with the numbers of a POP whose clock is right. It changes counters only,
     /// because data is not authenticated.
     #[inline]
@@ -155,21 +176,12 @@ impl Agent {
         tcp: &Tcp,
         payload: &'s [u8],
     ) -> Option<ReceivedDatagram<'s>> {
-        let Some(accepted) = self.accepted else {
-            self.counters.refused_data_early += 1;
-            return None;
-        };
+        let accepted = self.accepted_numbers()?;
         let Ok(header) = DataHeader::parse_down(payload) else {
             self.counters.refused_data_malformed += 1;
             return None;
         };
-        let numbered = tcp.seq.plus((1 + header.offset()).wrapping_neg());
-        let Some(tick) = accepted.tick_of(numbered, self.last_tick) else {
-            self.counters.refused_data_seq += 1;
-            return None;
-        };
-        if !tcp.has(tcp::ACK) || tcp.ack != accepted.ack_at(tick) {
-            self.counters.refused_data_ack += 1;
+        if !self.are_accepted(&accepted, tcp, header.offset()) {
             return None;
         }
         let token = payload.get(DATA_HEADER_LEN..);

@@ -94,6 +94,52 @@ pub enum SendError {
     NoHeadroom,
 }
 
+/// What came in a segment from a POP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received<'a> {
+    /// A datagram from another agent.
+    Datagram(ReceivedDatagram<'a>),
+    /// A whole IPv6 packet to one of the agent's open addresses.
+    Open(&'a [u8]),
+}
+
+impl<'a> Received<'a> {
+    /// The datagram, if it is one.
+    pub fn datagram(self) -> Option<ReceivedDatagram<'a>> {
+        match self {
+            Received::Datagram(datagram) => Some(datagram),
+            Received::Open(_) => None,
+        }
+    }
+}
+
+/// The reason that a packet was not sent from an open address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenSendError {
+    /// The agent has no token yet, or no recent answer of a POP, and is already trying to get them.
+    #[error("the tunnel is not ready")]
+    NotReady,
+    /// Another version of IP, or its length is not that of the packet.
+    #[error("not one whole IPv6 packet")]
+    NotIpv6,
+    /// Its source is not an open address of the agent that POPs accept now.
+    #[error("the source is no open address of this agent")]
+    Source,
+    /// The packet is larger than the tunnel allows.
+    #[error("the packet is larger than {max} bytes")]
+    TooBig {
+        /// The largest packet, in bytes.
+        max: usize,
+    },
+    /// The buffer has less than [`OPEN_HEADROOM`] bytes before the packet.
+    #[error("less than {OPEN_HEADROOM} bytes before the packet")]
+    NoHeadroom,
+}
+
+/// Bytes that must be free before the packet in the buffer of
+/// [`Agent::send_open`](super::Agent::send_open): TCP header and open header.
+pub const OPEN_HEADROOM: usize = tcp::HEADER_LEN + 4;
+
 /// Bytes that must be free before the body in the buffer of [`Agent::send`](super::Agent::send):
 /// TCP header, DATA header, and two tokens of IPv6.
 pub const HEADROOM: usize = tcp::HEADER_LEN + 12 + 32 + 32;

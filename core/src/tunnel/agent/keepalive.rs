@@ -1,7 +1,8 @@
 //! Keepalives, the only segments whose replies are authenticated. From these alone the agent learns
-//! the tick, the server's numbers, the constants, its public endpoint and its token.
+//! the tick, the server's numbers, the constants, its public endpoint, its token and its
+//! open address.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 
 use super::phase::Phase;
 use super::server::{Outstanding, Server};
@@ -249,13 +250,17 @@ impl Agent {
         match reply.token {
             Some(token) if near => {
                 self.timer.steps = 0;
-                self.take_token(now, PublicToken { epoch: reply.epoch, token }, reply.public);
+                let token = PublicToken { epoch: reply.epoch, token };
+                self.take_token(now, token, reply.public, reply.open);
                 self.accept_from(base);
             }
             // Replies to earlier requests, which name as little, have no token either.
             None if !names(&asked.request, reply.public, reply.tick) => {
                 // The NAT gave the agent another endpoint, at which its token is refused.
-                self.token = self.token.filter(|_| self.public == Some(reply.public));
+                if self.public != Some(reply.public) {
+                    self.token = None;
+                    self.open.clear();
+                }
                 self.ask_again(now, out);
             }
             // The tick is right now, so that the POP will see the aligned base in the next request.
@@ -275,7 +280,14 @@ impl Agent {
         }
     }
 
-    fn take_token(&mut self, now: Instant, token: PublicToken, public: SocketAddr) {
+    /// Takes the token, and the open address that was issued with it.
+    fn take_token(
+        &mut self,
+        now: Instant,
+        token: PublicToken,
+        public: SocketAddr,
+        open: Option<Ipv6Addr>,
+    ) {
         let moved = self.public != Some(public);
         if let Some(own) = self.token.filter(|_| !moved) {
             // Around the begin of an epoch, POPs whose clocks differ alternate. All of them accept
@@ -288,6 +300,8 @@ impl Agent {
         }
         let renewed = self.token.is_none_or(|own| own.epoch != token.epoch);
         self.token_version += u64::from(moved || renewed);
+        // The address of the epoch before stays valid, if it says where the agent still is.
+        self.open.take(now, open, renewed && !moved);
         self.public = Some(public);
         self.token = Some(token);
         self.token_at = now;

@@ -17,6 +17,7 @@ mod connect;
 mod data;
 mod io;
 mod keepalive;
+mod open;
 mod phase;
 mod random;
 mod saved;
@@ -31,8 +32,11 @@ use arrayvec::ArrayVec;
 use self::accepted::Accepted;
 use self::clock::TickClock;
 pub use self::io::{
-    AgentSetup, Conversation, HEADROOM, OutgoingSegment, ReceivedDatagram, SendError,
+    AgentSetup, Conversation, HEADROOM, OPEN_HEADROOM, OpenSendError, OutgoingSegment, Received,
+    ReceivedDatagram, SendError,
 };
+use self::open::OpenState;
+pub use self::open::{OpenAddresses, packet_too_big};
 use self::phase::Phase;
 use self::random::SeededRandom;
 pub use self::saved::{Saved, SavedError};
@@ -92,6 +96,7 @@ pub struct Agent {
     /// The time at which a POP last issued it.
     token_at: Instant,
     token_version: u64,
+    open: OpenState,
     pop: Option<u8>,
     body_max: u16,
     round_trip_us: Option<u64>,
@@ -138,6 +143,7 @@ impl Agent {
             token: None,
             token_at: now.instant,
             token_version: 0,
+            open: OpenState::default(),
             pop: None,
             body_max: 0,
             round_trip_us: None,
@@ -151,6 +157,7 @@ impl Agent {
 
     /// Sends what is due at `now`: handshakes, keepalives and their repetitions.
     pub fn poll(&mut self, now: Instant, out: &mut impl FnMut(OutgoingSegment<'_>)) {
+        self.open.expire(now);
         if self.slept(now) {
             return self.connect_again(now, out);
         }
@@ -176,7 +183,7 @@ impl Agent {
         now: Instant,
         segment: &'s [u8],
         out: &mut impl FnMut(OutgoingSegment<'_>),
-    ) -> Option<ReceivedDatagram<'s>> {
+    ) -> Option<Received<'s>> {
         let Some(tcp) = Tcp::parse(segment).filter(|tcp| self.is_ours(tcp)) else {
             self.counters.refused_malformed += 1;
             return None;
@@ -192,7 +199,12 @@ impl Agent {
             return None;
         }
         match MessageType::of(payload) {
-            Some(MessageType::DataDown) => return self.receive_data(&tcp, payload),
+            Some(MessageType::DataDown) => {
+                return self.receive_data(&tcp, payload).map(Received::Datagram);
+            }
+            Some(MessageType::OpenDown) => {
+                return self.receive_open_packet(&tcp, payload).map(Received::Open);
+            }
             Some(MessageType::KeepaliveReply) => self.receive_reply(now, &tcp, payload, out),
             _ if payload.is_empty() => {}
             _ => self.counters.refused_kind += 1,
@@ -215,6 +227,39 @@ impl Agent {
         out: &mut impl FnMut(OutgoingSegment<'_>),
     ) -> Result<OutgoingSegment<'b>, SendError> {
         self.send_data(now, to, conversation, buffer, body_at, out)
+    }
+
+    /// Makes a segment of the IPv6 packet, which is in `buffer` from `packet_at` on, in the same
+    /// buffer. Passes a keepalive to `out` when one must be sent first.
+    ///
+    /// # Errors
+    /// When the agent is not ready, the packet is none that it may send from an open address, or
+    /// the buffer has too little headroom.
+    pub fn send_open<'b>(
+        &mut self,
+        now: Instant,
+        buffer: &'b mut [u8],
+        packet_at: usize,
+        out: &mut impl FnMut(OutgoingSegment<'_>),
+    ) -> Result<OutgoingSegment<'b>, OpenSendError> {
+        self.send_open_packet(now, buffer, packet_at, out)
+    }
+
+    /// The largest packet, in bytes, that can be sent from an open address; 0 before the first
+    /// reply, and at a VIP of IPv6, where there are none.
+    pub fn open_packet_max(&self) -> usize {
+        self.open_room()
+    }
+
+    /// The agent's open addresses, if its tunnel has an open side. They are unknown while the
+    /// agent has no token.
+    pub fn open_addresses(&self) -> OpenAddresses {
+        self.open.addresses
+    }
+
+    /// A number that grows whenever the open addresses change.
+    pub fn open_version(&self) -> u64 {
+        self.open.version
     }
 
     /// The largest body, in bytes, that can be sent to `to`; 0 before the first reply.
@@ -270,6 +315,7 @@ impl Agent {
             tick_uncertainty_ms: self.clock.uncertainty_ms(),
             pop: self.pop,
             token: self.token,
+            open: self.open.addresses,
             body_max: self.token.map(|own| self.body_room(&own)),
             round_trip_us: self.round_trip_us,
             silent_ms: self.server.map(|server| now.millis_since(server.answered_at)),

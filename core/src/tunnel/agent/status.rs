@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use super::OpenAddresses;
 use crate::time::Tick;
 use crate::tunnel::token::PublicToken;
 
@@ -112,14 +113,28 @@ counters! {
     datagrams_received,
     /// Bytes of their bodies.
     bytes_received,
+    /// Packets sent from an open address.
+    open_packets_sent,
+    /// Their bytes.
+    open_bytes_sent,
+    /// Packets to an open address received and accepted.
+    open_packets_received,
+    /// Their bytes.
+    open_bytes_received,
     /// RSTs received, of any kind.
     resets,
     /// FINs received and ignored.
     fins,
-    /// Datagrams not sent without a token or a recent reply.
+    /// Datagrams and open packets not sent without a token or a recent reply.
     refused_not_ready,
     /// Datagrams not sent because they are too large.
     refused_too_big,
+    /// Packets not sent from an open address because they are not one whole IPv6 packet.
+    refused_open_not_ipv6,
+    /// Packets not sent because their source is no open address of the agent that POPs accept.
+    refused_open_source,
+    /// Packets not sent from an open address because they are too large.
+    refused_open_too_big,
     /// Segments received without a TCP header, or not from the VIP to the agent's port.
     refused_malformed,
     /// SYN-ACKs received that acknowledge no SYN of the agent.
@@ -137,14 +152,18 @@ counters! {
     refused_reply_numbers,
     /// Replies with constants that do not fit each other.
     refused_reply_constants,
-    /// Data before a keepalive was answered.
+    /// Data or open packets before a keepalive was answered.
     refused_data_early,
     /// Data cut off or with invalid flags.
     refused_data_malformed,
-    /// Data with the sequence number of no tick that a POP can be in.
+    /// Data or open packets with the sequence number of no tick that a POP can be in.
     refused_data_seq,
-    /// Data whose ack number is not of the tick of its sequence number.
+    /// Data or open packets whose ack number is not of the tick of their sequence number.
     refused_data_ack,
+    /// Open packets cut off, with invalid flags, or without one whole IPv6 packet in them.
+    refused_open_malformed,
+    /// Open packets to an address that is not the agent's.
+    refused_open_destination,
     /// Payloads of a kind that no POP sends.
     refused_kind,
 }
@@ -170,6 +189,8 @@ pub struct Status {
     pub pop: Option<u8>,
     /// The agent's own token.
     pub token: Option<PublicToken>,
+    /// The agent's open addresses.
+    pub open: OpenAddresses,
     /// The largest body to a token of the agent's own family, in bytes.
     pub body_max: Option<usize>,
     /// The time from the last answered keepalive to its reply, in microseconds.

@@ -11,7 +11,7 @@ pub use data::{DATA_HEADER_LEN, DataHeader, body_max};
 pub use keepalive::{
     KEEPALIVE_LEN_MAX, KeepaliveReply, KeepaliveRequest, VERSION, keepalive_len, unknown_endpoint,
 };
-pub use open::{OPEN_HEADER_LEN, OpenHeader};
+pub use open::{OPEN_HEADER_LEN, OpenHeader, open_packet_max};
 
 /// The types of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

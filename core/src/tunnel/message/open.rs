@@ -1,10 +1,18 @@
 //! The header of packets from and to open addresses.
 
 use super::{Malformed, OPEN_DOWN, OPEN_UP};
+use crate::net::Family;
 use crate::predict::OFFSET_STEP;
+use crate::wire::tcp;
 
 /// Length of the header of an open packet, in bytes; the inner IPv6 packet follows it.
 pub const OPEN_HEADER_LEN: usize = 4;
+
+/// The longest IPv6 packet, in bytes, in an IP datagram of at most `mtu` bytes between agents and
+/// POPs; 0 when none fits.
+pub const fn open_packet_max(mtu: u16) -> u16 {
+    mtu.saturating_sub((Family::V4.ip_header_len() + tcp::HEADER_LEN + OPEN_HEADER_LEN) as u16)
+}
 
 /// The header of an open packet, up or down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use anyrelay_core::time::Instant;
 use anyrelay_core::tunnel::Token;
-use anyrelay_core::tunnel::agent::{Agent, Conversation, HEADROOM, OutgoingSegment, SendError};
+use anyrelay_core::tunnel::agent::{
+    Agent, Conversation, HEADROOM, OutgoingSegment, Received, SendError,
+};
 use anyrelay_core::tunnel::message::DATA_HEADER_LEN;
 use anyrelay_core::wire::tcp;
 
@@ -87,7 +89,7 @@ impl Flow {
         let (now, watcher) = (*now, watcher.as_ref());
         let result = receiver.receive(|segment| {
             let received = agent.receive(now, segment, &mut |outgoing| sender.push(&outgoing));
-            if let Some(datagram) = received {
+            if let Some(datagram) = received.and_then(Received::datagram) {
                 let Conversation { session, channel } = datagram.conversation;
                 let (from, body) = (datagram.from, datagram.body);
                 let datagram = TunnelDatagram { session, channel, from, body };

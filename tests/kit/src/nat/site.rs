@@ -61,6 +61,8 @@ pub struct Site {
     pub strays: u64,
     /// Datagrams that the agent received: when in milliseconds, the body, the sender's token.
     pub received: Vec<(u64, Vec<u8>, PublicToken)>,
+    /// Packets to its open address that the agent received: when in milliseconds, the packet.
+    pub opened: Vec<(u64, Vec<u8>)>,
     /// The host is suspended until then.
     pub asleep_until_ms: u64,
     /// Whether the path is cut, outwards and inwards.
@@ -115,6 +117,7 @@ impl Site {
             invalid: Vec::new(),
             strays: 0,
             received: Vec::new(),
+            opened: Vec::new(),
             asleep_until_ms: 0,
             cut: [false; 2],
             route: None,
