@@ -92,6 +92,24 @@ fn explain_says_which_segments_tell_the_client() {
 }
 
 #[test]
+fn explain_says_whose_open_addresses_are() {
+    let of = |name| of_case("open", name);
+    let test = Test::new();
+    let output = test.replay(&of("config.toml"), &of("in.pcap"), &["--explain"]);
+    assert_eq!(fs::read(test.out()).unwrap(), fs::read(of("out.pcap")).unwrap());
+    let text = stdout(&output);
+    let with = |words: &str| text.lines().filter(|line| line.contains(words)).count();
+    let agent = "2001:db8:d:14fd:7e90:91b7:15aa:d069: agent 198.18.0.7:40001 base 12348000";
+    assert!(with(&format!("| open address {agent} | forward to wan")) > 10, "{text}");
+    let up = format!("| packet from {agent} to 2600:1::5, seq of tick -3 | forward to wan");
+    assert!(with(&up) > 5, "{text}");
+    assert!(with(": no open address to 2600:1::5, seq of no tick | drop open_source") > 5, "{text}");
+    let told = "| quotes a segment from 203.0.113.22:443 to agent 198.18.0.7:40001, a packet of";
+    assert!(with(&format!("{told} 2600:1::5 | forward to wan")) > 10, "{text}");
+    assert_eq!(with("| drop open_epoch"), 3, "{text}");
+}
+
+#[test]
 fn without_explain_only_the_counters_are_printed() {
     let test = Test::new();
     let output = test.replay(&given("config.toml"), &given("in.pcap"), &[]);
