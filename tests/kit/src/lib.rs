@@ -1,5 +1,6 @@
 //! What the tests, benches and fuzz targets share, once each.
 //!
+//! - [`carried`] reads and writes tunnels to targets.
 //! - [`config`] builds configs of POPs.
 //! - [`frames`] writes frames and datagrams from their fields, and checksums, without the core.
 //! - [`hex`] writes and reads hexadecimal digits.
@@ -19,6 +20,7 @@
 )]
 
 pub mod buffer;
+pub mod carried;
 pub mod config;
 pub mod frames;
 pub mod hex;

@@ -4,7 +4,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use anyrelay_kit::frames::{ICMP, ICMPV6, TCP, datagram, icmp6, put_word, repair, upper, word};
+use anyrelay_kit::carried::{self, Carried};
+use anyrelay_kit::frames::{ICMPV6, TCP, datagram, icmp6, put_word, repair, upper, word};
 
 use crate::services::{Mode, Service};
 use crate::wire::{self, Datagram, ETHERNET_LEN};
@@ -89,36 +90,19 @@ impl Tunnels {
         let Some(ip) = frame.get(ETHERNET_LEN..).and_then(Datagram::read) else {
             return Ok(None);
         };
-        let payload = ip.payload();
-        let (is_gue, carried, inside) = match ip.protocol {
-            IPV4 | IPV6 => (false, ip.protocol, payload),
-            UDP if payload.len() >= GUE_LEN => (true, payload[9], &payload[GUE_LEN..]),
-            TCP | ICMP | ICMPV6 => return Ok(None),
-            _ => return Err("neither a segment nor a datagram in a tunnel is sent".into()),
+        let Some(Carried { is_gue, src, dst, inside }) = carried::sent(ip.bytes)? else {
+            return Ok(None);
         };
-        let carries = if ip.src.is_ipv4() { IPV4 } else { IPV6 };
-        require(carried == carries, "a tunnel to another family")?;
-        if is_gue {
-            check_gue(&ip)?;
-        }
         let inner = Datagram::read(inside).ok_or("a malformed datagram in a tunnel")?;
-        require(inner.bytes.len() == inside.len(), "more than a datagram in a tunnel")?;
-        let is_this = |tunnel: &&Tunnel| {
-            (tunnel.from, tunnel.is_gue, tunnel.vip) == (ip.src, is_gue, inner.dst)
-                && tunnel.targets.contains(&ip.dst)
+        let is_this = |tunnel: &Tunnel| {
+            (tunnel.from, tunnel.is_gue, tunnel.vip) == (src, is_gue, inner.dst)
+                && tunnel.targets.contains(&dst)
         };
-        require(self.0.iter().any(|tunnel| is_this(&tunnel)), "a tunnel of no service")?;
-        require((ip.tos, ip.ttl) == (inner.tos, 64), "wrong DSCP, ECN or TTL of a tunnel")?;
-        if ip.src.is_ipv4() {
-            let may_be_cut = inner.protocol == TCP && word(inside, 6) & DF == 0;
-            let wanted = if may_be_cut { 0 } else { DF };
-            require(word(ip.bytes, 6) == wanted, "wrong DF of a tunnel")?;
-            require(may_be_cut || word(ip.bytes, 4) == 0, "an ID beside DF in a tunnel")?;
-        } else {
-            require(word(ip.bytes, 2) == 0 && ip.bytes[1] & 15 == 0, "a flow label of a tunnel")?;
+        if !self.0.iter().any(is_this) {
+            return Err("a tunnel of no service".into());
         }
         let mut taken = inside.to_vec();
-        let (vip, target) = (inner.dst, ip.dst);
+        let (vip, target) = (inner.dst, dst);
         let quote_at = inner.payload_at + 8;
         if inner.protocol != TCP && wire::icmp_holds(&inner) {
             if end_of(inside.get(quote_at..).unwrap_or_default(), End::Source) == Some(vip) {
@@ -135,53 +119,13 @@ impl Tunnels {
 
 impl Tunnel {
     fn overhead(&self) -> u16 {
-        overhead(self.from, self.is_gue)
+        carried::overhead(self.from, self.is_gue)
     }
 
     /// The outer datagram, with the class of the one inside.
     fn around(&self, src: IpAddr, dst: IpAddr, inside: &[u8]) -> Vec<u8> {
-        let carried = if src.is_ipv4() { IPV4 } else { IPV6 };
-        let (protocol, payload) = match self.is_gue {
-            true => {
-                let len = (GUE_LEN + inside.len()) as u16;
-                let mut udp = vec![0xc0, 1, 0x17, 0xc0, 0, 0, 0, 0, 0, carried, 0, 0];
-                put_word(&mut udp, 4, len);
-                (UDP, [&udp, inside].concat())
-            }
-            false => (carried, inside.to_vec()),
-        };
-        let mut outer = datagram(src, dst, 64, protocol, &payload);
-        if src.is_ipv4() {
-            outer[1] = inside[1];
-            repair(&mut outer[..20]);
-        } else {
-            // Version and class, without the flow label.
-            outer[0] = inside[0];
-            outer[1] = inside[1] & 0xf0;
-        }
-        outer
+        carried::around(src, dst, self.is_gue, inside)
     }
-}
-
-/// What the outer headers take.
-pub fn overhead(from: IpAddr, is_gue: bool) -> u16 {
-    let header = if from.is_ipv4() { 20 } else { 40 };
-    header + if is_gue { GUE_LEN as u16 } else { 0 }
-}
-
-fn check_gue(ip: &Datagram<'_>) -> Result<(), String> {
-    let udp = ip.payload();
-    require(usize::from(word(udp, 4)) == udp.len(), "wrong length of UDP")?;
-    require(word(udp, 0) >= 0xc000 && word(udp, 2) == 6080, "wrong ports of GUE")?;
-    let is_summed = word(udp, 6) != 0;
-    require(is_summed != ip.src.is_ipv4(), "a UDP checksum over IPv4, or none over IPv6")?;
-    let sum = anyrelay_kit::frames::transport_checksum(ip.src, ip.dst, UDP, udp);
-    require(!is_summed || sum == 0, "a wrong UDP checksum")?;
-    require(udp[8] == 0 && word(udp, 10) == 0, "GUE with variant or flags")
-}
-
-fn require(holds: bool, rule: &str) -> Result<(), String> {
-    if holds { Ok(()) } else { Err(rule.to_owned()) }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -240,10 +184,3 @@ fn rename(datagram: &mut [u8], end: End, to: IpAddr) {
         put_word(datagram, sum_at, !(sum as u16));
     }
 }
-
-const IPV4: u8 = 4;
-const IPV6: u8 = 41;
-const UDP: u8 = 17;
-/// UDP and GUE headers.
-const GUE_LEN: usize = 12;
-const DF: u16 = 0x4000;

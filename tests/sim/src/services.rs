@@ -4,10 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyrelay_core::keys::Secret;
 use anyrelay_core::time::UnixTime;
+use anyrelay_kit::carried;
 use anyrelay_kit::config::{self, Egress, Table};
 use anyrelay_kit::rng::Rng;
 
-use crate::carried::overhead;
 use crate::targets::{self, Changes, Entry, Hashes, NEVER, TargetList};
 
 /// How a POP appears to a service's targets.
@@ -36,7 +36,7 @@ impl Mode {
     pub fn growth(self) -> u16 {
         match self {
             Mode::Pool(..) | Mode::Pool6(..) => 12,
-            Mode::Tunnel(from, is_gue) => overhead(from, is_gue),
+            Mode::Tunnel(from, is_gue) => carried::overhead(from, is_gue),
             _ => 0,
         }
     }

@@ -4,6 +4,7 @@
 use anyrelay_core::frame::ChecksumVerdict;
 use anyrelay_core::net::PortIndex;
 use anyrelay_core::snapshot::Destination;
+use anyrelay_kit::carried::inside;
 use anyrelay_kit::frames::{check_mirrored, internet_checksum, is_fragment, word};
 use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice, TcpHeaderSlice};
 
@@ -133,7 +134,10 @@ pub fn all(
         sent.iter().filter(|(_, frame)| !is_address_query(frame) && !is_later_fragment(frame));
     assert!(answers.count() <= 2, "one frame gave more than two");
     let came = l3(input).and_then(|at| read(&input[at..]));
-    let came = came.map(|came| carried::inside(&came).and_then(read).unwrap_or(came));
+    let came = came.map(|came| {
+        let carried = came.payload.and_then(|payload| inside(came.protocol, payload));
+        carried.and_then(read).unwrap_or(came)
+    });
     for (out, frame) in sent {
         let config = &case.snapshot.config.ports[usize::from(out.0)];
         assert_eq!(frame[6..12], case.macs[usize::from(out.0)], "another host's address");
@@ -153,7 +157,7 @@ pub fn all(
         assert!(behind.is_empty() || frame.len() == 60 && behind.iter().all(|byte| *byte == 0));
         let ip = &frame[at..at + len];
         addresses(case, ip, datagram.v6);
-        let (ip, datagram) = match carried::checked(case, ip, &datagram) {
+        let (ip, datagram) = match carried::checked(case, ip) {
             Some(inside) => (inside, read(inside).expect("a malformed datagram is in a tunnel")),
             None => (ip, datagram),
         };
