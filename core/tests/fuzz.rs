@@ -140,7 +140,7 @@ fn the_corpus_has_hints_of_every_kind_with_and_without_macs() {
 const REMEDY: &str = "Write the seeds anew: cargo run -p anyrelay-fuzz-cases";
 
 /// How frames are sent on.
-const WAYS: [&str; 27] = [
+const WAYS: [&str; 33] = [
     "forward pool up",
     "forward pool up ICMP",
     "forward pool down",
@@ -150,6 +150,10 @@ const WAYS: [&str; 27] = [
     "fast: drop bad_tag",
     "fast: drop unserved_port",
     "fast: drop rate_syn_service",
+    "forward pool6 up",
+    "forward pool6 up ICMP",
+    "forward pool6 down",
+    "forward pool6 down ICMP",
     "forward prefix up",
     "forward prefix up ICMP",
     "forward prefix down",
@@ -166,21 +170,15 @@ const WAYS: [&str; 27] = [
     "forward gue up ICMP",
     "forward gue down",
     "forward gue down ICMP",
+    "forward tunnel up",
     "forward tunnel up tunnel down",
+    "forward tunnel down",
     "forward tunnel down ICMP",
 ];
 
 /// Reasons that no seed has a frame for: reassembly has a target of its own; keys and tokens of
 /// agents are good, or spoilt before they are looked at; no table or queue is full.
-const BEYOND: [DropReason; 36] = [
-    DropReason::OpenSource,
-    DropReason::OpenEpoch,
-    DropReason::OpenDestination,
-    DropReason::OpenOtherService,
-    DropReason::OpenAddress,
-    DropReason::OpenSpoofed,
-    DropReason::RateOpenAgent,
-    DropReason::RateOpenService,
+const BEYOND: [DropReason; 27] = [
     DropReason::FragmentMalformed,
     DropReason::FragmentTiny,
     DropReason::FragmentTooLong,
@@ -204,7 +202,6 @@ const BEYOND: [DropReason; 36] = [
     DropReason::DestinationToken,
     DropReason::DestinationTokenEpoch,
     DropReason::OtherTenant,
-    DropReason::DestinationNotAllowed,
     DropReason::NoRoom,
     DropReason::NotContiguous,
     DropReason::EgressQueueFull,

@@ -1,6 +1,6 @@
 //! Agents made up from the POPs' own secrets: they know all numbers and tokens without a handshake.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 
 use anyrelay_core::keys::AgentKey;
 use anyrelay_core::net::Family;
@@ -8,7 +8,10 @@ use anyrelay_core::predict;
 use anyrelay_core::seq::SeqNum;
 use anyrelay_core::time::{Tick, UnixTime};
 use anyrelay_core::tunnel::message::KEEPALIVE_LEN_MAX;
-use anyrelay_core::tunnel::{DataHeader, KeepaliveRequest, PublicToken, TunnelService};
+use anyrelay_core::tunnel::open::OpenAgent;
+use anyrelay_core::tunnel::{
+    DataHeader, KeepaliveRequest, OpenHeader, PublicToken, TunnelService,
+};
 
 use crate::frames::{ACK, PSH, SYN, Segment};
 
@@ -27,6 +30,8 @@ pub struct ForgedAgent {
     pub ack: SeqNum,
     /// Its token.
     pub token: PublicToken,
+    /// Its open address, over IPv4 at a service with an open side.
+    pub open: Option<Ipv6Addr>,
 }
 
 impl ForgedAgent {
@@ -47,7 +52,15 @@ impl ForgedAgent {
             seq: predict::at(base, stride, tick),
             ack: predict::at(vip.predictor.start(addr), stride, tick),
             token: vip.tokens.seal(now, addr, base_high, 1, 1).unwrap(),
+            open: open_address(service, now, addr, base_high),
         }
+    }
+
+    /// The segment with the packet `inner`, `steps` of 64 bytes beyond the number of the tick.
+    pub fn open_packet(&self, steps: u8, inner: &[u8]) -> Segment {
+        let header = OpenHeader { offset_steps: steps };
+        let payload = [&header.write_up()[..], inner].concat();
+        self.segment(PSH | ACK, 1 + u32::from(steps) * 64, 1, &payload)
     }
 
     /// A segment `seq` and `ack` bytes beyond the numbers of the tick.
@@ -83,6 +96,16 @@ impl ForgedAgent {
         let payload = [&header.write_up()[..], &tokens, body].concat();
         self.segment(PSH | ACK, 1 + u32::from(steps) * 64, 1, &payload)
     }
+}
+
+fn open_address(
+    service: &TunnelService,
+    now: UnixTime,
+    addr: SocketAddr,
+    base_high: u16,
+) -> Option<Ipv6Addr> {
+    let (open, SocketAddr::V4(at)) = (service.open.as_ref()?, addr) else { return None };
+    open.addresses.encode(now, &OpenAgent { at, base_high }).map(Ipv6Addr::from_bits)
 }
 
 /// A keepalive request to `vip` with the key of `agent`, which names this public endpoint and tick.

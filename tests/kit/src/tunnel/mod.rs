@@ -1,6 +1,7 @@
 //! Tunnels: a service, what POPs answer there, and agents that need no handshake.
 
 mod forged;
+pub mod open;
 mod pops;
 
 use std::sync::Arc;

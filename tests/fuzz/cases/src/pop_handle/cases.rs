@@ -10,9 +10,9 @@ use anyrelay_core::net::PortIndex;
 use anyrelay_core::snapshot::Snapshot;
 use anyrelay_core::time::Now;
 use anyrelay_core::verdict::Verdict;
-use anyrelay_kit::config::{self, Egress, PopConfig, mac_text, port, relay, tunnel};
+use anyrelay_kit::config::{self, Egress, PopConfig, Table, mac_text, port, relay, tunnel};
 use anyrelay_kit::frames::{
-    ACK, ICMP, ICMPV6, Mac, Segment, TCP, datagram, framed, icmp6, ip6, nd, put_word, repair,
+    ACK, ICMP, ICMPV6, Ipv6Header, Mac, Segment, TCP, datagram, framed, icmp6, ip6, nd, put_word, repair,
 };
 use anyrelay_kit::pcap;
 use anyrelay_kit::tunnel::ForgedAgent;
@@ -37,30 +37,33 @@ macro_rules! fixtures {
         [$((
             $name,
             include_str!(concat!("../../../../fixtures/", $name, "/config.toml")),
+            include_str!(concat!("../../../../fixtures/", $name, "/keys.toml")),
             include_bytes!(concat!("../../../../fixtures/", $name, "/in.pcap")).as_slice(),
             include_bytes!(concat!("../../../../fixtures/", $name, "/out.pcap")).as_slice(),
         ),)+]
     };
 }
 
-/// Those of the fixtures: a name, the config, frames in and out.
-static FIXTURES: [(&str, &str, &[u8], &[u8]); 24] = fixtures!(
+/// Those of the fixtures: a name, the config, the keys, frames in and out.
+static FIXTURES: [(&str, &str, &str, &[u8], &[u8]); 27] = fixtures!(
     "arp" "bad-input" "echo" "icmp-errors" "neighbours" "on-link-client" "own-errors" "pool"
     "pool-bare" "rate-limits" "resets" "several-targets" "syn-limits" "syn-options" "transparent"
     "vlan" "vlan-one-side" "prefix" "several-ipv6-targets" "transparent-ipv6" "icmp-errors-ipv6"
-    "own-errors-ipv6" "client-address" "encapsulated"
+    "own-errors-ipv6" "client-address" "encapsulated" "pool-ipv6" "open" "open-limits"
 );
-const KEYS: &str = include_str!("../../../../fixtures/arp/keys.toml");
-/// The one that has no ICMP errors, where they go ways of their own.
-const WITHOUT_ERRORS: &str = "encapsulated";
+/// Those of open tunnels have the same.
+const TENANTS: &str = include_str!("../../../../fixtures/open/tenants.toml");
+/// Those that have no ICMP errors, where they go ways of their own.
+const WITHOUT_ERRORS: [&str; 2] = ["encapsulated", "pool-ipv6"];
 
 /// The case that a byte stands for: half of them are of tunnels.
 pub fn case(number: u8) -> &'static Case {
     static CASES: OnceLock<Vec<Case>> = OnceLock::new();
     let cases = CASES.get_or_init(|| {
-        let fixtures = FIXTURES.iter().map(|(name, config, sent, out)| {
-            let errors = if *name == WITHOUT_ERRORS { errors(&pcap::frames(out)) } else { vec![] };
-            fixture(config, &[pcap::frames(sent), pcap::frames(out), errors].concat())
+        let fixtures = FIXTURES.iter().map(|(name, config, keys, sent, out)| {
+            let out = pcap::frames(out);
+            let errors = if WITHOUT_ERRORS.contains(name) { errors(&out) } else { Vec::new() };
+            fixture(config, keys, [pcap::frames(sent), out, errors].concat())
         });
         fixtures.chain([with_tunnels()]).collect()
     });
@@ -74,12 +77,13 @@ pub fn names() -> impl Iterator<Item = (&'static str, u8)> {
     fixtures.chain([("tunnels", 128)])
 }
 
-fn fixture(config: &str, frames: &[Vec<u8>]) -> Case {
+fn fixture(config: &str, keys: &str, frames: Vec<Vec<u8>>) -> Case {
     let mut config = Config::parse("fixture", config).unwrap();
     shrink(&mut config);
-    let keys = KeyFile::parse(KEYS).unwrap();
-    let snapshot = config::snapshot(&config, &keys, &Tenants::default());
-    Case::new(snapshot, Now::from_millis(1_700_000_000_000), frames.to_vec())
+    let keys = KeyFile::parse(keys).unwrap();
+    let tenants = if config.tunnels.is_empty() { "" } else { TENANTS };
+    let snapshot = config::snapshot(&config, &keys, &Tenants::parse(tenants).unwrap());
+    Case::new(snapshot, Now::from_millis(1_700_000_000_000), frames)
 }
 
 /// Makes the tables small, which POPs have anew for each input.
@@ -100,7 +104,8 @@ impl Case {
             PortIndex(to.or_else(from).unwrap_or(0) as u8)
         };
         let limits = &snapshot.config.limits;
-        let is_tight = limits.syn_per_prefix_per_second < 1000;
+        let per_second = [limits.syn_per_prefix_per_second, limits.open_per_agent_per_second];
+        let is_tight = per_second.into_iter().any(|rate| rate < 1000);
         let templates: Vec<_> =
             frames.into_iter().filter(|f| f.len() >= 14).map(|f| (port_of(&f), f)).collect();
         let (past, connections) = (Vec::new(), Vec::new());
@@ -143,10 +148,14 @@ fn tunnels() -> PopConfig {
         .with("gateways", ["10.1.0.1", "2001:db8:2::1"])
         .with("gateway_macs", ["02:00:00:00:01:02", "02:00:00:00:01:02"]);
     let pool = Egress::Pool("100.64.8.0/24");
+    let open = Table::default().with("prefix", "2001:db8:a000::/36").with("to", ["2000::/3"]);
+    let open = open.with("icmp_source", "2001:db8:f::99");
     PopConfig::new("fuzz", 1, &[wan, lan])
         .limit("syn_ack_per_second", 100_000)
         .relay(relay("web", "203.0.113.20:80", &["198.51.100.10:8443"], pool))
-        .tunnel(tunnel("tun", &["203.0.113.20:443", VIP6]).with("tunnel_mtu", 1400))
+        .tunnel(
+            tunnel("tun", &["203.0.113.20:443", VIP6]).with("tunnel_mtu", 1400).with("open", &open),
+        )
 }
 
 /// The first port and the gateway behind it.
@@ -178,6 +187,7 @@ fn with_tunnels() -> Case {
         frames.extend(agents.iter().map(|other| framed(agent.data(other, 3, 2, &[7; 64]))));
         frames.push(framed(agent.data(&agents[0], 3, 2, &[7; 1316])));
     }
+    frames.extend(open_packets(&agents, framed));
     frames.extend(neighbours());
     // What is sent because of these, back to where it came from, and errors about it.
     let sent = Case::new(snapshot, now, frames.clone());
@@ -192,6 +202,36 @@ fn with_tunnels() -> Case {
     Case::new(snapshot, now, frames)
 }
 
+/// Packets of hosts and agents to open addresses, and of agents to a host.
+fn open_packets(agents: &[ForgedAgent], framed: impl Fn(Segment) -> Vec<u8>) -> Vec<Vec<u8>> {
+    let host = ip6("2600:1::5");
+    let opened = agents.iter().filter_map(|agent| Some((agent, agent.open?.to_bits())));
+    let addresses: Vec<u128> = opened.clone().map(|(_, address)| address).collect();
+    let packet = |src, dst, next, body: &[u8]| {
+        Ipv6Header { next, ..Ipv6Header::new(src, dst) }.with(body)
+    };
+    let mut frames = Vec::new();
+    for (agent, src) in opened {
+        // The epoch of another parity is not there.
+        let to = addresses.iter().chain([&host]).copied().chain([addresses[0] ^ 1 << 91]);
+        frames.extend(to.map(|to| framed(agent.open_packet(7, &packet(src, to, 17, &[7; 64])))));
+        for (next, body) in [(6, &[9; 40][..]), (58, &echo6(128)), (17, &[7; 1300]), (17, &[7; 1340])] {
+            frames.push(framed(agent.open_packet(0, &packet(src, host, next, body))));
+            frames.push(framed_to(MAC, &packet(host, src, next, body)));
+        }
+        frames.push(framed_to(MAC, &packet(host, src ^ 1 << 91, 17, &[7; 64])));
+    }
+    frames
+}
+
+fn framed_to(mac: Mac, datagram: &[u8]) -> Vec<u8> {
+    framed(mac, GATEWAY, None, datagram)
+}
+
+fn echo6(kind: u8) -> Vec<u8> {
+    icmp6(kind, 0, [0, 1, 0, 2], b"echo")
+}
+
 /// A frame from the gateway to the first port.
 fn frame(src: IpAddr, dst: IpAddr, protocol: u8, payload: &[u8]) -> Vec<u8> {
     frame_to(MAC, src, dst, protocol, payload)
@@ -204,7 +244,7 @@ fn frame_to(mac: Mac, src: IpAddr, dst: IpAddr, protocol: u8, payload: &[u8]) ->
         put_word(&mut datagram, 4, 9);
     }
     repair(&mut datagram);
-    framed(mac, GATEWAY, None, &datagram)
+    framed_to(mac, &datagram)
 }
 
 /// Echo and neighbour discovery, and SYNs that belong to no tunnel.
@@ -214,11 +254,10 @@ fn neighbours() -> Vec<Vec<u8>> {
     };
     let own = ip6("2001:db8:1::2");
     let syn = [0x9c, 0x41, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 9, 9, 0, 0, 0, 0];
-    let echo = |kind| icmp6(kind, 0, [0, 1, 0, 2], b"echo");
     vec![
-        frame("2600:1::a", "2001:db8:1::2", ICMPV6, &echo(128)),
-        frame("2600:1::a", "2001:db8:f::20", ICMPV6, &echo(128)),
-        frame("198.18.5.9", "203.0.113.20", ICMP, &echo(8)),
+        frame("2600:1::a", "2001:db8:1::2", ICMPV6, &echo6(128)),
+        frame("2600:1::a", "2001:db8:f::20", ICMPV6, &echo6(128)),
+        frame("198.18.5.9", "203.0.113.20", ICMP, &echo6(8)),
         frame("2001:db8:1::77", "2001:db8:1::2", ICMPV6, &nd(135, 0, own, Some((1, GATEWAY)))),
         frame("fe80::1", "2001:db8:1::2", ICMPV6, &nd(136, 0x60, own, Some((1, GATEWAY)))),
         frame("198.18.5.9", "203.0.113.20", TCP, &syn),

@@ -8,8 +8,8 @@ use anyrelay_kit::carried::inside;
 use anyrelay_kit::frames::{check_mirrored, internet_checksum, is_fragment, word};
 use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice, TcpHeaderSlice};
 
-use super::carried;
 use super::cases::Case;
+use super::{carried, open};
 
 /// Where the IP header of a frame begins, of which 40 bytes may not be there; `None` when it has
 /// none.
@@ -24,16 +24,19 @@ pub fn is_address_query(frame: &[u8]) -> bool {
     let at = if frame[12..14] == [0x81, 0x00] { 18 } else { 14 };
     match frame[at - 2..at] {
         [0x08, 0x06] => frame[at + 7] == 1,
-        [0x86, 0xdd] => frame[at + 6] == 58 && frame[at + 40] == 135,
+        // Of an agent it would be at least one hop further (RFC 4861, section 4.3).
+        [0x86, 0xdd] => frame[at + 6..at + 8] == [58, 255] && frame[at + 40] == 135,
         _ => false,
     }
 }
 
-/// Whether the frame holds a part of a datagram, not the first.
-pub fn is_later_fragment(frame: &[u8]) -> bool {
+/// Whether the frame holds a part of a datagram, not the first. One that an agent sent is no part to
+/// a POP.
+pub fn is_later_fragment(case: &Case, frame: &[u8]) -> bool {
     let Some(at) = l3(frame) else { return false };
     match frame[at] >> 4 {
         4 => word(frame, at + 6) & 0x1fff != 0,
+        _ if open::is_from_agent(case, &frame[at..]) => false,
         _ => frame[at + 6] == 44 && word(frame, at + 42) >> 3 != 0,
     }
 }
@@ -130,10 +133,11 @@ pub fn all(
     verdict: ChecksumVerdict,
     sent: &[(PortIndex, Vec<u8>)],
 ) {
-    let answers =
-        sent.iter().filter(|(_, frame)| !is_address_query(frame) && !is_later_fragment(frame));
+    let more = |frame: &[u8]| is_address_query(frame) || is_later_fragment(case, frame);
+    let answers = sent.iter().filter(|(_, frame)| !more(frame));
     assert!(answers.count() <= 2, "one frame gave more than two");
-    let came = l3(input).and_then(|at| read(&input[at..]));
+    let came_in = l3(input).map(|at| &input[at..]);
+    let came = came_in.and_then(read);
     let came = came.map(|came| {
         let carried = came.payload.and_then(|payload| inside(came.protocol, payload));
         carried.and_then(read).unwrap_or(came)
@@ -157,6 +161,9 @@ pub fn all(
         assert!(behind.is_empty() || frame.len() == 60 && behind.iter().all(|byte| *byte == 0));
         let ip = &frame[at..at + len];
         addresses(case, ip, datagram.v6);
+        if open::checked(case, port, came_in, ip) {
+            continue;
+        }
         let (ip, datagram) = match carried::checked(case, ip) {
             Some(inside) => (inside, read(inside).expect("a malformed datagram is in a tunnel")),
             None => (ip, datagram),

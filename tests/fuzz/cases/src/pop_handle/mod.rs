@@ -9,6 +9,8 @@
 //! - each frame that leaves is well-formed ([`check`], which uses no parser of the core), inside a
 //!   tunnel too ([`carried`]), and has the port's own MAC address and a source address that the POP
 //!   may use,
+//! - an open packet leaves unchanged but for its hops and marks, only where it may go, only of an
+//!   agent whose numbers are right, or down to the agent that it is for ([`open`]),
 //! - frames and counters add up: each frame that came in has a verdict, and each verdict is
 //!   counted,
 //! - a POP that takes the same frames one by one sends the same, and so does one with other earlier
@@ -23,6 +25,7 @@ mod carried;
 mod cases;
 mod check;
 mod edit;
+mod open;
 pub mod outcome;
 mod plain;
 pub mod seeds;
@@ -263,7 +266,7 @@ impl<'a> World<'a> {
         let is_mirror =
             |frame: &[u8]| group.iter().any(|input| check::mirrors(&input.bytes, frame));
         let more = |frame: &[u8]| {
-            check::is_address_query(frame) || check::is_later_fragment(frame) && !is_mirror(frame)
+            check::is_address_query(frame) || check::is_later_fragment(self.case, frame) && !is_mirror(frame)
         };
         let questions = out.sent.iter().filter(|(_, frame)| more(frame)).count();
         assert_eq!(out.sent.len(), forwarded + own + questions, "frames that left");

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyrelay_core::counters::Counters;
+use anyrelay_core::relay::Mode;
 use anyrelay_core::snapshot::Service;
 use anyrelay_core::verdict::Verdict;
 
@@ -52,6 +53,7 @@ fn forwarded(case: &Case, counters: &Counters) -> Vec<(String, u64)> {
     let services = case.snapshot.services().iter().flat_map(|service| {
         let of_service = counters.service(service.slot());
         let mode = match service {
+            Service::Relay(relay) if matches!(relay.mode, Mode::Pool6(_)) => "pool6",
             Service::Relay(relay) => relay.mode.name(),
             Service::Tunnel(_) => "tunnel",
         };

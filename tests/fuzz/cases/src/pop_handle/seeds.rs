@@ -47,7 +47,8 @@ pub fn all() -> Vec<(String, Vec<u8>)> {
 /// Modes and families of the services of a case.
 fn kinds(case: &Case) -> BTreeSet<(&'static str, bool)> {
     let relays = case.snapshot.relays().map(|relay| (relay.mode.name(), relay.vip().is_ipv6()));
-    relays.chain(case.snapshot.tunnels().map(|_| ("tunnel", true))).collect()
+    let tunnels = case.snapshot.tunnels().map(|tunnel| ("tunnel", tunnel.service.vip6.is_some()));
+    relays.chain(tunnels).collect()
 }
 
 fn plain(template: u16) -> Vec<u8> {
