@@ -103,7 +103,7 @@ pub fn pop(setting: &Setting<'_>) -> PopConfig {
     config.workers = workers.collect();
     config.relays = setting.services.relays();
     match setting.services {
-        Services::PoolAndTunnel => config.set("clock", "trusted").tunnel(tunnel::table()),
+        Services::PoolAndTunnel => tunnel::in_config(config.set("clock", "trusted")),
         _ => config,
     }
 }

@@ -25,7 +25,7 @@ pub struct Arguments {
 }
 
 /// What it counts for: captures, frames that are dropped, and datagrams of tunnels.
-const WORKS: [&str; 14] = [
+const WORKS: [&str; 16] = [
     "min_512",
     "services",
     "prefix",
@@ -36,6 +36,8 @@ const WORKS: [&str; 14] = [
     "gue",
     "tunnel_v4_64",
     "tunnel_v6_64",
+    "tunnel_open_up_64",
+    "tunnel_open_down_64",
     "fragments",
     "unknown_port",
     "syn_flood",

@@ -77,8 +77,9 @@ impl Work {
         let case = tunnel::CASES.iter().find(|it| name.strip_prefix("tunnel_") == Some(it.key));
         let case = case.with_context(|| format!("there is no work {name}"))?;
         let maker = Maker::at(AT.unix)?;
-        let data = |number| maker.data(case.family, number, case.body_bytes);
-        Ok(work(Services::PoolAndTunnel, (0..drops::PACKETS).map(data).collect()))
+        let frames: anyhow::Result<_> =
+            (0..drops::PACKETS).map(|number| maker.datagram(case, number)).collect();
+        Ok(work(Services::PoolAndTunnel, frames?))
     }
 }
 

@@ -14,10 +14,11 @@ use anyrelay_core::net::Family;
 use anyrelay_core::predict::Constants;
 use anyrelay_core::time::UnixTime;
 use anyrelay_core::tunnel::TunnelService;
-use anyrelay_kit::frames::{Mac, SYN, Segment, framed};
+use anyrelay_kit::frames::{Ipv6Header, Mac, SYN, Segment, framed};
 use anyrelay_kit::pcap;
 use anyrelay_kit::tunnel::{self, ForgedAgent};
 
+use super::{Case, Kind};
 use crate::config;
 use crate::packets::PACKETS;
 
@@ -43,17 +44,39 @@ impl Maker {
     /// When the bench's own keys do not hold.
     pub fn at(now: UnixTime) -> anyhow::Result<Self> {
         let constants = Constants { tick_ms: TICK_MS, ..Constants::default() };
-        let service = tunnel::service(&KeyFile::parse(&config::keys())?, &tenants()?, constants);
+        let service = tunnel::open_service(&KeyFile::parse(&config::keys())?, &tenants()?, constants);
         Ok(Maker { service, now })
+    }
+
+    /// The frame of `case` from or to agent `number`.
+    ///
+    /// # Errors
+    /// When the agent has no open address.
+    pub fn datagram(&self, case: &Case, number: u32) -> anyhow::Result<Vec<u8>> {
+        let Kind::Data(family) = case.kind else {
+            let agent = self.agent(Family::V4, number);
+            let own = agent.open.context("no open address")?.to_bits();
+            let packet = |src, dst| {
+                let header = Ipv6Header { next: 17, hop_limit: 61, ..Ipv6Header::new(src, dst) };
+                header.with(&body(case.body_bytes))
+            };
+            let host = HOSTS + u128::from(number);
+            return Ok(match case.kind {
+                Kind::OpenDown => framed_in(&packet(host, own)),
+                _ => frame(agent.open_packet(0, &packet(own, host))),
+            });
+        };
+        Ok(self.data(family, number, case.body_bytes))
     }
 
     /// A frame of agent `number` to another agent.
     pub fn data(&self, family: Family, number: u32, body_len: usize) -> Vec<u8> {
-        let agent =
-            |number| ForgedAgent::new(&self.service, self.now, address(family, number), BASE_HIGH);
-        let (from, to) = (agent(number), agent(number + PACKETS));
-        let body: Vec<u8> = (0..body_len).map(|byte| (byte % 251) as u8).collect();
-        frame(from.data(&to, 0, number.into(), &body))
+        let (from, to) = (self.agent(family, number), self.agent(family, number + PACKETS));
+        frame(from.data(&to, 0, number.into(), &body(body_len)))
+    }
+
+    fn agent(&self, family: Family, number: u32) -> ForgedAgent {
+        ForgedAgent::new(&self.service, self.now, address(family, number), BASE_HIGH)
     }
 
     /// A SYN from an address.
@@ -86,6 +109,10 @@ pub fn write(path: &Path, frames: impl Iterator<Item = Vec<u8>>) -> anyhow::Resu
     Ok(pcap::write(BufWriter::new(File::create(path)?), frames.map(|frame| (0, frame)))?)
 }
 
+fn body(len: usize) -> Vec<u8> {
+    (0..len).map(|byte| (byte % 251) as u8).collect()
+}
+
 /// Any unicast address outside of those of the bench's config, no two of the same number.
 fn address(family: Family, number: u32) -> SocketAddr {
     let ip: IpAddr = match family {
@@ -110,5 +137,7 @@ pub fn framed_in(datagram: &[u8]) -> Vec<u8> {
 /// Long, so that a capture is good for a whole run.
 pub const TICK_MS: u32 = 60_000;
 const BASE_HIGH: u16 = 7;
+/// Hosts outside of the tunnel, from this address on.
+const HOSTS: u128 = 0x2600_0001 << 96;
 const IN_MAC: Mac = [2, 0, 0, 0, 1, 1];
 const NEIGHBOUR_MAC: Mac = [2, 0, 0, 0, 0x0a, 1];

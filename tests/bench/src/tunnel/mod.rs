@@ -1,5 +1,6 @@
-//! Measures what a POP spends on a datagram of a tunnel, beside a segment of a relay: the same POP
-//! with both services, the same ports and number of frames, in turn. And what a flood of SYNs does.
+//! Measures what a POP spends on a datagram of a tunnel, and on an open packet up and down, beside a
+//! segment of a relay: the same POP with both services, the same ports and number of frames, in
+//! turn. And what a flood of SYNs does.
 
 pub mod capture;
 pub mod flood;
@@ -8,8 +9,8 @@ use std::path::Path;
 
 use anyhow::Context;
 use anyrelay_core::net::Family;
-use anyrelay_kit::config::{self, Table};
-use anyrelay_kit::tunnel::{VIP4, VIP6};
+use anyrelay_kit::config::{self, PopConfig, Table};
+use anyrelay_kit::tunnel::{OPEN_PREFIX, VIP4, VIP6};
 use serde_json::{Map, Value, json};
 
 pub use capture::tenants;
@@ -25,20 +26,33 @@ use capture::{Maker, TICK_MS};
 pub struct Case {
     /// Its name.
     pub key: &'static str,
-    /// The family of the agents.
-    pub family: Family,
-    /// Bytes of a body.
+    /// What it is.
+    pub kind: Kind,
+    /// Bytes of a body; of an open packet, of what is behind its IPv6 header.
     pub body_bytes: usize,
     /// Beside the smallest segments of a relay, not the largest.
     small: bool,
 }
 
+/// A kind of datagrams.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// From an agent to another, both of this family.
+    Data(Family),
+    /// A packet from an agent to a host outside of the tunnel.
+    OpenUp,
+    /// A packet from such a host to an agent.
+    OpenDown,
+}
+
 /// Bodies of 64 bytes, and the largest.
-pub const CASES: [Case; 4] = [
-    Case { key: "v4_64", family: Family::V4, body_bytes: 64, small: true },
-    Case { key: "v6_64", family: Family::V6, body_bytes: 64, small: true },
-    Case { key: "v4_max", family: Family::V4, body_bytes: 1400 - 84, small: false },
-    Case { key: "v6_max", family: Family::V6, body_bytes: 1400 - 136, small: false },
+pub const CASES: [Case; 6] = [
+    Case { key: "v4_64", kind: Kind::Data(Family::V4), body_bytes: 64, small: true },
+    Case { key: "v6_64", kind: Kind::Data(Family::V6), body_bytes: 64, small: true },
+    Case { key: "open_up_64", kind: Kind::OpenUp, body_bytes: 64, small: true },
+    Case { key: "open_down_64", kind: Kind::OpenDown, body_bytes: 64, small: true },
+    Case { key: "v4_max", kind: Kind::Data(Family::V4), body_bytes: 1400 - 84, small: false },
+    Case { key: "v6_max", kind: Kind::Data(Family::V6), body_bytes: 1400 - 136, small: false },
 ];
 
 /// Makes all rounds; gives the result as JSON.
@@ -52,14 +66,16 @@ pub fn measure(arguments: &Arguments, folder: &Path, rounds: u32) -> anyhow::Res
     let setting = |input| Setting { input, services: Services::PoolAndTunnel, ..base };
     let mut result = Map::new();
     println!("millions of packets per CPU-second of the forwarding thread, medians");
-    println!("{:<10} {:>8} {:>8}  tunnel / relay (min, max)", "", "tunnel", "relay");
-    for Case { key, family, body_bytes, small } in CASES {
+    println!("{:<12} {:>8} {:>8}  tunnel / relay (min, max)", "", "tunnel", "relay");
+    for case in CASES {
+        let Case { key, body_bytes, small, .. } = case;
         let input = &relays[usize::from(!small)];
         let (mut of_tunnel, mut of_relay) = (Vec::new(), Vec::new());
         for number in 1..=rounds {
             let maker = Maker::new()?;
-            let frames = (0..PACKETS).map(|number| maker.data(family, number, body_bytes));
-            capture::write(&made, frames)?;
+            let frames: anyhow::Result<Vec<_>> =
+                (0..PACKETS).map(|number| maker.datagram(&case, number)).collect();
+            capture::write(&made, frames?.into_iter())?;
             let tunnel = relay::run(&setting(&made)).context(key)?.mpps;
             let relay = relay::run(&setting(input)).context("relay")?.mpps;
             eprintln!("{key} round {number}: tunnel {tunnel:.2}, relay {relay:.2}");
@@ -71,8 +87,8 @@ pub fn measure(arguments: &Arguments, folder: &Path, rounds: u32) -> anyhow::Res
             Spread::of(of_tunnel.iter().zip(&of_relay).map(|(tunnel, relay)| tunnel / relay));
         let (tunnel, relay) = (spread(&of_tunnel).median, spread(&of_relay).median);
         let Spread { min, median, max, .. } = ratio;
-        println!("{key:<10} {tunnel:>8.2} {relay:>8.2}  {median:.3} ({min:.3}, {max:.3})");
-        let case = json!({
+        println!("{key:<12} {tunnel:>8.2} {relay:>8.2}  {median:.3} ({min:.3}, {max:.3})");
+        let figures = json!({
             "body_bytes": body_bytes,
             "mpps_per_cpu_s": rounded(tunnel),
             "relay_mpps_per_cpu_s": rounded(relay),
@@ -80,14 +96,17 @@ pub fn measure(arguments: &Arguments, folder: &Path, rounds: u32) -> anyhow::Res
             "ratio_min": rounded(min),
             "ratio_max": rounded(max),
         });
-        result.insert(key.to_owned(), case);
+        result.insert(key.to_owned(), figures);
     }
     let flood = flood::measure(&setting(&made), &made)?;
     result.insert("syn_flood".to_owned(), flood);
     Ok(result.into())
 }
 
-/// The tunnel service, in the config.
-pub fn table() -> Table {
-    config::tunnel("tun", &[VIP4, VIP6]).with("tick_ms", TICK_MS)
+/// The tunnel service, in the config, whose limits it leaves far behind.
+pub fn in_config(config: PopConfig) -> PopConfig {
+    let open = Table::default().with("prefix", OPEN_PREFIX).with("to", ["2000::/3"]);
+    let open = open.with("icmp_source", "2001:db8::1");
+    let table = config::tunnel("tun", &[VIP4, VIP6]).with("tick_ms", TICK_MS).with("open", &open);
+    config.limit("open_per_service_per_second", 1_000_000_000).tunnel(table)
 }
