@@ -161,13 +161,18 @@ labelled! {
         NotOurs = "not_ours", "To no address that this POP serves.";
         WrongSide = "wrong_side",
             "Client frame on a target port, or target frame on a client port.";
-        Protocol = "protocol", "Neither TCP nor ICMP.";
+        Protocol = "protocol", "Neither TCP nor ICMP, nor UDP of a relay.";
         TcpMalformed = "tcp_malformed", "TCP header cut off or with a wrong data offset.";
         TcpChecksum = "tcp_checksum",
             "Wrong TCP checksum, found by the port or by the POP before it acts on a segment \
              itself.";
         TcpFlags = "tcp_flags", "Impossible TCP flags: SYN with RST or FIN, or none at all.";
         TcpOptions = "tcp_options", "TCP options with false lengths, or two timestamps.";
+        UdpMalformed = "udp_malformed",
+            "UDP header cut off, or with a length beyond its datagram.";
+        UdpChecksum = "udp_checksum",
+            "Wrong UDP checksum, found by the port or by the POP before it acts on a datagram \
+             itself, or none over IPv6.";
         OptionsFull = "options_full", "TCP options without room for timestamps.";
         UnservedPort = "unserved_port", "To a VIP port without a service, and no SYN.";
         SourceNotAllowed = "source_not_allowed",

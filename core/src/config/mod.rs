@@ -10,6 +10,7 @@ mod egress;
 mod open;
 mod parse;
 mod raw;
+mod relay;
 mod targets;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -30,6 +31,7 @@ pub use egress::{
 };
 pub use open::{OpenConfig, OpenPrefix};
 pub use parse::parse as parse_toml;
+pub use relay::{ChooseBy, ClientAddress, Protocols, RelayConfig};
 pub use targets::{
     Epoch, Harm, MAX_CANDIDATES, MAX_ENTRIES, MAX_EVENTS, MAX_TARGETS, MAX_WEIGHT, MEMORY_MS,
     SKEW_MS, Target, TargetList, choice, harm, kept_epochs, most_candidates, moved_share,
@@ -290,53 +292,6 @@ pub struct HintsConfig {
     pub peers: Vec<SocketAddr>,
     /// RSTs that each worker tells of, per second.
     pub per_second: u32,
-}
-
-/// `[[relay]]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RelayConfig {
-    /// Its name, unique.
-    pub name: String,
-    /// The endpoint that clients connect to.
-    pub vip: SocketAddr,
-    /// The servers, all of one family.
-    pub targets: TargetList,
-    /// The path of the file that has them, relative to this file's folder.
-    pub targets_file: Option<String>,
-    /// Epochs of the list that a POP ran before a late change of its targets file, whose
-    /// connections it still asks for. None is in the file.
-    pub kept: Vec<Epoch>,
-    /// The source addresses that they see.
-    pub egress: EgressConfig,
-    /// The largest MSS that a SYN may announce, in bytes.
-    pub mss: u16,
-    /// The smallest MTU that an ICMP error over IPv4 about its segments may announce, in bytes.
-    pub icmp_mtu_floor: u16,
-    /// How targets learn of a client's address, if they do; with a pool alone.
-    pub client_address: Option<ClientAddress>,
-}
-
-/// How targets learn of a client's address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientAddress {
-    /// By a TCP option (TOA).
-    Toa,
-}
-
-impl ClientAddress {
-    /// Its name, as the config file has it.
-    pub fn name(self) -> &'static str {
-        match self {
-            ClientAddress::Toa => "toa",
-        }
-    }
-}
-
-impl RelayConfig {
-    /// The addresses of its targets.
-    pub fn target_addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        self.targets.addresses()
-    }
 }
 
 /// `[[tunnel]]`.

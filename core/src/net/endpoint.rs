@@ -1,11 +1,11 @@
-//! An address and a TCP port, and the two of a segment.
+//! An address and a port of TCP or UDP, and the two of a segment.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use super::address::Address;
 
-/// An address and a TCP port. The address is a number, as its text stands for, of IPv4 or (as
+/// An address and a port. The address is a number, as its text stands for, of IPv4 or (as
 /// [`Endpoint6`]) of IPv6. Ordered by address, then port. Packed, since lanes are full of them: one
 /// of IPv6 is 20 bytes long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,10 +17,10 @@ pub struct Endpoint<A: Copy = u32> {
     pub port: u16,
 }
 
-/// An IPv6 address and a TCP port.
+/// An IPv6 address and a port.
 pub type Endpoint6 = Endpoint<u128>;
 
-/// An address of either family and a TCP port.
+/// An address of either family and a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum IpEndpoint {
     /// Of IPv4.
@@ -71,6 +71,16 @@ impl IpEndpoint {
         match self {
             IpEndpoint::V4(at) => at.port,
             IpEndpoint::V6(at) => at.port,
+        }
+    }
+
+    /// The same address with another port.
+    #[inline]
+    #[must_use]
+    pub const fn with_port(self, port: u16) -> Self {
+        match self {
+            IpEndpoint::V4(at) => IpEndpoint::V4(Endpoint { ip: at.ip, port }),
+            IpEndpoint::V6(at) => IpEndpoint::V6(Endpoint { ip: at.ip, port }),
         }
     }
 

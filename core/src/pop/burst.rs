@@ -14,7 +14,7 @@ use super::output::{Note, Output};
 use super::packet::{Packet, Step};
 use super::relay::ask::{Ask, ask};
 use super::relay::owners::{Observed, observe};
-use super::relay::{refusals, segment};
+use super::relay::{datagram, refusals, segment};
 use super::{icmp, local, tunnel};
 use crate::counters::Counters;
 use crate::frame::Frame;
@@ -143,6 +143,8 @@ fn finish<F: Frame, O: Output<F>>(
     match packet.step {
         Step::Outward(lane) => outward(egress, limits, packet, frame, lanes, lane),
         Step::Inward(lane) => inward(egress, limits, packet, frame, lanes, lane),
+        Step::DatagramOut(lane) => datagram::outward(egress, limits, packet, frame, lanes, lane),
+        Step::DatagramIn(lane) => datagram::inward(egress, limits, packet, frame, lanes, lane),
         Step::TunnelData(lane) => tunnel::data(egress, limits, packet, frame, lanes, lane),
         Step::Tunnel => tunnel::segment(egress, limits, packet, frame),
         Step::OpenDown => tunnel::open::to_agent(egress, limits, packet, frame),

@@ -9,7 +9,7 @@ use super::relay::icmp::{QuotingError, relay_error};
 use super::relay::outer::{OuterQuote, outer_error};
 use super::tunnel::icmp::tunnel_error;
 use crate::frame::Frame;
-use crate::net::{Address, ServiceIndex};
+use crate::net::{Address, Protocol, ServiceIndex};
 use crate::relay::icmp::{Quote, Quote6};
 use crate::snapshot::{Destination, Service};
 use crate::verdict::DropReason;
@@ -90,12 +90,12 @@ fn tunnel_quoted_in_ipv6(arrival: &Arrival<'_>, quote: &[u8], vip: u128) -> Opti
         return None;
     }
     let behind = Quote6::parse(quote).ok();
-    let at = |port| arrival.snapshot.service_at(vip, port);
-    let relay = behind.and_then(|quote| at(quote.src_port));
+    let at = |protocol, port| arrival.snapshot.service_at(protocol, vip, port);
+    let relay = behind.and_then(|quote| at(quote.protocol, quote.src_port));
     if relay.is_some_and(|index| arrival.snapshot.relay(index).is_some()) {
         return None;
     }
-    let index = at(get_u16(quote, ipv6::HEADER_LEN))?;
+    let index = at(Protocol::Tcp, get_u16(quote, ipv6::HEADER_LEN))?;
     arrival.snapshot.tunnel(index).map(|_| index)
 }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::lanes::Lane;
 use crate::frame::Frame;
-use crate::net::{Endpoint, IpEndpoint, ServiceIndex};
+use crate::net::{Address, Endpoint, IpEndpoint, ServiceIndex};
 use crate::relay::Relay;
 use crate::relay::rewrite::Segment;
 use crate::relay::rewrite::options::Found;
@@ -14,7 +14,7 @@ use crate::snapshot::Snapshot;
 use crate::verdict::DropReason;
 use crate::wire::ipv4::Ipv4;
 use crate::wire::tcp::{self, Tcp};
-use crate::wire::{Datagram, MacAddr, icmpv6};
+use crate::wire::{Datagram, MacAddr, icmpv6, udp};
 
 /// A frame as far as it was read.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +27,7 @@ pub(super) struct Packet {
     pub target: TargetIndex,
     /// The hardware address that sent the frame.
     pub from: MacAddr,
-    /// The datagram; its TCP header is meaningful for segments only.
+    /// The datagram; its TCP header is meaningful for segments and for UDP of relays only.
     pub segment: Segment,
     /// What the segment's options hold.
     pub options: Found,
@@ -46,7 +46,7 @@ pub(super) enum Step {
     EchoFragment,
     /// An ICMP error to an address that quotes are checked for.
     IcmpError,
-    /// A UDP datagram to a VIP or an address of the port, as traceroute sends them.
+    /// A UDP datagram of no relay to a VIP or an address of the port, as traceroute sends them.
     Udp,
     /// A SYN to a VIP port without a service.
     UnservedSyn,
@@ -54,6 +54,10 @@ pub(super) enum Step {
     Outward(Lane),
     /// A target's segment to a relay, mapped in a lane.
     Inward(Lane),
+    /// A client's UDP datagram to a relay, mapped in a lane.
+    DatagramOut(Lane),
+    /// A target's UDP datagram to a relay, mapped in a lane.
+    DatagramIn(Lane),
     /// A target's segment without timestamps, in a mode where they carry the tag.
     Untagged,
     /// An agent's segment to a tunnel, whose checksum holds.
@@ -166,18 +170,36 @@ impl Packet {
         }
     }
 
+    /// Whether it is a UDP datagram of a relay.
+    #[inline]
+    pub fn is_udp(&self) -> bool {
+        matches!(self.step, Step::DatagramOut(_) | Step::DatagramIn(_))
+    }
+
     /// Whether a segment that the POP itself acts on is undamaged.
     pub fn tcp_checksum_holds<F: Frame>(&self, frame: &F) -> bool {
-        let segment = self.message(frame);
+        self.checksum_holds(frame).is_ok()
+    }
+
+    /// Looks whether a segment or UDP datagram that the POP itself acts on is undamaged.
+    ///
+    /// # Errors
+    /// [`DropReason::TcpChecksum`] or [`DropReason::UdpChecksum`], if it is not.
+    pub fn checksum_holds<F: Frame>(&self, frame: &F) -> Result<(), DropReason> {
+        // Both are of the family of their header.
         match (self.segment.ip.src(), self.segment.ip.dst()) {
-            (IpAddr::V4(src), IpAddr::V4(dst)) => {
-                tcp::checksum_holds(src.to_bits(), dst.to_bits(), segment)
-            }
-            (IpAddr::V6(src), IpAddr::V6(dst)) => {
-                tcp::checksum_holds(src.to_bits(), dst.to_bits(), segment)
-            }
-            // Both are of the family of their header.
-            _ => false,
+            (IpAddr::V4(src), IpAddr::V4(dst)) => self.holds(frame, src.to_bits(), dst.to_bits()),
+            (IpAddr::V6(src), IpAddr::V6(dst)) => self.holds(frame, src.to_bits(), dst.to_bits()),
+            _ => Err(DropReason::TcpChecksum),
+        }
+    }
+
+    fn holds<F: Frame, A: Address>(&self, frame: &F, src: A, dst: A) -> Result<(), DropReason> {
+        let message = self.message(frame);
+        match self.is_udp() {
+            true if !udp::checksum_holds(src, dst, message) => Err(DropReason::UdpChecksum),
+            false if !tcp::checksum_holds(src, dst, message) => Err(DropReason::TcpChecksum),
+            _ => Ok(()),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Probes: segments that the data plane gives a POP to see whether it forwards those of clients.
 //!
 //! A probe takes the way of a client's segment, from classification to transmission, where the
-//! caller keeps it: it leaves through no port. To a relay it is an ACK without data, which is
-//! forwarded; to a tunnel a SYN, which is answered. It starts no connection and is not remembered.
+//! caller keeps it: it leaves through no port. To a relay it is an ACK or, where that has UDP alone,
+//! a datagram, without data, which is forwarded; to a tunnel a SYN, which is answered. It starts no connection and is not remembered.
 //! What it may cause is a query for a neighbour, which was due ([`is_query`]).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -10,13 +10,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::egress::headers::Headers;
 use super::soft::SoftState;
 use crate::frame::Frame;
-use crate::net::{Family, IpEndpoint, PortIndex};
+use crate::net::{Family, IpEndpoint, PortIndex, Protocol};
 use crate::seq::SeqNum;
 use crate::snapshot::{Service, Snapshot};
 use crate::wire::ethernet::{self, Ethernet};
 use crate::wire::ipv4::ORIGINATED_TTL;
 use crate::wire::tcp::{ACK, SYN};
-use crate::wire::{MacAddr, icmpv6, ipv6};
+use crate::wire::{MacAddr, icmpv6, ip, ipv6, put_u16, udp};
 
 /// The service that the probe of this number is to: they take turns.
 pub fn probed(snapshot: &Snapshot, number: u64) -> Option<&Service> {
@@ -34,8 +34,14 @@ pub(super) fn write<F: Frame>(
     number: u64,
     frame: &mut F,
 ) -> Option<PortIndex> {
+    let mut protocol = Protocol::Tcp;
     let (vip, flags) = match probed(snapshot, number)? {
-        Service::Relay(relay) => (relay.vip(), ACK),
+        Service::Relay(relay) => {
+            if !relay.protocols.has(Protocol::Tcp) {
+                protocol = Protocol::Udp;
+            }
+            (relay.vip(), ACK)
+        }
         Service::Tunnel(tunnel) => {
             let service = &tunnel.service;
             (service.vip4.as_ref().or(service.vip6.as_ref())?.addr, SYN)
@@ -59,12 +65,43 @@ pub(super) fn write<F: Frame>(
     };
     let ethernet = Ethernet { dst: link.mac, src: ROUTER, vlan: link.vlan, ethertype };
     let l3 = ethernet.header_len();
-    if !frame.append(l3 + headers.len()) {
+    let len = match protocol {
+        Protocol::Tcp => headers.len(),
+        Protocol::Udp => Family::of(vip.ip()).ip_header_len() + udp::HEADER_LEN,
+    };
+    if !frame.append(l3 + len) {
         return None;
     }
     ethernet.write(frame.bytes_mut());
-    headers.write(frame.bytes_mut().get_mut(l3..)?, &[], 0);
+    let datagram = frame.bytes_mut().get_mut(l3..)?;
+    match protocol {
+        Protocol::Tcp => headers.write(datagram, &[], 0),
+        Protocol::Udp => write_udp(src, vip, datagram),
+    }
     Some(port)
+}
+
+/// Writes a UDP datagram without data that fills `datagram`.
+fn write_udp(src: SocketAddr, dst: SocketAddr, datagram: &mut [u8]) {
+    let payload_len = udp::HEADER_LEN as u16;
+    let (hops, protocol, ends) = (ORIGINATED_TTL, udp::PROTOCOL, (src.ip(), dst.ip()));
+    let header = ip::Header { class: 0, hops, protocol, payload_len, src: ends.0, dst: ends.1 };
+    header.write(datagram);
+    let at = datagram.len().saturating_sub(udp::HEADER_LEN);
+    let Some(bytes) = datagram.get_mut(at..) else { return };
+    put_u16(bytes, udp::field::SRC_PORT, src.port());
+    put_u16(bytes, udp::field::DST_PORT, dst.port());
+    put_u16(bytes, udp::field::LEN, payload_len);
+    match ends {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            udp::write_checksum(src.to_bits(), dst.to_bits(), bytes);
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            udp::write_checksum(src.to_bits(), dst.to_bits(), bytes);
+        }
+        // Both are of the family of the VIP.
+        _ => {}
+    }
 }
 
 /// Whether `frame` asks for a neighbour: an ARP request or a neighbour solicitation.

@@ -25,7 +25,7 @@ pub(crate) mod transparent;
 
 use std::net::SocketAddr;
 
-use crate::config::ClientAddress;
+use crate::config::{ClientAddress, Protocols};
 use crate::net::{IpEndpoint, IpNet, ServiceSlot};
 use crate::time::UnixTime;
 use crate::verdict::DropReason;
@@ -56,7 +56,10 @@ pub struct Relay {
     pub mtu_floor: u16,
     /// How its targets learn of a client's address, if they do; in pool mode alone.
     pub client_address: Option<ClientAddress>,
-    /// The IDs of its IPv4 datagrams, and of its fragments; `None` where neither side is of IPv4.
+    /// What it relays.
+    pub protocols: Protocols,
+    /// The IDs of its IPv4 datagrams, and of its fragments; `None` where neither side is of IPv4
+    /// and it has no UDP.
     pub ids: Option<DatagramIds>,
 }
 

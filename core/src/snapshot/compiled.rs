@@ -9,6 +9,7 @@ use super::plans::Plans;
 use super::service::{Destination, PoolIndex, Service, TargetPlace};
 use super::tables::{Lookups, Tabled};
 use super::tunnels::{self, Tunnel};
+use super::udp::{UdpEnds, ascending};
 use super::{meanings, on_link, relays, slots};
 
 use crate::bucket::BucketHash;
@@ -16,7 +17,7 @@ use crate::config::{Config, RelayConfig};
 use crate::crypto::HkdfError;
 use crate::fragment::FragmentHash;
 use crate::keys::{KeyFile, Tenants};
-use crate::net::{Endpoint, IpEndpoint, PortIndex, ServiceIndex, ServiceSlot};
+use crate::net::{Endpoint, IpEndpoint, PortIndex, Protocol, ServiceIndex, ServiceSlot};
 use crate::problem::{Problem, Problems};
 use crate::relay::Relay;
 use crate::relay::hints::HintKey;
@@ -51,6 +52,7 @@ pub struct Snapshot {
     passing_targets: Vec<IpAddr>,
     tunnel_ends: Vec<IpAddr>,
     targets_on_link: Box<[(PortIndex, IpAddr)]>,
+    udp: Option<UdpEnds>,
 }
 
 impl Snapshot {
@@ -110,6 +112,7 @@ impl Snapshot {
             passing_targets: passing_targets(config),
             tunnel_ends: tunnel_ends(config),
             targets_on_link: on_link::targets_on_link(config),
+            udp: UdpEnds::new(config),
             config: config.clone(),
             plans: Plans::new(&services),
             relay_keys,
@@ -301,17 +304,22 @@ impl Snapshot {
         }
     }
 
-    /// The service of either kind at the VIP `ip`:`port`.
+    /// The service of either kind at the VIP `ip`:`port`; tunnels are of TCP.
     #[inline]
-    pub fn service_at<A: Tabled>(&self, ip: A, port: u16) -> Option<ServiceIndex> {
-        A::tables(&self.lookups).at_vip(Endpoint { ip, port })
+    pub fn service_at<A: Tabled>(
+        &self,
+        protocol: Protocol,
+        ip: A,
+        port: u16,
+    ) -> Option<ServiceIndex> {
+        A::tables(&self.lookups).at_vip(protocol, Endpoint { ip, port })
     }
 
     /// The tunnel at the VIP `vip`.
     pub fn tunnel_at(&self, vip: SocketAddr) -> Option<&Tunnel> {
         let index = match vip.ip() {
-            IpAddr::V4(ip) => self.service_at(ip.to_bits(), vip.port()),
-            IpAddr::V6(ip) => self.service_at(ip.to_bits(), vip.port()),
+            IpAddr::V4(ip) => self.service_at(Protocol::Tcp, ip.to_bits(), vip.port()),
+            IpAddr::V6(ip) => self.service_at(Protocol::Tcp, ip.to_bits(), vip.port()),
         };
         self.tunnel(index?)
     }
@@ -320,17 +328,34 @@ impl Snapshot {
     #[inline]
     pub fn service_behind<A: Tabled>(
         &self,
+        protocol: Protocol,
         egress: PoolIndex,
         ip: A,
         port: u16,
     ) -> Option<TargetPlace> {
-        A::tables(&self.lookups).behind(egress, Endpoint { ip, port })
+        A::tables(&self.lookups).behind(protocol, egress, Endpoint { ip, port })
     }
 
     /// The transparent service that has the target `ip`:`port`.
     #[inline]
-    pub fn transparent_service<A: Tabled>(&self, ip: A, port: u16) -> Option<TargetPlace> {
-        A::tables(&self.lookups).transparent(Endpoint { ip, port })
+    pub fn transparent_service<A: Tabled>(
+        &self,
+        protocol: Protocol,
+        ip: A,
+        port: u16,
+    ) -> Option<TargetPlace> {
+        A::tables(&self.lookups).transparent(protocol, Endpoint { ip, port })
+    }
+
+    /// Whether any relay has UDP.
+    #[inline]
+    pub fn has_udp(&self) -> bool {
+        self.udp.is_some()
+    }
+
+    /// Whether a datagram from `src` to `dst` may be of UDP that is relayed.
+    pub fn may_relay_udp(&self, src: IpAddr, dst: IpAddr) -> bool {
+        self.udp.as_ref().is_some_and(|udp| udp.may_relay(src, dst))
     }
 
     /// Whether targets answer to `ip` in tunnels.
@@ -355,11 +380,4 @@ fn passing_targets(config: &Config) -> Vec<IpAddr> {
 fn tunnel_ends(config: &Config) -> Vec<IpAddr> {
     let tunnels = config.relays.iter().filter_map(|service| service.egress.encapsulation());
     ascending(tunnels.filter(|tunnel| tunnel.is_through()).map(|tunnel| tunnel.from))
-}
-
-fn ascending(addresses: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
-    let mut addresses: Vec<_> = addresses.collect();
-    addresses.sort_unstable();
-    addresses.dedup();
-    addresses
 }

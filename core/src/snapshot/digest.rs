@@ -56,10 +56,10 @@ pub(super) fn targets_in_force(config: &Config, now: UnixTime) -> String {
 
 fn targets_text(config: &Config, write: impl Fn(&TargetList, &mut String)) -> String {
     let mut services: Vec<_> = config.relays.iter().collect();
-    services.sort_by_key(|service| service.vip);
+    services.sort_by_key(|service| (service.vip, service.protocols.name()));
     let mut text = String::new();
     for service in services {
-        let _ = write!(text, "relay {}", service.vip);
+        let _ = write!(text, "relay {} {}", service.vip, service.protocols.name());
         write(&service.targets, &mut text);
         text.push('\n');
     }
@@ -143,15 +143,16 @@ fn canonical_text(config: &Config, keys: &KeyFile, tenants: &Tenants) -> Result<
     refused.dedup();
     let _ = writeln!(text, "not_clients {}", refused.join(" "));
     let mut services: Vec<_> = config.relays.iter().collect();
-    services.sort_by_key(|service| service.vip);
+    services.sort_by_key(|service| (service.vip, service.protocols.name()));
     for service in services {
+        let (protocols, choose_by) = (service.protocols.name(), service.choose_by.name());
         let (vip, mss, floor) = (service.vip, service.mss, service.icmp_mtu_floor);
         let TargetList { memory_ms, skew_ms, .. } = service.targets;
         let told = service.client_address.map_or("none", ClientAddress::name);
         let _ = writeln!(
             text,
             "relay {vip} mss {mss} floor {floor} egress {} memory {memory_ms} skew {skew_ms} \
-             client_address {told}",
+             client_address {told} protocol {protocols} choose_by {choose_by}",
             service.egress
         );
     }

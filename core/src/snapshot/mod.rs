@@ -18,6 +18,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 mod tunnels;
+mod udp;
 
 pub use compiled::Snapshot;
 pub use digest::MAPPING_VERSION;

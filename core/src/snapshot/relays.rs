@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::config::{Config, EgressConfig, RelayConfig};
 use crate::crypto::HkdfError;
-use crate::net::{IpNet, ServiceSlot};
+use crate::net::{IpNet, Protocol, ServiceSlot};
 use crate::relay::encapsulated::EncapsulatedMode;
 use crate::relay::keys::RelayKeys;
 use crate::relay::pool::PoolMode;
@@ -43,6 +43,7 @@ pub(super) fn relay(
     };
     let before = before.map(|before| &before.targets);
     let targets = Targets::new(keys, vip.into(), &config.targets, &config.kept, before);
+    let targets = targets.choosing_by(config.choose_by);
     Ok(Some(Relay {
         name: config.name.clone(),
         slot,
@@ -53,7 +54,12 @@ pub(super) fn relay(
         mss: config.mss,
         mtu_floor: config.icmp_mtu_floor,
         client_address: config.client_address,
-        ids: if vip.is_ipv4() { Some(DatagramIds::new(&keys.secret, vip)?) } else { None },
+        protocols: config.protocols,
+        ids: if vip.is_ipv4() || config.protocols.has(Protocol::Udp) {
+            Some(DatagramIds::new(&keys.secret, vip)?)
+        } else {
+            None
+        },
     }))
 }
 

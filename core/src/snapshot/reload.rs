@@ -53,7 +53,9 @@ pub fn reload_conflicts(old: &Snapshot, new: &Snapshot, now: UnixTime) -> Vec<Co
         }
     }
     for (index, service) in new.config.relays.iter().enumerate() {
-        if let Some(before) = old.config.relays.iter().find(|old| old.vip == service.vip) {
+        let is_same =
+            |old: &&RelayConfig| old.vip == service.vip && old.protocols.meet(service.protocols);
+        for before in old.config.relays.iter().filter(is_same) {
             conflicts.service(index, before, service, now);
         }
     }
@@ -150,6 +152,11 @@ impl Conflicts<'_> {
                 &format!("relay[{index}].{name}"),
                 &harm_words(harm),
             );
+        }
+        if old.choose_by != new.choose_by {
+            let reason = "this gives most clients another target, which breaks their connections; \
+                          the way without breaking any is a second VIP or port";
+            self.breaks(&format!("relay[{index}].choose_by"), reason);
         }
         if old.egress == new.egress {
             let is_direct = new.egress.encapsulation().is_some_and(|tunnel| !tunnel.is_through());

@@ -6,8 +6,10 @@ use super::addresses::AddressMap;
 use super::meanings::{Meanings, embedded, is_client, meanings, reachable};
 use super::service::{PoolIndex, Service, TargetPlace};
 use super::table::{Key, Table};
-use crate::config::Config;
-use crate::net::{Endpoint, IpEndpoint, IpNet, MAX_SERVICES, ServiceIndex, SpecialAddresses};
+use crate::config::{Config, Protocols};
+use crate::net::{
+    Endpoint, IpEndpoint, IpNet, MAX_SERVICES, Protocol, ServiceIndex, SpecialAddresses,
+};
 use crate::relay::targets::{TargetIndex, TargetSlot};
 
 /// The tables of both families.
@@ -110,7 +112,10 @@ impl<A: Tabled> Tables<A> {
             for (space, at, target, slot) in endpoints_of(service, egress) {
                 let value =
                     u32::from(slot.0) << SLOT_SHIFT | u32::from(target) << TARGET_SHIFT | index;
-                endpoints.extend(at.of_family().map(|at| (A::key(space, at), value)));
+                let spaces = protocols(service).iter().map(|protocol| space_of(protocol, space));
+                endpoints.extend(
+                    spaces.filter_map(|space| Some((A::key(space, at.of_family()?), value))),
+                );
             }
         }
         Tables { meanings: AddressMap::new(meanings), endpoints: Table::new(&endpoints) }
@@ -124,20 +129,25 @@ impl<A: Tabled> Tables<A> {
 
     /// The service at the VIP `ip`:`port`.
     #[inline]
-    pub fn at_vip(&self, at: Endpoint<A>) -> Option<ServiceIndex> {
-        self.find(AT_VIP, at).map(|found| found.service)
+    pub fn at_vip(&self, protocol: Protocol, at: Endpoint<A>) -> Option<ServiceIndex> {
+        self.find(space_of(protocol, AT_VIP), at).map(|found| found.service)
     }
 
     /// The service that has the target `at` behind that egress prefix.
     #[inline]
-    pub fn behind(&self, egress: PoolIndex, at: Endpoint<A>) -> Option<TargetPlace> {
-        self.find(egress.0, at)
+    pub fn behind(
+        &self,
+        protocol: Protocol,
+        egress: PoolIndex,
+        at: Endpoint<A>,
+    ) -> Option<TargetPlace> {
+        self.find(space_of(protocol, egress.0), at)
     }
 
     /// The transparent service that has the target `at`.
     #[inline]
-    pub fn transparent(&self, at: Endpoint<A>) -> Option<TargetPlace> {
-        self.find(TRANSPARENT, at)
+    pub fn transparent(&self, protocol: Protocol, at: Endpoint<A>) -> Option<TargetPlace> {
+        self.find(space_of(protocol, TRANSPARENT), at)
     }
 
     #[inline]
@@ -176,12 +186,31 @@ fn endpoints_of(service: &Service, egress: &[IpNet]) -> Vec<(u16, IpEndpoint, u8
     }
 }
 
+/// What a service relays.
+fn protocols(service: &Service) -> Protocols {
+    match service {
+        Service::Tunnel(_) => Protocols::Tcp,
+        Service::Relay(relay) => relay.protocols,
+    }
+}
+
+/// The space of endpoints that `space` of TCP is for `protocol`.
+#[inline(always)]
+const fn space_of(protocol: Protocol, space: u16) -> u16 {
+    match protocol {
+        Protocol::Tcp => space,
+        Protocol::Udp => space ^ UDP,
+    }
+}
+
 /// Spaces of endpoints beside those of egress prefixes, which are below [`MAX_SERVICES`].
 const AT_VIP: u16 = u16::MAX;
 const TRANSPARENT: u16 = u16::MAX - 1;
+/// What the spaces of UDP differ in.
+const UDP: u16 = 1 << 14;
 
 /// Where the places of a target and of its counters are in the value of an endpoint.
 const TARGET_SHIFT: u32 = 16;
 const SLOT_SHIFT: u32 = 24;
 
-const _: () = assert!(MAX_SERVICES < TRANSPARENT as usize);
+const _: () = assert!(MAX_SERVICES < UDP as usize && UDP < TRANSPARENT ^ UDP);

@@ -21,6 +21,7 @@ pub mod ipv6;
 mod mac;
 pub mod nd;
 pub mod tcp;
+pub mod udp;
 
 pub use datagram::{Datagram, Ipv6Datagram};
 pub use mac::{MacAddr, ParseMacError};

@@ -57,6 +57,7 @@ mod tunnel_hostile;
 mod tunnel_icmp;
 mod tunnel_refusals;
 mod tunnel_replay;
+mod udp;
 
 use agents::*;
 use anyrelay_kit::config::{PopConfig, port, tunnel};

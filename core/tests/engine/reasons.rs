@@ -5,6 +5,7 @@ use anyrelay_core::net::PortIndex;
 use anyrelay_core::time::UnixTime;
 use anyrelay_core::verdict::DropReason;
 
+use crate::udp::udp_world;
 use crate::*;
 
 /// A frame that is dropped, and for which reason; `None` for reasons that no frame of the engine's
@@ -24,6 +25,10 @@ fn dropped_for(reason: DropReason) -> Option<(World, PortIndex, Vec<u8>)> {
         |edit: fn(&mut Ipv4Header)| to_client(&up.clone().edit(|s| edit(&mut s.ip)).datagram());
     let icmp_up = |message: &[u8]| {
         to_client(&Ipv4Header { protocol: 1, ..Ipv4Header::new(CLIENT.0, WEB.0) }.with(message))
+    };
+    let udp = udp::services()[0].up(b"datagram");
+    let datagram = |message: &[u8]| {
+        Ipv4Header { protocol: UDP, ..Ipv4Header::new(CLIENT.0, ip("203.0.113.40")) }.with(message)
     };
     let wan = |frame: Vec<u8>| Some((World::new(), WAN, frame));
     let lan = |segment: &Tcp| Some((World::new(), LAN, world.framed(LAN, &segment.datagram())));
@@ -68,6 +73,8 @@ fn dropped_for(reason: DropReason) -> Option<(World, PortIndex, Vec<u8>)> {
         TcpChecksum => Some((World::new(), WAN, to_client(&up.datagram()))),
         TcpFlags => wan(to_client(&up.edit(|segment| segment.flags = 0).datagram())),
         TcpOptions => wan(to_client(&up.options(&[8, 0, 0, 0]).datagram())),
+        UdpMalformed => Some((udp_world(), WAN, to_client(&datagram(&udp.message()[..7])))),
+        UdpChecksum => Some((udp_world(), WAN, to_client(&datagram(&udp.message())))),
         OptionsFull => {
             wan(to_client(&up.options(&[[77, 40].to_vec(), vec![0; 38]].concat()).datagram()))
         }
@@ -167,7 +174,7 @@ fn every_reason_is_hit_and_counted_once() {
             continue;
         };
         match reason {
-            TcpChecksum => {
+            TcpChecksum | UdpChecksum => {
                 let mut frame = HeapFrame::new(&frame);
                 frame.checksum = ChecksumVerdict::Bad;
                 world.frame(port, frame);

@@ -78,6 +78,8 @@ pub struct Service {
     pub egress: Egress,
     /// Whether its targets learn of the addresses of clients (`client_address`).
     pub tells_clients: bool,
+    /// Whether it relays UDP beside TCP.
+    pub has_udp: bool,
 }
 
 impl Service {
@@ -90,6 +92,7 @@ impl Service {
             targets: vec![SocketAddr::new(topology::TARGET.into(), target_port)],
             egress: Egress::Pool,
             tells_clients: false,
+            has_udp: false,
         }
     }
 
@@ -139,6 +142,12 @@ impl Service {
     #[must_use]
     pub fn pool6_of(prefix_len: u8) -> Self {
         Self { egress: Egress::Pool6(prefix_len), ..Self::transparent6() }
+    }
+
+    /// The same with UDP beside TCP.
+    #[must_use]
+    pub fn with_udp(self) -> Self {
+        Self { has_udp: true, ..self }
     }
 
     /// The same, whose answers pass the POPs by.
@@ -287,6 +296,9 @@ impl RelayConfig {
         let mut table = kit::relay(&service.name, service.vip, &service.targets, egress);
         if service.is_direct() {
             table.set("return", WayBack::Direct.name());
+        }
+        if service.has_udp {
+            table.set("protocol", "both");
         }
         match service.tells_clients {
             true => table.with("client_address", "toa"),

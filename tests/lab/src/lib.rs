@@ -39,6 +39,7 @@ pub mod nginx;
 pub mod packet;
 pub mod pop;
 pub mod process;
+pub mod quic;
 pub mod registry;
 pub mod routes;
 pub mod script;

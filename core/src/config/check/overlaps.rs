@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::super::{PortConfig, RelayConfig, TunnelConfig};
+use super::super::{PortConfig, Protocols, RelayConfig, TunnelConfig};
 use super::report::{Report, UNREAD};
 use crate::net::{Address, IpNet, is_link_local6};
 
@@ -41,27 +41,30 @@ pub(super) fn check(
 struct NamedVip {
     key: String,
     at: SocketAddr,
+    protocols: Protocols,
 }
 
 /// All VIPs, those of IPv4 first, without those that could not be read.
 fn vips(relays: &[RelayConfig], tunnels: &[TunnelConfig]) -> Vec<NamedVip> {
     let relays = relays.iter().enumerate();
-    let relays = relays.map(|(i, relay)| (format!("relay[{i}].vip"), relay.vip));
+    let relays = relays.map(|(i, relay)| (format!("relay[{i}].vip"), relay.vip, relay.protocols));
     let tunnels = tunnels.iter().enumerate().flat_map(|(i, tunnel)| {
         let vip4 = tunnel.vip4.map(|vip| (format!("tunnel[{i}].vip4"), SocketAddr::V4(vip)));
         let vip6 = tunnel.vip6.map(|vip| (format!("tunnel[{i}].vip6"), SocketAddr::V6(vip)));
-        [vip4, vip6].into_iter().flatten()
+        [vip4, vip6].into_iter().flatten().map(|(key, at)| (key, at, Protocols::Tcp))
     });
-    let vips = relays.chain(tunnels).map(|(key, at)| NamedVip { key, at });
+    let named = |(key, at, protocols)| NamedVip { key, at, protocols };
+    let vips = relays.chain(tunnels).map(named);
     let mut vips: Vec<_> = vips.filter(|vip| vip.at != UNREAD).collect();
     vips.sort_by_key(|vip| vip.at.is_ipv6());
     vips
 }
 
-/// No two services have the same address and port.
+/// No two services of one protocol have the same address and port.
 fn vips_differ(report: &mut Report, vips: &[NamedVip]) {
     for (place, vip) in vips.iter().enumerate() {
-        let earlier = vips.iter().take(place).find(|other| other.at == vip.at);
+        let is_same = |other: &&NamedVip| other.at == vip.at && other.protocols.meet(vip.protocols);
+        let earlier = vips.iter().take(place).find(is_same);
         if let Some((owner, _)) = earlier.and_then(|other| other.key.split_once('.')) {
             report.error(
                 vip.key.clone(),
@@ -90,10 +93,12 @@ fn own_addresses(report: &mut Report, ports: &[PortConfig]) {
     }
 }
 
-/// Two relays must not share targets on one egress, nor parts of pools or prefixes.
+/// Two relays of one protocol must not share targets on one egress, and no two parts of pools or
+/// prefixes.
 fn pair(report: &mut Report, first: usize, other: &RelayConfig, index: usize, relay: &RelayConfig) {
     let has = |target: &SocketAddr| other.target_addresses().any(|address| address == *target);
     let shared = relay.target_addresses().find(has);
+    let shared = shared.filter(|_| other.protocols.meet(relay.protocols));
     let same = other.egress == relay.egress;
     let kind = relay.egress.kind();
     match (other.egress.net(), relay.egress.net(), shared) {
@@ -191,7 +196,7 @@ fn egress_is_routed(report: &mut Report, ports: &[PortConfig], relays: &[RelayCo
 
 /// Warns of VIPs within the network of a link, as [`egress_is_routed`] does.
 fn vips_are_routed(report: &mut Report, ports: &[PortConfig], vips: &[NamedVip]) {
-    for NamedVip { key, at } in vips {
+    for NamedVip { key, at, .. } in vips {
         let ip = at.ip();
         let protocol = if ip.is_ipv4() { "ARP" } else { "neighbour discovery" };
         for (port_index, port) in ports.iter().enumerate() {

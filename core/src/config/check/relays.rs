@@ -1,10 +1,15 @@
 //! Checks relays: VIPs, targets, egress, sizes.
 
-use super::super::raw::{RawClientAddress, RawConfig, RawEgress, RawRelay};
-use super::super::{ClientAddress, EgressConfig, Encapsulation, PortConfig, RelayConfig};
+use super::super::raw::{
+    RawChooseBy, RawClientAddress, RawConfig, RawEgress, RawProtocol, RawRelay,
+};
+use super::super::{
+    ChooseBy, ClientAddress, EgressConfig, Encapsulation, PortConfig, Protocols, RelayConfig,
+};
 use super::files::TargetsFiles;
 use super::report::{Report, UNREAD, endpoint};
 use super::{egress, targets};
+use crate::net::Protocol;
 
 pub(super) fn relays(
     report: &mut Report,
@@ -53,6 +58,10 @@ fn relay(
     let through = encapsulation.filter(Encapsulation::is_through);
     let headers = if has_ipv6 { HEADERS6 } else { HEADERS };
     let headers = headers + through.map_or(0, |tunnel| tunnel.overhead() as u16);
+    let protocols = protocols(report, &key("protocol"), raw);
+    if raw.mss.is_some() && protocols == Protocols::Udp {
+        report.warn(&key("mss"), "without effect: UDP has no MSS; remove it");
+    }
     RelayConfig {
         name: raw.name.clone(),
         vip: vip.unwrap_or(UNREAD),
@@ -63,6 +72,8 @@ fn relay(
         egress: egress.unwrap_or(EgressConfig::Transparent),
         icmp_mtu_floor: mtu_floor(report, &key("icmp_mtu_floor"), raw, over_ipv6),
         client_address: client_address(report, &key("client_address"), raw),
+        protocols,
+        choose_by: choose_by(report, &key("choose_by"), raw, protocols),
     }
 }
 
@@ -143,6 +154,41 @@ fn mtu_floor(report: &mut Report, key: &str, raw: &RawRelay, over_ipv6: bool) ->
         );
     }
     floor
+}
+
+/// What is relayed.
+fn protocols(report: &mut Report, key: &str, raw: &RawRelay) -> Protocols {
+    let given = match raw.protocol {
+        None | Some(RawProtocol::Tcp) => Protocols::Tcp,
+        Some(RawProtocol::Udp) => Protocols::Udp,
+        Some(RawProtocol::Both) => Protocols::Both,
+    };
+    if let RawEgress::Pool(_) = raw.egress
+        && given.has(Protocol::Udp)
+    {
+        report.error(
+            key,
+            "a pool needs TCP, whose timestamps carry a part of the client's address; relay UDP \
+             with an egress of \"transparent\", prefix, ipip or gue, in a relay of its own at the \
+             same VIP",
+        );
+    }
+    given
+}
+
+/// What of a client decides which target it has.
+fn choose_by(report: &mut Report, key: &str, raw: &RawRelay, protocols: Protocols) -> ChooseBy {
+    let has_pool = matches!(raw.egress, RawEgress::Pool(_));
+    match raw.choose_by {
+        None if protocols.has(Protocol::Udp) && !has_pool => ChooseBy::Address,
+        None | Some(RawChooseBy::Endpoint) => ChooseBy::Endpoint,
+        Some(RawChooseBy::Address) => {
+            if has_pool {
+                report.error(key, "with a pool it is always the endpoint; remove it");
+            }
+            ChooseBy::Address
+        }
+    }
 }
 
 /// How targets learn of a client's address.

@@ -24,7 +24,9 @@ pub(super) use pop::{RawClock, RawFragmentLimits, RawFragments, RawPop};
 pub(super) use ports::{
     RawDpdk, RawIdle, RawInstructions, RawLayout, RawLayoutKind, RawPort, RawSide, RawWorker,
 };
-pub(super) use services::{RawClientAddress, RawEgress, RawRelay, RawReturn, RawTunnel};
+pub(super) use services::{
+    RawChooseBy, RawClientAddress, RawEgress, RawProtocol, RawRelay, RawReturn, RawTunnel,
+};
 pub(super) use target::{RawTarget, RawTargetsFile};
 
 /// Each POP has a file of its own. Keys are in a second file, and with tunnels the tenants are in a

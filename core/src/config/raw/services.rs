@@ -42,6 +42,14 @@ pub(in crate::config) struct RawRelay {
     /// How answers get from targets to clients, with an egress of `ipip` or `gue` alone. Default:
     /// with such an egress `"through"`. Reload: breaks connections.
     pub(in crate::config) r#return: Option<RawReturn>,
+    /// What it relays: `"tcp"`, `"udp"`, or `"both"`. UDP needs an egress other than a pool, whose
+    /// tag only TCP carries. Two relays may have one VIP, each with one of the protocols. Default:
+    /// `"tcp"`. Reload: yes; without a protocol that it has, the flows of that end.
+    pub(in crate::config) protocol: Option<RawProtocol>,
+    /// What of a client decides which target it has; not with a pool, where it is always the
+    /// endpoint ([UDP](operations.md#udp)). Default: `"address"` with UDP, else `"endpoint"`.
+    /// Reload: breaks connections.
+    pub(in crate::config) choose_by: Option<RawChooseBy>,
     /// The largest MSS in SYNs, in bytes. `check` warns below 536 (IPv6: 1220), which every path
     /// carries. Default: the smallest port MTU less 40, or less 60 with IPv6 on a side, and less
     /// the headers of a tunnel that answers come back through. Range: 256 to that default.
@@ -54,6 +62,29 @@ pub(in crate::config) struct RawRelay {
     /// ([how they read it](operations.md#the-addresses-of-clients)). Default: none; they see the
     /// addresses of the pool.
     pub(in crate::config) client_address: Option<RawClientAddress>,
+}
+
+/// `relay.protocol`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::config) enum RawProtocol {
+    /// TCP alone.
+    Tcp,
+    /// UDP alone.
+    Udp,
+    /// Both, with the same targets: HTTP/2 beside HTTP/3, for example.
+    Both,
+}
+
+/// `relay.choose_by`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::config) enum RawChooseBy {
+    /// Its address: all that a host sends goes to one target, by TCP and by UDP, also when a NAT
+    /// gives it another port.
+    Address,
+    /// Its address and port: the flows of a host are spread over the targets.
+    Endpoint,
 }
 
 /// `relay.client_address`.

@@ -68,6 +68,11 @@ fn doubtful_settings_are_warned_of() {
         ),
         (with("mss = 1400", "mss = 535"), "relay[0].mss", "535 is smaller than what every path"),
         (
+            with("203.0.113.11:443\"", "203.0.113.11:443\"\nprotocol = \"udp\"\nmss = 1400"),
+            "relay[2].mss",
+            "UDP has no MSS",
+        ),
+        (
             with("203.0.113.11:443\"", "203.0.113.11:443\"\nicmp_mtu_floor = 551"),
             "relay[2].icmp_mtu_floor",
             "a forged error makes segments of 551 bytes; use 552 or more",

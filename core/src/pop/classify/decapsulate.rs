@@ -8,10 +8,10 @@ use std::net::{IpAddr, SocketAddr};
 use super::super::arrival::Arrival;
 use super::super::lanes::Lanes;
 use super::super::packet::{Packet, Step};
-use super::{headers, icmp, tcp};
+use super::{headers, icmp, tcp, udp};
 use crate::config::{Encapsulate, Encapsulation};
 use crate::frame::Frame;
-use crate::net::{Family, IpEndpoint, ServiceIndex};
+use crate::net::{Family, IpEndpoint, Protocol, ServiceIndex};
 use crate::relay::encapsulated::Carried;
 use crate::relay::icmp::Quote;
 use crate::relay::targets::TargetIndex;
@@ -77,16 +77,18 @@ impl CameIn {
         (src, protocol): (A, u8),
     ) -> Result<(ServiceIndex, TargetIndex), DropReason> {
         let message = packet.message(frame);
-        let port = match protocol {
-            ipv4::PROTOCOL_TCP => get_u16(message, field::SRC_PORT),
+        let (of, port) = match (Protocol::of_number(protocol), protocol) {
+            (Some(of), _) => (of, get_u16(message, field::SRC_PORT)),
             // An error of the target's own quotes what came to the VIP.
-            ipv4::PROTOCOL_ICMP | ipv6::PROTOCOL_ICMPV6 => {
+            (None, ipv4::PROTOCOL_ICMP | ipv6::PROTOCOL_ICMPV6) => {
                 let quote = message.get(icmp_error::HEADER_LEN..).unwrap_or_default();
-                Quote::parse(packet.segment.ip.family(), quote)?.dst().port()
+                let quote = Quote::parse(packet.segment.ip.family(), quote)?;
+                (quote.protocol(), quote.dst().port())
             }
             _ => return Err(DropReason::Protocol),
         };
-        let index = arrival.snapshot.service_at(src, port).ok_or(DropReason::UnknownTarget)?;
+        let index = arrival.snapshot.service_at(of, src, port);
+        let index = index.ok_or(DropReason::UnknownTarget)?;
         let relay = arrival.snapshot.relay(index).ok_or(DropReason::UnknownTarget)?;
         let (target, from) = self.ends;
         let is_this = |tunnel: &Encapsulation| {
@@ -124,12 +126,16 @@ fn answer<F: Frame, A: Tabled>(
     if !arrival.snapshot.client_ok(dst.ip()) {
         return Err(DropReason::NotOurs);
     }
-    if protocol != ipv4::PROTOCOL_TCP {
-        return icmp::read_error(&packet.segment.ip, packet.message(frame));
+    let step = match Protocol::of_number(protocol) {
+        None => return icmp::read_error(&packet.segment.ip, packet.message(frame)),
+        Some(Protocol::Udp) => udp::from_target(arrival, service, packet, frame, lanes),
+        Some(Protocol::Tcp) => {
+            tcp::parse(packet, frame)?;
+            tcp::from_target(arrival, service, packet, frame, lanes)
+        }
+    };
+    match packet.segment.tcp.dst_port {
+        0 => Err(DropReason::NotOurs),
+        _ => step,
     }
-    tcp::parse(packet, frame)?;
-    if packet.segment.tcp.dst_port == 0 {
-        return Err(DropReason::NotOurs);
-    }
-    tcp::from_target(arrival, service, packet, frame, lanes)
 }

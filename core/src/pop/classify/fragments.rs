@@ -74,8 +74,10 @@ fn read_fragment<F: Frame>(
     let is_taken = match fragment.protocol {
         ipv4::PROTOCOL_TCP | ipv4::PROTOCOL_ICMP | ipv6::PROTOCOL_ICMPV6 => true,
         // In the tunnel of a target.
-        ipv4::PROTOCOL_IPV4 | ipv6::PROTOCOL_IPV6 | ipv4::PROTOCOL_UDP => {
-            snapshot.is_tunnel_end(fragment.key.dst)
+        ipv4::PROTOCOL_IPV4 | ipv6::PROTOCOL_IPV6 => snapshot.is_tunnel_end(fragment.key.dst),
+        ipv4::PROTOCOL_UDP => {
+            let DatagramKey { src, dst, .. } = fragment.key;
+            snapshot.is_tunnel_end(dst) || snapshot.may_relay_udp(src, dst)
         }
         _ => false,
     };

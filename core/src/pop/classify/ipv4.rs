@@ -4,7 +4,7 @@ use super::super::arrival::Arrival;
 use super::super::lanes::Lanes;
 use super::super::limits::Limits;
 use super::super::packet::{Packet, Step};
-use super::{decapsulate, fragments, headers, host, icmp, tcp};
+use super::{decapsulate, fragments, headers, host, icmp, tcp, udp};
 use crate::frame::Frame;
 use crate::net::Address;
 use crate::snapshot::Destination;
@@ -36,9 +36,16 @@ pub(super) fn read<F: Frame>(
             tcp::read::<F, u32>(arrival, limits, (ip.src, ip.dst), to, packet, frame, lanes)
         }
         ipv4::PROTOCOL_ICMP => icmp::read_v4(arrival, ip.src, to, packet.message(frame)),
-        protocol => match to {
-            Destination::Pool(_) => decapsulate::read(arrival, protocol, packet, frame, lanes),
-            _ => host::read_other(arrival, (ip.src.ip(), protocol), to),
-        },
+        protocol => {
+            if protocol == udp::PROTOCOL
+                && let Some(read) = udp::read(arrival, (ip.src, ip.dst), to, packet, frame, lanes)
+            {
+                return read;
+            }
+            match to {
+                Destination::Pool(_) => decapsulate::read(arrival, protocol, packet, frame, lanes),
+                _ => host::read_other(arrival, (ip.src.ip(), protocol), to),
+            }
+        }
     }
 }

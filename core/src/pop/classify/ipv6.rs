@@ -5,7 +5,7 @@ use super::super::lanes::Lanes;
 use super::super::limits::Limits;
 use super::super::packet::{Packet, Step};
 use super::super::tunnel;
-use super::{decapsulate, fragments, headers, host, icmp, tcp};
+use super::{decapsulate, fragments, headers, host, icmp, tcp, udp};
 use crate::fragment;
 use crate::frame::Frame;
 use crate::net::Address;
@@ -55,10 +55,18 @@ pub(super) fn read<F: Frame>(
             tcp::read::<F, u128>(arrival, limits, ends, to, packet, frame, lanes)
         }
         ipv6::PROTOCOL_ICMPV6 => icmp::read_v6(arrival, &header, to, packet.message(frame)),
-        protocol => match to {
-            Destination::Pool(_) => decapsulate::read(arrival, protocol, packet, frame, lanes),
-            _ => host::read_other(arrival, (header.src.ip(), protocol), to),
-        },
+        protocol => {
+            if protocol == udp::PROTOCOL
+                && let Some(read) =
+                    udp::read(arrival, (header.src, header.dst), to, packet, frame, lanes)
+            {
+                return read;
+            }
+            match to {
+                Destination::Pool(_) => decapsulate::read(arrival, protocol, packet, frame, lanes),
+                _ => host::read_other(arrival, (header.src.ip(), protocol), to),
+            }
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod icmp;
 mod ipv4;
 mod ipv6;
 mod tcp;
+mod udp;
 
 pub use fragments::Arrived;
 pub(super) use fragments::incoming;

@@ -7,7 +7,7 @@ use super::super::packet::{Packet, Step};
 use super::super::relay::segment;
 use super::super::tunnel;
 use crate::frame::{ChecksumVerdict, Frame};
-use crate::net::ServiceIndex;
+use crate::net::{Protocol, ServiceIndex};
 use crate::relay::rewrite::options;
 use crate::snapshot::{Destination, Service, Tabled};
 use crate::verdict::DropReason;
@@ -31,18 +31,18 @@ pub(super) fn read<F: Frame, A: Tabled>(
             if !arrival.takes_clients() {
                 return Err(DropReason::WrongSide);
             }
-            packet.service = arrival.snapshot.service_at(dst, tcp.dst_port);
+            packet.service = arrival.snapshot.service_at(Protocol::Tcp, dst, tcp.dst_port);
             from_client(arrival, limits, packet, frame, lanes)
         }
         Destination::Pool(pool) => {
-            let of = arrival.snapshot.service_behind(pool, src, tcp.src_port);
+            let of = arrival.snapshot.service_behind(Protocol::Tcp, pool, src, tcp.src_port);
             let found = of.ok_or(DropReason::UnknownTarget)?;
             packet.target = found.target;
             from_target(arrival, found.service, packet, frame, lanes)
         }
         // To nobody here: it passes if it comes from the target of a transparent service.
         Destination::Other { client_ok } => {
-            let of = arrival.snapshot.transparent_service(src, tcp.src_port);
+            let of = arrival.snapshot.transparent_service(Protocol::Tcp, src, tcp.src_port);
             packet.service = of.map(|found| found.service);
             let found = of.ok_or(DropReason::NotOurs)?;
             packet.target = found.target;

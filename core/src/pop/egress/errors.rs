@@ -62,8 +62,10 @@ pub(super) fn too_big<F: Frame, O: Output<F>>(
     fits: usize,
 ) {
     // What is in an open packet concerns nobody but its hosts.
-    if !packet.is_open() && !packet.tcp_checksum_holds(&frame) {
-        return egress.drop(of, DropReason::TcpChecksum, frame);
+    if !packet.is_open()
+        && let Err(reason) = packet.checksum_holds(&frame)
+    {
+        return egress.drop(of, reason, frame);
     }
     egress.count_drop::<F>(of, DropReason::TooBig);
     let least = match packet.segment.ip {
@@ -130,7 +132,7 @@ fn back_in_tunnel<F: Frame>(
         let l3 = back_to_agent(arrival, packet, frame).ok_or(DropReason::NoRoom)?;
         return Ok((l3, Family::V4));
     }
-    if let Step::Inward(_) = packet.step
+    if let Step::Inward(_) | Step::DatagramIn(_) = packet.step
         && let Some((_, relay)) = packet.relay(arrival.snapshot)
         && let Some(tunnel) = relay.mode.tunnel()
     {

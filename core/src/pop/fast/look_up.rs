@@ -7,6 +7,7 @@ use super::columns::endpoint;
 use super::sort::swap16;
 use super::ways::{Way, Ways};
 use super::{Fast, for_each_lane};
+use crate::net::Protocol;
 use crate::relay::mapping::BURST;
 use crate::snapshot::Destination;
 
@@ -30,7 +31,8 @@ impl Fast {
                     Some(way) => self.take_up(arrival, rest, first, way, ways),
                     None => {
                         let alike = self.alike_to(rest, first);
-                        let is_served = arrival.snapshot.service_at(dst.ip, dst.port).is_some();
+                        let is_served =
+                            arrival.snapshot.service_at(Protocol::Tcp, dst.ip, dst.port).is_some();
                         if !is_served && arrival.takes_clients() {
                             self.refuse_unserved(arrival, alike);
                         }

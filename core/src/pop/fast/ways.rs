@@ -4,7 +4,7 @@ use arrayvec::ArrayVec;
 
 use super::super::arrival::Arrival;
 use crate::link::RouteKey;
-use crate::net::{Endpoint, ServiceIndex, Towards};
+use crate::net::{Endpoint, Protocol, ServiceIndex, Towards};
 use crate::relay::mapping::BURST;
 use crate::relay::pool::permutation::to_number;
 use crate::relay::pool::plan::Plan;
@@ -36,7 +36,7 @@ impl<'a> Way<'a> {
     /// To the service at a VIP, on a port that takes clients.
     #[inline]
     pub fn at_vip(arrival: &Arrival<'a>, dst: Endpoint) -> Option<Self> {
-        let service = arrival.snapshot.service_at(dst.ip, dst.port)?;
+        let service = arrival.snapshot.service_at(Protocol::Tcp, dst.ip, dst.port)?;
         let plan = arrival.snapshot.plan(service, arrival.unix)?;
         if !arrival.takes_clients() {
             return None;
@@ -58,7 +58,7 @@ impl<'a> Way<'a> {
     /// From a target behind that pool, on a port that takes targets.
     #[inline]
     pub fn behind_pool(arrival: &Arrival<'a>, src: Endpoint, pool: PoolIndex) -> Option<Self> {
-        let found = arrival.snapshot.service_behind(pool, src.ip, src.port)?;
+        let found = arrival.snapshot.service_behind(Protocol::Tcp, pool, src.ip, src.port)?;
         let plan = arrival.snapshot.plan(found.service, arrival.unix)?;
         arrival.takes_targets().then(|| Way {
             plan,

@@ -13,7 +13,7 @@ use super::super::output::{Note, Output};
 use super::super::packet::Packet;
 use super::place::place;
 use crate::frame::Frame;
-use crate::net::{Endpoint, Family, IpEndpoint, IpEndpoints, ServiceIndex, Towards};
+use crate::net::{Endpoint, Family, IpEndpoint, IpEndpoints, Protocol, ServiceIndex, Towards};
 use crate::relay::Relay;
 use crate::relay::encapsulated::EncapsulatedMode;
 use crate::relay::icmp::{ErrorRewrite, Quote, Seen, raised_mtu};
@@ -52,25 +52,26 @@ impl QuotingError<'_> {
             return self.packet.service;
         }
         match (self.quote.src(), self.quote.dst()) {
-            (IpEndpoint::V4(src), IpEndpoint::V4(dst)) => find(snapshot, self.to, src, dst),
-            (IpEndpoint::V6(src), IpEndpoint::V6(dst)) => find(snapshot, self.to, src, dst),
+            (IpEndpoint::V4(src), IpEndpoint::V4(dst)) => self.find(snapshot, src, dst),
+            (IpEndpoint::V6(src), IpEndpoint::V6(dst)) => self.find(snapshot, src, dst),
             // Both are of the family of their header.
             _ => None,
         }
     }
-}
 
-fn find<A: Tabled>(
-    snapshot: &Snapshot,
-    to: Destination,
-    src: Endpoint<A>,
-    dst: Endpoint<A>,
-) -> Option<ServiceIndex> {
-    let service = |found: Option<TargetPlace>| found.map(|found| found.service);
-    match to {
-        Destination::Vip => snapshot.service_at(src.ip, src.port),
-        Destination::Pool(pool) => service(snapshot.service_behind(pool, dst.ip, dst.port)),
-        _ => service(snapshot.transparent_service(dst.ip, dst.port)),
+    fn find<A: Tabled>(
+        &self,
+        snapshot: &Snapshot,
+        src: Endpoint<A>,
+        dst: Endpoint<A>,
+    ) -> Option<ServiceIndex> {
+        let of = self.quote.protocol();
+        let service = |found: Option<TargetPlace>| found.map(|found| found.service);
+        match self.to {
+            Destination::Vip => snapshot.service_at(of, src.ip, src.port),
+            Destination::Pool(pool) => service(snapshot.service_behind(of, pool, dst.ip, dst.port)),
+            _ => service(snapshot.transparent_service(of, dst.ip, dst.port)),
+        }
     }
 }
 
@@ -120,7 +121,8 @@ pub(super) fn remember_unreachable<O>(
     chosen: Chosen,
     quote: &Quote,
 ) -> bool {
-    if chosen.candidates.len() <= 1 || quote.is_syn() {
+    // UDP went to no other target.
+    if chosen.candidates.len() <= 1 || quote.is_syn() || quote.protocol() == Protocol::Udp {
         return false;
     }
     if let Some(ack) = quote.ack() {

@@ -60,9 +60,10 @@ impl OuterQuote {
 
     /// The service of the client's datagram, if that left in this tunnel of it.
     fn relay<'a>(&self, snapshot: &'a Snapshot) -> Option<(ServiceIndex, &'a Relay)> {
+        let protocol = self.quote.protocol();
         let index = match self.quote.dst() {
-            IpEndpoint::V4(vip) => snapshot.service_at(vip.ip, vip.port),
-            IpEndpoint::V6(vip) => snapshot.service_at(vip.ip, vip.port),
+            IpEndpoint::V4(vip) => snapshot.service_at(protocol, vip.ip, vip.port),
+            IpEndpoint::V6(vip) => snapshot.service_at(protocol, vip.ip, vip.port),
         }?;
         let relay = snapshot.relay(index)?;
         let Encapsulation { protocol, from, .. } = relay.mode.tunnel()?.encapsulation();

@@ -10,7 +10,7 @@ use super::super::packet::Packet;
 use super::place::{is_of_before, place};
 use super::segment;
 use crate::frame::Frame;
-use crate::net::{IpEndpoint, ServiceIndex};
+use crate::net::{IpEndpoint, Protocol, ServiceIndex};
 use crate::relay::Relay;
 use crate::relay::hints::{Hint, Shows};
 use crate::relay::mapping::{EgressSide, Mapping, Tag};
@@ -206,7 +206,7 @@ pub(in crate::pop) fn hinted_relay<'a>(snapshot: &'a Snapshot, hint: &Hint) -> O
 }
 
 fn relay_at<A: Tabled>(snapshot: &Snapshot, ip: A, port: u16) -> Option<&Relay> {
-    snapshot.relay(snapshot.service_at(ip, port)?)
+    snapshot.relay(snapshot.service_at(Protocol::Tcp, ip, port)?)
 }
 
 /// A client's segment is answered with the RST that its target sent without timestamps.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::super::egress::ship::{Transform, Transmit};
 use super::super::packet::Packet;
 use crate::frame::Frame;
-use crate::net::{Endpoint, Family, IpEndpoint, IpEndpoints, ServiceIndex, Towards};
+use crate::net::{Family, IpEndpoint, IpEndpoints, ServiceIndex, Towards};
 use crate::relay::Relay;
 use crate::relay::encapsulated::EncapsulatedMode;
 use crate::relay::mapping::{EgressSide, Tag};
@@ -19,16 +19,22 @@ use crate::wire::{Datagram, ipv4, tcp};
 
 /// The rewrite of a segment of a relay.
 pub(in crate::pop) struct SegmentRewrite<'a> {
-    to: IpRewrite,
+    pub(super) to: IpRewrite,
     towards: Towards,
     ids: Option<&'a DatagramIds>,
 }
 
 /// The same, of a segment that goes to its target in a tunnel.
-pub(in crate::pop) struct TunnelRewrite<'a> {
-    inside: SegmentRewrite<'a>,
-    tunnel: &'a EncapsulatedMode,
-    target: IpAddr,
+pub(in crate::pop) struct TunnelRewrite<'a, R> {
+    pub(super) inside: R,
+    pub(super) tunnel: &'a EncapsulatedMode,
+    pub(super) target: IpAddr,
+}
+
+/// What may go to its target in a tunnel.
+pub(in crate::pop) trait Carried: Transform {
+    /// The ID of the outer datagram of one that may be fragmented, all 32 bits of it.
+    fn outer_id<F: Frame>(&self, packet: &Packet, frame: &F) -> Option<u32>;
 }
 
 /// What a segment of a target of `relay`, with these TCP options, is sent to. In a mode that has
@@ -74,7 +80,7 @@ pub(in crate::pop) fn into_tunnel<'a>(
     index: ServiceIndex,
     (relay, tunnel): (&'a Relay, &'a EncapsulatedMode),
     target: TargetIndex,
-) -> Result<Transmit<TunnelRewrite<'a>>, DropReason> {
+) -> Result<Transmit<TunnelRewrite<'a, SegmentRewrite<'a>>>, DropReason> {
     let slot = relay.targets.slot(target);
     let target = relay.targets.at(target).ok_or(DropReason::NoTarget)?.ip();
     let ends = IpEndpoints::new(packet.src(), relay.vip).ok_or(DropReason::UnservedPort)?;
@@ -138,7 +144,7 @@ pub(in crate::pop) fn inward<'a, F: Frame>(
 }
 
 #[inline(always)]
-fn transmit(
+pub(super) fn transmit(
     service: ServiceIndex,
     relay: &Relay,
     target: TargetSlot,
@@ -171,31 +177,34 @@ fn options_rule(packet: &Packet, relay: &Relay, less: u16, others: OptionsRule) 
 }
 
 impl SegmentRewrite<'_> {
-    /// The client, if it is of IPv4.
-    fn client(&self, packet: &Packet) -> Option<Endpoint> {
+    /// The client.
+    fn client(&self, packet: &Packet) -> IpEndpoint {
         match (self.towards, &self.to) {
-            (Towards::Targets, _) => packet.src().of_family(),
-            (Towards::Clients, IpRewrite::V4(to)) => Some(to.endpoints.dst),
-            (Towards::Clients, IpRewrite::V6(_)) => None,
+            (Towards::Targets, _) => packet.src(),
+            (Towards::Clients, IpRewrite::V4(to)) => to.endpoints.dst.into(),
+            (Towards::Clients, IpRewrite::V6(to)) => to.endpoints.dst.into(),
         }
     }
 
     /// The ID of fragments of an IPv4 datagram that may be fragmented.
-    fn long_id<F: Frame>(&self, packet: &Packet, frame: &F, ip: &Ipv4) -> Option<u32> {
+    pub(super) fn long_id<F: Frame>(&self, packet: &Packet, frame: &F, ip: &Ipv4) -> Option<u32> {
         if ip.dont_fragment() {
             return None;
         }
-        let id = ipv4::id(frame.bytes().get(packet.segment.l3..).unwrap_or_default());
-        let client = self.client(packet)?;
-        Some(self.ids?.fragments.of(client.into(), id, packet.segment.tcp.seq))
+        self.id_of(packet, ipv4::id(frame.bytes().get(packet.segment.l3..).unwrap_or_default()))
+    }
+
+    /// The ID of fragments of a datagram that came with the ID `id`.
+    pub(super) fn id_of(&self, packet: &Packet, id: u16) -> Option<u32> {
+        Some(self.ids?.fragments.of(self.client(packet), id, packet.segment.tcp.seq))
     }
 
     /// The ID of an IPv4 datagram that was IPv6, where it has one: a target's segment to a client.
-    fn packet_id(&self, packet: &Packet, total_len: usize) -> Option<u16> {
+    pub(super) fn packet_id(&self, packet: &Packet, total_len: usize) -> Option<u16> {
         if !families::may_be_fragmented(total_len) {
             return None;
         }
-        let (client, tcp) = (self.client(packet)?, packet.segment.tcp);
+        let (client, tcp) = (self.client(packet).of_family()?, packet.segment.tcp);
         Some(self.ids?.packets.id(client, tcp.src_port, tcp.seq, total_len))
     }
 }
@@ -246,31 +255,30 @@ impl Transform for SegmentRewrite<'_> {
     }
 }
 
-impl TunnelRewrite<'_> {
-    /// The ID of the outer datagram of one that may be fragmented, all 32 bits of it.
+impl Carried for SegmentRewrite<'_> {
     fn outer_id<F: Frame>(&self, packet: &Packet, frame: &F) -> Option<u32> {
         match &packet.segment.ip {
-            Datagram::V4(ip) => self.inside.long_id(packet, frame, ip),
+            Datagram::V4(ip) => self.long_id(packet, frame, ip),
             Datagram::V6(_) => None,
         }
     }
 }
 
-impl Transform for TunnelRewrite<'_> {
-    type Plan = Plan;
+impl<R: Carried> Transform for TunnelRewrite<'_, R> {
+    type Plan = R::Plan;
 
     const IS_ICMP_ERROR: bool = false;
 
-    fn plan<F: Frame>(&self, packet: &Packet, frame: &F) -> Result<Plan, DropReason> {
+    fn plan<F: Frame>(&self, packet: &Packet, frame: &F) -> Result<R::Plan, DropReason> {
         self.inside.plan(packet, frame)
     }
 
-    fn total_len(&self, _: &Packet, plan: &Plan) -> usize {
-        plan.total_len() + self.tunnel.encapsulation().overhead()
+    fn total_len(&self, packet: &Packet, plan: &R::Plan) -> usize {
+        self.inside.total_len(packet, plan) + self.tunnel.encapsulation().overhead()
     }
 
-    fn fragment_id<F: Frame>(&self, packet: &Packet, frame: &F, _: &Plan) -> Option<u32> {
-        let id = self.outer_id(packet, frame)?;
+    fn fragment_id<F: Frame>(&self, packet: &Packet, frame: &F, _: &R::Plan) -> Option<u32> {
+        let id = self.inside.outer_id(packet, frame)?;
         Some(if self.target.is_ipv4() { id >> 16 } else { id })
     }
 
@@ -278,9 +286,9 @@ impl Transform for TunnelRewrite<'_> {
         &self,
         packet: &Packet,
         frame: &mut F,
-        plan: &Plan,
+        plan: &R::Plan,
     ) -> Result<usize, DropReason> {
-        let id = self.outer_id(packet, frame).map(|id| (id >> 16) as u16);
+        let id = self.inside.outer_id(packet, frame).map(|id| (id >> 16) as u16);
         let l3 = self.inside.apply(packet, frame, plan)?;
         self.tunnel.put(frame, l3, &packet.src(), self.target, id)
     }

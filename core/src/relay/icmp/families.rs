@@ -6,15 +6,15 @@
 
 use super::headers::LEN_EVERY_HOST_TAKES;
 use super::kinds::Head;
-use super::quote::{Quote4, Quote6};
+use super::quote::{Quote4, Quote6, header_len};
 use crate::frame::{self, Frame, header_at};
 use crate::net::Endpoints;
-use crate::relay::rewrite::families::Carried;
+use crate::relay::rewrite::families::{Carried, Ids};
 use crate::relay::rewrite::options::OptionsRule;
 use crate::verdict::DropReason;
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::ipv6::{self, Ipv6};
-use crate::wire::{icmp, icmpv6, put_u32, tcp};
+use crate::wire::{icmp, icmpv6, put_u32};
 
 /// What an error becomes whose family changes, or that is IPv6.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,6 +49,7 @@ pub fn apply_4to6<F: Frame>(
     let inner =
         header_at::<F, { ipv4::HEADER_LEN }>(frame, quote_at).ok_or(DropReason::IcmpQuote)?;
     let carried = Carried {
+        protocol: quote.protocol.number(),
         at: quote_at + quote.ip.header_len,
         header_len: quote.tcp_seen,
         len: quote.ip.total_len.saturating_sub(quote.ip.header_len),
@@ -86,7 +87,7 @@ pub fn apply_6to4<F: Frame>(
     let carried = quote.carried(quote_at);
     cut(frame, quote_at, head.quote_len_ipv6(), &carried);
     // With DF, as hosts send segments: frag-needed is about nothing else.
-    let quote_at = carried.put_in_ipv4(frame, &to.quote, OptionsRule::Keep, None)?;
+    let quote_at = carried.put_in_ipv4(frame, &to.quote, OptionsRule::Keep, Ids::new(None))?;
     let outer = Outer { quote_at, hops: ip.hop_limit.wrapping_sub(1), class: ip.traffic_class };
     outer.put_ipv4(frame, new, &to.quote)
 }
@@ -134,8 +135,9 @@ impl Quote6 {
     /// What is quoted in the frame at `quote_at`.
     fn carried(&self, quote_at: usize) -> Carried {
         Carried {
+            protocol: self.protocol.number(),
             at: quote_at + self.at,
-            header_len: self.tcp_seen.min(tcp::HEADER_LEN),
+            header_len: self.tcp_seen.min(header_len(self.protocol)),
             len: self.ip.total_len().saturating_sub(self.at),
             hops: self.ip.hop_limit,
             class: self.ip.traffic_class,

@@ -4,8 +4,9 @@ use super::headers::{Headers, LEN_EVERY_HOST_TAKES};
 use super::kinds::Head;
 use super::quote::{Quote4, Seen};
 use crate::frame::{self, Frame, header_at};
-use crate::net::Endpoints;
+use crate::net::{Endpoints, Protocol};
 use crate::relay::rewrite::Rewrite;
+use crate::relay::rewrite::families::Carried;
 use crate::relay::rewrite::in_place::{self, Ipv4Segment};
 use crate::verdict::DropReason;
 use crate::wire::checksum::Change;
@@ -26,13 +27,20 @@ pub(super) fn apply<F: Frame>(
     mtu: Option<u32>,
 ) -> Result<usize, DropReason> {
     let mut headers = quote.headers;
-    rewrite_quote(&mut headers, quote, to)?;
-    // A TCP header that was cut off is as short as it was.
     let old_len = quote.ip.header_len + quote.tcp_seen;
-    let keep = if quote.tcp_seen < tcp::HEADER_LEN {
-        ipv4::HEADER_LEN + quote.tcp_seen
-    } else {
-        headers.bytes().len()
+    let keep = match quote.protocol {
+        Protocol::Tcp => {
+            rewrite_quote(&mut headers, quote, to)?;
+            // A TCP header that was cut off is as short as it was.
+            match quote.tcp_seen < tcp::HEADER_LEN {
+                true => ipv4::HEADER_LEN + quote.tcp_seen,
+                false => headers.bytes().len(),
+            }
+        }
+        Protocol::Udp => {
+            carried(quote).move_in_ipv4(&mut headers, 0, &to.endpoints);
+            old_len
+        }
     };
     let new = headers.bytes().get(..keep).ok_or(DropReason::IcmpQuote)?;
 
@@ -67,6 +75,20 @@ pub(super) fn apply<F: Frame>(
     let total_len = ipv4::HEADER_LEN + bytes.len();
     rewrite_outer(&mut outer, &to.endpoints, total_len as u16);
     frame::put_before(frame, message, &outer).ok_or(DropReason::NoRoom)
+}
+
+/// The quoted UDP header, and what matters of the one in front of it.
+fn carried(quote: &Quote4) -> Carried {
+    Carried {
+        protocol: quote.protocol.number(),
+        at: quote.ip.header_len,
+        header_len: quote.tcp_seen,
+        len: quote.ip.total_len.saturating_sub(quote.ip.header_len),
+        hops: quote.ip.ttl,
+        class: 0,
+        src: quote.ip.src.into(),
+        dst: quote.ip.dst.into(),
+    }
 }
 
 /// Rewrites the quoted headers like a segment's, then gives back what a quote must not lose: the

@@ -1,16 +1,17 @@
 //! Segments that ICMP errors quote (RFC 792, RFC 4443, section 2.4).
 
 use super::headers::Headers;
-use crate::net::{Endpoint, Family, IpEndpoint};
+use crate::net::{Endpoint, Family, IpEndpoint, Protocol};
 use crate::relay::rewrite::options::{self, TimestampsAt};
 use crate::seq::SeqNum;
 use crate::verdict::DropReason;
-use crate::wire::ipv4::{self, Ipv4};
-use crate::wire::ipv6::{self, Ipv6};
+use crate::wire::ipv4::Ipv4;
+use crate::wire::ipv6::Ipv6;
 use crate::wire::tcp::{self, Tcp};
-use crate::wire::{get_u16, get_u32};
+use crate::wire::{get_u16, get_u32, udp};
 
-/// Bytes of the quoted TCP header without which an error can not be mapped: ports and number.
+/// Bytes of the quoted TCP header without which an error can not be mapped: ports and number. They
+/// are all of UDP's.
 const QUOTED_TCP_MIN: usize = 8;
 
 /// A segment of a relay that an error quotes.
@@ -31,6 +32,14 @@ impl Quote {
         match family {
             Family::V4 => Quote4::parse(bytes).map(Quote::V4),
             Family::V6 => Quote6::parse(bytes).map(Quote::V6),
+        }
+    }
+
+    /// The protocol of the segment.
+    pub fn protocol(&self) -> Protocol {
+        match self {
+            Quote::V4(quote) => quote.protocol,
+            Quote::V6(quote) => quote.protocol,
         }
     }
 
@@ -104,6 +113,8 @@ pub struct Quote4 {
     pub(super) headers: Headers,
     // Bytes of TCP header in the quote.
     pub(super) tcp_seen: usize,
+    /// TCP or UDP.
+    pub protocol: Protocol,
     // The quoted byte with the data offset, where the quote holds it.
     pub(super) data_offset: Option<u8>,
     /// The quoted IPv4 header.
@@ -123,16 +134,20 @@ impl Quote4 {
     /// When it shows too little, or is no segment: [`DropReason::IcmpQuote`].
     pub fn parse(bytes: &[u8]) -> Result<Quote4, DropReason> {
         let ip = Ipv4::parse_quoted(bytes).ok_or(DropReason::IcmpQuote)?;
-        if ip.protocol != ipv4::PROTOCOL_TCP || ip.is_later_fragment() {
+        if ip.is_later_fragment() {
             return Err(DropReason::IcmpQuote);
         }
-        let (segment, ports) = quoted_segment(bytes, ip.header_len, ip.total_len)?;
-        let whole = Tcp::parse(segment).filter(|tcp| tcp.header_len <= segment.len());
-        let tcp_seen = whole.map_or(segment.len().min(tcp::HEADER_LEN), |tcp| tcp.header_len);
+        let protocol = Protocol::of_number(ip.protocol).ok_or(DropReason::IcmpQuote)?;
+        let (segment, ports) = quoted_segment(protocol, bytes, ip.header_len, ip.total_len)?;
+        let is_tcp = protocol == Protocol::Tcp;
+        let whole = Tcp::parse(segment).filter(|tcp| is_tcp && tcp.header_len <= segment.len());
+        let shown = segment.len().min(header_len(protocol));
+        let tcp_seen = whole.map_or(shown, |tcp| tcp.header_len);
         let data_offset = segment.get(tcp::field::DATA_OFFSET).copied();
         let mut headers = Headers::default();
         headers.fill(bytes, ip.header_len, tcp_seen);
         let seen = match whole {
+            None if !is_tcp => Seen::None,
             None => Seen::CutOff,
             Some(_) => match options::find_timestamps(headers.options()) {
                 Ok(Some(at)) => Seen::Timestamps(at),
@@ -143,6 +158,7 @@ impl Quote4 {
         Ok(Quote4 {
             headers,
             tcp_seen,
+            protocol,
             data_offset,
             ip,
             src_port: ports.0,
@@ -164,9 +180,11 @@ impl Quote4 {
 pub struct Quote6 {
     /// The quoted IPv6 header.
     pub ip: Ipv6,
-    // Offset in bytes of the TCP header in the quote.
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    // Offset in bytes of the TCP or UDP header in the quote.
     pub(super) at: usize,
-    // Bytes of the quote that hold TCP.
+    // Bytes of the quote that hold TCP or UDP.
     pub(super) tcp_seen: usize,
     /// Quoted source port.
     pub src_port: u16,
@@ -186,10 +204,23 @@ impl Quote6 {
     /// When it shows too little, or is no segment: [`DropReason::IcmpQuote`].
     pub fn parse(bytes: &[u8]) -> Result<Quote6, DropReason> {
         let (ip, upper) = Ipv6::parse_quoted(bytes).ok_or(DropReason::IcmpQuote)?;
-        if upper.protocol != ipv6::PROTOCOL_TCP {
-            return Err(DropReason::IcmpQuote);
+        let protocol = Protocol::of_number(upper.protocol).ok_or(DropReason::IcmpQuote)?;
+        let (segment, (src_port, dst_port)) =
+            quoted_segment(protocol, bytes, upper.at, ip.total_len())?;
+        if protocol == Protocol::Udp {
+            return Ok(Quote6 {
+                ip,
+                protocol,
+                at: upper.at,
+                tcp_seen: segment.len(),
+                src_port,
+                dst_port,
+                ack: None,
+                is_syn: false,
+                seen: Seen::None,
+                timestamps: None,
+            });
         }
-        let (segment, (src_port, dst_port)) = quoted_segment(bytes, upper.at, ip.total_len())?;
         let flags = segment.get(tcp::field::FLAGS).copied().unwrap_or_default();
         let (at, tcp_seen) = (upper.at, segment.len());
         let (ack, is_syn) = (shown_ack(segment), flags & tcp::SYN != 0);
@@ -204,8 +235,7 @@ impl Quote6 {
             Some((_, Ok(None))) => (Seen::None, None),
             Some((_, Err(_))) | None => (Seen::CutOff, None),
         };
-        let quote = Quote6 { ip, at, tcp_seen, src_port, dst_port, ack, is_syn, seen, timestamps };
-        Ok(quote)
+        Ok(Quote6 { ip, protocol, at, tcp_seen, src_port, dst_port, ack, is_syn, seen, timestamps })
     }
 }
 
@@ -215,15 +245,25 @@ fn shown_ack(segment: &[u8]) -> Option<SeqNum> {
     (flags & tcp::ACK != 0).then(|| SeqNum(get_u32(segment, tcp::field::ACK)))
 }
 
-/// What `bytes`, a quote of a datagram of `total_len` bytes, hold of the TCP segment at `at`, and
-/// its ports. Refused is what shows too little of it, or was no whole header when it was sent.
+/// Length in bytes of a header of `protocol` without options.
+pub(super) const fn header_len(protocol: Protocol) -> usize {
+    match protocol {
+        Protocol::Tcp => tcp::HEADER_LEN,
+        Protocol::Udp => udp::HEADER_LEN,
+    }
+}
+
+/// What `bytes`, a quote of a datagram of `total_len` bytes, hold of the segment of `protocol` at
+/// `at`, and its ports. Refused is what shows too little of it, or was no whole header when it was
+/// sent.
 fn quoted_segment(
+    protocol: Protocol,
     bytes: &[u8],
     at: usize,
     total_len: usize,
 ) -> Result<(&[u8], (u16, u16)), DropReason> {
     let segment = bytes.get(at..).unwrap_or_default();
-    if segment.len() < QUOTED_TCP_MIN || total_len < at + tcp::HEADER_LEN {
+    if segment.len() < QUOTED_TCP_MIN || total_len < at + header_len(protocol) {
         return Err(DropReason::IcmpQuote);
     }
     let (src, dst) = (tcp::field::SRC_PORT, tcp::field::DST_PORT);

@@ -1,4 +1,4 @@
-//! Rewrites one TCP segment that changes its family: IPv4 to IPv6 and back as RFC 7915, sections
+//! Rewrites one segment that changes its family: IPv4 to IPv6 and back as RFC 7915, sections
 //! 4.1 and 5.1, has it.
 //!
 //! The TCP header stays where it is, only its ports and what a SYN offers change; a new IP header
@@ -18,7 +18,7 @@ use crate::wire::Ipv6Datagram;
 use crate::wire::checksum::Change;
 use crate::wire::ipv6::{self, Ipv6};
 use crate::wire::tcp::{self, Tcp};
-use crate::wire::{get_u16, get_u32, ipv4, put_u16, put_u32};
+use crate::wire::{get_u16, get_u32, ipv4, put_u16, put_u32, udp};
 
 /// An IPv6 segment: where it is in its frame, and its headers.
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +88,7 @@ pub fn apply_4to6<F: Frame>(
     let ip = segment.ip;
     let tos = frame.bytes().get(segment.l3 + ipv4::field::TOS);
     let carried = Carried {
+        protocol: ipv4::PROTOCOL_TCP,
         at: segment.l3 + ip.header_len,
         header_len: segment.tcp.header_len,
         len: len_4to6(segment) - ipv6::HEADER_LEN,
@@ -114,18 +115,41 @@ pub fn apply_6to4<F: Frame>(
     rewrite: &Rewrite,
 ) -> Result<usize, DropReason> {
     let id = may_be_fragmented(len_6to4(segment)).then_some(rewrite.id);
-    Carried::of(segment).put_in_ipv4(frame, &rewrite.endpoints, rewrite.options, id)
+    Carried::of(segment).put_in_ipv4(frame, &rewrite.endpoints, rewrite.options, Ids::new(id))
 }
 
-/// A TCP segment, whole or as far as an ICMP error quotes it, and what matters of the IP header in
-/// front of it.
+/// What an IPv4 header says of fragments: the ID, and the word of flags and offset.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::relay) struct Ids {
+    id: u16,
+    fragment: u16,
+}
+
+impl Ids {
+    /// Of a datagram that may be fragmented if it has an ID.
+    #[inline(always)]
+    pub fn new(id: Option<u16>) -> Self {
+        let fragment = if id.is_some() { 0 } else { ipv4::DONT_FRAGMENT };
+        Ids { id: id.unwrap_or(0), fragment }
+    }
+
+    /// Those in `header`.
+    pub fn of(header: &[u8]) -> Self {
+        Ids { id: ipv4::id(header), fragment: get_u16(header, ipv4::field::FRAGMENT) }
+    }
+}
+
+/// A TCP segment or UDP datagram, whole or as far as an ICMP error quotes it, and what matters of
+/// the IP header in front of it.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::relay) struct Carried {
-    /// Offset in bytes of the TCP header.
+    /// Its protocol.
+    pub protocol: u8,
+    /// Offset in bytes of the TCP or UDP header.
     pub at: usize,
-    /// Bytes of the TCP header that are there.
+    /// Bytes of that header that are there.
     pub header_len: usize,
-    /// Length in bytes of the whole segment, header included.
+    /// Length in bytes of the whole segment or datagram, header included.
     pub len: usize,
     /// TTL or hop limit to be written.
     pub hops: u8,
@@ -141,6 +165,7 @@ impl Carried {
     #[inline]
     fn of(segment: &Ipv6Segment<'_>) -> Carried {
         Carried {
+            protocol: ipv6::PROTOCOL_TCP,
             at: segment.l3 + segment.at,
             header_len: segment.tcp.header_len,
             len: segment.segment_len(),
@@ -166,7 +191,7 @@ impl Carried {
         let header = ipv6::Header {
             traffic_class: self.class,
             payload_len: length(self.len)?,
-            next_header: ipv6::PROTOCOL_TCP,
+            next_header: self.protocol,
             hop_limit: self.hops,
             src: to.src.ip,
             dst: to.dst.ip,
@@ -176,12 +201,11 @@ impl Carried {
         header.write(&mut bytes);
         let l3 = frame::put_before(frame, self.at, &bytes).ok_or(DropReason::NoRoom)?;
         let ports = (to.src.port, to.dst.port);
-        self.rewrite_tcp(frame, l3 + ipv6::HEADER_LEN, to.src.ip, to.dst.ip, ports, options);
+        self.rewrite_upper(frame, l3 + ipv6::HEADER_LEN, to.src.ip, to.dst.ip, ports, options);
         Ok(l3)
     }
 
-    /// Puts an IPv4 header in front, with `id` one of a datagram that may be fragmented; gives back
-    /// where it begins.
+    /// Puts an IPv4 header with these `ids` in front; gives back where it begins.
     ///
     /// # Errors
     /// As [`Self::put_in_ipv6`].
@@ -191,15 +215,15 @@ impl Carried {
         frame: &mut F,
         to: &Endpoints,
         options: OptionsRule,
-        id: Option<u16>,
+        ids: Ids,
     ) -> Result<usize, DropReason> {
         let header = ipv4::Header {
             tos: self.class,
             total_len: length(ipv4::HEADER_LEN + self.len)?,
-            id: id.unwrap_or(0),
-            fragment: if id.is_some() { 0 } else { ipv4::DONT_FRAGMENT },
+            id: ids.id,
+            fragment: ids.fragment,
             ttl: self.hops,
-            protocol: ipv4::PROTOCOL_TCP,
+            protocol: self.protocol,
             src: to.src.ip,
             dst: to.dst.ip,
         };
@@ -208,7 +232,7 @@ impl Carried {
         let l3 = frame::put_before(frame, self.at, &bytes).ok_or(DropReason::NoRoom)?;
         let (src, dst) = (to.src.ip.into(), to.dst.ip.into());
         let ports = (to.src.port, to.dst.port);
-        self.rewrite_tcp(frame, l3 + ipv4::HEADER_LEN, src, dst, ports, options);
+        self.rewrite_upper(frame, l3 + ipv4::HEADER_LEN, src, dst, ports, options);
         Ok(l3)
     }
 
@@ -221,7 +245,8 @@ impl Carried {
         to: &Endpoints<u128>,
         options: OptionsRule,
     ) {
-        self.rewrite_tcp(frame, self.at, to.src.ip, to.dst.ip, (to.src.port, to.dst.port), options);
+        let ports = (to.src.port, to.dst.port);
+        self.rewrite_upper(frame, self.at, to.src.ip, to.dst.ip, ports, options);
         let header = frame.bytes_mut().get_mut(l3..).unwrap_or_default();
         ipv6::put_address(header, ipv6::field::SRC, to.src.ip);
         ipv6::put_address(header, ipv6::field::DST, to.dst.ip);
@@ -230,11 +255,25 @@ impl Carried {
         }
     }
 
-    /// Rewrites the TCP header, which is at `at` now: its ports, and what a SYN offers. Protocol
-    /// and length are the same numbers in the pseudo headers of both families. Of a quoted header
-    /// nothing is written beyond its end, nor half a checksum.
+    /// Changes the addresses in the IPv4 header at `l3`, which is in front already and has whatever
+    /// options it has.
+    pub fn move_in_ipv4<F: Frame>(&self, frame: &mut F, l3: usize, to: &Endpoints) {
+        let (src, dst) = (to.src.ip.into(), to.dst.ip.into());
+        let ports = (to.src.port, to.dst.port);
+        self.rewrite_upper(frame, self.at, src, dst, ports, OptionsRule::Keep);
+        let header = frame.bytes_mut().get_mut(l3..).unwrap_or_default();
+        let moved = Change::NONE.address(self.src, src).address(self.dst, dst);
+        put_u32(header, ipv4::field::SRC, to.src.ip);
+        put_u32(header, ipv4::field::DST, to.dst.ip);
+        let sum = moved.apply(get_u16(header, ipv4::field::CHECKSUM));
+        put_u16(header, ipv4::field::CHECKSUM, sum);
+    }
+
+    /// Rewrites the TCP or UDP header, which is at `at` now: its ports, and what a SYN offers.
+    /// Protocol and length are the same numbers in the pseudo headers of both families. Of a quoted
+    /// header nothing is written beyond its end, nor half a checksum.
     #[inline]
-    fn rewrite_tcp<F: Frame>(
+    fn rewrite_upper<F: Frame>(
         &self,
         frame: &mut F,
         at: usize,
@@ -249,6 +288,10 @@ impl Carried {
         put_u32(header, tcp::field::SRC_PORT, new_ports);
         let moved = Change::NONE.address(self.src, src).address(self.dst, dst);
         let mut change = moved.long(old_ports, new_ports);
+        if self.protocol == udp::PROTOCOL {
+            let sum = udp::changed(get_u16(header, udp::field::CHECKSUM), change);
+            return put_u16(header, udp::field::CHECKSUM, sum);
+        }
         if options != OptionsRule::Keep
             && let Some(bytes) = header.get_mut(tcp::HEADER_LEN..)
         {

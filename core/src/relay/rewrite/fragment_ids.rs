@@ -1,8 +1,7 @@
 //! The IDs of datagrams that a POP sends in fragments (RFC 791, section 3.2; RFC 6864).
 
-use std::net::SocketAddrV4;
-
 use crate::crypto::{Aes128, Key128};
+use crate::net::IpEndpoint;
 use crate::seq::SeqNum;
 
 /// Gives fragmented datagrams of a service their IDs.
@@ -21,14 +20,22 @@ impl FragmentIds {
     }
 
     /// The ID of a segment of the connection of `client`, which came with the ID `id` and has this
-    /// sequence number: IPv4's 16 bits are the upper half of it, IPv6's all.
-    pub fn of(&self, client: SocketAddrV4, id: u16, seq: SeqNum) -> u32 {
-        let [a, b, c, d] = client.ip().octets();
-        let [e, f] = client.port().to_be_bytes();
-        let [g, h] = id.to_be_bytes();
-        let [i, j, k, l] = seq.0.to_be_bytes();
-        let block = self.0.encrypt_block(&[a, b, c, d, e, f, g, h, i, j, k, l, 0, 0, 0, 0]);
-        let [a, b, c, d, ..] = block;
+    /// sequence number: IPv4's 16 bits are the upper half of it, IPv6's all. An IPv6 address is
+    /// enciphered first, and what comes out XORed with the rest.
+    pub fn of(&self, client: IpEndpoint, id: u16, seq: SeqNum) -> u32 {
+        let (first, ip) = match client {
+            IpEndpoint::V4(client) => (0, client.ip),
+            IpEndpoint::V6(client) => (self.encrypt(client.ip), 0),
+        };
+        let rest = u128::from(ip) << 96
+            | u128::from(client.port()) << 80
+            | u128::from(id) << 64
+            | u128::from(seq.0) << 32;
+        let [a, b, c, d, ..] = self.encrypt(first ^ rest).to_be_bytes();
         u32::from_be_bytes([a, b, c, d])
+    }
+
+    fn encrypt(&self, block: u128) -> u128 {
+        u128::from_be_bytes(self.0.encrypt_block(&block.to_be_bytes()))
     }
 }

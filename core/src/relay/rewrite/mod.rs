@@ -1,11 +1,13 @@
 //! Turns a TCP segment into what the other side gets: endpoints, timestamps, the options of SYNs,
-//! TTL or hop limit, and where the families differ the IP header.
+//! TTL or hop limit, and where the families differ the IP header. [`datagrams`] does the same for
+//! UDP.
 //!
 //! [`plan`] decides without touching the frame, so that a segment which would not fit is refused
 //! (and quoted) as it came; [`apply`] then writes. Checksums are updated, never computed anew (RFC
 //! 1624): damage on the way in stays visible at the end.
 
 mod action;
+pub mod datagrams;
 pub mod families;
 mod fragment_ids;
 pub mod in_place;
@@ -28,6 +30,8 @@ use crate::keys::{Secret, fragment_id_key, packet_id_key};
 use crate::verdict::DropReason;
 use crate::wire::Datagram;
 use crate::wire::tcp::Tcp;
+#[cfg(doc)]
+use crate::wire::udp;
 
 use families::Ipv6Segment;
 use in_place::Ipv4Segment;
@@ -43,7 +47,7 @@ pub struct Segment {
     pub l3: usize,
     /// The IP header.
     pub ip: Datagram,
-    /// The TCP header.
+    /// The TCP header; of a UDP datagram [its own in that form](udp::Udp::in_place_of_tcp).
     pub tcp: Tcp,
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::*;
 use cpu_vector::Isa;
 
-use crate::net::{Address, Endpoint, IpEndpoint};
+use crate::net::{Address, Endpoint, IpEndpoint, Protocol};
 use crate::time::UnixTime;
 
 #[test]
@@ -29,15 +29,33 @@ fn services_are_found_from_both_sides() {
     let snapshot = snapshot(&GOOD);
     let (web, mail, raw) = (ServiceIndex(0), ServiceIndex(1), ServiceIndex(2));
     let (vip, target, pool) = (ip("203.0.113.10"), ip("198.51.100.10"), PoolIndex(0));
-    assert_eq!(snapshot.service_at(vip, 443), Some(web));
-    assert_eq!(snapshot.service_at(vip, 25), Some(mail));
-    assert_eq!(snapshot.service_at(vip, 80), None);
-    assert_eq!(snapshot.service_behind(pool, target, 8443).map(|found| found.service), Some(web));
-    assert_eq!(snapshot.service_behind(pool, target, 25).map(|found| found.service), Some(mail));
-    assert_eq!(snapshot.service_behind(pool, target, 26).map(|found| found.service), None);
-    assert_eq!(snapshot.service_behind(PoolIndex(1), target, 25).map(|found| found.service), None);
-    assert_eq!(snapshot.transparent_service(target, 8443).map(|found| found.service), Some(raw));
-    assert_eq!(snapshot.transparent_service(target, 25).map(|found| found.service), None);
+    assert_eq!(snapshot.service_at(Protocol::Tcp, vip, 443), Some(web));
+    assert_eq!(snapshot.service_at(Protocol::Tcp, vip, 25), Some(mail));
+    assert_eq!(snapshot.service_at(Protocol::Tcp, vip, 80), None);
+    assert_eq!(
+        snapshot.service_behind(Protocol::Tcp, pool, target, 8443).map(|found| found.service),
+        Some(web)
+    );
+    assert_eq!(
+        snapshot.service_behind(Protocol::Tcp, pool, target, 25).map(|found| found.service),
+        Some(mail)
+    );
+    assert_eq!(
+        snapshot.service_behind(Protocol::Tcp, pool, target, 26).map(|found| found.service),
+        None
+    );
+    assert_eq!(
+        snapshot.service_behind(Protocol::Tcp, PoolIndex(1), target, 25).map(|found| found.service),
+        None
+    );
+    assert_eq!(
+        snapshot.transparent_service(Protocol::Tcp, target, 8443).map(|found| found.service),
+        Some(raw)
+    );
+    assert_eq!(
+        snapshot.transparent_service(Protocol::Tcp, target, 25).map(|found| found.service),
+        None
+    );
     assert_eq!(snapshot.service(raw).unwrap().name(), "raw");
     assert_eq!(snapshot.relay(web).unwrap().targets.all().len(), 2);
     assert!(snapshot.service(ServiceIndex(3)).is_none());

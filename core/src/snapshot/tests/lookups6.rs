@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 
 use super::*;
-use crate::net::Address;
+use crate::net::{Address, Protocol};
 
 #[test]
 fn addresses_and_endpoints_are_found_as_configured() {
@@ -21,17 +21,35 @@ fn addresses_and_endpoints_are_found_as_configured() {
         assert_eq!(snapshot.classify(ip6(address)), means, "{address}");
     }
     let (web, mail, raw) = (ServiceIndex(1), ServiceIndex(2), ServiceIndex(3));
-    assert_eq!(snapshot.service_at(ip("203.0.113.10"), 80), Some(ServiceIndex(0)));
-    assert_eq!(snapshot.service_at(ip("203.0.113.10"), 443), Some(web));
-    assert_eq!(snapshot.service_at(ip6("2001:db8::10"), 443), Some(raw));
-    assert_eq!(snapshot.service_at(ip6("2001:db8::10"), 444), None);
+    assert_eq!(snapshot.service_at(Protocol::Tcp, ip("203.0.113.10"), 80), Some(ServiceIndex(0)));
+    assert_eq!(snapshot.service_at(Protocol::Tcp, ip("203.0.113.10"), 443), Some(web));
+    assert_eq!(snapshot.service_at(Protocol::Tcp, ip6("2001:db8::10"), 443), Some(raw));
+    assert_eq!(snapshot.service_at(Protocol::Tcp, ip6("2001:db8::10"), 444), None);
     let (place, target) = (PoolIndex(1), ip6("2001:db8:5::1"));
-    assert_eq!(snapshot.service_behind(place, target, 8443).map(|found| found.service), Some(web));
-    assert_eq!(snapshot.service_behind(place, target, 25).map(|found| found.service), Some(mail));
-    assert_eq!(snapshot.service_behind(place, target, 26).map(|found| found.service), None);
-    assert_eq!(snapshot.service_behind(PoolIndex(0), target, 25).map(|found| found.service), None);
-    assert_eq!(snapshot.transparent_service(target, 8443).map(|found| found.service), Some(raw));
-    assert_eq!(snapshot.transparent_service(target, 25).map(|found| found.service), None);
+    assert_eq!(
+        snapshot.service_behind(Protocol::Tcp, place, target, 8443).map(|found| found.service),
+        Some(web)
+    );
+    assert_eq!(
+        snapshot.service_behind(Protocol::Tcp, place, target, 25).map(|found| found.service),
+        Some(mail)
+    );
+    assert_eq!(
+        snapshot.service_behind(Protocol::Tcp, place, target, 26).map(|found| found.service),
+        None
+    );
+    assert_eq!(
+        snapshot.service_behind(Protocol::Tcp, PoolIndex(0), target, 25).map(|found| found.service),
+        None
+    );
+    assert_eq!(
+        snapshot.transparent_service(Protocol::Tcp, target, 8443).map(|found| found.service),
+        Some(raw)
+    );
+    assert_eq!(
+        snapshot.transparent_service(Protocol::Tcp, target, 25).map(|found| found.service),
+        None
+    );
     let names: Vec<_> = (0..7)
         .map(|index| {
             let service = snapshot.service(ServiceIndex(index))?;
@@ -131,8 +149,8 @@ fn tunnels_come_after_relays_with_ipv6() {
     let text = edit(&IPV6, "keys = \"keys.toml\"", "keys = \"keys.toml\"\ntenants = \"t.toml\"");
     let snapshot = snapshot(&(text + tunnel));
     let index = ServiceIndex(6);
-    assert_eq!(snapshot.service_at(ip("203.0.113.20"), 443), Some(index));
-    assert_eq!(snapshot.service_at(ip6("2001:db8::20"), 443), Some(index));
+    assert_eq!(snapshot.service_at(Protocol::Tcp, ip("203.0.113.20"), 443), Some(index));
+    assert_eq!(snapshot.service_at(Protocol::Tcp, ip6("2001:db8::20"), 443), Some(index));
     assert_eq!(snapshot.tunnel(index).unwrap().name, "tun");
     assert_eq!(snapshot.tunnel_at("[2001:db8::10]:443".parse().unwrap()).map(|_| ()), None);
     let names: Vec<_> =

@@ -8,6 +8,7 @@ mod reload;
 mod reload_tunnels;
 mod slots;
 mod tunnels;
+mod udp;
 
 use super::*;
 use crate::config::Config;

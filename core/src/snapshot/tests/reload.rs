@@ -2,6 +2,8 @@
 
 use super::*;
 
+const RAW: &str = "egress = \"transparent\"";
+
 #[test]
 fn a_reload_is_free_or_refused() {
     use ConflictKind::{BreaksConnections, NeedsRestart};
@@ -14,6 +16,9 @@ fn a_reload_is_free_or_refused() {
         ("\"203.0.113.11:443\"", "\"203.0.113.12:443\""),
         ("private_clients = false", "not_clients = [\"9.9.9.0/24\"]"),
         ("\"mail\"", "\"post\""),
+        (RAW, "egress = \"transparent\"\nchoose_by = \"endpoint\"\nprotocol = \"both\""),
+        // Another service in its place.
+        (RAW, "egress = \"transparent\"\nprotocol = \"udp\""),
         (
             "[\"198.51.100.10:8443\", \"198.51.100.9:8443\"]",
             "[\"198.51.100.9:8443\", \"198.51.100.10:8443\"]",
@@ -51,6 +56,12 @@ fn a_reload_is_free_or_refused() {
             "{ address = \"198.51.100.9:8443\", weight = 2 }",
             BreaksConnections,
             "relay[0].targets",
+        ),
+        (
+            RAW,
+            "egress = \"transparent\"\nprotocol = \"both\"",
+            BreaksConnections,
+            "relay[2].choose_by",
         ),
         (
             "egress = \"transparent\"",

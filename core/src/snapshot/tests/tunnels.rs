@@ -1,6 +1,7 @@
 //! Lookups of tunnels, and the tenants that they serve.
 
 use super::*;
+use crate::net::Protocol;
 
 #[test]
 fn an_unknown_tenant_is_reported() {
@@ -29,7 +30,7 @@ fn tunnels_are_found_at_their_vips() {
     assert_eq!(snapshot.classify(vip6.to_bits()), Destination::Vip);
     let vip4 = "203.0.113.20".parse().unwrap();
     assert!(!snapshot.client_ok(vip4) && !snapshot.client_ok(vip6.into()));
-    let index = snapshot.service_at(ip("203.0.113.10"), 444).unwrap();
+    let index = snapshot.service_at(Protocol::Tcp, ip("203.0.113.10"), 444).unwrap();
     assert_eq!(index, ServiceIndex(4));
     assert!(snapshot.relay(index).is_none());
     let found = |index| snapshot.service(index).map(|service| (service.name(), service.slot()));

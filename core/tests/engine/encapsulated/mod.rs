@@ -11,15 +11,15 @@ use crate::*;
 
 /// A service of each kind: families of the VIP and of the tunnel, and its protocol.
 #[derive(Clone, Copy, Debug)]
-struct Tunnel {
-    number: u16,
-    vip6: bool,
-    outer6: bool,
-    gue: bool,
-    is_direct: bool,
+pub struct Tunnel {
+    pub number: u16,
+    pub vip6: bool,
+    pub outer6: bool,
+    pub gue: bool,
+    pub is_direct: bool,
 }
 
-fn all() -> impl Iterator<Item = Tunnel> {
+pub fn all() -> impl Iterator<Item = Tunnel> {
     (0..16).map(|number| {
         let is = |bit: u16| number >> bit & 1 == 1;
         Tunnel { number, vip6: is(0), outer6: is(1), gue: is(2), is_direct: is(3) }
@@ -35,34 +35,34 @@ fn socket(ip: &str, port: u16) -> SocketAddr {
 }
 
 impl Tunnel {
-    fn port(&self) -> u16 {
+    pub fn port(&self) -> u16 {
         443 + self.number
     }
 
-    fn vip(&self) -> SocketAddr {
+    pub fn vip(&self) -> SocketAddr {
         socket(if self.vip6 { "2001:db8:f::20" } else { "203.0.113.20" }, self.port())
     }
 
-    fn client(&self) -> SocketAddr {
+    pub fn client(&self) -> SocketAddr {
         socket(if self.vip6 { "2600::5" } else { "198.18.5.9" }, 40_001)
     }
 
-    fn target(&self) -> IpAddr {
+    pub fn target(&self) -> IpAddr {
         let text = if self.outer6 { "2001:db8:5::60" } else { "198.51.100.60" };
         text.parse().unwrap()
     }
 
-    fn from(&self) -> IpAddr {
+    pub fn from(&self) -> IpAddr {
         let last = 1 + u8::from(self.gue) + 2 * u8::from(self.is_direct);
         let net = if self.outer6 { "2001:db8:20::" } else { "100.64.20." };
         format!("{net}{last}").parse().unwrap()
     }
 
-    fn overhead(&self) -> usize {
+    pub fn overhead(&self) -> usize {
         (if self.outer6 { 40 } else { 20 }) + if self.gue { 12 } else { 0 }
     }
 
-    fn relay(&self) -> anyrelay_kit::config::Table {
+    pub fn relay(&self) -> anyrelay_kit::config::Table {
         let from = self.from().to_string();
         let egress = if self.gue { Egress::Gue(&from) } else { Egress::Ipip(&from) };
         let target = SocketAddr::new(self.target(), self.port());
@@ -72,7 +72,7 @@ impl Tunnel {
     }
 
     /// `inner` in the tunnel, with DSCP and ECN `class`. The POP spreads flows by ports of its own.
-    fn outer(&self, ends: (IpAddr, IpAddr), class: u8, port: u16, inner: &[u8]) -> Vec<u8> {
+    pub fn outer(&self, ends: (IpAddr, IpAddr), class: u8, port: u16, inner: &[u8]) -> Vec<u8> {
         let kind = if self.vip6 { 41 } else { 4 };
         let (mut payload, mut protocol) = (inner.to_vec(), kind);
         if self.gue {
@@ -102,7 +102,7 @@ impl Tunnel {
     }
 
     /// `inner` as the target sends it.
-    fn answer(&self, class: u8, inner: &[u8]) -> Vec<u8> {
+    pub fn answer(&self, class: u8, inner: &[u8]) -> Vec<u8> {
         self.outer((self.target(), self.from()), class, 50_000, inner)
     }
 

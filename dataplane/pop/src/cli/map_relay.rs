@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use anyrelay_core::net::{Address, IpEndpoint};
+use anyrelay_core::net::{Address, IpEndpoint, Protocol};
 use anyrelay_core::relay::Relay;
 use anyrelay_core::relay::mapping::{EgressSide, Mapping, Tag};
 use anyrelay_core::relay::targets::Candidates;
@@ -19,6 +19,8 @@ use super::Failure;
 pub(super) struct Line {
     service: String,
     vip: String,
+    /// What is relayed.
+    protocol: &'static str,
     mode: &'static str,
     client: String,
     egress: String,
@@ -44,6 +46,7 @@ impl Line {
             candidates,
             service: relay.name.clone(),
             vip: relay.vip.to_string(),
+            protocol: relay.protocols.name(),
             mode: relay.mode.name(),
             client: mapping.client.to_string(),
             egress: mapping.egress.to_string(),
@@ -54,7 +57,11 @@ impl Line {
 
     /// The answer as text.
     pub(super) fn text(&self) -> String {
-        let Line { service, vip, mode, client, egress, tsval, target, candidates } = self;
+        let Line { service, vip, protocol, mode, client, egress, tsval, target, candidates } = self;
+        let protocol = match *protocol {
+            "tcp" => String::new(),
+            other => format!(" {other}"),
+        };
         let mut tail = match tsval {
             Some(tsval) => format!(" tsval {tsval} target {target}"),
             None if client == egress => format!(" (the client itself) target {target}"),
@@ -63,7 +70,9 @@ impl Line {
         if !candidates.is_empty() {
             tail += &format!(" candidates {}", candidates.join(" "));
         }
-        format!("service {service} vip {vip} {mode} client {client} egress {egress}{tail}")
+        format!(
+            "service {service} vip {vip}{protocol} {mode} client {client} egress {egress}{tail}"
+        )
     }
 }
 
@@ -123,8 +132,15 @@ pub(super) fn backward(
     target: SocketAddr,
 ) -> Result<Result<Line, DropReason>, Failure> {
     let (egress, target) = (IpEndpoint::from(egress), IpEndpoint::from(target));
-    let found = relay_of::<u32>(snapshot, egress, target)
-        .or_else(|| relay_of::<u128>(snapshot, egress, target));
+    let of = |protocol| {
+        let found = relay_of::<u32>(snapshot, protocol, egress, target);
+        found.or_else(|| relay_of::<u128>(snapshot, protocol, egress, target))
+    };
+    // Relays of UDP are asked for what none of TCP has.
+    let found = match of(Protocol::Tcp) {
+        Some(Err(_)) => of(Protocol::Udp),
+        found => found,
+    };
     let relay = match found.unwrap_or(Err(DropReason::UnknownTarget)) {
         Ok(relay) => relay,
         Err(reason) => return Ok(Err(reason)),
@@ -154,9 +170,10 @@ fn line_of(
     }
 }
 
-/// The relay that `target` sends to `egress` for; `None` if they are not of the family of `A`.
+/// The relay of `protocol` that `target` sends to `egress` for; `None` if they are not of the family of `A`.
 fn relay_of<A: Tabled + Address>(
     snapshot: &Snapshot,
+    protocol: Protocol,
     egress: IpEndpoint,
     target: IpEndpoint,
 ) -> Option<Result<&Relay, DropReason>> {
@@ -164,7 +181,7 @@ fn relay_of<A: Tabled + Address>(
     let Destination::Pool(pool) = snapshot.classify(egress.ip) else {
         return Some(Err(DropReason::NotOurs));
     };
-    let found = snapshot.service_behind(pool, target.ip, target.port);
+    let found = snapshot.service_behind(protocol, pool, target.ip, target.port);
     let relay = found.and_then(|found| snapshot.relay(found.service));
     Some(relay.ok_or(DropReason::UnknownTarget))
 }

@@ -69,7 +69,11 @@ impl Files {
         config.warnings.extend(self.open.iter().cloned());
         if let Some(Previous { snapshot, now }) = previous {
             for relay in &mut config.relays {
-                let before = snapshot.config.relays.iter().find(|old| old.vip == relay.vip);
+                let before = snapshot
+                    .config
+                    .relays
+                    .iter()
+                    .find(|old| old.vip == relay.vip && old.protocols.meet(relay.protocols));
                 if let Some(before) = before {
                     relay.kept = kept_epochs(&before.targets, &before.kept, &relay.targets, now);
                 }

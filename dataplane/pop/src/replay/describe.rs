@@ -14,6 +14,7 @@ use anyrelay_core::wire::ethernet::{self, Ethernet};
 use anyrelay_core::wire::icmp;
 use anyrelay_core::wire::ipv4::{self, Ipv4};
 use anyrelay_core::wire::tcp::{self, Tcp};
+use anyrelay_core::wire::udp;
 
 use super::{describe_ipv6, describe_tunnel};
 
@@ -65,6 +66,11 @@ fn datagram(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
             segment_words(f, &tcp, payload, data)?;
         }
         (None, ipv4::PROTOCOL_TCP) => write!(f, "{src} -> {dst} TCP")?,
+        (None, ipv4::PROTOCOL_UDP) if payload.len() >= 4 && !ip.is_later_fragment() => {
+            let [from, to] = [0, 2].map(|at| number(payload, at, 2));
+            write!(f, "{src}:{from} -> {dst}:{to} UDP ")?;
+            udp_words(f, payload)?;
+        }
         (None, ipv4::PROTOCOL_ICMP) if !ip.is_later_fragment() => {
             write!(f, "{src} -> {dst} ICMP ")?;
             icmp_words(f, payload)?;
@@ -78,6 +84,13 @@ fn datagram(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
         write!(f, " (claims {} bytes, {} are there)", ip.total_len, bytes.len())?;
     }
     Ok(())
+}
+
+/// The data of a UDP datagram, as its header says, and whether it lacks a checksum.
+pub(super) fn udp_words(f: &mut fmt::Formatter<'_>, datagram: &[u8]) -> fmt::Result {
+    let [len, sum] = [udp::field::LEN, udp::field::CHECKSUM].map(|at| number(datagram, at, 2));
+    write!(f, "len {}", (len as usize).saturating_sub(udp::HEADER_LEN))?;
+    if sum == 0 && datagram.len() >= udp::HEADER_LEN { f.write_str(" no checksum") } else { Ok(()) }
 }
 
 pub(super) fn segment_words(
@@ -228,6 +241,17 @@ mod tests {
     fn a_segment_is_described_with_its_flags_and_options() {
         let text = described(&syn());
         assert_eq!(text, "192.0.2.7:4660 -> 203.0.113.1:80 [S] seq 9 mss 1460 len 0");
+    }
+
+    #[test]
+    fn a_datagram_is_described_with_its_length() {
+        let mut frame = syn();
+        frame[14 + 9] = 17;
+        frame[14 + 20 + 4..][..4].copy_from_slice(&[0, 24, 0, 0]);
+        let text = "192.0.2.7:4660 -> 203.0.113.1:80 UDP len 16 no checksum";
+        assert_eq!(described(&frame), text);
+        frame[14 + 20 + 7] = 9;
+        assert_eq!(described(&frame), "192.0.2.7:4660 -> 203.0.113.1:80 UDP len 16");
     }
 
     #[test]

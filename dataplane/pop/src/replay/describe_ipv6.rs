@@ -8,7 +8,7 @@ use std::net::{Ipv6Addr, SocketAddrV6};
 
 use anyrelay_core::wire::tcp::Tcp;
 
-use super::describe::{number, segment_words};
+use super::describe::{number, segment_words, udp_words};
 
 /// Describes the datagram at the start of `bytes`.
 pub(super) fn datagram(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
@@ -32,6 +32,11 @@ pub(super) fn datagram(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result 
             segment_words(f, &tcp, rest, data)?;
         }
         (None, TCP) => write!(f, "{src} -> {dst} TCP")?,
+        (None, UDP) if rest.len() >= 4 && !upper.is_later_fragment => {
+            let [from, to] = [0, 2].map(|at| number(rest, at, 2) as u16);
+            write!(f, "{} -> {} UDP ", socket(src, from), socket(dst, to))?;
+            udp_words(f, rest)?;
+        }
         (None, ICMPV6) if !upper.is_later_fragment => icmp_words(f, src, dst, rest)?,
         (None, protocol) => write!(f, "{src} -> {dst} protocol {protocol}")?,
     }
@@ -173,6 +178,7 @@ const HEADER_LEN: usize = 40;
 const EXTENSIONS_MAX: usize = 8;
 const HOP_BY_HOP: u8 = 0;
 const TCP: u8 = 6;
+const UDP: u8 = 17;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const ICMPV6: u8 = 58;

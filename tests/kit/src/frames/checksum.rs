@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{ICMP, ICMPV6, TCP, addresses, put_word, upper, word};
+use super::{ICMP, ICMPV6, TCP, UDP, addresses, put_word, udp_checksum, upper, word};
 
 /// The checksum over all parts, one behind the other; 0 where the field in them is right.
 pub fn internet_checksum(parts: &[&[u8]]) -> u16 {
@@ -19,7 +19,7 @@ pub fn internet_checksum(parts: &[&[u8]]) -> u16 {
     !(sum as u16)
 }
 
-/// The checksum of a TCP segment or ICMPv6 message with its pseudo header (RFC 9293, section 3.1;
+/// The checksum of a TCP segment, UDP datagram or ICMPv6 message with its pseudo header (RFC 9293, section 3.1;
 /// RFC 8200, section 8.1); 0 where the field in it is right.
 pub fn transport_checksum(src: IpAddr, dst: IpAddr, protocol: u8, message: &[u8]) -> u16 {
     let len = (message.len() as u32).to_be_bytes();
@@ -63,7 +63,7 @@ pub fn repair_header(datagram: &mut [u8]) {
     put_word(datagram, 10, sum);
 }
 
-/// Corrects the checksum of the TCP segment or ICMP message in a datagram, as far as its header
+/// Corrects the checksum of the TCP segment, UDP datagram or ICMP message in a datagram, as far as its header
 /// says that it reaches.
 pub fn repair_payload(datagram: &mut [u8]) {
     let Some((protocol, at)) = upper(datagram) else { return };
@@ -75,11 +75,12 @@ pub fn repair_payload(datagram: &mut [u8]) {
     repair_at(&mut datagram[..end], protocol, at);
 }
 
-/// Corrects the checksum of a TCP segment or ICMP message that reaches from `at` to the end of a
+/// Corrects the checksum of a TCP segment, UDP datagram or ICMP message that reaches from `at` to the end of a
 /// datagram, whatever its header says.
 pub fn repair_at(datagram: &mut [u8], protocol: u8, at: usize) {
     let field = match protocol {
         TCP => at + 16,
+        UDP => at + 6,
         ICMP | ICMPV6 => at + 2,
         _ => return,
     };
@@ -92,7 +93,10 @@ pub fn repair_at(datagram: &mut [u8], protocol: u8, at: usize) {
         ICMP => internet_checksum(&[message]),
         _ => {
             let Some((src, dst)) = addresses(datagram) else { return };
-            transport_checksum(src, dst, protocol, message)
+            match protocol {
+                UDP => udp_checksum(src, dst, message),
+                _ => transport_checksum(src, dst, protocol, message),
+            }
         }
     };
     put_word(datagram, field, sum);

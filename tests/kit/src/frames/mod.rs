@@ -13,6 +13,7 @@ mod link;
 mod nd;
 mod read;
 mod tcp;
+mod udp;
 
 pub use checksum::{
     internet_checksum, repair, repair_at, repair_header, repair_payload, set_length, tcp_checksum,
@@ -31,11 +32,14 @@ pub use tcp::{
     ACK, FIN, PSH, RST, SYN, Segment, Tcp, linux_syn_options, over6, plain_syn_options, segment6,
     timestamps,
 };
+pub use udp::{Udp, udp_checksum};
 
 /// Protocol number of ICMP.
 pub const ICMP: u8 = 1;
 /// Protocol number of TCP.
 pub const TCP: u8 = 6;
+/// Protocol number of UDP.
+pub const UDP: u8 = 17;
 /// Protocol number of ICMPv6.
 pub const ICMPV6: u8 = 58;
 /// Next header of hop-by-hop options (RFC 8200, section 4.3).

@@ -32,6 +32,7 @@ mod relay_target_refusals;
 mod relay_targets;
 mod relay_time_wait;
 mod relay_tunnels;
+mod relay_udp;
 mod relay_uploads;
 mod topology;
 mod tunnel_idle;

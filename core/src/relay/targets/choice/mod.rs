@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::config::{self, MAX_TARGETS, TargetList};
+use arrayvec::ArrayVec;
+
+use crate::config::{self, ChooseBy, MAX_TARGETS, TargetList};
 use crate::net::IpEndpoint;
 use crate::relay::keys::RelayKeys;
 use crate::relay::mapping::BURST;
@@ -22,6 +24,7 @@ pub struct Targets {
     kept: Vec<Epoch>,
     memory_ms: u64,
     skew_ms: u64,
+    choose_by: ChooseBy,
 }
 
 /// An epoch, ready for use.
@@ -75,9 +78,28 @@ impl Targets {
             slots: slots(&all, before),
             memory_ms: list.memory_ms,
             skew_ms: list.skew_ms,
+            choose_by: ChooseBy::Endpoint,
             hashes,
             vip,
             all,
+        }
+    }
+
+    /// The same, where that decides which target a client has.
+    #[must_use]
+    pub fn choosing_by(self, choose_by: ChooseBy) -> Self {
+        Targets { choose_by, ..self }
+    }
+
+    /// C of each of `clients`: of their addresses alone, all have the port 0.
+    #[inline]
+    fn client_hashes(&self, clients: &[IpEndpoint], out: &mut [ClientHash]) {
+        match self.choose_by {
+            ChooseBy::Endpoint => self.hashes.clients(clients, out),
+            ChooseBy::Address => {
+                let hosts = clients.iter().take(BURST).map(|client| client.with_port(0));
+                self.hashes.clients(&hosts.collect::<ArrayVec<_, BURST>>(), out);
+            }
         }
     }
 
@@ -173,7 +195,7 @@ impl Targets {
     #[cold]
     pub fn next(&self, client: &IpEndpoint, now: UnixTime, but: Candidates) -> Option<TargetIndex> {
         let mut hashes = [ClientHash::default()];
-        self.hashes.clients(&[*client], &mut hashes);
+        self.client_hashes(&[*client], &mut hashes);
         let [hash] = hashes;
         let next = self.window(now).present?.choice.best(hash, |target| !but.has(target.index));
         next.map(|target| target.index)
@@ -186,7 +208,7 @@ impl Targets {
     pub fn hash(&self, client: IpEndpoint, target: IpEndpoint) -> Option<u64> {
         self.index_of(&target)?;
         let mut hashes = [ClientHash::default()];
-        self.hashes.clients(&[client], &mut hashes);
+        self.client_hashes(&[client], &mut hashes);
         let [hash] = hashes;
         Some(mix(hash, self.hashes.target(self.vip, target)))
     }
@@ -260,7 +282,7 @@ impl Window<'_> {
             return out.fill(Chosen { new: Some(only), candidates: Candidates::only(only) });
         }
         let mut hashes = [ClientHash::default(); BURST];
-        self.targets.hashes.clients(clients, &mut hashes);
+        self.targets.client_hashes(clients, &mut hashes);
         match self.present {
             Some(present) if self.is_settled() => {
                 for (out, hash) in out.iter_mut().zip(hashes) {

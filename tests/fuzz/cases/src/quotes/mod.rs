@@ -22,7 +22,7 @@ const NOW: UnixTime = UnixTime::from_millis(1_795_341_988_025);
 pub fn run(input: &[u8]) {
     translated::run(input);
     if let Ok(quote) = Quote4::parse(input) {
-        assert_eq!(quote.ip.protocol, 6);
+        assert_eq!(quote.ip.protocol, quote.protocol.number());
         assert_eq!(quote.timestamps().is_some(), matches!(quote.seen, Seen::Timestamps(_)));
     }
     for family in [Family::V4, Family::V6] {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyrelay_lab::body::Body;
 use anyrelay_lab::config::TARGET_PORT;
+use anyrelay_lab::quic::{Identity, serve as serve_quic};
 use anyrelay_lab::script::Script;
 use anyrelay_lab::tunnel::stream::{Flow, Plan, Report, UdpServer};
 use anyrelay_lab::{Direction, LabError, Nginx, Result};
@@ -90,7 +91,7 @@ pub fn run(script: &Script) -> Result<Outcome> {
     let host = |site: usize| net.lab.site(site).host.clone();
     let nginx = Nginx::start(&host(SERVING), net.lab.work())?;
     let server = UdpServer::start(&host(SERVING), net::STREAM.target())?;
-    let identity = quic::Identity::make()?;
+    let identity = Identity::make()?;
 
     let plan = Plan {
         up_per_second: STREAM_PER_SECOND,
@@ -111,7 +112,11 @@ pub fn run(script: &Script) -> Result<Outcome> {
         large: Body::new(1, HTTP_BYTES).write_to(&nginx.files().join("large"))?,
         bytes: HTTP_BYTES,
     };
-    let quic_server = quic::serve(&host(SERVING), net::QUIC.target(), &identity, &record)?;
+    let is_over = {
+        let record = record.clone();
+        move || record.time_left().is_zero()
+    };
+    let quic_server = serve_quic(&host(SERVING), net::QUIC.target(), &identity, is_over)?;
     let quic_client = host(CONNECTING).thread({
         let record = record.clone();
         move || quic::move_bodies(net::QUIC.listen(), &identity, &record, QUIC)
