@@ -174,15 +174,7 @@ fn bursts_give_the_same() {
 #[test]
 fn nearly_every_drop_reason_is_met() {
     use DropReason::*;
-    let elsewhere = [
-        NoTarget,
-        NoRoute,
-        NoRoom,
-        NoBuffer,
-        NotContiguous,
-        EgressQueueFull,
-        TxFull,
-    ];
+    let elsewhere = [NoTarget, NoRoute, NoRoom, NoBuffer, NotContiguous, EgressQueueFull, TxFull];
     let first_of_tunnels = RateSynAck as usize;
     let tunnels = &DropReason::ALL[first_of_tunnels..OpenSource as usize];
     let fragments = &DropReason::ALL[FragmentMalformed as usize..=FragmentQueueFull as usize];

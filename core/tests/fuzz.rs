@@ -140,7 +140,7 @@ fn the_corpus_has_hints_of_every_kind_with_and_without_macs() {
 const REMEDY: &str = "Write the seeds anew: cargo run -p anyrelay-fuzz-cases";
 
 /// How frames are sent on.
-const WAYS: [&str; 33] = [
+const WAYS: [&str; 39] = [
     "forward pool up",
     "forward pool up ICMP",
     "forward pool down",
@@ -170,6 +170,12 @@ const WAYS: [&str; 33] = [
     "forward gue up ICMP",
     "forward gue down",
     "forward gue down ICMP",
+    "forward prefix up UDP",
+    "forward prefix down UDP",
+    "forward transparent up UDP",
+    "forward transparent down UDP",
+    "forward ipip up UDP",
+    "forward gue up UDP",
     "forward tunnel up",
     "forward tunnel up tunnel down",
     "forward tunnel down",

@@ -30,11 +30,15 @@ pub fn inside(protocol: u8, payload: &[u8]) -> Option<&[u8]> {
 }
 
 /// What the datagram `ip`, which a POP sent to its targets' side and which is whole, carries to a
-/// target; `None` when it is a segment, an ICMP message or a fragment instead.
+/// target; `None` when it is a segment, an ICMP message or a fragment instead, or UDP from an address
+/// that is none of a tunnel (`is_from`).
 ///
 /// # Errors
 /// The rule that the outer headers break.
-pub fn sent(ip: &[u8]) -> Result<Option<Carried<'_>>, &'static str> {
+pub fn sent(
+    ip: &[u8],
+    is_from: impl Fn(IpAddr) -> bool,
+) -> Result<Option<Carried<'_>>, &'static str> {
     let is_v4 = match ip.first().map(|first| first >> 4) {
         Some(4) => true,
         Some(6) => false,
@@ -43,9 +47,12 @@ pub fn sent(ip: &[u8]) -> Result<Option<Carried<'_>>, &'static str> {
     let (protocol, header_len) = if is_v4 { (ip[9], 20) } else { (ip[6], 40) };
     let is_part = if is_v4 { word(ip, 6) & 0x3fff != 0 } else { protocol == FRAGMENT };
     // Extension headers are those of a segment: a POP puts none in.
-    let extensions: &[u8] =
-        if is_v4 { &[] } else { &[HOP_BY_HOP, ROUTING, DESTINATION_OPTIONS] };
+    let extensions: &[u8] = if is_v4 { &[] } else { &[HOP_BY_HOP, ROUTING, DESTINATION_OPTIONS] };
     if is_part || [TCP, ICMP, ICMPV6].contains(&protocol) || extensions.contains(&protocol) {
+        return Ok(None);
+    }
+    let (src, dst) = addresses(ip).ok_or("a header that is cut off")?;
+    if protocol == UDP && !is_from(src) {
         return Ok(None);
     }
     let payload = ip.get(header_len..).ok_or("a datagram that is cut off")?;
@@ -62,11 +69,11 @@ pub fn sent(ip: &[u8]) -> Result<Option<Carried<'_>>, &'static str> {
     require(says == family, "a tunnel that says that it carries another family")?;
     require(inside.len() >= least && inside.len() == len, "more or less than a datagram inside")?;
     require(class(ip) == class(inside), "other DSCP or ECN than inside")?;
-    let (src, dst) = addresses(ip).ok_or("a header that is cut off")?;
     if is_v4 {
         require(ip[0] == 0x45 && internet_checksum(&[&ip[..20]]) == 0, "a wrong IPv4 header")?;
         require(ip[8] == TTL, "another TTL than a tunnel has")?;
-        let may_be_cut = family == IPV4 && inside[9] == TCP && word(inside, 6) & DF == 0;
+        let is_relayed = family == IPV4 && [TCP, UDP].contains(&inside[9]);
+        let may_be_cut = is_relayed && word(inside, 6) & DF == 0;
         require(word(ip, 6) == if may_be_cut { 0 } else { DF }, "wrong DF of a tunnel")?;
         require(may_be_cut || word(ip, 4) == 0, "an identification beside DF")?;
     } else {
@@ -166,7 +173,7 @@ mod tests {
             for is_gue in [false, true] {
                 let bytes = good(src, dst, is_gue);
                 let at = header + if is_gue { GUE_LEN } else { 0 };
-                let carried = sent(&bytes).unwrap().unwrap();
+                let carried = sent(&bytes, |_| true).unwrap().unwrap();
                 let (src, dst) = (src.parse().unwrap(), dst.parse().unwrap());
                 assert_eq!(carried, Carried { is_gue, src, dst, inside: &bytes[at..] });
                 assert_eq!(bytes.len() - carried.inside.len(), overhead(src, is_gue).into());
@@ -181,10 +188,14 @@ mod tests {
                     }
                     let is_port = is_gue && (byte == header && bit % 8 < 6 || byte == header + 1);
                     let may_pass = is_v4 && ((10..12).contains(&byte) || is_port);
-                    assert_eq!(sent(&wrong) == Ok(Some(carried)), may_pass, "bit {bit} of {bytes:x?}");
+                    assert_eq!(
+                        sent(&wrong, |_| true) == Ok(Some(carried)),
+                        may_pass,
+                        "bit {bit} of {bytes:x?}"
+                    );
                 }
-                assert!(sent(&bytes[..bytes.len() - 1]).is_err());
-                assert!(sent(&[&bytes[..], &[0]].concat()).is_err());
+                assert!(sent(&bytes[..bytes.len() - 1], |_| true).is_err());
+                assert!(sent(&[&bytes[..], &[0]].concat(), |_| true).is_err());
             }
         }
     }

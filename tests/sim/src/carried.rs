@@ -90,7 +90,7 @@ impl Tunnels {
         let Some(ip) = frame.get(ETHERNET_LEN..).and_then(Datagram::read) else {
             return Ok(None);
         };
-        let Some(Carried { is_gue, src, dst, inside }) = carried::sent(ip.bytes)? else {
+        let Some(Carried { is_gue, src, dst, inside }) = carried::sent(ip.bytes, |_| true)? else {
             return Ok(None);
         };
         let inner = Datagram::read(inside).ok_or("a malformed datagram in a tunnel")?;

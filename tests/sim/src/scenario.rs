@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use anyrelay_core::net::IpEndpoint;
+use anyrelay_core::net::{IpEndpoint, Protocol};
 use anyrelay_kit::rng::Rng;
 
 use crate::app::{Ending, NUMBER_LEN, Plan};
@@ -171,7 +171,7 @@ impl Twins {
         }
         let snapshot = pops::snapshot(setup, 0, Revision::default(), &setup.keys)?;
         let IpEndpoint::V4(vip) = IpEndpoint::from(service.vip) else { return Ok(None) };
-        let found = snapshot.service_at(vip.ip, vip.port);
+        let found = snapshot.service_at(Protocol::Tcp, vip.ip, vip.port);
         let relay = found.and_then(|index| snapshot.relay(index)).ok_or("no relay at its VIP")?;
         let mut seen = BTreeMap::new();
         for _ in 0..TWINS_TRIED {

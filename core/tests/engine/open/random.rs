@@ -45,7 +45,8 @@ fn random_addresses_bring_what_the_zeros_say() {
     let packets = packets();
     let (passed, epoch) = passing("2001:db8:a::/48", packets, 7);
     println!("{passed} of {packets} packets pass");
-    let within = |count: u64, expected: f64| (count as f64 - expected).abs() <= 6.0 * expected.sqrt();
+    let within =
+        |count: u64, expected: f64| (count as f64 - expected).abs() <= 6.0 * expected.sqrt();
     let half = f64::from(packets) / 2.0;
     assert!(passed > 0 && within(passed, half / f64::from(1 << 15)), "{passed}");
     assert!(within(epoch, half), "{epoch}");

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use anyrelay_core::config::{Epoch, RelayConfig, most_candidates, moved_share};
+use anyrelay_core::config::{Epoch, Protocols, RelayConfig, most_candidates, moved_share};
 use anyrelay_core::time::{UnixTime, format_time};
 
 /// The lines about the targets of `relay` at `time`; none without dates, unless `is_asked`.
@@ -80,14 +80,16 @@ fn change(relay: &RelayConfig, before: &Epoch, after: &Epoch, time: UnixTime) ->
         gone => format!("{} ends, and is gone at {}", target.address, format_time(gone)),
     }));
     let tense = if after.from <= time { "moved" } else { "moves" };
-    Some(format!(
-        "relay {}: {} {tense} {percent:.1}% of clients: {}; until {} their older connections are \
-         looked for at both",
-        relay.name,
-        format_time(after.from),
-        words.join(", "),
-        format_time(asked_until)
-    ))
+    let asked_until = format_time(asked_until);
+    let of_tcp = format!("until {asked_until} their older connections are looked for at both");
+    let of_udp = "their UDP goes to the other target at once";
+    let then = match relay.protocols {
+        Protocols::Tcp => of_tcp,
+        Protocols::Udp => of_udp.to_owned(),
+        Protocols::Both => format!("{of_tcp}, and {of_udp}"),
+    };
+    let (name, from, words) = (&relay.name, format_time(after.from), words.join(", "));
+    Some(format!("relay {name}: {from} {tense} {percent:.1}% of clients: {words}; {then}"))
 }
 
 #[cfg(test)]
@@ -142,5 +144,21 @@ targets = [
         assert!(later[1].contains(" moved 50.0%"), "{later:?}");
         assert!(!at("2026-12-01T12:30:00Z")[0].contains("others"));
         assert_eq!(at("2026-12-03T00:00:00Z").len(), 1);
+    }
+
+    #[test]
+    fn udp_is_said_to_move_at_once() {
+        let older = "; until 2026-12-02T10:00:00Z their older connections are looked for at both";
+        let udp = "their UDP goes to the other target at once";
+        for (protocol, then) in
+            [("udp", format!("; {udp}")), ("both", format!("{older}, and {udp}"))]
+        {
+            let egress = format!("egress = \"transparent\"\nprotocol = \"{protocol}\"");
+            let text = CONFIG.replace("egress = { pool = \"100.64.8.0/24\" }", &egress);
+            let config = Config::parse("pop.toml", &text).unwrap();
+            let time = parse_time("2026-12-01T09:00:00Z").unwrap();
+            let change = &lines(&config.relays[0], time, false)[1];
+            assert!(change.ends_with(&then), "{change}");
+        }
     }
 }

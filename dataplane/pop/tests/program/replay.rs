@@ -103,7 +103,10 @@ fn explain_says_whose_open_addresses_are() {
     assert!(with(&format!("| open address {agent} | forward to wan")) > 10, "{text}");
     let up = format!("| packet from {agent} to 2600:1::5, seq of tick -3 | forward to wan");
     assert!(with(&up) > 5, "{text}");
-    assert!(with(": no open address to 2600:1::5, seq of no tick | drop open_source") > 5, "{text}");
+    assert!(
+        with(": no open address to 2600:1::5, seq of no tick | drop open_source") > 5,
+        "{text}"
+    );
     let told = "| quotes a segment from 203.0.113.22:443 to agent 198.18.0.7:40001, a packet of";
     assert!(with(&format!("{told} 2600:1::5 | forward to wan")) > 10, "{text}");
     assert_eq!(with("| drop open_epoch"), 3, "{text}");

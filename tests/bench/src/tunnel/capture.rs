@@ -44,7 +44,8 @@ impl Maker {
     /// When the bench's own keys do not hold.
     pub fn at(now: UnixTime) -> anyhow::Result<Self> {
         let constants = Constants { tick_ms: TICK_MS, ..Constants::default() };
-        let service = tunnel::open_service(&KeyFile::parse(&config::keys())?, &tenants()?, constants);
+        let service =
+            tunnel::open_service(&KeyFile::parse(&config::keys())?, &tenants()?, constants);
         Ok(Maker { service, now })
     }
 

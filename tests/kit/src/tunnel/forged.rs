@@ -9,9 +9,7 @@ use anyrelay_core::seq::SeqNum;
 use anyrelay_core::time::{Tick, UnixTime};
 use anyrelay_core::tunnel::message::KEEPALIVE_LEN_MAX;
 use anyrelay_core::tunnel::open::OpenAgent;
-use anyrelay_core::tunnel::{
-    DataHeader, KeepaliveRequest, OpenHeader, PublicToken, TunnelService,
-};
+use anyrelay_core::tunnel::{DataHeader, KeepaliveRequest, OpenHeader, PublicToken, TunnelService};
 
 use crate::frames::{ACK, PSH, SYN, Segment};
 

@@ -77,8 +77,11 @@ fn snapshot(text: &str) -> Snapshot {
 const NOW: UnixTime = UnixTime::from_millis(1_800_000_000_000);
 
 /// Keys of targets, which are as the list that has them: `relay.targets` is among the others. And
-/// those that only an egress in a tunnel or an open tunnel has, whose reload the core tests.
+/// those that only an egress other than a pool, or an open tunnel, has, whose reload the core
+/// tests.
 const ELSEWHERE: &[&str] = &[
+    "relay.choose_by",
+    "relay.protocol",
     "relay.return",
     "relay.targets.address",
     "relay.targets.gone",

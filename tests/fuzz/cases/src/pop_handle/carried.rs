@@ -11,7 +11,10 @@ use super::cases::Case;
 /// # Panics
 /// If its headers are not those of a service, to one of its targets.
 pub fn checked<'a>(case: &Case, ip: &'a [u8]) -> Option<&'a [u8]> {
-    let carried = carried::sent(ip).unwrap_or_else(|rule| panic!("{rule}: {ip:02x?}"));
+    let services = &case.snapshot.config.relays;
+    let tunnels = services.iter().filter_map(|relay| relay.egress.encapsulation());
+    let carried = carried::sent(ip, |src| tunnels.clone().any(|tunnel| tunnel.from == src));
+    let carried = carried.unwrap_or_else(|rule| panic!("{rule}: {ip:02x?}"));
     let Carried { is_gue, src, dst, inside } = carried?;
     let protocol = if is_gue { Encapsulate::Gue } else { Encapsulate::IpIp };
     let (_, to) = addresses(inside).unwrap();
@@ -21,7 +24,6 @@ pub fn checked<'a>(case: &Case, ip: &'a [u8]) -> Option<&'a [u8]> {
             && relay.vip.ip() == to
             && relay.target_addresses().any(|target| target.ip() == dst)
     };
-    let services = &case.snapshot.config.relays;
     assert!(services.iter().any(is_this), "a tunnel of no service: {ip:02x?}");
     Some(inside)
 }

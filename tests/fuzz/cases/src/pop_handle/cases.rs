@@ -12,7 +12,8 @@ use anyrelay_core::time::Now;
 use anyrelay_core::verdict::Verdict;
 use anyrelay_kit::config::{self, Egress, PopConfig, Table, mac_text, port, relay, tunnel};
 use anyrelay_kit::frames::{
-    ACK, ICMP, ICMPV6, Ipv6Header, Mac, Segment, TCP, datagram, framed, icmp6, ip6, nd, put_word, repair,
+    ACK, ICMP, ICMPV6, Ipv6Header, Mac, Segment, TCP, datagram, framed, icmp6, ip6, nd, put_word,
+    repair,
 };
 use anyrelay_kit::pcap;
 use anyrelay_kit::tunnel::ForgedAgent;
@@ -45,11 +46,12 @@ macro_rules! fixtures {
 }
 
 /// Those of the fixtures: a name, the config, the keys, frames in and out.
-static FIXTURES: [(&str, &str, &str, &[u8], &[u8]); 27] = fixtures!(
+static FIXTURES: [(&str, &str, &str, &[u8], &[u8]); 28] = fixtures!(
     "arp" "bad-input" "echo" "icmp-errors" "neighbours" "on-link-client" "own-errors" "pool"
     "pool-bare" "rate-limits" "resets" "several-targets" "syn-limits" "syn-options" "transparent"
     "vlan" "vlan-one-side" "prefix" "several-ipv6-targets" "transparent-ipv6" "icmp-errors-ipv6"
     "own-errors-ipv6" "client-address" "encapsulated" "pool-ipv6" "open" "open-limits"
+    "udp"
 );
 /// Those of open tunnels have the same.
 const TENANTS: &str = include_str!("../../../../fixtures/open/tenants.toml");
@@ -207,15 +209,16 @@ fn open_packets(agents: &[ForgedAgent], framed: impl Fn(Segment) -> Vec<u8>) -> 
     let host = ip6("2600:1::5");
     let opened = agents.iter().filter_map(|agent| Some((agent, agent.open?.to_bits())));
     let addresses: Vec<u128> = opened.clone().map(|(_, address)| address).collect();
-    let packet = |src, dst, next, body: &[u8]| {
-        Ipv6Header { next, ..Ipv6Header::new(src, dst) }.with(body)
-    };
+    let packet =
+        |src, dst, next, body: &[u8]| Ipv6Header { next, ..Ipv6Header::new(src, dst) }.with(body);
     let mut frames = Vec::new();
     for (agent, src) in opened {
         // The epoch of another parity is not there.
         let to = addresses.iter().chain([&host]).copied().chain([addresses[0] ^ 1 << 91]);
         frames.extend(to.map(|to| framed(agent.open_packet(7, &packet(src, to, 17, &[7; 64])))));
-        for (next, body) in [(6, &[9; 40][..]), (58, &echo6(128)), (17, &[7; 1300]), (17, &[7; 1340])] {
+        for (next, body) in
+            [(6, &[9; 40][..]), (58, &echo6(128)), (17, &[7; 1300]), (17, &[7; 1340])]
+        {
             frames.push(framed(agent.open_packet(0, &packet(src, host, next, body))));
             frames.push(framed_to(MAC, &packet(host, src, next, body)));
         }

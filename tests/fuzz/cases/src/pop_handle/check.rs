@@ -109,8 +109,15 @@ pub fn read(bytes: &[u8]) -> Option<Datagram<'_>> {
 }
 
 /// Whether the checksum of a TCP segment, UDP datagram or ICMPv6 message in the datagram `ip` is
-/// right.
+/// right. UDP over IPv4 may have none, and is as long as it says.
 fn holds(ip: &[u8], protocol: u8, payload: &[u8]) -> bool {
+    let mut payload = payload;
+    if protocol == UDP && payload.len() >= 8 {
+        payload = payload.get(..word(payload, 4).into()).unwrap_or(payload);
+        if payload.len() >= 8 && word(payload, 6) == 0 {
+            return ip[0] >> 4 == 4;
+        }
+    }
     let octets = if ip[0] >> 4 == 4 { &ip[12..20] } else { &ip[8..40] };
     let len = (payload.len() as u32).to_be_bytes();
     internet_checksum(&[octets, &len, &[0, 0, 0, protocol], payload]) == 0
@@ -193,6 +200,15 @@ pub fn all(
                 }
                 assert!(verdict != ChecksumVerdict::Bad, "what the NIC found damaged is sent on");
             }
+            (UDP, _) => {
+                let came = came.as_ref().expect("UDP of the POP's own is sent");
+                assert_eq!(came.protocol, UDP, "what is no UDP is sent as UDP");
+                assert_eq!(came.ttl, datagram.ttl + 1);
+                assert!((8..=payload.len()).contains(&usize::from(word(payload, 4))));
+                assert_eq!(datagram.holds, came.holds, "damage is hidden or done");
+                let had_sum = came.payload.is_none_or(|payload| word(payload, 6) != 0);
+                assert!(verdict != ChecksumVerdict::Bad || !had_sum, "what the NIC found damaged");
+            }
             (1, false) => {
                 assert_eq!(internet_checksum(&[payload]), 0, "wrong ICMP checksum");
                 error(ip, payload, [0, 3, 11, 12].contains(&payload[0]), (8, 12, 4));
@@ -202,10 +218,12 @@ pub fn all(
                 let known = [1, 2, 3, 4, 129, 135, 136].contains(&payload[0]);
                 error(ip, payload, known, (8, 8, 16));
             }
-            _ => panic!("neither TCP nor ICMP is sent"),
+            _ => panic!("neither TCP, UDP nor ICMP is sent"),
         }
     }
 }
+
+const UDP: u8 = 17;
 
 /// Nothing goes to a POP's own addresses, or to nobody.
 fn addresses(case: &Case, ip: &[u8], v6: bool) {

@@ -266,7 +266,8 @@ impl<'a> World<'a> {
         let is_mirror =
             |frame: &[u8]| group.iter().any(|input| check::mirrors(&input.bytes, frame));
         let more = |frame: &[u8]| {
-            check::is_address_query(frame) || check::is_later_fragment(self.case, frame) && !is_mirror(frame)
+            check::is_address_query(frame)
+                || check::is_later_fragment(self.case, frame) && !is_mirror(frame)
         };
         let questions = out.sent.iter().filter(|(_, frame)| more(frame)).count();
         assert_eq!(out.sent.len(), forwarded + own + questions, "frames that left");

@@ -32,7 +32,7 @@ pub fn count(input: &[u8], outcomes: &mut Outcomes) {
         for verdict in general.out.verdicts() {
             let outcome = match verdict {
                 Verdict::Forward(_) => {
-                    let kind = if general.is_error(&frame) { " ICMP" } else { "" };
+                    let kind = general.kind(&frame);
                     format!("forward {way}{kind}")
                 }
                 Verdict::Reply(kind) => format!("reply {kind}"),
@@ -64,11 +64,20 @@ fn forwarded(case: &Case, counters: &Counters) -> Vec<(String, u64)> {
 }
 
 impl World<'_> {
-    /// Whether the frame, which was sent on, is an ICMP error.
-    fn is_error(&self, frame: &Input) -> bool {
-        check::l3(&frame.bytes).is_some_and(|at| match frame.bytes[at] >> 4 {
-            4 => frame.bytes[at + 9] == 1,
-            _ => frame.bytes[at + 6] == 58,
-        })
+    /// Whether the frame, which was sent on, is an ICMP error, or UDP that is no tunnel.
+    fn kind(&self, frame: &Input) -> &'static str {
+        let Some(at) = check::l3(&frame.bytes) else { return "" };
+        let (protocol, behind) = match frame.bytes[at] >> 4 {
+            4 => (frame.bytes[at + 9], at + 4 * usize::from(frame.bytes[at] & 15)),
+            _ => (frame.bytes[at + 6], at + 40),
+        };
+        match protocol {
+            1 | 58 => " ICMP",
+            17 if frame.bytes.get(behind + 2..behind + 4) != Some(&GUE) => " UDP",
+            _ => "",
+        }
     }
 }
+
+/// The port of GUE, on the wire.
+const GUE: [u8; 2] = 6080_u16.to_be_bytes();
