@@ -57,14 +57,18 @@ fn agent(value: &Value) -> OpenAgent {
     OpenAgent { at, base_high: number(value, "base_high") }
 }
 
+fn addresses_of(vectors: &Value, net: &str) -> OpenAddresses {
+    let tenant = number(vectors, "tenant");
+    OpenAddresses::new(&epochs(vectors), vip(vectors), tenant, prefix(net)).unwrap()
+}
+
 #[test]
 fn addresses_are_the_frozen_ones() {
     let vectors = read_vectors();
     let epochs = epochs(&vectors);
     let change = epochs.iter().last().unwrap().not_before;
     for entry in list(&vectors, "addresses") {
-        let addresses =
-            OpenAddresses::new(&epochs, vip(&vectors), prefix(text(entry, "prefix"))).unwrap();
+        let addresses = addresses_of(&vectors, text(entry, "prefix"));
         let is_newer = number::<u8>(entry, "epoch") == 0;
         let now = if is_newer { change } else { UnixTime::default() };
         assert_eq!(addresses.encode(now, &agent(entry)), Some(address(entry)));
@@ -76,8 +80,7 @@ fn addresses_are_the_frozen_ones() {
 #[test]
 fn made_up_addresses_are_refused_alike() {
     let vectors = read_vectors();
-    let addresses =
-        OpenAddresses::new(&epochs(&vectors), vip(&vectors), prefix("2001:db8:a::/48")).unwrap();
+    let addresses = addresses_of(&vectors, "2001:db8:a::/48");
     for entry in list(&vectors, "made_up") {
         let found = addresses.decode(UnixTime::default(), address(entry)).ok();
         let found = found.map(|agent| agent.at.to_string());
@@ -95,15 +98,15 @@ fn service(vectors: &Value) -> TunnelService {
         to: Vec::new(),
         icmp_source: Ipv6Addr::LOCALHOST,
     };
-    let vip = vip(vectors);
+    let (vip, tenant) = (vip(vectors), number(vectors, "tenant"));
     TunnelService {
         constants: Constants::default(),
         tunnel_mtu: 1400,
         vip4: Some(TunnelVip::new(vip.into(), &keys).unwrap()),
         vip6: None,
-        tenants: [1].into(),
+        tenants: [tenant].into(),
         agents: Arc::new(AgentKeys::new(&Tenants::default()).unwrap()),
-        open: Some(OpenService::new(&open, vip, &keys).unwrap()),
+        open: Some(OpenService::new(&open, vip, tenant, &keys).unwrap()),
     }
 }
 

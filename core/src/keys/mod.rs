@@ -165,12 +165,12 @@ pub fn token_keys_v6(token: &Secret, vip: SocketAddr) -> Result<(Key128, Key128)
     Ok((token.derive("token mac", &fields)?, token.derive("token mask", &fields)?))
 }
 
-/// The key of an epoch's open addresses of the agents of the tunnel at `vip`.
+/// The key of an epoch's open addresses of the agents of `tenant` at the tunnel at `vip`.
 ///
 /// # Errors
 /// When HKDF fails, which it does not for keys of this length.
-pub fn open_key(token: &Secret, vip: SocketAddr) -> Result<Key128, HkdfError> {
-    token.derive("open", &endpoint_fields(vip))
+pub fn open_key(token: &Secret, vip: SocketAddr, tenant: u16) -> Result<Key128, HkdfError> {
+    token.derive("open", &[&endpoint_fields(vip)[..], &tenant.to_be_bytes()].concat())
 }
 
 /// The key of the offsets of packets to open addresses of the tunnel at `vip`.
@@ -252,7 +252,11 @@ mod tests {
         let check = prefix_check_key(&one).unwrap();
         assert!(base != rendezvous && check != rendezvous && check != base);
         let (mac, mask) = token_keys_v6(&one, vip).unwrap();
-        let open = [open_key(&one, vip).unwrap(), open_offset_key(&one, vip).unwrap()];
+        let open = [
+            open_key(&one, vip, 1).unwrap(),
+            open_key(&one, vip, 2).unwrap(),
+            open_offset_key(&one, vip).unwrap(),
+        ];
         let tunnel = [sequence_key(&one, vip).unwrap(), token_key(&one, vip).unwrap(), mac, mask];
         let tunnel = [&tunnel[..], &open].concat();
         for (index, key) in tunnel.iter().enumerate() {

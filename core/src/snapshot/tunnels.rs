@@ -43,16 +43,21 @@ pub(super) fn tunnels(
                 vip6: vip(tunnel.vip6.map(SocketAddr::V6))?,
                 tenants: served(tunnel, tenants).into_boxed_slice(),
                 agents: agents.clone(),
-                open: open(tunnel, keys)?,
+                open: open(tunnel, keys, tenants)?,
             },
         })
     };
     config.tunnels.iter().zip(slots).map(tunnel).collect()
 }
 
-fn open(tunnel: &TunnelConfig, keys: &KeyFile) -> Result<Option<OpenService>, HkdfError> {
-    let sides = tunnel.open.as_ref().zip(tunnel.vip4);
-    sides.map(|(open, vip)| OpenService::new(open, vip, keys)).transpose()
+/// The open side, of the one tenant that it is for.
+fn open(
+    tunnel: &TunnelConfig,
+    keys: &KeyFile,
+    tenants: &Tenants,
+) -> Result<Option<OpenService>, HkdfError> {
+    let sides = tunnel.open.as_ref().zip(tunnel.vip4).zip(served(tunnel, tenants).pop());
+    sides.map(|((open, vip), tenant)| OpenService::new(open, vip, tenant, keys)).transpose()
 }
 
 /// The numbers of the tenants that `tunnel` serves, ascending.

@@ -23,6 +23,7 @@ SEQUENCE = bytes(range(0x20, 0x40))
 # The older epoch is odd, and the newer one has wrapped.
 TOKENS = {255: bytes(range(0x40, 0x60)), 0: bytes(range(0x60, 0x80))}
 VIP = "203.0.113.22:443"
+TENANT = 0x0102
 PREFIXES = ["2001:db8::/32", "2001:db8:4000::/36", "2001:db8:a00::/41", "2001:db8:a:0::/48"]
 TICK_MS, STRIDE, LAG, OFFSET = 8000, 4096, 4, 16384
 NOT_BEFORE_TICK = 224_417_748
@@ -58,7 +59,7 @@ def feistel(key, is_inverse, x):
 
 
 def key_of(epoch):
-    return derive(TOKENS[epoch], "open", endpoint_bytes(VIP))
+    return derive(TOKENS[epoch], "open", endpoint_bytes(VIP) + TENANT.to_bytes(2, "big"))
 
 
 def encode(prefix, epoch, agent, base_high):
@@ -176,6 +177,7 @@ def make():
             {"epoch": 0, "secret": TOKENS[0].hex(), "not_before_ms": NOT_BEFORE_TICK * TICK_MS},
         ],
         "vip": VIP,
+        "tenant": TENANT,
         "addresses": list(address_vectors()),
         "made_up": list(made_up_vectors()),
         "packets": list(packet_vectors()),

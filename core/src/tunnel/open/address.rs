@@ -9,8 +9,8 @@
 //! ```
 //!
 //! P is the Feistel network of [`crate::crypto::Feistel`] over n bits, without a tweak, under K =
-//! HKDF(token secret of the epoch, "open", VIP). A made-up address passes with a chance of
-//! 2^-(63 - p): 1 in 32,768 for a /48.
+//! HKDF(token secret of the epoch, "open", VIP | number of the tenant 16). A made-up address passes
+//! with a chance of 2^-(63 - p): 1 in 32,768 for a /48.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
@@ -57,14 +57,19 @@ pub struct OpenAddresses {
 }
 
 impl OpenAddresses {
-    /// The addresses of the agents at `vip` within `prefix`, under the keys of `epochs`.
+    /// The addresses of the agents of `tenant` at `vip` within `prefix`, under the keys of `epochs`.
     ///
     /// # Errors
     /// When HKDF fails, which it does not for keys of this length.
-    pub fn new(epochs: &Epochs, vip: SocketAddrV4, prefix: OpenPrefix) -> Result<Self, HkdfError> {
+    pub fn new(
+        epochs: &Epochs,
+        vip: SocketAddrV4,
+        tenant: u16,
+        prefix: OpenPrefix,
+    ) -> Result<Self, HkdfError> {
         let vip = SocketAddr::V4(vip);
         let epochs =
-            OfEpochs::new(epochs, |epoch| Ok(Aes128::new(&open_key(&epoch.secret, vip)?)))?;
+            OfEpochs::new(epochs, |epoch| Ok(Aes128::new(&open_key(&epoch.secret, vip, tenant)?)))?;
         Ok(OpenAddresses { prefix, epochs })
     }
 

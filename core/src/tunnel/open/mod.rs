@@ -32,13 +32,18 @@ pub struct OpenService {
 }
 
 impl OpenService {
-    /// The open side, as `config` says, of the tunnel at `vip`.
+    /// The open side, as `config` says, of the tunnel at `vip`, which `tenant` has to itself.
     ///
     /// # Errors
     /// When HKDF fails, which it does not for keys of this length.
-    pub fn new(config: &OpenConfig, vip: SocketAddrV4, keys: &KeyFile) -> Result<Self, HkdfError> {
+    pub fn new(
+        config: &OpenConfig,
+        vip: SocketAddrV4,
+        tenant: u16,
+        keys: &KeyFile,
+    ) -> Result<Self, HkdfError> {
         Ok(OpenService {
-            addresses: OpenAddresses::new(&keys.tokens, vip, config.prefix)?,
+            addresses: OpenAddresses::new(&keys.tokens, vip, tenant, config.prefix)?,
             icmp_source: config.icmp_source,
             offsets: Cmac::new(&open_offset_key(&keys.sequence, SocketAddr::V4(vip))?),
         })

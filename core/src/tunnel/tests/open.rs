@@ -50,7 +50,7 @@ fn made_up_addresses_pass_as_rarely_as_the_zeros_say() {
     // 32 are expected of a /48, 8 of a /47, 1 of a /45.
     for (len, tries) in [(48, 1 << 20), (47, 1 << 19), (45, 1 << 18)] {
         let prefix = prefix(0x2001_0db8_000a << 80, len);
-        let addresses = OpenAddresses::new(&epochs, vip(443), prefix).unwrap();
+        let addresses = OpenAddresses::new(&epochs, vip(443), 1, prefix).unwrap();
         let mut random = random(u64::from(len));
         let passed = (0..tries)
             .filter(|_| {
@@ -69,7 +69,7 @@ fn made_up_addresses_pass_as_rarely_as_the_zeros_say() {
 #[test]
 fn epochs_begin_and_end_as_those_of_tokens() {
     let end = later(0).plus_millis(crate::keys::EPOCH_GRACE_MS);
-    let addresses = OpenAddresses::new(&two_epochs(NOW), vip(443), prefix(0, 40)).unwrap();
+    let addresses = OpenAddresses::new(&two_epochs(NOW), vip(443), 1, prefix(0, 40)).unwrap();
     let agent = OpenAgent { at: vip(7), base_high: 9 };
     // Epoch 7, and then epoch 8.
     let old = addresses.encode(later(-1), &agent).unwrap();
@@ -90,14 +90,16 @@ proptest! {
     ) {
         let epochs = Epochs::single(Secret::new(secret));
         let prefix = prefix(first, len);
-        let addresses = OpenAddresses::new(&epochs, vip(443), prefix).unwrap();
+        let addresses = OpenAddresses::new(&epochs, vip(443), 1, prefix).unwrap();
         let agent = OpenAgent { at: SocketAddrV4::new(ip.into(), port), base_high };
         let address = addresses.encode(NOW, &agent).unwrap();
         prop_assert!(addresses.holds(address) && prefix.net().contains(address));
         prop_assert_eq!(addresses.decode(NOW, address), Ok(agent));
-        // Another port of the VIP, and another prefix.
-        let other = OpenAddresses::new(&epochs, vip(444), prefix).unwrap();
-        prop_assert_ne!(other.decode(NOW, address), Ok(agent));
+        // Another port of the VIP, another tenant, and another prefix.
+        for (port, tenant) in [(444, 1), (443, 2)] {
+            let other = OpenAddresses::new(&epochs, vip(port), tenant, prefix).unwrap();
+            prop_assert_ne!(other.decode(NOW, address), Ok(agent));
+        }
         let outside = address ^ 1 << 127;
         prop_assert_eq!(addresses.decode(NOW, outside), Err(OpenAddressError::Forged));
     }

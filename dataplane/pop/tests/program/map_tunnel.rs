@@ -178,7 +178,7 @@ fn an_open_address_says_whose_it_is() {
     let net = IpNet::parse(PREFIX).and_then(u128::of_net).unwrap();
     let epochs = KeyFile::parse(&keys).unwrap().tokens;
     let prefix = OpenPrefix::new(net).unwrap();
-    let addresses = OpenAddresses::new(&epochs, OPEN.parse().unwrap(), prefix).unwrap();
+    let addresses = OpenAddresses::new(&epochs, OPEN.parse().unwrap(), 2, prefix).unwrap();
     let agent = OpenAgent { at: AGENT.parse().unwrap(), base_high: 0xfffe };
     let bits = addresses.encode(UnixTime::default(), &agent).unwrap();
     let address = |bits: u128| Ipv6Addr::from_bits(bits).to_string();

@@ -60,7 +60,7 @@ impl Test {
             addresses: {
                 let net = IpNet::parse("2001:db8:a::/48").and_then(u128::of_net).unwrap();
                 let prefix = OpenPrefix::new(net).unwrap();
-                OpenAddresses::new(&keys.tokens, VIP_TEXT.parse().unwrap(), prefix).unwrap()
+                OpenAddresses::new(&keys.tokens, VIP_TEXT.parse().unwrap(), 1, prefix).unwrap()
             },
             key,
         }

@@ -46,6 +46,6 @@ pub fn open_service(keys: &KeyFile, tenants: &Tenants, constants: Constants) -> 
         to: Vec::new(),
         icmp_source: "2001:db8::1".parse().unwrap(),
     };
-    let open = OpenService::new(&open, VIP4.parse().unwrap(), keys).unwrap();
+    let open = OpenService::new(&open, VIP4.parse().unwrap(), 1, keys).unwrap();
     TunnelService { open: Some(open), ..service(keys, tenants, constants) }
 }
