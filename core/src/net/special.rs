@@ -53,6 +53,23 @@ pub fn is_link_local6(ip: u128) -> bool {
     LINK_LOCAL6.contains(ip)
 }
 
+/// The IPv6 addresses that stand for those of `net`: of NAT64 (RFC 6052) and 6to4 (RFC 3056).
+pub fn stand_ins(net: Ipv4Net) -> [Ipv6Net; 2] {
+    let (first, len) = (u128::from(net.first()), net.prefix_len);
+    [
+        Net { address: NAT64.address | first, prefix_len: NAT64.prefix_len + len },
+        Net {
+            address: SIX_TO_FOUR.address | first << 80,
+            prefix_len: SIX_TO_FOUR.prefix_len + len,
+        },
+    ]
+}
+
+/// The well-known prefix of NAT64 (RFC 6052).
+pub const NAT64: Ipv6Net = Net { address: 0x0064_ff9b << 96, prefix_len: 96 };
+/// The prefix of 6to4 (RFC 3056).
+pub const SIX_TO_FOUR: Ipv6Net = Net { address: 0x2002 << 112, prefix_len: 16 };
+
 /// Private addresses (RFC 1918, RFC 6598).
 const PRIVATE: [Ipv4Net; 4] = [
     Net { address: 0x0a00_0000, prefix_len: 8 },

@@ -2,7 +2,7 @@
 
 use super::service::{Destination, PoolIndex};
 use crate::config::{Config, OpenConfig, RelayConfig};
-use crate::net::{Address, IpNet, Net, PortIndex, ServiceIndex, SpecialAddresses};
+use crate::net::{Address, IpNet, Net, PortIndex, ServiceIndex, SpecialAddresses, stand_ins};
 
 #[inline]
 pub(super) fn destination(value: u32) -> Destination {
@@ -59,12 +59,7 @@ fn served<A: Address>(config: &Config) -> impl Iterator<Item = (Net<A>, u32)> {
 /// client can have; `ipv4` is what the latter mean.
 pub(super) fn embedded(config: &Config, ipv4: &Meanings<u32>, egress: &[IpNet]) -> Meanings<u128> {
     let no_clients = ipv4.iter().filter(|(_, value)| !is_client(*value));
-    let embedded = no_clients.flat_map(|(net, _)| {
-        let (first, len) = (u128::from(net.first()), net.prefix_len);
-        let nat64 = Net { address: NAT64 | first, prefix_len: 96 + len };
-        let six_to_four = Net { address: SIX_TO_FOUR | first << 80, prefix_len: 16 + len };
-        [(nat64, NO_CLIENT), (six_to_four, NO_CLIENT)]
-    });
+    let embedded = no_clients.flat_map(|(net, _)| stand_ins(*net)).map(|net| (net, NO_CLIENT));
     outside(embedded.collect(), &routed(config, egress))
 }
 
@@ -86,12 +81,28 @@ fn opens<A: Address>(config: &Config) -> impl Iterator<Item = (Net<A>, u32)> {
 }
 
 /// What agents of `open` may send to, besides each other: 1 for these addresses. The longest prefix
-/// counts, be it one of `open` or of what no client can have, and of equal ones that of `open`.
-pub(super) fn reachable(open: &OpenConfig, meanings: &Meanings<u128>) -> Meanings<u128> {
-    let refused = meanings.iter().filter(|(_, value)| *value != 0).map(|(net, _)| (*net, 0));
+/// counts, be it one of `open` or of what is refused to agents, and of equal ones that of `open`.
+/// Refused is all that is of the POPs, their links or services, or can be no client, as `ipv4` and
+/// `ipv6` say; private addresses, even if clients may have them; and what stands for an IPv4 address
+/// of these.
+pub(super) fn reachable(
+    config: &Config,
+    open: &OpenConfig,
+    ipv4: &Meanings<u32>,
+    ipv6: &Meanings<u128>,
+) -> Meanings<u128> {
+    let stand_ins = refused(config, ipv4).into_iter().flat_map(stand_ins);
     let source = host(open.icmp_source.to_bits());
-    let allowed = open.to.iter().map(|net| (*net, 1));
-    refused.chain([(source, 0)]).chain(allowed).collect()
+    let refused = stand_ins.chain(refused(config, ipv6)).chain([source]).map(|net| (net, 0));
+    refused.chain(open.to.iter().map(|net| (*net, 1))).collect()
+}
+
+/// What agents may not send to, in one family.
+fn refused<A: SpecialAddresses>(config: &Config, meanings: &Meanings<A>) -> Vec<Net<A>> {
+    let known = meanings.iter().filter(|(_, value)| *value != 0).map(|(net, _)| *net);
+    let peers = config.hints.iter().flat_map(|hints| &hints.peers);
+    let peers = peers.filter_map(|peer| A::of(peer.ip())).map(host);
+    known.chain(A::PRIVATE.iter().copied()).chain(peers).collect()
 }
 
 /// Those of `meanings` that are not within `routed` prefixes, whose meaning would be lost.
@@ -135,11 +146,6 @@ fn own<A: Address>(config: &Config) -> impl Iterator<Item = (Net<A>, u32)> {
 fn host<A: Address>(address: A) -> Net<A> {
     Net { address, prefix_len: A::BITS }
 }
-
-/// The prefix of NAT64.
-const NAT64: u128 = 0x0064_ff9b << 96;
-/// The prefix of 6to4.
-const SIX_TO_FOUR: u128 = 0x2002 << 112;
 
 /// Kinds of addresses in the map; 0 is an address that may be a client's.
 const KIND: u32 = 7 << 28;

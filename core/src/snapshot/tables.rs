@@ -31,7 +31,9 @@ impl Lookups {
         let mut ipv6 = embedded(config, &ipv4, egress);
         ipv6.extend(meanings(config, egress));
         let opens = config.tunnels.iter().map(|tunnel| tunnel.open.as_ref());
-        let reachable = opens.map(|open| Some(AddressMap::new(&reachable(open?, &ipv6)))).collect();
+        let reachable = opens
+            .map(|open| Some(AddressMap::new(&reachable(config, open?, &ipv4, &ipv6))))
+            .collect();
         Lookups {
             ipv4: Tables::new(&ipv4, services, egress),
             ipv6: Tables::new(&ipv6, services, egress),

@@ -6,7 +6,10 @@ use super::super::open::{OpenConfig, OpenPrefix};
 use super::super::raw::{RawOpen, RawTunnel};
 use super::super::{PortConfig, RelayConfig, TunnelConfig};
 use super::report::{Report, refuse_non_unicast, repeated};
-use crate::net::{Address, Family, IpNet, Ipv6Net, SpecialAddresses, is_link_local6};
+use crate::net::{
+    Address, Family, IpNet, Ipv4Net, Ipv6Net, NAT64, SIX_TO_FOUR, SpecialAddresses, is_link_local6,
+    stand_ins,
+};
 use crate::wire::ipv6::MTU_MIN;
 use crate::wire::tcp::HEADER_LEN;
 
@@ -58,6 +61,14 @@ fn prefix(report: &mut Report, key: &str, text: &str) -> Option<OpenPrefix> {
         return None;
     };
     refuse_non_unicast(report, key, "an agent's address", net.address.ip());
+    let overlaps = |other: &Ipv6Net| IpNet::V6(*other).overlaps(IpNet::V6(net));
+    if let Some(other) = [NAT64, SIX_TO_FOUR].iter().find(|other| overlaps(other)) {
+        let reason = format!("{net} overlaps {other}, which stands for IPv4; use another prefix");
+        report.error(key, reason);
+    } else if !GLOBAL.contains(net.address) {
+        let reason = format!("{net} is not in {GLOBAL}: hosts of the Internet have no route to it");
+        report.warn(key, &reason);
+    }
     Some(prefix)
 }
 
@@ -125,6 +136,12 @@ pub(super) fn overlaps(
             });
             let within =
                 |net: &IpNet| net.prefix_len() <= to.prefix_len && net.contains(to.address.ip());
+            if to.prefix_len == 128 && to.address == open.icmp_source.to_bits() {
+                report.error(
+                    format!("tunnel[{index}].open.to[{at}]"),
+                    "it is open.icmp_source, which agents never send to; remove it",
+                );
+            }
             if let Some((net, what, _)) = never.chain(opens).find(|(net, ..)| within(net)) {
                 report.error(
                     format!("tunnel[{index}].open.to[{at}]"),
@@ -137,34 +154,42 @@ pub(super) fn overlaps(
 }
 
 /// What an open prefix must not overlap, each with what it is, and whether agents are never to send
-/// there.
+/// there: of IPv4, what stands for it.
 fn served(
     ports: &[PortConfig],
     relays: &[RelayConfig],
     tunnels: &[TunnelConfig],
 ) -> Vec<(IpNet, String, bool)> {
-    let host =
-        |ip: IpAddr| u128::of(ip).map(|address| IpNet::V6(Ipv6Net { address, prefix_len: 128 }));
+    let host = |ip: IpAddr| -> Vec<IpNet> {
+        match ip {
+            IpAddr::V4(ip) => {
+                stand_ins(Ipv4Net { address: ip.to_bits(), prefix_len: 32 }).map(IpNet::V6).into()
+            }
+            IpAddr::V6(ip) => vec![IpNet::V6(Ipv6Net { address: ip.to_bits(), prefix_len: 128 })],
+        }
+    };
     let mut served = Vec::new();
     for (index, port) in ports.iter().enumerate() {
         // A link-local address is of its link alone.
         let own = port.nets::<u128>().filter(|net| !is_link_local6(net.address));
-        let own = own.filter_map(|net| host(net.address.ip()));
+        let own = own.map(|net| net.address.ip());
+        let own = own.chain(port.nets::<u32>().map(|net| net.address.ip())).flat_map(host);
         served.extend(own.map(|net| (net, format!("the own address of port[{index}]"), true)));
-        let gateways = port.gateways.iter().filter_map(|gateway| host(gateway.ip));
+        let gateways = port.gateways.iter().flat_map(|gateway| host(gateway.ip));
         served.extend(gateways.map(|net| (net, format!("a gateway of port[{index}]"), false)));
     }
     for (index, relay) in relays.iter().enumerate() {
-        let vip = host(relay.vip.ip()).map(|net| (net, format!("relay[{index}].vip"), true));
+        let vip =
+            host(relay.vip.ip()).into_iter().map(|net| (net, format!("relay[{index}].vip"), true));
         served.extend(vip);
         let egress = relay.egress.net().filter(|net| matches!(net, IpNet::V6(_)));
         served.extend(egress.map(|net| (net, format!("the egress of relay[{index}]"), true)));
-        let targets = relay.target_addresses().filter_map(|target| host(target.ip()));
+        let targets = relay.target_addresses().flat_map(|target| host(target.ip()));
         served.extend(targets.map(|net| (net, format!("a target of relay[{index}]"), false)));
     }
     for (index, tunnel) in tunnels.iter().enumerate() {
-        let vip = tunnel.vip6.and_then(|vip| host((*vip.ip()).into()));
-        served.extend(vip.map(|net| (net, format!("tunnel[{index}].vip6"), true)));
+        let vips = tunnel.vips().flat_map(|vip| host(vip.ip()));
+        served.extend(vips.map(|net| (net, format!("a VIP of tunnel[{index}]"), true)));
     }
     served
 }
@@ -217,5 +242,7 @@ fn source_is_apart(
 /// The smallest `tunnel_mtu` that IPv6's smallest MTU fits into, with the headers around it: IPv4,
 /// TCP, and the open header's 4 bytes.
 const TUNNEL_MTU_MIN: u16 = (MTU_MIN + Family::V4.ip_header_len() + HEADER_LEN + 4) as u16;
+/// Global unicast addresses (RFC 4291, section 2.4).
+const GLOBAL: Ipv6Net = Ipv6Net { address: 0x2000 << 112, prefix_len: 3 };
 /// Most prefixes that agents may send to.
 const MAX_DESTINATIONS: usize = 64;

@@ -18,9 +18,10 @@ pub(in crate::config) struct RawOpen {
     pub(in crate::config) prefix: String,
     /// Prefixes that agents may send to, as `ADDRESS/LENGTH`; each other they always may. Never
     /// sent to are VIPs, pools, addresses of ports and other tunnels' open addresses; gateways,
-    /// targets, private addresses (RFC 4193) and `pop.not_clients` only where a prefix here lies
-    /// within what is refused. Range: at least one, such as `["2000::/3"]`, and at most 64.
-    /// Reload: yes; who is left out is cut off.
+    /// targets, private addresses (RFC 4193), `pop.not_clients` and `hints.peers` only where a
+    /// prefix here lies within what is refused; and so for what stands for an IPv4 address of
+    /// these. Addresses of other POPs' ports belong into `pop.not_clients`. Range: at least one,
+    /// such as `["2000::/3"]`, and at most 64. Reload: yes; who is left out is cut off.
     pub(in crate::config) to: Vec<String>,
     /// The IPv6 address that the POP sends ICMPv6 errors about such packets from, within no
     /// `prefix`. It may be a VIP or an address of a port.

@@ -77,7 +77,9 @@ const MISTAKES: &Mistakes = &[
     ("2001:db8:a::/48", "2001:db8:5::/48", "tunnel[0].open.prefix", "a target of relay[1]"),
     ("2001:db8:a::/48", "2001:db8::/48", "tunnel[0].open.prefix", "relay[3].vip"),
     ("2a00::/32", "2001:db8::/32", "tunnel[1].open.prefix", "overlaps"),
-    ("[2001:db8::21]", "[2001:db8:a::21]", "tunnel[0].open.prefix", "tunnel[1].vip6"),
+    ("[2001:db8::21]", "[2001:db8:a::21]", "tunnel[0].open.prefix", "a VIP of tunnel[1]"),
+    ("2001:db8:a::/48", "64:ff9b::/48", "tunnel[0].open.prefix", "overlaps 64:ff9b::/96, which"),
+    ("2001:db8:a::/48", "2002:c000:201::/48", "tunnel[0].open.prefix", "overlaps 2002::/16"),
     // Where agents may send to.
     ("[\"2000::/3\", \"fd00::/16\"]", "[]", "tunnel[0].open.to", "send to nobody"),
     ("\"fd00::/16\"", "\"fd00::\"", "tunnel[0].open.to[1]", "not ADDRESS/LENGTH"),
@@ -87,10 +89,15 @@ const MISTAKES: &Mistakes = &[
     ("fd00::/16", "fe80::/10", "tunnel[0].open.to[1]", "is in fe80::/10"),
     ("fd00::/16", "2001:db8:1::2/128", "tunnel[0].open.to[1]", "the own address of port[0]"),
     ("fd00::/16", "2001:db8::10/128", "tunnel[0].open.to[1]", "relay[3].vip"),
-    ("fd00::/16", "2001:db8::21/128", "tunnel[0].open.to[1]", "tunnel[1].vip6"),
+    ("fd00::/16", "2001:db8::21/128", "tunnel[0].open.to[1]", "a VIP of tunnel[1]"),
     ("fd00::/16", "2001:db8:64::/80", "tunnel[0].open.to[1]", "the egress of relay[1]"),
     ("fd00::/16", "2a00::/40", "tunnel[0].open.to[1]", "the open prefix of tunnel[1]"),
     ("fd00::/16", "2001:db8:a::/48", "tunnel[0].open.to[1]", "the open prefix of tunnel[0]"),
+    ("fd00::/16", "2001:db8:f::9/128", "tunnel[0].open.to[1]", "it is open.icmp_source"),
+    // By NAT64 and 6to4: a VIP, and an address of a port.
+    ("fd00::/16", "64:ff9b::203.0.113.21/128", "tunnel[0].open.to[1]", "a VIP of tunnel[1]"),
+    ("fd00::/16", "2002:cb00:7115:7::/64", "tunnel[0].open.to[1]", "a VIP of tunnel[1]"),
+    ("fd00::/16", "64:ff9b::192.0.2.2/128", "tunnel[0].open.to[1]", "own address of port[0]"),
     // Its own address.
     ("2001:db8:f::9", "192.0.2.2", "tunnel[0].open.icmp_source", "is no IPv6 address"),
     ("2001:db8:f::9", "fe80::9", "tunnel[0].open.icmp_source", "not a global unicast"),
@@ -116,6 +123,11 @@ fn what_is_said_twice_or_is_not_routed_is_warned_of() {
     let [warning] = &config.warnings[..] else { panic!("{:?}", config.warnings) };
     assert_eq!(warning.key, "tunnel[0].open.to[1]");
     assert!(warning.reason.contains("the same prefix as tunnel[0].open.to[0]"));
+    let private = edit(&opened(), "2001:db8:a::/48", "fd12:3456:a::/48");
+    let config = Config::parse("f", &private).unwrap();
+    let [warning] = &config.warnings[..] else { panic!("{:?}", config.warnings) };
+    assert_eq!(warning.key, "tunnel[0].open.prefix");
+    assert!(warning.reason.contains("is not in 2000::/3"), "{warning}");
     let many: Vec<_> = (0..65).map(|i| format!("\"2600:{i:x}::/32\"")).collect();
     let many = edit(&opened(), "\"fd00::/16\"", &many.join(", "));
     let problems = Config::parse("f", &many).unwrap_err();

@@ -77,6 +77,31 @@ fn the_longest_prefix_decides_where_agents_may_send_to() {
     }
 }
 
+/// That clients may have private addresses, or those of gateways, opens none of them to agents.
+#[test]
+fn what_clients_may_have_is_refused_to_agents() {
+    let pop = "private_clients = true\n";
+    let hints = "\n[hints]\nlisten = \"192.0.2.2:4791\"\npeers = [\"198.51.100.200:4791\"]\n";
+    let text = edit(&opened(), "id = 1\n", &format!("id = 1\n{pop}"));
+    let text = edit(&text, "\"2000::/3\", \"fd00::/16\"", "\"::/0\"") + hints;
+    let snapshot = snapshot(&text);
+    let first = ServiceIndex(snapshot.config.relays.len() as u16);
+    for (text, is_allowed) in [
+        ("2600::1", true),
+        ("64:ff9b::808:808", true),
+        ("fd12::1", false),
+        ("64:ff9b::a00:1", false),
+        ("2002:a00:1::1", false),
+        // The gateway 192.0.2.1, and a POP that gets hints.
+        ("64:ff9b::c000:201", false),
+        ("2002:c000:201::7", false),
+        ("64:ff9b::c633:64c8", false),
+    ] {
+        let found = snapshot.outside_of(first, ip6(text)) == Outside::Allowed;
+        assert_eq!(found, is_allowed, "{text}");
+    }
+}
+
 #[test]
 fn the_digest_covers_open_sides_but_for_the_pops_own_address() {
     let digest = |text: &str| snapshot(text).digest().to_owned();
