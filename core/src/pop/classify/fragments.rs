@@ -15,6 +15,7 @@ use crate::net::PortIndex;
 use crate::snapshot::{Destination, Snapshot};
 use crate::verdict::DropReason;
 use crate::wire::ethernet::{self, Ethernet};
+use crate::wire::ipv6::Ipv6;
 use crate::wire::{get_u16, ipv4, ipv6};
 
 /// What a frame is before it is handled.
@@ -58,15 +59,16 @@ fn read_fragment<F: Frame>(
     if !is_for_us {
         return Arrived::Whole;
     }
+    // The host of the agent reassembles what is for it.
+    let to = frame.bytes().get(ethernet.header_len()..).and_then(Ipv6::parse_start);
+    if to.is_some_and(|ip| matches!(snapshot.classify(ip.dst), Destination::Open(_))) {
+        return Arrived::Whole;
+    }
     let fragment = match Fragment::read(&ethernet, frame.bytes()) {
         None => return Arrived::Whole,
         Some(Err(reason)) => return Arrived::Refused(reason),
         Some(Ok(fragment)) => fragment,
     };
-    // The host of the agent reassembles what is for it.
-    if let Destination::Open(_) = snapshot.classify_ip(fragment.key.dst) {
-        return Arrived::Whole;
-    }
     if !serves(snapshot, &fragment) {
         return Arrived::Refused(DropReason::NotOurs);
     }

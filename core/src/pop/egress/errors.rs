@@ -13,6 +13,8 @@ use super::reply;
 use super::wrap::wrap;
 use crate::frame::Frame;
 use crate::net::{Address, Family, ServiceIndex};
+use crate::relay::Relay;
+use crate::relay::encapsulated::EncapsulatedMode;
 use crate::snapshot::Destination;
 use crate::tunnel::TunnelService;
 use crate::tunnel::open::down;
@@ -132,15 +134,45 @@ fn back_in_tunnel<F: Frame>(
         let l3 = back_to_agent(arrival, packet, frame).ok_or(DropReason::NoRoom)?;
         return Ok((l3, Family::V4));
     }
-    if let Step::Inward(_) | Step::DatagramIn(_) = packet.step
-        && let Some((_, relay)) = packet.relay(arrival.snapshot)
-        && let Some(tunnel) = relay.mode.tunnel()
-    {
+    if let Some((relay, tunnel)) = tunnel_of(arrival, packet) {
         let target = packet.sender(relay).ip();
         let l3 = tunnel.put(frame, l3, &packet.dst(), target, None)?;
         return Ok((l3, Family::of(target)));
     }
     Ok((l3, ip.family()))
+}
+
+/// Whose share of the POP's own messages an answer to `packet` uses up: that of a target, where it
+/// came in its tunnel, and of an agent, where it is from an open address.
+fn charged(arrival: &Arrival<'_>, packet: &Packet) -> IpAddr {
+    if let Some((relay, _)) = tunnel_of(arrival, packet) {
+        return packet.sender(relay).ip();
+    }
+    match &packet.segment.ip {
+        Datagram::V6(ip) => match arrival.meaning(ip.header.src) {
+            Destination::Open(index) => {
+                let tunnel = arrival.snapshot.tunnel(index);
+                let side = tunnel.and_then(|tunnel| tunnel.service.open_side());
+                let agent = side
+                    .and_then(|(open, _)| open.addresses.decode(arrival.unix, ip.header.src).ok());
+                agent.map_or(ip.header.src.ip(), |agent| (*agent.at.ip()).into())
+            }
+            _ => ip.header.src.ip(),
+        },
+        Datagram::V4(_) => packet.segment.ip.src(),
+    }
+}
+
+/// The relay of a datagram that came in the tunnel of a target, and how that encapsulates.
+fn tunnel_of<'a>(
+    arrival: &Arrival<'a>,
+    packet: &Packet,
+) -> Option<(&'a Relay, &'a EncapsulatedMode)> {
+    if !matches!(packet.step, Step::Inward(_) | Step::DatagramIn(_)) {
+        return None;
+    }
+    let (_, relay) = packet.relay(arrival.snapshot)?;
+    Some((relay, relay.mode.tunnel()?))
 }
 
 /// Turns `frame`, whose verdict is given already, into an ICMP error to its sender.
@@ -162,7 +194,7 @@ fn send_error<F: Frame, O: Output<F>>(
         // The only other error about a segment in transit.
         _ => ReplyKind::TimeExceeded,
     };
-    if !limits.admit_own(kind, ip.src()) {
+    if !limits.admit_own(kind, charged(&egress.arrival, packet)) {
         return egress.withhold::<F>(kind);
     }
     let head_len = ip.family().ip_header_len() + HEADER_LEN;

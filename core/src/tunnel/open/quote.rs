@@ -23,6 +23,8 @@ pub struct SentPacket {
     pub at: usize,
     /// Its header.
     pub header: Ipv6,
+    /// The agent that it was sent to.
+    pub agent: OpenAgent,
     /// Its sender, where that is an agent of the same service.
     pub sender: Option<OpenAgent>,
     /// Whether its sender may be told: nobody is told of an ICMPv6 error (RFC 4443, section 2.4).
@@ -69,5 +71,5 @@ pub fn packet(
         false => return Err(DropReason::DestinationNotAllowed),
     };
     let at = quoted.payload_at + OPEN_HEADER_LEN;
-    Ok(SentPacket { at, header: inner, sender, may_tell: !may_be_error(&inner, bytes) })
+    Ok(SentPacket { at, header: inner, agent, sender, may_tell: !may_be_error(&inner, bytes) })
 }

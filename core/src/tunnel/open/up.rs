@@ -67,11 +67,10 @@ impl OpenUp {
         if header.offset() as usize + payload.len() > usize::from(service.constants.offset) {
             return Err(DropReason::TunnelMalformed);
         }
-        match inner.upper(bytes) {
-            Err(ExtensionError::Routing) => return Err(DropReason::SourceRoute),
-            Err(ExtensionError::Malformed) => return Err(DropReason::Ipv6Options),
-            Ok(_) | Err(ExtensionError::Fragment) => {}
-        }
+        inner.is_not_routed(bytes).map_err(|error| match error {
+            ExtensionError::Routing => DropReason::SourceRoute,
+            _ => DropReason::Ipv6Options,
+        })?;
         Ok(OpenUp { src: segment.src, seq: segment.seq, ack: segment.ack, header, inner })
     }
 }

@@ -4,7 +4,7 @@
 //! Hop-by-hop and destination options are skipped if all their options may be; a routing header is
 //! refused; a fragment header ends the walk.
 
-use super::{FragmentHeader, PROTOCOL_FRAGMENT, field};
+use super::{FRAGMENT_LEN, FragmentHeader, PROTOCOL_FRAGMENT, field};
 
 /// The most extension headers that are read in one datagram: more than any host has reason to send.
 /// Limits are allowed by RFC 8504, section 5.3.
@@ -83,6 +83,30 @@ pub(super) fn walk(datagram: &[u8], mut upper: Upper) -> Result<Walked, Extensio
     Err(ExtensionError::Malformed)
 }
 
+/// Walks over all headers that another one may follow, those of a first fragment too.
+pub(super) fn pass_all(datagram: &[u8], mut from: Upper) -> Result<(), ExtensionError> {
+    for _ in 0..=EXTENSIONS_MAX {
+        let Walked { upper, fragment } = walk(datagram, from)?;
+        let rest = datagram.get(upper.at..).unwrap_or_default();
+        let (next, len) = match (upper.protocol, rest) {
+            (PROTOCOL_FRAGMENT, _) => match fragment {
+                None => return Err(ExtensionError::Malformed),
+                Some(fragment) if fragment.offset > 0 => return Ok(()),
+                Some(fragment) => (fragment.next_header, FRAGMENT_LEN),
+            },
+            (AUTHENTICATION, &[next, units, ..]) => (next, (usize::from(units) + 2) * 4),
+            (MOBILITY | HIP | SHIM6, &[next, units, ..]) => (next, (usize::from(units) + 1) * 8),
+            (AUTHENTICATION | MOBILITY | HIP | SHIM6, _) => return Err(ExtensionError::Malformed),
+            _ => return Ok(()),
+        };
+        if rest.len() < len {
+            return Err(ExtensionError::Malformed);
+        }
+        from = Upper { protocol: next, at: upper.at + len };
+    }
+    Err(ExtensionError::Malformed)
+}
+
 /// Whether no option is cut off, and a host that knows none of them may skip all.
 fn may_be_skipped(options: &[u8]) -> bool {
     let mut rest = options;
@@ -110,6 +134,11 @@ pub const fn is_extension(protocol: u8) -> bool {
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const DESTINATION: u8 = 60;
+// Headers that are read by hosts alone: RFC 4302, RFC 6275, RFC 7401, RFC 5533.
+const AUTHENTICATION: u8 = 51;
+const MOBILITY: u8 = 135;
+const HIP: u8 = 139;
+const SHIM6: u8 = 140;
 
 const OPTION_PAD_1: u8 = 0;
 /// The bits of an option's type that tell a host which does not know it what to do; 0 is to skip.
@@ -145,6 +174,47 @@ mod tests {
     }
 
     const PADDING: &[u8] = &[0, 1, 4, 0, 0, 0, 0];
+    const ROUTE: (u8, &[u8]) = (ROUTING, &[0, 4, 1, 0, 0, 0, 0]);
+
+    /// A first fragment's header, and one at an offset of 8 bytes.
+    const FIRST: (u8, &[u8]) = (PROTOCOL_FRAGMENT, &[0, 0, 1, 0, 0, 0, 7]);
+    const LATER: (u8, &[u8]) = (PROTOCOL_FRAGMENT, &[0, 0, 9, 0, 0, 0, 7]);
+
+    #[test]
+    fn a_routing_header_is_found_behind_all_that_may_be_in_front() {
+        let ahead: [(u8, &[u8]); 6] = [
+            (DESTINATION, PADDING),
+            FIRST,
+            (AUTHENTICATION, &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+            (MOBILITY, &[0; 7]),
+            (HIP, &[0; 7]),
+            (SHIM6, &[0; 7]),
+        ];
+        let passes = |extensions: &[(u8, &[u8])]| {
+            let bytes = datagram(extensions, PROTOCOL_TCP);
+            Ipv6::parse(&bytes).unwrap().is_not_routed(&bytes)
+        };
+        assert_eq!(passes(&[ROUTE]), Err(ExtensionError::Routing));
+        for first in ahead {
+            assert_eq!(passes(&[first]), Ok(()));
+            assert_eq!(passes(&[first, ROUTE]), Err(ExtensionError::Routing), "{first:?}");
+            for second in ahead {
+                assert_eq!(passes(&[first, second]), Ok(()), "{first:?} {second:?}");
+                let routed = passes(&[first, second, ROUTE]);
+                assert_eq!(routed, Err(ExtensionError::Routing), "{first:?} {second:?}");
+            }
+            // Cut off, so that what follows is not seen.
+            let whole = datagram(&[first], PROTOCOL_TCP);
+            for len in HEADER_LEN..whole.len() - 4 {
+                let mut cut = whole[..len].to_vec();
+                put_u16(&mut cut, field::PAYLOAD_LEN, (len - HEADER_LEN) as u16);
+                let found = Ipv6::parse(&cut).unwrap().is_not_routed(&cut);
+                assert_eq!(found, Err(ExtensionError::Malformed), "{first:?} {len}");
+            }
+        }
+        // Later fragments have no headers.
+        assert_eq!(passes(&[LATER, ROUTE]), Ok(()));
+    }
 
     #[test]
     fn extension_headers_are_skipped() {

@@ -61,9 +61,7 @@ impl Ipv6 {
     /// a later fragment, which does not contain it.
     pub fn parse_quoted(bytes: &[u8]) -> Option<(Ipv6, Upper)> {
         let ip = Self::read(bytes.first_chunk()?)?;
-        let first = Upper { protocol: ip.next_header, at: HEADER_LEN };
-        let datagram = bytes.get(..ip.total_len()).unwrap_or(bytes);
-        let walked = extensions::walk(datagram, first).ok()?;
+        let walked = ip.walked(bytes).ok()?;
         let upper = match walked.fragment {
             Some(fragment) if fragment.offset == 0 => {
                 Upper { protocol: fragment.next_header, at: fragment.at + FRAGMENT_LEN }
@@ -87,7 +85,7 @@ impl Ipv6 {
     /// [`ExtensionError`] for extension headers that are not skipped.
     #[inline]
     pub fn upper(&self, bytes: &[u8]) -> Result<Upper, ExtensionError> {
-        let first = Upper { protocol: self.next_header, at: HEADER_LEN };
+        let first = self.first();
         if !is_extension(first.protocol) {
             return Ok(first);
         }
@@ -101,9 +99,28 @@ impl Ipv6 {
         self.walked(bytes).ok()?.fragment
     }
 
+    /// Makes sure that no host is led on by a routing header in the datagram at the start of
+    /// `bytes`, from which this header was parsed.
+    ///
+    /// # Errors
+    /// [`ExtensionError::Routing`] of a routing header, wherever in the chain of headers it is, also
+    /// in a first fragment; [`ExtensionError::Malformed`] where the chain may hide one. Later
+    /// fragments pass: they have no headers (RFC 7112).
+    pub fn is_not_routed(&self, bytes: &[u8]) -> Result<(), ExtensionError> {
+        extensions::pass_all(self.whole(bytes), self.first())
+    }
+
     fn walked(&self, bytes: &[u8]) -> Result<Walked, ExtensionError> {
-        let first = Upper { protocol: self.next_header, at: HEADER_LEN };
-        extensions::walk(bytes.get(..self.total_len()).unwrap_or_default(), first)
+        extensions::walk(self.whole(bytes), self.first())
+    }
+
+    fn first(&self) -> Upper {
+        Upper { protocol: self.next_header, at: HEADER_LEN }
+    }
+
+    /// The datagram at the start of `bytes`, or what is there of it.
+    fn whole<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        bytes.get(..self.total_len()).unwrap_or(bytes)
     }
 }
 

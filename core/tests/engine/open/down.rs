@@ -146,6 +146,8 @@ fn who_may_not_send_to_open_addresses() {
     {
         three.refuses_datagram(&from(ip6(src)), DropReason::SourceNotAllowed);
     }
+    // What POPs send messages to agents from.
+    three.refuses_datagram(&from(ip6(SOURCE)), DropReason::OpenSpoofed);
     let frame = three.world.framed(LAN, &from(HOST));
     assert_eq!(three.world.dropped_bytes(LAN, &frame), DropReason::WrongSide);
 }
@@ -160,4 +162,27 @@ fn an_address_that_can_be_no_agents() {
     three.world.now = now;
     let packet = Ipv6Header::new(HOST, elsewhere.address).with(&BODY);
     three.refuses_datagram(&packet, DropReason::DestinationNotAllowed);
+}
+
+/// Where POPs reassemble, fragments to agents pass as they are, in any form: their hosts look.
+#[test]
+fn fragments_are_for_the_host_of_the_agent() {
+    use anyrelay_core::frame::HeapFrame;
+    use anyrelay_core::pop::{Arrived, Pop};
+    let config = open_config(1).set("fragments", "reassemble");
+    let Three { mut world, a, .. } = Three::of(&config);
+    let header = Ipv6Header::new(HOST, a.address);
+    let options = [&[FRAGMENT, 0, 1, 4, 0, 0, 0, 0][..], &fragment6(17, 0, true, 7, &[5; 64])];
+    let packets = [
+        header.after(FRAGMENT, &fragment6(17, 0, true, 7, &[5; 64])),
+        header.after(60, &options.concat()),
+        Ipv6Header::icmp(HOST, a.address).after(FRAGMENT, &fragment6(58, 0, true, 7, &[135; 64])),
+    ];
+    for packet in packets {
+        let mut frame = HeapFrame::new(&world.framed(WAN, &packet));
+        let looked = Pop::incoming(&world.workers[0], &world.snapshot, WAN, &mut frame);
+        assert_eq!(looked, Arrived::Whole);
+        let (_, frame) = world.passed(WAN, &packet);
+        assert_eq!(outer(&frame).data[4..], one_hop_less(&packet));
+    }
 }

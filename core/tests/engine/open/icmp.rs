@@ -290,6 +290,58 @@ fn errors_about_what_no_pop_sent() {
     }
 }
 
+/// Of a segment that carried a fragment, or a packet with options, a router quotes a part.
+#[test]
+fn a_host_learns_of_a_narrow_path_from_a_part_of_any_packet() {
+    let Three { mut world, a, .. } = Three::new();
+    let header = Ipv6Header::new(HOST, a.address);
+    let options = [&[17, 0, 1, 4, 0, 0, 0, 0][..], &[5; 1200]].concat();
+    for packet in
+        [header.after(FRAGMENT, &fragment6(17, 0, true, 7, &[5; 1200])), header.after(60, &options)]
+    {
+        let (_, frame) = world.passed(WAN, &packet);
+        let quote = &frame[14..14 + 548];
+        let message = icmp(3, 4, [0, 0, 5, 70], quote);
+        let header = Ipv4Header { protocol: 1, ..Ipv4Header::new(ROUTER, ip("203.0.113.22")) };
+        let (_, frame) = world.passed(WAN, &header.with(&message));
+        let quote = one_hop_less(&packet)[..548 - 44].to_vec();
+        assert_eq!(told(&frame, HOST), Told { head: (2, 0, 1306), hop_limit: 56, quote });
+    }
+}
+
+/// An agent knows what is in segments to it, and can make up errors to anybody.
+#[test]
+fn errors_are_bounded_by_the_agent_that_may_have_made_them() {
+    let mut sent = Sent::from_host(&BODY);
+    let now = sent.world.now;
+    let config = open_config(1).limit("open_per_agent_per_second", 3);
+    sent.world = tunnel_world_of(&config, KEYS);
+    sent.world.now = now;
+    for network in 0..3 {
+        let mut quote = sent.down.clone();
+        quote[56] = network;
+        let error = sent.error_about((3, 4), 1350, &quote);
+        sent.world.passed(WAN, &error);
+    }
+    let error = sent.error((3, 4), 1350, 548);
+    refuses(&mut sent, &error, DropReason::RateOpenAgent);
+}
+
+/// All agents' open addresses are of few networks: each has the share of its own address outside.
+#[test]
+fn an_agent_uses_up_no_others_share_of_the_pops_errors() {
+    let config = open_config(1).limit("icmp_per_second", 10);
+    let Three { mut world, a, b, .. } = Three::of(&config);
+    let last_hop = |agent: &Opened, world: &World| {
+        let header = Ipv6Header { hop_limit: 1, next: 17, ..Ipv6Header::new(agent.address, HOST) };
+        agent.up(world, 4, &header.with(&BODY)).datagram()
+    };
+    let (of_a, of_b) = (last_hop(&a, &world), last_hop(&b, &world));
+    let told = |world: &mut World, up: &[u8]| world.datagram(WAN, up).len();
+    assert_eq!((told(&mut world, &of_a), told(&mut world, &of_a)), (1, 0));
+    assert_eq!(told(&mut world, &of_b), 1);
+}
+
 #[test]
 fn errors_are_bounded_for_each_network_of_hosts() {
     let mut sent = Sent::from_host(&BODY);

@@ -175,6 +175,12 @@ fn a_packet_must_be_whole() {
     // hide one.
     let routed = header.after(ROUTING, &[[17, 2, 0, 1, 0, 0, 0, 0], [7; 8], [8; 8]].concat());
     three.refuses(&a.up(&three.world, 0, &routed), DropReason::SourceRoute);
+    // Also in a first fragment, which may be the whole packet.
+    let routed = [&[17, 2, 0, 1, 0, 0, 0, 0][..], &[7; 8], &[8; 8]].concat();
+    for more in [false, true] {
+        let first = header.after(FRAGMENT, &fragment6(ROUTING, 0, more, 7, &routed));
+        three.refuses(&a.up(&three.world, 0, &first), DropReason::SourceRoute);
+    }
     let hidden = header.after(DESTINATION_OPTIONS, &[43, 0, 0xc0, 4, 0, 0, 0, 0]);
     three.refuses(&a.up(&three.world, 0, &hidden), DropReason::Ipv6Options);
     // A tunnel without an open side knows no such packets.

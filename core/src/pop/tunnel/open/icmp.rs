@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::super::super::egress::Egress;
 use super::super::super::egress::ship::{Transform, Transmit, ship};
 use super::super::super::egress::wrap::wrap;
-use super::super::super::limits::Limits;
+use super::super::super::limits::{Limits, OpenWay};
 use super::super::super::output::Output;
 use super::super::super::packet::Packet;
 use crate::frame::{self, Frame};
@@ -32,6 +32,11 @@ pub(in crate::pop) fn report<F: Frame, O: Output<F>>(
     let Some((open, _)) = tunnel.service.open_side() else {
         return egress.drop(Some(service), DropReason::IcmpQuote, frame);
     };
+    // An agent knows what is in segments to it, and can make up such errors: they are as much as
+    // what it sends.
+    if let Err(reason) = limits.admit_open(OpenWay::Up, tunnel.slot, sent.agent.at) {
+        return egress.drop(Some(service), reason, frame);
+    }
     let message = packet.message(&frame).split_first_chunk();
     let behind = message.and_then(|(head, _)| icmp_error::quote_len(Family::V4, head));
     let quote_at = packet.l4() + HEADER_LEN;

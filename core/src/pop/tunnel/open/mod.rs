@@ -38,13 +38,21 @@ pub(in crate::pop) fn read<F: Frame>(
     if !arrival.takes_clients() {
         return Err(DropReason::WrongSide);
     }
-    if matches!(arrival.snapshot.classify(header.src), Destination::Open(_)) {
+    if is_spoofed(arrival, index, header.src) {
         return Err(DropReason::OpenSpoofed);
     }
     if !host_ok(arrival, header.src) {
         return Err(DropReason::SourceNotAllowed);
     }
     Ok(Step::OpenDown)
+}
+
+/// Whether `src` is an open address, or what POPs send messages to agents from: neither comes from
+/// outside.
+fn is_spoofed(arrival: &Arrival<'_>, index: ServiceIndex, src: u128) -> bool {
+    let open = arrival.snapshot.tunnel(index).and_then(|tunnel| tunnel.service.open.as_ref());
+    open.is_some_and(|open| open.icmp_source.to_bits() == src)
+        || matches!(arrival.snapshot.classify(src), Destination::Open(_))
 }
 
 /// A packet with this header, whose payload is not read.
