@@ -1,5 +1,5 @@
-//! Measures what a POP spends on a datagram of a tunnel, and on an open packet up and down, beside a
-//! segment of a relay: the same POP with both services, the same ports and number of frames, in
+//! Measures what a POP spends on a datagram of a tunnel, and on an open packet up and down, beside
+//! a segment of a relay: the same POP with both services, the same ports and number of frames, in
 //! turn. And what a flood of SYNs does.
 
 pub mod capture;
