@@ -22,6 +22,7 @@ mod world6;
 mod answers;
 mod bad_input;
 mod client_address;
+mod client_address6;
 mod clients;
 mod differential;
 mod differential6;
