@@ -96,8 +96,8 @@ fn check_gue((src, dst): (IpAddr, IpAddr), udp: &[u8]) -> Result<(), &'static st
     require(udp[8] == 0 && word(udp, 10) == 0, "GUE of another variant, or with flags")
 }
 
-/// The outer headers of a datagram from `src` to `dst` around `inside`, as a target's host sends it,
-/// and that datagram. The class is that of `inside`, whose header has to be there.
+/// The outer headers of a datagram from `src` to `dst` around `inside`, as a target's host sends
+/// it, and that datagram. The class is that of `inside`, whose header has to be there.
 pub fn around(src: IpAddr, dst: IpAddr, is_gue: bool, inside: &[u8]) -> Vec<u8> {
     let carried = if inside[0] >> 4 == 4 { IPV4 } else { IPV6 };
     let mut outer = if is_gue {
@@ -177,8 +177,8 @@ mod tests {
                 let (src, dst) = (src.parse().unwrap(), dst.parse().unwrap());
                 assert_eq!(carried, Carried { is_gue, src, dst, inside: &bytes[at..] });
                 assert_eq!(bytes.len() - carried.inside.len(), overhead(src, is_gue).into());
-                // One bit of the headers at a time. Any source port from 0xc000 on is right where no
-                // checksum is over it, and the checksum of IPv4 is repaired.
+                // One bit of the headers at a time. Any source port from 0xc000 on is right where
+                // no checksum is over it, and the checksum of IPv4 is repaired.
                 for bit in 0..8 * at {
                     let (mut wrong, byte) = (bytes.clone(), bit / 8);
                     wrong[byte] ^= 1 << (bit % 8);

@@ -30,8 +30,8 @@ pub fn is_address_query(frame: &[u8]) -> bool {
     }
 }
 
-/// Whether the frame holds a part of a datagram, not the first. One that an agent sent is no part to
-/// a POP.
+/// Whether the frame holds a part of a datagram, not the first. One that an agent sent is no part
+/// to a POP.
 pub fn is_later_fragment(case: &Case, frame: &[u8]) -> bool {
     let Some(at) = l3(frame) else { return false };
     match frame[at] >> 4 {

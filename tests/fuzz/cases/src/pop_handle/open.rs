@@ -1,6 +1,6 @@
 //! Rules for what a POP sends for the open side of a tunnel: packets of hosts down to agents, those
-//! of agents out of the tunnel or down to another, and errors about both. Of the core, they use what
-//! an open address and a tick stand for, which the vectors fix.
+//! of agents out of the tunnel or down to another, and errors about both. Of the core, they use
+//! what an open address and a tick stand for, which the vectors fix.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
