@@ -13,11 +13,14 @@ use crate::*;
 struct Traffic6 {
     rng: Rng,
     oracle: World,
+    /// Whether targets of a pool send segments without timestamps: what becomes of these depends on
+    /// what a POP remembers, and on limits.
+    is_bare: bool,
 }
 
 impl Traffic6 {
-    fn new(seed: u64) -> Traffic6 {
-        Traffic6 { rng: Rng(seed), oracle: relay6_world() }
+    fn new(seed: u64, is_bare: bool) -> Traffic6 {
+        Traffic6 { rng: Rng(seed), oracle: pool6_world(), is_bare }
     }
 
     fn client4(&mut self) -> (u32, u16) {
@@ -72,7 +75,7 @@ impl Traffic6 {
         let segment = self.segment();
         let service = self.rng.pick(&["web6", "many6"]);
         let (client, client6) = (self.client4(), self.client6());
-        match self.rng.index(4) {
+        match self.rng.index(6) {
             0 => {
                 let to = self.rng.pick(&[WEB6, WEB6, MANY6, (WEB6.0, 7)]);
                 let (ttl, fragment) = (self.hops(), self.rng.pick(&[0x4000, 0x4000, 0]));
@@ -89,11 +92,38 @@ impl Traffic6 {
                 (LAN, self.framed6(target, egress, &segment))
             }
             2 => (WAN, self.framed6(client6, RAW6, &segment)),
+            3 => {
+                let vip = self.rng.pick(&[DEEP, DEEP, DEEPS, (DEEP.0, 7)]);
+                (WAN, self.framed6(client6, vip, &segment))
+            }
+            4 => self.pooled(&segment),
             _ => {
                 let target = self.rng.pick(&RAW6_TARGETS);
                 (LAN, self.framed6(target, client6, &segment))
             }
         }
+    }
+
+    /// A segment of a target in pool mode, nearly always with the tag of a client.
+    fn pooled(&mut self, segment: &Tcp) -> (PortIndex, Vec<u8>) {
+        let service = self.rng.pick(&["deep", "deeps"]);
+        let client = (CLIENT6.0 + self.rng.index(50) as u128, self.rng.pick(&[1, 40_001, 40_002]));
+        let (egress, tsval) = self.oracle.pooled6(service, client);
+        let echo = match self.rng.index(20) {
+            0 => self.rng.next() as u32,
+            1..=4 => tsval - 1,
+            _ => tsval,
+        };
+        let bare = segment.clone().options(&plain_syn_options(1440));
+        let stamped = match self.rng.index(8) {
+            0 if self.is_bare => segment.clone(),
+            1 => segment.clone().options(&[timestamps(9, echo), bare.options].concat()),
+            2 => segment.clone().options(&linux_syn_options(1460, 9, echo)),
+            _ => segment.clone().stamped(9, echo),
+        };
+        let target = self.oracle.target6(service, client);
+        let target = if self.rng.chance(1, 20) { DEEP_TARGET } else { target };
+        (LAN, self.framed6(target, egress, &stamped))
     }
 
     /// A frame for the POP: a segment, or an error that quotes what became of one.
@@ -165,8 +195,8 @@ fn whatever_comes_in_what_goes_out_keeps_the_rules() {
     let one = std::env::var("ANYRELAY_SEED").ok().map(|seed| seed.parse::<u64>().unwrap());
     let seeds = one.map_or(1..if full { 200 } else { 7 }, |seed| seed..seed + 1);
     for seed in seeds {
-        let mut traffic = Traffic6::new(seed);
-        let mut world = relay6_world();
+        let mut traffic = Traffic6::new(seed, true);
+        let mut world = pool6_world();
         let mut place = Place { seed, number: 0 };
         let (mut sent_on, mut of_mutated) = (0, 0);
         for number in 0..10_000 {
@@ -201,10 +231,10 @@ fn whatever_comes_in_what_goes_out_keeps_the_rules() {
 fn pops_with_different_histories_give_the_same_output() {
     let one = std::env::var("ANYRELAY_SEED").ok().map(|seed| seed.parse::<u64>().unwrap());
     for seed in one.map_or(1..9, |seed| seed..seed + 1) {
-        let mut traffic = Traffic6::new(seed);
-        let mut plain = relay6_world();
+        let mut traffic = Traffic6::new(seed, false);
+        let mut plain = pool6_world();
         // Another POP, with another past.
-        let mut other = World::of(&relay6_config().set("id", 2).set("name", "b"));
+        let mut other = World::of(&pool6_config().set("id", 2).set("name", "b"));
         other.later(77_000);
         for _ in 0..200 {
             let (port, datagram) = traffic.datagram();

@@ -323,7 +323,7 @@ pub fn remove_client_address(options: &mut [u8], out: PortIndex) -> Checked {
     Ok(())
 }
 
-fn check_options(out: PortIndex, pool_mode: bool, from: &Segment<'_>, to: &Segment<'_>) -> Checked {
+pub fn check_options(out: PortIndex, pool: bool, from: &Segment<'_>, to: &Segment<'_>) -> Checked {
     let after = walk_options(to.options).ok_or("lying options are sent")?;
     let stamps = |walked: &[(u8, usize, usize)]| walked.iter().filter(|o| o.0 == 8).count();
     require(after.iter().all(|o| o.0 != 8 || o.2 == 10), "timestamps of a wrong length")?;
@@ -332,7 +332,7 @@ fn check_options(out: PortIndex, pool_mode: bool, from: &Segment<'_>, to: &Segme
         require(!after.iter().any(|o| doomed(o.0)), "an option that does not survive")?;
         let mut mss = after.iter().filter(|o| (o.0, o.2) == (2, 4));
         require(mss.all(|o| word(to.options, o.1 + 2) <= 1460), "MSS is not clamped")?;
-        if !pool_mode {
+        if !pool {
             return Ok(());
         }
         let (before, _) = walk_to_tail(from.options);
@@ -348,7 +348,7 @@ fn check_options(out: PortIndex, pool_mode: bool, from: &Segment<'_>, to: &Segme
     if out == LAN {
         require(!after.iter().any(|o| [200, 253, 254].contains(&o.0)), "a client names itself")?;
     }
-    if !pool_mode {
+    if !pool {
         let mut want = from.options.to_vec();
         remove_client_address(&mut want, out)?;
         return require(want == to.options, "options are changed in transparent mode");

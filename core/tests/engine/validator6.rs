@@ -1,13 +1,13 @@
 //! Rules for what a POP sends that has services with IPv6, checked against the frame that it was
 //! sent for. Own rules; nothing of the core's but which address and target a client has. For the
-//! config [`relay6_config`].
+//! config [`pool6_config`].
 
 use anyrelay_core::net::PortIndex;
 
 use crate::seen::{checksum, upper_checksum};
 use crate::validator::{
-    Checked, Datagram, Segment, can_be_client, long, read_datagram, read_segment, read_tcp,
-    remove_client_address, walk_options, walk_to_tail, word,
+    Checked, Datagram, Segment, can_be_client, check_options, long, read_datagram, read_segment,
+    read_tcp, remove_client_address, walk_options, walk_to_tail, word,
 };
 use crate::validator_echo::check_fragment;
 use crate::*;
@@ -103,8 +103,8 @@ pub fn can_be_client6(ip: u128) -> bool {
     let prefix = |len: u32| ip >> (128 - len);
     let never = high >= 0xfc00 || prefix(64) == 0x0100 << 48 || ip >> 32 == 0 || ip >> 32 == 0xffff;
     let target = [WEB6_TARGET.0, RAW6_TARGETS[0].0, RAW6_TARGETS[1].0];
-    let many = [0x20, 0x21].map(|host| 0x2001_0db8_0005 << 80 | host);
-    let own = [WAN_IP6, LAN_IP6, WAN_IP6 & !0xff, LAN_IP6 & !0xff, RAW6.0];
+    let many = [0x20, 0x21, 0x50, 0x60, 0x61].map(|host| 0x2001_0db8_0005 << 80 | host);
+    let own = [WAN_IP6, LAN_IP6, WAN_IP6 & !0xff, LAN_IP6 & !0xff, RAW6.0, DEEP.0];
     let held = target.contains(&ip) || many.contains(&ip) || own.contains(&ip);
     !never && !held && prefix(64) != PREFIX6 >> 64
 }
@@ -156,10 +156,14 @@ fn check_one(
                 "what nobody changes is changed",
             )?;
             require(from.checksum_holds == to.checksum_holds, "damage is hidden or done")?;
-            check_options6(out, &from, &to)?;
+            let segments = (&from, &to);
             let (from, to) = (Ends::of(&input, &from), Ends::of(&output, &to));
+            match from.pooled(out) {
+                true => check_pooled(world, out, segments, (&from, &to))?,
+                false => check_options6(out, segments.0, segments.1)?,
+            }
             require(flags_fit(out, input.payload[13]), "a handshake the wrong way round")?;
-            require(mapped(world, out, &from) == Some(to), "to or from a wrong address")?;
+            require(mapped(world, out, &from, &to) == Some(to), "to or from a wrong address")?;
             check_id(&output, &bytes[14..], &input)
         }
         (None, None) => check_error6(world, out, &input, &output),
@@ -188,16 +192,73 @@ impl Ends {
     fn reversed(self) -> Ends {
         Ends { src: self.dst, dst: self.src, ..self }
     }
+
+    /// Whether they are of a segment of pool mode that goes on through that port.
+    fn pooled(&self, out: PortIndex) -> bool {
+        let is_vip = [DEEP, DEEPS].contains(&self.dst);
+        self.ipv6 && if out == LAN { is_vip } else { self.dst.0 >> 116 == 0xfd4 }
+    }
+}
+
+/// Egress endpoint and TSval of a client that can have them.
+fn pooled(world: &World, service: &str, client: End6) -> Option<(End6, u32)> {
+    let is_global = client.0 >> 125 == 1 && can_be_client6(client.0) && client.1 != 0;
+    is_global.then(|| world.pooled6(service, client))
+}
+
+/// A segment of pool mode: its options, and its tag.
+fn check_pooled(
+    world: &World,
+    out: PortIndex,
+    (from, to): (&Segment<'_>, &Segment<'_>),
+    (ends, became): (&Ends, &Ends),
+) -> Checked {
+    let stamps = |segment: &Segment<'_>| {
+        let walked = walk_to_tail(segment.options).0;
+        walked.iter().find(|option| option.0 == 8).map(|option| option.1 + 2)
+    };
+    if out == WAN && stamps(from).is_none() {
+        // Whose it is follows from what the POP remembers of the client's segments.
+        let refuses = from.flags & RST != 0 && from.options == to.options;
+        return require(refuses, "a target's segment without its tag goes on");
+    }
+    check_options(out, true, from, to)?;
+    let (vip, client) = if out == LAN { (ends.dst, ends.src) } else { (became.src, became.dst) };
+    let (_, tsval) = pooled(world, service_at(vip), client).ok_or("no client")?;
+    let (tagged, place) = if out == LAN { (to, 0) } else { (from, 4) };
+    let tag = stamps(tagged).map(|at| long(tagged.options, at + place) | 1);
+    require(tag == Some(tsval), "another client's tag")?;
+    let (options, _) = walk_to_tail(to.options);
+    let mut mss = options.iter().filter(|option| option.0 == 2 && to.flags & SYN != 0);
+    require(mss.all(|option| word(to.options, option.1 + 2) <= 1440), "MSS is not clamped")
 }
 
 /// What a segment becomes on its way to that port, by the definitions; none for one that must not
-/// go on.
-fn mapped(world: &World, out: PortIndex, from: &Ends) -> Option<Ends> {
-    if out == LAN { mapped_up(world, from) } else { mapped_down(world, from) }
+/// go on. The client of an egress endpoint of a pool is the one to whom it went, `to`.
+fn mapped(world: &World, out: PortIndex, from: &Ends, to: &Ends) -> Option<Ends> {
+    match out {
+        LAN => mapped_up(world, from),
+        _ if from.pooled(out) => {
+            let (egress, service) = (mapped_up(world, &to.reversed())?.src, service_at(to.src));
+            let targets = world.targets::<u128>(service);
+            let is_target = targets.iter().any(|at| (at.ip, at.port) == from.src);
+            (is_target && egress == from.dst).then_some(*to)
+        }
+        _ => mapped_down(world, from),
+    }
+}
+
+fn service_at(vip: End6) -> &'static str {
+    if vip == DEEP { "deep" } else { "deeps" }
 }
 
 fn mapped_up(world: &World, from: &Ends) -> Option<Ends> {
     let vip = from.dst;
+    if from.pooled(LAN) {
+        let service = service_at(vip);
+        let (src, _) = pooled(world, service, from.src)?;
+        return Some(Ends { ipv6: true, src, dst: world.target6(service, from.src) });
+    }
     if from.ipv6 {
         let target = world.target6("raw6", from.src);
         let ok = vip == RAW6 && can_be_client6(from.src.0) && from.src.1 != 0;
@@ -296,7 +357,7 @@ fn check_error6(world: &World, out: PortIndex, input: &Any<'_>, output: &Any<'_>
     require((to.src.0, to.dst.0) == (output.dst, output.src), "not from the endpoint's own peer")?;
     // The quote is what became of the segment that the addressee sent.
     let other = if out == LAN { WAN } else { LAN };
-    let became = mapped(world, other, &to);
+    let became = mapped(world, other, &to, &from);
     let seen = if out == LAN { mapped_back(world, &from) } else { became };
     require(if out == LAN { seen == Some(to) } else { seen == Some(from) }, "a wrong quote")?;
     let mtu = match (output.ipv6, output.payload[0], output.payload[1]) {

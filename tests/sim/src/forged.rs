@@ -75,10 +75,12 @@ impl World {
     /// The same for services that have IPv6.
     fn forged6(&mut self, pop: usize) -> (Port, Vec<u8>) {
         let find = |name| self.setup.services.iter().find(|service| service.name == name);
-        let (Some(far), Some(raw)) = (find("far"), find("raw6")) else {
+        let (Some(far), Some(raw), Some(deep)) = (find("far"), find("raw6"), find("deep")) else {
             return (Port::Wan, vec![0; 40]);
         };
-        let Mode::Prefix(first, len) = far.mode else { return (Port::Wan, vec![0; 40]) };
+        let (Mode::Prefix(first, len), Mode::Pool6(pool, _)) = (far.mode, deep.mode) else {
+            return (Port::Wan, vec![0; 40]);
+        };
         let at = |ip: u128| SocketAddr::new(Ipv6Addr::from_bits(ip).into(), 1234);
         let client = at(0x2001_0db8_0055 << 80 | 3);
         let own = SocketAddr::new(setup::own_addresses(pop, Port::Wan).1.into(), 80);
@@ -102,6 +104,7 @@ impl World {
         let martian = at(martians[self.rng.below(7) as usize]);
         let seq = self.rng.next() as u32;
         let (vip, target, beyond) = (raw.vip, raw.targets[0], far.targets[0]);
+        let mut options = Vec::new();
         let (port, src, dst, flags) = match self.rng.below(18) {
             0 => (Port::Wan, target, vip, SYN),
             1 => (Port::Wan, vip, vip, SYN),
@@ -118,9 +121,15 @@ impl World {
             12 => (Port::Wan, target, client, ACK),
             13 => (Port::Lan, target, martian, ACK),
             14 => (Port::Lan, target, target, ACK),
+            // An address of the pool with somebody's tag, and as a client.
+            15 => {
+                options = timestamps(9, seq);
+                (Port::Lan, deep.targets[0], at(pool | u128::from(seq)), ACK)
+            }
+            16 => (Port::Wan, at(pool | 7), deep.vip, SYN),
             _ => (Port::Lan, beyond, egress, ACK),
         };
-        (port, segment(src, dst, seq, flags, &[]))
+        (port, segment(src, dst, seq, flags, &options))
     }
 }
 
