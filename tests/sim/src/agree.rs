@@ -9,6 +9,7 @@ use anyrelay_kit::frames::{TCP, framed};
 use anyrelay_kit::pop::{Recorder, Said};
 
 use crate::network::Packet;
+use crate::open::is_to_agent;
 use crate::pops::is_unresolved;
 use crate::popside::is_address_query;
 use crate::setup::{self, Port, TUNNEL4, TUNNEL6};
@@ -26,10 +27,11 @@ impl World {
     ) -> Result<(), String> {
         let datagram = Datagram::read(&packet.bytes);
         let segment = datagram.and_then(|ip| ip.segment());
-        let tunnel = segment.is_some_and(|segment| [TUNNEL4, TUNNEL6].contains(&segment.dst));
+        let tunnel = segment.is_some_and(|segment| [TUNNEL4, TUNNEL6].contains(&segment.dst))
+            || is_to_agent(&packet.bytes);
         let mut other = self.rng.below(self.pops.len() as u64) as usize;
-        // The answer to a keepalive has the POP's number and time in it; what is forged may be from
-        // the POP's own address.
+        // The answer to a keepalive has the POP's number and time in it, and what goes to an agent
+        // its time; what is forged may be from the POP's own address.
         if tunnel || packet.forged || self.pops[other].revision != self.pops[pop].revision {
             other = pop;
         }

@@ -187,6 +187,9 @@ impl World {
             self.counts.damage_seen += 1;
             self.excuse(&packet);
         }
+        if self.arrive_outside(&segment, bytes) {
+            return;
+        }
         if let Some(site) = self.site_at(segment.dst.ip()) {
             return self.arrive_at_site(site, &segment, &packet);
         }

@@ -24,6 +24,7 @@ mod middlebox;
 mod moved;
 mod mutants;
 mod network;
+mod open;
 mod pops;
 mod popside;
 mod queue;
@@ -78,6 +79,10 @@ pub enum Sabotage {
     StripsAll,
     /// POPs tell targets the address of another client.
     OtherClient,
+    /// POPs count no hop of packets that leave the tunnel.
+    FreeHop,
+    /// POPs acknowledge another number to agents, with open packets.
+    OtherAck,
     /// POPs lack a rule for refusals.
     Without(Rule),
 }
@@ -112,6 +117,7 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
         reused: plans().filter(begun).count() as u64,
         collided: plans().filter(|one| one.1.collided).count() as u64,
         datagrams: world.tunnels.sent(),
+        talks: world.talks.counts(),
         frames: world.record.frames(),
         fast: world.pops.iter().map(|pop| pop.fast_frames).sum(),
         carried: world.pops.iter().map(|pop| pop.carried).sum(),

@@ -10,6 +10,7 @@ use crate::Sabotage;
 use crate::checks::Input;
 use crate::errors::check_error;
 use crate::network::Packet;
+use crate::open::{is_open, is_to_agent};
 use crate::pops::WORKERS;
 use crate::scenario::Deed;
 use crate::setup::{self, Port, Revision, Targets};
@@ -92,6 +93,8 @@ impl World {
             }
             let mut onward = packet.became(bytes[ETHERNET_LEN..].to_vec());
             trim_padding(&mut onward.bytes);
+            // What is around a packet that was damaged before is new.
+            onward.damaged &= !is_to_agent(&packet.bytes);
             self.readdress(&mut onward);
             if answered || out == port && packet.body.is_none() {
                 onward.origin = Origin { stamps: None, sent_us: self.now_us };
@@ -138,6 +141,13 @@ impl World {
             if self.only_hosts_judge {
                 continue;
             }
+            let sent = Datagram::read(&bytes[ETHERNET_LEN..]).map(|ip| ip.bytes);
+            if let (Some(_), Some(sent)) = (input, sent)
+                && let Some(checked) = self.check_open(&packet.bytes, sent)
+            {
+                checked?;
+                continue;
+            }
             self.memory.check(&self.setup, at, (port, bytes), input, &replies)?;
         }
         if !self.only_hosts_judge {
@@ -169,7 +179,8 @@ impl World {
             self.counts.extended += 1;
         }
         let whole = !packet.damaged && !packet.doomed;
-        if (packet.doomed || packet.forged) && forwarded {
+        // The hops around an open packet end at the POP, which does not look behind its header.
+        if (packet.doomed && !is_open(&packet.bytes) || packet.forged) && forwarded {
             return Err("sent on what must end here".into());
         }
         if out.verdicts().next().is_none() {

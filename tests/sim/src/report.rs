@@ -33,6 +33,9 @@ pub struct Counts {
     pub carried: u64,
     /// Datagrams of agents.
     pub datagrams: u64,
+    /// Connections over open addresses, those over one of the second epoch, and over one that its
+    /// agent lost.
+    pub talks: [u64; 3],
     /// Keepalive requests of agents that somebody else sent once more.
     pub stolen: u64,
     /// Damaged segments that came as far as a host, and were found out there.
@@ -83,6 +86,7 @@ impl Counts {
         self.fast += other.fast;
         self.carried += other.carried;
         self.datagrams += other.datagrams;
+        self.talks = [0, 1, 2].map(|at| self.talks[at] + other.talks[at]);
         self.stolen += other.stolen;
         self.damage_seen += other.damage_seen;
         self.made_bare += other.made_bare;
@@ -104,9 +108,10 @@ impl fmt::Display for Counts {
             f,
             "{} frames, {} of them in {} bursts; {} of {} that came to POPs went the fast way; \
              {} datagrams to targets in tunnels; {} datagrams of agents, {} of their keepalives \
-             sent by others; {} damaged segments found out by hosts; {} segments made bare, {} \
-             keepalive probes; {} ICMP errors passed on; {} segments passed with extension \
-             headers, {} headers and quotes refused; {} SYNs limited; {} connections from a \
+             sent by others; {} connections over open addresses, {} of the second \
+             epoch and {} of one that was lost; {} damaged segments found out by hosts; {} \
+             segments made bare, {} keepalive probes; {} ICMP errors passed on; {} segments \
+             passed with extension headers, {} headers and quotes refused; {} SYNs limited; {} connections from a \
              port used before, {} of their SYNs challenged, {} with another's egress; told of \
              refusals: {}; {}; moved by changes of targets: {}; {} hours simulated",
             self.frames,
@@ -117,6 +122,9 @@ impl fmt::Display for Counts {
             self.carried,
             self.datagrams,
             self.stolen,
+            self.talks[0],
+            self.talks[1],
+            self.talks[2],
             self.damage_seen,
             self.made_bare,
             self.probes,

@@ -63,6 +63,8 @@ pub struct Scenario {
     pub twins: Option<Twins>,
     /// Sites with an agent, each with an IPv6 one or not.
     pub sites: Vec<bool>,
+    /// So many connections over open addresses.
+    pub talks: u64,
     /// So many forged datagrams.
     pub forged: u64,
     /// What happens to hints, and how many datagrams somebody without the key sends.
@@ -110,6 +112,7 @@ impl Scenario {
             plans,
             twins,
             sites,
+            talks: 0,
             forged: rng.below(40),
             hint_weather: HintWeather::random(&mut rng),
             forged_hints: if setup.hints.is_some() { rng.below(30) } else { 0 },
@@ -117,8 +120,10 @@ impl Scenario {
             exotic: [0, 20, 300][rng.below(3) as usize],
             setup,
         };
-        if seed % QUIET_EACH == QUIET {
-            scenario.hush();
+        match seed % EACH {
+            QUIET => scenario.hush(),
+            OPEN => scenario.open(&mut rng),
+            _ => {}
         }
         Ok((scenario, rng))
     }
@@ -380,9 +385,10 @@ fn deeds(rng: &mut Rng, pops: usize, calm_us: u64) -> Vec<(u64, usize, Deed)> {
 /// What a connection transfers at most in a direction, in bytes.
 const LARGE: u32 = 300_000;
 
-/// Of so many runs one is quiet, the one with this number.
-const QUIET_EACH: u64 = 8;
+/// Of so many runs one is quiet, and one has open addresses: those with these numbers.
+const EACH: u64 = 8;
 const QUIET: u64 = 6;
+const OPEN: u64 = 4;
 
 /// Clients among which two are looked for that share an egress endpoint: among 2^20 endpoints.
 const TWINS_TRIED: u32 = 4000;

@@ -43,6 +43,9 @@ pub struct Setup {
 pub const TUNNEL4: SocketAddr = vip4(20, 443);
 pub const TUNNEL6: SocketAddr = vip6(0x20, 443);
 pub const MTU: u16 = 1500;
+/// The prefix of open addresses, a /48, and the source of the POPs' errors about their packets.
+pub const OPEN_PREFIX: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xa00, 0, 0, 0, 0, 0);
+pub const OPEN_SOURCE: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x99, 0, 0, 0, 0, 1);
 
 impl Setup {
     pub fn new(rng: &mut Rng, pops: usize, unix_ms: u64) -> Result<Self, String> {
@@ -168,7 +171,10 @@ impl Setup {
             let egress = Egress::Pool("100.127.0.0/24");
             config.relays.push(config::relay("extra", vip, &["198.51.100.90:80"], egress));
         }
-        config.tunnel(config::tunnel("tunnel", &[TUNNEL4, TUNNEL6]).with("tunnel_mtu", 1400))
+        let open = Table::default().with("prefix", format!("{OPEN_PREFIX}/48"));
+        let open = open.with("to", ["2000::/3"]).with("icmp_source", OPEN_SOURCE.to_string());
+        let tunnel = config::tunnel("tunnel", &[TUNNEL4, TUNNEL6]).with("tunnel_mtu", 1400);
+        config.tunnel(tunnel.with("open", &open))
     }
 }
 

@@ -25,7 +25,7 @@ pub(crate) struct Tunnels {
     pub sites: Vec<Site>,
     /// When the last datagram has arrived or been lost.
     pub until_us: u64,
-    sent_until_us: u64,
+    pub sent_until_us: u64,
     due_us: Vec<u64>,
     bodies: Vec<Body>,
 }
@@ -101,7 +101,7 @@ impl World {
         Site::new(Agent::new(config, now), boxes, [local, public_ip], vip, next_port)
     }
 
-    fn instant(&self) -> Instant {
+    pub(crate) fn instant(&self) -> Instant {
         Instant::from_nanos(self.now_us * 1000)
     }
 
@@ -117,7 +117,7 @@ impl World {
     }
 
     /// Segments leave an agent, through its NAT.
-    fn leave(&mut self, site: usize, segments: Vec<(u16, Vec<u8>)>, body: Option<u32>) {
+    pub(crate) fn leave(&mut self, site: usize, segments: Vec<(u16, Vec<u8>)>, body: Option<u32>) {
         let now_ms = self.now_us / 1000;
         let last = segments.len();
         for (number, (port, tcp)) in (1..).zip(segments) {
@@ -225,12 +225,18 @@ impl World {
         let mut out = Vec::new();
         let agent = &mut self.tunnels.sites[site].agent;
         let received = agent.receive(now, &inside.tcp, &mut collect(&mut out));
-        let received = received.and_then(Received::datagram);
-        let body = received.map(|received| (received.conversation, received.body.to_vec()));
-        if let Some((conversation, body)) = body
-            && let Err(error) = self.receive_body(site, conversation, &body)
-        {
-            self.fail(format!("site {site}: {error}"));
+        match received {
+            Some(Received::Datagram(received)) => {
+                let (conversation, body) = (received.conversation, received.body.to_vec());
+                if let Err(error) = self.receive_body(site, conversation, &body) {
+                    self.fail(format!("site {site}: {error}"));
+                }
+            }
+            Some(Received::Open(packet)) => {
+                let packet = packet.to_vec();
+                self.arrive_behind_agent(site, &packet);
+            }
+            None => {}
         }
         self.leave(site, out, None);
     }
@@ -288,7 +294,7 @@ fn content(number: u32, at: usize) -> u8 {
 }
 
 /// Collects what an agent sends.
-fn collect(out: &mut Vec<(u16, Vec<u8>)>) -> impl FnMut(OutgoingSegment<'_>) {
+pub(crate) fn collect(out: &mut Vec<(u16, Vec<u8>)>) -> impl FnMut(OutgoingSegment<'_>) {
     |outgoing| out.push((outgoing.port, outgoing.segment.to_vec()))
 }
 

@@ -16,6 +16,7 @@ use crate::limits::Syns;
 use crate::middlebox::Middlebox;
 use crate::mutants::{Mutant, Teller};
 use crate::network::{Packet, Weather};
+use crate::open::{End, OpenTalks};
 use crate::pops::SimPop;
 use crate::report::{Counts, Record};
 use crate::scenario::{Deed, Routing, Scenario, Twins};
@@ -45,6 +46,10 @@ pub(crate) enum Event {
     Exchange,
     /// A connection begins.
     Start(usize),
+    /// One over an open address does.
+    Talk,
+    /// A timer of an end of such a one is due.
+    TalkEnd(usize, End),
     /// What a POP does without a frame.
     Poll(usize),
     Deed(usize, Deed),
@@ -103,6 +108,7 @@ pub(crate) struct World {
     /// What is in front of each client.
     pub boxes: BTreeMap<SocketAddr, Middlebox>,
     pub tunnels: Tunnels,
+    pub talks: OpenTalks,
     pub record: Record,
     pub sabotage: Option<Sabotage>,
     pub only_hosts_judge: bool,
@@ -165,6 +171,7 @@ impl World {
             old_stamps: BTreeMap::new(),
             boxes: BTreeMap::new(),
             tunnels: Tunnels::default(),
+            talks: OpenTalks::default(),
             record: Record::new(options.record),
             sabotage: options.sabotage,
             only_hosts_judge: options.only_hosts_judge,
@@ -199,6 +206,7 @@ impl World {
         world.queue.push(world.flip_us, Event::Flip);
         world.queue.push(world.calm_us, Event::Calm);
         world.add_sites(&scenario.sites)?;
+        world.add_talks(scenario.talks);
         Ok(world)
     }
 
@@ -210,7 +218,8 @@ impl World {
             self.now_us = at_us;
             self.handle(event);
             let until_us = self.tunnels.until_us.max(self.strays.until_us);
-            let over = self.open == 0 && at_us > self.calm_us && at_us > until_us;
+            let done = self.open == 0 && self.talks.are_over();
+            let over = done && at_us > self.calm_us && at_us > until_us;
             if self.failure.is_some() {
                 return;
             }
@@ -238,6 +247,8 @@ impl World {
             Event::Agent(site) => self.agent_due(site),
             Event::Exchange => self.exchange(),
             Event::Start(number) => self.start(number),
+            Event::Talk => self.begin_talk(),
+            Event::TalkEnd(talk, end) => self.talk_due(talk, end),
             Event::Poll(pop) => self.poll_pop(pop),
             Event::Deed(pop, deed) => self.do_to_pop(pop, deed),
             Event::Flip if self.routing == Routing::Steady => {}
@@ -337,6 +348,7 @@ impl World {
             }
         }
         self.judge_tunnels();
+        self.judge_talks();
         for pop in 0..self.pops.len() {
             if let Err(text) = self.pops[pop].judge_counters() {
                 self.fail(text);

@@ -37,6 +37,8 @@ fn part(number: u64) {
         ("segments made bare", counts.made_bare, 20 * count),
         ("keepalive probes", counts.probes, count),
         ("keepalives sent by others", counts.stolen, count / 4),
+        ("connections over open addresses", counts.talks[0], count / 2),
+        ("those over one of the second epoch", counts.talks[1], count / 4),
         ("ICMP errors", counts.errors_seen, count / 10),
         ("extension headers", counts.extended, 5 * count),
         ("headers and quotes refused", counts.refused, count / 4),
@@ -51,6 +53,7 @@ fn part(number: u64) {
         ("copies without hints", without.copies, count / 20),
         ("copies with hints", with.copies, 0),
     ];
+    assert!(counts.talks[2] < counts.talks[0] / 10, "{:?}", counts.talks);
     for (what, times, least) in happened {
         assert!(times > least, "{what}: {times} in {count} seeds");
     }
@@ -164,9 +167,18 @@ fn pops_with_different_keys_are_noticed() {
 /// How many of the first 40 seeds fail under a sabotage with each of these words, judged by all
 /// that there is, and by the hosts alone.
 fn noticed<const N: usize>(sabotage: Sabotage, words: [&str; N]) -> [[usize; N]; 2] {
+    noticed_in(1..=40, sabotage, words)
+}
+
+fn noticed_in<const N: usize>(
+    seeds: impl Iterator<Item = u64> + Clone,
+    sabotage: Sabotage,
+    words: [&str; N],
+) -> [[usize; N]; 2] {
     [false, true].map(|only_hosts_judge| {
         let options = Options { sabotage: Some(sabotage), only_hosts_judge, record: false };
-        let failures: Vec<_> = (1..=40).filter_map(|seed| run(seed, &options).failure).collect();
+        let seeds = seeds.clone();
+        let failures: Vec<_> = seeds.filter_map(|seed| run(seed, &options).failure).collect();
         println!("{sabotage:?}, only hosts judge: {only_hosts_judge}: {failures:#?}");
         words.map(|word| {
             let count = failures.iter().filter(|failure| failure.contains(word)).count();
@@ -210,6 +222,23 @@ fn segments_to_clients_without_their_timestamps_are_noticed() {
 fn the_address_of_another_client_is_noticed() {
     let [[told], [by_hosts]] = noticed(Sabotage::OtherClient, ["the client's address is not told"]);
     assert!(told >= 20 && by_hosts == 0, "{told}, and {by_hosts} by hosts, who do not read it");
+}
+
+/// The first seeds with open addresses.
+const OPEN: [u64; 5] = [4, 12, 20, 28, 36];
+
+#[test]
+fn packets_out_of_the_tunnel_without_a_hop_are_noticed() {
+    let words = ["the packet is changed in more than hops and marks"];
+    let [[hops], [by_hosts]] = noticed_in(OPEN.into_iter(), Sabotage::FreeHop, words);
+    assert!(hops == 5 && by_hosts == 0, "{hops}, and {by_hosts} by hosts, who count no hops");
+}
+
+#[test]
+fn another_ack_of_open_packets_is_noticed() {
+    let words = ["open connection"];
+    let [[all], [by_hosts]] = noticed_in(OPEN.into_iter(), Sabotage::OtherAck, words);
+    assert!(all >= 4 && by_hosts >= 4, "{all}, and {by_hosts} by hosts");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! POPs that are wrong on purpose, in ways that look right to most hosts.
 
+mod open;
 mod refusals;
 mod stamps;
 

@@ -1,5 +1,5 @@
 //! POPs with wrong timestamps: a layer between a POP and its ports changes what pool mode says to
-//! targets, and back.
+//! targets, and back. What it changes of open packets is in `open.rs`.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use anyrelay_kit::frames::{SYN, TCP, put_word, word};
 
+use super::open;
 use crate::Sabotage;
 use crate::setup::{POOLED, Port};
 use crate::wire::{self, Datagram, ETHERNET_LEN};
@@ -23,8 +24,11 @@ pub struct Mutant {
 impl Mutant {
     /// `None` where it is not the POP that is wrong.
     pub fn new(sabotage: Sabotage) -> Option<Self> {
-        use Sabotage::{BareIsElsewhere, BareIsOlder, InvertedBit, OtherClient, StripsAll};
-        let ours = [BareIsElsewhere, BareIsOlder, InvertedBit, OtherClient, StripsAll];
+        use Sabotage::{
+            BareIsElsewhere, BareIsOlder, FreeHop, InvertedBit, OtherAck, OtherClient, StripsAll,
+        };
+        let ours =
+            [BareIsElsewhere, BareIsOlder, FreeHop, InvertedBit, OtherAck, OtherClient, StripsAll];
         ours.contains(&sabotage).then(|| Mutant { sabotage, moved: Rc::default() })
     }
 
@@ -45,6 +49,9 @@ impl Mutant {
 
     /// A frame leaves the POP.
     pub fn leave(&self, port: Port, frame: &mut [u8]) {
+        if port == Port::Wan {
+            open::leave(self.sabotage, frame);
+        }
         let Some(segment) = Place::of(frame) else { return };
         let is_syn = segment.flags & SYN != 0;
         if port == Port::Wan {
