@@ -33,20 +33,28 @@ pub struct Case {
     pub connections: Vec<Connection>,
 }
 
+/// A folder of the fixtures.
+struct Fixture {
+    name: &'static str,
+    config: &'static str,
+    keys: &'static str,
+    sent: &'static [u8],
+    out: &'static [u8],
+}
+
 macro_rules! fixtures {
     ($($name:literal)+) => {
-        [$((
-            $name,
-            include_str!(concat!("../../../../fixtures/", $name, "/config.toml")),
-            include_str!(concat!("../../../../fixtures/", $name, "/keys.toml")),
-            include_bytes!(concat!("../../../../fixtures/", $name, "/in.pcap")).as_slice(),
-            include_bytes!(concat!("../../../../fixtures/", $name, "/out.pcap")).as_slice(),
-        ),)+]
+        [$(Fixture {
+            name: $name,
+            config: include_str!(concat!("../../../../fixtures/", $name, "/config.toml")),
+            keys: include_str!(concat!("../../../../fixtures/", $name, "/keys.toml")),
+            sent: include_bytes!(concat!("../../../../fixtures/", $name, "/in.pcap")),
+            out: include_bytes!(concat!("../../../../fixtures/", $name, "/out.pcap")),
+        },)+]
     };
 }
 
-/// Those of the fixtures: a name, the config, the keys, frames in and out.
-static FIXTURES: [(&str, &str, &str, &[u8], &[u8]); 28] = fixtures!(
+static FIXTURES: [Fixture; 28] = fixtures!(
     "arp" "bad-input" "echo" "icmp-errors" "neighbours" "on-link-client" "own-errors" "pool"
     "pool-bare" "rate-limits" "resets" "several-targets" "syn-limits" "syn-options" "transparent"
     "vlan" "vlan-one-side" "prefix" "several-ipv6-targets" "transparent-ipv6" "icmp-errors-ipv6"
@@ -62,7 +70,7 @@ const WITHOUT_ERRORS: [&str; 2] = ["encapsulated", "pool-ipv6"];
 pub fn case(number: u8) -> &'static Case {
     static CASES: OnceLock<Vec<Case>> = OnceLock::new();
     let cases = CASES.get_or_init(|| {
-        let fixtures = FIXTURES.iter().map(|(name, config, keys, sent, out)| {
+        let fixtures = FIXTURES.iter().map(|Fixture { name, config, keys, sent, out }| {
             let out = pcap::frames(out);
             let errors = if WITHOUT_ERRORS.contains(name) { errors(&out) } else { Vec::new() };
             fixture(config, keys, [pcap::frames(sent), out, errors].concat())
@@ -75,7 +83,7 @@ pub fn case(number: u8) -> &'static Case {
 
 /// The name of each case, and a byte that stands for it.
 pub fn names() -> impl Iterator<Item = (&'static str, u8)> {
-    let fixtures = FIXTURES.iter().zip(0..).map(|((name, ..), number)| (*name, number));
+    let fixtures = FIXTURES.iter().zip(0..).map(|(fixture, number)| (fixture.name, number));
     fixtures.chain([("tunnels", 128)])
 }
 
