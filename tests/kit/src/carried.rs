@@ -30,8 +30,8 @@ pub fn inside(protocol: u8, payload: &[u8]) -> Option<&[u8]> {
 }
 
 /// What the datagram `ip`, which a POP sent to its targets' side and which is whole, carries to a
-/// target; `None` when it is a segment, an ICMP message or a fragment instead, or UDP from an address
-/// that is none of a tunnel (`is_from`).
+/// target; `None` when it is a segment, an ICMP message or a fragment instead, or UDP from an
+/// address that is none of a tunnel (`is_from`).
 ///
 /// # Errors
 /// The rule that the outer headers break.
