@@ -60,7 +60,7 @@ fn relay(
     let headers = headers + through.map_or(0, |tunnel| tunnel.overhead() as u16);
     let protocols = protocols(report, &key("protocol"), raw);
     if raw.mss.is_some() && protocols == Protocols::Udp {
-        report.warn(&key("mss"), "without effect: UDP has no MSS; remove it");
+        report.warn(key("mss"), "without effect: UDP has no MSS; remove it");
     }
     RelayConfig {
         name: raw.name.clone(),

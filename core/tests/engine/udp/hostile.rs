@@ -21,7 +21,7 @@ fn what_is_wrong_is_dropped_for_its_reason() {
             (edited(|bytes, at| put_word(bytes, at + 4, 7)), UdpMalformed),
             (edited(|bytes, at| put_word(bytes, at + 4, 19)), UdpMalformed),
             (edited(|bytes, at| cut(bytes, at + 7)), UdpMalformed),
-            (edited(|bytes, at| cut(bytes, at)), UdpMalformed),
+            (edited(cut), UdpMalformed),
             (up.edit(|udp| udp.src.set_port(0)).datagram(), SourceNotAllowed),
             (up.edit(|udp| udp.src.set_ip(udp.dst.ip())).datagram(), SourceNotAllowed),
         ];
