@@ -291,6 +291,26 @@ fn a_reader_that_has_gone_is_no_error() {
 }
 
 #[test]
+fn map_goes_both_ways_of_udp() {
+    let folder = Folder::new();
+    let path = with_ipv6(&folder);
+    let udp = service("dns", 444, "[2001:db8:5::9]:53", "{ prefix = \"2001:db8:64::/64\" }");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text + &udp + "protocol = \"udp\"\n").unwrap();
+    let map = |arguments: &[&str]| {
+        let output =
+            anyrelay(&[&["map", "--config", path.to_str().unwrap()][..], arguments].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        stdout(&output)
+    };
+    let there = map(&["--client", "10.1.2.3:4000", "--service", "dns"]);
+    let begins = "service dns vip 203.0.113.10:444 udp prefix client 10.1.2.3:4000 egress ";
+    assert!(there.starts_with(begins), "{there}");
+    let egress = there[begins.len()..].split(' ').next().unwrap();
+    assert_eq!(map(&["--egress", egress, "--target", "[2001:db8:5::9]:53"]), there);
+}
+
+#[test]
 fn map_gives_the_reason_without_a_mapping() {
     let folder = Folder::new();
     let path = folder.pop(&Config::new());
