@@ -1,9 +1,10 @@
 //! Probes: segments that the data plane gives a POP to see whether it forwards those of clients.
 //!
 //! A probe takes the way of a client's segment, from classification to transmission, where the
-//! caller keeps it: it leaves through no port. To a relay it is an ACK or, where that has UDP alone,
-//! a datagram, without data, which is forwarded; to a tunnel a SYN, which is answered. It starts no connection and is not remembered.
-//! What it may cause is a query for a neighbour, which was due ([`is_query`]).
+//! caller keeps it: it leaves through no port. To a relay it is an ACK without data, or a datagram
+//! without data where that has UDP alone, and is forwarded; to a tunnel a SYN, which is answered. It
+//! starts no connection and is not remembered. What it may cause is a query for a neighbour, which
+//! was due ([`is_query`]).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
