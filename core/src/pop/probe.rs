@@ -2,9 +2,9 @@
 //!
 //! A probe takes the way of a client's segment, from classification to transmission, where the
 //! caller keeps it: it leaves through no port. To a relay it is an ACK without data, or a datagram
-//! without data where that has UDP alone, and is forwarded; to a tunnel a SYN, which is answered. It
-//! starts no connection and is not remembered. What it may cause is a query for a neighbour, which
-//! was due ([`is_query`]).
+//! without data where that has UDP alone, and is forwarded; to a tunnel a SYN, which is answered.
+//! It starts no connection and is not remembered. What it may cause is a query for a neighbour,
+//! which was due ([`is_query`]).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
