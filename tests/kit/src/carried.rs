@@ -107,6 +107,10 @@ pub fn around(src: IpAddr, dst: IpAddr, is_gue: bool, inside: &[u8]) -> Vec<u8> 
     } else {
         datagram(src, dst, TTL, carried, inside)
     };
+    if is_gue {
+        // Without a checksum.
+        put_word(&mut outer, if src.is_ipv4() { 26 } else { 46 }, 0);
+    }
     let class = class(inside);
     if src.is_ipv4() {
         outer[1] = class;

@@ -47,7 +47,7 @@ pub(in crate::config) struct RawRelay {
     /// `"tcp"`. Reload: yes; without a protocol that it has, the flows of that end.
     pub(in crate::config) protocol: Option<RawProtocol>,
     /// What of a client decides which target it has; not with a pool, where it is always the
-    /// endpoint ([UDP](operations.md#udp)). Default: `"address"` with UDP, else `"endpoint"`.
+    /// endpoint ([UDP](operations.md#udp)). Default: with UDP `"address"`, else `"endpoint"`.
     /// Reload: breaks connections.
     pub(in crate::config) choose_by: Option<RawChooseBy>,
     /// The largest MSS in SYNs, in bytes. `check` warns below 536 (IPv6: 1220), which every path
