@@ -170,8 +170,8 @@ fn line_of(
     }
 }
 
-/// The relay of `protocol` that `target` sends to `egress` for; `None` if they are not of the family
-/// of `A`.
+/// The relay of `protocol` that `target` sends to `egress` for; `None` if they are not of the
+/// family of `A`.
 fn relay_of<A: Tabled + Address>(
     snapshot: &Snapshot,
     protocol: Protocol,
