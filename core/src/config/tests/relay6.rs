@@ -48,6 +48,22 @@ fn private_clients_of_an_ipv6_pool_are_warned_of() {
 }
 
 #[test]
+fn an_ipv6_pool_among_the_addresses_of_clients_is_warned_of() {
+    for (pool, is_among_clients) in
+        [("2600::/8", true), ("2a0c:b640::/28", true), ("3f00::/8", true), ("4000::/8", false)]
+    {
+        let config = Config::parse("f", &edit(&IPV6, "fd40::/12", pool)).unwrap();
+        let reported: Vec<_> = config.warnings.iter().map(Problem::to_string).collect();
+        let expected = format!(
+            "f: relay[5].egress.pool: {pool} is in 2000::/3, where clients are: those with an \
+             address of the pool are dropped; use one of fd00::/8, such as fd40::/12, or one where \
+             no client is"
+        );
+        assert_eq!(reported, if is_among_clients { vec![expected] } else { vec![] });
+    }
+}
+
+#[test]
 fn a_floor_over_ipv6_is_warned_of() {
     let vip = "vip = \"[2001:db8::10]:443\"";
     let text = edit(&IPV6, vip, &format!("{vip}\nicmp_mtu_floor = 1280"));
