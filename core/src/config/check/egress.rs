@@ -22,14 +22,13 @@ pub(super) fn read(report: &mut Report, index: usize, raw: &RawRelay) -> Option<
         report.error(format!("relay[{index}].return"), reason);
     }
     let mut tunnel = |protocol: Encapsulate, text: &str| {
+        let key = format!("{key}.{}", protocol.name());
         let Ok(from) = text.parse::<IpAddr>() else {
-            report.error(
-                format!("{key}.{}", protocol.name()),
-                format!("{text:?} is no IP address; write it as \"100.64.8.1\""),
-            );
+            let reason = format!("{text:?} is no IP address; write it as \"100.64.8.1\"");
+            report.error(key, reason);
             return None;
         };
-        refuse_non_unicast(report, key, "the source of a tunnel", from);
+        refuse_non_unicast(report, &key, "the source of a tunnel", from);
         Some(EgressConfig::Encapsulated(Encapsulation { protocol, from, way_back }))
     };
     match &raw.egress {
@@ -217,6 +216,7 @@ fn pool6(report: &mut Report, key: &str, net: Ipv6Net) -> Option<Pool6> {
         return None;
     }
     refuse_non_unicast(report, key, "egress addresses", net.first().ip());
+    refuse_non_unicast(report, key, "egress addresses", net.last().ip());
     if CLIENTS6.contains(net.first()) {
         report.warn(
             key,
@@ -226,7 +226,6 @@ fn pool6(report: &mut Report, key: &str, net: Ipv6Net) -> Option<Pool6> {
             ),
         );
     }
-    refuse_non_unicast(report, key, "egress addresses", net.last().ip());
     Some(Pool6 { first: net.first(), len })
 }
 
@@ -259,8 +258,8 @@ fn prefix(report: &mut Report, key: &str, text: &str) -> Option<Prefix> {
     refuse_non_unicast(report, key, "egress addresses", net.last().ip());
     Some(prefix)
 }
-/// The clients of an IPv6 pool: what is assigned of global unicast addresses (RFC 4291, 2.4).
-const CLIENTS6: Ipv6Net = Net { address: 0x2000 << 112, prefix_len: 3 };
 
+/// The addresses of clients that an IPv6 pool has a place for (docs/protocol.md, section 20).
+const CLIENTS6: Ipv6Net = Net { address: 0x2000 << 112, prefix_len: 3 };
 /// With fewer than 2^8 addresses, collisions in a pool are frequent.
 const COMFORTABLE_BITS: u8 = 8;

@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::super::{PortConfig, Protocols, RelayConfig, TunnelConfig};
+use super::super::{Encapsulation, PortConfig, Protocols, RelayConfig, TunnelConfig};
 use super::report::{Report, UNREAD};
 use crate::net::{Address, IpNet, is_link_local6};
 
@@ -102,10 +102,17 @@ fn pair(report: &mut Report, first: usize, other: &RelayConfig, index: usize, re
     let same = other.egress == relay.egress;
     let kind = relay.egress.kind();
     match (other.egress.net(), relay.egress.net(), shared) {
-        (Some(a), Some(b), _) if !same && a.overlaps(b) => report.error(
-            egress_key(index, relay),
-            format!("{b} overlaps {a} of relay[{first}]; use the same {kind} or one apart from it"),
-        ),
+        (Some(a), Some(b), _) if !same && a.overlaps(b) => {
+            let tunnels = (other.egress.encapsulation(), relay.egress.encapsulation());
+            let reason = match tunnels {
+                (Some(there), Some(here)) => tunnels_differ(first, there, here),
+                _ if other.egress.kind() == kind => format!(
+                    "{b} overlaps {a} of relay[{first}]; use the same {kind} or one apart from it"
+                ),
+                _ => format!("{b} overlaps {a} of relay[{first}]; use one apart from it"),
+            };
+            report.error(egress_key(index, relay), reason);
+        }
         // Those that answer in a tunnel say by which VIP they do.
         (Some(_), Some(_), Some(target)) if same && relay.egress.encapsulation().is_none() => {
             report.error(
@@ -129,6 +136,24 @@ fn pair(report: &mut Report, first: usize, other: &RelayConfig, index: usize, re
         }
         _ => {}
     }
+}
+
+/// Why the tunnel `here` cannot have the source of another one, `there` at relay[`first`].
+fn tunnels_differ(first: usize, there: &Encapsulation, here: &Encapsulation) -> String {
+    let written = |tunnel: &Encapsulation| {
+        let Encapsulation { protocol, from, way_back } = tunnel;
+        format!("{{ {} = \"{from}\" }} with return = \"{}\"", protocol.name(), way_back.name())
+    };
+    let same = match (there.protocol == here.protocol, there.way_back == here.way_back) {
+        (true, _) => "return",
+        (_, true) => "protocol",
+        _ => "protocol and return",
+    };
+    let (there, here) = (written(there), written(here));
+    format!(
+        "relay[{first}] has {there}, and this is {here}: all tunnels from one address are alike; \
+         use the same {same}, or another address"
+    )
 }
 
 /// Addresses of ports must be neither VIPs, nor targets, nor egress addresses. `reserved` names the

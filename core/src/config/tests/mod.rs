@@ -1,5 +1,6 @@
 //! Tests of the config: the values that are read, and every message of the checks.
 
+mod encapsulated;
 mod fragments;
 mod mistakes;
 pub(crate) mod open;
