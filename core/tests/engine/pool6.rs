@@ -108,6 +108,42 @@ fn timestamps_are_put_into_bare_segments() {
     assert_eq!(world.dropped(WAN, &datagram), DropReason::OptionsFull);
 }
 
+/// The option has 20 bytes of 40, and the timestamps that a POP inserts have 12.
+#[test]
+fn clients_are_told_where_their_options_leave_room() {
+    let mut world = World::of(&pool6_config().setting("deep", "client_address", "toa"));
+    let (_, tsval) = world.pooled6("deep", CLIENT6);
+    let told = [&[253, 20][..], &CLIENT6.1.to_be_bytes(), &CLIENT6.0.to_be_bytes()].concat();
+    let linux = linux_syn_options(1440, 7, 0);
+    let windows = vec![2, 4, 0x05, 0xa0, 1, 3, 3, 8, 1, 1, 4, 2];
+    let sack = [1, 1, 5, 10, 0, 0, 0, 1, 0, 0, 0, 2];
+    for (flags, options, is_told) in [
+        (SYN, linux.clone(), true),
+        (SYN, [&linux[..], &[1; 4]].concat(), false),
+        (SYN, windows, false),
+        (SYN, vec![2, 4, 0x05, 0xa0, 1, 1, 4, 2], true),
+        (ACK, vec![], true),
+        (ACK, timestamps(7, 8), true),
+        (ACK, [&timestamps(7, 8)[..], &sack].concat(), false),
+        (ACK, sack.to_vec(), false),
+    ] {
+        let slot = world.service("deep").slot;
+        let silent = |world: &World| world.counters.service(slot).syns_without_address.get();
+        let before = silent(&world);
+        let datagram = over6(CLIENT6, DEEP, &plain(flags).options(&options));
+        let (_, frame) = world.passed(WAN, &datagram);
+        let seen = SeenTcp6::frame(&frame, 0).tcp.options;
+        let has_it = seen.windows(told.len()).any(|part| part == told);
+        assert_eq!((has_it, seen.len() <= 40), (is_told, true), "{options:?}: {seen:?}");
+        assert!(world.out.said.contains(&Said::ClientAddress { is_told }), "{options:?}");
+        let is_silent_syn = flags == SYN && !is_told;
+        assert_eq!(silent(&world) - before, u64::from(is_silent_syn), "{options:?}");
+    }
+    let (_, frame) = world.passed(WAN, &over6(CLIENT6, DEEP, &plain(ACK)));
+    let options = SeenTcp6::frame(&frame, 0).tcp.options;
+    assert_eq!(options, [timestamps(tsval, 0), told].concat());
+}
+
 #[test]
 fn a_targets_segments_lose_the_tag() {
     let mut world = pool6_world();

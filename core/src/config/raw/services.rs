@@ -91,7 +91,8 @@ pub(in crate::config) enum RawChooseBy {
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(in crate::config) enum RawClientAddress {
-    /// In a TCP option of kind 254 (TOA) of its SYNs and of its segments without data.
+    /// In a TCP option (TOA) of its SYNs and of its segments without data: kind 254 with 8 bytes of
+    /// IPv4 clients, kind 253 with 20 bytes of IPv6 clients, where their options leave room for it.
     Toa,
 }
 

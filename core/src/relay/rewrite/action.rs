@@ -31,7 +31,7 @@ pub struct Rewrite<A: Copy = u32> {
     /// What happens to the other options.
     pub options: OptionsRule,
     /// Whether the address of the segment's source, a client's, is inserted for the target, for
-    /// which there is room; only in segments that are and stay IPv4.
+    /// which there is room; only in segments that stay in their family.
     pub client_address: bool,
     /// The ID of an IPv4 datagram that was IPv6 and [may be
     /// fragmented](super::families::may_be_fragmented); others keep theirs, or have none.
