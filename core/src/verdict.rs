@@ -137,7 +137,8 @@ labelled! {
             "Neighbour discovery about an address that is not the port's and that the POP did \
              not query.";
         SourceRoute = "source_route", "IPv4 source route or IPv6 routing header.";
-        Fragment = "fragment", "Fragment, and the policy is to drop them.";
+        Fragment = "fragment",
+            "Fragment that is not reassembled: by the policy, or as it is inside a tunnel.";
         FragmentMalformed = "fragment_malformed",
             "Fragment that is empty, not the last and not a multiple of eight bytes, or behind \
              other IPv6 extension headers.";

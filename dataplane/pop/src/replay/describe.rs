@@ -16,7 +16,7 @@ use anyrelay_core::wire::ipv4::{self, Ipv4};
 use anyrelay_core::wire::tcp::{self, Tcp};
 use anyrelay_core::wire::udp;
 
-use super::{describe_ipv6, describe_tunnel};
+use super::{describe_ipv6, describe_quote, describe_tunnel};
 
 /// An Ethernet frame; its `Display` is `SRC -> DST [flags] seq ack len`.
 pub struct Described<'a>(pub &'a [u8]);
@@ -139,13 +139,7 @@ fn icmp_words(f: &mut fmt::Formatter<'_>, message: &[u8]) -> fmt::Result {
         (11, _) => f.write_str("time exceeded")?,
         _ => return write!(f, "type {kind} code {code}"),
     }
-    let Some(ip) = Ipv4::parse_quoted(quote) else { return Ok(()) };
-    let ports = quote.get(ip.header_len..).unwrap_or_default();
-    let (src, dst) = (Ipv4Addr::from_bits(ip.src), Ipv4Addr::from_bits(ip.dst));
-    if ports.len() < 4 {
-        return write!(f, " about {src} -> {dst}");
-    }
-    write!(f, " about {src}:{} -> {dst}:{}", number(ports, 0, 2), number(ports, 2, 2))
+    describe_quote::about(f, quote)
 }
 
 /// A big-endian number of `len` bytes at `at`, without the bytes that are missing.

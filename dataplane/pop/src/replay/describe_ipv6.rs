@@ -9,6 +9,7 @@ use std::net::{Ipv6Addr, SocketAddrV6};
 use anyrelay_core::wire::tcp::Tcp;
 
 use super::describe::{number, segment_words, udp_words};
+use super::describe_quote;
 
 /// Describes the datagram at the start of `bytes`.
 pub(super) fn datagram(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
@@ -51,16 +52,16 @@ pub(super) fn datagram(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result 
 }
 
 /// A fixed header, whose payload may be truncated.
-struct FixedHeader {
-    src: Ipv6Addr,
-    dst: Ipv6Addr,
-    next_header: u8,
+pub(super) struct FixedHeader {
+    pub src: Ipv6Addr,
+    pub dst: Ipv6Addr,
+    pub next_header: u8,
     /// The length of the payload by the header.
     claimed: usize,
 }
 
 impl FixedHeader {
-    fn parse(bytes: &[u8]) -> Option<FixedHeader> {
+    pub fn parse(bytes: &[u8]) -> Option<FixedHeader> {
         let head: &[u8; HEADER_LEN] = bytes.first_chunk()?;
         if head[0] >> 4 != 6 {
             return None;
@@ -79,17 +80,17 @@ impl FixedHeader {
 }
 
 /// The upper-layer header after the extension headers.
-struct UpperLayer {
-    protocol: u8,
+pub(super) struct UpperLayer {
+    pub protocol: u8,
     /// Its offset in the payload.
-    at: usize,
+    pub at: usize,
     is_fragment: bool,
     /// A fragment without the start of the upper-layer header.
-    is_later_fragment: bool,
+    pub is_later_fragment: bool,
 }
 
 impl UpperLayer {
-    fn find(next_header: u8, payload: &[u8]) -> UpperLayer {
+    pub fn find(next_header: u8, payload: &[u8]) -> UpperLayer {
         let mut upper = UpperLayer {
             protocol: next_header,
             at: 0,
@@ -148,15 +149,7 @@ fn icmp_words(
         (3, _) => f.write_str("time exceeded")?,
         _ => return write!(f, "type {kind} code {code}"),
     }
-    let quote = message.get(8..).unwrap_or_default();
-    let Some(ip) = FixedHeader::parse(quote) else { return Ok(()) };
-    match quote.get(HEADER_LEN..) {
-        Some(ports) if ports.len() >= 4 && ip.next_header == TCP => {
-            let (src, dst) = (number(ports, 0, 2) as u16, number(ports, 2, 2) as u16);
-            write!(f, " about {} -> {}", socket(ip.src, src), socket(ip.dst, dst))
-        }
-        _ => write!(f, " about {} -> {}", ip.src, ip.dst),
-    }
+    describe_quote::about(f, message.get(8..).unwrap_or_default())
 }
 
 /// The target's link-layer address among the options of an advertisement.
@@ -173,7 +166,8 @@ fn socket(ip: Ipv6Addr, port: u16) -> SocketAddrV6 {
     SocketAddrV6::new(ip, port, 0, 0)
 }
 
-const HEADER_LEN: usize = 40;
+/// Length in bytes of the fixed header.
+pub(super) const HEADER_LEN: usize = 40;
 /// The maximum number of extension headers.
 const EXTENSIONS_MAX: usize = 8;
 const HOP_BY_HOP: u8 = 0;

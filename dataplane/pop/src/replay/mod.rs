@@ -4,10 +4,12 @@
 //! [`POLL_INTERVAL_NS`] later than the last time. Frames pass through the engine one at a time, in
 //! the order of the capture, and its output has the time stamp of the current frame. Neighbours
 //! come from the config or from ARP replies in the capture. Memory does not grow with the capture.
+//! Fragments are not reassembled.
 
 mod counts;
 mod describe;
 mod describe_ipv6;
+mod describe_quote;
 mod describe_tunnel;
 mod sink;
 
@@ -16,10 +18,11 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyrelay_core::config::Fragments;
 use anyrelay_core::counters::Counters;
 use anyrelay_core::frame::HeapFrame;
 use anyrelay_core::net::PortIndex;
-use anyrelay_core::pop::{BURST, Pop, SoftState};
+use anyrelay_core::pop::{Arrived, BURST, Pop, SoftState};
 use anyrelay_core::snapshot::Snapshot;
 use anyrelay_core::time::{Instant, Now, UnixTime};
 use anyrelay_core::wire::MacAddr;
@@ -253,6 +256,7 @@ impl<'a, T: Write> Run<'a, T> {
         }
         let port = self.inputs.port(self.snapshot, record.bytes);
         self.counters.port(port).rx.add(1, record.bytes.len() as u64);
+        let would_wait = self.explain && self.would_wait(port, record.bytes);
         // It has room: every call empties it.
         let _ = self.frames.try_push(HeapFrame::new(record.bytes));
         self.pop.handle_burst(now, self.snapshot, port, &mut self.frames, &mut self.sink);
@@ -265,7 +269,17 @@ impl<'a, T: Write> Run<'a, T> {
         if record.wire_len as usize > record.bytes.len() {
             line += &format!(" (captured {} of {})", record.bytes.len(), record.wire_len);
         }
+        if would_wait {
+            line += " | a fragment: run reassembles its datagram, replay does not";
+        }
         self.send(record.time_ns, &line)
+    }
+
+    /// Whether `run` sets a frame aside, as a fragment of a datagram that it reassembles.
+    fn would_wait(&self, port: PortIndex, bytes: &[u8]) -> bool {
+        let reassembles = matches!(self.snapshot.config.pop.fragments, Fragments::Reassemble(_));
+        let arrived = || self.pop.incoming(self.snapshot, port, &mut HeapFrame::new(bytes));
+        reassembles && matches!(arrived(), Arrived::Fragment(_))
     }
 
     /// Writes the engine's output, and with `--explain` a line that starts with `about`.

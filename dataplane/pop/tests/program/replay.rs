@@ -3,6 +3,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 
+use crate::common::fragments;
 use crate::common::pcap::{SYN, capture, frames, segment};
 use crate::common::{Config, Folder, WAN_MAC, anyrelay, stderr, stdout};
 
@@ -110,6 +111,26 @@ fn explain_says_whose_open_addresses_are() {
     let told = "| quotes a segment from 203.0.113.22:443 to agent 198.18.0.7:40001, a packet of";
     assert!(with(&format!("{told} 2600:1::5 | forward to wan")) > 10, "{text}");
     assert_eq!(with("| drop open_epoch"), 3, "{text}");
+}
+
+#[test]
+fn explain_says_which_fragments_a_pop_would_reassemble() {
+    let test = Test::new();
+    let whole = fragments::segment(1, 200);
+    let mut frames = fragments::cut(&whole, 7, 128);
+    frames.push(whole);
+    let input = test.write("in.pcap", capture(&frames));
+    for (policy, told) in [("drop", 0), ("reassemble", 2)] {
+        let config = test.folder.pop(&Config { fragments: policy, ..Config::new() });
+        let arguments = ["--port", "wan", "--explain"];
+        let output = test.replay(config.to_str().unwrap(), &input, &arguments);
+        let text = stdout(&output);
+        let with = |words: &str| text.lines().filter(|line| line.contains(words)).count();
+        assert_eq!(with("| drop fragment: Fragment that is not reassembled"), 2, "{text}");
+        let words = "| a fragment: run reassembles its datagram, replay does not";
+        assert_eq!(with(words), told, "{policy}: {text}");
+        assert_eq!(test.sent(), 1);
+    }
 }
 
 #[test]
