@@ -218,7 +218,7 @@ fn tunnel_check(findings: &Findings, tunnel: &Tunnel) -> Check {
         }
         TunnelAnswer::Silent => match &tunnel.deaf {
             Some(reason) => check(name, "no answer seen", "the way back was not all in sight")
-                .and(format!("{reason}; run it at the host that has the address")),
+                .and(reason.clone()),
             None => check(name, "no answer", "no device takes it, or the answer is filtered").and(
                 "look at the device, the VIP on it, rp_filter, and the rule for what is from the \
                  VIP",

@@ -189,7 +189,8 @@ pub struct Tunnel {
     pub vip: SocketAddr,
     /// The source of the outer header.
     pub from: IpAddr,
-    /// Why answers in the tunnel, to `from`, could not be received here; `None` if they could.
+    /// Why answers in the tunnel, to `from`, could not be received here, and what to do; `None` if
+    /// they could.
     pub deaf: Option<String>,
     /// What became of a SYN inside.
     pub answer: TunnelAnswer,

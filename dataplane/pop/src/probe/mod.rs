@@ -2,7 +2,7 @@
 //!
 //! A probe sends the target's application not one byte, and leaves no connection behind. With both
 //! tunnels and n tries ([`Patience`]) it sends at most 5 n + 20 packets, and takes at most 4 n + 17
-//! timeouts. It needs CAP_NET_RAW; without it, the kernel's TCP tells what it can, and the findings
+//! timeouts, and those of others that try GUE before it. It needs CAP_NET_RAW; without it, the kernel's TCP tells what it can, and the findings
 //! say so. It touches no port of a POP.
 //!
 //! [`probe`] looks, [`judge`] says which modes fit what was seen, [`explain`] says it in words.

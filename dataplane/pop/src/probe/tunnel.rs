@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
 
 use anyrelay_core::config::Encapsulate;
 use anyrelay_core::net::Family;
@@ -35,6 +36,9 @@ pub(super) fn try_one(
 }
 
 fn ask(tunnel: &mut Tunnel, target: IpAddr, patience: Patience) -> io::Result<TunnelAnswer> {
+    // All datagrams of GUE come to one port, which one socket has.
+    let gue = (tunnel.protocol == Encapsulate::Gue).then_some(&GUE_TURN);
+    let _turn = gue.map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner));
     let Route { own, .. } = Route::to(tunnel.vip.ip())?;
     if own == tunnel.vip.ip() {
         return Err(io::Error::other("the VIP is an address of this host"));
@@ -101,9 +105,9 @@ fn ask(tunnel: &mut Tunnel, target: IpAddr, patience: Patience) -> io::Result<Tu
 fn listen(inbox: &mut Inbox, tunnel: &Tunnel, target: IpAddr) -> io::Result<Result<(), String>> {
     let from = tunnel.from;
     if !is_own(from) {
-        let reason =
-            format!("{from} is not an address of this host: answers in the tunnel go there");
-        return Ok(Err(reason));
+        let reason = "is not an address of this host: answers in the tunnel go there; run it at the \
+                      host that has the address";
+        return Ok(Err(format!("{from} {reason}")));
     }
     inbox.icmp(from)?;
     Ok(match tunnel.protocol {
@@ -112,7 +116,11 @@ fn listen(inbox: &mut Inbox, tunnel: &Tunnel, target: IpAddr) -> io::Result<Resu
             Ok(())
         }
         Encapsulate::Gue => {
-            inbox.gue(from).map_err(|error| format!("UDP port {} of this host: {error}", gue::PORT))
+            let advice = "end what receives there, or run it at another host";
+            let port = gue::PORT;
+            inbox
+                .gue(from)
+                .map_err(|error| format!("UDP port {port} of this host: {error}; {advice}"))
         }
     })
 }
@@ -165,6 +173,8 @@ fn encapsulate(
 }
 
 const DYNAMIC_PORTS: u16 = 0xc000;
+/// Held by the one thread that tries GUE.
+static GUE_TURN: Mutex<()> = Mutex::new(());
 
 #[cfg(test)]
 mod tests {

@@ -12,6 +12,7 @@ mod control;
 mod gateways;
 mod links;
 mod probe;
+mod probe_tunnels;
 mod relay_bare;
 mod relay_client_address;
 mod relay_closes;
