@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use anyrelay_core::config::Encapsulate;
 use anyrelay_core::wire::icmp_error::{IcmpError, Unreachable};
+use anyrelay_core::net::Family;
 use anyrelay_core::wire::{icmp, icmpv6};
 
 pub use explain::{Check, explain};
@@ -140,7 +141,8 @@ fn while_open(
         return Ok(());
     }
     let flow = connection.flow();
-    let announced = mss.unwrap_or(MSS_UNSAID).saturating_add(flow.headers_len() as u16);
+    let announced = mss.unwrap_or_else(|| mss_unsaid(flow.family()));
+    let announced = announced.saturating_add(flow.headers_len() as u16);
     let passes = |len| connection.passes(len);
     findings.path = Some(path::search(flow.family(), announced.min(longest), link, passes)?);
     Ok(())
@@ -166,6 +168,22 @@ fn words(quoted: &Quoted) -> String {
 }
 
 /// The MSS of a SYN-ACK that has none (RFC 9293, section 3.7.1).
-const MSS_UNSAID: u16 = 536;
+const fn mss_unsaid(family: Family) -> u16 {
+    match family {
+        Family::V4 => 536,
+        Family::V6 => 1220,
+    }
+}
+
 /// Most tries that a probe makes of one segment.
 pub const TRIES_MAX: u32 = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_mss_that_is_not_announced_is_what_every_host_takes() {
+        assert_eq!([Family::V4, Family::V6].map(mss_unsaid), [576 - 40, 1280 - 60]);
+    }
+}
