@@ -13,6 +13,7 @@ mod map;
 mod map_relay;
 mod map_tunnel;
 mod probe;
+mod probe_jobs;
 mod replay;
 mod rotate;
 mod targets;

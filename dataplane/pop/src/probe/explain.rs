@@ -1,14 +1,14 @@
 //! What a probe found, in words: each check with its result, its meaning, and what to do.
 
-use std::net::IpAddr;
-
-use anyrelay_core::config::{Encapsulate, Encapsulation, WayBack};
+use anyrelay_core::config::Encapsulate;
 use anyrelay_core::net::Family;
 use serde::Serialize;
 
+use super::Mode;
 use super::findings::{
     Echo, Findings, NO_CAPABILITY, Opening, Options, Path, Reset, Tunnel, TunnelAnswer,
 };
+use super::mss::{fitting, too_large};
 
 /// A check, as people read it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -24,8 +24,8 @@ pub struct Check {
     pub to_do: Option<String>,
 }
 
-/// All checks of `findings`.
-pub fn explain(findings: &Findings) -> Vec<Check> {
+/// All checks of `findings`, with advice for relays of the modes that matter.
+pub fn explain(findings: &Findings, matters: impl Fn(Mode) -> bool) -> Vec<Check> {
     let mut checks = vec![opening(findings)];
     if let Some(options) = findings.options() {
         checks.push(timestamps(options));
@@ -37,7 +37,8 @@ pub fn explain(findings: &Findings) -> Vec<Check> {
     }
     checks.extend(reset(findings.reset));
     if let Some(path) = &findings.path {
-        checks.push(path_mtu(Family::of(findings.target.ip()), path));
+        let fitting = path.passes.and_then(|passes| fitting(findings, passes, matters));
+        checks.push(path_mtu(Family::of(findings.target.ip()), path, fitting));
     }
     checks.extend(findings.tunnels.iter().map(|tunnel| tunnel_check(findings, tunnel)));
     checks.extend(findings.limited.as_deref().map(limited));
@@ -152,10 +153,13 @@ fn reset(reset: Reset) -> Option<Check> {
     })
 }
 
-fn path_mtu(family: Family, path: &Path) -> Check {
+/// The check of a path of this family; `fitting` says how segments get to fit it.
+fn path_mtu(family: Family, path: &Path, fitting: Option<String>) -> Check {
     let name = "path MTU";
-    let headers = family.ip_header_len() as u16 + TCP_HEADER_LEN;
-    let set = |mtu: u16| format!("set mss = {} for its service", mtu.saturating_sub(headers));
+    let and = |check: Check, before: &str| match &fitting {
+        Some(fitting) => check.and(format!("{before}{fitting}")),
+        None => check,
+    };
     let Some(passes) = path.passes else {
         let result = format!("no datagram of up to {} bytes was answered", path.wanted);
         return check(name, result, "large segments do not get to the target")
@@ -168,19 +172,19 @@ fn path_mtu(family: Family, path: &Path) -> Check {
     let is_low = family == Family::V4 && passes < ICMP_MTU_FLOOR;
     match (path.told, path.fails) {
         (Some(told), _) if is_low => {
-            check(name, format!("{passes}, announced as {told}"), "below icmp_mtu_floor's default")
-                .and(set(passes))
+            let result = format!("{passes}, announced as {told}");
+            and(check(name, result, "below icmp_mtu_floor's default"), "")
         }
         (Some(told), _) => {
             let result = format!("{passes}, announced as {told}");
-            check(name, result, "clients learn it by frag-needed, which a POP passes on")
-                .and(format!("to spare the errors, {}", set(passes)))
+            let means = "clients learn it by frag-needed, which a POP passes on";
+            and(check(name, result, means), "to spare the errors, ")
         }
         (None, fails) => {
             let below = fails.map_or(String::new(), |fails| format!(", below {fails}"));
             let result = format!("{passes} or more{below}, and nobody says so");
-            check(name, result, "longer datagrams vanish: uploads stall")
-                .and(format!("let frag-needed pass, or {}", set(passes)))
+            let means = "longer datagrams vanish: uploads stall";
+            and(check(name, result, means), "let frag-needed pass, or ")
         }
     }
 }
@@ -230,20 +234,6 @@ fn tunnel_check(findings: &Findings, tunnel: &Tunnel) -> Check {
     }
 }
 
-/// The MSS that fits the tunnel, if the target announces more to clients by itself.
-fn too_large(findings: &Findings, tunnel: &Tunnel, options: &Options) -> Option<u16> {
-    let protocol = tunnel.protocol;
-    let tunnel_of = Encapsulation { protocol, from: tunnel.from, way_back: WayBack::Direct };
-    let inner = match tunnel.vip.ip() {
-        IpAddr::V4(_) => Family::V4.ip_header_len(),
-        IpAddr::V6(_) => Family::V6.ip_header_len(),
-    };
-    let around = (tunnel_of.overhead() + inner) as u16 + TCP_HEADER_LEN;
-    let fits = findings.path?.passes?.saturating_sub(around);
-    (options.mss? > fits).then_some(fits)
-}
-
-const TCP_HEADER_LEN: u16 = 20;
 /// The default of `icmp_mtu_floor` in pool mode.
 const ICMP_MTU_FLOOR: u16 = 1280;
 
@@ -258,39 +248,23 @@ mod tests {
 
     #[test]
     fn an_mtu_comes_with_the_mss_that_fits_it() {
-        let to_do = |passes, told| path_mtu(Family::V4, &path(passes, told)).to_do;
+        let path_mtu = |path: Path| {
+            let mut found = Findings::new("198.51.100.10:443".parse().unwrap());
+            found.path = Some(path);
+            let checks = explain(&found, |_| true);
+            checks.into_iter().find(|check| check.check == "path MTU").unwrap()
+        };
+        let to_do = |passes, told| path_mtu(path(passes, told)).to_do;
         assert_eq!(to_do(Some(1500), None), None);
         for told in [Some(1400), None] {
             let text = to_do(Some(1400), told).unwrap();
             assert!(text.ends_with("set mss = 1360 for its service"), "{text}");
         }
-        let silent = path_mtu(Family::V4, &path(Some(1400), None));
+        let silent = path_mtu(path(Some(1400), None));
         assert_eq!(silent.result, "1400 or more, below 1500, and nobody says so");
-        let low = path_mtu(Family::V4, &path(Some(1000), Some(1000)));
+        let low = path_mtu(path(Some(1000), Some(1000)));
         assert!(low.means.contains("icmp_mtu_floor"), "{low:?}");
-        assert!(path_mtu(Family::V4, &path(None, None)).to_do.is_some());
-    }
-
-    #[test]
-    fn targets_that_answer_directly_are_told_their_advmss() {
-        let options = Options { mss: Some(1460), ..Options::default() };
-        let mut found = Findings::new("198.51.100.10:443".parse().unwrap());
-        found.path = Some(path(Some(1500), None));
-        let mut tunnel = Tunnel {
-            protocol: Encapsulate::Gue,
-            vip: "[2001:db8::1]:443".parse().unwrap(),
-            from: [192, 0, 2, 7].into(),
-            deaf: None,
-            answer: TunnelAnswer::Direct { options },
-        };
-        // 1500 less 20 and 12 outside, 40 and 20 inside.
-        assert_eq!(too_large(&found, &tunnel, &options), Some(1408));
-        let check = tunnel_check(&found, &tunnel);
-        assert!(check.to_do.unwrap().ends_with("set advmss 1408"));
-        let options = Options { mss: Some(1408), ..options };
-        assert_eq!(too_large(&found, &tunnel, &options), None);
-        tunnel.answer = TunnelAnswer::Through { options };
-        assert_eq!(tunnel_check(&found, &tunnel).to_do, None);
+        assert!(path_mtu(path(None, None)).to_do.is_some());
     }
 
     #[test]
@@ -298,7 +272,7 @@ mod tests {
         let mut found = Findings::new("198.51.100.10:443".parse().unwrap());
         found.opening = Opening::Open { options: Options::default() };
         found.limited = Some(NO_CAPABILITY.to_owned());
-        let checks = explain(&found);
+        let checks = explain(&found, |_| true);
         assert_eq!(checks.last().map(|check| &*check.result), Some(NO_CAPABILITY));
         assert!(checks.iter().all(|check| !check.check.starts_with("tag")), "{checks:?}");
     }

@@ -2,8 +2,8 @@
 //!
 //! A probe sends the target's application not one byte, and leaves no connection behind. With both
 //! tunnels and n tries ([`Patience`]) it sends at most 5 n + 20 packets, and takes at most 4 n + 17
-//! timeouts, and those of others that try GUE before it. It needs CAP_NET_RAW; without it, the kernel's TCP tells what it can, and the findings
-//! say so. It touches no port of a POP.
+//! timeouts, and those of others that try GUE before it. It needs CAP_NET_RAW; without it, the
+//! kernel's TCP tells what it can, and the findings say so. It touches no port of a POP.
 //!
 //! [`probe`] looks, [`judge`] says which modes fit what was seen, [`explain`] says it in words.
 
@@ -11,6 +11,7 @@ mod connection;
 mod explain;
 mod findings;
 mod judge;
+mod mss;
 mod path;
 mod plain;
 mod route;
@@ -23,8 +24,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyrelay_core::config::Encapsulate;
-use anyrelay_core::wire::icmp_error::{IcmpError, Unreachable};
 use anyrelay_core::net::Family;
+use anyrelay_core::wire::icmp_error::{IcmpError, Unreachable};
 use anyrelay_core::wire::{icmp, icmpv6};
 
 pub use explain::{Check, explain};

@@ -93,6 +93,23 @@ fn targets_of_gue_are_tried_in_turn() {
 }
 
 #[test]
+fn a_narrow_path_is_told_the_mss_inside_the_tunnel() {
+    let net = Net::build();
+    net.topology.client_router.ip(&["link set direct mtu 1400"]).unwrap();
+    let (target, vip) = (SocketAddr::from(TARGET), SocketAddr::from((topology::VIP, TARGET_PORT)));
+    let _end = net.end_of_tunnel(Encapsulation::Ipip, target, vip.ip());
+    let any: SocketAddr = ([0; 4], TARGET_PORT).into();
+    serve(&net.topology.target, any);
+    let (vip, name) = (vip.to_string(), target.to_string());
+    let ask = |more: &[&str]| net.probe(&[&["--vip", &vip, &name], more].concat()).text;
+    let text = ask(&["--mode", "ipip"]);
+    assert!(text.contains("to spare the errors, set mss = 1340 for its service\n"), "{text}");
+    let text = ask(&[]);
+    let both = "set mss = 1360 for its service, or 1340 with ipip, or 1328 with gue\n";
+    assert!(text.contains(both), "{text}");
+}
+
+#[test]
 fn targets_that_answer_directly_are_told_their_advmss() {
     let net = Net::build();
     let (target, vip) = (SocketAddr::from(TARGET), SocketAddr::from((topology::VIP, TARGET_PORT)));
