@@ -129,14 +129,23 @@ fn of_targets(arguments: &ProbeArguments) -> Result<Vec<Job>, Failure> {
     if mode.is_some() && !protocols.is_empty() && arguments.vip.is_none() {
         return Err(usage("give the --vip of the tunnel".into()));
     }
+    if protocols.is_empty() && arguments.way_back.is_some() {
+        return Err(usage("--return is of ipip and gue: remove it, or name such a --mode".into()));
+    }
     let mut jobs: Vec<Job> = Vec::new();
     for text in &arguments.targets {
         let found = text.to_socket_addrs().map_err(|error| {
             usage(format!("{text}: no target, write ADDRESS:PORT or NAME:PORT: {error}"))
         })?;
-        for target in found {
-            if arguments.from.is_some_and(|from| from.is_ipv4() != target.is_ipv4()) {
-                return Err(usage(format!("{target}: --from must be of its family")));
+        for target in of_family(text, found.collect(), arguments.from).map_err(usage)? {
+            if let Some(vip) = arguments.vip
+                && !protocols.is_empty()
+                && vip.port() != target.port()
+            {
+                return Err(usage(format!(
+                    "{target} has another port than the VIP {vip}, to which clients' segments go \
+                     as they are; give one port for both, or another --mode"
+                )));
             }
             if jobs.iter().any(|job| job.target == target) {
                 continue;
@@ -157,6 +166,21 @@ fn of_targets(arguments: &ProbeArguments) -> Result<Vec<Job>, Failure> {
         }
     }
     Ok(jobs)
+}
+
+/// The addresses of the target in `text` that datagrams from `from` can go to.
+fn of_family(
+    text: &str,
+    mut found: Vec<SocketAddr>,
+    from: Option<IpAddr>,
+) -> Result<Vec<SocketAddr>, String> {
+    if let Some(from) = from {
+        found.retain(|target| target.is_ipv4() == from.is_ipv4());
+        if found.is_empty() {
+            return Err(format!("{text} has no address of the family of --from {from}"));
+        }
+    }
+    Ok(found)
 }
 
 fn of_config(path: &Path, arguments: &ProbeArguments) -> Result<Vec<Job>, Failure> {
@@ -218,3 +242,22 @@ fn patience(arguments: &ProbeArguments) -> Patience {
 
 /// The tunnels that are tried where no mode is named.
 const ALL: [Encapsulate; 2] = [Encapsulate::IpIp, Encapsulate::Gue];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_another_family_than_the_source_are_left_out() {
+        let [v4, v6] = ["192.0.2.1:443", "[2001:db8::1]:443"].map(|text| text.parse().unwrap());
+        let of = |found: &[SocketAddr], from: Option<&str>| {
+            let from = from.map(|from| from.parse().unwrap());
+            of_family("name:443", found.to_vec(), from)
+        };
+        assert_eq!(of(&[v4, v6], None), Ok(vec![v4, v6]));
+        assert_eq!(of(&[v4, v6], Some("100.64.9.1")), Ok(vec![v4]));
+        assert_eq!(of(&[v4, v6], Some("2001:db8::9")), Ok(vec![v6]));
+        let none = of(&[v6], Some("100.64.9.1")).unwrap_err();
+        assert_eq!(none, "name:443 has no address of the family of --from 100.64.9.1");
+    }
+}

@@ -37,6 +37,8 @@ fn usage_errors_exit_with_2_and_help_with_0() {
         &["check"],
         &["keygen"],
         &["probe"],
+        &["probe", "198.51.100.10:443", "--vip", "203.0.113.10:80"],
+        &["probe", "198.51.100.10:443", "--mode", "pool", "--return", "direct"],
         &["map", "--config", "x"],
         &["map", "--config", "x", "--client", "10.0.0.1"],
         &["map", "--config", "x", "--client", "10.0.0.1:5", "--egress", "10.0.0.2:5"],

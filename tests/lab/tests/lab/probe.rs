@@ -281,6 +281,9 @@ fn mistakes_in_usage_have_an_exit_code_of_their_own() {
         &["probe", "198.51.100.10:443", "--tries", "0"],
         &["probe", "198.51.100.10:443", "--vip", "203.0.113.10:443", "--from", "2001:db8::1"],
         &["probe", "198.51.100.10:443", "--config", "pop.toml"],
+        &["probe", "198.51.100.10:443", "--vip", "203.0.113.10:80"],
+        &["probe", "198.51.100.10:443", "--vip", "203.0.113.10:80", "--mode", "ipip"],
+        &["probe", "198.51.100.10:443", "--mode", "pool", "--return", "direct"],
     ] {
         let answer = run(Command::new(anyrelay_binary().unwrap()).args(arguments));
         assert_eq!(answer.code, 2, "{arguments:?}: {}", answer.text);
