@@ -6,10 +6,12 @@
 //! - [`local`]: the interface of a local side
 //! - [`udp`]: a local side that forwards UDP
 //! - [`inner`]: a local side that carries IP packets of a TUN device, encrypted end to end
+//! - [`open`]: a TUN device with the agent's open address, beside the local side
+//! - [`iproute`]: addresses and routes of TUN devices
 //! - [`engine`]: the event loop that joins a local side to the tunnel
 //! - [`control`]: the socket that answers `status`
 //! - [`peers`]: location of peers: token, file or DNS
-//! - [`publish`]: publication of the agent's own token
+//! - [`publish`]: publication of the agent's own token and open address
 //! - [`limits`]: rate limits per sender
 //! - [`config`]: the config file of `run`
 //! - [`state`]: the state file, which outlives the process
@@ -24,8 +26,10 @@ pub mod config;
 pub mod control;
 pub mod engine;
 pub mod inner;
+pub mod iproute;
 pub mod limits;
 pub mod local;
+pub mod open;
 pub mod outer;
 pub mod peers;
 pub mod poller;

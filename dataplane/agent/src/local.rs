@@ -103,5 +103,38 @@ pub trait LocalSide {
     fn status(&self, now: Instant) -> serde_json::Value;
 }
 
+/// No local side: the agent has an open side alone.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoSide {
+    /// Datagrams of peers, which have nowhere to go.
+    refused: u64,
+}
+
+impl LocalSide for NoSide {
+    fn start(&mut self, _: &Poller) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn readable(&mut self, _: u64, _: &Poller, _: &mut dyn TunnelAccess) {}
+
+    fn received(&mut self, _: &TunnelDatagram<'_>, _: &Poller, _: &mut dyn TunnelAccess) {
+        self.refused += 1;
+    }
+
+    fn flush(&mut self, _: &mut dyn TunnelAccess) {}
+
+    fn located(&mut self, _: SourceIndex, _: PublicToken, _: &mut dyn TunnelAccess) {}
+
+    fn next_timer(&self) -> Option<Instant> {
+        None
+    }
+
+    fn timers(&mut self, _: &mut dyn TunnelAccess) {}
+
+    fn status(&self, _: Instant) -> serde_json::Value {
+        serde_json::json!({ "kind": "none", "refused": self.refused })
+    }
+}
+
 /// Keys from this one on belong to the agent's own descriptors.
 pub const LOCAL_KEYS_END: u64 = 1 << 63;

@@ -1,7 +1,8 @@
-//! Publication of the agent's own token, at start and at each change.
+//! Publication of the agent's own token and of its open address, at start and at each change.
 //!
-//! The target is a file, written atomically, or a command, which gets the token as its argument and
-//! on its standard input, for instance to update DNS. Both get the form that `--peer` takes.
+//! The target is a file, written atomically, or a program, for instance one that updates DNS. A
+//! shell's command gets the text as its argument and on its standard input, a program that is run
+//! without a shell in its environment.
 
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
@@ -14,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::local::PublicToken;
 use crate::state::write_atomically;
 
 /// A target of publication.
@@ -22,8 +22,16 @@ use crate::state::write_atomically;
 pub enum PublishTarget {
     /// This file.
     File(PathBuf),
-    /// This command, run by `sh -c`; `$1` is the token.
+    /// This command, run by `sh -c`; `$1` is the text.
     Command(String),
+    /// This program with its arguments, run without a shell, and the name of the variable of its
+    /// environment that has the text.
+    Program {
+        /// The program, and its arguments.
+        words: Vec<String>,
+        /// The variable.
+        variable: &'static str,
+    },
 }
 
 /// The text names no target.
@@ -47,52 +55,52 @@ impl FromStr for PublishTarget {
     }
 }
 
-/// Publishes tokens. Each target has a thread, so that neither the tunnel nor another target waits
-/// for a disk or a command.
+/// Publishes texts of one kind, of which the newest counts. Each target has a thread, so that
+/// neither the tunnel nor another target waits for a disk or a command.
 #[derive(Debug)]
 pub struct Publisher {
-    targets: Vec<Sender<PublicToken>>,
+    targets: Vec<Sender<String>>,
 }
 
 impl Publisher {
-    /// Starts the threads.
+    /// Starts the threads. `what` is published, for the log.
     ///
     /// # Errors
     /// When a thread cannot be started.
-    pub fn start(targets: Vec<PublishTarget>) -> io::Result<Self> {
+    pub fn start(what: &'static str, targets: Vec<PublishTarget>) -> io::Result<Self> {
         let start = |target: PublishTarget| {
-            let (sender, tokens) = channel();
+            let (sender, texts) = channel();
             thread::Builder::new()
                 .name("publish".to_owned())
-                .spawn(move || run(&target, &tokens))?;
+                .spawn(move || run(what, &target, &texts))?;
             Ok(sender)
         };
         Ok(Publisher { targets: targets.into_iter().map(start).collect::<io::Result<_>>()? })
     }
 
-    /// Publishes `token`. A failure is retried until it succeeds or there is a newer token.
-    pub fn publish(&self, token: PublicToken) {
+    /// Publishes `text`. A failure is retried until it succeeds or there is a newer text.
+    pub fn publish(&self, text: &str) {
         for target in &self.targets {
-            let _ = target.send(token);
+            let _ = target.send(text.to_owned());
         }
     }
 }
 
-fn run(target: &PublishTarget, tokens: &Receiver<PublicToken>) {
-    let Ok(mut token) = tokens.recv() else { return };
+fn run(what: &str, target: &PublishTarget, texts: &Receiver<String>) {
+    let Ok(mut text) = texts.recv() else { return };
     loop {
-        // Older tokens are obsolete.
-        token = tokens.try_iter().last().unwrap_or(token);
-        let wait = match target.publish(&token) {
+        // Older ones are obsolete.
+        text = texts.try_iter().last().unwrap_or(text);
+        let wait = match target.publish(&text) {
             Ok(()) => Duration::MAX,
             Err(error) => {
                 let seconds = RETRY.as_secs();
-                tracing::warn!("the token was not published, once more in {seconds} s: {error}");
+                tracing::warn!("the {what} was not published, once more in {seconds} s: {error}");
                 RETRY
             }
         };
-        match tokens.recv_timeout(wait) {
-            Ok(newer) => token = newer,
+        match texts.recv_timeout(wait) {
+            Ok(newer) => text = newer,
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
@@ -100,29 +108,34 @@ fn run(target: &PublishTarget, tokens: &Receiver<PublicToken>) {
 }
 
 impl PublishTarget {
-    fn publish(&self, token: &PublicToken) -> Result<(), String> {
-        let text = format!("token:{token}");
+    fn publish(&self, text: &str) -> Result<(), String> {
         match self {
             PublishTarget::File(path) => write_atomically(path, &format!("{text}\n"), 0o644)
                 .map_err(|error| format!("{}: {error}", path.display())),
             PublishTarget::Command(command) => {
-                run_command(command, &text).map_err(|error| format!("{command}: {error}"))
+                let words = ["/bin/sh", "-c", command, "anyrelay-agent", text].map(str::to_owned);
+                run_program(&words, None, text).map_err(|error| format!("{command}: {error}"))
             }
+            PublishTarget::Program { words, variable } => run_program(words, Some(variable), text)
+                .map_err(|error| format!("{}: {error}", words.join(" "))),
         }
     }
 }
 
-fn run_command(command: &str, text: &str) -> Result<(), String> {
-    let mut child = Command::new("/bin/sh")
-        .args(["-c", command, "anyrelay-agent", text])
+/// Runs the program, with `text` on its standard input, and in this variable of its environment.
+fn run_program(words: &[String], variable: Option<&str>, text: &str) -> Result<(), String> {
+    let (program, arguments) = words.split_first().ok_or("no program")?;
+    let mut command = Command::new(program);
+    command.args(arguments).envs(variable.map(|name| (name, text)));
+    let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
-        // Its own process group, so that processes started by the shell are killed with it.
+        // Its own process group, so that processes started by it are killed with it.
         .process_group(0)
         .spawn()
         .map_err(|error| error.to_string())?;
     if let Some(mut stdin) = child.stdin.take() {
-        // A command that uses its argument alone need not read.
+        // A program that uses its argument or environment need not read.
         let _ = stdin.write_all(format!("{text}\n").as_bytes());
     }
     let until = Instant::now() + COMMAND_MAX;
@@ -162,26 +175,32 @@ mod tests {
     }
 
     #[test]
-    fn files_and_commands_get_the_newest_token() {
+    fn files_commands_and_programs_get_the_newest_text() {
         let folder = std::env::temp_dir().join(format!("anyrelay-publish-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let (file, told) = (folder.join("file"), folder.join("told"));
+        let [file, told, variable] = ["file", "told", "variable"].map(|name| folder.join(name));
         let command =
             format!("read line; echo \"$1 $line\" >{0}.new; mv {0}.new {0}", told.display());
         // The first target hangs longer than the test, which does not wait for it.
         let hung =
             format!("for n in $(seq 1500); do [ -e {} ] && sleep 0.05; done", folder.display());
         let hung = PublishTarget::Command(hung);
-        let targets =
-            vec![hung, PublishTarget::File(file.clone()), PublishTarget::Command(command)];
-        let publisher = Publisher::start(targets).unwrap();
-        for token in [crate::testing::token(1), crate::testing::token(2)] {
-            publisher.publish(token);
-            let wanted = format!("token:{token} token:{token}\n");
+        let script = format!("printenv PUBLISHED >{0}.new; mv {0}.new {0}", variable.display());
+        let program = PublishTarget::Program {
+            words: ["sh", "-c", &script].map(str::to_owned).to_vec(),
+            variable: "PUBLISHED",
+        };
+        let command = PublishTarget::Command(command);
+        let targets = vec![hung, PublishTarget::File(file.clone()), command, program];
+        let publisher = Publisher::start("text", targets).unwrap();
+        for text in ["token:1", "token:2; $(false) '"] {
+            publisher.publish(text);
+            let line = format!("{text}\n");
+            let wanted = [format!("{text} {line}"), line.clone(), line];
             let until = Instant::now() + Duration::from_secs(30);
             let read = |path| std::fs::read_to_string(path).unwrap_or_default();
-            while read(&told) != wanted || read(&file) != format!("token:{token}\n") {
-                assert!(Instant::now() < until, "not told {wanted}");
+            while [read(&told), read(&file), read(&variable)] != wanted {
+                assert!(Instant::now() < until, "not told {wanted:?}");
                 thread::sleep(Duration::from_millis(10));
             }
         }
@@ -189,9 +208,17 @@ mod tests {
     }
 
     #[test]
-    fn the_failure_of_a_command_is_reported() {
-        let error =
-            PublishTarget::Command("exit 3".into()).publish(&crate::testing::token(1)).unwrap_err();
+    fn the_failure_of_a_program_is_reported() {
+        let error = PublishTarget::Command("exit 3".into()).publish("text").unwrap_err();
         assert!(error.contains("exit 3: ended with exit status: 3"), "{error}");
+        for (program, wanted) in [
+            ("false", "false: ended with exit status: 1"),
+            ("/no/such/program", "/no/such/program: No such file"),
+        ] {
+            let words = vec![program.to_owned()];
+            let program = PublishTarget::Program { words, variable: "TEXT" };
+            let error = program.publish("text").unwrap_err();
+            assert!(error.starts_with(wanted), "{error}");
+        }
     }
 }

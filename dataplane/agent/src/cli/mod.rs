@@ -191,7 +191,8 @@ impl OuterArguments {
         let OuterArguments { vip, key, publish, state, control, mark, interface } = self;
         let key = read_key(&key).map_err(Failure::Usage)?;
         let steering = Steering { mark, interface };
-        Ok(AgentOptions { vip, key, publish, state, control, steering, carried, peers })
+        let open = None;
+        Ok(AgentOptions { vip, key, publish, state, control, steering, carried, peers, open })
     }
 }
 

@@ -8,6 +8,7 @@ use super::{Failure, say};
 use crate::config::{Loaded, LoadedLocal, load};
 use crate::engine;
 use crate::inner::TunSide;
+use crate::local::NoSide;
 use crate::outer::capability;
 use crate::udp::{UdpConnect, UdpServe};
 
@@ -34,6 +35,7 @@ pub(super) fn run(config: &Path) -> Result<(), Failure> {
             Ok(engine::run(options, side)?)
         }
         LoadedLocal::UdpTarget(target) => Ok(engine::run(options, UdpServe::new(target))?),
+        LoadedLocal::None => Ok(engine::run(options, NoSide::default())?),
     }
 }
 

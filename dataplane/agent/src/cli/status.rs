@@ -44,6 +44,9 @@ fn human(status: &Value) -> String {
             line(name, plain(text));
         }
     }
+    if status["open"].is_object() {
+        open_lines(&status["open"], &mut line);
+    }
     for peer in status["peers"].as_array().into_iter().flatten() {
         let found = if peer["error"].is_null() { &peer["token"] } else { &peer["error"] };
         line("peer", format!("{}: {}", plain(&peer["source"]), plain(found)));
@@ -68,6 +71,24 @@ fn human(status: &Value) -> String {
         text.push_str(&peer_table(peers));
     }
     text
+}
+
+/// The open side: its address, its device, what was lost.
+fn open_lines(open: &Value, line: &mut impl FnMut(&str, String)) {
+    line("open address", plain(&open["address"]));
+    if !open["deprecated"].is_null() {
+        line("deprecated", plain(&open["deprecated"]));
+    }
+    let more = match open["reason"].as_str() {
+        Some(reason) => reason.to_owned(),
+        None => format!("MTU {}", plain(&open["mtu"])),
+    };
+    line("open device", format!("{}, {}: {more}", plain(&open["device"]), plain(&open["state"])));
+    for (reason, count) in open["lost"].as_object().into_iter().flatten() {
+        if count.as_u64() != Some(0) {
+            line(&format!("open.{reason}"), plain(count));
+        }
+    }
 }
 
 /// The peers of a TUN side, one per line.
@@ -154,6 +175,29 @@ mod tests {
             assert!(text.contains(line), "{text}");
         }
         assert!(!text.contains("resets"), "{text}");
+    }
+
+    #[test]
+    fn the_open_side_is_its_address_and_device() {
+        let open = |state: &str, reason: Option<&str>| {
+            human(&json!({ "state": "ready", "open": {
+                "device": "open0", "state": state, "reason": reason, "mtu": 1356,
+                "address": "2001:db8:a::1", "deprecated": "2001:db8:a::2",
+                "lost": { "too_big": 3, "marked": 0 },
+            }}))
+        };
+        let text = open("up", None);
+        for line in [
+            "open address   2001:db8:a::1\n",
+            "deprecated     2001:db8:a::2\n",
+            "open device    open0, up: MTU 1356\n",
+            "open.too_big   3\n",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+        assert!(!text.contains("open.marked"), "{text}");
+        assert!(open("down", Some("too narrow")).contains("open0, down: too narrow\n"));
+        assert!(!human(&json!({ "state": "ready", "open": null })).contains("open"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::open::open_side;
 use super::raw::{self, RawConfig, RawPeer, RawTun, RawUdp};
 use super::{AgentSection, Config, LocalConfig, PeerEntry, Problem, Problems, TunConfig};
 use crate::inner::device::TunDeviceConfig;
@@ -31,27 +32,30 @@ impl Config {
         let unsteered = agent.as_ref().filter(|agent| !agent.steering.is_set());
         let vip = unsteered.map(|agent| agent.vip.ip());
         let local = local(&mut report, &raw, vip);
+        let open = raw.open.as_ref().map(|open| open_side(&mut report, open, &raw));
         match (agent, local) {
-            (Some(agent), Some(local)) if report.problems.is_empty() => Ok(Config { agent, local }),
+            (Some(agent), Some(local)) if report.problems.is_empty() => {
+                Ok(Config { agent, local, open })
+            }
             _ => Err(Problems(report.problems)),
         }
     }
 }
 
 /// Collects problems.
-struct Report<'a> {
+pub(super) struct Report<'a> {
     file: &'a str,
     problems: Vec<Problem>,
 }
 
 impl Report<'_> {
-    fn error(&mut self, key: impl Into<String>, reason: impl Into<String>) {
+    pub(super) fn error(&mut self, key: impl Into<String>, reason: impl Into<String>) {
         let (file, key, reason) = (self.file.to_owned(), key.into(), reason.into());
         self.problems.push(Problem { file, key, reason });
     }
 
     /// The parsed `text`, or a problem.
-    fn parse<T: FromStr<Err: Display>>(&mut self, key: &str, text: &str) -> Option<T> {
+    pub(super) fn parse<T: FromStr<Err: Display>>(&mut self, key: &str, text: &str) -> Option<T> {
         text.parse().map_err(|error| self.error(key, format!("{text:?}: {error}"))).ok()
     }
 
@@ -107,7 +111,8 @@ fn steering(report: &mut Report<'_>, raw: &RawConfig) -> Steering {
         checked.map_err(|reason| report.error("agent.mark", format!("{mark}: {reason}"))).ok()
     });
     let interface = raw.agent.interface.as_ref().and_then(|name| {
-        let own = raw.tun.as_ref().is_some_and(|tun| tun.name == *name);
+        let open = raw.open.as_ref().is_some_and(|open| open.device == *name);
+        let own = open || raw.tun.as_ref().is_some_and(|tun| tun.name == *name);
         let checked = match own {
             true => Err(format!("{name:?} is the agent's own TUN device; name the uplink")),
             false => check_interface(name),
@@ -130,8 +135,9 @@ fn local(report: &mut Report<'_>, raw: &RawConfig, vip: Option<IpAddr>) -> Optio
             report.error("udp", "one agent has either [tun] or [udp]; run a second one beside it");
             None
         }
+        (None, None) if raw.open.is_some() => Some(LocalConfig::None),
         (None, None) => {
-            report.error("", "nothing to do: give [tun] with [[peer]], or [udp]");
+            report.error("", "nothing to do: give [tun] with [[peer]], [udp] or [open]");
             None
         }
     }

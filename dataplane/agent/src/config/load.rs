@@ -12,6 +12,7 @@ use crate::inner::device::TunDeviceConfig;
 use crate::inner::keys::{PresharedKey, PrivateKey};
 use crate::inner::routes::PeerIndex;
 use crate::inner::{PeerConfig, TunPeers};
+use crate::open::OpenConfig;
 use crate::outer::Carried;
 use crate::peers::PeerSource;
 use crate::publish::PublishTarget;
@@ -43,6 +44,8 @@ pub enum LoadedLocal {
     UdpListen(SocketAddr),
     /// A UDP server.
     UdpTarget(SocketAddr),
+    /// None beside the open side.
+    None,
 }
 
 /// Reads the config at `path` and the files that it names.
@@ -58,7 +61,7 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
     let config = Config::parse(&file, &text)?;
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut files = Files { file, folder, problems: Vec::new(), exposed: Vec::new() };
-    let Config { agent, local } = config;
+    let Config { agent, local, open } = config;
     let key = files.read("agent.key", &agent.key, AgentKey::parse);
     let (local, peers) = match local {
         LocalConfig::Tun(tun) => tun_side(&mut files, tun),
@@ -66,18 +69,23 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
             (Some(LoadedLocal::UdpListen(listen)), vec![files.source(peer)])
         }
         LocalConfig::UdpTarget(target) => (Some(LoadedLocal::UdpTarget(target)), Vec::new()),
+        LocalConfig::None => (Some(LoadedLocal::None), Vec::new()),
     };
     let (Some(key), Some(local), true) = (key, local, files.problems.is_empty()) else {
         return Err(Problems(files.problems));
     };
-    let publish = agent.publish.into_iter().map(|target| match target {
+    let in_folder = |target| match target {
         PublishTarget::File(path) => PublishTarget::File(folder.join(path)),
-        command @ PublishTarget::Command(_) => command,
+        program => program,
+    };
+    let open = open.map(|open| OpenConfig {
+        publish: open.publish.into_iter().map(in_folder).collect(),
+        ..open
     });
     let options = AgentOptions {
         vip: agent.vip,
         key,
-        publish: publish.collect(),
+        publish: agent.publish.into_iter().map(in_folder).collect(),
         state: agent.state.map(|path| folder.join(path)),
         control: agent.control.map(|path| folder.join(path)),
         steering: agent.steering,
@@ -85,8 +93,12 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
             LoadedLocal::Tun { device, .. } => Carried::Device(device.name.clone()),
             LoadedLocal::UdpListen(listen) => Carried::Listen(*listen),
             LoadedLocal::UdpTarget(target) => Carried::Target(*target),
+            LoadedLocal::None => {
+                Carried::Device(open.as_ref().map(|open| open.device.clone()).unwrap_or_default())
+            }
         },
         peers,
+        open,
     };
     Ok(Loaded { options, local, exposed: files.exposed })
 }

@@ -5,6 +5,7 @@
 
 mod check;
 mod load;
+mod open;
 mod raw;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use crate::inner::device::TunDeviceConfig;
 use crate::inner::keys::PublicKey;
 use crate::inner::routes::IpPrefix;
+use crate::open::OpenConfig;
 use crate::outer::Steering;
 use crate::peers::PeerSource;
 use crate::publish::PublishTarget;
@@ -29,6 +31,8 @@ pub struct Config {
     pub agent: AgentSection,
     /// The side of this host.
     pub local: LocalConfig,
+    /// The open side, if it has one.
+    pub open: Option<OpenConfig>,
 }
 
 /// `[agent]`.
@@ -62,6 +66,8 @@ pub enum LocalConfig {
     },
     /// `[udp]` with `target`.
     UdpTarget(SocketAddr),
+    /// None beside `[open]`.
+    None,
 }
 
 /// `[tun]` and `[[peer]]`.

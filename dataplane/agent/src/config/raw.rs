@@ -9,8 +9,8 @@ use serde::Deserialize;
 
 /// The config of `anyrelay-agent run`. `anyrelay-agent check --config FILE` reports all mistakes at
 /// once, each as `FILE: KEY: REASON`, and changes nothing. Relative paths are relative to the
-/// file's folder. An agent has either a TUN device with peers, or a UDP side. It reads the file at
-/// start alone.
+/// file's folder. An agent has either a TUN device with peers, or a UDP side, and may have an open
+/// address beside it or alone. It reads the file at start alone.
 ///
 /// Reload: restart.
 #[derive(Debug, Deserialize)]
@@ -18,13 +18,16 @@ use serde::Deserialize;
 pub(super) struct RawConfig {
     /// The agent itself.
     pub(super) agent: RawAgent,
-    /// The TUN device. Default: none; then `[udp]` is required.
+    /// The TUN device. Default: none; then `[udp]` or `[open]` is required.
     pub(super) tun: Option<RawTun>,
     /// A peer that the TUN device reaches. Range: 1 to 256 with `[tun]`, else 0.
     #[serde(default)]
     pub(super) peer: Vec<RawPeer>,
-    /// UDP forwarding, without encryption. Default: none; then `[tun]` is required.
+    /// UDP forwarding, without encryption. Default: none; then `[tun]` or `[open]` is required.
     pub(super) udp: Option<RawUdp>,
+    /// The open address, beside `[tun]` or `[udp]`, or alone. Default: none; then `[tun]` or
+    /// `[udp]` is required.
+    pub(super) open: Option<RawOpen>,
 }
 
 /// The tunnel to the POPs.
@@ -107,6 +110,25 @@ pub(super) struct RawUdp {
     pub(super) peer: Option<String>,
     /// `ADDRESS:PORT` of the UDP server that datagrams of peers are forwarded to. Default: none.
     pub(super) target: Option<String>,
+}
+
+/// An IPv6 address of this host that anybody reaches ([open addresses](agent.md#an-open-address)).
+/// The POPs' tunnel must have an open side, and `agent.vip` must be of IPv4.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawOpen {
+    /// Name of the TUN device that has the open address. Range: 1 to 15 of `A-Z a-z 0-9 _ - .`, and
+    /// not `tun.name`.
+    pub(super) device: String,
+    /// Prefixes of IPv6, as `ADDRESS/LENGTH`, whose hosts this host reaches by the open address,
+    /// such as `::/0`. Packets from the open address leave by the device in any case.
+    #[serde(default)]
+    pub(super) routes: Vec<String>,
+    /// Where the agent publishes its open address at each change: `file:PATH`, or
+    /// `run:PROGRAM ARGUMENTS`, without a shell and with the address in the variable
+    /// `ANYRELAY_OPEN_ADDRESS` ([publishing](agent.md#an-open-address)).
+    #[serde(default)]
+    pub(super) publish: Vec<String>,
 }
 
 fn routes() -> bool {

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::*;
+use crate::publish::PublishTarget;
 
 const EXAMPLE: &str = include_str!("../../../../deploy/examples/agent.toml");
 const KEY: &str = "a4e09292b651c278b9772c569f5fa9bb13d906b46ab68c9df9dc2b4409f8a209";
@@ -80,7 +81,8 @@ fn a_udp_side_either_listens_or_has_a_target() {
     for keys in ["listen = \"127.0.0.1:5000\"", "", "target = \"[::1]:1\"\npeer = \"dns:a.b\""] {
         assert!(udp(keys).unwrap_err().to_string().starts_with("f: udp: give either"), "{keys}");
     }
-    assert_eq!(problems(agent), ["agent.toml: nothing to do: give [tun] with [[peer]], or [udp]"]);
+    let nothing = "agent.toml: nothing to do: give [tun] with [[peer]], [udp] or [open]";
+    assert_eq!(problems(agent), [nothing]);
     let both = format!("{}\n[udp]\ntarget = \"127.0.0.1:1\"", good());
     assert!(problems(&both)[0].starts_with("agent.toml: udp: one agent"));
 }
@@ -158,4 +160,58 @@ fn routes_can_be_left_to_the_operator() {
     let text = with("10.9.0.0/16", "0.0.0.0/0");
     let LocalConfig::Tun(tun) = Config::parse("f", &text).unwrap().local else { panic!("a TUN") };
     assert_eq!(tun.device.routes.len(), 2);
+}
+
+const ALONE: &str = r#"
+[agent]
+vip = "203.0.113.20:443"
+key = "agent.key"
+[open]
+device = "open0"
+routes = ["::/0", "2001:db8::/32"]
+publish = ["file:address", "run:/usr/local/bin/publish  home 7"]
+"#;
+
+#[test]
+fn an_open_side_is_alone_or_beside_another() {
+    let config = Config::parse("agent.toml", ALONE).unwrap();
+    let open = config.open.unwrap();
+    assert_eq!((config.local, open.device.as_str()), (LocalConfig::None, "open0"));
+    let routes: Vec<_> = open.routes.iter().map(ToString::to_string).collect();
+    assert_eq!(routes, ["::/0", "2001:db8::/32"]);
+    let words = ["/usr/local/bin/publish", "home", "7"].map(str::to_owned).to_vec();
+    let program = PublishTarget::Program { words, variable: "ANYRELAY_OPEN_ADDRESS" };
+    assert_eq!(open.publish, [PublishTarget::File("address".into()), program]);
+    for other in ["", "[udp]\ntarget = \"127.0.0.1:7\"\n"] {
+        let text = if other.is_empty() { good() } else { ALONE.replace("[open]\n", other) };
+        let text = text.split("device =").next().unwrap().to_owned();
+        let config = Config::parse("agent.toml", &format!("{text}[open]\ndevice = \"open0\"\n"));
+        let config = config.unwrap();
+        assert!(config.local != LocalConfig::None && config.open.is_some());
+    }
+    assert_eq!(Config::parse("agent.toml", &good()).unwrap().open, None);
+}
+
+#[test]
+fn mistakes_of_the_open_side_are_reported() {
+    for (from, to, wanted) in [
+        ("open0", "", "open.device: \"\" cannot be the name of a network device"),
+        ("203.0.113.20", "[2001:db8::20]", "agent.vip: [2001:db8::20]:443: an open address needs"),
+        ("::/0", "0.0.0.0/0", "open.routes[0]: 0.0.0.0/0 is of IPv4; an open address is of IPv6"),
+        ("::/0", "::1/0", "open.routes[0]: \"::1/0\": the address has bits past the prefix"),
+        ("::/0", "2001:db8::/32", "open.routes[1]: 2001:db8::/32 is there twice"),
+        ("file:address", "address", "open.publish[0]: \"address\": give file:PATH or run:PROGRAM"),
+        ("file:address", "file:", "open.publish[0]: \"file:\": give file:PATH"),
+        ("file:address", "command:x", "open.publish[0]: \"command:x\": give file:PATH"),
+        ("file:address", "run: ", "open.publish[0]: \"run: \": give file:PATH"),
+        ("443\"", "443\"\ninterface = \"open0\"", "agent.interface: \"open0\" is the agent's own"),
+        ("device", "devices", "open.devices: unknown field `devices`"),
+    ] {
+        let found = problems(&ALONE.replacen(from, to, 1));
+        let wanted = format!("agent.toml: {wanted}");
+        assert!(found.len() == 1 && found[0].starts_with(&wanted), "{wanted}: {found:?}");
+    }
+    let both = format!("{}[open]\ndevice = \"anyrelay0\"\n", good());
+    let found = problems(&both);
+    assert!(found[0].contains("open.device: \"anyrelay0\" is the name of the device in [tun]"));
 }

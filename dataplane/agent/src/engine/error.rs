@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::open::OpenError;
 use crate::outer::{UplinkError, capability};
 use crate::state::StateInUse;
 
@@ -29,8 +30,11 @@ pub enum RunError {
     /// The local side did not start.
     #[error("the local side does not start: {0}")]
     Local(io::Error),
-    /// The local side stopped.
-    #[error("the local side cannot go on: {0}")]
+    /// The open side did not start.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The local or the open side stopped.
+    #[error("the agent cannot go on: {0}")]
     Stopped(io::Error),
     /// No random numbers.
     #[error("no random numbers from the system: {0}")]

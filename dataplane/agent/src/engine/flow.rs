@@ -5,7 +5,8 @@ use std::time::Duration;
 use anyrelay_core::time::Instant;
 use anyrelay_core::tunnel::Token;
 use anyrelay_core::tunnel::agent::{
-    Agent, Conversation, HEADROOM, OutgoingSegment, Received, SendError,
+    Agent, Conversation, HEADROOM, OPEN_HEADROOM, OpenSendError, OutgoingSegment, Received,
+    ReceivedDatagram, SendError,
 };
 use anyrelay_core::tunnel::message::DATA_HEADER_LEN;
 use anyrelay_core::wire::tcp;
@@ -38,6 +39,22 @@ pub(super) struct Flow {
     receive_log: LogLimiter,
     /// The time of this turn of the event loop.
     pub(super) now: Instant,
+}
+
+/// What came in a segment.
+pub(super) enum Arrived<'a> {
+    /// A datagram from a peer.
+    Datagram(TunnelDatagram<'a>),
+    /// A packet to the agent's open address, and DSCP and ECN of the IP packet around it.
+    Open { packet: &'a [u8], class: u8 },
+}
+
+impl<'a> Arrived<'a> {
+    fn of(datagram: ReceivedDatagram<'a>) -> Self {
+        let Conversation { session, channel } = datagram.conversation;
+        let (from, body) = (datagram.from, datagram.body);
+        Arrived::Datagram(TunnelDatagram { session, channel, from, body })
+    }
 }
 
 /// The tunnel as a local side sees it.
@@ -79,23 +96,20 @@ impl Flow {
         }
     }
 
-    /// Receives a batch of segments and calls `each` with the datagrams among them.
-    pub(super) fn receive(
-        &mut self,
-        mut each: impl FnMut(&TunnelDatagram<'_>, &mut TunnelView<'_>),
-    ) {
+    /// Receives a batch of segments and calls `each` with what came in them.
+    pub(super) fn receive(&mut self, mut each: impl FnMut(Arrived<'_>, &mut TunnelView<'_>)) {
         let Flow { agent, uplink, watcher, now, .. } = self;
         let Some(Uplink { receiver, sender, .. }) = uplink else { return };
         let (now, watcher) = (*now, watcher.as_ref());
-        let result = receiver.receive(|segment| {
+        let result = receiver.receive(|segment, class| {
             let received = agent.receive(now, segment, &mut |outgoing| sender.push(&outgoing));
-            if let Some(datagram) = received.and_then(Received::datagram) {
-                let Conversation { session, channel } = datagram.conversation;
-                let (from, body) = (datagram.from, datagram.body);
-                let datagram = TunnelDatagram { session, channel, from, body };
-                let (agent, sender) = (&mut *agent, Some(&mut *sender));
-                each(&datagram, &mut TunnelView { agent, sender, watcher, now });
-            }
+            let arrived = match received {
+                Some(Received::Datagram(datagram)) => Arrived::of(datagram),
+                Some(Received::Open(packet)) => Arrived::Open { packet, class },
+                None => return,
+            };
+            let (agent, sender) = (&mut *agent, Some(&mut *sender));
+            each(arrived, &mut TunnelView { agent, sender, watcher, now });
         });
         match result {
             Ok(()) => self.receive_log.reset(),
@@ -266,6 +280,32 @@ impl Flow {
                 uplink.sender.push(&outgoing);
             }
         });
+    }
+}
+
+impl TunnelView<'_> {
+    /// Sends a packet from the agent's open address.
+    ///
+    /// # Errors
+    /// When it was not sent; one that is too big may be as large as the path allows.
+    pub(super) fn send_open(&mut self, packet: &[u8]) -> Result<(), OpenSendError> {
+        let max = self.open_packet_max();
+        let Some(sender) = &mut self.sender else { return Err(OpenSendError::NotReady) };
+        let (agent, now) = (&mut *self.agent, self.now);
+        if packet.len() > max && agent.open_addresses().current.is_some() {
+            return Err(OpenSendError::TooBig { max });
+        }
+        sender.compose(OPEN_HEADROOM, packet, |buffer, deferred| {
+            let out = &mut |outgoing: OutgoingSegment<'_>| deferred.push(&outgoing);
+            let made = agent.send_open(now, buffer, OPEN_HEADROOM, out)?;
+            Ok(made.segment.len())
+        })
+    }
+
+    /// The largest packet from an open address that the POPs and the path allow, in bytes.
+    pub(super) fn open_packet_max(&self) -> usize {
+        let path = self.sender.as_ref().map_or(SEGMENT_LEN_MAX, |sender| sender.segment_max());
+        self.agent.open_packet_max().min(path.saturating_sub(OPEN_HEADROOM))
     }
 }
 

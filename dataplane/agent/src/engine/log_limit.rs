@@ -8,13 +8,13 @@ use crate::outer::counts::SendCounts;
 
 /// Admits a text that differs from the last one, or that was last logged a minute ago.
 #[derive(Debug, Default)]
-pub(super) struct LogLimiter {
+pub(crate) struct LogLimiter {
     logged: Option<(String, Instant)>,
 }
 
 impl LogLimiter {
     /// The text, if it is to be logged.
-    pub(super) fn admit(&mut self, now: Instant, text: impl Display) -> Option<String> {
+    pub(crate) fn admit(&mut self, now: Instant, text: impl Display) -> Option<String> {
         let text = text.to_string();
         let logged = self.logged.as_ref();
         if logged.is_some_and(|(before, at)| *before == text && now.millis_since(*at) < QUIET_MS) {
@@ -25,7 +25,7 @@ impl LogLimiter {
     }
 
     /// The problem is over: the next text counts as new.
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.logged = None;
     }
 }

@@ -6,8 +6,9 @@
 
 mod error;
 mod flow;
-mod log_limit;
+pub(crate) mod log_limit;
 mod nat;
+mod open;
 mod signals;
 mod status;
 #[cfg(test)]
@@ -27,11 +28,12 @@ use rustix::time::{ClockId, clock_gettime};
 
 pub use self::error::RunError;
 use self::error::system;
-use self::flow::Flow;
+use self::flow::{Arrived, Flow};
 use self::log_limit::{LogLimiter, SendWarnings};
 use self::nat::NatView;
 use crate::control::Control;
 use crate::local::{LOCAL_KEYS_END, LocalSide, PublicToken};
+use crate::open::{OpenConfig, OpenSide};
 use crate::outer::{Carried, Firewall, SEGMENT_LEN_MAX, Steering, UplinkConfig, capability};
 use crate::peers::{LookupResult, PeerSource, Watcher};
 use crate::poller::{Poller, Waker};
@@ -58,6 +60,8 @@ pub struct AgentOptions {
     /// Sources of the peers' locations; a local side refers to them by
     /// [`crate::local::SourceIndex`].
     pub peers: Vec<PeerSource>,
+    /// The open side, if it has one.
+    pub open: Option<OpenConfig>,
 }
 
 /// Runs an agent until SIGTERM, SIGINT or SIGHUP.
@@ -91,6 +95,7 @@ struct Engine<L> {
     peers: Vec<PeerState>,
     flow: Flow,
     local: L,
+    open: Option<OpenSide>,
     was_ready: bool,
     next_second: Instant,
     next_restore: Instant,
@@ -102,7 +107,8 @@ struct Engine<L> {
 
 impl<L: LocalSide> Engine<L> {
     fn start(options: AgentOptions, mut local: L) -> Result<Self, RunError> {
-        let AgentOptions { vip, key, publish, state, control, steering, carried, peers } = options;
+        let AgentOptions { vip, key, publish, state, control, steering, carried, peers, open } =
+            options;
         let poller = Poller::new().map_err(system("no epoll"))?;
         let waker = Waker::new(&poller, WAKER).map_err(system("no eventfd"))?;
         let waker = Arc::new(waker);
@@ -121,8 +127,12 @@ impl<L: LocalSide> Engine<L> {
         let watcher = Watcher::start(peers.clone(), &steering, Arc::clone(&waker));
         let config = UplinkConfig { vip, steering, carried };
         let flow = Flow::new(Agent::new(agent, now), config, now.instant);
-        let publisher = Publisher::start(publish).map_err(system("no thread"))?;
+        let publisher = Publisher::start("token", publish).map_err(system("no thread"))?;
         local.start(&poller).map_err(RunError::Local)?;
+        let open = open.map(OpenSide::open).transpose()?;
+        open.as_ref()
+            .map_or(Ok(()), |open| open.start(&poller, OPEN))
+            .map_err(system("no epoll"))?;
         let mut engine = Engine {
             poller,
             waker,
@@ -135,6 +145,7 @@ impl<L: LocalSide> Engine<L> {
             peers: peers.into_iter().map(|source| PeerState { source, found: None }).collect(),
             flow: flow.watching(watcher.map_err(system("no thread"))?),
             local,
+            open,
             was_ready: false,
             next_second: now.instant.plus_millis(SECOND_MS),
             next_restore: now.instant,
@@ -167,6 +178,7 @@ impl<L: LocalSide> Engine<L> {
                     }
                     WAKER => self.locate_peers(),
                     CONTROL => self.answer_status(),
+                    OPEN => self.read_open(),
                     SIGNALS => {
                         self.stop();
                         return Ok(());
@@ -176,7 +188,8 @@ impl<L: LocalSide> Engine<L> {
                     }
                 }
             }
-            if let Some(error) = self.local.failure() {
+            let open_failure = self.open.as_ref().and_then(OpenSide::failure);
+            if let Some(error) = self.local.failure().or(open_failure) {
                 self.stop();
                 return Err(RunError::Stopped(error));
             }
@@ -185,6 +198,7 @@ impl<L: LocalSide> Engine<L> {
             self.flow.flush();
             self.flow.follow_port(&self.poller);
             self.publish_token();
+            self.follow_open();
         }
     }
 
@@ -196,8 +210,15 @@ impl<L: LocalSide> Engine<L> {
     }
 
     fn receive(&mut self) {
-        let (local, poller) = (&mut self.local, &self.poller);
-        self.flow.receive(|datagram, tunnel| local.received(datagram, poller, tunnel));
+        let (local, open, poller) = (&mut self.local, &mut self.open, &self.poller);
+        self.flow.receive(|arrived, tunnel| match arrived {
+            Arrived::Datagram(datagram) => local.received(&datagram, poller, tunnel),
+            Arrived::Open { packet, class } => {
+                if let Some(open) = open {
+                    open.received(packet, class);
+                }
+            }
+        });
         self.local.flush(&mut self.flow.tunnel());
     }
 
@@ -288,7 +309,7 @@ impl<L: LocalSide> Engine<L> {
             }
             // The only output to stdout, in the form that `--peer` takes.
             let _ = writeln!(io::stdout(), "token:{token}");
-            self.publisher.publish(token);
+            self.publisher.publish(&format!("token:{token}"));
         }
     }
 
@@ -358,6 +379,7 @@ const SENDER: u64 = LOCAL_KEYS_END + 1;
 const WAKER: u64 = LOCAL_KEYS_END + 2;
 const CONTROL: u64 = LOCAL_KEYS_END + 3;
 const SIGNALS: u64 = LOCAL_KEYS_END + 4;
+const OPEN: u64 = LOCAL_KEYS_END + 5;
 const SECOND_MS: u64 = 1000;
 /// The largest tunnel_mtu of POPs; the buffers here hold its segments.
 const TUNNEL_MTU_MAX: u16 = 9216;

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Engine, PeerState, nat};
 use crate::local::LocalSide;
+use crate::open::OpenSide;
 use crate::outer::conntrack::HostNat;
 use crate::outer::{FlowEndpoints, UplinkCounts};
 use anyrelay_core::tunnel::agent::FlowProblem;
@@ -39,6 +40,7 @@ impl<L: LocalSide> Engine<L> {
             "counters": counters,
             "outer": self.outer(),
             "local_side": self.local.status(now),
+            "open": self.open.as_ref().map(OpenSide::status),
         })
     }
 

@@ -12,6 +12,8 @@ use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg};
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, socket_with, sockopt};
 use socket2::SockRef;
 
+use anyrelay_core::wire::ip;
+
 use super::segment::{self, PseudoHeader};
 use super::{BATCH, FlowEndpoints, SEGMENT_LEN_MAX, filter};
 
@@ -53,11 +55,12 @@ impl Receiver {
         Ok(receiver)
     }
 
-    /// Calls `each` with the segments that have arrived, at most [`BATCH`] of them.
+    /// Calls `each` with the segments that have arrived, at most [`BATCH`] of them, and the class
+    /// (DSCP and ECN) of their packets.
     ///
     /// # Errors
     /// The error of the system call; an empty queue is not an error.
-    pub fn receive(&mut self, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+    pub fn receive(&mut self, mut each: impl FnMut(&[u8], u8)) -> io::Result<()> {
         let mut lens = [0; BATCH];
         let packets = self.fill(&mut lens)?;
         for (buffer, &len) in self.buffers.chunks_exact(SLOT).zip(&lens).take(packets) {
@@ -66,7 +69,7 @@ impl Receiver {
                 continue;
             };
             if self.pseudo.holds(segment) {
-                each(segment);
+                each(segment, ip::class(buffer));
             } else {
                 self.damaged += 1;
             }
