@@ -1,6 +1,6 @@
 //! A running `anyrelay-agent` in its place.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -242,7 +242,14 @@ impl Agent {
         let status = self.status()?;
         let counters = &status["counters"];
         let counted = |name: &str| counters[name].as_u64().unwrap_or(0);
-        let names = ["datagrams_received", "keepalives_answered", "handshakes", "resets", "fins"];
+        let names = [
+            "datagrams_received",
+            "open_packets_received",
+            "keepalives_answered",
+            "handshakes",
+            "resets",
+            "fins",
+        ];
         let refused = counters.as_object().into_iter().flatten();
         let refused = refused
             .filter(|(name, _)| {
@@ -263,6 +270,18 @@ impl Agent {
         let status = self.status()?;
         let token = status["token"].as_str();
         token.map(str::to_owned).ok_or_else(|| LabError::Unexpected(format!("no token: {status}")))
+    }
+
+    /// Its open address, once its device is up.
+    ///
+    /// # Errors
+    /// If it does not answer, or has none.
+    pub fn open_address(&self) -> Result<Ipv6Addr> {
+        let status = self.status()?;
+        let open = &status["open"];
+        let address = open["address"].as_str().filter(|_| open["state"] == "up");
+        let address = address.and_then(|text| text.parse().ok());
+        address.ok_or_else(|| LabError::Unexpected(format!("no open address: {status}")))
     }
 
     /// Waits until it says `ready`.
@@ -332,7 +351,13 @@ pub fn tables(namespace: &Namespace) -> Result<Vec<String>> {
 }
 
 /// Counters of what the agent did not send, not of what it did not take.
-const OWN_REFUSALS: [&str; 2] = ["refused_not_ready", "refused_too_big"];
+const OWN_REFUSALS: [&str; 5] = [
+    "refused_not_ready",
+    "refused_too_big",
+    "refused_open_not_ipv6",
+    "refused_open_source",
+    "refused_open_too_big",
+];
 
 /// The agent's binary: `ANYRELAY_AGENT_BIN`, or where cargo puts it beside the running program.
 ///

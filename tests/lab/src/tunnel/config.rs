@@ -4,6 +4,7 @@ use anyrelay_kit::config as kit;
 use toml::Table;
 
 use super::Family;
+use super::topology::{ICMP_SOURCE, OPEN_PREFIX};
 use crate::Result;
 use crate::config::{laid_over, layout, pop_config};
 
@@ -33,6 +34,7 @@ impl Default for Constants {
 pub(crate) struct TunnelConfig {
     pub family: Family,
     pub constants: Constants,
+    pub open: bool,
     pub overlay: Table,
 }
 
@@ -44,9 +46,16 @@ impl TunnelConfig {
             Family::V4 => (format!("10.1.{n}.2/24"), format!("10.1.{n}.1")),
             Family::V6 => (format!("2001:db8:3:{n}::2/64"), format!("2001:db8:3:{n}::1")),
         };
-        let port = kit::port("wan", "client", &[&address])
+        let mut addresses = vec![address];
+        let mut gateways = vec![gateway];
+        if self.open {
+            addresses.push(format!("2001:db8:3:{n}::2/64"));
+            gateways.push(format!("2001:db8:3:{n}::1"));
+        }
+        let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+        let port = kit::port("wan", "client", &addresses)
             .with("device", "net_af_packet0,iface=wan,framecnt=4096,qdisc_bypass=1")
-            .with("gateways", [gateway]);
+            .with("gateways", gateways);
         let Constants { tick_ms, stride, lag, offset, tunnel_mtu } = self.constants;
         let tunnel = kit::tunnel("tun", &[self.family.vip()])
             .with("tick_ms", tick_ms)
@@ -54,6 +63,7 @@ impl TunnelConfig {
             .with("lag", lag)
             .with("offset", offset)
             .with("tunnel_mtu", tunnel_mtu);
+        let tunnel = if self.open { tunnel.with("open", &open_side()) } else { tunnel };
         let config = pop_config(index, &[port])
             .set("clock", "trusted")
             .set("clock_offset_ms", clock_offset_ms)
@@ -62,4 +72,12 @@ impl TunnelConfig {
             .edit(|config| config.workers = vec![kit::worker(core, &["wan:0"])]);
         laid_over(&config, &self.overlay)
     }
+}
+
+/// Agents may send to all that is outside.
+fn open_side() -> kit::Table {
+    kit::Table::default()
+        .with("prefix", OPEN_PREFIX)
+        .with("to", ["2000::/3"])
+        .with("icmp_source", ICMP_SOURCE.to_string())
 }

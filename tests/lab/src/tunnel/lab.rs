@@ -144,6 +144,17 @@ impl TunnelLab {
         if others.is_empty() { Ok(()) } else { self.routes.to(agent, self.rng.pick(&others)) }
     }
 
+    /// Moves the route of the open addresses to a POP where it is not.
+    ///
+    /// # Errors
+    /// As [`AgentRoutes::open_to`].
+    pub fn flip_open(&mut self) -> Result<()> {
+        let at = self.routes.open().cloned();
+        let others: Vec<usize> =
+            (0..self.pops.len()).filter(|pop| at != Some(crate::Carriers::One(*pop))).collect();
+        if others.is_empty() { Ok(()) } else { self.routes.open_to(self.rng.pick(&others)) }
+    }
+
     /// Waits until agents are ready to send.
     ///
     /// # Errors
@@ -255,6 +266,13 @@ impl TunnelLabBuilder {
         self
     }
 
+    /// Gives the service an open side, and the lab a third party.
+    #[must_use]
+    pub fn open(mut self) -> Self {
+        self.shape.open = true;
+        self
+    }
+
     /// Tick, stride and so on of the service; the product's defaults if not said.
     #[must_use]
     pub fn constants(mut self, constants: Constants) -> Self {
@@ -325,6 +343,7 @@ impl TunnelLabBuilder {
         let config = TunnelConfig {
             family: self.shape.family,
             constants: self.constants,
+            open: self.shape.open,
             overlay: self.overlay.parse().map_err(|e| LabError::Overlay(format!("{e}")))?,
         };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);

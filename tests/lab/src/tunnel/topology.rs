@@ -10,6 +10,14 @@
 //! | POP N | `wan` | 10.1.N.2/24 | 2001:db8:3:N::2/64 |
 //! | outsider | `net0` | 198.18.99.2/24 | 2001:db8:2:99::2/64 |
 //!
+//! With [`Shape::open`] the POPs have both families, and there is a host outside of the tunnel that
+//! has IPv6 alone. Agents' hosts may have IPv6, but have no network of it.
+//!
+//! | where | interface | IPv6 |
+//! |---|---|---|
+//! | third party | `net0` | 2001:db8:4::2/64 |
+//! | router | `third` | 2001:db8:4::1/64 |
+//!
 //! The VIP is 203.0.113.20 and 2001:db8:ff::20, port 443. POPs have their addresses themselves.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -110,12 +118,14 @@ pub struct Shape {
     pub family: Family,
     /// The VIP and the POPs' addresses belong to the POPs' kernels. Otherwise those stay silent.
     pub kernel_pops: bool,
+    /// Whether the tunnel has an open side, and there is a third party.
+    pub open: bool,
 }
 
 impl Default for Shape {
     fn default() -> Self {
         let sites = vec![Site::default(); 2];
-        Self { pops: 2, sites, family: Family::V4, kernel_pops: false }
+        Self { pops: 2, sites, family: Family::V4, kernel_pops: false, open: false }
     }
 }
 
@@ -177,6 +187,8 @@ pub struct TunnelTopology {
     pub pops: Vec<Arc<Namespace>>,
     /// A host with an address of its own beside the sites: for attackers.
     pub outsider: Namespace,
+    /// A host that knows nothing of the tunnel, with an open side.
+    pub third: Option<Arc<Namespace>>,
     /// Outside of the tunnel.
     pub family: Family,
 }
@@ -187,7 +199,7 @@ impl TunnelTopology {
     /// # Errors
     /// If a tool is missing or refuses; what was made so far is removed.
     pub fn build(id: &str, shape: &Shape) -> Result<Self> {
-        let maker = Maker { id, family: shape.family };
+        let maker = Maker { id, family: shape.family, open: shape.open };
         let router = maker.namespace("router")?;
         maker.forward(&router)?;
         let sites = (1..)
@@ -199,7 +211,8 @@ impl TunnelTopology {
         let pops = (1..=shape.pops)
             .map(|n| maker.pop(n, &router, shape.kernel_pops).map(Arc::new))
             .collect::<Result<_>>()?;
-        Ok(Self { sites, router, pops, outsider, family: shape.family })
+        let third = shape.open.then(|| maker.third(&router).map(Arc::new)).transpose()?;
+        Ok(Self { sites, router, pops, outsider, third, family: shape.family })
     }
 
     /// Takes hold of the moving routes; all begin at the first POP.
@@ -208,19 +221,26 @@ impl TunnelTopology {
     /// If the router cannot be driven.
     pub fn routes(&self, log: &Path) -> Result<AgentRoutes> {
         let gateways = (1..=self.pops.len()).map(|n| self.family.prefix(Net::Pop, n) + "2");
-        AgentRoutes::new(&self.router, self.family, self.sites.len(), gateways.collect(), log)
+        let (router, sites) = (&self.router, self.sites.len());
+        let routes = AgentRoutes::new(router, self.family, sites, gateways.collect(), log)?;
+        if self.third.is_none() {
+            return Ok(routes);
+        }
+        let gateways = (1..=self.pops.len()).map(|n| Family::V6.prefix(Net::Pop, n) + "2");
+        routes.with_open(router, gateways.collect(), log)
     }
 }
 
 struct Maker<'a> {
     id: &'a str,
     family: Family,
+    open: bool,
 }
 
 impl Maker<'_> {
     fn namespace(&self, role: &str) -> Result<Namespace> {
         let namespace = self.silent_namespace(role)?;
-        if self.family == Family::V6 {
+        if self.family == Family::V6 || self.open {
             enable_ipv6(&namespace)?;
         }
         Ok(namespace)
@@ -283,6 +303,19 @@ impl Maker<'_> {
         Ok(AgentSite { boxes, host, nat, synproxy, _box_spaces: box_spaces, n, family })
     }
 
+    /// The host outside, and IPv6 of the router.
+    fn third(&self, router: &Namespace) -> Result<Namespace> {
+        router.sysctl("net.ipv6.conf.all.forwarding", "1")?;
+        let third = self.namespace("third")?;
+        link::connect((&third, "net0"), (router, "third"), MTU)?;
+        router.ip(&["addr add 2001:db8:4::1/64 dev third nodad"])?;
+        third.ip(&[
+            format!("addr add {THIRD}/64 dev net0 nodad"),
+            "route add default via 2001:db8:4::1".to_owned(),
+        ])?;
+        Ok(third)
+    }
+
     fn connect_outsider(&self, outsider: &Namespace, router: &Namespace) -> Result<()> {
         let family = self.family;
         link::connect((outsider, "net0"), (router, "outsider"), MTU)?;
@@ -296,6 +329,9 @@ impl Maker<'_> {
         let pop = if kernel { self.namespace(&role)? } else { self.silent_namespace(&role)? };
         link::connect((&pop, "wan"), (router, &role), MTU)?;
         router.ip(&[family.address(Net::Pop, n, 1, &role)])?;
+        if self.open {
+            router.ip(&[Family::V6.address(Net::Pop, n, 1, &role)])?;
+        }
         if kernel {
             let vip = family.vip().ip();
             let gateway = format!("route add default via {}1", family.prefix(Net::Pop, n));
@@ -313,6 +349,12 @@ fn parse(ip: &str) -> IpAddr {
     ip.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
 }
 
+/// The address of the third party.
+pub const THIRD: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 4, 0, 0, 0, 0, 2);
+/// The open addresses of agents.
+pub const OPEN_PREFIX: &str = "2001:db8:a::/48";
+/// From which POPs send their own ICMPv6 errors about open packets.
+pub const ICMP_SOURCE: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xff, 0, 0, 0, 0, 0x99);
 /// The outsider's number among the sites.
 const OUTSIDER: usize = 99;
 const MTU: u32 = 1500;

@@ -40,5 +40,6 @@ mod tunnel_idle;
 mod tunnel_keys;
 mod tunnel_life;
 mod tunnel_net;
+mod tunnel_open;
 mod tunnel_spoof;
 mod tunnel_traffic;

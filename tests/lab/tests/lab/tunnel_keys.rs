@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::common::tunnel::{TAIL, Tunnels};
+use crate::common::tunnel::{TAIL, Tunnels, rotate_soon};
 use crate::common::{eventually, full, milliseconds};
 use anyrelay_lab::tunnel::TunnelLab;
 use anyrelay_lab::tunnel::lab::TENANT;
@@ -19,17 +19,7 @@ fn token_epoch_rotates_while_data_flows() {
     let sockets = flow.peers().len();
     let before = (tunnels.serving.token().unwrap(), tunnels.connecting[0].token().unwrap());
     // Once: the epoch before stays valid for a day, and a third one is not begun until then.
-    let keys = tunnels.lab.keys();
-    // On all POPs before it is current, as an operator would do it.
-    let soon = std::time::SystemTime::now() + Duration::from_secs(6);
-    let soon = anyrelay_core::time::format_time(anyrelay_core::time::UnixTime::from_millis(
-        soon.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() * 1000,
-    ));
-    tunnels
-        .lab
-        .anyrelay(&["rotate-token", &keys.to_string_lossy(), "--not-before", &soon])
-        .unwrap();
-    tunnels.lab.reload().unwrap();
+    rotate_soon(&mut tunnels.lab);
     eventually("both have tokens of the new epoch", Duration::from_secs(40), || {
         let now = (tunnels.serving.token().unwrap(), tunnels.connecting[0].token().unwrap());
         now.0 != before.0 && now.1 != before.1

@@ -27,7 +27,8 @@ fn build(site: Site, family: Family, pops: usize) -> Net {
     registry::prepare().unwrap();
     let id = registry::new_lab_id();
     let work = WorkDir::create(&id).unwrap();
-    let shape = Shape { pops, sites: vec![site], family, kernel_pops: true };
+    let sites = vec![site];
+    let shape = Shape { pops, sites, family, kernel_pops: true, ..Shape::default() };
     let topology = Arc::new(TunnelTopology::build(&id, &shape).unwrap());
     let routes = topology.routes(&work.path().join("routes.log")).unwrap();
     let servers = topology.pops.iter().map(|pop| Server::start(pop, family.vip()).unwrap());

@@ -3,6 +3,7 @@
 pub mod flaps;
 pub mod forger;
 pub mod live;
+pub mod open;
 pub mod probing;
 pub mod refusals;
 pub mod restart;

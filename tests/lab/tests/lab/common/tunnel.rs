@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use anyrelay_core::time::{UnixTime, format_time};
 use anyrelay_kit::frames::Segment;
 use anyrelay_lab::packet::{MAX_FRAME_BYTES, PacketSocket};
 use anyrelay_lab::tunnel::stream::{Flow, Plan, Report, UdpServer};
@@ -159,6 +160,17 @@ impl Tunnels {
         assert!(duplicates <= duplicated, "{duplicates} of {duplicated}\n{}", self.account());
         assert!(lost <= excused, "{lost} of {sent} lost, {excused} excused\n{}", self.account());
     }
+}
+
+/// Has the next token epoch begin in a few seconds, known to all POPs before, as an operator would
+/// do it.
+pub fn rotate_soon(lab: &mut TunnelLab) {
+    let soon = SystemTime::now() + Duration::from_secs(6);
+    let seconds = soon.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let soon = format_time(UnixTime::from_millis(seconds * 1000));
+    let keys = lab.keys();
+    lab.anyrelay(&["rotate-token", &keys.to_string_lossy(), "--not-before", &soon]).unwrap();
+    lab.reload().unwrap();
 }
 
 pub fn address(text: &str) -> SocketAddr {
