@@ -12,6 +12,7 @@
 //! agent notices. All state is bounded; to send and to receive a datagram allocates nothing.
 
 mod accepted;
+mod addresses;
 mod clock;
 mod connect;
 mod data;
@@ -24,25 +25,27 @@ mod saved;
 mod server;
 mod status;
 mod timer;
+mod too_big;
 
 use std::net::SocketAddr;
 
 use arrayvec::ArrayVec;
 
 use self::accepted::Accepted;
+pub use self::addresses::OpenAddresses;
+use self::addresses::OpenState;
 use self::clock::TickClock;
 pub use self::io::{
     AgentSetup, Conversation, HEADROOM, OPEN_HEADROOM, OpenSendError, OutgoingSegment, Received,
     ReceivedDatagram, SendError,
 };
-use self::open::OpenState;
-pub use self::open::{OpenAddresses, packet_too_big};
 use self::phase::Phase;
 use self::random::SeededRandom;
 pub use self::saved::{Saved, SavedError};
 use self::server::{Outstanding, Server};
 pub use self::status::{AgentCounters, FlowProblem, FlowState, Status};
 use self::timer::Timer;
+pub use self::too_big::packet_too_big;
 use super::message::MessageType;
 use super::token::PublicToken;
 use crate::keys::AgentKey;

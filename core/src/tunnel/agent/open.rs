@@ -1,72 +1,16 @@
 //! Open packets: IPv6 packets from and to the agent's open addresses. Their segments are numbered
 //! as those of data.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 
 use super::{Agent, OPEN_HEADROOM, OpenSendError, OutgoingSegment};
-use crate::keys::EPOCH_GRACE_MS;
 use crate::net::Family;
 use crate::predict::OFFSET_STEP;
 use crate::time::Instant;
 use crate::tunnel::message::{DATA_HEADER_LEN, OPEN_HEADER_LEN, OpenHeader, open_packet_max, put};
 use crate::tunnel::token::Token;
-use crate::wire::icmp_error::{self, IcmpError};
-use crate::wire::icmpv6::may_be_error;
-use crate::wire::ipv6::{self, Ipv6, MTU_MIN, PROTOCOL_ICMPV6, can_be_source, is_multicast};
+use crate::wire::ipv6::Ipv6;
 use crate::wire::tcp::{self, Tcp};
-
-/// The open addresses of an agent that POPs accept now.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct OpenAddresses {
-    /// The address of the newest epoch. New connections use it.
-    pub current: Option<Ipv6Addr>,
-    /// The address of the epoch before, until that ends. It is deprecated (RFC 4862, section
-    /// 5.5.4): for what was begun with it.
-    pub deprecated: Option<Ipv6Addr>,
-}
-
-impl OpenAddresses {
-    /// Whether `ip` is one of them.
-    pub fn contains(&self, ip: Ipv6Addr) -> bool {
-        [self.current, self.deprecated].contains(&Some(ip))
-    }
-}
-
-/// The addresses, with the end of the deprecated one and a number that grows at each change.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct OpenState {
-    pub(super) addresses: OpenAddresses,
-    ends_at: Instant,
-    pub(super) version: u64,
-}
-
-impl OpenState {
-    /// Takes the address in a reply. After a new epoch the one so far is `kept` as deprecated.
-    pub(super) fn take(&mut self, now: Instant, address: Option<Ipv6Addr>, keeps: bool) {
-        let before = self.addresses;
-        if address == before.current {
-            return;
-        }
-        let deprecated = before.current.filter(|_| keeps && address.is_some());
-        self.addresses = OpenAddresses { current: address, deprecated };
-        self.ends_at = now.plus_millis(EPOCH_GRACE_MS);
-        self.version += 1;
-    }
-
-    /// Forgets a deprecated address whose epoch has ended.
-    pub(super) fn expire(&mut self, now: Instant) {
-        if self.addresses.deprecated.is_some() && now >= self.ends_at {
-            self.addresses.deprecated = None;
-            self.version += 1;
-        }
-    }
-
-    /// The addresses are no longer the agent's.
-    pub(super) fn clear(&mut self) {
-        self.version += u64::from(self.addresses != OpenAddresses::default());
-        self.addresses = OpenAddresses::default();
-    }
-}
 
 impl Agent {
     pub(super) fn send_open_packet<'b>(
@@ -145,36 +89,7 @@ impl Agent {
     }
 }
 
-/// Writes into `message` the packet-too-big (RFC 4443, section 3.2) that tells the sender of
-/// `packet`, an IPv6 packet, of `mtu`. Returns its length, or `None` where no error may be sent,
-/// or nobody can be told.
-///
-/// Its source is the destination of the packet: the tunnel has no address of its own here.
-pub fn packet_too_big(packet: &[u8], mtu: u16, message: &mut [u8; MTU_MIN]) -> Option<usize> {
-    let inner = Ipv6::parse(packet)?;
-    let tells = can_be_source(inner.src) && !is_multicast(inner.dst);
-    if !tells || may_be_error(&inner, packet) {
-        return None;
-    }
-    let quote = packet.get(..packet.len().min(MTU_MIN - ERROR_HEADERS_LEN))?;
-    let (src, dst) = (Ipv6Addr::from_bits(inner.dst), Ipv6Addr::from_bits(inner.src));
-    let len = put(message, ERROR_HEADERS_LEN, quote);
-    let (head, icmp) = message.get_mut(..len)?.split_at_mut_checked(ipv6::HEADER_LEN)?;
-    IcmpError::TooBig(mtu).write(IpAddr::V6(src), IpAddr::V6(dst), icmp);
-    let header = ipv6::Header {
-        payload_len: icmp.len() as u16,
-        next_header: PROTOCOL_ICMPV6,
-        hop_limit: ipv6::ORIGINATED_HOP_LIMIT,
-        src: inner.dst,
-        dst: inner.src,
-        ..ipv6::ORIGINATED
-    };
-    header.write(head);
-    Some(len)
-}
-
 /// Bytes in a datagram up in front of its body, from the message's first on, between agents of
 /// IPv4.
 const BEFORE_BODY: usize = DATA_HEADER_LEN + 2 * Token::len_of(Family::V4);
-const ERROR_HEADERS_LEN: usize = ipv6::HEADER_LEN + icmp_error::HEADER_LEN;
 const _: () = assert!(OPEN_HEADROOM == tcp::HEADER_LEN + OPEN_HEADER_LEN);

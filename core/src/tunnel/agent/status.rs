@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use super::OpenAddresses;
+use super::addresses::OpenAddresses;
 use crate::time::Tick;
 use crate::tunnel::token::PublicToken;
 

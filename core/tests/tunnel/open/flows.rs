@@ -24,7 +24,7 @@ fn rounds(world: &mut World, (a, b): (usize, usize), count: u64) -> [HashSet<Vec
             world.send_open(from, &across).unwrap();
             wanted[1 + to].push(one_hop_less(&across));
             let back = world.packet(HOST, own, 1316);
-            assert!(world.from_outside(&back));
+            assert!(world.come_from_outside(&back));
             wanted[1 + from].push(back);
             let token = world.token(to);
             world.send(from, &token, &[7; 500]).unwrap();

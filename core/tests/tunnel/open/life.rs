@@ -73,7 +73,7 @@ fn after_an_epoch_both_addresses_work_for_a_day() {
         for own in [old[0], new] {
             let (up, down) = (world.packet(own, HOST, 900), world.packet(HOST, own, 900));
             world.send_open(a, &up).unwrap();
-            assert!(world.from_outside(&down));
+            assert!(world.come_from_outside(&down));
             world.run(1000);
             assert_eq!(world.outside.last(), Some(&up), "seed {seed}");
             assert_eq!(world.sites[a].opened.last().unwrap().1, down, "seed {seed}");
@@ -89,7 +89,7 @@ fn after_an_epoch_both_addresses_work_for_a_day() {
         let late = world.packet(old[0], HOST, 100);
         assert_eq!(world.send_open(a, &late), Err(OpenSendError::Source), "seed {seed}");
         let late = world.packet(HOST, old[0], 100);
-        assert!(!world.from_outside(&late), "seed {seed}");
+        assert!(!world.come_from_outside(&late), "seed {seed}");
         world.assert_clean(seed);
     }
 }
@@ -115,7 +115,7 @@ fn another_public_port_is_another_address() {
         // It was unknown for a moment.
         assert_eq!(world.version(a), 3, "seed {seed}");
         let packet = world.packet(HOST, world.address(a), 100);
-        assert!(world.from_outside(&packet));
+        assert!(world.come_from_outside(&packet));
         world.run(1000);
         assert_eq!(world.sites[a].opened.last().unwrap().1, packet, "seed {seed}");
     }

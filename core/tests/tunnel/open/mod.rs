@@ -51,7 +51,7 @@ impl World {
 
     /// A packet to an open address comes to a POP from outside. Returns whether an agent has that
     /// address.
-    fn from_outside(&mut self, packet: &[u8]) -> bool {
+    fn come_from_outside(&mut self, packet: &[u8]) -> bool {
         let pop = self.rng.below(self.pops.len() as u64) as usize;
         let now = self.pop_time(pop);
         let dst = u128::from_be_bytes(packet[24..40].try_into().unwrap());

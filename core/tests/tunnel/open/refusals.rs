@@ -106,7 +106,7 @@ fn what_is_not_accepted() {
         let own = world.address(a);
         world.sites[a].caught = Some(Vec::new());
         let packet = world.packet(HOST, own, 500);
-        assert!(world.from_outside(&packet));
+        assert!(world.come_from_outside(&packet));
         world.run(50);
         let good = world.sites[a].caught.take().unwrap().pop().unwrap();
         let edited = |edit: &dyn Fn(&mut Vec<u8>)| {
@@ -168,7 +168,7 @@ fn nothing_is_accepted_before_a_reply() {
     let own = world.address(a);
     world.sites[a].caught = Some(Vec::new());
     let packet = world.packet(HOST, own, 500);
-    assert!(world.from_outside(&packet));
+    assert!(world.come_from_outside(&packet));
     world.run(50);
     let good = world.sites[a].caught.take().unwrap().pop().unwrap();
     let saved = world.sites[a].agent.saved();
