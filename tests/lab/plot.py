@@ -6,7 +6,8 @@ up, second row down), and the time of spraying is shaded.
 
 Relay and targets: one panel per run, with the throughput of applications; changes of targets are
 dashed lines. Tunnel: one panel with the throughput
-of each kind of traffic, and one with arrived and lost datagrams of the numbered stream.
+of each kind of traffic, and one with arrived and lost datagrams of the numbered stream. Open: one
+panel with the throughput of each kind.
 """
 
 import json
@@ -31,6 +32,8 @@ KINDS = [
     ("iperf3 -u in the TUN", "#f2b134"),
     ("HTTP in the TUN", "#ff7f0e"),
 ]
+
+OPEN_COLORS = [DOWN, UP, "#17a2a2", "#f2b134", "#8c6bb1", "#7f8c8d"]
 
 TITLES = {
     "relay": "anyrelay: three POPs without state",
@@ -143,16 +146,16 @@ def draw_run(axes, run, data, peak):
     draw_titles(axes, TITLES.get(run["name"], run["name"]), broken, good)
 
 
-def draw_tunnel_traffic(axes, run, data):
-    """Draws the throughput of each kind of traffic."""
+def draw_traffic(axes, run, data, kinds, title):
+    """Draws the throughput of each kind of traffic, of these names and colors."""
     series = run["series"]
     axes.stackplot(
         times_of(series[0], data),
         *series,
-        colors=[color for _, color in KINDS],
+        colors=[color for _, color in kinds],
         alpha=0.85,
         linewidth=0,
-        labels=[name for name, _ in KINDS],
+        labels=[name for name, _ in kinds],
     )
     draw_marks(axes, run, data, max([1.0] + [sum(bucket) for bucket in zip(*series)]))
     axes.set_ylabel("payload, Mbit/s")
@@ -162,7 +165,7 @@ def draw_tunnel_traffic(axes, run, data):
     )
     draw_titles(
         axes,
-        "anyrelay tunnels: agents behind strict NATs, three POPs without state",
+        title,
         result,
         run["broken"] == 0 and run["conntrack_invalid"] == 0,
     )
@@ -218,8 +221,21 @@ def draw_tunnel(data):
     run["series"] = [series[:within] for series in run["series"]]
     run["datagrams_lost"] = run["datagrams_lost"][:within]
     figure, panels = make_panels(2)
-    draw_tunnel_traffic(panels[0], run, data)
+    title = "anyrelay tunnels: agents behind strict NATs, three POPs without state"
+    draw_traffic(panels[0], run, data, KINDS, title)
     draw_tunnel_stream(panels[1], run, data)
+    draw_legend(panels[-1], panels)
+    return figure
+
+
+def draw_open(data):
+    """Draws one panel."""
+    run = data["open"]
+    within = int(data["seconds"] / data["bucket_seconds"])
+    run["series"] = [series[:within] for series in run["series"]]
+    figure, panels = make_panels(1)
+    title = "anyrelay open tunnels: agents behind strict NATs, and a host outside"
+    draw_traffic(panels[0], run, data, list(zip(run["kinds"], OPEN_COLORS)), title)
     draw_legend(panels[-1], panels)
     return figure
 
@@ -256,7 +272,12 @@ def main():
     if len(sys.argv) != 2:
         sys.exit("usage: plot.py OUT.png < data.json")
     data = json.load(sys.stdin)
-    figure = draw_tunnel(data) if "tunnel" in data else draw_relay(data)
+    if "tunnel" in data:
+        figure = draw_tunnel(data)
+    elif "open" in data:
+        figure = draw_open(data)
+    else:
+        figure = draw_relay(data)
     figure.savefig(sys.argv[1], dpi=130)
 
 

@@ -1,15 +1,18 @@
 //! The main jobs, shown, while routes flip, packets are sprayed and POPs are killed. Relay: stock
 //! clients reach a stock server through three POPs without state; then the same with HAProxy or
 //! nftables in the POPs. Relay with IPv6: the same for clients over IPv4 and a server over IPv6,
-//! and for both over IPv6. Pool6: the same by pools over IPv6. Encap: the same where the server has no TCP timestamps, in tunnels to
-//! it, between both families. Targets: servers are added, weighed, drained and removed, and die,
-//! while connections live; beside HAProxy. Tunnel: agents behind strict NATs reach each other.
+//! and for both over IPv6. Pool6: the same by pools over IPv6. Encap: the same where the server has
+//! no TCP timestamps, in tunnels to it, between both families. Targets: servers are added, weighed,
+//! drained and removed, and die, while connections live; beside HAProxy. Tunnel: agents behind
+//! strict NATs reach each other. Open: such agents reach a host that knows nothing of tunnels, and
+//! it them.
 //!
 //! Exit codes: 0 all conditions are met, 1 one is not or the lab failed, 2 usage.
 
 mod controls;
 mod dead;
 mod drive;
+mod open;
 mod record;
 mod report;
 mod run;
@@ -73,6 +76,8 @@ enum Mode {
     Targets,
     /// Agents behind NATs.
     Tunnel,
+    /// Agents behind NATs, and a host that knows nothing of tunnels.
+    Open,
 }
 
 /// What a run of any mode has to say.
@@ -126,6 +131,16 @@ fn show(arguments: &Arguments) -> Result<bool> {
                 plot_data: demo.plot_data(),
                 conditions: demo.conditions(),
                 notes: tunnel::notes(&demo),
+            }
+        }
+        Mode::Open => {
+            let demo = open::run(arguments.seed, length)?;
+            Findings {
+                table: demo.table(),
+                json: demo.json(),
+                plot_data: demo.plot_data(),
+                conditions: demo.conditions(),
+                notes: open::notes(&demo),
             }
         }
     };

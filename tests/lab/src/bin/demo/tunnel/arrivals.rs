@@ -1,6 +1,6 @@
-//! What the router sends from each place to each POP: nftables counters, all read at once by
-//! netlink (nfnetlink.h, nf_tables.h). A process of `nft` for each flip would take longer than
-//! flips are apart where the machine is busy.
+//! What the router sends from each place, and from the third party if there is one, to each POP:
+//! nftables counters, all read at once by netlink (nfnetlink.h, nf_tables.h). A process of `nft`
+//! for each flip would take longer than flips are apart where the machine is busy.
 
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -12,51 +12,55 @@ use nix::sys::socket::{
 };
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
-/// Segments sent, by place and by POP.
+/// Packets sent, by place and by POP; those of the third party are last.
 pub type Sent = Vec<Vec<u64>>;
 
 /// A reader of the counters.
 pub struct Arrivals {
     socket: OwnedFd,
-    sites: usize,
+    /// The router's interfaces to the places.
+    places: Vec<String>,
     pops: usize,
 }
 
 impl Arrivals {
     /// Adds the counters to the router.
     pub fn count(topology: &TunnelTopology) -> Result<Self> {
-        let (sites, pops) = (topology.sites.len(), topology.pops.len());
-        let mut rules = "add table ip carried\n\
-            add chain ip carried passing { type filter hook forward priority 0; }\n"
+        let (sites, pops) = (1..=topology.sites.len(), topology.pops.len());
+        let mut places: Vec<String> = sites.map(|site| format!("site{site}")).collect();
+        places.extend(topology.third.iter().map(|_| "third".to_owned()));
+        let mut rules = "add table inet carried\n\
+            add chain inet carried passing { type filter hook forward priority 0; }\n"
             .to_owned();
-        for (site, pop) in (1..=sites).flat_map(|site| (1..=pops).map(move |pop| (site, pop))) {
-            let name = name(site, pop);
+        for (place, pop) in places.iter().flat_map(|place| (1..=pops).map(move |pop| (place, pop)))
+        {
+            let name = name(place, pop);
             rules += &format!(
-                "add counter ip carried {name}\nadd rule ip carried passing iifname \"site{site}\" \
-                 oifname \"pop{pop}\" counter name {name}\n"
+                "add counter inet carried {name}\nadd rule inet carried passing iifname \
+                 \"{place}\" oifname \"pop{pop}\" counter name {name}\n"
             );
         }
         let mut nft = topology.router.command("nft");
         command::run_with_input(nft.args(["-f", "-"]), &rules)?;
         let socket = topology.router.run(open)?.map_err(LabError::io("open netlink"))?;
-        Ok(Self { socket, sites, pops })
+        Ok(Self { socket, places, pops })
     }
 
     /// Reads the counters.
     pub fn read(&self) -> Result<Sent> {
         let counters = dump(&self.socket).map_err(LabError::io("read the router's counters"))?;
-        let packets = |site: usize, pop: usize| {
-            let name = name(site, pop);
+        let packets = |place: &str, pop: usize| {
+            let name = name(place, pop);
             let unknown = || LabError::Unexpected(format!("the router has no counter {name}"));
             counters.get(name.as_bytes()).copied().ok_or_else(unknown)
         };
-        let of_site = |site: usize| (1..=self.pops).map(|pop| packets(site, pop)).collect();
-        (1..=self.sites).map(of_site).collect()
+        let of_place = |place: &String| (1..=self.pops).map(|pop| packets(place, pop)).collect();
+        self.places.iter().map(of_place).collect()
     }
 }
 
-fn name(site: usize, pop: usize) -> String {
-    format!("site{site}_pop{pop}")
+fn name(place: &str, pop: usize) -> String {
+    format!("{place}_pop{pop}")
 }
 
 fn open() -> std::io::Result<OwnedFd> {
@@ -115,7 +119,7 @@ fn request() -> Vec<u8> {
     message.extend(GET_OBJECT.to_ne_bytes());
     message.extend(REQUEST_DUMP.to_ne_bytes());
     message.extend([0; 8]);
-    message.extend([FAMILY_IPV4, 0, 0, 0]);
+    message.extend([FAMILY_INET, 0, 0, 0]);
     message.extend((4 + table.len() as u16).to_ne_bytes());
     message.extend(OBJECT_TABLE.to_ne_bytes());
     message.extend(table);
@@ -138,7 +142,7 @@ const DONE: u16 = 3;
 const NEW_OBJECT: u16 = 10 << 8 | 18;
 const GET_OBJECT: u16 = 10 << 8 | 19;
 const REQUEST_DUMP: u16 = 0x301;
-const FAMILY_IPV4: u8 = 2;
+const FAMILY_INET: u8 = 1;
 const OBJECT_TABLE: u16 = 1;
 const OBJECT_NAME: u16 = 2;
 const OBJECT_DATA: u16 = 4;

@@ -1,12 +1,12 @@
 //! The demo of tunnels: agents behind strict NATs exchange datagrams through three POPs without
 //! state, while routes flip, packets are sprayed and POPs are killed.
 
-mod arrivals;
+pub mod arrivals;
 mod drive;
 mod idle;
 mod iperf;
 mod net;
-mod quic;
+pub mod quic;
 pub mod report;
 mod run;
 

@@ -1,7 +1,7 @@
-//! Real use through the UDP side: one QUIC connection over which hashed bodies go both ways, one
+//! Real use of datagrams: one QUIC connection over which hashed bodies go both ways, one
 //! after another in each direction.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,7 +35,11 @@ pub fn move_bodies(
     kind: usize,
 ) -> Result<Outcome> {
     runtime()?.block_on(async {
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let any: IpAddr = match at {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let any = SocketAddr::new(any, 0);
         let client = match Client::connect(any, at, identity).await? {
             Ok(client) => client,
             Err(error) => {
