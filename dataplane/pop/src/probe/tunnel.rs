@@ -105,8 +105,8 @@ fn ask(tunnel: &mut Tunnel, target: IpAddr, patience: Patience) -> io::Result<Tu
 fn listen(inbox: &mut Inbox, tunnel: &Tunnel, target: IpAddr) -> io::Result<Result<(), String>> {
     let from = tunnel.from;
     if !is_own(from) {
-        let reason = "is not an address of this host: answers in the tunnel go there; run it at the \
-                      host that has the address";
+        let reason = "is not an address of this host: answers in the tunnel go there; run it at \
+                      the host that has the address";
         return Ok(Err(format!("{from} {reason}")));
     }
     inbox.icmp(from)?;
