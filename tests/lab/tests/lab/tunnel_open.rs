@@ -161,7 +161,8 @@ fn marks_of_congestion_reach_the_host() {
     assert!(ping("2").contains(" 0% packet loss"));
     assert_eq!(marks(), before);
     let rules = "table ip marks { chain passing { type filter hook forward priority 0;\n\
-                 oifname \"site1\" tcp flags & psh == psh meta length 100-200 ip ecn set ce; } }";
+                 oifname \"site1\" tcp flags & psh == psh meta length 100-200 ip ecn set ce;\n\
+                 }\n}\n";
     let router = &opened.lab.topology.router;
     command::run_with_input(router.command("nft").args(["-f", "-"]), rules).unwrap();
     let text = ping("2");
