@@ -95,6 +95,20 @@ fn fragments_take_from_the_budget_of_echo_replies() {
     assert_eq!((sent, world.reason()), (3, DropReason::RateEcho));
 }
 
+/// Where a port takes larger frames than it is to send, no fragment goes back that is one.
+#[test]
+fn fragments_beyond_the_mtu_are_not_answered() {
+    let mut world = World::new();
+    let header = Ipv4Header { protocol: 1, fragment: 0x700, ..Ipv4Header::new(CLIENT.0, WEB.0) };
+    for (len, is_answered) in [(1480, true), (1481, false)] {
+        let later = header.with(&vec![7; len]);
+        match is_answered {
+            true => assert_eq!(world.datagram(WAN, &later).len(), 1),
+            false => assert_eq!(world.dropped(WAN, &later), DropReason::TooBig),
+        }
+    }
+}
+
 #[test]
 fn a_reassembled_echo_request_is_answered_in_fragments() {
     let mut world = World::new();

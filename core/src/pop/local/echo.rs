@@ -93,6 +93,9 @@ pub(in crate::pop) fn fragment<F: Frame, O: Output<F>>(
     if !(turned && plain) {
         return egress.drop(None, DropReason::Fragment, frame);
     }
+    if fragment.headers_len + fragment.len > usize::from(egress.arrival.link.mtu) {
+        return egress.drop(None, DropReason::TooBig, frame);
+    }
     match family {
         Family::V4 => ipv4::turn_round(head),
         Family::V6 => ipv6::turn_round(head),
