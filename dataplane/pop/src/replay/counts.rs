@@ -56,8 +56,7 @@ impl<'a> Counts<'a> {
                 PortCounts { rx: (&counts.rx).into(), tx: (&counts.tx).into(), drops },
             )
         });
-        let services = snapshot.relays().map(|relay| {
-            let (name, slot) = (relay.name.as_str(), relay.slot);
+        let services = snapshot.names().map(|(name, slot)| {
             let counts = counters.service(slot);
             let drops = drops(|reason| counters.service_drops(slot, reason));
             let raised = [("up", Towards::Targets), ("down", Towards::Clients)];
@@ -96,7 +95,7 @@ impl<'a> Counts<'a> {
         }
         for (name, service) in &self.services {
             let (up, down) = (described(&service.up), described(&service.down));
-            lines.push(format!("service {name}: to targets {up}, to clients {down}"));
+            lines.push(format!("service {name}: up {up}, down {down}"));
             let drops = service.drops.iter();
             lines.extend(drops.map(|(why, count)| format!("  dropped {count} {why}")));
             let raised = service.raised_mtus.iter();

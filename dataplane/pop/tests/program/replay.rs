@@ -100,7 +100,7 @@ fn explain_says_whose_open_addresses_are() {
     assert_eq!(fs::read(test.out()).unwrap(), fs::read(of("out.pcap")).unwrap());
     let text = stdout(&output);
     let with = |words: &str| text.lines().filter(|line| line.contains(words)).count();
-    let agent = "2001:db8:d:14fd:7e90:91b7:15aa:d069: agent 198.18.0.7:40001 base 12348000";
+    let agent = "2001:db8:d:9b5:2fd8:ba70:3b71:e9cd: agent 198.18.0.7:40001 base 12348000";
     assert!(with(&format!("| open address {agent} | forward to wan")) > 10, "{text}");
     let up = format!("| packet from {agent} to 2600:1::5, seq of tick -3 | forward to wan");
     assert!(with(&up) > 5, "{text}");
