@@ -194,8 +194,12 @@ fn outward<F: Frame, O: Output<F>>(
     let tunnel = relay.mode.tunnel();
     if tunnel.is_some_and(EncapsulatedMode::answers_pass_by) {
         // No copies, and none of a new connection to an old target.
-        let old = targets.first().filter(|_| !packet.segment.tcp.has(tcp::SYN));
+        let is_syn = packet.segment.tcp.has(tcp::SYN);
+        let old = targets.first().filter(|_| !is_syn);
         targets = chosen.new.or(old).map(Candidates::only).unwrap_or_default();
+        if let Some(new) = chosen.new.filter(|_| is_syn) {
+            egress.counters.service(relay.slot).target(relay.targets.slot(new).0).syns.add(1);
+        }
     } else if is_of_interest {
         targets = match ask(egress, limits, packet, &frame, relay, (side, chosen)) {
             Ok(Ask::Send(targets)) => targets,

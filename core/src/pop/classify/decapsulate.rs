@@ -18,7 +18,7 @@ use crate::relay::targets::TargetIndex;
 use crate::snapshot::Tabled;
 use crate::verdict::DropReason;
 use crate::wire::tcp::field;
-use crate::wire::{Datagram, get_u16, icmp_error, ip, ipv4, ipv6};
+use crate::wire::{Datagram, get_u16, icmp_error, ip};
 
 /// A tunnel that a datagram came in.
 struct CameIn {
@@ -80,7 +80,7 @@ impl CameIn {
         let (of, port) = match (Protocol::of_number(protocol), protocol) {
             (Some(of), _) => (of, get_u16(message, field::SRC_PORT)),
             // An error of the target's own quotes what came to the VIP.
-            (None, ipv4::PROTOCOL_ICMP | ipv6::PROTOCOL_ICMPV6) => {
+            (None, icmp) if icmp == icmp_error::protocol(packet.segment.ip.family()) => {
                 let quote = message.get(icmp_error::HEADER_LEN..).unwrap_or_default();
                 let quote = Quote::parse(packet.segment.ip.family(), quote)?;
                 (quote.protocol(), quote.dst().port())

@@ -171,6 +171,12 @@ fn what_a_syn_offers_fits_the_tunnel_where_answers_take_it() {
         let (_, frame) = world.passed(WAN, &syn(9000).datagram());
         assert_eq!(opened(&tunnel, &frame).0, hop(&syn(fits)), "{tunnel:?}");
         if tunnel.is_direct {
+            // No POP sees what becomes of the SYN, and it counts all the same.
+            let relay = world.service(&format!("t{}", tunnel.number));
+            let counters = world.counters.service(relay.slot);
+            let syns =
+                relay.targets.with_slots().map(|(_, slot)| counters.target(slot.0).syns.get());
+            assert_eq!(syns.sum::<u64>(), 1, "{tunnel:?}");
             continue;
         }
         let answer = |mss| {
