@@ -83,8 +83,8 @@ fn opens<A: Address>(config: &Config) -> impl Iterator<Item = (Net<A>, u32)> {
 /// What agents of `open` may send to, besides each other: 1 for these addresses. The longest prefix
 /// counts, be it one of `open` or of what is refused to agents, and of equal ones that of `open`.
 /// Refused is all that is of the POPs, their links or services, or can be no client, as `ipv4` and
-/// `ipv6` say; private addresses, even if clients may have them; and what stands for an IPv4 address
-/// of these.
+/// `ipv6` say; private addresses, even if clients may have them; and what stands for an IPv4
+/// address of these.
 pub(super) fn reachable(
     config: &Config,
     open: &OpenConfig,

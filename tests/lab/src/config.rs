@@ -132,7 +132,7 @@ impl Service {
         }
     }
 
-    /// The default service with clients and target over IPv6, by the widest of the lab's IPv6 pools.
+    /// The default service with clients and target over IPv6, by the widest of the lab's pools.
     #[must_use]
     pub fn pool6() -> Self {
         Self::pool6_of(topology::POOL6_LEN)

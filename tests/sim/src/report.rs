@@ -112,8 +112,8 @@ impl fmt::Display for Counts {
              epoch and {} of one that was lost; {} damaged segments found out by hosts; {} \
              segments made bare, {} keepalive probes; {} ICMP errors passed on; {} segments \
              passed with extension headers, {} headers and quotes refused; {} SYNs limited; {} \
-             connections from a port used before, {} of their SYNs challenged, {} with another's egress; told of \
-             refusals: {}; {}; moved by changes of targets: {}; {} hours simulated",
+             connections from a port used before, {} of their SYNs challenged, {} with another's \
+             egress; told of refusals: {}; {}; moved by changes of targets: {}; {} hours simulated",
             self.frames,
             self.in_bursts,
             self.bursts,

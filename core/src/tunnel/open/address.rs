@@ -57,7 +57,8 @@ pub struct OpenAddresses {
 }
 
 impl OpenAddresses {
-    /// The addresses of the agents of `tenant` at `vip` within `prefix`, under the keys of `epochs`.
+    /// The addresses of the agents of `tenant` at `vip` within `prefix`, under the keys of
+    /// `epochs`.
     ///
     /// # Errors
     /// When HKDF fails, which it does not for keys of this length.

@@ -103,9 +103,9 @@ impl Ipv6 {
     /// `bytes`, from which this header was parsed.
     ///
     /// # Errors
-    /// [`ExtensionError::Routing`] of a routing header, wherever in the chain of headers it is, also
-    /// in a first fragment; [`ExtensionError::Malformed`] where the chain may hide one. Later
-    /// fragments pass: they have no headers (RFC 7112).
+    /// [`ExtensionError::Routing`] of a routing header, wherever in the chain it is, in a first
+    /// fragment too; [`ExtensionError::Malformed`] where the chain may hide one. Later fragments
+    /// pass: they have no headers (RFC 7112).
     pub fn is_not_routed(&self, bytes: &[u8]) -> Result<(), ExtensionError> {
         extensions::pass_all(self.whole(bytes), self.first())
     }

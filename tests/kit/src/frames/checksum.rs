@@ -19,8 +19,8 @@ pub fn internet_checksum(parts: &[&[u8]]) -> u16 {
     !(sum as u16)
 }
 
-/// The checksum of a TCP segment, UDP datagram or ICMPv6 message with its pseudo header (RFC 9293, section 3.1;
-/// RFC 8200, section 8.1); 0 where the field in it is right.
+/// The checksum of a TCP segment, UDP datagram or ICMPv6 message with its pseudo header (RFC 9293,
+/// section 3.1; RFC 8200, section 8.1); 0 where the field in it is right.
 pub fn transport_checksum(src: IpAddr, dst: IpAddr, protocol: u8, message: &[u8]) -> u16 {
     let len = (message.len() as u32).to_be_bytes();
     let rest = [0, 0, 0, protocol];
@@ -63,8 +63,8 @@ pub fn repair_header(datagram: &mut [u8]) {
     put_word(datagram, 10, sum);
 }
 
-/// Corrects the checksum of the TCP segment, UDP datagram or ICMP message in a datagram, as far as its header
-/// says that it reaches.
+/// Corrects the checksum of the TCP segment, UDP datagram or ICMP message in a datagram, as far as
+/// its header says that it reaches.
 pub fn repair_payload(datagram: &mut [u8]) {
     let Some((protocol, at)) = upper(datagram) else { return };
     let claimed = match datagram[0] >> 4 {
@@ -75,8 +75,8 @@ pub fn repair_payload(datagram: &mut [u8]) {
     repair_at(&mut datagram[..end], protocol, at);
 }
 
-/// Corrects the checksum of a TCP segment, UDP datagram or ICMP message that reaches from `at` to the end of a
-/// datagram, whatever its header says.
+/// Corrects the checksum of a TCP segment, UDP datagram or ICMP message that reaches from `at` to
+/// the end of a datagram, whatever its header says.
 pub fn repair_at(datagram: &mut [u8], protocol: u8, at: usize) {
     let field = match protocol {
         TCP => at + 16,

@@ -109,10 +109,13 @@ impl Opened {
     }
 }
 
+/// How many bodies a connection moved, and its longest stall.
+type Moved = std::io::Result<(u64, Duration)>;
+
 /// Connections that move body after body until told to stop, one way each.
 pub struct Moving {
     stop: Arc<AtomicBool>,
-    workers: Vec<(String, JoinHandle<std::io::Result<(u64, Duration)>>)>,
+    workers: Vec<(String, JoinHandle<Moved>)>,
 }
 
 impl Moving {
