@@ -73,6 +73,15 @@ fn without_room_a_segment_goes_without() {
         let syn = plain(SYN).options(&linux_syn_options(1440, 5, 0)).data(&vec![3; len]);
         assert_eq!(up(&mut world, &syn).1, Some(fits), "{len}");
     }
+    // Extension headers count.
+    for (len, fits) in [(1392, true), (1393, false), (1400, false)] {
+        let syn = plain(SYN).options(&linux_syn_options(1440, 5, 0)).data(&vec![3; len]);
+        let whole = over6(CLIENT6, DEEP, &syn);
+        let options = [&[6, 0, 1, 4, 0, 0, 0, 0], &whole[40..]].concat();
+        let header = Ipv6Header::new(CLIENT6.0, DEEP.0);
+        let (_, frame) = world.passed(WAN, &header.after(60, &options));
+        assert_eq!(frame.len() - 14, whole.len() + 8 + if fits { 20 } else { 0 }, "{len}");
+    }
 }
 
 #[test]

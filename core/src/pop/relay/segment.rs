@@ -108,9 +108,14 @@ pub(in crate::pop) fn client_address_fits(
         false => 0,
     };
     let client = Family::of(packet.src().ip());
-    let tcp_len = tcp.header_len + stamps + options::client_address_len(client);
-    let fits_options = tcp_len <= tcp::HEADER_LEN + tcp::OPTIONS_LEN_MAX;
-    Some(fits_options && client.ip_header_len() + tcp_len + data <= min_mtu)
+    let more = stamps + options::client_address_len(client);
+    let fits_options = tcp.header_len + more <= tcp::HEADER_LEN + tcp::OPTIONS_LEN_MAX;
+    let len = match ip {
+        // Its options are removed.
+        Datagram::V4(_) => client.ip_header_len() + tcp.header_len + data,
+        Datagram::V6(ip) => ip.header.total_len(),
+    };
+    Some(fits_options && len + more <= min_mtu)
 }
 
 /// A target's segment goes on to its client, from the VIP. Only the SYN-ACK to a SYN without

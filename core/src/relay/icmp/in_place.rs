@@ -42,6 +42,10 @@ pub(super) fn apply<F: Frame>(
             old_len
         }
     };
+    // No POP sent a segment that would have been too long before.
+    if quote.ip.total_len + keep.saturating_sub(old_len) > usize::from(u16::MAX) {
+        return Err(DropReason::IcmpQuote);
+    }
     let new = headers.bytes().get(..keep).ok_or(DropReason::IcmpQuote)?;
 
     let mut outer = *header_at(frame, l3).ok_or(DropReason::IcmpQuote)?;

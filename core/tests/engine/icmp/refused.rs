@@ -17,6 +17,22 @@ fn a_quote_from_the_targets_side_needs_its_timestamps() {
     }
 }
 
+/// The timestamps that a quoted SYN-ACK without them had would make it longer than datagrams are.
+#[test]
+fn a_quote_of_a_segment_that_was_never_so_long_is_refused() {
+    let mut world = World::new();
+    for (len, is_taken) in [(65_523, true), (65_524, false), (65_535, false)] {
+        let mut quote = Tcp::new(WEB, CLIENT, SYN | ACK).datagram();
+        put_word(&mut quote, 2, len);
+        repair(&mut quote[..20]);
+        let error = frag_needed(ROUTER, WEB.0, 1400, &quote, usize::MAX);
+        match is_taken {
+            true => assert_eq!(world.datagram(WAN, &error).len(), 1),
+            false => assert_eq!(world.dropped(WAN, &error), DropReason::IcmpQuote, "{len}"),
+        }
+    }
+}
+
 #[test]
 fn quotes_of_what_the_pop_did_not_send_are_refused() {
     let mut world = World::new();
