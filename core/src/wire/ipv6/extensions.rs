@@ -83,7 +83,13 @@ pub(super) fn walk(datagram: &[u8], mut upper: Upper) -> Result<Walked, Extensio
     Err(ExtensionError::Malformed)
 }
 
-/// Walks over all headers that another one may follow, those of a first fragment too.
+/// Whether `protocol` is the number of a header that another one may follow.
+#[inline]
+pub(super) const fn has_next(protocol: u8) -> bool {
+    is_extension(protocol) || matches!(protocol, AUTHENTICATION | MOBILITY | HIP | SHIM6)
+}
+
+/// Walks over all headers that [have a next one](has_next), those of a first fragment too.
 pub(super) fn pass_all(datagram: &[u8], mut from: Upper) -> Result<(), ExtensionError> {
     for _ in 0..=EXTENSIONS_MAX {
         let Walked { upper, fragment } = walk(datagram, from)?;

@@ -106,7 +106,11 @@ impl Ipv6 {
     /// [`ExtensionError::Routing`] of a routing header, wherever in the chain it is, in a first
     /// fragment too; [`ExtensionError::Malformed`] where the chain may hide one. Later fragments
     /// pass: they have no headers (RFC 7112).
+    #[inline]
     pub fn is_not_routed(&self, bytes: &[u8]) -> Result<(), ExtensionError> {
+        if !extensions::has_next(self.next_header) {
+            return Ok(());
+        }
         extensions::pass_all(self.whole(bytes), self.first())
     }
 
