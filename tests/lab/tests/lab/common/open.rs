@@ -84,7 +84,17 @@ impl Opened {
 
     /// A connection from a host to the server at `to`.
     pub fn connect(&self, from: &Namespace, to: Ipv6Addr) -> Connection {
-        Connection::open(from, SocketAddr::new(to.into(), PORT), LIMIT).unwrap().unwrap()
+        self.try_connect(from, to, LIMIT).unwrap()
+    }
+
+    /// The same, giving up after `limit`.
+    pub fn try_connect(
+        &self,
+        from: &Namespace,
+        to: Ipv6Addr,
+        limit: Duration,
+    ) -> std::io::Result<Connection> {
+        Connection::open(from, SocketAddr::new(to.into(), PORT), limit).unwrap()
     }
 
     /// Everything that knows of losses, for messages.
