@@ -10,7 +10,7 @@ use super::super::lanes::Lanes;
 use super::super::packet::{Packet, Step};
 use super::{headers, icmp, tcp, udp};
 use crate::config::{Encapsulate, Encapsulation};
-use crate::frame::{ChecksumVerdict, Frame};
+use crate::frame::Frame;
 use crate::net::{Family, IpEndpoint, Protocol, ServiceIndex};
 use crate::relay::encapsulated::Carried;
 use crate::relay::icmp::Quote;
@@ -126,15 +126,11 @@ fn answer<F: Frame, A: Tabled>(
     if !arrival.snapshot.client_ok(dst.ip()) {
         return Err(DropReason::NotOurs);
     }
-    // What the port found may be of the outer UDP, whose checksum does not matter.
-    let checksum = ChecksumVerdict::Unknown;
     let step = match Protocol::of_number(protocol) {
         None => return icmp::read_error(&packet.segment.ip, packet.message(frame)),
-        Some(Protocol::Udp) => {
-            udp::from_target(arrival, service, packet, (&*frame, checksum), lanes)
-        }
+        Some(Protocol::Udp) => udp::from_target(arrival, service, packet, frame, lanes),
         Some(Protocol::Tcp) => {
-            tcp::parse(packet, frame, checksum)?;
+            tcp::parse(packet, frame)?;
             tcp::from_target(arrival, service, packet, frame, lanes)
         }
     };

@@ -24,7 +24,7 @@ pub(super) fn read<F: Frame, A: Tabled>(
     frame: &F,
     lanes: &mut Lanes,
 ) -> Result<Step, DropReason> {
-    parse(packet, frame, frame.tcp_checksum())?;
+    parse(packet, frame)?;
     let tcp = packet.segment.tcp;
     match to {
         Destination::Vip => {
@@ -55,17 +55,13 @@ pub(super) fn read<F: Frame, A: Tabled>(
     }
 }
 
-/// Reads the TCP header of `packet`, of which the port found `checksum`, and its options.
+/// Reads the TCP header of `packet`, and its options.
 #[inline(always)]
-pub(super) fn parse<F: Frame>(
-    packet: &mut Packet,
-    frame: &F,
-    checksum: ChecksumVerdict,
-) -> Result<(), DropReason> {
+pub(super) fn parse<F: Frame>(packet: &mut Packet, frame: &F) -> Result<(), DropReason> {
     let segment = packet.message(frame);
     let tcp = Tcp::parse(segment).ok_or(DropReason::TcpMalformed)?;
     packet.segment.tcp = tcp;
-    if checksum == ChecksumVerdict::Bad {
+    if frame.tcp_checksum() == ChecksumVerdict::Bad {
         return Err(DropReason::TcpChecksum);
     }
     // Also where nobody needs timestamps, the lengths of the options must hold.

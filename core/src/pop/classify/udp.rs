@@ -41,8 +41,7 @@ pub(super) fn read<F: Frame, A: Tabled>(
         Destination::Pool(pool) => {
             let found = snapshot.service_behind(Protocol::Udp, pool, src, udp.src_port)?;
             packet.target = found.target;
-            let of_port = (frame, frame.tcp_checksum());
-            Some(from_target(arrival, found.service, packet, of_port, lanes))
+            Some(from_target(arrival, found.service, packet, frame, lanes))
         }
         Destination::Other { client_ok } => {
             let found = snapshot.transparent_service(Protocol::Udp, src, udp.src_port)?;
@@ -50,8 +49,7 @@ pub(super) fn read<F: Frame, A: Tabled>(
             if !client_ok || udp.dst_port == 0 {
                 return Some(Err(DropReason::NotOurs));
             }
-            let of_port = (frame, frame.tcp_checksum());
-            Some(from_target(arrival, found.service, packet, of_port, lanes))
+            Some(from_target(arrival, found.service, packet, frame, lanes))
         }
         Destination::Own(_) | Destination::Open(_) => None,
     }
@@ -68,7 +66,7 @@ fn from_client<F: Frame>(
     if !arrival.takes_clients() {
         return Err(DropReason::WrongSide);
     }
-    take(packet, frame.tcp_checksum(), udp)?;
+    take(packet, frame, udp)?;
     let client = packet.src();
     if !arrival.snapshot.is_client(&client) {
         return Err(DropReason::SourceNotAllowed);
@@ -76,12 +74,12 @@ fn from_client<F: Frame>(
     Ok(Step::DatagramOut(lanes.outward(index, client)))
 }
 
-/// A datagram from a target of the relay `index`, and what the port found its checksum to be.
+/// A datagram from a target of the relay `index`.
 pub(super) fn from_target<F: Frame>(
     arrival: &Arrival<'_>,
     index: ServiceIndex,
     packet: &mut Packet,
-    (frame, checksum): (&F, ChecksumVerdict),
+    frame: &F,
     lanes: &mut Lanes,
 ) -> Result<Step, DropReason> {
     if !arrival.takes_targets() {
@@ -89,19 +87,19 @@ pub(super) fn from_target<F: Frame>(
     }
     packet.service = Some(index);
     let udp = Udp::parse(packet.message(frame)).ok_or(DropReason::UdpMalformed)?;
-    take(packet, checksum, &udp)?;
+    take(packet, frame, &udp)?;
     let side = EgressSide { egress: packet.dst(), tag: None };
     Ok(Step::DatagramIn(lanes.inward(index, side)))
 }
 
 /// Takes the header of `packet`, whose checksum the port did not find wrong. Over IPv4 it may have
 /// none.
-fn take(packet: &mut Packet, checksum: ChecksumVerdict, udp: &Udp) -> Result<(), DropReason> {
+fn take<F: Frame>(packet: &mut Packet, frame: &F, udp: &Udp) -> Result<(), DropReason> {
     packet.segment.tcp = udp.in_place_of_tcp();
     let is_wrong = match (udp.checksum, packet.segment.ip) {
         (0, Datagram::V4(_)) => false,
         (0, Datagram::V6(_)) => true,
-        _ => checksum == ChecksumVerdict::Bad,
+        _ => frame.tcp_checksum() == ChecksumVerdict::Bad,
     };
     if is_wrong { Err(DropReason::UdpChecksum) } else { Ok(()) }
 }
