@@ -10,7 +10,9 @@ use std::net::IpAddr;
 
 pub use address::{Address, IpNet, Ipv4Net, Ipv6Net, Net};
 pub use endpoint::{Endpoint, Endpoint6, Endpoints, IpEndpoint, IpEndpoints};
-pub use special::{NAT64, SIX_TO_FOUR, SpecialAddresses, is_link_local6, is_unicast, stand_ins};
+pub use special::{
+    GLOBAL_UNICAST6, NAT64, SIX_TO_FOUR, SpecialAddresses, is_link_local6, is_unicast, stand_ins,
+};
 
 /// Services of one POP, of both kinds together, and counter slots for them.
 pub const MAX_SERVICES: usize = 256;

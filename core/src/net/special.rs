@@ -65,6 +65,8 @@ pub fn stand_ins(net: Ipv4Net) -> [Ipv6Net; 2] {
     ]
 }
 
+/// Global unicast addresses of IPv6, as they are given out (RFC 4291, section 2.4).
+pub const GLOBAL_UNICAST6: Ipv6Net = Net { address: 0x2000 << 112, prefix_len: 3 };
 /// The well-known prefix of NAT64 (RFC 6052).
 pub const NAT64: Ipv6Net = Net { address: 0x0064_ff9b << 96, prefix_len: 96 };
 /// The prefix of 6to4 (RFC 3056).

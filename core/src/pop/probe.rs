@@ -15,7 +15,7 @@ use crate::net::{Family, IpEndpoint, PortIndex, Protocol};
 use crate::seq::SeqNum;
 use crate::snapshot::{Service, Snapshot};
 use crate::wire::ethernet::{self, Ethernet};
-use crate::wire::ipv4::ORIGINATED_TTL;
+use crate::wire::ipv4::{ORIGINATED_TTL, PROTOCOL_UDP};
 use crate::wire::tcp::{ACK, SYN};
 use crate::wire::{MacAddr, icmpv6, ip, ipv6, put_u16, udp};
 
@@ -85,7 +85,7 @@ pub(super) fn write<F: Frame>(
 /// Writes a UDP datagram without data that fills `datagram`.
 fn write_udp(src: SocketAddr, dst: SocketAddr, datagram: &mut [u8]) {
     let payload_len = udp::HEADER_LEN as u16;
-    let (hops, protocol, ends) = (ORIGINATED_TTL, udp::PROTOCOL, (src.ip(), dst.ip()));
+    let (hops, protocol, ends) = (ORIGINATED_TTL, PROTOCOL_UDP, (src.ip(), dst.ip()));
     let header = ip::Header { class: 0, hops, protocol, payload_len, src: ends.0, dst: ends.1 };
     header.write(datagram);
     let at = datagram.len().saturating_sub(udp::HEADER_LEN);

@@ -1,9 +1,10 @@
 //! The UDP header (RFC 768; over IPv6 RFC 8200, section 8.1).
 
 use super::checksum::{self, Change};
+use super::ipv4::PROTOCOL_UDP;
 use super::tcp::Tcp;
 use super::{get_u16, put_u16};
-use crate::net::{Address, Protocol};
+use crate::net::Address;
 use crate::seq::SeqNum;
 
 /// Offsets in bytes from the start of the UDP header.
@@ -20,8 +21,6 @@ pub mod field {
 
 /// Length in bytes.
 pub const HEADER_LEN: usize = 8;
-/// Protocol number.
-pub const PROTOCOL: u8 = Protocol::Udp.number();
 
 /// A checked view of a header whose length holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +96,7 @@ const fn shown(sum: u16) -> u16 {
 /// The sum of the pseudo header and of `len` of `bytes`.
 fn sum<A: Address>(src: A, dst: A, len: u16, bytes: &[u8]) -> u32 {
     let len = usize::from(len);
-    let pseudo = checksum::pseudo_header(src, dst, PROTOCOL, len);
+    let pseudo = checksum::pseudo_header(src, dst, PROTOCOL_UDP, len);
     checksum::sum(pseudo, bytes.get(..len).unwrap_or(bytes))
 }
 

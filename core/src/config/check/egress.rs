@@ -7,7 +7,7 @@ use super::super::targets::TargetList;
 use super::super::{EgressConfig, Encapsulate, Encapsulation, Pool, Pool6, Prefix, WayBack};
 use super::report::{Report, refuse_non_unicast};
 use crate::config::{Pool6Len, PoolBits, PrefixLen};
-use crate::net::{Address, IpNet, Ipv4Net, Ipv6Net, Net};
+use crate::net::{Address, GLOBAL_UNICAST6, IpNet, Ipv4Net, Ipv6Net};
 
 /// The egress of a relay; `None` for one that is reported.
 pub(super) fn read(report: &mut Report, index: usize, raw: &RawRelay) -> Option<EgressConfig> {
@@ -217,12 +217,13 @@ fn pool6(report: &mut Report, key: &str, net: Ipv6Net) -> Option<Pool6> {
     }
     refuse_non_unicast(report, key, "egress addresses", net.first().ip());
     refuse_non_unicast(report, key, "egress addresses", net.last().ip());
-    if CLIENTS6.contains(net.first()) {
+    if GLOBAL_UNICAST6.contains(net.first()) {
         report.warn(
             key,
             format!(
-                "{net} is in {CLIENTS6}, where clients are: those with an address of the pool are \
-                 dropped; use one of fd00::/8, such as fd40::/12, or one where no client is"
+                "{net} is in {GLOBAL_UNICAST6}, where clients are: those with an address of the \
+                 pool are dropped; use one of fd00::/8, such as fd40::/12, or one where no client \
+                 is"
             ),
         );
     }
@@ -259,7 +260,5 @@ fn prefix(report: &mut Report, key: &str, text: &str) -> Option<Prefix> {
     Some(prefix)
 }
 
-/// The addresses of clients that an IPv6 pool has a place for (docs/protocol.md, section 20).
-const CLIENTS6: Ipv6Net = Net { address: 0x2000 << 112, prefix_len: 3 };
 /// With fewer than 2^8 addresses, collisions in a pool are frequent.
 const COMFORTABLE_BITS: u8 = 8;

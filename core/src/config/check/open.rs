@@ -7,8 +7,8 @@ use super::super::raw::{RawOpen, RawTunnel};
 use super::super::{PortConfig, RelayConfig, TunnelConfig};
 use super::report::{Report, refuse_non_unicast, repeated};
 use crate::net::{
-    Address, Family, IpNet, Ipv4Net, Ipv6Net, NAT64, SIX_TO_FOUR, SpecialAddresses, is_link_local6,
-    stand_ins,
+    Address, Family, GLOBAL_UNICAST6, IpNet, Ipv4Net, Ipv6Net, NAT64, SIX_TO_FOUR,
+    SpecialAddresses, is_link_local6, stand_ins,
 };
 use crate::wire::ipv6::MTU_MIN;
 use crate::wire::tcp::HEADER_LEN;
@@ -65,8 +65,9 @@ fn prefix(report: &mut Report, key: &str, text: &str) -> Option<OpenPrefix> {
     if let Some(other) = [NAT64, SIX_TO_FOUR].iter().find(|other| overlaps(other)) {
         let reason = format!("{net} overlaps {other}, which stands for IPv4; use another prefix");
         report.error(key, reason);
-    } else if !GLOBAL.contains(net.address) {
-        let reason = format!("{net} is not in {GLOBAL}: hosts of the Internet have no route to it");
+    } else if !GLOBAL_UNICAST6.contains(net.address) {
+        let reason =
+            format!("{net} is not in {GLOBAL_UNICAST6}: hosts of the Internet have no route to it");
         report.warn(key, &reason);
     }
     Some(prefix)
@@ -242,7 +243,5 @@ fn source_is_apart(
 /// The smallest `tunnel_mtu` that IPv6's smallest MTU fits into, with the headers around it: IPv4,
 /// TCP, and the open header's 4 bytes.
 const TUNNEL_MTU_MIN: u16 = (MTU_MIN + Family::V4.ip_header_len() + HEADER_LEN + 4) as u16;
-/// Global unicast addresses (RFC 4291, section 2.4).
-const GLOBAL: Ipv6Net = Ipv6Net { address: 0x2000 << 112, prefix_len: 3 };
 /// Most prefixes that agents may send to.
 const MAX_DESTINATIONS: usize = 64;

@@ -18,6 +18,7 @@ use crate::relay::targets::TargetIndex;
 use crate::snapshot::Tabled;
 use crate::verdict::DropReason;
 use crate::wire::tcp::field;
+use crate::wire::udp::Udp;
 use crate::wire::{Datagram, get_u16, icmp_error, ip};
 
 /// A tunnel that a datagram came in.
@@ -128,7 +129,10 @@ fn answer<F: Frame, A: Tabled>(
     }
     let step = match Protocol::of_number(protocol) {
         None => return icmp::read_error(&packet.segment.ip, packet.message(frame)),
-        Some(Protocol::Udp) => udp::from_target(arrival, service, packet, frame, lanes),
+        Some(Protocol::Udp) => {
+            let udp = Udp::parse(packet.message(frame)).ok_or(DropReason::UdpMalformed)?;
+            udp::from_target(arrival, service, (packet, &udp), frame, lanes)
+        }
         Some(Protocol::Tcp) => {
             tcp::parse(packet, frame)?;
             tcp::from_target(arrival, service, packet, frame, lanes)

@@ -37,7 +37,7 @@ pub(super) fn read<F: Frame>(
         }
         ipv4::PROTOCOL_ICMP => icmp::read_v4(arrival, ip.src, to, packet.message(frame)),
         protocol => {
-            if protocol == udp::PROTOCOL
+            if protocol == ipv4::PROTOCOL_UDP
                 && let Some(read) = udp::read(arrival, (ip.src, ip.dst), to, packet, frame, lanes)
             {
                 return read;

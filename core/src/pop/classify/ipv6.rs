@@ -13,7 +13,7 @@ use crate::snapshot::Destination;
 use crate::verdict::DropReason;
 use crate::wire::ethernet::Ethernet;
 use crate::wire::ipv6::{self, ExtensionError, Ipv6};
-use crate::wire::{Datagram, Ipv6Datagram, nd};
+use crate::wire::{Datagram, Ipv6Datagram, ipv4, nd};
 
 /// Reads the datagram of a frame for this port or a group that it is in.
 // A call of its own: inlined, it would burden the path of IPv4.
@@ -56,7 +56,7 @@ pub(super) fn read<F: Frame>(
         }
         ipv6::PROTOCOL_ICMPV6 => icmp::read_v6(arrival, &header, to, packet.message(frame)),
         protocol => {
-            if protocol == udp::PROTOCOL
+            if protocol == ipv4::PROTOCOL_UDP
                 && let Some(read) =
                     udp::read(arrival, (header.src, header.dst), to, packet, frame, lanes)
             {

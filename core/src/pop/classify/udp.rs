@@ -9,9 +9,7 @@ use crate::relay::mapping::EgressSide;
 use crate::snapshot::{Destination, Tabled};
 use crate::verdict::DropReason;
 use crate::wire::Datagram;
-use crate::wire::udp::{self, Udp};
-
-pub(super) const PROTOCOL: u8 = udp::PROTOCOL;
+use crate::wire::udp::Udp;
 
 /// Reads the datagram from `src` to `dst`, whose destination means `to`. `None` where it is of no
 /// relay.
@@ -41,7 +39,7 @@ pub(super) fn read<F: Frame, A: Tabled>(
         Destination::Pool(pool) => {
             let found = snapshot.service_behind(Protocol::Udp, pool, src, udp.src_port)?;
             packet.target = found.target;
-            Some(from_target(arrival, found.service, packet, frame, lanes))
+            Some(from_target(arrival, found.service, (packet, &udp), frame, lanes))
         }
         Destination::Other { client_ok } => {
             let found = snapshot.transparent_service(Protocol::Udp, src, udp.src_port)?;
@@ -49,7 +47,7 @@ pub(super) fn read<F: Frame, A: Tabled>(
             if !client_ok || udp.dst_port == 0 {
                 return Some(Err(DropReason::NotOurs));
             }
-            Some(from_target(arrival, found.service, packet, frame, lanes))
+            Some(from_target(arrival, found.service, (packet, &udp), frame, lanes))
         }
         Destination::Own(_) | Destination::Open(_) => None,
     }
@@ -78,7 +76,7 @@ fn from_client<F: Frame>(
 pub(super) fn from_target<F: Frame>(
     arrival: &Arrival<'_>,
     index: ServiceIndex,
-    packet: &mut Packet,
+    (packet, udp): (&mut Packet, &Udp),
     frame: &F,
     lanes: &mut Lanes,
 ) -> Result<Step, DropReason> {
@@ -86,8 +84,7 @@ pub(super) fn from_target<F: Frame>(
         return Err(DropReason::WrongSide);
     }
     packet.service = Some(index);
-    let udp = Udp::parse(packet.message(frame)).ok_or(DropReason::UdpMalformed)?;
-    take(packet, frame, &udp)?;
+    take(packet, frame, udp)?;
     let side = EgressSide { egress: packet.dst(), tag: None };
     Ok(Step::DatagramIn(lanes.inward(index, side)))
 }

@@ -17,10 +17,10 @@ use crate::relay::Relay;
 use crate::relay::encapsulated::EncapsulatedMode;
 use crate::snapshot::Destination;
 use crate::tunnel::TunnelService;
-use crate::tunnel::open::down;
+use crate::tunnel::open::{OpenAgent, down};
 use crate::verdict::{DropReason, ReplyKind};
 use crate::wire::icmp_error::{self, HEADER_LEN, IcmpError, Unreachable};
-use crate::wire::{Datagram, ip, ipv4, ipv6};
+use crate::wire::{Datagram, Ipv6Datagram, ip, ipv4, ipv6};
 
 /// Drops a segment whose hop limit is used up, and tells its sender.
 #[cold]
@@ -113,10 +113,7 @@ fn open_tunnel<'a>(arrival: &Arrival<'a>, packet: &Packet) -> Option<&'a TunnelS
 /// Puts the answer to an open packet that an agent sent, at the `l3` of `packet`, into the segment
 /// that carries it down. Gives back where that begins.
 fn back_to_agent<F: Frame>(arrival: &Arrival<'_>, packet: &Packet, frame: &mut F) -> Option<usize> {
-    let Datagram::V6(sent) = packet.segment.ip else { return None };
-    let (l3, service) = (packet.segment.l3, open_tunnel(arrival, packet)?);
-    let (open, _) = service.open_side()?;
-    let agent = open.addresses.decode(arrival.unix, sent.header.src).ok()?;
+    let (l3, (service, agent)) = (packet.segment.l3, open_sender(arrival, packet)?);
     let datagram = frame.bytes().get(l3..).unwrap_or_default();
     let down = down::segment(service, arrival.unix, &agent, datagram)?;
     wrap(frame, l3, &down).ok()
@@ -148,19 +145,22 @@ fn charged(arrival: &Arrival<'_>, packet: &Packet) -> IpAddr {
     if let Some((relay, _)) = tunnel_of(arrival, packet) {
         return packet.sender(relay).ip();
     }
-    match &packet.segment.ip {
-        Datagram::V6(ip) => match arrival.meaning(ip.header.src) {
-            Destination::Open(index) => {
-                let tunnel = arrival.snapshot.tunnel(index);
-                let side = tunnel.and_then(|tunnel| tunnel.service.open_side());
-                let agent = side
-                    .and_then(|(open, _)| open.addresses.decode(arrival.unix, ip.header.src).ok());
-                agent.map_or(ip.header.src.ip(), |agent| (*agent.at.ip()).into())
-            }
-            _ => ip.header.src.ip(),
-        },
-        Datagram::V4(_) => packet.segment.ip.src(),
+    match open_sender(arrival, packet) {
+        Some((_, agent)) => (*agent.at.ip()).into(),
+        None => packet.segment.ip.src(),
     }
+}
+
+/// The agent whose open address a packet is from, and its tunnel.
+fn open_sender<'a>(
+    arrival: &Arrival<'a>,
+    packet: &Packet,
+) -> Option<(&'a TunnelService, OpenAgent)> {
+    let Datagram::V6(Ipv6Datagram { header, .. }) = packet.segment.ip else { return None };
+    let Destination::Open(index) = arrival.meaning(header.src) else { return None };
+    let service = &arrival.snapshot.tunnel(index)?.service;
+    let (open, _) = service.open_side()?;
+    Some((service, open.addresses.decode(arrival.unix, header.src).ok()?))
 }
 
 /// The relay of a datagram that came in the tunnel of a target, and how that encapsulates.

@@ -44,7 +44,7 @@ pub fn apply<F: Frame>(
         Datagram::V6(ip) => (ip.header.src, ip.header.dst),
     };
     let carried = Carried {
-        protocol: udp::PROTOCOL,
+        protocol: ipv4::PROTOCOL_UDP,
         at: l3 + ip.headers_len(),
         header_len: HEADER_LEN,
         len: ip.payload_len(),

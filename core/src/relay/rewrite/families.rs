@@ -288,7 +288,7 @@ impl Carried {
         put_u32(header, tcp::field::SRC_PORT, new_ports);
         let moved = Change::NONE.address(self.src, src).address(self.dst, dst);
         let mut change = moved.long(old_ports, new_ports);
-        if self.protocol == udp::PROTOCOL {
+        if self.protocol == ipv4::PROTOCOL_UDP {
             let sum = udp::changed(get_u16(header, udp::field::CHECKSUM), change);
             return put_u16(header, udp::field::CHECKSUM, sum);
         }

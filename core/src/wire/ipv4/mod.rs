@@ -5,7 +5,7 @@ mod options;
 pub use options::{Options, classify_options};
 
 use super::{checksum, get_u16, get_u32, put_u16, put_u32};
-use crate::net::Family;
+use crate::net::{Family, Protocol};
 
 /// Offsets in bytes from the start of the IPv4 header.
 pub mod field {
@@ -41,11 +41,11 @@ pub const MTU_MIN: isize = 68;
 /// Protocol number of ICMP.
 pub const PROTOCOL_ICMP: u8 = 1;
 /// Protocol number of UDP, the same in IPv6.
-pub const PROTOCOL_UDP: u8 = 17;
+pub const PROTOCOL_UDP: u8 = Protocol::Udp.number();
 /// Protocol number of IPv4 in another datagram (RFC 2003), the same in IPv6.
 pub const PROTOCOL_IPV4: u8 = 4;
 /// Protocol number of TCP.
-pub const PROTOCOL_TCP: u8 = 6;
+pub const PROTOCOL_TCP: u8 = Protocol::Tcp.number();
 
 /// The DF flag (don't fragment) in the word at [`field::FRAGMENT`].
 pub const DONT_FRAGMENT: u16 = 0x4000;

@@ -9,7 +9,7 @@ pub use fragment::{FRAGMENT_LEN, FragmentHeader};
 pub use header::{Header, Ipv6, ORIGINATED};
 
 use super::{get_u64, put_u64};
-use crate::net::Family;
+use crate::net::{Family, Protocol};
 
 /// Offsets in bytes from the start of the IPv6 header.
 pub mod field {
@@ -35,7 +35,7 @@ const _: () = assert!(HEADER_LEN == Family::V6.ip_header_len());
 pub const MTU_MIN: usize = 1280;
 
 /// Protocol number of TCP.
-pub const PROTOCOL_TCP: u8 = 6;
+pub const PROTOCOL_TCP: u8 = Protocol::Tcp.number();
 /// Protocol number of IPv6 in another datagram (RFC 2473), the same in IPv4.
 pub const PROTOCOL_IPV6: u8 = 41;
 /// Number of the fragment header.
