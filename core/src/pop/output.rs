@@ -19,6 +19,12 @@ pub trait Output<F: Frame> {
     /// Takes a frame that is to leave through `port`.
     fn transmit(&mut self, port: PortIndex, frame: F);
 
+    /// The same for `frames`, in their order.
+    #[inline]
+    fn transmit_all(&mut self, port: PortIndex, frames: impl Iterator<Item = F>) {
+        frames.for_each(|frame| self.transmit(port, frame));
+    }
+
     /// An empty frame with room in front, for a frame that the POP originates; `None` when there is
     /// none.
     fn allocate(&mut self) -> Option<F>;

@@ -4,14 +4,15 @@ use arrayvec::ArrayVec;
 use cpu_vector::{Job, Vector, lane_mask};
 
 use super::super::egress::Egress;
+use super::super::lanes::lanes_mask;
 use super::super::limits::Limits;
 use super::super::output::Output;
 use super::columns::{INSERTED, WITH_STAMPS, Words};
-use super::hops::Hops;
-use super::{Fast, Lanes, Prepared, for_each_lane};
+use super::hops::{Hops, Ready};
+use super::{Fast, Prepared, for_each_lane};
 use crate::counters::Counters;
 use crate::frame::Frame;
-use crate::net::Towards;
+use crate::net::{PortIndex, Towards};
 use crate::relay::mapping::BURST;
 use crate::verdict::DropReason;
 
@@ -25,9 +26,43 @@ impl Fast {
         (prepared, hops): (&mut Prepared<'_>, &mut Hops),
         frames: &mut ArrayVec<F, BURST>,
     ) {
-        for (lane, frame) in frames.drain(..).enumerate() {
+        let (mut frames, mut lane) = (std::mem::take(frames).into_iter(), 0);
+        loop {
+            let (ready, port) = self.rewrite_alike(hops, lane, frames.as_mut_slice());
+            if ready > 0 {
+                egress.out.transmit_all(port, frames.by_ref().take(ready));
+                prepared.sent |= lanes_mask(ready) << lane;
+                lane += ready;
+            }
+            let Some(frame) = frames.next() else { break };
             self.finish(egress, limits, (prepared, hops), lane, frame);
+            lane += 1;
         }
+    }
+
+    /// Rewrites the first of `frames`, which begin in lane `first`: as many as leave through the
+    /// same port, by next hops that were found. Gives back their number, and the port.
+    #[inline(always)]
+    fn rewrite_alike<F: Frame>(
+        &self,
+        hops: &Hops,
+        first: usize,
+        frames: &mut [F],
+    ) -> (usize, PortIndex) {
+        let routes = &self.columns.route;
+        let port = hops.of(routes[first % BURST]).port;
+        let count = (self.lanes.refused() >> (first % BURST)).trailing_zeros() as usize;
+        let frames = frames.iter_mut().take(count);
+        let mut ready = 0;
+        for frame in frames {
+            let lane = (first + ready) % BURST;
+            let (is_found, hop) = (hops.has(routes[lane]), hops.of(routes[lane]));
+            if !is_found || hop.port != port || !self.rewrite(lane, hop, frame) {
+                break;
+            }
+            ready += 1;
+        }
+        (ready, port)
     }
 
     /// Sends on the frame in `lane`, or drops it, as the general way would.
@@ -41,9 +76,7 @@ impl Fast {
         mut frame: F,
     ) {
         let lane = lane % BURST;
-        let is = |lanes: u64| lanes >> lane & 1 == 1;
-        let Lanes { bad, unserved, syns, .. } = self.lanes;
-        if is(bad | unserved | syns) {
+        if self.lanes.refused() >> lane & 1 == 1 {
             let (slot, reason) = self.reason(limits, &prepared.ways, lane);
             egress.counters.count_drop(egress.arrival.port, slot, reason);
             return;
@@ -56,21 +89,26 @@ impl Fast {
             }
         }
         let hop = hops.of(route);
-        let inserted = if is(self.lanes.bare) { INSERTED as usize } else { 0 };
-        let len = self.columns.new_len[lane] as usize;
-        let head = hop.header_len;
-        let bytes = frame.reshape(head + inserted, self.l3, head + len).unwrap_or_default();
-        let headers = bytes.split_at_mut_checked(head);
-        let headers = headers.and_then(|(ethernet, datagram)| {
-            Some((ethernet, datagram.first_chunk_mut::<WITH_STAMPS>()?))
-        });
-        let Some((ethernet, headers)) = headers else {
+        if !self.rewrite(lane, hop, &mut frame) {
             return self.count_drop(egress, prepared, lane, DropReason::NoRoom);
-        };
-        hop.put(ethernet);
-        self.columns.scatter(lane, headers);
+        }
         egress.out.transmit(hop.port, frame);
         prepared.sent |= 1 << lane;
+    }
+
+    /// Writes the new headers of the frame in `lane`, which goes to `hop`; false if it has no room
+    /// for them.
+    #[inline(always)]
+    fn rewrite<F: Frame>(&self, lane: usize, hop: &Ready, frame: &mut F) -> bool {
+        let inserted = self.lanes.bare >> lane & 1;
+        let (head, len) = (hop.header_len, self.columns.new_len[lane % BURST] as usize);
+        let inserted = (INSERTED * inserted) as usize;
+        let bytes = frame.reshape(head + inserted, self.l3, head + len).unwrap_or_default();
+        let Some((ethernet, datagram)) = bytes.split_at_mut_checked(head) else { return false };
+        let Some(headers) = datagram.first_chunk_mut::<WITH_STAMPS>() else { return false };
+        hop.put(ethernet);
+        self.columns.scatter(lane, headers);
+        true
     }
 
     /// Where the segment in `lane` goes.

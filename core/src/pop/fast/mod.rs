@@ -75,6 +75,14 @@ struct Lanes {
     crowded: u64,
 }
 
+impl Lanes {
+    /// They are dropped.
+    #[inline(always)]
+    fn refused(&self) -> u64 {
+        self.bad | self.unserved | self.syns
+    }
+}
+
 /// What became of a burst's frames.
 pub(super) struct Prepared<'a> {
     /// Those that go the fast way, a bit for each.

@@ -218,6 +218,17 @@ impl Output<PopFrame> for WorkerEgress {
         }
     }
 
+    #[inline]
+    fn transmit_all(&mut self, port: PortIndex, frames: impl Iterator<Item = PopFrame>) {
+        // Nearly always it is a ring of this worker's, which is looked up once.
+        if let Some(Route::Ring(index)) = self.routes.get(usize::from(port.0))
+            && let Some(owned) = self.rings.get_mut(*index)
+        {
+            return frames.for_each(|frame| owned.ring.push(frame, &self.counters));
+        }
+        frames.for_each(|frame| self.transmit(port, frame));
+    }
+
     fn hint(&mut self, hint: Hint) -> bool {
         self.hints.push(hint).is_ok()
     }
