@@ -30,7 +30,8 @@ pub struct Reported {
     /// The acknowledgment number of the segment, if it has one, and whether the quote shows all of
     /// the header.
     pub ack: Option<(u32, bool)>,
-    pub is_syn: bool,
+    /// It was a SYN, and the quote shows that.
+    pub shows_syn: bool,
     pub says_unreachable: bool,
     /// What it announces, if it announces an MTU.
     pub mtu: Option<u16>,
@@ -99,7 +100,7 @@ impl World {
             client,
             target,
             ack: sent.has(ACK).then_some((sent.ack, shows_header)),
-            is_syn: sent.has(SYN),
+            shows_syn: sent.has(SYN) && quote.len > ip.payload_at + 13,
             says_unreachable: (kind, code) == (3, 1) && !v6 || (kind, code) == (1, 0),
             mtu,
             stamps,
@@ -193,7 +194,7 @@ pub fn check_error(
         };
     }
     let of_its = choice.has(reported.target);
-    let silent = reported.says_unreachable && !reported.is_syn;
+    let silent = reported.says_unreachable && !reported.shows_syn;
     if taken {
         let place = (service, reported.client, reported.target);
         let may = silent && of_its && memory.note_unreachable(setup, at, place, reported.ack);

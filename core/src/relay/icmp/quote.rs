@@ -67,7 +67,7 @@ impl Quote {
         }
     }
 
-    /// Whether the segment is a SYN or a SYN-ACK, where the quote shows its whole header.
+    /// Whether the segment is a SYN or a SYN-ACK, where the quote shows its flags.
     pub fn is_syn(&self) -> bool {
         match self {
             Quote::V4(quote) => quote.headers.has(tcp::SYN),
