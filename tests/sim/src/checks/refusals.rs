@@ -168,11 +168,11 @@ impl Memory {
         let chosen = |client| at.choose(setup, place.0, client).has(refusal.target);
         let fates = self.refusals.fates(at.time(), place, refusal, chosen);
         if is_hidden {
-            // One with a wrong checksum changes nothing, nor does one of a target that the POP does
-            // not know yet.
+            // One with a wrong checksum changes nothing, nor does one with SYN, or of a target that
+            // the POP does not know yet.
             let ignores = |reason| {
-                use DropReason::{NotOurs, TcpChecksum, UnknownTarget};
-                [NotOurs, TcpChecksum, UnknownTarget].contains(&reason)
+                use DropReason::{NotOurs, TcpChecksum, TcpFlags, UnknownTarget};
+                [NotOurs, TcpChecksum, TcpFlags, UnknownTarget].contains(&reason)
             };
             let ignored = out.drops().any(ignores);
             if !ignored {
