@@ -229,8 +229,7 @@ fn check_pooled(
     let tag = stamps(tagged).map(|at| long(tagged.options, at + place) | 1);
     require(tag == Some(tsval), "another client's tag")?;
     let (options, _) = walk_to_tail(to.options);
-    let mss = |option: &&(u8, usize, usize)| (option.0, option.2) == (2, 4) && to.flags & SYN != 0;
-    let mut mss = options.iter().filter(mss);
+    let mut mss = options.iter().filter(|o| (o.0, o.2) == (2, 4) && to.flags & SYN != 0);
     require(mss.all(|option| word(to.options, option.1 + 2) <= 1440), "MSS is not clamped")
 }
 
