@@ -43,6 +43,7 @@ pub mod quic;
 pub mod registry;
 pub mod routes;
 pub mod script;
+pub mod ssh;
 pub mod targets;
 pub mod topology;
 pub mod traffic;

@@ -8,7 +8,7 @@ use crate::common::tunnel::{READY, rotate_soon};
 use crate::common::{eventually, full, milliseconds};
 use anyrelay_lab::command;
 use anyrelay_lab::tunnel::topology::{ICMP_SOURCE, THIRD};
-use anyrelay_lab::tunnel::{TunnelLab, TunnelLabBuilder};
+use anyrelay_lab::tunnel::{Nat64, TunnelLab, TunnelLabBuilder, nat64};
 
 /// Short ticks where the run is short, so that there are many.
 fn lab(pops: usize) -> TunnelLabBuilder {
@@ -296,4 +296,26 @@ fn without_an_open_side_the_device_stays_down() {
     };
     agent.wait_until("no open side", READY, says).unwrap();
     assert!(agent.log().contains("open0 is down: the POPs' tunnel has no open side"));
+}
+
+/// IPv4 alone outside: a stock NAT64 on the router, and connections begun by either side.
+#[test]
+fn hosts_outside_with_ipv4_are_reached_through_a_nat64() {
+    let mut opened = Opened::start(lab(2).build().unwrap());
+    let (host, third) = (opened.host(0).clone(), opened.third().clone());
+    let addresses: Vec<_> = (0..2).map(|agent| opened.address(agent)).collect();
+    let _nat64 = Nat64::start(&opened.lab, &addresses).unwrap();
+    let mut out = opened.connect(&host, nat64::third_by_nat64());
+    let mut inward = opened.connect(&third, nat64::inward(0));
+    for round in 1..5 {
+        for connection in [&mut out, &mut inward] {
+            connection.download(2 * round, 100_000).unwrap();
+            connection.upload(2 * round + 1, 100_000).unwrap();
+        }
+        opened.lab.flip_open().unwrap();
+        opened.lab.flip(0).unwrap();
+    }
+    let from = opened.servers[2].peers()[0].ip();
+    assert!(from.to_canonical().is_ipv4(), "{from}");
+    opened.assert_nothing_invalid();
 }

@@ -1,7 +1,7 @@
 //! What the tests of open tunnels share: agents with open addresses, and kernels' TCP in all
 //! directions between them and a host that knows nothing of tunnels.
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -83,7 +83,7 @@ impl Opened {
     }
 
     /// A connection from a host to the server at `to`.
-    pub fn connect(&self, from: &Namespace, to: Ipv6Addr) -> Connection {
+    pub fn connect(&self, from: &Namespace, to: impl Into<IpAddr>) -> Connection {
         self.try_connect(from, to, LIMIT).unwrap()
     }
 
@@ -91,7 +91,7 @@ impl Opened {
     pub fn try_connect(
         &self,
         from: &Namespace,
-        to: Ipv6Addr,
+        to: impl Into<IpAddr>,
         limit: Duration,
     ) -> std::io::Result<Connection> {
         Connection::open(from, SocketAddr::new(to.into(), PORT), limit).unwrap()
