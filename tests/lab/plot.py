@@ -33,7 +33,9 @@ KINDS = [
     ("HTTP in the TUN", "#ff7f0e"),
 ]
 
-OPEN_COLORS = [DOWN, UP, "#17a2a2", "#f2b134", "#8c6bb1", "#7f8c8d"]
+OPEN_COLORS = [
+    DOWN, UP, "#17a2a2", "#f2b134", "#8c6bb1", "#7f8c8d", "#a6cee3", "#fdbf6f", "#b2df8a"
+]
 
 TITLES = {
     "relay": "anyrelay: three POPs without state",

@@ -5,6 +5,7 @@
 mod drive;
 pub mod report;
 mod run;
+mod ssh;
 
 use std::time::Duration;
 

@@ -12,6 +12,7 @@ use crate::record::{BUCKET, mbit_s};
 
 /// What must have happened.
 const TRANSFERS_MIN: u64 = 20;
+const LINES_MIN: u64 = 20;
 const FLIPS_MIN: usize = 50;
 const KILLS_MIN: usize = 1;
 
@@ -48,6 +49,11 @@ impl Demo {
                 "packets_sent": run.quic.sent_packets,
                 "packets_lost": run.quic.lost_packets,
             },
+            "ssh": {
+                "lines": run.ssh.lines,
+                "broken": run.ssh.broken,
+                "longest_wait_ms": milliseconds(run.ssh.longest_wait),
+            },
             "conntrack_invalid": run.conntrack_invalid,
             "flips": run.counts.flips.len(),
             "kills": run.counts.kills.len(),
@@ -75,10 +81,15 @@ impl Demo {
             zero("HTTP: broken", run.counts.broken),
             zero("HTTP: corrupt", run.counts.corrupt),
             zero("QUIC: broken or corrupt", run.quic.broken + run.quic.corrupt),
+            zero("SSH: broken", run.ssh.broken),
             zero("invalid to the NATs' conntrack", run.conntrack_invalid),
             (
                 format!("HTTP transfers: {transfers}, at least {TRANSFERS_MIN}"),
                 transfers >= TRANSFERS_MIN,
+            ),
+            (
+                format!("lines by SSH: {}, at least {LINES_MIN}", run.ssh.lines),
+                run.ssh.lines >= LINES_MIN,
             ),
             (format!("kinds of traffic that moved nothing: {idle:?}"), idle.is_empty()),
             at_least("flips that moved packets", run.counts.flips.len(), FLIPS_MIN),
@@ -90,18 +101,13 @@ impl Demo {
     /// The kinds of traffic beside each other, and what else was counted.
     pub fn table(&self) -> String {
         let run = &self.run;
-        let mut text = format!("{:<20}", "");
-        for name in KINDS {
-            let _ = write!(text, "{name:>16}");
-        }
-        let _ = write!(text, "\n{:<20}", "throughput, Mbit/s");
-        for kind in 0..KINDS.len() {
-            let _ = write!(text, "{:>16.1}", self.mbit_s(kind));
-        }
-        text.push_str("\n\n");
+        let mut text = String::new();
         let mut line = |name: &str, value: String| {
             let _ = writeln!(text, "{name:<44}{value}");
         };
+        for (kind, name) in KINDS.iter().enumerate() {
+            line(&format!("{name}, Mbit/s"), format!("{:.1}", self.mbit_s(kind)));
+        }
         let (http, quic) = (&run.counts, &run.quic);
         let ends = |transfers, broken, corrupt| {
             format!("{transfers}, of them broken {broken}, corrupt {corrupt}")
@@ -110,6 +116,9 @@ impl Demo {
         line("  longest stall, ms", milliseconds(http.longest_stall).to_string());
         line("QUIC transfers", ends(quic.transfers, quic.broken, quic.corrupt));
         line("  longest stall, ms", milliseconds(quic.longest_stall).to_string());
+        let ssh = &run.ssh;
+        line("lines by SSH in one session", format!("{}, broken {}", ssh.lines, ssh.broken));
+        line("  longest until one came back, ms", milliseconds(ssh.longest_wait).to_string());
         line("flips that moved packets", http.flips.len().to_string());
         line("kills of POPs", http.kills.len().to_string());
         line("invalid to the NATs' conntrack", run.conntrack_invalid.to_string());

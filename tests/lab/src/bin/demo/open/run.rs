@@ -8,11 +8,13 @@ use anyrelay_lab::body::Body;
 use anyrelay_lab::config::TARGET_PORT;
 use anyrelay_lab::quic::{Identity, serve};
 use anyrelay_lab::script::Script;
+use anyrelay_lab::ssh::SshServer;
 use anyrelay_lab::tunnel::topology::THIRD;
-use anyrelay_lab::tunnel::{Agent, Site, TunnelLab};
+use anyrelay_lab::tunnel::{Agent, Nat64, Site, TunnelLab, nat64};
 use anyrelay_lab::{Direction, LabError, Namespace, Nginx, Result, link};
 
 use super::drive::Driver;
+use super::ssh;
 use crate::record::{BUCKET, Counts, Record};
 use crate::run::show_progress;
 use crate::transfer::Transfers;
@@ -20,12 +22,23 @@ use crate::tunnel::arrivals::{Arrivals, Sent};
 use crate::tunnel::quic;
 
 /// Kinds of traffic in the record, with what each is: which host is the client of which.
-pub const KINDS: [&str; 6] =
-    ["out, down", "out, up", "in, down", "in, up", "agent to agent", "QUIC, in"];
+pub const KINDS: [&str; 9] = [
+    "out, down",
+    "out, up",
+    "in, down",
+    "in, up",
+    "agent to agent",
+    "QUIC, in",
+    "out by NAT64, down",
+    "out by NAT64, up",
+    "in by NAT64, down",
+];
 const OUT: [usize; 2] = [1, 0];
 const IN: [usize; 2] = [3, 2];
 const ACROSS: usize = 4;
 const QUIC: usize = 5;
+const OUT4: [usize; 2] = [7, 6];
+const IN4: usize = 8;
 
 /// Short, so that a run sees many ticks.
 const TICK_MS: u32 = 2000;
@@ -43,6 +56,7 @@ pub struct Outcome {
     /// Flips, kills, the HTTP transfers, and notes.
     pub counts: Counts,
     pub quic: quic::Outcome,
+    pub ssh: ssh::Outcome,
     /// Segments that NATs called invalid: the more of those counted and those logged, for each.
     pub conntrack_invalid: u64,
     pub conntrack_log: String,
@@ -144,13 +158,15 @@ pub fn run(script: &Script) -> Result<Outcome> {
     let nginx = Nginx::start(&third, net.lab.work())?;
     // The same files, and the same place for uploads.
     let _twin = nginx.twin(&hosts[0])?;
+    let _nat64 = Nat64::start(&net.lab, &net.addresses)?;
+    let sshd = SshServer::start(&hosts[0], net.lab.work())?;
     let large = Body::new(1, HTTP_BYTES).write_to(&nginx.files().join("large"))?;
     let identity = Identity::make()?;
     let record = Arc::new(Record::start(script.length, KINDS.len()));
     let at = |ip: Ipv6Addr| format!("[{ip}]:{TARGET_PORT}");
-    let transfers = |client: &Arc<Namespace>, server: Ipv6Addr, kinds| Transfers {
+    let transfers = |client: &Arc<Namespace>, server: String, kinds| Transfers {
         client: client.clone(),
-        server: at(server),
+        server,
         record: record.clone(),
         kinds,
         uploads: nginx.uploads(),
@@ -158,9 +174,11 @@ pub fn run(script: &Script) -> Result<Outcome> {
         large,
         bytes: HTTP_BYTES,
     };
-    let out = transfers(&hosts[0], THIRD, OUT);
-    let inward = transfers(&third, net.addresses[0], IN);
-    let across = transfers(&hosts[1], net.addresses[0], [ACROSS; 2]);
+    let out = transfers(&hosts[0], at(THIRD), OUT);
+    let inward = transfers(&third, at(net.addresses[0]), IN);
+    let across = transfers(&hosts[1], at(net.addresses[0]), [ACROSS; 2]);
+    let out4 = transfers(&hosts[1], at(nat64::third_by_nat64()), OUT4);
+    let in4 = transfers(&third, format!("{}:{TARGET_PORT}", nat64::inward(0)), [IN4; 2]);
     let any = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), QUIC_PORT);
     let quic_server = serve(&hosts[1], any, &identity, {
         let record = record.clone();
@@ -172,9 +190,20 @@ pub fn run(script: &Script) -> Result<Outcome> {
     })?;
 
     let mut driver = Driver::new(&mut net.lab, &record, &arrivals);
-    let (followed, moved) = std::thread::scope(|scope| {
+    let shell = net.addresses[0].to_string();
+    let (followed, moved, talked) = std::thread::scope(|scope| {
         let (down, up) = (Direction::Down, Direction::Up);
-        let all = [(&out, down), (&out, up), (&inward, down), (&inward, up), (&across, down)];
+        let all = [
+            (&out, down),
+            (&out, up),
+            (&inward, down),
+            (&inward, up),
+            (&across, down),
+            (&out4, down),
+            (&out4, up),
+            (&in4, down),
+        ];
+        let talking = scope.spawn(|| ssh::talk(&sshd, &third, &shell, &record));
         let threads: Vec<_> = (0..)
             .zip(all)
             .map(|(worker, (transfers, direction))| {
@@ -185,14 +214,16 @@ pub fn run(script: &Script) -> Result<Outcome> {
         let followed = driver.follow(script);
         let moved: Result<()> =
             threads.into_iter().try_for_each(|thread| thread.join().map_err(died)?);
-        (followed, moved)
+        (followed, moved, talking.join().map_err(died))
     });
     followed.and(moved)?;
+    let ssh = talked??;
     let quic = quic_client.join().map_err(died)???;
     quic_server.join().map_err(died)???;
     let invalid = net.lab.invalid()?;
     Ok(Outcome {
         quic,
+        ssh,
         conntrack_invalid: invalid.iter().map(|(counted, logged)| counted.max(logged)).sum(),
         conntrack_log: net.lab.topology.sites.iter().map(|site| site.nat.log_text()).collect(),
         handshakes: net.counter("handshakes")?,
