@@ -140,7 +140,7 @@ fn bare_fins_close() {
         let mut lab = builder.build().unwrap();
         let net = lab.topology.clone();
         let listener = listen(&net);
-        guard_time_wait(&net, true);
+        guard_time_wait(&net.target, true);
         let rounds = if full() { 50 } else { 5 };
         let times = while_flipping(&mut lab.routes, || {
             Path::BOTH.map(|path| {
@@ -205,12 +205,12 @@ fn reset_in_syn_recv(net: &Topology, routers: [&Firewall; 2], path: Path) {
 fn reset_in_time_wait(net: &Topology, listener: &TcpListener, path: Path) {
     let seen = PacketSocket::open(&net.client, "net0").unwrap();
     let mut pair = Pair::open(net, listener, path);
-    guard_time_wait(net, true);
+    guard_time_wait(&net.target, true);
     pair.target = None;
     hear_the_end(&pair.client);
     pair.client.shutdown(Shutdown::Write).unwrap();
     pair.wait(net, GONE, "TIME-WAIT");
-    guard_time_wait(net, false);
+    guard_time_wait(&net.target, false);
     let mut buffer = [0; MAX_FRAME_BYTES];
     let mut fin = None;
     while let Some(frame) = seen.receive(&mut buffer) {
@@ -287,12 +287,12 @@ fn come_back(net: &Topology, listener: &TcpListener, from: SocketAddrV4, path: P
     drop(target);
     hear_the_end(first.stream());
     let at_client = Ends::of(first.stream());
-    guard_time_wait(net, true);
+    guard_time_wait(&net.target, true);
     drop(first);
     eventually("the target waits, and the client does not", SOON, || {
         at_target.state(&net.target) == "TIME-WAIT" && at_client.state(&net.client) == GONE
     });
-    guard_time_wait(net, false);
+    guard_time_wait(&net.target, false);
     let start = Instant::now();
     let second = net.client.run(connect).unwrap().unwrap();
     let took = start.elapsed();

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyrelay_kit::rng::Rng;
 use anyrelay_lab::counters::PopCounters;
+use anyrelay_lab::tunnel::AgentRoutes;
 use anyrelay_lab::{Direction, Lab, Routes};
 
 use super::{eventually, milliseconds};
@@ -93,13 +94,32 @@ pub fn kill_carriers(lab: &mut Lab, directions: &[Direction], rounds: usize) {
 /// Moves the route of each direction to a random one of the POPs every 200 ms while something is
 /// done; one direction 100 ms after the other.
 pub fn while_flipping<T>(routes: &mut Routes, work: impl FnOnce() -> T) -> T {
+    let pops = routes.pops();
+    while_moving(pops, |way, pop| routes.to(Direction::BOTH[way], pop).unwrap(), work)
+}
+
+/// The same for the route of the first agent to the VIP, and that of hosts outside to open
+/// addresses.
+pub fn while_open_flips<T>(routes: &mut AgentRoutes, pops: usize, work: impl FnOnce() -> T) -> T {
+    let to = |way, pop| match way {
+        0 => routes.to(0, pop).unwrap(),
+        _ => routes.open_to(pop).unwrap(),
+    };
+    while_moving(pops, to, work)
+}
+
+fn while_moving<T>(
+    pops: usize,
+    mut to: impl FnMut(usize, usize) + Send,
+    work: impl FnOnce() -> T,
+) -> T {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut rng = Rng(2);
             while !done.load(Ordering::Relaxed) {
-                for direction in Direction::BOTH {
-                    routes.to(direction, rng.index(routes.pops())).unwrap();
+                for way in 0..2 {
+                    to(way, rng.index(pops));
                     std::thread::sleep(milliseconds(100));
                 }
             }

@@ -13,10 +13,10 @@ use crate::common::sockets::{GONE, guard_time_wait};
 use crate::common::{full, milliseconds};
 
 /// One side has said all, and the other has not.
-pub fn half_close(world: &World) -> Vec<String> {
+pub fn half_close(world: &World<'_>) -> Vec<String> {
     const BYTES: usize = 200_000;
     let listener = world.listen();
-    guard_time_wait(&world.net, true);
+    guard_time_wait(world.server, true);
     let mut all = Vec::new();
     for is_client_first in [true, false] {
         let order = |states: [&'static str; 2]| match is_client_first {
@@ -42,15 +42,15 @@ pub fn half_close(world: &World) -> Vec<String> {
         drop(first);
         all.push(format!("then {}", world.states(ends, order(["TIME-WAIT", GONE]))));
     }
-    guard_time_wait(&world.net, false);
+    guard_time_wait(world.server, false);
     all
 }
 
 /// How the first connection from a port ends.
-type End = fn(&World, Pair);
+type End = fn(&World<'_>, Pair);
 
 /// The same port of the client connects again, as soon as it can.
-pub fn port_reuse(world: &World) -> Vec<String> {
+pub fn port_reuse(world: &World<'_>) -> Vec<String> {
     let count = if full() { 50 } else { 7 };
     let cases: [(&str, u16, Duration, End); 3] = [
         ("server in TIME-WAIT", 20_000, Duration::ZERO, server_waits),
@@ -85,23 +85,23 @@ pub fn port_reuse(world: &World) -> Vec<String> {
 }
 
 /// Connects again; how long that takes. This connection leaves nothing behind.
-fn again(world: &World, listener: &TcpListener, port: u16) -> Duration {
+fn again(world: &World<'_>, listener: &TcpListener, port: u16) -> Duration {
     let (pair, took) = world.pair_from(listener, port);
     set_socket_linger(&pair.client, Some(Duration::ZERO)).unwrap();
     took
 }
 
-fn server_waits(world: &World, pair: Pair) {
-    guard_time_wait(&world.net, true);
+fn server_waits(world: &World<'_>, pair: Pair) {
+    guard_time_wait(world.server, true);
     closes(world, pair, true);
-    guard_time_wait(&world.net, false);
+    guard_time_wait(world.server, false);
 }
 
-fn client_waits(world: &World, pair: Pair) {
+fn client_waits(world: &World<'_>, pair: Pair) {
     closes(world, pair, false);
 }
 
-fn closes(world: &World, pair: Pair, is_server_first: bool) {
+fn closes(world: &World<'_>, pair: Pair, is_server_first: bool) {
     let ends = pair.ends();
     let hear = |mut stream: TcpStream| assert_eq!(outcome(stream.read(&mut [0])), "end");
     let expected = match is_server_first {
@@ -119,7 +119,7 @@ fn closes(world: &World, pair: Pair, is_server_first: bool) {
     assert_eq!(world.states(ends, expected), expected.join(" and "));
 }
 
-fn client_resets(world: &World, pair: Pair) {
+fn client_resets(world: &World<'_>, pair: Pair) {
     let ends = pair.ends();
     set_socket_linger(&pair.client, Some(Duration::ZERO)).unwrap();
     drop(pair.client);

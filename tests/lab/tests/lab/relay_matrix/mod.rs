@@ -11,10 +11,12 @@ mod paths;
 mod rows;
 mod world;
 
-use crate::common::flaps::while_flipping;
+use crate::common::flaps::{while_flipping, while_open_flips};
+use crate::common::open::Opened;
+use anyrelay_lab::tunnel::TunnelLab;
 use anyrelay_lab::{Egress, Encapsulation, Service};
 use rows::{ROWS, Row};
-use world::{Paths, ThroughPops, World};
+use world::{Direct, Paths, ThroughPops, World};
 
 #[test]
 fn pool_ipv4() {
@@ -71,37 +73,82 @@ fn tunnels(encapsulation: Encapsulation, short: [bool; 2]) -> Vec<Service> {
     chosen.map(|families| Service::tunnel(encapsulation, families)).collect()
 }
 
-/// Runs all rows with services of one mode, prints its line of the table, and asserts that each
-/// cell is as direct.
-fn is_as_direct(mode: &str, services: &[Service]) {
-    let mut cells = vec![Vec::new(); ROWS.len()];
-    for service in services {
-        for paths in Paths::ALL {
-            let direct = World::direct(service, paths);
-            let mut through = ThroughPops::build(service, paths);
-            let world = through.world();
-            while_flipping(&mut through.lab.routes, || {
-                for (row, cell) in ROWS.iter().zip(&mut cells) {
-                    if row.paths == paths {
-                        cell.extend(differences(row, &direct, &world));
-                    }
-                }
-            });
-        }
-    }
-    let line: Vec<String> = cells.iter().map(|cell| text(cell)).collect();
-    let names: Vec<&str> = ROWS.iter().map(|row| row.name).collect();
-    println!("| mode | {} |", names.join(" | "));
-    println!("| {mode} | {} |", line.join(" | "));
-    assert!(cells.iter().all(Vec::is_empty), "{mode}: not as direct");
+/// From the host of an agent to a host outside, through the open side of a tunnel.
+#[test]
+fn open_out() {
+    open_is_as_direct("open tunnel, out", false);
 }
 
-fn text(differences: &[String]) -> String {
-    if differences.is_empty() { "as direct".to_owned() } else { differences.join("; ") }
+/// The other way around.
+#[test]
+fn open_in() {
+    open_is_as_direct("open tunnel, in", true);
+}
+
+/// Runs all rows with services of one mode.
+fn is_as_direct(mode: &str, services: &[Service]) {
+    let mut cells = Cells::default();
+    for service in services {
+        for paths in Paths::ALL {
+            let port = service.targets[0].port();
+            let direct = Direct::build(service.vip.is_ipv6(), port, paths);
+            let mut through = ThroughPops::build(service, paths);
+            let net = through.lab.topology.clone();
+            let world = through.world(&net);
+            while_flipping(&mut through.lab.routes, || cells.fill(paths, &direct.world(), &world));
+        }
+    }
+    cells.judge(mode);
+}
+
+/// Runs all rows but those of fragments through an open tunnel, whose segments are never cut.
+fn open_is_as_direct(mode: &str, is_inward: bool) {
+    let lab = TunnelLab::builder().open().tick_ms(1000).build().unwrap();
+    let mut opened = Opened::start(lab);
+    let net = opened.lab.topology.clone();
+    let world = World::open(&net, opened.address(0), is_inward);
+    let direct = Direct::build(true, 8443, Paths::Whole);
+    let mut cells = Cells::default();
+    while_open_flips(&mut opened.lab.routes, opened.lab.pops.len(), || {
+        cells.fill(Paths::Whole, &direct.world(), &world)
+    });
+    opened.assert_nothing_invalid();
+    cells.judge(mode);
+}
+
+/// How each row that was run differs from what is seen directly.
+#[derive(Default)]
+struct Cells([Option<Vec<String>>; ROWS.len()]);
+
+impl Cells {
+    /// Runs the rows of such paths.
+    fn fill(&mut self, paths: Paths, direct: &World<'_>, through: &World<'_>) {
+        let rows = ROWS.iter().zip(&mut self.0).filter(|(row, _)| row.paths == paths);
+        for (row, cell) in rows {
+            cell.get_or_insert_default().extend(differences(row, direct, through));
+        }
+    }
+
+    /// Prints a mode's line of the table, and asserts that each cell is as direct.
+    fn judge(&self, mode: &str) {
+        let line: Vec<String> = self.0.iter().map(|cell| text(cell.as_deref())).collect();
+        let names: Vec<&str> = ROWS.iter().map(|row| row.name).collect();
+        println!("| mode | {} |", names.join(" | "));
+        println!("| {mode} | {} |", line.join(" | "));
+        assert!(self.0.iter().flatten().all(Vec::is_empty), "{mode}: not as direct");
+    }
+}
+
+fn text(differences: Option<&[String]>) -> String {
+    match differences {
+        None => "-".to_owned(),
+        Some([]) => "as direct".to_owned(),
+        Some(all) => all.join("; "),
+    }
 }
 
 /// What is seen through POPs and not directly, or not as it is written down.
-fn differences(row: &Row, direct: &World, through: &World) -> Vec<String> {
+fn differences(row: &Row, direct: &World<'_>, through: &World<'_>) -> Vec<String> {
     let start = std::time::Instant::now();
     let [direct, through] = std::thread::scope(|scope| {
         let running = [direct, through].map(|world| scope.spawn(|| (row.run)(world)));

@@ -2,11 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use anyrelay_lab::Namespace;
 use anyrelay_lab::firewall::Firewall;
 use anyrelay_lab::traffic::Connection;
 
-use super::world::{SOON, World};
+use super::world::{SOON, Side, World};
 use crate::common::{full, netstat, snmp, socket_info};
 
 fn bytes(short: usize) -> usize {
@@ -37,20 +36,17 @@ fn way(is_up: bool) -> &'static str {
 
 /// Routers mark some segments before they reach a POP, or the tunnel that they are in. Their
 /// receiver echoes it to the sender. Marks between a POP and the end of its tunnel are that end's.
-pub fn ecn(world: &World) -> Vec<String> {
-    let net = &world.net;
-    for host in [&net.client, &net.target] {
+pub fn ecn(world: &World<'_>) -> Vec<String> {
+    let hosts = [world.client, world.server];
+    for host in hosts {
         host.sysctl("net.ipv4.tcp_ecn", "1").unwrap();
     }
-    let sides = [
-        (&net.client_router, "client", world.to.is_ipv6()),
-        (&net.target_router, "target", world.is_far_ipv6[1]),
-    ];
-    let marking = sides.map(|(router, from, is_ipv6)| {
-        let ip = if is_ipv6 { "ip6" } else { "ip" };
-        let firewall = Firewall::new(router).unwrap();
+    let marking = world.sides.map(|side| {
+        let ip = if side.is_ipv6_from { "ip6" } else { "ip" };
+        let firewall = Firewall::new(side.router).unwrap();
         let rule = format!(
-            "iifname {from} {ip} ecn ect0 meta length > 1000 limit rate 200/second {ip} ecn set ce"
+            "iifname \"{}\" {ip} ecn ect0 meta length > 1000 limit rate 200/second {ip} ecn set ce",
+            side.marked_at
         );
         firewall.rule("prerouting", &rule).unwrap();
         firewall
@@ -58,7 +54,7 @@ pub fn ecn(world: &World) -> Vec<String> {
     let _server = world.serve();
     let mut connection = world.connect();
     let mut all = Vec::new();
-    for (is_up, sender) in [(true, &net.client), (false, &net.target)] {
+    for (is_up, sender) in [(true, world.client), (false, world.server)] {
         let before = netstat(sender, "TCPDeliveredCE");
         let moved = moved(&mut connection, is_up, bytes(1_000_000), Duration::MAX);
         assert_eq!(moved, "all bytes soon");
@@ -67,25 +63,14 @@ pub fn ecn(world: &World) -> Vec<String> {
         all.push(format!("{}: marks {echoed}", way(is_up)));
     }
     marking.iter().for_each(|firewall| firewall.flush("prerouting").unwrap());
-    for host in [&net.client, &net.target] {
+    for host in hosts {
         host.sysctl("net.ipv4.tcp_ecn", "2").unwrap();
     }
     all
 }
 
 /// The link beyond the POPs becomes narrow under a live connection, on each side.
-pub fn path_mtu(world: &World) -> Vec<String> {
-    let net = &world.net;
-    let narrow = |router: &Namespace, to: &str, is_ipv6: bool| {
-        let (net, metric, mtu) = match (to, is_ipv6) {
-            // Room for a tunnel's headers and the least MTU of IPv6.
-            ("target", false) => ("198.51.100.0/24", "", 1400),
-            ("target", true) => ("2001:db8:2::/64", "metric 256", 1400),
-            (_, false) => ("192.0.2.0/24", "", 1300),
-            (_, true) => ("2001:db8:1::/64", "metric 256", 1300),
-        };
-        router.ip(&[format!("route replace {net} dev {to} {metric} mtu lock {mtu}")]).unwrap();
-    };
+pub fn path_mtu(world: &World<'_>) -> Vec<String> {
     let server = world.serve();
     let mut connection = world.connect();
     // The server has accepted it, and senders have sent full segments.
@@ -97,14 +82,11 @@ pub fn path_mtu(world: &World) -> Vec<String> {
     let mut all = Vec::new();
     for is_up in [true, false] {
         let mss = || match is_up {
-            true => socket_info(&net.client, &at_client, "mss"),
-            false => socket_info(&net.target, &at_server, "mss"),
+            true => socket_info(world.client, &at_client, "mss"),
+            false => socket_info(world.server, &at_server, "mss"),
         };
         let before = mss();
-        match is_up {
-            true => narrow(&net.target_router, "target", world.is_far_ipv6[0]),
-            false => narrow(&net.client_router, "client", world.to.is_ipv6()),
-        }
+        world.sides[usize::from(is_up)].narrow();
         let moved = moved(&mut connection, is_up, bytes(2_000_000), soon());
         let segments = if mss() < before { "smaller" } else { "the same" };
         all.push(format!("{}: {moved}, {segments} segments", way(is_up)));
@@ -113,12 +95,11 @@ pub fn path_mtu(world: &World) -> Vec<String> {
 }
 
 /// Routers of IPv4, and boxes over IPv6, cut what both hosts send, or the tunnel that it is in.
-pub fn fragments(world: &World) -> Vec<String> {
-    let net = &world.net;
-    let routers = [&net.client_router, &net.target_router];
+pub fn fragments(world: &World<'_>) -> Vec<String> {
     let made = |side: usize| {
-        let by_box = net.boxes.get(side).map_or(0, |cutter| cutter.done().fragments);
-        snmp(routers[side], "FragCreates") + by_box
+        let Side { router, cutter, .. } = world.sides[side];
+        let by_box = cutter.map_or(0, |cutter| cutter.done().fragments);
+        snmp(router, "FragCreates") + by_box
     };
     let _server = world.serve();
     let mut connection = world.connect();

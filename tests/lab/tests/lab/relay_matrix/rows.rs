@@ -20,7 +20,7 @@ use crate::common::{LIMIT, full, milliseconds, netstat};
 pub struct Row {
     pub name: &'static str,
     pub paths: Paths,
-    pub run: fn(&World) -> Vec<String>,
+    pub run: fn(&World<'_>) -> Vec<String>,
     /// What is seen without POPs.
     pub expected: &'static [&'static str],
 }
@@ -120,10 +120,10 @@ fn at_once(took: Duration) -> String {
     if took < AT_ONCE { "at once".to_owned() } else { format!("after {took:.1?}") }
 }
 
-fn closed_port(world: &World) -> Vec<String> {
+fn closed_port(world: &World<'_>) -> Vec<String> {
     let mut seen: Vec<String> = Vec::new();
     for _ in 0..if full() { 100 } else { 10 } {
-        let (error, took) = refusal(attempt(&world.net.client, world.to, LIMIT));
+        let (error, took) = refusal(attempt(world.client, world.to, LIMIT));
         seen.push(format!("{error:?} {}", at_once(took)));
         // Fewer than are remembered each second.
         std::thread::sleep(milliseconds(20));
@@ -142,7 +142,7 @@ fn once(all: Vec<String>) -> Vec<String> {
     kept
 }
 
-fn reset(world: &World) -> Vec<String> {
+fn reset(world: &World<'_>) -> Vec<String> {
     let listener = world.listen();
     let mut all = Vec::new();
     let told = |mut stream: &TcpStream, start: Instant| {
@@ -177,7 +177,7 @@ fn reset(world: &World) -> Vec<String> {
 }
 
 /// Probes after a second, each second, and the end when three are unanswered.
-fn keepalive(world: &World) -> Vec<String> {
+fn keepalive(world: &World<'_>) -> Vec<String> {
     let listener = world.listen();
     let pairs = [(); 3].map(|()| world.pair(&listener));
     let [idle, deaf_client, deaf_server] = &pairs;
@@ -185,7 +185,7 @@ fn keepalive(world: &World) -> Vec<String> {
         keep_alive(stream);
     }
     // A client whose host hears nothing more, and a server whose client's host does not.
-    let firewall = Firewall::new(&world.net.client).unwrap();
+    let firewall = Firewall::new(world.client).unwrap();
     for pair in [deaf_client, deaf_server] {
         let port = pair.client.local_addr().unwrap().port();
         firewall.rule("prerouting", &format!("tcp dport {port} drop")).unwrap();
@@ -215,21 +215,21 @@ fn keepalive(world: &World) -> Vec<String> {
 }
 
 /// A receiver that reads nothing for a while, and then all.
-fn zero_window(world: &World) -> Vec<String> {
+fn zero_window(world: &World<'_>) -> Vec<String> {
     const BYTES: usize = 1_000_000;
     const BUFFER: usize = 64 << 10;
     let listener = world.listen();
     SockRef::from(&listener).set_recv_buffer_size(BUFFER).unwrap();
     let mut all = Vec::new();
     for is_up in [true, false] {
-        let pair = world.pair(&listener);
+        // Set before they connect: a window that was promised needs its room.
+        let pair = world.pair_with_buffer(&listener, BUFFER);
         let (sender, mut receiver, way) = match is_up {
             true => (pair.client, pair.server, "up"),
             false => (pair.server, pair.client, "down"),
         };
         SockRef::from(&sender).set_send_buffer_size(BUFFER).unwrap();
-        SockRef::from(&receiver).set_recv_buffer_size(BUFFER).unwrap();
-        let host = if is_up { &world.net.client } else { &world.net.target };
+        let host = if is_up { world.client } else { world.server };
         let probes = netstat(host, "TCPWinProbe");
         let sending = std::thread::spawn(move || send(sender, BYTES));
         std::thread::sleep(milliseconds(if full() { 10_000 } else { 2_000 }));
