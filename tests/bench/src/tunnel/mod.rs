@@ -1,6 +1,6 @@
 //! Measures what a POP spends on a datagram of a tunnel, and on an open packet up and down, beside
 //! a segment of a relay: the same POP with both services, the same ports and number of frames, in
-//! turn. And what a flood of SYNs does.
+//! turn; and testpmd on the datagrams. And what a flood of SYNs does.
 
 pub mod capture;
 pub mod flood;
@@ -11,14 +11,14 @@ use anyhow::Context;
 use anyrelay_core::net::Family;
 use anyrelay_kit::config::{self, PopConfig, Table};
 use anyrelay_kit::tunnel::{OPEN_PREFIX, VIP4, VIP6};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 pub use capture::tenants;
 
 use crate::config::Services;
 use crate::packets::{Arguments, PACKETS, Setting};
-use crate::relay;
 use crate::stats::{Spread, rounded};
+use crate::{relay, testpmd};
 use capture::{Maker, TICK_MS};
 
 /// A datagram that is measured.
@@ -66,11 +66,14 @@ pub fn measure(arguments: &Arguments, folder: &Path, rounds: u32) -> anyhow::Res
     let setting = |input| Setting { input, services: Services::PoolAndTunnel, ..base };
     let mut result = Map::new();
     println!("millions of packets per CPU-second of the forwarding thread, medians");
-    println!("{:<12} {:>8} {:>8}  tunnel / relay (min, max)", "", "tunnel", "relay");
+    println!(
+        "{:<13} {:>8} {:>8} {:>8}  tunnel / relay (min, max)  / 5tswap (min, max)",
+        "", "tunnel", "relay", "5tswap"
+    );
     for case in CASES {
         let Case { key, body_bytes, small, .. } = case;
         let input = &relays[usize::from(!small)];
-        let (mut of_tunnel, mut of_relay) = (Vec::new(), Vec::new());
+        let (mut of_tunnel, mut of_relay, mut of_testpmd) = (Vec::new(), Vec::new(), Vec::new());
         for number in 1..=rounds {
             let maker = Maker::new()?;
             let frames: anyhow::Result<Vec<_>> =
@@ -78,25 +81,33 @@ pub fn measure(arguments: &Arguments, folder: &Path, rounds: u32) -> anyhow::Res
             capture::write(&made, frames?.into_iter())?;
             let tunnel = relay::run(&setting(&made)).context(key)?.mpps;
             let relay = relay::run(&setting(input)).context("relay")?.mpps;
-            eprintln!("{key} round {number}: tunnel {tunnel:.2}, relay {relay:.2}");
+            let testpmd = testpmd::run(&setting(&made), "5tswap").context("5tswap")?;
+            eprintln!(
+                "{key} round {number}: tunnel {tunnel:.2}, relay {relay:.2}, 5tswap {testpmd:.2}"
+            );
             of_tunnel.push(tunnel);
             of_relay.push(relay);
+            of_testpmd.push(testpmd);
         }
-        let spread = |values: &[f64]| Spread::of(values.iter().copied());
-        let ratio =
-            Spread::of(of_tunnel.iter().zip(&of_relay).map(|(tunnel, relay)| tunnel / relay));
-        let (tunnel, relay) = (spread(&of_tunnel).median, spread(&of_relay).median);
-        let Spread { min, median, max, .. } = ratio;
-        println!("{key:<12} {tunnel:>8.2} {relay:>8.2}  {median:.3} ({min:.3}, {max:.3})");
-        let figures = json!({
-            "body_bytes": body_bytes,
-            "mpps_per_cpu_s": rounded(tunnel),
-            "relay_mpps_per_cpu_s": rounded(relay),
-            "ratio": rounded(median),
-            "ratio_min": rounded(min),
-            "ratio_max": rounded(max),
-        });
-        result.insert(key.to_owned(), figures);
+        let median = |values: &[f64]| Spread::of(values.iter().copied()).median;
+        let to =
+            |others: &[f64]| Spread::of(of_tunnel.iter().zip(others).map(|(own, it)| own / it));
+        let (tunnel, relay, testpmd) = (median(&of_tunnel), median(&of_relay), median(&of_testpmd));
+        let (ratio, ratio_5tswap) = (to(&of_relay), to(&of_testpmd));
+        let say = |it: &Spread| format!("{:.3} ({:.3}, {:.3})", it.median, it.min, it.max);
+        println!(
+            "{key:<13} {tunnel:>8.2} {relay:>8.2} {testpmd:>8.2}  {:<25}  {}",
+            say(&ratio),
+            say(&ratio_5tswap)
+        );
+        let mut figures = Map::new();
+        figures.insert("body_bytes".to_owned(), body_bytes.into());
+        for (name, mpps) in [("", tunnel), ("relay_", relay), ("5tswap_", testpmd)] {
+            figures.insert(format!("{name}mpps_per_cpu_s"), rounded(mpps).into());
+        }
+        ratio.add_to(&mut figures, "ratio");
+        ratio_5tswap.add_to(&mut figures, "ratio_5tswap");
+        result.insert(key.to_owned(), figures.into());
     }
     let flood = flood::measure(&setting(&made), &made)?;
     result.insert("syn_flood".to_owned(), flood);
