@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 
-use crate::crypto::{Aes128, Block, HkdfError};
+use cpu_vector::{BLOCKS, Blocks, Isa, RoundKeys};
+
+use crate::crypto::{Block, HkdfError};
 use crate::keys::Secret;
 use crate::time::Instant;
 
@@ -105,7 +107,7 @@ impl Purpose {
 /// A keyed hash from a network to its bucket. Without the key it is unknown which networks share a
 /// bucket, so that none can use up another's tokens on purpose.
 #[derive(Clone, Debug)]
-pub struct BucketHash(Aes128);
+pub struct BucketHash(RoundKeys);
 
 impl BucketHash {
     /// The hash under a key that is derived from `secret`.
@@ -113,7 +115,7 @@ impl BucketHash {
     /// # Errors
     /// When HKDF fails, which it does not for keys of this length.
     pub fn new(secret: &Secret) -> Result<Self, HkdfError> {
-        Ok(BucketHash(Aes128::new(&secret.derive("buckets", &[])?)))
+        Ok(BucketHash(RoundKeys::new(secret.derive("buckets", &[])?.as_bytes())))
     }
 
     /// The place of the network of `ip` for the service whose counters are in `slot`. A network is
@@ -153,22 +155,62 @@ impl BucketHash {
 
     /// The places of the same network in the two tables of a [`BucketSketch`].
     pub fn both(&self, purpose: Purpose, slot: u16, ip: IpAddr) -> [BucketPlace; 2] {
-        let [.., a, b, c, d] = self.seal(purpose, slot, ip);
-        [[c, d], [a, b]].map(|place| BucketPlace(u16::from_be_bytes(place)))
+        places(u128::from_be_bytes(self.seal(purpose, slot, ip)) as u64)
+    }
+
+    /// [`BucketHash::both`] of many networks at once: of as many as there are [`messages`], which
+    /// come first in `messages`.
+    ///
+    /// [`messages`]: BucketHash::message
+    #[inline]
+    pub fn both_of_all(&self, isa: Isa, messages: &Blocks, count: usize) -> NetworkPlaces {
+        NetworkPlaces(self.0.encrypt_blocks(isa, messages, count))
+    }
+
+    /// The block whose encryption tells the places of a network.
+    #[inline]
+    pub fn message(purpose: Purpose, slot: u16, ip: IpAddr) -> [u64; 2] {
+        let message = network(purpose, slot, ip);
+        [(message >> 64) as u64, message as u64].map(u64::to_be)
     }
 
     fn seal(&self, purpose: Purpose, slot: u16, ip: IpAddr) -> Block {
-        let (bits4, bits6) = purpose.prefix_bits();
-        let (family, network) = match ip {
-            IpAddr::V4(ip) => {
-                let host = u32::MAX.checked_shr(bits4).unwrap_or(0);
-                (4, u128::from(ip.to_bits() & !host) << 64)
-            }
-            IpAddr::V6(ip) => (6, (ip.to_bits() & !(u128::MAX >> bits6)) >> 32),
-        };
-        let head = u128::from(purpose as u8) << 24 | family << 16 | u128::from(slot);
-        self.0.encrypt_block(&(head << 96 | network).to_be_bytes())
+        self.0.encrypt_block(&network(purpose, slot, ip).to_be_bytes())
     }
+}
+
+/// The places of many networks.
+#[derive(Debug)]
+pub struct NetworkPlaces(Blocks);
+
+impl NetworkPlaces {
+    /// Those of the network whose message was the one at `at`.
+    #[inline]
+    pub fn both(&self, at: usize) -> [BucketPlace; 2] {
+        let [_, last] = self.0.0[at % BLOCKS];
+        places(u64::from_be(last))
+    }
+}
+
+/// The places that a sealed block tells by its last four bytes.
+#[inline]
+fn places(last: u64) -> [BucketPlace; 2] {
+    [last, last >> 16].map(|place| BucketPlace(place as u16))
+}
+
+/// A network, as it is hashed.
+#[inline]
+fn network(purpose: Purpose, slot: u16, ip: IpAddr) -> u128 {
+    let (bits4, bits6) = purpose.prefix_bits();
+    let (family, network) = match ip {
+        IpAddr::V4(ip) => {
+            let host = u32::MAX.checked_shr(bits4).unwrap_or(0);
+            (4, u128::from(ip.to_bits() & !host) << 64)
+        }
+        IpAddr::V6(ip) => (6, (ip.to_bits() & !(u128::MAX >> bits6)) >> 32),
+    };
+    let head = u128::from(purpose as u8) << 24 | family << 16 | u128::from(slot);
+    head << 96 | network
 }
 
 /// A network's place in a [`BucketTable`].

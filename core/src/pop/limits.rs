@@ -2,8 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 
+use cpu_vector::Blocks;
+
 use super::arrival::Arrival;
-use crate::bucket::{Bucket, BucketPlace, BucketSketch, BucketTable, Purpose};
+use crate::bucket::{
+    Bucket, BucketHash, BucketPlace, BucketSketch, BucketTable, NetworkPlaces, Purpose,
+};
 use crate::config;
 use crate::counters::Counters;
 use crate::net::{MAX_SERVICES, ServiceSlot};
@@ -143,6 +147,20 @@ impl<'a> Limits<'a> {
     #[inline]
     pub fn syn_places(&self, slot: ServiceSlot, src: IpAddr) -> [BucketPlace; 2] {
         self.arrival.snapshot.bucket_hash.both(Purpose::Syn, slot.0, src)
+    }
+
+    /// [`Limits::syn_places`] of many sources at once: of as many as there are messages, which
+    /// [`Limits::syn_message`] gives.
+    #[inline]
+    pub fn syn_places_of_all(&self, messages: &Blocks, count: usize) -> NetworkPlaces {
+        let snapshot = self.arrival.snapshot;
+        snapshot.bucket_hash.both_of_all(snapshot.isa(), messages, count)
+    }
+
+    /// What stands for a source of SYNs there.
+    #[inline]
+    pub fn syn_message(slot: ServiceSlot, src: IpAddr) -> [u64; 2] {
+        BucketHash::message(Purpose::Syn, slot.0, src)
     }
 
     /// Why [`Limits::admit_syn`] refuses a SYN at `places`, now and as long as no time passes.

@@ -13,6 +13,8 @@ pub const BLOCK_LEN: usize = 16;
 
 pub(crate) use kernels::*;
 
+use crate::isa::{Isa, Job, Vector};
+
 /// A block.
 pub type Block = [u8; BLOCK_LEN];
 
@@ -87,6 +89,32 @@ impl RoundKeys {
         self.other.encrypt_block(&mut out);
         out.into()
     }
+
+    /// The encryption of each of the first `count` of `blocks`, all at once. What is behind them
+    /// means nothing.
+    #[inline]
+    pub fn encrypt_blocks(&self, isa: Isa, blocks: &Blocks, count: usize) -> Blocks {
+        let mut out = Blocks::ZERO;
+        isa.run(Encrypt { keys: self, blocks, count, out: &mut out });
+        out
+    }
+}
+
+struct Encrypt<'a> {
+    keys: &'a RoundKeys,
+    blocks: &'a Blocks,
+    count: usize,
+    out: &'a mut Blocks,
+}
+
+impl Job for Encrypt<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self, vector: V) {
+        let Encrypt { keys, blocks, count, out } = self;
+        with_groups!(count, N => vector.encrypt_xor::<N>(keys, 0, blocks, &Blocks::ONES, out))
+    }
 }
 
 impl fmt::Debug for RoundKeys {
@@ -146,9 +174,8 @@ const S_BOX: [u8; 256] = {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::{Isa, Job, Vector};
 
-    struct Encrypt<'a, const N: usize> {
+    struct EncryptXor<'a, const N: usize> {
         keys: &'a RoundKeys,
         tweak: u64,
         from: &'a Blocks,
@@ -156,12 +183,12 @@ mod tests {
         to: &'a mut Blocks,
     }
 
-    impl<const N: usize> Job for Encrypt<'_, N> {
+    impl<const N: usize> Job for EncryptXor<'_, N> {
         type Output = ();
 
         #[inline(always)]
         fn run<V: Vector>(self, vector: V) {
-            let Encrypt { keys, tweak, from, mask, to } = self;
+            let EncryptXor { keys, tweak, from, mask, to } = self;
             vector.encrypt_xor::<N>(keys, tweak, from, mask, to);
         }
     }
@@ -192,7 +219,7 @@ mod tests {
         for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
             let (from, mask, before, tweak) = (&blocks(7), &blocks(1000), blocks(9_999_999), 5);
             let mut to = before.clone();
-            isa.run(Encrypt::<N> { keys, tweak, from, mask, to: &mut to });
+            isa.run(EncryptXor::<N> { keys, tweak, from, mask, to: &mut to });
             for lane in 0..BLOCKS {
                 let mut wanted = before.0[lane];
                 if lane < 4 * N {
@@ -210,6 +237,17 @@ mod tests {
         for blocks in 0..=BLOCKS {
             let groups = with_groups!(blocks, N => N);
             assert!(blocks <= 4 * groups && (groups == 2 || blocks > 2 * groups), "{blocks}");
+        }
+    }
+
+    #[test]
+    fn as_many_blocks_as_are_asked_for_are_encrypted() {
+        let keys = &RoundKeys::new(b"a key for tests.");
+        for (isa, count) in Isa::ALL.into_iter().flat_map(|isa| [1, 8, 9, 64].map(|n| (isa, n))) {
+            let some = keys.encrypt_blocks(isa, &blocks(3), count);
+            for (one, block) in some.0.iter().zip(blocks(3).0).take(count) {
+                assert_eq!(*one, expected(keys, block, 0), "{isa} {count}");
+            }
         }
     }
 

@@ -3,11 +3,14 @@
 
 use std::net::Ipv4Addr;
 
+use cpu_vector::Blocks;
+
 use super::super::arrival::Arrival;
 use super::super::limits::Limits;
 use super::columns::{HEADERS, endpoint};
 use super::ways::{Way, Ways};
 use super::{Fast, for_each_lane};
+use crate::bucket::BucketPlace;
 use crate::frame::Frame;
 use crate::net::{IpEndpoint, ServiceSlot};
 use crate::relay::mapping::BURST;
@@ -47,8 +50,17 @@ impl Fast {
                 _ => None,
             };
             let Some(way) = way else { continue };
+            let (mut sources, mut count) = (Blocks::ZERO, 0);
             for_each_lane(alike, |lane| {
-                self.refuse_syn(arrival, limits, frames, lane, (&way, ways.len()))
+                let src = Ipv4Addr::from_bits(endpoint(self.columns.from[lane]).ip);
+                sources.0[count % BURST] = Limits::syn_message(way.plan.slot, src.into());
+                count += 1;
+            });
+            let (places, mut at) = (limits.syn_places_of_all(&sources, count), 0);
+            for_each_lane(alike, |lane| {
+                let way = (&way, ways.len());
+                self.refuse_syn(arrival, limits, frames, lane, (way, places.both(at)));
+                at += 1;
             });
             let _ = ways.try_push(way);
         }
@@ -62,10 +74,9 @@ impl Fast {
         limits: &Limits<'_>,
         frames: &[F],
         lane: usize,
-        (way, at): (&Way<'_>, usize),
+        ((way, at), places): ((&Way<'_>, usize), [BucketPlace; 2]),
     ) {
         let (from, slot) = (endpoint(self.columns.from[lane]), way.plan.slot);
-        let places = limits.syn_places(slot, Ipv4Addr::from_bits(from.ip).into());
         let Some(reason) = limits.refuses_syn(slot, places) else { return };
         let Some(is_gateway) = arrival.snapshot.client_is_gateway(from.ip) else { return };
         let holds = frames.get(lane).is_some_and(|frame| self.has_syn_options(lane, frame));

@@ -17,7 +17,7 @@
 //! equal weights the highest h wins, and nothing else is computed. Adding a target to n of the same
 //! weight moves 1/(n+1) of the clients, all of them to it.
 
-use cpu_vector::{Blocks, Isa, Job, RoundKeys, Vector, with_groups};
+use cpu_vector::{Blocks, Isa, RoundKeys};
 
 use crate::crypto::{Block, Cmac, Key128};
 use crate::net::IpEndpoint;
@@ -58,9 +58,7 @@ impl Hashes {
     /// C of each of the first `count` clients with these messages, all at once.
     #[inline]
     pub fn of_messages(&self, isa: Isa, messages: &Blocks, count: usize) -> ClientHashes {
-        let (keys, mut hashes) = (&self.keys, Blocks::ZERO);
-        isa.run(Encrypt { keys, messages, hashes: &mut hashes, count });
-        ClientHashes(hashes)
+        ClientHashes(self.keys.encrypt_blocks(isa, messages, count))
     }
 
     /// T of `target` of the service at `vip`.
@@ -108,24 +106,6 @@ impl ClientHashes {
     pub fn of(&self, lane: usize) -> ClientHash {
         let [high, low] = self.0.0[lane % BURST].map(u64::from_be);
         ClientHash(u128::from(high) << 64 | u128::from(low))
-    }
-}
-
-struct Encrypt<'a> {
-    keys: &'a RoundKeys,
-    messages: &'a Blocks,
-    hashes: &'a mut Blocks,
-    count: usize,
-}
-
-impl Job for Encrypt<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<V: Vector>(self, vector: V) {
-        let Encrypt { keys, messages, hashes, count } = self;
-        let (from, mask) = (messages, &Blocks::ONES);
-        with_groups!(count, N => vector.encrypt_xor::<N>(keys, 0, from, mask, hashes))
     }
 }
 
