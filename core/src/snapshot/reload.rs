@@ -154,9 +154,13 @@ impl Conflicts<'_> {
             );
         }
         if old.choose_by != new.choose_by {
-            let reason = "this gives most clients another target, which breaks their connections; \
-                          the way without breaking any is a second VIP or port";
-            self.breaks(&format!("relay[{index}].choose_by"), reason);
+            let reason = format!(
+                "this gives most clients another target, which breaks their connections; to leave \
+                 it, write choose_by = \"{}\" (what is not written follows the protocol), and for \
+                 another choice take a second VIP or port",
+                old.choose_by.name()
+            );
+            self.breaks(&format!("relay[{index}].choose_by"), &reason);
         }
         if old.egress == new.egress {
             let is_direct = new.egress.encapsulation().is_some_and(|tunnel| !tunnel.is_through());

@@ -161,10 +161,10 @@ impl OfWorker {
     }
 }
 
-/// Whether the cause of such drops is not the POP.
+/// Whether the cause of such drops is not the POP: the network's, or that of who drained a service.
 fn is_of_others(reason: DropReason) -> bool {
-    use DropReason::{NeighbourUnresolved, RateNeighbour, RateSynAck};
-    matches!(reason, NeighbourUnresolved | RateNeighbour | RateSynAck)
+    use DropReason::{NeighbourUnresolved, NoTarget, RateNeighbour, RateSynAck};
+    matches!(reason, NeighbourUnresolved | NoTarget | RateNeighbour | RateSynAck)
 }
 
 /// One may be missing for a moment.
@@ -218,15 +218,14 @@ mod tests {
     }
 
     #[test]
-    fn silent_neighbours_and_floods_are_no_reason() {
+    fn silent_neighbours_floods_and_drained_services_are_no_reason() {
+        use DropReason::{NeighbourUnresolved, NoTarget, RateNeighbour, RateSynAck};
         let mut world = World::new();
-        for reason in
-            [DropReason::NeighbourUnresolved, DropReason::RateNeighbour, DropReason::RateSynAck]
-        {
+        for reason in [NeighbourUnresolved, RateNeighbour, RateSynAck, NoTarget] {
             let reasons = world.judge(ProbeResult::Dropped, Some(reason));
             assert_eq!(reasons, ProbeReasons::default(), "{reason}");
         }
-        assert_eq!(world.counted(), [0, 0, 3]);
+        assert_eq!(world.counted(), [0, 0, 4]);
     }
 
     #[test]
