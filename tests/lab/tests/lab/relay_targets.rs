@@ -49,7 +49,8 @@ fn survive_changes(egress: Egress) {
         .build()
         .unwrap();
     let nginx = Nginx::start(&lab.topology.target, lab.work()).unwrap();
-    let (count, lasts, between) = if full() { (150, 20_000, 20_000) } else { (45, 6000, 2000) };
+    // Each connection lives through three changes.
+    let (count, lasts, between) = if full() { (150, 60_000, 20_000) } else { (45, 6000, 2000) };
     let vip = service(egress).vip;
     let fleet = Fleet::new(&lab.topology.client, vip, &nginx, milliseconds(lasts)).unwrap();
     let file = lab.targets_file();

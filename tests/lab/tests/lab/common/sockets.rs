@@ -119,8 +119,8 @@ pub fn keep_alive(stream: &TcpStream) {
     sockopt::set_socket_keepalive(stream, true).unwrap();
 }
 
-/// Whether a server's TIME-WAIT outlives RSTs. A client that sends its FIN twice, as an ACK came
-/// late, gets two ACKs and answers the second with a RST when it is gone: with POPs or without.
-pub fn guard_time_wait(server: &Namespace, on: bool) {
-    server.sysctl("net.ipv4.tcp_rfc1337", if on { "1" } else { "0" }).unwrap();
+/// Whether a host's TIME-WAIT outlives RSTs. A peer that sends its FIN twice, as an ACK came late,
+/// gets two ACKs and answers the second with a RST when it is gone: with POPs or without.
+pub fn guard_time_wait(host: &Namespace, on: bool) {
+    host.sysctl("net.ipv4.tcp_rfc1337", if on { "1" } else { "0" }).unwrap();
 }

@@ -197,7 +197,7 @@ impl<'a> World<'a> {
     pub fn open(net: &'a TunnelTopology, own: Ipv6Addr, is_inward: bool) -> Self {
         const PORT: u16 = 8443;
         let third = net.third.as_ref().unwrap();
-        // What the agent sends is not marked in the tunnel, but behind it. Its side has more headers.
+        // What the agent sends is marked behind the tunnel. Its side has more headers.
         let agents = Side {
             router: &net.router,
             interface: "site1",
