@@ -17,7 +17,7 @@ pub fn half_close(world: &World<'_>) -> Vec<String> {
     const BYTES: usize = 200_000;
     let listener = world.listen();
     let hosts = [world.client, world.server];
-    hosts.map(|host| guard_time_wait(host, true));
+    hosts.iter().for_each(|host| guard_time_wait(host, true));
     let mut all = Vec::new();
     for is_client_first in [true, false] {
         let order = |states: [&'static str; 2]| match is_client_first {
@@ -43,7 +43,7 @@ pub fn half_close(world: &World<'_>) -> Vec<String> {
         drop(first);
         all.push(format!("then {}", world.states(ends, order(["TIME-WAIT", GONE]))));
     }
-    hosts.map(|host| guard_time_wait(host, false));
+    hosts.iter().for_each(|host| guard_time_wait(host, false));
     all
 }
 
