@@ -132,8 +132,7 @@ impl BucketHash {
         slot: u16,
         at: SocketAddrV4,
     ) -> [BucketPlace; 2] {
-        let [.., a, b, c, d] = self.endpoint_block(purpose, slot, at.into());
-        [[c, d], [a, b]].map(|place| BucketPlace(u16::from_be_bytes(place)))
+        places(u128::from_be_bytes(self.endpoint_block(purpose, slot, at.into())) as u64)
     }
 
     /// The place of one address and port in a table of their own.
